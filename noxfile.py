@@ -1,0 +1,74 @@
+"""The checks: `nox` runs them all; `nox -s judge` runs the tests at full size; `nox -s bench` measures."""
+
+import os
+
+import nox
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "imports", "types", "tests", "docs"]
+
+PYTHON_CODE = ("triosmtp", "tests", "examples", "bench", "docs", "noxfile.py")
+PROSE = ("README.md", "CHANGELOG.md", ".ci", "pyproject.toml")
+
+
+def install(session: nox.Session, *groups: str, project: bool = True) -> None:
+    """Install dependency groups, by name so that an old pip will do, and the project itself in place."""
+    wanted = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
+    session.install("-q", "--disable-pip-version-check", *wanted, *(("-e", ".") if project else ()))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    install(session, "lint", project=False)
+    session.run("ruff", "check", *PYTHON_CODE)
+    session.run("ruff", "format", "--check", *PYTHON_CODE)
+    session.run("codespell", *PYTHON_CODE, *PROSE)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    # import-linter reads source text: what the project depends on need not be there.
+    install(session, "imports", project=False)
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "."})
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    install(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    install(session, "test")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def judge(session: nox.Session) -> None:
+    """Run every test with nothing scaled down.  Takes far longer than `nox -s tests`."""
+    install(session, "test")
+    session.run("pytest", *session.posargs, env={"TRIOSMTP_JUDGE": "1"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure server CPU beside aiosmtpd; arguments go to `python -m bench`."""
+    install(session, "bench")
+    if (os.cpu_count() or 1) < 2:
+        session.error("the benchmark needs two CPUs: one for the server, one for the load")
+    session.run("python", "-m", "bench", *session.posargs)
+    if not session.posargs:
+        session.run("python", "-m", "bench.memory")
