@@ -1,0 +1,20 @@
+"""Configuration of the documentation's build."""
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "triosmtp"
+author = "the triosmtp authors"
+project_copyright = f"2026, {author}"
+version = release = version_of("triosmtp")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio", "option_reference"]
+exclude_patterns = ["_build"]
+nitpicky = True
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = f"triosmtp {version}"

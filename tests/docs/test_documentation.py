@@ -1,0 +1,67 @@
+"""What README and documentation show, works: stanzas parse, programs run, options that are named exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from triosmtp import Policy, parse_config
+from triosmtp.config import OPTIONS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(language, text, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, (language, text) in enumerate(FENCE.findall(page.read_text()))
+]
+
+
+def blocks(language: str, containing: str) -> list[object]:
+    """Pick the blocks of one language that hold a text."""
+    found = [block for block in BLOCKS if block.values[0] == language and containing in str(block.values[1])]
+    assert found, f"no {language or 'plain'} block with {containing}: the pages have changed their form"
+    return [pytest.param(block.values[1], id=block.id) for block in found]
+
+
+@pytest.mark.parametrize("stanza", blocks("", "Listen "))
+def test_stanza_is_a_valid_configuration(stanza: str) -> None:
+    config = parse_config(stanza)
+    assert config.listens
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("program", blocks("python", "(Policy)"))
+def test_policy_can_be_defined(program: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(program, namespace)  # the block is ours
+    classes = [value for value in namespace.values() if isinstance(value, type) and value.__module__ == "builtins"]
+    assert any(issubclass(found, Policy) for found in classes)
+
+
+@pytest.mark.parametrize("program", blocks("python", "trio.run("))
+def test_program_serves(program: str) -> None:
+    with subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert "127.0.0.1" in process.stdout.readline()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/running.md", "docs/policy.md"])
+def test_options_that_are_named_exist(page: str) -> None:
+    known = {option.name for option in OPTIONS.values()} | {"ESMTP_Listener", "Pathway_Group", "TLS_Certifcate"}
+    named = set(re.findall(r"\b[A-Z][A-Za-z]+_[A-Z][A-Za-z_]*[a-z]\b", (ROOT / page).read_text()))
+    assert named - known == set()
+
+
+def test_readme_opens_with_two_commands_that_set_themselves_up() -> None:
+    language, text = FENCE.findall((ROOT / "README.md").read_text())[0]
+    commands = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert language == "sh"
+    assert [command.rpartition("/")[2] for command in commands] == ["triosmtp serve", "nox"]
+    assert all(command.startswith("python3 -m venv .venv && .venv/bin/pip install -q ") for command in commands)
