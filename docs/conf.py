@@ -13,7 +13,11 @@ version = release = version_of("triosmtp")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio", "option_reference"]
 exclude_patterns = ["_build"]
-nitpicky = True
+autodoc_typehints_format = "short"
+# Constructors that triosmtp alone calls are no part of the reference.
+autodoc_class_signature = "separated"
+autodoc_default_options = {"exclude-members": "__init__"}
+autodoc_member_order = "bysource"
 myst_heading_anchors = 3
 
 html_theme = "furo"
