@@ -1,0 +1,52 @@
+"""Policies by the name that the configuration gives them."""
+
+from pathlib import Path
+
+import pytest
+
+from triosmtp.policy import load_policy
+
+MODULE = """
+from triosmtp import Policy
+
+class Good(Policy):
+    pass
+
+class Nested:
+    Inner = Good
+
+instance = Good()
+not_a_policy = 7
+
+class Broken(Policy):
+    def __init__(self):
+        raise RuntimeError("cannot start")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "loadable_policy.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["Good", "Nested.Inner", "instance"])
+def test_a_class_or_an_instance(folder: Path, name: str) -> None:
+    assert type(load_policy(f"python:loadable_policy:{name}", folder)).__name__ == "Good"
+
+
+@pytest.mark.parametrize(
+    ("specification", "expected"),
+    [
+        ("python:no_such_module:Name", "No module named 'no_such_module'"),
+        ("python:loadable_policy:Nothing", "has no attribute 'Nothing'"),
+        ("python:loadable_policy:not_a_policy", "is not a triosmtp.Policy: 7"),
+        ("python:loadable_policy:Broken", "RuntimeError: cannot start"),
+        ("python:loadable_policy", "is not of the form"),
+        ("loadable_policy:Good", "is not of the form"),
+    ],
+)
+def test_what_cannot_be_had_is_named(folder: Path, specification: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        load_policy(specification, folder)

@@ -1,0 +1,89 @@
+"""What ``triosmtp serve`` runs without a configuration: a whole set-up on loopback, in one folder, ready to be tried and copied."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from textwrap import dedent
+from typing import Final
+
+from cryptography import x509
+
+from triosmtp.state import state_directory
+from triosmtp.tls import Authority
+from triosmtp.tls.authority import write_private
+
+__all__ = ["how_to_try", "prepare"]
+
+_RENEWAL: Final = timedelta(days=7)
+"""Development certificates that end sooner are made anew at start."""
+
+_CONFIGURATION = """\
+# The embedded default of `triosmtp serve`: loopback only, development certificates. A place to start your own from.
+
+Deliver_To = "maildir:{folder}/Maildir"
+Spool_Directory = "{folder}/spool"
+Relay_Domains = ( "example.com" "example.org" "localhost" )
+
+ESMTP_Listener {{
+  TLS_Certificate = "{folder}/server.pem"
+  TLS_Key = "{folder}/server.key"
+  TLS_Client_CA = "{folder}/ca.pem"
+  Banner_Hostname = "localhost"
+
+  Listen "127.0.0.1:2525" {{
+    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )
+  }}
+  Listen "127.0.0.1:2465" {{
+    Use_SSL = true
+    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" )
+  }}
+}}
+"""
+
+
+def prepare() -> Path:
+    """Make the folder with certificates and configuration where it is not there yet; give the configuration's path.
+
+    :raises OSError: where the folder cannot be written.
+    """
+    folder = state_directory() / "embedded"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_certificates(folder)
+    path = folder / "triosmtp.conf"
+    if not path.exists():
+        path.write_text(_CONFIGURATION.format(folder=folder), encoding="utf-8")
+    return path
+
+
+def _write_certificates(folder: Path) -> None:
+    """Write a development CA, a server and a client certificate of it, and one of a stranger, unless they are there and valid."""
+    server = folder / "server.pem"
+    if server.exists():
+        certificate = x509.load_pem_x509_certificate(server.read_bytes())
+        if certificate.not_valid_after_utc - datetime.now(UTC) > _RENEWAL:
+            return
+    authority = Authority.create()
+    write_private(folder / "ca.pem", authority.certificate_pem, 0o644)
+    authority.issue("localhost", dns=["localhost"], ip=["127.0.0.1", "::1"], usage=["server"]).write(folder, "server")
+    authority.issue("client.example.org", dns=["client.example.org"], usage=["client"]).write(folder, "client")
+    stranger = Authority.create("a stranger's CA")
+    stranger.issue("stranger.example", dns=["stranger.example"], usage=["client"]).write(folder, "stranger")
+
+
+def how_to_try(path: Path) -> str:
+    """Give the commands that show what the embedded default does."""
+    folder = path.parent
+    return dedent(f"""\
+        triosmtp runs on its embedded default; everything of it is in {folder}
+          configuration  {path}
+          mail arrives   {folder}/Maildir/new
+
+        Try it, from another terminal:
+          STARTTLS:            openssl s_client -connect 127.0.0.1:2525 -starttls smtp -CAfile {folder}/ca.pem
+          TLS from the start:  openssl s_client -connect 127.0.0.1:2465 -CAfile {folder}/ca.pem
+          send a message:      printf 'Subject: hello\\r\\n\\r\\nHello.\\r\\n' | curl -sS --ssl-reqd --cacert {folder}/ca.pem \\
+                                 --mail-from me@example.org --mail-rcpt you@example.com -T - smtp://localhost:2525
+          with a certificate:  swaks -s localhost:2525 -tls --tls-cert {folder}/client.pem --tls-key {folder}/client.key \\
+                                 -f me@example.org -t you@example.com
+                                 (stranger.pem and stranger.key are of no authority that the server knows: watch its log)
+          your own:            cp {path} my.conf; triosmtp check -c my.conf; triosmtp serve -c my.conf
+        """)

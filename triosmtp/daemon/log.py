@@ -1,0 +1,150 @@
+"""Events as log lines: one line an event, ``key=value``, in which no text of a peer can forge a line or a field."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from triosmtp.event import (
+    Connected,
+    ConnectionRefused,
+    Disconnected,
+    MessageAccepted,
+    MessageRefused,
+    PolicyFailed,
+    Refused,
+    SessionEvent,
+    TLSEstablished,
+    TLSFailed,
+)
+from triosmtp.variables import TLSInfo
+
+__all__ = ["configure", "log_event"]
+
+_log = logging.getLogger("triosmtp")
+
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Send the log to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(level)
+    _log.propagate = False
+    # What no formatter here prints need not be looked up for each record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def log_event(event: SessionEvent) -> None:
+    """Write ``event`` to the log."""
+    level, text = _LINES[type(event)]
+    if _log.isEnabledFor(level):
+        _log.log(level, "%s", text(event))
+
+
+def _line(name: str, /, **fields: object) -> str:
+    return " ".join([name, *(f"{key}={_quoted(value)}" for key, value in fields.items() if value not in {None, ""})])
+
+
+def _quoted(value: object) -> str:
+    """Give ``value`` as it is where it is plain ASCII without blanks, else as a JSON string: control characters escaped."""
+    text = str(value)
+    return text if _PLAIN(text) else json.dumps(text)
+
+
+def _tls_fields(tls: TLSInfo | None) -> dict[str, object]:
+    if tls is None:
+        return {"tls": "off"}
+    return {
+        "tls": tls.protocol,
+        "cipher": tls.cipher,
+        "group": tls.group,
+        "verified": "yes" if tls.verified else "no",
+        "verify_error": tls.verify_error,
+        "client": tls.client_subject,
+    }
+
+
+def _connected(e: Connected) -> str:
+    return _line("connected", session=e.session, peer=e.peer, listener=e.listener)
+
+
+def _connection_refused(e: ConnectionRefused) -> str:
+    return _line("connection-refused", peer=e.peer, listener=e.listener, reason=e.reason)
+
+
+def _tls_established(e: TLSEstablished) -> str:
+    fields = _tls_fields(e.tls)
+    return _line("tls", session=e.session, peer=e.peer, seconds=f"{e.tls.handshake_seconds:.4f}", **fields)
+
+
+def _tls_failed(e: TLSFailed) -> str:
+    return _line("tls-failed", session=e.session, peer=e.peer, listener=e.listener, reason=e.reason, detail=e.detail)
+
+
+def _refused(e: Refused) -> str:
+    return _line(
+        "refused",
+        session=e.session,
+        peer=e.peer,
+        phase=e.phase,
+        code=e.code,
+        enhanced=e.enhanced,
+        text=e.text,
+        decided_by=e.decided_by,
+        reason=e.reason if e.reason != e.text else None,
+    )
+
+
+def _policy_failed(e: PolicyFailed) -> str:
+    return _line("policy-failed", session=e.session, phase=e.phase, policy=e.policy, error=e.error)
+
+
+def _message(e: MessageAccepted | MessageRefused) -> dict[str, object]:
+    return {
+        "session": e.session,
+        "message": e.message,
+        "peer": e.peer,
+        "from": f"<{e.sender}>",
+        "to": ",".join(e.recipients),
+        "size": e.size,
+    }
+
+
+def _message_accepted(e: MessageAccepted) -> str:
+    return _line("accepted", **_message(e), seconds=f"{e.seconds:.4f}", **_tls_fields(e.tls))
+
+
+def _message_refused(e: MessageRefused) -> str:
+    return _line(
+        "message-refused",
+        **_message(e),
+        code=e.code,
+        enhanced=e.enhanced,
+        text=e.text,
+        decided_by=e.decided_by,
+        reason=e.reason if e.reason != e.text else None,
+        **_tls_fields(e.tls),
+    )
+
+
+def _disconnected(e: Disconnected) -> str:
+    seconds = f"{e.seconds:.3f}"
+    return _line("disconnected", session=e.session, peer=e.peer, reason=e.reason, seconds=seconds, messages=e.messages)
+
+
+_LINES: Final[dict[type, tuple[int, Callable[[Any], str]]]] = {
+    Connected: (logging.DEBUG, _connected),
+    ConnectionRefused: (logging.WARNING, _connection_refused),
+    TLSEstablished: (logging.INFO, _tls_established),
+    TLSFailed: (logging.WARNING, _tls_failed),
+    Refused: (logging.INFO, _refused),
+    PolicyFailed: (logging.ERROR, _policy_failed),
+    MessageAccepted: (logging.INFO, _message_accepted),
+    MessageRefused: (logging.INFO, _message_refused),
+    Disconnected: (logging.INFO, _disconnected),
+}

@@ -1,0 +1,80 @@
+"""The command ``triosmtp serve``: configuration, logs, signals, and an orderly end."""
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from triosmtp.config import Config, load_config
+from triosmtp.daemon import embedded
+from triosmtp.daemon.check import surprises
+from triosmtp.daemon.log import configure, log_event
+from triosmtp.errors import ConfigError
+from triosmtp.server import Server, serve
+
+__all__ = ["serve_command"]
+
+_EX_CONFIG: Final = 78  # sysexits.h
+_DRAIN: Final = 30.0
+
+
+def serve_command(config_path: str | None) -> int:
+    """Serve the configuration at ``config_path``, or the embedded default, until SIGTERM or SIGINT.
+
+    The first signal drains: transactions under way are finished; a second one stops at once.  Gives the exit status:
+    0, or 78 with the errors on stderr where nothing could be served.
+    """
+    try:
+        path = embedded.prepare() if config_path is None else Path(config_path)
+        config = load_config(path)
+        for warning in (*config.warnings, *surprises(config)):
+            print(warning, file=sys.stderr)
+        configure()
+        greeting = embedded.how_to_try(path) if config_path is None else ""
+        trio.run(_serve, config, greeting)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return _EX_CONFIG
+    except OSError as error:
+        print(f"error: {error.filename}: {os.strerror(error.errno or 0)}", file=sys.stderr)
+        return _EX_CONFIG
+    return 0
+
+
+async def _serve(config: Config, greeting: str) -> None:
+    try:
+        async with trio.open_nursery() as nursery:
+            server: Server = await nursery.start(partial(serve, config, observers=(log_event,)))
+            if greeting:
+                print(greeting, flush=True)
+            for name, address in server.addresses.items():
+                where = address if isinstance(address, str) else f"{address[0]} port {address[1]}"
+                print(f'Listen "{name}": {where}', flush=True)
+            nursery.start_soon(_stop_on_signal, server, nursery.cancel_scope)
+    except* ConfigError as group:
+        # One error, whatever groups the nurseries put around it.
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        raise leaf from None
+
+
+async def _stop_on_signal(server: Server, scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            draining = False
+            async for _ in signals:
+                if draining:
+                    scope.cancel()
+                    return
+                draining = True
+                nursery.start_soon(_drain, server, scope)
+
+
+async def _drain(server: Server, scope: trio.CancelScope) -> None:
+    await server.aclose(grace=_DRAIN)
+    scope.cancel()

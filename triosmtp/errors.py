@@ -1,0 +1,103 @@
+"""The errors of triosmtp: what may be caught, and what each one tells.
+
+An error has two faces.  ``str(error)`` and the attributes are for the log and may say everything; what the SMTP peer
+is told is a reply of its own, short and without any detail of ours.
+"""
+
+from attrs import frozen
+
+__all__ = ["ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError"]
+
+
+class TrioSMTPError(Exception):
+    """The base of every error that triosmtp raises on purpose."""
+
+
+@frozen(slots=True)
+class Position:
+    """A place in a configuration: the file as it was given or included, line and column from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@frozen(slots=True)
+class Problem:
+    """One error or warning of a configuration.
+
+    ``source`` is the text of the line that ``position`` points into, or ``""`` where there is none (a missing file).
+    """
+
+    severity: str  # "error" or "warning"
+    message: str
+    position: Position | None = None
+    source: str = ""
+
+    def __str__(self) -> str:
+        """`FILE:LINE:COLUMN: error: …`, then the line and a caret under the column."""
+        if self.position is None:
+            return f"{self.severity}: {self.message}"
+        text = f"{self.position}: {self.severity}: {self.message}"
+        if not self.source:
+            return text
+        # Tabs stay tabs in the padding, so that the caret stands under its column in any terminal.
+        pad = "".join(c if c == "\t" else " " for c in self.source[: self.position.column - 1])
+        return f"{text}\n    {self.source}\n    {pad}^"
+
+
+class ConfigError(TrioSMTPError):
+    """A configuration that cannot be used; ``problems`` holds every error and warning found in one run, in order."""
+
+    def __init__(self, problems: "tuple[Problem, ...] | list[Problem]") -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class HandshakeError(TrioSMTPError):
+    """A TLS handshake that came to nothing.
+
+    ``reason`` is one word group of a fixed list (see :mod:`triosmtp.tls`), fit for a label; ``detail`` is for the log.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class Reject(TrioSMTPError):
+    """A refusal, as a policy or a delivery raises it: an SMTP reply with a reason for the log.
+
+    ``code`` is a reply code from 400 to 599 (RFC 5321, section 4.2); 421 ends the connection.  ``enhanced`` is an
+    enhanced status code of the same class (RFC 3463).  ``text`` goes to the peer, on one line or several; ``reason``
+    goes to the log alone.
+
+    :raises ValueError: where the code is not a refusal, or ``enhanced`` is malformed or of another class.
+    """
+
+    def __init__(
+        self,
+        code: int = 550,
+        enhanced: str | None = None,
+        text: str = "Refused by policy",
+        *,
+        reason: str | None = None,
+    ) -> None:
+        if isinstance(code, bool) or not 400 <= code <= 599:
+            raise ValueError(f"a refusal needs a code from 400 to 599, not {code!r}")
+        if enhanced is None:
+            enhanced = f"{code // 100}.7.1"
+        parts = enhanced.split(".")
+        if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts):
+            raise ValueError(f"an enhanced status code looks like 5.7.1, not {enhanced!r}")
+        if parts[0] != str(code // 100):
+            raise ValueError(f"enhanced status code {enhanced} is not of the class of {code}")
+        self.code = code
+        self.enhanced = enhanced
+        self.text = text
+        self.reason = reason
+        super().__init__(f"{code} {enhanced} {text}" + (f" ({reason})" if reason else ""))

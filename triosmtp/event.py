@@ -1,0 +1,137 @@
+"""What happens on the server, as values: the one list that feeds logs, statistics, metrics and the policy stream.
+
+Every event carries the session's id and nothing that belongs to a stream, so that it may cross a process boundary.
+Strings that came from the peer are as it sent them: whoever prints them escapes them.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from attrs import frozen
+
+from triosmtp.variables import TLSInfo
+
+__all__ = [
+    "Connected", "ConnectionRefused", "Disconnected", "MessageAccepted", "MessageRefused", "Observer", "PolicyFailed",
+    "Refused", "SessionEvent", "TLSEstablished", "TLSFailed",
+]  # fmt: skip
+
+
+@frozen(slots=True)
+class Connected:
+    """A session began."""
+
+    session: str
+    peer: str
+    local: str
+    listener: str
+
+
+@frozen(slots=True)
+class ConnectionRefused:
+    """A connection was answered 421 without a session: a limit of the listener or the service was reached."""
+
+    peer: str
+    listener: str
+    reason: str
+
+
+@frozen(slots=True)
+class TLSEstablished:
+    """A handshake was completed, whatever became of the client's certificate."""
+
+    session: str
+    peer: str
+    listener: str
+    tls: TLSInfo
+
+
+@frozen(slots=True)
+class TLSFailed:
+    """A handshake came to nothing; ``reason`` is one of the fixed list of :class:`triosmtp.HandshakeError`."""
+
+    session: str
+    peer: str
+    listener: str
+    reason: str
+    detail: str
+
+
+@frozen(slots=True)
+class Refused:
+    """A command was answered with a refusal: a soft error of the protocol, or a decision.
+
+    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``TLS_Verify_Mode`` or ``python:Name``; ``reason`` is for the log.
+    """
+
+    session: str
+    peer: str
+    phase: str
+    code: int
+    enhanced: str | None
+    text: str
+    decided_by: str
+    reason: str
+
+
+@frozen(slots=True)
+class PolicyFailed:
+    """A policy raised something that is not a refusal; its traceback is in the log of ``triosmtp.policy``."""
+
+    session: str
+    phase: str
+    policy: str
+    error: str
+
+
+@frozen(slots=True, kw_only=True)
+class MessageAccepted:
+    """A message was delivered: it is where the operator said, and the 250 is on its way."""
+
+    session: str
+    peer: str
+    message: str
+    sender: str
+    recipients: tuple[str, ...]
+    size: int
+    seconds: float
+    """From MAIL to the end of the delivery."""
+    tls: TLSInfo | None
+
+
+@frozen(slots=True, kw_only=True)
+class MessageRefused:
+    """A message was refused after its body had arrived; see :class:`Refused` for ``decided_by``."""
+
+    session: str
+    peer: str
+    message: str
+    sender: str
+    recipients: tuple[str, ...]
+    size: int
+    code: int
+    enhanced: str | None
+    text: str
+    decided_by: str
+    reason: str
+    tls: TLSInfo | None
+
+
+@frozen(slots=True)
+class Disconnected:
+    """A session ended. ``reason``: quit, peer_closed, idle, drain, refused, tls_failed, protocol_error, cancelled, failed."""
+
+    session: str
+    peer: str
+    reason: str
+    seconds: float
+    messages: int
+
+
+SessionEvent: TypeAlias = (
+    Connected | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed | MessageAccepted | MessageRefused
+    | Disconnected
+)  # fmt: skip
+
+Observer: TypeAlias = Callable[[SessionEvent], None]
+"""Called with each event, on the event loop: quick, and never blocking."""

@@ -1,0 +1,88 @@
+"""A list of policies, asked in order, with one answer: go on, done, or refused, and by whom."""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from attrs import frozen
+
+from triosmtp.errors import Reject
+from triosmtp.policy.interface import DONE, PHASES, Phase, Policy
+
+__all__ = ["CONTINUE", "Chain", "Decision"]
+
+_log = logging.getLogger("triosmtp.policy")
+
+
+@frozen(slots=True)
+class Decision:
+    """What became of one phase.
+
+    ``source`` names who decided: ``python:Name``; empty where nobody did.  ``error`` is set where a policy failed.
+    """
+
+    refusal: Reject | None = None
+    done: bool = False
+    source: str = ""
+    error: str = ""
+
+
+CONTINUE: Final = Decision()
+"""Nobody objected and nobody ended the phase."""
+
+
+class Chain:
+    """Policies in the order in which they are asked.
+
+    Only methods that a policy overrides are asked: a phase that nobody cares for costs nothing.
+    """
+
+    def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        self.policies = tuple(policies)
+        self._hooks: dict[Phase, tuple[tuple[str, Callable[..., Awaitable[object]]], ...]] = {
+            phase: tuple(
+                (f"python:{type(policy).__qualname__}", getattr(policy, f"validate_{phase}"))
+                for policy in self.policies
+                if getattr(type(policy), f"validate_{phase}") is not getattr(Policy, f"validate_{phase}")
+            )
+            for phase in PHASES
+        }
+
+    def asks(self, phase: Phase) -> bool:
+        """Whether any policy has something to say at this phase."""
+        return bool(self._hooks[phase])
+
+    async def ask(self, phase: Phase, *arguments: object) -> Decision:
+        """Ask the policies of ``phase`` in order, and give the first answer that ends it.
+
+        Never raises but for cancellation: an exception out of a policy is logged and becomes a refusal, 451 4.3.0, or 421
+        4.3.0 at ``connect``.
+        """
+        for source, hook in self._hooks[phase]:
+            try:
+                answer = await hook(*arguments)
+            except Exception as error:  # noqa: BLE001 - a policy's error must not become the peer's, nor end the session
+                reject = _only_reject(error)
+                if reject is not None:
+                    return Decision(refusal=reject, source=source)
+                return _failed(phase, source, error)
+            if answer is DONE:
+                return Decision(done=True, source=source)
+            if answer is not None:
+                mistake = TypeError(f"{source}: validate_{phase} returned {answer!r}; return None or DONE, or raise Reject")
+                return _failed(phase, source, mistake)
+        return CONTINUE
+
+
+def _only_reject(error: Exception) -> Reject | None:
+    """Find the refusal in what was raised; a policy that opened a nursery raises it inside of a group."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, Reject) else None
+
+
+def _failed(phase: Phase, source: str, error: Exception) -> Decision:
+    _log.error("%s failed at %s: %r", source, phase, error, exc_info=error)
+    code = 421 if phase == "connect" else 451
+    refusal = Reject(code, "4.3.0", "Local error in processing", reason=f"{source} failed: {error!r}")
+    return Decision(refusal=refusal, source=source, error=repr(error))

@@ -1,0 +1,94 @@
+"""The Policy interface: one async method a phase; return to go on, return DONE to end the phase, raise Reject to refuse."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+from triosmtp.message import Message, Recipient
+from triosmtp.policy.session import Session
+from triosmtp.smtp import Address
+from triosmtp.variables import TLSInfo
+
+__all__ = ["DONE", "PHASES", "Done", "Phase", "Policy"]
+
+Phase: TypeAlias = Literal[
+    "connect", "ehlo", "starttls", "auth", "mailfrom", "rcptto", "data", "data_spool", "data_spool_each_rcpt"
+]
+
+PHASES: Final[tuple[Phase, ...]] = (
+    "connect",
+    "ehlo",
+    "starttls",
+    "auth",
+    "mailfrom",
+    "rcptto",
+    "data",
+    "data_spool",
+    "data_spool_each_rcpt",
+)
+"""Momentum's phases in their order, and ``starttls``, which is ours."""
+
+
+class Done(Enum):
+    """The type of :data:`DONE`."""
+
+    DONE = "done"
+
+
+DONE: Final = Done.DONE
+"""Return it to end the phase as accepted: the policies that come later in the list are not asked."""
+
+
+class Policy:
+    """Decides about sessions and messages.  Derive from it and override the phases that matter.
+
+    A method returns None to go on with the next policy and then the built-in rules of the phase, returns :data:`DONE` to skip the
+    later policies (at ``mailfrom`` this waives ``TLS_Verify_Mode = "require"`` too; at ``rcptto`` it never waives the relay
+    rules), or raises :class:`~triosmtp.Reject`.  Any other exception is answered 451 4.3.0 (421 4.3.0 at ``connect``), its
+    traceback is logged, and the session goes on.  Policies are asked before the built-in checks of their phase.
+
+    A subclass with a ``validate_…`` method of an unknown phase raises :class:`TypeError` when it is defined.
+    """
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            if name.startswith("validate_") and name.removeprefix("validate_") not in PHASES:
+                known = ", ".join(f"validate_{phase}" for phase in PHASES)
+                raise TypeError(f"{cls.__qualname__}.{name}: there is no such phase; the methods are {known}")
+
+    async def validate_connect(self, session: Session) -> Done | None:
+        """Decide about a new connection, before the banner (and before the handshake under Use_SSL)."""
+
+    async def validate_ehlo(self, session: Session, domain: str) -> Done | None:
+        """Decide about EHLO or HELO; ``domain`` is what the client calls itself."""
+
+    async def validate_starttls(self, session: Session, tls: TLSInfo) -> Done | None:
+        """Decide right after a handshake.
+
+        A refusal here answers every command that follows but QUIT; under Use_SSL it stands in place of the banner.
+        """
+
+    async def validate_auth(self, session: Session, attempt: object) -> Done | None:
+        """Decide about an authentication attempt."""
+
+    async def validate_mailfrom(
+        self, session: Session, sender: Address, parameters: Mapping[str, str | None]
+    ) -> Done | None:
+        """Decide about MAIL FROM; ``sender`` is false for the null reverse-path."""
+
+    async def validate_rcptto(
+        self, session: Session, recipient: Address, parameters: Mapping[str, str | None]
+    ) -> Done | None:
+        """Decide about one RCPT TO, before the relay rules."""
+
+    async def validate_data(self, session: Session) -> Done | None:
+        """Decide about DATA, before the 354."""
+
+    async def validate_data_spool(self, session: Session, message: Message) -> Done | None:
+        """Decide about a message that was received whole, before its delivery and the final reply."""
+
+    async def validate_data_spool_each_rcpt(
+        self, session: Session, message: Message, recipient: Recipient
+    ) -> Done | None:
+        """Decide about a whole message for one recipient.  A refusal refuses the message for all of them."""

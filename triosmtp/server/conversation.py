@@ -1,0 +1,338 @@
+"""The conversation of one session: what each event of the sans-io connection asks for, and the reply to it.
+
+Policy is asked first, then the built-in rule of the phase; what they say becomes the reply.  There is no SMTP grammar here (that is
+``smtp/``) and no stream (that is ``session.py``): replies are gathered in ``out`` and written once for each turn of the peer.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from triosmtp.event import Refused
+from triosmtp.message import Recipient
+from triosmtp.policy import Phase, Session
+from triosmtp.server.decision import Refusal, ask
+from triosmtp.server.patience import Patience
+from triosmtp.server.profile import Profile
+from triosmtp.server.service import Service
+from triosmtp.server.transaction import Transaction
+from triosmtp.smtp import (
+    Address,
+    BadCommand,
+    BodyChunk,
+    BodyEnd,
+    Connection,
+    ConnectionEnded,
+    Data,
+    Event,
+    Fatal,
+    Hello,
+    Help,
+    MailFrom,
+    Noop,
+    Quit,
+    RcptTo,
+    Reply,
+    Reset,
+    StartTLS,
+    Verify,
+)
+
+__all__ = ["Conversation"]
+
+
+class Conversation:
+    """Answers the events of one session."""
+
+    __slots__ = (
+        "_at_connect",
+        "_patience",
+        "_profile",
+        "_recipients",
+        "_service",
+        "_settings",
+        "connection",
+        "end",
+        "messages",
+        "out",
+        "session",
+        "transaction",
+    )
+
+    def __init__(self, service: Service, profile: Profile, session: Session, patience: Patience) -> None:
+        self._service = service
+        self._profile = profile
+        self._settings = profile.settings
+        self._patience = patience
+        self._at_connect: dict[str, str] = {}
+        self._recipients = 0
+        self.session = session
+        self.connection = Connection(profile.rules)
+        self.transaction: Transaction | None = None
+        self.out: list[bytes] = []
+        self.messages = 0
+        self.end = "failed"
+        """Why the session ends: the reason of :class:`~triosmtp.event.Disconnected`."""
+
+    async def answer(self, event: Event) -> None:
+        """Do what ``event`` asks for, and gather the reply."""
+        await _HANDLERS[type(event)](self, event)
+
+    # -- the steps around a connection's beginning and its handshake
+
+    async def connect(self) -> Refusal | None:
+        """Fill the context, and ask policy about the new connection."""
+        session = self.session
+        session.variables.record(self._settings.context)
+        if self._settings.pathway:
+            session.variables["pathway"] = self._settings.pathway
+        self._grant_relay()
+        try:
+            await self._ask("connect")
+        except Refusal as refusal:
+            return refusal
+        finally:
+            self._at_connect = session.variables.snapshot()
+        return None
+
+    async def tls_established(self) -> Refusal | None:
+        """Fill the context with what the handshake established, and ask policy about it."""
+        session = self.session
+        assert session.tls is not None
+        session.variables.record(session.tls.variables())
+        self._grant_relay()
+        try:
+            await self._ask("starttls", session.tls)
+        except Refusal as refusal:
+            return refusal
+        return None
+
+    def greet(self, refusal: Refusal | None, phase: str) -> None:
+        """Gather the banner, or the refusal that stands in its place."""
+        if refusal is not None:
+            self._refuse(phase, refusal)
+        else:
+            self.out.append(self.connection.send(self._profile.banner))
+
+    def refuse_from_now_on(self, refusal: Refusal) -> None:
+        """Answer every command that follows, but QUIT, with this refusal: a handshake has no reply of its own."""
+        self.connection.refuse(refusal.reply)
+        self._tell_refused("starttls", refusal)
+
+    def forget(self) -> None:
+        """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it."""
+        self._end_transaction()
+        variables = self.session.variables
+        variables.forget("ehlo_", "auth_", "can_relay")
+        # What holds without a word of the client stays: its address, and what policy found at connect.
+        if "can_relay" in self._at_connect:
+            variables["can_relay"] = self._at_connect["can_relay"]
+
+    def _grant_relay(self) -> None:
+        relay, session = self._profile.relay, self.session
+        if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls):
+            session.variables["can_relay"] = "true"
+
+    # -- policy
+
+    async def _ask(self, phase: Phase, *arguments: object) -> bool:
+        """Ask the policies; while they think, the peer is not idle.  Gives True where one of them ended the phase."""
+        chain = self._profile.chain
+        if not chain.asks(phase):
+            return False
+        with self._patience.ours:
+            decision = await ask(self._service, self.session, chain, phase, *arguments)
+        return decision.done
+
+    async def _decide(self, phase: Phase, *arguments: object) -> None:
+        """Ask the policies, and gather their reply or the row's own."""
+        try:
+            await self._ask(phase, *arguments)
+        except Refusal as refusal:
+            self._refuse(phase, refusal)
+        else:
+            self.out.append(self.connection.send())
+
+    def _refuse(self, phase: str, refusal: Refusal) -> None:
+        self._tell_refused(phase, refusal)
+        self.out.append(self.connection.send(refusal.reply))
+
+    def _tell_refused(self, phase: str, refusal: Refusal) -> None:
+        session, reply = self.session, refusal.reply
+        text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
+        self._service.tell(
+            Refused(
+                session.id, session.peer, phase, reply.code, reply.enhanced, text, refusal.decided_by, refusal.reason
+            )
+        )
+        if reply.code == 421:
+            self.end = "refused"
+
+    # -- what each event asks for
+
+    async def _on_hello(self, event: Hello) -> None:
+        self._end_transaction()
+        variables = self.session.variables
+        variables["ehlo_string"] = event.line
+        variables["ehlo_domain"] = event.domain
+        await self._decide("ehlo", event.domain)
+
+    async def _on_mail(self, event: MailFrom) -> None:
+        self._end_transaction()
+        session, sender = self.session, event.sender
+        session.message_variables.record(
+            {
+                "mailfrom_string": str(sender),
+                "mailfrom_localpart": sender.local_part,
+                "mailfrom_domain": sender.domain,
+            }
+        )
+        limit = self._settings.max_receptions_per_connection
+        if limit and self.messages >= limit:
+            reply = Reply(421, "Too many messages on this connection", "4.7.0")
+            self._refuse("mailfrom", Refusal(reply, "limit", "Max_Receptions_Per_Connection"))
+            return
+        try:
+            done = await self._ask("mailfrom", sender, event.parameters)
+            if not done:
+                self._demand_certificate()
+        except Refusal as refusal:
+            self._refuse("mailfrom", refusal)
+            return
+        self.messages += 1
+        session.variables.record(
+            {"connection_message_count": str(self.messages), "message_rcpt_count": "0"}
+        )
+        self.transaction = Transaction(self._service, session, self._profile, self.messages, event)
+        session.envelope = self.transaction.envelope
+        self.out.append(self.connection.send())
+
+    def _demand_certificate(self) -> None:
+        """TLS_Verify_Mode = "require": a certificate must be there; whether it verified is for policy to judge."""
+        tls = self.session.tls
+        if self._settings.tls_verify_mode == "require" and tls is not None and tls.client_certificate is None:
+            reply = Reply(550, "A client certificate is required", "5.7.1")
+            raise Refusal(reply, "TLS_Verify_Mode", "no certificate presented")
+
+    async def _on_rcpt(self, event: RcptTo) -> None:
+        transaction, session = self.transaction, self.session
+        assert transaction is not None
+        recipient = event.recipient
+        session.message_variables.record(
+            {
+                "rcptto_string": str(recipient),
+                "rcptto_localpart": recipient.local_part,
+                "rcptto_domain": recipient.domain,
+            }
+        )
+        try:
+            self._check_recipient_limits(len(transaction.envelope.recipients))
+            await self._ask("rcptto", recipient, event.parameters)
+            self._check_relay(transaction, recipient)
+        except Refusal as refusal:
+            self._refuse("rcptto", refusal)
+            return
+        self._recipients += 1
+        transaction.envelope.recipients.append(Recipient(recipient, event.parameters))
+        session.variables.record(
+            {
+                "connection_rcpt_count": str(self._recipients),
+                "message_rcpt_count": str(len(transaction.envelope.recipients)),
+            }
+        )
+        self.out.append(self.connection.send())
+
+    def _check_recipient_limits(self, recipients: int) -> None:
+        settings = self._settings
+        if settings.max_recipients_per_message and recipients >= settings.max_recipients_per_message:
+            # The sender comes back with the rest (RFC 5321, section 4.5.3.1.10).
+            raise Refusal(Reply(452, "Too many recipients", "4.5.3"), "limit", "Max_Recipients_Per_Message")
+        if settings.max_recipients_per_connection and self._recipients >= settings.max_recipients_per_connection:
+            reply = Reply(421, "Too many recipients on this connection", "4.7.0")
+            raise Refusal(reply, "limit", "Max_Recipients_Per_Connection")
+
+    def _check_relay(self, transaction: Transaction, recipient: Address) -> None:
+        relay, variables = self._profile.relay, self.session.variables
+        if relay.is_local(recipient) or variables.get("can_relay") == "true":
+            return
+        # Asked of the rules again, not only of the variable: a policy that removed it took away no right.
+        if relay.trusts_host(self.session.peer_address) or relay.trusts_certificate(self.session.tls):
+            return
+        if relay.trusts_sender(transaction.envelope.sender):
+            # Holds for this sender alone: the variable goes when the transaction ends.
+            variables["can_relay"] = "true"
+            transaction.granted_relay = True
+            return
+        raise Refusal(Reply(550, "relaying denied", "5.7.1"), "relay", f"{recipient} is not ours, the peer may not relay")
+
+    async def _on_data(self, _event: Data) -> None:
+        assert self.transaction is not None
+        self.transaction.begin_body()
+        await self._decide("data")
+
+    async def _on_chunk(self, event: BodyChunk) -> None:
+        assert self.transaction is not None
+        if self.transaction.add(event.data):
+            await self.transaction.flush()
+
+    async def _on_body_end(self, event: BodyEnd) -> None:
+        assert self.transaction is not None
+        with self._patience.ours:  # the peer waits for us now
+            reply = await self.transaction.finish(event)
+        if reply.code == 421:
+            self.end = "refused"
+        self._end_transaction()
+        self.out.append(self.connection.send(reply))
+
+    async def _on_starttls(self, _event: StartTLS) -> None:
+        self.out.append(self.connection.send())
+
+    async def _on_bad_command(self, event: BadCommand) -> None:
+        self._refuse("command", Refusal(event.reply, "protocol", event.reason))
+
+    async def _on_fatal(self, event: Fatal) -> None:
+        self._refuse("command", Refusal(event.reply, "protocol", event.reason))
+        self.end = "protocol_error"
+
+    async def _on_end(self, event: ConnectionEnded) -> None:
+        self.end = "quit" if event.clean else "peer_closed"
+
+    async def _on_quit(self, _event: Quit) -> None:
+        self.end = "quit"
+        self.out.append(self.connection.send())
+
+    async def _on_reset(self, _event: Reset) -> None:
+        self._end_transaction()
+        self.out.append(self.connection.send())
+
+    async def _on_other(self, _event: Noop | Verify | Help) -> None:
+        self.out.append(self.connection.send())
+
+    def _end_transaction(self) -> None:
+        """Forget the message under way, if there is one."""
+        transaction, session = self.transaction, self.session
+        session.message_variables.clear()
+        if transaction is not None:
+            if transaction.granted_relay:
+                session.variables.forget("can_relay")
+            transaction.close()
+            self.transaction = None
+            session.envelope = None
+
+
+_HANDLERS: Final[dict[type, Callable[[Conversation, Any], Awaitable[None]]]] = {
+    Hello: Conversation._on_hello,
+    MailFrom: Conversation._on_mail,
+    RcptTo: Conversation._on_rcpt,
+    Data: Conversation._on_data,
+    BodyChunk: Conversation._on_chunk,
+    BodyEnd: Conversation._on_body_end,
+    StartTLS: Conversation._on_starttls,
+    Reset: Conversation._on_reset,
+    Noop: Conversation._on_other,
+    Verify: Conversation._on_other,
+    Help: Conversation._on_other,
+    Quit: Conversation._on_quit,
+    BadCommand: Conversation._on_bad_command,
+    Fatal: Conversation._on_fatal,
+    ConnectionEnded: Conversation._on_end,
+}

@@ -1,0 +1,164 @@
+"""Listening sockets: from a Listen's address to a socket, and the loop that accepts from it."""
+
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+from triosmtp.config import Listen, Settings, TCPAddress, UnixAddress
+
+__all__ = ["Peer", "accept_connections", "bind", "peer_of", "unlink_if_ours"]
+
+_log = logging.getLogger("triosmtp.server")
+
+_ACCEPTS_PER_TURN = 64  # then the sessions get their turn
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+@frozen(slots=True)
+class Peer:
+    """Where a connection came from."""
+
+    text: str
+    address: IPv4Address | IPv6Address | None
+    port: int | None = None
+
+
+_UNIX_PEER = Peer("unix", None)
+
+
+def peer_of(address: object) -> Peer:
+    """Give the peer for a socket address as ``accept`` returned it; an IPv4-mapped IPv6 address becomes IPv4."""
+    if not isinstance(address, tuple):
+        return _UNIX_PEER
+    host, port = address[0], address[1]
+    if host.startswith("::ffff:") and "." in host:
+        host = host[7:]
+    parsed = ip_address(host.partition("%")[0])
+    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parsed, port)
+
+
+def bind(listen: Listen, settings: Settings, others: Iterable[Listen]) -> socket.socket:
+    """Open the listening socket of ``listen``; ``others`` are the Listens that it must leave room for.
+
+    :raises OSError: where the kernel refuses: the address is in use, or not ours, or the port is privileged.
+    """
+    address = listen.address
+    sock = _bind_unix(address) if isinstance(address, UnixAddress) else _bind_tcp(address, settings, others)
+    try:
+        sock.listen(settings.listen_backlog)
+        sock.setblocking(False)  # noqa: FBT003 - the stdlib's signature
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_tcp(address: TCPAddress, settings: Settings, others: Iterable[Listen]) -> socket.socket:
+    family, host, dual = _family(address, others)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        # Accepted sockets inherit these: no system call for each connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(settings.disable_nagle_algorithm))
+        if settings.tcp_recv_buffer_size:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.tcp_recv_buffer_size)
+        if settings.tcp_send_buffer_size:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.tcp_send_buffer_size)
+        sock.bind((host, address.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _family(address: TCPAddress, others: Iterable[Listen]) -> tuple[socket.AddressFamily, str, bool]:
+    if address.host is not None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        return family, address.host, False
+    if address.ipv6:
+        return socket.AF_INET6, "::", False
+    # All IPv4 addresses, and IPv6 where the kernel maps them and no other Listen asks for that port on IPv6.
+    taken = any(
+        isinstance(other.address, TCPAddress)
+        and other.address is not address
+        and other.address.port == address.port != 0
+        and (other.address.ipv6 or ":" in (other.address.host or ""))
+        for other in others
+    )
+    if taken or not socket.has_dualstack_ipv6():
+        return socket.AF_INET, "0.0.0.0", False  # noqa: S104 - the operator wrote a wildcard
+    return socket.AF_INET6, "::", True
+
+
+def _bind_unix(address: UnixAddress) -> socket.socket:
+    path = Path(address.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        # Nobody may connect between bind and chmod: the umask closes that gap.
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        path.chmod(address.mode)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that a dead process left; one that is answered is in use."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "is there already, and is not a socket", str(path))
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
+
+
+def unlink_if_ours(sock: socket.socket) -> None:
+    """Remove the path of a Unix socket that is about to be closed."""
+    if sock.family == socket.AF_UNIX and sock.fileno() >= 0:
+        Path(sock.getsockname()).unlink(missing_ok=True)
+
+
+async def accept_connections(sock: socket.socket, take: Callable[[socket.socket, Peer], None]) -> None:
+    """Accept until cancelled, and hand each connection to ``take``.
+
+    Running out of file descriptors or memory is logged and waited out; no error of one connection ends the loop.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                accepted, address = sock.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    _log.error("cannot accept a connection: %s; trying again in 0.1 s", error.strerror)  # noqa: TRY400
+                    await trio.sleep(0.1)
+                    break
+                if sock.fileno() < 0:
+                    return
+                continue  # that peer has gone again
+            accepted.setblocking(False)  # noqa: FBT003 - the stdlib's signature
+            take(accepted, peer_of(address))

@@ -1,0 +1,197 @@
+"""serve(): from a configuration to sessions, and an orderly end.
+
+Two nurseries, one inside of the other: the accept loops inside, the sessions outside.  To stop, the inner one is cancelled,
+the sessions are told, and the outer one gets a deadline.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from functools import partial
+
+import trio
+
+from triosmtp.config import Config, Listen
+from triosmtp.delivery import Delivery, FunctionDelivery
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.event import ConnectionRefused, Observer
+from triosmtp.message import Message
+from triosmtp.policy import Policy
+from triosmtp.server.listener import Peer, accept_connections, bind, peer_of, unlink_if_ours
+from triosmtp.server.profile import Profile, Profiles, material_problem
+from triosmtp.server.service import Service, Statistics
+from triosmtp.server.session import SessionDriver
+from triosmtp.server.transport import SocketTransport
+from triosmtp.smtp import Reply
+from triosmtp.tls import ContextStore, MaterialError, ServerContext, TLSSettings, build_context, load_material
+
+__all__ = ["Server", "open_service", "serve"]
+
+_log = logging.getLogger("triosmtp.server")
+
+
+class Server:
+    """A running server: what :func:`serve` gives to its caller."""
+
+    def __init__(self, service: Service, listens: list[tuple[Listen, socket.socket]], scope: trio.CancelScope) -> None:
+        self._service = service
+        self._accepting = scope
+        self._sessions_scope = trio.CancelScope()
+        self._drivers: set[SessionDriver] = set()
+        self._ended = trio.Event()
+        self.addresses: dict[str, tuple[str, int] | str] = {
+            listen.name: _address(sock) for listen, sock in listens
+        }
+        """Where each Listen is bound: by its name, ``(host, port)`` or the path of a Unix socket."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was counted since the server began."""
+        return self._service.statistics
+
+    async def aclose(self, grace: float = 30.0) -> None:
+        """Stop accepting, let transactions under way finish, end the other sessions with 421, and wait for the end.
+
+        What is not done after ``grace`` seconds is cancelled.
+        """
+        self._accepting.cancel()
+        self._service.draining = True
+        self._sessions_scope.deadline = min(self._sessions_scope.deadline, trio.current_time() + grace)
+        for driver in list(self._drivers):
+            driver.drain()
+        await self._ended.wait()
+
+
+async def open_service(
+    config: Config,
+    *,
+    policy: Policy | Iterable[Policy] | None = None,
+    deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
+    observers: Iterable[Observer] = (),
+) -> Service:
+    """Make everything that sessions of ``config`` need, but no socket.
+
+    :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the configuration.
+    """
+    delivery = deliver if deliver is None or isinstance(deliver, Delivery) else FunctionDelivery(deliver)
+    policies = (policy,) if isinstance(policy, Policy) else policy
+    profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery)
+    prepared = await trio.to_thread.run_sync(profiles.prepare)
+    contexts = ContextStore(await trio.to_thread.run_sync(_build_contexts, prepared))
+    return Service(config, profiles, contexts, observers)
+
+
+def _build_contexts(profiles: list[Profile]) -> dict[TLSSettings, ServerContext]:
+    contexts: dict[TLSSettings, ServerContext] = {}
+    problems: list[Problem] = []
+    for profile in profiles:
+        if profile.tls is None or profile.tls in contexts:
+            continue
+        try:
+            contexts[profile.tls] = build_context(load_material(profile.tls))
+        except MaterialError as error:
+            problem = material_problem(profile.settings, error)
+            if problem not in problems:
+                problems.append(problem)
+    if problems:
+        raise ConfigError(problems)
+    return contexts
+
+
+async def serve(
+    config: Config,
+    *,
+    policy: Policy | Iterable[Policy] | None = None,
+    deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
+    observers: Iterable[Observer] = (),
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve every enabled Listen of ``config`` until cancelled, or until :meth:`Server.aclose` was called.
+
+    ``policy`` and ``deliver``, where given, stand in place of the options Policy and Deliver_To; ``deliver`` may be an
+    async function: when it returns, the message is taken.  ``task_status`` gives the :class:`Server` when every socket
+    listens.
+
+    :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
+    """
+    service = await open_service(config, policy=policy, deliver=deliver, observers=observers)
+    with ExitStack() as stack:
+        listens = _bind_all(config, stack)
+        accepting = trio.CancelScope()
+        server = Server(service, listens, accepting)
+        try:
+            async with trio.open_nursery() as sessions:
+                server._sessions_scope = sessions.cancel_scope  # noqa: SLF001 - the two are one
+                with accepting:
+                    async with trio.open_nursery() as loops:
+                        for listen, sock in listens:
+                            take = partial(_take, server, service, listen, sessions)
+                            loops.start_soon(accept_connections, sock, take, name=f"accept {listen.name}")
+                        task_status.started(server)
+                stack.close()  # nobody accepts: the kernel shall refuse, not queue
+        finally:
+            server._ended.set()  # noqa: SLF001 - the two are one
+            for delivery in service.profiles.deliveries:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+                    await delivery.aclose()
+
+
+def _bind_all(config: Config, stack: ExitStack) -> list[tuple[Listen, socket.socket]]:
+    listens: list[tuple[Listen, socket.socket]] = []
+    problems: list[Problem] = []
+    for listen in config.listens:
+        settings = config.resolve(listen, None)
+        try:
+            sock = bind(listen, settings, config.listens)
+        except OSError as error:
+            problems.append(listen.problem(f'Listen "{listen.name}": {os.strerror(error.errno or 0)}'))
+            continue
+        stack.callback(sock.close)
+        stack.callback(unlink_if_ours, sock)
+        listens.append((listen, sock))
+    if problems:
+        raise ConfigError(problems)
+    return listens
+
+
+def _take(
+    server: Server, service: Service, listen: Listen, sessions: trio.Nursery, sock: socket.socket, peer: Peer
+) -> None:
+    """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
+    settings = service.config.resolve(listen, peer.address)
+    reached = service.admit(listen, settings.listener_sessions, settings.service_sessions)
+    if reached:
+        service.tell(ConnectionRefused(peer.text, listen.name, reached))
+        with sock:
+            # A fresh connection takes one line at once or never: nobody waits here.  Under Use_SSL a plaintext line
+            # would only look like a broken handshake.
+            if not settings.use_ssl:
+                reply = Reply(421, "Too many connections, try again later", "4.7.0")
+                _try_send(sock, reply.render())
+        return
+    local = peer_of(sock.getsockname()).text
+    driver = SessionDriver(service, listen, service.profiles.of(settings), SocketTransport(sock), peer, local)
+    sessions.start_soon(_run, server, service, listen, driver, name=f"session {driver.session.id}")
+
+
+def _try_send(sock: socket.socket, data: bytes) -> None:
+    try:
+        sock.send(data)
+    except OSError as error:
+        _log.debug("a refused connection had gone already: %s", error)
+
+
+async def _run(server: Server, service: Service, listen: Listen, driver: SessionDriver) -> None:
+    server._drivers.add(driver)  # noqa: SLF001 - the two are one
+    try:
+        await driver.run()
+    finally:
+        server._drivers.discard(driver)  # noqa: SLF001 - the two are one
+        service.release(listen)
+
+
+def _address(sock: socket.socket) -> tuple[str, int] | str:
+    name = sock.getsockname()
+    return name if isinstance(name, str) else (name[0], name[1])

@@ -1,0 +1,103 @@
+"""What all sessions of one server share: profiles, TLS contexts, counters, limits, and the way to tell what happens."""
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Iterable
+
+from attrs import define
+
+from triosmtp.config import Config, Listen
+from triosmtp.event import (
+    ConnectionRefused,
+    MessageAccepted,
+    MessageRefused,
+    Observer,
+    SessionEvent,
+    TLSEstablished,
+    TLSFailed,
+)
+from triosmtp.server.profile import Profiles
+from triosmtp.tls import ContextStore
+
+__all__ = ["Service", "Statistics"]
+
+_log = logging.getLogger("triosmtp.server")
+
+
+@define(slots=True)
+class Statistics:
+    """Counters since the server began, and the sessions that run now."""
+
+    sessions: int = 0
+    """Sessions under way."""
+    sessions_total: int = 0
+    connections_refused: int = 0
+    handshakes: int = 0
+    handshakes_failed: int = 0
+    messages_accepted: int = 0
+    messages_refused: int = 0
+    """Messages that were refused after their body had arrived."""
+    bytes_accepted: int = 0
+
+    def count(self, event: SessionEvent) -> None:
+        """Count ``event``."""
+        kind = type(event)
+        if isinstance(event, MessageAccepted):
+            self.messages_accepted += 1
+            self.bytes_accepted += event.size
+        elif kind is MessageRefused:
+            self.messages_refused += 1
+        elif kind is TLSEstablished:
+            self.handshakes += 1
+        elif kind is TLSFailed:
+            self.handshakes_failed += 1
+        elif kind is ConnectionRefused:
+            self.connections_refused += 1
+
+
+class Service:
+    """The shared state behind every session of one server."""
+
+    def __init__(
+        self, config: Config, profiles: Profiles, contexts: ContextStore, observers: Iterable[Observer] = ()
+    ) -> None:
+        self.config = config
+        self.profiles = profiles
+        self.contexts = contexts
+        self.statistics = Statistics()
+        self.draining = False
+        self._observers = (self.statistics.count, *observers)
+        self._sessions_of: Counter[str] = Counter()
+        # Unique over restarts by its random part, cheap by its counter.
+        self._prefix = secrets.token_hex(4)
+        self._number = 0
+
+    def tell(self, event: SessionEvent) -> None:
+        """Tell every observer of ``event``.  An observer that fails is logged; it costs no session anything."""
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:
+                _log.exception("an observer failed at %r", type(event).__name__)
+
+    def new_session_id(self) -> str:
+        """Give an id that no other session has or had."""
+        self._number += 1
+        return f"{self._prefix}-{self._number:x}"
+
+    def admit(self, listen: Listen, listener_limit: int, service_limit: int) -> str:
+        """Count a new session in, unless a limit (0: none) is reached; give the name of that limit, or ``""``."""
+        if listener_limit and self._sessions_of[listen.name] >= listener_limit:
+            return "Listener_Sessions"
+        if service_limit and self.statistics.sessions >= service_limit:
+            return "Service_Sessions"
+        self._sessions_of[listen.name] += 1
+        self.statistics.sessions += 1
+        self.statistics.sessions_total += 1
+        return ""
+
+    def release(self, listen: Listen) -> None:
+        """Count a session out that :meth:`admit` counted in."""
+        self._sessions_of[listen.name] -= 1
+        self.statistics.sessions -= 1

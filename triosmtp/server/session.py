@@ -1,0 +1,197 @@
+"""The driver of one session: it takes a connection from its first byte to its last.
+
+Bytes go from the stream into the sans-io connection, its events to the conversation, replies back.  A pipelined group costs
+one read and one write, and no read has a cancel scope of its own (see ``patience.py``).
+"""
+
+import logging
+from typing import Final
+
+import trio
+
+from triosmtp.config import Listen
+from triosmtp.errors import HandshakeError
+from triosmtp.event import Connected, Disconnected, TLSEstablished, TLSFailed
+from triosmtp.policy import Session
+from triosmtp.server.conversation import Conversation
+from triosmtp.server.listener import Peer
+from triosmtp.server.patience import Patience
+from triosmtp.server.profile import Profile
+from triosmtp.server.service import Service
+from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
+from triosmtp.tls import close, handshake
+
+__all__ = ["SessionDriver"]
+
+_log = logging.getLogger("triosmtp.server")
+
+_COMMAND_READ: Final = 32768
+_BODY_READ: Final = 262144
+_FAREWELL: Final = 2.0
+"""Seconds that a last reply and a close_notify may take."""
+
+
+class SessionDriver:
+    """Runs one session."""
+
+    __slots__ = (
+        "_conversation",
+        "_listen",
+        "_patience",
+        "_profile",
+        "_service",
+        "_started",
+        "_stream",
+        "_transport",
+        "_waiting",
+        "session",
+    )
+
+    def __init__(
+        self, service: Service, listen: Listen, profile: Profile, transport: trio.abc.Stream, peer: Peer, local: str
+    ) -> None:
+        self._service = service
+        self._listen = listen
+        self._profile = profile
+        self._transport = transport
+        self._stream: trio.abc.Stream = transport
+        self._started = trio.current_time()
+        self._waiting = False
+        self._patience = Patience(profile.settings.idle_time)
+        self.session = Session(
+            id=service.new_session_id(),
+            listener=listen.name,
+            peer=peer.text,
+            peer_address=peer.address,
+            local=local,
+        )
+        self._conversation = Conversation(service, profile, self.session, self._patience)
+
+    async def run(self) -> None:
+        """Serve the session to its end.  Raises nothing but cancellation."""
+        session, conversation = self.session, self._conversation
+        self._service.tell(Connected(session.id, session.peer, session.local, session.listener))
+        try:
+            with self._patience.scope as scope:
+                await self._live()
+            if scope.cancelled_caught:
+                await self._say_goodbye()
+            await self._close_tls()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            conversation.end = "peer_closed"
+        except trio.Cancelled:
+            conversation.end = "cancelled"
+            raise
+        except Exception:
+            _log.exception("session %s failed", session.id)
+        finally:
+            if conversation.transaction is not None:
+                conversation.transaction.close()
+            try:
+                await trio.aclose_forcefully(self._transport)
+            finally:
+                seconds = trio.current_time() - self._started
+                self._service.tell(
+                    Disconnected(session.id, session.peer, conversation.end, seconds, conversation.messages)
+                )
+
+    def drain(self) -> None:
+        """End this session with 421 4.3.2 as soon as no transaction is under way."""
+        if self._waiting and self._conversation.transaction is None:
+            self._patience.scope.cancel()
+
+    async def _live(self) -> None:
+        conversation = self._conversation
+        connection = conversation.connection
+        if not await self._open():
+            return
+        while not connection.closed:
+            event = connection.next_event()
+            if event is NEED_DATA:
+                await self._turn()
+            elif isinstance(event, SwitchToTLS):
+                if not await self._switch():
+                    return
+            else:
+                assert event is not PAUSED, "every event was answered"
+                await conversation.answer(event)
+        await self._flush()
+
+    async def _turn(self) -> None:
+        """Write what is due, then read: the one place where a session waits for its peer."""
+        await self._flush()
+        connection = self._conversation.connection
+        if self._service.draining and self._conversation.transaction is None:
+            self._patience.scope.cancel()
+        self._waiting = True
+        data = await self._stream.receive_some(_BODY_READ if connection.state is State.BODY else _COMMAND_READ)
+        self._waiting = False
+        self._patience.renew()
+        connection.receive_data(data if isinstance(data, bytes) else bytes(data))
+
+    async def _flush(self) -> None:
+        out = self._conversation.out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            await self._stream.send_all(data)
+
+    async def _open(self) -> bool:
+        """Policy at connect, the handshake under Use_SSL, the banner.  Gives False where the session is over."""
+        conversation = self._conversation
+        refusal, phase = await conversation.connect(), "connect"
+        if self._profile.settings.use_ssl:
+            if not await self._handshake():
+                return False
+            conversation.connection.tls_started()
+            refused = await conversation.tls_established()
+            if refusal is None:
+                refusal, phase = refused, "starttls"
+        conversation.greet(refusal, phase)
+        return True
+
+    async def _switch(self) -> bool:
+        """STARTTLS was accepted: the 220, the handshake, and a session that knows nothing of what came before."""
+        await self._flush()
+        self._conversation.forget()
+        if not await self._handshake():
+            return False
+        self._conversation.connection.tls_started()
+        refusal = await self._conversation.tls_established()
+        if refusal is not None:
+            self._conversation.refuse_from_now_on(refusal)
+        return True
+
+    async def _handshake(self) -> bool:
+        """Bring TLS up on the stream.  Gives False where that failed: the session is over, never back to plaintext."""
+        session, profile = self.session, self._profile
+        assert profile.tls is not None, "a configuration without a certificate offers no TLS"
+        context = self._service.contexts.get(profile.tls)
+        limit = profile.settings.tls_handshake_timeout
+        try:
+            with self._patience.ours, trio.fail_after(limit):
+                self._stream, session.tls = await handshake(context, self._transport)
+        except HandshakeError as error:
+            failure = TLSFailed(session.id, session.peer, session.listener, error.reason, error.detail)
+        except trio.TooSlowError:
+            failure = TLSFailed(session.id, session.peer, session.listener, "timed_out", f"after {limit:g} s")
+        else:
+            self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
+            return True
+        self._conversation.end = "tls_failed"
+        self._service.tell(failure)
+        return False
+
+    async def _say_goodbye(self) -> None:
+        """The session's own scope has fired: idle too long, or draining."""
+        draining = self._service.draining
+        self._conversation.end = "drain" if draining else "idle"
+        text = "Service shutting down" if draining else "Idle for too long"
+        reply = Reply(421, text, "4.3.2" if draining else "4.4.2")
+        self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
+        with trio.move_on_after(_FAREWELL):
+            await self._flush()
+
+    async def _close_tls(self) -> None:
+        if isinstance(self._stream, trio.SSLStream):
+            await close(self._stream, within=_FAREWELL)

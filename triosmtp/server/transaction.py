@@ -1,0 +1,180 @@
+"""One mail transaction: from MAIL to the final reply.
+
+It holds what belongs to the message under way and takes it from phase to phase: policy first, then the built-in rules, then
+the spool, then the delivery; each step gives the reply, and only a delivery that returned gives 250.
+"""
+
+import logging
+from datetime import UTC, datetime
+from time import monotonic
+
+from triosmtp.delivery import DeliveryError
+from triosmtp.errors import Reject
+from triosmtp.event import MessageAccepted, MessageRefused
+from triosmtp.message import Envelope, Message
+from triosmtp.policy import Session
+from triosmtp.server.decision import Refusal, ask, refusal_of
+from triosmtp.server.profile import Profile
+from triosmtp.server.service import Service
+from triosmtp.smtp import BodyEnd, MailFrom, Reply
+from triosmtp.spool import Spool, SpoolError
+from triosmtp.trace import has_field, received_field
+
+__all__ = ["Transaction"]
+
+_log = logging.getLogger("triosmtp.delivery")
+
+
+class Transaction:
+    """The message under way.  Made when MAIL was accepted; ``close`` throws away what it holds."""
+
+    __slots__ = ("_failure", "_service", "_session", "_spool", "envelope", "granted_relay", "id", "profile", "started")
+
+    def __init__(self, service: Service, session: Session, profile: Profile, number: int, mail: MailFrom) -> None:
+        self._service = service
+        self._session = session
+        self.profile = profile
+        self.id = f"{session.id}-{number}"
+        self.envelope = Envelope(mail.sender, mail.parameters)
+        self.started = monotonic()
+        self._spool: Spool | None = None
+        self._failure: SpoolError | None = None
+        self.granted_relay = False
+        """Whether can_relay was set for this transaction's sender, and goes with it."""
+
+    def close(self) -> None:
+        """Throw away the body, wherever it is."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def begin_body(self) -> None:
+        """Make room for the body."""
+        self._spool = Spool(self.profile.settings.spool_directory)
+
+    def add(self, chunk: bytes) -> bool:
+        """Take a part of the body.  Gives True when :meth:`flush` is due."""
+        if self._spool is None:
+            return False
+        self._spool.add(chunk)
+        return self._spool.due
+
+    async def flush(self) -> None:
+        """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
+        assert self._spool is not None
+        try:
+            await self._spool.flush()
+        except SpoolError as error:
+            self._failure = error
+            self.close()
+
+    async def finish(self, end: BodyEnd) -> Reply:
+        """Take the message from the end of its body to the final reply, and tell what became of it."""
+        reply = end.fault
+        decided_by, reason = "protocol", "" if reply is None else str(reply.text)
+        message: Message | None = None
+        try:
+            if reply is None:
+                message = await self._complete()
+                await self._decide(message)
+                await self._deliver(message)
+                reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
+        except Refusal as refusal:
+            reply, decided_by, reason = refusal.reply, refusal.decided_by, refusal.reason
+        finally:
+            if message is not None:
+                message.body.close()
+            self.close()
+        self._tell(reply, end.size, decided_by, reason)
+        return reply
+
+    async def _complete(self) -> Message:
+        failure, spool = self._failure, self._spool
+        if failure is None and spool is not None:
+            try:
+                body = await spool.finish()
+            except SpoolError as error:
+                failure = error
+        if failure is not None or spool is None:
+            raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
+        self._spool = None
+        variables = self._session.message_variables
+        if not has_field(body.headers(), b"Date"):
+            variables["rfc2822_date_missing"] = "true"
+        return Message(
+            id=self.id,
+            envelope=self.envelope,
+            body=body,
+            received=datetime.now(UTC),
+            variables=self._session.variables,
+            message_variables=variables,
+        )
+
+    async def _decide(self, message: Message) -> None:
+        chain = self.profile.chain
+        if chain.asks("data_spool"):
+            await ask(self._service, self._session, chain, "data_spool", message)
+        if chain.asks("data_spool_each_rcpt"):
+            for recipient in self.envelope.recipients:
+                await ask(self._service, self._session, chain, "data_spool_each_rcpt", message, recipient)
+
+    async def _deliver(self, message: Message) -> None:
+        if self.profile.settings.rfc2822_trace_headers:
+            message.trace = self._received(message)
+        try:
+            await self.profile.delivery.deliver(message)
+        except Reject as reject:
+            raise refusal_of(reject, "delivery") from None
+        except DeliveryError as error:
+            reply = Reply(error.code, error.text, error.enhanced)
+            raise Refusal(reply, "delivery", error.reason) from None
+        except Exception as error:
+            # A callable of the embedding program may raise anything; the message is not accepted then.
+            _log.exception("delivery of %s failed", self.id)
+            raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
+
+    def _received(self, message: Message) -> bytes:
+        session, envelope = self._session, self.envelope
+        return received_field(
+            helo=session.variables.get("ehlo_domain"),
+            peer_address=None if session.peer_address is None else str(session.peer_address),
+            by=self.profile.hostname,
+            id=self.id,
+            moment=message.received,
+            extended=session.variables.get("ehlo_string", "")[:4].upper() == "EHLO",
+            smtputf8=envelope.smtputf8,
+            recipient=str(envelope.recipients[0]) if len(envelope.recipients) == 1 else None,
+            tls=session.tls,
+        )
+
+    def _tell(self, reply: Reply, size: int, decided_by: str, reason: str) -> None:
+        session, envelope = self._session, self.envelope
+        recipients = tuple(str(r) for r in envelope.recipients)
+        sender = str(envelope.sender)
+        if reply.positive:
+            event: MessageAccepted | MessageRefused = MessageAccepted(
+                session=session.id,
+                peer=session.peer,
+                message=self.id,
+                sender=sender,
+                recipients=recipients,
+                size=size,
+                seconds=monotonic() - self.started,
+                tls=session.tls,
+            )
+        else:
+            event = MessageRefused(
+                session=session.id,
+                peer=session.peer,
+                message=self.id,
+                sender=sender,
+                recipients=recipients,
+                size=size,
+                code=reply.code,
+                enhanced=reply.enhanced,
+                text=str(reply.text),
+                decided_by=decided_by,
+                reason=reason,
+                tls=session.tls,
+            )
+        self._service.tell(event)

@@ -1,0 +1,151 @@
+"""What the sans-io connection tells its driver: the commands and the body, in the RFC's own words."""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from triosmtp.smtp.address import Address
+from triosmtp.smtp.reply import Reply
+
+__all__ = [
+    "NEED_DATA", "PAUSED", "BadCommand", "BodyChunk", "BodyEnd", "ConnectionEnded", "Data", "Event", "Fatal", "Hello",
+    "Help", "MailFrom", "Noop", "Pause", "Quit", "RcptTo", "Reset", "StartTLS", "SwitchToTLS", "Verify",
+]  # fmt: skip
+
+Parameters: TypeAlias = Mapping[str, str | None]
+"""ESMTP parameters: upper-case keyword to value, None where there was no ``=``."""
+
+
+class Pause(Enum):
+    """Why there is no event just now."""
+
+    NEED_DATA = auto()
+    PAUSED = auto()
+
+
+NEED_DATA: Final = Pause.NEED_DATA
+"""Everything received was handled: send what is due, then read."""
+PAUSED: Final = Pause.PAUSED
+"""A reply is owed: call ``send`` first."""
+
+
+@frozen(slots=True)
+class Hello:
+    """EHLO or HELO.  ``line`` is the whole command line, decoded."""
+
+    verb: Literal["EHLO", "HELO"]
+    domain: str
+    line: str
+
+
+@frozen(slots=True)
+class MailFrom:
+    """MAIL FROM.  ``sender`` is false for the null path ``<>``; ``path`` is the path as it came, decoded."""
+
+    sender: Address
+    parameters: Parameters
+    path: str
+
+
+@frozen(slots=True)
+class RcptTo:
+    """RCPT TO."""
+
+    recipient: Address
+    parameters: Parameters
+    path: str
+
+
+@frozen(slots=True)
+class Data:
+    """DATA: a positive answer is 354, and the body follows."""
+
+
+@frozen(slots=True)
+class BodyChunk:
+    """A part of the body, dots unstuffed, as it came otherwise.  No reply is owed."""
+
+    data: bytes
+
+
+@frozen(slots=True)
+class BodyEnd:
+    """The end of the body: a reply is owed.
+
+    ``fault`` is the refusal that the body itself earned (size, line endings), None where it was in order.  With a
+    fault, the chunks after it were thrown away.  ``size`` counts the octets of all chunks.
+    """
+
+    size: int
+    fault: Reply | None = None
+
+
+@frozen(slots=True)
+class StartTLS:
+    """STARTTLS: a positive answer is 220, and ``SwitchToTLS`` follows."""
+
+
+@frozen(slots=True)
+class SwitchToTLS:
+    """The 220 must be on its way now, then the handshake; ``tls_started`` tells the connection that it is done."""
+
+
+@frozen(slots=True)
+class Reset:
+    """RSET."""
+
+
+@frozen(slots=True)
+class Noop:
+    """NOOP."""
+
+
+@frozen(slots=True)
+class Verify:
+    """VRFY."""
+
+    argument: str
+
+
+@frozen(slots=True)
+class Help:
+    """HELP."""
+
+    argument: str
+
+
+@frozen(slots=True)
+class Quit:
+    """QUIT: after the answer the connection is closed."""
+
+
+@frozen(slots=True)
+class BadCommand:
+    """A soft error: the reply that is owed for it, and why, for the log.  The session goes on."""
+
+    reply: Reply
+    line: bytes
+    reason: str
+
+
+@frozen(slots=True)
+class Fatal:
+    """A hard error: send ``reply``, then close.  No further event follows."""
+
+    reply: Reply
+    reason: str
+
+
+@frozen(slots=True)
+class ConnectionEnded:
+    """The peer closed.  ``clean`` is False where that cut off a command, a body or a reply."""
+
+    clean: bool
+
+
+Event: TypeAlias = (
+    Hello | MailFrom | RcptTo | Data | BodyChunk | BodyEnd | StartTLS | SwitchToTLS | Reset | Noop | Verify | Help
+    | Quit | BadCommand | Fatal | ConnectionEnded
+)  # fmt: skip

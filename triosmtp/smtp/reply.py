@@ -1,0 +1,56 @@
+"""SMTP replies: values that render themselves for the wire (RFC 5321, section 4.2; enhanced codes: RFC 2034, 3463)."""
+
+from attrs import frozen
+
+__all__ = ["Reply"]
+
+_MAX_TEXT = 480  # RFC 5321, section 4.5.3.1.5: 512 octets a line, with code, enhanced code and CRLF
+
+
+@frozen(slots=True)
+class Reply:
+    """One reply: a code, its text (one line or several), and an enhanced status code where one applies.
+
+    Texts may hold anything a policy or a peer put there: rendering replaces whatever could break the line.
+    """
+
+    code: int
+    text: str | tuple[str, ...]
+    enhanced: str | None = None
+
+    @property
+    def positive(self) -> bool:
+        """Whether the command was taken: 2yz or 3yz."""
+        return self.code < 400
+
+    @property
+    def closes(self) -> bool:
+        """Whether the server closes the connection after this reply: 221 and 421 (RFC 5321, section 3.8)."""
+        return self.code in {221, 421}
+
+    def render(self, *, enhanced: bool = True, utf8: bool = False) -> bytes:
+        """Give the bytes of this reply; ``utf8`` where the client asked for SMTPUTF8 (RFC 6531, section 3.7.4.1)."""
+        text = self.text
+        if isinstance(text, str) and text.isascii() and text.isprintable() and len(text) <= _MAX_TEXT:
+            # Nearly every reply; cheaper than looking it up in a cache would be.
+            if enhanced and self.enhanced:
+                return f"{self.code} {self.enhanced} {text}\r\n".encode("ascii")
+            return f"{self.code} {text}\r\n".encode("ascii")
+        return self._render_lines((text,) if isinstance(text, str) else text, enhanced, utf8)
+
+    def _render_lines(self, texts: tuple[str, ...], enhanced: bool, utf8: bool) -> bytes:
+        lines = [line for text in texts for line in _lines(text, utf8)] or [b""]
+        prefix = f"{self.enhanced} ".encode("ascii") if enhanced and self.enhanced else b""
+        last = len(lines) - 1
+        return b"".join(
+            b"%d%s%s%s\r\n" % (self.code, b" " if i == last else b"-", prefix, line) for i, line in enumerate(lines)
+        )
+
+
+def _lines(text: str, utf8: bool) -> list[bytes]:
+    lines = []
+    for line in text.splitlines() or [""]:
+        clean = "".join(c if c.isprintable() else "?" for c in line)
+        raw = clean.encode("utf-8" if utf8 else "ascii", "replace")[:_MAX_TEXT]
+        lines.append(raw.decode("utf-8", "ignore").encode() if utf8 else raw)
+    return lines

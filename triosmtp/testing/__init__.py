@@ -1,0 +1,16 @@
+"""What our tests need, users' tests need: a server on memory streams, a scripted client, certificates, a recording policy."""
+
+from triosmtp.testing.client import Answer, Client
+from triosmtp.testing.policy import RecordingPolicy
+from triosmtp.testing.server import MemoryServer, ReceivedMessage, open_memory_server
+from triosmtp.tls.authority import Authority
+
+__all__ = [
+    "Answer",
+    "Authority",
+    "Client",
+    "MemoryServer",
+    "ReceivedMessage",
+    "RecordingPolicy",
+    "open_memory_server",
+]

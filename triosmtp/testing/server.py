@@ -1,0 +1,95 @@
+"""A server on memory streams: everything is real but the sockets."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import trio
+import trio.testing
+from attrs import define, frozen
+
+from triosmtp.config import Config, parse_config
+from triosmtp.delivery import Delivery
+from triosmtp.event import SessionEvent
+from triosmtp.message import Message
+from triosmtp.policy import Policy
+from triosmtp.server import Service, open_service
+from triosmtp.server.listener import Peer
+from triosmtp.server.session import SessionDriver
+from triosmtp.testing.client import Client
+
+__all__ = ["MemoryServer", "ReceivedMessage", "open_memory_server"]
+
+
+@frozen(slots=True)
+class ReceivedMessage:
+    """A message as a test looks at it."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    trace: bytes
+    body: bytes
+    variables: dict[str, str]
+    message_variables: dict[str, str]
+
+
+@define(slots=True, eq=False)
+class MemoryServer:
+    """A running server without sockets."""
+
+    service: Service
+    nursery: trio.Nursery
+    messages: list[ReceivedMessage]
+    """What was delivered, unless the test has a delivery of its own."""
+    events: list[SessionEvent]
+    """Every event of every session."""
+
+    def connect(self, *, peer: str = "192.0.2.1", listen: str | None = None) -> Client:
+        """Connect from ``peer`` to the Listen of that name, else to the first one.  The banner is still to be read."""
+        listens = self.service.config.listens
+        chosen = next(item for item in listens if listen in {None, item.name})
+        address = ip_address(peer)
+        ours, theirs = trio.testing.memory_stream_pair()
+        settings = self.service.config.resolve(chosen, address)
+        profile = self.service.profiles.of(settings)
+        driver = SessionDriver(self.service, chosen, profile, ours, Peer(f"{peer}:1024", address, 1024), "memory")
+        self.nursery.start_soon(driver.run)
+        return Client(theirs)
+
+
+@asynccontextmanager
+async def open_memory_server(
+    configuration: str | Config,
+    *,
+    policy: Policy | Iterable[Policy] | None = None,
+    deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
+) -> AsyncIterator[MemoryServer]:
+    """Serve ``configuration`` on memory streams, until the block is left: then every session is cancelled.
+
+    :raises ConfigError: as :func:`triosmtp.serve` does.
+    """
+    config = parse_config(configuration) if isinstance(configuration, str) else configuration
+    events: list[SessionEvent] = []
+    messages: list[ReceivedMessage] = []
+
+    async def collect(message: Message) -> None:
+        messages.append(_looked_at(message))
+
+    service = await open_service(config, policy=policy, deliver=deliver or collect, observers=(events.append,))
+    async with trio.open_nursery() as nursery:
+        yield MemoryServer(service, nursery, messages, events)
+        nursery.cancel_scope.cancel()
+
+
+def _looked_at(message: Message) -> ReceivedMessage:
+    with message.body.open() as reader:
+        body = reader.read()
+    envelope = message.envelope
+    return ReceivedMessage(
+        str(envelope.sender),
+        tuple(str(recipient) for recipient in envelope.recipients),
+        message.trace,
+        body,
+        dict(message.variables),
+        dict(message.message_variables),
+    )

@@ -1,0 +1,144 @@
+"""The connection and message context: named strings that policy reads and writes, and the facts of a TLS session.
+
+Names and meanings are Momentum's.  Keys that only the engine may write (``tls`` and every ``tls_…``) are guarded here, once,
+so that no policy, no ``Context`` option and no peer can claim a verified certificate.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from datetime import datetime
+
+from attrs import frozen
+
+__all__ = ["TLSInfo", "Variables", "is_reserved"]
+
+
+def is_reserved(key: str) -> bool:
+    """Whether only the engine may write ``key``: ``tls`` itself and every name that begins with ``tls_``."""
+    return key == "tls" or key.startswith("tls_")
+
+
+class Variables(MutableMapping[str, str]):
+    """A context: a mapping of ``str`` to ``str``.
+
+    Writing or deleting a key for which :func:`is_reserved` holds raises :class:`KeyError`; a key or value that is not a
+    ``str`` raises :class:`TypeError`.  ``clear()`` leaves reserved keys alone.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, str] = {}) -> None:  # noqa: B006 - never written to
+        self._values: dict[str, str] = {}
+        for key, value in values.items():
+            self[key] = value
+
+    def __getitem__(self, key: str) -> str:
+        return self._values[key]
+
+    def __setitem__(self, key: str, value: str) -> None:
+        # Policies are not all type-checked, and a number in a context would surface far from its mistake.
+        if type(key) is not str or type(value) is not str:
+            raise TypeError(f"context variables map str to str, not {key!r} to {value!r}")
+        if is_reserved(key):
+            raise KeyError(f"{key} is written by the TLS engine alone")
+        self._values[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        if is_reserved(key):
+            raise KeyError(f"{key} is written by the TLS engine alone")
+        del self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __repr__(self) -> str:
+        return f"Variables({self._values!r})"
+
+    def clear(self) -> None:
+        """Remove every variable that is not reserved."""
+        self._values = {k: v for k, v in self._values.items() if is_reserved(k)}
+
+    def snapshot(self) -> dict[str, str]:
+        """Give a copy that later changes do not touch."""
+        return dict(self._values)
+
+    def record(self, values: Mapping[str, str]) -> None:
+        """Write ``values`` for the engine, reserved keys included.  Not for policies."""
+        self._values.update(values)
+
+    def forget(self, *prefixes: str) -> None:
+        """Remove, for the engine, every key that begins with one of ``prefixes``, reserved ones included."""
+        self._values = {k: v for k, v in self._values.items() if not k.startswith(prefixes)}
+
+
+@frozen(slots=True, kw_only=True)
+class TLSInfo:
+    """What one handshake established.  A value: it does not change after it was made.
+
+    ``verified`` is the handshake's own outcome and the only thing to base a right on: True only when a client
+    certificate was presented, the verification was really run for it, and no error was seen at any depth.  Every
+    ``client_…`` field of an unverified certificate is the peer's claim, nothing more.
+    """
+
+    protocol: str
+    cipher: str
+    cipher_algbits: int
+    cipher_usebits: int
+    group: str | None = None
+    sni: str | None = None
+    alpn: str | None = None
+    verified: bool = False
+    verify_error: str | None = None
+    """OpenSSL's words for the first error, ``no certificate presented``, or None when verified."""
+    verify_code: int = 0
+    """OpenSSL's number of the first error (``X509_V_ERR_…``); 0 when there was none or no certificate."""
+    client_certificate: bytes | None = None
+    """The presented leaf in DER, or None."""
+    client_subject: str | None = None
+    client_issuer: str | None = None
+    client_subject_cn: str | None = None
+    client_issuer_cn: str | None = None
+    client_serial: str | None = None
+    client_fingerprint_sha256: str | None = None
+    client_spki_sha256: str | None = None
+    client_sans: tuple[str, ...] = ()
+    client_not_before: datetime | None = None
+    client_not_after: datetime | None = None
+    handshake_seconds: float = 0.0
+
+    def variables(self) -> dict[str, str]:
+        """Give the context variables of this handshake, Momentum's names and ours."""
+        values = {
+            "tls": "on",
+            "tls_cipher": self.cipher,
+            "tls_cipher_algbits": str(self.cipher_algbits),
+            "tls_cipher_usebits": str(self.cipher_usebits),
+            "tls_client_verified": "yes" if self.verified else "no",
+            "tls_protocol": self.protocol,
+        }
+        optional = {
+            "tls_group": self.group,
+            "tls_sni": self.sni,
+            "tls_client_verify_error": self.verify_error,
+            "tls_client_cert_subject": self.client_subject,
+            "tls_client_cert_issuer": self.client_issuer,
+            "tls_client_cert_subject_cn": self.client_subject_cn,
+            "tls_client_cert_issuer_cn": self.client_issuer_cn,
+            "tls_client_cert_serial": self.client_serial,
+            "tls_client_cert_fingerprint_sha256": self.client_fingerprint_sha256,
+            "tls_client_cert_spki_sha256": self.client_spki_sha256,
+            "tls_client_cert_sans": ",".join(self.client_sans) or None,
+            "tls_client_cert_not_before": _rfc3339(self.client_not_before),
+            "tls_client_cert_not_after": _rfc3339(self.client_not_after),
+        }
+        values.update((k, v) for k, v in optional.items() if v is not None)
+        return values
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
