@@ -1,0 +1,48 @@
+"""Sans-io SMTP, the server's side (RFC 5321): bytes in, events out; replies in, bytes out.
+
+The map of the room::
+
+    command.py     the table: states, commands, what follows from a reply; the theory is told there
+    argument.py    what stands behind a verb, parsed into events
+    address.py     addresses and the path grammar
+    body.py        the octets behind DATA
+    connection.py  Connection: carries the table out over a buffer
+    event.py       what a Connection tells its driver
+    reply.py       what the driver answers
+    rules.py       the settings of a Connection
+"""
+
+from triosmtp.smtp.address import Address, PathError, PathProblem, domain_key, parse_path
+from triosmtp.smtp.command import COMMANDS, Command, Row, State
+from triosmtp.smtp.connection import Connection
+from triosmtp.smtp.event import (
+    NEED_DATA,
+    PAUSED,
+    BadCommand,
+    BodyChunk,
+    BodyEnd,
+    ConnectionEnded,
+    Data,
+    Event,
+    Fatal,
+    Hello,
+    Help,
+    MailFrom,
+    Noop,
+    Pause,
+    Quit,
+    RcptTo,
+    Reset,
+    StartTLS,
+    SwitchToTLS,
+    Verify,
+)
+from triosmtp.smtp.reply import Reply
+from triosmtp.smtp.rules import LineEnding, Rules
+
+__all__ = [
+    "COMMANDS", "NEED_DATA", "PAUSED", "Address", "BadCommand", "BodyChunk", "BodyEnd", "Command", "Connection",
+    "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help", "LineEnding", "MailFrom", "Noop", "PathError",
+    "PathProblem", "Pause", "Quit", "RcptTo", "Reply", "Reset", "Row", "Rules", "StartTLS", "State", "SwitchToTLS",
+    "Verify", "domain_key", "parse_path",
+]  # fmt: skip

@@ -1,0 +1,246 @@
+"""The arguments of commands: how each is parsed into its event, or refused with the reply that says why."""
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+from attrs import define
+
+from triosmtp.errors import TrioSMTPError
+from triosmtp.smtp.address import PathError, PathProblem, parse_path
+from triosmtp.smtp.event import Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
+from triosmtp.smtp.reply import Reply
+from triosmtp.smtp.rules import Rules
+
+__all__ = [
+    "CommandError", "Facts", "Parser", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_rcpt",
+    "parse_starttls", "parse_vrfy", "without_argument",
+]  # fmt: skip
+
+
+@define(slots=True)
+class Facts:
+    """What the dialogue has established, beside its state, that the meaning of a command depends on."""
+
+    rules: Rules
+    tls: bool = False
+    """Whether a handshake was done on this connection."""
+    esmtp: bool = False
+    """Whether the latest hello was an EHLO."""
+    smtputf8: bool = False
+    """Whether the transaction, or the MAIL that waits for its reply, asked for SMTPUTF8."""
+    excused: bool = False
+    """Whether MAIL or RCPT was refused, so that a pipelined RCPT or DATA is out of sequence through no fault."""
+    errors: int = 0
+    """Soft errors that count, since the connection began or a message was last accepted."""
+
+    @property
+    def starttls_offered(self) -> bool:
+        """Whether STARTTLS may be used now."""
+        return self.rules.starttls and not self.tls
+
+
+class CommandError(TrioSMTPError):
+    """A command that cannot be taken: the reply to give, and the reason for the log."""
+
+    def __init__(self, reply: Reply, reason: str, *, counts: bool = True) -> None:
+        self.reply = reply
+        self.reason = reason
+        self.counts = counts
+        super().__init__(reason)
+
+
+Parser = Callable[[bytes, bytes, Facts], Event]
+"""Takes the whole line, its part behind the verb, and the facts; raises :class:`CommandError`."""
+
+MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
+MAX_PARAMETER_SHOWN = 40
+
+_NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
+_NO_ARGUMENT = Reply(501, "This command takes no argument", "5.5.4")
+_BAD_PARAMETER = Reply(501, "Malformed parameter", "5.5.4")
+_TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
+
+# Nearly every MAIL and RCPT: an unquoted local part, no space after the colon, all ASCII.
+_ORDINARY = r":(<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>)(?: (.+))?"
+_ORDINARY_FROM = re.compile(rf"[Ff][Rr][Oo][Mm]{_ORDINARY}".encode())
+_ORDINARY_TO = re.compile(rf"[Tt][Oo]{_ORDINARY}".encode())
+# The end of any path is the first ">" outside of quotes.  Spaces after the colon are forgiven, as Postfix does.
+_PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*+")*+>)(?: +(.+))?'
+_ANY_FROM = re.compile(rb"(?i:FROM):" + _PATH)
+_ANY_TO = re.compile(rb"(?i:TO):" + _PATH)
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00- =]+))?")
+
+
+def without_argument(event: Event) -> Parser:
+    """Give a parser for a command that takes no argument."""
+
+    def parse(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+        if argument:
+            raise CommandError(_NO_ARGUMENT, "argument to a command that takes none")
+        return event
+
+    return parse
+
+
+def parse_ehlo(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """EHLO: see :func:`_hello`."""
+    return _hello("EHLO", line, argument)
+
+
+def parse_helo(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """HELO: see :func:`_hello`."""
+    return _hello("HELO", line, argument)
+
+
+def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event:
+    """Take any one word of printable ASCII: what real clients say is seldom a domain (RFC 5321, section 4.1.4)."""
+    domain = argument.strip(b" ")
+    if not domain:
+        raise CommandError(Reply(501, f"Syntax: {verb} hostname", "5.5.4"), f"{verb} without a domain")
+    if len(domain) > MAX_HELLO or b" " in domain or not domain.isascii():
+        raise CommandError(Reply(501, f"Syntax: {verb} hostname", "5.5.4"), f"{verb} with a malformed domain")
+    return Hello(verb, domain.decode("ascii"), line.decode("ascii"))
+
+
+def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """MAIL FROM:<reverse-path> [parameters]."""
+    match = _ORDINARY_FROM.fullmatch(argument) or _ANY_FROM.fullmatch(argument)
+    if match is None:
+        raise CommandError(Reply(501, "Syntax: MAIL FROM:<address>", "5.5.4"), "malformed MAIL")
+    path, rest = match.groups()
+    rules = facts.rules
+    parameters = _NO_PARAMETERS
+    if rest is not None:
+        # SMTPUTF8 stands behind the path that it allows to be UTF-8.
+        parameters = _parameters(rest, _MAIL_PARAMETERS, facts)
+    facts.smtputf8 = "SMTPUTF8" in parameters
+    try:
+        sender = parse_path(
+            path, utf8=facts.smtputf8, unqualified=rules.sender_domain, allow_literal=rules.allow_ip_literal
+        )
+    except PathError as error:
+        raise _bad_path(error, "sender", "5.1.7") from None
+    if not (sender or rules.allow_null_sender):
+        raise CommandError(Reply(550, "The null sender is not accepted here", "5.7.1"), "null sender")
+    return MailFrom(sender, parameters, path.decode("utf-8"))
+
+
+def parse_rcpt(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """RCPT TO:<forward-path> [parameters]."""
+    match = _ORDINARY_TO.fullmatch(argument) or _ANY_TO.fullmatch(argument)
+    if match is None:
+        raise CommandError(Reply(501, "Syntax: RCPT TO:<address>", "5.5.4"), "malformed RCPT")
+    path, rest = match.groups()
+    rules = facts.rules
+    parameters = _NO_PARAMETERS if rest is None else _parameters(rest, _RCPT_PARAMETERS, facts)
+    try:
+        recipient = parse_path(
+            path,
+            utf8=facts.smtputf8,
+            forward=True,
+            unqualified=rules.recipient_domain,
+            allow_literal=rules.allow_ip_literal,
+        )
+    except PathError as error:
+        raise _bad_path(error, "recipient", "5.1.3") from None
+    return RcptTo(recipient, parameters, path.decode("utf-8"))
+
+
+def _bad_path(error: PathError, whose: str, enhanced: str) -> CommandError:
+    match error.problem:
+        case PathProblem.UNQUALIFIED:
+            reply = Reply(553, f"The {whose} address needs a fully-qualified domain", "5.5.2")
+        case PathProblem.NON_ASCII:
+            reply = Reply(553, f"A {whose} address that is not ASCII needs SMTPUTF8", "5.6.7")
+        case PathProblem.LITERAL:
+            reply = Reply(553, f"Address literals are not accepted in a {whose} address", enhanced)
+        case PathProblem.SYNTAX | PathProblem.LENGTH:
+            reply = Reply(553, f"The {whose} address is malformed", enhanced)
+    return CommandError(reply, f"bad {whose} path: {error}")
+
+
+def _parameters(
+    rest: bytes, known: Mapping[str, Callable[[str | None, Rules], str | None]], facts: Facts
+) -> Parameters:
+    """Parse ``KEYWORD[=value] …`` (RFC 5321, section 4.1.2), each keyword known and at most once."""
+    parameters: dict[str, str | None] = {}
+    try:
+        words = rest.decode("utf-8").split(" ")
+    except UnicodeDecodeError:
+        raise CommandError(_BAD_PARAMETER, "parameters are not UTF-8") from None
+    for word in filter(None, words):
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            raise CommandError(_BAD_PARAMETER, "malformed parameter")
+        keyword, value = match[1].upper(), match[2]
+        check = known.get(keyword) if facts.esmtp else None
+        if check is None:
+            shown = keyword[:MAX_PARAMETER_SHOWN]
+            raise CommandError(Reply(555, f"Unsupported parameter: {shown}", "5.5.4"), f"parameter {shown}")
+        if keyword in parameters:
+            raise CommandError(_BAD_PARAMETER, f"{keyword} given twice")
+        parameters[keyword] = check(value, facts.rules)
+    return parameters
+
+
+def _body_parameter(value: str | None, rules: Rules) -> str:  # noqa: ARG001 - as every check
+    """BODY= (RFC 6152)."""
+    body = (value or "").upper()
+    if body not in {"7BIT", "8BITMIME"}:
+        raise CommandError(Reply(501, "BODY is 7BIT or 8BITMIME", "5.5.4"), "unknown BODY")
+    return body
+
+
+def _size_parameter(value: str | None, rules: Rules) -> str:
+    """SIZE= (RFC 1870)."""
+    if value is None or not (value.isascii() and value.isdigit() and len(value) <= 20):
+        raise CommandError(Reply(501, "SIZE is a number of octets", "5.5.4"), "malformed SIZE")
+    if 0 < rules.max_message_size < int(value):
+        raise CommandError(_TOO_BIG, f"SIZE={value} announced, {rules.max_message_size} allowed")
+    return value
+
+
+def _smtputf8_parameter(value: str | None, rules: Rules) -> None:  # noqa: ARG001 - as every check
+    """SMTPUTF8 (RFC 6531)."""
+    if value is not None:
+        raise CommandError(Reply(501, "SMTPUTF8 takes no value", "5.5.4"), "SMTPUTF8 with a value")
+
+
+_MAIL_PARAMETERS: Mapping[str, Callable[[str | None, Rules], str | None]] = {
+    "BODY": _body_parameter,
+    "SIZE": _size_parameter,
+    "SMTPUTF8": _smtputf8_parameter,
+}
+_RCPT_PARAMETERS: Mapping[str, Callable[[str | None, Rules], str | None]] = {}
+
+
+def parse_vrfy(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """VRFY string."""
+    if not argument:
+        raise CommandError(Reply(501, "Syntax: VRFY address", "5.5.4"), "VRFY without an argument")
+    return Verify(_text(argument))
+
+
+def parse_help(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """HELP [string]."""
+    return Help(_text(argument))
+
+
+def _text(argument: bytes) -> str:
+    try:
+        return argument.decode("utf-8")
+    except UnicodeDecodeError:
+        raise CommandError(Reply(501, "The argument is not UTF-8", "5.5.4"), "argument is not UTF-8") from None
+
+
+def parse_starttls(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """STARTTLS (RFC 3207, section 4)."""
+    if facts.tls:
+        raise CommandError(Reply(503, "TLS is already active", "5.5.1"), "STARTTLS inside TLS")
+    if not facts.rules.starttls:
+        raise CommandError(Reply(502, "Command not implemented", "5.5.1"), "STARTTLS is not offered")
+    if argument:
+        raise CommandError(_NO_ARGUMENT, "argument to STARTTLS")
+    return StartTLS()

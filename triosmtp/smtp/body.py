@@ -1,0 +1,143 @@
+"""The body of DATA: octets in, the message out (RFC 5321, sections 4.1.1.4 and 4.5.2), as fast as memory allows.
+
+The end of a body is CRLF ``.`` CRLF and nothing else.  Servers that also took ``LF . LF`` or the like were made to see
+two messages where the sender's server had passed one ("SMTP smuggling"), so a CR or LF on its own is never taken for a
+line's end here: not for the end of the body, not for a stuffed dot.  ``fix`` changes only what is given out, after both
+were found in what came in; and a removed dot stands between two line ends, so removing it never joins a CR to an LF.
+
+Nothing looks at single octets.  Each step is one search, count or replacement over all that has arrived.  Octets that
+may turn out to be a part of the end, or of a CRLF, stay in the caller's buffer until more is known: three at most.
+"""
+
+import re
+
+from triosmtp.smtp.reply import Reply
+from triosmtp.smtp.rules import LineEnding, Rules
+
+__all__ = ["BodyDecoder"]
+
+_TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
+_LONE = Reply(550, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.6.11")
+
+_CR, _DOT = b"\r."
+# One literal octet to look for and a look behind it: half as fast again as searching for all three octets.
+_LEADING_DOT = re.compile(rb"\.(?<=\r\n\.)")
+_LONE_CR_OR_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+_ANY_BREAK = rb"(?>\r\n|\r|\n)"
+_EMPTY_LINE = {True: (re.compile(_ANY_BREAK), re.compile(_ANY_BREAK + rb"{2}")),
+               False: (re.compile(rb"\r\n"), re.compile(rb"\r\n\r\n"))}  # fmt: skip
+
+_DENSE = 512  # octets: where dots come closer than this, one compiled search is faster than a memchr for each
+
+
+class BodyDecoder:
+    """Decodes one body.
+
+    ``size`` counts the octets given out; ``fault`` is the first thing found wrong, after which nothing more is given
+    out; ``ended`` is whether the end was seen.
+    """
+
+    __slots__ = ("_in_headers", "_limit", "_line_ended", "_line_start", "_modes", "ended", "fault", "size")
+
+    def __init__(self, rules: Rules) -> None:
+        self.size = 0
+        self.fault: Reply | None = None
+        self.ended = False
+        self._limit = rules.max_message_size
+        self._modes: tuple[LineEnding, LineEnding] = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
+        self._line_start = True  # what came in so far is nothing, or ends in CRLF
+        self._in_headers = rules.lone_lf_in_headers != rules.lone_lf_in_body
+        self._line_ended = True  # what was given out so far is nothing, or ends in a line end; kept up in headers
+
+    def decode(self, buffer: bytes, start: int) -> tuple[bytes, int]:
+        """Decode ``buffer`` from ``start``: give the next part of the message, and where the undecoded rest begins.
+
+        The part may be empty; ``ended`` tells whether more of the buffer belongs to the body.
+        """
+        stuffed = False
+        leading = self._line_start and buffer.startswith(b".", start)
+        if leading and buffer.startswith(b".\r\n", start):
+            self.ended = True
+            return b"", start + 3
+        stop = after = -1
+        dot = _leading_dot(buffer, start + leading)
+        if dot >= 0:
+            end = buffer.find(b"\r\n.\r\n", dot - 2)
+            stuffed = end != dot - 2
+            if end >= 0:
+                self.ended = True
+                stop, after = end + 2, end + 5
+        if not self.ended:
+            stop = after = self._known(buffer, start)
+            if stop == start:
+                return b"", start
+            self._line_start = buffer.startswith(b"\r\n", stop - 2, stop)
+        if self.fault is not None:
+            return b"", after
+        part = buffer[start + leading : stop]
+        if stuffed:
+            part = part.replace(b"\r\n.", b"\r\n")
+        return self._within_limit(self._with_line_ends(part)), after
+
+    def _known(self, buffer: bytes, start: int) -> int:
+        """Give the offset up to which no octet can still be a part of the end of the body, or half of a CRLF."""
+        stop = len(buffer)
+        if stop > start and buffer[stop - 1] == _CR:
+            stop -= 1
+        if stop > start and buffer[stop - 1] == _DOT:
+            at_line_start = self._line_start if stop - 1 == start else buffer.startswith(b"\r\n", stop - 3, stop - 1)
+            stop -= at_line_start
+        return stop
+
+    def _with_line_ends(self, part: bytes) -> bytes:
+        """Apply the settings for a lone CR or LF."""
+        headers, body = self._modes
+        if not self._in_headers:
+            return self._apply(body, part)
+        end = self._end_of_headers(part, lenient=headers == "fix")
+        if end < 0:
+            return self._apply(headers, part)
+        self._in_headers = False
+        done = self._apply(headers, part[:end])
+        return done if self.fault is not None else done + self._apply(body, part[end:])
+
+    def _apply(self, mode: LineEnding, part: bytes) -> bytes:
+        if mode == "ignore":
+            return part
+        # Faster than any way of counting CRs, LFs and CRLFs: each step is a memchr and a memcpy.
+        if part.replace(b"\r", b"").replace(b"\n", b"\r\n") == part:
+            return part
+        if mode == "fix":
+            return part.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+        self.fault = _LONE
+        return _LONE_CR_OR_LF.split(part, maxsplit=1)[0]
+
+    def _end_of_headers(self, part: bytes, *, lenient: bool) -> int:
+        """Find the end of the first empty line that is given out; ``lenient`` where any CR or LF ends a line."""
+        line_end, empty_line = _EMPTY_LINE[lenient]
+        match = (self._line_ended and line_end.match(part)) or empty_line.search(part)
+        if match:
+            return match.end()
+        if part:
+            self._line_ended = part.endswith((b"\r", b"\n") if lenient else b"\r\n")
+        return -1
+
+    def _within_limit(self, part: bytes) -> bytes:
+        if self._limit and self.size + len(part) > self._limit:
+            part = part[: self._limit - self.size]
+            self.fault = _TOO_BIG
+        self.size += len(part)
+        return part
+
+
+def _leading_dot(buffer: bytes, start: int) -> int:
+    """Find the first dot behind a CRLF, or -1.  Base64 has no dots at all, and other text often few."""
+    dot = buffer.find(b".", start)
+    budget = start - 8 * _DENSE
+    while dot >= 0 and buffer[dot - 2 : dot] != b"\r\n":
+        budget += _DENSE
+        if budget > dot:
+            match = _LEADING_DOT.search(buffer, dot)
+            return match.start() if match else -1
+        dot = buffer.find(b".", dot + 1)
+    return dot

@@ -1,0 +1,326 @@
+"""The table of the protocol: what may be said when, what is asked of it, and what follows.
+
+**The theory.**  The server's half of an SMTP dialogue is one small machine.  Two facts make it a table:
+
+1. *A command by itself changes nothing.*  It is a wish; what it meant is settled by the reply to it (RFC 5321, section
+   4.1.4: a refused EHLO or MAIL leaves everything as it was).  So a state is left only when a reply is sent, and the
+   reply's first digit, with the command's row, says where to.
+2. *At any moment at most one reply is owed.*  Commands that arrive behind the one that waits stay in the buffer,
+   unread, not even parsed: whether ``RCPT`` is in sequence depends on how ``MAIL`` was answered.  PIPELINING (RFC 2920)
+   comes of itself from that, and so does an exact switch to TLS: nothing behind STARTTLS has been looked at.
+
+So a :class:`Row` has *moves*: the states in which the command is allowed, each with the state that a positive reply
+leads to; what is not a key is out of sequence, 503.  It has *refused*: where a negative reply leads; a state that is
+not a key is kept.  Three rows are no commands but are answered just the same: the banner, the end of the body, and the
+end of the TLS handshake.  Beside all rows stand the replies that end a connection whatever the state: 221 and 421.
+
+The states, and the way through them::
+
+    CONNECTED  the banner is owed              (banner) 220 -> START or READY       4yz, 5yz -> REFUSED
+    REFUSED    the banner was a refusal        QUIT and nothing else (RFC 5321, section 3.1)
+    START      a hello is demanded             EHLO, HELO -> READY
+    READY      no transaction                  MAIL -> MAIL
+    MAIL       a sender, no recipient          RCPT -> RCPT                         refused -> DECLINED
+    DECLINED   as MAIL, after a refused RCPT   RCPT -> RCPT                         DATA is 554, not 503
+    RCPT       a recipient or more             DATA 354 -> BODY
+    BODY       the body arrives                (end of body) -> READY, whatever the reply
+    SWITCHING  220 to STARTTLS was sent        (handshake) -> START, all forgotten (RFC 3207, section 4.2)
+    CLOSED     nothing more
+
+What else the dialogue has established, and a later command depends on, is in
+:class:`~triosmtp.smtp.argument.Facts`.  States and facts are changed when a reply is sent or a handshake is done, by
+these rows, and nowhere else.
+
+A command that cannot be taken is a :class:`~triosmtp.smtp.argument.CommandError`: the reply, and the reason for the
+log.  Most of them *count* towards the error budget.  Those do not that a well-behaved client runs into: with
+PIPELINING it has sent ``RCPT`` and ``DATA`` before it learns that ``MAIL`` was refused.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
+
+from attrs import evolve, field, frozen
+
+from triosmtp.smtp.argument import (
+    CommandError,
+    Facts,
+    Parser,
+    parse_ehlo,
+    parse_helo,
+    parse_help,
+    parse_mail,
+    parse_rcpt,
+    parse_starttls,
+    parse_vrfy,
+    without_argument,
+)
+from triosmtp.smtp.event import Data, Noop, Quit, Reset
+from triosmtp.smtp.reply import Reply
+
+__all__ = [
+    "BANNER", "BANNER_HELLO_DEMANDED", "COMMANDS", "END_OF_BODY", "HANDSHAKE", "HARD_ERROR", "MISTAKE",
+    "NOT_IMPLEMENTED", "Command", "Row", "State", "extensions",
+]  # fmt: skip
+
+
+class State(IntEnum):
+    """Where the dialogue stands.  Up to READY there is no transaction; from BODY on no command is read."""
+
+    CONNECTED = 0
+    REFUSED = 1
+    START = 2
+    READY = 3
+    MAIL = 4
+    DECLINED = 5
+    RCPT = 6
+    BODY = 7
+    SWITCHING = 8
+    CLOSED = 9
+
+
+Moves = Mapping[State, State]
+
+_OK = Reply(250, "Ok", "2.0.0")
+_BAD_SEQUENCE = Reply(503, "Bad sequence of commands", "5.5.1")
+_HELLO_FIRST = Reply(503, "Send EHLO first", "5.5.1")
+_MAIL_FIRST = Reply(503, "Need MAIL command first", "5.5.1")
+
+
+def _moves(*states: State, to: State | None = None) -> Moves:
+    """Give the moves from each of ``states`` to ``to``, or to itself."""
+    return MappingProxyType({state: state if to is None else to for state in states})
+
+
+_TRANSACTION = (State.MAIL, State.DECLINED, State.RCPT)
+_ANY = (State.START, State.READY, *_TRANSACTION)
+
+
+@frozen(slots=True, kw_only=True, eq=False)
+class Row:
+    """One row of the table: something that is answered, and what follows from the answer."""
+
+    name: str
+    moves: Moves
+    """The states in which it may happen, each with the one that a positive reply leads to."""
+    refused: Moves = MappingProxyType({})
+    """The states that a negative reply leads away from, each with where to."""
+    reply: Reply | Callable[[Facts], Reply] = _OK
+    """The positive reply that is given where nobody has another."""
+    phase: str | None = None
+    """The policy phase that is asked before the reply."""
+    ends_group: bool = True
+    """Whether a client must wait for the reply, so that it must not be held back for others (RFC 2920, section 3)."""
+    effect: Callable[[Facts], None] | None = None
+    """What a positive reply establishes or ends, beside the state."""
+    enhanced: bool = True
+    """Whether its replies have enhanced status codes (RFC 2034, section 4: not the banner's, not a hello's)."""
+    excuses: bool = False
+    """Whether its refusal excuses what was pipelined behind it."""
+    reply_class: int = 2
+    """The first digit of its positive replies."""
+
+
+@frozen(slots=True, kw_only=True, eq=False)
+class Command(Row):
+    """A row that begins with a line of the client's."""
+
+    parse: Parser
+    before_tls: bool = False
+    """Whether it may come before TLS where TLS is required (RFC 3207, section 4)."""
+    excusable: bool = False
+    """Whether a refused MAIL or RCPT before it can be why it is out of sequence."""
+    misplaced: Mapping[State, Reply] = field(factory=dict)
+    """What is said in states that it is not allowed in, where it is more than that the sequence is bad."""
+
+    def out_of_sequence(self, state: State, facts: Facts) -> CommandError:
+        """Give the error that this command came in ``state``, which is not one of its moves."""
+        reply = self.misplaced.get(state, _BAD_SEQUENCE)
+        counts = reply.code == 503 and not (self.excusable and facts.excused)
+        return CommandError(reply, f"{self.name} in state {state.name}", counts=counts)
+
+
+def _greet_esmtp(facts: Facts) -> None:
+    facts.esmtp = True
+    facts.excused = False
+
+
+def _greet_smtp(facts: Facts) -> None:
+    facts.esmtp = facts.excused = False
+
+
+def _begin_anew(facts: Facts) -> None:
+    facts.excused = False
+
+
+def _accepted(facts: Facts) -> None:
+    facts.errors = 0
+
+
+def extensions(facts: Facts) -> tuple[str, ...]:
+    """Give the keyword lines of the reply to EHLO (RFC 5321, section 4.1.1.1), as they are offered now."""
+    rules = facts.rules
+    offered = ["PIPELINING", "8BITMIME", f"SIZE {rules.max_message_size}", "SMTPUTF8"]
+    if rules.enhanced_status_codes:
+        offered.append("ENHANCEDSTATUSCODES")
+    if facts.starttls_offered:
+        offered.append("STARTTLS")
+    return tuple(offered)
+
+
+def _banner(facts: Facts) -> Reply:
+    return Reply(220, f"{facts.rules.hostname} ESMTP")
+
+
+def _ehlo_reply(facts: Facts) -> Reply:
+    return Reply(250, (facts.rules.hostname, *extensions(facts)))
+
+
+def _helo_reply(facts: Facts) -> Reply:
+    return Reply(250, facts.rules.hostname)
+
+
+def _help_reply(facts: Facts) -> Reply:
+    verbs = [verb.decode() for verb in COMMANDS if verb != b"STARTTLS" or facts.starttls_offered]
+    return Reply(214, f"Commands: {' '.join(verbs)}", "2.0.0")
+
+
+def _table(*rows: Command) -> Mapping[bytes, Command]:
+    return MappingProxyType({row.name.encode(): row for row in rows})
+
+
+COMMANDS: Final[Mapping[bytes, Command]] = _table(
+    Command(
+        name="EHLO",
+        moves=_moves(*_ANY, to=State.READY),
+        parse=parse_ehlo,
+        reply=_ehlo_reply,
+        phase="ehlo",
+        before_tls=True,
+        effect=_greet_esmtp,
+        enhanced=False,
+    ),
+    Command(
+        name="HELO",
+        moves=_moves(*_ANY, to=State.READY),
+        parse=parse_helo,
+        reply=_helo_reply,
+        phase="ehlo",
+        before_tls=True,
+        effect=_greet_smtp,
+        enhanced=False,
+    ),
+    Command(
+        name="STARTTLS",
+        moves=_moves(*_ANY, to=State.SWITCHING),
+        parse=parse_starttls,
+        reply=Reply(220, "Ready to start TLS", "2.0.0"),
+        before_tls=True,
+    ),
+    Command(
+        name="MAIL",
+        moves=_moves(State.READY, to=State.MAIL),
+        ends_group=False,
+        parse=parse_mail,
+        reply=Reply(250, "Sender ok", "2.1.0"),
+        phase="mailfrom",
+        effect=_begin_anew,
+        excuses=True,
+        misplaced={
+            State.START: _HELLO_FIRST,
+            **dict.fromkeys(_TRANSACTION, Reply(503, "Nested MAIL command", "5.5.1")),
+        },
+    ),
+    Command(
+        name="RCPT",
+        moves=_moves(*_TRANSACTION, to=State.RCPT),
+        ends_group=False,
+        refused=_moves(State.MAIL, to=State.DECLINED),
+        parse=parse_rcpt,
+        reply=Reply(250, "Recipient ok", "2.1.5"),
+        phase="rcptto",
+        excuses=True,
+        excusable=True,
+        misplaced={State.START: _HELLO_FIRST, State.READY: _MAIL_FIRST},
+    ),
+    Command(
+        name="DATA",
+        moves=_moves(State.RCPT, to=State.BODY),
+        parse=without_argument(Data()),
+        reply=Reply(354, "End data with <CR><LF>.<CR><LF>"),
+        phase="data",
+        excusable=True,
+        misplaced={
+            State.START: _HELLO_FIRST,
+            State.READY: _MAIL_FIRST,
+            State.MAIL: Reply(503, "Need RCPT command first", "5.5.1"),
+            State.DECLINED: Reply(554, "No valid recipients", "5.5.1"),
+        },
+        reply_class=3,
+    ),
+    Command(
+        name="RSET",
+        moves=MappingProxyType({**_moves(*_ANY, to=State.READY), State.START: State.START}),
+        ends_group=False,
+        parse=without_argument(Reset()),
+        effect=_begin_anew,
+    ),
+    Command(
+        name="NOOP",
+        moves=_moves(*_ANY),
+        parse=lambda _line, _argument, _facts: Noop(),
+        before_tls=True,
+    ),
+    Command(
+        name="VRFY",
+        moves=_moves(*_ANY),
+        parse=parse_vrfy,
+        reply=Reply(252, "Cannot verify, but will take mail and try", "2.1.5"),
+    ),
+    Command(
+        name="HELP",
+        moves=_moves(*_ANY),
+        parse=parse_help,
+        reply=_help_reply,
+    ),
+    Command(
+        name="QUIT",
+        moves=_moves(State.REFUSED, *_ANY, to=State.CLOSED),
+        parse=without_argument(Quit()),
+        reply=Reply(221, "Bye", "2.0.0"),
+        before_tls=True,
+    ),
+)
+"""Every command that is implemented, by its verb in upper case."""
+
+NOT_IMPLEMENTED: Final = frozenset({b"AUTH", b"BDAT", b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
+"""Verbs that are known to be commands: 502 where an unknown one is 500 (RFC 5321, section 4.2.4)."""
+
+
+BANNER: Final = Row(
+    name="(banner)",
+    moves=_moves(State.CONNECTED, to=State.READY),
+    refused=_moves(State.CONNECTED, to=State.REFUSED),
+    reply=_banner,
+    phase="connect",
+    enhanced=False,
+)
+"""The greeting."""
+BANNER_HELLO_DEMANDED: Final = evolve(BANNER, moves=_moves(State.CONNECTED, to=State.START))
+"""The greeting where MAIL needs a hello before it."""
+END_OF_BODY: Final = Row(
+    name="(end of body)",
+    moves=_moves(State.BODY, to=State.READY),
+    refused=_moves(State.BODY, to=State.READY),
+    reply=Reply(250, "Message accepted", "2.6.0"),
+    phase="data_spool",
+    effect=_accepted,
+)
+"""CRLF.CRLF: the transaction is over whatever the reply (RFC 5321, section 4.1.1.4)."""
+HANDSHAKE: Final = Row(name="(handshake)", moves=_moves(State.SWITCHING, to=State.START), phase="starttls")
+"""The end of the TLS handshake: there is no reply to it, a refusal by policy answers the next command."""
+MISTAKE: Final = Row(name="(mistake)", moves=MappingProxyType({}))
+"""A line that is no command of ours: its replies are negative, and change nothing."""
+HARD_ERROR: Final = Row(name="(hard error)", moves=MappingProxyType({}), refused=_moves(*State, to=State.CLOSED))
+"""What the connection does not survive."""

@@ -1,0 +1,338 @@
+"""The server's side of one SMTP connection, without any I/O: bytes in, events out; replies in, bytes out.
+
+Three verbs and two pauses::
+
+    connection = Connection(rules)
+    wire = connection.send(Reply(220, "mx.example.org ESMTP"))   # the banner is owed first
+    while not connection.closed:
+        event = connection.next_event()
+        if event is NEED_DATA:                 # write what is due, then
+            connection.receive_data(read())    # b"" where the peer closed
+        elif isinstance(event, BodyChunk):     # the only events besides SwitchToTLS and ConnectionEnded
+            spool(event.data)                  # that no reply is owed for
+        else:
+            wire += connection.send(answer(event))
+
+The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`; here it is only carried out.
+"""
+
+from triosmtp.smtp.argument import CommandError, Facts
+from triosmtp.smtp.body import BodyDecoder
+from triosmtp.smtp.command import (
+    BANNER,
+    BANNER_HELLO_DEMANDED,
+    COMMANDS,
+    END_OF_BODY,
+    HANDSHAKE,
+    HARD_ERROR,
+    MISTAKE,
+    NOT_IMPLEMENTED,
+    Row,
+    State,
+)
+from triosmtp.smtp.event import (
+    NEED_DATA,
+    PAUSED,
+    BadCommand,
+    BodyChunk,
+    BodyEnd,
+    ConnectionEnded,
+    Event,
+    Fatal,
+    Pause,
+    SwitchToTLS,
+)
+from triosmtp.smtp.reply import Reply
+from triosmtp.smtp.rules import Rules
+
+__all__ = ["Connection"]
+
+MAX_LINE_SHOWN = 512  # octets of a line that a BadCommand carries
+
+_CONTROLS = bytes(range(32)) + b"\x7f"
+# Members of an Enum are slow to look up in Python 3.11, and these stand on the way of every event.
+_READY, _BODY, _SWITCHING, _CLOSED = State.READY, State.BODY, State.SWITCHING, State.CLOSED
+_REFUSED = State.REFUSED
+_UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.BODY, State.SWITCHING)
+
+_BAD_LINE_END = Reply(500, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.5.2")
+_BAD_OCTET = Reply(500, "Control characters are not accepted", "5.5.2")
+_TOO_LONG = Reply(500, "Line too long", "5.5.2")
+_UNKNOWN = Reply(500, "Command not recognized", "5.5.1")
+_NOT_IMPLEMENTED = Reply(502, "Command not implemented", "5.5.1")
+_TRAILING = Reply(501, "Trailing white space is not accepted", "5.5.4")
+_BAD_SEQUENCE = Reply(503, "Bad sequence of commands", "5.5.1")
+_TLS_FIRST = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
+_INJECTION = Reply(554, "Input behind STARTTLS is not accepted", "5.7.0")
+_TOO_MANY_ERRORS = Reply(421, "Too many errors", "4.7.0")
+
+
+class Connection:
+    """One connection, from the banner to its end.
+
+    Every input has an outcome that is an event.  A :class:`RuntimeError` tells of a mistake in the program that drives
+    the connection, never of anything the peer did.
+    """
+
+    __slots__ = (
+        "_answered", "_body", "_buffer", "_ended", "_error", "_facts", "_max_text", "_offset", "_owed", "_refusal",
+        "_skipped", "_switch_due", "rules", "state",
+    )  # fmt: skip
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.state = State.CONNECTED
+        """Where the dialogue stands; for reading."""
+        self._facts = Facts(rules)
+        self._max_text = rules.max_line - 2
+        self._buffer = b""
+        self._offset = 0  # what is before it in the buffer was handled
+        self._skipped = b""  # the beginning of a line that is too long, while the rest of it is thrown away
+        self._ended = False  # the peer closed
+        self._owed: Row | None = BANNER_HELLO_DEMANDED if rules.require_hello else BANNER
+        self._error: Reply | None = None  # the reply that a bad command, a faulty body or a hard error is owed
+        self._answered: Row = BANNER
+        self._refusal: Reply | None = None
+        self._switch_due = False  # 220 to STARTTLS was sent, SwitchToTLS was not given out yet
+        self._body = BodyDecoder(rules)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the dialogue is over: send what is due, then close."""
+        return self.state is _CLOSED
+
+    @property
+    def in_body(self) -> bool:
+        """Whether what arrives now is a message: a reason to read in large pieces."""
+        return self.state is _BODY
+
+    @property
+    def utf8(self) -> bool:
+        """Whether replies may hold UTF-8 now: the transaction asked for SMTPUTF8 (RFC 6531, section 3.7.4.1)."""
+        return self._facts.smtputf8
+
+    @property
+    def must_flush(self) -> bool:
+        """Whether the latest reply must not wait for further ones before it is written (RFC 2920, section 3.2).
+
+        At :data:`NEED_DATA`, and before a handshake, all replies must be written whatever this says.
+        """
+        return self._answered.ends_group
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """Take what the peer sent; ``b""`` is that it closed.  After the end of the dialogue it is thrown away.
+
+        :raises RuntimeError: after ``b""``, or while a TLS handshake is under way.
+        """
+        if self.state >= _SWITCHING:
+            if self.state is _SWITCHING and data:
+                raise RuntimeError("octets of a TLS handshake are not for the SMTP connection")
+            self._ended = self._ended or not data
+        elif self._ended:
+            raise RuntimeError("the peer has closed already")
+        elif data:
+            data = bytes(data)  # the very same object where it is bytes already
+            self._buffer = self._buffer[self._offset :] + data if self._buffer else data
+            self._offset = 0
+        else:
+            self._ended = True
+
+    def next_event(self) -> Event | Pause:
+        """Give the next event, or why there is none: :data:`NEED_DATA` or :data:`PAUSED`."""
+        if self._owed is not None:
+            return PAUSED
+        if self.state >= _BODY:
+            return self._next_without_command()
+        buffer, start = self._buffer, self._offset
+        end = buffer.find(b"\r\n", start)
+        if self._skipped or end - start > self._max_text or (end < 0 and len(buffer) - start > self._max_text + 1):
+            return self._too_long(end)
+        if end < 0:
+            return self._without_input()
+        self._offset = end + 2
+        line = buffer[start:end]
+        try:
+            return self._command(line)
+        except CommandError as error:
+            return self._bad_command(error, line)
+
+    def send(self, reply: Reply | None = None) -> bytes:
+        """Answer what is owed with ``reply``, or with the positive reply of its row; give the bytes to write.
+
+        To a :class:`BadCommand`, :class:`Fatal` or :class:`BodyEnd` with a fault, None is the reply that they carry.  A
+        421 may be sent at any time: it ends the connection (RFC 5321, section 3.8).
+
+        :raises RuntimeError: where no reply is owed, or a positive one is given that does not answer what is owed.
+        """
+        row = self._owed
+        if row is None:
+            if reply is None or reply.code != 421 or self.state >= _SWITCHING:
+                raise RuntimeError("no reply is owed")
+            row = MISTAKE
+        facts = self._facts
+        if reply is None:
+            default = self._error or row.reply
+            reply = default if isinstance(default, Reply) else default(facts)
+        code = reply.code
+        if code < 400 and (self._error is not None or code // 100 != row.reply_class):
+            raise RuntimeError(f"{code} does not answer {row.name}{' that is in error' if self._error else ''}")
+        wire = reply.render(enhanced=row.enhanced and self.rules.enhanced_status_codes, utf8=facts.smtputf8)
+        self._owed = self._error = None
+        self._answered = row
+        if code >= 400:
+            self.state = row.refused.get(self.state, self.state)
+            facts.excused = facts.excused or row.excuses
+        else:
+            self._move(row)
+        if self.state <= _READY:
+            facts.smtputf8 = False
+        if reply.closes:
+            self.close()
+        return wire
+
+    def _move(self, row: Row) -> None:
+        """Do what a positive reply brings with it."""
+        move = row.moves[self.state]
+        if move is _SWITCHING:
+            self._switch_due = True
+            if self.rules.starttls_injection == "allow":
+                return  # the move waits until all that came with STARTTLS was handled
+        elif move is _BODY:
+            self._body = BodyDecoder(self.rules)
+        self.state = move
+        if row.effect is not None:
+            row.effect(self._facts)
+
+    def close(self) -> None:
+        """End the dialogue from our side: nothing more is received or told."""
+        self.state = _CLOSED
+        self._buffer = self._skipped = b""
+        self._offset = 0
+
+    def refuse(self, reply: Reply) -> None:
+        """From now on answer every line but QUIT with ``reply``, as a :class:`BadCommand` that does not count.
+
+        For a policy that refuses where there is no command to answer: at the end of a handshake.
+        """
+        self._refusal = reply
+
+    def tls_started(self) -> None:
+        """Take note that the handshake is done: all that was learnt before it is forgotten (RFC 3207, section 4.2).
+
+        Where TLS is there from the first octet, call it before the banner.
+
+        :raises RuntimeError: where no handshake was due.
+        """
+        if self.state is _SWITCHING:
+            self.state = HANDSHAKE.moves[self.state]
+        elif self.state is not State.CONNECTED:
+            raise RuntimeError("no handshake was due")
+        self._facts = Facts(self.rules, tls=True, errors=self._facts.errors)
+
+    # Lines and commands
+
+    def _command(self, line: bytes) -> Event:
+        """Turn one line into its event, and owe its reply."""
+        rules, facts, state = self.rules, self._facts, self.state
+        if rules.allow_trailing_whitespace:
+            line = line.rstrip(b" \t")
+        _check_octets(line)
+        verb, _, argument = line.partition(b" ")
+        verb = verb.upper()
+        if state is _REFUSED and verb != b"QUIT":
+            raise CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
+        self._owed = row = COMMANDS.get(verb)
+        if row is None:
+            known = verb in NOT_IMPLEMENTED
+            raise CommandError(_NOT_IMPLEMENTED if known else _UNKNOWN, "command not known")
+        if line.endswith(b" "):
+            raise CommandError(_TRAILING, "trailing white space")
+        if self._refusal is not None and verb != b"QUIT":
+            raise CommandError(self._refusal, "refused before")
+        if rules.require_tls and not (facts.tls or row.before_tls):
+            raise CommandError(_TLS_FIRST, "TLS is required")
+        move = row.moves.get(state)
+        if move is None or (self._switch_due and move in {_BODY, _SWITCHING}):
+            raise row.out_of_sequence(state, facts)
+        event = row.parse(line, argument, facts)
+        if move is _SWITCHING and rules.starttls_injection == "reject" and self._offset < len(self._buffer):
+            return self._hard_error(_INJECTION, "STARTTLS injection: input behind STARTTLS in plaintext")
+        return event
+
+    def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | Fatal:
+        reply = self._refusal or error.reply
+        if error.counts and self._refusal is None:
+            limit = self.rules.max_command_errors
+            if limit and self._facts.errors >= limit:
+                return self._hard_error(_TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
+            self._facts.errors += 1
+        self._owed = self._owed or MISTAKE
+        self._error = reply
+        return BadCommand(reply, line[:MAX_LINE_SHOWN], error.reason)
+
+    def _hard_error(self, reply: Reply, reason: str) -> Fatal:
+        self._owed = HARD_ERROR
+        self._error = reply
+        return Fatal(reply, reason)
+
+    def _too_long(self, end: int) -> Event | Pause:
+        """Throw away a line that is too long, up to its CRLF at ``end``, and keep its beginning for the log."""
+        line = self._skipped or self._buffer[self._offset : self._offset + MAX_LINE_SHOWN]
+        if end < 0:
+            self._skipped = line
+            self._offset = len(self._buffer) - self._buffer.endswith(b"\r")
+            return self._without_input()
+        self._skipped = b""
+        self._offset = end + 2
+        return self._bad_command(CommandError(_TOO_LONG, f"a line above {self.rules.max_line} octets"), line)
+
+    # Everything that is no command
+
+    def _next_without_command(self) -> Event | Pause:
+        if self.state is _BODY:
+            body = self._body
+            if not body.ended:
+                part, self._offset = body.decode(self._buffer, self._offset)
+                if part:
+                    return BodyChunk(part)
+            if not body.ended:
+                return self._without_input()
+            self._owed = END_OF_BODY
+            self._error = body.fault
+            return BodyEnd(body.size, body.fault)
+        if self.state is _CLOSED:
+            return NEED_DATA
+        if self._switch_due:
+            return self._switch()
+        return self._without_input() if self._ended else PAUSED
+
+    def _switch(self) -> Event:
+        if self.rules.starttls_injection == "reject" and self._offset < len(self._buffer):
+            return self._hard_error(_INJECTION, "STARTTLS injection: input between STARTTLS and its reply")
+        self._switch_due = False
+        self._buffer = self._skipped = b""
+        self._offset = 0
+        self.state = _SWITCHING
+        return SwitchToTLS()
+
+    def _without_input(self) -> Event | Pause:
+        """Say what there is when what was received holds no further event; let go of all but the unhandled rest."""
+        if self._switch_due:
+            return self._switch()
+        self._buffer = self._buffer[self._offset :]
+        self._offset = 0
+        if not self._ended:
+            return NEED_DATA
+        clean = not (self._buffer or self._skipped or self.state in _UNCLEAN)
+        self.close()
+        return ConnectionEnded(clean)
+
+
+def _check_octets(line: bytes) -> None:
+    """Refuse control characters, a lone CR or LF among them."""
+    if line.isascii() and str(line, "ascii").isprintable():
+        return
+    if b"\r" in line or b"\n" in line:
+        raise CommandError(_BAD_LINE_END, "lone CR or LF in a command line")
+    if len(line.translate(None, _CONTROLS)) != len(line):
+        raise CommandError(_BAD_OCTET, "control character in a command line")

@@ -1,0 +1,56 @@
+"""The settings of one sans-io connection: frozen, resolved once, kept until the connection ends."""
+
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+from attrs.validators import ge, in_, min_len
+
+__all__ = ["LineEnding", "Rules"]
+
+LineEnding: TypeAlias = Literal["ignore", "fix", "pedantic"]
+"""What becomes of a CR or LF that is no part of CRLF: kept as it came, made a CRLF, or the message is refused."""
+
+_LINE_ENDINGS: tuple[LineEnding, ...] = ("ignore", "fix", "pedantic")
+
+
+@frozen(slots=True, kw_only=True)
+class Rules:
+    """What a :class:`~triosmtp.smtp.Connection` offers and puts up with.
+
+    :raises ValueError: where a number is too small, ``hostname`` is empty, or a choice is not one of its names.
+    """
+
+    hostname: str = field(validator=min_len(1))
+    """Our name in the banner and in the answers to EHLO and HELO."""
+    starttls: bool = False
+    """Whether STARTTLS is offered while the connection is in plaintext."""
+    enhanced_status_codes: bool = True
+    """Whether ENHANCEDSTATUSCODES is offered and used (RFC 2034)."""
+    max_message_size: int = field(default=0, validator=ge(0))
+    """Octets of a body without its stuffed dots; 0 is unlimited."""
+    require_hello: bool = False
+    """Whether MAIL needs an EHLO or HELO before it.  After STARTTLS it always does."""
+    require_tls: bool = False
+    """Whether, until TLS is up, only what RFC 3207, section 4, lets through is taken: the rest is 530."""
+    allow_null_sender: bool = True
+    """Whether ``MAIL FROM:<>`` is taken."""
+    allow_ip_literal: bool = True
+    """Whether the domain of an address may be an address literal such as ``[192.0.2.1]``."""
+    allow_trailing_whitespace: bool = False
+    """Whether white space between a command and its CRLF is overlooked."""
+    sender_domain: str | None = None
+    """The domain given to a sender without one; None refuses it."""
+    recipient_domain: str | None = None
+    """The domain given to a recipient without one (postmaster never needs one); None refuses it."""
+    starttls_injection: Literal["reject", "ignore", "allow"] = field(
+        default="reject", validator=in_(("reject", "ignore", "allow"))
+    )
+    """What becomes of octets that came behind STARTTLS before the handshake."""
+    lone_lf_in_headers: LineEnding = field(default="pedantic", validator=in_(_LINE_ENDINGS))
+    """A lone CR or LF up to the first empty line of a message."""
+    lone_lf_in_body: LineEnding = field(default="pedantic", validator=in_(_LINE_ENDINGS))
+    """A lone CR or LF after the first empty line of a message."""
+    max_command_errors: int = field(default=20, validator=ge(0))
+    """Soft errors put up with; the next one ends the connection.  0 is unlimited."""
+    max_line: int = field(default=2048, validator=ge(512))
+    """Octets of a command line with its CRLF (RFC 5321, section 4.5.3.1.4, asks for at least 512)."""
