@@ -1,0 +1,16 @@
+"""Throws mail away, for tests, benchmarks and sinks that only count."""
+
+from triosmtp.delivery.interface import Delivery
+from triosmtp.message import Message
+
+__all__ = ["Discard"]
+
+
+class Discard(Delivery):
+    """Accepts every message and keeps nothing."""
+
+    async def deliver(self, message: Message) -> None:
+        """Return at once."""
+
+    def __str__(self) -> str:
+        return "discard:"

@@ -1,0 +1,48 @@
+"""What the server asks of a delivery, and how a delivery says 'not now'."""
+
+import abc
+
+from triosmtp.errors import TrioSMTPError
+from triosmtp.message import Message
+
+__all__ = ["Delivery", "DeliveryError"]
+
+
+class DeliveryError(TrioSMTPError):
+    """The message could not be delivered now; the client keeps it and comes back.
+
+    ``reason`` is for the log.  ``storage`` tells that our own storage failed: the peer then gets 452 4.3.1, otherwise
+    451 4.3.0 (RFC 5321, section 4.2.2; RFC 3463).  ``code``, ``enhanced`` and ``text`` are that answer.
+    """
+
+    def __init__(self, reason: str, *, storage: bool = False) -> None:
+        self.reason = reason
+        self.storage = storage
+        self.code = 452 if storage else 451
+        self.enhanced = "4.3.1" if storage else "4.3.0"
+        self.text = "Insufficient system storage" if storage else "Temporary failure, please try again later"
+        super().__init__(reason)
+
+
+class Delivery(abc.ABC):
+    """A place where accepted mail goes.  ``str()`` of one names it, for logs.
+
+    One delivery serves many sessions at once, so ``deliver`` may run several times side by side.
+    """
+
+    @abc.abstractmethod
+    async def deliver(self, message: Message) -> None:
+        """Deliver ``message`` to all its recipients.
+
+        To return is to take responsibility (RFC 5321, section 6.1): the message is then as durable as the operator
+        asked for, and the client is told 250.  The body stays the caller's, to be read here and not to be closed.
+
+        :raises Reject: to refuse the message with an answer of the delivery's own.
+        :raises DeliveryError: where it cannot be done now.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027 - most deliveries hold nothing
+        """Let go of what the delivery holds; nothing is delivered afterwards.  May be called again."""
+
+    def __str__(self) -> str:
+        return type(self).__name__.lower()

@@ -1,0 +1,205 @@
+"""Trace header fields, and fields of ours in general: built so that nothing a peer says can break out of its line.
+
+RFC 5321, section 4.4, gives the form of ``Received``; RFC 3848 and RFC 6531 the words after ``with``; RFC 8314 the
+``tls`` clause.  What a peer claims (its HELO name, the common name of its certificate) stands in the field cleaned,
+bounded, and quoted where a comment asks for it.
+"""
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from triosmtp.variables import TLSInfo
+
+__all__ = ["field", "has_field", "received_field", "separator"]
+
+_FOLD = 78  # octets in a line without its CRLF, where there is a space to fold at (RFC 5322, section 2.1.1)
+_LIMIT = 998  # octets in any line
+_CLAIM = 255  # characters of a peer's claim that are told: the longest domain name
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_NOT_DOMAIN = re.compile(r"[^\w.:\[\]-]")
+_COMMENT_SPECIAL = re.compile(r'[()\\"]')
+_BEGINS_AS_HEADER = re.compile(rb"[!-9;-~]{1,998}[ \t]*:|>?From |\r?\n")
+_COLON = re.compile(rb"[ \t]*:")  # the space is obsolete syntax, and still met
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# OpenSSL's names of the suites before TLS 1.3 are its own; the tls clause takes the registry's.
+_KEY_EXCHANGES = {"ECDHE-ECDSA-": "ECDHE_ECDSA", "ECDHE-RSA-": "ECDHE_RSA", "DHE-RSA-": "DHE_RSA", "": "RSA"}
+_ENCRYPTIONS = {
+    "AES128-GCM-SHA256": "AES_128_GCM_SHA256",
+    "AES256-GCM-SHA384": "AES_256_GCM_SHA384",
+    "CHACHA20-POLY1305": "CHACHA20_POLY1305_SHA256",
+    "AES128-CCM": "AES_128_CCM",
+    "AES256-CCM": "AES_256_CCM",
+    "AES128-CCM8": "AES_128_CCM_8",
+    "AES256-CCM8": "AES_256_CCM_8",
+    "AES128-SHA256": "AES_128_CBC_SHA256",
+    "AES256-SHA256": "AES_256_CBC_SHA256",
+    "AES256-SHA384": "AES_256_CBC_SHA384",
+    "AES128-SHA": "AES_128_CBC_SHA",
+    "AES256-SHA": "AES_256_CBC_SHA",
+    "CAMELLIA128-SHA256": "CAMELLIA_128_CBC_SHA256",
+    "CAMELLIA256-SHA256": "CAMELLIA_256_CBC_SHA256",
+    "CAMELLIA256-SHA384": "CAMELLIA_256_CBC_SHA384",
+}
+
+
+def field(name: str, *clauses: str) -> bytes:
+    """Build the header field ``name`` of ``clauses``, in UTF-8, CRLF at the end.
+
+    It is folded at 78 octets where it can be, between clauses first and at spaces within a clause next, and at 998
+    whatever comes.  Control characters and line ends in ``clauses`` become ``?``; ``name`` is trusted.
+    """
+    lines: list[bytes] = []
+    line = f"{name}:".encode("ascii")
+    for clause in clauses:
+        raw = _CONTROL.sub("?", clause).encode("utf-8", "replace")
+        fits = len(line) + 1 + len(raw) <= _FOLD
+        for i, word in enumerate((raw,) if fits else raw.split(b" ")):
+            # A clause that does not fit begins a line of its own; no line is left blank (RFC 5322, section 3.2.2).
+            if fits or (i > 0 and len(line) + 1 + len(word) <= _FOLD) or not word or not line.strip():
+                line += b" " + word
+            else:
+                lines.append(line)
+                line = b" " + word
+            while len(line) > _LIMIT:
+                end = _LIMIT
+                while line[end] & 0xC0 == 0x80:  # not within a character
+                    end -= 1
+                lines.append(line[:end])
+                line = b" " + line[end:]
+    lines.append(line)
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+def received_field(
+    *,
+    helo: str | None,
+    peer_address: str | None,
+    by: str,
+    id: str,  # noqa: A002 - the RFC's word
+    moment: datetime,
+    peer_name: str | None = None,
+    extended: bool = True,
+    smtputf8: bool = False,
+    authenticated: bool = False,
+    recipient: str | None = None,
+    tls: TLSInfo | None = None,
+) -> bytes:
+    """Build a ``Received`` field (RFC 5321, section 4.4), folded, with its CRLF.
+
+    ``helo`` is what the client called itself, ``peer_address`` its IP address (None on a Unix socket), ``peer_name``
+    the name that was looked up for it, ``by`` our host name, ``moment`` an aware time.  ``extended`` tells EHLO from
+    HELO, ``smtputf8`` whether MAIL asked for it.  ``recipient`` is given only where the message has exactly one:
+    otherwise the field would tell blind copies.
+
+    :raises ValueError: where ``moment`` has no time zone.
+    """
+    literal = _address_literal(peer_address)
+    name = _domain(helo, utf8=smtputf8) or literal or "unknown"
+    info = " ".join(part for part in (_domain(peer_name, utf8=smtputf8), literal) if part)
+    clauses = [f"from {name}" + (f" ({info})" if info else "")]
+    if tls is not None:
+        clauses += _tls_comments(tls, utf8=smtputf8)
+    clauses.append(f"by {by}")
+    clauses.append(f"with {_protocol(extended, smtputf8, tls is not None, authenticated)}")
+    clauses.append(f"id {id}")
+    if recipient is not None:
+        clauses.append(f"for <{recipient}>")
+    suite = None if tls is None else _registered_name(tls.cipher)
+    if suite is not None:
+        clauses.append(f"tls {suite}")
+    clauses[-1] += ";"
+    clauses.append(_date(moment))
+    return field("Received", *clauses)
+
+
+def has_field(headers: bytes, name: bytes) -> bool:
+    """Whether the header block ``headers`` has a field ``name``, in whatever case (RFC 5322, section 2.2)."""
+    text = b"\n" + headers.lower()
+    start = b"\n" + name.lower()
+    at = text.find(start)
+    while at >= 0:
+        if _COLON.match(text, at + len(start)):
+            return True
+        at = text.find(start, at + 1)
+    return False
+
+
+def separator(head: bytes) -> bytes:
+    """Give what must stand between our fields and a body that begins with ``head``: nothing, or an empty line.
+
+    A body that does not begin with a field would otherwise become part of the header: one that begins with a space
+    would even continue our own last field, in words of the peer's.
+    """
+    return b"" if _BEGINS_AS_HEADER.match(head) else b"\r\n"
+
+
+def _protocol(extended: bool, smtputf8: bool, tls: bool, authenticated: bool) -> str:
+    """RFC 3848, section 2, and RFC 6531, section 4.3; a HELO session has one word whatever else it has."""
+    if not extended:
+        return "SMTP"
+    return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if authenticated else "")
+
+
+def _tls_comments(tls: TLSInfo, *, utf8: bool) -> list[str]:
+    bits = f"({tls.cipher_usebits}/{tls.cipher_algbits} bits)"
+    group = f", group {_comment(tls.group, utf8=utf8)}" if tls.group else ""
+    protocol = _comment(tls.protocol, utf8=utf8)
+    session = f"(using {protocol} with cipher {_comment(tls.cipher, utf8=utf8)} {bits}{group})"
+    if tls.client_certificate is None:
+        return [session, "(no client certificate)"]
+    name = f' CN "{_comment(tls.client_subject_cn, utf8=utf8)}"' if tls.client_subject_cn else ""
+    if tls.verified:
+        return [session, f"(client certificate{name} verified)"]
+    reason = f": {_comment(tls.verify_error, utf8=utf8)}" if tls.verify_error else ""
+    return [session, f"(client certificate{name} not verified{reason})"]
+
+
+def _comment(text: str, *, utf8: bool) -> str:
+    """Give ``text`` as it may stand in a comment (RFC 5322, section 3.2.2; UTF-8 by RFC 6532)."""
+    text = text[:_CLAIM]
+    if not utf8 and not text.isascii():
+        text = text.encode("ascii", "replace").decode("ascii")
+    return _COMMENT_SPECIAL.sub(r"\\\g<0>", text)
+
+
+def _domain(text: str | None, *, utf8: bool) -> str:
+    """Give a claimed name with the characters of a domain or an address literal only."""
+    if not text:
+        return ""
+    text = _NOT_DOMAIN.sub("?", text[:_CLAIM])
+    return text if utf8 or text.isascii() else text.encode("ascii", "replace").decode("ascii")
+
+
+def _address_literal(address: str | None) -> str:
+    """RFC 5321, section 4.1.3; a zone (``%eth0``) means nothing elsewhere and has no place in one."""
+    if not address:
+        return ""
+    address = _NOT_DOMAIN.sub("?", address.partition("%")[0])
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def _date(moment: datetime) -> str:
+    """RFC 5322, section 3.3; by hand, because strftime speaks the locale's language."""
+    if moment.tzinfo is None:
+        raise ValueError("a trace field needs a time with its zone")
+    m = moment.astimezone(UTC)
+    return (
+        f"{_DAYS[m.weekday()]}, {m.day:02d} {_MONTHS[m.month - 1]} {m.year}"
+        f" {m.hour:02d}:{m.minute:02d}:{m.second:02d} +0000"
+    )
+
+
+@lru_cache(maxsize=256)
+def _registered_name(cipher: str) -> str | None:
+    """Give the IANA name of OpenSSL's ``cipher``, or None where it is not known here."""
+    if cipher.startswith("TLS_"):
+        return cipher
+    for prefix, key_exchange in _KEY_EXCHANGES.items():
+        encryption = _ENCRYPTIONS.get(cipher.removeprefix(prefix))
+        if cipher.startswith(prefix) and encryption is not None:
+            return f"TLS_{key_exchange}_WITH_{encryption}"
+    return None
