@@ -3,34 +3,20 @@
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
-from bench.credential import make_credentials
 from bench.load import Sample, measure
-from bench.process import LOAD_CPU, free_port, run_server
+from bench.process import LOAD_CPU
 from bench.report import format_table, write_json
-from bench.rival import RIVALS, Rival
+from bench.rival import RIVALS, Rival, open_rival
 from bench.scenario import SCENARIOS, Scenario
 
 __all__ = ["main"]
 
 
 def _measure_once(scenario: Scenario, rival: Rival, seconds: float) -> Sample:
-    """Start the rival anew, load it, stop it."""
-    with tempfile.TemporaryDirectory(prefix="triosmtp-bench-") as name:
-        folder = Path(name)
-        credentials = make_credentials(folder)
-        port = free_port()
-        output = folder / "output"
-        try:
-            with (
-                output.open("wb") as log,
-                run_server(rival.command(scenario, port, credentials, folder), port, log) as server,
-            ):
-                return measure(scenario, server, credentials, seconds)
-        except RuntimeError as error:
-            raise SystemExit(f"{scenario.name} {rival.name}: {error}\n{output.read_text(errors='replace')}") from error
+    with open_rival(rival, scenario) as (server, credentials):
+        return measure(scenario, server, credentials, seconds)
 
 
 def _names(known: "dict[str, Scenario] | dict[str, Rival]", text: str) -> list[str]:

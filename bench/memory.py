@@ -7,13 +7,10 @@ were left alone.  In flight: the highest resident memory while one message of 50
 import argparse
 import os
 import resource
-import tempfile
-from pathlib import Path
 
 from bench.client import Client, Credentials, connect, make_context, make_message
-from bench.credential import make_credentials
-from bench.process import LOAD_CPU, Server, free_port, run_server
-from bench.rival import RIVALS
+from bench.process import LOAD_CPU, Server
+from bench.rival import RIVALS, open_rival
 from bench.scenario import SCENARIOS
 
 __all__ = ["main"]
@@ -56,22 +53,12 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for name in options.rivals.split(","):
-        with tempfile.TemporaryDirectory(prefix="triosmtp-bench-") as folder:
-            credentials = make_credentials(Path(folder))
-            idle, flight = (_measure(name, Path(folder), credentials, n) for n in (options.sessions, 0))
+        with open_rival(RIVALS[name], _SCENARIO) as (server, credentials):
+            idle = _idle(server, credentials, options.sessions)
+        with open_rival(RIVALS[name], _SCENARIO) as (server, _):
+            flight = _in_flight(server)
         print(f"{name}: {idle / 1024:.1f} KiB per idle TLS connection ({options.sessions} of them)")
         print(f"{name}: {flight / 2**20:.1f} MiB more at most while a message of 50 MB arrives")
-
-
-def _measure(name: str, folder: Path, credentials: Credentials, sessions: int) -> float:
-    """Start the server anew, and measure idle sessions, or a large message where there are to be none."""
-    port = free_port()
-    output = folder / "output"
-    with (
-        output.open("wb") as log,
-        run_server(RIVALS[name].command(_SCENARIO, port, credentials, folder), port, log) as server,
-    ):
-        return _idle(server, credentials, sessions) if sessions else _in_flight(server)
 
 
 if __name__ == "__main__":

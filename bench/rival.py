@@ -1,15 +1,19 @@
 """Who is measured: for each server, its command line for a scenario, and which scenarios it takes part in."""
 
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
 
 from bench.client import Credentials
+from bench.credential import make_credentials
+from bench.process import Server, free_port, run_server
 from bench.scenario import Scenario, Security
 
-__all__ = ["RIVALS", "Rival"]
+__all__ = ["RIVALS", "Rival", "open_rival"]
 
 
 @frozen(slots=True)
@@ -84,3 +88,23 @@ RIVALS = {
         Rival("triosmtp", "triosmtp serve", _EVERYTHING, _triosmtp),
     )
 }
+
+
+@contextmanager
+def open_rival(rival: Rival, scenario: Scenario) -> Iterator[tuple[Server, Credentials]]:
+    """Start a rival anew, with certificates and a folder of its own; stop it in the end.
+
+    :raises SystemExit: where it or its load failed, with the reason and what the server printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="triosmtp-bench-") as name:
+        folder = Path(name)
+        credentials = make_credentials(folder)
+        port = free_port()
+        output = folder / "output"
+        command = rival.command(scenario, port, credentials, folder)
+        try:
+            with output.open("wb") as log, run_server(command, port, log) as server:
+                yield server, credentials
+        except (RuntimeError, OSError) as error:
+            printed = output.read_text(errors="replace")
+            raise SystemExit(f"{scenario.name} {rival.name}: {error}\n{printed}") from error
