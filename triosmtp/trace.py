@@ -145,10 +145,7 @@ def _protocol(extended: bool, smtputf8: bool, tls: bool, authenticated: bool) ->
 
 
 def _tls_comments(tls: TLSInfo, *, utf8: bool) -> list[str]:
-    bits = f"({tls.cipher_usebits}/{tls.cipher_algbits} bits)"
-    group = f", group {_comment(tls.group, utf8=utf8)}" if tls.group else ""
-    protocol = _comment(tls.protocol, utf8=utf8)
-    session = f"(using {protocol} with cipher {_comment(tls.cipher, utf8=utf8)} {bits}{group})"
+    session = _session_comment(tls.protocol, tls.cipher, tls.cipher_usebits, tls.cipher_algbits, tls.group)
     if tls.client_certificate is None:
         return [session, "(no client certificate)"]
     name = f' CN "{_comment(tls.client_subject_cn, utf8=utf8)}"' if tls.client_subject_cn else ""
@@ -156,6 +153,13 @@ def _tls_comments(tls: TLSInfo, *, utf8: bool) -> list[str]:
         return [session, f"(client certificate{name} verified)"]
     reason = f": {_comment(tls.verify_error, utf8=utf8)}" if tls.verify_error else ""
     return [session, f"(client certificate{name} not verified{reason})"]
+
+
+@lru_cache(maxsize=256)
+def _session_comment(protocol: str, cipher: str, used_bits: int, bits: int, group: str | None) -> str:
+    names = f"(using {_comment(protocol, utf8=False)} with cipher {_comment(cipher, utf8=False)}"
+    key_exchange = f", group {_comment(group, utf8=False)}" if group else ""
+    return f"{names} ({used_bits}/{bits} bits){key_exchange})"
 
 
 def _comment(text: str, *, utf8: bool) -> str:

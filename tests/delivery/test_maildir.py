@@ -122,6 +122,8 @@ async def test_many_at_once_have_a_name_each(tmp_path: Path, make_message: Messa
         for _ in range(100):
             nursery.start_soon(maildir.deliver, make_message())
     assert [p.read_bytes() for p in files(tmp_path)] == [HELLO] * 100
+    numbers = {int(p.name.partition("Q")[2].partition("R")[0]) for p in files(tmp_path)}
+    assert numbers == set(range(1, 101))
 
 
 async def test_the_order_of_syncs(tmp_path: Path, make_message: MessageMaker, monkeypatch: pytest.MonkeyPatch) -> None:

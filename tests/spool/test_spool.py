@@ -180,6 +180,17 @@ async def test_a_full_disk_is_told_and_a_second_try_writes_nothing_twice(tmp_pat
     body.close()
 
 
+async def test_the_system_may_write_less_than_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_little(fd: int, buffers: list[memoryview], offset: int) -> int:
+        return os.pwrite(fd, b"".join(buffers)[:77_777], offset)
+
+    data = Random(4).randbytes(2000 * KIB)
+    monkeypatch.setattr(os, "pwritev", write_little)
+    body = await spooled(tmp_path, data)
+    assert await collected(body) == data
+    body.close()
+
+
 async def test_a_failed_spool_leaves_nothing_behind(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.add(bytes(900 * KIB))

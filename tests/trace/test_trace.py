@@ -196,6 +196,7 @@ def test_folding_keeps_every_character() -> None:
     text = field("X", *clauses).decode().replace("\r\n", "")
     assert text.replace(" ", "") == "X:" + "".join(clauses).replace(" ", "")
     assert field("X", "é" * 1500).startswith(b"X:\r\n \xc3\xa9")
+    assert field("X", "a" * 77 + " ") == b"X:\r\n " + b"a" * 77 + b" \r\n"  # no blank line at the end
     assert field("X", "a  b") == b"X: a  b\r\n"
 
 

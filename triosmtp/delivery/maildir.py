@@ -9,6 +9,9 @@ After any failure nothing of the message is left, and the peer is told to come b
 sync of ``new/`` fails and a reader has taken the message in that moment, it stays, and the client's next try makes it
 two.  A message twice is the lesser evil.
 
+Each message syncs the folder itself: a sync that concurrent messages share was measured and saves nothing, because the
+file system's journal already commits them together.
+
 Readers expect local line ends, so CRLF becomes LF.  A CR that stands alone is kept.
 """
 
