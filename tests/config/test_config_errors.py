@@ -1,0 +1,239 @@
+"""What a reader is told: every text below is what `check` prints, to the letter."""
+
+# ruff: noqa: E501 - lines of output are not broken
+
+from textwrap import dedent
+
+import pytest
+
+from triosmtp.config import parse_config
+from triosmtp.errors import ConfigError
+
+LISTENER = 'ESMTP_Listener { Listen ":25" { } }'
+
+
+def told(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "e.conf")
+    return str(caught.value)
+
+
+def golden(text: str) -> str:
+    return dedent(text).strip("\n")
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    assert told(f"Idle_Tme = 3\n{LISTENER}") == golden(
+        """
+        e.conf:1:1: error: unknown option Idle_Tme; did you mean Idle_Time?
+            Idle_Tme = 3
+            ^
+        """
+    )
+
+
+def test_a_name_that_is_like_none_has_no_suggestion() -> None:
+    assert told("Xyzzy = 3").splitlines()[0] == "e.conf:1:1: error: unknown option Xyzzy"
+
+
+def test_a_misplaced_option_lists_where_it_is_valid() -> None:
+    assert told(f"  Use_SSL = true\n{LISTENER}") == golden(
+        """
+        e.conf:1:3: error: Use_SSL is not valid in the global scope; it is in: Pathway_Group, Pathway, ESMTP_Listener, Listen, Peer
+              Use_SSL = true
+              ^
+        """
+    )
+
+
+def test_a_bad_value_has_the_column_of_the_value() -> None:
+    assert told(f"\tIdle_Time =\t5m\n{LISTENER}") == (
+        "e.conf:1:14: error: Idle_Time: expected a number of seconds, more than 0 without a unit or a separator, "
+        'found "5m"\n    \tIdle_Time =\t5m\n    \t           \t^'
+    )
+
+
+def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> None:
+    text = """
+    Idle_Time =
+    TLS_Ciphers = HIGH !aNULL
+    Retry_Interval = 3
+    Banner_Hostname = hello world
+    Policy = ( "python:a:B"
+    Open_Relay = maybe
+    ESMTP_Listener {
+      Listn ":26" { }
+      Listen ":25" {
+        Static_Banner = "hello
+        TLS_Verify_Mode = requre
+      }
+      Listen { }
+    """
+    assert told(dedent(text).lstrip()) == golden(
+        """
+        e.conf:1:11: error: expected a value for Idle_Time after this `=`
+            Idle_Time =
+                      ^
+        e.conf:2:20: error: expected a statement after this value (one that holds white space must be quoted), found `!aNULL`
+            TLS_Ciphers = HIGH !aNULL
+                               ^
+        e.conf:3:1: warning: Retry_Interval is an option of Momentum's that triosmtp does not implement: it has no effect
+            Retry_Interval = 3
+            ^
+        e.conf:4:25: error: expected a statement after this value (one that holds white space must be quoted), found `world`
+            Banner_Hostname = hello world
+                                    ^
+        e.conf:6:12: error: expected a value or the `)` of the list of line 5, found `=`
+            Open_Relay = maybe
+                       ^
+        e.conf:6:14: error: Open_Relay: expected true or false (or on/off, enabled/disabled, yes/no, 1/0), found "maybe"
+            Open_Relay = maybe
+                         ^
+        e.conf:7:16: error: this `{` is never closed: expected `}` at the end of ESMTP_Listener
+            ESMTP_Listener {
+                           ^
+        e.conf:8:3: warning: Listn is taken for a module of Momentum's: all in it is skipped; did you mean Listen?
+              Listn ":26" { }
+              ^
+        e.conf:10:21: error: this string does not end on its line: expected a closing "
+                Static_Banner = "hello
+                                ^
+        e.conf:11:23: error: TLS_Verify_Mode: expected none, optional or require, found "requre"; did you mean require?
+                TLS_Verify_Mode = requre
+                                  ^
+        e.conf:13:3: error: expected an instance: Listen ":25" { … }
+              Listen { }
+              ^
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("}", "1:1: error: this `}` closes nothing"),
+        (
+            "Idle_Time",
+            "1:10: error: expected `=`, `{` or an instance name after `Idle_Time`, found the end of the file",
+        ),
+        ("Idle_Time =", "1:11: error: expected a value for Idle_Time after this `=`"),
+        ("Peer = {", "1:1: error: Peer is not valid"),
+        ("x {", "1:1: warning: x is taken"),
+        ("Idle_Time 5", "1:12: error: expected `{` after `5`, found the end of the file"),
+        ("= 5", "1:1: error: expected a statement (`Name = value`"),
+        ("{ }", "1:1: error: expected a statement (`Name = value`"),
+        ('"Idle_Time" = 5', "1:1: error: expected a statement (`Name = value`"),
+        ("5 = 5", "1:1: error: expected a statement (`Name = value`"),
+        ("Relay_Domains = ( a", "1:17: error: this `(` is never closed: expected `)`"),
+        ("Relay_Domains = a )", "1:19: error: expected a statement after this value (one that holds white space must"),
+        ("Context = [ a = b", "1:11: error: this `[` is never closed: expected `]`"),
+        ("Context = [ a b ]", "1:15: error: expected `=` and a value after the key `a`, found `b`"),
+        ("Context = [ a = ]", "1:17: error: expected a value for the key `a`, found `]`"),
+        ("Context = [ = b ]", "1:13: error: expected `key = value` or the `]` of the dictionary of line 1, found `=`"),
+        ("/* a", "1:1: error: this comment is never closed: expected `*/`"),
+        ("Idle_Time = 'a\n'", "1:13: error: this string does not end on its line: expected a closing '"),
+        ('Banner_Hostname = "a\\"', '1:19: error: this string does not end on its line: expected a closing "'),
+        (
+            "Banner_Hostname = \xa0a",
+            "1:19: error: expected an ordinary character, found the white space character U+00A0",
+        ),
+        ("Banner_Hostname = 'a\x00'", "1:19: error: this string holds the control character U+0000"),
+        ("include", "1:8: error: expected `=`, `{` or an instance name after `include`, found the end of the file"),
+        ('include "a.conf"', "1:9: error: cannot include a.conf: e.conf has no folder to look in"),
+        ("Listen = ':25'", '1:1: error: Listen is a scope, not an option: expected Listen ":25" { … }'),
+        ("ESMTP_Listener = 5", "1:1: error: ESMTP_Listener is a scope, not an option: expected ESMTP_Listener { … }"),
+        ("Idle_Time { }", "1:1: error: Idle_Time is an option, not a scope: expected Idle_Time = value"),
+        ("Listen ':25' { }", "1:1: error: Listen is not valid in the global scope; it is in: ESMTP_Listener"),
+        ("Peer '::' { }", "1:1: error: Peer is not valid in the global scope; it is in: ESMTP_Listener, Listen"),
+        ("Pathway { }", '1:1: error: expected an instance: Pathway "name" { … }'),
+        ("Pathway '' { }", '1:9: error: Pathway: expected "name", found an empty string'),
+        ("ESMTP_Listener { Peer 'x' { } }", "1:23: error: Peer: expected an address or a CIDR block"),
+        ("ESMTP_Listener { Peer '[::1]' { } }", "1:23: error: Peer: IPv6 addresses are not bracketed here"),
+        ("ESMTP_Listener { Listen '::1:25' { } }", "1:25: error: Listen: an IPv6 address is bracketed here"),
+        ("Pathway = 'in' Pathway 'inn' { }", '1:11: error: there is no Pathway "in"; did you mean inn?'),
+    ],
+)
+def test_one_error_each(text: str, line: str) -> None:
+    assert told(text).startswith("e.conf:" + line)
+
+
+def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
+    text = "ESMTP_Listener { Listen ':25' { Foo bar baz { A = 1 } Idle_Time = x } } Idle_Tme = 1"
+    assert [line.split(": ")[0] for line in told(text).splitlines()[::3]] == [
+        "e.conf:1:41",
+        "e.conf:1:67",
+        "e.conf:1:73",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("Retry_Interval = 3", "Retry_Interval is an option of Momentum's that triosmtp does not implement"),
+        ("TLS_Protocols = '+ALL:-SSLv2'", "TLS_Protocols is an option of Momentum's that triosmtp does not implement"),
+        ("Binding 'a' { x { y = ( z ) } }", "Binding is a scope of Momentum's that triosmtp does not implement"),
+        ("scriptlet 'a' { script 'b' { source = 'c' } }", "scriptlet is taken for a module of Momentum's"),
+        ("ESMTP_Listner { }", "did you mean ESMTP_Listener?"),
+        ("SMTP_Extensions = ( 'AUTH PLAIN LOGIN' )", "AUTH is not yet built: it is not offered"),
+        ("SMTP_Extensions = ( xclient )", "XCLIENT is not yet built: it is not offered"),
+        ("SMTP_Extensions = ( CHUNKING )", "CHUNKING is not yet built: it is not offered"),
+        ("Policy = 'websocket:fraud'", '"websocket:fraud" is not yet built: nothing is asked'),
+        ("Relay_Hosts = 10.1.1.1/8", "10.1.1.1/8 means 10.0.0.0/8"),
+        ("ESMTP_Listener { Peer '10.0.0.1' { Listen_Backlog = 5 } }", "Listen_Backlog has no effect in a Peer"),
+    ],
+)
+def test_warnings_do_not_keep_a_configuration_from_loading(text: str, warning: str) -> None:
+    config = parse_config(f"{text}\n{LISTENER}")
+    (problem,) = config.warnings
+    assert problem.severity == "warning"
+    assert warning in problem.message
+    assert problem.position is not None
+    assert problem.position.line == 1
+
+
+def test_the_hundredth_error_is_the_last() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config("Foo = 1\n" * 50_000)
+    assert len(caught.value.problems) == 101
+    assert caught.value.problems[-1].message == "100 errors: the rest was not read"
+
+
+def test_warnings_are_bounded_too() -> None:
+    config = parse_config("Retry_Interval = 1\n" * 5_000 + LISTENER)
+    assert len(config.warnings) == 1001
+    assert config.warnings[-1].message == "more than 1000 warnings: the rest is left out"
+
+
+def test_a_very_long_line_is_not_shown_whole() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(" " * 100_000 + "Foo = 1" + " " * 100_000)
+    assert len(str(caught.value)) < 2000
+    assert "<string>:1:100001: error: unknown option Foo" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a { " * 100_000,
+        "{" * 100_000,
+        "a = " + "( " * 100_000,
+        "a = " + "[ a = " * 100_000,
+        "ESMTP_Listener { " * 100_000 + "}" * 100_000,
+        "a" * 1_000_000,
+        "a " * 300_000,
+        "= " * 300_000,
+        '"' * 100_000,
+        "/*" * 100_000,
+        "(" * 100_000 + "\n" + ")" * 100_000,
+    ],
+)
+def test_depth_and_size_end_in_a_configuration_error(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_config(text)
+
+
+def test_a_long_configuration_that_is_sound_loads() -> None:
+    pathways = "\n".join(f'Pathway "p{i}" {{ Idle_Time = {i + 1} }}' for i in range(3_000))
+    peers = "\n".join(f'Peer "10.0.{i // 256}.{i % 256}" {{ Pathway = "p{i}" }}' for i in range(3_000))
+    config = parse_config(f'{pathways}\nESMTP_Listener {{ Listen ":25" {{ {peers} }} }}')
+    assert len(config.variants(config.listens[0])) == 3_001

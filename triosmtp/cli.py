@@ -1,0 +1,245 @@
+"""The commands of `triosmtp`: what their words mean and what they print.  The work is done in the rooms below.
+
+Exit codes are those of sysexits.h: 0, 64 for a command that makes no sense, 78 for a configuration that cannot be used.
+`config get` ends with 1 where the option is not set.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from ipaddress import ip_address
+from typing import NoReturn
+
+from triosmtp.config import (
+    OPTIONS,
+    Config,
+    Listen,
+    Query,
+    QueryError,
+    Settings,
+    evaluate,
+    find_option,
+    find_query,
+    get,
+    load_config,
+    show,
+)
+from triosmtp.errors import ConfigError, Problem
+
+__all__ = ["main"]
+
+EXIT_USAGE = 64
+EXIT_CONFIG = 78
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    try:
+        code = _run(_parser().parse_args(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has had enough.  The interpreter flushes once more at its end: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        code: int = arguments.run(arguments)
+    except ConfigError as error:
+        _print_problems(error.problems)
+        return EXIT_CONFIG
+    except QueryError as error:
+        print(f"triosmtp: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return code
+
+
+def _print_problems(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+# Words
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(_version())
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="triosmtp", description="An SMTP listener whose centre is inbound TLS.", allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, nargs=0, help="tell versions and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the server", allow_abbrev=False)
+    serve.add_argument("-c", dest="file", metavar="FILE", help="the configuration; without it a default on loopback")
+    serve.set_defaults(run=_serve)
+    check = commands.add_parser("check", help="check a configuration, files and certificates too", allow_abbrev=False)
+    _add_file(check)
+    check.set_defaults(run=_check)
+    _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
+    return parser
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", dest="file", metavar="FILE", required=True, help="the configuration")
+
+
+def _add_config_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, doc in (
+        ("show", _show, "what is set in a scope"),
+        ("showrecurse", _showrecurse, "what is set in a scope and its sub-scopes"),
+        ("get", _get, "an option in that scope alone"),
+        ("eval", _eval, "an option as it is in force there, and where it was set"),
+    ):
+        command = commands.add_parser(name, help=doc, description=doc, allow_abbrev=False)
+        _add_file(command)
+        if name == "eval":
+            command.add_argument("--local", metavar="ADDR", help="as for a connection to this Listen or address")
+            command.add_argument("--peer", metavar="ADDR", help="as for a connection from this address")
+        words = "as on the console: ESMTP_Listener Listen :25 Peer 10.0.0.1 Idle_Time"
+        command.add_argument("words", nargs="*", metavar="SCOPE… OPTION", help=words)
+        command.set_defaults(run=run)
+    options = commands.add_parser("options", help="every option there is", allow_abbrev=False)
+    options.add_argument("--json", action="store_true", help="as JSON")
+    options.set_defaults(run=_options)
+
+
+# Commands
+
+
+def _version() -> str:
+    from triosmtp.tls import openssl_version  # noqa: PLC0415 - only this command needs it
+
+    try:
+        version = metadata.version("triosmtp")
+    except metadata.PackageNotFoundError:
+        version = "(not installed)"
+    trio_version = metadata.version("trio")
+    return f"triosmtp {version}\nPython {platform.python_version()}\ntrio {trio_version}\n{openssl_version()}"
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.run import serve_command  # noqa: PLC0415 - the other commands do not need the server
+
+    return serve_command(arguments.file)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.check import deep_problems  # noqa: PLC0415 - the other commands do not need the server
+
+    config = load_config(arguments.file)
+    problems = [*config.warnings, *deep_problems(config)]
+    _print_problems(problems)
+    if any(problem.severity == "error" for problem in problems):
+        return EXIT_CONFIG
+    print("Configuration valid")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    query = find_query(load_config(arguments.file), arguments.words)
+    block = query.own_block
+    lines = show(block) if query.option is None else filter(None, [get(block, query.option)])
+    print(*lines, sep="\n", end="\n" if block.assignments else "")
+    return 0
+
+
+def _showrecurse(arguments: argparse.Namespace) -> int:
+    query = find_query(load_config(arguments.file), arguments.words)
+    if query.option is not None:
+        raise QueryError(f"showrecurse takes scopes alone, and {query.option.name} is an option")
+    for line in show(query.own_block, recurse=True):
+        print(line)
+    return 0
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    query = find_query(load_config(arguments.file), arguments.words)
+    if query.option is None:
+        raise QueryError("get takes the name of an option at its end")
+    line = get(query.own_block, query.option)
+    if line is None:
+        print(f"triosmtp: {query.option.name} is not set in that scope", file=sys.stderr)
+        return 1
+    print(line)
+    return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.file)
+    if arguments.local is None and arguments.peer is None:
+        query = find_query(config, arguments.words)
+        settings = query.settings(config)
+    else:
+        settings = _connection_settings(config, arguments.local, arguments.peer)
+        query = Query(config.root, option=find_option(arguments.words[0]) if arguments.words else None)
+        if len(arguments.words) > 1:
+            raise QueryError("with --local or --peer an option stands alone, without scopes")
+    for line in evaluate(settings, query.option):
+        print(line)
+    return 0
+
+
+def _connection_settings(config: Config, local: str | None, peer: str | None) -> Settings:
+    listen = _listen(config, local)
+    if peer is None:
+        return config.resolve(listen, None)
+    try:
+        return config.resolve(listen, ip_address(peer.strip("[]")))
+    except ValueError as error:
+        raise QueryError(f"--peer: expected an address, found {peer!r}") from error
+
+
+def _listen(config: Config, local: str | None) -> Listen:
+    if local is None and len(config.listens) == 1:
+        return config.listens[0]
+    names = ", ".join(listen.name for listen in config.listens)
+    if local is None:
+        raise QueryError(f"--peer needs --local, one of: {names}")
+    listen = config.find_listen(local)
+    if listen is None:
+        raise QueryError(f"--local: no Listen takes {local}; there is: {names}")
+    return listen
+
+
+def _options(arguments: argparse.Namespace) -> int:
+    rows = [
+        {
+            "name": option.name,
+            "type": option.type.name,
+            "default": option.write_default(),
+            "scopes": list(option.scopes),
+            "reloadable": option.reloadable,
+            "doc": option.doc,
+        }
+        for option in OPTIONS.values()
+    ]
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for option in OPTIONS.values():
+        print(f"{option.name} = {option.write_default()}  ({option.type.name})")
+        print(f"    {option.doc}")
+        print(f"    in: {', '.join(option.scopes)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

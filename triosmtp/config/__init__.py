@@ -1,0 +1,46 @@
+"""The configuration language of ecelerity.conf: from a file to the settings of a connection.  Pure, but for one file.
+
+The route of a configuration::
+
+    file.py            reads the file and what it includes; nothing else here touches a file system
+    source.py          its text; places in it; the problems found
+    lexer.py           text → tokens
+    parser.py          tokens → a syntax tree with places
+    scope.py           trees → merged blocks; names and scopes checked, values converted
+      options.py         the one option table: Settings
+      value.py           the types of values; specification.py: those with a grammar of their own
+      address.py         Listen addresses
+      momentum.py        Momentum's names that are not built
+    configuration.py   blocks → Config, which answers: Listens, and the Settings for a Listen and a peer
+      resolution.py      the order of fallback, Peer blocks by address
+    check.py           what is wrong only as a whole
+    query.py           questions as on Momentum's console: show, get, eval
+"""
+
+from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
+from triosmtp.config.configuration import Config, Listen
+from triosmtp.config.file import load_config, parse_config
+from triosmtp.config.options import OPTIONS, Option, Settings, problem_at
+from triosmtp.config.query import Query, QueryError, evaluate, find_option, find_query, get, show
+
+__all__ = [
+    "OPTIONS",
+    "Config",
+    "Listen",
+    "ListenAddress",
+    "Option",
+    "Query",
+    "QueryError",
+    "Settings",
+    "TCPAddress",
+    "UnixAddress",
+    "evaluate",
+    "find_option",
+    "find_query",
+    "get",
+    "load_config",
+    "parse_address",
+    "parse_config",
+    "problem_at",
+    "show",
+]

@@ -1,0 +1,112 @@
+"""A configuration as a whole, and what it answers."""
+
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
+from triosmtp.config.options import ESMTP_LISTENER, LISTEN, Settings
+from triosmtp.config.resolution import Resolver, pathways_of
+from triosmtp.config.scope import Block
+from triosmtp.config.source import Place, Source
+from triosmtp.errors import Position, Problem
+
+__all__ = ["Config", "Listen", "address_key"]
+
+
+@frozen(slots=True, eq=False)
+class Listen:
+    """A socket to listen on.  Two are never equal, not even of the same address."""
+
+    name: str
+    """The name as it is written: ``:25``."""
+    address: ListenAddress
+    block: Block
+    place: Place
+
+    @property
+    def position(self) -> Position:
+        """Where the Listen stands."""
+        return self.place.position
+
+    def problem(self, message: str, severity: str = "error") -> Problem:
+        """Give a problem that stands at this Listen."""
+        return self.place.problem(severity, message)
+
+
+class Config:
+    """A whole configuration; made by :func:`~triosmtp.config.load_config`, never changed."""
+
+    def __init__(self, source: Source, root: Block) -> None:
+        self.path = source.name
+        self.folder: Path | None = source.folder
+        """The folder of the main file, absolute; None for a text that has none."""
+        self.warnings: tuple[Problem, ...] = ()
+        self.root = root
+        self._pathways = pathways_of(root)
+        self._resolvers: dict[Block, Resolver] = {}
+        self.listens: tuple[Listen, ...] = tuple(
+            listen
+            for listener in root.of_kind(ESMTP_LISTENER)
+            for block in listener.of_kind(LISTEN)
+            if _enabled(listener) and _enabled(block) and (listen := self._listen(block)) is not None
+        )
+        """The Listens that are enabled, in the order of the file."""
+
+    def resolver(self, block: Block) -> Resolver:
+        """Give what answers for connections of a scope."""
+        resolver = self._resolvers.get(block)
+        if resolver is None:
+            resolver = self._resolvers[block] = Resolver(self.root, self._pathways, block)
+        return resolver
+
+    def resolve(self, listen: Listen, peer: IPv4Address | IPv6Address | None) -> Settings:
+        """Give what is in force for a connection from ``peer`` to ``listen``; None is a peer without an address.
+
+        The same Peer blocks give the same object.
+        """
+        return self._resolvers[listen.block].resolve(peer)
+
+    def variants(self, listen: Listen) -> tuple[Settings, ...]:
+        """Give every answer that :meth:`resolve` has for ``listen``; that without a Peer comes first."""
+        return tuple(self._resolvers[listen.block].variants().values())
+
+    def find_listen(self, name: str) -> Listen | None:
+        """Give the enabled Listen that is written so, or else the one that takes connections to that address."""
+        for listen in self.listens:
+            if listen.name == name:
+                return listen
+        try:
+            address = parse_address(name, self.folder)
+        except ValueError:
+            return None
+        for listen in self.listens:
+            if address_key(listen.address) == address_key(address):
+                return listen
+        if isinstance(address, UnixAddress):
+            return None
+        takers = [(each.address, each) for each in self.listens if isinstance(each.address, TCPAddress)]
+        takers = [taker for taker in takers if taker[0].takes(address)]
+        # Of the wildcard of all addresses and that of IPv6 the kernel chooses the narrower one.
+        return min(takers, key=lambda taker: not taker[0].ipv6)[1] if takers else None
+
+    def _listen(self, block: Block) -> Listen | None:
+        address, place = block.address, block.place
+        if address is None or place is None or block.instance is None:
+            return None
+        if isinstance(address, UnixAddress):
+            address = evolve(address, mode=self.resolver(block).resolve(None).file_mode)
+        else:
+            self.resolver(block)
+        return Listen(block.instance, address, block, place)
+
+
+def _enabled(block: Block) -> bool:
+    assignment = block.assignments.get("enable")
+    return assignment is None or assignment.value is True
+
+
+def address_key(address: ListenAddress) -> object:
+    """Give what two Listens of one address have in common."""
+    return address if isinstance(address, TCPAddress) else address.path

@@ -1,0 +1,113 @@
+"""The one file of this room that reads files: configurations and what they include.  It blocks."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from triosmtp.config.check import make_config
+from triosmtp.config.configuration import Config
+from triosmtp.config.scope import IncludeError
+from triosmtp.config.source import Source
+from triosmtp.errors import ConfigError, Problem
+
+__all__ = ["load_config", "parse_config"]
+
+MAX_BYTES = 4 << 20  # of one configuration with all it includes
+MAX_FILES = 1000
+MAX_INCLUDE_DEPTH = 16
+
+
+def load_config(path: str | Path) -> Config:
+    """Read the configuration in the file at ``path``, with all it includes.
+
+    Positions tell ``path`` as it was given.  Relative paths in values are meant from the folder of their file.
+
+    :raises ConfigError: with every problem found, a file that cannot be read among them.
+    """
+    name = str(path)
+    reader = _FileReader(Path(path).parent.absolute())
+    try:
+        source = reader.source(Path(path), name, ())
+    except IncludeError as error:
+        raise ConfigError([Problem("error", str(error))]) from error
+    return make_config(source, reader.read)
+
+
+def parse_config(text: str, name: str = "<string>", *, folder: Path | None = None) -> Config:
+    """Read the configuration in ``text``; ``name`` is what positions call it.
+
+    ``folder`` is where its relative paths are meant from; without one they stay as they are, and
+    nothing can be included.
+
+    :raises ConfigError: with every problem found.
+    """
+    if folder is None:
+        return make_config(Source(name, text), _refuse)
+    folder = folder.absolute()
+    return make_config(Source(name, text, folder), _FileReader(folder).read)
+
+
+def _refuse(path: str, source: Source) -> NoReturn:
+    raise IncludeError(f"cannot include {path}: {source.name} has no folder to look in")
+
+
+class _FileReader:
+    """Follows the includes of one configuration, within bounds."""
+
+    def __init__(self, main_folder: Path) -> None:
+        self._main_folder = main_folder
+        self._bytes = 0
+        self._files = 0
+
+    def read(self, path: str, including: Source) -> Iterable[Source]:
+        """Give the sources that ``include "path"`` in ``including`` means.
+
+        :raises IncludeError: where there are none, or one cannot be read.
+        """
+        if not path:
+            raise IncludeError("expected the path of a file or folder")
+        if len(including.trail) > MAX_INCLUDE_DEPTH:
+            raise IncludeError(f"includes stand in each other more than {MAX_INCLUDE_DEPTH} deep")
+        found = self._find(path, including)
+        try:
+            if not found.is_dir():
+                return [self.source(found, path, including.trail)]
+            entries = sorted(entry.name for entry in found.iterdir())
+            files = [name for name in entries if not name.startswith(".") and (found / name).is_file()]
+        except OSError as error:
+            raise IncludeError(f"cannot include {path}: {error.strerror}") from error
+        shown = path.rstrip("/")
+        # One at a time: a folder of many files is never held whole.
+        return (self.source(found / name, f"{shown}/{name}", including.trail) for name in files)
+
+    def _find(self, path: str, including: Source) -> Path:
+        folders = dict.fromkeys((including.folder or self._main_folder, self._main_folder))
+        places = list(dict.fromkeys(folder / path for folder in folders))
+        for place in places:
+            if place.exists():
+                return place
+        raise IncludeError(f"cannot include {path}: there is no {' and no '.join(map(str, places))}")
+
+    def source(self, path: Path, name: str, trail: tuple[Path, ...]) -> Source:
+        """Read one file.
+
+        :raises IncludeError: where that is not possible, or it is not text, or a bound is passed.
+        """
+        try:
+            true_path = path.resolve()
+            if true_path in trail:
+                raise IncludeError(f"{name} includes itself")
+            self._files += 1
+            if self._files > MAX_FILES:
+                raise IncludeError(f"a configuration has at most {MAX_FILES} files")
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES - self._bytes + 1)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise IncludeError(f"cannot read {name}: {reason}") from error
+        self._bytes += len(data)
+        if self._bytes > MAX_BYTES:
+            raise IncludeError(f"cannot read {name}: a configuration has at most {MAX_BYTES >> 20} MiB")
+        # What is not UTF-8 may stand in a comment; the lexer refuses it elsewhere.
+        text = data.decode("utf-8", "surrogateescape").removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+        return Source(name, text, path.parent.absolute(), (*trail, true_path))

@@ -1,0 +1,301 @@
+"""From the text of one file to its syntax tree.  After an error reading goes on at the next statement."""
+
+import re
+from typing import NoReturn, TypeAlias
+
+from attrs import frozen
+
+from triosmtp.config.lexer import Kind, Token, next_token
+from triosmtp.config.source import Place, Problems, Source
+
+__all__ = ["Dictionary", "Include", "Items", "Scalar", "Scope", "Setting", "Statement", "Value", "parse"]
+
+MAX_DEPTH = 32  # of scopes in scopes, and of lists in lists
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
+_INCLUDES = {"include", "readonly_include"}
+_TEXTS = {Kind.WORD, Kind.STRING}
+_STATEMENT = 'a statement (`Name = value`, `Name { … }`, `Name "instance" { … }` or `include "path"`)'
+
+
+@frozen(slots=True)
+class Scalar:
+    """A word, number or string."""
+
+    text: str
+    place: Place
+    quoted: bool = False
+
+
+@frozen(slots=True)
+class Items:
+    """A list: ``( a "b" )``."""
+
+    values: "tuple[Value, ...]"
+    place: Place
+
+
+@frozen(slots=True)
+class Dictionary:
+    """A dictionary: ``[ key = value … ]``, in the order of the file."""
+
+    entries: "tuple[tuple[Scalar, Value], ...]"
+    place: Place
+
+
+Value: TypeAlias = Scalar | Items | Dictionary
+
+
+@frozen(slots=True)
+class Setting:
+    """``Name = value``."""
+
+    name: str
+    value: Value
+    place: Place
+
+
+@frozen(slots=True)
+class Scope:
+    """``Name { … }`` or ``Name "instance" { … }``."""
+
+    name: str
+    instance: Scalar | None
+    body: "tuple[Statement, ...]"
+    place: Place
+
+
+@frozen(slots=True)
+class Include:
+    """``include "path"`` or ``readonly_include "path"``."""
+
+    path: str
+    place: Place
+
+
+Statement: TypeAlias = Setting | Scope | Include
+
+
+def parse(source: Source, problems: Problems) -> tuple[Statement, ...]:
+    """Give the statements of ``source``; what cannot be read is left out and told to ``problems``.
+
+    :raises TooManyProblemsError: where there is no point in reading on.
+    """
+    return _Parser(source, problems).file()
+
+
+class _SyntaxError(Exception):
+    """Ends the statement that is being read."""
+
+    def __init__(self, offset: int, message: str) -> None:
+        self.offset = offset
+        self.message = message
+
+
+class _Parser:
+    def __init__(self, source: Source, problems: Problems) -> None:
+        self._source = source
+        self._text = source.text
+        self._problems = problems
+        self._at = 0  # where the next token is looked for
+        self._depth = 0
+        self._value_end = -1  # where the last value ended: a word after it on its line was meant to belong to it
+
+    def file(self) -> tuple[Statement, ...]:
+        statements: list[Statement] = []
+        while True:
+            statements += self._statements()
+            stray = self._peek()
+            if stray.kind is Kind.END:
+                return tuple(statements)
+            self._error(stray.start, "this `}` closes nothing")
+            self._at = stray.end
+
+    # Tokens
+
+    def _peek(self, *, commas: bool = False) -> Token:
+        return next_token(self._text, self._at, commas=commas)
+
+    def _take(self, *, commas: bool = False) -> Token:
+        token = next_token(self._text, self._at, commas=commas)
+        self._at = token.end
+        return token
+
+    def _place(self, token: Token) -> Place:
+        return Place(self._source, token.start)
+
+    def _error(self, offset: int, message: str) -> None:
+        self._problems.error(Place(self._source, offset), message)
+
+    def _refuse(self, token: Token, expected: str) -> NoReturn:
+        if token.kind is Kind.BAD:
+            raise _SyntaxError(token.start, token.text)
+        offset = token.start
+        if token.kind is Kind.END:  # the last thing that stands in the file: there is a line to show
+            offset = len(self._text[:offset].rstrip())
+        raise _SyntaxError(offset, f"expected {expected}, found {token}")
+
+    # Statements
+
+    def _statements(self) -> list[Statement]:
+        """Read up to, and not over, a `}` or the end of the file."""
+        statements: list[Statement] = []
+        while True:
+            first = self._peek()
+            if first.kind in {Kind.END, Kind.CLOSE_SCOPE}:
+                return statements
+            try:
+                statements.append(self._statement())
+            except _SyntaxError as error:
+                self._error(error.offset, error.message)
+                self._skip_to_statement(first.start if first.kind is Kind.OPEN_SCOPE else first.end)
+
+    def _statement(self) -> Statement:
+        name = self._take()
+        if name.kind is not Kind.WORD or _NAME.fullmatch(name.text) is None:
+            self._refuse(name, self._expected_statement(name))
+        after = self._peek()
+        if name.text.lower() in _INCLUDES and after.kind in _TEXTS | {Kind.BAD}:
+            if after.kind is Kind.BAD:
+                self._refuse(after, "a path")
+            self._at = after.end
+            return Include(after.text, self._place(after))
+        if after.kind is Kind.EQUALS:
+            return self._setting_or_scope(name, self._take())
+        instance: Scalar | None = None
+        if after.kind in _TEXTS:
+            self._at = after.end
+            instance = Scalar(after.text, self._place(after), quoted=after.kind is Kind.STRING)
+        brace = self._take()
+        if brace.kind is Kind.EQUALS and instance is not None:
+            brace = self._take()
+        if brace.kind is not Kind.OPEN_SCOPE:
+            if self._follows_value(name) and brace.kind is not Kind.BAD:
+                self._refuse(name, self._expected_statement(name))
+            expected = "`=`, `{` or an instance name" if instance is None else "`{`"
+            self._refuse(brace, f"{expected} after {name if instance is None else after}")
+        return self._scope(name, instance, brace)
+
+    def _expected_statement(self, token: Token) -> str:
+        if self._follows_value(token) and token.kind is not Kind.BAD:
+            return "a statement after this value (one that holds white space must be quoted)"
+        return _STATEMENT
+
+    def _follows_value(self, token: Token) -> bool:
+        """Whether a value ended on the same line, so that the token was probably meant to belong to it."""
+        return self._value_end >= 0 and "\n" not in self._text[self._value_end : token.start]
+
+    def _setting_or_scope(self, name: Token, equals: Token) -> Statement:
+        value = self._peek()
+        if value.kind is Kind.OPEN_SCOPE:
+            return self._scope(name, None, self._take())
+        self._refuse_next_statement(equals, value, f"a value for {name.text}")
+        setting = Setting(name.text, self._value(f"a value for {name.text}"), self._place(name))
+        self._value_end = self._at
+        return setting
+
+    def _refuse_next_statement(self, equals: Token, value: Token, expected: str) -> None:
+        """A value left out, so that the next line's name stands in its place, is told where it is missing."""
+        missing = value.kind in {Kind.CLOSE_SCOPE, Kind.END}
+        if value.kind is Kind.WORD and "\n" in self._text[equals.end : value.start]:
+            missing = self._begins_statement(value)
+        if missing:
+            raise _SyntaxError(equals.start, f"expected {expected} after this `=`")
+
+    def _scope(self, name: Token, instance: Scalar | None, brace: Token) -> Scope:
+        if self._depth >= MAX_DEPTH:
+            raise _SyntaxError(name.start, f"scopes stand in each other more than {MAX_DEPTH} deep")
+        self._depth += 1
+        body = self._statements()
+        self._depth -= 1
+        if self._take().kind is Kind.END:
+            self._error(brace.start, f"this `{{` is never closed: expected `}}` at the end of {name.text}")
+        return Scope(name.text, instance, tuple(body), self._place(name))
+
+    # Values
+
+    def _value(self, expected: str, *, commas: bool = False, depth: int = 0) -> Value:  # noqa: RET503 - _refuse raises
+        token = self._take(commas=commas)
+        if token.kind in _TEXTS:
+            return Scalar(token.text, self._place(token), quoted=token.kind is Kind.STRING)
+        if depth > MAX_DEPTH:
+            raise _SyntaxError(token.start, f"lists stand in each other more than {MAX_DEPTH} deep")
+        if token.kind is Kind.OPEN_LIST:
+            return self._list(token, depth)
+        if token.kind is Kind.OPEN_DICT:
+            return self._dictionary(token, depth)
+        self._refuse(token, expected)
+
+    def _list(self, opening: Token, depth: int) -> Items:
+        values: list[Value] = []
+        while True:
+            token = self._peek(commas=True)
+            if token.kind is Kind.END:
+                raise _SyntaxError(opening.start, "this `(` is never closed: expected `)`")
+            if token.kind is Kind.CLOSE_LIST:
+                self._at = token.end
+                return Items(tuple(values), self._place(opening))
+            if token.kind is Kind.COMMA:
+                self._at = token.end
+                continue
+            line = self._source.position(opening.start).line
+            values.append(self._value(f"a value or the `)` of the list of line {line}", commas=True, depth=depth + 1))
+
+    def _dictionary(self, opening: Token, depth: int) -> Dictionary:
+        entries: list[tuple[Scalar, Value]] = []
+        while True:
+            key = self._take(commas=True)
+            if key.kind is Kind.END:
+                raise _SyntaxError(opening.start, "this `[` is never closed: expected `]`")
+            if key.kind is Kind.CLOSE_DICT:
+                return Dictionary(tuple(entries), self._place(opening))
+            if key.kind is Kind.COMMA:
+                continue
+            if key.kind not in _TEXTS:
+                line = self._source.position(opening.start).line
+                self._refuse(key, f"`key = value` or the `]` of the dictionary of line {line}")
+            equals = self._take(commas=True)
+            if equals.kind is not Kind.EQUALS:
+                self._refuse(equals, f"`=` and a value after the key {key}")
+            value = self._value(f"a value for the key {key}", commas=True, depth=depth + 1)
+            entries.append((Scalar(key.text, self._place(key), quoted=key.kind is Kind.STRING), value))
+
+    # Recovery
+
+    def _skip_to_statement(self, offset: int) -> None:
+        """Go on at the first line at or after ``offset`` that looks like a statement, or at the `}` of this scope."""
+        self._at = offset
+        depth = 0
+        while True:
+            token = self._peek()
+            if token.kind is Kind.END:
+                return
+            if token.kind is Kind.CLOSE_SCOPE:
+                if depth == 0:
+                    return
+                depth -= 1
+                if depth == 0:
+                    self._at = token.end
+                    return
+            elif token.kind is Kind.OPEN_SCOPE:
+                depth += 1
+            elif (
+                depth == 0 and token.kind is Kind.WORD and self._first_on_line(token) and self._begins_statement(token)
+            ):
+                return
+            self._at = token.end
+
+    def _first_on_line(self, token: Token) -> bool:
+        """Whether a line ends between the token that was taken last and this one."""
+        return "\n" in self._text[self._at : token.start]
+
+    def _begins_statement(self, token: Token) -> bool:
+        if _NAME.fullmatch(token.text) is None:
+            return False
+        second = next_token(self._text, token.end)
+        if token.text.lower() in _INCLUDES and second.kind in _TEXTS:
+            return True
+        if second.kind in _TEXTS:
+            second = next_token(self._text, second.end)
+            return second.kind is Kind.OPEN_SCOPE
+        return second.kind in {Kind.EQUALS, Kind.OPEN_SCOPE}

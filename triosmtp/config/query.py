@@ -1,0 +1,151 @@
+"""Questions about a configuration, in the words of Momentum's console: ``ESMTP_Listener Listen :25 Idle_Time``."""
+
+from collections.abc import Iterator, Sequence
+
+from attrs import frozen
+
+from triosmtp.config.address import parse_address
+from triosmtp.config.configuration import Config, address_key
+from triosmtp.config.options import LISTEN, OPTIONS, PEER, Option, Settings
+from triosmtp.config.resolution import settings_of
+from triosmtp.config.scope import SCOPES, Block, ScopeRule
+from triosmtp.config.source import Place
+from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.value import Network, parse_network, quote
+
+__all__ = ["Query", "QueryError", "evaluate", "find_option", "find_query", "get", "show"]
+
+
+class QueryError(Exception):
+    """A question about a scope or option that there is not; the text says which."""
+
+
+@frozen(slots=True)
+class Query:
+    """What the words of a question mean.
+
+    ``block`` is the scope; ``peer`` narrows it to connections from there.  ``option`` None asks for all.
+    """
+
+    block: Block
+    peer: Network | None = None
+    option: Option | None = None
+
+    @property
+    def own_block(self) -> Block:
+        """The scope itself, for questions without fallback.
+
+        :raises QueryError: where the configuration has no such Peer.
+        """
+        if self.peer is None:
+            return self.block
+        return _child(self.block, SCOPES[PEER.lower()], self.peer, str(self.peer))
+
+    def settings(self, config: Config) -> Settings:
+        """Give what is in force for the connections of the scope."""
+        return settings_of(config.resolver(self.block).chain(self.peer))
+
+
+def find_query(config: Config, words: Sequence[str]) -> Query:
+    """Give what ``[SCOPE…] [OPTION]`` means.
+
+    :raises QueryError: where a word names nothing.
+    """
+    block, peer = config.root, None
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        rule = SCOPES.get(word.lower())
+        if rule is None or (not rest and rule.instance):
+            if rest:
+                raise QueryError(_unknown(word))
+            return Query(block, peer, find_option(word))
+        if peer is not None or block.kind not in rule.parents:
+            raise QueryError(f"{rule.name} does not stand in {'a Peer' if peer is not None else block.kind}")
+        instance = rest.pop(0) if rest and _is_instance(rule, rest) else None
+        if rule.name == PEER and instance is not None:
+            try:
+                peer = parse_network(instance)[0]
+            except ValueError as error:
+                raise QueryError(f"{error}, found {instance!r}") from error
+        else:
+            block = _child(block, rule, instance, instance)
+    return Query(block, peer)
+
+
+def find_option(name: str) -> Option:
+    """Give the option of that name, in any case.
+
+    :raises QueryError: where there is none.
+    """
+    option = OPTIONS.get(name.lower())
+    if option is None:
+        raise QueryError(_unknown(name))
+    return option
+
+
+def evaluate(settings: Settings, option: Option | None = None) -> list[str]:
+    """Give ``Name = value  # FILE:LINE`` (or ``# default``) for one option, or for all."""
+    options = OPTIONS.values() if option is None else (option,)
+    return [_line(each, getattr(settings, each.field), settings.places.get(each.field)) for each in options]
+
+
+def get(block: Block, option: Option) -> str | None:
+    """Give the line of an option that is set in this very scope; None where it is not."""
+    assignment = block.assignments.get(option.field)
+    return None if assignment is None else _line(option, assignment.value, assignment.place)
+
+
+def show(block: Block, *, recurse: bool = False) -> Iterator[str]:
+    """Give the lines of what is set in a scope; with ``recurse`` in its sub-scopes too, as in a file."""
+    for field, assignment in block.assignments.items():
+        yield _line(OPTIONS[field], assignment.value, assignment.place)
+    if recurse:
+        for child in block.children.values():
+            yield f"{child} {{"
+            for line in show(child, recurse=True):
+                yield f"  {line}"
+            yield "}"
+
+
+def _line(option: Option, value: object, place: Place | None) -> str:
+    if place is None:
+        return f"{option.name} = {option.write_default()}  # default"
+    position = place.position
+    return f"{option.name} = {option.write(value)}  # {position.file}:{position.line}"
+
+
+def _is_instance(rule: ScopeRule, rest: list[str]) -> bool:
+    """Whether the next word is an instance: where one may be left out, the name of a scope or option is not one."""
+    return bool(rule.instance) or (rest[0].lower() not in SCOPES and rest[0].lower() not in OPTIONS)
+
+
+def _child(block: Block, rule: ScopeRule, key: object, shown: str | None) -> Block:
+    children = block.of_kind(rule.name)
+    for child in children:
+        if child.key == key:
+            return child
+    if rule.name == LISTEN and shown is not None:
+        for child in children:
+            if _same_address(child, shown):
+                return child
+    if shown is None and len(children) == 1:
+        return children[0]
+    here = ", ".join(quote(child.instance) for child in children if child.instance is not None)
+    name = rule.name if shown is None else f"{rule.name} {quote(shown)}"
+    within = "" if block.parent is None else f" in {block}"
+    meant = "" if rule.instance or shown is None else suggest(nearest(shown, [each.name for each in SCOPES.values()]))
+    raise QueryError(f"there is no {name}{within}" + (f"; there is: {here}" if here else meant))
+
+
+def _same_address(block: Block, text: str) -> bool:
+    try:
+        address = parse_address(text)
+    except ValueError:
+        return False
+    return block.address is not None and address_key(block.address) == address_key(address)
+
+
+def _unknown(word: str) -> str:
+    known = [rule.name for rule in SCOPES.values()] + [option.name for option in OPTIONS.values()]
+    return f"unknown scope or option {word}{suggest(nearest(word, known))}"

@@ -1,0 +1,130 @@
+"""Which value of an option is in force: the order of fallback, and the Peer blocks that hold for an address."""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, TypeAlias
+
+from triosmtp.config.options import PATHWAY_GROUP, PATHWAY_SCOPE, PEER, Settings
+from triosmtp.config.scope import Block
+from triosmtp.config.source import Place
+from triosmtp.config.value import Network
+
+__all__ = ["Chain", "Resolver", "pathways_of", "settings_of"]
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+Chain: TypeAlias = tuple[Block, ...]
+"""Blocks in the order in which they are asked for an option's value."""
+
+
+def pathways_of(root: Block) -> dict[str, Block]:
+    """Give every Pathway by its name, of whatever group it is; of two of one name the first."""
+    pathways: dict[str, Block] = {}
+    for group in (root, *root.of_kind(PATHWAY_GROUP)):
+        for pathway in group.of_kind(PATHWAY_SCOPE):
+            pathways.setdefault(pathway.instance or "", pathway)
+    return pathways
+
+
+def settings_of(chain: Chain) -> Settings:
+    """Give what is in force for a chain that ends with the global scope."""
+    values: dict[str, Any] = {}
+    places: dict[str, Place] = {}
+    for block in chain:
+        for field, assignment in block.assignments.items():
+            if field not in values:
+                values[field] = assignment.value
+                places[field] = assignment.place
+    return Settings(**values, places=places)
+
+
+class _PeerTable:
+    """The Peer blocks of one scope, found by an address in a look-up for each length of mask."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self.networks: list[Network] = []
+        lengths: dict[int, dict[int, dict[int, Block]]] = {4: {}, 6: {}}
+        for block in blocks:
+            network = block.network
+            if network is not None:
+                self.networks.append(network)
+                shift = network.max_prefixlen - network.prefixlen
+                lengths[network.version].setdefault(shift, {})[int(network.network_address) >> shift] = block
+        self._tables = {version: sorted(by_shift.items()) for version, by_shift in lengths.items()}
+
+    def containing(self, version: int, value: int, shift: int = 0) -> list[Block]:
+        """Give the blocks that hold all of the network of that address and number of free bits, most specific first."""
+        return [
+            table[value >> bits] for bits, table in self._tables[version] if bits >= shift and value >> bits in table
+        ]
+
+
+class Resolver:
+    """Answers for one scope of connections: a Listen, or a whole listener, or any other block, with its Peers.
+
+    Answers are kept: the same Peer blocks give the same object.
+    """
+
+    def __init__(self, root: Block, pathways: Mapping[str, Block], block: Block) -> None:
+        self._root = root
+        self._pathways = pathways
+        self._levels: list[tuple[_PeerTable, Block]] = []
+        level: Block | None = block
+        while level is not None and level is not root:
+            self._levels.append((_PeerTable(level.of_kind(PEER)), level))
+            level = level.parent
+        self._cache: dict[Chain, Settings] = {}
+        self._has_peers = any(table.networks for table, _ in self._levels)
+        self._bare: Chain = tuple(level for _, level in self._levels)
+        self._base = self._settings(self._bare)
+
+    def resolve(self, peer: Address | None) -> Settings:
+        """Give what is in force for a connection from ``peer``; None is a peer without an address."""
+        if peer is None or not self._has_peers:
+            return self._base
+        if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
+            peer = peer.ipv4_mapped
+        return self._settings(self._blocks(peer.version, int(peer), 0))
+
+    def variants(self) -> dict[Chain, Settings]:
+        """Give every answer that there is, by its chain; that without a Peer comes first."""
+        networks = dict.fromkeys(network for table, _ in self._levels for network in table.networks)
+        found = {self.chain(None): self._base}
+        for network in networks:
+            blocks = self._blocks_of(network)
+            found[self._complete(blocks)] = self._settings(blocks)
+        return found
+
+    def chain(self, peer: Network | None) -> Chain:
+        """Give the blocks that are asked for all connections from ``peer``, in their order, the global scope last."""
+        return self._complete(self._bare if peer is None else self._blocks_of(peer))
+
+    def _blocks_of(self, network: Network) -> Chain:
+        shift = network.max_prefixlen - network.prefixlen
+        return self._blocks(network.version, int(network.network_address), shift)
+
+    def _blocks(self, version: int, value: int, shift: int) -> Chain:
+        blocks: list[Block] = []
+        for table, level in self._levels:
+            blocks += table.containing(version, value, shift)
+            blocks.append(level)
+        return tuple(blocks)
+
+    def _complete(self, blocks: Chain) -> Chain:
+        """Put in what stands behind the listener: the Pathway in force, its group, and the global scope."""
+        chain = (*blocks, self._root)
+        if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP}:
+            return chain
+        name = next((block.assignments["pathway"].value for block in chain if "pathway" in block.assignments), None)
+        pathway = self._pathways.get(name) if isinstance(name, str) else None
+        if pathway is None:
+            return chain
+        group = pathway.parent
+        behind = (pathway,) if group is None or group is self._root else (pathway, group)
+        return (*blocks, *behind, self._root)
+
+    def _settings(self, blocks: Chain) -> Settings:
+        settings = self._cache.get(blocks)
+        if settings is None:
+            settings = self._cache[blocks] = settings_of(self._complete(blocks))
+        return settings

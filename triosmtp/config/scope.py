@@ -1,0 +1,213 @@
+"""Scopes: where each may stand, and the tree of blocks that a configuration's statements merge into."""
+
+from collections.abc import Callable, Hashable, Iterable
+
+from attrs import Factory, define, frozen
+
+from triosmtp.config.address import ListenAddress, parse_address
+from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
+from triosmtp.config.options import (
+    ESMTP_LISTENER,
+    GLOBAL,
+    LISTEN,
+    OPTIONS,
+    PATHWAY_GROUP,
+    PATHWAY_SCOPE,
+    PEER,
+)
+from triosmtp.config.parser import Include, Scope, Setting, Statement, parse
+from triosmtp.config.source import Place, Problems, Source
+from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.value import BadValueError, Network, parse_network, quote
+
+__all__ = ["SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]
+
+
+class IncludeError(Exception):
+    """An include that cannot be followed; the text tells why."""
+
+
+Reader = Callable[[str, Source], Iterable[Source]]
+"""Gives the sources that an include of this path in that source names, or raises :class:`IncludeError`."""
+
+
+@frozen(slots=True)
+class ScopeRule:
+    """Where a scope may stand, and how its instance reads; ``instance`` is empty where one may be left out."""
+
+    name: str
+    parents: tuple[str, ...]
+    instance: str
+
+
+SCOPES = {
+    rule.name.lower(): rule
+    for rule in (
+        ScopeRule(PATHWAY_GROUP, (GLOBAL,), '"name"'),
+        ScopeRule(PATHWAY_SCOPE, (GLOBAL, PATHWAY_GROUP), '"name"'),
+        ScopeRule(ESMTP_LISTENER, (GLOBAL,), ""),
+        ScopeRule(LISTEN, (ESMTP_LISTENER,), '":25"'),
+        ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
+    )
+}
+"""The scopes that are built, by their names in lower case."""
+
+
+@frozen(slots=True)
+class Assignment:
+    """An option's value in one block, and the place of that value in its file."""
+
+    value: object
+    place: Place
+
+
+@define(eq=False, slots=True, repr=False)
+class Block:
+    """A scope after merging: all the statements of one name and instance."""
+
+    kind: str
+    instance: str | None = None
+    place: Place | None = None
+    parent: "Block | None" = None
+    key: Hashable = None
+    """What tells this block from its siblings of the same kind: the CIDR block of a Peer, else the instance."""
+    network: Network | None = None
+    address: ListenAddress | None = None
+    assignments: dict[str, Assignment] = Factory(dict)
+    children: "dict[tuple[str, Hashable], Block]" = Factory(dict)
+
+    def of_kind(self, kind: str) -> "list[Block]":
+        """Give the sub-scopes of that name, in the order of the file."""
+        return [child for child in self.children.values() if child.kind == kind]
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def __str__(self) -> str:
+        if self.kind == GLOBAL:
+            return "the global scope"
+        return self.kind if self.instance is None else f"{self.kind} {quote(self.instance)}"
+
+
+def build(source: Source, problems: Problems, read: Reader) -> Block:
+    """Give the tree of ``source`` and all it includes; the root is the global scope.
+
+    :raises TooManyProblemsError: where there is no point in reading on.
+    """
+    builder = _Builder(problems, read)
+    root = Block(GLOBAL)
+    builder.statements(parse(source, problems), root)
+    return root
+
+
+class _Builder:
+    def __init__(self, problems: Problems, read: Reader) -> None:
+        self._problems = problems
+        self._read = read
+
+    def statements(self, statements: Iterable[Statement], block: Block) -> None:
+        for statement in statements:
+            if isinstance(statement, Setting):
+                self._setting(statement, block)
+            elif isinstance(statement, Scope):
+                self._scope(statement, block)
+            else:
+                self._include(statement, block)
+
+    def _include(self, include: Include, block: Block) -> None:
+        try:
+            for source in self._read(include.path, include.place.source):
+                self.statements(parse(source, self._problems), block)
+        except IncludeError as error:
+            self._problems.error(include.place, str(error))
+
+    # Options
+
+    def _setting(self, setting: Setting, block: Block) -> None:
+        option = OPTIONS.get(setting.name.lower())
+        if option is None:
+            self._unknown_option(setting)
+            return
+        if block.kind not in option.scopes:
+            valid = ", ".join(option.scopes)
+            self._problems.error(
+                setting.place, f"{option.name} is not valid in {_scope(block.kind)}; it is in: {valid}"
+            )
+            return
+        if block.kind in option.idle_in:
+            self._problems.warn(setting.place, f"{option.name} has no effect in a {block.kind}")
+        try:
+            value = option.type.read(setting.value, self._problems.warn)
+        except BadValueError as error:
+            self._problems.error(error.place, f"{option.name}: {error.message}")
+        else:
+            block.assignments[option.field] = Assignment(value, setting.value.place)
+
+    def _unknown_option(self, setting: Setting) -> None:
+        lower = setting.name.lower()
+        if lower in SCOPES:
+            rule = SCOPES[lower]
+            instance = f" {rule.instance}" if rule.instance else ""
+            message = f"{rule.name} is a scope, not an option: expected {rule.name}{instance} {{ … }}"
+            self._problems.error(setting.place, message)
+        elif lower in MOMENTUM_OPTIONS or lower in MOMENTUM_SCOPES:
+            message = f"{setting.name} is an option of Momentum's that triosmtp does not implement: it has no effect"
+            self._problems.warn(setting.place, message)
+        else:
+            known = [option.name for option in OPTIONS.values()]
+            name = nearest(setting.name, known) or nearest(setting.name, MOMENTUM_OPTIONS)
+            self._problems.error(setting.place, f"unknown option {_short(setting.name)}{suggest(name)}")
+
+    # Scopes
+
+    def _scope(self, scope: Scope, block: Block) -> None:
+        rule = SCOPES.get(scope.name.lower())
+        if rule is None:
+            self._unknown_scope(scope)
+        elif block.kind not in rule.parents:
+            valid = ", ".join(rule.parents)
+            self._problems.error(scope.place, f"{rule.name} is not valid in {_scope(block.kind)}; it is in: {valid}")
+        elif scope.instance is None and rule.instance:
+            self._problems.error(scope.place, f"expected an instance: {rule.name} {rule.instance} {{ … }}")
+        else:
+            self.statements(scope.body, self._child(rule, scope, block))
+
+    def _unknown_scope(self, scope: Scope) -> None:
+        lower = scope.name.lower()
+        if lower in OPTIONS:
+            name = OPTIONS[lower].name
+            self._problems.error(scope.place, f"{name} is an option, not a scope: expected {name} = value")
+        elif lower in MOMENTUM_SCOPES:
+            message = f"{scope.name} is a scope of Momentum's that triosmtp does not implement: all in it is skipped"
+            self._problems.warn(scope.place, message)
+        else:
+            known = nearest(scope.name, (rule.name for rule in SCOPES.values())) or nearest(scope.name, MOMENTUM_SCOPES)
+            message = f"{_short(scope.name)} is taken for a module of Momentum's: all in it is skipped{suggest(known)}"
+            self._problems.warn(scope.place, message)
+
+    def _child(self, rule: ScopeRule, scope: Scope, block: Block) -> Block:
+        instance = None if scope.instance is None else scope.instance.text
+        place = scope.place if scope.instance is None else scope.instance.place
+        child = Block(rule.name, instance, place, block, key=instance)
+        try:
+            if instance == "":
+                raise ValueError(f"expected {rule.instance or 'a name'}, found an empty string")
+            if rule.name == PEER and instance is not None:
+                child.network, loose = parse_network(instance)
+                child.key = child.network
+                if loose:
+                    self._problems.warn(place, f"{instance} means {child.network}: write that if it is meant")
+            elif rule.name == LISTEN and instance is not None:
+                child.address = parse_address(instance, place.source.folder)
+        except ValueError as error:
+            self._problems.error(place, f"{rule.name}: {error}")
+            return child  # what stands in it is checked all the same
+        return block.children.setdefault((rule.name, child.key), child)
+
+
+def _scope(kind: str) -> str:
+    return "the global scope" if kind == GLOBAL else f"a {kind}" if kind != ESMTP_LISTENER else f"an {kind}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 64 else f"{name[:64]}…"

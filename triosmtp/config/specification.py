@@ -1,0 +1,127 @@
+"""Option values that are small languages of their own: extensions, ciphers, banners, policies, deliveries."""
+
+import re
+from pathlib import Path
+
+from triosmtp.config.parser import Items, Scalar, Value
+from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.value import TEXT, BadValueError, Type, Warn, list_of, quote, text_of
+
+__all__ = ["BANNER", "CIPHERS", "DELIVERY", "EXTENSIONS", "PATHWAY", "POLICIES"]
+
+# Extensions
+
+_OPTIONAL = ("ENHANCEDSTATUSCODES", "STARTTLS")
+_ALWAYS_OFFERED = ("PIPELINING", "8BITMIME", "SIZE", "SMTPUTF8")
+_NOT_BUILT = (
+    *("AUTH", "XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"),
+    *("CHUNKING", "BINARYMIME", "DSN", "LIMITS", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE"),
+)
+
+
+def _read_extensions(value: Value, warn: Warn) -> tuple[str, ...]:
+    names = []
+    for each in value.values if isinstance(value, Items) else (value,):
+        name = " ".join(text_of(each, "the name of an SMTP extension").upper().split())
+        keyword = name.replace("=", " ", 1).partition(" ")[0]
+        if name in _OPTIONAL or keyword in _ALWAYS_OFFERED:
+            names.append(name)
+        elif keyword in _NOT_BUILT:
+            warn(each.place, f"{keyword} is not yet built: it is not offered")
+        else:
+            close = suggest(nearest(keyword, (*_OPTIONAL, *_ALWAYS_OFFERED, *_NOT_BUILT)))
+            known = ", ".join((*_OPTIONAL, *_ALWAYS_OFFERED))
+            message = f"expected an SMTP extension ({known}), found {quote(name)}{close}"
+            raise BadValueError(each.place, message)
+    return tuple(names)
+
+
+EXTENSIONS: Type[tuple[str, ...]] = Type(
+    "list of extensions", _read_extensions, list_of(TEXT, "list of extensions").write
+)
+
+# Ciphers
+
+_GNUTLS = re.compile(
+    r"(NORMAL|PERFORMANCE|PFS|LEGACY|NONE|SECURE\d*)(:.*)?|.*[+!-](VERS|MAC|KX|CIPHER|COMP|SIGN|GROUP)-.*"
+)
+
+
+def _read_ciphers(value: Value, _warn: Warn) -> str:
+    text = text_of(value, "an OpenSSL cipher list").strip()
+    if not text:
+        raise BadValueError(value.place, "expected an OpenSSL cipher list, such as DEFAULT")
+    if _GNUTLS.fullmatch(text.upper()):
+        message = f"{quote(text)} is a GnuTLS priority string: expected an OpenSSL cipher list, such as DEFAULT"
+        raise BadValueError(value.place, message)
+    return text
+
+
+CIPHERS = Type("cipher list", _read_ciphers, TEXT.write)
+
+# Banner
+
+
+def _read_banner(value: Value, _warn: Warn) -> str:
+    text = text_of(value, "a banner")
+    if not text.startswith("220 ") or not text.isascii() or len(text) > 510:
+        message = f"expected a banner of at most 510 ASCII characters that holds its own 220, found {quote(text)}"
+        raise BadValueError(value.place, message)
+    return text
+
+
+BANNER = Type("banner", _read_banner, TEXT.write)
+
+# Pathway
+
+
+def _read_pathway(value: Value, _warn: Warn) -> str:
+    text = text_of(value, "the name of a Pathway")
+    if not text:
+        raise BadValueError(value.place, 'expected the name of a Pathway, found ""')
+    return text
+
+
+PATHWAY = Type("name of a Pathway", _read_pathway, TEXT.write)
+
+# Policies
+
+_POLICY = "python:package.module:Name"
+
+
+def _read_policies(value: Value, warn: Warn) -> tuple[str, ...]:
+    policies = []
+    for each in value.values if isinstance(value, Items) else (value,):
+        text = text_of(each, _POLICY)
+        scheme, _, rest = text.partition(":")
+        if scheme == "websocket":
+            warn(each.place, f"{quote(text)} is not yet built: nothing is asked")
+            continue
+        module, _, name = rest.partition(":")
+        if scheme != "python" or not all(map(str.isidentifier, [*module.split("."), *name.split(".")])):
+            raise BadValueError(each.place, f"expected {_POLICY}, found {quote(text)}")
+        policies.append(text)
+    return tuple(policies)
+
+
+POLICIES: Type[tuple[str, ...]] = Type("list of policies", _read_policies, list_of(TEXT, "list of policies").write)
+
+# Deliveries
+
+_DELIVERIES = "maildir:/path or discard:"
+
+
+def _read_delivery(value: Value, _warn: Warn) -> str:
+    text = text_of(value, _DELIVERIES)
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme == "discard" and not rest:
+        return text
+    if colon and scheme == "maildir" and rest:
+        folder = value.place.source.folder
+        return f"maildir:{Path(rest) if folder is None else folder / rest}"
+    found = value.text if isinstance(value, Scalar) else ""
+    close = "" if scheme in {"discard", "maildir"} else suggest(nearest(scheme, ("discard:", "maildir:")))
+    raise BadValueError(value.place, f"expected {_DELIVERIES}, found {quote(found)}{close}")
+
+
+DELIVERY = Type("delivery", _read_delivery, TEXT.write)

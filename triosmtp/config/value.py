@@ -1,0 +1,299 @@
+"""The types of option values: how each is read from the syntax tree, and how it is written again."""
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
+
+from attrs import frozen
+
+from triosmtp.config.lexer import needs_quotes
+from triosmtp.config.parser import Dictionary, Items, Scalar, Value
+from triosmtp.config.source import Place
+from triosmtp.config.suggestion import nearest, suggest
+
+__all__ = [
+    "BOOLEAN",
+    "DOMAIN",
+    "DOMAIN_PATTERNS",
+    "FILE_MODE",
+    "HOSTNAME",
+    "LIMIT",
+    "NETWORKS",
+    "PATH",
+    "SECONDS",
+    "TEXT",
+    "TLS_CERTIFICATE",
+    "VARIABLES",
+    "BadValueError",
+    "Network",
+    "Type",
+    "Warn",
+    "choice",
+    "list_of",
+    "parse_network",
+    "quote",
+    "text_of",
+]
+
+T_co = TypeVar("T_co", covariant=True)
+_T = TypeVar("_T")
+_S = TypeVar("_S", bound=str)
+
+Network: TypeAlias = IPv4Network | IPv6Network
+Warn: TypeAlias = Callable[[Place, str], None]
+"""Where a converter tells what it accepts and the operator should hear of."""
+
+
+class BadValueError(Exception):
+    """A value that its option does not take."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        self.place = place
+        self.message = message
+        super().__init__(message)
+
+
+@frozen(slots=True)
+class Type(Generic[T_co]):
+    """A type of option values.
+
+    ``read`` converts, and raises :class:`BadValueError`; ``write`` gives the text that reads as the same value again.
+    """
+
+    name: str
+    read: Callable[[Value, Warn], T_co]
+    write: Callable[[object], str]
+
+
+def text_of(value: Value, expected: str) -> str:
+    """Give the text of a scalar.
+
+    :raises BadValueError: for a list or dictionary.
+    """
+    if isinstance(value, Scalar):
+        return value.text
+    raise BadValueError(
+        value.place, f"expected {expected}, found a {'list' if isinstance(value, Items) else 'dictionary'}"
+    )
+
+
+def quote(text: str) -> str:
+    """Write a string in double quotes."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _bare(value: object) -> str:
+    text = str(value)
+    return quote(text) if needs_quotes(text) else text
+
+
+def _quoted(value: object) -> str:
+    return quote(str(value))
+
+
+def _bad(value: Value, expected: str) -> BadValueError:
+    found = value.text if isinstance(value, Scalar) else ""
+    return BadValueError(value.place, f"expected {expected}, found {quote(found)}")
+
+
+# Booleans, numbers
+
+_TRUE = {"true", "on", "enabled", "yes", "1"}
+_FALSE = {"false", "off", "disabled", "no", "0"}
+_SEPARATOR_HINT = " without a unit or a separator"
+
+
+def _read_boolean(value: Value, _warn: Warn) -> bool:
+    expected = "true or false (or on/off, enabled/disabled, yes/no, 1/0)"
+    word = text_of(value, expected).lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise _bad(value, expected)
+
+
+def _read_limit(value: Value, _warn: Warn) -> int:
+    expected = "a whole number, 0 or more"
+    text = text_of(value, expected)
+    if re.fullmatch(r"[0-9]+", text) is None:
+        raise _bad(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
+    if len(text.lstrip("0")) > 15:
+        raise BadValueError(value.place, "expected a number of at most 15 digits")
+    return int(text)
+
+
+def _read_seconds(value: Value, _warn: Warn) -> float:
+    expected = "a number of seconds, more than 0"
+    text = text_of(value, expected)
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None:
+        raise _bad(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
+    if float(text) == 0:
+        raise _bad(value, expected)
+    return float(text)
+
+
+def _read_file_mode(value: Value, _warn: Warn) -> int:
+    expected = "a file mode in octal with a leading 0, such as 0660"
+    text = text_of(value, expected)
+    if re.fullmatch(r"0o?[0-7]{1,4}", text) is None or int(text.replace("o", ""), 8) > 0o777:
+        raise _bad(value, expected)
+    return int(text.replace("o", ""), 8)
+
+
+BOOLEAN = Type("boolean", _read_boolean, lambda value: "true" if value else "false")
+LIMIT = Type("whole number", _read_limit, str)
+SECONDS = Type("seconds", _read_seconds, lambda value: f"{value:.9f}".rstrip("0").rstrip("."))
+FILE_MODE = Type("file mode", _read_file_mode, lambda value: f"0{value:o}")
+
+# Strings
+
+
+def _read_text(value: Value, _warn: Warn) -> str:
+    return text_of(value, "a string")
+
+
+def _read_path(value: Value, _warn: Warn) -> Path:
+    expected = "the path of a file or folder"
+    text = text_of(value, expected)
+    if not text:
+        raise _bad(value, expected)
+    folder = value.place.source.folder
+    return Path(text) if folder is None else folder / text
+
+
+def _read_certificate(value: Value, warn: Warn) -> Path | None:
+    if text_of(value, "the path of a PEM file, or none").lower() == "none":
+        return None
+    return _read_path(value, warn)
+
+
+def _read_hostname(value: Value, _warn: Warn) -> str:
+    expected = "a host name, such as mx.example.org"
+    text = text_of(value, expected)
+    if len(text) > 255 or not re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Za-z.:]+\]", text):
+        raise _bad(value, expected)
+    return text
+
+
+_DOMAIN = r"[^\s@*\[\]<>,;:\"\\/.]+(?:\.[^\s@*\[\]<>,;:\"\\/.]+)*"
+
+
+def _read_domain(value: Value, _warn: Warn) -> str:
+    expected = "a domain, such as example.org"
+    text = text_of(value, expected)
+    if len(text) > 255 or not re.fullmatch(_DOMAIN, text):
+        raise _bad(value, expected)
+    return text
+
+
+def _read_domain_pattern(value: Value, _warn: Warn) -> str:
+    expected = "a domain, with nothing but its left end globbed: example.org, *.example.org or *example.org"
+    text = text_of(value, expected)
+    if len(text) > 255 or not re.fullmatch(rf"\*?\.?{_DOMAIN}|\*|\[[0-9A-Za-z.:]+\]", text) or text.startswith("."):
+        raise _bad(value, expected)
+    return text.lower()
+
+
+TEXT = Type("string", _read_text, _quoted)
+PATH = Type("path", _read_path, _quoted)
+TLS_CERTIFICATE = Type("path or none", _read_certificate, lambda value: "none" if value is None else _quoted(value))
+HOSTNAME = Type("host name", _read_hostname, _quoted)
+DOMAIN = Type("domain", _read_domain, _quoted)
+
+
+def choice(values: tuple[_S, ...]) -> Type[_S]:
+    """Give the type of a word out of ``values``, in any case."""
+    expected = ", ".join(values[:-1]) + f" or {values[-1]}"
+
+    def read(value: Value, _warn: Warn) -> _S:
+        text = text_of(value, expected)
+        for known in values:
+            if known == text.lower():
+                return known
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}{suggest(nearest(text, values))}")
+
+    return Type(" | ".join(values), read, _bare)
+
+
+# Networks
+
+
+def parse_network(text: str) -> tuple[Network, bool]:
+    """Give the network that a CIDR block or address names, and whether it was written with bits beyond its mask.
+
+    An IPv4-mapped IPv6 network is the IPv4 network: that is what such a peer is compared as.
+
+    :raises ValueError: where it is none.
+    """
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        if text.startswith("["):
+            raise ValueError("IPv6 addresses are not bracketed here") from error
+        raise ValueError("expected an address or a CIDR block, such as 192.0.2.0/24 or 2001:db8::/32") from error
+    address = text.partition("/")[0]
+    exact = address == str(network.network_address) or ip_network(address) == ip_network(network.network_address)
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - 96)), not exact
+    return network, not exact
+
+
+def _read_network(value: Value, warn: Warn) -> Network:
+    text = text_of(value, "an address or a CIDR block")
+    try:
+        network, loose = parse_network(text)
+    except ValueError as error:
+        raise BadValueError(value.place, f"{error}, found {quote(text)}") from error
+    if loose:
+        warn(value.place, f"{text} means {network}: write that if it is meant")
+    return network
+
+
+NETWORK = Type("CIDR block", _read_network, _quoted)
+
+# Lists, dictionaries
+
+
+def list_of(item: Type[_T], name: str) -> Type[tuple[_T, ...]]:
+    """Give the type of a list; a single value is a list of one."""
+
+    def read(value: Value, warn: Warn) -> tuple[_T, ...]:
+        values = value.values if isinstance(value, Items) else (value,)
+        return tuple(item.read(each, warn) for each in values)
+
+    def write(value: object) -> str:
+        if not isinstance(value, tuple):
+            raise TypeError(f"not a tuple: {value!r}")
+        return f"( {' '.join(map(item.write, value))} )" if value else "( )"
+
+    return Type(name, read, write)
+
+
+def _read_variables(value: Value, _warn: Warn) -> Mapping[str, str]:
+    if not isinstance(value, Dictionary):
+        raise BadValueError(value.place, 'expected a dictionary: [ key = "value" … ]')
+    variables = {}
+    for key, content in value.entries:
+        if key.text.lower() == "tls" or key.text.lower().startswith("tls_"):
+            raise BadValueError(
+                key.place, f"{key.text}: tls and every tls_… variable is written by the TLS engine alone"
+            )
+        variables[key.text] = text_of(content, f"a string for {key.text}")
+    return variables
+
+
+def _write_variables(value: object) -> str:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"not a mapping: {value!r}")
+    entries = [f"{_bare(key)} = {quote(content)}" for key, content in value.items()]
+    return f"[ {'  '.join(entries)} ]" if entries else "[ ]"
+
+
+NETWORKS = list_of(NETWORK, "list of CIDR blocks")
+DOMAIN_PATTERNS = list_of(Type("domain pattern", _read_domain_pattern, _quoted), "list of domains")
+VARIABLES = Type("dictionary", _read_variables, _write_variables)
