@@ -1,0 +1,113 @@
+"""`triosmtp serve` in a process of its own, which can be killed and started again; and small disks for it."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from triosmtp.testing import Authority
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGURATION = """
+Relay_Domains = ( "example.com" )
+Deliver_To = "maildir:{folder}/Maildir"
+Spool_Directory = "{folder}/spool"
+Banner_Hostname = "mx.example.com"
+ESMTP_Listener {{
+  TLS_Certificate = "{folder}/server.pem"
+  TLS_Key = "{folder}/server.key"
+  SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )
+  Listen "127.0.0.1:0" {{ }}
+}}
+"""
+
+
+class MailServer:
+    """Serves one folder: configuration, certificate, Maildir, spool and log lie in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.maildir = folder / "Maildir"
+        self.spool = folder / "spool"
+        self.port = 0
+        """The port it listens on; another one after each start."""
+        self._process: subprocess.Popen[bytes] | None = None
+        authority = Authority.create()
+        authority.issue("localhost", dns=["localhost"]).write(folder, "server")
+        self.ca = authority.certificate_pem.decode()
+        (folder / "triosmtp.conf").write_text(CONFIGURATION.format(folder=folder))
+
+    def start(self) -> None:
+        """Start it, and return when it listens."""
+        command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(self.folder / "triosmtp.conf")]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=log)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().decode()
+        match = re.search(r" port (\d+)$", line.rstrip())
+        assert match, f"{line!r}; {self.log}"
+        self.port = int(match[1])
+
+    def kill(self) -> None:
+        """Send SIGKILL, and return when the process is gone."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        process.communicate()
+        assert process.returncode == (0 if number == signal.SIGTERM else -number), self.log
+
+    @property
+    def log(self) -> str:
+        """All that it wrote to its log, over all starts."""
+        return (self.folder / "log").read_text()
+
+    def files(self, name: str) -> list[Path]:
+        """The files of one folder of the Maildir."""
+        return sorted((self.maildir / name).iterdir())
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[MailServer]:
+    """Serve `folder` until the block is left; the log must hold no traceback then."""
+    server = MailServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+    assert "Traceback" not in server.log
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[None]:
+    """Mount a file system of that size in `place`; skip the test where that is not possible."""
+    place.mkdir(mode=0o700)
+    _mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(place))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def remount(place: Path, options: str) -> None:
+    """Change a file system that `small_disk` mounted: its size, or whether it can be written."""
+    _mount("-o", f"remount,{options}", str(place))
+
+
+def _mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip(f"no small file system can be mounted here: {done.stderr.decode().strip()}")
