@@ -96,6 +96,7 @@ class Transaction:
             except SpoolError as error:
                 failure = error
         if failure is not None or spool is None:
+            _log.error("message %s NOT taken, the client is told to come back: %s", self.id, failure)
             raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
         self._spool = None
         variables = self._session.message_variables
