@@ -18,11 +18,9 @@ from triosmtp.config import (
     OPTIONS,
     Config,
     Listen,
-    Query,
     QueryError,
     Settings,
     evaluate,
-    find_option,
     find_query,
     get,
     load_config,
@@ -184,14 +182,13 @@ def _get(arguments: argparse.Namespace) -> int:
 
 def _eval(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.file)
+    query = find_query(config, arguments.words)
     if arguments.local is None and arguments.peer is None:
-        query = find_query(config, arguments.words)
         settings = query.settings(config)
-    else:
+    elif query.block is config.root:
         settings = _connection_settings(config, arguments.local, arguments.peer)
-        query = Query(config.root, option=find_option(arguments.words[0]) if arguments.words else None)
-        if len(arguments.words) > 1:
-            raise QueryError("with --local or --peer an option stands alone, without scopes")
+    else:
+        raise QueryError("with --local or --peer an option stands alone, without scopes")
     for line in evaluate(settings, query.option):
         print(line)
     return 0

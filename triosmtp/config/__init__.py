@@ -21,7 +21,7 @@ from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, pars
 from triosmtp.config.configuration import Config, Listen
 from triosmtp.config.file import load_config, parse_config
 from triosmtp.config.options import OPTIONS, Option, Settings, problem_at
-from triosmtp.config.query import Query, QueryError, evaluate, find_option, find_query, get, show
+from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, show
 
 __all__ = [
     "OPTIONS",
@@ -35,7 +35,6 @@ __all__ = [
     "TCPAddress",
     "UnixAddress",
     "evaluate",
-    "find_option",
     "find_query",
     "get",
     "load_config",

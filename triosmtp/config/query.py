@@ -13,7 +13,7 @@ from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import Network, parse_network, quote
 
-__all__ = ["Query", "QueryError", "evaluate", "find_option", "find_query", "get", "show"]
+__all__ = ["Query", "QueryError", "evaluate", "find_query", "get", "show"]
 
 
 class QueryError(Exception):
@@ -56,10 +56,13 @@ def find_query(config: Config, words: Sequence[str]) -> Query:
     while rest:
         word = rest.pop(0)
         rule = SCOPES.get(word.lower())
-        if rule is None or (not rest and rule.instance):
+        if rule is None or (not rest and rule.instance and word.lower() in OPTIONS):
+            option = find_option(word)
             if rest:
-                raise QueryError(_unknown(word))
-            return Query(block, peer, find_option(word))
+                raise QueryError(f"{option.name} is an option: it stands last")
+            return Query(block, peer, option)
+        if rule.instance and not rest:
+            raise QueryError(f"expected an instance: {rule.name} {rule.instance}")
         if peer is not None or block.kind not in rule.parents:
             raise QueryError(f"{rule.name} does not stand in {'a Peer' if peer is not None else block.kind}")
         instance = rest.pop(0) if rest and _is_instance(rule, rest) else None

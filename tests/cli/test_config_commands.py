@@ -1,0 +1,240 @@
+"""The commands that ask a configuration, as an operator types them."""
+
+# ruff: noqa: E501 - lines of output are not broken
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from triosmtp.cli import main
+from triosmtp.config import OPTIONS
+
+TEXT = """\
+Idle_Time = 100
+Relay_Domains = ( example.org )
+Deliver_To = "discard:"
+Pathway_Group "g" { Max_Message_Size = 9  Pathway "in" { Require_EHLO = true } }
+ESMTP_Listener {
+  Pathway = "in"
+  Listen ":25" {
+    Idle_Time = 60
+    Peer "10.0.0.0/8" { Idle_Time = 30 }
+    Peer "10.0.0.1" { Max_Command_Errors = 5 }
+  }
+  Listen "/run/s" { Enable = false }
+  Peer "192.0.2.0/24" { Max_Recipients_Per_Message = 7 }
+}
+"""
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("e.conf").write_text(TEXT)
+    return "e.conf"
+
+
+class Told:
+    """What one command printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> Told:
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = int(str(end.code))
+    out, err = capsys.readouterr()
+    return Told(code, out, err)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Idle_Time", "Idle_Time = 100  # e.conf:1"),
+        ("idle_time", "Idle_Time = 100  # e.conf:1"),
+        ("ESMTP_Listener Idle_Time", "Idle_Time = 100  # e.conf:1"),
+        ("ESMTP_Listener Listen :25 Idle_Time", "Idle_Time = 60  # e.conf:8"),
+        ("esmtp_listener listen *:25 Idle_Time", "Idle_Time = 60  # e.conf:8"),
+        ("ESMTP_Listener Listen :25 Peer 10.0.0.1 Idle_Time", "Idle_Time = 30  # e.conf:9"),
+        ("ESMTP_Listener Listen :25 Peer 10.0.0.1 Max_Command_Errors", "Max_Command_Errors = 5  # e.conf:10"),
+        ("ESMTP_Listener Listen :25 Peer 10.0.0.0/8 Max_Command_Errors", "Max_Command_Errors = 20  # default"),
+        ("ESMTP_Listener Listen :25 Peer 192.0.2.1 Max_Recipients_Per_Message", "= 7  # e.conf:13"),
+        ("ESMTP_Listener Peer 192.0.2.1 Max_Recipients_Per_Message", "= 7  # e.conf:13"),
+        ("ESMTP_Listener Peer ::ffff:192.0.2.1 Max_Recipients_Per_Message", "= 7  # e.conf:13"),
+        ("ESMTP_Listener Listen :25 Peer 2001:db8::1 Idle_Time", "Idle_Time = 60  # e.conf:8"),
+        ("ESMTP_Listener Pathway", 'Pathway = "in"  # e.conf:6'),
+        ("ESMTP_Listener Listen :25 Require_EHLO", "Require_EHLO = true  # e.conf:4"),
+        ("ESMTP_Listener Listen :25 Max_Message_Size", "Max_Message_Size = 9  # e.conf:4"),
+        ("Pathway_Group g Pathway in Max_Message_Size", "Max_Message_Size = 9  # e.conf:4"),
+        ("Pathway_Group g Require_EHLO", "Require_EHLO = false  # default"),
+        ("ESMTP_Listener Listen /run/s Enable", "Enable = false  # e.conf:12"),
+        ("TLS_Certificate", "TLS_Certificate = unset  # default"),
+        ("SMTP_Extensions", 'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" )  # default'),
+        ("--local :25 Idle_Time", "Idle_Time = 60  # e.conf:8"),
+        ("--local 127.0.0.1:25 --peer 10.9.9.9 Idle_Time", "Idle_Time = 30  # e.conf:9"),
+        ("--local [::1]:25 --peer [::1] Idle_Time", "Idle_Time = 60  # e.conf:8"),
+        ("--peer 10.9.9.9 Idle_Time", "Idle_Time = 30  # e.conf:9"),
+    ],
+)
+def test_eval(capsys: pytest.CaptureFixture[str], conf: str, question: str, answer: str) -> None:
+    told = run(capsys, "config", "eval", "-c", conf, *question.split())
+    assert (told.code, told.err) == (0, "")
+    assert told.out.endswith(answer + "\n")
+    assert told.out.count("\n") == 1
+
+
+def test_eval_without_an_option_tells_all(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    told = run(capsys, "config", "eval", "-c", conf, "ESMTP_Listener", "Listen", ":25")
+    assert len(told.out.splitlines()) == len(OPTIONS)
+    assert "Idle_Time = 60  # e.conf:8\n" in told.out
+
+
+def test_get_asks_that_scope_alone(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    words = ("config", "get", "-c", conf, "ESMTP_Listener", "Listen", ":25")
+    assert run(capsys, *words, "Idle_Time").out == "Idle_Time = 60  # e.conf:8\n"
+    told = run(capsys, *words, "Max_Command_Errors")
+    assert (told.code, told.out) == (1, "")
+    assert told.err == "triosmtp: Max_Command_Errors is not set in that scope\n"
+    assert run(capsys, *words, "Peer", "10.0.0.0/8", "Idle_Time").out == "Idle_Time = 30  # e.conf:9\n"
+
+
+def test_show(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    told = run(capsys, "config", "show", "-c", conf)
+    assert told.out == (
+        "Idle_Time = 100  # e.conf:1\n"
+        'Relay_Domains = ( "example.org" )  # e.conf:2\n'
+        'Deliver_To = "discard:"  # e.conf:3\n'
+    )
+    assert run(capsys, "config", "show", "-c", conf, "Pathway_Group", "g").out == "Max_Message_Size = 9  # e.conf:4\n"
+    assert run(capsys, "config", "show", "-c", conf, "Idle_Time").out == "Idle_Time = 100  # e.conf:1\n"
+
+
+def test_showrecurse(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    told = run(capsys, "config", "showrecurse", "-c", conf, "ESMTP_Listener", "Listen", ":25")
+    assert told.out == (
+        "Idle_Time = 60  # e.conf:8\n"
+        'Peer "10.0.0.0/8" {\n'
+        "  Idle_Time = 30  # e.conf:9\n"
+        "}\n"
+        'Peer "10.0.0.1" {\n'
+        "  Max_Command_Errors = 5  # e.conf:10\n"
+        "}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("eval -c e.conf Idle_Tme", "unknown scope or option Idle_Tme; did you mean Idle_Time?"),
+        ("eval -c e.conf ESMTP_Listner Idle_Time", "unknown scope or option ESMTP_Listner; did you mean ESMTP_Listener?"),
+        ("eval -c e.conf ESMTP_Listener Listn :25", 'there is no ESMTP_Listener "Listn"; did you mean Listen?'),
+        ("eval -c e.conf ESMTP_Listener Listen :26 Idle_Time", 'there is no Listen ":26" in ESMTP_Listener; there is: ":25"'),
+        ("eval -c e.conf ESMTP_Listener Listen", 'expected an instance: Listen ":25"'),
+        ("eval -c e.conf Listen :25 Idle_Time", "Listen does not stand in global"),
+        ("eval -c e.conf ESMTP_Listener Peer x Idle_Time", "expected an address or a CIDR block"),
+        ("eval -c e.conf Idle_Time Max_Message_Size", "Idle_Time is an option: it stands last"),
+        ("eval -c e.conf Pathway_Group x Idle_Time", 'there is no Pathway_Group "x"; there is: "g"'),
+        ("eval -c e.conf --local :99 Idle_Time", "no Listen takes :99; there is: :25"),
+        ("eval -c e.conf --peer x Idle_Time", "--peer: expected an address, found 'x'"),
+        ("eval -c e.conf --local :25 ESMTP_Listener Idle_Time", "an option stands alone"),
+        ("get -c e.conf ESMTP_Listener", "get takes the name of an option at its end"),
+        ("get -c e.conf ESMTP_Listener Peer 10.0.0.2 Idle_Time", 'there is no Peer "10.0.0.2/32" in ESMTP_Listener'),
+        ("showrecurse -c e.conf Idle_Time", "showrecurse takes scopes alone"),
+        ("eval Idle_Time", "the following arguments are required: -c"),
+        ("evil -c e.conf", "invalid choice: 'evil'"),
+    ],
+)  # fmt: skip
+def test_a_question_that_makes_no_sense(capsys: pytest.CaptureFixture[str], conf: str, words: str, told: str) -> None:
+    found = run(capsys, "config", *words.split())
+    assert (found.code, found.out) == (64, "")
+    assert told in found.err
+
+
+def test_options(capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, "config", "options")
+    assert "TLS_Verify_Mode = unset  (none | optional | require)\n" in told.out
+    rows = json.loads(run(capsys, "config", "options", "--json").out)
+    assert [row["name"] for row in rows] == [option.name for option in OPTIONS.values()]
+    assert rows[0] == {
+        "name": "Enable",
+        "type": "boolean",
+        "default": "true",
+        "scopes": ["ESMTP_Listener", "Listen"],
+        "reloadable": True,
+        "doc": OPTIONS["enable"].doc,
+    }
+
+
+def test_check_says_valid(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    told = run(capsys, "check", "-c", conf)
+    assert (told.code, told.out, told.err) == (0, "Configuration valid\n", "")
+
+
+def test_check_tells_warnings_and_says_valid(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    Path(conf).write_text("Retry_Interval = 3\n" + TEXT)
+    told = run(capsys, "check", "-c", conf)
+    assert (told.code, told.out) == (0, "Configuration valid\n")
+    assert told.err.startswith("e.conf:1:1: warning: Retry_Interval is an option of Momentum's")
+
+
+@pytest.mark.parametrize("command", ["check", "config show", "config eval", "serve"])
+def test_errors_end_with_78(capsys: pytest.CaptureFixture[str], conf: str, command: str) -> None:
+    Path(conf).write_text("Idle_Tme = 3\nRetry_Interval = 3\n" + TEXT)
+    told = run(capsys, *command.split(), "-c", conf)
+    assert (told.code, told.out) == (78, "")
+    assert told.err.splitlines()[::3] == [
+        "e.conf:1:1: error: unknown option Idle_Tme; did you mean Idle_Time?",
+        "e.conf:2:1: warning: Retry_Interval is an option of Momentum's that triosmtp does not implement: it has no effect",
+    ]
+
+
+def test_check_looks_at_certificates(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    Path(conf).write_text(TEXT.replace("Idle_Time = 60", 'TLS_Certificate = "nope.pem"'))
+    told = run(capsys, "check", "-c", conf)
+    assert (told.code, told.out) == (78, "")
+    assert told.err.startswith("e.conf:8:23: error: TLS_Certificate")
+    assert "nope.pem" in told.err
+
+
+def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    told = run(capsys, "check", "-c", "nope.conf")
+    assert (told.code, told.err) == (78, "error: cannot read nope.conf: No such file or directory\n")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, "--version")
+    assert told.code == 0
+    assert re.fullmatch(r"triosmtp \S.*\nPython 3\.\S+\ntrio \d\S+\nOpenSSL \d.*\n", told.out)
+
+
+@pytest.mark.parametrize("words", [(), ("chekc",), ("check",), ("config",), ("check", "--x")])
+def test_a_command_that_makes_no_sense(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    told = run(capsys, *words)
+    assert (told.code, told.out) == (64, "")
+    assert "usage: triosmtp" in told.err
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    words = [sys.executable, "-m", "triosmtp.cli", "config", "options"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_an_interrupt_is_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, conf: str) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("triosmtp.cli.load_config", interrupted)
+    told = run(capsys, "config", "show", "-c", conf)
+    assert (told.code, told.out, told.err) == (130, "", "")
