@@ -14,7 +14,7 @@ from triosmtp.errors import TrioSMTPError
 __all__ = ["Address", "PathError", "PathProblem", "domain_key", "parse_path"]
 
 MAX_LOCAL_PART = 64  # octets; RFC 5321, section 4.5.3.1.1
-MAX_DOMAIN = 255  # octets; section 4.5.3.1.2
+MAX_DOMAIN = 255  # octets; section 4.5.3.1.2.  No path has room for a longer one
 MAX_PATH = 256  # octets, with "<" and ">"; section 4.5.3.1.3
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"  # the hyphen escaped: more follows it in a class
@@ -171,8 +171,6 @@ def _split_mailbox(mailbox: str) -> tuple[str, str | None]:
 @lru_cache(maxsize=1024)
 def _domain(domain: str) -> str:
     """Give ``domain`` back where it is one: a cache of the domains that mail comes from."""
-    if len(domain.encode("utf-8")) > MAX_DOMAIN:
-        raise PathError(PathProblem.LENGTH, f"the domain is longer than {MAX_DOMAIN} octets")
     if domain.isascii():
         if not _DOMAIN.fullmatch(domain):
             raise PathError(PathProblem.SYNTAX, "the domain is malformed")

@@ -156,7 +156,7 @@ def _bad_path(error: PathError, whose: str, enhanced: str) -> CommandError:
             reply = Reply(553, f"A {whose} address that is not ASCII needs SMTPUTF8", "5.6.7")
         case PathProblem.LITERAL:
             reply = Reply(553, f"Address literals are not accepted in a {whose} address", enhanced)
-        case PathProblem.SYNTAX | PathProblem.LENGTH:
+        case _:
             reply = Reply(553, f"The {whose} address is malformed", enhanced)
     return CommandError(reply, f"bad {whose} path: {error}")
 

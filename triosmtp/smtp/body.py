@@ -118,8 +118,7 @@ class BodyDecoder:
         match = (self._line_ended and line_end.match(part)) or empty_line.search(part)
         if match:
             return match.end()
-        if part:
-            self._line_ended = part.endswith((b"\r", b"\n") if lenient else b"\r\n")
+        self._line_ended = part.endswith((b"\r", b"\n") if lenient else b"\r\n")
         return -1
 
     def _within_limit(self, part: bytes) -> bytes:

@@ -186,7 +186,7 @@ class Connection:
             self._move(row)
         if self.state <= _READY:
             facts.smtputf8 = False
-        if reply.closes:
+        if reply.closes or self.state is _CLOSED:
             self.close()
         return wire
 

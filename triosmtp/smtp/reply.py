@@ -48,6 +48,8 @@ class Reply:
 
 
 def _lines(text: str, utf8: bool) -> list[bytes]:
+    if text.isascii() and text.isprintable() and len(text) <= _MAX_TEXT:
+        return [text.encode("ascii")]
     lines = []
     for line in text.splitlines() or [""]:
         clean = "".join(c if c.isprintable() else "?" for c in line)

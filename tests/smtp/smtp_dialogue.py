@@ -1,0 +1,92 @@
+"""A client and a driver in one: feeds a Connection, answers its events, and keeps what was said."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from triosmtp.smtp import (
+    NEED_DATA,
+    PAUSED,
+    BodyChunk,
+    Connection,
+    ConnectionEnded,
+    Event,
+    Reply,
+    Rules,
+    SwitchToTLS,
+)
+
+HOST = "mx.example.org"
+
+
+class Dialogue:
+    """``says`` gives the server's reply lines; ``answers`` maps an event's name to the replies it gets in turn."""
+
+    def __init__(self, *, banner: Reply | None = None, tls: bool = False, handshake: bool = True, **rules: Any) -> None:
+        self.connection = Connection(Rules(**{"hostname": HOST, **rules}))
+        self.events: list[Event] = []
+        self.answers: dict[str, list[Reply]] = {}
+        self.handshake = handshake
+        if tls:
+            self.connection.tls_started()
+        assert self.connection.next_event() is PAUSED
+        self.banner = self.connection.send(banner)
+
+    def says(self, *lines: str | bytes, size: int = 0) -> list[str]:
+        """Send lines (str: a CRLF is added; bytes: as they are), ``size`` octets at a time, or all at once."""
+        data = b"".join(line if isinstance(line, bytes) else line.encode() + b"\r\n" for line in lines)
+        wire = b""
+        size = size or len(data) or 1
+        for start in range(0, len(data), size):
+            if self.connection.closed:
+                break
+            self.connection.receive_data(data[start : start + size])
+            wire += self.turn()
+        return wire.decode().splitlines()
+
+    def turn(self) -> bytes:
+        """Answer events until there are no more."""
+        wire = b""
+        while (event := self.connection.next_event()) is not NEED_DATA:
+            assert event is not PAUSED, "every event was answered"
+            self.events.append(event)
+            if isinstance(event, ConnectionEnded):
+                break
+            if isinstance(event, SwitchToTLS):
+                if not self.handshake:
+                    break
+                self.connection.tls_started()
+            elif not isinstance(event, BodyChunk):
+                assert self.connection.next_event() is PAUSED
+                replies = self.answers.get(type(event).__name__)
+                wire += self.connection.send(replies.pop(0) if replies else None)
+        return wire
+
+    def hangs_up(self) -> Event:
+        self.connection.receive_data(b"")
+        self.turn()
+        return self.events[-1]
+
+    @property
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(event.data for event in self.events if isinstance(event, BodyChunk))
+
+
+def codes(lines: Iterable[str]) -> list[int]:
+    """The codes of replies, one for each reply."""
+    return [int(line[:3]) for line in lines if line[3:4] != "-"]
+
+
+def joined(events: Iterable[Event]) -> list[Event]:
+    """Join adjacent parts of a body: where they are cut is an accident of the network."""
+    result: list[Event] = []
+    for event in events:
+        last = result[-1] if result else None
+        if isinstance(event, BodyChunk) and isinstance(last, BodyChunk):
+            result[-1] = BodyChunk(last.data + event.data)
+        else:
+            result.append(event)
+    return result

@@ -1,0 +1,238 @@
+"""The body decoder: the end of data and no other, stuffed dots, line endings, limits.
+
+``read`` tells once more, octet by octet and slowly, what a body means; the decoder must agree with it on every string
+of the octets that matter, cut at every place.
+"""
+
+import os
+from itertools import pairwise, product
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from smtp_dialogue import Dialogue, codes
+
+from triosmtp.smtp import BodyEnd, Rules
+from triosmtp.smtp.body import BodyDecoder
+
+JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
+MODES = ("ignore", "fix", "pedantic")
+END = b"\r\n.\r\n"
+
+
+class Outcome(NamedTuple):
+    message: bytes
+    code: int  # 0 where nothing was wrong
+    rest: bytes
+
+
+def tokens(raw: bytes) -> list[bytes]:
+    """Cut into CRLFs and single octets."""
+    result = []
+    while raw:
+        size = 2 if raw.startswith(b"\r\n") else 1
+        result.append(raw[:size])
+        raw = raw[size:]
+    return result
+
+
+def read(data: bytes, headers: str = "pedantic", body: str = "pedantic", limit: int = 0) -> Outcome:
+    """The slow telling; ``data`` holds the end of data."""
+    where = (b"\r\n" + data).index(END)
+    raw, rest = data[:where], data[where + 3 :]
+    message, mode = b"", headers
+    line_start = empty = True
+    fault = 0
+    for token in tokens(raw):
+        if token == b"." and line_start:
+            line_start = False
+            continue
+        line_start = token == b"\r\n"
+        lone = token in {b"\r", b"\n"}
+        if lone and mode == "pedantic":
+            fault = 550
+            break
+        out = b"\r\n" if lone and mode == "fix" else token
+        ends_line = out == b"\r\n"
+        if ends_line and empty:
+            mode = body
+        empty = ends_line
+        message += out
+        if limit and len(message) > limit:
+            message, fault = message[:limit], 552
+            break
+    return Outcome(message, fault, rest)
+
+
+def decode(pieces: list[bytes], headers: str = "pedantic", body: str = "pedantic", limit: int = 0) -> Outcome:
+    """The decoder, driven as Connection drives it."""
+    rules = Rules(
+        hostname="x",
+        lone_lf_in_headers=headers,  # type: ignore[arg-type] # a str from MODES
+        lone_lf_in_body=body,  # type: ignore[arg-type] # a str from MODES
+        max_message_size=limit,
+    )
+    decoder = BodyDecoder(rules)
+    buffer = message = b""
+    for piece in pieces:
+        buffer += piece
+        if not decoder.ended:
+            part, offset = decoder.decode(buffer, 0)
+            message += part
+            buffer = buffer[offset:]
+            if not decoder.ended:
+                assert len(buffer) <= 3
+    assert decoder.ended
+    assert decoder.size == len(message)
+    return Outcome(message, decoder.fault.code if decoder.fault else 0, buffer)
+
+
+def octets(data: bytes) -> list[bytes]:
+    return [data[i : i + 1] for i in range(len(data))]
+
+
+def test_every_short_body_means_the_same_to_both() -> None:
+    longest = 7 if JUDGE else 5
+    print(f"strings up to {longest} octets (7 when judged)")
+    for size in range(longest + 1):
+        for letters in product(b"\r\n.a", repeat=size):
+            data = bytes(letters) + END
+            for mode in MODES:
+                expected = read(data, mode, mode)
+                assert decode([data], mode, mode) == expected, (data, mode)
+                assert decode(octets(data), mode, mode) == expected, (data, mode)
+
+
+@pytest.mark.parametrize("headers", MODES)
+@pytest.mark.parametrize("body", MODES)
+def test_headers_and_body_have_their_own_setting(headers: str, body: str) -> None:
+    longest = 6 if JUDGE else 4
+    print(f"strings up to {longest} octets (6 when judged)")
+    for size in range(longest + 1):
+        for letters in product((b"\r", b"\n", b".", b"\r\n", b"a"), repeat=size):
+            data = b"".join(letters) + END
+            expected = read(data, headers, body)
+            assert decode([data], headers, body) == expected, data
+            assert decode(octets(data), headers, body) == expected, data
+
+
+BODIES = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"..", b"\0", b"\xff", b"text", b"\r\n\r\n", b"x" * 700]), max_size=40
+).map(b"".join)
+
+
+@settings(max_examples=3000 if JUDGE else 300)
+@given(BODIES, st.sampled_from(MODES), st.sampled_from(MODES), st.integers(0, 60), st.lists(st.integers(0, 200)))
+def test_cut_anywhere(data: bytes, headers: str, body: str, limit: int, cuts: list[int]) -> None:
+    data += END + b"QUIT\r\n"
+    places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    pieces = [data[a:b] for a, b in pairwise(places)]
+    assert decode(pieces, headers, body, limit) == read(data, headers, body, limit)
+
+
+def test_many_dots_and_few() -> None:
+    """Both ways of looking for a dot at the beginning of a line."""
+    for gap in (1, 10, 100, 600, 3000):
+        plain = (b"x" * gap + b".") * 60
+        data = plain + b"\r\n..stuffed " + plain + b"\r\n" + END + b"."
+        assert decode([data]) == Outcome(plain + b"\r\n.stuffed " + plain + b"\r\n\r\n", 0, b".")
+        assert decode([plain + END]) == Outcome(plain + b"\r\n", 0, b"")
+        half = len(plain) // 2
+        assert decode([plain[:half], plain[half:], END]) == Outcome(plain + b"\r\n", 0, b"")
+
+
+SMUGGLED = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: smuggled\r\n\r\nx"
+# Every way in which somebody else might see an end of data and we must not.
+FALSE_ENDS = [
+    a + b"." + b for a in (b"\n", b"\r", b"\r\n", b"\r\r\n", b"\n\r", b"\0\r\n", b"\r\n\0", b"\r\0\n", b"\r\n ")
+    for b in (b"\n", b"\r", b"\r\n", b"\r\r\n", b"\n\r\n", b"\0\r\n", b"\r\0\n", b" \r\n", b"\t\r\n")
+    if not ((a + b"." + b).endswith(b"\r\n.\r\n"))
+]  # fmt: skip
+
+
+class TestSmuggling:
+    @pytest.mark.parametrize("false_end", FALSE_ENDS, ids=repr)
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("size", [0, 1, 3])
+    def test_one_message_or_none(self, false_end: bytes, mode: str, size: int) -> None:
+        dialogue = Dialogue(lone_lf_in_headers=mode, lone_lf_in_body=mode)
+        dialogue.says("EHLO x", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
+        dialogue.events.clear()
+        lines = dialogue.says(b"Subject: x\r\n\r\nharmless" + false_end + SMUGGLED + END, size=size)
+        lone = b"\r" in false_end.replace(b"\r\n", b"") or b"\n" in false_end.replace(b"\r\n", b"")
+        assert codes(lines) == [550 if lone and mode == "pedantic" else 250]
+        assert set(dialogue.names) == {"BodyChunk", "BodyEnd"}
+        assert dialogue.names.count("BodyEnd") == 1
+        if codes(lines) == [250]:
+            assert b"smuggled" in dialogue.body
+            if mode == "fix":
+                bare = dialogue.body.replace(b"\r\n", b"")
+                assert b"\r" not in bare
+                assert b"\n" not in bare
+
+    @pytest.mark.parametrize(
+        "false_end", [b"\n.\r\n", b"\r\n.\n", b"\n.\n", b"\r.\r\n", b"\r\n.\r", b"\r.\r"], ids=repr
+    )
+    def test_what_was_fixed_cannot_end_the_next_transfer(self, false_end: bytes) -> None:
+        """A client that sends the fixed message on, dots stuffed, sends one message."""
+        fixed = decode([b"one" + false_end + b"two" + END], "fix", "fix").message
+        stuffed = (b"\r\n" + fixed).replace(b"\r\n.", b"\r\n..")[2:]
+        assert read(stuffed + b".\r\n") == Outcome(fixed, 0, b"")
+
+    def test_a_lone_cr_before_the_real_end_does_not_hide_it(self) -> None:
+        for mode in MODES:
+            assert decode([b"x\r\r\n.\r\nNOOP\r\n"], mode, mode).rest == b"NOOP\r\n"
+
+
+class TestFaults:
+    def test_commands_are_never_read_out_of_a_refused_body(self) -> None:
+        dialogue = Dialogue()
+        dialogue.says("EHLO x", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA")
+        lines = dialogue.says(b"ok\r\nbad\nline\r\n", "QUIT", "x" * 100000, ".", "NOOP")
+        assert lines == ["550 5.6.11 Lines must end in CR LF; a lone CR or LF is not accepted", "250 2.0.0 Ok"]
+        assert dialogue.body == b"ok\r\nbad"
+
+    def test_size(self) -> None:
+        dialogue = Dialogue(max_message_size=10)
+        dialogue.says("EHLO x", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA")
+        assert dialogue.says("..345678", ".", "NOOP")[-1] == "250 2.0.0 Ok"  # 9 octets without the stuffed dot
+        assert dialogue.body == b".345678\r\n"
+        dialogue.says("MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA")
+        assert dialogue.says("123456789", "QUIT", ".", "NOOP") == [
+            "552 5.3.4 Message size exceeds the fixed limit", "250 2.0.0 Ok",
+        ]  # fmt: skip
+        fault = dialogue.events[-2]
+        assert isinstance(fault, BodyEnd)
+        assert fault.size == 10
+
+    def test_the_first_fault_stands(self) -> None:
+        assert decode([b"1234\n6789" + END], limit=8).code == 550
+        assert decode([b"123456789\n" + END], limit=8).code == 552
+        assert decode([b"12345678\n" + END], limit=8) == Outcome(b"12345678", 550, b"")
+
+    def test_what_is_thrown_away_is_not_kept(self) -> None:
+        decoder = BodyDecoder(Rules(hostname="x", max_message_size=10))
+        for _ in range(3):
+            part, offset = decoder.decode(b"x" * 65536, 0)
+            assert len(part) <= 10
+            assert offset == 65536
+        assert decoder.decode(b"x\r\n.", 0) == (b"", 3)
+        assert decoder.decode(b".\r\nNOOP", 0) == (b"", 3)
+        assert decoder.ended
+
+
+def test_eight_bit_and_nul_and_long_lines_are_kept() -> None:
+    data = bytes(octet for octet in range(256) if octet not in b"\r\n") * 1000
+    assert decode([data[:100000], data[100000:] + END]) == Outcome(data + b"\r\n", 0, b"")
+
+
+def test_large_pieces_are_given_on_at_once() -> None:
+    dialogue = Dialogue()
+    dialogue.says("EHLO x", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA")
+    line = b"x" * 76 + b"\r\n"
+    for _ in range(20):
+        dialogue.says(line * 1000)
+        assert not dialogue.connection._buffer
+    dialogue.says(".")
+    assert dialogue.events[-1] == BodyEnd(20 * 1000 * 78)

@@ -1,0 +1,122 @@
+"""Random and mutated input at every depth of a dialogue: only documented outcomes, in bounded memory."""
+
+import os
+import random
+import re
+from typing import Any, get_args
+
+import pytest
+from smtp_dialogue import Dialogue, joined
+
+from triosmtp.smtp import Event
+
+JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
+INPUTS = 10_000 if JUDGE else 2_000
+
+DEPTHS = {
+    "banner": [],
+    "hello": ["EHLO client.example"],
+    "mail": ["EHLO client.example", "MAIL FROM:<a@example.org> SMTPUTF8"],
+    "rcpt": ["EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>"],
+    "data": ["EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA"],
+}
+SEEDS = [
+    b"EHLO client.example\r\n", b"HELO [192.0.2.1]\r\n", b"MAIL FROM:<a@example.org> SIZE=1000 BODY=8BITMIME\r\n",
+    b'MAIL FROM:<"quoted \\" part"@example.org>\r\n', b"MAIL FROM:<\xc3\xbc@b\xc3\xbccher.example> SMTPUTF8\r\n",
+    b"RCPT TO:<@relay.example,@other.example:b@[IPv6:2001:db8::1]>\r\n", b"RCPT TO:<PostMaster>\r\n", b"DATA\r\n",
+    b"Subject: x\r\n\r\n..text\r\n.\r\n", b"\r\n.\r\n", b"STARTTLS\r\n", b"RSET\r\n", b"NOOP x\r\n", b"VRFY x\r\n",
+    b"HELP\r\n", b"QUIT\r\n", b"EXPN x\r\n", b"\n.\n", b"\r.\r", b"x" * 3000,
+    b"MAIL FROM:<>\r\nRCPT TO:<b@c>\r\nDATA\r\n",
+]  # fmt: skip
+SPECIAL = b'\r\n\r\n\r\n..<>@:"\\ =[],\0\t\x7f\xc3\xbc\xff\xe2\x80\xa8'
+REPLY_LINE = re.compile(rb"[2-5][0-9]{2}[ -][^\x00-\x1f\x7f]*\r\n")
+
+
+def mutated(rng: random.Random) -> bytes:
+    data = bytearray(b"".join(rng.choices(SEEDS, k=rng.randint(1, 6))))
+    for _ in range(rng.randint(0, 8)):
+        at = rng.randint(0, len(data))
+        match rng.randint(0, 4):
+            case 0:
+                data[at : at + 1] = bytes([rng.choice(SPECIAL)])
+            case 1:
+                data[at:at] = bytes([rng.randint(0, 255)])
+            case 2:
+                del data[at : at + rng.randint(1, 9)]
+            case 3:
+                data[at:at] = data[at : at + 30] * rng.randint(1, 3)
+            case _:
+                data[at:at] = bytes(rng.choices(SPECIAL, k=rng.randint(1, 6)))
+    return bytes(data)
+
+
+def any_input(rng: random.Random) -> bytes:
+    kind = rng.random()
+    if kind < 0.1:
+        return rng.randbytes(rng.randint(1, 400))
+    if kind < 0.2:
+        return bytes(rng.choices(SPECIAL, k=rng.randint(1, 200)))
+    return mutated(rng)
+
+
+def any_rules(rng: random.Random) -> dict[str, Any]:
+    return {
+        "starttls": rng.random() < 0.5,
+        "starttls_injection": rng.choice(["reject", "ignore", "allow"]),
+        "lone_lf_in_headers": rng.choice(["ignore", "fix", "pedantic"]),
+        "lone_lf_in_body": rng.choice(["ignore", "fix", "pedantic"]),
+        "max_message_size": rng.choice([0, 50, 5000]),
+        "max_command_errors": rng.choice([0, 5]),
+        "enhanced_status_codes": rng.random() < 0.8,
+        "allow_trailing_whitespace": rng.random() < 0.5,
+        "sender_domain": rng.choice([None, "s.example"]),
+    }
+
+
+def run(depth: str, data: bytes, rules: dict[str, Any], size: int) -> tuple[list[Event], bytes]:
+    dialogue = Dialogue(**rules)
+    dialogue.says(*DEPTHS[depth])
+    dialogue.events.clear()
+    connection, wire = dialogue.connection, b""
+    for start in range(0, len(data), size or 1):
+        if connection.closed:
+            break
+        connection.receive_data(data[start : start + size])
+        wire += dialogue.turn()
+        assert len(connection._buffer) + len(connection._skipped) <= rules.get("max_line", 2048)
+    if not connection.closed:
+        dialogue.hangs_up()
+    assert connection.closed
+    return joined(dialogue.events), wire
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_only_documented_outcomes(depth: str) -> None:
+    count = INPUTS // len(DEPTHS)
+    print(f"{count} inputs at depth {depth}, {10_000 // len(DEPTHS)} when judged")
+    rng = random.Random(depth)
+    for _ in range(count):
+        data, rules = any_input(rng), any_rules(rng)
+        events, wire = run(depth, data, rules, len(data))
+        assert all(isinstance(event, get_args(Event)) for event in events)
+        assert REPLY_LINE.sub(b"", wire) == b"", (data, rules)
+        assert all(len(line) <= 510 for line in wire.split(b"\r\n"))
+        split_events, split_wire = run(depth, data, rules, 1)
+        if not rules["starttls"] or b"STARTTLS" not in data.upper():
+            # What comes "behind STARTTLS in the same buffer" is a matter of how it was cut.
+            assert (split_events, split_wire) == (events, wire), (data, rules)
+
+
+def test_ten_megabytes_of_command_line() -> None:
+    dialogue = Dialogue()
+    for _ in range(160):
+        dialogue.says(b"NOOP \n" + b"\r" * 65536)
+        assert len(dialogue.connection._buffer) + len(dialogue.connection._skipped) <= 2048
+    assert dialogue.events == []
+    assert dialogue.says("", "NOOP") == ["500 5.5.2 Line too long", "250 2.0.0 Ok"]
+
+
+def test_a_large_read_is_not_kept_for_its_unfinished_line() -> None:
+    dialogue = Dialogue(max_command_errors=0)
+    dialogue.says(b"NOOP\r\n" * 40000 + b"NO")
+    assert dialogue.connection._buffer == b"NO"
