@@ -64,6 +64,7 @@ def test_what_many_peers_inherit_is_told_once() -> None:
         (CERT + listen("Use_SSL = true", STARTTLS), False),
         (CERT + listen("", "Use_SSL = true " + STARTTLS), False),
         (CERT + listen(f"{STARTTLS} Use_SSL = false", "Use_SSL = true"), True),
+        (CERT + listen(STARTTLS + ' Peer "::1" { Use_SSL = true }'), True),  # inherited by the Peer
         (listen("Enable = false " + STARTTLS) + 'ESMTP_Listener { Listen ":26" { } }', False),
         (listen("TLS_Verify_Mode = require TLS_Client_CA = /ca.pem"), False),
         ('Pathway "p" { ' + CERT + " }" + listen(f'Pathway = "p" {STARTTLS}'), True),

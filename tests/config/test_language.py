@@ -139,6 +139,7 @@ def test_strings_and_words(written: str, expected: str) -> None:
 
 def test_a_bare_word_outside_a_list_may_hold_a_comma() -> None:
     assert settings("TLS_Ciphers = AES128,AES256").tls_ciphers == "AES128,AES256"
+    assert settings("TLS_Ciphers = ,AES256,").tls_ciphers == ",AES256,"
 
 
 @pytest.mark.parametrize(
