@@ -214,7 +214,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"triosmtp \S.*\nPython 3\.\S+\ntrio \d\S+\nOpenSSL \d.*\n", told.out)
 
 
-@pytest.mark.parametrize("words", [(), ("chekc",), ("check",), ("config",), ("check", "--x")])
+@pytest.mark.parametrize("words", [(), ("checks",), ("check",), ("config",), ("check", "--x")])
 def test_a_command_that_makes_no_sense(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     told = run(capsys, *words)
     assert (told.code, told.out) == (64, "")
