@@ -26,7 +26,7 @@ class Variables(MutableMapping[str, str]):
 
     __slots__ = ("_values",)
 
-    def __init__(self, values: Mapping[str, str] = {}) -> None:  # noqa: B006 - never written to
+    def __init__(self, values: Mapping[str, str] = {}) -> None:
         self._values: dict[str, str] = {}
         for key, value in values.items():
             self[key] = value

@@ -41,7 +41,8 @@ async def test_a_refusal_names_its_policy_and_skips_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "arguments", "code"), [("connect", (), 421), ("mailfrom", (SENDER, {}), 451), ("data_spool", (None,), 451)]
+    ("phase", "arguments", "code"),
+    [("connect", (), 421), ("mailfrom", (SENDER, {}), 451), ("data_spool", (None,), 451)],
 )
 async def test_another_exception_is_a_local_error(
     phase: str, arguments: tuple[object, ...], code: int, caplog: pytest.LogCaptureFixture
@@ -107,7 +108,8 @@ def test_a_method_for_an_unknown_phase_is_an_error_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "enhanced"), [(250, "2.0.0"), (600, "5.7.1"), (550, "4.7.1"), (550, "5.7"), (550, "5.7.x"), (True, "5.7.1")]
+    ("code", "enhanced"),
+    [(250, "2.0.0"), (600, "5.7.1"), (550, "4.7.1"), (550, "5.7"), (550, "5.7.x"), (True, "5.7.1")],
 )
 def test_a_reject_that_is_no_refusal_cannot_be_made(code: int, enhanced: str) -> None:
     with pytest.raises(ValueError, match="refusal|enhanced status code"):

@@ -266,7 +266,9 @@ async def test_under_use_ssl_a_refusal_stands_in_place_of_the_banner(material: M
 
 
 async def test_a_peer_may_have_a_rule_of_its_own(material: Material) -> None:
-    text = material.conf('Peer "192.0.2.0/24" { TLS_Verify_Mode = none }  Peer "198.51.100.0/24" { TLS_Certificate = none }')
+    text = material.conf(
+        'Peer "192.0.2.0/24" { TLS_Verify_Mode = none }  Peer "198.51.100.0/24" { TLS_Certificate = none }'
+    )
     async with open_memory_server(text) as server:
         client = await secured(server, material.client("good"))
         await client.command("EHLO c.example.org")

@@ -12,7 +12,7 @@ import trio
 from triosmtp.config import Config, load_config
 from triosmtp.daemon import embedded
 from triosmtp.daemon.check import surprises
-from triosmtp.daemon.log import configure, log_event
+from triosmtp.daemon.log import EventLog, configure
 from triosmtp.errors import ConfigError
 from triosmtp.server import Server, serve
 
@@ -48,7 +48,7 @@ def serve_command(config_path: str | None) -> int:
 async def _serve(config: Config, greeting: str) -> None:
     try:
         async with trio.open_nursery() as nursery:
-            server: Server = await nursery.start(partial(serve, config, observers=(log_event,)))
+            server: Server = await nursery.start(partial(serve, config, observers=(EventLog(sys.stderr),)))
             if greeting:
                 print(greeting, flush=True)
             for name, address in server.addresses.items():

@@ -69,7 +69,9 @@ class Chain:
             if answer is DONE:
                 return Decision(done=True, source=source)
             if answer is not None:
-                mistake = TypeError(f"{source}: validate_{phase} returned {answer!r}; return None or DONE, or raise Reject")
+                mistake = TypeError(
+                    f"{source}: validate_{phase} returned {answer!r}; return None or DONE, or raise Reject"
+                )
                 return _failed(phase, source, mistake)
         return CONTINUE
 

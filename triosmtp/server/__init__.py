@@ -9,4 +9,14 @@ from triosmtp.server.profile import Profile, Profiles, default_maildir, material
 from triosmtp.server.serve import Server, open_service, serve
 from triosmtp.server.service import Service, Statistics
 
-__all__ = ["Profile", "Profiles", "Server", "Service", "Statistics", "default_maildir", "material_problem", "open_service", "serve"]
+__all__ = [
+    "Profile",
+    "Profiles",
+    "Server",
+    "Service",
+    "Statistics",
+    "default_maildir",
+    "material_problem",
+    "open_service",
+    "serve",
+]

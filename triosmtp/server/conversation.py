@@ -11,7 +11,6 @@ from triosmtp.event import Refused
 from triosmtp.message import Recipient
 from triosmtp.policy import Phase, Session
 from triosmtp.server.decision import Refusal, ask
-from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transaction import Transaction
@@ -45,7 +44,6 @@ class Conversation:
 
     __slots__ = (
         "_at_connect",
-        "_patience",
         "_profile",
         "_recipients",
         "_service",
@@ -58,11 +56,10 @@ class Conversation:
         "transaction",
     )
 
-    def __init__(self, service: Service, profile: Profile, session: Session, patience: Patience) -> None:
+    def __init__(self, service: Service, profile: Profile, session: Session) -> None:
         self._service = service
         self._profile = profile
         self._settings = profile.settings
-        self._patience = patience
         self._at_connect: dict[str, str] = {}
         self._recipients = 0
         self.session = session
@@ -135,13 +132,11 @@ class Conversation:
     # -- policy
 
     async def _ask(self, phase: Phase, *arguments: object) -> bool:
-        """Ask the policies; while they think, the peer is not idle.  Gives True where one of them ended the phase."""
+        """Ask the policies.  Gives True where one of them ended the phase."""
         chain = self._profile.chain
         if not chain.asks(phase):
             return False
-        with self._patience.ours:
-            decision = await ask(self._service, self.session, chain, phase, *arguments)
-        return decision.done
+        return (await ask(self._service, self.session, chain, phase, *arguments)).done
 
     async def _decide(self, phase: Phase, *arguments: object) -> None:
         """Ask the policies, and gather their reply or the row's own."""
@@ -199,9 +194,7 @@ class Conversation:
             self._refuse("mailfrom", refusal)
             return
         self.messages += 1
-        session.variables.record(
-            {"connection_message_count": str(self.messages), "message_rcpt_count": "0"}
-        )
+        session.variables.record({"connection_message_count": str(self.messages), "message_rcpt_count": "0"})
         self.transaction = Transaction(self._service, session, self._profile, self.messages, event)
         session.envelope = self.transaction.envelope
         self.out.append(self.connection.send())
@@ -262,7 +255,9 @@ class Conversation:
             variables["can_relay"] = "true"
             transaction.granted_relay = True
             return
-        raise Refusal(Reply(550, "relaying denied", "5.7.1"), "relay", f"{recipient} is not ours, the peer may not relay")
+        raise Refusal(
+            Reply(550, "relaying denied", "5.7.1"), "relay", f"{recipient} is not ours, the peer may not relay"
+        )
 
     async def _on_data(self, _event: Data) -> None:
         assert self.transaction is not None
@@ -276,8 +271,7 @@ class Conversation:
 
     async def _on_body_end(self, event: BodyEnd) -> None:
         assert self.transaction is not None
-        with self._patience.ours:  # the peer waits for us now
-            reply = await self.transaction.finish(event)
+        reply = await self.transaction.finish(event)
         if reply.code == 421:
             self.end = "refused"
         self._end_transaction()

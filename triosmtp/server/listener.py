@@ -54,7 +54,7 @@ def bind(listen: Listen, settings: Settings, others: Iterable[Listen]) -> socket
     sock = _bind_unix(address) if isinstance(address, UnixAddress) else _bind_tcp(address, settings, others)
     try:
         sock.listen(settings.listen_backlog)
-        sock.setblocking(False)  # noqa: FBT003 - the stdlib's signature
+        sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
@@ -154,11 +154,11 @@ async def accept_connections(sock: socket.socket, take: Callable[[socket.socket,
                 break
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    _log.error("cannot accept a connection: %s; trying again in 0.1 s", error.strerror)  # noqa: TRY400
+                    _log.error("cannot accept a connection: %s; trying again in 0.1 s", error.strerror)
                     await trio.sleep(0.1)
                     break
                 if sock.fileno() < 0:
                     return
                 continue  # that peer has gone again
-            accepted.setblocking(False)  # noqa: FBT003 - the stdlib's signature
+            accepted.setblocking(False)
             take(accepted, peer_of(address))

@@ -1,45 +1,57 @@
-"""How long a session waits for its peer: one cancel scope for the whole session, whose deadline is moved.
+"""How long a session waits for its peer: one watch over all sessions, that looks at them once a second.
 
-Entering a scope for each read would cost more than the read; moving a deadline costs as much as parsing a command.  So it is
-moved at most once a second, which is exact enough for limits of minutes.
+A cancel scope for each read would cost more than the read, and moving a deadline as much as parsing a command.  So a session only
+notes that it waits, and since when; the watch ends those that have waited too long.  A second is exact enough for
+limits of minutes, and what a policy or a delivery takes is never counted as the peer's time.
 """
 
+from collections.abc import Callable, Collection
 from math import inf
+from typing import Protocol
 
 import trio
 
-__all__ = ["Patience"]
+__all__ = ["Patience", "watch"]
+
+_LOOK = 1.0
+"""Seconds between two looks."""
 
 
 class Patience:
-    """The idle limit of one session: ``idle_time`` seconds without a byte from the peer cancel ``scope``.
+    """The idle limit of one session: ``idle_time`` seconds of waiting for the peer call ``give_up``."""
 
-    ``ours`` is a context manager for the time in which the peer waits for us: the clock stands still.
-    """
+    __slots__ = ("_give_up", "_idle_time", "_since")
 
-    __slots__ = ("_grain", "_idle_time", "_moved", "scope")
-
-    def __init__(self, idle_time: float) -> None:
+    def __init__(self, idle_time: float, give_up: Callable[[], None]) -> None:
         self._idle_time = idle_time
-        self._grain = min(1.0, idle_time / 10)
-        self._moved = trio.current_time()
-        self.scope = trio.CancelScope(deadline=self._moved + idle_time)
+        self._give_up = give_up
+        self._since = inf
 
-    def renew(self) -> None:
-        """The peer has said something."""
+    def start(self, now: float) -> None:
+        """It is the peer's turn."""
+        self._since = now
+
+    def stop(self) -> None:
+        """It is our turn."""
+        self._since = inf
+
+    def look(self, now: float) -> None:
+        """Give up where the peer has had its time."""
+        if now - self._since > self._idle_time:
+            self._since = inf
+            self._give_up()
+
+
+class Waiting(Protocol):
+    """Whatever has patience."""
+
+    patience: Patience
+
+
+async def watch(sessions: Collection[Waiting]) -> None:
+    """Look at every session once a second, until cancelled."""
+    while True:
+        await trio.sleep(_LOOK)
         now = trio.current_time()
-        if now - self._moved > self._grain:
-            self._moved = now
-            self.scope.deadline = now + self._idle_time
-
-    @property
-    def ours(self) -> "Patience":
-        """The time in which the peer waits for us, as a context manager."""
-        return self
-
-    def __enter__(self) -> None:
-        self.scope.deadline = inf
-
-    def __exit__(self, *_: object) -> None:
-        self._moved = trio.current_time()
-        self.scope.deadline = self._moved + self._idle_time
+        for session in tuple(sessions):
+            session.patience.look(now)

@@ -37,9 +37,7 @@ class Profile:
     """The key of the TLS context in the store; None where there is no certificate."""
 
 
-def material_problem(
-    settings: Settings, found: MaterialError | MaterialWarning, severity: str = "error"
-) -> Problem:
+def material_problem(settings: Settings, found: MaterialError | MaterialWarning, severity: str = "error") -> Problem:
     """Give what was found about certificate material the place of the option that names it."""
     subject = "" if found.path is None else f'"{found.path}": '
     return problem_at(settings, (found.option or "TLS_Certificate").lower(), f"{subject}{found.reason}", severity)
@@ -65,7 +63,12 @@ class Profiles:
     """
 
     def __init__(
-        self, config: Config, hostname: str, *, policies: Iterable[Policy] | None = None, delivery: Delivery | None = None
+        self,
+        config: Config,
+        hostname: str,
+        *,
+        policies: Iterable[Policy] | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         self._config = config
         self._hostname = hostname

@@ -1,7 +1,7 @@
 """serve(): from a configuration to sessions, and an orderly end.
 
-Two nurseries, one inside of the other: the accept loops inside, the sessions outside.  To stop, the inner one is cancelled,
-the sessions are told, and the outer one gets a deadline.
+Nurseries, one inside of the other: the accept loops inside, the sessions outside of them.  To stop, the inner one is cancelled,
+the sessions are told, and theirs gets a deadline.
 """
 
 import logging
@@ -20,6 +20,7 @@ from triosmtp.event import ConnectionRefused, Observer
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.server.listener import Peer, accept_connections, bind, peer_of, unlink_if_ours
+from triosmtp.server.patience import watch
 from triosmtp.server.profile import Profile, Profiles, material_problem
 from triosmtp.server.service import Service, Statistics
 from triosmtp.server.session import SessionDriver
@@ -39,11 +40,8 @@ class Server:
         self._service = service
         self._accepting = scope
         self._sessions_scope = trio.CancelScope()
-        self._drivers: set[SessionDriver] = set()
         self._ended = trio.Event()
-        self.addresses: dict[str, tuple[str, int] | str] = {
-            listen.name: _address(sock) for listen, sock in listens
-        }
+        self.addresses: dict[str, tuple[str, int] | str] = {listen.name: _address(sock) for listen, sock in listens}
         """Where each Listen is bound: by its name, ``(host, port)`` or the path of a Unix socket."""
 
     @property
@@ -59,8 +57,8 @@ class Server:
         self._accepting.cancel()
         self._service.draining = True
         self._sessions_scope.deadline = min(self._sessions_scope.deadline, trio.current_time() + grace)
-        for driver in list(self._drivers):
-            driver.drain()
+        for session in tuple(self._service.running):
+            session.drain()
         await self._ended.wait()
 
 
@@ -122,15 +120,18 @@ async def serve(
         accepting = trio.CancelScope()
         server = Server(service, listens, accepting)
         try:
-            async with trio.open_nursery() as sessions:
-                server._sessions_scope = sessions.cancel_scope  # noqa: SLF001 - the two are one
-                with accepting:
-                    async with trio.open_nursery() as loops:
-                        for listen, sock in listens:
-                            take = partial(_take, server, service, listen, sessions)
-                            loops.start_soon(accept_connections, sock, take, name=f"accept {listen.name}")
-                        task_status.started(server)
-                stack.close()  # nobody accepts: the kernel shall refuse, not queue
+            async with trio.open_nursery() as watching:
+                watching.start_soon(watch, service.running, name="idle sessions")
+                async with trio.open_nursery() as sessions:
+                    server._sessions_scope = sessions.cancel_scope  # noqa: SLF001 - the two are one
+                    with accepting:
+                        async with trio.open_nursery() as loops:
+                            for listen, sock in listens:
+                                take = partial(_take, service, listen, _bound(sock), sessions)
+                                loops.start_soon(accept_connections, sock, take, name=f"accept {listen.name}")
+                            task_status.started(server)
+                    stack.close()  # nobody accepts: the kernel shall refuse, not queue
+                watching.cancel_scope.cancel()
         finally:
             server._ended.set()  # noqa: SLF001 - the two are one
             for delivery in service.profiles.deliveries:
@@ -157,7 +158,7 @@ def _bind_all(config: Config, stack: ExitStack) -> list[tuple[Listen, socket.soc
 
 
 def _take(
-    server: Server, service: Service, listen: Listen, sessions: trio.Nursery, sock: socket.socket, peer: Peer
+    service: Service, listen: Listen, bound: str, sessions: trio.Nursery, sock: socket.socket, peer: Peer
 ) -> None:
     """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
     settings = service.config.resolve(listen, peer.address)
@@ -171,9 +172,15 @@ def _take(
                 reply = Reply(421, "Too many connections, try again later", "4.7.0")
                 _try_send(sock, reply.render())
         return
-    local = peer_of(sock.getsockname()).text
+    local = bound or peer_of(sock.getsockname()).text
     driver = SessionDriver(service, listen, service.profiles.of(settings), SocketTransport(sock), peer, local)
-    sessions.start_soon(_run, server, service, listen, driver, name=f"session {driver.session.id}")
+    sessions.start_soon(_run, service, listen, driver, name=f"session {driver.session.id}")
+
+
+def _bound(listening: socket.socket) -> str:
+    """Give the local address of every connection of this socket, or ``""`` where each has its own: on a wildcard."""
+    peer = peer_of(listening.getsockname())
+    return "" if peer.address is not None and peer.address.is_unspecified else peer.text
 
 
 def _try_send(sock: socket.socket, data: bytes) -> None:
@@ -183,12 +190,10 @@ def _try_send(sock: socket.socket, data: bytes) -> None:
         _log.debug("a refused connection had gone already: %s", error)
 
 
-async def _run(server: Server, service: Service, listen: Listen, driver: SessionDriver) -> None:
-    server._drivers.add(driver)  # noqa: SLF001 - the two are one
+async def _run(service: Service, listen: Listen, driver: SessionDriver) -> None:
     try:
         await driver.run()
     finally:
-        server._drivers.discard(driver)  # noqa: SLF001 - the two are one
         service.release(listen)
 
 

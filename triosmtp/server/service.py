@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterable
+from typing import Protocol
 
 from attrs import define
 
@@ -17,6 +18,8 @@ from triosmtp.event import (
     TLSEstablished,
     TLSFailed,
 )
+from triosmtp.policy import Session
+from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profiles
 from triosmtp.tls import ContextStore
 
@@ -56,6 +59,16 @@ class Statistics:
             self.connections_refused += 1
 
 
+class Running(Protocol):
+    """A session under way, as the service sees it."""
+
+    session: Session
+    patience: Patience
+
+    def drain(self) -> None:
+        """End as soon as no transaction is under way."""
+
+
 class Service:
     """The shared state behind every session of one server."""
 
@@ -67,6 +80,8 @@ class Service:
         self.contexts = contexts
         self.statistics = Statistics()
         self.draining = False
+        self.running: set[Running] = set()
+        """The sessions under way; each enters and leaves by itself."""
         self._observers = (self.statistics.count, *observers)
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.

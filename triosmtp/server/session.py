@@ -1,7 +1,7 @@
 """The driver of one session: it takes a connection from its first byte to its last.
 
 Bytes go from the stream into the sans-io connection, its events to the conversation, replies back.  A pipelined group costs
-one read and one write, and no read has a cancel scope of its own (see ``patience.py``).
+one read and one write, and no read has a cancel scope or a deadline of its own (see ``patience.py``).
 """
 
 import logging
@@ -18,8 +18,9 @@ from triosmtp.server.listener import Peer
 from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
+from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
-from triosmtp.tls import close, handshake
+from triosmtp.tls import handshake, release, send_close_notify
 
 __all__ = ["SessionDriver"]
 
@@ -27,6 +28,8 @@ _log = logging.getLogger("triosmtp.server")
 
 _COMMAND_READ: Final = 32768
 _BODY_READ: Final = 262144
+_GROUP: Final = 256
+"""Replies that are gathered before they are written, and other sessions get their turn, however many were pipelined."""
 _FAREWELL: Final = 2.0
 """Seconds that a last reply and a close_notify may take."""
 
@@ -37,13 +40,14 @@ class SessionDriver:
     __slots__ = (
         "_conversation",
         "_listen",
-        "_patience",
         "_profile",
+        "_reading",
+        "_scope",
         "_service",
         "_started",
         "_stream",
         "_transport",
-        "_waiting",
+        "patience",
         "session",
     )
 
@@ -56,8 +60,9 @@ class SessionDriver:
         self._transport = transport
         self._stream: trio.abc.Stream = transport
         self._started = trio.current_time()
-        self._waiting = False
-        self._patience = Patience(profile.settings.idle_time)
+        self._reading = False
+        self._scope = trio.CancelScope()
+        self.patience = Patience(profile.settings.idle_time, self._scope.cancel)
         self.session = Session(
             id=service.new_session_id(),
             listener=listen.name,
@@ -65,18 +70,18 @@ class SessionDriver:
             peer_address=peer.address,
             local=local,
         )
-        self._conversation = Conversation(service, profile, self.session, self._patience)
+        self._conversation = Conversation(service, profile, self.session)
 
     async def run(self) -> None:
         """Serve the session to its end.  Raises nothing but cancellation."""
         session, conversation = self.session, self._conversation
+        self._service.running.add(self)
         self._service.tell(Connected(session.id, session.peer, session.local, session.listener))
         try:
-            with self._patience.scope as scope:
+            with self._scope:
                 await self._live()
-            if scope.cancelled_caught:
+            if self._scope.cancelled_caught:
                 await self._say_goodbye()
-            await self._close_tls()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             conversation.end = "peer_closed"
         except trio.Cancelled:
@@ -85,10 +90,13 @@ class SessionDriver:
         except Exception:
             _log.exception("session %s failed", session.id)
         finally:
+            self._service.running.discard(self)
             if conversation.transaction is not None:
                 conversation.transaction.close()
+            if isinstance(self._stream, trio.SSLStream):
+                release(self._stream)
             try:
-                await trio.aclose_forcefully(self._transport)
+                await self._close_transport()
             finally:
                 seconds = trio.current_time() - self._started
                 self._service.tell(
@@ -97,8 +105,8 @@ class SessionDriver:
 
     def drain(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way."""
-        if self._waiting and self._conversation.transaction is None:
-            self._patience.scope.cancel()
+        if self._reading and self._conversation.transaction is None:
+            self._scope.cancel()
 
     async def _live(self) -> None:
         conversation = self._conversation
@@ -115,26 +123,37 @@ class SessionDriver:
             else:
                 assert event is not PAUSED, "every event was answered"
                 await conversation.answer(event)
-        await self._flush()
+                if len(conversation.out) >= _GROUP:
+                    await self._flush()
+                    await trio.lowlevel.checkpoint()
+        await self._finish()
 
     async def _turn(self) -> None:
         """Write what is due, then read: the one place where a session waits for its peer."""
-        await self._flush()
         connection = self._conversation.connection
+        self.patience.start(trio.current_time())
+        if self._conversation.out:
+            await self._send()
         if self._service.draining and self._conversation.transaction is None:
-            self._patience.scope.cancel()
-        self._waiting = True
+            self._scope.cancel()
+        self._reading = True
         data = await self._stream.receive_some(_BODY_READ if connection.state is State.BODY else _COMMAND_READ)
-        self._waiting = False
-        self._patience.renew()
+        self._reading = False
+        self.patience.stop()
         connection.receive_data(data if isinstance(data, bytes) else bytes(data))
 
     async def _flush(self) -> None:
+        """Write what is due where no reading follows."""
+        if self._conversation.out:
+            self.patience.start(trio.current_time())
+            await self._send()
+            self.patience.stop()
+
+    async def _send(self) -> None:
         out = self._conversation.out
-        if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            await self._stream.send_all(data)
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        await self._stream.send_all(data)
 
     async def _open(self) -> bool:
         """Policy at connect, the handshake under Use_SSL, the banner.  Gives False where the session is over."""
@@ -169,7 +188,7 @@ class SessionDriver:
         context = self._service.contexts.get(profile.tls)
         limit = profile.settings.tls_handshake_timeout
         try:
-            with self._patience.ours, trio.fail_after(limit):
+            with trio.fail_after(limit):
                 self._stream, session.tls = await handshake(context, self._transport)
         except HandshakeError as error:
             failure = TLSFailed(session.id, session.peer, session.listener, error.reason, error.detail)
@@ -190,8 +209,17 @@ class SessionDriver:
         reply = Reply(421, text, "4.3.2" if draining else "4.4.2")
         self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
         with trio.move_on_after(_FAREWELL):
-            await self._flush()
+            await self._finish()
 
-    async def _close_tls(self) -> None:
+    async def _close_transport(self) -> None:
+        if isinstance(self._transport, SocketTransport):
+            self._transport.close()  # what was sent is the kernel's to deliver; there is nothing to wait for
+        else:
+            await trio.aclose_forcefully(self._transport)
+
+    async def _finish(self) -> None:
+        """Write what is due, and our close_notify behind it.  The peer's is not waited for: many never send one."""
+        await self._flush()
         if isinstance(self._stream, trio.SSLStream):
-            await close(self._stream, within=_FAREWELL)
+            self.patience.start(trio.current_time())
+            await send_close_notify(self._stream)

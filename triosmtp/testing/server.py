@@ -15,6 +15,7 @@ from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.server import Service, open_service
 from triosmtp.server.listener import Peer
+from triosmtp.server.patience import watch
 from triosmtp.server.session import SessionDriver
 from triosmtp.testing.client import Client
 
@@ -77,6 +78,7 @@ async def open_memory_server(
 
     service = await open_service(config, policy=policy, deliver=deliver or collect, observers=(events.append,))
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch, service.running)
         yield MemoryServer(service, nursery, messages, events)
         nursery.cancel_scope.cancel()
 
