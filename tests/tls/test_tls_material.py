@@ -1,0 +1,323 @@
+"""Everything that an operator can get wrong with certificate files, and what is said of it."""
+
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from tls_peers import foreign_root, intermediate, root
+
+from triosmtp.tls import ContextStore, Credential, MaterialError, TLSSettings, build_context, load_material
+from triosmtp.tls.authority import new_key, write_development_set
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> TLSSettings:
+    certificate, key = intermediate().issue("mx.example.org", dns=["mx.example.org"]).write(tmp_path, "mx")
+    bundle = tmp_path / "clients.pem"
+    bundle.write_bytes(root().certificate_pem + foreign_root().certificate_pem)
+    return TLSSettings(certificate=certificate, key=key, client_ca=bundle)
+
+
+def test_what_is_known_of_good_material(good: TLSSettings) -> None:
+    material = load_material(good)
+    assert material.warnings == ()
+    assert material.leaf.subject == "CN=mx.example.org"
+    assert material.leaf.sans == ("dns:mx.example.org",)
+    assert material.leaf.not_after == material.chain[0].not_valid_after_utc
+    assert [certificate.subject.rfc4514_string() for certificate in material.chain] == [
+        "CN=mx.example.org",
+        "CN=Test Intermediate",
+    ]
+    assert len(material.authorities) == 2
+    assert material.key_type == "P-256"
+    assert set(material.files) == {good.certificate, good.key, good.client_ca}
+    assert build_context(material).requests_certificate
+
+
+def test_no_secret_in_a_representation(good: TLSSettings) -> None:
+    assert good.key is not None
+    secret = good.key.read_text().splitlines()[1]
+    context = build_context(load_material(good))
+    assert secret not in repr(context) + repr(context.material)
+    assert "PRIVATE" not in repr(context)
+
+
+def test_key_in_the_certificate_file(good: TLSSettings) -> None:
+    assert good.key is not None
+    for first, second in ((good.certificate, good.key), (good.key, good.certificate)):
+        both = good.certificate.with_name("both.pem")
+        both.write_bytes(first.read_bytes() + second.read_bytes())
+        both.chmod(0o600)
+        material = load_material(TLSSettings(certificate=both))
+        assert len(material.chain) == 2
+        build_context(material)
+
+
+def test_openssl_s_older_key_forms(good: TLSSettings, tmp_path: Path) -> None:
+    credential = root().issue("localhost", key_type="RSA-2048")
+    certificate, key = credential.write(tmp_path, "old")
+    older = credential.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    key.write_bytes(
+        b"# a remark\n-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + older
+    )
+    assert load_material(TLSSettings(certificate=certificate, key=key)).key_type == "RSA-2048"
+
+
+def test_a_client_ca_that_is_not_used_is_not_read(good: TLSSettings) -> None:
+    material = load_material(evolve(good, client_ca=Path("/does/not/exist"), verify_mode="none"))
+    assert material.authorities == ()
+    assert not build_context(material).requests_certificate
+
+
+Wrong = Callable[[Path, TLSSettings], TLSSettings]
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    path.chmod(0o600)
+    return path
+
+
+def encrypted(folder: Path, form: PrivateFormat) -> Path:
+    data = new_key("RSA-2048").private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"secret"))
+    return written(folder / "encrypted.key", data)
+
+
+def damaged(pem: bytes) -> bytes:
+    return pem.replace(b"\n-----END", b"AAAA\n-----END")
+
+
+def weak(folder: Path) -> TLSSettings:
+    certificate, key = root().issue("x", key_type="RSA-1024").write(folder, "w")
+    return TLSSettings(certificate=certificate, key=key)
+
+
+PEM = root().certificate_pem
+
+WRONG: dict[str, tuple[Wrong, str, str]] = {
+    "certificate missing": (
+        lambda folder, good: evolve(good, certificate=folder / "none.pem"),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/none.pem": does not exist',
+    ),
+    "certificate is a folder": (
+        lambda folder, good: evolve(good, certificate=folder),
+        "TLS_Certificate",
+        'TLS_Certificate "{}": cannot be read: Is a directory',
+    ),
+    "certificate is a device": (
+        lambda folder, good: evolve(good, certificate=Path("/dev/zero")),
+        "TLS_Certificate",
+        'TLS_Certificate "/dev/zero": cannot be read: not a regular file',
+    ),
+    "certificate unreadable": (
+        lambda folder, good: evolve(good, certificate=good.certificate / "inside"),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/mx.pem/inside": cannot be read: Not a directory',
+    ),
+    "certificate empty": (
+        lambda folder, good: evolve(good, certificate=written(folder / "x", b"\n")),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/x": is empty',
+    ),
+    "certificate far too large": (
+        lambda folder, good: evolve(good, certificate=written(folder / "x", b"x" * (5 << 20))),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/x": is larger than 4 MiB',
+    ),
+    "certificate in DER": (
+        lambda folder, good: evolve(good, certificate=written(folder / "x", b"0\x82")),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/x": is not in PEM format (no -----BEGIN line)',
+    ),
+    "certificate cut off": (
+        lambda folder, good: evolve(good, certificate=written(folder / "x", PEM + PEM[:300])),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/x": is cut off: the PEM block of line 11 has no end',
+    ),
+    "certificate file with a key alone": (
+        lambda folder, good: evolve(good, certificate=folder / "mx.key"),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/mx.key": holds no certificate',
+    ),
+    "certificate damaged": (
+        lambda folder, good: evolve(good, certificate=written(folder / "x", PEM + damaged(PEM))),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/x": certificate 2 (line 11) cannot be parsed: *',
+    ),
+    "key missing": (
+        lambda folder, good: evolve(good, key=folder / "none.key"),
+        "TLS_Key",
+        'TLS_Key "{}/none.key": does not exist',
+    ),
+    "no key anywhere": (
+        lambda folder, good: evolve(good, key=None),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/mx.pem": holds no private key',
+    ),
+    "certificate in place of the key": (
+        lambda folder, good: evolve(good, key=good.certificate),
+        "TLS_Key",
+        'TLS_Key "{}/mx.pem": holds no private key',
+    ),
+    "key of another certificate": (
+        lambda folder, good: evolve(good, key=root().issue("other").write(folder, "other")[1]),
+        "TLS_Key",
+        'TLS_Key "{0}/other.key": the private key does not match the first certificate of "{0}/mx.pem"',
+    ),
+    "key encrypted": (
+        lambda folder, good: evolve(good, key=encrypted(folder, PrivateFormat.PKCS8)),
+        "TLS_Key",
+        'TLS_Key "{}/encrypted.key": the private key of line 1 is encrypted, which is not supported',
+    ),
+    "key encrypted, older form": (
+        lambda folder, good: evolve(good, key=encrypted(folder, PrivateFormat.TraditionalOpenSSL)),
+        "TLS_Key",
+        'TLS_Key "{}/encrypted.key": the private key of line 1 is encrypted, which is not supported',
+    ),
+    "key damaged": (
+        lambda folder, good: evolve(
+            good, key=written(folder / "x", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+        ),
+        "TLS_Key",
+        'TLS_Key "{}/x": the private key of line 1 cannot be parsed: *',
+    ),
+    "no client CA in the bundle": (
+        lambda folder, good: evolve(good, client_ca=written(folder / "x", b"# none yet\n")),
+        "TLS_Client_CA",
+        'TLS_Client_CA "{}/x": is not in PEM format (no -----BEGIN line)',
+    ),
+    "one bad client CA": (
+        lambda folder, good: evolve(good, client_ca=written(folder / "x", PEM + damaged(PEM) + PEM)),
+        "TLS_Client_CA",
+        'TLS_Client_CA "{}/x": certificate 2 (line 11) cannot be parsed: *',
+    ),
+    "ciphers select nothing": (
+        lambda folder, good: evolve(good, ciphers="BOGUS"),
+        "TLS_Ciphers",
+        'TLS_Ciphers: "BOGUS" selects nothing (no cipher match)',
+    ),
+    "no such TLS 1.3 suite": (
+        lambda folder, good: evolve(good, ciphers="DEFAULT:TLS_BOGUS"),
+        "TLS_Ciphers",
+        'TLS_Ciphers: "DEFAULT:TLS_BOGUS" selects nothing (no cipher match)',
+    ),
+    "ciphers empty": (lambda folder, good: evolve(good, ciphers=" "), "TLS_Ciphers", "TLS_Ciphers: is empty"),
+    "ciphers not ASCII": (lambda folder, good: evolve(good, ciphers="HÖCH"), "TLS_Ciphers", "TLS_Ciphers: *"),
+    "GnuTLS priorities": (
+        lambda folder, good: evolve(good, ciphers="NORMAL:-VERS-TLS1.0"),
+        "TLS_Ciphers",
+        'TLS_Ciphers: "NORMAL:-VERS-TLS1.0" is a GnuTLS priority string; *',
+    ),
+    "key too weak": (
+        lambda folder, _: weak(folder),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/w.pem": is refused by OpenSSL: ee key too small',
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrong", "option", "text"), WRONG.values(), ids=WRONG)
+def test_one_clear_line(wrong: Wrong, option: str, text: str, good: TLSSettings, tmp_path: Path) -> None:
+    settings = wrong(tmp_path, good)
+    with pytest.raises(MaterialError) as failure:
+        ContextStore().prepare(settings)
+    expected = text.format(tmp_path)
+    assert failure.value.option == option
+    if expected.endswith("*"):
+        assert str(failure.value).startswith(expected[:-1])
+    else:
+        assert str(failure.value) == expected
+    assert "\n" not in str(failure.value)
+    assert failure.value.__cause__ is None
+
+
+def test_ciphers_whose_names_only_look_like_gnutls(good: TLSSettings) -> None:
+    load_material(evolve(good, ciphers="HIGH:!aNULL:-SHA1"))
+    load_material(evolve(good, ciphers="DEFAULT@SECLEVEL=2"))
+
+
+def test_a_key_that_everybody_can_read_is_a_warning(good: TLSSettings) -> None:
+    assert good.key is not None
+    good.key.chmod(0o644)
+    (warning,) = load_material(good).warnings
+    assert (warning.option, warning.path) == ("TLS_Key", good.key)
+    assert str(warning) == f'TLS_Key "{good.key}": holds a private key and can be read by every user'
+    good.key.chmod(0o640)
+    assert load_material(good).warnings == ()
+
+
+def test_certificates_out_of_their_time_are_warnings(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    old = root().issue("old.example.org", not_before=now - 9 * DAY, not_after=now - DAY)
+    new = root().issue("new.example.org", not_before=now + DAY)
+    for credential, words in ((old, "expired on "), (new, "is not valid before ")):
+        certificate, key = credential.write(tmp_path, "mx")
+        (warning,) = load_material(TLSSettings(certificate=certificate, key=key)).warnings
+        assert (warning.option, warning.path) == ("TLS_Certificate", certificate)
+        assert words in warning.reason
+
+
+def test_equal_settings_share_a_context(good: TLSSettings) -> None:
+    store = ContextStore()
+    assert store.prepare(good) is store.prepare(evolve(good)) is store.get(good)
+    other = store.prepare(evolve(good, ciphers="HIGH"))
+    assert store.contexts() == (store.get(good), other)
+    with pytest.raises(KeyError):
+        store.get(evolve(good, verify_mode="require"))
+
+
+def test_files_are_not_read_again(good: TLSSettings) -> None:
+    material = load_material(good)
+    for path in material.files:
+        path.unlink()
+    build_context(material)
+
+
+def test_development_set(tmp_path: Path) -> None:
+    write_development_set(tmp_path)
+    names = {path.name: path for path in tmp_path.iterdir()}
+    assert set(names) == {"ca.pem", "server.pem", "server.key", "client.pem", "client.key"}
+    for name, path in names.items():
+        assert stat.S_IMODE(path.stat().st_mode) == (0o600 if name.endswith(".key") else 0o644)
+    settings = TLSSettings(certificate=names["server.pem"], key=names["server.key"], client_ca=names["ca.pem"])
+    assert load_material(settings).warnings == ()
+    before = {name: path.read_bytes() for name, path in names.items()}
+    write_development_set(tmp_path)
+    assert before == {name: path.read_bytes() for name, path in names.items()}
+    names["client.key"].unlink()
+    write_development_set(tmp_path)
+    assert names["ca.pem"].read_bytes() != before["ca.pem"]
+
+
+def test_an_expired_development_set_is_renewed(tmp_path: Path) -> None:
+    write_development_set(tmp_path)
+    root().issue("localhost", not_after=datetime.now(UTC) + timedelta(hours=1)).write(tmp_path, "server")
+    expiring = (tmp_path / "server.pem").read_bytes()
+    write_development_set(tmp_path)
+    assert (tmp_path / "server.pem").read_bytes() != expiring
+    (tmp_path / "server.pem").write_text("nonsense")
+    write_development_set(tmp_path)
+    assert (tmp_path / "server.pem").read_bytes().startswith(b"-----BEGIN")
+
+
+def test_a_key_file_is_never_readable_by_others(tmp_path: Path) -> None:
+    (tmp_path / "mx.key").write_text("old")
+    (tmp_path / "mx.key").chmod(0o666)
+    credential: Credential = root().issue("mx")
+    _, key = credential.write(tmp_path, "mx")
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert key.read_bytes() == credential.key_pem
+
+
+def test_revocation_list() -> None:
+    leaf = root().issue("gone.example").certificate
+    revoked = root().revocation_list([leaf])
+    assert revoked.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
+    assert revoked.is_signature_valid(root().key.public_key())

@@ -1,0 +1,310 @@
+"""The encrypted stream: Trio's own rules for streams, bulk and small data, options of the context, real programs."""
+
+import ssl
+import subprocess
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from OpenSSL import SSL
+from tls_peers import (
+    VERSIONS,
+    adopted,
+    client_context,
+    client_credential,
+    folder,
+    foreign_root,
+    meet,
+    plain_client,
+    root,
+    server_context,
+    shake,
+    taken,
+)
+from trio.testing import check_two_way_stream, lockstep_stream_pair, memory_stream_pair
+
+from triosmtp.errors import HandshakeError
+from triosmtp.tls import TLSSettings, build_context, close, handshake, load_material, openssl_version
+from triosmtp.tls.engine import Engine, engine_of
+from triosmtp.variables import TLSInfo
+
+Pair = tuple["trio.SSLStream[Any]", "trio.SSLStream[Any]"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("https_compatible", [False, True])
+async def test_generic_stream_with_the_handshake_by_SSLStream(version: str, https_compatible: bool) -> None:
+    def wrapped(pair: tuple[trio.abc.Stream, trio.abc.Stream]) -> Pair:
+        near, far = pair
+        context = client_context(version)
+        return (
+            trio.SSLStream(far, context, server_hostname="x", https_compatible=https_compatible),
+            trio.SSLStream(near, server_context().wrapping(), server_side=True, https_compatible=https_compatible),
+        )
+
+    async def stream_maker() -> Pair:
+        return wrapped(memory_stream_pair())
+
+    async def clogged_stream_maker() -> Pair:
+        client, server = wrapped(lockstep_stream_pair())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.do_handshake)
+            nursery.start_soon(server.do_handshake)
+        return client, server
+
+    await check_two_way_stream(stream_maker, clogged_stream_maker)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_generic_stream_with_the_handshake_by_the_pump(version: str) -> None:
+    async def shaken(pair: tuple[trio.abc.Stream, trio.abc.Stream]) -> Pair:
+        near, far = pair
+        client: trio.SSLStream[Any] = trio.SSLStream(
+            far, client_context(version), server_hostname="x", https_compatible=True
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.do_handshake)
+            server, _ = await handshake(server_context(), near)
+        return client, server
+
+    async def stream_maker() -> Pair:
+        return await shaken(memory_stream_pair())
+
+    async def clogged_stream_maker() -> Pair:
+        return await shaken(lockstep_stream_pair())
+
+    await check_two_way_stream(stream_maker, clogged_stream_maker)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_big_body_comes_out_whole_however_it_is_cut(version: str) -> None:
+    engine, client = Engine(server_context().context), plain_client(version)
+    shake(engine, client)
+    incoming, _ = adopted(engine)
+    body = bytes(range(251)) * 2000
+    for step in (3, 5, 1000, 16_384, 70_000):
+        client.sendall(body)
+        sealed, received = taken(client), b""
+        for start in range(0, len(sealed), step):
+            incoming.write(sealed[start : start + step])
+            try:
+                while True:
+                    piece = engine.read(70_000)
+                    assert 0 < len(piece) <= 70_000
+                    received += piece
+            except ssl.SSLWantReadError:
+                pass
+        assert received == body
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_plaintext_before_a_broken_record_is_read_first(version: str) -> None:
+    engine, client = Engine(server_context().context), plain_client(version)
+    shake(engine, client)
+    incoming, _ = adopted(engine)
+    client.send(b"MAIL FROM:<>\r\n")
+    good = taken(client)
+    client.send(b"RCPT TO:<x>\r\n")
+    bad = bytearray(taken(client))
+    bad[-1] ^= 1
+    incoming.write(good + bytes(bad))
+    assert engine.read() == b"MAIL FROM:<>\r\n"
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError, match=r"bad record mac|decryption failed") as failure:
+            engine.read()
+        assert not isinstance(failure.value, ssl.SSLWantReadError | ssl.SSLEOFError)
+
+
+def test_an_idle_connection_holds_no_ciphertext() -> None:
+    engine, client = Engine(server_context().context), plain_client()
+    shake(engine, client)
+    incoming, _ = adopted(engine)
+    client.sendall(b"x" * 100_000)
+    incoming.write(taken(client))
+    assert len(engine.read(200_000)) == 100_000
+    assert engine._received == b""
+
+
+def test_several_records_are_one_read() -> None:
+    engine, client = Engine(server_context().context), plain_client()
+    shake(engine, client)
+    incoming, _ = adopted(engine)
+    for number in range(50):
+        client.send(b"RCPT TO:<%d@example.org>\r\n" % number)
+    incoming.write(taken(client))
+    assert engine.read(65_536).count(b"\r\n") == 50
+
+
+def test_facts_through_the_stream() -> None:
+    engine, client = Engine(server_context().context), plain_client("TLSv1.2")
+    shake(engine, client)
+    assert engine.version() == "TLSv1.2"
+    cipher = engine.cipher()
+    assert cipher is not None
+    assert cipher[1:] == ("TLSv1.2", 256)
+    assert engine.pending() == 0
+    with pytest.raises(ValueError, match="server"):
+        engine.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())
+
+
+def test_renegotiation_is_refused() -> None:
+    engine, client = Engine(server_context().context), plain_client("TLSv1.2")
+    shake(engine, client)
+    incoming, outgoing = adopted(engine)
+    client.renegotiate()
+    with pytest.raises(SSL.WantReadError):
+        client.do_handshake()
+    incoming.write(taken(client))
+    with pytest.raises(ssl.SSLWantReadError):
+        engine.read()
+    client.bio_write(outgoing.read())
+    with pytest.raises(SSL.Error) as failure:
+        client.do_handshake()
+    assert "no renegotiation" in str(failure.value)
+
+
+def test_the_server_s_preference_decides() -> None:
+    ours = server_context(ciphers="ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256")
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384")
+    client = SSL.Connection(context)
+    client.set_connect_state()
+    shake(Engine(ours.context), client)
+    assert client.get_cipher_name() == "ECDHE-ECDSA-AES256-GCM-SHA384"
+
+
+@pytest.mark.parametrize(
+    ("ciphers", "suites_1_2", "suites_1_3"),
+    [
+        ("DEFAULT", True, True),
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", ["ECDHE-ECDSA-AES128-GCM-SHA256"], True),
+        ("TLS_AES_128_GCM_SHA256", True, ["TLS_AES_128_GCM_SHA256"]),
+        (
+            "ECDHE-ECDSA-AES128-GCM-SHA256:TLS_CHACHA20_POLY1305_SHA256",
+            ["ECDHE-ECDSA-AES128-GCM-SHA256"],
+            ["TLS_CHACHA20_POLY1305_SHA256"],
+        ),
+    ],
+)
+def test_cipher_list(ciphers: str, suites_1_2: object, suites_1_3: object) -> None:
+    effective = server_context(ciphers=ciphers).ciphers()
+    modern = [name for name in effective if name.startswith("TLS_")]
+    older = [name for name in effective if not name.startswith("TLS_")]
+    assert modern == suites_1_3 if isinstance(suites_1_3, list) else len(modern) == 3
+    assert older == suites_1_2 if isinstance(suites_1_2, list) else len(older) > 10
+
+
+async def test_nothing_below_tls_1_2() -> None:
+    command = ["openssl", "s_client", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
+    output, failure = await against_openssl(command)
+    assert isinstance(failure, HandshakeError)
+    assert failure.reason == "no_common_version"
+    assert b"protocol version" in output
+
+
+async def against_openssl(command: list[str]) -> tuple[bytes, TLSInfo | HandshakeError | None]:
+    """Let OpenSSL's own client connect over a real socket; the server greets, and waits for QUIT."""
+    outcome: list[TLSInfo | HandshakeError] = []
+
+    async def serve(transport: trio.SocketStream) -> None:
+        try:
+            stream, info = await handshake(server_context(), transport)
+        except HandshakeError as error:
+            outcome.append(error)
+            await transport.aclose()
+            return
+        outcome.append(info)
+        await stream.send_all(b"220 ready\r\n")
+        while await stream.receive_some() not in {b"QUIT\r\n", b""}:
+            pass
+        await close(stream)
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        address = listener.socket.getsockname()
+        with trio.fail_after(20):
+            run = partial(trio.run_process, check=False, capture_stdout=True, stderr=subprocess.STDOUT)
+            result = await run([*command, "-connect", f"127.0.0.1:{address[1]}", "-crlf", "-ign_eof"], stdin=b"QUIT\n")
+        nursery.cancel_scope.cancel()
+    return result.stdout, outcome[0] if outcome else None
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("who", ["good", "foreign", "nobody"])
+async def test_openssl_s_client(version: str, who: str) -> None:
+    command = ["openssl", "s_client", version, "-servername", "localhost", "-CAfile", str(folder() / "ca.pem")]
+    server_context()
+    if who != "nobody":
+        credential = client_credential() if who == "good" else foreign_root().issue("client.example")
+        certificate, key = credential.write(folder(), who)
+        command += ["-cert", str(certificate), "-key", str(key)]
+    output, info = await against_openssl(command)
+    assert b"220 ready" in output
+    assert b"Verify return code: 0 (ok)" in output
+    assert b"Acceptable client certificate CA names" in output
+    assert b"CN = Test Root" in output
+    assert isinstance(info, TLSInfo)
+    assert info.verified is (who == "good")
+    assert info.verify_code == {"good": 0, "foreign": 20, "nobody": 0}[who]
+
+
+async def test_openssl_s_client_resumes_nothing() -> None:
+    session = folder() / "session.pem"
+    command = ["openssl", "s_client", "-sess_out", str(session), "-tls1_2"]
+    await against_openssl(command)
+    if session.exists():
+        output, _ = await against_openssl(["openssl", "s_client", "-sess_in", str(session), "-tls1_2"])
+        assert b"Reused, " not in output
+        assert b"220 ready" in output
+
+
+async def test_a_client_that_leaves_without_close_notify_is_at_its_end() -> None:
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        client: trio.SSLStream[Any] = trio.SSLStream(theirs, client_context(), server_hostname="x")
+        nursery.start_soon(client.do_handshake)
+        stream, _ = await handshake(server_context(), ours)
+    await theirs.aclose()
+    assert await stream.receive_some() == b""
+    await close(stream)
+
+
+async def test_close_tells_the_client_and_is_bounded(autojump_clock: trio.testing.MockClock) -> None:
+    ours, theirs = lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        client: trio.SSLStream[Any] = trio.SSLStream(theirs, client_context(), server_hostname="x")
+        nursery.start_soon(client.do_handshake)
+        stream, _ = await handshake(server_context(), ours)
+    started = trio.current_time()
+    await close(stream, within=0.5)  # nobody reads: a lockstep stream does not take it
+    assert trio.current_time() - started <= 0.51
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all(b"x")
+
+
+async def test_own_deadline_of_the_caller(autojump_clock: trio.testing.MockClock) -> None:
+    ours, _theirs = memory_stream_pair()
+    with pytest.raises(trio.TooSlowError), trio.fail_after(30):
+        await handshake(server_context(), ours)
+    assert trio.current_time() == pytest.approx(30)
+
+
+async def test_engine_of_a_stream() -> None:
+    ours, _theirs = memory_stream_pair()
+    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().wrapping(), server_side=True)
+    assert isinstance(engine_of(stream), Engine)
+
+
+async def test_an_rsa_certificate() -> None:
+    certificate, key = root().issue("localhost", key_type="RSA-2048").write(folder(), "rsa")
+    context = build_context(load_material(TLSSettings(certificate=certificate, key=key)))
+    info, _ = await meet(context, client_context("TLSv1.2"))
+    assert "RSA" in info.cipher
+
+
+def test_version_is_that_of_the_openssl_that_works() -> None:
+    assert openssl_version().startswith("OpenSSL ")
+    assert openssl_version() != ssl.OPENSSL_VERSION or SSL.OPENSSL_VERSION_NUMBER == ssl.OPENSSL_VERSION_NUMBER

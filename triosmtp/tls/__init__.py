@@ -1,0 +1,28 @@
+"""Inbound TLS in which a client certificate that does not verify never ends the session.
+
+The way of a connection through this room::
+
+    material.py      files → Material: read once, checked, with warnings       (a thread, before anybody connects)
+    context.py       Material → ServerContext: OpenSSL's settings
+    store.py         settings → ServerContext: the contexts in force
+    handshake.py     transport → trio.SSLStream + TLSInfo, or HandshakeError
+    engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
+    verification.py    what OpenSSL said of the client's certificate
+    information.py     TLSInfo out of the finished connection
+    certificate.py     the facts of one certificate, guarded and made printable
+
+``authority.py`` issues certificates for development and tests.
+"""
+
+from triosmtp.tls.authority import Authority, Credential, write_development_set
+from triosmtp.tls.context import ServerContext, build_context, openssl_version
+from triosmtp.tls.engine import close, release, send_close_notify
+from triosmtp.tls.handshake import REASONS, HandshakeReason, handshake
+from triosmtp.tls.material import Material, MaterialError, MaterialWarning, TLSSettings, load_material
+from triosmtp.tls.store import ContextStore
+
+__all__ = [
+    "REASONS", "Authority", "ContextStore", "Credential", "HandshakeReason", "Material", "MaterialError",
+    "MaterialWarning", "ServerContext", "TLSSettings", "build_context", "close", "handshake", "load_material",
+    "openssl_version", "release", "send_close_notify", "write_development_set",
+]  # fmt: skip

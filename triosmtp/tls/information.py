@@ -1,0 +1,75 @@
+"""TLSInfo out of a finished handshake."""
+
+import ssl
+from functools import cache
+from typing import Final
+
+from OpenSSL import crypto
+
+from triosmtp.tls.certificate import certificate_facts, printable
+from triosmtp.tls.engine import Engine
+from triosmtp.tls.verification import NO_CERTIFICATE, verify_error_text
+from triosmtp.variables import TLSInfo
+
+__all__ = ["algorithm_bits", "tls_info"]
+
+_MAX_SNI: Final = 255
+
+
+def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.0) -> TLSInfo:
+    """Give the facts of a finished handshake; ``seconds`` is what it took.
+
+    ``verified`` needs all of: a certificate is there, this very handshake ran the verification down to it, and no error
+    came up at any depth.
+    """
+    connection = engine.facts()
+    cipher = connection.get_cipher_name() or ""
+    used = connection.get_cipher_bits() or 0
+    name = connection.get_servername()
+    sni = None if name is None else printable(name.decode("utf-8", "backslashreplace"), _MAX_SNI)
+    protocol = engine.version() or ""
+    bits = algorithm_bits().get(cipher, used)
+    group = connection.get_group_name()
+    peer = connection.get_peer_certificate() if certificate_requested else None
+    if peer is None:
+        return TLSInfo(
+            protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni,
+            verify_error=NO_CERTIFICATE, handshake_seconds=seconds,
+        )  # fmt: skip
+    seen = engine.verification
+    if seen.vouched:
+        error = None
+    else:
+        error = verify_error_text(seen.code) if seen.code else "certificate was not verified in this handshake"
+    der = crypto.dump_certificate(crypto.FILETYPE_ASN1, peer)
+    facts = certificate_facts(der)
+    return TLSInfo(
+        protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni,
+        verified=seen.vouched,
+        verify_error=error,
+        verify_code=seen.code,
+        client_certificate=der,
+        client_subject=facts.subject,
+        client_issuer=facts.issuer,
+        client_subject_cn=facts.subject_cn,
+        client_issuer_cn=facts.issuer_cn,
+        client_serial=facts.serial,
+        client_fingerprint_sha256=facts.fingerprint_sha256,
+        client_spki_sha256=facts.spki_sha256,
+        client_sans=facts.sans,
+        client_not_before=facts.not_before,
+        client_not_after=facts.not_after,
+        handshake_seconds=seconds,
+    )  # fmt: skip
+
+
+@cache
+def algorithm_bits() -> dict[str, int]:
+    """Give the bits of each cipher suite's algorithm by the suite's name.
+
+    pyOpenSSL tells the bits that are really used; the two differ for 3DES (168 and 112).  The standard library knows
+    both.
+    """
+    every = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    every.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    return {str(suite["name"]): int(suite["alg_bits"]) for suite in every.get_ciphers()}
