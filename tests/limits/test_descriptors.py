@@ -1,0 +1,67 @@
+"""No descriptor is left: nobody is accepted, no message is lost, and all goes on when there are some again."""
+
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from fortress import besieged
+
+from triosmtp.delivery import Maildir
+
+MESSAGE = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n.\r\n"
+LARGE = b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 20_000 + b".\r\n"
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Use up all descriptors of this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as probe, ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 20, before[1]))
+        try:
+            while True:
+                try:
+                    stack.enter_context(socket.socket())
+                except OSError:
+                    break
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("body", [MESSAGE, LARGE])
+async def test_a_message_is_452_and_taken_later(tmp_path: Path, caplog: pytest.LogCaptureFixture, body: bytes) -> None:
+    maildir = tmp_path / "Maildir"
+    errors = "NOT (stored|taken), .*Too many open files"
+    async with besieged(tmp_path, caplog, deliver=Maildir(maildir), errors=errors) as fortress:
+        client = await fortress.connect()
+        for starved in (True, False):
+            with ExitStack() as stack:
+                if starved:
+                    stack.enter_context(no_descriptors())
+                await client.send(b"MAIL FROM:<>\r\nRCPT TO:<you@example.com>\r\nDATA\r\n")
+                assert [(await client.read()).code for _ in range(3)] == [250, 250, 354]
+                await client.send(body)
+                assert str(await client.read())[:9] == ("452 4.3.1" if starved else "250 2.0.0")
+        await client.aclose()
+        mine = [path for path in (maildir / "new").iterdir() if b"Subject: x" in path.read_bytes()]
+        assert len(mine) == 1
+        assert list((maildir / "tmp").iterdir()) == []
+
+
+async def test_connections_wait_until_there_are_descriptors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with besieged(tmp_path, caplog, errors="cannot accept a connection: Too many open files") as fortress:
+        with socket.socket() as waiting:
+            waiting.setblocking(False)
+            with no_descriptors():
+                waiting.connect_ex(fortress.server.addresses["127.0.0.1:0"])
+                while not caplog.messages:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                assert fortress.sessions == []
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(waiting))
+            assert (await stream.receive_some()).startswith(b"220")

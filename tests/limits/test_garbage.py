@@ -1,0 +1,136 @@
+"""What is not TLS where TLS is due, and what is nearly TLS: the connection ends, and the server serves on."""
+
+import os
+import socket
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+from fortress import JUDGE, Fortress, besieged
+
+from triosmtp.event import TLSFailed
+from triosmtp.testing import Client
+from triosmtp.tls import REASONS
+
+FULL, SMALL = 2000, 100
+COUNT = FULL if JUDGE else SMALL
+SEED = int(os.environ.get("TRIOSMTP_SEED", "20260203"))
+
+
+def client_hello(version: ssl.TLSVersion) -> bytes:
+    context = ssl.create_default_context()
+    context.minimum_version = context.maximum_version = version
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
+HELLOS = [client_hello(version) for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)]
+PLAIN = [
+    b"\r\n",
+    b"EHLO x\r\nQUIT\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\x80\x2e\x01\x03\x01",
+    b"\x00" * 70_000,
+]
+
+
+def garbage(random: Random) -> bytes:
+    """Noise, plaintext, or a ClientHello with a few octets changed, cut or put in."""
+    kind = random.randrange(8)
+    if kind == 0:
+        return random.choice(PLAIN)
+    if kind == 1:
+        return random.randbytes(random.randrange(1, 2000))
+    if kind == 2:  # a record of a random type and any length
+        body = random.randbytes(random.randrange(400))
+        return bytes([random.randrange(18, 26), 3, random.randrange(5)]) + len(body).to_bytes(2, "big") + body
+    data = bytearray(random.choice(HELLOS))
+    for _ in range(random.randrange(1, 6)):
+        place = random.randrange(len(data))
+        match random.randrange(3):
+            case 0:
+                data[place] = random.randrange(256)
+            case 1:
+                del data[place : place + random.randrange(1, 20)]
+            case 2:
+                data[place:place] = random.randbytes(random.randrange(1, 20))
+    return bytes(data or b"\x16")
+
+
+async def hang_up(stream: trio.SocketStream) -> None:
+    """Say that nothing more comes, take what there is, close."""
+    with suppress(OSError, trio.BrokenResourceError):
+        await stream.send_eof()
+    await Client(stream).read_eof()
+    await trio.aclose_forcefully(stream)
+
+
+async def attack(fortress: Fortress, data: bytes, *, use_ssl: bool) -> None:
+    stream = await fortress.dial(use_ssl=use_ssl)
+    if not use_ssl:
+        client = Client(stream)
+        await client.read()
+        await client.command("EHLO client.example.org")
+        assert (await client.command("STARTTLS")).code == 220
+    with suppress(trio.BrokenResourceError):
+        await stream.send_all(data)
+    await hang_up(stream)
+
+
+@pytest.mark.parametrize("use_ssl", [False, True])
+async def test_garbage_in_place_of_a_handshake(tmp_path: Path, caplog: pytest.LogCaptureFixture, use_ssl: bool) -> None:
+    print(f"{COUNT} of {FULL} handshakes, seed {SEED} (TRIOSMTP_SEED)")
+    random = Random(SEED)
+    async with besieged(tmp_path, caplog) as fortress:
+        for _ in range(COUNT):
+            await attack(fortress, garbage(random), use_ssl=use_ssl)
+        await fortress.quiet()
+        assert set(fortress.ends) == {"tls_failed"}
+        failures = [event for event in fortress.events if isinstance(event, TLSFailed)]
+        assert len(failures) == COUNT
+        assert {event.reason for event in failures} <= set(REASONS)
+        assert len({event.reason for event in failures}) > 3
+
+
+async def test_garbage_after_a_handshake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    random = Random(SEED)
+    async with besieged(tmp_path, caplog) as fortress:
+        for number in range(COUNT // 4):
+            client = await fortress.connect(tls=True)
+            stream = client.stream
+            assert isinstance(stream, trio.SSLStream)
+            transport = stream.transport_stream
+            body = random.randbytes(random.randrange(1, 300))
+            kind = random.choice((b"", b"\x17\x03\x03", b"\x15\x03\x03", b"\x16\x03\x03", b"\x14\x03\x03"))
+            await transport.send_all(kind + (len(body).to_bytes(2, "big") if kind else b"") + body)
+            if number % 2:
+                await transport.send_all(b"QUIT\r\n")
+            await hang_up(transport)
+        await fortress.quiet()
+        assert set(fortress.ends) <= {"peer_closed"}
+
+
+async def test_a_handshake_that_never_goes_on_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with besieged(tmp_path, caplog, "TLS_Handshake_Timeout = 1") as fortress:
+        silent = await fortress.dial(use_ssl=True)
+        half = await fortress.dial(use_ssl=True)
+        await half.send_all(HELLOS[1][:100])
+        for stream in (silent, half):
+            await Client(stream).read_eof()
+            await trio.aclose_forcefully(stream)
+        await fortress.quiet()
+        assert [e.reason for e in fortress.events if isinstance(e, TLSFailed)] == ["timed_out"] * 2
+
+
+async def test_a_client_that_does_not_read_its_handshake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with besieged(tmp_path, caplog, "TLS_Handshake_Timeout = 1 Tcp_Send_Buffer_Size = 2048") as fortress:
+        stream = await fortress.dial(use_ssl=True)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        await stream.send_all(HELLOS[0])
+        await fortress.quiet()
+        await trio.aclose_forcefully(stream)
