@@ -57,6 +57,7 @@ def test_good(path: str, local_part: str, domain: str) -> None:
         "<a@[IPv6:fe80::1%eth0]>", "<a@[x400:foo]>", "<a@[192.0.2.1]x>", "<a@x[192.0.2.1]>", "<a@[192.0.2.1]]>",
         "<@a>", "<@a:>", "<@a:b:c@d>", "<@a,b:c@d>", "<@a,:c@d>", "<@:c@d>", "<@a_b:c@d>", "<@[192.0.2.1]:c@d>",
         "<:a@b>",
+        "<a\x7f@b>", '<"a\x7f"@b>', "<a\t@b>",
     ],
 )  # fmt: skip
 def test_bad(path: str) -> None:
@@ -99,6 +100,7 @@ def test_lengths_are_octets() -> None:
         ("<\u7528\u6237@\u4f8b\u5b50.\u6d4b\u8bd5>", "\u7528\u6237", "\u4f8b\u5b50.\u6d4b\u8bd5"),
         ('<"j \u00fc"@B\u00dcCHER.example>', "j \u00fc", "B\u00dcCHER.example"),
         ("<\U0001f4e7@example.org>", "\U0001f4e7", "example.org"),
+        ("<-~\u00a0\u00ff\u2013\u2027\u202a\U0010ffff@b>", "-~\u00a0\u00ff\u2013\u2027\u202a\U0010ffff", "b"),
         ("<@b\u00fccher.example:a@b>", "a", "b"),
     ],
 )

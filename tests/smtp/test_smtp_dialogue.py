@@ -297,6 +297,16 @@ class TestErrorBudget:
             assert codes(dialogue.says(*ENVELOPE, "DATA", "RSET")) == [250, 550, 554, 250]
         assert codes(dialogue.says("DATA", "DATA")) == [503, 421]
 
+    def test_all_of_a_long_group_is_excused(self) -> None:
+        dialogue = Dialogue(max_command_errors=1)
+        dialogue.answers["MailFrom"] = [Reply(550, "No")]
+        assert codes(dialogue.says(*ENVELOPE, "DATA", "RCPT TO:<c@example.com>", "DATA", "DATA")) == [550] + [503] * 5
+
+    def test_a_handshake_does_not_renew_it(self) -> None:
+        dialogue = Dialogue(max_command_errors=2, starttls=True)
+        assert codes(dialogue.says("FOO", "FOO", "STARTTLS")) == [500, 500, 220]
+        assert codes(dialogue.says("FOO")) == [421]
+
     def test_the_excuse_ends_with_a_hello(self) -> None:
         dialogue = Dialogue(max_command_errors=1)
         dialogue.answers["MailFrom"] = [Reply(550, "No")] * 2
@@ -558,10 +568,10 @@ class TestParameters:
             "555 5.5.4 Unsupported parameter: NOTIFY"
         )
 
-    @pytest.mark.parametrize("hello", ["HELO x", "NOOP"])
-    def test_none_without_ehlo(self, hello: str) -> None:
+    @pytest.mark.parametrize("hello", [["HELO x"], ["NOOP"], ["EHLO x", "HELO x"]])
+    def test_none_without_ehlo(self, hello: list[str]) -> None:
         dialogue = Dialogue()
-        assert dialogue.says(hello, "MAIL FROM:<> SIZE=1")[-1] == "555 5.5.4 Unsupported parameter: SIZE"
+        assert dialogue.says(*hello, "MAIL FROM:<> SIZE=1")[-1] == "555 5.5.4 Unsupported parameter: SIZE"
 
 
 class TestEnvelope:
