@@ -1,73 +1,59 @@
 """The floor: a bare Trio accept loop, a thin stream over a non-blocking socket, and just enough SMTP to take a message.
 
-Nothing is checked and nothing is kept: what a real server costs beyond this is what its features cost.  Plaintext only.
-Run as `python -m bench.bare_trio PORT`.
+Nothing is checked and nothing is kept: what a real server costs beyond this is what its features cost.  With a certificate,
+STARTTLS is triosmtp's handshake and an unchanged `trio.SSLStream`, over triosmtp's own transport: the floor of both.
+Run as `python -m bench.bare_trio PORT [CERTIFICATE KEY [CLIENT_CA]]`.
 """
 
 import socket
 import sys
-from contextlib import suppress
+from pathlib import Path
 
 import trio
+
+from triosmtp.server.transport import SocketTransport
+from triosmtp.tls import ServerContext, TLSSettings, build_context, handshake, load_material, release
 
 __all__ = ["main"]
 
 _READ = 256 * 1024
 _REPLIES = {
-    b"EHLO": b"250-bare\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+    b"EHLO": b"250-bare\r\n250-STARTTLS\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
     b"MAIL": b"250 OK\r\n",
     b"RCPT": b"250 OK\r\n",
     b"DATA": b"354 Go on\r\n",
+    b"STAR": b"220 Go on\r\n",
     b"QUIT": b"221 Bye\r\n",
 }
 
 
-class _Peer:
-    """A thin stream: wait until there is something to read, send at once."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._fd = sock.fileno()
-
-    async def receive(self) -> bytes:
-        while True:
-            await trio.lowlevel.wait_readable(self._fd)
-            try:
-                return self._sock.recv(_READ)
-            except BlockingIOError:
-                continue
-
-    async def send(self, data: bytes) -> None:
-        while True:
-            with suppress(BlockingIOError):
-                data = data[self._sock.send(data) :]
-            if not data:
-                return
-            await trio.lowlevel.wait_writable(self._fd)
-
-
-async def _session(sock: socket.socket) -> None:
-    peer = _Peer(sock)
+async def _session(sock: socket.socket, context: ServerContext | None) -> None:
+    transport = SocketTransport(sock)
+    peer: trio.abc.Stream = transport
     with sock:
-        await peer.send(b"220 bare ESMTP\r\n")
+        await peer.send_all(b"220 bare ESMTP\r\n")
         buffer = b""
         while True:
             while b"\n" not in buffer:
-                received = await peer.receive()
+                received = await peer.receive_some(_READ)
                 if not received:
                     return
                 buffer += received
             line, _, buffer = buffer.partition(b"\n")
             verb = line[:4].upper()
-            await peer.send(_REPLIES.get(verb, b"500 What?\r\n"))
+            await peer.send_all(_REPLIES.get(verb, b"500 What?\r\n"))
             if verb == b"DATA":
                 buffer = await _body(peer, buffer)
-                await peer.send(b"250 OK\r\n")
+                await peer.send_all(b"250 OK\r\n")
+            elif verb == b"STAR" and context is not None:
+                peer, _ = await handshake(context, transport)
             elif verb == b"QUIT":
-                return
+                break
+        if isinstance(peer, trio.SSLStream):
+            release(peer)
 
 
-async def _body(peer: _Peer, received: bytes) -> bytes:
+async def _body(peer: trio.abc.Stream, received: bytes) -> bytes:
     """Read up to the end of data, and give what came after it."""
     tail = b"\r\n"
     while True:
@@ -76,12 +62,19 @@ async def _body(peer: _Peer, received: bytes) -> bytes:
         if end >= 0:
             return window[end + 5 :]
         tail = window[-4:]
-        received = await peer.receive()
+        received = bytes(await peer.receive_some(_READ))
         if not received:
             raise ConnectionError("the peer closed within a message")
 
 
-async def _serve(port: int) -> None:
+def _context(certificate: str, key: str, client_ca: str = "") -> ServerContext:
+    settings = TLSSettings(
+        certificate=Path(certificate), key=Path(key), client_ca=Path(client_ca) if client_ca else None
+    )
+    return build_context(load_material(settings))
+
+
+async def _serve(port: int, context: ServerContext | None) -> None:
     listener = socket.create_server(("127.0.0.1", port), backlog=500)
     listener.setblocking(False)
     async with trio.open_nursery() as nursery:
@@ -93,12 +86,12 @@ async def _serve(port: int) -> None:
                 continue
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            nursery.start_soon(_session, sock)
+            nursery.start_soon(_session, sock, context)
 
 
 def main() -> None:
     """Serve until killed."""
-    trio.run(_serve, int(sys.argv[1]))
+    trio.run(_serve, int(sys.argv[1]), _context(*sys.argv[2:]) if len(sys.argv) > 2 else None)
 
 
 if __name__ == "__main__":

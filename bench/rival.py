@@ -60,8 +60,9 @@ def _aiosmtpd(scenario: Scenario, port: int, credentials: Credentials, _folder: 
     return command
 
 
-def _bare(_scenario: Scenario, port: int, _credentials: Credentials, _folder: Path) -> list[str]:
-    return [sys.executable, "-m", "bench.bare_trio", str(port)]
+def _bare(scenario: Scenario, port: int, credentials: Credentials, folder: Path) -> list[str]:
+    aiosmtpd = _aiosmtpd(scenario, port, credentials, folder)  # it takes the same arguments
+    return [sys.executable, "-m", "bench.bare_trio", *aiosmtpd[3:]]
 
 
 def _triosmtp(scenario: Scenario, port: int, credentials: Credentials, folder: Path) -> list[str]:
@@ -84,7 +85,7 @@ RIVALS = {
     rival.name: rival
     for rival in (
         Rival("aiosmtpd", "aiosmtpd 1.4.6 on uvloop", _EVERYTHING, _aiosmtpd),
-        Rival("bare", "bare Trio, own non-blocking stream", frozenset({"plain"}), _bare),
+        Rival("bare", "bare Trio over our transport and TLS engine, no SMTP to speak of", _EVERYTHING, _bare),
         Rival("triosmtp", "triosmtp serve", _EVERYTHING, _triosmtp),
     )
 }
