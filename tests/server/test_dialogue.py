@@ -117,6 +117,16 @@ async def test_a_refusal_is_the_reply_of_its_phase_and_the_session_goes_on(phase
     assert len(server.messages) == 1
 
 
+async def test_a_refused_ehlo_leaves_the_transaction_alone() -> None:
+    policy = RecordingPolicy()
+    async with open_memory_server(conf(), policy=policy) as server:
+        client = await hello(server)
+        await client.command("MAIL FROM:<a@example.org>")
+        policy.answers["ehlo"] = REFUSAL
+        assert (await client.command("EHLO other.example.org")).code == 550
+        assert (await client.command("RCPT TO:<b@example.com>")).code == 250
+
+
 async def test_a_refusal_at_connect_stands_in_place_of_the_banner() -> None:
     policy = RecordingPolicy({"connect": Reject(554, "5.7.1", "no service for you")})
     async with open_memory_server(conf(), policy=policy) as server:

@@ -138,14 +138,15 @@ class Conversation:
             return False
         return (await ask(self._service, self.session, chain, phase, *arguments)).done
 
-    async def _decide(self, phase: Phase, *arguments: object) -> None:
-        """Ask the policies, and gather their reply or the row's own."""
+    async def _decide(self, phase: Phase, *arguments: object) -> bool:
+        """Ask the policies, and gather their refusal, or the row's own reply: then True."""
         try:
             await self._ask(phase, *arguments)
         except Refusal as refusal:
             self._refuse(phase, refusal)
-        else:
-            self.out.append(self.connection.send())
+            return False
+        self.out.append(self.connection.send())
+        return True
 
     def _refuse(self, phase: str, refusal: Refusal) -> None:
         self._tell_refused(phase, refusal)
@@ -165,11 +166,11 @@ class Conversation:
     # -- what each event asks for
 
     async def _on_hello(self, event: Hello) -> None:
-        self._end_transaction()
         variables = self.session.variables
         variables["ehlo_string"] = event.line
         variables["ehlo_domain"] = event.domain
-        await self._decide("ehlo", event.domain)
+        if await self._decide("ehlo", event.domain):
+            self._end_transaction()  # a refused one changes nothing (RFC 5321, section 4.1.4)
 
     async def _on_mail(self, event: MailFrom) -> None:
         self._end_transaction()

@@ -5,6 +5,7 @@ one read and one write, and no read has a cancel scope or a deadline of its own 
 """
 
 import logging
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -19,7 +20,7 @@ from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
-from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
+from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
 from triosmtp.tls import handshake, release, send_close_notify
 
 __all__ = ["SessionDriver"]
@@ -137,10 +138,10 @@ class SessionDriver:
         if self._service.draining and self._conversation.transaction is None:
             self._scope.cancel()
         self._reading = True
-        data = await self._stream.receive_some(_BODY_READ if connection.state is State.BODY else _COMMAND_READ)
+        data = await self._stream.receive_some(_BODY_READ if connection.in_body else _COMMAND_READ)
         self._reading = False
         self.patience.stop()
-        connection.receive_data(data if isinstance(data, bytes) else bytes(data))
+        connection.receive_data(data)
 
     async def _flush(self) -> None:
         """Write what is due where no reading follows."""
@@ -208,7 +209,8 @@ class SessionDriver:
         text = "Service shutting down" if draining else "Idle for too long"
         reply = Reply(421, text, "4.3.2" if draining else "4.4.2")
         self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
-        with trio.move_on_after(_FAREWELL):
+        # A stream whose sending was cut off in the middle may be broken already: idle is still why the session ends.
+        with trio.move_on_after(_FAREWELL), suppress(trio.BrokenResourceError):
             await self._finish()
 
     async def _close_transport(self) -> None:

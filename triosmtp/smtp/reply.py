@@ -1,5 +1,7 @@
 """SMTP replies: values that render themselves for the wire (RFC 5321, section 4.2; enhanced codes: RFC 2034, 3463)."""
 
+from functools import lru_cache
+
 from attrs import frozen
 
 __all__ = ["Reply"]
@@ -36,15 +38,16 @@ class Reply:
             if enhanced and self.enhanced:
                 return f"{self.code} {self.enhanced} {text}\r\n".encode("ascii")
             return f"{self.code} {text}\r\n".encode("ascii")
-        return self._render_lines((text,) if isinstance(text, str) else text, enhanced, utf8)
+        prefix = self.enhanced if enhanced else None
+        return _render_lines(self.code, prefix, (text,) if isinstance(text, str) else text, utf8)
 
-    def _render_lines(self, texts: tuple[str, ...], enhanced: bool, utf8: bool) -> bytes:
-        lines = [line for text in texts for line in _lines(text, utf8)] or [b""]
-        prefix = f"{self.enhanced} ".encode("ascii") if enhanced and self.enhanced else b""
-        last = len(lines) - 1
-        return b"".join(
-            b"%d%s%s%s\r\n" % (self.code, b" " if i == last else b"-", prefix, line) for i, line in enumerate(lines)
-        )
+
+@lru_cache(maxsize=128)  # the reply to EHLO above all: many lines, and the same for every client
+def _render_lines(code: int, enhanced: str | None, texts: tuple[str, ...], utf8: bool) -> bytes:
+    lines = [line for text in texts for line in _lines(text, utf8)] or [b""]
+    prefix = f"{enhanced} ".encode("ascii") if enhanced else b""
+    last = len(lines) - 1
+    return b"".join(b"%d%s%s%s\r\n" % (code, b" " if i == last else b"-", prefix, line) for i, line in enumerate(lines))
 
 
 def _lines(text: str, utf8: bool) -> list[bytes]:
