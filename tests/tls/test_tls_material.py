@@ -1,5 +1,6 @@
 """Everything that an operator can get wrong with certificate files, and what is said of it."""
 
+import os
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -93,6 +94,11 @@ def damaged(pem: bytes) -> bytes:
     return pem.replace(b"\n-----END", b"AAAA\n-----END")
 
 
+def fifo(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
 def weak(folder: Path) -> TLSSettings:
     certificate, key = root().issue("x", key_type="RSA-1024").write(folder, "w")
     return TLSSettings(certificate=certificate, key=key)
@@ -115,6 +121,11 @@ WRONG: dict[str, tuple[Wrong, str, str]] = {
         lambda folder, good: evolve(good, certificate=Path("/dev/zero")),
         "TLS_Certificate",
         'TLS_Certificate "/dev/zero": cannot be read: not a regular file',
+    ),
+    "certificate is a FIFO": (
+        lambda folder, good: evolve(good, certificate=fifo(folder / "x")),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/x": cannot be read: not a regular file',
     ),
     "certificate unreadable": (
         lambda folder, good: evolve(good, certificate=good.certificate / "inside"),

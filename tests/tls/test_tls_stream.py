@@ -25,7 +25,7 @@ from tls_peers import (
 from trio.testing import check_two_way_stream, lockstep_stream_pair, memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import TLSSettings, build_context, close, handshake, load_material, openssl_version
+from triosmtp.tls import ServerContext, TLSSettings, build_context, close, handshake, load_material, openssl_version
 from triosmtp.tls.engine import Engine, engine_of
 from triosmtp.variables import TLSInfo
 
@@ -126,6 +126,23 @@ def test_an_idle_connection_holds_no_ciphertext() -> None:
     assert engine._received == b""
 
 
+def test_a_small_limit_takes_a_record_in_parts() -> None:
+    engine, client = Engine(server_context().context), plain_client()
+    shake(engine, client)
+    incoming, _ = adopted(engine)
+    client.send(bytes(range(100)))
+    client.send(b"more")
+    incoming.write(taken(client))
+    received = b""
+    while len(received) < 104:
+        piece = engine.read(7)
+        assert 0 < len(piece) <= 7
+        received += piece
+    assert received == bytes(range(100)) + b"more"
+    with pytest.raises(ssl.SSLWantReadError):
+        engine.read(7)
+
+
 def test_several_records_are_one_read() -> None:
     engine, client = Engine(server_context().context), plain_client()
     shake(engine, client)
@@ -198,19 +215,21 @@ def test_cipher_list(ciphers: str, suites_1_2: object, suites_1_3: object) -> No
 
 async def test_nothing_below_tls_1_2() -> None:
     command = ["openssl", "s_client", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
-    output, failure = await against_openssl(command)
+    output, failure = await against_openssl(command, server_context(ciphers="ALL:@SECLEVEL=0"))
     assert isinstance(failure, HandshakeError)
     assert failure.reason == "no_common_version"
     assert b"protocol version" in output
 
 
-async def against_openssl(command: list[str]) -> tuple[bytes, TLSInfo | HandshakeError | None]:
+async def against_openssl(
+    command: list[str], context: ServerContext | None = None
+) -> tuple[bytes, TLSInfo | HandshakeError | None]:
     """Let OpenSSL's own client connect over a real socket; the server greets, and waits for QUIT."""
     outcome: list[TLSInfo | HandshakeError] = []
 
     async def serve(transport: trio.SocketStream) -> None:
         try:
-            stream, info = await handshake(server_context(), transport)
+            stream, info = await handshake(context or server_context(), transport)
         except HandshakeError as error:
             outcome.append(error)
             await transport.aclose()
@@ -308,3 +327,58 @@ async def test_an_rsa_certificate() -> None:
 def test_version_is_that_of_the_openssl_that_works() -> None:
     assert openssl_version().startswith("OpenSSL ")
     assert openssl_version() != ssl.OPENSSL_VERSION or SSL.OPENSSL_VERSION_NUMBER == ssl.OPENSSL_VERSION_NUMBER
+
+
+async def test_a_handshake_by_SSLStream_that_fails() -> None:
+    ours, theirs = memory_stream_pair()
+    await theirs.send_all(b"EHLO x\r\n")
+    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().wrapping(), server_side=True)
+    with pytest.raises(trio.BrokenResourceError) as failure:
+        await stream.do_handshake()
+    assert "wrong version number" in str(failure.value.__cause__)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_unwrap_waits_for_the_client_s_goodbye(version: str) -> None:
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        client: trio.SSLStream[Any] = trio.SSLStream(theirs, client_context(version), server_hostname="x")
+        nursery.start_soon(client.do_handshake)
+        server, _ = await handshake(server_context(), ours)
+    left: list[bytes] = []
+
+    async def leave() -> None:
+        _, behind = await server.unwrap()
+        left.append(bytes(behind))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+            await trio.testing.wait_all_tasks_blocked()
+            assert left == []
+            assert await client.receive_some() == b""
+            transport, _ = await client.unwrap()
+            await transport.send_all(b"plain")
+    assert left[0] + (await ours.receive_some() if not left[0] else b"") == b"plain"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_unwrap_of_a_client_that_is_gone(version: str) -> None:
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        client: trio.SSLStream[Any] = trio.SSLStream(theirs, client_context(version), server_hostname="x")
+        nursery.start_soon(client.do_handshake)
+        server, _ = await handshake(server_context(), ours)
+    await theirs.send_eof()
+    with trio.fail_after(10), pytest.raises(trio.BrokenResourceError) as failure:
+        await server.unwrap()
+    assert isinstance(failure.value.__cause__, ssl.SSLEOFError)
+
+
+def test_writing_behind_close_notify_is_an_error() -> None:
+    engine, client = Engine(server_context().context), plain_client()
+    shake(engine, client)
+    adopted(engine)
+    assert engine.farewell()
+    with pytest.raises(ssl.SSLError, match="shutdown"):
+        engine.write(b"250 too late\r\n")

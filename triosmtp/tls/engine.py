@@ -188,16 +188,9 @@ class Engine:
 
     def unwrap(self) -> None:
         """Send close_notify, and wait for the peer's; what came behind that is left in ``incoming``."""
-        try:
-            while not self._connection.shutdown():
-                self._outgoing.write(self._drained(_SLACK))
-                if not self._feed():
-                    raise self._nothing_to_read()
-        except SSL.WantReadError:
-            raise self._nothing_to_read() from None
-        except SSL.Error as error:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
-        self._outgoing.write(self._drained(_SLACK))
+        while not self._shut_down():
+            if not self._feed():
+                raise self._nothing_to_read()
         behind = self._received[self._offset :] + self._incoming.read()
         self._received, self._offset = b"", 0
         if behind:
@@ -221,6 +214,17 @@ class Engine:
         return None if name is None or version is None or bits is None else (name, version, bits)
 
     # Between memory and OpenSSL.
+
+    def _shut_down(self) -> bool:
+        """Send close_notify, if that was not done; whether the peer's is here, too."""
+        try:
+            both = self._connection.shutdown()
+        except SSL.WantReadError:
+            both = False
+        except SSL.Error as error:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
+        self._outgoing.write(self._drained(_SLACK))
+        return both
 
     def _decrypt(self, limit: int) -> bytes:
         """Take plaintext out of OpenSSL; ``b""`` where there is none, and the state then says why."""
@@ -248,7 +252,7 @@ class Engine:
         not look at an incomplete header either.
         """
         data, start = self._received, self._offset
-        if not data or (self._left == 0 and len(data) - start < _HEADER):
+        if start == len(data) or (self._left == 0 and len(data) - start < _HEADER):
             data, start = data[start:] + self._incoming.read(), 0
             self._received, self._offset = data, 0
         available = len(data) - start
@@ -264,10 +268,7 @@ class Engine:
         if take == 0:
             return False
         self._connection.bio_write(data if take == len(data) else memoryview(data)[start : start + take])
-        if start + take == len(data):
-            self._received, self._offset = b"", 0  # an idle connection keeps nothing alive
-        else:
-            self._offset = start + take
+        self._offset = start + take
         return True
 
     def _drained(self, size: int) -> bytes:
