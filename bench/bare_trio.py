@@ -1,8 +1,8 @@
 """The floor: a bare Trio accept loop, a thin stream over a non-blocking socket, and just enough SMTP to take a message.
 
-Nothing is checked and nothing is kept: what a real server costs beyond this is what its features cost.  With a certificate,
-STARTTLS is triosmtp's handshake and an unchanged `trio.SSLStream`, over triosmtp's own transport: the floor of both.
-Run as `python -m bench.bare_trio PORT [CERTIFICATE KEY [CLIENT_CA]]`.
+Nothing is checked and nothing is kept: what a real server costs beyond this is what its features cost.  With a
+certificate, STARTTLS is triosmtp's handshake and an unchanged `trio.SSLStream`, over triosmtp's own transport: the
+floor of both. Run as `python -m bench.bare_trio PORT [CERTIFICATE KEY [CLIENT_CA]]`.
 """
 
 import socket

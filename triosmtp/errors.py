@@ -69,7 +69,7 @@ class HandshakeError(TrioSMTPError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
 
 
-class Reject(TrioSMTPError):
+class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
     """A refusal, as a policy or a delivery raises it: an SMTP reply with a reason for the log.
 
     ``code`` is a reply code from 400 to 599 (RFC 5321, section 4.2); 421 ends the connection.  ``enhanced`` is an

@@ -61,7 +61,8 @@ class TLSFailed:
 class Refused:
     """A command was answered with a refusal: a soft error of the protocol, or a decision.
 
-    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``TLS_Verify_Mode`` or ``python:Name``; ``reason`` is for the log.
+    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``TLS_Verify_Mode`` or ``python:Name``; ``reason`` is for the
+    log.
     """
 
     session: str
@@ -119,7 +120,10 @@ class MessageRefused:
 
 @frozen(slots=True)
 class Disconnected:
-    """A session ended. ``reason``: quit, peer_closed, idle, drain, refused, tls_failed, protocol_error, cancelled, failed."""
+    """A session ended.
+
+    ``reason``: quit, peer_closed, idle, drain, refused, tls_failed, protocol_error, cancelled or failed.
+    """
 
     session: str
     peer: str
@@ -129,8 +133,8 @@ class Disconnected:
 
 
 SessionEvent: TypeAlias = (
-    Connected | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed | MessageAccepted | MessageRefused
-    | Disconnected
+    Connected | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed | MessageAccepted |
+    MessageRefused | Disconnected
 )  # fmt: skip
 
 Observer: TypeAlias = Callable[[SessionEvent], None]

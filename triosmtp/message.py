@@ -1,7 +1,7 @@
 """A message under way: its envelope, and its spooled body that can be read again.
 
-The envelope is filled command by command; a :class:`Message` is what policy (at ``data_spool``) and delivery get.  Neither
-sees the connection.
+The envelope is filled command by command; a :class:`Message` is what policy (at ``data_spool``) and delivery get.
+Neither sees the connection.
 """
 
 from collections.abc import Mapping
@@ -47,8 +47,9 @@ class Envelope:
 class Message:
     """A message that was received whole.
 
-    ``trace`` holds the header fields that go in front of the body, CRLF line ends, in their final order (Received and what policy adds;
-    not Return-Path, which belongs to final delivery: RFC 5321, section 4.4).  ``body`` holds what the client sent.
+    ``trace`` holds the header fields that go in front of the body, CRLF line ends, in their final order (Received and
+    what policy adds; not Return-Path, which belongs to final delivery: RFC 5321, section 4.4).  ``body`` holds what the
+    client sent.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """The connection and message context: named strings that policy reads and writes, and the facts of a TLS session.
 
-Names and meanings are Momentum's.  Keys that only the engine may write (``tls`` and every ``tls_…``) are guarded here, once,
-so that no policy, no ``Context`` option and no peer can claim a verified certificate.
+Names and meanings are Momentum's.  Keys that only the engine may write (``tls`` and every ``tls_…``) are guarded here,
+once, so that no policy, no ``Context`` option and no peer can claim a verified certificate.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping

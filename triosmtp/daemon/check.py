@@ -1,4 +1,4 @@
-"""What can be told of a configuration before it is served: certificates, policies and deliveries are really looked at."""
+"""What can be told of a configuration before it is served: certificates, policies and deliveries are looked at."""
 
 from triosmtp.config import Config, problem_at
 from triosmtp.errors import ConfigError, Problem
@@ -12,8 +12,8 @@ __all__ = ["deep_problems", "surprises"]
 def deep_problems(config: Config) -> list[Problem]:
     """Look at everything that ``config`` names and would need to be served.
 
-    Gives errors (it would not start) and warnings (it would surprise), each with its place; ``config`` itself was checked when it
-    was loaded.
+    Gives errors (it would not start) and warnings (it would surprise), each with its place; ``config`` itself was
+    checked when it was loaded.
     """
     try:
         profiles = Profiles(config, "localhost").prepare()
@@ -39,9 +39,14 @@ def surprises(config: Config) -> list[Problem]:
     warnings: list[Problem] = []
     for listen in config.listens:
         settings = config.resolve(listen, None)
-        if settings.open_relay:
-            warnings.append(problem_at(settings, "open_relay", "whoever connects may relay", "warning"))
-        elif not settings.relay_domains:
+        for field, open_to_all in (
+            ("open_relay", settings.open_relay),
+            ("relay_domains", "*" in settings.relay_domains),
+            ("relay_for_sending_domains", "*" in settings.relay_for_sending_domains),
+        ):
+            if open_to_all:
+                warnings.append(problem_at(settings, field, "whoever connects may relay", "warning"))
+        if not (settings.relay_domains or settings.open_relay):
             text = f'Listen "{listen.name}": no Relay_Domains: only postmaster and trusted peers are accepted'
             warnings.append(listen.problem(text, "warning"))
         if settings.deliver_to is None:

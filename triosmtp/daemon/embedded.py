@@ -1,7 +1,8 @@
-"""What ``triosmtp serve`` runs without a configuration: a whole set-up on loopback, in one folder, ready to be tried and copied."""
+"""What ``triosmtp serve`` runs without a configuration: a whole set-up on loopback, in one folder, to try and to copy."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 from textwrap import dedent
 from typing import Final
 
@@ -55,7 +56,7 @@ def prepare() -> Path:
 
 
 def _write_certificates(folder: Path) -> None:
-    """Write a development CA, a server and a client certificate of it, and one of a stranger, unless they are there and valid."""
+    """Write a development CA, a server and a client certificate of it, and one of a stranger, where they are missing."""
     server = folder / "server.pem"
     if server.exists():
         certificate = x509.load_pem_x509_certificate(server.read_bytes())
@@ -72,18 +73,21 @@ def _write_certificates(folder: Path) -> None:
 def how_to_try(path: Path) -> str:
     """Give the commands that show what the embedded default does."""
     folder = path.parent
+    ca, client, client_key = (quote(str(folder / name)) for name in ("ca.pem", "client.pem", "client.key"))
     return dedent(f"""\
         triosmtp runs on its embedded default; everything of it is in {folder}
           configuration  {path}
           mail arrives   {folder}/Maildir/new
 
         Try it, from another terminal:
-          STARTTLS:            openssl s_client -connect 127.0.0.1:2525 -starttls smtp -CAfile {folder}/ca.pem
-          TLS from the start:  openssl s_client -connect 127.0.0.1:2465 -CAfile {folder}/ca.pem
-          send a message:      printf 'Subject: hello\\r\\n\\r\\nHello.\\r\\n' | curl -sS --ssl-reqd --cacert {folder}/ca.pem \\
+          STARTTLS:            openssl s_client -quiet -crlf -starttls smtp -connect 127.0.0.1:2525 -CAfile {ca}
+          TLS from the start:  openssl s_client -quiet -crlf -connect 127.0.0.1:2465 -CAfile {ca}
+          send a message:      printf 'Subject: hello\\r\\n\\r\\nHello.\\r\\n' | curl -sS --ssl-reqd --cacert {ca} \\
                                  --mail-from me@example.org --mail-rcpt you@example.com -T - smtp://localhost:2525
-          with a certificate:  swaks -s localhost:2525 -tls --tls-cert {folder}/client.pem --tls-key {folder}/client.key \\
+          with a certificate:  swaks -s localhost:2525 -tls --tls-cert {client} --tls-key {client_key} \\
                                  -f me@example.org -t you@example.com
-                                 (stranger.pem and stranger.key are of no authority that the server knows: watch its log)
-          your own:            cp {path} my.conf; triosmtp check -c my.conf; triosmtp serve -c my.conf
+                                 (stranger.pem and stranger.key are of no authority that the server knows: watch its
+                                 log)
+          your own:            cp {quote(str(path))} my.conf && triosmtp check -c my.conf
+                                 (then stop this one, and: triosmtp serve -c my.conf)
         """)

@@ -71,7 +71,7 @@ def _line(name: str, /, **fields: object) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Give ``value`` as it is where it is plain ASCII without blanks, else as a JSON string: control characters escaped."""
+    """Give ``value`` as it is where it is ASCII without blanks, else as a JSON string: all but plain ASCII escaped."""
     text = str(value)
     return text if _PLAIN(text) else json.dumps(text)
 

@@ -49,12 +49,13 @@ async def _serve(config: Config, greeting: str) -> None:
     try:
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(partial(serve, config, observers=(EventLog(sys.stderr),)))
+            # Before anybody is told that it serves: who reads that may send a signal at once.
+            await nursery.start(_stop_on_signal, server, nursery.cancel_scope)
             if greeting:
                 print(greeting, flush=True)
             for name, address in server.addresses.items():
                 where = address if isinstance(address, str) else f"{address[0]} port {address[1]}"
                 print(f'Listen "{name}": {where}', flush=True)
-            nursery.start_soon(_stop_on_signal, server, nursery.cancel_scope)
     except* ConfigError as group:
         # One error, whatever groups the nurseries put around it.
         leaf: BaseException = group
@@ -63,8 +64,11 @@ async def _serve(config: Config, greeting: str) -> None:
         raise leaf from None
 
 
-async def _stop_on_signal(server: Server, scope: trio.CancelScope) -> None:
+async def _stop_on_signal(
+    server: Server, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async with trio.open_nursery() as nursery:
             draining = False
             async for _ in signals:

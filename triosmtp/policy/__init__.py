@@ -1,7 +1,7 @@
 """Policy: who decides about sessions and messages, and how policies are put together.
 
-``session.py`` what they see, ``interface.py`` what they implement, ``chain.py`` how several are asked, ``load.py`` how the
-configuration names them.
+``session.py`` what they see, ``interface.py`` what they implement, ``chain.py`` how several are asked, ``load.py`` how
+the configuration names them.
 """
 
 from triosmtp.policy.chain import CONTINUE, Chain, Decision

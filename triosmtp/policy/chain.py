@@ -55,8 +55,8 @@ class Chain:
     async def ask(self, phase: Phase, *arguments: object) -> Decision:
         """Ask the policies of ``phase`` in order, and give the first answer that ends it.
 
-        Never raises but for cancellation: an exception out of a policy is logged and becomes a refusal, 451 4.3.0, or 421
-        4.3.0 at ``connect``.
+        Never raises but for cancellation: an exception out of a policy is logged and becomes a refusal, 451 4.3.0, or
+        421 4.3.0 at ``connect``.
         """
         for source, hook in self._hooks[phase]:
             try:

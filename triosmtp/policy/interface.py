@@ -1,4 +1,4 @@
-"""The Policy interface: one async method a phase; return to go on, return DONE to end the phase, raise Reject to refuse."""
+"""The Policy interface: one async method a phase; return to go on, DONE to end the phase, raise Reject to refuse."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -42,10 +42,11 @@ DONE: Final = Done.DONE
 class Policy:
     """Decides about sessions and messages.  Derive from it and override the phases that matter.
 
-    A method returns None to go on with the next policy and then the built-in rules of the phase, returns :data:`DONE` to skip the
-    later policies (at ``mailfrom`` this waives ``TLS_Verify_Mode = "require"`` too; at ``rcptto`` it never waives the relay
-    rules), or raises :class:`~triosmtp.Reject`.  Any other exception is answered 451 4.3.0 (421 4.3.0 at ``connect``), its
-    traceback is logged, and the session goes on.  Policies are asked before the built-in checks of their phase.
+    A method returns None to go on with the next policy and then the built-in rules of the phase, returns :data:`DONE`
+    to skip the later policies (at ``mailfrom`` this waives ``TLS_Verify_Mode = "require"`` too; at ``rcptto`` it never
+    waives the relay rules), or raises :class:`~triosmtp.Reject`.  Any other exception is answered 451 4.3.0 (421 4.3.0
+    at ``connect``), its traceback is logged, and the session goes on.  Policies are asked before the built-in checks of
+    their phase.
 
     A subclass with a ``validate_…`` method of an unknown phase raises :class:`TypeError` when it is defined.
     """

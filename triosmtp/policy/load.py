@@ -36,5 +36,5 @@ def load_policy(specification: str, folder: Path | None) -> Policy:
         # Whatever the operator's module does while it is imported, the report is one line that names it.
         raise ValueError(f"{specification!r}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Policy):
-        raise ValueError(f"{specification!r} is not a triosmtp.Policy: {found!r}")
+        raise ValueError(f"{specification!r} is not a triosmtp.Policy: {found!r}")  # noqa: TRY004 - as all else here
     return found

@@ -14,7 +14,8 @@ __all__ = ["Session"]
 class Session:
     """One SMTP session, as policies see it.
 
-    The server alone assigns the attributes; a policy reads them and writes into ``variables`` and ``message_variables``.
+    The server alone assigns the attributes; a policy reads them and writes into ``variables`` and
+    ``message_variables``.
     """
 
     id: str

@@ -1,8 +1,9 @@
 """The server: the only room that joins SMTP, TLS, policy and delivery.
 
-``serve.py`` from a configuration to sessions, ``listener.py`` sockets and accepting, ``transport.py`` the stream under TLS,
-``session.py`` one session's life, ``conversation.py`` its commands, ``transaction.py`` its messages, ``patience.py`` its idle limit,
-``decision.py`` refusals, ``relay.py`` who may relay, ``profile.py`` options as running parts, ``service.py`` what all share.
+``serve.py`` from a configuration to sessions, ``listener.py`` sockets and accepting, ``transport.py`` the stream under
+TLS, ``session.py`` one session's life, ``conversation.py`` its commands, ``transaction.py`` its messages,
+``patience.py`` its idle limit, ``decision.py`` refusals, ``relay.py`` who may relay, ``profile.py`` options as running
+parts, ``service.py`` what all share.
 """
 
 from triosmtp.server.profile import Profile, Profiles, default_maildir, material_problem

@@ -1,7 +1,8 @@
 """The conversation of one session: what each event of the sans-io connection asks for, and the reply to it.
 
-Policy is asked first, then the built-in rule of the phase; what they say becomes the reply.  There is no SMTP grammar here (that is
-``smtp/``) and no stream (that is ``session.py``): replies are gathered in ``out`` and written once for each turn of the peer.
+Policy is asked first, then the built-in rule of the phase; what they say becomes the reply.  There is no SMTP grammar
+here (that is ``smtp/``) and no stream (that is ``session.py``): replies are gathered in ``out`` and written once for
+each turn of the peer.
 """
 
 from collections.abc import Awaitable, Callable

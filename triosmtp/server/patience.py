@@ -1,8 +1,8 @@
 """How long a session waits for its peer: one watch over all sessions, that looks at them once a second.
 
-A cancel scope for each read would cost more than the read, and moving a deadline as much as parsing a command.  So a session only
-notes that it waits, and since when; the watch ends those that have waited too long.  A second is exact enough for
-limits of minutes, and what a policy or a delivery takes is never counted as the peer's time.
+A cancel scope for each read would cost more than the read, and moving a deadline as much as parsing a command.  So a
+session only notes that it waits, and since when; the watch ends those that have waited too long.  A second is exact
+enough for limits of minutes, and what a policy or a delivery takes is never counted as the peer's time.
 """
 
 from collections.abc import Callable, Collection

@@ -1,4 +1,4 @@
-"""A profile: what one resolved set of options means in running parts, made once and shared by every session it holds for."""
+"""A profile: what one resolved set of options means in running parts, made once for all sessions it holds for."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -59,7 +59,8 @@ def tls_settings(settings: Settings) -> TLSSettings | None:
 class Profiles:
     """Makes profiles and keeps them; policies and deliveries that are named alike are made once.
 
-    ``policies`` and ``delivery``, where the embedding program gives them, stand in place of the options Policy and Deliver_To.
+    ``policies`` and ``delivery``, where the embedding program gives them, stand in place of the options Policy and
+    Deliver_To.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from attrs import frozen
 
 from triosmtp.config import Settings
-from triosmtp.smtp import Address
+from triosmtp.smtp import Address, domain_key
 from triosmtp.variables import TLSInfo
 
 __all__ = ["DomainList", "RelayRules"]
@@ -15,7 +15,8 @@ __all__ = ["DomainList", "RelayRules"]
 class DomainList:
     """Domains, exact or left-globbed, without regard to case.
 
-    ``*.example.com`` holds ``a.example.com`` and not ``example.com``; ``*example.com`` holds both, and whatever else ends so.
+    ``*.example.com`` holds ``a.example.com`` and not ``example.com``; ``*example.com`` holds both, and whatever else
+    ends so.
     """
 
     exact: frozenset[str]
@@ -24,10 +25,9 @@ class DomainList:
     @classmethod
     def of(cls, patterns: tuple[str, ...]) -> "DomainList":
         """Sort patterns as they stand in the configuration into the two kinds."""
-        lowered = [p.lower() for p in patterns]
         return cls(
-            frozenset(p for p in lowered if not p.startswith("*")),
-            tuple(p[1:] for p in lowered if p.startswith("*")),
+            frozenset(domain_key(p) for p in patterns if not p.startswith("*")),
+            tuple(domain_key(p[1:]) for p in patterns if p.startswith("*")),
         )
 
     def __contains__(self, domain: str) -> bool:

@@ -1,7 +1,7 @@
 """serve(): from a configuration to sessions, and an orderly end.
 
-Nurseries, one inside of the other: the accept loops inside, the sessions outside of them.  To stop, the inner one is cancelled,
-the sessions are told, and theirs gets a deadline.
+Nurseries, one inside of the other: the accept loops inside, the sessions outside of them.  To stop, the inner one is
+cancelled, the sessions are told, and theirs gets a deadline.
 """
 
 import logging
@@ -71,7 +71,8 @@ async def open_service(
 ) -> Service:
     """Make everything that sessions of ``config`` need, but no socket.
 
-    :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the configuration.
+    :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
+    configuration.
     """
     delivery = deliver if deliver is None or isinstance(deliver, Delivery) else FunctionDelivery(deliver)
     policies = (policy,) if isinstance(policy, Policy) else policy

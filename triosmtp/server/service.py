@@ -93,7 +93,7 @@ class Service:
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, it is not the session's fault
                 _log.exception("an observer failed at %r", type(event).__name__)
 
     def new_session_id(self) -> str:

@@ -1,7 +1,7 @@
 """The driver of one session: it takes a connection from its first byte to its last.
 
-Bytes go from the stream into the sans-io connection, its events to the conversation, replies back.  A pipelined group costs
-one read and one write, and no read has a cancel scope or a deadline of its own (see ``patience.py``).
+Bytes go from the stream into the sans-io connection, its events to the conversation, replies back.  A pipelined group
+costs one read and one write, and no read has a cancel scope or a deadline of its own (see ``patience.py``).
 """
 
 import logging
@@ -88,7 +88,7 @@ class SessionDriver:
         except trio.Cancelled:
             conversation.end = "cancelled"
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - one session's failure must not become the server's
             _log.exception("session %s failed", session.id)
         finally:
             self._service.running.discard(self)

@@ -1,7 +1,7 @@
 """One mail transaction: from MAIL to the final reply.
 
-It holds what belongs to the message under way and takes it from phase to phase: policy first, then the built-in rules, then
-the spool, then the delivery; each step gives the reply, and only a delivery that returned gives 250.
+It holds what belongs to the message under way and takes it from phase to phase: policy first, then the built-in rules,
+then the spool, then the delivery; each step gives the reply, and only a delivery that returned gives 250.
 """
 
 import logging
@@ -129,7 +129,7 @@ class Transaction:
         except DeliveryError as error:
             reply = Reply(error.code, error.text, error.enhanced)
             raise Refusal(reply, "delivery", error.reason) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see below
             # A callable of the embedding program may raise anything; the message is not accepted then.
             _log.exception("delivery of %s failed", self.id)
             raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None

@@ -1,8 +1,9 @@
 """The transport stream under everything: a thin Trio stream over a non-blocking socket.
 
-Thinner than ``trio.SocketStream`` on purpose: an SMTP server waits for its peer at every turn, so reading waits first and then
-asks the kernel once; what is written nearly always fits the kernel's buffer, so writing asks first and waits only when told to.
-That halves the cost of a turn.  A send that did not have to wait is no schedule point; every read is one.
+Thinner than ``trio.SocketStream`` on purpose: an SMTP server waits for its peer at every turn, so reading waits first
+and then asks the kernel once; what is written nearly always fits the kernel's buffer, so writing asks first and waits
+only when told to. That halves the cost of a turn.  A send that did not have to wait is no schedule point; every read is
+one.
 """
 
 import socket

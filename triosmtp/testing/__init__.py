@@ -1,4 +1,4 @@
-"""What our tests need, users' tests need: a server on memory streams, a scripted client, certificates, a recording policy."""
+"""For tests, ours and yours: a server on memory streams, a scripted client, certificates, a recording policy."""
 
 from triosmtp.testing.client import Answer, Client
 from triosmtp.testing.policy import RecordingPolicy
