@@ -110,28 +110,29 @@ async def besieged(
         with message.body.open() as reader:
             messages.append(reader.read())
 
-    async with trio.open_nursery() as nursery:
-        serve = partial(triosmtp.serve, config, deliver=deliver or collect, observers=[events.append])
-        server: Server = await nursery.start(serve)
-        context = ssl.create_default_context(cadata=authority.certificate_pem.decode())
-        fortress = Fortress(server, context, events, messages, folder / "spool")
-        await fortress.serves_on()  # makes what is made once: threads, folders, caches
-        await fortress.quiet()
-        messages.clear()
-        events.clear()
-        before = open_descriptors(), tasks_of(nursery)
-        yield fortress
-        await fortress.quiet()
-        await fortress.serves_on()
-        await fortress.quiet()
-        assert (open_descriptors(), tasks_of(nursery)) == before
-        assert list(fortress.spool.glob("*")) == []
-        assert len(set(fortress.sessions)) == len(fortress.sessions)
-        logged = [r.getMessage() for r in log.records if r.levelno >= logging.ERROR or r.exc_info]
-        assert [line for line in logged if not (errors and re.search(errors, line))] == []
-        assert bool(logged) == bool(errors)
-        assert "failed" not in fortress.ends
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(120):  # a server that does not let go must not hold up the tests
+        async with trio.open_nursery() as nursery:
+            serve = partial(triosmtp.serve, config, deliver=deliver or collect, observers=[events.append])
+            server: Server = await nursery.start(serve)
+            context = ssl.create_default_context(cadata=authority.certificate_pem.decode())
+            fortress = Fortress(server, context, events, messages, folder / "spool")
+            await fortress.serves_on()  # makes what is made once: threads, folders, caches
+            await fortress.quiet()
+            messages.clear()
+            events.clear()
+            before = open_descriptors(), tasks_of(nursery)
+            yield fortress
+            await fortress.quiet()
+            await fortress.serves_on()
+            await fortress.quiet()
+            assert (open_descriptors(), tasks_of(nursery)) == before
+            assert list(fortress.spool.glob("*")) == []
+            assert len(set(fortress.sessions)) == len(fortress.sessions)
+            logged = [r.getMessage() for r in log.records if r.levelno >= logging.ERROR or r.exc_info]
+            assert [line for line in logged if not (errors and re.search(errors, line))] == []
+            assert bool(logged) == bool(errors)
+            assert "failed" not in fortress.ends
+            nursery.cancel_scope.cancel()
 
 
 def open_descriptors() -> dict[str, str]:
