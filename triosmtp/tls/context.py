@@ -106,13 +106,13 @@ def _use_identity(context: SSL.Context, material: Material) -> None:
         context.use_certificate(material.chain[0])
         for certificate in material.chain[1:]:
             context.add_extra_chain_cert(certificate)
-    except SSL.Error as error:
+    except (SSL.Error, crypto.Error) as error:
         reason = f"is refused by OpenSSL: {_reason(error)}"
         raise MaterialError("TLS_Certificate", settings.certificate, reason) from None
     try:
         context.use_privatekey(material.key)
         context.check_privatekey()
-    except SSL.Error as error:
+    except (SSL.Error, crypto.Error) as error:
         option, path = settings.key_place
         raise MaterialError(option, path, f"is refused by OpenSSL: {_reason(error)}") from None
 

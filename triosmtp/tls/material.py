@@ -210,7 +210,7 @@ def _certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Certifi
         try:
             certificate = x509.load_pem_x509_certificate(block)
             certificate.public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
             raise MaterialError(option, path, " ".join(reason.split())) from None
         certificates.append(certificate)
