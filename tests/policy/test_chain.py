@@ -112,5 +112,5 @@ def test_a_method_for_an_unknown_phase_is_an_error_at_once() -> None:
     [(250, "2.0.0"), (600, "5.7.1"), (550, "4.7.1"), (550, "5.7"), (550, "5.7.x"), (True, "5.7.1")],
 )
 def test_a_reject_that_is_no_refusal_cannot_be_made(code: int, enhanced: str) -> None:
-    with pytest.raises(ValueError, match="refusal|enhanced status code"):
+    with pytest.raises(ValueError, match=r"refusal|enhanced status code"):
         Reject(code, enhanced, "text")

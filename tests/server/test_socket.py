@@ -45,11 +45,10 @@ async def drop(message: Message) -> None:
 
 
 async def connect(server: Server, listen: str = LISTEN) -> Client:
-    address = server.addresses[listen]
-    if isinstance(address, str):
-        clients.append(Client(await trio.open_unix_socket(address)))
+    if listen in server.addresses:
+        clients.append(Client(await trio.open_tcp_stream(*server.addresses[listen])))
     else:
-        clients.append(Client(await trio.open_tcp_stream(*address)))
+        clients.append(Client(await trio.open_unix_socket(listen)))
     return clients[-1]
 
 
@@ -57,10 +56,9 @@ async def test_serve_starts_with_its_addresses_and_takes_mail() -> None:
     async with serving(conf()) as server:
         host, port = server.addresses[LISTEN]
         assert host == "127.0.0.1"
-        assert isinstance(port, int)
 
         def send() -> None:
-            with smtplib.SMTP(str(host), port) as client:
+            with smtplib.SMTP(host, port) as client:
                 client.sendmail("a@example.org", ["b@example.com"], "Subject: x\r\n\r\nbody\r\n")
 
         await trio.to_thread.run_sync(send)
@@ -73,7 +71,7 @@ async def test_a_wildcard_takes_ipv4_and_ipv6() -> None:
         port = server.addresses[":0"][1]
         hosts = ["127.0.0.1"] + (["::1"] if socket.has_dualstack_ipv6() else [])
         for host in hosts:
-            client = Client(await trio.open_tcp_stream(host, port))  # type: ignore[arg-type]  # an int
+            client = Client(await trio.open_tcp_stream(host, port))
             assert (await client.read()).code == 220
             await client.aclose()
 
@@ -178,7 +176,7 @@ async def test_aclose_works_twice_and_without_sessions() -> None:
 async def test_a_peer_that_vanishes_costs_nothing() -> None:
     events: list[SessionEvent] = []
     async with serving(conf(), observers=[events.append]) as server:
-        with socket.create_connection(server.addresses[LISTEN]) as rude:  # type: ignore[arg-type]  # a TCP address
+        with socket.create_connection(server.addresses[LISTEN]) as rude:
             rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client = await connect(server)
         assert (await client.read()).code == 220
@@ -217,8 +215,7 @@ async def test_transport_tells_its_two_ends_of_life_apart() -> None:
     raw.close()
     assert await stream.receive_some() == b""
     with pytest.raises(trio.BrokenResourceError):
-        for _ in range(3):
-            await stream.send_all(b"x" * 100_000)
+        await stream.send_all(b"x" * 100_000)
     await stream.aclose()
     with pytest.raises(trio.ClosedResourceError):
         await stream.receive_some()

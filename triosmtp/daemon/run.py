@@ -53,9 +53,10 @@ async def _serve(config: Config, greeting: str) -> None:
             await nursery.start(_stop_on_signal, server, nursery.cancel_scope)
             if greeting:
                 print(greeting, flush=True)
-            for name, address in server.addresses.items():
-                where = address if isinstance(address, str) else f"{address[0]} port {address[1]}"
-                print(f'Listen "{name}": {where}', flush=True)
+            for listen in config.listens:
+                bound = server.addresses.get(listen.name)
+                where = "a Unix socket" if bound is None else f"{bound[0]} port {bound[1]}"
+                print(f'Listen "{listen.name}": {where}', flush=True)
     except* ConfigError as group:
         # One error, whatever groups the nurseries put around it.
         leaf: BaseException = group

@@ -13,7 +13,7 @@ from functools import partial
 
 import trio
 
-from triosmtp.config import Config, Listen
+from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import ConnectionRefused, Observer
@@ -41,8 +41,10 @@ class Server:
         self._accepting = scope
         self._sessions_scope = trio.CancelScope()
         self._ended = trio.Event()
-        self.addresses: dict[str, tuple[str, int] | str] = {listen.name: _address(sock) for listen, sock in listens}
-        """Where each Listen is bound: by its name, ``(host, port)`` or the path of a Unix socket."""
+        self.addresses: dict[str, tuple[str, int]] = {
+            listen.name: sock.getsockname()[:2] for listen, sock in listens if isinstance(listen.address, TCPAddress)
+        }
+        """Where each TCP Listen is bound, by its name: ``(host, port)``.  With port 0 this tells the port."""
 
     @property
     def statistics(self) -> Statistics:
@@ -196,8 +198,3 @@ async def _run(service: Service, listen: Listen, driver: SessionDriver) -> None:
         await driver.run()
     finally:
         service.release(listen)
-
-
-def _address(sock: socket.socket) -> tuple[str, int] | str:
-    name = sock.getsockname()
-    return name if isinstance(name, str) else (name[0], name[1])
