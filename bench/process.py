@@ -1,6 +1,7 @@
 """A server under measurement: started on one CPU, its process tree's CPU time and memory read from /proc."""
 
 import os
+import resource
 import socket
 import subprocess
 import time
@@ -11,7 +12,7 @@ from typing import IO
 
 from attrs import frozen
 
-__all__ = ["LOAD_CPU", "SERVER_CPU", "Server", "free_port", "run_server"]
+__all__ = ["LOAD_CPU", "SERVER_CPU", "Server", "free_port", "raise_descriptor_limit", "run_server"]
 
 SERVER_CPU = 0
 LOAD_CPU = 1
@@ -33,8 +34,14 @@ class Server:
         return sum(_cpu_ticks(pid) for pid in _tree(self.pid)) / _TICK
 
     def memory(self, field: str = "VmRSS") -> int:
-        """Octets of memory of the whole tree: ``VmRSS`` now, ``VmHWM`` at its highest."""
-        return sum(_status(pid, field) for pid in _tree(self.pid))
+        """Octets of memory of the whole tree: ``VmRSS`` now, ``Pss`` its own share of it, ``VmHWM`` at its highest."""
+        file = "smaps_rollup" if field == "Pss" else "status"
+        return sum(_octets(Path(f"/proc/{pid}/{file}"), field) for pid in _tree(self.pid))
+
+    def forget_peak(self) -> None:
+        """Let ``VmHWM`` begin anew from what is resident now (proc(5), clear_refs)."""
+        for pid in _tree(self.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def _cpu_ticks(pid: int) -> int:
@@ -43,11 +50,11 @@ def _cpu_ticks(pid: int) -> int:
     return sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
 
 
-def _status(pid: int, name: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+def _octets(file: Path, name: str) -> int:
+    for line in file.read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise LookupError(f"/proc/{pid}/status has no {name}")
+    raise LookupError(f"{file} has no {name}")
 
 
 def _tree(root: int) -> list[int]:
@@ -56,6 +63,12 @@ def _tree(root: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             pids += map(int, (task / "children").read_text().split())
     return pids
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process, and those that it starts, have as many descriptors as the system gives."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def free_port() -> int:
