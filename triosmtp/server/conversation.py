@@ -183,13 +183,9 @@ class Conversation:
                 "mailfrom_domain": sender.domain,
             }
         )
-        limit = self._settings.max_receptions_per_connection
-        if limit and self.messages >= limit:
-            reply = Reply(421, "Too many messages on this connection", "4.7.0")
-            self._refuse("mailfrom", Refusal(reply, "limit", "Max_Receptions_Per_Connection"))
-            return
         try:
             done = await self._ask("mailfrom", sender, event.parameters)
+            self._check_reception_limit()
             if not done:
                 self._demand_certificate()
         except Refusal as refusal:
@@ -200,6 +196,12 @@ class Conversation:
         self.transaction = Transaction(self._service, session, self._profile, self.messages, event)
         session.envelope = self.transaction.envelope
         self.out.append(self.connection.send())
+
+    def _check_reception_limit(self) -> None:
+        limit = self._settings.max_receptions_per_connection
+        if limit and self.messages >= limit:
+            reply = Reply(421, "Too many messages on this connection", "4.7.0")
+            raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
 
     def _demand_certificate(self) -> None:
         """TLS_Verify_Mode = "require": a certificate must be there; whether it verified is for policy to judge."""
@@ -220,8 +222,8 @@ class Conversation:
             }
         )
         try:
-            self._check_recipient_limits(len(transaction.envelope.recipients))
             await self._ask("rcptto", recipient, event.parameters)
+            self._check_recipient_limits(len(transaction.envelope.recipients))
             self._check_relay(transaction, recipient)
         except Refusal as refusal:
             self._refuse("rcptto", refusal)
