@@ -29,9 +29,10 @@ async def main() -> None:
     async with trio.open_nursery() as nursery:
         serving = partial(triosmtp.serve, triosmtp.parse_config(CONFIGURATION), deliver=take)
         server: triosmtp.Server = await nursery.start(serving)
-        port = server.addresses["127.0.0.1:0"][1]
-        nursery.start_soon(partial(trio.to_thread.run_sync, partial(send_one, int(port))))
-        print(await receive.receive(), flush=True)
+        _, port = server.addresses["127.0.0.1:0"]
+        async with trio.open_nursery() as client:
+            client.start_soon(trio.to_thread.run_sync, partial(send_one, port))
+            print(await receive.receive(), flush=True)
         await server.aclose(grace=5)
         print(f"{server.statistics.messages_accepted} message accepted", flush=True)
 

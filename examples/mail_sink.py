@@ -1,6 +1,9 @@
-"""A mail sink for development: takes mail for everybody, over STARTTLS if asked, and shows each message; nothing leaves.
+"""A mail sink for development: takes mail for everybody and shows each message; nothing leaves this machine.
 
     python examples/mail_sink.py [PORT]
+
+PORT is 1025 unless given; 0 picks a free one.  Line ends that are a bare LF, as careless programs write them, are
+mended here; a server on the internet refuses them.  Stop it with Ctrl-C.
 """
 
 import sys
@@ -12,7 +15,6 @@ import triosmtp
 
 CONFIGURATION = """
 Open_Relay = true
-Max_Message_Size = 26214400
 RFC2822_Lone_LF_In_Headers = fix
 RFC2822_Lone_LF_In_Body = fix
 ESMTP_Listener {{ Listen "127.0.0.1:{port}" {{ }} }}
@@ -21,11 +23,10 @@ ESMTP_Listener {{ Listen "127.0.0.1:{port}" {{ }} }}
 
 async def show(message: triosmtp.Message) -> None:
     """Print envelope and message."""
-    print(f"-- {message.id} from <{message.envelope.sender}>")
-    for recipient in message.envelope.recipients:
-        print(f"-- to <{recipient}>")
-    async for chunk in message.body.chunks():
-        sys.stdout.write(chunk.decode("utf-8", "replace").replace("\r\n", "\n"))
+    recipients = ", ".join(f"<{recipient}>" for recipient in message.envelope.recipients)
+    content = b"".join([chunk async for chunk in message.body.chunks()])
+    print(f"-- from <{message.envelope.sender}> to {recipients}")
+    print(content.decode("utf-8", "replace").replace("\r\n", "\n"), end="")
     print("-- end", flush=True)
 
 
@@ -34,8 +35,12 @@ async def main(port: int) -> None:
     config = triosmtp.parse_config(CONFIGURATION.format(port=port))
     async with trio.open_nursery() as nursery:
         server: triosmtp.Server = await nursery.start(partial(triosmtp.serve, config, deliver=show))
-        print(f"mail sink on 127.0.0.1 port {server.addresses[f'127.0.0.1:{port}'][1]}", flush=True)
+        bound = server.addresses[f"127.0.0.1:{port}"][1]
+        print(f"mail sink on 127.0.0.1 port {bound}", flush=True)
 
 
 if __name__ == "__main__":
-    trio.run(main, int(sys.argv[1]) if len(sys.argv) > 1 else 1025)
+    try:
+        trio.run(main, int(sys.argv[1]) if len(sys.argv) > 1 else 1025)
+    except* KeyboardInterrupt:
+        print("stopped")

@@ -1,8 +1,11 @@
-"""The smallest server: it listens on a free port of loopback, takes mail for example.com, and prints it.
+r"""The smallest server: it listens on a free port of loopback, takes mail for example.com, and tells of it.
 
     python examples/minimal_server.py
 
-Stop it with Ctrl-C.
+It names its port.  Send it a message from another terminal, and stop it with Ctrl-C:
+
+    printf 'Subject: hello\r\n\r\nHello.\r\n' | curl -sS --mail-from me@example.org --mail-rcpt you@example.com -T - \
+        smtp://127.0.0.1:PORT
 """
 
 from functools import partial
@@ -27,10 +30,13 @@ async def main() -> None:
     """Serve until interrupted."""
     config = triosmtp.parse_config(CONFIGURATION)
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(partial(triosmtp.serve, config, deliver=take))
-        host, port = server.addresses["127.0.0.1:0"]
-        print(f"listening on {host} port {port}", flush=True)
+        server: triosmtp.Server = await nursery.start(partial(triosmtp.serve, config, deliver=take))
+        port = server.addresses["127.0.0.1:0"][1]
+        print(f"listening on 127.0.0.1 port {port}", flush=True)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    try:
+        trio.run(main)
+    except* KeyboardInterrupt:
+        print("stopped")

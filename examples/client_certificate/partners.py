@@ -1,9 +1,9 @@
 """Rights by client certificate: each partner may send for its own domains, and may relay, by the key that it holds.
 
-A key's fingerprint (``tls_client_cert_spki_sha256``) says who a client is even where no authority vouches for it, and it
-stays the same when the certificate is renewed with the same key.  Print one from a certificate with:
+The fingerprint of a key says who a client is even where no authority vouches for it, and it stays the same when the
+certificate is renewed with the same key.  It is what `tls_client_cert_spki_sha256` holds; print one from a certificate:
 
-    openssl x509 -in partner.pem -pubkey -noout | openssl pkey -pubin -outform DER | sha256sum
+    openssl x509 -in partner.pem -pubkey -noout | openssl pkey -pubin -outform DER | openssl dgst -sha256 -r
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from triosmtp import DONE, Address, Policy, Reject, Session
+from triosmtp import DONE, Address, Policy, Reject, Session, TLSInfo
 from triosmtp.policy import Done
 
 
@@ -31,18 +31,22 @@ class Partners(Policy):
         raw = json.loads(Path(__file__).with_name("partners.json").read_text(encoding="utf-8"))
         self._partners = {key: Partner(entry["name"], tuple(entry["domains"])) for key, entry in raw.items()}
 
-    async def validate_starttls(self, session: Session, tls: object) -> None:  # noqa: ARG002 - session.tls is the same
-        partner = self._partners.get(session.variables.get("tls_client_cert_spki_sha256", ""))
+    async def validate_starttls(self, session: Session, tls: TLSInfo) -> None:
+        partner = self._partner(tls)
         if partner is not None:
             session.variables["partner"] = partner.name
             session.variables["can_relay"] = "true"
 
     async def validate_mailfrom(
-        self, session: Session, sender: Address, parameters: Mapping[str, str | None]  # noqa: ARG002 - not needed here
+        self, session: Session, sender: Address, parameters: Mapping[str, str | None]
     ) -> Done | None:
-        partner = self._partners.get(session.variables.get("tls_client_cert_spki_sha256", ""))
+        partner = self._partner(session.tls)
         if partner is None:
             return None  # a stranger: the relay rules decide
-        if sender.domain.lower() not in partner.domains:
+        if sender and sender.domain.lower() not in partner.domains:  # the null sender of a bounce is anybody's
             raise Reject(550, "5.7.1", f"{partner.name} does not send for this domain")
         return DONE
+
+    def _partner(self, tls: TLSInfo | None) -> Partner | None:
+        key = None if tls is None else tls.client_spki_sha256
+        return None if key is None else self._partners.get(key)
