@@ -1,23 +1,16 @@
 """What ``triosmtp serve`` runs without a configuration: a set-up on loopback, in one folder, to try and to copy."""
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from textwrap import dedent
 from typing import Final
 
-from cryptography import x509
-
-from triosmtp.state import state_directory
-from triosmtp.tls import Authority
-from triosmtp.tls.authority import write_private
+from triosmtp.state import make_directory, state_directory
+from triosmtp.tls import Authority, write_development_set
 
 __all__ = ["how_to_try", "prepare"]
 
-_RENEWAL: Final = timedelta(days=7)
-"""Development certificates that end sooner are made anew at start."""
-
-_CONFIGURATION = """\
+_CONFIGURATION: Final = """\
 # The embedded default of `triosmtp serve`: loopback only, development certificates. A place to start your own from.
 
 Deliver_To = "maildir:{folder}/Maildir"
@@ -47,7 +40,7 @@ def prepare() -> Path:
     :raises OSError: where the folder cannot be written.
     """
     folder = state_directory() / "embedded"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(folder)
     _write_certificates(folder)
     path = folder / "triosmtp.conf"
     if not path.exists():
@@ -57,17 +50,10 @@ def prepare() -> Path:
 
 def _write_certificates(folder: Path) -> None:
     """Write a development CA, a server and a client certificate of it, and a stranger's, where they are missing."""
-    server = folder / "server.pem"
-    if server.exists():
-        certificate = x509.load_pem_x509_certificate(server.read_bytes())
-        if certificate.not_valid_after_utc - datetime.now(UTC) > _RENEWAL:
-            return
-    authority = Authority.create()
-    write_private(folder / "ca.pem", authority.certificate_pem, 0o644)
-    authority.issue("localhost", dns=["localhost"], ip=["127.0.0.1", "::1"], usage=["server"]).write(folder, "server")
-    authority.issue("client.example.org", dns=["client.example.org"], usage=["client"]).write(folder, "client")
-    stranger = Authority.create("a stranger's CA")
-    stranger.issue("stranger.example", dns=["stranger.example"], usage=["client"]).write(folder, "stranger")
+    write_development_set(folder)
+    if not all((folder / name).is_file() for name in ("stranger.pem", "stranger.key")):
+        stranger = Authority.create("a stranger's CA")
+        stranger.issue("stranger.example", dns=["stranger.example"], usage=["client"]).write(folder, "stranger")
 
 
 def how_to_try(path: Path) -> str:

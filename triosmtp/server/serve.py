@@ -40,6 +40,7 @@ class Server:
         self._service = service
         self._accepting = scope
         self._sessions_scope = trio.CancelScope()
+        self._refusing = trio.Event()
         self._ended = trio.Event()
         self.addresses: dict[str, tuple[str, int]] = {
             listen.name: sock.getsockname()[:2] for listen, sock in listens if isinstance(listen.address, TCPAddress)
@@ -59,6 +60,8 @@ class Server:
         self._accepting.cancel()
         self._service.draining = True
         self._sessions_scope.deadline = min(self._sessions_scope.deadline, trio.current_time() + grace)
+        # Who is told to go away and comes back at once shall be refused by the kernel, not queued and then reset.
+        await self._refusing.wait()
         for session in tuple(self._service.running):
             session.drain()
         await self._ended.wait()
@@ -134,8 +137,10 @@ async def serve(
                                 loops.start_soon(accept_connections, sock, take, name=f"accept {listen.name}")
                             task_status.started(server)
                     stack.close()  # nobody accepts: the kernel shall refuse, not queue
+                    server._refusing.set()  # noqa: SLF001 - the two are one
                 watching.cancel_scope.cancel()
         finally:
+            server._refusing.set()  # noqa: SLF001 - the two are one
             server._ended.set()  # noqa: SLF001 - the two are one
             for delivery in service.profiles.deliveries:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):

@@ -1,0 +1,214 @@
+"""`triosmtp serve -c FILE`: it serves or says in one line why not; and it ends in good order when it is told to."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon_process import COMMAND, PATIENCE, REPOSITORY, Daemon, LineClient, running
+
+from triosmtp.tls import Authority
+
+CONFIGURATION = """\
+Relay_Domains = ( "example.com" )
+Deliver_To = "maildir:Maildir"
+Spool_Directory = "spool"
+ESMTP_Listener {
+  TLS_Certificate = "server.pem"
+  TLS_Key = "server.key"
+  SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )
+  Listen "127.0.0.1:0" { }
+}
+"""
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A configuration that can be served, with all that it names."""
+    Authority.create().issue("localhost", dns=["localhost"]).write(tmp_path, "server")
+    path = tmp_path / "triosmtp.conf"
+    path.write_text(CONFIGURATION)
+    return path
+
+
+@pytest.fixture
+def daemon(conf: Path) -> Iterator[Daemon]:
+    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+        yield daemon
+
+
+def delivered(conf: Path) -> int:
+    return len(list((conf.parent / "Maildir" / "new").glob("*")))
+
+
+# It cannot be served
+
+
+def assert_one_clear_error(done: subprocess.CompletedProcess[str], place: str, words: str) -> None:
+    """One error, in that place, in those words; nothing was served, and nothing of our insides is shown."""
+    assert done.returncode == 78, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    errors = [number for number, line in enumerate(lines) if "error: " in line]
+    assert len(errors) == 1, done.stderr
+    assert re.match(re.escape(place) + r"(:\d+)?: error: ", lines[errors[0]]), lines
+    assert words in lines[errors[0]]
+    assert "Traceback" not in done.stderr
+
+
+def refused(conf: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*(command or COMMAND), "serve", "-c", str(conf)],
+        check=False, capture_output=True, text=True, timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"server.pem"', '"nothing.pem"', 'nothing.pem": does not exist'),
+        ('"server.key"', '"nothing.key"', 'nothing.key": does not exist'),
+        ('TLS_Key = "server.key"', 'TLS_Key = "server.pem"', 'server.pem": holds no private key'),
+        ('TLS_Key = "server.key"', 'TLS_Kee = "server.key"', "TLS_Key"),
+        ('TLS_Key = "server.key"', 'TLS_Key = "server.key', "string"),
+        ('"maildir:Maildir"', '"mailbox:Maildir"', "mailbox:Maildir"),
+        ('"spool"', '"spool"\nPolicy = ( "python:nothing_of_that_name:Policy" )', "nothing_of_that_name"),
+        ('"127.0.0.1:0"', '"192.0.2.1:0"', 'Listen "192.0.2.1:0": Cannot assign requested address'),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_that_names_its_place(conf: Path, old: str, new: str, words: str) -> None:
+    text = CONFIGURATION.replace(old, new)
+    conf.write_text(text)
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if new.splitlines()[-1] in line)
+    done = refused(conf)
+    assert_one_clear_error(done, f"{conf}:{line}", words)
+    error, source, caret = done.stderr.splitlines()[-3:]
+    assert ": error: " in error
+    assert source.strip() == text.splitlines()[line - 1].strip()
+    assert caret.strip() == "^"
+
+
+def test_a_busy_port(conf: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        conf.write_text(CONFIGURATION.replace(":0", f":{port}"))
+        done = refused(conf)
+    assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{port}": Address already in use')
+
+
+def test_no_connection_is_accepted_where_another_listen_fails(conf: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as free:
+        busy, good = other.getsockname()[1], free.getsockname()[1]
+        free.close()
+        listens = f'Listen "127.0.0.1:{good}" {{ }} Listen "127.0.0.1:{busy}" {{ }}'
+        conf.write_text(CONFIGURATION.replace('Listen "127.0.0.1:0" { }', listens))
+        done = refused(conf)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", good), PATIENCE)
+    assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{busy}": Address already in use')
+
+
+def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
+    done = refused(tmp_path / "nothing.conf")
+    assert done.returncode == 78
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "error: " in line
+    assert str(tmp_path / "nothing.conf") in line
+    assert "No such file or directory" in line
+
+
+_AS_NOBODY = """\
+import os, sys
+import triosmtp.cli, triosmtp.daemon.run
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+sys.exit(triosmtp.cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_key_that_cannot_be_read(conf: Path) -> None:
+    if os.geteuid() != 0:
+        conf.with_name("server.key").chmod(0)
+        done = refused(conf)
+        assert_one_clear_error(done, f"{conf}:6", 'server.key": cannot be read: Permission denied')
+        return
+    # Modes are nothing to root: another user, and so a folder that it can enter, and no coverage file to write.
+    with tempfile.TemporaryDirectory(prefix="triosmtp-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for file in ("triosmtp.conf", "server.pem", "server.key"):
+            shutil.copy(conf.with_name(file), folder)
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_NOBODY, "serve", "-c", str(folder / "triosmtp.conf")],
+            check=False, capture_output=True, text=True, timeout=PATIENCE,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": name},
+        )  # fmt: skip
+    assert_one_clear_error(done, f"{folder / 'triosmtp.conf'}:6", 'server.key": cannot be read: Permission denied')
+
+
+# It serves, and is told to stop
+
+SIGNALS = [pytest.param(number, id=number.name) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
+def begin_message(client: LineClient) -> None:
+    assert client.read().startswith("220 ")
+    assert client.ask("HELO client.example").startswith("250 ")
+    assert client.ask("MAIL FROM:<me@example.org>").startswith("250 ")
+    assert client.ask("RCPT TO:<you@example.com>").startswith("250 ")
+    assert client.ask("DATA").startswith("354 ")
+    client.say("Subject: under way", "", "first half")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_it_ends_at_once_where_nothing_is_under_way(daemon: Daemon, number: int) -> None:
+    port = daemon.port()
+    daemon.signal(number)  # the moment it says that it serves
+    assert daemon.status() == 0
+    assert "Traceback" not in daemon.log
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), PATIENCE)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_it_drains(conf: Path, daemon: Daemon, number: int) -> None:
+    port = daemon.port()
+    with LineClient(port) as idle, LineClient(port) as busy:
+        assert idle.read().startswith("220 ")
+        begin_message(busy)
+        daemon.signal(number)
+        assert idle.read() == "421 4.3.2 Service shutting down"
+        assert idle.read() == ""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), PATIENCE)
+        assert busy.ask("second half\r\n.").startswith("250 2.0.0 ")
+        assert busy.read() == "421 4.3.2 Service shutting down"
+        assert busy.read() == ""
+    assert daemon.status() == 0
+    assert delivered(conf) == 1
+    assert "Traceback" not in daemon.log
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_stops_it_at_once(conf: Path, daemon: Daemon, number: int) -> None:
+    port = daemon.port()
+    with LineClient(port) as idle, LineClient(port) as busy:
+        assert idle.read().startswith("220 ")
+        begin_message(busy)
+        daemon.signal(number)
+        assert idle.read() == "421 4.3.2 Service shutting down"
+        daemon.signal(number)
+        assert busy.read() == ""
+    assert daemon.status() == 0
+    assert delivered(conf) == 0
+    assert "Traceback" not in daemon.log
