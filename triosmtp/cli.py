@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     try:
         code = _run(_parser().parse_args(argv))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as under `>&-`
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has had enough.  The interpreter flushes once more at its end: to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -156,6 +156,12 @@ def test_a_key_that_cannot_be_read(conf: Path) -> None:
     assert_one_clear_error(done, f"{folder / 'triosmtp.conf'}:6", 'server.key": cannot be read: Permission denied')
 
 
+def test_a_policy_module_that_wants_to_exit(conf: Path) -> None:
+    conf.with_name("leaving.py").write_text("raise SystemExit(0)\n")
+    conf.write_text(CONFIGURATION + 'Policy = ( "python:leaving:Policy" )\n')
+    assert_one_clear_error(refused(conf), f"{conf}:10", "SystemExit")
+
+
 # It serves, and is told to stop
 
 SIGNALS = [pytest.param(number, id=number.name) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -212,3 +218,24 @@ def test_a_second_signal_stops_it_at_once(conf: Path, daemon: Daemon, number: in
     assert daemon.status() == 0
     assert delivered(conf) == 0
     assert "Traceback" not in daemon.log
+
+
+def test_it_serves_where_nobody_reads_what_it_says(conf: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    conf.write_text(CONFIGURATION.replace(":0", f":{port}"))
+    with (
+        Path("/dev/full").open("w") as stdout,
+        subprocess.Popen(
+            [*COMMAND, "serve", "-c", str(conf)], stdout=stdout, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        ) as process,
+    ):  # fmt: skip
+        assert process.stderr is not None
+        assert any("stdout: No space left on device" in line for line in process.stderr)
+        with LineClient(port) as client:
+            assert client.read().startswith("220 ")
+            assert client.ask("QUIT").startswith("221 ")
+        process.terminate()
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 0

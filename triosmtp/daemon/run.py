@@ -1,5 +1,6 @@
 """The command ``triosmtp serve``: configuration, logs, signals, and an orderly end."""
 
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from triosmtp.errors import ConfigError
 from triosmtp.server import Server, serve
 
 __all__ = ["serve_command"]
+
+_log = logging.getLogger("triosmtp.daemon")
 
 _EX_CONFIG: Final = 78  # sysexits.h
 _DRAIN: Final = 30.0
@@ -51,18 +54,28 @@ async def _serve(config: Config, greeting: str) -> None:
             server: Server = await nursery.start(partial(serve, config, observers=(EventLog(sys.stderr),)))
             # Before anybody is told that it serves: who reads that may send a signal at once.
             await nursery.start(_stop_on_signal, server, nursery.cancel_scope)
-            if greeting:
-                print(greeting, flush=True)
-            for listen in config.listens:
-                bound = server.addresses.get(listen.name)
-                where = "a Unix socket" if bound is None else f"{bound[0]} port {bound[1]}"
-                print(f'Listen "{listen.name}": {where}', flush=True)
+            _announce(greeting, config, server)
     except* ConfigError as group:
         # One error, whatever groups the nurseries put around it.
         leaf: BaseException = group
         while isinstance(leaf, BaseExceptionGroup):
             leaf = leaf.exceptions[0]
         raise leaf from None
+
+
+def _announce(greeting: str, config: Config, server: Server) -> None:
+    """Tell on stdout what is served.  That nobody reads it is no reason not to serve."""
+    lines = [greeting] if greeting else []
+    for listen in config.listens:
+        bound = server.addresses.get(listen.name)
+        where = "a Unix socket" if bound is None else f"{bound[0]} port {bound[1]}"
+        lines.append(f'Listen "{listen.name}": {where}')
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError as error:
+        _log.warning("stdout: %s", error.strerror)
+        # What could not be written is flushed once more at the interpreter's end: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _stop_on_signal(

@@ -32,7 +32,7 @@ def load_policy(specification: str, folder: Path | None) -> Policy:
             found = found()
     except ModuleNotFoundError as error:
         raise ValueError(f"{specification!r}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever the operator's module does while it is imported, the report is one line that names it.
         raise ValueError(f"{specification!r}: {type(error).__name__}: {error}") from error
     if not isinstance(found, Policy):
