@@ -137,4 +137,5 @@ def test_sigkill_at_random_moments_loses_nothing_that_was_acknowledged(tmp_path:
     assert load.acknowledged <= found
     assert kills >= WANTED // 30
     assert load.failures > 0, "no kill was in the middle of a delivery"
-    assert list(server.spool.iterdir()) == []
+    # It is there once a body was too large for memory; what was in it went with the process.
+    assert not server.spool.exists() or list(server.spool.iterdir()) == []
