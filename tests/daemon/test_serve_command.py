@@ -162,6 +162,18 @@ def test_a_policy_module_that_wants_to_exit(conf: Path) -> None:
     assert_one_clear_error(refused(conf), f"{conf}:10", "SystemExit")
 
 
+# It serves, and says what should not be so
+
+
+def test_a_key_that_everybody_can_read_is_told_at_the_start(conf: Path) -> None:
+    conf.with_name("server.key").chmod(0o644)
+    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+        daemon.port()
+        [line] = [line for line in daemon.log.splitlines() if "TLS_Key" in line]
+    assert f" WARNING {conf}:6:13: TLS_Key: " in line
+    assert line.endswith("holds a private key and can be read by every user")
+
+
 # It serves, and is told to stop
 
 SIGNALS = [pytest.param(number, id=number.name) for number in (signal.SIGTERM, signal.SIGINT)]

@@ -94,7 +94,11 @@ def _build_contexts(profiles: list[Profile]) -> dict[TLSSettings, ServerContext]
         if profile.tls is None or profile.tls in contexts:
             continue
         try:
-            contexts[profile.tls] = build_context(load_material(profile.tls))
+            material = load_material(profile.tls)
+            contexts[profile.tls] = build_context(material)
+            for warning in material.warnings:
+                found = material_problem(profile.settings, warning, "warning")
+                _log.warning("%s: %s", found.position, found.message)
         except MaterialError as error:
             problem = material_problem(profile.settings, error)
             if problem not in problems:
