@@ -1,9 +1,10 @@
 """Sessions on memory streams, from the banner to the last reply."""
 
 import pytest
+import trio.testing
 
-from triosmtp import DONE, Reject
-from triosmtp.event import Disconnected, MessageAccepted, MessageRefused, PolicyFailed, Refused
+from triosmtp import DONE, Message, Policy, Reject, Session
+from triosmtp.event import Connected, Disconnected, MessageAccepted, MessageRefused, PolicyFailed, Refused
 from triosmtp.testing import Client, MemoryServer, RecordingPolicy, open_memory_server
 
 PLAIN = """
@@ -319,3 +320,66 @@ async def test_enhanced_codes_are_off_where_they_are_not_listed() -> None:
 async def test_a_static_banner_holds_its_own_code() -> None:
     async with open_memory_server(conf('Static_Banner = "220 welcome to nowhere"')) as server:
         assert str(await server.connect().read()) == "220 welcome to nowhere"
+
+
+async def test_a_refused_ehlo_leaves_the_variables_of_the_one_before() -> None:
+    policy = RecordingPolicy({"ehlo": REFUSAL})
+    async with open_memory_server(conf(), policy=policy) as server:
+        client = server.connect()
+        await client.read()
+        assert (await client.command("EHLO first.example.org")).code == 550
+        assert (await client.command("MAIL FROM:<a@example.org>")).code == 250
+        assert "ehlo_domain" not in policy.calls[-1][2]
+        assert "ehlo_string" not in policy.calls[-1][2]
+        policy.answers.clear()
+        assert (await client.command("HELO second.example.org")).code == 250
+        policy.answers["ehlo"] = REFUSAL
+        assert (await client.command("EHLO third.example.org")).code == 550
+        assert policy.calls[-1][2]["ehlo_domain"] == "third.example.org"  # what it decides about, it sees
+        assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
+    [message] = server.messages
+    assert message.variables["ehlo_string"] == "HELO second.example.org"
+    assert message.variables["ehlo_domain"] == "second.example.org"
+    assert b" with SMTP\r\n" in message.trace
+
+
+async def test_a_peer_that_goes_without_quit_did_not_say_quit() -> None:
+    async with open_memory_server(conf()) as server:
+        client = await hello(server)
+        await client.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [e.reason for e in server.events if isinstance(e, Disconnected)] == ["peer_closed"]
+
+
+async def test_header_fields_that_policy_adds_stand_behind_received() -> None:
+    class Marking(Policy):
+        async def validate_data_spool(self, session: Session, message: Message) -> None:
+            message.trace += b"X-Marked: yes\r\n"
+
+    async with open_memory_server(conf(), policy=Marking()) as server:
+        client = await hello(server)
+        assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
+    [message] = server.messages
+    assert message.trace.startswith(b"Received: ")
+    assert message.trace.endswith(b"\r\nX-Marked: yes\r\n")
+
+
+async def test_a_message_that_is_kept_keeps_its_variables() -> None:
+    kept: list[Message] = []
+
+    async def keep(message: Message) -> None:
+        kept.append(message)
+
+    async with open_memory_server(conf(), deliver=keep) as server:
+        client = await hello(server)
+        await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")
+        await client.message("z@example.org", ["c@example.com"], b"x: y\r\n\r\n")
+    assert [m.message_variables["mailfrom_string"] for m in kept] == ["a@example.org", "z@example.org"]
+    assert [m.variables["connection_message_count"] for m in kept] == ["1", "2"]
+
+
+async def test_a_peer_is_written_as_on_a_socket() -> None:
+    async with open_memory_server(conf()) as server:
+        await hello(server, peer="2001:db8::7")
+        await hello(server, peer="192.0.2.7")
+        assert [e.peer for e in server.events if isinstance(e, Connected)] == ["[2001:db8::7]:1024", "192.0.2.7:1024"]

@@ -168,10 +168,17 @@ class Conversation:
 
     async def _on_hello(self, event: Hello) -> None:
         variables = self.session.variables
-        variables["ehlo_string"] = event.line
-        variables["ehlo_domain"] = event.domain
+        before = {name: variables.get(name) for name in ("ehlo_string", "ehlo_domain")}
+        variables.record({"ehlo_string": event.line, "ehlo_domain": event.domain})
         if await self._decide("ehlo", event.domain):
-            self._end_transaction()  # a refused one changes nothing (RFC 5321, section 4.1.4)
+            self._end_transaction()
+            return
+        # A refused one changes nothing (RFC 5321, section 4.1.4): the one before it stands, if there was one.
+        for name, value in before.items():
+            if value is None:
+                variables.pop(name, None)
+            else:
+                variables[name] = value
 
     async def _on_mail(self, event: MailFrom) -> None:
         self._end_transaction()
@@ -291,8 +298,8 @@ class Conversation:
         self._refuse("command", Refusal(event.reply, "protocol", event.reason))
         self.end = "protocol_error"
 
-    async def _on_end(self, event: ConnectionEnded) -> None:
-        self.end = "quit" if event.clean else "peer_closed"
+    async def _on_end(self, _event: ConnectionEnded) -> None:
+        self.end = "peer_closed"  # between two commands too: nobody said QUIT
 
     async def _on_quit(self, _event: Quit) -> None:
         self.end = "quit"

@@ -121,7 +121,10 @@ class Transaction:
 
     async def _deliver(self, message: Message) -> None:
         if self.profile.settings.rfc2822_trace_headers:
-            message.trace = self._received(message)
+            message.trace = self._received(message) + message.trace  # in front of what policy added
+        # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.
+        message.variables = self._session.variables.snapshot()
+        message.message_variables = self._session.message_variables.snapshot()
         try:
             await self.profile.delivery.deliver(message)
         except Reject as reject:

@@ -53,7 +53,8 @@ class MemoryServer:
         ours, theirs = trio.testing.memory_stream_pair()
         settings = self.service.config.resolve(chosen, address)
         profile = self.service.profiles.of(settings)
-        driver = SessionDriver(self.service, chosen, profile, ours, Peer(f"{peer}:1024", address, 1024), "memory")
+        text = f"[{peer}]:1024" if ":" in peer else f"{peer}:1024"
+        driver = SessionDriver(self.service, chosen, profile, ours, Peer(text, address, 1024), "memory")
         self.nursery.start_soon(driver.run)
         return Client(theirs)
 
