@@ -4,7 +4,9 @@ import errno
 import os
 import smtplib
 import socket
+import ssl
 import stat
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,12 +14,13 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 import triosmtp
 from triosmtp import ConfigError, Message, Server
-from triosmtp.event import ConnectionRefused, Disconnected, SessionEvent
+from triosmtp.event import ConnectionRefused, Disconnected, SessionEvent, TLSEstablished
 from triosmtp.server.transport import SocketTransport
-from triosmtp.testing import Client
+from triosmtp.testing import Authority, Client
 
 LISTEN = "127.0.0.1:0"
 clients: list[Client] = []  # of the test that runs; closed when its server ends
@@ -242,3 +245,32 @@ async def test_closing_wakes_a_reader_and_cancelling_reaches_it() -> None:
         await trio.testing.wait_all_tasks_blocked()
         await stream.aclose()
     raw.close()
+
+
+async def test_the_end_of_a_handshake_is_acknowledged_at_once(tmp_path: Path) -> None:
+    # Whoever leaves Nagle's algorithm on cannot speak before that, and the kernel takes 40 ms by itself.
+    authority = Authority.create()
+    authority.issue("localhost", dns=["localhost"]).write(tmp_path, "cert")
+    tls = f'TLS_Certificate = "{tmp_path}/cert.pem" TLS_Key = "{tmp_path}/cert.key" SMTP_Extensions = ( STARTTLS )'
+    established = trio.Event()
+
+    def observe(event: SessionEvent) -> None:
+        if isinstance(event, TLSEstablished):
+            assert event.tls.protocol == "TLSv1.3"
+            established.set()
+
+    async with serving(conf(body=tls), observers=(observe,)) as server:
+        stream = await trio.open_tcp_stream(*server.addresses[LISTEN])
+        client = Client(stream)
+        clients.append(client)
+        await client.read()
+        await client.starttls(ssl.create_default_context(cadata=authority.certificate_pem.decode()))
+        await established.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert unacknowledged(stream.socket) == 0
+
+
+def unacknowledged(sock: trio.socket.SocketType) -> int:
+    """Give how many segments the peer's kernel has not acknowledged: tcpi_unacked, tcp(7)."""
+    information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return int.from_bytes(information[24:28], sys.byteorder)

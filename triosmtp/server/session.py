@@ -176,6 +176,10 @@ class SessionDriver:
         self._conversation.forget()
         if not await self._handshake():
             return False
+        if isinstance(self._transport, SocketTransport):
+            # In TLS 1.3 the client has the last word of the handshake, and the next one too.  With Nagle's algorithm
+            # it keeps that back until the former was acknowledged.
+            self._transport.acknowledge()
         self._conversation.connection.tls_started()
         refusal = await self._conversation.tls_established()
         if refusal is not None:
