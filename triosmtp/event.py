@@ -61,8 +61,8 @@ class TLSFailed:
 class Refused:
     """A command was answered with a refusal: a soft error of the protocol, or a decision.
 
-    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``TLS_Verify_Mode`` or ``python:Name``; ``reason`` is for the
-    log.
+    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``TLS_Verify_Mode`` or ``python:Name``, for a message also
+    ``spool`` or ``delivery``; ``reason`` is for the log.
     """
 
     session: str

@@ -203,6 +203,15 @@ def test_check_looks_at_certificates(capsys: pytest.CaptureFixture[str], conf: s
     assert "nope.pem" in told.err
 
 
+def test_check_looks_at_certificates_where_a_policy_is_missing(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    with Path(conf).open("a") as file:
+        file.write('Policy = ( "python:nowhere:Nobody" )\nTLS_Certificate = "/no/such/cert.pem"\n')
+    told = run(capsys, "check", "-c", conf)
+    assert told.code == 78
+    assert "No module named 'nowhere'" in told.err
+    assert 'TLS_Certificate: "/no/such/cert.pem": does not exist' in told.err
+
+
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str], conf: str) -> None:
     told = run(capsys, "check", "-c", "nope.conf")
     assert (told.code, told.err) == (78, "error: cannot read nope.conf: No such file or directory\n")

@@ -1,8 +1,8 @@
 """What can be told of a configuration before it is served: certificates, policies and deliveries are looked at."""
 
-from triosmtp.config import Config, problem_at
+from triosmtp.config import Config, Settings, problem_at
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.server import Profile, Profiles, default_maildir, material_problem
+from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
 from triosmtp.state import is_tmpfs, state_directory
 from triosmtp.tls import MaterialError, build_context, load_material
 
@@ -15,23 +15,27 @@ def deep_problems(config: Config) -> list[Problem]:
     Gives errors (it would not start) and warnings (it would surprise), each with its place; ``config`` itself was
     checked when it was loaded.
     """
+    problems: list[Problem] = []
     try:
-        profiles = Profiles(config, "localhost").prepare()
+        Profiles(config, "localhost").prepare()
     except ConfigError as error:
-        return list(error.problems)
-    problems = [problem for profile in profiles for problem in _certificate_problems(profile)]
+        problems += error.problems
+    for listen in config.listens:
+        for settings in config.variants(listen):
+            problems += _certificate_problems(settings)
     return list(dict.fromkeys(problems + surprises(config)))
 
 
-def _certificate_problems(profile: Profile) -> list[Problem]:
-    if profile.tls is None:
+def _certificate_problems(settings: Settings) -> list[Problem]:
+    wanted = tls_settings(settings)
+    if wanted is None:
         return []
     try:
-        material = load_material(profile.tls)
+        material = load_material(wanted)
         build_context(material)
     except MaterialError as error:
-        return [material_problem(profile.settings, error)]
-    return [material_problem(profile.settings, warning, "warning") for warning in material.warnings]
+        return [material_problem(settings, error)]
+    return [material_problem(settings, warning, "warning") for warning in material.warnings]
 
 
 def surprises(config: Config) -> list[Problem]:
