@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from triosmtp.errors import ConfigError, Problem
+
 __all__ = ["is_tmpfs", "make_directory", "state_directory", "sync_directory"]
 
 
@@ -13,13 +15,17 @@ def state_directory() -> Path:
     ``$STATE_DIRECTORY`` as systemd sets it (the first of a colon list), else ``$XDG_STATE_HOME/triosmtp``, else
     ``~/.local/state/triosmtp``.  A relative path in ``$XDG_STATE_HOME`` is ignored, as its specification demands.
 
-    :raises RuntimeError: where none of them is set and the user has no home folder.
+    :raises ConfigError: where none of them is set and the user has no home folder.
     """
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
         return Path(given).absolute()
     home = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    try:
+        base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    except RuntimeError:
+        text = "there is no state folder: set STATE_DIRECTORY; or the options Deliver_To and Spool_Directory"
+        raise ConfigError([Problem("error", f"{text} (this user has no home folder)")]) from None
     return base / "triosmtp"
 
 

@@ -212,6 +212,23 @@ def test_check_looks_at_certificates_where_a_policy_is_missing(capsys: pytest.Ca
     assert 'TLS_Certificate: "/no/such/cert.pem": does not exist' in told.err
 
 
+@pytest.mark.parametrize("command", [("check", "-c", "e.conf"), ("serve", "-c", "e.conf"), ("serve",)])
+def test_nowhere_to_keep_a_state(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, conf: str, command: tuple[str, ...]
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    Path(conf).write_text(TEXT.replace('Deliver_To = "discard:"', ""))
+    monkeypatch.setattr(Path, "home", no_home)
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    told = run(capsys, *command)
+    assert (told.code, told.out) == (78, "")
+    assert told.err.count("\n") == 1
+    assert told.err.startswith("error: there is no state folder: set STATE_DIRECTORY")
+
+
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str], conf: str) -> None:
     told = run(capsys, "check", "-c", "nope.conf")
     assert (told.code, told.err) == (78, "error: cannot read nope.conf: No such file or directory\n")

@@ -322,6 +322,12 @@ async def test_a_static_banner_holds_its_own_code() -> None:
         assert str(await server.connect().read()) == "220 welcome to nowhere"
 
 
+async def test_the_longest_static_banner_is_sent_whole() -> None:
+    banner = "220 " + "x" * 480
+    async with open_memory_server(conf(f'Static_Banner = "{banner}"')) as server:
+        assert str(await server.connect().read()) == banner
+
+
 async def test_a_refused_ehlo_leaves_the_variables_of_the_one_before() -> None:
     policy = RecordingPolicy({"ehlo": REFUSAL})
     async with open_memory_server(conf(), policy=policy) as server:

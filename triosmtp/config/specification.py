@@ -64,8 +64,8 @@ CIPHERS = Type("cipher list", _read_ciphers, TEXT.write)
 
 def _read_banner(value: Value, _warn: Warn) -> str:
     text = text_of(value, "a banner")
-    if not text.startswith("220 ") or not text.isascii() or len(text) > 510:
-        message = f"expected a banner of at most 510 ASCII characters that holds its own 220, found {quote(text)}"
+    if not text.startswith("220 ") or not text.isascii() or len(text) > 484:  # what a reply of one line may hold
+        message = f"expected a banner of at most 484 ASCII characters that holds its own 220, found {quote(text)}"
         raise BadValueError(value.place, message)
     return text
 

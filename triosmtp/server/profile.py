@@ -185,6 +185,4 @@ def _rules(settings: Settings, hostname: str, *, starttls: bool) -> Rules:
 def _banner(settings: Settings, hostname: str) -> Reply:
     if not settings.static_banner:
         return Reply(220, f"{hostname} ESMTP")
-    # A static banner holds its own 220, on each of its lines.
-    lines = settings.static_banner.replace("\r\n", "\n").rstrip("\n").split("\n")
-    return Reply(220, tuple(line[4:] if line[:3] == "220" else line for line in lines))
+    return Reply(220, settings.static_banner.removeprefix("220 "))  # it holds its own code
