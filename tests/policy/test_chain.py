@@ -107,6 +107,15 @@ def test_a_method_for_an_unknown_phase_is_an_error_at_once() -> None:
             async def validate_mail_from(self) -> None: ...
 
 
+def test_a_method_for_an_unknown_phase_is_found_in_a_mixin() -> None:
+    class Mixin:
+        async def validate_mail_from(self) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Misspelt\.validate_mail_from: there is no such phase"):
+
+        class Misspelt(Mixin, Policy): ...
+
+
 @pytest.mark.parametrize(
     ("code", "enhanced"),
     [(250, "2.0.0"), (600, "5.7.1"), (550, "4.7.1"), (550, "5.7"), (550, "5.7.x"), (True, "5.7.1")],

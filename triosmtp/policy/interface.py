@@ -53,7 +53,7 @@ class Policy:
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        for name in vars(cls):
+        for name in dir(cls):  # what a mixin brings, too
             if name.startswith("validate_") and name.removeprefix("validate_") not in PHASES:
                 known = ", ".join(f"validate_{phase}" for phase in PHASES)
                 raise TypeError(f"{cls.__qualname__}.{name}: there is no such phase; the methods are {known}")
