@@ -305,3 +305,14 @@ async def test_material_that_cannot_be_had_is_named_with_its_place(
     assert reason.lower() in problem.message.lower()
     assert problem.position is not None
     assert option in problem.source
+
+
+async def test_a_key_that_others_can_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    material = Material(tmp_path)
+    (tmp_path / "cert.key").chmod(0o644)
+    async with open_memory_server(material.conf()):
+        pass
+    [record] = [record for record in caplog.records if record.name == "triosmtp.server"]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("<string>:6:15: TLS_Key: ")
+    assert record.getMessage().endswith("can be read by every user")
