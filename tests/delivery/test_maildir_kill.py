@@ -2,10 +2,13 @@
 
 import os
 import re
+import os
 import subprocess
 import sys
 from pathlib import Path
 from random import Random
+
+import triosmtp
 
 PROGRAM = Path(__file__).with_name("deliverer.py")
 
@@ -30,7 +33,8 @@ def test_sigkill_in_the_middle_of_deliveries(tmp_path: Path) -> None:
 
 def _deliver_until_killed(folder: Path, wanted: int) -> set[int]:
     command = [sys.executable, str(PROGRAM), str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    environment = {**os.environ, "PYTHONPATH": str(Path(triosmtp.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         acknowledged = {int(process.stdout.readline()) for _ in range(wanted)}
         process.kill()

@@ -116,6 +116,14 @@ def test_a_method_for_an_unknown_phase_is_found_in_a_mixin() -> None:
         class Misspelt(Mixin, Policy): ...
 
 
+def test_a_method_that_is_not_async_is_an_error_at_once() -> None:
+    with pytest.raises(TypeError, match="validate_connect must be an async method"):
+
+        class Plain(Policy):
+            def validate_connect(self, session: Session) -> None:  # type: ignore[override]  # the mistake under test
+                return None
+
+
 @pytest.mark.parametrize(
     ("code", "enhanced"),
     [(250, "2.0.0"), (600, "5.7.1"), (550, "4.7.1"), (550, "5.7"), (550, "5.7.x"), (True, "5.7.1")],

@@ -253,6 +253,47 @@ async def test_recipient_limits(options: str, codes: list[int]) -> None:
         assert [(await client.command(f"RCPT TO:<u{i}@example.com>")).code for i in range(3)] == codes
 
 
+async def test_a_transaction_without_a_body_is_no_reception() -> None:
+    async with open_memory_server(conf("Max_Receptions_Per_Connection = 1")) as server:
+        client = await hello(server)
+        for _ in range(3):
+            await client.command("MAIL FROM:<a@example.org>")
+            assert (await client.command("RCPT TO:<x@elsewhere.example>")).code == 550
+            await client.command("RSET")
+        assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
+    assert server.messages[0].variables["connection_message_count"] == "1"
+    assert [e.messages for e in server.events if isinstance(e, Disconnected)] == [1]
+
+
+async def test_a_policy_that_clears_the_context_does_not_change_the_trace() -> None:
+    class Forgetful(RecordingPolicy):
+        async def validate_data_spool(self, session, message):  # type: ignore[no-untyped-def]  # as in the base
+            session.variables.clear()
+
+    async with open_memory_server(conf(), policy=Forgetful()) as server:
+        client = await hello(server)
+        assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
+    assert server.messages[0].trace.startswith(b"Received: from client.example.org (")
+    assert b" with ESMTP\r\n" in server.messages[0].trace
+
+
+async def test_session_limits_hold_in_memory_too() -> None:
+    async with open_memory_server(conf("Listener_Sessions = 1")) as server:
+        first = await hello(server)
+        assert str(await server.connect().read())[:9] == "421 4.7.0"
+        assert (await first.command("QUIT")).code == 221
+        await first.read_eof()
+        await hello(server)
+        assert server.service.statistics.sessions_total == 2
+
+
+async def test_what_is_no_policy_and_no_delivery_is_an_error_at_once() -> None:
+    with pytest.raises(TypeError, match="instances, not <class"):
+        await open_memory_server(conf(), policy=RecordingPolicy).__aenter__()  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="not 'discard:'"):
+        await open_memory_server(conf(), deliver="discard:").__aenter__()  # type: ignore[arg-type]  # the mistake
+
+
 async def test_reception_limit() -> None:
     async with open_memory_server(conf("Max_Receptions_Per_Connection = 2")) as server:
         client = await hello(server)

@@ -91,6 +91,15 @@ async def test_a_unix_socket_has_its_mode_and_goes_with_the_server(tmp_path: Pat
     assert not path.exists()
 
 
+async def test_a_unix_socket_that_another_server_took_over_stays(tmp_path: Path) -> None:
+    path = tmp_path / "smtp.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        async with serving(conf(listen=str(path))):
+            path.rename(tmp_path / "old.sock")
+            other.bind(str(path))
+        assert path.exists()
+
+
 async def test_a_stale_unix_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     path = tmp_path / "smtp.sock"
     with socket.socket(socket.AF_UNIX) as dead:

@@ -148,7 +148,7 @@ async def test_what_was_known_before_tls_is_forgotten(material: Material) -> Non
                 session.variables["can_relay"] = "true"
 
     policy = Trusting()
-    async with open_memory_server(material.conf(), policy=policy) as server:
+    async with open_memory_server(material.conf("Context = [ ehlo_note = kept ]"), policy=policy) as server:
         client = server.connect()
         await client.read()
         await client.command("EHLO before.example.org")
@@ -162,6 +162,7 @@ async def test_what_was_known_before_tls_is_forgotten(material: Material) -> Non
     starttls = policy.calls[policy.phases.index("starttls")][2]
     assert "ehlo_domain" not in starttls
     assert "can_relay" not in starttls
+    assert starttls["ehlo_note"] == "kept"
 
 
 async def test_commands_injected_behind_starttls_end_the_session(material: Material) -> None:

@@ -422,12 +422,17 @@ class TestInjection:
 
 class TestRefuse:
     def test_every_command_but_quit_gets_the_refusal(self) -> None:
-        dialogue = Dialogue(max_command_errors=2)
+        dialogue = Dialogue()
         dialogue.connection.refuse(Reply(550, "A valid certificate is required", "5.7.1"))
         lines = dialogue.says("EHLO x", *ENVELOPE, "RUBBISH", b"x\n\r\n", "x" * 3000, "QUIT now")
         assert lines == ["550 A valid certificate is required"] + ["550 5.7.1 A valid certificate is required"] * 6
         assert dialogue.names == ["BadCommand"] * 7
         assert dialogue.says("QUIT") == ["221 2.0.0 Bye"]
+
+    def test_who_goes_on_for_ever_is_shown_the_door(self) -> None:
+        dialogue = Dialogue(max_command_errors=2)
+        dialogue.connection.refuse(Reply(550, "A valid certificate is required", "5.7.1"))
+        assert codes(dialogue.says(*["NOOP"] * 4)) == [550, 550, 421]
 
     def test_421_closes(self) -> None:
         dialogue = Dialogue()

@@ -1,5 +1,8 @@
 """What can be told of a configuration before it is served: certificates, policies and deliveries are looked at."""
 
+import os
+from pathlib import Path
+
 from triosmtp.config import Config, Settings, problem_at
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
@@ -56,7 +59,20 @@ def surprises(config: Config) -> list[Problem]:
         if settings.deliver_to is None:
             text = f'Listen "{listen.name}": no Deliver_To: mail goes to {default_maildir()}'
             warnings.append(listen.problem(text, "warning"))
+        warnings += _delivery_problems(settings)
         spool = settings.spool_directory or state_directory() / "spool"
         if is_tmpfs(spool):
             warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", "warning"))
     return list(dict.fromkeys(warnings))
+
+
+def _delivery_problems(settings: Settings) -> list[Problem]:
+    scheme, _, path = (settings.deliver_to or f"maildir:{default_maildir()}").partition(":")
+    if scheme != "maildir":
+        return []
+    folder = Path(path)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return []
+    return [problem_at(settings, "deliver_to", f"{folder} cannot be written: mail will be answered 452", "warning")]

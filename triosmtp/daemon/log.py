@@ -29,10 +29,20 @@ _log = logging.getLogger("triosmtp")
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 
 
+class _OneRecord(logging.Formatter):
+    """A record is one line, or one line and what is indented below it: a peer's words in a traceback forge none."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).splitlines()
+        return "\n    ".join(
+            "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line) for line in lines
+        )
+
+
 def configure(level: int = logging.INFO) -> None:
     """Send the log to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_OneRecord("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)
     _log.setLevel(level)
     _log.propagate = False
@@ -163,7 +173,7 @@ _LINES: Final[dict[type, tuple[int, Callable[[Any], str]]]] = {
     TLSEstablished: (logging.INFO, _tls_established),
     TLSFailed: (logging.WARNING, _tls_failed),
     Refused: (logging.INFO, _refused),
-    PolicyFailed: (logging.ERROR, _policy_failed),
+    PolicyFailed: (logging.DEBUG, _policy_failed),  # the traceback was logged where it failed
     MessageAccepted: (logging.INFO, _message_accepted),
     MessageRefused: (logging.INFO, _message_refused),
     Disconnected: (logging.INFO, _disconnected),

@@ -43,7 +43,8 @@ def serve_command(config_path: str | None) -> int:
         print(error, file=sys.stderr)
         return _EX_CONFIG
     except OSError as error:
-        print(f"error: {error.filename}: {os.strerror(error.errno or 0)}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return _EX_CONFIG
     return 0
 

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from triosmtp.errors import Reject
 from triosmtp.policy.interface import DONE, PHASES, Phase, Policy
+from triosmtp.policy.session import Session
 
 __all__ = ["CONTINUE", "Chain", "Decision"]
 
@@ -52,7 +53,7 @@ class Chain:
         """Whether any policy has something to say at this phase."""
         return bool(self._hooks[phase])
 
-    async def ask(self, phase: Phase, *arguments: object) -> Decision:
+    async def ask(self, phase: Phase, session: Session, *arguments: object) -> Decision:
         """Ask the policies of ``phase`` in order, and give the first answer that ends it.
 
         Never raises but for cancellation: an exception out of a policy is logged and becomes a refusal, 451 4.3.0, or
@@ -60,19 +61,19 @@ class Chain:
         """
         for source, hook in self._hooks[phase]:
             try:
-                answer = await hook(*arguments)
+                answer = await hook(session, *arguments)
             except Exception as error:  # noqa: BLE001 - a policy's error must not become the peer's, nor end the session
                 reject = _only_reject(error)
                 if reject is not None:
                     return Decision(refusal=reject, source=source)
-                return _failed(phase, source, error)
+                return _failed(session, phase, source, error)
             if answer is DONE:
                 return Decision(done=True, source=source)
             if answer is not None:
                 mistake = TypeError(
                     f"{source}: validate_{phase} returned {answer!r}; return None or DONE, or raise Reject"
                 )
-                return _failed(phase, source, mistake)
+                return _failed(session, phase, source, mistake)
         return CONTINUE
 
 
@@ -83,8 +84,8 @@ def _only_reject(error: Exception) -> Reject | None:
     return error if isinstance(error, Reject) else None
 
 
-def _failed(phase: Phase, source: str, error: Exception) -> Decision:
-    _log.error("%s failed at %s: %r", source, phase, error, exc_info=error)
+def _failed(session: Session, phase: Phase, source: str, error: Exception) -> Decision:
+    _log.error("session %s: %s failed at %s: %r", session.id, source, phase, error, exc_info=error)
     code = 421 if phase == "connect" else 451
     refusal = Reject(code, "4.3.0", "Local error in processing", reason=f"{source} failed: {error!r}")
     return Decision(refusal=refusal, source=source, error=repr(error))

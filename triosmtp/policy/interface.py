@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from inspect import iscoroutinefunction, unwrap
 from typing import Final, Literal, TypeAlias
 
 from triosmtp.message import Message, Recipient
@@ -48,15 +49,20 @@ class Policy:
     at ``connect``), its traceback is logged, and the session goes on.  Policies are asked before the built-in checks of
     their phase.
 
-    A subclass with a ``validate_…`` method of an unknown phase raises :class:`TypeError` when it is defined.
+    A subclass with a ``validate_…`` method of an unknown phase, or with one that is not async, raises
+    :class:`TypeError` when it is defined.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         for name in dir(cls):  # what a mixin brings, too
-            if name.startswith("validate_") and name.removeprefix("validate_") not in PHASES:
+            if not name.startswith("validate_"):
+                continue
+            if name.removeprefix("validate_") not in PHASES:
                 known = ", ".join(f"validate_{phase}" for phase in PHASES)
                 raise TypeError(f"{cls.__qualname__}.{name}: there is no such phase; the methods are {known}")
+            if not iscoroutinefunction(unwrap(getattr(cls, name))):
+                raise TypeError(f"{cls.__qualname__}.{name} must be an async method")
 
     async def validate_connect(self, session: Session) -> Done | None:
         """Decide about a new connection, before the banner (and before the handshake under Use_SSL)."""

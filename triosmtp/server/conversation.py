@@ -45,10 +45,12 @@ class Conversation:
 
     __slots__ = (
         "_at_connect",
+        "_hello",
         "_profile",
         "_recipients",
         "_service",
         "_settings",
+        "_transactions",
         "connection",
         "end",
         "messages",
@@ -62,12 +64,15 @@ class Conversation:
         self._profile = profile
         self._settings = profile.settings
         self._at_connect: dict[str, str] = {}
+        self._hello: Hello | None = None
         self._recipients = 0
+        self._transactions = 0
         self.session = session
         self.connection = Connection(profile.rules)
         self.transaction: Transaction | None = None
         self.out: list[bytes] = []
         self.messages = 0
+        """Bodies that were begun: what Max_Receptions_Per_Connection and connection_message_count count."""
         self.end = "failed"
         """Why the session ends: the reason of :class:`~triosmtp.event.Disconnected`."""
 
@@ -120,7 +125,8 @@ class Conversation:
         """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it."""
         self._end_transaction()
         variables = self.session.variables
-        variables.forget("ehlo_", "auth_", "can_relay")
+        self._hello = None
+        variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user", "can_relay")
         # What holds without a word of the client stays: its address, and what policy found at connect.
         if "can_relay" in self._at_connect:
             variables["can_relay"] = self._at_connect["can_relay"]
@@ -172,6 +178,7 @@ class Conversation:
         variables.record({"ehlo_string": event.line, "ehlo_domain": event.domain})
         if await self._decide("ehlo", event.domain):
             self._end_transaction()
+            self._hello = event
             return
         # A refused one changes nothing (RFC 5321, section 4.1.4): the one before it stands, if there was one.
         for name, value in before.items():
@@ -198,9 +205,9 @@ class Conversation:
         except Refusal as refusal:
             self._refuse("mailfrom", refusal)
             return
-        self.messages += 1
-        session.variables.record({"connection_message_count": str(self.messages), "message_rcpt_count": "0"})
-        self.transaction = Transaction(self._service, session, self._profile, self.messages, event)
+        self._transactions += 1
+        session.variables.record({"message_rcpt_count": "0"})
+        self.transaction = Transaction(self._service, session, self._profile, self._transactions, event, self._hello)
         session.envelope = self.transaction.envelope
         self.out.append(self.connection.send())
 
@@ -273,7 +280,9 @@ class Conversation:
     async def _on_data(self, _event: Data) -> None:
         assert self.transaction is not None
         self.transaction.begin_body()
-        await self._decide("data")
+        if await self._decide("data"):
+            self.messages += 1
+            self.session.variables.record({"connection_message_count": str(self.messages)})
 
     async def _on_chunk(self, event: BodyChunk) -> None:
         assert self.transaction is not None

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -126,18 +127,22 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)  # one that is not answered because its queue is full is in use, too
         try:
             probe.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
+        except OSError as error:
+            _log.debug("%s: %s", path, error)  # somebody is there who does not answer
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
 
 
-def unlink_if_ours(sock: socket.socket) -> None:
-    """Remove the path of a Unix socket that is about to be closed."""
-    if sock.family == socket.AF_UNIX and sock.fileno() >= 0:
-        Path(sock.getsockname()).unlink(missing_ok=True)
+def unlink_if_ours(path: Path, inode: int) -> None:
+    """Remove the path of a Unix socket that was bound there, unless another process has put its own in that place."""
+    with suppress(FileNotFoundError):
+        if path.lstat().st_ino == inode:
+            path.unlink()
 
 
 async def accept_connections(sock: socket.socket, take: Callable[[socket.socket, Peer], None]) -> None:

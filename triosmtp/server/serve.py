@@ -10,10 +10,11 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import trio
 
-from triosmtp.config import Config, Listen, TCPAddress
+from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import ConnectionRefused, Observer
@@ -77,10 +78,16 @@ async def open_service(
     """Make everything that sessions of ``config`` need, but no socket.
 
     :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
-    configuration.
+        configuration.
+    :raises TypeError: where ``policy`` or ``deliver`` is something else.
     """
+    if not (deliver is None or isinstance(deliver, Delivery) or callable(deliver)):
+        raise TypeError(f"deliver is a Delivery or an async function, not {deliver!r}")
     delivery = deliver if deliver is None or isinstance(deliver, Delivery) else FunctionDelivery(deliver)
-    policies = (policy,) if isinstance(policy, Policy) else policy
+    policies = None if policy is None else (policy,) if isinstance(policy, Policy | type) else tuple(policy)
+    for each in policies or ():
+        if not isinstance(each, Policy):
+            raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
     profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery)
     prepared = await trio.to_thread.run_sync(profiles.prepare)
     contexts = ContextStore(await trio.to_thread.run_sync(_build_contexts, prepared))
@@ -162,7 +169,9 @@ def _bind_all(config: Config, stack: ExitStack) -> list[tuple[Listen, socket.soc
             problems.append(listen.problem(f'Listen "{listen.name}": {os.strerror(error.errno or 0)}'))
             continue
         stack.callback(sock.close)
-        stack.callback(unlink_if_ours, sock)
+        if isinstance(listen.address, UnixAddress):
+            path = Path(listen.address.path)
+            stack.callback(unlink_if_ours, path, path.lstat().st_ino)
         listens.append((listen, sock))
     if problems:
         raise ConfigError(problems)
@@ -174,19 +183,14 @@ def _take(
 ) -> None:
     """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
     settings = service.config.resolve(listen, peer.address)
-    reached = service.admit(listen, settings.listener_sessions, settings.service_sessions)
-    if reached:
-        service.tell(ConnectionRefused(peer.text, listen.name, reached))
+    refusal = begin(service, listen, settings, peer)
+    if refusal is not None:
         with sock:
-            # A fresh connection takes one line at once or never: nobody waits here.  Under Use_SSL a plaintext line
-            # would only look like a broken handshake.
-            if not settings.use_ssl:
-                reply = Reply(421, "Too many connections, try again later", "4.7.0")
-                _try_send(sock, reply.render())
+            _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
         return
     local = bound or peer_of(sock.getsockname()).text
     driver = SessionDriver(service, listen, service.profiles.of(settings), SocketTransport(sock), peer, local)
-    sessions.start_soon(_run, service, listen, driver, name=f"session {driver.session.id}")
+    sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
 
 
 def _bound(listening: socket.socket) -> str:
@@ -202,7 +206,18 @@ def _try_send(sock: socket.socket, data: bytes) -> None:
         _log.debug("a refused connection had gone already: %s", error)
 
 
-async def _run(service: Service, listen: Listen, driver: SessionDriver) -> None:
+def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> bytes | None:
+    """Count a new session in; where a limit is reached, give what the peer is told instead of being served."""
+    reached = service.admit(listen, settings.listener_sessions, settings.service_sessions)
+    if not reached:
+        return None
+    service.tell(ConnectionRefused(peer.text, listen.name, reached))
+    # Under Use_SSL a plaintext line would only look like a broken handshake.
+    return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later", "4.7.0").render()
+
+
+async def run_session(service: Service, listen: Listen, driver: SessionDriver) -> None:
+    """Run a session that :func:`begin` counted in, and count it out."""
     try:
         await driver.run()
     finally:

@@ -16,7 +16,7 @@ from triosmtp.policy import Session
 from triosmtp.server.decision import Refusal, ask, refusal_of
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
-from triosmtp.smtp import BodyEnd, MailFrom, Reply
+from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
 from triosmtp.spool import Spool, SpoolError
 from triosmtp.trace import has_field, received_field
 
@@ -28,9 +28,23 @@ _log = logging.getLogger("triosmtp.delivery")
 class Transaction:
     """The message under way.  Made when MAIL was accepted; ``close`` throws away what it holds."""
 
-    __slots__ = ("_failure", "_service", "_session", "_spool", "envelope", "granted_relay", "id", "profile", "started")
+    __slots__ = (
+        "_failure",
+        "_hello",
+        "_service",
+        "_session",
+        "_spool",
+        "envelope",
+        "granted_relay",
+        "id",
+        "profile",
+        "started",
+    )
 
-    def __init__(self, service: Service, session: Session, profile: Profile, number: int, mail: MailFrom) -> None:
+    def __init__(
+        self, service: Service, session: Session, profile: Profile, number: int, mail: MailFrom, hello: Hello | None
+    ) -> None:
+        self._hello = hello
         self._service = service
         self._session = session
         self.profile = profile
@@ -140,12 +154,12 @@ class Transaction:
     def _received(self, message: Message) -> bytes:
         session, envelope = self._session, self.envelope
         return received_field(
-            helo=session.variables.get("ehlo_domain"),
+            helo=None if self._hello is None else self._hello.domain,
             peer_address=None if session.peer_address is None else str(session.peer_address),
             by=self.profile.hostname,
             id=self.id,
             moment=message.received,
-            extended=session.variables.get("ehlo_string", "")[:4].upper() == "EHLO",
+            extended=self._hello is not None and self._hello.verb == "EHLO",
             smtputf8=envelope.smtputf8,
             recipient=str(envelope.recipients[0]) if len(envelope.recipients) == 1 else None,
             tls=session.tls,

@@ -210,7 +210,7 @@ class Connection:
         self._offset = 0
 
     def refuse(self, reply: Reply) -> None:
-        """From now on answer every line but QUIT with ``reply``, as a :class:`BadCommand` that does not count.
+        """From now on answer every line but QUIT with ``reply``, as a :class:`BadCommand`.
 
         For a policy that refuses where there is no command to answer: at the end of a handshake.
         """
@@ -261,7 +261,7 @@ class Connection:
 
     def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | Fatal:
         reply = self._refusal or error.reply
-        if error.counts and self._refusal is None:
+        if error.counts:
             limit = self.rules.max_command_errors
             if limit and self._facts.errors >= limit:
                 return self._hard_error(_TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")

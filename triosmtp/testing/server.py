@@ -16,6 +16,7 @@ from triosmtp.policy import Policy
 from triosmtp.server import Service, open_service
 from triosmtp.server.listener import Peer
 from triosmtp.server.patience import watch
+from triosmtp.server.serve import begin, run_session
 from triosmtp.server.session import SessionDriver
 from triosmtp.testing.client import Client
 
@@ -54,9 +55,20 @@ class MemoryServer:
         settings = self.service.config.resolve(chosen, address)
         profile = self.service.profiles.of(settings)
         text = f"[{peer}]:1024" if ":" in peer else f"{peer}:1024"
-        driver = SessionDriver(self.service, chosen, profile, ours, Peer(text, address, 1024), "memory")
-        self.nursery.start_soon(driver.run)
+        peer_here = Peer(text, address, 1024)
+        refusal = begin(self.service, chosen, settings, peer_here)
+        if refusal is not None:
+            self.nursery.start_soon(_turn_away, ours, refusal)
+        else:
+            driver = SessionDriver(self.service, chosen, profile, ours, peer_here, "memory")
+            self.nursery.start_soon(run_session, self.service, chosen, driver)
         return Client(theirs)
+
+
+async def _turn_away(stream: trio.abc.Stream, refusal: bytes) -> None:
+    async with stream:
+        if refusal:
+            await stream.send_all(refusal)
 
 
 @asynccontextmanager
