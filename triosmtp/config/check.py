@@ -96,12 +96,12 @@ def _tls_errors(where: str, chain: Chain, settings: Settings) -> Iterator[tuple[
     """Give field and message of whatever does not fit together for these connections."""
     starttls = "STARTTLS" in settings.smtp_extensions
     no_certificate = f"needs a TLS_Certificate, and none is in force for {where}"
-    if settings.use_ssl and settings.tls_certificate is None:
+    if settings.use_ssl and not settings.tls_certificate:
         yield "use_ssl", f"TLS from the first byte {no_certificate}"
     if settings.use_ssl and starttls and _set_here(chain):
         position = settings.places["use_ssl"].position
         yield "smtp_extensions", f"STARTTLS excludes Use_SSL, which is set for {where} at {position}"
-    if starttls and not settings.use_ssl and settings.tls_certificate is None and not _unset_by_peer(chain):
+    if starttls and not settings.use_ssl and not settings.tls_certificate and not _unset_by_peer(chain):
         yield "smtp_extensions", f"STARTTLS {no_certificate}"
     if settings.tls_verify_mode == "require" and settings.tls_client_ca is None:
         yield "tls_verify_mode", f"require needs a TLS_Client_CA, and none is in force for {where}"
