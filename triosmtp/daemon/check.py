@@ -30,8 +30,8 @@ def _certificate_problems(profile: Profile) -> list[Problem]:
         material = load_material(profile.tls)
         build_context(material)
     except MaterialError as error:
-        return [material_problem(profile.settings, error)]
-    return [material_problem(profile.settings, warning, "warning") for warning in material.warnings]
+        return [material_problem(profile, error)]
+    return [material_problem(profile, warning, "warning") for warning in material.warnings]
 
 
 def surprises(config: Config) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""What ``triosmtp serve`` runs without a configuration: a whole set-up on loopback, in one folder, to try and to copy."""
+"""What ``triosmtp serve`` runs without a configuration: a whole set-up on loopback, in one folder, to try and copy."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,7 +56,7 @@ def prepare() -> Path:
 
 
 def _write_certificates(folder: Path) -> None:
-    """Write a development CA, a server and a client certificate of it, and one of a stranger, where they are missing."""
+    """Write a development CA, its server and client certificate, and a stranger's, where they are missing."""
     server = folder / "server.pem"
     if server.exists():
         certificate = x509.load_pem_x509_certificate(server.read_bytes())

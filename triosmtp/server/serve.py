@@ -91,7 +91,7 @@ def _build_contexts(profiles: list[Profile]) -> dict[TLSSettings, ServerContext]
         try:
             contexts[profile.tls] = build_context(load_material(profile.tls))
         except MaterialError as error:
-            problem = material_problem(profile.settings, error)
+            problem = material_problem(profile, error)
             if problem not in problems:
                 problems.append(problem)
     if problems:
@@ -174,7 +174,7 @@ def _take(
                 _try_send(sock, reply.render())
         return
     local = bound or peer_of(sock.getsockname()).text
-    driver = SessionDriver(service, listen, service.profiles.of(settings), SocketTransport(sock), peer, local)
+    driver = SessionDriver(service, listen, service.profiles.of(listen, settings), SocketTransport(sock), peer, local)
     sessions.start_soon(_run, service, listen, driver, name=f"session {driver.session.id}")
 
 

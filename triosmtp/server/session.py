@@ -12,7 +12,7 @@ import trio
 
 from triosmtp.config import Listen
 from triosmtp.errors import HandshakeError
-from triosmtp.event import Connected, Disconnected, TLSEstablished, TLSFailed
+from triosmtp.event import Connected, ConnectionRefused, Disconnected, TLSEstablished, TLSFailed
 from triosmtp.policy import Session
 from triosmtp.server.conversation import Conversation
 from triosmtp.server.listener import Peer
@@ -92,6 +92,7 @@ class SessionDriver:
             _log.exception("session %s failed", session.id)
         finally:
             self._service.running.discard(self)
+            self._service.gate.leave(session.id)
             if conversation.transaction is not None:
                 conversation.transaction.close()
             if isinstance(self._stream, trio.SSLStream):
@@ -161,7 +162,7 @@ class SessionDriver:
         conversation = self._conversation
         refusal, phase = await conversation.connect(), "connect"
         if self._profile.settings.use_ssl:
-            if not await self._handshake():
+            if not self._admit_handshake() or not await self._handshake():
                 return False
             conversation.connection.tls_started()
             refused = await conversation.tls_established()
@@ -182,6 +183,15 @@ class SessionDriver:
             self._conversation.refuse_from_now_on(refusal)
         return True
 
+    def _admit_handshake(self) -> bool:
+        """Ask for a handshake where no reply can be given: TLS from the first byte.  False: the session is over."""
+        session = self.session
+        reached = self._service.admit_handshake(session, self._profile.settings)
+        if reached:
+            self._conversation.end = "refused"
+            self._service.tell(ConnectionRefused(session.peer, session.listener, reached))
+        return not reached
+
     async def _handshake(self) -> bool:
         """Bring TLS up on the stream.  Gives False where that failed: the session is over, never back to plaintext."""
         session, profile = self.session, self._profile
@@ -198,6 +208,8 @@ class SessionDriver:
         else:
             self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
             return True
+        finally:
+            self._service.gate.leave(session.id)
         self._conversation.end = "tls_failed"
         self._service.tell(failure)
         return False

@@ -52,7 +52,7 @@ class MemoryServer:
         address = ip_address(peer)
         ours, theirs = trio.testing.memory_stream_pair()
         settings = self.service.config.resolve(chosen, address)
-        profile = self.service.profiles.of(settings)
+        profile = self.service.profiles.of(chosen, settings)
         driver = SessionDriver(self.service, chosen, profile, ours, Peer(f"{peer}:1024", address, 1024), "memory")
         self.nursery.start_soon(driver.run)
         return Client(theirs)
