@@ -23,11 +23,13 @@ from triosmtp.tls.engine import close, release, send_close_notify
 from triosmtp.tls.handshake import REASONS, HandshakeReason, handshake, renegotiated
 from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material, load_material
+from triosmtp.tls.public_authority import public_authorities
 from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.tls.store import ContextStore
 
 __all__ = [
     "PROTOCOLS", "REASONS", "Authority", "ContextStore", "Credential", "HandshakeReason", "Identity",
     "IdentityMaterial", "Material", "MaterialError", "MaterialWarning", "ServerContext", "TLSSettings",
-    "build_context", "close", "handshake", "load_material", "openssl_version", "release", "renegotiated", "send_close_notify", "write_development_set",
+    "build_context", "close", "handshake", "load_material", "openssl_version", "public_authorities", "release",
+    "renegotiated", "send_close_notify", "write_development_set",
 ]  # fmt: skip
