@@ -4,7 +4,9 @@ from triosmtp.config import Config, problem_at
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import Profile, Profiles, default_maildir, material_problem
 from triosmtp.state import is_tmpfs, state_directory
-from triosmtp.tls import MaterialError, build_context, load_material
+from triosmtp.tls import Material, MaterialError, build_context, load_material
+from triosmtp.tls.certificate import distinguished_name
+from triosmtp.tls.inspection import Authorities, load_authorities
 
 __all__ = ["deep_problems", "surprises"]
 
@@ -19,19 +21,38 @@ def deep_problems(config: Config) -> list[Problem]:
         profiles = Profiles(config, "localhost").prepare()
     except ConfigError as error:
         return list(error.problems)
-    problems = [problem for profile in profiles for problem in _certificate_problems(profile)]
+    public = Authorities.of(load_authorities())
+    problems = [problem for profile in profiles for problem in _certificate_problems(profile, public)]
     return list(dict.fromkeys(problems + surprises(config)))
 
 
-def _certificate_problems(profile: Profile) -> list[Problem]:
+def _certificate_problems(profile: Profile, public: Authorities) -> list[Problem]:
     if profile.tls is None:
         return []
+    settings, server_names = profile.settings, profile.server_names
     try:
         material = load_material(profile.tls)
         build_context(material)
     except MaterialError as error:
-        return [material_problem(profile, error)]
-    return [material_problem(profile, warning, "warning") for warning in material.warnings]
+        return [material_problem(settings, server_names, error)]
+    problems = [material_problem(settings, server_names, warning, "warning") for warning in material.warnings]
+    if settings.tls_verified_peer_can_relay and not settings.tls_relay_clients:
+        problems += _public_authorities(profile, material, public)
+    return problems
+
+
+def _public_authorities(profile: Profile, material: Material, public: Authorities) -> list[Problem]:
+    """Warn where certificates that anybody can get are as good as a right to relay."""
+    found = [authority for authority in material.authorities if public.issuer_of(authority) is not None]
+    if not found:
+        return []
+    text = (
+        f'"{profile.settings.tls_client_ca}": DANGER: holds {len(found)} public '
+        f"{'authority' if len(found) == 1 else 'authorities'} (the first: {distinguished_name(found[0].subject)}), and "
+        "TLS_Verified_Peer_Can_Relay is true: whoever has a certificate of theirs may relay. Name the clients in "
+        "TLS_Relay_Clients, or trust an authority of your own alone"
+    )
+    return [problem_at(profile.settings, "tls_client_ca", text, "warning")]
 
 
 def surprises(config: Config) -> list[Problem]:

@@ -6,7 +6,7 @@ TLS, ``session.py`` one session's life, ``conversation.py`` its commands, ``tran
 relay, ``profile.py`` options as running parts, ``service.py`` what all share.
 """
 
-from triosmtp.server.profile import Profile, Profiles, default_maildir, material_problem
+from triosmtp.server.profile import Profile, Profiles, default_maildir, material_problem, tls_settings
 from triosmtp.server.serve import Server, open_service, serve
 from triosmtp.server.service import Service, Statistics
 
@@ -20,4 +20,5 @@ __all__ = [
     "material_problem",
     "open_service",
     "serve",
+    "tls_settings",
 ]

@@ -40,12 +40,17 @@ class Profile:
     """The certificates of the Listen that are chosen by SNI."""
 
 
-def material_problem(profile: Profile, found: MaterialError | MaterialWarning, severity: str = "error") -> Problem:
+def material_problem(
+    settings: Settings,
+    server_names: Iterable[ServerName],
+    found: MaterialError | MaterialWarning,
+    severity: str = "error",
+) -> Problem:
     """Give what was found about certificate material the place of the option that names it."""
     subject = "" if found.path is None else f'"{found.path}": '
     field = (found.option or "TLS_Certificate").lower()
-    scopes: tuple[Settings | ServerName, ...] = (profile.settings, *profile.server_names)
-    scope = next((scope for scope in scopes if found.path in _paths(scope, field)), profile.settings)
+    scopes: tuple[Settings | ServerName, ...] = (settings, *server_names)
+    scope = next((scope for scope in scopes if found.path in _paths(scope, field)), settings)
     return problem_at(scope, field, f"{subject}{found.reason}", severity)
 
 

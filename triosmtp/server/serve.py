@@ -89,11 +89,15 @@ def _build_contexts(profiles: list[Profile]) -> dict[TLSSettings, ServerContext]
         if profile.tls is None or profile.tls in contexts:
             continue
         try:
-            contexts[profile.tls] = build_context(load_material(profile.tls))
+            context = contexts[profile.tls] = build_context(load_material(profile.tls))
         except MaterialError as error:
-            problem = material_problem(profile, error)
+            problem = material_problem(profile.settings, profile.server_names, error)
             if problem not in problems:
                 problems.append(problem)
+            continue
+        for warning in context.material.warnings:
+            found = material_problem(profile.settings, profile.server_names, warning, "warning")
+            _log.warning("%s: %s", found.position, found.message)
     if problems:
         raise ConfigError(problems)
     return contexts
