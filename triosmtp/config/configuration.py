@@ -14,7 +14,7 @@ from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place, Source
 from triosmtp.errors import Position, Problem
 
-__all__ = ["Config", "Listen", "address_key"]
+__all__ = ["Config", "Listen", "address_key", "server_name_of"]
 
 
 @frozen(slots=True, eq=False)
@@ -76,7 +76,7 @@ class Config:
 
     def server_names(self, listen: Listen) -> tuple[ServerName, ...]:
         """Give the Server_Names of ``listen``, in the order of the file."""
-        return tuple(_server_name(block) for block in listen.block.of_kind(SERVER_NAME))
+        return tuple(server_name_of(block) for block in listen.block.of_kind(SERVER_NAME))
 
     def find_listen(self, name: str) -> Listen | None:
         """Give the enabled Listen that is written so, or else the one that takes connections to that address."""
@@ -108,7 +108,8 @@ class Config:
         return Listen(block.instance, address, block, place)
 
 
-def _server_name(block: Block) -> ServerName:
+def server_name_of(block: Block) -> ServerName:
+    """Give what a Server_Name scope sets."""
     values: dict[str, Any] = {field: assignment.value for field, assignment in block.assignments.items()}
     places = {field: assignment.place for field, assignment in block.assignments.items()}
     return ServerName(name=block.server_name or "", **values, places=places)

@@ -130,6 +130,9 @@ class _Builder:
 
     def _setting(self, setting: Setting, block: Block) -> None:
         option = OPTIONS.get(setting.name.lower())
+        if block.kind == SERVER_NAME and (option is None or SERVER_NAME not in option.scopes):
+            self._misplaced_in_server_name(setting)
+            return
         if option is None:
             self._unknown_option(setting)
             return
@@ -163,11 +166,24 @@ class _Builder:
             name = nearest(setting.name, known) or nearest(setting.name, MOMENTUM_OPTIONS)
             self._problems.error(setting.place, f"unknown option {_short(setting.name)}{suggest(name)}")
 
+    def _misplaced_in_server_name(self, statement: Setting | Scope) -> None:
+        """Tell what may stand there: it is so little that nothing else, not even of Momentum's, is let pass."""
+        valid = [option.name for option in OPTIONS.values() if SERVER_NAME in option.scopes]
+        lower = statement.name.lower()
+        if lower in OPTIONS or lower in SCOPES:
+            name, close = OPTIONS[lower].name if lower in OPTIONS else SCOPES[lower].name, ""
+        else:
+            name, close = _short(statement.name), suggest(nearest(statement.name, valid))
+        message = f"{name} is not valid in a {SERVER_NAME}; what is: {', '.join(valid)}{close}"
+        self._problems.error(statement.place, message)
+
     # Scopes
 
     def _scope(self, scope: Scope, block: Block) -> None:
         rule = SCOPES.get(scope.name.lower())
-        if rule is None:
+        if block.kind == SERVER_NAME:
+            self._misplaced_in_server_name(scope)
+        elif rule is None:
             self._unknown_scope(scope)
         elif block.kind not in rule.parents:
             valid = ", ".join(rule.parents)

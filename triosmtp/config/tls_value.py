@@ -204,7 +204,8 @@ def _read_relay_client(value: Value, _warn: Warn) -> RelayClient:
     name, colon, rest = text.partition(":")
     kind = next((each for each in _KINDS if colon and each == name.lower()), None)
     if kind is None:
-        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}{suggest(nearest(name, _KINDS))}")
+        close = suggest(nearest(f"{name}:", [f"{each}:" for each in _KINDS]))
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}{close}")
     try:
         return RelayClient(kind, _KINDS[kind](rest))
     except ValueError as error:
