@@ -4,9 +4,7 @@ from triosmtp.config import Config, problem_at
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import Profile, Profiles, default_maildir, material_problem
 from triosmtp.state import is_tmpfs, state_directory
-from triosmtp.tls import Material, MaterialError, build_context, load_material
-from triosmtp.tls.certificate import distinguished_name
-from triosmtp.tls.inspection import Authorities, load_authorities
+from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
 __all__ = ["deep_problems", "surprises"]
 
@@ -21,12 +19,11 @@ def deep_problems(config: Config) -> list[Problem]:
         profiles = Profiles(config, "localhost").prepare()
     except ConfigError as error:
         return list(error.problems)
-    public = Authorities.of(load_authorities())
-    problems = [problem for profile in profiles for problem in _certificate_problems(profile, public)]
+    problems = [problem for profile in profiles for problem in _certificate_problems(profile)]
     return list(dict.fromkeys(problems + surprises(config)))
 
 
-def _certificate_problems(profile: Profile, public: Authorities) -> list[Problem]:
+def _certificate_problems(profile: Profile) -> list[Problem]:
     if profile.tls is None:
         return []
     settings, server_names = profile.settings, profile.server_names
@@ -37,18 +34,18 @@ def _certificate_problems(profile: Profile, public: Authorities) -> list[Problem
         return [material_problem(settings, server_names, error)]
     problems = [material_problem(settings, server_names, warning, "warning") for warning in material.warnings]
     if settings.tls_verified_peer_can_relay and not settings.tls_relay_clients:
-        problems += _public_authorities(profile, material, public)
+        problems += _anybody_may_relay(profile, material)
     return problems
 
 
-def _public_authorities(profile: Profile, material: Material, public: Authorities) -> list[Problem]:
+def _anybody_may_relay(profile: Profile, material: Material) -> list[Problem]:
     """Warn where certificates that anybody can get are as good as a right to relay."""
-    found = [authority for authority in material.authorities if public.issuer_of(authority) is not None]
+    found = public_authorities(material.authorities)
     if not found:
         return []
     text = (
         f'"{profile.settings.tls_client_ca}": DANGER: holds {len(found)} public '
-        f"{'authority' if len(found) == 1 else 'authorities'} (the first: {distinguished_name(found[0].subject)}), and "
+        f"{'authority' if len(found) == 1 else 'authorities'} (the first: {found[0]}), and "
         "TLS_Verified_Peer_Can_Relay is true: whoever has a certificate of theirs may relay. Name the clients in "
         "TLS_Relay_Clients, or trust an authority of your own alone"
     )

@@ -120,8 +120,13 @@ class Conversation:
     def forget(self) -> None:
         """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it."""
         self._end_transaction()
+        self.session.variables.forget("ehlo_", "auth_")
+        self.forget_tls()
+
+    def forget_tls(self) -> None:
+        """Discard what a handshake established, and the rights that came of it."""
         variables = self.session.variables
-        variables.forget("ehlo_", "auth_", "can_relay", "tls_", *POSTFIX_ALIASES)
+        variables.forget("can_relay", "tls_", *POSTFIX_ALIASES)
         # What holds without a word of the client stays: its address, and what policy found at connect.
         if "can_relay" in self._at_connect:
             variables["can_relay"] = self._at_connect["can_relay"]

@@ -21,7 +21,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
-from triosmtp.tls import handshake, release, send_close_notify
+from triosmtp.tls import handshake, release, renegotiated, send_close_notify
 
 __all__ = ["SessionDriver"]
 
@@ -43,6 +43,7 @@ class SessionDriver:
         "_listen",
         "_profile",
         "_reading",
+        "_renegotiable",
         "_scope",
         "_service",
         "_started",
@@ -62,6 +63,7 @@ class SessionDriver:
         self._stream: trio.abc.Stream = transport
         self._started = trio.current_time()
         self._reading = False
+        self._renegotiable = False
         self._scope = trio.CancelScope()
         self.patience = Patience(profile.settings.idle_time, self._scope.cancel)
         self.session = Session(
@@ -142,7 +144,23 @@ class SessionDriver:
         data = await self._stream.receive_some(_BODY_READ if connection.in_body else _COMMAND_READ)
         self._reading = False
         self.patience.stop()
+        if self._renegotiable:
+            await self._look_for_renegotiation()
         connection.receive_data(data)
+
+    async def _look_for_renegotiation(self) -> None:
+        """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""
+        assert isinstance(self._stream, trio.SSLStream)
+        tls = renegotiated(self._stream)
+        if tls is None:
+            return
+        session = self.session
+        session.tls = tls
+        self._service.tell(TLSEstablished(session.id, session.peer, session.listener, tls))
+        self._conversation.forget_tls()
+        refusal = await self._conversation.tls_established()
+        if refusal is not None:
+            self._conversation.refuse_from_now_on(refusal)
 
     async def _flush(self) -> None:
         """Write what is due where no reading follows."""
@@ -206,6 +224,7 @@ class SessionDriver:
         except trio.TooSlowError:
             failure = TLSFailed(session.id, session.peer, session.listener, "timed_out", f"after {limit:g} s")
         else:
+            self._renegotiable = profile.settings.tls_allow_renegotiation
             self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
             return True
         finally:
