@@ -145,6 +145,7 @@ def test_what_fits_together(text: str) -> None:
 
 
 NO_RELAY = "TLS_Relay_Clients: has no effect: TLS_Verified_Peer_Can_Relay is not true where this holds"
+EMPTY = "TLS_Relay_Clients: an empty list narrows nothing: whoever's certificate verifies may relay"
 NO_NAMES = (
     "TLS_Relay_Clients: dns: and email: entries have no effect without a TLS_Client_CA, by which no certificate can be "
     "verified here"
@@ -157,14 +158,13 @@ NO_NAMES = (
         (f"TLS_Relay_Clients = sha256:{HEX} " + listen(""), 21, NO_RELAY),
         ("TLS_Relay_Clients = dns:a " + listen(CA), 21, NO_RELAY),
         ("TLS_Relay_Clients = dns:a " + listen(f'{CA} TLS_Relay_Clients = dns:b {RELAY} Peer "::1" {{ }}'), None, None),
+        ("TLS_Relay_Clients = dns:a " + listen(""), 21, NO_RELAY),
+        (f"TLS_Relay_Clients = sha256:{HEX} TLS_Client_CRL = /crl.pem " + listen(CA), 21, NO_RELAY),
         (f"TLS_Relay_Clients = ( dns:a spki:{HEX} ) " + listen(RELAY), 21, NO_NAMES),
         ("TLS_Relay_Clients = email:a@b.example " + listen(f'{RELAY} Peer "::1" {{ Idle_Time = 1 }}'), 21, NO_NAMES),
         ("TLS_Client_CRL = /crl.pem " + listen(""), 18, "TLS_Client_CRL: has no effect without a TLS_Client_CA"),
-        (
-            "TLS_Relay_Clients = ( ) " + listen(f"{CA} {RELAY}"),
-            21,
-            "TLS_Relay_Clients: an empty list narrows nothing: whoever's certificate verifies may relay",
-        ),
+        ("TLS_Relay_Clients = ( ) " + listen(f"{CA} {RELAY}"), 21, EMPTY),
+        ("TLS_Relay_Clients = ( ) " + listen(""), 21, EMPTY),
     ],
 )
 def test_what_has_no_effect(text: str, column: int | None, message: str | None) -> None:

@@ -172,7 +172,7 @@ class Settings:
         "TLS_Key_Password_File",
         FILES,
         (),
-        "File whose first line is the password of the private key; one for all keys, or one for each.",
+        "File that holds the password of the private key, and nothing else; one for all keys, or one for each.",
         scopes=WITH_SERVER_NAME,
     )
     tls_ocsp_response: tuple[Path, ...] = option(

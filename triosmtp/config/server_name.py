@@ -14,7 +14,7 @@ __all__ = ["ServerName", "ascii_domain", "parse_server_name"]
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"  # the underscore is none of RFC 1123's, and is in use
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_LONGEST = 253  # RFC 1035, section 2.3.4, as it is written
+_LONGEST = 253  # RFC 1035, section 2.3.4, as it is written; idna holds to it too
 _EXPECTED = "expected the name of a server, such as mx.example.org or *.example.org"
 
 
@@ -40,7 +40,7 @@ def ascii_domain(text: str) -> str:
     if len(text) > _LONGEST:
         raise ValueError(f"a domain has at most {_LONGEST} characters")
     name = text.lower() if text.isascii() else idna.encode(text, uts46=True, std3_rules=True).decode("ascii")
-    if len(name) > _LONGEST or _DOMAIN.fullmatch(name) is None:
+    if _DOMAIN.fullmatch(name) is None:
         raise ValueError("not a domain")
     return name
 
