@@ -142,4 +142,4 @@ def test_server_names_are_hostile() -> None:
 
 def test_every_combination_of_octets_in_a_short_name() -> None:
     for octets in itertools.product(b".*a\x00\xff", repeat=4):
-        assert select_name(bytes(octets), {}.get) is None
+        assert select_name(bytes(octets), dict[str, str]().get) is None

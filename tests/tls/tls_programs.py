@@ -54,10 +54,8 @@ def settings_with(**changes: Any) -> TLSSettings:
     return evolve(settings(), **changes)
 
 
-async def converse(
-    context: ServerContext, command: Sequence[str], *said: tuple[str, str], end: str = "QUIT"
-) -> tuple[str, list[Outcome]]:
-    """Let a program connect and talk: when it printed the first of a pair, it is told the second; last comes ``end``.
+async def converse(context: ServerContext, command: Sequence[str], *said: tuple[str, str]) -> tuple[str, list[Outcome]]:
+    """Let a program connect and talk: when it printed the first of a pair, it is told the second; by default, QUIT.
 
     The server greets, answers every line but QUIT with 250, and takes note of renegotiations.  Gives all that the
     program printed, and what the server learnt.
@@ -86,7 +84,9 @@ async def converse(
         nursery.start_soon(trio.serve_listeners, serve, [listener])
         port = str(listener.socket.getsockname()[1])
         with trio.fail_after(20):
-            printed = await _dialogue([each.replace("{port}", port) for each in command], [*said, ("220 ready", end)])
+            printed = await _dialogue(
+                [each.replace("{port}", port) for each in command], list(said or [("220 ready", "QUIT")])
+            )
         nursery.cancel_scope.cancel()
     return printed, learnt
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from attrs import field, frozen
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -52,6 +52,8 @@ _APPLICATION: Final = b"smtp"  # the one ALPN protocol that is spoken here
 _WITHOUT: Final = {"TLSv1.1": SSL.OP_NO_TLSv1_1, "TLSv1.2": SSL.OP_NO_TLSv1_2}
 """What takes a version out of the middle."""
 _OLD: Final = {"TLSv1.0", "TLSv1.1"}
+
+Chosen = TypeVar("Chosen")
 
 
 def openssl_version() -> str:
@@ -240,7 +242,7 @@ def _switch_context(contexts: Mapping[str, SSL.Context], connection: SSL.Connect
         connection.set_context(context)
 
 
-def select_name(asked: bytes, find: Callable[[str], SSL.Context | None]) -> SSL.Context | None:
+def select_name(asked: bytes, find: Callable[[str], Chosen | None]) -> Chosen | None:
     """Find what belongs to a server name: exactly, else with ``*`` in the place of the left-most label (RFC 6125)."""
     name = asked.decode("ascii", "replace").lower().removesuffix(".")
     found = find(name)
