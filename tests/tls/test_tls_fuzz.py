@@ -65,7 +65,10 @@ def connections() -> int:
 
 
 def damaged(dice: random.Random, flight: bytes) -> bytes:
-    """Change, cut, repeat or insert some octets; with luck, adjust the record's length, so that the rest is read."""
+    """Change, cut, repeat or insert some octets, so that the flight is not there whole.
+
+    With luck, the record's length is put right, so that the rest is looked at.
+    """
     octets = bytearray(flight)
     for _ in range(dice.randint(1, 4)):
         place = dice.randrange(5, len(octets))
@@ -84,7 +87,7 @@ def damaged(dice: random.Random, flight: bytes) -> bytes:
             break
     if dice.random() < 0.5:
         octets[3:5] = (len(octets) - 5).to_bytes(2, "big")
-    return bytes(octets) if octets != flight else damaged(dice, flight)
+    return damaged(dice, flight) if octets.startswith(flight) else bytes(octets)
 
 
 def outcome(engine: Engine, flight: bytes) -> str:
