@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from tls_peers import (
@@ -27,8 +28,10 @@ from tls_peers import (
     taken,
 )
 from tls_programs import context_with, identity, written
+from trio.testing import memory_stream_pair
 
-from triosmtp.tls import REASONS, ServerContext
+from triosmtp.errors import HandshakeError
+from triosmtp.tls import REASONS, ServerContext, handshake
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import failure_of
 from triosmtp.tls.information import tls_info
@@ -161,4 +164,25 @@ def test_mutated_certificate_flights(context: str) -> None:
     found = repeated(scaled(2_500, 150), attack)
     assert {"bad_certificate_proof", "certificate_unparsable"} <= found
     assert "done" not in found, "a client got in whose flight was damaged"
+    serves_on(server)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+async def test_mutated_client_hellos_over_a_stream(context: str) -> None:
+    """The same through the pump, which reads in pieces, sends alerts and hears the end of the stream."""
+    dice = random.Random(4)
+    hellos = [opening(version) for version in VERSIONS]
+    server = CONTEXTS[context]()
+    found = set()
+    for _ in range(scaled(2_000, 100)):
+        hello = damaged(dice, hellos[dice.randrange(2)])
+        ours, theirs = memory_stream_pair()
+        cut = dice.randrange(1, len(hello))
+        await theirs.send_all(hello[:cut])
+        await theirs.send_all(hello[cut:])
+        await theirs.send_eof()
+        with trio.fail_after(10), pytest.raises(HandshakeError) as failure:
+            await handshake(server, ours)
+        found.add(failure.value.reason)
+    assert {"peer_closed", "protocol_error"} <= found <= OUTCOMES
     serves_on(server)

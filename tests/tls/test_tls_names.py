@@ -2,9 +2,11 @@
 
 import itertools
 from functools import cache
+from pathlib import Path
 
 import pytest
-from tls_peers import VERSIONS, client_context, client_credential, foreign_root, meet, root
+from cryptography.hazmat.primitives.serialization import Encoding
+from tls_peers import VERSIONS, client_context, client_credential, foreign_root, intermediate, meet, root
 from tls_programs import (
     GNUTLS,
     OPENSSL,
@@ -95,6 +97,26 @@ async def test_no_name_changes_who_is_asked_and_who_is_trusted(version: str, ask
     assert info.verified is (ask and who == "good")
     assert info.verify_code == (20 if ask and who == "foreign" else 0)
     assert (info.client_certificate is not None) is (ask and who != "nobody")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("asked", ["localhost", "mx.example.org"])
+async def test_no_name_changes_how_a_certificate_is_verified(version: str, asked: str, tmp_path: Path) -> None:
+    gone = root().issue("gone.example")
+    deep = intermediate().issue("deep.example")
+    lists = tmp_path / "crl.pem"
+    lists.write_bytes(
+        root().revocation_list([gone.certificate]).public_bytes(Encoding.PEM)
+        + intermediate().revocation_list().public_bytes(Encoding.PEM)
+    )
+    strict = context_with(server_names=names(), client_crls=(lists,), verify_depth=0)
+    unvouched = context_with(server_names=names(), client_ca=None)
+    for credential, code in ((client_credential(), 0), (gone, 23), (deep, 22)):
+        info, _ = await meet(strict, client_context(version, credential), name=asked)
+        assert (info.verified, info.verify_code) == (code == 0, code)
+        info, _ = await meet(unvouched, client_context(version, credential), name=asked)
+        assert not info.verified
+        assert info.client_certificate == credential.certificate.public_bytes(Encoding.DER)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

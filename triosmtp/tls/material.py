@@ -44,11 +44,6 @@ class Material:
     """Every file as it was read: keys, too."""
     warnings: tuple[MaterialWarning, ...] = ()
 
-    @property
-    def every_identity(self) -> tuple[IdentityMaterial, ...]:
-        """The identities of all server names, the Listen's own first."""
-        return (*self.identities, *(each for group in self.server_names.values() for each in group))
-
 
 def load_material(settings: TLSSettings) -> Material:
     """Read and check all files of ``settings``.  Blocking: call it in a thread.
