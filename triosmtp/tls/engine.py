@@ -187,7 +187,6 @@ class Engine:
                 self._connection.send(data)
             except SSL.WantReadError:  # the client negotiates anew: nothing goes out before that is done
                 self._outgoing.write(self._drained(_FLIGHT))
-                self._empty = False
                 if not self._feed():
                     raise self._nothing_to_read() from None
             except SSL.Error as error:
