@@ -53,8 +53,8 @@ def response(
 ) -> bytes:
     revoked = status is ocsp.OCSPCertStatus.REVOKED
     builder = ocsp.OCSPResponseBuilder().add_response(
-        cert=certificate, issuer=issuer or root().certificate, algorithm=hashes.SHA1(), cert_status=status, this_update=begin,
-        next_update=end, revocation_time=begin if revoked else None, revocation_reason=None,
+        cert=certificate, issuer=issuer or root().certificate, algorithm=hashes.SHA1(), cert_status=status,
+        this_update=begin, next_update=end, revocation_time=begin if revoked else None, revocation_reason=None,
     ).responder_id(ocsp.OCSPResponderEncoding.HASH, root().certificate)  # fmt: skip
     return builder.sign(root().key, hashes.SHA256()).public_bytes(Encoding.DER)
 
