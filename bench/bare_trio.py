@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from triosmtp.server.transport import SocketTransport
-from triosmtp.tls import ServerContext, TLSSettings, build_context, handshake, load_material, release
+from triosmtp.tls import Identity, ServerContext, TLSSettings, build_context, handshake, load_material, release
 
 __all__ = ["main"]
 
@@ -69,7 +69,9 @@ async def _body(peer: trio.abc.Stream, received: bytes) -> bytes:
 
 def _context(certificate: str, key: str, client_ca: str = "") -> ServerContext:
     settings = TLSSettings(
-        certificate=Path(certificate), key=Path(key), client_ca=Path(client_ca) if client_ca else None
+        identities=(Identity(Path(certificate), Path(key)),),
+        client_ca=Path(client_ca) if client_ca else None,
+        request_certificate=bool(client_ca),
     )
     return build_context(load_material(settings))
 

@@ -1,5 +1,7 @@
 """The directive `option-reference`: every option, out of the one table that the checks and the commands read too."""
 
+from collections import Counter
+
 from docutils.nodes import Node
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -7,12 +9,12 @@ from sphinx.util.typing import ExtensionMetadata
 
 from triosmtp.config import OPTIONS, Option
 
-_ALL_SCOPES = max((option.scopes for option in OPTIONS.values()), key=len)
+_USUAL_SCOPES = Counter(option.scopes for option in OPTIONS.values()).most_common(1)[0][0]
 
 
 def _entry(option: Option) -> str:
     notes = []
-    if option.scopes != _ALL_SCOPES:
+    if option.scopes != _USUAL_SCOPES:
         notes.append(f"Valid in: {', '.join(option.scopes)}.")
     if option.idle_in:
         notes.append(f"Without effect in: {', '.join(option.idle_in)}.")

@@ -1,7 +1,8 @@
 """The commands of `triosmtp`: what their words mean and what they print.  The work is done in the rooms below.
 
 Exit codes are those of sysexits.h: 0, 64 for a command that makes no sense, 78 for a configuration that cannot be used.
-`config get` ends with 1 where the option is not set.
+1 is the answer no: of `config get` where the option is not set, of `tls check` where it found an error, of `probe`
+where TLS did not come up.
 """
 
 import argparse
@@ -92,11 +93,37 @@ def _parser() -> argparse.ArgumentParser:
     _add_file(check)
     check.set_defaults(run=_check)
     _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
+    _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
+    _add_probe(commands.add_parser("probe", help="look at what any SMTP server presents", allow_abbrev=False))
     return parser
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", dest="file", metavar="FILE", required=True, help="the configuration")
+
+
+def _add_tls_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    show_ = commands.add_parser("show", help="every context: certificates, versions, ciphers, who uses it")
+    show_.set_defaults(run=_tls_show)
+    check = commands.add_parser("check", help="what clients would stumble over; status 1 on errors")
+    check.add_argument("--ca", metavar="PEM", help="the only authorities that clients know; else the system's")
+    check.set_defaults(run=_tls_check)
+    tlsa = commands.add_parser("tlsa", help="DANE records 3 1 1 of the certificates in force")
+    tlsa.add_argument("--next", metavar="PEM", action="append", default=[], help="a key to come, or its certificate")
+    tlsa.set_defaults(run=_tls_tlsa)
+    for command in (show_, check, tlsa):
+        _add_file(command)
+
+
+def _add_probe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="HOST[:PORT]", help="port 25, or 465 with --tls, where none is given")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--starttls", dest="mode", action="store_const", const="starttls", help="but on port 465, so")
+    mode.add_argument("--tls", dest="mode", action="store_const", const="tls", help="TLS from the first byte")
+    parser.add_argument("--cert", metavar="PEM", help="our certificate; presented where the file holds its key, too")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_probe)
 
 
 def _add_config_commands(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +177,30 @@ def _check(arguments: argparse.Namespace) -> int:
         return EXIT_CONFIG
     print("Configuration valid")
     return 0
+
+
+def _tls_show(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.tls_command import tls_show  # noqa: PLC0415 - the other commands do not need TLS
+
+    return tls_show(load_config(arguments.file))
+
+
+def _tls_check(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.tls_command import tls_check  # noqa: PLC0415 - as above
+
+    return tls_check(load_config(arguments.file), arguments.ca)
+
+
+def _tls_tlsa(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.tls_command import tls_tlsa  # noqa: PLC0415 - as above
+
+    return tls_tlsa(load_config(arguments.file), arguments.next)
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.probe import probe_command  # noqa: PLC0415 - as above
+
+    return probe_command(arguments.target, arguments.mode, arguments.cert, as_json=arguments.json)
 
 
 def _show(arguments: argparse.Namespace) -> int:

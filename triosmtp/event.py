@@ -29,7 +29,10 @@ class Connected:
 
 @frozen(slots=True)
 class ConnectionRefused:
-    """A connection was answered 421 without a session: a limit of the listener or the service was reached."""
+    """A connection was turned away because a limit was reached, whose option ``reason`` names.
+
+    At a limit of sessions it was answered 421 and had no session; at one of handshakes, under Use_SSL, it was closed.
+    """
 
     peer: str
     listener: str
@@ -48,7 +51,11 @@ class TLSEstablished:
 
 @frozen(slots=True)
 class TLSFailed:
-    """A handshake came to nothing; ``reason`` is one of the fixed list of :class:`triosmtp.HandshakeError`."""
+    """A handshake came to nothing, or never began because plaintext stood behind STARTTLS.
+
+    ``reason`` is one of the fixed list of :class:`triosmtp.HandshakeError`; ``detail`` says more, such as the name of
+    the peer's alert.
+    """
 
     session: str
     peer: str

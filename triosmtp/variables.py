@@ -1,20 +1,28 @@
 """The connection and message context: named strings that policy reads and writes, and the facts of a TLS session.
 
-Names and meanings are Momentum's.  Keys that only the engine may write (``tls`` and every ``tls_…``) are guarded here,
+Names and meanings are Momentum's, and beside them stand Postfix's for the same facts, so that policy logic written for
+either moves over.  Keys that only the engine may write (``tls``, every ``tls_…`` and Postfix's names) are guarded here,
 once, so that no policy, no ``Context`` option and no peer can claim a verified certificate.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import datetime
+from typing import Final
 
 from attrs import frozen
 
-__all__ = ["TLSInfo", "Variables", "is_reserved"]
+__all__ = ["POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
+
+POSTFIX_ALIASES: Final = frozenset({
+    "ccert_subject", "ccert_issuer", "ccert_fingerprint", "ccert_pubkey_fingerprint", "encryption_protocol",
+    "encryption_cipher", "encryption_keysize",
+})  # fmt: skip
+"""What Postfix tells a policy service of TLS, under its own names (its SMTPD_POLICY_README)."""
 
 
 def is_reserved(key: str) -> bool:
-    """Whether only the engine may write ``key``: ``tls`` itself and every name that begins with ``tls_``."""
-    return key == "tls" or key.startswith("tls_")
+    """Whether only the engine may write ``key``: ``tls``, what begins with ``tls_``, and :data:`POSTFIX_ALIASES`."""
+    return key.startswith("tls_") or key == "tls" or key in POSTFIX_ALIASES
 
 
 class Variables(MutableMapping[str, str]):
@@ -112,7 +120,7 @@ class TLSInfo:
     handshake_seconds: float = 0.0
 
     def variables(self) -> dict[str, str]:
-        """Give the context variables of this handshake, Momentum's names and ours."""
+        """Give the context variables of this handshake: Momentum's names, ours, and Postfix's."""
         values = {
             "tls": "on",
             "tls_cipher": self.cipher,
@@ -137,8 +145,43 @@ class TLSInfo:
             "tls_client_cert_not_after": _rfc3339(self.client_not_after),
         }
         values.update((k, v) for k, v in optional.items() if v is not None)
+        values.update(self._aliases())
+        return values
+
+    def _aliases(self) -> dict[str, str]:
+        """Give Postfix's names, as Postfix fills them.
+
+        Names of a certificate only where it verified; fingerprints of every one that was presented, in upper case with
+        colons.  The digest is SHA-256 (Postfix takes what ``smtpd_tls_fingerprint_digest`` says).
+        """
+        values = {
+            "encryption_protocol": self.protocol,
+            "encryption_cipher": self.cipher,
+            "encryption_keysize": str(self.cipher_usebits),
+        }
+        optional = {
+            "ccert_subject": _xtext(self.client_subject_cn) if self.verified else None,
+            "ccert_issuer": _xtext(self.client_issuer_cn) if self.verified else None,
+            "ccert_fingerprint": _colons(self.client_fingerprint_sha256),
+            "ccert_pubkey_fingerprint": _colons(self.client_spki_sha256),
+        }
+        values.update((k, v) for k, v in optional.items() if v is not None)
         return values
 
 
 def _rfc3339(moment: datetime | None) -> str | None:
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _xtext(text: str | None) -> str | None:
+    """Encode as Postfix does on its policy wire (RFC 3461, section 4): ``Example+20CA``."""
+    if text is None:
+        return None
+    return "".join(
+        chr(octet) if 33 <= octet <= 126 and octet not in b"+=" else f"+{octet:02X}"
+        for octet in text.encode("utf-8", "surrogatepass")
+    )
+
+
+def _colons(digest: str | None) -> str | None:
+    return None if digest is None else bytes.fromhex(digest).hex(":").upper()

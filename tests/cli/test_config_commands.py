@@ -75,7 +75,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> Told:
         ("Pathway_Group g Pathway in Max_Message_Size", "Max_Message_Size = 9  # e.conf:4"),
         ("Pathway_Group g Require_EHLO", "Require_EHLO = false  # default"),
         ("ESMTP_Listener Listen /run/s Enable", "Enable = false  # e.conf:12"),
-        ("TLS_Certificate", "TLS_Certificate = unset  # default"),
+        ("TLS_Certificate", "TLS_Certificate = none  # default"),
         ("SMTP_Extensions", 'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" )  # default'),
         ("--local :25 Idle_Time", "Idle_Time = 60  # e.conf:8"),
         ("--local 127.0.0.1:25 --peer 10.9.9.9 Idle_Time", "Idle_Time = 30  # e.conf:9"),

@@ -78,3 +78,95 @@ def test_accepted(text: str, offered: bool) -> None:
 def test_port_0_may_stand_on_several_addresses() -> None:
     config = parse_config("ESMTP_Listener { Listen ':0' { } Listen '*:0' { } Listen '127.0.0.1:0' { } }")
     assert len(config.listens) == 3
+
+
+HEX = "00" * 32
+CA = "TLS_Client_CA = /ca.pem"
+RELAY = "TLS_Verified_Peer_Can_Relay = true"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            listen("TLS_Certificate = ( /a.pem /b.pem )\nTLS_Key = /a.key"),
+            ('<string>:2:11: error: TLS_Key: 1 file cannot pair with the 2 files of TLS_Certificate that are in force '
+            'for Listen ":25" (<string>:1:52): one for each, or none where each holds its key'),
+        ),
+        (
+            "TLS_Key = ( /a.key /b.key ) " + listen('Peer "::1" { TLS_Certificate = /a.pem }'),
+            ('<string>:1:11: error: TLS_Key: 2 files cannot pair with the 1 file of TLS_Certificate that is in force '
+            'for Listen ":25", Peer "::1" (<string>:1:93): one for each, or none where each holds its key'),
+        ),
+        (
+            listen("TLS_Certificate = ( /a.pem /b.pem /c.pem ) TLS_Key_Password_File = ( /1 /2 )"),
+            ("TLS_Key_Password_File: 2 files cannot pair with the 3 files of TLS_Certificate that are in force for "
+            'Listen ":25" (<string>:1:52): one for all keys, or one for each'),
+        ),
+        (
+            listen("TLS_Certificate = ( /a.pem /b.pem ) TLS_OCSP_Response = /a.der"),
+            ("TLS_OCSP_Response: 1 file cannot pair with the 2 files of TLS_Certificate that are in force for "
+            'Listen ":25" (<string>:1:52): one for each, or none'),
+        ),
+        (
+            CERT + listen("TLS_Verify_Mode = require"),
+            ("TLS_Verify_Mode: require needs a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with "
+            'TLS_Verified_Peer_Can_Relay, and none is in force for Listen ":25"'),
+        ),
+        (CERT + listen(f"TLS_Verify_Mode = require TLS_Relay_Clients = sha256:{HEX}"), "needs a TLS_Client_CA"),
+        (CERT + listen(f"TLS_Verify_Mode = require TLS_Relay_Clients = dns:a {RELAY}"), "needs a TLS_Client_CA"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert told in str(caught.value)
+    assert sum(problem.severity == "error" for problem in caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        listen("TLS_Certificate = ( /a.pem /b.pem )"),
+        listen("TLS_Certificate = ( /a.pem /b.pem ) TLS_Key = ( /a.key /b.key ) TLS_Key_Password_File = /p"),
+        listen("TLS_Certificate = ( /a.pem /b.pem ) TLS_Key_Password_File = ( /p /q ) TLS_OCSP_Response = ( /a /b )"),
+        "TLS_Key = ( /a.key /b.key ) " + listen("TLS_Certificate = /a.pem TLS_Key = none"),
+        "TLS_Certificate = ( /a /b ) TLS_Key = ( /a /b ) " + listen('Peer "::1" { TLS_Certificate = none }'),
+        "TLS_Key = ( /a.key /b.key ) " + listen(""),
+        CERT + listen(f"TLS_Verify_Mode = require TLS_Relay_Clients = spki:{HEX} {RELAY}"),
+        CERT + listen(f"TLS_Relay_Clients = ( dns:a.example sha256:{HEX} ) {RELAY} {CA}"),
+        CERT + f"TLS_Relay_Clients = sha256:{HEX} " + listen(f'Peer "::1" {{ {RELAY} }}'),
+        CERT + "TLS_Relay_Clients = dns:a.example " + listen(f'Peer "::1" {{ {RELAY} {CA} }}'),
+        CERT + "TLS_Client_CRL = /crl.pem " + listen(f'Peer "::1" {{ {CA} }}'),
+    ],
+)
+def test_what_fits_together(text: str) -> None:
+    assert parse_config(text).warnings == ()
+
+
+NO_RELAY = "TLS_Relay_Clients: has no effect: TLS_Verified_Peer_Can_Relay is not true where this holds"
+EMPTY = "TLS_Relay_Clients: an empty list narrows nothing: whoever's certificate verifies may relay"
+NO_NAMES = (
+    "TLS_Relay_Clients: dns: and email: entries have no effect without a TLS_Client_CA, by which no certificate can be "
+    "verified here"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        (f"TLS_Relay_Clients = sha256:{HEX} " + listen(""), 21, NO_RELAY),
+        ("TLS_Relay_Clients = dns:a " + listen(CA), 21, NO_RELAY),
+        ("TLS_Relay_Clients = dns:a " + listen(f'{CA} TLS_Relay_Clients = dns:b {RELAY} Peer "::1" {{ }}'), None, None),
+        ("TLS_Relay_Clients = dns:a " + listen(""), 21, NO_RELAY),
+        (f"TLS_Relay_Clients = sha256:{HEX} TLS_Client_CRL = /crl.pem " + listen(CA), 21, NO_RELAY),
+        (f"TLS_Relay_Clients = ( dns:a spki:{HEX} ) " + listen(RELAY), 21, NO_NAMES),
+        ("TLS_Relay_Clients = email:a@b.example " + listen(f'{RELAY} Peer "::1" {{ Idle_Time = 1 }}'), 21, NO_NAMES),
+        ("TLS_Client_CRL = /crl.pem " + listen(""), 18, "TLS_Client_CRL: has no effect without a TLS_Client_CA"),
+        ("TLS_Relay_Clients = ( ) " + listen(f"{CA} {RELAY}"), 21, EMPTY),
+        ("TLS_Relay_Clients = ( ) " + listen(""), 21, EMPTY),
+    ],
+)
+def test_what_has_no_effect(text: str, column: int | None, message: str | None) -> None:
+    told = [(problem.severity, str(problem.position), problem.message) for problem in parse_config(text).warnings]
+    assert told == ([] if message is None else [("warning", f"<string>:1:{column}", message)])

@@ -170,7 +170,7 @@ def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
     ("text", "warning"),
     [
         ("Retry_Interval = 3", "Retry_Interval is an option of Momentum's that triosmtp does not implement"),
-        ("TLS_Protocols = '+ALL:-SSLv2'", "TLS_Protocols is an option of Momentum's that triosmtp does not implement"),
+        ("TLS_Engine = 'x'", "TLS_Engine is an option of Momentum's that triosmtp does not implement"),
         ("Binding 'a' { x { y = ( z ) } }", "Binding is a scope of Momentum's that triosmtp does not implement"),
         ("scriptlet 'a' { script 'b' { source = 'c' } }", "scriptlet is taken for a module of Momentum's"),
         ("ESMTP_Listner { }", "did you mean ESMTP_Listener?"),

@@ -24,6 +24,7 @@ PIECES = [
     *["ESMTP_Listener", "Listen", "Peer", "Pathway", "Pathway_Group", "include", "Binding", "Idle_Time", "Policy"],
     *["TLS_Certificate", "TLS_Verify_Mode", "SMTP_Extensions", "Context", "Relay_Hosts", "Use_SSL", "Deliver_To"],
     *['":25"', '"10.0.0.0/8"', '"::1"', "none", "true", "300", "require", "STARTTLS", "( a b )", "[ a = b ]", "/etc"],
+    *["Server_Name", '"*.example.org"', "TLS_Key", "TLS_Protocols", "TLS_Relay_Clients", "+ALL:-SSLv3", "dns:*.a.b"],
     *["=", "{", "}", "(", ")", "[", "]", ",", '"', "'", "\\", "#", "/*", "*/", "\n", "\r\n", "\t", "\x00", "\xa0", "é"],
 ]
 

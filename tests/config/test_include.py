@@ -79,7 +79,7 @@ def test_next_to_the_including_file_then_next_to_the_main_file(tmp_path: Path) -
 
 def test_a_path_in_an_included_file_is_meant_from_its_own_folder(tmp_path: Path) -> None:
     files = {"e.conf": f'include "tls/a.conf"\n{LISTENER}', "tls/a.conf": 'TLS_Certificate = "cert.pem"'}
-    assert settings(write(tmp_path, files)).tls_certificate == tmp_path / "tls/cert.pem"
+    assert settings(write(tmp_path, files)).tls_certificate == (tmp_path / "tls/cert.pem",)
 
 
 def test_the_same_file_twice_is_no_cycle(tmp_path: Path) -> None:
@@ -168,4 +168,4 @@ def test_the_folder_of_the_main_file_is_absolute(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     config = load_config("e.conf")
     assert config.folder == tmp_path
-    assert config.resolve(config.listens[0], None).tls_key == tmp_path / "key.pem"
+    assert config.resolve(config.listens[0], None).tls_key == (tmp_path / "key.pem",)

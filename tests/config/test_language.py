@@ -33,8 +33,8 @@ def test_the_stanza_runs_as_it_stands() -> None:
     assert config.warnings == ()
     (listen,) = config.listens
     found = config.resolve(listen, None)
-    assert found.tls_certificate == Path("/path/to/cert.pem")
-    assert found.tls_key == Path("/path/to/key.pem")
+    assert found.tls_certificate == (Path("/path/to/cert.pem"),)
+    assert found.tls_key == (Path("/path/to/key.pem"),)
     assert found.tls_client_ca == Path("/path/to/clientca.bundle")
     assert found.tls_ciphers == "DEFAULT"
     assert found.tls_verify_mode == "require"

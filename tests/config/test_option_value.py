@@ -13,7 +13,9 @@ LISTENER = 'ESMTP_Listener { Listen ":25" { } }'
 
 
 def read(name: str, text: str, folder: Path | None = None) -> object:
-    config = parse_config(f'ESMTP_Listener {{ Listen ":25" {{ {name} = {text} }} }}', folder=folder)
+    setting, listen = f"{name} = {text}", 'ESMTP_Listener { Listen ":25" { '
+    is_global = OPTIONS[name.lower()].scopes == ("global",)
+    config = parse_config(f"{setting} {listen} }} }}" if is_global else f"{listen} {setting} }} }}", folder=folder)
     return getattr(config.resolve(config.listens[0], None), name.lower())
 
 
@@ -30,8 +32,8 @@ def read(name: str, text: str, folder: Path | None = None) -> object:
         ("Starttls_Injection_Policy", "ignore", "ignore"),
         ("RFC2822_Lone_LF_In_Body", "fix", "fix"),
         ("TLS_Ciphers", '"ECDHE+AESGCM:!aNULL:TLS_AES_128_GCM_SHA256"', "ECDHE+AESGCM:!aNULL:TLS_AES_128_GCM_SHA256"),
-        ("TLS_Certificate", "/cert.pem", Path("/cert.pem")),
-        ("TLS_Certificate", '"NONE"', None),
+        ("TLS_Certificate", "/cert.pem", (Path("/cert.pem"),)),
+        ("TLS_Certificate", '"NONE"', ()),
         ("SMTP_Extensions", "starttls", ("STARTTLS",)),
         ("SMTP_Extensions", "( PIPELINING 8BITMIME SIZE SMTPUTF8 )", ("PIPELINING", "8BITMIME", "SIZE", "SMTPUTF8")),
         ("SMTP_Extensions", "( )", ()),
@@ -115,17 +117,17 @@ def test_bad_values(name: str, text: str, told: str) -> None:
 
 def test_a_relative_path_is_meant_from_the_folder_of_its_file() -> None:
     folder = Path("/etc/triosmtp")
-    assert read("TLS_Key", "key.pem", folder) == folder / "key.pem"
-    assert read("TLS_Certificate", "tls/cert.pem", folder) == folder / "tls/cert.pem"
+    assert read("TLS_Key", "key.pem", folder) == (folder / "key.pem",)
+    assert read("TLS_Certificate", "tls/cert.pem", folder) == (folder / "tls/cert.pem",)
     assert read("Deliver_To", "maildir:mail", folder) == "maildir:/etc/triosmtp/mail"
-    assert read("TLS_Key", "/key.pem", folder) == Path("/key.pem")
-    assert read("TLS_Key", "key.pem") == Path("key.pem")
+    assert read("TLS_Key", "/key.pem", folder) == (Path("/key.pem"),)
+    assert read("TLS_Key", "key.pem") == (Path("key.pem"),)
 
 
 def test_every_default_reads_as_itself() -> None:
     defaults = Settings()
     for option in OPTIONS.values():
-        if option.default is not None and option.name != "Enable":
+        if option.write_default() != "unset" and option.name != "Enable":
             assert read(option.name, option.write_default()) == getattr(defaults, option.field), option.name
 
 

@@ -89,7 +89,7 @@ async def test_a_peer_that_does_not_read_the_last_replies_is_cut_off(
         # Whoever sends on these streams waits until all of it was read.
         ours, theirs = trio.testing.lockstep_stream_pair()
         listen = server.service.config.listens[0]
-        profile = server.service.profiles.of(server.service.config.resolve(listen, None))
+        profile = server.service.profiles.of(listen, server.service.config.resolve(listen, None))
         driver = SessionDriver(server.service, listen, profile, ours, Peer("p", None), "l")
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:

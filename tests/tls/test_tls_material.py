@@ -7,16 +7,26 @@ import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from tls_peers import foreign_root, intermediate, root, scaled
 
-from triosmtp.tls import ContextStore, Credential, MaterialError, TLSSettings, build_context, load_material
+from triosmtp.tls import ContextStore, Credential, Identity, MaterialError, TLSSettings, build_context, load_material
 from triosmtp.tls.authority import new_key, write_development_set
 
 DAY = timedelta(days=1)
+
+
+def settings_of(certificate: Path, key: Path | None = None, **others: Any) -> TLSSettings:
+    return TLSSettings(identities=(Identity(certificate, key),), **others)
+
+
+def having(good: TLSSettings, **changes: Any) -> TLSSettings:
+    """The same settings with other files for its one certificate."""
+    return evolve(good, identities=(evolve(good.identities[0], **changes),))
 
 
 @pytest.fixture
@@ -24,41 +34,44 @@ def good(tmp_path: Path) -> TLSSettings:
     certificate, key = intermediate().issue("mx.example.org", dns=["mx.example.org"]).write(tmp_path, "mx")
     bundle = tmp_path / "clients.pem"
     bundle.write_bytes(root().certificate_pem + foreign_root().certificate_pem)
-    return TLSSettings(certificate=certificate, key=key, client_ca=bundle)
+    return settings_of(certificate, key, client_ca=bundle, request_certificate=True)
 
 
 def test_what_is_known_of_good_material(good: TLSSettings) -> None:
     material = load_material(good)
     assert material.warnings == ()
-    assert material.leaf.subject == "CN=mx.example.org"
-    assert material.leaf.sans == ("dns:mx.example.org",)
-    assert material.leaf.not_after == material.chain[0].not_valid_after_utc
-    assert [certificate.subject.rfc4514_string() for certificate in material.chain] == [
+    assert material.identities[0].leaf.subject == "CN=mx.example.org"
+    assert material.identities[0].leaf.sans == ("dns:mx.example.org",)
+    assert material.identities[0].leaf.not_after == material.identities[0].chain[0].not_valid_after_utc
+    assert [certificate.subject.rfc4514_string() for certificate in material.identities[0].chain] == [
         "CN=mx.example.org",
         "CN=Test Intermediate",
     ]
     assert len(material.authorities) == 2
-    assert material.key_type == "P-256"
-    assert set(material.files) == {good.certificate, good.key, good.client_ca}
+    assert material.identities[0].key_type == "P-256"
+    assert set(material.files) == {good.identities[0].certificate, good.identities[0].key, good.client_ca}
     assert build_context(material).requests_certificate
 
 
 def test_no_secret_in_a_representation(good: TLSSettings) -> None:
-    assert good.key is not None
-    secret = good.key.read_text().splitlines()[1]
+    assert good.identities[0].key is not None
+    secret = good.identities[0].key.read_text().splitlines()[1]
     context = build_context(load_material(good))
     assert secret not in repr(context) + repr(context.material)
     assert "PRIVATE" not in repr(context)
 
 
 def test_key_in_the_certificate_file(good: TLSSettings) -> None:
-    assert good.key is not None
-    for first, second in ((good.certificate, good.key), (good.key, good.certificate)):
-        both = good.certificate.with_name("both.pem")
+    assert good.identities[0].key is not None
+    for first, second in (
+        (good.identities[0].certificate, good.identities[0].key),
+        (good.identities[0].key, good.identities[0].certificate),
+    ):
+        both = good.identities[0].certificate.with_name("both.pem")
         both.write_bytes(first.read_bytes() + second.read_bytes())
         both.chmod(0o600)
-        material = load_material(TLSSettings(certificate=both))
-        assert len(material.chain) == 2
+        material = load_material(settings_of(both))
+        assert len(material.identities[0].chain) == 2
         build_context(material)
 
 
@@ -69,11 +82,11 @@ def test_openssl_s_older_key_forms(good: TLSSettings, tmp_path: Path) -> None:
     key.write_bytes(
         b"# a remark\n-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + older
     )
-    assert load_material(TLSSettings(certificate=certificate, key=key)).key_type == "RSA-2048"
+    assert load_material(settings_of(certificate, key)).identities[0].key_type == "RSA-2048"
 
 
 def test_a_client_ca_that_is_not_used_is_not_read(good: TLSSettings) -> None:
-    material = load_material(evolve(good, client_ca=Path("/does/not/exist"), verify_mode="none"))
+    material = load_material(evolve(good, client_ca=Path("/does/not/exist"), request_certificate=False))
     assert material.authorities == ()
     assert not build_context(material).requests_certificate
 
@@ -103,99 +116,99 @@ def fifo(path: Path) -> Path:
 
 def weak(folder: Path) -> TLSSettings:
     certificate, key = root().issue("x", key_type="RSA-1024").write(folder, "w")
-    return TLSSettings(certificate=certificate, key=key)
+    return settings_of(certificate, key)
 
 
 PEM = root().certificate_pem
 
 WRONG: dict[str, tuple[Wrong, str, str]] = {
     "certificate missing": (
-        lambda folder, good: evolve(good, certificate=folder / "none.pem"),
+        lambda folder, good: having(good, certificate=folder / "none.pem"),
         "TLS_Certificate",
         'TLS_Certificate "{}/none.pem": does not exist',
     ),
     "certificate is a folder": (
-        lambda folder, good: evolve(good, certificate=folder),
+        lambda folder, good: having(good, certificate=folder),
         "TLS_Certificate",
         'TLS_Certificate "{}": cannot be read: Is a directory',
     ),
     "certificate is a device": (
-        lambda folder, good: evolve(good, certificate=Path("/dev/zero")),
+        lambda folder, good: having(good, certificate=Path("/dev/zero")),
         "TLS_Certificate",
         'TLS_Certificate "/dev/zero": cannot be read: not a regular file',
     ),
     "certificate is a FIFO": (
-        lambda folder, good: evolve(good, certificate=fifo(folder / "x")),
+        lambda folder, good: having(good, certificate=fifo(folder / "x")),
         "TLS_Certificate",
         'TLS_Certificate "{}/x": cannot be read: not a regular file',
     ),
     "certificate unreadable": (
-        lambda folder, good: evolve(good, certificate=good.certificate / "inside"),
+        lambda folder, good: having(good, certificate=good.identities[0].certificate / "inside"),
         "TLS_Certificate",
         'TLS_Certificate "{}/mx.pem/inside": cannot be read: Not a directory',
     ),
     "certificate empty": (
-        lambda folder, good: evolve(good, certificate=written(folder / "x", b"\n")),
+        lambda folder, good: having(good, certificate=written(folder / "x", b"\n")),
         "TLS_Certificate",
         'TLS_Certificate "{}/x": is empty',
     ),
     "certificate far too large": (
-        lambda folder, good: evolve(good, certificate=written(folder / "x", b"x" * (5 << 20))),
+        lambda folder, good: having(good, certificate=written(folder / "x", b"x" * (5 << 20))),
         "TLS_Certificate",
         'TLS_Certificate "{}/x": is larger than 4 MiB',
     ),
     "certificate in DER": (
-        lambda folder, good: evolve(good, certificate=written(folder / "x", b"0\x82")),
+        lambda folder, good: having(good, certificate=written(folder / "x", b"0\x82")),
         "TLS_Certificate",
         'TLS_Certificate "{}/x": is not in PEM format (no -----BEGIN line)',
     ),
     "certificate cut off": (
-        lambda folder, good: evolve(good, certificate=written(folder / "x", PEM + PEM[:300])),
+        lambda folder, good: having(good, certificate=written(folder / "x", PEM + PEM[:300])),
         "TLS_Certificate",
         'TLS_Certificate "{}/x": is cut off: the PEM block of line 11 has no end',
     ),
     "certificate file with a key alone": (
-        lambda folder, good: evolve(good, certificate=folder / "mx.key"),
+        lambda folder, good: having(good, certificate=folder / "mx.key"),
         "TLS_Certificate",
         'TLS_Certificate "{}/mx.key": holds no certificate',
     ),
     "certificate damaged": (
-        lambda folder, good: evolve(good, certificate=written(folder / "x", PEM + damaged(PEM))),
+        lambda folder, good: having(good, certificate=written(folder / "x", PEM + damaged(PEM))),
         "TLS_Certificate",
         'TLS_Certificate "{}/x": certificate 2 (line 11) cannot be parsed: *',
     ),
     "key missing": (
-        lambda folder, good: evolve(good, key=folder / "none.key"),
+        lambda folder, good: having(good, key=folder / "none.key"),
         "TLS_Key",
         'TLS_Key "{}/none.key": does not exist',
     ),
     "no key anywhere": (
-        lambda folder, good: evolve(good, key=None),
+        lambda folder, good: having(good, key=None),
         "TLS_Certificate",
         'TLS_Certificate "{}/mx.pem": holds no private key',
     ),
     "certificate in place of the key": (
-        lambda folder, good: evolve(good, key=good.certificate),
+        lambda folder, good: having(good, key=good.identities[0].certificate),
         "TLS_Key",
         'TLS_Key "{}/mx.pem": holds no private key',
     ),
     "key of another certificate": (
-        lambda folder, good: evolve(good, key=root().issue("other").write(folder, "other")[1]),
+        lambda folder, good: having(good, key=root().issue("other").write(folder, "other")[1]),
         "TLS_Key",
         'TLS_Key "{0}/other.key": the private key does not match the first certificate of "{0}/mx.pem"',
     ),
     "key encrypted": (
-        lambda folder, good: evolve(good, key=encrypted(folder, PrivateFormat.PKCS8)),
+        lambda folder, good: having(good, key=encrypted(folder, PrivateFormat.PKCS8)),
         "TLS_Key",
-        'TLS_Key "{}/encrypted.key": the private key of line 1 is encrypted, which is not supported',
+        'TLS_Key "{}/encrypted.key": the private key of line 1 is encrypted, and no TLS_Key_Password_File is given',
     ),
     "key encrypted, older form": (
-        lambda folder, good: evolve(good, key=encrypted(folder, PrivateFormat.TraditionalOpenSSL)),
+        lambda folder, good: having(good, key=encrypted(folder, PrivateFormat.TraditionalOpenSSL)),
         "TLS_Key",
-        'TLS_Key "{}/encrypted.key": the private key of line 1 is encrypted, which is not supported',
+        'TLS_Key "{}/encrypted.key": the private key of line 1 is encrypted, and no TLS_Key_Password_File is given',
     ),
     "key damaged": (
-        lambda folder, good: evolve(
+        lambda folder, good: having(
             good, key=written(folder / "x", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
         ),
         "TLS_Key",
@@ -260,7 +273,7 @@ def test_mutated_files_are_refused_in_good_order_or_serve(good: TLSSettings, tmp
     secret = credential.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     outcomes = set()
     for _ in range(scaled(5_000, 200)):
-        bare = TLSSettings(certificate=certificate, key=key)
+        bare = TLSSettings(identities=(Identity(certificate, key),))
         for path, data, label in ((certificate, der, b"CERTIFICATE"), (key, secret, b"PRIVATE KEY")):
             path.write_bytes(pem(label, mutated(dice, data)))
             for settings in (bare, evolve(good, client_ca=certificate)):
@@ -289,12 +302,12 @@ def test_ciphers_whose_names_only_look_like_gnutls(good: TLSSettings) -> None:
 
 
 def test_a_key_that_everybody_can_read_is_a_warning(good: TLSSettings) -> None:
-    assert good.key is not None
-    good.key.chmod(0o644)
+    assert good.identities[0].key is not None
+    good.identities[0].key.chmod(0o644)
     (warning,) = load_material(good).warnings
-    assert (warning.option, warning.path) == ("TLS_Key", good.key)
-    assert str(warning) == f'TLS_Key "{good.key}": holds a private key and can be read by every user'
-    good.key.chmod(0o640)
+    assert (warning.option, warning.path) == ("TLS_Key", good.identities[0].key)
+    assert str(warning) == f'TLS_Key "{good.identities[0].key}": holds a private key and can be read by every user'
+    good.identities[0].key.chmod(0o640)
     assert load_material(good).warnings == ()
 
 
@@ -304,7 +317,7 @@ def test_certificates_out_of_their_time_are_warnings(tmp_path: Path) -> None:
     new = root().issue("new.example.org", not_before=now + DAY)
     for credential, words in ((old, "expired on "), (new, "is not valid before ")):
         certificate, key = credential.write(tmp_path, "mx")
-        (warning,) = load_material(TLSSettings(certificate=certificate, key=key)).warnings
+        (warning,) = load_material(settings_of(certificate, key)).warnings
         assert (warning.option, warning.path) == ("TLS_Certificate", certificate)
         assert words in warning.reason
 
@@ -315,7 +328,7 @@ def test_equal_settings_share_a_context(good: TLSSettings) -> None:
     other = store.prepare(evolve(good, ciphers="HIGH"))
     assert store.contexts() == (store.get(good), other)
     with pytest.raises(KeyError):
-        store.get(evolve(good, verify_mode="require"))
+        store.get(evolve(good, verify_depth=1))
 
 
 def test_files_are_not_read_again(good: TLSSettings) -> None:
@@ -331,7 +344,9 @@ def test_development_set(tmp_path: Path) -> None:
     assert set(names) == {"ca.pem", "server.pem", "server.key", "client.pem", "client.key"}
     for name, path in names.items():
         assert stat.S_IMODE(path.stat().st_mode) == (0o600 if name.endswith(".key") else 0o644)
-    settings = TLSSettings(certificate=names["server.pem"], key=names["server.key"], client_ca=names["ca.pem"])
+    settings = settings_of(
+        names["server.pem"], names["server.key"], client_ca=names["ca.pem"], request_certificate=True
+    )
     assert load_material(settings).warnings == ()
     before = {name: path.read_bytes() for name, path in names.items()}
     write_development_set(tmp_path)

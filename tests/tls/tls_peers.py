@@ -17,6 +17,7 @@ from trio.testing import memory_stream_pair
 from triosmtp.tls import (
     Authority,
     Credential,
+    Identity,
     ServerContext,
     TLSSettings,
     build_context,
@@ -76,7 +77,9 @@ def settings(*, ask: bool = True, ciphers: str = "DEFAULT") -> TLSSettings:
     certificate, key = server_credential().write(folder(), "server")
     bundle = folder() / "ca.pem"
     bundle.write_bytes(root().certificate_pem)
-    return TLSSettings(certificate=certificate, key=key, client_ca=bundle if ask else None, ciphers=ciphers)
+    return TLSSettings(
+        identities=(Identity(certificate, key),), client_ca=bundle, request_certificate=ask, ciphers=ciphers
+    )
 
 
 @cache

@@ -9,6 +9,7 @@ The route of a configuration::
     scope.py           trees → merged blocks; names and scopes checked, values converted
       options.py         the one option table: Settings
       value.py           the types of values; specification.py: those with a grammar of their own
+      tls_value.py       the types of TLS options; server_name.py: what a Server_Name sets
       address.py         Listen addresses
       momentum.py        Momentum's names that are not built
     configuration.py   blocks → Config, which answers: Listens, and the Settings for a Listen and a peer
@@ -22,6 +23,8 @@ from triosmtp.config.configuration import Config, Listen
 from triosmtp.config.file import load_config, parse_config
 from triosmtp.config.options import OPTIONS, Option, Settings, problem_at
 from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, show
+from triosmtp.config.server_name import ServerName
+from triosmtp.config.tls_value import RelayClient
 
 __all__ = [
     "OPTIONS",
@@ -31,6 +34,8 @@ __all__ = [
     "Option",
     "Query",
     "QueryError",
+    "RelayClient",
+    "ServerName",
     "Settings",
     "TCPAddress",
     "UnixAddress",

@@ -1,14 +1,22 @@
 """The checks of a whole configuration: what no statement shows alone.  They look at no file."""
 
-from collections.abc import Iterator
-
 from triosmtp.config.address import TCPAddress
-from triosmtp.config.configuration import Config, Listen, address_key
-from triosmtp.config.options import ESMTP_LISTENER, LISTEN, OPTIONS, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, Settings
+from triosmtp.config.configuration import Config, Listen, address_key, server_name_of
+from triosmtp.config.options import (
+    ESMTP_LISTENER,
+    LISTEN,
+    OPTIONS,
+    PATHWAY_GROUP,
+    PATHWAY_SCOPE,
+    PEER,
+    SERVER_NAME,
+    Settings,
+)
 from triosmtp.config.resolution import Chain, pathways_of
 from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
 from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.tls_check import idle_settings, pairing_errors, tls_errors
 from triosmtp.config.value import quote
 from triosmtp.errors import ConfigError
 
@@ -70,6 +78,7 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         expected = 'expected ESMTP_Listener { Listen ":25" { … } }'
         problems.error(places[0] if places else Place(source, 0), f"no Listen is enabled: {expected}")
     seen: dict[object, Listen] = {}
+    in_force: list[Settings] = []
     for listen in config.listens:
         address = listen.address
         key = listen.name if isinstance(address, TCPAddress) and address.port == 0 else address_key(address)
@@ -77,48 +86,36 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         if other is not listen:
             listen_is = f"Listen {quote(listen.name)} is the address of Listen {quote(other.name)}"
             problems.error(listen.place, f"{listen_is} at {other.position} too")
+        variants = config.resolver(listen.block).variants()
+        in_force += variants.values()
+        _check_server_names(listen, problems)
         told: set[tuple[str, Place]] = set()
-        for chain, settings in config.resolver(listen.block).variants().items():
-            where = _call(listen, chain)
-            for field, message in _tls_errors(where, chain, settings):
+        for chain, settings in variants.items():
+            named = bool(listen.block.of_kind(SERVER_NAME))
+            for field, message in tls_errors(_call(listen, chain), chain, settings, named=named):
                 place = settings.places[field]
                 if (field, place) not in told:  # the Peers that inherit it are not told again
                     told.add((field, place))
                     problems.error(place, f"{OPTIONS[field].name}: {message}")
+    for place, message in idle_settings(in_force):
+        problems.warn(place, message)
+
+
+def _check_server_names(listen: Listen, problems: Problems) -> None:
+    seen: dict[str, Block] = {}
+    for block in listen.block.of_kind(SERVER_NAME):
+        if block.place is None or block.server_name is None:
+            continue
+        other = seen.setdefault(block.server_name, block)
+        if other is not block and other.place is not None:
+            problems.error(block.place, f"{block} is the name of {other} at {other.place.position} too")
+        server_name = server_name_of(block)
+        if not server_name.tls_certificate:
+            problems.error(block.place, f"{block} needs a TLS_Certificate of its own: nothing in it is inherited")
+        for field, message in pairing_errors(str(block), server_name):
+            problems.error(server_name.places[field], f"{OPTIONS[field].name}: {message}")
 
 
 def _call(listen: Listen, chain: Chain) -> str:
     peer = next((block for block in chain if block.kind == PEER), None)
     return f"Listen {quote(listen.name)}" + (f", {peer}" if peer else "")
-
-
-def _tls_errors(where: str, chain: Chain, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Give field and message of whatever does not fit together for these connections."""
-    starttls = "STARTTLS" in settings.smtp_extensions
-    no_certificate = f"needs a TLS_Certificate, and none is in force for {where}"
-    if settings.use_ssl and settings.tls_certificate is None:
-        yield "use_ssl", f"TLS from the first byte {no_certificate}"
-    if settings.use_ssl and starttls and _set_here(chain):
-        position = settings.places["use_ssl"].position
-        yield "smtp_extensions", f"STARTTLS excludes Use_SSL, which is set for {where} at {position}"
-    if starttls and not settings.use_ssl and settings.tls_certificate is None and not _unset_by_peer(chain):
-        yield "smtp_extensions", f"STARTTLS {no_certificate}"
-    if settings.tls_verify_mode == "require" and settings.tls_client_ca is None:
-        yield "tls_verify_mode", f"require needs a TLS_Client_CA, and none is in force for {where}"
-
-
-def _block_of(chain: Chain, field: str) -> int | None:
-    return next((index for index, block in enumerate(chain) if field in block.assignments), None)
-
-
-def _set_here(chain: Chain) -> bool:
-    """Whether STARTTLS is set on the Listen itself, or a Peer of it, and not behind where Use_SSL is set."""
-    starttls = _block_of(chain, "smtp_extensions")
-    use_ssl = _block_of(chain, "use_ssl")
-    last = next(index for index, block in enumerate(chain) if block.kind == LISTEN)
-    return starttls is not None and use_ssl is not None and starttls <= min(use_ssl, last)
-
-
-def _unset_by_peer(chain: Chain) -> bool:
-    index = _block_of(chain, "tls_certificate")
-    return index is not None and chain[index].kind == PEER

@@ -2,17 +2,19 @@
 
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
-from triosmtp.config.options import ESMTP_LISTENER, LISTEN, Settings
+from triosmtp.config.options import ESMTP_LISTENER, LISTEN, SERVER_NAME, Settings
 from triosmtp.config.resolution import Resolver, pathways_of
 from triosmtp.config.scope import Block
+from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place, Source
 from triosmtp.errors import Position, Problem
 
-__all__ = ["Config", "Listen", "address_key"]
+__all__ = ["Config", "Listen", "address_key", "server_name_of"]
 
 
 @frozen(slots=True, eq=False)
@@ -72,6 +74,10 @@ class Config:
         """Give every answer that :meth:`resolve` has for ``listen``; that without a Peer comes first."""
         return tuple(self._resolvers[listen.block].variants().values())
 
+    def server_names(self, listen: Listen) -> tuple[ServerName, ...]:
+        """Give the Server_Names of ``listen``, in the order of the file."""
+        return tuple(server_name_of(block) for block in listen.block.of_kind(SERVER_NAME))
+
     def find_listen(self, name: str) -> Listen | None:
         """Give the enabled Listen that is written so, or else the one that takes connections to that address."""
         for listen in self.listens:
@@ -100,6 +106,13 @@ class Config:
         else:
             self.resolver(block)
         return Listen(block.instance, address, block, place)
+
+
+def server_name_of(block: Block) -> ServerName:
+    """Give what a Server_Name scope sets."""
+    values: dict[str, Any] = {field: assignment.value for field, assignment in block.assignments.items()}
+    places = {field: assignment.place for field, assignment in block.assignments.items()}
+    return ServerName(name=block.server_name or "", **values, places=places)
 
 
 def _enabled(block: Block) -> bool:

@@ -13,8 +13,10 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import attrs
 from attrs import frozen
 
+from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
-from triosmtp.config.specification import BANNER, CIPHERS, DELIVERY, EXTENSIONS, PATHWAY, POLICIES
+from triosmtp.config.specification import BANNER, DELIVERY, EXTENSIONS, PATHWAY, POLICIES
+from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, PROTOCOLS, RATE, RELAY_CLIENTS, RelayClient
 from triosmtp.config.value import (
     BOOLEAN,
     DOMAIN,
@@ -25,7 +27,6 @@ from triosmtp.config.value import (
     NETWORKS,
     PATH,
     SECONDS,
-    TLS_CERTIFICATE,
     VARIABLES,
     Network,
     Type,
@@ -43,9 +44,11 @@ PATHWAY_SCOPE = "Pathway"
 ESMTP_LISTENER = "ESMTP_Listener"
 LISTEN = "Listen"
 PEER = "Peer"
+SERVER_NAME = "Server_Name"
 
 EVERYWHERE = (GLOBAL, PATHWAY_GROUP, PATHWAY_SCOPE, ESMTP_LISTENER, LISTEN, PEER)
 NOT_GLOBAL = EVERYWHERE[1:]
+WITH_SERVER_NAME = (*EVERYWHERE, SERVER_NAME)
 LISTENERS = (ESMTP_LISTENER, LISTEN)
 
 VerifyMode: TypeAlias = Literal["none", "optional", "require"]
@@ -79,12 +82,12 @@ class Option:
         return self.name.lower()
 
     def write(self, value: object) -> str:
-        """Write a value of this option as it would stand in a file; ``unset`` where there is none."""
-        return "unset" if value is None and self.type is not TLS_CERTIFICATE else self.type.write(value)
+        """Write a value of this option as it would stand in a file; ``unset`` where it has no way to be written."""
+        return self.type.absent if value is None else self.type.write(value)
 
     def write_default(self) -> str:
         """Write the default."""
-        return "unset" if self.default is None else self.type.write(self.default)
+        return self.write(self.default)
 
 
 def option(
@@ -149,23 +152,86 @@ class Settings:
 
     # TLS
 
-    tls_certificate: Path | None = option(
+    tls_certificate: tuple[Path, ...] = option(
         "TLS_Certificate",
-        TLS_CERTIFICATE,
-        None,
-        "PEM file: the server's certificate, then its chain; may hold the key too. none un-sets an inherited one.",
+        FILES,
+        (),
+        "PEM file: the server's certificate, then its chain; may hold the key too. A list serves several, such as RSA "
+        "and ECDSA, side by side. none un-sets an inherited one.",
+        scopes=WITH_SERVER_NAME,
     )
-    tls_key: Path | None = option(
-        "TLS_Key", PATH, None, "PEM file: the private key, if it is not in the file of TLS_Certificate."
+    tls_key: tuple[Path, ...] = option(
+        "TLS_Key",
+        FILES,
+        (),
+        "PEM file: the private key; one for each file of TLS_Certificate, in the same order. none, or unset, where "
+        "each of those holds its own.",
+        scopes=WITH_SERVER_NAME,
+    )
+    tls_key_password_file: tuple[Path, ...] = option(
+        "TLS_Key_Password_File",
+        FILES,
+        (),
+        "File that holds the password of the private key, and nothing else; one for all keys, or one for each.",
+        scopes=WITH_SERVER_NAME,
+    )
+    tls_ocsp_response: tuple[Path, ...] = option(
+        "TLS_OCSP_Response",
+        FILES,
+        (),
+        "DER file: the OCSP response that is stapled; one for each file of TLS_Certificate, in the same order.",
+        scopes=WITH_SERVER_NAME,
+    )
+    tls_protocols: tuple[str, ...] = option(
+        "TLS_Protocols",
+        PROTOCOLS,
+        ("TLSv1.2", "TLSv1.3"),
+        "Versions of TLS: +base[:+-name…] of ALL (1.2 and 1.3), TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3; SSLv2 and SSLv3 "
+        "can be removed, never added. 1.0 and 1.1 lower OpenSSL's security level to 0.",
+    )
+    tls_ciphers: str = option(
+        "TLS_Ciphers", CIPHERS, "DEFAULT", "OpenSSL cipher list; names that begin with TLS_ select TLS 1.3 suites."
+    )
+    tls_dhparams_file: Path | None = option(
+        "TLS_DHParams_File",
+        PATH,
+        None,
+        "PEM file: Diffie-Hellman parameters for DHE suites; unset: groups of RFC 7919, by the strength of the key.",
+        scopes=(GLOBAL,),
+    )
+    tls_enable_dhe_ciphers: bool = option(
+        "TLS_Enable_DHE_Ciphers", BOOLEAN, True, "Whether DHE suites are offered.", scopes=(GLOBAL,)
+    )
+    tls_allow_renegotiation: bool = option(
+        "TLS_Allow_Renegotiation",
+        BOOLEAN,
+        False,
+        "Whether a client may renegotiate TLS 1.2: a known denial of service.",
     )
     tls_client_ca: Path | None = option(
         "TLS_Client_CA",
         PATH,
         None,
-        "PEM bundle of the authorities that client certificates are verified against; without it none is asked for.",
+        "PEM bundle of the authorities that client certificates are verified against; without it none is asked for, "
+        "unless TLS_Relay_Clients lists fingerprints.",
     )
-    tls_ciphers: str = option(
-        "TLS_Ciphers", CIPHERS, "DEFAULT", "OpenSSL cipher list; names that begin with TLS_ select TLS 1.3 suites."
+    tls_client_crl: tuple[Path, ...] = option(
+        "TLS_Client_CRL",
+        FILES,
+        (),
+        "PEM file, or a list of them: the certificates that the authorities of TLS_Client_CA have revoked.",
+    )
+    tls_send_client_ca_names: bool = option(
+        "TLS_Send_Client_CA_Names",
+        BOOLEAN,
+        True,
+        "Whether the names of the authorities in TLS_Client_CA are sent to the client, which may choose by them.",
+    )
+    tls_verify_depth: int = option(
+        "TLS_Verify_Depth",
+        DEPTH,
+        9,
+        "Intermediate certificates that may stand between a client certificate and its authority.",
     )
     tls_verify_mode: VerifyMode | None = option(
         "TLS_Verify_Mode",
@@ -189,11 +255,32 @@ class Settings:
         "TLS_Verified_Peer_Can_Relay",
         BOOLEAN,
         False,
-        "Whether a client whose certificate verified may relay.",
+        "Whether a client whose certificate verified may relay; TLS_Relay_Clients narrows it.",
         scopes=NOT_GLOBAL,
+    )
+    tls_relay_clients: tuple[RelayClient, ...] = option(
+        "TLS_Relay_Clients",
+        RELAY_CLIENTS,
+        (),
+        "Which clients TLS_Verified_Peer_Can_Relay holds for: sha256: and spki: fingerprints of a certificate or its "
+        "key, verified or not; dns: and email: names in a certificate that verified.",
     )
     tls_handshake_timeout: float = option(
         "TLS_Handshake_Timeout", SECONDS, 30.0, "Seconds within which a TLS handshake must be done."
+    )
+    tls_handshakes_per_peer: tuple[int, float] | None = option(
+        "TLS_Handshakes_Per_Peer",
+        RATE,
+        None,
+        'Handshakes from one address, as "n/seconds"; beyond them 454, or under Use_SSL the connection is closed.',
+    )
+    tls_handshakes_max: int = option(
+        "TLS_Handshakes_Max",
+        LIMIT,
+        500,
+        "Handshakes under way at once on all Listens together; beyond them 454, or under Use_SSL the connection is "
+        "closed. 0: unlimited.",
+        scopes=(GLOBAL,),
     )
 
     # The dialogue
@@ -326,7 +413,12 @@ class Settings:
     @property
     def offers_starttls(self) -> bool:
         """Whether STARTTLS is offered: asked for, with a certificate in force, and TLS not on from the first byte."""
-        return "STARTTLS" in self.smtp_extensions and self.tls_certificate is not None and not self.use_ssl
+        return "STARTTLS" in self.smtp_extensions and bool(self.tls_certificate) and not self.use_ssl
+
+    @property
+    def asks_by_fingerprint(self) -> bool:
+        """Whether a client may relay by a fingerprint: a certificate is then asked for without TLS_Client_CA too."""
+        return self.tls_verified_peer_can_relay and any(each.by_fingerprint for each in self.tls_relay_clients)
 
 
 def _rows() -> dict[str, Option]:
@@ -338,7 +430,7 @@ OPTIONS: Mapping[str, Option] = _rows()
 """The table, by field name."""
 
 
-def problem_at(settings: Settings, field: str, message: str, severity: str = "error") -> Problem:
+def problem_at(settings: Settings | ServerName, field: str, message: str, severity: str = "error") -> Problem:
     """Give a problem with the value of ``field`` that stands where the value was set, if it is not the default."""
     place = settings.places.get(field)
     name = OPTIONS[field].name

@@ -6,9 +6,10 @@ from attrs import frozen
 
 from triosmtp.config.address import parse_address
 from triosmtp.config.configuration import Config, address_key
-from triosmtp.config.options import LISTEN, OPTIONS, PEER, Option, Settings
+from triosmtp.config.options import OPTIONS, PEER, Option, Settings
 from triosmtp.config.resolution import settings_of
 from triosmtp.config.scope import SCOPES, Block, ScopeRule
+from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import Network, parse_network, quote
@@ -128,9 +129,9 @@ def _child(block: Block, rule: ScopeRule, key: object, shown: str | None) -> Blo
     for child in children:
         if child.key == key:
             return child
-    if rule.name == LISTEN and shown is not None:
+    if shown is not None:
         for child in children:
-            if _same_address(child, shown):
+            if _is_same(child, shown):
                 return child
     if shown is None and len(children) == 1:
         return children[0]
@@ -141,12 +142,14 @@ def _child(block: Block, rule: ScopeRule, key: object, shown: str | None) -> Blo
     raise QueryError(f"there is no {name}{within}" + (f"; there is: {here}" if here else meant))
 
 
-def _same_address(block: Block, text: str) -> bool:
+def _is_same(block: Block, text: str) -> bool:
+    """Whether ``text`` is another way to write the instance of a Listen or a Server_Name."""
     try:
-        address = parse_address(text)
+        if block.address is not None:
+            return address_key(block.address) == address_key(parse_address(text))
+        return block.server_name is not None and block.server_name == parse_server_name(text)
     except ValueError:
         return False
-    return block.address is not None and address_key(block.address) == address_key(address)
 
 
 def _unknown(word: str) -> str:

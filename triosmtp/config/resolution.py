@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
-from triosmtp.config.options import PATHWAY_GROUP, PATHWAY_SCOPE, PEER, Settings
+from triosmtp.config.options import OPTIONS, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME, Settings
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place
 from triosmtp.config.value import Network
@@ -27,12 +27,18 @@ def pathways_of(root: Block) -> dict[str, Block]:
 
 
 def settings_of(chain: Chain) -> Settings:
-    """Give what is in force for a chain that ends with the global scope."""
+    """Give what is in force for a chain that ends with the global scope.
+
+    Where it begins with a Server_Name, what may stand in one is never taken from behind it: the key of one
+    certificate is not that of another.
+    """
     values: dict[str, Any] = {}
     places: dict[str, Place] = {}
+    named = chain[0].kind == SERVER_NAME
     for block in chain:
         for field, assignment in block.assignments.items():
-            if field not in values:
+            hidden = named and block is not chain[0] and SERVER_NAME in OPTIONS[field].scopes
+            if field not in values and not hidden:
                 values[field] = assignment.value
                 places[field] = assignment.place
     return Settings(**values, places=places)

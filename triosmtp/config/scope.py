@@ -14,8 +14,10 @@ from triosmtp.config.options import (
     PATHWAY_GROUP,
     PATHWAY_SCOPE,
     PEER,
+    SERVER_NAME,
 )
 from triosmtp.config.parser import Include, Scope, Setting, Statement, parse
+from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import BadValueError, Network, parse_network, quote
@@ -48,6 +50,7 @@ SCOPES = {
         ScopeRule(ESMTP_LISTENER, (GLOBAL,), ""),
         ScopeRule(LISTEN, (ESMTP_LISTENER,), '":25"'),
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
+        ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
     )
 }
 """The scopes that are built, by their names in lower case."""
@@ -73,6 +76,8 @@ class Block:
     """What tells this block from its siblings of the same kind: the CIDR block of a Peer, else the instance."""
     network: Network | None = None
     address: ListenAddress | None = None
+    server_name: str | None = None
+    """The name of a Server_Name, in the form in which it is compared."""
     assignments: dict[str, Assignment] = Factory(dict)
     children: "dict[tuple[str, Hashable], Block]" = Factory(dict)
 
@@ -125,6 +130,9 @@ class _Builder:
 
     def _setting(self, setting: Setting, block: Block) -> None:
         option = OPTIONS.get(setting.name.lower())
+        if block.kind == SERVER_NAME and (option is None or SERVER_NAME not in option.scopes):
+            self._misplaced_in_server_name(setting)
+            return
         if option is None:
             self._unknown_option(setting)
             return
@@ -158,11 +166,24 @@ class _Builder:
             name = nearest(setting.name, known) or nearest(setting.name, MOMENTUM_OPTIONS)
             self._problems.error(setting.place, f"unknown option {_short(setting.name)}{suggest(name)}")
 
+    def _misplaced_in_server_name(self, statement: Setting | Scope) -> None:
+        """Tell what may stand there: it is so little that nothing else, not even of Momentum's, is let pass."""
+        valid = [option.name for option in OPTIONS.values() if SERVER_NAME in option.scopes]
+        lower = statement.name.lower()
+        if lower in OPTIONS or lower in SCOPES:
+            name, close = OPTIONS[lower].name if lower in OPTIONS else SCOPES[lower].name, ""
+        else:
+            name, close = _short(statement.name), suggest(nearest(statement.name, valid))
+        message = f"{name} is not valid in a {SERVER_NAME}; what is: {', '.join(valid)}{close}"
+        self._problems.error(statement.place, message)
+
     # Scopes
 
     def _scope(self, scope: Scope, block: Block) -> None:
         rule = SCOPES.get(scope.name.lower())
-        if rule is None:
+        if block.kind == SERVER_NAME:
+            self._misplaced_in_server_name(scope)
+        elif rule is None:
             self._unknown_scope(scope)
         elif block.kind not in rule.parents:
             valid = ", ".join(rule.parents)
@@ -199,6 +220,8 @@ class _Builder:
                     self._problems.warn(place, f"{instance} means {child.network}: write that if it is meant")
             elif rule.name == LISTEN and instance is not None:
                 child.address = parse_address(instance, place.source.folder)
+            elif rule.name == SERVER_NAME and instance is not None:
+                child.server_name = parse_server_name(instance)
         except ValueError as error:
             self._problems.error(place, f"{rule.name}: {error}")
             return child  # what stands in it is checked all the same

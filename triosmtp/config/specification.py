@@ -1,13 +1,12 @@
-"""Option values that are small languages of their own: extensions, ciphers, banners, policies, deliveries."""
+"""Option values that are small languages of their own: extensions, banners, policies, deliveries."""
 
-import re
 from pathlib import Path
 
 from triosmtp.config.parser import Items, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import TEXT, BadValueError, Type, Warn, list_of, quote, text_of
 
-__all__ = ["BANNER", "CIPHERS", "DELIVERY", "EXTENSIONS", "PATHWAY", "POLICIES"]
+__all__ = ["BANNER", "DELIVERY", "EXTENSIONS", "PATHWAY", "POLICIES"]
 
 # Extensions
 
@@ -39,25 +38,6 @@ def _read_extensions(value: Value, warn: Warn) -> tuple[str, ...]:
 EXTENSIONS: Type[tuple[str, ...]] = Type(
     "list of extensions", _read_extensions, list_of(TEXT, "list of extensions").write
 )
-
-# Ciphers
-
-_GNUTLS = re.compile(
-    r"(NORMAL|PERFORMANCE|PFS|LEGACY|NONE|SECURE\d*)(:.*)?|.*[+!-](VERS|MAC|KX|CIPHER|COMP|SIGN|GROUP)-.*"
-)
-
-
-def _read_ciphers(value: Value, _warn: Warn) -> str:
-    text = text_of(value, "an OpenSSL cipher list").strip()
-    if not text:
-        raise BadValueError(value.place, "expected an OpenSSL cipher list, such as DEFAULT")
-    if _GNUTLS.fullmatch(text.upper()):
-        message = f"{quote(text)} is a GnuTLS priority string: expected an OpenSSL cipher list, such as DEFAULT"
-        raise BadValueError(value.place, message)
-    return text
-
-
-CIPHERS = Type("cipher list", _read_ciphers, TEXT.write)
 
 # Banner
 

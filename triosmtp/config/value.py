@@ -24,12 +24,12 @@ __all__ = [
     "PATH",
     "SECONDS",
     "TEXT",
-    "TLS_CERTIFICATE",
     "VARIABLES",
     "BadValueError",
     "Network",
     "Type",
     "Warn",
+    "bad_value",
     "choice",
     "list_of",
     "parse_network",
@@ -60,11 +60,13 @@ class Type(Generic[T_co]):
     """A type of option values.
 
     ``read`` converts, and raises :class:`BadValueError`; ``write`` gives the text that reads as the same value again.
+    ``absent`` is what stands for None: a word that ``read`` takes, or ``unset`` where no value can be written.
     """
 
     name: str
     read: Callable[[Value, Warn], T_co]
     write: Callable[[object], str]
+    absent: str = "unset"
 
 
 def text_of(value: Value, expected: str) -> str:
@@ -93,7 +95,8 @@ def _quoted(value: object) -> str:
     return quote(str(value))
 
 
-def _bad(value: Value, expected: str) -> BadValueError:
+def bad_value(value: Value, expected: str) -> BadValueError:
+    """Give the error that tells what was expected and what stands there."""
     found = value.text if isinstance(value, Scalar) else ""
     return BadValueError(value.place, f"expected {expected}, found {quote(found)}")
 
@@ -112,14 +115,14 @@ def _read_boolean(value: Value, _warn: Warn) -> bool:
         return True
     if word in _FALSE:
         return False
-    raise _bad(value, expected)
+    raise bad_value(value, expected)
 
 
 def _read_limit(value: Value, _warn: Warn) -> int:
     expected = "a whole number, 0 or more"
     text = text_of(value, expected)
     if re.fullmatch(r"[0-9]+", text) is None:
-        raise _bad(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
+        raise bad_value(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
     if len(text.lstrip("0")) > 15:
         raise BadValueError(value.place, "expected a number of at most 15 digits")
     return int(text)
@@ -129,9 +132,9 @@ def _read_seconds(value: Value, _warn: Warn) -> float:
     expected = "a number of seconds, more than 0"
     text = text_of(value, expected)
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None:
-        raise _bad(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
+        raise bad_value(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
     if float(text) == 0:
-        raise _bad(value, expected)
+        raise bad_value(value, expected)
     return float(text)
 
 
@@ -139,7 +142,7 @@ def _read_file_mode(value: Value, _warn: Warn) -> int:
     expected = "a file mode in octal with a leading 0, such as 0660"
     text = text_of(value, expected)
     if re.fullmatch(r"0o?[0-7]{1,4}", text) is None or int(text.replace("o", ""), 8) > 0o777:
-        raise _bad(value, expected)
+        raise bad_value(value, expected)
     return int(text.replace("o", ""), 8)
 
 
@@ -159,22 +162,16 @@ def _read_path(value: Value, _warn: Warn) -> Path:
     expected = "the path of a file or folder"
     text = text_of(value, expected)
     if not text:
-        raise _bad(value, expected)
+        raise bad_value(value, expected)
     folder = value.place.source.folder
     return Path(text) if folder is None else folder / text
-
-
-def _read_certificate(value: Value, warn: Warn) -> Path | None:
-    if text_of(value, "the path of a PEM file, or none").lower() == "none":
-        return None
-    return _read_path(value, warn)
 
 
 def _read_hostname(value: Value, _warn: Warn) -> str:
     expected = "a host name, such as mx.example.org"
     text = text_of(value, expected)
     if len(text) > 255 or not re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Za-z.:]+\]", text):
-        raise _bad(value, expected)
+        raise bad_value(value, expected)
     return text
 
 
@@ -185,7 +182,7 @@ def _read_domain(value: Value, _warn: Warn) -> str:
     expected = "a domain, such as example.org"
     text = text_of(value, expected)
     if len(text) > 255 or not re.fullmatch(_DOMAIN, text):
-        raise _bad(value, expected)
+        raise bad_value(value, expected)
     return text
 
 
@@ -193,13 +190,12 @@ def _read_domain_pattern(value: Value, _warn: Warn) -> str:
     expected = "a domain, with nothing but its left end globbed: example.org, *.example.org or *example.org"
     text = text_of(value, expected)
     if len(text) > 255 or not re.fullmatch(rf"\*?\.?{_DOMAIN}|\*|\[[0-9A-Za-z.:]+\]", text) or text.startswith("."):
-        raise _bad(value, expected)
+        raise bad_value(value, expected)
     return text.lower()
 
 
 TEXT = Type("string", _read_text, _quoted)
 PATH = Type("path", _read_path, _quoted)
-TLS_CERTIFICATE = Type("path or none", _read_certificate, lambda value: "none" if value is None else _quoted(value))
 HOSTNAME = Type("host name", _read_hostname, _quoted)
 DOMAIN = Type("domain", _read_domain, _quoted)
 

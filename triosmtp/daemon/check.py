@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from triosmtp.config import Config, Settings, problem_at
+from triosmtp.config import Config, ServerName, Settings, problem_at
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
 from triosmtp.state import is_tmpfs, state_directory
-from triosmtp.tls import MaterialError, build_context, load_material
+from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
 __all__ = ["deep_problems", "surprises"]
 
@@ -25,20 +25,37 @@ def deep_problems(config: Config) -> list[Problem]:
         problems += error.problems
     for listen in config.listens:
         for settings in config.variants(listen):
-            problems += _certificate_problems(settings)
+            problems += _certificate_problems(settings, config.server_names(listen))
     return list(dict.fromkeys(problems + surprises(config)))
 
 
-def _certificate_problems(settings: Settings) -> list[Problem]:
-    wanted = tls_settings(settings)
+def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ...]) -> list[Problem]:
+    wanted = tls_settings(settings, server_names)
     if wanted is None:
         return []
     try:
         material = load_material(wanted)
         build_context(material)
     except MaterialError as error:
-        return [material_problem(settings, error)]
-    return [material_problem(settings, warning, "warning") for warning in material.warnings]
+        return [material_problem(settings, server_names, error)]
+    problems = [material_problem(settings, server_names, warning, "warning") for warning in material.warnings]
+    if settings.tls_verified_peer_can_relay and not settings.tls_relay_clients:
+        problems += _anybody_may_relay(settings, material)
+    return problems
+
+
+def _anybody_may_relay(settings: Settings, material: Material) -> list[Problem]:
+    """Warn where certificates that anybody can get are as good as a right to relay."""
+    found = public_authorities(material.authorities)
+    if not found:
+        return []
+    text = (
+        f'"{settings.tls_client_ca}": DANGER: holds {len(found)} public '
+        f"{'authority' if len(found) == 1 else 'authorities'} (the first: {found[0]}), and "
+        "TLS_Verified_Peer_Can_Relay is true: whoever has a certificate of theirs may relay. Name the clients in "
+        "TLS_Relay_Clients, or trust an authority of your own alone"
+    )
+    return [problem_at(settings, "tls_client_ca", text, "warning")]
 
 
 def surprises(config: Config) -> list[Problem]:

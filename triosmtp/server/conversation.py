@@ -8,7 +8,7 @@ each turn of the peer.
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from triosmtp.event import Refused
+from triosmtp.event import Refused, TLSFailed
 from triosmtp.message import Recipient
 from triosmtp.policy import Phase, Session
 from triosmtp.server.decision import Refusal, ask
@@ -36,6 +36,7 @@ from triosmtp.smtp import (
     StartTLS,
     Verify,
 )
+from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["Conversation"]
 
@@ -124,9 +125,14 @@ class Conversation:
     def forget(self) -> None:
         """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it."""
         self._end_transaction()
-        variables = self.session.variables
         self._hello = None
-        variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user", "can_relay")
+        self.session.variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
+        self.forget_tls()
+
+    def forget_tls(self) -> None:
+        """Discard what a handshake established, and the rights that came of it."""
+        variables = self.session.variables
+        variables.forget("can_relay", "tls_", *POSTFIX_ALIASES)
         # What holds without a word of the client stays: its address, and what policy found at connect.
         if "can_relay" in self._at_connect:
             variables["can_relay"] = self._at_connect["can_relay"]
@@ -298,12 +304,20 @@ class Conversation:
         self.out.append(self.connection.send(reply))
 
     async def _on_starttls(self, _event: StartTLS) -> None:
+        reached = self._service.admit_handshake(self.session, self._settings)
+        if reached:
+            reply = Reply(454, "TLS is not available for the moment", "4.7.0")
+            self._refuse("starttls", Refusal(reply, "limit", reached))
+            return
         self.out.append(self.connection.send())
 
     async def _on_bad_command(self, event: BadCommand) -> None:
         self._refuse("command", Refusal(event.reply, "protocol", event.reason))
 
     async def _on_fatal(self, event: Fatal) -> None:
+        if event.injection:
+            session = self.session
+            self._service.tell(TLSFailed(session.id, session.peer, session.listener, "injection", event.reason))
         self._refuse("command", Refusal(event.reply, "protocol", event.reason))
         self.end = "protocol_error"
 

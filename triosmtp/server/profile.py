@@ -5,16 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from triosmtp.config import Config, Settings, problem_at
+from triosmtp.config import Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import Chain, Policy, load_policy
 from triosmtp.server.relay import RelayRules
 from triosmtp.smtp import Reply, Rules
 from triosmtp.state import state_directory
-from triosmtp.tls import MaterialError, MaterialWarning, TLSSettings
+from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
+from triosmtp.variables import is_reserved
 
 __all__ = ["Profile", "Profiles", "default_maildir", "material_problem", "tls_settings"]
 
@@ -35,25 +36,74 @@ class Profile:
     delivery: Delivery
     tls: TLSSettings | None
     """The key of the TLS context in the store; None where there is no certificate."""
+    server_names: tuple[ServerName, ...]
+    """The certificates of the Listen that are chosen by SNI."""
 
 
-def material_problem(settings: Settings, found: MaterialError | MaterialWarning, severity: str = "error") -> Problem:
+def material_problem(
+    settings: Settings,
+    server_names: Iterable[ServerName],
+    found: MaterialError | MaterialWarning,
+    severity: str = "error",
+) -> Problem:
     """Give what was found about certificate material the place of the option that names it."""
     subject = "" if found.path is None else f'"{found.path}": '
-    return problem_at(settings, (found.option or "TLS_Certificate").lower(), f"{subject}{found.reason}", severity)
+    field = (found.option or "TLS_Certificate").lower()
+    scopes: tuple[Settings | ServerName, ...] = (settings, *server_names)
+    scope = next((scope for scope in scopes if found.path in _paths(scope, field)), settings)
+    return problem_at(scope, field, f"{subject}{found.reason}", severity)
 
 
-def tls_settings(settings: Settings) -> TLSSettings | None:
-    """Give what a TLS context is made of, or None where no certificate is in force."""
-    if settings.tls_certificate is None:
+def _paths(scope: Settings | ServerName, field: str) -> tuple[Path, ...]:
+    value = getattr(scope, field, ())
+    return value if isinstance(value, tuple) else (value,)
+
+
+def tls_settings(settings: Settings, server_names: Iterable[ServerName] = ()) -> TLSSettings | None:
+    """Give what a TLS context is made of, or None where no certificate is in force.
+
+    ``server_names`` are those of the Listen: they stand over the certificate of a Peer, too.
+    """
+    if not settings.tls_certificate:
         return None
-    return TLSSettings(
-        certificate=settings.tls_certificate,
-        key=settings.tls_key,
-        client_ca=settings.tls_client_ca,
+    tls = TLSSettings(
+        identities=_identities(settings),
+        server_names=tuple((name.name, _identities(name)) for name in server_names),
+        request_certificate=_requests_certificate(settings),
+        protocols=settings.tls_protocols,
         ciphers=settings.tls_ciphers,
-        verify_mode=settings.tls_verify_mode or "optional",
+        dhparams_file=settings.tls_dhparams_file,
+        enable_dhe=settings.tls_enable_dhe_ciphers,
+        allow_renegotiation=settings.tls_allow_renegotiation,
     )
+    if not tls.request_certificate:
+        return tls  # equal for all who ask for none, whatever they would verify it with
+    return evolve(
+        tls,
+        client_ca=settings.tls_client_ca,
+        client_crls=settings.tls_client_crl,
+        send_client_ca_names=settings.tls_send_client_ca_names,
+        verify_depth=settings.tls_verify_depth,
+    )
+
+
+def _requests_certificate(settings: Settings) -> bool:
+    """Whether clients are asked for a certificate: somebody wants to know, and there is something to know it by."""
+    return settings.tls_verify_mode != "none" and (settings.tls_client_ca is not None or settings.asks_by_fingerprint)
+
+
+def _identities(scope: Settings | ServerName) -> tuple[Identity, ...]:
+    keys, passwords, responses = scope.tls_key, scope.tls_key_password_file, scope.tls_ocsp_response
+    if len(passwords) == 1:
+        passwords *= len(scope.tls_certificate)  # one for all keys
+    return tuple(
+        Identity(certificate, _at(keys, index), _at(passwords, index), _at(responses, index))
+        for index, certificate in enumerate(scope.tls_certificate)
+    )
+
+
+def _at(paths: tuple[Path, ...], index: int) -> Path | None:
+    return paths[index] if index < len(paths) else None
 
 
 class Profiles:
@@ -95,26 +145,29 @@ class Profiles:
         for listen in self._config.listens:
             for settings in self._config.variants(listen):
                 try:
-                    profiles.append(self.of(settings))
+                    profiles.append(self.of(listen, settings))
                 except ConfigError as error:
                     problems += [problem for problem in error.problems if problem not in problems]
         if problems:
             raise ConfigError(problems)
         return profiles
 
-    def of(self, settings: Settings) -> Profile:
-        """Give the profile of ``settings``.
+    def of(self, listen: Listen, settings: Settings) -> Profile:
+        """Give the profile of ``settings``, which the configuration resolved for ``listen``.
 
         :raises ConfigError: where a policy or the delivery that it names cannot be had.
         """
-        profile = self._profiles.get(id(settings))
+        profile = self._profiles.get(id(settings))  # no two Listens share the object
         if profile is None:
-            profile = self._profiles[id(settings)] = self._make(settings)
+            profile = self._profiles[id(settings)] = self._make(settings, self._config.server_names(listen))
         return profile
 
-    def _make(self, settings: Settings) -> Profile:
+    def _make(self, settings: Settings, server_names: tuple[ServerName, ...]) -> Profile:
         hostname = settings.banner_hostname or self._hostname
-        tls = tls_settings(settings)
+        tls = tls_settings(settings, server_names)
+        for key in settings.context:
+            if is_reserved(key):
+                raise ConfigError([problem_at(settings, "context", f"{key} is written by the TLS engine alone")])
         return Profile(
             settings=settings,
             rules=_rules(settings, hostname, starttls=tls is not None and not settings.use_ssl),
@@ -124,6 +177,7 @@ class Profiles:
             relay=RelayRules.of(settings),
             delivery=self._delivery(settings),
             tls=tls,
+            server_names=server_names,
         )
 
     def _chain(self, settings: Settings) -> Chain:

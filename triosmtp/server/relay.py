@@ -1,14 +1,20 @@
 """Who may relay: the rules by which a recipient is accepted.  The default is to relay for nobody."""
 
+import re
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
 
 from attrs import frozen
 
-from triosmtp.config import Settings
+from triosmtp.config import RelayClient, Settings
 from triosmtp.smtp import Address, domain_key
 from triosmtp.variables import TLSInfo
 
-__all__ = ["DomainList", "RelayRules"]
+__all__ = ["ClientList", "DomainList", "RelayRules"]
+
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*").fullmatch
+_REVOKED: Final = 23  # X509_V_ERR_CERT_REVOKED
 
 
 @frozen(slots=True)
@@ -35,6 +41,52 @@ class DomainList:
 
 
 @frozen(slots=True)
+class ClientList:
+    """The clients of TLS_Relay_Clients, by what their certificates are or say."""
+
+    fingerprints: frozenset[str]
+    keys: frozenset[str]
+    hosts: DomainList
+    mailboxes: frozenset[str]
+
+    @classmethod
+    def of(cls, clients: Iterable[RelayClient]) -> "ClientList":
+        """Sort the entries by their kinds."""
+        values: dict[str, list[str]] = {"sha256": [], "spki": [], "dns": [], "email": []}
+        for client in clients:
+            values[client.kind].append(client.value)
+        return cls(
+            frozenset(values["sha256"]),
+            frozenset(values["spki"]),
+            DomainList.of(tuple(values["dns"])),
+            frozenset(map(_mailbox_key, values["email"])),
+        )
+
+    def holds(self, tls: TLSInfo) -> bool:
+        """Whether the client of that handshake is in the list.
+
+        By fingerprint it is whoever proved to hold the key, with or without an authority's word, unless a revocation
+        list names the certificate; by name only where the certificate verified.
+        """
+        if tls.client_fingerprint_sha256 in self.fingerprints or tls.client_spki_sha256 in self.keys:
+            return tls.verify_code != _REVOKED
+        return tls.verified and any(map(self._names, tls.client_sans))
+
+    def _names(self, alternative_name: str) -> bool:
+        kind, _, value = alternative_name.partition(":")
+        if kind == "dns":
+            # What is escaped or cut off here is no host name, whatever it ends with.  Nor is a wildcard.
+            return _HOST_NAME(value) is not None and domain_key(value) in self.hosts
+        return kind == "email" and _mailbox_key(value) in self.mailboxes
+
+
+def _mailbox_key(address: str) -> str:
+    """Give a mailbox in the form to compare: the domain without regard to case (RFC 5280, section 7.5)."""
+    local_part, at, domain = address.rpartition("@")
+    return local_part + at + domain_key(domain)
+
+
+@frozen(slots=True)
 class RelayRules:
     """The relay rules of one resolved set of options."""
 
@@ -43,6 +95,8 @@ class RelayRules:
     hosts: tuple[IPv4Network | IPv6Network, ...]
     open_relay: bool
     verified_peer: bool
+    clients: ClientList | None
+    """Who may relay by certificate; None: every one that verified."""
 
     @classmethod
     def of(cls, settings: Settings) -> "RelayRules":
@@ -53,6 +107,7 @@ class RelayRules:
             settings.relay_hosts,
             settings.open_relay,
             settings.tls_verified_peer_can_relay,
+            ClientList.of(settings.tls_relay_clients) if settings.tls_relay_clients else None,
         )
 
     def trusts_host(self, address: IPv4Address | IPv6Address | None) -> bool:
@@ -61,7 +116,9 @@ class RelayRules:
 
     def trusts_certificate(self, tls: TLSInfo | None) -> bool:
         """Whether the peer may relay by its certificate: by the handshake's own outcome, never by a variable."""
-        return self.verified_peer and tls is not None and tls.verified
+        if not self.verified_peer or tls is None or tls.client_certificate is None:
+            return False
+        return tls.verified if self.clients is None else self.clients.holds(tls)
 
     def trusts_sender(self, sender: Address) -> bool:
         """Whether mail of this sender may be relayed by its domain."""

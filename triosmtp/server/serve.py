@@ -101,15 +101,15 @@ def _build_contexts(profiles: list[Profile]) -> dict[TLSSettings, ServerContext]
         if profile.tls is None or profile.tls in contexts:
             continue
         try:
-            material = load_material(profile.tls)
-            contexts[profile.tls] = build_context(material)
-            for warning in material.warnings:
-                found = material_problem(profile.settings, warning, "warning")
-                _log.warning("%s: %s", found.position, found.message)
+            context = contexts[profile.tls] = build_context(load_material(profile.tls))
         except MaterialError as error:
-            problem = material_problem(profile.settings, error)
+            problem = material_problem(profile.settings, profile.server_names, error)
             if problem not in problems:
                 problems.append(problem)
+            continue
+        for warning in context.material.warnings:
+            found = material_problem(profile.settings, profile.server_names, warning, "warning")
+            _log.warning("%s: %s", found.position, found.message)
     if problems:
         raise ConfigError(problems)
     return contexts
@@ -189,7 +189,7 @@ def _take(
             _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
         return
     local = bound or peer_of(sock.getsockname()).text
-    driver = SessionDriver(service, listen, service.profiles.of(settings), SocketTransport(sock), peer, local)
+    driver = SessionDriver(service, listen, service.profiles.of(listen, settings), SocketTransport(sock), peer, local)
     sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
 
 

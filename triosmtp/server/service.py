@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
+import trio
 from attrs import define
 
-from triosmtp.config import Config, Listen
+from triosmtp.config import Config, Listen, Settings
 from triosmtp.event import (
     ConnectionRefused,
     MessageAccepted,
@@ -19,6 +20,7 @@ from triosmtp.event import (
     TLSFailed,
 )
 from triosmtp.policy import Session
+from triosmtp.server.gate import HandshakeGate
 from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profiles
 from triosmtp.tls import ContextStore
@@ -78,6 +80,7 @@ class Service:
         self.config = config
         self.profiles = profiles
         self.contexts = contexts
+        self.gate = HandshakeGate(config.resolve(config.listens[0], None).tls_handshakes_max)
         self.statistics = Statistics()
         self.draining = False
         self.running: set[Running] = set()
@@ -100,6 +103,11 @@ class Service:
         """Give an id that no other session has or had."""
         self._number += 1
         return f"{self._prefix}-{self._number:x}"
+
+    def admit_handshake(self, session: Session, settings: Settings) -> str:
+        """Let a handshake in, unless a limit is reached; give the name of that limit, or ``""``."""
+        per_peer = settings.tls_handshakes_per_peer
+        return self.gate.enter(session.id, session.peer_address, per_peer, trio.current_time())
 
     def admit(self, listen: Listen, listener_limit: int, service_limit: int) -> str:
         """Count a new session in, unless a limit (0: none) is reached; give the name of that limit, or ``""``."""

@@ -12,7 +12,7 @@ import trio
 
 from triosmtp.config import Listen
 from triosmtp.errors import HandshakeError
-from triosmtp.event import Connected, Disconnected, TLSEstablished, TLSFailed
+from triosmtp.event import Connected, ConnectionRefused, Disconnected, TLSEstablished, TLSFailed
 from triosmtp.policy import Session
 from triosmtp.server.conversation import Conversation
 from triosmtp.server.listener import Peer
@@ -21,7 +21,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
-from triosmtp.tls import handshake, release, send_close_notify
+from triosmtp.tls import handshake, release, renegotiated, send_close_notify
 
 __all__ = ["SessionDriver"]
 
@@ -43,6 +43,7 @@ class SessionDriver:
         "_listen",
         "_profile",
         "_reading",
+        "_renegotiable",
         "_scope",
         "_service",
         "_started",
@@ -62,6 +63,7 @@ class SessionDriver:
         self._stream: trio.abc.Stream = transport
         self._started = trio.current_time()
         self._reading = False
+        self._renegotiable = False
         self._scope = trio.CancelScope()
         self.patience = Patience(profile.settings.idle_time, self._scope.cancel)
         self.session = Session(
@@ -92,6 +94,7 @@ class SessionDriver:
             _log.exception("session %s failed", session.id)
         finally:
             self._service.running.discard(self)
+            self._service.gate.leave(session.id)
             if conversation.transaction is not None:
                 conversation.transaction.close()
             if isinstance(self._stream, trio.SSLStream):
@@ -141,7 +144,23 @@ class SessionDriver:
         data = await self._stream.receive_some(_BODY_READ if connection.in_body else _COMMAND_READ)
         self._reading = False
         self.patience.stop()
+        if self._renegotiable:
+            await self._look_for_renegotiation()
         connection.receive_data(data)
+
+    async def _look_for_renegotiation(self) -> None:
+        """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""
+        assert isinstance(self._stream, trio.SSLStream)
+        tls = renegotiated(self._stream)
+        if tls is None:
+            return
+        session = self.session
+        session.tls = tls
+        self._service.tell(TLSEstablished(session.id, session.peer, session.listener, tls))
+        self._conversation.forget_tls()
+        refusal = await self._conversation.tls_established()
+        if refusal is not None:
+            self._conversation.refuse_from_now_on(refusal)
 
     async def _flush(self) -> None:
         """Write what is due where no reading follows."""
@@ -161,7 +180,7 @@ class SessionDriver:
         conversation = self._conversation
         refusal, phase = await conversation.connect(), "connect"
         if self._profile.settings.use_ssl:
-            if not await self._handshake():
+            if not self._admit_handshake() or not await self._handshake():
                 return False
             conversation.connection.tls_started()
             refused = await conversation.tls_established()
@@ -186,6 +205,15 @@ class SessionDriver:
             self._conversation.refuse_from_now_on(refusal)
         return True
 
+    def _admit_handshake(self) -> bool:
+        """Ask for a handshake where no reply can be given: TLS from the first byte.  False: the session is over."""
+        session = self.session
+        reached = self._service.admit_handshake(session, self._profile.settings)
+        if reached:
+            self._conversation.end = "refused"
+            self._service.tell(ConnectionRefused(session.peer, session.listener, reached))
+        return not reached
+
     async def _handshake(self) -> bool:
         """Bring TLS up on the stream.  Gives False where that failed: the session is over, never back to plaintext."""
         session, profile = self.session, self._profile
@@ -200,8 +228,11 @@ class SessionDriver:
         except trio.TooSlowError:
             failure = TLSFailed(session.id, session.peer, session.listener, "timed_out", f"after {limit:g} s")
         else:
+            self._renegotiable = profile.settings.tls_allow_renegotiation
             self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
             return True
+        finally:
+            self._service.gate.leave(session.id)
         self._conversation.end = "tls_failed"
         self._service.tell(failure)
         return False

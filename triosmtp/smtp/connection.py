@@ -16,6 +16,8 @@ Three verbs and two pauses::
 The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`; here it is only carried out.
 """
 
+from attrs import evolve
+
 from triosmtp.smtp.argument import CommandError, Facts
 from triosmtp.smtp.body import BodyDecoder
 from triosmtp.smtp.command import (
@@ -256,7 +258,7 @@ class Connection:
             raise row.out_of_sequence(state, facts)
         event = row.parse(line, argument, facts)
         if move is _SWITCHING and rules.starttls_injection == "reject" and self._offset < len(self._buffer):
-            return self._hard_error(_INJECTION, "STARTTLS injection: input behind STARTTLS in plaintext")
+            return self._injection("STARTTLS injection: input behind STARTTLS in plaintext")
         return event
 
     def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | Fatal:
@@ -274,6 +276,9 @@ class Connection:
         self._owed = HARD_ERROR
         self._error = reply
         return Fatal(reply, reason)
+
+    def _injection(self, reason: str) -> Fatal:
+        return evolve(self._hard_error(_INJECTION, reason), injection=True)
 
     def _too_long(self, end: int) -> Event | Pause:
         """Throw away a line that is too long, up to its CRLF at ``end``, and keep its beginning for the log."""
@@ -308,7 +313,7 @@ class Connection:
 
     def _switch(self) -> Event:
         if self.rules.starttls_injection == "reject" and self._offset < len(self._buffer):
-            return self._hard_error(_INJECTION, "STARTTLS injection: input between STARTTLS and its reply")
+            return self._injection("STARTTLS injection: input between STARTTLS and its reply")
         self._switch_due = False
         self._buffer = self._skipped = b""
         self._offset = 0

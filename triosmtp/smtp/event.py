@@ -136,6 +136,8 @@ class Fatal:
 
     reply: Reply
     reason: str
+    injection: bool = False
+    """Whether plaintext stood behind STARTTLS, so that no handshake was begun."""
 
 
 @frozen(slots=True)

@@ -53,7 +53,7 @@ class MemoryServer:
         address = ip_address(peer)
         ours, theirs = trio.testing.memory_stream_pair()
         settings = self.service.config.resolve(chosen, address)
-        profile = self.service.profiles.of(settings)
+        profile = self.service.profiles.of(chosen, settings)
         text = f"[{peer}]:1024" if ":" in peer else f"{peer}:1024"
         peer_here = Peer(text, address, 1024)
         refusal = begin(self.service, chosen, settings, peer_here)

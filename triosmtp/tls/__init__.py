@@ -2,7 +2,10 @@
 
 The way of a connection through this room::
 
+    settings.py      what the options ask for, as values
     material.py      files → Material: read once, checked, with warnings       (a thread, before anybody connects)
+    identity.py        a certificate of the server with its chain, key (pem.py) and staple (ocsp.py)
+    cipher.py, dh.py   cipher lists and Diffie-Hellman groups
     context.py       Material → ServerContext: OpenSSL's settings
     store.py         settings → ServerContext: the contexts in force
     handshake.py     transport → trio.SSLStream + TLSInfo, or HandshakeError
@@ -11,18 +14,23 @@ The way of a connection through this room::
     information.py     TLSInfo out of the finished connection
     certificate.py     the facts of one certificate, guarded and made printable
 
-``authority.py`` issues certificates for development and tests.
+``authority.py`` issues certificates for development and tests.  For the commands alone: ``client.py`` looks at another
+server, ``inspection.py`` at a chain as its clients see it.
 """
 
 from triosmtp.tls.authority import Authority, Credential, write_development_set
 from triosmtp.tls.context import ServerContext, build_context, openssl_version
 from triosmtp.tls.engine import close, release, send_close_notify
-from triosmtp.tls.handshake import REASONS, HandshakeReason, handshake
-from triosmtp.tls.material import Material, MaterialError, MaterialWarning, TLSSettings, load_material
+from triosmtp.tls.handshake import REASONS, HandshakeReason, handshake, renegotiated
+from triosmtp.tls.identity import IdentityMaterial
+from triosmtp.tls.material import Material, load_material
+from triosmtp.tls.public_authority import public_authorities
+from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.tls.store import ContextStore
 
 __all__ = [
-    "REASONS", "Authority", "ContextStore", "Credential", "HandshakeReason", "Material", "MaterialError",
-    "MaterialWarning", "ServerContext", "TLSSettings", "build_context", "close", "handshake", "load_material",
-    "openssl_version", "release", "send_close_notify", "write_development_set",
+    "PROTOCOLS", "REASONS", "Authority", "ContextStore", "Credential", "HandshakeReason", "Identity",
+    "IdentityMaterial", "Material", "MaterialError", "MaterialWarning", "ServerContext", "TLSSettings",
+    "build_context", "close", "handshake", "load_material", "openssl_version", "public_authorities", "release",
+    "renegotiated", "send_close_notify", "write_development_set",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-__all__ = ["CertificateFacts", "certificate_facts", "printable"]
+__all__ = ["CertificateFacts", "certificate_facts", "der_content", "distinguished_name", "printable", "public_key_info"]
 
 _MAX_NAME: Final = 1024  # characters of a distinguished name
 _MAX_TEXT: Final = 256  # characters of one common name or alternative name
@@ -173,19 +173,19 @@ def public_key_info(der: bytes) -> bytes:
 
     :raises ValueError: where ``der`` does not have the shape of a certificate.
     """
-    start, end = _content(der, 0)  # Certificate
-    start, end = _content(der, start)  # TBSCertificate
+    start, end = der_content(der, 0)  # Certificate
+    start, end = der_content(der, start)  # TBSCertificate
     if der[start : start + 1] == b"\xa0":  # version
-        start = _content(der, start)[1]
+        start = der_content(der, start)[1]
     for _ in range(5):  # serialNumber, signature, issuer, validity, subject
-        start = _content(der, start)[1]
-    stop = _content(der, start)[1]
+        start = der_content(der, start)[1]
+    stop = der_content(der, start)[1]
     if stop > end:
         raise ValueError("the public key lies outside of the certificate")
     return der[start:stop]
 
 
-def _content(der: bytes, at: int) -> tuple[int, int]:
+def der_content(der: bytes, at: int) -> tuple[int, int]:
     """Give where the content of the DER element at ``at`` begins and ends."""
     if at + 2 > len(der):
         raise ValueError("cut off")

@@ -9,29 +9,64 @@ Every line of :func:`build_context` stands against something that was seen to go
   ``require`` is the server's own rule, after the handshake.
 - **No partial writes** (SSLStream would lose the rest), and buffers are given back while a connection is idle.
 - **No automatic chain**: OpenSSL would complete the server's chain out of the client CAs.
-- **No flag of the X.509 store** is touched: those for policies crash the process.
-- A context **freezes at its first connection**, so a change of settings or files builds a new one (0.3 ms).
+- **No flag of the X.509 store but CRL_CHECK** is touched: those for policies crash the process.  It looks the leaf up
+  and no other certificate; a list that is missing, or too old, verifies nobody.
+- **Each certificate brings its own chain** through a file in memory: added one by one, the intermediates of an RSA and
+  an ECDSA certificate would be sent together.
+- **A context freezes at its first connection**, so a change of settings or files builds a new one (0.3 ms).
+
+A server name that a client asks for gives it another context.  OpenSSL takes from that one the certificates, the
+Diffie-Hellman parameters, the authorities that verify and the callbacks for ALPN and OCSP; and keeps from the first the
+options, versions, suites, verify mode, depth and callback.  So all contexts of one material are made alike but for the
+certificates, and no name changes who is asked.
 """
 
+import os
 import ssl
-from typing import Final, cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, TypeVar, cast
 
 from attrs import field, frozen
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
+from triosmtp.tls.cipher import VERSIONS, effective_suites
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.material import Material, MaterialError
-from triosmtp.tls.verification import record_verification
+from triosmtp.tls.identity import IdentityMaterial
+from triosmtp.tls.material import Material
+from triosmtp.tls.ocsp import OCSPStaple
+from triosmtp.tls.settings import PROTOCOLS, MaterialError, Option
+from triosmtp.tls.verification import follow_negotiation, record_verification
 
-__all__ = ["ServerContext", "build_context", "openssl_version"]
+__all__ = ["ServerContext", "build_context", "openssl_version", "select_name"]
 
 _PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE
 _NO_AUTO_CHAIN: Final = 0x8  # SSL_MODE_NO_AUTO_CHAIN
+_ALLOW_CLIENT_RENEGOTIATION: Final = 0x100  # SSL_OP_ALLOW_CLIENT_RENEGOTIATION: OpenSSL 3 refuses it otherwise
+_CRL_CHECK: Final = crypto.X509StoreFlags.CRL_CHECK
+_APPLICATION: Final = b"smtp"  # the one ALPN protocol that is spoken here
+
+_WITHOUT: Final = {"TLSv1.1": SSL.OP_NO_TLSv1_1, "TLSv1.2": SSL.OP_NO_TLSv1_2}
+"""What takes a version out of the middle."""
+_OLD: Final = {"TLSv1.0", "TLSv1.1"}
+
+Chosen = TypeVar("Chosen")
 
 
 def openssl_version() -> str:
     """Give the version of the OpenSSL that does the work (not the one of the standard library's ``ssl``)."""
     return SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode("ascii", "replace")
+
+
+class NoApplicationProtocolError(SSL.Error):
+    """The client speaks other protocols than SMTP by its own account (ALPN).
+
+    The one way to send the alert of RFC 7301, section 3.2, is an exception out of the callback, which then comes out
+    of the handshake as it is.
+    """
 
 
 @frozen(slots=True, eq=False)
@@ -44,11 +79,15 @@ class ServerContext:
     @property
     def requests_certificate(self) -> bool:
         """Whether clients are asked for a certificate."""
-        return bool(self.material.authorities)
+        return self.material.settings.request_certificate
 
-    def ciphers(self) -> tuple[str, ...]:
-        """Give the cipher suites in force, in order of preference, TLS 1.3's first."""
-        return tuple(SSL.Connection(self.context).get_cipher_list())
+    def ciphers(self) -> dict[str, tuple[str, ...]]:
+        """Give, for each protocol version in force, the suites that clients can get, the preferred first.
+
+        They are found by trying.  Blocking: half a millisecond for each.
+        """
+        protocols = self.material.settings.protocols
+        return {each: effective_suites(self.context, each) for each in PROTOCOLS if each in protocols}
 
     def wrapping(self) -> ssl.SSLContext:
         """Give what ``trio.SSLStream(stream, …, server_side=True)`` takes for its context, to do the handshake itself.
@@ -70,29 +109,61 @@ class ServerContext:
 
 
 def build_context(material: Material) -> ServerContext:
-    """Build a context.  Blocking: 0.3 ms, and longer with hundreds of client CAs.
+    """Build a context.  Blocking: 0.3 ms for each server name, and longer with hundreds of client CAs.
 
     :raises MaterialError: where OpenSSL refuses what looked right (a key too weak for the security level, for example).
     """
+    context = _context(material, material.identities)
+    if material.server_names:
+        named = {name: _context(material, group) for name, group in material.server_names.items()}
+        context.set_tlsext_servername_callback(partial(_switch_context, named))
+    return ServerContext(context, material)
+
+
+def _context(material: Material, identities: tuple[IdentityMaterial, ...]) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(
-        SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
-    )
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"triosmtp")
     context.clear_mode(_PARTIAL_WRITE)
     context.set_mode(_NO_AUTO_CHAIN | SSL.MODE_RELEASE_BUFFERS)
+    context.set_alpn_select_callback(_select_application)
+    _use_versions(context, material)
     _use_ciphers(context, material)
-    _use_identity(context, material)
-    if material.authorities:
+    _use_dh(context, material)
+    for identity in identities:
+        _use_identity(context, identity)
+    _use_staples(context, identities)
+    if material.settings.request_certificate:
+        context.set_verify(SSL.VERIFY_PEER, record_verification)
+        context.set_verify_depth(material.settings.verify_depth)
         _use_authorities(context, material)
-    return ServerContext(context, material)
+    if material.settings.allow_renegotiation:
+        context.set_options(_ALLOW_CLIENT_RENEGOTIATION)
+        context.set_info_callback(follow_negotiation)
+    else:
+        context.set_options(SSL.OP_NO_RENEGOTIATION)
+    return context
+
+
+def _use_versions(context: SSL.Context, material: Material) -> None:
+    enabled = [protocol for protocol in PROTOCOLS if protocol in material.settings.protocols]
+    lowest, highest = enabled[0], enabled[-1]
+    context.set_min_proto_version(VERSIONS[lowest])
+    context.set_max_proto_version(VERSIONS[highest])
+    for protocol, option in _WITHOUT.items():
+        if protocol not in enabled and lowest < protocol < highest:
+            context.set_options(option)
 
 
 def _use_ciphers(context: SSL.Context, material: Material) -> None:
+    ciphers = material.cipher_list
+    if material.dh_parameters is None:
+        ciphers += ":!kDHE"
+    if not _OLD.isdisjoint(material.settings.protocols):
+        ciphers += ":@SECLEVEL=0"  # their signatures are made with SHA-1, which no other level allows
     try:
-        context.set_cipher_list(material.cipher_list.encode("ascii"))
+        context.set_cipher_list(ciphers.encode("ascii"))
         if material.cipher_suites:
             context.set_tls13_ciphersuites(material.cipher_suites.encode("ascii"))
     except (SSL.Error, UnicodeError) as error:
@@ -100,38 +171,107 @@ def _use_ciphers(context: SSL.Context, material: Material) -> None:
         raise MaterialError("TLS_Ciphers", None, reason) from None
 
 
-def _use_identity(context: SSL.Context, material: Material) -> None:
-    settings = material.settings
+def _use_dh(context: SSL.Context, material: Material) -> None:
+    if material.dh_parameters is None:
+        return
     try:
-        context.use_certificate(material.chain[0])
-        for certificate in material.chain[1:]:
-            context.add_extra_chain_cert(certificate)
+        with _file_in_memory(material.dh_parameters) as path:
+            context.load_tmp_dh(path)
     except (SSL.Error, crypto.Error) as error:
         reason = f"is refused by OpenSSL: {_reason(error)}"
-        raise MaterialError("TLS_Certificate", settings.certificate, reason) from None
+        raise MaterialError("TLS_DHParams_File", material.settings.dhparams_file, reason) from None
+
+
+def _use_identity(context: SSL.Context, material: IdentityMaterial) -> None:
+    identity = material.identity
+    try:
+        with _file_in_memory(b"".join(each.public_bytes(Encoding.PEM) for each in material.chain)) as path:
+            context.use_certificate_chain_file(path)
+    except (SSL.Error, crypto.Error) as error:
+        reason = f"is refused by OpenSSL: {_reason(error)}"
+        raise MaterialError("TLS_Certificate", identity.certificate, reason) from None
     try:
         context.use_privatekey(material.key)
         context.check_privatekey()
     except (SSL.Error, crypto.Error) as error:
-        option, path = settings.key_place
-        raise MaterialError(option, path, f"is refused by OpenSSL: {_reason(error)}") from None
+        option, place = identity.key_place
+        raise MaterialError(option, place, f"is refused by OpenSSL: {_reason(error)}") from None
+
+
+@contextmanager
+def _file_in_memory(data: bytes) -> Iterator[str]:
+    """Give a path to ``data``, for what OpenSSL reads from paths alone: what was checked, not what lies there now."""
+    descriptor = os.memfd_create("triosmtp", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"
+
+
+def _use_staples(context: SSL.Context, identities: tuple[IdentityMaterial, ...]) -> None:
+    staples = {
+        identity.chain[0].public_bytes(Encoding.DER): identity.staple
+        for identity in identities
+        if identity.staple is not None
+    }
+    if staples:
+        context.set_ocsp_server_callback(_staple, staples)
+
+
+def _staple(connection: SSL.Connection, staples: Mapping[bytes, OCSPStaple] | None) -> bytes:
+    """Give the response for the certificate that this connection shows; nothing where there is none, or it is old."""
+    certificate = connection.get_certificate()
+    if certificate is None or staples is None:
+        return b""
+    staple = staples.get(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+    return staple.der if staple is not None and staple.in_force(datetime.now(UTC)) else b""
+
+
+def _select_application(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+    """Choose SMTP, where a client names its protocols at all; to go on with one who did not would invite confusion."""
+    if _APPLICATION in offered:
+        return _APPLICATION
+    raise NoApplicationProtocolError([("SSL routines", "", "no application protocol")])
+
+
+def _switch_context(contexts: Mapping[str, SSL.Context], connection: SSL.Connection) -> None:
+    """Give a connection the certificates for the name that it asks for; it keeps the first ones where none fits."""
+    asked = connection.get_servername()
+    context = None if asked is None else select_name(asked, contexts.get)
+    if context is not None:
+        connection.set_context(context)
+
+
+def select_name(asked: bytes, find: Callable[[str], Chosen | None]) -> Chosen | None:
+    """Find what belongs to a server name: exactly, else with ``*`` in the place of the left-most label (RFC 6125)."""
+    name = asked.decode("ascii", "replace").lower().removesuffix(".")
+    found = find(name)
+    if found is None:
+        _, dot, parent = name.partition(".")
+        found = find(f"*.{parent}") if dot else None
+    return found
 
 
 def _use_authorities(context: SSL.Context, material: Material) -> None:
-    context.set_verify(SSL.VERIFY_PEER, record_verification)
     store = context.get_cert_store()
+    assert store is not None, "a context of OpenSSL's has a store"
     names = set()
+    option: Option = "TLS_Client_CA"
     try:
         for authority in material.authorities:
-            if store is not None:
-                store.add_cert(crypto.X509.from_cryptography(authority))
+            store.add_cert(crypto.X509.from_cryptography(authority))
             name = authority.subject.public_bytes()
-            if name not in names:
+            if name not in names and material.settings.send_client_ca_names:
                 names.add(name)
                 context.add_client_ca(authority)
+        option = "TLS_Client_CRL"
+        for revocations in material.revocations:
+            store.add_crl(revocations)
+        if material.revocations:
+            store.set_flags(_CRL_CHECK)
     except (SSL.Error, crypto.Error) as error:
-        reason = f"is refused by OpenSSL: {_reason(error)}"
-        raise MaterialError("TLS_Client_CA", material.settings.client_ca, reason) from None
+        path = material.settings.client_ca if option == "TLS_Client_CA" else None
+        raise MaterialError(option, path, f"is refused by OpenSSL: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -27,6 +27,9 @@ What must be known to change this file:
   (45 KiB each, which the garbage collector does not see) then live on.
 - **SSLStream itself is a cycle** (it keeps a bound method of its own).  So :func:`close` and :func:`release` let go of
   the connection by hand: without them, OpenSSL's memory comes back whenever the collector happens to run.
+- **A client may negotiate anew**, in TLS 1.2 and where the settings allow it.  OpenSSL does that within ``recv`` and
+  ``send``, and ``send`` then wants to read; SSLStream knows how to wait for that.  Its outcome is told by
+  :func:`.handshake.renegotiated`.
 - **The error queue belongs to the thread**, not to the connection: see :func:`.verification.forget_errors`.
 """
 
@@ -55,7 +58,7 @@ class Engine:
 
     __slots__ = (
         "__weakref__", "_connection", "_empty", "_ended", "_failure", "_incoming", "_left", "_offset", "_outgoing",
-        "_protocol", "_received", "_released", "verification",
+        "_protocol", "_received", "_released", "negotiations_told", "verification",
     )  # fmt: skip
 
     server_side: Final = True
@@ -66,6 +69,7 @@ class Engine:
         self._connection.set_accept_state()
         self.verification = Verification()
         self._connection.set_app_data(self.verification)
+        self.negotiations_told = 0  # how many handshakes the server has heard of (see handshake.renegotiated)
         self._protocol: str | None = None  # set when the handshake is done
         self._incoming = self._outgoing = ssl.MemoryBIO()  # replaced by wrap_bio
         self._received: bytes = b""  # ciphertext that was taken from `incoming` …
@@ -178,10 +182,17 @@ class Engine:
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt all of ``data``.  There is no back-pressure in here: send big things in pieces of 64 KB."""
-        try:
-            self._connection.send(data)
-        except SSL.Error as error:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
+        while True:
+            try:
+                self._connection.send(data)
+            except SSL.WantReadError:  # the client negotiates anew: nothing goes out before that is done
+                self._outgoing.write(self._drained(_FLIGHT))
+                if not self._feed():
+                    raise self._nothing_to_read() from None
+            except SSL.Error as error:
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
+            else:
+                break
         size = len(data)
         self._outgoing.write(self._drained(size + (size >> 6) + _SLACK))
         return size

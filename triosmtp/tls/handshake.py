@@ -11,15 +11,16 @@ from OpenSSL import SSL
 
 from triosmtp.errors import HandshakeError
 from triosmtp.tls.context import ServerContext
-from triosmtp.tls.engine import Engine
+from triosmtp.tls.engine import Engine, engine_of
 from triosmtp.tls.information import tls_info
 from triosmtp.variables import TLSInfo
 
-__all__ = ["REASONS", "HandshakeReason", "handshake"]
+__all__ = ["REASONS", "HandshakeReason", "handshake", "renegotiated"]
 
 HandshakeReason = Literal[
     "no_common_version", "no_common_cipher", "not_tls", "peer_closed", "peer_alert", "timed_out", "injection",
-    "certificate_unparsable", "certificate_too_large", "bad_certificate_proof", "protocol_error",
+    "certificate_unparsable", "certificate_too_large", "bad_certificate_proof", "no_application_protocol",
+    "protocol_error",
 ]  # fmt: skip
 """Why a handshake failed: fit for a metric's label."""
 
@@ -34,6 +35,7 @@ REASONS: Final[dict[HandshakeReason, str]] = {
     "certificate_unparsable": "The client's certificate cannot be parsed, or its key cannot be used.",
     "certificate_too_large": "The client's certificate message is larger than OpenSSL takes (100 KB).",
     "bad_certificate_proof": "The client did not prove that it holds the key of its certificate.",
+    "no_application_protocol": "The client names the protocols that it speaks (ALPN), and SMTP is not among them.",
     "protocol_error": "The client broke the protocol, in the way that stands beside.",
 }
 """One sentence for each reason."""
@@ -42,6 +44,7 @@ _ALERT_SECONDS: Final = 1.0  # the last bytes for a peer that failed: not worth 
 _HANDSHAKE_RECORD: Final = 0x16  # RFC 8446, section 5.1
 
 _WORDS: Final[tuple[tuple[HandshakeReason, frozenset[str]], ...]] = (
+    ("no_application_protocol", frozenset({"no application protocol"})),
     ("certificate_too_large", frozenset({"excessive message size"})),
     ("no_common_version", frozenset({
         "unsupported protocol", "version too low", "no protocols available", "inappropriate fallback",
@@ -57,7 +60,7 @@ _WORDS: Final[tuple[tuple[HandshakeReason, frozenset[str]], ...]] = (
     })),
     ("certificate_unparsable", frozenset({
         "cert length mismatch", "unknown certificate type", "signature for non signing certificate",
-        "unable to find public key parameters", "no certificate returned", "x509 lib",
+        "unable to find public key parameters", "no certificate returned", "x509 lib", "unable to get certs public key",
     })),
 )  # fmt: skip
 """OpenSSL's words for what we tell apart; the first that fits decides."""
@@ -107,9 +110,23 @@ async def handshake(
             await _send(transport, output)
         if done:
             break
+    engine.negotiations_told = engine.verification.negotiations
     info = tls_info(engine, certificate_requested=context.requests_certificate, seconds=trio.current_time() - started)
     stream = trio.SSLStream(transport, cast("Any", engine), server_side=True, https_compatible=True)
     return stream, info
+
+
+def renegotiated(stream: "trio.SSLStream[Any]") -> TLSInfo | None:
+    """Give what a renegotiation since the last call established, or None where there was none.  Cheap.
+
+    For settings that allow clients to negotiate anew (TLS 1.2 and before): ask before each command, and replace all
+    that was known of the client.  It may show another certificate this time, or none.
+    """
+    engine = engine_of(stream)
+    if engine.verification.negotiations <= engine.negotiations_told:
+        return None
+    engine.negotiations_told = engine.verification.negotiations
+    return tls_info(engine, certificate_requested=True)
 
 
 async def _received(transport: trio.abc.Stream) -> bytes | bytearray:

@@ -1,17 +1,16 @@
 """TLSInfo out of a finished handshake."""
 
-import ssl
-from functools import cache
 from typing import Final
 
 from OpenSSL import crypto
 
 from triosmtp.tls.certificate import certificate_facts, printable
+from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.verification import NO_CERTIFICATE, verify_error_text
 from triosmtp.variables import TLSInfo
 
-__all__ = ["algorithm_bits", "tls_info"]
+__all__ = ["tls_info"]
 
 _MAX_SNI: Final = 255
 
@@ -30,10 +29,11 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
     protocol = engine.version() or ""
     bits = algorithm_bits().get(cipher, used)
     group = connection.get_group_name()
+    alpn = connection.get_alpn_proto_negotiated().decode("ascii", "replace") or None
     peer = connection.get_peer_certificate() if certificate_requested else None
     if peer is None:
         return TLSInfo(
-            protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni,
+            protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni, alpn=alpn,
             verify_error=NO_CERTIFICATE, handshake_seconds=seconds,
         )  # fmt: skip
     seen = engine.verification
@@ -44,7 +44,7 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, peer)
     facts = certificate_facts(der)
     return TLSInfo(
-        protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni,
+        protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni, alpn=alpn,
         verified=seen.vouched,
         verify_error=error,
         verify_code=seen.code,
@@ -61,15 +61,3 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
         client_not_after=facts.not_after,
         handshake_seconds=seconds,
     )  # fmt: skip
-
-
-@cache
-def algorithm_bits() -> dict[str, int]:
-    """Give the bits of each cipher suite's algorithm by the suite's name.
-
-    pyOpenSSL tells the bits that are really used; the two differ for 3DES (168 and 112).  The standard library knows
-    both.
-    """
-    every = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    every.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
-    return {str(suite["name"]): int(suite["alg_bits"]) for suite in every.get_ciphers()}

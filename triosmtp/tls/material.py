@@ -5,86 +5,22 @@ a client connects.  Nothing is read again later: what was checked is what is use
 """
 
 import os
-import re
-import stat
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from triosmtp.errors import TrioSMTPError
-from triosmtp.tls.certificate import CertificateFacts, certificate_facts
+from triosmtp.tls.certificate import distinguished_name
+from triosmtp.tls.cipher import split_ciphers
+from triosmtp.tls.dh import group_for, group_parameters, load_parameters
+from triosmtp.tls.identity import IdentityMaterial, load_identities, validity_warnings
+from triosmtp.tls.pem import Files, pem_blocks, pem_certificates, read_file
+from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, TLSSettings
 
-__all__ = ["Material", "MaterialError", "MaterialWarning", "Option", "TLSSettings", "VerifyMode", "load_material"]
-
-Option: TypeAlias = Literal["TLS_Certificate", "TLS_Key", "TLS_Client_CA", "TLS_Ciphers"]
-VerifyMode: TypeAlias = Literal["none", "optional", "require"]
-PrivateKey: TypeAlias = (
-    rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-)
-
-_MAX_FILE: Final = 4 << 20  # bytes: the CA bundle of a whole operating system is a tenth of it
-_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
-_BEGIN: Final = re.compile(rb"-----BEGIN ")
-_GNUTLS: Final = re.compile(r"(NORMAL|SECURE\d+|PERFORMANCE|PFS|LEGACY|SYSTEM|NONE)($|[:,])|.*[-+]VERS-")
-_CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
-
-
-class MaterialError(TrioSMTPError):
-    """Material that cannot be used: which option, which file (None where no file is meant), and why."""
-
-    def __init__(self, option: Option, path: Path | None, reason: str) -> None:
-        self.option: Option = option
-        self.path = path
-        self.reason = reason
-        super().__init__(_sentence(option, path, reason))
-
-
-@frozen(slots=True)
-class MaterialWarning:
-    """Material that works and should not be as it is.  ``option`` is None where it is the environment that is meant."""
-
-    option: Option | None
-    path: Path | None
-    reason: str
-
-    def __str__(self) -> str:
-        return _sentence(self.option, self.path, self.reason)
-
-
-def _sentence(option: Option | None, path: Path | None, reason: str) -> str:
-    subject = " ".join(part for part in (option or "", "" if path is None else f'"{path}"') if part)
-    return f"{subject}: {reason}" if subject else reason
-
-
-@frozen(slots=True, kw_only=True)
-class TLSSettings:
-    """The effective TLS options of a listener, a Listen or a Peer; equal settings share one context."""
-
-    certificate: Path
-    """PEM: leaf first, then its chain; may also hold the key."""
-    key: Path | None = None
-    """PEM private key; None where the certificate file holds it."""
-    client_ca: Path | None = None
-    """PEM bundle of the authorities that client certificates are verified against."""
-    ciphers: str = "DEFAULT"
-    verify_mode: VerifyMode = "optional"
-
-    @property
-    def requests_certificate(self) -> bool:
-        """Whether a client is asked for a certificate: there is something to verify it with, and nobody said no."""
-        return self.client_ca is not None and self.verify_mode != "none"
-
-    @property
-    def key_place(self) -> tuple[Option, Path]:
-        """Which option names the file with the private key, and the file."""
-        return ("TLS_Certificate", self.certificate) if self.key is None else ("TLS_Key", self.key)
+__all__ = ["Material", "load_material"]
 
 
 @frozen(slots=True, kw_only=True, eq=False)
@@ -92,22 +28,21 @@ class Material:
     """What :func:`.context.build_context` builds from, and what there is to show of it."""
 
     settings: TLSSettings
-    chain: tuple[x509.Certificate, ...] = field(repr=False)
-    """As the file has it and as it is sent: the leaf first."""
-    key: PrivateKey = field(repr=False)
+    identities: tuple[IdentityMaterial, ...]
+    """What is shown to a client that asks for no server name, or for one that has no identities of its own."""
+    server_names: Mapping[str, tuple[IdentityMaterial, ...]] = field(factory=dict)
     authorities: tuple[x509.Certificate, ...] = field(default=(), repr=False)
-    """The client CAs; empty where no certificate is asked for."""
+    """The client CAs; empty where no certificate is asked for, or none can be vouched for."""
+    revocations: tuple[x509.CertificateRevocationList, ...] = field(default=(), repr=False)
     cipher_list: str
     """The OpenSSL cipher list for TLS 1.2."""
     cipher_suites: str | None = None
     """The TLS 1.3 suites, colon-separated; None for OpenSSL's own."""
+    dh_parameters: bytes | None = field(default=None, repr=False)
+    """In PEM; None where DHE is off."""
     files: Mapping[Path, bytes] = field(repr=False)
     """Every file as it was read: keys, too."""
     warnings: tuple[MaterialWarning, ...] = ()
-    leaf: CertificateFacts
-    """Subject, names and validity of the server's certificate."""
-    key_type: str
-    """``RSA-2048``, ``P-256``, ``Ed25519``, …"""
 
 
 def load_material(settings: TLSSettings) -> Material:
@@ -115,156 +50,104 @@ def load_material(settings: TLSSettings) -> Material:
 
     :raises MaterialError: for the first thing that cannot be used.
     """
-    files: dict[Path, bytes] = {}
+    files: Files = {}
     warnings: list[MaterialWarning] = []
-    cipher_list, cipher_suites = _split_ciphers(settings.ciphers)
-    certificate_file = _read("TLS_Certificate", settings.certificate, files)
-    chain = _certificates("TLS_Certificate", settings.certificate, certificate_file)
-    option, path = settings.key_place
-    key = _private_key(option, path, _read(option, path, files))
-    if _public_bytes(chain[0]) != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        reason = f'the private key does not match the first certificate of "{settings.certificate}"'
-        raise MaterialError(option, path, reason)
-    if _others_can_read(path):
-        warnings.append(MaterialWarning(option, path, "holds a private key and can be read by every user"))
-    warnings += _validity("TLS_Certificate", settings.certificate, chain)
-    authorities: tuple[x509.Certificate, ...] = ()
-    if settings.requests_certificate and settings.client_ca is not None:
-        bundle = _read("TLS_Client_CA", settings.client_ca, files)
-        authorities = _certificates("TLS_Client_CA", settings.client_ca, bundle)
-        warnings += _validity("TLS_Client_CA", settings.client_ca, authorities)
+    _check_protocols(settings)
+    cipher_list, cipher_suites = split_ciphers(settings.ciphers)
+    if not settings.identities:
+        raise MaterialError("TLS_Certificate", None, "names no certificate")
+    identities = load_identities(settings.identities, files, warnings)
+    server_names = {name: load_identities(group, files, warnings) for name, group in settings.server_names}
+    authorities, revocations = _authorities(settings, files, warnings)
     if os.environ.get("OPENSSL_CONF"):
         source = os.environ["OPENSSL_CONF"]
         reason = f'OPENSSL_CONF is set to "{source}": TLS takes settings from there that no option shows'
         warnings.append(MaterialWarning(None, None, reason))
     return Material(
         settings=settings,
-        chain=chain,
-        key=key,
+        identities=identities,
+        server_names=server_names,
         authorities=authorities,
+        revocations=revocations,
         cipher_list=cipher_list,
         cipher_suites=cipher_suites,
+        dh_parameters=_dh_parameters(settings, identities, files),
         files=files,
-        warnings=tuple(warnings),
-        leaf=certificate_facts(chain[0].public_bytes(Encoding.DER)),
-        key_type=_key_type(key),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
-def _split_ciphers(ciphers: str) -> tuple[str, str | None]:
-    """Part a cipher list into OpenSSL's list for TLS 1.2 and the suites of TLS 1.3, which begin with ``TLS_``."""
-    if _GNUTLS.match(ciphers.strip()):
-        reason = f'"{ciphers}" is a GnuTLS priority string; an OpenSSL cipher list is needed, such as "DEFAULT"'
-        raise MaterialError("TLS_Ciphers", None, reason)
-    names = [name for name in re.split(r"[:, ]+", ciphers) if name]
-    suites = [name for name in names if name.startswith("TLS_")]
-    others = [name for name in names if not name.startswith("TLS_")]
-    if not names:
-        raise MaterialError("TLS_Ciphers", None, "is empty")
-    return ":".join(others) or "DEFAULT", ":".join(suites) or None
+def _check_protocols(settings: TLSSettings) -> None:
+    unknown = [name for name in settings.protocols if name not in PROTOCOLS]
+    if unknown:
+        raise MaterialError("TLS_Protocols", None, f'"{unknown[0]}" is not a protocol version that can be enabled')
+    if not settings.protocols:
+        raise MaterialError("TLS_Protocols", None, "leaves no protocol version")
 
 
-def _read(option: Option, path: Path, files: dict[Path, bytes]) -> bytes:
-    """Read a regular file, once, within bounds."""
-    if path in files:
-        return files[path]
-    try:
-        # Not blocking, so that a FIFO does not stop everything.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise MaterialError(option, path, "cannot be read: not a regular file")
-            data = file.read(_MAX_FILE + 1)
-    except FileNotFoundError:
-        raise MaterialError(option, path, "does not exist") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise MaterialError(option, path, f"cannot be read: {reason}") from None
-    if len(data) > _MAX_FILE:
-        raise MaterialError(option, path, f"is larger than {_MAX_FILE >> 20} MiB")
-    if not data.strip():
-        raise MaterialError(option, path, "is empty")
-    files[path] = data
-    return data
+def _dh_parameters(settings: TLSSettings, identities: tuple[IdentityMaterial, ...], files: Files) -> bytes | None:
+    if not settings.enable_dhe:
+        return None
+    if settings.dhparams_file is not None:
+        return load_parameters(settings.dhparams_file, files)
+    return group_parameters(group_for(tuple(identity.key for identity in identities)))
 
 
-def _blocks(option: Option, path: Path, data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Give each PEM block: the line it begins on, its label, and all of it."""
-    end = 0
-    for match in _PEM.finditer(data):
-        yield data.count(b"\n", 0, match.start()) + 1, match[1], match[0]
-        end = match.end()
-    if end == 0 and not _BEGIN.search(data):
-        raise MaterialError(option, path, "is not in PEM format (no -----BEGIN line)")
-    unfinished = _BEGIN.search(data, end)
-    if unfinished:
-        line = data.count(b"\n", 0, unfinished.start()) + 1
-        raise MaterialError(option, path, f"is cut off: the PEM block of line {line} has no end")
+def _authorities(
+    settings: TLSSettings, files: Files, warnings: list[MaterialWarning]
+) -> tuple[tuple[x509.Certificate, ...], tuple[x509.CertificateRevocationList, ...]]:
+    path = settings.client_ca
+    if not settings.request_certificate or path is None:
+        return (), ()
+    authorities = pem_certificates("TLS_Client_CA", path, read_file("TLS_Client_CA", path, files))
+    warnings += validity_warnings("TLS_Client_CA", path, authorities)
+    revocations: list[x509.CertificateRevocationList] = []
+    for file in settings.client_crls:
+        found = _revocations(file, read_file("TLS_Client_CRL", file, files))
+        warnings += _old_revocations(file, found)
+        revocations += found
+    if revocations:
+        warnings += _authorities_without_revocations(path, authorities, revocations)
+    return authorities, tuple(revocations)
 
 
-def _certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Certificate, ...]:
-    certificates: list[x509.Certificate] = []
-    for line, label, block in _blocks(option, path, data):
-        if label not in {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}:
+def _revocations(path: Path, data: bytes) -> list[x509.CertificateRevocationList]:
+    found: list[x509.CertificateRevocationList] = []
+    for line, label, block in pem_blocks("TLS_Client_CRL", path, data):
+        if label != b"X509 CRL":
             continue
         try:
-            certificate = x509.load_pem_x509_certificate(block)
-            certificate.public_key()
-        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-            reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
-            raise MaterialError(option, path, " ".join(reason.split())) from None
-        certificates.append(certificate)
-    if not certificates:
-        raise MaterialError(option, path, "holds no certificate")
-    return tuple(certificates)
+            revocations = x509.load_pem_x509_crl(block)
+            _ = revocations.issuer, revocations.next_update_utc
+        except (ValueError, UnsupportedAlgorithm) as error:
+            reason = f"revocation list {len(found) + 1} (line {line}) cannot be parsed: {error}"
+            raise MaterialError("TLS_Client_CRL", path, " ".join(reason.split())) from None
+        found.append(revocations)
+    if not found:
+        raise MaterialError("TLS_Client_CRL", path, "holds no revocation list")
+    return found
 
 
-def _private_key(option: Option, path: Path, data: bytes) -> PrivateKey:
-    for line, label, block in _blocks(option, path, data):
-        if not label.endswith(b"PRIVATE KEY"):
-            continue
-        if label.startswith(b"ENCRYPTED") or b"4,ENCRYPTED" in block:
-            raise MaterialError(option, path, f"the private key of line {line} is encrypted, which is not supported")
-        try:
-            key = load_pem_private_key(block, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            reason = f"the private key of line {line} cannot be parsed: {error}"
-            raise MaterialError(option, path, " ".join(reason.split())) from None
-        if not isinstance(key, PrivateKey):
-            raise MaterialError(option, path, f"the private key of line {line} is of a kind that TLS does not use")
-        return key
-    raise MaterialError(option, path, "holds no private key")
-
-
-def _public_bytes(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _others_can_read(path: Path) -> bool:
-    try:
-        return bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False  # it is gone since: the watcher will tell
-
-
-def _validity(option: Option, path: Path, certificates: tuple[x509.Certificate, ...]) -> Iterator[MaterialWarning]:
+def _old_revocations(path: Path, revocations: list[x509.CertificateRevocationList]) -> Iterator[MaterialWarning]:
     now = datetime.now(UTC)
-    for certificate in certificates:
-        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if begin <= now <= end:
-            continue
-        subject = certificate_facts(certificate.public_bytes(Encoding.DER)).subject
-        fault = f"expired on {end:%Y-%m-%d}" if now > end else f"is not valid before {begin:%Y-%m-%d %H:%M} UTC"
-        yield MaterialWarning(option, path, f'the certificate of "{subject}" {fault}')
+    for each in revocations:
+        if each.next_update_utc is not None and each.next_update_utc < now:
+            name = distinguished_name(each.issuer)
+            reason = f'the list of "{name}" expired on {each.next_update_utc:%Y-%m-%d %H:%M} UTC: none of its '
+            yield MaterialWarning("TLS_Client_CRL", path, reason + "clients is verified until there is a new one")
 
 
-def _key_type(key: PrivateKey) -> str:
-    match key:
-        case rsa.RSAPrivateKey():
-            return f"RSA-{key.key_size}"
-        case ec.EllipticCurvePrivateKey():
-            return _CURVES.get(key.curve.name, key.curve.name)
-        case ed25519.Ed25519PrivateKey():
-            return "Ed25519"
-        case _:
-            return "Ed448"
+def _authorities_without_revocations(
+    path: Path, authorities: tuple[x509.Certificate, ...], revocations: list[x509.CertificateRevocationList]
+) -> Iterator[MaterialWarning]:
+    """Name the authorities whose clients will never be verified, because only leaves are looked up in the lists.
+
+    One that issued another of the bundle is taken for a root that issues no client certificates itself.
+    """
+    served = {each.issuer for each in revocations}
+    above = {each.issuer for each in authorities if each.issuer != each.subject}
+    for authority in authorities:
+        if authority.subject not in served and authority.subject not in above:
+            name = distinguished_name(authority.subject)
+            reason = f'"{name}" has no revocation list in TLS_Client_CRL: none of its clients is verified'
+            yield MaterialWarning("TLS_Client_CA", path, reason)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from triosmtp.tls.context import ServerContext, build_context
-from triosmtp.tls.material import TLSSettings, load_material
+from triosmtp.tls.material import load_material
+from triosmtp.tls.settings import TLSSettings
 
 __all__ = ["ContextStore"]
 

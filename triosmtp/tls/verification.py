@@ -17,10 +17,14 @@ __all__ = [
     "NO_CERTIFICATE",
     "VERIFY_ERRORS",
     "Verification",
+    "follow_negotiation",
     "forget_errors",
     "record_verification",
     "verify_error_text",
 ]
+
+_HANDSHAKE_START: Final = 0x10  # SSL_CB_HANDSHAKE_START
+_HANDSHAKE_DONE: Final = 0x20  # SSL_CB_HANDSHAKE_DONE
 
 NO_CERTIFICATE: Final = "no certificate presented"
 """The verify error where the client presented no certificate, asked for or not."""
@@ -36,6 +40,8 @@ class Verification:
     """The depth of the certificate that showed it: 0 is the leaf."""
     leaf_passed: bool = False
     """Whether OpenSSL finished with the leaf and had nothing (left) to say against it."""
+    negotiations: int = 0
+    """How many handshakes were finished; counted only where a client may negotiate anew."""
 
     @property
     def vouched(self) -> bool:
@@ -62,6 +68,21 @@ def record_verification(connection: SSL.Connection, certificate: crypto.X509, co
     except Exception:  # noqa: BLE001 - see above
         return True
     return True
+
+
+def follow_negotiation(connection: SSL.Connection, where: int, _result: int) -> None:
+    """Follow the handshakes of a connection that may have several: what one showed says nothing in the next.
+
+    OpenSSL calls this for every step of a handshake; it is installed only where renegotiation is allowed.
+    """
+    record = connection.get_app_data()
+    if not isinstance(record, Verification):  # not ours to follow; an exception here would only be printed
+        return
+    if where & _HANDSHAKE_START:
+        record.code = record.depth = 0
+        record.leaf_passed = False
+    elif where & _HANDSHAKE_DONE:
+        record.negotiations += 1
 
 
 class _Scratch(threading.local):

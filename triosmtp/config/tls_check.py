@@ -1,0 +1,116 @@
+"""The checks of TLS that no statement shows alone: what an option needs of others, and files that pair by position."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from triosmtp.config.options import LISTEN, OPTIONS, PEER, Settings
+from triosmtp.config.resolution import Chain
+from triosmtp.config.server_name import ServerName
+from triosmtp.config.source import Place
+
+__all__ = ["idle_settings", "pairing_errors", "tls_errors"]
+
+
+def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> Iterator[tuple[str, str]]:
+    """Give field and message of whatever does not fit together for the connections of ``where``.
+
+    A Listen that is ``named`` has Server_Names: their certificates are no substitute for its own, which whoever asks
+    for no name, or for another, must be served with.
+    """
+    starttls = "STARTTLS" in settings.smtp_extensions
+    no_certificate = f"needs a TLS_Certificate, and none is in force for {where}"
+    if named:
+        no_certificate += " (those of its Server_Names are for clients that ask for these names alone)"
+    if settings.use_ssl and not settings.tls_certificate:
+        yield "use_ssl", f"TLS from the first byte {no_certificate}"
+    if settings.use_ssl and starttls and _set_here(chain):
+        position = settings.places["use_ssl"].position
+        yield "smtp_extensions", f"STARTTLS excludes Use_SSL, which is set for {where} at {position}"
+    if starttls and not settings.use_ssl and not settings.tls_certificate and not _unset_by_peer(chain):
+        yield "smtp_extensions", f"STARTTLS {no_certificate}"
+    if settings.tls_verify_mode == "require" and settings.tls_client_ca is None and not settings.asks_by_fingerprint:
+        needed = "a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with TLS_Verified_Peer_Can_Relay"
+        yield "tls_verify_mode", f"require needs {needed}, and none is in force for {where}"
+    yield from pairing_errors(where, settings)
+
+
+def pairing_errors(where: str, held: Settings | ServerName) -> Iterator[tuple[str, str]]:
+    """Give field and message of each list of files that does not pair with those of TLS_Certificate."""
+    certificates = len(held.tls_certificate)
+    if not certificates:
+        return
+    position = held.places["tls_certificate"].position
+    partners = f"{_files(certificates)} of TLS_Certificate that {'is' if certificates == 1 else 'are'} in force"
+    pair = f"cannot pair with the {partners} for {where} ({position})"
+    keys, passwords, responses = len(held.tls_key), len(held.tls_key_password_file), len(held.tls_ocsp_response)
+    if keys not in {0, certificates}:
+        yield "tls_key", f"{_files(keys)} {pair}: one for each, or none where each holds its key"
+    if passwords not in {0, 1, certificates}:
+        yield "tls_key_password_file", f"{_files(passwords)} {pair}: one for all keys, or one for each"
+    if responses not in {0, certificates}:
+        yield "tls_ocsp_response", f"{_files(responses)} {pair}: one for each, or none"
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+# Settings without effect
+
+
+def _lets_relay(settings: Settings) -> bool:
+    return settings.tls_verified_peer_can_relay or not settings.tls_relay_clients
+
+
+def _names_can_hold(settings: Settings) -> bool:
+    named = any(not client.by_fingerprint for client in settings.tls_relay_clients)
+    return not named or not settings.tls_verified_peer_can_relay or settings.tls_client_ca is not None
+
+
+def _has_client_ca(settings: Settings) -> bool:
+    return settings.tls_client_ca is not None or not settings.tls_client_crl
+
+
+_NEEDS: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
+    ("tls_relay_clients", _lets_relay, "has no effect: TLS_Verified_Peer_Can_Relay is not true where this holds"),
+    (
+        "tls_relay_clients",
+        _names_can_hold,
+        "dns: and email: entries have no effect without a TLS_Client_CA, by which no certificate can be verified here",
+    ),
+    ("tls_client_crl", _has_client_ca, "has no effect without a TLS_Client_CA"),
+)
+
+
+def idle_settings(variants: Iterable[Settings]) -> Iterator[tuple[Place, str]]:
+    """Give place and message of each value that is in force for some connections, and has an effect for none.
+
+    ``variants`` are those of every Listen.
+    """
+    holding: dict[tuple[str, Place], list[Settings]] = {}
+    for settings in variants:
+        for field in {field for field, _, _ in _NEEDS} & settings.places.keys():
+            holding.setdefault((field, settings.places[field]), []).append(settings)
+    for (field, place), found in holding.items():
+        for needing, is_met, message in _NEEDS:
+            if field == needing and not any(map(is_met, found)):
+                yield place, f"{OPTIONS[field].name}: {message}"
+
+
+# Where a value in force comes from
+
+
+def _block_of(chain: Chain, field: str) -> int | None:
+    return next((index for index, block in enumerate(chain) if field in block.assignments), None)
+
+
+def _set_here(chain: Chain) -> bool:
+    """Whether STARTTLS is set on the Listen itself, or a Peer of it, and not behind where Use_SSL is set."""
+    starttls = _block_of(chain, "smtp_extensions")
+    use_ssl = _block_of(chain, "use_ssl")
+    last = next(index for index, block in enumerate(chain) if block.kind == LISTEN)
+    return starttls is not None and use_ssl is not None and starttls <= min(use_ssl, last)
+
+
+def _unset_by_peer(chain: Chain) -> bool:
+    index = _block_of(chain, "tls_certificate")
+    return index is not None and chain[index].kind == PEER

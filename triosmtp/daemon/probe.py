@@ -1,0 +1,406 @@
+"""The command ``triosmtp probe``: what any SMTP server presents, and what triosmtp would know of us as its client.
+
+The server is a stranger: every read is bounded, every step has a deadline, and nothing it says reaches the terminal
+unescaped.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from socket import gethostname
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import trio
+from attrs import asdict, define, field, frozen
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from triosmtp.errors import HandshakeError, TrioSMTPError
+from triosmtp.tls import MaterialError
+from triosmtp.tls.certificate import certificate_facts, printable
+from triosmtp.tls.cipher import algorithm_bits
+from triosmtp.tls.client import ObservedServer, TLSClient, observing_context
+from triosmtp.tls.inspection import key_type, matches_name, tlsa_data
+from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
+from triosmtp.tls.verification import NO_CERTIFICATE
+from triosmtp.variables import TLSInfo
+
+__all__ = ["Credential", "ProbeError", "Report", "load_credential", "probe", "probe_command"]
+
+Mode: TypeAlias = Literal["starttls", "tls"]
+
+_PORTS: Final[dict[Mode, int]] = {"starttls": 25, "tls": 465}
+_WIDTH: Final = 16  # of the names in the printed report
+
+_STEP: Final = 15.0
+"""Seconds that each step may take: connecting, one reply, the handshake."""
+_MAX_LINE: Final = 2048
+_MAX_LINES: Final = 100
+_UNKNOWABLE: Final = ("tls_client_verified", "tls_client_verify_error")
+"""What depends on the authorities that the server trusts, once a certificate is presented."""
+
+
+class ProbeError(TrioSMTPError):
+    """The server does not do what was asked of it; the text says what it did."""
+
+
+@frozen(slots=True, kw_only=True)
+class Certificate:
+    """One certificate of the server's chain."""
+
+    subject: str | None
+    issuer: str | None
+    sans: tuple[str, ...]
+    not_before: str | None
+    not_after: str | None
+    key_type: str
+    fingerprint_sha256: str
+
+
+@define(slots=True, kw_only=True)
+class Report:
+    """What was found, as far as it went; ``error`` says why not further.  Every string is printable."""
+
+    host: str
+    port: int
+    mode: Mode
+    banner: str | None = None
+    extensions: list[str] = field(factory=list)
+    """What EHLO was answered with in plaintext (under ``tls``: nothing is)."""
+    protocol: str | None = None
+    cipher: str | None = None
+    cipher_bits: int | None = None
+    group: str | None = None
+    extensions_tls: list[str] = field(factory=list)
+    """What EHLO was answered with under TLS."""
+    chain: list[Certificate] = field(factory=list)
+    verified: bool = False
+    """Whether the chain leads to an authority of this system, and the certificate is for this host."""
+    verify_error: str | None = None
+    stapled: bool = False
+    client_authorities: int = 0
+    tlsa: str | None = None
+    variables: dict[str, str] = field(factory=dict)
+    """What triosmtp would fill of this handshake, were we its client, but for what depends on its TLS_Client_CA."""
+    error: str | None = None
+
+
+class Stream(Protocol):
+    """What a dialogue goes over."""
+
+    async def send_all(self, data: bytes) -> None:
+        """Send."""
+
+    async def receive_some(self) -> bytes | bytearray:
+        """Receive."""
+
+
+@frozen(slots=True, kw_only=True)
+class Credential:
+    """What ``--cert`` gave: certificates, and their key where the file holds it."""
+
+    chain: tuple[x509.Certificate, ...] = ()
+    key: PrivateKey | None = field(default=None, repr=False)
+
+
+class _Dialogue:
+    """Commands and replies over a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._received = b""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether octets are there behind the latest reply."""
+        return bool(self._received)
+
+    async def read(self, what: str) -> tuple[int, list[str]]:
+        """Read one reply; ``what`` it is to."""
+        lines: list[str] = []
+        with trio.move_on_after(_STEP):
+            while len(lines) < _MAX_LINES:
+                line = await self._line(what)
+                if len(line) < 3 or not line[:3].isdigit():
+                    raise ProbeError(f"{what}: not SMTP: {_shown(line)}")
+                lines.append(_shown(line[4:]))
+                if line[3:4] != b"-":
+                    return int(line[:3]), lines
+            raise ProbeError(f"{what}: a reply of more than {_MAX_LINES} lines")
+        raise ProbeError(f"{what}: no reply within {_STEP:g} s")
+
+    async def _line(self, what: str) -> bytes:
+        while b"\n" not in self._received:
+            if len(self._received) > _MAX_LINE:
+                raise ProbeError(f"{what}: a line of more than {_MAX_LINE} octets")
+            try:
+                data = await self._stream.receive_some()
+            except trio.BrokenResourceError as error:
+                raise ProbeError(f"{what}: the server ended the connection: {error}") from None
+            if not data:
+                raise ProbeError(f"{what}: the server closed the connection")
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        return line.rstrip(b"\r")[:_MAX_LINE]
+
+    async def command(self, line: str) -> tuple[int, list[str]]:
+        """Send a command and read its reply."""
+        with suppress(trio.BrokenResourceError), trio.move_on_after(_STEP):  # what the server said last is still read
+            await self._stream.send_all(line.encode("ascii") + b"\r\n")
+        return await self.read(line.partition(" ")[0])
+
+    async def hello(self) -> list[str]:
+        """Say EHLO; give what is offered."""
+        code, lines = await self.command(f"EHLO {_own_name()}")
+        if code != 250:
+            raise ProbeError(f"EHLO: {code} {' '.join(lines)}")
+        return lines[1:]
+
+
+def load_credential(path: Path) -> Credential:
+    """Read the certificate to be presented, and its key where the file holds one too.
+
+    :raises ProbeError: where that cannot be had.
+    """
+    try:
+        data = read_file("TLS_Certificate", path, {})
+        key = pem_key("TLS_Certificate", path, data, None) if b"PRIVATE KEY-----" in data else None
+        return Credential(chain=pem_certificates("TLS_Certificate", path, data), key=key)
+    except MaterialError as error:
+        raise ProbeError(f"--cert {path}: {error.reason}") from error
+
+
+async def probe(host: str, port: int, mode: Mode, credential: Credential | None = None) -> Report:
+    """Look at a server.  Never raises for what the server does: the report says how far it went."""
+    report = Report(host=_shown(host.encode()), port=port, mode=mode)
+    try:
+        await _look(report, host, credential or Credential())
+    except ProbeError as error:
+        report.error = str(error)
+    except HandshakeError as error:
+        report.error = f"handshake: {_shown(str(error).encode())}"
+    except (OSError, trio.BrokenResourceError) as error:
+        report.error = f"connection: {_shown(str(error).encode())}"
+    return report
+
+
+async def _look(report: Report, host: str, credential: Credential) -> None:
+    transport: trio.SocketStream | None = None
+    with trio.move_on_after(_STEP):
+        transport = await trio.open_tcp_stream(host, report.port)
+    if transport is None:
+        raise ProbeError(f"connection: none within {_STEP:g} s")
+    try:
+        if report.mode == "starttls":
+            plain = _Dialogue(transport)
+            await _greet(plain, report)
+            report.extensions = await plain.hello()
+            code, lines = await plain.command("STARTTLS")
+            if code != 220:
+                raise ProbeError(f"STARTTLS: {code} {' '.join(lines)}")
+            if plain.has_more:  # whoever takes that for what came encrypted lets anybody in between speak
+                raise ProbeError("STARTTLS: the server sent more behind its 220, in plaintext")
+        client = await _handshake(transport, report, host, credential)
+        secure = _Dialogue(client)
+        if report.mode == "tls":
+            await _greet(secure, report)
+        report.extensions_tls = await secure.hello()
+        with suppress(ProbeError):
+            await secure.command("QUIT")
+    finally:
+        await trio.aclose_forcefully(transport)
+
+
+async def _greet(dialogue: _Dialogue, report: Report) -> None:
+    code, lines = await dialogue.read("banner")
+    report.banner = f"{code} {' '.join(lines)}"
+    if code != 220:
+        raise ProbeError(f"banner: {report.banner}")
+
+
+async def _handshake(transport: trio.abc.Stream, report: Report, host: str, credential: Credential) -> TLSClient:
+    try:
+        context = await trio.to_thread.run_sync(observing_context, credential.chain, credential.key)
+    except ValueError as error:
+        raise ProbeError(f"--cert: {error}") from error
+    name = None if _is_address(host) else host.rstrip(".")
+    client = TLSClient(transport, context, name)
+    with trio.move_on_after(_STEP) as scope:
+        seen = await client.handshake()
+    if scope.cancelled_caught:
+        raise ProbeError(f"handshake: not done within {_STEP:g} s")
+    _fill(report, seen, host)
+    report.variables = _variables(seen, name, credential)
+    return client
+
+
+def _fill(report: Report, seen: ObservedServer, host: str) -> None:
+    report.protocol, report.cipher, report.cipher_bits = seen.protocol, seen.cipher, seen.cipher_bits
+    report.group, report.stapled, report.client_authorities = seen.group, seen.stapled, seen.client_authorities
+    report.chain = [_certificate(der) for der in seen.chain]
+    report.verify_error = seen.verify_error
+    leaf = _parsed(seen.chain[0]) if seen.chain else None
+    if leaf is not None:
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+            owner = "" if _is_address(host) else f"_{report.port}._tcp.{report.host.rstrip('.')}. IN TLSA "
+            report.tlsa = owner + tlsa_data(leaf)
+        if report.verify_error is None and not _is_for(leaf, host):
+            report.verify_error = f"the certificate is not for {report.host}"
+    report.verified = report.verify_error is None
+
+
+def _is_for(leaf: x509.Certificate, host: str) -> bool:
+    if not _is_address(host):
+        return matches_name(leaf, host)
+    sans = certificate_facts(leaf.public_bytes(Encoding.DER)).sans
+    return f"ip:{ip_address(host)}" in sans
+
+
+def _certificate(der: bytes) -> Certificate:
+    facts, parsed = certificate_facts(der), _parsed(der)
+    return Certificate(
+        subject=facts.subject,
+        issuer=facts.issuer,
+        sans=facts.sans,
+        not_before=None if facts.not_before is None else f"{facts.not_before:%Y-%m-%dT%H:%M:%SZ}",
+        not_after=None if facts.not_after is None else f"{facts.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        key_type="unknown" if parsed is None else key_type(parsed),
+        fingerprint_sha256=facts.fingerprint_sha256,
+    )
+
+
+def _variables(seen: ObservedServer, name: str | None, credential: Credential) -> dict[str, str]:
+    """Give what triosmtp would write of this handshake: the same code fills it."""
+    client: dict[str, Any] = {"verify_error": NO_CERTIFICATE}
+    if credential.chain:
+        der = credential.chain[0].public_bytes(Encoding.DER)
+        facts = asdict(certificate_facts(der), recurse=False)
+        client = {"client_certificate": der, **{f"client_{name}": value for name, value in facts.items()}}
+    info = TLSInfo(
+        protocol=seen.protocol,
+        cipher=seen.cipher,
+        cipher_algbits=algorithm_bits().get(seen.cipher, seen.cipher_bits),
+        cipher_usebits=seen.cipher_bits,
+        group=seen.group,
+        sni=name,
+        **client,
+    )
+    values = info.variables()
+    return values if not credential.chain else {key: value for key, value in values.items() if key not in _UNKNOWABLE}
+
+
+def _parsed(der: bytes) -> x509.Certificate | None:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        return None
+
+
+def _shown(data: bytes) -> str:
+    return printable(data.decode("utf-8", "backslashreplace"), _MAX_LINE)
+
+
+def _own_name() -> str:
+    """Give our name for EHLO, or what stands for it where the machine's is none."""
+    name = gethostname()
+    return name if name.isascii() and name.replace("-", "").replace(".", "").isalnum() else "localhost"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+# The command
+
+
+def probe_command(target: str, mode: Mode | None, certificate: str | None, *, as_json: bool) -> int:
+    """Look at ``HOST[:PORT]`` and print what was found.
+
+    Without a mode it is TLS from the first byte on port 465, and STARTTLS on any other.  Gives the exit status: 0 where
+    TLS came up (whatever the certificate), 1 where it did not, 64 where the question makes no sense.
+    """
+    try:
+        host, port, mode = _target(target, mode)
+        credential = None if certificate is None else load_credential(Path(certificate))
+    except ProbeError as error:
+        print(f"triosmtp: {error}", file=sys.stderr)
+        return 64
+    report = trio.run(probe, host, port, mode, credential)
+    print(json.dumps(asdict(report), indent=2) if as_json else "\n".join(_lines(report, credential)))
+    return 0 if report.protocol is not None else 1
+
+
+def _target(text: str, mode: Mode | None) -> tuple[str, int, Mode]:
+    host, port_text = text, ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ProbeError(f"expected HOST or HOST:PORT, with an IPv6 address in brackets, found {text!r}")
+        port_text = rest[1:]
+    elif text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+    try:
+        host = host if _is_address(host) else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        host = ""
+    if not host or (text.endswith(":") and not _is_address(text)):
+        raise ProbeError(f"expected HOST or HOST:PORT, found {text!r}")
+    if port_text and not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text[:6]) < 65536):
+        raise ProbeError(f"expected a port from 1 to 65535, found {port_text!r}")
+    if mode is None:
+        mode = "tls" if port_text == str(_PORTS["tls"]) else "starttls"
+    return host, int(port_text) if port_text else _PORTS[mode], mode
+
+
+def _lines(report: Report, credential: Credential | None) -> Iterator[str]:
+    start = "TLS from the first byte" if report.mode == "tls" else "STARTTLS"
+    yield f"{report.host} port {report.port}, {start}"
+    yield from _rows(
+        {
+            "banner": report.banner,
+            "EHLO": ", ".join(report.extensions),
+            "EHLO under TLS": ", ".join(report.extensions_tls),
+        }
+    )
+    if report.protocol is not None:
+        yield from _rows(
+            {
+                "protocol": report.protocol,
+                "cipher": f"{report.cipher} ({report.cipher_bits} bits)",
+                "group": report.group or "none",
+                "verified": "yes" if report.verified else f"no: {report.verify_error}",
+                "OCSP response": "stapled" if report.stapled else "none",
+                "client CAs named": str(report.client_authorities),
+                "TLSA": report.tlsa,
+            }
+        )
+    for number, certificate in enumerate(report.chain, 1):
+        yield f"  certificate {number}: {certificate.subject or 'without a subject'}"
+        yield from _rows(
+            {
+                "  names": ", ".join(certificate.sans),
+                "  issued by": certificate.issuer,
+                "  valid": f"{certificate.not_before} to {certificate.not_after}",
+                "  key": certificate.key_type,
+                "  SHA-256": certificate.fingerprint_sha256,
+            }
+        )
+    if report.variables:
+        yield "  what triosmtp would know of us as its client:"
+        yield from (f"    {key} = {value}" for key, value in report.variables.items())
+        if credential is not None:
+            yield "    tls_client_verified = yes where its TLS_Client_CA vouches for the certificate, else no"
+    if report.error is not None:
+        yield f"  failed at {report.error}"
+
+
+def _rows(rows: dict[str, str | None]) -> Iterator[str]:
+    return (f"  {name:<{_WIDTH}}  {value}" for name, value in rows.items() if value)

@@ -1,0 +1,284 @@
+"""The commands ``triosmtp tls``: what a configuration means in TLS, what clients would stumble over, DANE records."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from socket import gethostname
+from typing import Final
+
+from attrs import Factory, frozen
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from triosmtp.config import Config, Listen, ServerName, Settings, problem_at
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.server import material_problem, tls_settings
+from triosmtp.tls import (
+    IdentityMaterial,
+    Material,
+    MaterialError,
+    ServerContext,
+    TLSSettings,
+    build_context,
+    load_material,
+)
+from triosmtp.tls.certificate import certificate_facts
+from triosmtp.tls.inspection import (
+    Authorities,
+    chain_findings,
+    key_type,
+    load_authorities,
+    matches_name,
+    tlsa_data,
+    tlsa_data_of_pem,
+)
+
+__all__ = ["tls_check", "tls_show", "tls_tlsa"]
+
+_OURS: Final = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
+"""What is warned of in these files is an error here: clients see it, or strangers read the key."""
+
+
+@frozen(slots=True)
+class _Use:
+    """Connections of one kind: to a Listen, from a Peer of it."""
+
+    where: str
+    settings: Settings
+    server_names: tuple[ServerName, ...]
+
+    @property
+    def host(self) -> str:
+        """The name in the banner."""
+        return self.settings.banner_hostname or gethostname()
+
+
+@frozen(slots=True)
+class _Group:
+    """All connections that share one context."""
+
+    tls: TLSSettings
+    uses: list[_Use] = Factory(list)
+
+
+def _groups(config: Config) -> tuple[list[_Group], list[str]]:
+    """Give what shares a context; and the connections without TLS."""
+    groups: dict[TLSSettings, _Group] = {}
+    without: list[str] = []
+    for listen in config.listens:
+        names = config.server_names(listen)
+        for where, settings in _variants(config, listen):
+            tls = tls_settings(settings, names)
+            if tls is None:
+                without.append(where)
+            else:
+                groups.setdefault(tls, _Group(tls)).uses.append(_Use(where, settings, names))
+    return list(groups.values()), without
+
+
+def _variants(config: Config, listen: Listen) -> Iterator[tuple[str, Settings]]:
+    for chain, settings in config.resolver(listen.block).variants().items():
+        peer = next((block for block in chain if block.kind == "Peer"), None)
+        yield f'Listen "{listen.name}"' + (f" {peer}" if peer else ""), settings
+
+
+# show
+
+
+def tls_show(config: Config) -> int:
+    """Print every context with the connections that use it.
+
+    :raises ConfigError: where material cannot be used.
+    """
+    groups, without = _groups(config)
+    for number, group in enumerate(groups, 1):
+        use = group.uses[0]
+        try:
+            context = build_context(load_material(group.tls))
+        except MaterialError as error:
+            raise ConfigError([material_problem(use.settings, use.server_names, error)]) from error
+        print(f"Context {number}")
+        print("\n".join(_context_lines(group, context)))
+    if without:
+        print(f"Without TLS\n  used by     {', '.join(without)}")
+    return 0
+
+
+def _context_lines(group: _Group, context: ServerContext) -> Iterator[str]:
+    material, tls = context.material, group.tls
+    yield f"  used by     {group.uses[0].where}"
+    for use in group.uses[1:]:
+        yield f"              {use.where}"
+    yield f"  protocols   {' '.join(tls.protocols)}"
+    for protocol, suites in context.ciphers().items():
+        yield f"  {protocol}     {' '.join(suites) or 'no cipher suite'}"
+    yield f"  clients     {_clients(material)}"
+    yield from _identity_lines("the Listen's own", material.identities)
+    for name, identities in material.server_names.items():
+        yield from _identity_lines(f'Server_Name "{name}"', identities)
+    for warning in material.warnings:
+        yield f"  warning     {warning}"
+
+
+def _clients(material: Material) -> str:
+    tls = material.settings
+    if not tls.request_certificate:
+        return "are asked for no certificate"
+    if tls.client_ca is None:
+        return "are asked for a certificate, to know it by its fingerprint; none ever verifies"
+    parts = [
+        f"are asked for a certificate of {_count(len(material.authorities), 'authority', 'authorities')}",
+        f'in "{tls.client_ca}" ({_size(tls.client_ca)})',
+        "whose names are sent" if tls.send_client_ca_names else "whose names are not sent",
+        f"depth {tls.verify_depth}",
+    ]
+    if material.revocations:
+        parts.append(_count(len(material.revocations), "revocation list", "revocation lists"))
+    return ", ".join(parts)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _size(path: Path) -> str:
+    try:
+        return f"{path.stat().st_size} bytes"
+    except OSError:
+        return "gone since"
+
+
+def _identity_lines(title: str, identities: Iterable[IdentityMaterial]) -> Iterator[str]:
+    for material in identities:
+        identity = material.identity
+        yield f'  certificate "{identity.certificate}" ({title}), key {material.key_type} in "{identity.key_place[1]}"'
+        for number, certificate in enumerate(material.chain, 1):
+            facts = certificate_facts(certificate.public_bytes(Encoding.DER))
+            yield f"    {number}  {facts.subject or 'without a subject'}  ({key_type(certificate)})"
+            if facts.sans:
+                yield f"       names      {' '.join(facts.sans)}"
+            yield f"       issued by  {facts.issuer}"
+            begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            yield f"       valid      {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+        if identity.ocsp_response is not None:
+            yield f'    OCSP response "{identity.ocsp_response}"'
+
+
+# check
+
+
+def tls_check(config: Config, bundle: str | None = None) -> int:
+    """Print what clients would stumble over; give the exit status, 1 where there is an error among it.
+
+    ``bundle`` holds the only authorities that clients know; without it, the system's are taken for some of them.
+
+    :raises ConfigError: where the bundle cannot be used.
+    """
+    known = _authorities(bundle)
+    problems: dict[Problem, None] = {}
+    for group in _groups(config)[0]:
+        problems |= dict.fromkeys(_group_problems(group, known))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    errors = sum(problem.severity == "error" for problem in problems)
+    if errors:
+        print(f"{_count(errors, 'error', 'errors')} in TLS")
+        return 1
+    print("TLS valid")
+    return 0
+
+
+def _authorities(bundle: str | None) -> Authorities:
+    try:
+        return Authorities.of(load_authorities(None if bundle is None else Path(bundle)), complete=bundle is not None)
+    except OSError as error:
+        raise ConfigError([Problem("error", f'--ca: "{bundle}": {error.strerror}')]) from error
+    except ValueError as error:
+        raise ConfigError([Problem("error", f'--ca: "{bundle}": {error}')]) from error
+
+
+def _group_problems(group: _Group, known: Authorities) -> Iterator[Problem]:
+    use = group.uses[0]
+    try:
+        material = load_material(group.tls)
+        build_context(material)
+    except MaterialError as error:
+        yield material_problem(use.settings, use.server_names, error)
+        return
+    for warning in material.warnings:
+        severity = "error" if warning.option in _OURS else "warning"
+        yield material_problem(use.settings, use.server_names, warning, severity)
+    if not known.complete:
+        known = known.joined_by(material.authorities)
+    for identity in material.identities:
+        yield from _chain_problems(use.settings, identity, known)
+        for each in group.uses:
+            yield from _name_problems(each, identity)
+    for scope in use.server_names:
+        for identity in material.server_names[scope.name]:
+            yield from _chain_problems(scope, identity, known)
+            if not matches_name(identity.chain[0], scope.name):
+                text = f'"{identity.identity.certificate}" is not for its Server_Name, {scope.name}'
+                yield problem_at(scope, "tls_certificate", text)
+
+
+def _chain_problems(scope: Settings | ServerName, material: IdentityMaterial, known: Authorities) -> Iterator[Problem]:
+    for finding in chain_findings(material.chain, known):
+        text = f'"{material.identity.certificate}": {finding.text}'
+        yield problem_at(scope, "tls_certificate", text, finding.severity)
+
+
+def _name_problems(use: _Use, material: IdentityMaterial) -> Iterator[Problem]:
+    if matches_name(material.chain[0], use.host):
+        return
+    path = material.identity.certificate
+    if use.settings.banner_hostname is None:
+        text = f'"{path}" is not for {use.host}, the name of this machine that the banner says'
+        yield problem_at(use.settings, "tls_certificate", text, "warning")
+    else:
+        text = f'"{path}" is not for {use.host}, the Banner_Hostname'
+        yield problem_at(use.settings, "tls_certificate", text)
+
+
+# tlsa
+
+
+def tls_tlsa(config: Config, next_keys: Iterable[str] = ()) -> int:
+    """Print TLSA records 3 1 1 for port 25 (RFC 7672) of every certificate in force and of keys to come.
+
+    :raises ConfigError: where a file cannot be used.
+    """
+    records: dict[str, dict[str, str]] = {}
+    for group in _groups(config)[0]:
+        use = group.uses[0]
+        try:
+            material = load_material(group.tls)
+        except MaterialError as error:
+            raise ConfigError([material_problem(use.settings, use.server_names, error)]) from error
+        hosts = {each.host for each in group.uses}
+        for host in sorted(hosts):
+            _record(records.setdefault(host, {}), material.identities)
+        for name, identities in material.server_names.items():
+            if not name.startswith("*."):  # a record belongs to a host
+                _record(records.setdefault(name, {}), identities)
+    for next_key in next_keys:
+        data = _next(Path(next_key))
+        for found in records.values():
+            found.setdefault(data, f'next: "{next_key}"')
+    for host, found in records.items():
+        for data, origin in found.items():
+            print(f"_25._tcp.{host.rstrip('.')}. IN TLSA {data} ; {origin}")
+    return 0
+
+
+def _record(found: dict[str, str], identities: Iterable[IdentityMaterial]) -> None:
+    for material in identities:
+        found.setdefault(tlsa_data(material.chain[0]), f'"{material.identity.certificate}" {material.key_type}')
+
+
+def _next(path: Path) -> str:
+    try:
+        return tlsa_data_of_pem(path.read_bytes())
+    except OSError as error:
+        raise ConfigError([Problem("error", f'--next: "{path}": {error.strerror}')]) from error
+    except ValueError as error:
+        raise ConfigError([Problem("error", f'--next: "{path}": {error}')]) from error

@@ -1,0 +1,98 @@
+"""Cipher suites: what TLS_Ciphers asks for, and what of it really comes about with our keys."""
+
+import re
+import ssl
+from contextlib import suppress
+from functools import cache
+from typing import Final
+
+from OpenSSL import SSL
+
+from triosmtp.tls.settings import MaterialError
+from triosmtp.tls.verification import Verification
+
+__all__ = ["VERSIONS", "algorithm_bits", "effective_suites", "split_ciphers"]
+
+VERSIONS: Final = {
+    "TLSv1.0": SSL.TLS1_VERSION,
+    "TLSv1.1": SSL.TLS1_1_VERSION,
+    "TLSv1.2": SSL.TLS1_2_VERSION,
+    "TLSv1.3": SSL.TLS1_3_VERSION,
+}
+"""OpenSSL's number for each protocol version."""
+
+_FLIGHT: Final = 1 << 18  # octets: with hundreds of names of client CAs it still goes in one piece
+_GNUTLS: Final = re.compile(r"(NORMAL|SECURE\d+|PERFORMANCE|PFS|LEGACY|SYSTEM|NONE)($|[:,])|.*[-+]VERS-")
+
+
+def split_ciphers(ciphers: str) -> tuple[str, str | None]:
+    """Part a cipher list into OpenSSL's list for TLS 1.2 and the suites of TLS 1.3, which begin with ``TLS_``.
+
+    :raises MaterialError: where it is empty, or written for GnuTLS.
+    """
+    if _GNUTLS.match(ciphers.strip()):
+        reason = f'"{ciphers}" is a GnuTLS priority string; an OpenSSL cipher list is needed, such as "DEFAULT"'
+        raise MaterialError("TLS_Ciphers", None, reason)
+    names = [name for name in re.split(r"[:, ]+", ciphers) if name]
+    if not names:
+        raise MaterialError("TLS_Ciphers", None, "is empty")
+    modern = [name for name in names if name.startswith("TLS_")]
+    others = [name for name in names if not name.startswith("TLS_")]
+    return ":".join(others) or "DEFAULT", ":".join(modern) or None
+
+
+def effective_suites(context: SSL.Context, protocol: str) -> tuple[str, ...]:
+    """Give the suites that a client of one ``protocol`` version can get, in the server's order of preference.
+
+    OpenSSL's own list names suites that never come about: for keys that the server does not have, for secrets that
+    nobody shares, of older versions, too weak for the security level.  So each is tried, with a client in memory.
+    Blocking: half a millisecond each.
+    """
+    names = SSL.Connection(context).get_cipher_list()
+    return tuple(name for name in names if _comes_about(context, protocol, name))
+
+
+def _comes_about(context: SSL.Context, protocol: str, name: str) -> bool:
+    if name.startswith("TLS_") != (protocol == "TLSv1.3"):
+        return False
+    offer = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    offer.set_min_proto_version(VERSIONS[protocol])
+    offer.set_max_proto_version(VERSIONS[protocol])
+    try:
+        if protocol == "TLSv1.3":
+            offer.set_tls13_ciphersuites(name.encode("ascii"))
+        else:
+            offer.set_cipher_list(f"{name}:@SECLEVEL=0".encode("ascii"))
+        return _is_chosen(SSL.Connection(context), SSL.Connection(offer))
+    except SSL.Error:
+        return False
+
+
+def _is_chosen(server: SSL.Connection, client: SSL.Connection) -> bool:
+    """Whether a handshake comes to its end.
+
+    :raises OpenSSL.SSL.Error: where one of the two ends it.
+    """
+    server.set_app_data(Verification())
+    server.set_accept_state()
+    client.set_connect_state()
+    for near, far in ((client, server), (server, client), (client, server)):
+        with suppress(SSL.WantReadError):
+            near.do_handshake()
+        with suppress(SSL.WantReadError):
+            far.bio_write(near.bio_read(_FLIGHT))
+    with suppress(SSL.WantReadError):
+        server.do_handshake()
+    return server.get_cipher_name() is not None
+
+
+@cache
+def algorithm_bits() -> dict[str, int]:
+    """Give the bits of each cipher suite's algorithm by the suite's name.
+
+    pyOpenSSL tells the bits that are really used; the two differ for 3DES (168 and 112).  The standard library knows
+    both.
+    """
+    every = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    every.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    return {str(suite["name"]): int(suite["alg_bits"]) for suite in every.get_ciphers()}

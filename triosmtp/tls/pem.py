@@ -1,0 +1,127 @@
+"""Certificate files: read once, within bounds, and taken apart; whatever is wrong is named by option, path and line."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from triosmtp.tls.settings import MaterialError, Option
+
+__all__ = ["Files", "PrivateKey", "others_can_read", "pem_blocks", "pem_certificates", "pem_key", "read_file"]
+
+PrivateKey: TypeAlias = (
+    rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+)
+Files: TypeAlias = dict[Path, bytes]
+"""Every file that was read, and what it held: none is read twice."""
+
+_MAX_FILE: Final = 4 << 20  # bytes: the CA bundle of a whole operating system is a tenth of it
+_PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9. ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_BEGIN: Final = re.compile(rb"-----BEGIN ")
+
+
+def read_file(option: Option, path: Path, files: Files) -> bytes:
+    """Read a regular file, once, within bounds.
+
+    :raises MaterialError: where it cannot be read, is empty or far too large.
+    """
+    if path in files:
+        return files[path]
+    try:
+        # Not blocking, so that a FIFO does not stop everything.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise MaterialError(option, path, "cannot be read: not a regular file")
+            data = file.read(_MAX_FILE + 1)
+    except FileNotFoundError:
+        raise MaterialError(option, path, "does not exist") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise MaterialError(option, path, f"cannot be read: {reason}") from None
+    if len(data) > _MAX_FILE:
+        raise MaterialError(option, path, f"is larger than {_MAX_FILE >> 20} MiB")
+    if not data.strip():
+        raise MaterialError(option, path, "is empty")
+    files[path] = data
+    return data
+
+
+def others_can_read(path: Path) -> bool:
+    """Whether every user of this machine may read the file."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False  # it is gone since: the watcher will tell
+
+
+def pem_blocks(option: Option, path: Path, data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Give each PEM block: the line it begins on, its label, and all of it.
+
+    :raises MaterialError: where there is none, or one has no end.
+    """
+    end = 0
+    for match in _PEM.finditer(data):
+        yield data.count(b"\n", 0, match.start()) + 1, match[1], match[0]
+        end = match.end()
+    if end == 0 and not _BEGIN.search(data):
+        raise MaterialError(option, path, "is not in PEM format (no -----BEGIN line)")
+    unfinished = _BEGIN.search(data, end)
+    if unfinished:
+        line = data.count(b"\n", 0, unfinished.start()) + 1
+        raise MaterialError(option, path, f"is cut off: the PEM block of line {line} has no end")
+
+
+def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Certificate, ...]:
+    """Give the certificates of a file, in its order.
+
+    :raises MaterialError: where there is none, or one cannot be parsed.
+    """
+    certificates: list[x509.Certificate] = []
+    for line, label, block in pem_blocks(option, path, data):
+        if label not in {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}:
+            continue
+        try:
+            certificate = x509.load_pem_x509_certificate(block)
+            certificate.public_key()
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+            reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
+            raise MaterialError(option, path, " ".join(reason.split())) from None
+        certificates.append(certificate)
+    if not certificates:
+        raise MaterialError(option, path, "holds no certificate")
+    return tuple(certificates)
+
+
+def pem_key(option: Option, path: Path, data: bytes, password: tuple[Path, bytes] | None) -> PrivateKey:
+    """Give the first private key of a file; ``password`` (and the file that holds it) is for an encrypted one.
+
+    :raises MaterialError: where there is none, or it cannot be had; the password is not told.
+    """
+    for line, label, block in pem_blocks(option, path, data):
+        if not label.endswith(b"PRIVATE KEY"):
+            continue
+        encrypted = label.startswith(b"ENCRYPTED") or b"4,ENCRYPTED" in block
+        if encrypted and password is None:
+            reason = f"the private key of line {line} is encrypted, and no TLS_Key_Password_File is given"
+            raise MaterialError(option, path, reason)
+        try:
+            key = load_pem_private_key(block, password[1] if encrypted and password else None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            if encrypted and password and not isinstance(error, UnsupportedAlgorithm):
+                # What the library says of a wrong password varies with what the wrong key made of the file.
+                reason = f'does not hold the password of the private key in "{path}" (line {line})'
+                raise MaterialError("TLS_Key_Password_File", password[0], reason) from None
+            reason = f"the private key of line {line} cannot be parsed: {error}"
+            raise MaterialError(option, path, " ".join(reason.split())) from None
+        if not isinstance(key, PrivateKey):
+            raise MaterialError(option, path, f"the private key of line {line} is of a kind that TLS does not use")
+        return key
+    raise MaterialError(option, path, "holds no private key")

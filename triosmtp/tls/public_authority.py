@@ -1,0 +1,76 @@
+"""Whether a client CA bundle holds authorities that sell certificates to everybody.
+
+Where TLS_Verified_Peer_Can_Relay is on, every customer of such an authority may relay: seldom what was meant.
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from triosmtp.tls.certificate import certificate_facts, public_key_info
+
+__all__ = ["public_authorities"]
+
+_PUBLIC: Final = re.compile(
+    r"(actalis|affirmtrust|amazon|buypass|certainly|certsign|certum|comodo|cpanel|d-trust|digicert|e-tugra|entrust|"
+    r"equifax|geotrust|gandi|globalsign|godaddy|google trust services|harica|hellenic academic|identrust|"
+    r"internet security research group|isrg|let's encrypt|microsoft corporation|network solutions|quovadis|rapidssl|"
+    r"secom trust|sectigo|securetrust|ssl corp|starfield|swisssign|t-systems|telia|telekom security|thawte|"
+    r"the go daddy group|the usertrust network|trustcor|trustwave|twca|verisign|wisekey|xramp|zerossl)\b",
+    re.IGNORECASE,
+)
+"""How the organisations of the large public authorities begin: their intermediates are in no system's bundle."""
+
+_SYSTEM: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # BSDs
+)
+"""What a machine trusts; for the most part, what Mozilla does."""
+_OWN: Final = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors", "/etc/pki/trust/anchors")
+"""Where administrators put the authorities of their own house, which then stand in the system's bundle, too."""
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+
+
+def public_authorities(bundle: Iterable[x509.Certificate]) -> tuple[str, ...]:
+    """Give the subjects of those certificates of ``bundle`` that belong to public authorities of the Web.
+
+    They are told by their keys, which the system's bundle holds, or by their organisation.  Blocking: reads files.
+    """
+    known = set(_keys(map(Path, _SYSTEM))) - set(_keys(_own_files()))
+    found = []
+    for certificate in bundle:
+        der = certificate.public_bytes(Encoding.DER)
+        if public_key_info(der) in known or _is_named_so(certificate):
+            found.append(certificate_facts(der).subject or "without a subject")
+    return tuple(found)
+
+
+def _own_files() -> Iterator[Path]:
+    for folder in map(Path, _OWN):
+        with suppress(OSError):
+            yield from folder.rglob("*")
+
+
+def _keys(files: Iterable[Path]) -> Iterator[bytes]:
+    """Give the public keys of all certificates in ``files``; one that cannot be read is no authority that we know."""
+    for file in files:
+        with suppress(OSError):
+            for match in _PEM.finditer(file.read_bytes()):
+                with suppress(ValueError):
+                    yield public_key_info(b64decode(match[1]))
+
+
+def _is_named_so(certificate: x509.Certificate) -> bool:
+    with suppress(ValueError):
+        names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        return any(isinstance(name.value, str) and _PUBLIC.match(name.value) for name in names)
+    return False

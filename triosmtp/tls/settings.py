@@ -1,0 +1,95 @@
+"""What an operator asks of TLS, as values, and the ways to say that it cannot be had."""
+
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from triosmtp.errors import TrioSMTPError
+
+__all__ = ["PROTOCOLS", "Identity", "MaterialError", "MaterialWarning", "Option", "Protocol", "TLSSettings"]
+
+Option: TypeAlias = Literal[
+    "TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response", "TLS_Client_CA", "TLS_Client_CRL",
+    "TLS_Protocols", "TLS_Ciphers", "TLS_DHParams_File",
+]  # fmt: skip
+Protocol: TypeAlias = Literal["TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+
+PROTOCOLS: Final[tuple[Protocol, ...]] = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+"""Every protocol version that can be enabled, the oldest first."""
+
+
+class MaterialError(TrioSMTPError):
+    """Material that cannot be used: which option, which file (None where no file is meant), and why."""
+
+    def __init__(self, option: Option, path: Path | None, reason: str) -> None:
+        self.option: Option = option
+        self.path = path
+        self.reason = reason
+        super().__init__(_sentence(option, path, reason))
+
+
+@frozen(slots=True)
+class MaterialWarning:
+    """Material that works and should not be as it is.  ``option`` is None where it is the environment that is meant."""
+
+    option: Option | None
+    path: Path | None
+    reason: str
+
+    def __str__(self) -> str:
+        return _sentence(self.option, self.path, self.reason)
+
+
+def _sentence(option: Option | None, path: Path | None, reason: str) -> str:
+    subject = " ".join(part for part in (option or "", "" if path is None else f'"{path}"') if part)
+    return f"{subject}: {reason}" if subject else reason
+
+
+@frozen(slots=True)
+class Identity:
+    """The files of one certificate that the server may show."""
+
+    certificate: Path
+    """PEM: leaf first, then its chain; may also hold the key."""
+    key: Path | None = None
+    """PEM private key; None where the certificate file holds it."""
+    password_file: Path | None = None
+    """Holds the password of an encrypted key, and white space around it that does not count."""
+    ocsp_response: Path | None = None
+    """DER: the authority's word that the certificate is not revoked, sent along to clients that ask (RFC 6066)."""
+
+    @property
+    def key_place(self) -> tuple[Option, Path]:
+        """Which option names the file with the private key, and the file."""
+        return ("TLS_Certificate", self.certificate) if self.key is None else ("TLS_Key", self.key)
+
+
+@frozen(slots=True, kw_only=True)
+class TLSSettings:
+    """The effective TLS options of a listener, a Listen or a Peer; equal settings share one context."""
+
+    identities: tuple[Identity, ...]
+    """One for each kind of key (RSA, ECDSA, …): the client's offer decides which of them it is shown."""
+    server_names: tuple[tuple[str, tuple[Identity, ...]], ...] = ()
+    """Other identities for clients that ask for a server name: exact, or with ``*`` for the left-most label."""
+    client_ca: Path | None = None
+    """PEM bundle of the authorities that client certificates are verified against."""
+    client_crls: tuple[Path, ...] = ()
+    """PEM files of revocation lists.  Where there are any, an authority that issued none vouches for no client."""
+    request_certificate: bool = False
+    """Whether a client is asked for a certificate; without ``client_ca`` none ever verifies."""
+    send_client_ca_names: bool = True
+    """Whether the client is told which authorities we know (RFC 8446, section 4.2.4)."""
+    verify_depth: int = 9
+    """How many intermediates may stand between a client's certificate and one of the bundle."""
+    protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
+    """Names out of :data:`PROTOCOLS`, ascending."""
+    ciphers: str = "DEFAULT"
+    """OpenSSL's cipher list; names that begin with ``TLS_`` select the suites of TLS 1.3."""
+    dhparams_file: Path | None = None
+    """PEM Diffie-Hellman parameters; None for a group of RFC 7919."""
+    enable_dhe: bool = True
+    """Whether DHE suites may be used (ECDHE ones may always)."""
+    allow_renegotiation: bool = False
+    """Whether a client may negotiate anew in TLS 1.2 and before."""
