@@ -12,6 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.settings import MaterialError, Option
 
 __all__ = ["Files", "PrivateKey", "others_can_read", "pem_blocks", "pem_certificates", "pem_key", "read_file"]
@@ -89,7 +90,8 @@ def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Cert
         if label not in {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}:
             continue
         try:
-            certificate = x509.load_pem_x509_certificate(block)
+            with unwarned():
+                certificate = x509.load_pem_x509_certificate(block)
             certificate.public_key()
         except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
