@@ -1,6 +1,7 @@
 """Everything that an operator can get wrong with certificate files, and what is said of it."""
 
 import os
+import random
 import stat
 from base64 import encodebytes
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from der import Fields
-from tls_peers import foreign_root, intermediate, root
+from tls_peers import foreign_root, intermediate, root, scaled
 
 from triosmtp.tls import ContextStore, Credential, Identity, MaterialError, TLSSettings, build_context, load_material
 from triosmtp.tls.authority import new_key, write_development_set
@@ -272,6 +273,38 @@ def test_one_clear_line(wrong: Wrong, option: str, text: str, good: TLSSettings,
         assert str(failure.value) == expected
     assert "\n" not in str(failure.value)
     assert failure.value.__cause__ is None
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_mutated_files_are_refused_in_good_order_or_serve(good: TLSSettings, tmp_path: Path) -> None:
+    dice = random.Random(5)
+    credential = root().issue("localhost")
+    certificate, key = credential.write(tmp_path, "bare")
+    der = credential.certificate.public_bytes(Encoding.DER)
+    secret = credential.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    outcomes = set()
+    for _ in range(scaled(5_000, 200)):
+        bare = TLSSettings(identities=(Identity(certificate, key),))
+        for path, data, label in ((certificate, der, b"CERTIFICATE"), (key, secret, b"PRIVATE KEY")):
+            path.write_bytes(pem(label, mutated(dice, data)))
+            for settings in (bare, evolve(good, client_ca=certificate)):
+                try:
+                    ContextStore().prepare(settings)
+                    outcomes.add("serves")
+                except MaterialError as error:
+                    outcomes.add(error.option)
+            path.write_bytes(pem(label, data))
+    assert outcomes == {"serves", "TLS_Certificate", "TLS_Key", "TLS_Client_CA"}
+
+
+def mutated(dice: random.Random, data: bytes) -> bytes:
+    broken = bytearray(data)
+    broken[dice.randrange(len(broken))] = dice.randrange(256)
+    return bytes(broken)
+
+
+def pem(label: bytes, der: bytes) -> bytes:
+    return b"-----BEGIN %s-----\n%s-----END %s-----\n" % (label, encodebytes(der), label)
 
 
 def test_ciphers_whose_names_only_look_like_gnutls(good: TLSSettings) -> None:
