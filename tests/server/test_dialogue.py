@@ -283,6 +283,7 @@ async def test_session_limits_hold_in_memory_too() -> None:
         assert str(await server.connect().read())[:9] == "421 4.7.0"
         assert (await first.command("QUIT")).code == 221
         await first.read_eof()
+        await trio.testing.wait_all_tasks_blocked()  # the end of a session counts when all of it has ended
         await hello(server)
         assert server.service.statistics.sessions_total == 2
 
