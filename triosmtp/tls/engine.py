@@ -116,6 +116,11 @@ class Engine:
             self._connection.shutdown()
         return self._drained(_SLACK)
 
+    @property
+    def released(self) -> bool:
+        """Whether OpenSSL's state was freed."""
+        return self._released
+
     def release(self) -> None:
         """Free OpenSSL's state now.  Nothing but :meth:`farewell` and this may be called afterwards."""
         if not self._released:
