@@ -59,6 +59,11 @@ class Config:
         self.control_listens = self._listens(CONTROL_LISTENER)
         """The Listens for the console that are enabled: Unix sockets."""
 
+    @property
+    def base(self) -> Settings:
+        """What is set in the global scope, for the options that are valid there alone."""
+        return self.resolver(self.root).resolve(None)
+
     def resolver(self, block: Block) -> Resolver:
         """Give what answers for connections of a scope."""
         resolver = self._resolvers.get(block)

@@ -46,11 +46,12 @@ class SessionDriver:
         "_renegotiable",
         "_scope",
         "_service",
-        "_started",
         "_stream",
         "_transport",
+        "generation",
         "patience",
         "session",
+        "started",
     )
 
     def __init__(
@@ -61,7 +62,8 @@ class SessionDriver:
         self._profile = profile
         self._transport = transport
         self._stream: trio.abc.Stream = transport
-        self._started = trio.current_time()
+        self.started = trio.current_time()
+        self.generation = service.generation
         self._reading = False
         self._renegotiable = False
         self._scope = trio.CancelScope()
@@ -102,10 +104,20 @@ class SessionDriver:
             try:
                 await self._close_transport()
             finally:
-                seconds = trio.current_time() - self._started
+                seconds = trio.current_time() - self.started
                 self._service.tell(
                     Disconnected(session.id, session.peer, conversation.end, seconds, conversation.messages)
                 )
+
+    @property
+    def state(self) -> str:
+        """The state of the dialogue, in lower case (see :mod:`triosmtp.smtp.command`)."""
+        return self._conversation.connection.state.name.lower()
+
+    @property
+    def messages(self) -> int:
+        """How many messages it began."""
+        return self._conversation.messages
 
     def drain(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way."""
@@ -214,7 +226,7 @@ class SessionDriver:
         """Bring TLS up on the stream.  Gives False where that failed: the session is over, never back to plaintext."""
         session, profile = self.session, self._profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
-        context = self._service.contexts.get(profile.tls)
+        context = self._service.context(self.generation, profile.tls)
         limit = profile.settings.tls_handshake_timeout
         try:
             with trio.fail_after(limit):
