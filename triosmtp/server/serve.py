@@ -122,7 +122,7 @@ class Server:
         for binding in changes.closed:
             self._leave(binding)
         await service.close_unused(old)
-        self._watch_certificates()
+        await self._watch_certificates()
         return ConfigurationReloaded(
             path=config.path,
             reason=reason,
@@ -154,7 +154,7 @@ class Server:
         assert self._sessions is not None, "serve() is running"
         _take(self.service, binding, self._sessions, sock, peer)
 
-    def _watch_certificates(self) -> None:
+    async def _watch_certificates(self) -> None:
         """Begin to watch the files of TLS, or end it, as the generation in force demands."""
         service = self.service
         wanted = service.config.base.tls_watch and bool(service.tls_settings())
@@ -164,18 +164,18 @@ class Server:
         elif self._watching is None and wanted:
             assert self._watchers is not None, "serve() is running"
             self._watching = trio.CancelScope()
-            self._watchers.start_soon(self._keep_watching, self._watching, name="certificates")
+            await self._watchers.start(self._keep_watching, self._watching, name="certificates")
 
-    async def _keep_watching(self, scope: trio.CancelScope) -> None:
+    async def _keep_watching(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         service = self.service
         with scope:
-            await watch_certificates(service.contexts, service.tls_settings, service.tell)
+            await watch_certificates(service.contexts, service.tls_settings, service.tell, task_status=task_status)
 
     async def _run(self, task_status: "trio.TaskStatus[Server]") -> None:
         try:
             async with trio.open_nursery() as self._watchers:
                 self._watchers.start_soon(watch, self.service.running, name="idle sessions")
-                self._watch_certificates()
+                await self._watch_certificates()
                 async with trio.open_nursery() as self._sessions:
                     async with trio.open_nursery() as self._loops:
                         for binding in self._bindings:
