@@ -143,7 +143,7 @@ async def test_what_cannot_be_used_changes_nothing_and_stays_visible(house: Hous
     (problem,) = house.store.problems
     await house.reload("watch")
     assert house.told() == []
-    assert house.store.problems == (problem,)
+    assert list(house.store.problems) == [problem]
     assert problem.file in [path for _, path in settings.files]
 
     # Another attempt is.

@@ -63,7 +63,7 @@ class Renewal:
 class _Snapshot:
     contexts: Mapping[TLSSettings, ServerContext]
     problems: Mapping[TLSSettings, CertificateProblem] = field(factory=dict)
-    generation: int = 1
+    generation: int = 0
 
 
 class ContextStore:
@@ -73,7 +73,8 @@ class ContextStore:
     """
 
     def __init__(self, contexts: Mapping[TLSSettings, ServerContext] | None = None) -> None:
-        self._snapshot = _Snapshot(dict(contexts or {}))
+        self._snapshot = _Snapshot({})
+        self.replace(contexts or {})
         self.lock = trio.Lock()
         """Held from reading files to adopting what came of them, so that nothing older replaces what is newer."""
         self.adopted = trio.Event()
@@ -81,7 +82,7 @@ class ContextStore:
 
     @property
     def generation(self) -> int:
-        """Counts the swaps: 1 for what the server began with."""
+        """Counts the swaps that brought new contexts: 1 for what the server began with."""
         return self._snapshot.generation
 
     @property
@@ -111,7 +112,7 @@ class ContextStore:
 
     def replace(self, contexts: Mapping[TLSSettings, ServerContext]) -> None:
         """Put ``contexts`` in the place of all there were."""
-        self._snapshot = _Snapshot(dict(contexts), {}, self._snapshot.generation)
+        self._swap(contexts, {})
 
     def contexts(self) -> tuple[ServerContext, ...]:
         """Give all contexts in force."""
@@ -121,10 +122,15 @@ class ContextStore:
         """Put the contexts of a renewal in force, in one step; remember its problems.  Hold :attr:`lock`."""
         if renewal.contexts == self._snapshot.contexts and renewal.problems == self._snapshot.problems:
             return
-        generation = self.generation + (1 if renewal.renewed else 0)
-        self._snapshot = _Snapshot(renewal.contexts, renewal.problems, generation)
+        self._swap(renewal.contexts, renewal.problems)
         self.adopted.set()
         self.adopted = trio.Event()
+
+    def _swap(
+        self, contexts: Mapping[TLSSettings, ServerContext], problems: Mapping[TLSSettings, CertificateProblem]
+    ) -> None:
+        generation = max((context.generation for context in contexts.values()), default=0)
+        self._snapshot = _Snapshot(dict(contexts), problems, max(generation, self._snapshot.generation))
 
 
 def renew(store: ContextStore, wanted: Iterable[TLSSettings]) -> Renewal:
