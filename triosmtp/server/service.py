@@ -83,6 +83,8 @@ class Running(Protocol):
     generation: Generation
     started: float
     """On Trio's clock."""
+    context: ServerContext | None
+    """The TLS context that its handshake began with."""
 
     @property
     def state(self) -> str:

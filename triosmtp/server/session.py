@@ -21,7 +21,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
-from triosmtp.tls import handshake, release, renegotiated, send_close_notify
+from triosmtp.tls import ServerContext, handshake, release, renegotiated, send_close_notify
 
 __all__ = ["SessionDriver"]
 
@@ -48,6 +48,7 @@ class SessionDriver:
         "_service",
         "_stream",
         "_transport",
+        "context",
         "generation",
         "patience",
         "session",
@@ -64,6 +65,8 @@ class SessionDriver:
         self._stream: trio.abc.Stream = transport
         self.started = trio.current_time()
         self.generation = service.generation
+        self.context: ServerContext | None = None
+        """What its handshake began with."""
         self._reading = False
         self._renegotiable = False
         self._scope = trio.CancelScope()
@@ -226,7 +229,7 @@ class SessionDriver:
         """Bring TLS up on the stream.  Gives False where that failed: the session is over, never back to plaintext."""
         session, profile = self.session, self._profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
-        context = self._service.context(self.generation, profile.tls)
+        context = self.context = self._service.context(self.generation, profile.tls)
         limit = profile.settings.tls_handshake_timeout
         try:
             with trio.fail_after(limit):
