@@ -16,8 +16,8 @@ from triosmtp.variables import TLSInfo
 
 __all__ = [
     "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded", "ConfigurationReloadFailed",
-    "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected", "MessageAccepted", "MessageRefused", "Observer", "PolicyFailed", "Refused", "SessionEvent",
-    "TLSEstablished", "TLSFailed",
+    "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected", "MessageAccepted", "MessageRefused",
+    "Observer", "PolicyFailed", "Refused", "SessionEvent", "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
 
@@ -167,7 +167,7 @@ class CertificatesReloaded:
 
 @frozen(slots=True)
 class CertificateReloadFailed:
-    """Files that changed cannot be used: what was in force stays in force, and they are tried again when they change."""
+    """Files that changed cannot be used: what was in force stays so, and they are tried again when they change."""
 
     file: str
     """``""`` where no file is to blame."""

@@ -3,12 +3,15 @@
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import attrs
 import pytest
 
-from triosmtp import Policy, parse_config
+from triosmtp import Policy, TLSInfo, parse_config
 from triosmtp.config import OPTIONS
+from triosmtp.tls import REASONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,11 +55,31 @@ def test_program_serves(program: str) -> None:
             process.kill()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md", "docs/running.md", "docs/policy.md"])
+@pytest.mark.parametrize("page", [page.relative_to(ROOT).as_posix() for page in PAGES if page.stem != "architecture"])
 def test_options_that_are_named_exist(page: str) -> None:
-    known = {option.name for option in OPTIONS.values()} | {"ESMTP_Listener", "Pathway_Group", "Server_Name", "TLS_Certifcate"}
+    scopes = {"ESMTP_Listener", "Pathway_Group", "Server_Name"}
+    known = {option.name for option in OPTIONS.values()} | scopes | {"TLS_Certifcate"}
     named = set(re.findall(r"\b[A-Z][A-Za-z]+_[A-Z][A-Za-z_]*[a-z]\b", (ROOT / page).read_text()))
     assert named - known == set()
+
+
+def test_every_variable_of_a_handshake_is_documented() -> None:
+    words = {attribute.name: "x" for attribute in attrs.fields(TLSInfo)}
+    digests = {"client_fingerprint_sha256": "00", "client_spki_sha256": "00"}
+    moments = {"client_not_before": datetime.now(UTC), "client_not_after": datetime.now(UTC)}
+    tls = TLSInfo(**{**words, **digests, **moments, "verified": True})  # type: ignore[arg-type]  # fields by name
+    page = (ROOT / "docs" / "variables.md").read_text()
+    assert {name for name in tls.variables() if f"| `{name}`" not in page} == set()
+
+
+def test_every_reason_of_a_failed_handshake_is_documented() -> None:
+    page = (ROOT / "docs" / "tls.md").read_text()
+    assert {reason for reason in REASONS if f"`{reason}`" not in page} == set()
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = (ROOT / "docs" / "index.md").read_text().splitlines()
+    assert {page.stem for page in PAGES if page.parent.name == "docs"} - set(contents) == {"index"}
 
 
 def test_readme_opens_with_two_commands_that_set_themselves_up() -> None:

@@ -2,70 +2,20 @@
 
 import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trio
+from tls_stanza import Material, secured
 
 from triosmtp import DONE, ConfigError, Reject
 from triosmtp.event import Disconnected, MessageAccepted, TLSEstablished, TLSFailed
-from triosmtp.testing import Authority, Client, MemoryServer, RecordingPolicy, open_memory_server
-
-STANZA = """
-Relay_Domains = ( "example.com" )
-ESMTP_Listener {
-  Listen ":25" {
-    TLS_Certificate = "{folder}/cert.pem"
-    TLS_Key = "{folder}/cert.key"
-    TLS_Client_CA = "{folder}/clientca.bundle"
-    TLS_Ciphers = "DEFAULT"
-    TLS_Verify_Mode = "require"
-    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )
-    # more
-  }
-}
-"""
-
-
-class Material:
-    """Certificates in a folder, and client contexts that present them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = Authority.create()
-        self.clients = Authority.create("client CA")
-        self.authority.issue("localhost", dns=["localhost"]).write(folder, "cert")
-        (folder / "clientca.bundle").write_bytes(self.clients.certificate_pem)
-        self.clients.issue("good.example", dns=["good.example"]).write(folder, "good")
-        past = datetime.now(UTC) - timedelta(days=1)
-        self.clients.issue("expired.example", not_after=past).write(folder, "expired")
-        Authority.create("foreign CA").issue("foreign.example").write(folder, "foreign")
-
-    def conf(self, more: str = "", **changes: str) -> str:
-        text = STANZA.replace("{folder}", str(self.folder)).replace("# more", more)
-        for old, new in changes.items():
-            text = text.replace(old, new)
-        return text
-
-    def client(self, name: str | None = None) -> ssl.SSLContext:
-        context = ssl.create_default_context(cadata=self.authority.certificate_pem.decode())
-        if name is not None:
-            context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
-        return context
+from triosmtp.testing import Authority, RecordingPolicy, open_memory_server
 
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(tmp_path_factory.mktemp("certificates"))
-
-
-async def secured(server: MemoryServer, context: ssl.SSLContext) -> Client:
-    client = server.connect()
-    await client.read()
-    await client.command("EHLO before.example.org")
-    assert (await client.starttls(context)).code == 220
-    return client
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -173,6 +123,12 @@ async def test_commands_injected_behind_starttls_end_the_session(material: Mater
         assert str(await client.read())[:9] == "554 5.7.0"
         assert await client.read_eof() == b""
     assert [e.reason for e in server.events if isinstance(e, Disconnected)] == ["protocol_error"]
+    [failed] = [e for e in server.events if isinstance(e, TLSFailed)]
+    assert (failed.reason, failed.detail) == (
+        "injection",
+        "STARTTLS injection: input behind STARTTLS in plaintext",
+    )
+    assert server.service.gate.under_way == 0
 
 
 async def test_injected_commands_may_be_ignored(material: Material) -> None:

@@ -1,6 +1,5 @@
 """The handshake: what it gives, what it keeps back, and the reasons for which it fails."""
 
-import random
 import ssl
 import warnings
 from typing import Any, get_args
@@ -15,7 +14,6 @@ from tls_peers import (
     client_credential,
     meet,
     plain_client,
-    scaled,
     server_context,
     shake,
     taken,
@@ -293,32 +291,3 @@ async def test_cancelled_handshake_ends_at_once() -> None:
     with trio.move_on_after(0) as scope:
         await handshake(server_context(), ours)
     assert scope.cancelled_caught
-
-
-def test_mutated_client_hellos() -> None:
-    dice = random.Random(2)
-    hellos = [opening(plain_client(version)) for version in VERSIONS]
-    context = server_context()
-    found = set()
-    for number in range(scaled(20_000, 400)):
-        hello = bytearray(hellos[number % 2])
-        for _ in range(dice.randint(1, 4)):
-            hello[dice.randrange(len(hello))] = dice.randrange(256)
-        found.add(outcome(Engine(context.context), bytes(hello)))
-    assert found <= {"waits", *REASONS}
-    assert "waits" in found
-
-
-def test_mutated_certificate_flights() -> None:
-    dice = random.Random(3)
-    found = set()
-    for _ in range(scaled(5_000, 100)):
-        engine, flight = certificate_flight()
-        broken = bytearray(flight)
-        for _ in range(dice.randint(1, 3)):
-            broken[dice.randrange(len(broken))] ^= 1 << dice.randrange(8)
-        found.add(outcome(engine, bytes(broken)))
-    assert found <= {"waits", "done", *REASONS}
-    assert "bad_certificate_proof" in found
-    # What was done to one connection must not show in another.
-    shake(Engine(server_context().context), plain_client(credential=client_credential()))

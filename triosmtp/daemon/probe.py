@@ -114,6 +114,11 @@ class _Dialogue:
         self._stream = stream
         self._received = b""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether octets are there behind the latest reply."""
+        return bool(self._received)
+
     async def read(self, what: str) -> tuple[int, list[str]]:
         """Read one reply; ``what`` it is to."""
         lines: list[str] = []
@@ -197,6 +202,8 @@ async def _look(report: Report, host: str, credential: Credential) -> None:
             code, lines = await plain.command("STARTTLS")
             if code != 220:
                 raise ProbeError(f"STARTTLS: {code} {' '.join(lines)}")
+            if plain.has_more:  # whoever takes that for what came encrypted lets anybody in between speak
+                raise ProbeError("STARTTLS: the server sent more behind its 220, in plaintext")
         client = await _handshake(transport, report, host, credential)
         secure = _Dialogue(client)
         if report.mode == "tls":

@@ -16,7 +16,8 @@ The way of a connection through this room::
     information.py     TLSInfo out of the finished connection
     certificate.py     the facts of one certificate, guarded and made printable
 
-``authority.py`` issues certificates for development and tests.
+``authority.py`` issues certificates for development and tests.  For the commands alone: ``client.py`` looks at another
+server, ``inspection.py`` at a chain as its clients see it.
 """
 
 from triosmtp.tls.authority import Authority, Credential, write_development_set

@@ -1,32 +1,28 @@
-"""Cipher suites: what TLS_Ciphers asks for, and which of it can come about on a protocol version with our keys."""
+"""Cipher suites: what TLS_Ciphers asks for, and what of it really comes about with our keys."""
 
 import re
 import ssl
-from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Final
 
-from attrs import frozen
+from OpenSSL import SSL
 
 from triosmtp.tls.settings import MaterialError
+from triosmtp.tls.verification import Verification
 
-__all__ = ["Suite", "algorithm_bits", "split_ciphers", "suites", "usable_suites"]
+__all__ = ["VERSIONS", "algorithm_bits", "effective_suites", "split_ciphers"]
 
+VERSIONS: Final = {
+    "TLSv1.0": SSL.TLS1_VERSION,
+    "TLSv1.1": SSL.TLS1_1_VERSION,
+    "TLSv1.2": SSL.TLS1_2_VERSION,
+    "TLSv1.3": SSL.TLS1_3_VERSION,
+}
+"""OpenSSL's number for each protocol version."""
+
+_FLIGHT: Final = 1 << 18  # octets: with hundreds of names of client CAs it still goes in one piece
 _GNUTLS: Final = re.compile(r"(NORMAL|SECURE\d+|PERFORMANCE|PFS|LEGACY|SYSTEM|NONE)($|[:,])|.*[-+]VERS-")
-_NEEDS: Final = {"auth-rsa": {"RSA"}, "auth-ecdsa": {"ECDSA", "Ed25519", "Ed448"}, "auth-any": None, "auth-null": None}
-_DHE: Final = {"kx-dhe"}
-_UNUSED: Final = {"kx-psk", "kx-ecdhe-psk", "kx-dhe-psk", "kx-rsa-psk", "kx-srp", "kx-gost"}  # nobody gives us secrets
-
-
-@frozen(slots=True)
-class Suite:
-    """A cipher suite of OpenSSL's."""
-
-    protocol: str
-    """The version that it came with: ``TLSv1.3`` is a world of its own; the others serve later versions, too."""
-    exchange: str
-    authentication: str
-    algorithm_bits: int
 
 
 def split_ciphers(ciphers: str) -> tuple[str, str | None]:
@@ -45,40 +41,58 @@ def split_ciphers(ciphers: str) -> tuple[str, str | None]:
     return ":".join(others) or "DEFAULT", ":".join(modern) or None
 
 
-def usable_suites(names: Iterable[str], protocol: str, key_kinds: frozenset[str], *, dhe: bool) -> tuple[str, ...]:
-    """Give those of ``names`` that a client of that ``protocol`` version can get from a server with such keys."""
-    return tuple(name for name in names if _usable(name, protocol, key_kinds, dhe))
+def effective_suites(context: SSL.Context, protocol: str) -> tuple[str, ...]:
+    """Give the suites that a client of one ``protocol`` version can get, in the server's order of preference.
+
+    OpenSSL's own list names suites that never come about: for keys that the server does not have, for secrets that
+    nobody shares, of older versions, too weak for the security level.  So each is tried, with a client in memory.
+    Blocking: half a millisecond each.
+    """
+    names = SSL.Connection(context).get_cipher_list()
+    return tuple(name for name in names if _comes_about(context, protocol, name))
 
 
-def _usable(name: str, protocol: str, key_kinds: frozenset[str], dhe: bool) -> bool:
-    suite = suites().get(name)
-    if suite is None:  # of an OpenSSL that is newer than the standard library's
-        return name.startswith("TLS_") == (protocol == "TLSv1.3")
-    if protocol == "TLSv1.3" or suite.protocol == "TLSv1.3":
-        return suite.protocol == protocol
-    if suite.protocol == "TLSv1.2" != protocol:
+def _comes_about(context: SSL.Context, protocol: str, name: str) -> bool:
+    if name.startswith("TLS_") != (protocol == "TLSv1.3"):
         return False
-    if suite.exchange in _UNUSED or (suite.exchange in _DHE and not dhe) or suite.authentication not in _NEEDS:
+    offer = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    offer.set_min_proto_version(VERSIONS[protocol])
+    offer.set_max_proto_version(VERSIONS[protocol])
+    try:
+        if protocol == "TLSv1.3":
+            offer.set_tls13_ciphersuites(name.encode("ascii"))
+        else:
+            offer.set_cipher_list(f"{name}:@SECLEVEL=0".encode("ascii"))
+        return _is_chosen(SSL.Connection(context), SSL.Connection(offer))
+    except SSL.Error:
         return False
-    needed = _NEEDS[suite.authentication]
-    return needed is None or not needed.isdisjoint(key_kinds)
 
 
-@cache
-def suites() -> dict[str, Suite]:
-    """Give every suite by its name: the standard library knows what pyOpenSSL does not tell."""
-    every = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    every.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
-    return {
-        str(suite["name"]): Suite(str(suite["protocol"]), str(suite["kea"]), str(suite["auth"]), int(suite["alg_bits"]))
-        for suite in every.get_ciphers()
-    }
+def _is_chosen(server: SSL.Connection, client: SSL.Connection) -> bool:
+    """Whether a handshake comes to its end.
+
+    :raises OpenSSL.SSL.Error: where one of the two ends it.
+    """
+    server.set_app_data(Verification())
+    server.set_accept_state()
+    client.set_connect_state()
+    for near, far in ((client, server), (server, client), (client, server)):
+        with suppress(SSL.WantReadError):
+            near.do_handshake()
+        with suppress(SSL.WantReadError):
+            far.bio_write(near.bio_read(_FLIGHT))
+    with suppress(SSL.WantReadError):
+        server.do_handshake()
+    return server.get_cipher_name() is not None
 
 
 @cache
 def algorithm_bits() -> dict[str, int]:
     """Give the bits of each cipher suite's algorithm by the suite's name.
 
-    pyOpenSSL tells the bits that are really used; the two differ for 3DES (168 and 112).
+    pyOpenSSL tells the bits that are really used; the two differ for 3DES (168 and 112).  The standard library knows
+    both.
     """
-    return {name: suite.algorithm_bits for name, suite in suites().items()}
+    every = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    every.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    return {str(suite["name"]): int(suite["alg_bits"]) for suite in every.get_ciphers()}

@@ -60,7 +60,7 @@ _WORDS: Final[tuple[tuple[HandshakeReason, frozenset[str]], ...]] = (
     })),
     ("certificate_unparsable", frozenset({
         "cert length mismatch", "unknown certificate type", "signature for non signing certificate",
-        "unable to find public key parameters", "no certificate returned", "x509 lib",
+        "unable to find public key parameters", "no certificate returned", "x509 lib", "unable to get certs public key",
     })),
 )  # fmt: skip
 """OpenSSL's words for what we tell apart; the first that fits decides."""
