@@ -45,6 +45,11 @@ class Material:
     """Every file of the settings as it was read: keys, too."""
     warnings: tuple[MaterialWarning, ...] = ()
 
+    @property
+    def every_identity(self) -> tuple[IdentityMaterial, ...]:
+        """The identities of all server names, the Listen's own first."""
+        return (*self.identities, *(each for group in self.server_names.values() for each in group))
+
 
 def read_files(settings: TLSSettings, files: Files) -> Mapping[Path, bytes | str]:
     """Read every file of ``settings`` that is not in ``files`` yet; give what each holds, or why it cannot be had."""
