@@ -257,4 +257,5 @@ async def test_the_watch_does_not_hold_up_the_end(tmp_path: Path, way: str) -> N
                 await house.server.aclose()
         seconds.append(trio.current_time() - began)
     assert not [thread for thread in threading.enumerate() if "watch" in thread.name]
+    assert min(seconds) < 1.0  # without a word from us, the watch looks up every five seconds
     print(f"an idle server that is {way} ends within {max(seconds) * 1000:.0f} ms, {min(seconds) * 1000:.0f} at best")

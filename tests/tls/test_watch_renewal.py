@@ -1,5 +1,6 @@
 """What a reload takes, what it refuses, and what it says: on the store, without any watcher."""
 
+from base64 import encodebytes
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,6 +157,23 @@ async def test_what_cannot_be_used_changes_nothing_and_stays_visible(house: Hous
     assert (await house.reload()).problems == {}
     assert not house.store.problems
     assert house.store.get(settings) is context
+
+
+async def test_a_certificate_that_is_malformed_inside_is_refused_like_any_other(house: House) -> None:
+    """Names are read late, by a library that raises only then."""
+    bundle = house.folder / "clients.pem"
+    bundle.write_bytes(root().certificate_pem)
+    settings = house.install(client_ca=bundle, request_certificate=True)
+    await house.reload("start")
+    der = root().certificate.public_bytes(Encoding.DER)
+    name = root().certificate.subject.public_bytes()
+    at = der.rindex(name)  # the issuer comes first
+    broken = der[: at + 2] + b"\x02" + der[at + 3 :]  # a number where a set of attributes should be
+    pem = b"-----BEGIN CERTIFICATE-----\n" + encodebytes(broken) + b"-----END CERTIFICATE-----\n"
+    bundle.write_bytes(pem)
+    outcome = await house.reload()
+    assert outcome.problems[settings].error.option == "TLS_Client_CA"
+    assert "certificate 1 (line 1) cannot be parsed" in outcome.problems[settings].reason
 
 
 async def test_what_one_lacks_stands_in_no_other_s_way(house: House) -> None:

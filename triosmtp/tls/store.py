@@ -5,6 +5,7 @@ They are renewed in two steps.  :func:`renew` reads, checks and builds, in a thr
 stays among the problems until it is solved.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from triosmtp.tls.settings import MaterialError, MaterialWarning, TLSSettings
 from triosmtp.tls.validation import check_successor
 
 __all__ = ["CertificateProblem", "ContextStore", "Renewal", "renew"]
+
+_log = logging.getLogger("triosmtp.tls")
 
 
 @frozen(slots=True)
@@ -153,9 +156,7 @@ def renew(store: ContextStore, wanted: Iterable[TLSSettings]) -> Renewal:
             if content == old.material.files:
                 continue
         try:
-            material = load_material(settings, files)
-            warnings = () if old is None else check_successor(material, old.material)
-            contexts[settings] = build_context(material, store.generation + 1)
+            context, warnings = _successor(settings, files, old, store.generation + 1)
         except MaterialError as error:
             digest = hash(frozenset(content.items()))
             known = store.problem(settings)
@@ -165,7 +166,24 @@ def renew(store: ContextStore, wanted: Iterable[TLSSettings]) -> Renewal:
             problems[settings] = CertificateProblem(error, known.since if known else datetime.now(UTC), digest)
             news.add(settings)
         else:
-            renewed[settings] = (*material.warnings, *warnings)
+            contexts[settings] = context
+            renewed[settings] = warnings
             before = {} if old is None else old.material.files
             changed[settings] = tuple(path for path in content if content[path] != before.get(path))
     return Renewal(contexts=contexts, renewed=renewed, problems=problems, news=frozenset(news), changed=changed)
+
+
+def _successor(
+    settings: TLSSettings, files: Files, old: ServerContext | None, generation: int
+) -> tuple[ServerContext, tuple[MaterialWarning, ...]]:
+    try:
+        material = load_material(settings, files)
+        warnings = () if old is None else check_successor(material, old.material)
+        return build_context(material, generation), (*material.warnings, *warnings)
+    except MaterialError:
+        raise
+    except Exception as error:
+        # Files may hold anything, and what the libraries make of that must not end a server that has good ones.
+        _log.exception("what the libraries say of certificate files is not understood")
+        reason = f"its files cannot be used ({type(error).__name__}: {error})"
+        raise MaterialError("TLS_Certificate", settings.identities[0].certificate, reason) from error
