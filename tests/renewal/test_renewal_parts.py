@@ -15,6 +15,7 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 from layouts import AcmeSh, Certbot, Kubernetes, Layout, StepCA
 from renewal_server import House, fingerprint, issue, open_house, scaled
+from trio.testing import wait_all_tasks_blocked
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, TLSEstablished
 from triosmtp.testing import Client
@@ -145,6 +146,7 @@ async def goodbye(client: Client) -> None:
     assert (await client.command("QUIT")).code == 221
     await client.read_eof()
     await client.aclose()
+    await wait_all_tasks_blocked()  # the server has nothing more to do for it
 
 
 async def test_a_change_that_the_system_does_not_tell_of_is_found_all_the_same(tmp_path: Path) -> None:
@@ -231,6 +233,7 @@ async def test_many_reloads_leave_nothing_behind(tmp_path: Path) -> None:
         for number in range(20, 20 + reloads):
             await reload(number)
             house.told.events.clear()
+        await wait_all_tasks_blocked()  # the last session is over for the server, too
         gc.collect()
         after = resident(), descriptors(), threading.active_count()
         alive = sum(context() is not None for context in contexts)

@@ -128,8 +128,7 @@ async def watch_certificates(
         entries = await _entries_of(paths)
         async with _watched(entries, adopted, troubles) as changes:
             await reload_certificates(store, settings, tell, reason="watch")
-            materials = tuple(context.material for context in store.contexts())
-            for event in calendar.due(materials, datetime.now(UTC)):
+            for event in _reminders(store, calendar):
                 tell(event)
             if await _entries_of(paths) != entries:
                 continue  # a link was exchanged while the watch was being set up: it looks at the wrong place
@@ -137,6 +136,11 @@ async def watch_certificates(
             task_status = trio.TASK_STATUS_IGNORED
             with trio.move_on_after(rescan):
                 await _settled(changes)
+
+
+def _reminders(store: ContextStore, calendar: ExpiryCalendar) -> Iterable[CertificateEvent]:
+    # Not where it waits for changes: old keys would lie in its variables.
+    return calendar.due(tuple(context.material for context in store.contexts()), datetime.now(UTC))
 
 
 async def _entries_of(paths: Iterable[Path]) -> frozenset[Path]:
