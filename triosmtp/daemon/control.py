@@ -36,6 +36,7 @@ _log = logging.getLogger("triosmtp.control")
 _LONGEST_REQUEST: Final = 65536
 _READ_TIMEOUT: Final = 10.0
 _WRITE_TIMEOUT: Final = 10.0
+_BACKLOG: Final = 128
 _CONNECTIONS: Final = 16
 """At once; more are turned away."""
 _SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python has no name for it
@@ -92,7 +93,7 @@ class Control:
                 if place.listen is None:
                     make_directory(Path(path).parent)
                 sock = bind_unix(place.address)
-                sock.listen(_CONNECTIONS)
+                sock.listen(_BACKLOG)
                 sock.setblocking(False)
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -68,16 +68,16 @@ def bind(
     address = listen.address
     if isinstance(address, UnixAddress):
         sock = bind_unix(address)
+        try:
+            sock.listen(settings.listen_backlog)
+        except BaseException:
+            sock.close()
+            raise
     else:
         tcp = [each for each in leaving if each.family != socket.AF_UNIX]
         with _yielding(tcp):
             sock = _bind_tcp(address, settings, others, shared=bool(tcp))
-    try:
-        sock.listen(settings.listen_backlog)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
+    sock.setblocking(False)
     return sock
 
 
@@ -110,6 +110,7 @@ def _bind_tcp(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.tcp_send_buffer_size)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         sock.bind((host, address.port))
+        sock.listen(settings.listen_backlog)  # looks for conflicts once more
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except BaseException:
         sock.close()
