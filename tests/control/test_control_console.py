@@ -116,6 +116,9 @@ def test_flush_takes_good_files_and_tells_of_bad_ones(tmp_path: Path) -> None:
         bad = server.console("tls flush cache")
         assert bad.status == 78
         assert bad.err.startswith(f'NOT taken: TLS_Certificate "{tmp_path}/server.pem": ')
+        failed = server.console("config reload")
+        assert failed.status == 78
+        assert f'error: TLS_Certificate: "{tmp_path}/server.pem": ' in failed.err
         shown = server.console("tls show cache").out
         assert "dns:localhost" in shown
         assert f"NOT taken since {time.strftime('%Y-', time.gmtime())}" in shown

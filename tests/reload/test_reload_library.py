@@ -14,7 +14,14 @@ import trio
 
 import triosmtp
 from triosmtp import ConfigError, Message, Policy, Reject, Server
-from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed, Disconnected, Refused, SessionEvent
+from triosmtp.event import (
+    CertificateReloadFailed,
+    ConfigurationReloaded,
+    ConfigurationReloadFailed,
+    Disconnected,
+    Refused,
+    SessionEvent,
+)
 from triosmtp.testing import Authority, Client
 
 BASE = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen "127.0.0.1:0" { %s } %s }'
@@ -123,6 +130,29 @@ async def test_an_error_changes_nothing_and_is_told(tmp_path: Path) -> None:
         assert set(server.addresses) == {"127.0.0.1:0"}
         assert (await client.command("RSET")).code == 250
         await client.aclose()
+
+
+async def test_a_reload_that_fails_for_a_certificate_in_force_keeps_that_in_sight(tmp_path: Path) -> None:
+    Authority.create().issue("localhost", dns=["localhost"]).write(tmp_path, "server")
+    body = f'TLS_Certificate = "{tmp_path}/server.pem" TLS_Key = "{tmp_path}/server.key"'
+    config = triosmtp.parse_config(f"TLS_Watch = false {BASE % (body, '')}")
+    events: list[SessionEvent] = []
+    async with serving(config, events, deliver=drop) as server:
+        (before,) = server.service.contexts.contexts()
+        good = (tmp_path / "server.key").read_bytes()
+        (tmp_path / "server.key").write_bytes(b"junk")
+        for _ in range(2):
+            with pytest.raises(ConfigError, match=r"server\.key"):
+                await server.reload(config)
+        assert [event.file for event in events if isinstance(event, CertificateReloadFailed)] == [
+            f"{tmp_path}/server.key"
+        ]
+        assert len(server.service.contexts.problems) == 1
+        assert server.service.contexts.contexts() == (before,)
+        (tmp_path / "server.key").write_bytes(good)
+        await server.reload(config)
+        assert list(server.service.contexts.problems) == []
+        assert server.service.contexts.contexts() == (before,)
 
 
 async def test_a_server_that_drains_reloads_nothing() -> None:

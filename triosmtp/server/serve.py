@@ -10,11 +10,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import trio
+from attrs import evolve
 
 from triosmtp.config import Config, Listen
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed, ConnectionRefused, Observer
+from triosmtp.event import (
+    CertificateReloadFailed,
+    ConfigurationReloaded,
+    ConfigurationReloadFailed,
+    ConnectionRefused,
+    Observer,
+)
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.server.binding import Binding, close_all, plan
@@ -89,6 +96,7 @@ class Server:
             except ConfigError as error:
                 failed = ConfigurationReloadFailed(path=config.path, reason=reason, problems=error.problems)
                 self.service.tell(failed)
+                await self._note_certificate_problems()
                 raise
         self.service.tell(report)
         await self.reload_certificates(reason=reason)
@@ -98,6 +106,17 @@ class Server:
         """Read all files of TLS again, and put in force what has changed and can be used."""
         service = self.service
         return await reload_certificates(service.contexts, service.tls_settings, service.tell, reason=reason)
+
+    async def _note_certificate_problems(self) -> None:
+        """Where files of the certificates in force are to blame for a failed reload, keep that in sight."""
+        store = self.service.contexts
+        async with store.lock:
+            wanted = self.service.tls_settings()
+            renewal = await trio.to_thread.run_sync(renew, store, wanted)
+            store.adopt(evolve(renewal, contexts={each: store.get(each) for each in wanted}, renewed={}, changed={}))
+        for settings in renewal.news:
+            error = renewal.problems[settings].error
+            self.service.tell(CertificateReloadFailed(str(error.path or ""), error.option, error.reason))
 
     async def _reload(self, config: Config, reason: str) -> ConfigurationReloaded:
         service, old = self.service, self.service.generation
