@@ -1,32 +1,19 @@
 """The commands of `triosmtp`: what their words mean and what they print.  The work is done in the rooms below.
 
 Exit codes are those of sysexits.h: 0, 64 for a command that makes no sense, 78 for a configuration that cannot be used.
-1 is the answer no: of `config get` where the option is not set, of `tls check` where it found an error, of `probe`
-where TLS did not come up.
+69 is a running server that cannot be reached.  1 is the answer no: of `config get` where the option is not set, of
+`tls check` where it found an error, of `probe` where TLS did not come up.
 """
 
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterable, Sequence
-from importlib import metadata
-from ipaddress import ip_address
+from pathlib import Path
 from typing import NoReturn
 
-from triosmtp.config import (
-    OPTIONS,
-    Config,
-    Listen,
-    QueryError,
-    Settings,
-    evaluate,
-    find_query,
-    get,
-    load_config,
-    show,
-)
+from triosmtp.config import OPTIONS, QueryError, load_config
 from triosmtp.errors import ConfigError, Problem
 
 __all__ = ["main"]
@@ -88,10 +75,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the server", allow_abbrev=False)
     serve.add_argument("-c", dest="file", metavar="FILE", help="the configuration; without it a default on loopback")
+    serve.add_argument("--control", metavar="PATH", help="the control socket, in the place of any other")
     serve.set_defaults(run=_serve)
     check = commands.add_parser("check", help="check a configuration, files and certificates too", allow_abbrev=False)
     _add_file(check)
     check.set_defaults(run=_check)
+    reload = commands.add_parser("reload", help="let a running server read its configuration again", allow_abbrev=False)
+    _add_control(reload)
+    reload.set_defaults(run=_reload)
+    console = commands.add_parser("console", help="ask and command a running server", allow_abbrev=False)
+    _add_control(console)
+    console.add_argument("--json", action="store_true", help="answers as JSON, one on each line")
+    console.add_argument("words", nargs="*", metavar="COMMAND", help="one command; without it many: see help")
+    console.set_defaults(run=_console)
     _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
     _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
     _add_probe(commands.add_parser("probe", help="look at what any SMTP server presents", allow_abbrev=False))
@@ -100,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", dest="file", metavar="FILE", required=True, help="the configuration")
+
+
+def _add_control(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--control", metavar="PATH", help="the server's control socket")
+    where.add_argument("-c", dest="file", metavar="FILE", help="the configuration whose Control_Listener it is")
 
 
 def _add_tls_commands(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +114,11 @@ def _add_tls_commands(parser: argparse.ArgumentParser) -> None:
     tlsa = commands.add_parser("tlsa", help="DANE records 3 1 1 of the certificates in force")
     tlsa.add_argument("--next", metavar="PEM", action="append", default=[], help="a key to come, or its certificate")
     tlsa.set_defaults(run=_tls_tlsa)
-    for command in (show_, check, tlsa):
+    which = show_.add_mutually_exclusive_group(required=True)
+    which.add_argument("-c", dest="file", metavar="FILE", help="the configuration")
+    which.add_argument("--running", action="store_true", help="what a running server has in force")
+    show_.add_argument("--control", metavar="PATH", help="with --running: the server's control socket")
+    for command in (check, tlsa):
         _add_file(command)
 
 
@@ -128,11 +134,11 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
 
 def _add_config_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, doc in (
-        ("show", _show, "what is set in a scope"),
-        ("showrecurse", _showrecurse, "what is set in a scope and its sub-scopes"),
-        ("get", _get, "an option in that scope alone"),
-        ("eval", _eval, "an option as it is in force there, and where it was set"),
+    for name, doc in (
+        ("show", "what is set in a scope"),
+        ("showrecurse", "what is set in a scope and its sub-scopes"),
+        ("get", "an option in that scope alone"),
+        ("eval", "an option as it is in force there, and where it was set"),
     ):
         command = commands.add_parser(name, help=doc, description=doc, allow_abbrev=False)
         _add_file(command)
@@ -141,7 +147,7 @@ def _add_config_commands(parser: argparse.ArgumentParser) -> None:
             command.add_argument("--peer", metavar="ADDR", help="as for a connection from this address")
         words = "as on the console: ESMTP_Listener Listen :25 Peer 10.0.0.1 Idle_Time"
         command.add_argument("words", nargs="*", metavar="SCOPE… OPTION", help=words)
-        command.set_defaults(run=run)
+        command.set_defaults(run=_config, question=name)
     options = commands.add_parser("options", help="every option there is", allow_abbrev=False)
     options.add_argument("--json", action="store_true", help="as JSON")
     options.set_defaults(run=_options)
@@ -151,20 +157,15 @@ def _add_config_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def _version() -> str:
-    from triosmtp.tls import openssl_version  # noqa: PLC0415 - only this command needs it
+    from triosmtp.daemon.version import versions  # noqa: PLC0415 - only this command needs it
 
-    try:
-        version = metadata.version("triosmtp")
-    except metadata.PackageNotFoundError:
-        version = "(not installed)"
-    trio_version = metadata.version("trio")
-    return f"triosmtp {version}\nPython {platform.python_version()}\ntrio {trio_version}\n{openssl_version()}"
+    return "\n".join(f"{name} {version}" for name, version in versions().items())
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.run import serve_command  # noqa: PLC0415 - the other commands do not need the server
 
-    return serve_command(arguments.file)
+    return serve_command(arguments.file, arguments.control)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -180,6 +181,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _tls_show(arguments: argparse.Namespace) -> int:
+    if arguments.running:
+        from triosmtp.daemon.console import run_command  # noqa: PLC0415 - the other commands do not need it
+
+        return run_command(["tls", "show", "cache"], _control(arguments))
     from triosmtp.daemon.tls_command import tls_show  # noqa: PLC0415 - the other commands do not need TLS
 
     return tls_show(load_config(arguments.file))
@@ -203,69 +208,53 @@ def _probe(arguments: argparse.Namespace) -> int:
     return probe_command(arguments.target, arguments.mode, arguments.cert, as_json=arguments.json)
 
 
-def _show(arguments: argparse.Namespace) -> int:
-    query = find_query(load_config(arguments.file), arguments.words)
-    block = query.own_block
-    lines = show(block) if query.option is None else filter(None, [get(block, query.option)])
-    print(*lines, sep="\n", end="\n" if block.assignments else "")
-    return 0
+def _config(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon import question  # noqa: PLC0415 - as above
 
-
-def _showrecurse(arguments: argparse.Namespace) -> int:
-    query = find_query(load_config(arguments.file), arguments.words)
-    if query.option is not None:
-        raise QueryError(f"showrecurse takes scopes alone, and {query.option.name} is an option")
-    for line in show(query.own_block, recurse=True):
-        print(line)
-    return 0
-
-
-def _get(arguments: argparse.Namespace) -> int:
-    query = find_query(load_config(arguments.file), arguments.words)
-    if query.option is None:
-        raise QueryError("get takes the name of an option at its end")
-    line = get(query.own_block, query.option)
-    if line is None:
-        print(f"triosmtp: {query.option.name} is not set in that scope", file=sys.stderr)
-        return 1
-    print(line)
-    return 0
-
-
-def _eval(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.file)
-    query = find_query(config, arguments.words)
-    if arguments.local is None and arguments.peer is None:
-        settings = query.settings(config)
-    elif query.block is config.root:
-        settings = _connection_settings(config, arguments.local, arguments.peer)
-    else:
-        raise QueryError("with --local or --peer an option stands alone, without scopes")
-    for line in evaluate(settings, query.option):
+    try:
+        match arguments.question:
+            case "show":
+                lines = question.config_show(config, arguments.words)
+            case "showrecurse":
+                lines = question.config_showrecurse(config, arguments.words)
+            case "get":
+                lines = question.config_get(config, arguments.words)
+            case _:
+                lines = question.config_eval(config, arguments.words, local=arguments.local, peer=arguments.peer)
+    except question.NotSetError as error:
+        print(f"triosmtp: {error}", file=sys.stderr)
+        return 1
+    for line in lines:
         print(line)
     return 0
 
 
-def _connection_settings(config: Config, local: str | None, peer: str | None) -> Settings:
-    listen = _listen(config, local)
-    if peer is None:
-        return config.resolve(listen, None)
-    try:
-        return config.resolve(listen, ip_address(peer.strip("[]")))
-    except ValueError as error:
-        raise QueryError(f"--peer: expected an address, found {peer!r}") from error
+def _reload(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.console import run_command  # noqa: PLC0415 - as above
+
+    return run_command(["config", "reload"], _control(arguments))
 
 
-def _listen(config: Config, local: str | None) -> Listen:
-    if local is None and len(config.listens) == 1:
-        return config.listens[0]
-    names = ", ".join(listen.name for listen in config.listens)
-    if local is None:
-        raise QueryError(f"--peer needs --local, one of: {names}")
-    listen = config.find_listen(local)
-    if listen is None:
-        raise QueryError(f"--local: no Listen takes {local}; there is: {names}")
-    return listen
+def _console(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.console import run_command, run_console  # noqa: PLC0415 - as above
+
+    place = _control(arguments)
+    if arguments.words:
+        from triosmtp.daemon.command import split_words  # noqa: PLC0415 - as above
+
+        # One word that holds all is how a shell quotes it; several are what it is without quotes.
+        words = split_words(arguments.words[0]) if len(arguments.words) == 1 else arguments.words
+        return run_command(words, place, as_json=arguments.json)
+    return run_console(place, as_json=arguments.json)
+
+
+def _control(arguments: argparse.Namespace) -> Path:
+    from triosmtp.daemon.place import console_place  # noqa: PLC0415 - as above
+
+    if arguments.control is not None:
+        return Path(arguments.control)
+    return console_place(None if arguments.file is None else load_config(arguments.file))
 
 
 def _options(arguments: argparse.Namespace) -> int:

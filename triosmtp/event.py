@@ -1,19 +1,23 @@
 """What happens on the server, as values: the one list that feeds logs, statistics, metrics and the policy stream.
 
-Every event carries the session's id and nothing that belongs to a stream, so that it may cross a process boundary.
+Every event of a session carries its id, and none anything that belongs to a stream, so that it may cross a process
+boundary.
 Strings that came from the peer are as it sent them: whoever prints them escapes them.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeAlias
 
 from attrs import frozen
 
+from triosmtp.errors import Problem
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "Connected", "ConnectionRefused", "Disconnected", "MessageAccepted", "MessageRefused", "Observer", "PolicyFailed",
-    "Refused", "SessionEvent", "TLSEstablished", "TLSFailed",
+    "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded", "ConfigurationReloadFailed",
+    "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected", "MessageAccepted", "MessageRefused",
+    "Observer", "PolicyFailed", "Refused", "SessionEvent", "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
 
@@ -68,8 +72,8 @@ class TLSFailed:
 class Refused:
     """A command was answered with a refusal: a soft error of the protocol, or a decision.
 
-    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``TLS_Verify_Mode`` or ``python:Name``, for a message also
-    ``spool`` or ``delivery``; ``reason`` is for the log.
+    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``reload``, ``TLS_Verify_Mode`` or ``python:Name``, for a
+    message also ``spool`` or ``delivery``; ``reason`` is for the log.
     """
 
     session: str
@@ -129,7 +133,7 @@ class MessageRefused:
 class Disconnected:
     """A session ended.
 
-    ``reason``: quit, peer_closed, idle, drain, refused, tls_failed, protocol_error, cancelled or failed.
+    ``reason``: quit, peer_closed, idle, drain, reconfigured, refused, tls_failed, protocol_error, cancelled or failed.
     """
 
     session: str
@@ -139,7 +143,77 @@ class Disconnected:
     messages: int
 
 
+@frozen(slots=True, kw_only=True)
+class CertificatesReloaded:
+    """New files are in force for new handshakes; told once for each certificate of a context that was made anew."""
+
+    generation: int
+    """Counts the swaps since the server began."""
+    reason: str
+    """Who asked: ``watch`` (the files changed), or what a caller named itself, such as ``SIGHUP``."""
+    file: str
+    """Where the certificate lies."""
+    changed: tuple[str, ...]
+    """The files that differ from those that were in force, this one or others (a CA bundle, for example)."""
+    subject: str
+    names: tuple[str, ...]
+    """``dns:…``, ``ip:…``, …"""
+    fingerprint_sha256: str
+    not_before: datetime | None
+    not_after: datetime | None
+    warnings: tuple[str, ...] = ()
+    """What is not as it should be: a name that was lost, for example."""
+
+
+@frozen(slots=True)
+class CertificateReloadFailed:
+    """Files that changed cannot be used: what was in force stays so, and they are tried again when they change."""
+
+    file: str
+    """``""`` where no file is to blame."""
+    option: str
+    reason: str
+
+
+@frozen(slots=True)
+class CertificateExpiring:
+    """A certificate in force ends soon: told once each when 30, 14, 7, 3 and 1 days are left."""
+
+    file: str
+    subject: str
+    days: int
+    """Whole days that are left; below zero: it has expired."""
+    not_after: datetime
+
+
+@frozen(slots=True, kw_only=True)
+class ConfigurationReloaded:
+    """A new configuration is in force for new connections.  The Listens are told by their names."""
+
+    path: str
+    reason: str
+    """Who asked: ``SIGHUP``, ``console``, or what the embedding program calls it."""
+    opened: tuple[str, ...]
+    """Listens that are new, or were bound anew because their sockets differ."""
+    closed: tuple[str, ...]
+    kept: tuple[str, ...]
+    """Listens whose sockets, and the connections that wait in them, are the same as before."""
+    sessions: int
+    """Sessions on the old configuration: each ends at its next MAIL FROM or RSET."""
+
+
+@frozen(slots=True, kw_only=True)
+class ConfigurationReloadFailed:
+    """A configuration cannot be used; nothing was changed."""
+
+    path: str
+    reason: str
+    problems: tuple[Problem, ...]
+
+
 SessionEvent: TypeAlias = (
+    CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
+    ConfigurationReloaded |
     Connected | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed | MessageAccepted |
     MessageRefused | Disconnected
 )  # fmt: skip

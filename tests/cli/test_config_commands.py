@@ -166,7 +166,7 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "name": "Enable",
         "type": "boolean",
         "default": "true",
-        "scopes": ["ESMTP_Listener", "Listen"],
+        "scopes": ["ESMTP_Listener", "Listen", "Control_Listener", "Listen of a Control_Listener"],
         "reloadable": True,
         "doc": OPTIONS["enable"].doc,
     }

@@ -150,6 +150,31 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
         ("ESMTP_Listener { Peer 'x' { } }", "1:23: error: Peer: expected an address or a CIDR block"),
         ("ESMTP_Listener { Peer '[::1]' { } }", "1:23: error: Peer: IPv6 addresses are not bracketed here"),
         ("ESMTP_Listener { Listen '::1:25' { } }", "1:25: error: Listen: an IPv6 address is bracketed here"),
+        (
+            "Control_Listener { Listen ':2025' { } }",
+            '1:27: error: Listen: a Control_Listener takes Unix sockets alone, and :2025 is TCP: expected "/path/of',
+        ),
+        (
+            "Control_Listener { Listen '/c' { Idle_Time = 3 } }",
+            "1:34: error: Idle_Time is not valid in a Listen of a Control_Listener; it is in: global",
+        ),
+        ("Control_Listener { Peer '::' { } }", "1:20: error: Peer is not valid in a Control_Listener; it is in:"),
+        (
+            "Control_Listener { Listen '/c' { Peer '::' { } } }",
+            "1:34: error: Peer is not valid in a Listen of a Control_Listener; it is in: ESMTP_Listener, Listen",
+        ),
+        (
+            "ESMTP_Listener { Listen '/c' { } } Control_Listener { Listen '/c' { } }",
+            '1:62: error: Listen "/c" is the address of Listen "/c" at e.conf:1:25 too',
+        ),
+        (
+            "Reconfig_Message = '5.3.2 x'",
+            "1:20: error: Reconfig_Message: expected an enhanced code of the class of 421",
+        ),
+        (
+            "Reconfig_Message = 'später'",
+            "1:20: error: Reconfig_Message: expected a line of at most 480 ASCII characters",
+        ),
         ("Pathway = 'in' Pathway 'inn' { }", '1:11: error: there is no Pathway "in"; did you mean inn?'),
     ],
 )

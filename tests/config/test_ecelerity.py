@@ -44,11 +44,12 @@ def test_each_thing_that_has_no_effect_is_told_once() -> None:
         "Event_Loop",
         "AUTH",
         "AuthPlainParameters",
-        "Control_Listener",
+        "Authorization",
     ):
         assert told.count(name) == 1
     for name in ("ec_logger", "scriptlet", "ds_core", "opendkim", "Binding_Group", "Inbound_Throttle_Messages"):
         assert told.count(name) == 1
     # What is inside a stanza that is skipped is skipped with it.
     assert not {"Capabilities", "mainlog", "script", "Bind_Address"} & set(told)
-    assert "Relay_Domains" not in told
+    assert not {"Relay_Domains", "Control_Listener", "Reconfig_Message"} & set(told)
+    assert [listen.name for listen in CONFIG.control_listens] == ["/tmp/2025"]

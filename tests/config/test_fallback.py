@@ -194,7 +194,8 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         "Listen": "ESMTP_Listener {{ Listen ':25' {{ {} }} }}",
         "Peer": "ESMTP_Listener {{ Listen ':25' {{ Peer '10.0.0.0/8' {{ {} }} }} }}",
     }
-    only_global = {"TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max"}
+    control = ("Control_Listener", "Listen of a Control_Listener")
+    only_global = {"TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"}
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     not_global = {
         "Use_SSL",
@@ -203,10 +204,11 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
     }
     for option in OPTIONS.values():
         if option.name == "Enable":
-            assert option.scopes == ("ESMTP_Listener", "Listen")
+            assert option.scopes == ("ESMTP_Listener", "Listen", *control)
             continue
         expected = {"global"} if option.name in only_global else set(places)
         expected -= {"global"} if option.name in not_global else set()
+        expected |= set(control) if option.name == "File_Mode" else set()
         expected |= {"Server_Name"} if option.name in in_server_names else set()
         assert set(option.scopes) == expected, option.name
         if option.default is None:

@@ -57,7 +57,7 @@ def test_program_serves(program: str) -> None:
 
 @pytest.mark.parametrize("page", [page.relative_to(ROOT).as_posix() for page in PAGES if page.stem != "architecture"])
 def test_options_that_are_named_exist(page: str) -> None:
-    scopes = {"ESMTP_Listener", "Pathway_Group", "Server_Name"}
+    scopes = {"Control_Listener", "ESMTP_Listener", "Pathway_Group", "Server_Name"}
     known = {option.name for option in OPTIONS.values()} | scopes | {"TLS_Certifcate"}
     named = set(re.findall(r"\b[A-Z][A-Za-z]+_[A-Z][A-Za-z_]*[a-z]\b", (ROOT / page).read_text()))
     assert named - known == set()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from triosmtp.policy import load_policy
+from triosmtp.policy import PolicyLoader
 
 MODULE = """
 from triosmtp import Policy
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["Good", "Nested.Inner", "instance"])
 def test_a_class_or_an_instance(folder: Path, name: str) -> None:
-    assert type(load_policy(f"python:loadable_policy:{name}", folder)).__name__ == "Good"
+    assert type(PolicyLoader(folder).load(f"python:loadable_policy:{name}")).__name__ == "Good"
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_a_class_or_an_instance(folder: Path, name: str) -> None:
 )
 def test_what_cannot_be_had_is_named(folder: Path, specification: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        load_policy(specification, folder)
+        PolicyLoader(folder).load(specification)

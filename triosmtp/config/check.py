@@ -1,7 +1,8 @@
 """The checks of a whole configuration: what no statement shows alone.  They look at no file."""
 
-from triosmtp.config.address import TCPAddress
-from triosmtp.config.configuration import Config, Listen, address_key, server_name_of
+from collections.abc import Iterable
+
+from triosmtp.config.configuration import Config, Listen, server_name_of
 from triosmtp.config.options import (
     ESMTP_LISTENER,
     LISTEN,
@@ -77,15 +78,9 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         places = [block.place for block in disabled if block.place is not None]
         expected = 'expected ESMTP_Listener { Listen ":25" { … } }'
         problems.error(places[0] if places else Place(source, 0), f"no Listen is enabled: {expected}")
-    seen: dict[object, Listen] = {}
+    _check_addresses((*config.listens, *config.control_listens), problems)
     in_force: list[Settings] = []
     for listen in config.listens:
-        address = listen.address
-        key = listen.name if isinstance(address, TCPAddress) and address.port == 0 else address_key(address)
-        other = seen.setdefault(key, listen)
-        if other is not listen:
-            listen_is = f"Listen {quote(listen.name)} is the address of Listen {quote(other.name)}"
-            problems.error(listen.place, f"{listen_is} at {other.position} too")
         variants = config.resolver(listen.block).variants()
         in_force += variants.values()
         _check_server_names(listen, problems)
@@ -99,6 +94,15 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
                     problems.error(place, f"{OPTIONS[field].name}: {message}")
     for place, message in idle_settings(in_force):
         problems.warn(place, message)
+
+
+def _check_addresses(listens: Iterable[Listen], problems: Problems) -> None:
+    seen: dict[object, Listen] = {}
+    for listen in listens:
+        other = seen.setdefault(listen.key, listen)
+        if other is not listen:
+            listen_is = f"Listen {quote(listen.name)} is the address of Listen {quote(other.name)}"
+            problems.error(listen.place, f"{listen_is} at {other.position} too")
 
 
 def _check_server_names(listen: Listen, problems: Problems) -> None:

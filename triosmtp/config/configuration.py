@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
-from triosmtp.config.options import ESMTP_LISTENER, LISTEN, SERVER_NAME, Settings
+from triosmtp.config.options import CONTROL_LISTENER, ESMTP_LISTENER, LISTEN, SERVER_NAME, Settings
 from triosmtp.config.resolution import Resolver, pathways_of
 from triosmtp.config.scope import Block
 from triosmtp.config.server_name import ServerName
@@ -32,6 +32,12 @@ class Listen:
         """Where the Listen stands."""
         return self.place.position
 
+    @property
+    def key(self) -> object:
+        """What two Listens of one socket have in common: the address; of port 0, a new one each time, the name."""
+        address = self.address
+        return self.name if isinstance(address, TCPAddress) and address.port == 0 else address_key(address)
+
     def problem(self, message: str, severity: str = "error") -> Problem:
         """Give a problem that stands at this Listen."""
         return self.place.problem(severity, message)
@@ -48,13 +54,15 @@ class Config:
         self.root = root
         self._pathways = pathways_of(root)
         self._resolvers: dict[Block, Resolver] = {}
-        self.listens: tuple[Listen, ...] = tuple(
-            listen
-            for listener in root.of_kind(ESMTP_LISTENER)
-            for block in listener.of_kind(LISTEN)
-            if _enabled(listener) and _enabled(block) and (listen := self._listen(block)) is not None
-        )
-        """The Listens that are enabled, in the order of the file."""
+        self.listens = self._listens(ESMTP_LISTENER)
+        """The Listens for SMTP that are enabled, in the order of the file."""
+        self.control_listens = self._listens(CONTROL_LISTENER)
+        """The Listens for the console that are enabled: Unix sockets."""
+
+    @property
+    def base(self) -> Settings:
+        """What is set in the global scope, for the options that are valid there alone."""
+        return self.resolver(self.root).resolve(None)
 
     def resolver(self, block: Block) -> Resolver:
         """Give what answers for connections of a scope."""
@@ -96,6 +104,14 @@ class Config:
         takers = [taker for taker in takers if taker[0].takes(address)]
         # Of the wildcard of all addresses and that of IPv6 the kernel chooses the narrower one.
         return min(takers, key=lambda taker: not taker[0].ipv6)[1] if takers else None
+
+    def _listens(self, kind: str) -> tuple[Listen, ...]:
+        return tuple(
+            listen
+            for listener in self.root.of_kind(kind)
+            for block in listener.of_kind(LISTEN)
+            if _enabled(listener) and _enabled(block) and (listen := self._listen(block)) is not None
+        )
 
     def _listen(self, block: Block) -> Listen | None:
         address, place = block.address, block.place

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
-from triosmtp.config.specification import BANNER, DELIVERY, EXTENSIONS, PATHWAY, POLICIES
+from triosmtp.config.specification import BANNER, DELIVERY, EXTENSIONS, PATHWAY, POLICIES, REPLY_421
 from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, PROTOCOLS, RATE, RELAY_CLIENTS, RelayClient
 from triosmtp.config.value import (
     BOOLEAN,
@@ -45,11 +45,14 @@ ESMTP_LISTENER = "ESMTP_Listener"
 LISTEN = "Listen"
 PEER = "Peer"
 SERVER_NAME = "Server_Name"
+CONTROL_LISTENER = "Control_Listener"
+CONTROL_LISTEN = "Listen of a Control_Listener"
 
 EVERYWHERE = (GLOBAL, PATHWAY_GROUP, PATHWAY_SCOPE, ESMTP_LISTENER, LISTEN, PEER)
 NOT_GLOBAL = EVERYWHERE[1:]
 WITH_SERVER_NAME = (*EVERYWHERE, SERVER_NAME)
-LISTENERS = (ESMTP_LISTENER, LISTEN)
+CONTROL = (CONTROL_LISTENER, CONTROL_LISTEN)
+LISTENERS = (ESMTP_LISTENER, LISTEN, *CONTROL)
 
 VerifyMode: TypeAlias = Literal["none", "optional", "require"]
 InjectionPolicy: TypeAlias = Literal["reject", "ignore", "allow"]
@@ -122,7 +125,12 @@ class Settings:
         scopes=LISTENERS,
     )
     file_mode: int = option(
-        "File_Mode", FILE_MODE, 0o660, "Mode of a Unix socket, in octal with a leading 0.", idle_in=(PEER,)
+        "File_Mode",
+        FILE_MODE,
+        0o660,
+        "Mode of a Unix socket, in octal with a leading 0.",
+        scopes=(*EVERYWHERE, *CONTROL),
+        idle_in=(PEER,),
     )
     listen_backlog: int = option(
         "Listen_Backlog", LIMIT, 500, "Connections that the kernel queues until they are accepted.", idle_in=(PEER,)
@@ -283,6 +291,14 @@ class Settings:
         scopes=(GLOBAL,),
     )
 
+    tls_watch: bool = option(
+        "TLS_Watch",
+        BOOLEAN,
+        True,
+        "Whether the files that TLS is made of are watched, and taken when they change.",
+        scopes=(GLOBAL,),
+    )
+
     # The dialogue
 
     smtp_extensions: tuple[str, ...] = option(
@@ -336,6 +352,13 @@ class Settings:
     )
     rfc2822_trace_headers: bool = option(
         "RFC2822_Trace_Headers", BOOLEAN, True, "Whether a Received header is added to each message."
+    )
+
+    reconfig_message: str = option(
+        "Reconfig_Message",
+        REPLY_421,
+        "4.3.2 Reconfiguration in progress",
+        "What is said behind 421 at the next MAIL or RSET of a connection that began before a reload.",
     )
 
     # Limits

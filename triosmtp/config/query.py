@@ -64,7 +64,7 @@ def find_query(config: Config, words: Sequence[str]) -> Query:
             return Query(block, peer, option)
         if rule.instance and not rest:
             raise QueryError(f"expected an instance: {rule.name} {rule.instance}")
-        if peer is not None or block.kind not in rule.parents:
+        if peer is not None or block.scope not in rule.parents:
             raise QueryError(f"{rule.name} does not stand in {'a Peer' if peer is not None else block.kind}")
         instance = rest.pop(0) if rest and _is_instance(rule, rest) else None
         if rule.name == PEER and instance is not None:

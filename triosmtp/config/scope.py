@@ -4,9 +4,11 @@ from collections.abc import Callable, Hashable, Iterable
 
 from attrs import Factory, define, frozen
 
-from triosmtp.config.address import ListenAddress, parse_address
+from triosmtp.config.address import ListenAddress, TCPAddress, parse_address
 from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.options import (
+    CONTROL_LISTEN,
+    CONTROL_LISTENER,
     ESMTP_LISTENER,
     GLOBAL,
     LISTEN,
@@ -48,7 +50,8 @@ SCOPES = {
         ScopeRule(PATHWAY_GROUP, (GLOBAL,), '"name"'),
         ScopeRule(PATHWAY_SCOPE, (GLOBAL, PATHWAY_GROUP), '"name"'),
         ScopeRule(ESMTP_LISTENER, (GLOBAL,), ""),
-        ScopeRule(LISTEN, (ESMTP_LISTENER,), '":25"'),
+        ScopeRule(CONTROL_LISTENER, (GLOBAL,), ""),
+        ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER), '":25"'),
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
         ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
     )
@@ -80,6 +83,12 @@ class Block:
     """The name of a Server_Name, in the form in which it is compared."""
     assignments: dict[str, Assignment] = Factory(dict)
     children: "dict[tuple[str, Hashable], Block]" = Factory(dict)
+
+    @property
+    def scope(self) -> str:
+        """What may stand in it: its kind; but a Listen of a Control_Listener takes little of what a Listen does."""
+        controls = self.kind == LISTEN and self.parent is not None and self.parent.kind == CONTROL_LISTENER
+        return CONTROL_LISTEN if controls else self.kind
 
     def of_kind(self, kind: str) -> "list[Block]":
         """Give the sub-scopes of that name, in the order of the file."""
@@ -136,10 +145,10 @@ class _Builder:
         if option is None:
             self._unknown_option(setting)
             return
-        if block.kind not in option.scopes:
+        if block.scope not in option.scopes:
             valid = ", ".join(option.scopes)
             self._problems.error(
-                setting.place, f"{option.name} is not valid in {_scope(block.kind)}; it is in: {valid}"
+                setting.place, f"{option.name} is not valid in {_scope(block.scope)}; it is in: {valid}"
             )
             return
         if block.kind in option.idle_in:
@@ -185,9 +194,9 @@ class _Builder:
             self._misplaced_in_server_name(scope)
         elif rule is None:
             self._unknown_scope(scope)
-        elif block.kind not in rule.parents:
+        elif block.scope not in rule.parents:
             valid = ", ".join(rule.parents)
-            self._problems.error(scope.place, f"{rule.name} is not valid in {_scope(block.kind)}; it is in: {valid}")
+            self._problems.error(scope.place, f"{rule.name} is not valid in {_scope(block.scope)}; it is in: {valid}")
         elif scope.instance is None and rule.instance:
             self._problems.error(scope.place, f"expected an instance: {rule.name} {rule.instance} {{ … }}")
         else:
@@ -220,12 +229,17 @@ class _Builder:
                     self._problems.warn(place, f"{instance} means {child.network}: write that if it is meant")
             elif rule.name == LISTEN and instance is not None:
                 child.address = parse_address(instance, place.source.folder)
+                if child.scope == CONTROL_LISTEN and isinstance(child.address, TCPAddress):
+                    raise ValueError(f"a Control_Listener takes Unix sockets alone, and {instance} is TCP: {_SOCKET}")
             elif rule.name == SERVER_NAME and instance is not None:
                 child.server_name = parse_server_name(instance)
         except ValueError as error:
             self._problems.error(place, f"{rule.name}: {error}")
             return child  # what stands in it is checked all the same
         return block.children.setdefault((rule.name, child.key), child)
+
+
+_SOCKET = 'expected "/path/of/a/socket"'
 
 
 def _scope(kind: str) -> str:

@@ -1,12 +1,13 @@
 """Option values that are small languages of their own: extensions, banners, policies, deliveries."""
 
+import re
 from pathlib import Path
 
 from triosmtp.config.parser import Items, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import TEXT, BadValueError, Type, Warn, list_of, quote, text_of
 
-__all__ = ["BANNER", "DELIVERY", "EXTENSIONS", "PATHWAY", "POLICIES"]
+__all__ = ["BANNER", "DELIVERY", "EXTENSIONS", "PATHWAY", "POLICIES", "REPLY_421"]
 
 # Extensions
 
@@ -51,6 +52,23 @@ def _read_banner(value: Value, _warn: Warn) -> str:
 
 
 BANNER = Type("banner", _read_banner, TEXT.write)
+
+# The text of a 421
+
+_ENHANCED = re.compile(r"(\d+)\.\d+\.\d+(?: |$)")
+
+
+def _read_421(value: Value, _warn: Warn) -> str:
+    text = text_of(value, "the text of a 421")
+    if not text or not text.isascii() or not text.isprintable() or len(text) > 480:
+        raise BadValueError(value.place, f"expected a line of at most 480 ASCII characters, found {quote(text)}")
+    match = _ENHANCED.match(text)
+    if match and match[1] != "4":
+        raise BadValueError(value.place, f"expected an enhanced code of the class of 421, 4.x.y, found {quote(text)}")
+    return text
+
+
+REPLY_421 = Type("text", _read_421, TEXT.write)
 
 # Pathway
 

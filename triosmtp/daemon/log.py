@@ -9,6 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final, TextIO
 
 from triosmtp.event import (
+    CertificateExpiring,
+    CertificateReloadFailed,
+    CertificatesReloaded,
+    ConfigurationReloaded,
+    ConfigurationReloadFailed,
     Connected,
     ConnectionRefused,
     Disconnected,
@@ -167,6 +172,48 @@ def _disconnected(e: Disconnected) -> str:
     return _line("disconnected", session=e.session, peer=e.peer, reason=e.reason, seconds=seconds, messages=e.messages)
 
 
+def _certificates_reloaded(e: CertificatesReloaded) -> str:
+    return _line(
+        "certificates-reloaded",
+        generation=e.generation,
+        reason=e.reason,
+        file=e.file,
+        changed=",".join(e.changed),
+        subject=e.subject,
+        names=",".join(e.names),
+        sha256=e.fingerprint_sha256,
+        not_before=None if e.not_before is None else e.not_before.isoformat(),
+        not_after=None if e.not_after is None else e.not_after.isoformat(),
+        warnings="; ".join(e.warnings),
+    )
+
+
+def _certificate_reload_failed(e: CertificateReloadFailed) -> str:
+    return _line("certificate-reload-failed", file=e.file, option=e.option, reason=e.reason)
+
+
+def _certificate_expiring(e: CertificateExpiring) -> str:
+    return _line("certificate-expiring", file=e.file, subject=e.subject, days=e.days, not_after=e.not_after.isoformat())
+
+
+def _configuration_reloaded(e: ConfigurationReloaded) -> str:
+    return _line(
+        "configuration-reloaded",
+        path=e.path,
+        reason=e.reason,
+        opened=",".join(e.opened),
+        closed=",".join(e.closed),
+        kept=",".join(e.kept),
+        sessions=e.sessions,
+    )
+
+
+def _configuration_reload_failed(e: ConfigurationReloadFailed) -> str:
+    line = _line("configuration-reload-failed", path=e.path, reason=e.reason, problems=len(e.problems))
+    # With their carets, on lines of their own: these are the operator's file, and no peer's words.
+    return "\n".join([line, *(f"    {part}" for problem in e.problems for part in str(problem).split("\n"))])
+
+
 _LINES: Final[dict[type, tuple[int, Callable[[Any], str]]]] = {
     Connected: (logging.DEBUG, _connected),
     ConnectionRefused: (logging.WARNING, _connection_refused),
@@ -177,4 +224,9 @@ _LINES: Final[dict[type, tuple[int, Callable[[Any], str]]]] = {
     MessageAccepted: (logging.INFO, _message_accepted),
     MessageRefused: (logging.INFO, _message_refused),
     Disconnected: (logging.INFO, _disconnected),
+    CertificatesReloaded: (logging.INFO, _certificates_reloaded),
+    CertificateReloadFailed: (logging.ERROR, _certificate_reload_failed),
+    CertificateExpiring: (logging.WARNING, _certificate_expiring),
+    ConfigurationReloaded: (logging.INFO, _configuration_reloaded),
+    ConfigurationReloadFailed: (logging.ERROR, _configuration_reload_failed),
 }

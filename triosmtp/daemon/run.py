@@ -1,4 +1,4 @@
-"""The command ``triosmtp serve``: configuration, logs, signals, and an orderly end."""
+"""The command ``triosmtp serve``: configuration, logs, signals, the control socket, and an orderly end."""
 
 import logging
 import os
@@ -13,8 +13,11 @@ import trio
 from triosmtp.config import Config, load_config
 from triosmtp.daemon import embedded
 from triosmtp.daemon.check import surprises
+from triosmtp.daemon.command import Commands
+from triosmtp.daemon.control import Control
 from triosmtp.daemon.log import EventLog, configure
 from triosmtp.errors import ConfigError
+from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
 from triosmtp.server import Server, serve
 
 __all__ = ["serve_command"]
@@ -25,11 +28,12 @@ _EX_CONFIG: Final = 78  # sysexits.h
 _DRAIN: Final = 30.0
 
 
-def serve_command(config_path: str | None) -> int:
+def serve_command(config_path: str | None, control_path: str | None = None) -> int:
     """Serve the configuration at ``config_path``, or the embedded default, until SIGTERM or SIGINT.
 
-    The first signal drains: transactions under way are finished; a second one stops at once.  Gives the exit status:
-    0, or 78 with the errors on stderr where nothing could be served.
+    The first signal drains: transactions under way are finished; a second one stops at once.  SIGHUP reads the
+    configuration again.  ``control_path`` is where the control socket is, whatever the configuration says.  Gives the
+    exit status: 0, or 78 with the errors on stderr where nothing could be served.
     """
     try:
         path = embedded.prepare() if config_path is None else Path(config_path)
@@ -38,7 +42,8 @@ def serve_command(config_path: str | None) -> int:
             print(warning, file=sys.stderr)
         configure()
         greeting = embedded.how_to_try(path) if config_path is None else ""
-        trio.run(_serve, config, greeting)
+        control = Control(None if control_path is None else Path(control_path))
+        trio.run(_serve, path, config, control, greeting)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return _EX_CONFIG
@@ -49,13 +54,19 @@ def serve_command(config_path: str | None) -> int:
     return 0
 
 
-async def _serve(config: Config, greeting: str) -> None:
+async def _serve(path: Path, config: Config, control: Control, greeting: str) -> None:
     try:
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(partial(serve, config, observers=(EventLog(sys.stderr),)))
-            # Before anybody is told that it serves: who reads that may send a signal at once.
-            await nursery.start(_stop_on_signal, server, nursery.cancel_scope)
-            _announce(greeting, config, server)
+            daemon = _Daemon(path, server, control, nursery)
+            try:
+                daemon.open_control(config)
+                # Before anybody is told that it serves: who reads that may send a signal at once.
+                await nursery.start(daemon.heed_signals)
+                _announce(greeting, config, server, control)
+                await trio.sleep_forever()
+            finally:
+                control.close()
     except* ConfigError as group:
         # One error, whatever groups the nurseries put around it.
         leaf: BaseException = group
@@ -64,13 +75,14 @@ async def _serve(config: Config, greeting: str) -> None:
         raise leaf from None
 
 
-def _announce(greeting: str, config: Config, server: Server) -> None:
+def _announce(greeting: str, config: Config, server: Server, control: Control) -> None:
     """Tell on stdout what is served.  That nobody reads it is no reason not to serve."""
     lines = [greeting] if greeting else []
     for listen in config.listens:
         bound = server.addresses.get(listen.name)
         where = "a Unix socket" if bound is None else f"{bound[0]} port {bound[1]}"
         lines.append(f'Listen "{listen.name}": {where}')
+    lines += [f"Control socket: {place}" for place in control.paths]
     try:
         print(*lines, sep="\n", flush=True)
     except OSError as error:
@@ -79,21 +91,78 @@ def _announce(greeting: str, config: Config, server: Server) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-async def _stop_on_signal(
-    server: Server, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async with trio.open_nursery() as nursery:
-            draining = False
-            async for _ in signals:
-                if draining:
-                    scope.cancel()
-                    return
-                draining = True
-                nursery.start_soon(_drain, server, scope)
+class _Daemon:
+    """One server with its configuration file, and what an operator may ask of it."""
+
+    def __init__(self, path: Path, server: Server, control: Control, nursery: trio.Nursery) -> None:
+        self._path = path
+        self._server = server
+        self._control = control
+        self._nursery = nursery
+        self._commands = Commands(server, partial(self.reload, "console"), self.shut_down)
+        self._reloading = trio.Lock()
+        self._draining = False
+
+    def open_control(self, config: Config) -> None:
+        """Open the control sockets.
+
+        :raises ConfigError: where one that was asked for cannot be had.
+        """
+        self._control.follow(config, self._control.open(config), self._commands, self._nursery)
+
+    async def reload(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
+        """Read the configuration again; give its warnings, too.
+
+        :raises ConfigError: where it cannot be used: then nothing has changed.
+        """
+        async with self._reloading:
+            try:
+                config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
+                opened = self._control.open(config)
+            except ConfigError as error:
+                failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
+                self._server.service.tell(failed)
+                raise
+            try:
+                report = await self._server.reload(config, reason=reason)
+            except BaseException:
+                for door in opened:
+                    door.close()
+                raise
+            self._control.follow(config, opened, self._commands, self._nursery)
+        for warning in warnings:
+            _log.warning("%s", warning)
+        return report, warnings
+
+    def shut_down(self) -> None:
+        """Begin to drain; where that was begun before, end at once."""
+        if self._draining:
+            self._nursery.cancel_scope.cancel()
+            return
+        self._draining = True
+        self._nursery.start_soon(self._drain)
+
+    async def _drain(self) -> None:
+        await self._server.aclose(grace=_DRAIN)
+        self._nursery.cancel_scope.cancel()
+
+    async def heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Reload on SIGHUP, and end on SIGTERM and SIGINT."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self._nursery.start_soon(self._reload_on_signal)
+                else:
+                    self.shut_down()
+
+    async def _reload_on_signal(self) -> None:
+        try:
+            await self.reload("SIGHUP")
+        except ConfigError:
+            _log.error("SIGHUP: the configuration in force stays in force")
 
 
-async def _drain(server: Server, scope: trio.CancelScope) -> None:
-    await server.aclose(grace=_DRAIN)
-    scope.cancel()
+def _look_at(path: Path) -> tuple[Config, list[str]]:
+    config = load_config(path)
+    return config, [str(warning) for warning in (*config.warnings, *surprises(config))]

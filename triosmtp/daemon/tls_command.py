@@ -32,7 +32,7 @@ from triosmtp.tls.inspection import (
     tlsa_data_of_pem,
 )
 
-__all__ = ["tls_check", "tls_show", "tls_tlsa"]
+__all__ = ["context_groups", "context_lines", "tls_check", "tls_show", "tls_tlsa"]
 
 _OURS: Final = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
 """What is warned of in these files is an error here: clients see it, or strangers read the key."""
@@ -53,16 +53,16 @@ class _Use:
 
 
 @frozen(slots=True)
-class _Group:
+class Group:
     """All connections that share one context."""
 
     tls: TLSSettings
     uses: list[_Use] = Factory(list)
 
 
-def _groups(config: Config) -> tuple[list[_Group], list[str]]:
+def context_groups(config: Config) -> tuple[list[Group], list[str]]:
     """Give what shares a context; and the connections without TLS."""
-    groups: dict[TLSSettings, _Group] = {}
+    groups: dict[TLSSettings, Group] = {}
     without: list[str] = []
     for listen in config.listens:
         names = config.server_names(listen)
@@ -71,7 +71,7 @@ def _groups(config: Config) -> tuple[list[_Group], list[str]]:
             if tls is None:
                 without.append(where)
             else:
-                groups.setdefault(tls, _Group(tls)).uses.append(_Use(where, settings, names))
+                groups.setdefault(tls, Group(tls)).uses.append(_Use(where, settings, names))
     return list(groups.values()), without
 
 
@@ -89,7 +89,7 @@ def tls_show(config: Config) -> int:
 
     :raises ConfigError: where material cannot be used.
     """
-    groups, without = _groups(config)
+    groups, without = context_groups(config)
     for number, group in enumerate(groups, 1):
         use = group.uses[0]
         try:
@@ -97,17 +97,18 @@ def tls_show(config: Config) -> int:
         except MaterialError as error:
             raise ConfigError([material_problem(use.settings, use.server_names, error)]) from error
         print(f"Context {number}")
-        print("\n".join(_context_lines(group, context)))
+        print("\n".join(context_lines(group, context)))
     if without:
         print(f"Without TLS\n  used by     {', '.join(without)}")
     return 0
 
 
-def _context_lines(group: _Group, context: ServerContext) -> Iterator[str]:
-    material, tls = context.material, group.tls
-    yield f"  used by     {group.uses[0].where}"
-    for use in group.uses[1:]:
-        yield f"              {use.where}"
+def context_lines(group: Group | None, context: ServerContext) -> Iterator[str]:
+    """Give what there is to say of a context, which nothing in force uses where ``group`` is None.  Blocks."""
+    material = context.material
+    tls = material.settings
+    for number, use in enumerate([] if group is None else group.uses):
+        yield f"  {'' if number else 'used by':7}     {use.where}"
     yield f"  protocols   {' '.join(tls.protocols)}"
     for protocol, suites in context.ciphers().items():
         yield f"  {protocol}     {' '.join(suites) or 'no cipher suite'}"
@@ -175,7 +176,7 @@ def tls_check(config: Config, bundle: str | None = None) -> int:
     """
     known = _authorities(bundle)
     problems: dict[Problem, None] = {}
-    for group in _groups(config)[0]:
+    for group in context_groups(config)[0]:
         problems |= dict.fromkeys(_group_problems(group, known))
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -196,7 +197,7 @@ def _authorities(bundle: str | None) -> Authorities:
         raise ConfigError([Problem("error", f'--ca: "{bundle}": {error}')]) from error
 
 
-def _group_problems(group: _Group, known: Authorities) -> Iterator[Problem]:
+def _group_problems(group: Group, known: Authorities) -> Iterator[Problem]:
     use = group.uses[0]
     try:
         material = load_material(group.tls)
@@ -248,7 +249,7 @@ def tls_tlsa(config: Config, next_keys: Iterable[str] = ()) -> int:
     :raises ConfigError: where a file cannot be used.
     """
     records: dict[str, dict[str, str]] = {}
-    for group in _groups(config)[0]:
+    for group in context_groups(config)[0]:
         use = group.uses[0]
         try:
             material = load_material(group.tls)

@@ -6,7 +6,7 @@ the configuration names them.
 
 from triosmtp.policy.chain import CONTINUE, Chain, Decision
 from triosmtp.policy.interface import DONE, PHASES, Done, Phase, Policy
-from triosmtp.policy.load import load_policy
+from triosmtp.policy.load import PolicyLoader
 from triosmtp.policy.session import Session
 
-__all__ = ["CONTINUE", "DONE", "PHASES", "Chain", "Decision", "Done", "Phase", "Policy", "Session", "load_policy"]
+__all__ = ["CONTINUE", "DONE", "PHASES", "Chain", "Decision", "Done", "Phase", "Policy", "PolicyLoader", "Session"]

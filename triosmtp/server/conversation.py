@@ -5,6 +5,7 @@ here (that is ``smtp/``) and no stream (that is ``session.py``): replies are gat
 each turn of the peer.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -40,12 +41,15 @@ from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["Conversation"]
 
+_ENHANCED: Final = re.compile(r"(?:(4\.\d+\.\d+)(?: |$))?(.*)")
+
 
 class Conversation:
     """Answers the events of one session."""
 
     __slots__ = (
         "_at_connect",
+        "_generation",
         "_hello",
         "_profile",
         "_recipients",
@@ -62,6 +66,7 @@ class Conversation:
 
     def __init__(self, service: Service, profile: Profile, session: Session) -> None:
         self._service = service
+        self._generation = service.generation
         self._profile = profile
         self._settings = profile.settings
         self._at_connect: dict[str, str] = {}
@@ -176,6 +181,17 @@ class Conversation:
         if reply.code == 421:
             self.end = "refused"
 
+    def _is_outdated(self, phase: str) -> bool:
+        """End a session that began before a reload, where no message is under way: policy is not asked."""
+        if self._service.generation is self._generation:
+            return False
+        match = _ENHANCED.fullmatch(self._settings.reconfig_message)
+        assert match is not None, "every text matches"
+        reply = Reply(421, match[2], match[1] or "4.3.2")
+        self._refuse(phase, Refusal(reply, "reload", "the configuration was reloaded"))
+        self.end = "reconfigured"
+        return True
+
     # -- what each event asks for
 
     async def _on_hello(self, event: Hello) -> None:
@@ -195,6 +211,8 @@ class Conversation:
 
     async def _on_mail(self, event: MailFrom) -> None:
         self._end_transaction()
+        if self._is_outdated("mailfrom"):
+            return
         session, sender = self.session, event.sender
         session.message_variables.record(
             {
@@ -330,6 +348,8 @@ class Conversation:
 
     async def _on_reset(self, _event: Reset) -> None:
         self._end_transaction()
+        if self._is_outdated("command"):
+            return
         self.out.append(self.connection.send())
 
     async def _on_other(self, _event: Noop | Verify | Help) -> None:

@@ -16,10 +16,11 @@ _MAX_PEERS: Final = 10_000
 class HandshakeGate:
     """Lets handshakes in, and counts them."""
 
-    __slots__ = ("_limit", "_peers", "_under_way")
+    __slots__ = ("_peers", "_under_way", "limit")
 
     def __init__(self, limit: int, *, max_peers: int = _MAX_PEERS) -> None:
-        self._limit = limit
+        self.limit = limit
+        """How many may be under way at once; 0: any number."""
         self._under_way: set[str] = set()
         self._peers = _PeerTable(max_peers)
 
@@ -40,7 +41,7 @@ class HandshakeGate:
         ``per_peer`` is how many handshakes a peer may begin in so many seconds, a window that opens with its first one;
         None is any number.  A peer without an address (on a Unix socket) has no such limit.
         """
-        if self._limit and len(self._under_way) >= self._limit:
+        if self.limit and len(self._under_way) >= self.limit:
             return "TLS_Handshakes_Max"
         if per_peer is not None and peer is not None and not self._peers.count(_network(peer), per_peer, now):
             return "TLS_Handshakes_Per_Peer"

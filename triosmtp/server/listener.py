@@ -5,8 +5,8 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -15,7 +15,16 @@ from attrs import frozen
 
 from triosmtp.config import Listen, Settings, TCPAddress, UnixAddress
 
-__all__ = ["Peer", "accept_connections", "bind", "peer_of", "unlink_if_ours"]
+__all__ = [
+    "Peer",
+    "accept_connections",
+    "accept_waiting",
+    "bind",
+    "bind_unix",
+    "family_of",
+    "peer_of",
+    "unlink_if_ours",
+]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -46,24 +55,48 @@ def peer_of(address: object) -> Peer:
     return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parsed, port)
 
 
-def bind(listen: Listen, settings: Settings, others: Iterable[Listen]) -> socket.socket:
+def bind(
+    listen: Listen, settings: Settings, others: Iterable[Listen], leaving: Iterable[socket.socket] = ()
+) -> socket.socket:
     """Open the listening socket of ``listen``; ``others`` are the Listens that it must leave room for.
+
+    ``leaving`` are listening sockets of ours that are about to be closed: the new one may take the place of one of
+    them while that is still open.
 
     :raises OSError: where the kernel refuses: the address is in use, or not ours, or the port is privileged.
     """
     address = listen.address
-    sock = _bind_unix(address) if isinstance(address, UnixAddress) else _bind_tcp(address, settings, others)
-    try:
-        sock.listen(settings.listen_backlog)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
+    if isinstance(address, UnixAddress):
+        sock = bind_unix(address)
+        try:
+            sock.listen(settings.listen_backlog)
+        except BaseException:
+            sock.close()
+            raise
+    else:
+        tcp = [each for each in leaving if each.family != socket.AF_UNIX]
+        with _yielding(tcp):
+            sock = _bind_tcp(address, settings, others, shared=bool(tcp))
+    sock.setblocking(False)
     return sock
 
 
-def _bind_tcp(address: TCPAddress, settings: Settings, others: Iterable[Listen]) -> socket.socket:
-    family, host, dual = _family(address, others)
+@contextmanager
+def _yielding(sockets: Iterable[socket.socket]) -> Iterator[None]:
+    """Let others of the same user bind the addresses of ``sockets``, as long as the block lasts."""
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        yield
+    finally:
+        for sock in sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
+def _bind_tcp(
+    address: TCPAddress, settings: Settings, others: Iterable[Listen], *, shared: bool = False
+) -> socket.socket:
+    family, host, dual = family_of(address, others)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -75,14 +108,18 @@ def _bind_tcp(address: TCPAddress, settings: Settings, others: Iterable[Listen])
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.tcp_recv_buffer_size)
         if settings.tcp_send_buffer_size:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.tcp_send_buffer_size)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         sock.bind((host, address.port))
+        sock.listen(settings.listen_backlog)  # looks for conflicts once more
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _family(address: TCPAddress, others: Iterable[Listen]) -> tuple[socket.AddressFamily, str, bool]:
+def family_of(address: TCPAddress, others: Iterable[Listen]) -> tuple[socket.AddressFamily, str, bool]:
+    """Give address family, host, and whether an IPv6 socket takes IPv4 as well; ``others`` are all the Listens."""
     if address.host is not None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         return family, address.host, False
@@ -101,7 +138,11 @@ def _family(address: TCPAddress, others: Iterable[Listen]) -> tuple[socket.Addre
     return socket.AF_INET6, "::", True
 
 
-def _bind_unix(address: UnixAddress) -> socket.socket:
+def bind_unix(address: UnixAddress) -> socket.socket:
+    """Bind a Unix socket, in the place of one that a dead process left.
+
+    :raises OSError: where that is not possible: another process answers there, or the folder is not ours.
+    """
     path = Path(address.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -152,18 +193,28 @@ async def accept_connections(sock: socket.socket, take: Callable[[socket.socket,
     """
     while True:
         await trio.lowlevel.wait_readable(sock)
-        for _ in range(_ACCEPTS_PER_TURN):
-            try:
-                accepted, address = sock.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
-                    _log.error("cannot accept a connection: %s; trying again in 0.1 s", error.strerror)
-                    await trio.sleep(0.1)
-                    break
-                if sock.fileno() < 0:
-                    return
-                continue  # that peer has gone again
-            accepted.setblocking(False)
-            take(accepted, peer_of(address))
+        try:
+            accept_waiting(sock, take, _ACCEPTS_PER_TURN)
+        except OSError as error:
+            if error.errno not in _OUT_OF_RESOURCES:
+                return  # it was closed
+            _log.error("cannot accept a connection: %s; trying again in 0.1 s", error.strerror)
+            await trio.sleep(0.1)
+
+
+def accept_waiting(sock: socket.socket, take: Callable[[socket.socket, Peer], None], limit: int) -> None:
+    """Accept what waits in the kernel's queue, up to ``limit`` connections, and hand each to ``take``.
+
+    :raises OSError: where there are no descriptors or no memory left, or the socket is closed.
+    """
+    for _ in range(limit):
+        try:
+            accepted, address = sock.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES or sock.fileno() < 0:
+                raise
+            continue  # that peer has gone again
+        accepted.setblocking(False)
+        take(accepted, peer_of(address))

@@ -52,6 +52,10 @@ async def watch(sessions: Collection[Waiting]) -> None:
     """Look at every session once a second, until cancelled."""
     while True:
         await trio.sleep(_LOOK)
-        now = trio.current_time()
-        for session in tuple(sessions):
-            session.patience.look(now)
+        _look_at(sessions, trio.current_time())
+
+
+def _look_at(sessions: Collection[Waiting], now: float) -> None:
+    # Not in the loop: asleep, it would hold the last session, and with it the TLS context of a session that has ended.
+    for session in tuple(sessions):
+        session.patience.look(now)

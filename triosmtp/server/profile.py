@@ -5,12 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import trio
 from attrs import evolve, frozen
 
 from triosmtp.config import Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.policy import Chain, Policy, load_policy
+from triosmtp.policy import Chain, Policy, PolicyLoader
 from triosmtp.server.relay import RelayRules
 from triosmtp.smtp import Reply, Rules
 from triosmtp.state import state_directory
@@ -124,11 +125,30 @@ class Profiles:
         self._config = config
         self._hostname = hostname
         self._given_chain = None if policies is None else Chain(policies)
+        self._loader = PolicyLoader(config.folder)
         self._given_delivery = delivery
         self._policies: dict[str, Policy] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._chains: dict[tuple[str, ...], Chain] = {}
         self._profiles: dict[int, Profile] = {}
+
+    def renewed(self, config: Config) -> "Profiles":
+        """Give the profiles of a configuration that is to take this one's place: its policies are imported anew."""
+        renewed = Profiles(config, self._hostname, delivery=self._given_delivery)
+        renewed._given_chain = self._given_chain
+        renewed._loader = PolicyLoader(config.folder, self._loader)
+        return renewed
+
+    async def discard(self) -> None:
+        """Let go of all that was made: the configuration does not come into force."""
+        self._loader.discard()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every delivery that the options named; each gets up to 5 s."""
+        for delivery in self.deliveries:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+                await delivery.aclose()
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
@@ -188,7 +208,7 @@ class Profiles:
             for specification in settings.policy:
                 if specification not in self._policies:
                     self._policies[specification] = _found(
-                        settings, "policy", partial(load_policy, specification, self._config.folder)
+                        settings, "policy", partial(self._loader.load, specification)
                     )
             chain = self._chains[settings.policy] = Chain(self._policies[spec] for spec in settings.policy)
         return chain

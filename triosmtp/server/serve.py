@@ -1,33 +1,40 @@
-"""serve(): from a configuration to sessions, and an orderly end.
+"""serve(): from a configuration to sessions, to the next configuration, and to an orderly end.
 
 Nurseries, one inside of the other: the accept loops inside, the sessions outside of them.  To stop, the inner one is
 cancelled, the sessions are told, and theirs gets a deadline.
 """
 
 import logging
-import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import trio
+from attrs import evolve
 
-from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
+from triosmtp.config import Config, Listen, Settings
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.event import ConnectionRefused, Observer
+from triosmtp.event import (
+    CertificateReloadFailed,
+    ConfigurationReloaded,
+    ConfigurationReloadFailed,
+    ConnectionRefused,
+    Observer,
+)
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server.listener import Peer, accept_connections, bind, peer_of, unlink_if_ours
+from triosmtp.server.binding import Binding, close_all, plan
+from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
 from triosmtp.server.patience import watch
 from triosmtp.server.profile import Profile, Profiles, material_problem
-from triosmtp.server.service import Service, Statistics
+from triosmtp.server.service import Generation, Service, Statistics
 from triosmtp.server.session import SessionDriver
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import Reply
-from triosmtp.tls import ContextStore, MaterialError, ServerContext, TLSSettings, build_context, load_material
+from triosmtp.tls import ContextStore, TLSSettings
+from triosmtp.tls.store import Renewal, renew
+from triosmtp.tls.watcher import ReloadOutcome, reload_certificates, watch_certificates
 
 __all__ = ["Server", "open_service", "serve"]
 
@@ -37,35 +44,173 @@ _log = logging.getLogger("triosmtp.server")
 class Server:
     """A running server: what :func:`serve` gives to its caller."""
 
-    def __init__(self, service: Service, listens: list[tuple[Listen, socket.socket]], scope: trio.CancelScope) -> None:
-        self._service = service
-        self._accepting = scope
-        self._sessions_scope = trio.CancelScope()
+    def __init__(self, service: Service, bindings: Iterable[Binding]) -> None:
+        self.service = service
+        """What its sessions share; for those who show it."""
+        self._bindings = list(bindings)
+        self._loops: trio.Nursery | None = None
+        self._sessions: trio.Nursery | None = None
+        self._watchers: trio.Nursery | None = None
+        self._watching: trio.CancelScope | None = None
+        self._reloading = trio.Lock()
         self._refusing = trio.Event()
         self._ended = trio.Event()
-        self.addresses: dict[str, tuple[str, int]] = {
-            listen.name: sock.getsockname()[:2] for listen, sock in listens if isinstance(listen.address, TCPAddress)
-        }
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
         """Where each TCP Listen is bound, by its name: ``(host, port)``.  With port 0 this tells the port."""
+        return {each.listen.name: each.address for each in self._bindings if not isinstance(each.address, str)}
 
     @property
     def statistics(self) -> Statistics:
         """What was counted since the server began."""
-        return self._service.statistics
+        return self.service.statistics
 
     async def aclose(self, grace: float = 30.0) -> None:
         """Stop accepting, let transactions under way finish, end the other sessions with 421, and wait for the end.
 
         What is not done after ``grace`` seconds is cancelled.
         """
-        self._accepting.cancel()
-        self._service.draining = True
-        self._sessions_scope.deadline = min(self._sessions_scope.deadline, trio.current_time() + grace)
-        # Who is told to go away and comes back at once shall be refused by the kernel, not queued and then reset.
-        await self._refusing.wait()
-        for session in tuple(self._service.running):
+        self.service.draining = True
+        if self._loops is not None and self._sessions is not None:
+            self._loops.cancel_scope.cancel()
+            scope = self._sessions.cancel_scope
+            scope.deadline = min(scope.deadline, trio.current_time() + grace)
+            # Who is told to go away and comes back at once shall be refused by the kernel, not queued and then reset.
+            await self._refusing.wait()
+        for session in tuple(self.service.running):
             session.drain()
         await self._ended.wait()
+
+    async def reload(self, config: Config, *, reason: str = "reload") -> ConfigurationReloaded:
+        """Put ``config`` in force for connections that begin from now on.
+
+        Everything that it names is had first; an error changes nothing.  A Listen whose socket would be bound as it is
+        keeps it, with the connections that wait in its queue.  A session that began before ends with 421 and
+        Reconfig_Message at its next MAIL or RSET; a message under way is finished first.  Policies that lie in the
+        configuration's folder are imported anew.  Certificates are read again.  ``reason`` says in the events who
+        asked.
+
+        :raises ConfigError: naming each thing that cannot be had, with its place in the configuration.
+        """
+        async with self._reloading:
+            try:
+                report = await self._reload(config, reason)
+            except ConfigError as error:
+                failed = ConfigurationReloadFailed(path=config.path, reason=reason, problems=error.problems)
+                self.service.tell(failed)
+                await self._note_certificate_problems()
+                raise
+        self.service.tell(report)
+        await self.reload_certificates(reason=reason)
+        return report
+
+    async def reload_certificates(self, *, reason: str = "reload") -> ReloadOutcome:
+        """Read all files of TLS again, and put in force what has changed and can be used."""
+        service = self.service
+        return await reload_certificates(service.contexts, service.tls_settings, service.tell, reason=reason)
+
+    async def _note_certificate_problems(self) -> None:
+        """Where files of the certificates in force are to blame for a failed reload, keep that in sight."""
+        store = self.service.contexts
+        async with store.lock:
+            wanted = self.service.tls_settings()
+            renewal = await trio.to_thread.run_sync(renew, store, wanted)
+            store.adopt(evolve(renewal, contexts={each: store.get(each) for each in wanted}, renewed={}, changed={}))
+        for settings in renewal.news:
+            error = renewal.problems[settings].error
+            self.service.tell(CertificateReloadFailed(str(error.path or ""), error.option, error.reason))
+
+    async def _reload(self, config: Config, reason: str) -> ConfigurationReloaded:
+        service, old = self.service, self.service.generation
+        if service.draining:
+            raise ConfigError([Problem("error", "the server is shutting down: nothing is reloaded")])
+        profiles = old.profiles.renewed(config)
+        async with service.contexts.lock:
+            try:
+                generation, renewal = await trio.to_thread.run_sync(_prepare, config, profiles, service.contexts)
+                changes = plan(config, self._bindings)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await profiles.discard()
+                raise
+            service.succeed(generation)
+            service.contexts.adopt(renewal)
+        for binding, listen, settings in changes.kept:
+            binding.follow(listen, settings)
+        self._bindings = [*(binding for binding, _, _ in changes.kept), *changes.opened]
+        for binding in changes.opened:
+            self._accept(binding)
+        for binding in changes.closed:
+            self._leave(binding)
+        await service.close_unused(old)
+        await self._watch_certificates()
+        return ConfigurationReloaded(
+            path=config.path,
+            reason=reason,
+            opened=tuple(binding.listen.name for binding in changes.opened),
+            closed=tuple(binding.listen.name for binding in changes.closed),
+            kept=tuple(listen.name for _, listen, _ in changes.kept),
+            sessions=sum(session.generation is not generation for session in service.running),
+        )
+
+    def _accept(self, binding: Binding) -> None:
+        assert self._loops is not None, "serve() is running"
+        self._loops.start_soon(self._serve_binding, binding, name=f"accept {binding.listen.name}")
+
+    async def _serve_binding(self, binding: Binding) -> None:
+        with binding.accepting:
+            await accept_connections(binding.sock, partial(self._take, binding))
+
+    def _leave(self, binding: Binding) -> None:
+        """Close a socket; where another one stands in its place, what waits in its queue is taken first."""
+        successor = next((each for each in self._bindings if each.listen.key == binding.listen.key), None)
+        if successor is not None:
+            try:
+                accept_waiting(binding.sock, partial(self._take, successor), successor.settings.listen_backlog)
+            except OSError as error:
+                _log.warning('Listen "%s": connections that waited are lost: %s', binding.listen.name, error.strerror)
+        binding.close()
+
+    def _take(self, binding: Binding, sock: socket.socket, peer: Peer) -> None:
+        assert self._sessions is not None, "serve() is running"
+        _take(self.service, binding, self._sessions, sock, peer)
+
+    async def _watch_certificates(self) -> None:
+        """Begin to watch the files of TLS, or end it, as the generation in force demands."""
+        service = self.service
+        wanted = service.config.base.tls_watch and bool(service.tls_settings())
+        if self._watching is not None and not wanted:
+            self._watching.cancel()
+            self._watching = None
+        elif self._watching is None and wanted:
+            assert self._watchers is not None, "serve() is running"
+            self._watching = trio.CancelScope()
+            await self._watchers.start(self._keep_watching, self._watching, name="certificates")
+
+    async def _keep_watching(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+        service = self.service
+        with scope:
+            await watch_certificates(service.contexts, service.tls_settings, service.tell, task_status=task_status)
+
+    async def _run(self, task_status: "trio.TaskStatus[Server]") -> None:
+        try:
+            async with trio.open_nursery() as self._watchers:
+                self._watchers.start_soon(watch, self.service.running, name="idle sessions")
+                await self._watch_certificates()
+                async with trio.open_nursery() as self._sessions:
+                    async with trio.open_nursery() as self._loops:
+                        for binding in self._bindings:
+                            self._accept(binding)
+                        task_status.started(self)
+                    close_all(self._bindings)  # nobody accepts: the kernel shall refuse, not queue
+                    self._refusing.set()
+                self._watchers.cancel_scope.cancel()
+        finally:
+            close_all(self._bindings)
+            self._refusing.set()
+            self._ended.set()
+            await self.service.profiles.aclose()
 
 
 async def open_service(
@@ -89,30 +234,38 @@ async def open_service(
         if not isinstance(each, Policy):
             raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
     profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery)
-    prepared = await trio.to_thread.run_sync(profiles.prepare)
-    contexts = ContextStore(await trio.to_thread.run_sync(_build_contexts, prepared))
-    return Service(config, profiles, contexts, observers)
+    contexts = ContextStore()
+    generation, renewal = await trio.to_thread.run_sync(_prepare, config, profiles, contexts)
+    contexts.replace(renewal.contexts)
+    return Service(generation, contexts, observers)
 
 
-def _build_contexts(profiles: list[Profile]) -> dict[TLSSettings, ServerContext]:
-    contexts: dict[TLSSettings, ServerContext] = {}
-    problems: list[Problem] = []
-    for profile in profiles:
-        if profile.tls is None or profile.tls in contexts:
-            continue
-        try:
-            context = contexts[profile.tls] = build_context(load_material(profile.tls))
-        except MaterialError as error:
-            problem = material_problem(profile.settings, profile.server_names, error)
-            if problem not in problems:
-                problems.append(problem)
-            continue
-        for warning in context.material.warnings:
-            found = material_problem(profile.settings, profile.server_names, warning, "warning")
-            _log.warning("%s: %s", found.position, found.message)
+def _prepare(config: Config, profiles: Profiles, contexts: ContextStore) -> tuple[Generation, Renewal]:
+    """Have everything that ``config`` names.  Blocks, and changes nothing that is in force.
+
+    Gives, beside the generation, the contexts that are to be in force with it: new ones for new settings alone.
+
+    :raises ConfigError: naming what cannot be had.
+    """
+    users: dict[TLSSettings, Profile] = {}
+    for profile in profiles.prepare():
+        if profile.tls is not None:
+            users.setdefault(profile.tls, profile)
+    known = {context.material.settings: context for context in contexts.contexts()}
+    renewal = renew(contexts, users)
+    problems = [
+        material_problem(users[settings].settings, users[settings].server_names, problem.error)
+        for settings, problem in renewal.problems.items()
+    ]
     if problems:
-        raise ConfigError(problems)
-    return contexts
+        raise ConfigError(list(dict.fromkeys(problems)))
+    for settings, warnings in renewal.renewed.items():
+        for warning in warnings if settings not in known else ():
+            found = material_problem(users[settings].settings, users[settings].server_names, warning, "warning")
+            _log.warning("%s: %s", found.position, found.message)
+    in_force = {settings: known.get(settings, context) for settings, context in renewal.contexts.items()}
+    adopted = Renewal(contexts=in_force, renewed={}, problems={}, news=frozenset(), changed={})
+    return Generation(config, profiles, tuple(users)), adopted
 
 
 async def serve(
@@ -132,71 +285,21 @@ async def serve(
     :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
     """
     service = await open_service(config, policy=policy, deliver=deliver, observers=observers)
-    with ExitStack() as stack:
-        listens = _bind_all(config, stack)
-        accepting = trio.CancelScope()
-        server = Server(service, listens, accepting)
-        try:
-            async with trio.open_nursery() as watching:
-                watching.start_soon(watch, service.running, name="idle sessions")
-                async with trio.open_nursery() as sessions:
-                    server._sessions_scope = sessions.cancel_scope  # noqa: SLF001 - the two are one
-                    with accepting:
-                        async with trio.open_nursery() as loops:
-                            for listen, sock in listens:
-                                take = partial(_take, service, listen, _bound(sock), sessions)
-                                loops.start_soon(accept_connections, sock, take, name=f"accept {listen.name}")
-                            task_status.started(server)
-                    stack.close()  # nobody accepts: the kernel shall refuse, not queue
-                    server._refusing.set()  # noqa: SLF001 - the two are one
-                watching.cancel_scope.cancel()
-        finally:
-            server._refusing.set()  # noqa: SLF001 - the two are one
-            server._ended.set()  # noqa: SLF001 - the two are one
-            for delivery in service.profiles.deliveries:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                    await delivery.aclose()
+    await Server(service, plan(config).opened)._run(task_status)  # noqa: SLF001 - the two are one
 
 
-def _bind_all(config: Config, stack: ExitStack) -> list[tuple[Listen, socket.socket]]:
-    listens: list[tuple[Listen, socket.socket]] = []
-    problems: list[Problem] = []
-    for listen in config.listens:
-        settings = config.resolve(listen, None)
-        try:
-            sock = bind(listen, settings, config.listens)
-        except OSError as error:
-            problems.append(listen.problem(f'Listen "{listen.name}": {os.strerror(error.errno or 0)}'))
-            continue
-        stack.callback(sock.close)
-        if isinstance(listen.address, UnixAddress):
-            path = Path(listen.address.path)
-            stack.callback(unlink_if_ours, path, path.lstat().st_ino)
-        listens.append((listen, sock))
-    if problems:
-        raise ConfigError(problems)
-    return listens
-
-
-def _take(
-    service: Service, listen: Listen, bound: str, sessions: trio.Nursery, sock: socket.socket, peer: Peer
-) -> None:
+def _take(service: Service, binding: Binding, sessions: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
     """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
+    listen = binding.listen
     settings = service.config.resolve(listen, peer.address)
     refusal = begin(service, listen, settings, peer)
     if refusal is not None:
         with sock:
             _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
         return
-    local = bound or peer_of(sock.getsockname()).text
+    local = binding.local or peer_of(sock.getsockname()).text
     driver = SessionDriver(service, listen, service.profiles.of(listen, settings), SocketTransport(sock), peer, local)
     sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
-
-
-def _bound(listening: socket.socket) -> str:
-    """Give the local address of every connection of this socket, or ``""`` where each has its own: on a wildcard."""
-    peer = peer_of(listening.getsockname())
-    return "" if peer.address is not None and peer.address.is_unspecified else peer.text
 
 
 def _try_send(sock: socket.socket, data: bytes) -> None:
@@ -221,4 +324,4 @@ async def run_session(service: Service, listen: Listen, driver: SessionDriver) -
     try:
         await driver.run()
     finally:
-        service.release(listen)
+        await service.release(listen, driver.generation)

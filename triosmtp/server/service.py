@@ -3,11 +3,11 @@
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from triosmtp.config import Config, Listen, Settings
 from triosmtp.event import (
@@ -23,9 +23,9 @@ from triosmtp.policy import Session
 from triosmtp.server.gate import HandshakeGate
 from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profiles
-from triosmtp.tls import ContextStore
+from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
-__all__ = ["Service", "Statistics"]
+__all__ = ["Generation", "Running", "Service", "Statistics"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -61,11 +61,38 @@ class Statistics:
             self.connections_refused += 1
 
 
+@define(slots=True, eq=False)
+class Generation:
+    """A configuration with all that was made of it.  The one in force is swapped whole; a session keeps its own."""
+
+    config: Config
+    profiles: Profiles
+    tls: tuple[TLSSettings, ...]
+    """Every TLS context that its connections can need."""
+    sessions: int = 0
+    """Sessions under way."""
+    last_contexts: Mapping[TLSSettings, ServerContext] = field(factory=dict)
+    """The contexts that were in force when another generation took its place."""
+
+
 class Running(Protocol):
     """A session under way, as the service sees it."""
 
     session: Session
     patience: Patience
+    generation: Generation
+    started: float
+    """On Trio's clock."""
+    context: ServerContext | None
+    """The TLS context that its handshake began with."""
+
+    @property
+    def state(self) -> str:
+        """Where the session stands, in a word."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages it began."""
 
     def drain(self) -> None:
         """End as soon as no transaction is under way."""
@@ -74,13 +101,11 @@ class Running(Protocol):
 class Service:
     """The shared state behind every session of one server."""
 
-    def __init__(
-        self, config: Config, profiles: Profiles, contexts: ContextStore, observers: Iterable[Observer] = ()
-    ) -> None:
-        self.config = config
-        self.profiles = profiles
+    def __init__(self, generation: Generation, contexts: ContextStore, observers: Iterable[Observer] = ()) -> None:
+        self.generation = generation
+        """What is in force for new sessions."""
         self.contexts = contexts
-        self.gate = HandshakeGate(config.resolve(config.listens[0], None).tls_handshakes_max)
+        self.gate = HandshakeGate(generation.config.base.tls_handshakes_max)
         self.statistics = Statistics()
         self.draining = False
         self.running: set[Running] = set()
@@ -90,6 +115,34 @@ class Service:
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)
         self._number = 0
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.generation.config
+
+    @property
+    def profiles(self) -> Profiles:
+        """The profiles in force."""
+        return self.generation.profiles
+
+    def tls_settings(self) -> tuple[TLSSettings, ...]:
+        """Give the settings of every TLS context in force."""
+        return self.generation.tls
+
+    def succeed(self, generation: Generation) -> None:
+        """Put ``generation`` in force for the sessions that begin from now on."""
+        old = self.generation
+        old.last_contexts = {settings: self.contexts.get(settings) for settings in old.tls}
+        self.gate.limit = generation.config.base.tls_handshakes_max
+        self.generation = generation
+
+    def context(self, generation: Generation, settings: TLSSettings) -> ServerContext:
+        """Give the TLS context for a session of ``generation``: the one in force where its settings still are."""
+        try:
+            return self.contexts.get(settings)
+        except KeyError:
+            return generation.last_contexts[settings]
 
     def tell(self, event: SessionEvent) -> None:
         """Tell every observer of ``event``.  An observer that fails is logged; it costs no session anything."""
@@ -116,11 +169,21 @@ class Service:
         if service_limit and self.statistics.sessions >= service_limit:
             return "Service_Sessions"
         self._sessions_of[listen.name] += 1
+        self.generation.sessions += 1
         self.statistics.sessions += 1
         self.statistics.sessions_total += 1
         return ""
 
-    def release(self, listen: Listen) -> None:
-        """Count a session out that :meth:`admit` counted in."""
+    async def release(self, listen: Listen, generation: Generation) -> None:
+        """Count a session of ``generation`` out that :meth:`admit` counted in."""
         self._sessions_of[listen.name] -= 1
+        if not self._sessions_of[listen.name]:
+            del self._sessions_of[listen.name]
+        generation.sessions -= 1
         self.statistics.sessions -= 1
+        await self.close_unused(generation)
+
+    async def close_unused(self, generation: Generation) -> None:
+        """Close the deliveries of a generation that is out of force, when its last session has ended."""
+        if generation is not self.generation and not generation.sessions:
+            await generation.profiles.aclose()

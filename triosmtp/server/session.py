@@ -21,7 +21,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
-from triosmtp.tls import handshake, release, renegotiated, send_close_notify
+from triosmtp.tls import ServerContext, handshake, release, renegotiated, send_close_notify
 
 __all__ = ["SessionDriver"]
 
@@ -46,11 +46,13 @@ class SessionDriver:
         "_renegotiable",
         "_scope",
         "_service",
-        "_started",
         "_stream",
         "_transport",
+        "context",
+        "generation",
         "patience",
         "session",
+        "started",
     )
 
     def __init__(
@@ -61,7 +63,10 @@ class SessionDriver:
         self._profile = profile
         self._transport = transport
         self._stream: trio.abc.Stream = transport
-        self._started = trio.current_time()
+        self.started = trio.current_time()
+        self.generation = service.generation
+        self.context: ServerContext | None = None
+        """What its handshake began with."""
         self._reading = False
         self._renegotiable = False
         self._scope = trio.CancelScope()
@@ -102,10 +107,20 @@ class SessionDriver:
             try:
                 await self._close_transport()
             finally:
-                seconds = trio.current_time() - self._started
+                seconds = trio.current_time() - self.started
                 self._service.tell(
                     Disconnected(session.id, session.peer, conversation.end, seconds, conversation.messages)
                 )
+
+    @property
+    def state(self) -> str:
+        """The state of the dialogue, in lower case (see :mod:`triosmtp.smtp.command`)."""
+        return self._conversation.connection.state.name.lower()
+
+    @property
+    def messages(self) -> int:
+        """How many messages it began."""
+        return self._conversation.messages
 
     def drain(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way."""
@@ -218,7 +233,7 @@ class SessionDriver:
         """Bring TLS up on the stream.  Gives False where that failed: the session is over, never back to plaintext."""
         session, profile = self.session, self._profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
-        context = self._service.contexts.get(profile.tls)
+        context = self.context = self._service.context(self.generation, profile.tls)
         limit = profile.settings.tls_handshake_timeout
         try:
             with trio.fail_after(limit):

@@ -7,7 +7,9 @@ The way of a connection through this room::
     identity.py        a certificate of the server with its chain, key (pem.py) and staple (ocsp.py)
     cipher.py, dh.py   cipher lists and Diffie-Hellman groups
     context.py       Material → ServerContext: OpenSSL's settings
-    store.py         settings → ServerContext: the contexts in force
+    store.py         settings → ServerContext: the contexts in force, renewed and swapped whole
+    validation.py      whether new material may take the place of the old; certificates that end soon
+    watcher.py         when to renew them: as soon as a file has changed       (location.py: where it could change)
     handshake.py     transport → trio.SSLStream + TLSInfo, or HandshakeError
     engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
     verification.py    what OpenSSL said of the client's certificate
@@ -26,11 +28,13 @@ from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material, load_material
 from triosmtp.tls.public_authority import public_authorities
 from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
-from triosmtp.tls.store import ContextStore
+from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
+from triosmtp.tls.watcher import CertificateEvent, ReloadOutcome, reload_certificates, watch_certificates
 
 __all__ = [
-    "PROTOCOLS", "REASONS", "Authority", "ContextStore", "Credential", "HandshakeReason", "Identity",
-    "IdentityMaterial", "Material", "MaterialError", "MaterialWarning", "ServerContext", "TLSSettings",
-    "build_context", "close", "handshake", "load_material", "openssl_version", "public_authorities", "release",
-    "renegotiated", "send_close_notify", "write_development_set",
+    "PROTOCOLS", "REASONS", "Authority", "CertificateEvent", "CertificateProblem", "ContextStore", "Credential",
+    "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning", "ReloadOutcome",
+    "Renewal", "ServerContext", "TLSSettings", "build_context", "close", "handshake", "load_material",
+    "openssl_version", "public_authorities", "release", "reload_certificates", "renegotiated", "renew",
+    "send_close_notify", "watch_certificates", "write_development_set",
 ]  # fmt: skip

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar, cast
+from weakref import WeakSet
 
 from attrs import field, frozen
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -75,11 +76,26 @@ class ServerContext:
 
     context: SSL.Context = field(repr=False)
     material: Material
+    generation: int = 1
+    """Which swap of the store brought it."""
+    loaded_at: datetime = field(factory=lambda: datetime.now(UTC))
+    _engines: WeakSet[Engine] = field(factory=WeakSet, init=False, repr=False)
 
     @property
     def requests_certificate(self) -> bool:
         """Whether clients are asked for a certificate."""
         return self.material.settings.request_certificate
+
+    @property
+    def sessions(self) -> int:
+        """How many connections that began with this context, handshakes among them, are still under way."""
+        return sum(not engine.released for engine in self._engines)
+
+    def new_engine(self) -> Engine:
+        """Begin a connection."""
+        engine = Engine(self.context)
+        self._engines.add(engine)
+        return engine
 
     def ciphers(self) -> dict[str, tuple[str, ...]]:
         """Give, for each protocol version in force, the suites that clients can get, the preferred first.
@@ -105,11 +121,13 @@ class ServerContext:
         session: object = None,
     ) -> Engine:
         """Give the engine of a new connection, as :meth:`ssl.SSLContext.wrap_bio` does."""
-        return Engine(self.context).wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        return self.new_engine().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
-def build_context(material: Material) -> ServerContext:
-    """Build a context.  Blocking: 0.3 ms for each server name, and longer with hundreds of client CAs.
+def build_context(material: Material, generation: int = 1) -> ServerContext:
+    """Build a context, for the swap that ``generation`` counts.
+
+    Blocking: 0.3 ms for each server name, and longer with hundreds of client CAs.
 
     :raises MaterialError: where OpenSSL refuses what looked right (a key too weak for the security level, for example).
     """
@@ -117,7 +135,7 @@ def build_context(material: Material) -> ServerContext:
     if material.server_names:
         named = {name: _context(material, group) for name, group in material.server_names.items()}
         context.set_tlsext_servername_callback(partial(_switch_context, named))
-    return ServerContext(context, material)
+    return ServerContext(context, material, generation)
 
 
 def _context(material: Material, identities: tuple[IdentityMaterial, ...]) -> SSL.Context:

@@ -118,6 +118,11 @@ class Engine:
             self._connection.shutdown()
         return self._drained(len(last) + (len(last) >> 6) + _SLACK)
 
+    @property
+    def released(self) -> bool:
+        """Whether OpenSSL's state was freed."""
+        return self._released
+
     def release(self) -> None:
         """Free OpenSSL's state now.  Nothing but :meth:`farewell` and this may be called afterwards."""
         if not self._released:

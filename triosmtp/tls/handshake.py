@@ -90,7 +90,7 @@ async def handshake(
     :raises HandshakeError: with a reason out of :data:`REASONS`; the alert was then sent, within one second.
     """
     started = trio.current_time()
-    engine = Engine(context.context)
+    engine = context.new_engine()
     first: int | None = None
     while True:
         if not received:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -66,6 +68,7 @@ def load_identity(identity: Identity, files: Files, warnings: list[MaterialWarni
     """
     certificate = identity.certificate
     chain = pem_certificates("TLS_Certificate", certificate, read_file("TLS_Certificate", certificate, files))
+    _check_chain(certificate, chain)
     option, path = identity.key_place
     key = pem_key(option, path, read_file(option, path, files), _password(identity, files, warnings))
     public = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -87,6 +90,19 @@ def load_identity(identity: Identity, files: Files, warnings: list[MaterialWarni
         key_kind=kind,
         key_type=name,
     )
+
+
+def _check_chain(path: Path, chain: tuple[x509.Certificate, ...]) -> None:
+    """Ensure that each certificate was issued by the next one of the file, as TLS 1.2 wants it (RFC 5246, 7.4.2)."""
+    for number, (certificate, issuer) in enumerate(pairwise(chain), start=1):
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except UnsupportedAlgorithm:
+            continue  # the names fit, and nobody here can tell more
+        except (ValueError, TypeError, InvalidSignature):
+            name = certificate_facts(issuer.public_bytes(Encoding.DER)).subject
+            reason = f'certificate {number} was not issued by the next one of the file, "{name}"'
+            raise MaterialError("TLS_Certificate", path, reason) from None
 
 
 def _password(identity: Identity, files: Files, warnings: list[MaterialWarning]) -> tuple[Path, bytes] | None:

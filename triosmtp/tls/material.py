@@ -6,6 +6,7 @@ a client connects.  Nothing is read again later: what was checked is what is use
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from triosmtp.tls.identity import IdentityMaterial, load_identities, validity_wa
 from triosmtp.tls.pem import Files, pem_blocks, pem_certificates, read_file
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, TLSSettings
 
-__all__ = ["Material", "load_material"]
+__all__ = ["Material", "load_material", "read_files"]
 
 
 @frozen(slots=True, kw_only=True, eq=False)
@@ -40,17 +41,30 @@ class Material:
     """The TLS 1.3 suites, colon-separated; None for OpenSSL's own."""
     dh_parameters: bytes | None = field(default=None, repr=False)
     """In PEM; None where DHE is off."""
-    files: Mapping[Path, bytes] = field(repr=False)
-    """Every file as it was read: keys, too."""
+    files: Mapping[Path, bytes | str] = field(repr=False)
+    """Every file of the settings as it was read: keys, too."""
     warnings: tuple[MaterialWarning, ...] = ()
 
+    @property
+    def every_identity(self) -> tuple[IdentityMaterial, ...]:
+        """The identities of all server names, the Listen's own first."""
+        return (*self.identities, *(each for group in self.server_names.values() for each in group))
 
-def load_material(settings: TLSSettings) -> Material:
-    """Read and check all files of ``settings``.  Blocking: call it in a thread.
+
+def read_files(settings: TLSSettings, files: Files) -> Mapping[Path, bytes | str]:
+    """Read every file of ``settings`` that is not in ``files`` yet; give what each holds, or why it cannot be had."""
+    for option, path in settings.files:
+        with suppress(MaterialError):
+            read_file(option, path, files)
+    return {path: files[path] for _, path in settings.files}
+
+
+def load_material(settings: TLSSettings, files: Files | None = None) -> Material:
+    """Read and check all files of ``settings``; what is in ``files`` was read before.  Blocking: call it in a thread.
 
     :raises MaterialError: for the first thing that cannot be used.
     """
-    files: Files = {}
+    files = {} if files is None else files
     warnings: list[MaterialWarning] = []
     _check_protocols(settings)
     cipher_list, cipher_suites = split_ciphers(settings.ciphers)
@@ -72,7 +86,7 @@ def load_material(settings: TLSSettings) -> Material:
         cipher_list=cipher_list,
         cipher_suites=cipher_suites,
         dh_parameters=_dh_parameters(settings, identities, files),
-        files=files,
+        files={path: files[path] for _, path in settings.files},
         warnings=tuple(dict.fromkeys(warnings)),
     )
 

@@ -20,8 +20,8 @@ __all__ = ["Files", "PrivateKey", "others_can_read", "pem_blocks", "pem_certific
 PrivateKey: TypeAlias = (
     rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 )
-Files: TypeAlias = dict[Path, bytes]
-"""Every file that was read, and what it held: none is read twice."""
+Files: TypeAlias = dict[Path, bytes | str]
+"""Every file that was read: what it held, or why it cannot be had.  None is read twice."""
 
 _MAX_FILE: Final = 4 << 20  # bytes: the CA bundle of a whole operating system is a tenth of it
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9. ]+)-----(.*?)-----END \1-----", re.DOTALL)
@@ -33,26 +33,30 @@ def read_file(option: Option, path: Path, files: Files) -> bytes:
 
     :raises MaterialError: where it cannot be read, is empty or far too large.
     """
-    if path in files:
-        return files[path]
+    if path not in files:
+        files[path] = _content(path)
+    content = files[path]
+    if isinstance(content, str):
+        raise MaterialError(option, path, content)
+    return content
+
+
+def _content(path: Path) -> bytes | str:
     try:
         # Not blocking, so that a FIFO does not stop everything.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise MaterialError(option, path, "cannot be read: not a regular file")
+                return "cannot be read: not a regular file"
             data = file.read(_MAX_FILE + 1)
     except FileNotFoundError:
-        raise MaterialError(option, path, "does not exist") from None
+        return "does not exist"
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise MaterialError(option, path, f"cannot be read: {reason}") from None
+        return f"cannot be read: {reason}"
     if len(data) > _MAX_FILE:
-        raise MaterialError(option, path, f"is larger than {_MAX_FILE >> 20} MiB")
-    if not data.strip():
-        raise MaterialError(option, path, "is empty")
-    files[path] = data
-    return data
+        return f"is larger than {_MAX_FILE >> 20} MiB"
+    return data if data.strip() else "is empty"
 
 
 def others_can_read(path: Path) -> bool:
@@ -93,6 +97,8 @@ def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Cert
             with unwarned():
                 certificate = x509.load_pem_x509_certificate(block)
             certificate.public_key()
+            # Read when they are asked for, elsewhere; what is malformed shall be found here.
+            _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc
         except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
             raise MaterialError(option, path, " ".join(reason.split())) from None

@@ -1,5 +1,6 @@
 """What an operator asks of TLS, as values, and the ways to say that it cannot be had."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -64,6 +65,17 @@ class Identity:
         """Which option names the file with the private key, and the file."""
         return ("TLS_Certificate", self.certificate) if self.key is None else ("TLS_Key", self.key)
 
+    @property
+    def files(self) -> Iterator[tuple[Option, Path]]:
+        """Every file of it, with the option that names it."""
+        yield "TLS_Certificate", self.certificate
+        if self.key is not None:
+            yield "TLS_Key", self.key
+        if self.password_file is not None:
+            yield "TLS_Key_Password_File", self.password_file
+        if self.ocsp_response is not None:
+            yield "TLS_OCSP_Response", self.ocsp_response
+
 
 @frozen(slots=True, kw_only=True)
 class TLSSettings:
@@ -93,3 +105,16 @@ class TLSSettings:
     """Whether DHE suites may be used (ECDHE ones may always)."""
     allow_renegotiation: bool = False
     """Whether a client may negotiate anew in TLS 1.2 and before."""
+
+    @property
+    def files(self) -> Iterator[tuple[Option, Path]]:
+        """Every file that a context of these settings is made of, with the option that names it."""
+        for group in (self.identities, *(group for _, group in self.server_names)):
+            for identity in group:
+                yield from identity.files
+        if self.request_certificate and self.client_ca is not None:
+            yield "TLS_Client_CA", self.client_ca
+            for path in self.client_crls:
+                yield "TLS_Client_CRL", path
+        if self.enable_dhe and self.dhparams_file is not None:
+            yield "TLS_DHParams_File", self.dhparams_file

@@ -1,0 +1,198 @@
+"""The console, as an operator has it: one command, many on stdin, and a terminal."""
+
+import json
+import os
+import pty
+import select
+import smtplib
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from daemon_server import COMMAND, DaemonServer, daemon
+
+LISTEN = "127.0.0.1:0"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("config reload", f'triosmtp.conf is in force\nListen "{LISTEN}" kept\n'),
+        ("config show", 'Relay_Domains = ( "example.com" )  # '),
+        ("config show ESMTP_Listener", 'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )  # '),
+        ("config showrecurse", '    Peer "10.0.0.0/8" {\n      Idle_Time = 30  # '),
+        ("config get Relay_Domains", 'Relay_Domains = ( "example.com" )  # '),
+        (f"config get esmtp_listener listen {LISTEN} peer 10.0.0.0/8 idle_time", "Idle_Time = 30  # "),
+        ("config eval Idle_Time", "Idle_Time = 300  # default\n"),
+        ("config eval --peer 10.0.0.1 Idle_Time", "Idle_Time = 30  # "),
+        ("CONFIG EVAL --local 127.0.0.1:0 Idle_Time", "Idle_Time = 300  # default\n"),
+        ("show inbound", "0 sessions\n"),
+        ("tls show cache", f'  used by     Listen "{LISTEN}"\n              Listen "{LISTEN}" Peer "10.0.0.0/8"\n'),
+        ("tls flush cache", "the files are those in force\n"),
+        ("version", "trio 0."),
+        ("help", "shutdown "),
+    ],
+)
+def test_every_command_answers_in_text_and_in_json(server: DaemonServer, command: str, expected: str) -> None:
+    result = server.console(command)
+    assert (result.status, result.err) == (0, "")
+    assert expected in result.out
+    answer = json.loads(server.console("--json", command).out)
+    assert answer["status"] == 0
+    assert answer["data"] is not None
+    if command not in {"tls show cache", "config reload"}:  # they tell an age, and a path
+        assert answer["text"] == result.out.rstrip("\n")
+
+
+def test_words_may_come_without_quotes(server: DaemonServer) -> None:
+    assert server.console("config", "eval", "Idle_Time").out == "Idle_Time = 300  # default\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "expected"),
+    [
+        ("no such thing", 64, "there is no command 'no such thing'; help tells what there is\n"),
+        ("show", 64, "there is no command 'show'"),
+        ("show inbound now", 64, "show inbound takes nothing behind it\n"),
+        ("config get Idle_Tme", 64, "unknown scope or option Idle_Tme; did you mean Idle_Time?\n"),
+        ("config get Idle_Time", 1, "Idle_Time is not set in that scope\n"),
+        ("config get", 64, "get takes the name of an option at its end\n"),
+        ("config showrecurse Idle_Time", 64, "showrecurse takes scopes alone"),
+        ("config eval --peer", 64, "--peer needs an address\n"),
+        ("config eval --peer nobody Idle_Time", 64, "--peer: expected an address, found 'nobody'\n"),
+        ("config eval --local :99 Idle_Time", 64, "--local: no Listen takes :99; there is: 127.0.0.1:0\n"),
+    ],
+)
+def test_what_makes_no_sense_says_so(server: DaemonServer, command: str, status: int, expected: str) -> None:
+    result = server.console(command)
+    assert (result.status, result.out) == (status, "")
+    assert result.err.startswith(expected)
+    assert json.loads(server.console("--json", command).out)["status"] == status
+
+
+def test_show_inbound_tells_of_each_session(server: DaemonServer) -> None:
+    port = server.port(LISTEN)
+    with smtplib.SMTP("127.0.0.1", port, "me.example.org", 30) as plain, smtplib.SMTP("127.0.0.1", port) as tls:
+        plain.ehlo()
+        plain.mail("a@example.org")
+        tls._host = "localhost"  # type: ignore[attr-defined]  # the name in the certificate
+        tls.starttls(context=ssl.create_default_context(cadata=server.ca))
+        tls.ehlo()
+        one, two = sorted(server.ask("show inbound"), key=lambda row: str(row["id"]))
+        assert one["peer"] == f"127.0.0.1:{plain.sock.getsockname()[1]}"  # type: ignore[union-attr]
+        assert (one["listener"], one["tls"], one["state"], one["messages"]) == (LISTEN, None, "mail", 1)
+        assert (two["state"], two["messages"], two["outdated"]) == ("ready", 0, False)
+        assert two["tls"]["protocol"] == "TLSv1.3"
+        assert two["tls"]["verified"] is False
+        lines = server.console("show inbound").out.splitlines()
+        assert len(lines) == 4
+        assert lines[0].split() == ["ID", "PEER", "LISTEN", "AGE", "TLS", "CIPHER", "VERIFIED", "STATE", "MESSAGES"]
+        assert any("TLSv1.3" in line and line.endswith("0") for line in lines)
+        (context,) = server.ask("tls show cache")["contexts"]
+        assert context["sessions"] == 1
+
+
+def test_tls_show_of_what_is_running(server: DaemonServer) -> None:
+    running = server.run("tls", "show", "--running", "--control", server.control)
+    assert running.status == 0
+    for part in ("  generation  1\n", "  sessions    0\n", "dns:localhost", "  TLSv1.3     TLS_AES_256_GCM_SHA384"):
+        assert part in running.out
+    (context,) = server.ask("tls show cache")["contexts"]
+    (certificate,) = context["certificates"]
+    assert certificate["file"] == f"{server.folder}/server.pem"
+    assert (certificate["subject"], certificate["names"]) == ("CN=localhost", ["dns:localhost"])
+    assert context["used_by"] == [f'Listen "{LISTEN}"', f'Listen "{LISTEN}" Peer "10.0.0.0/8"']
+    assert context["in_force"] is True
+    assert "TLS_AES_256_GCM_SHA384" in context["ciphers"]["TLSv1.3"]
+
+
+def test_flush_takes_good_files_and_tells_of_bad_ones(tmp_path: Path) -> None:
+    from triosmtp.testing import Authority  # noqa: PLC0415
+
+    with daemon(tmp_path, f'Listen "{LISTEN}" {{ }}', "TLS_Watch = false") as server:
+        assert "The files are not watched (TLS_Watch = false)" in server.console("tls show cache").out
+        (tmp_path / "server.pem").write_text("junk")
+        bad = server.console("tls flush cache")
+        assert bad.status == 78
+        assert bad.err.startswith(f'NOT taken: TLS_Certificate "{tmp_path}/server.pem": ')
+        failed = server.console("config reload")
+        assert failed.status == 78
+        assert f'error: TLS_Certificate: "{tmp_path}/server.pem": ' in failed.err
+        shown = server.console("tls show cache").out
+        assert "dns:localhost" in shown
+        assert f"NOT taken since {time.strftime('%Y-', time.gmtime())}" in shown
+        authority = Authority.create()
+        authority.issue("localhost", dns=["localhost", "new.example"]).write(tmp_path, "server")
+        assert server.console("tls flush cache").out == "1 TLS contexts made anew\n"
+        after = server.ask("tls show cache")
+        assert (after["generation"], after["problems"]) == (2, [])
+        assert after["contexts"][0]["certificates"][0]["names"] == ["dns:localhost", "dns:new.example"]
+        assert server.log.count("certificate-reload-failed") == 1
+        assert server.log.count("certificates-reloaded") == 1
+
+
+def test_shutdown_finishes_the_message_under_way(tmp_path: Path) -> None:
+    with daemon(tmp_path, f'Listen "{LISTEN}" {{ }}') as server:
+        client = smtplib.SMTP("127.0.0.1", server.port(LISTEN), "me.example.org", 30)
+        client.ehlo()
+        client.mail("a@example.org")
+        assert server.console("shutdown").out == "messages under way are finished, then the server ends\n"
+        assert server.console("config reload").status == 78  # and it can be asked until then
+        assert client.rcpt("b@example.com")[0] == 250
+        assert client.data(b"Subject: x\r\n\r\ny\r\n")[0] == 250
+        client.close()
+        assert server.wait() == 0
+        assert not Path(server.control).exists()
+        result = server.console("show inbound")
+        assert (result.status, result.out) == (69, "")
+        assert result.err == (
+            f"triosmtp: {server.control}: No such file or directory; is it running? (--control PATH, -c FILE)\n"
+        )
+
+
+def test_many_commands_on_stdin_end_with_the_status_of_the_first_that_failed(server: DaemonServer) -> None:
+    result = server.run(
+        "console", "--control", server.control, stdin="version\n\nconfig get Idle_Time\n'\nshow inbound\nexit\nhelp\n"
+    )
+    assert result.status == 1
+    assert result.out.splitlines()[-1] == "0 sessions"
+    assert result.err.splitlines() == ["Idle_Time is not set in that scope", "triosmtp: No closing quotation"]
+    assert not (server.folder / "state" / "console_history").exists()
+
+
+def test_at_a_terminal_it_has_a_prompt_and_a_history_of_its_own(server: DaemonServer) -> None:
+    for number in range(2):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execvpe(COMMAND[0], [*COMMAND, "console", "--control", server.control], server.environment)
+        try:
+            assert b"triosmtp> " in read_until(terminal, b"triosmtp> ")
+            # The second time the command comes out of the history, by the key for the line before.
+            os.write(terminal, b"\x10\x10\r" if number else b"config eval idle_time\r")
+            assert b"Idle_Time = 300  # default" in read_until(terminal, b"# default")
+            os.write(terminal, b"\x03")
+            read_until(terminal, b"triosmtp> ")
+            os.write(terminal, b"quit\r")
+            read_until(terminal, None)
+        finally:
+            os.close(terminal)
+            assert os.waitpid(pid, 0)[1] == 0
+        history = server.folder / "state" / "console_history"
+        assert history.stat().st_mode & 0o777 == 0o600
+        assert "config eval idle_time" in history.read_text().splitlines()
+
+
+def read_until(terminal: int, wanted: bytes | None) -> bytes:
+    """Read what the terminal shows, until `wanted` is among it, or to the end."""
+    data = b""
+    while wanted is None or wanted not in data:
+        assert select.select([terminal], [], [], 30)[0], data
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # the other end of a terminal is gone
+            break
+        if not chunk:
+            break
+        data += chunk
+    return data

@@ -1,0 +1,89 @@
+"""The questions about a configuration that the command line and the console share; each answer is lines of text."""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from triosmtp.config import Config, Listen, QueryError, Settings, evaluate, find_query, get, show
+
+__all__ = ["NotSetError", "config_eval", "config_get", "config_show", "config_showrecurse"]
+
+
+class NotSetError(QueryError):
+    """An option that is not set in the scope that was asked about."""
+
+
+def config_show(config: Config, words: Sequence[str]) -> list[str]:
+    """Give what is set in the scope that ``words`` name; of one option alone, where they end with its name.
+
+    :raises QueryError: where a word names nothing.
+    """
+    query = find_query(config, words)
+    if query.option is None:
+        return list(show(query.own_block))
+    line = get(query.own_block, query.option)
+    return [] if line is None else [line]
+
+
+def config_showrecurse(config: Config, words: Sequence[str]) -> list[str]:
+    """Give what is set in a scope and in all scopes inside of it.
+
+    :raises QueryError: where a word names nothing, or an option.
+    """
+    query = find_query(config, words)
+    if query.option is not None:
+        raise QueryError(f"showrecurse takes scopes alone, and {query.option.name} is an option")
+    return list(show(query.own_block, recurse=True))
+
+
+def config_get(config: Config, words: Sequence[str]) -> list[str]:
+    """Give an option as it is set in that very scope.
+
+    :raises NotSetError: where it is not set there.
+    :raises QueryError: where a word names nothing.
+    """
+    query = find_query(config, words)
+    if query.option is None:
+        raise QueryError("get takes the name of an option at its end")
+    line = get(query.own_block, query.option)
+    if line is None:
+        raise NotSetError(f"{query.option.name} is not set in that scope")
+    return [line]
+
+
+def config_eval(
+    config: Config, words: Sequence[str], *, local: str | None = None, peer: str | None = None
+) -> list[str]:
+    """Give an option, or all, as in force in a scope, or for connections from ``peer`` to ``local``.
+
+    :raises QueryError: where a word or an address names nothing.
+    """
+    query = find_query(config, words)
+    if local is None and peer is None:
+        settings = query.settings(config)
+    elif query.block is config.root:
+        settings = _connection_settings(config, local, peer)
+    else:
+        raise QueryError("with --local or --peer an option stands alone, without scopes")
+    return evaluate(settings, query.option)
+
+
+def _connection_settings(config: Config, local: str | None, peer: str | None) -> Settings:
+    listen = _listen(config, local)
+    if peer is None:
+        return config.resolve(listen, None)
+    try:
+        return config.resolve(listen, ip_address(peer.strip("[]")))
+    except ValueError as error:
+        raise QueryError(f"--peer: expected an address, found {peer!r}") from error
+
+
+def _listen(config: Config, local: str | None) -> Listen:
+    if local is None and len(config.listens) == 1:
+        return config.listens[0]
+    names = ", ".join(listen.name for listen in config.listens)
+    if local is None:
+        raise QueryError(f"--peer needs --local, one of: {names}")
+    listen = config.find_listen(local)
+    if listen is None:
+        raise QueryError(f"--local: no Listen takes {local}; there is: {names}")
+    return listen

@@ -1,0 +1,123 @@
+"""The bound sockets of a server, and how they follow a configuration: opened, closed, or left alone.
+
+A socket that would be bound just as it is keeps everything: its place, and the connections that wait in its queue.
+What a listening socket can take up as it stands (backlog, TCP_NODELAY, mode) is changed on it.  Where it must be
+another one, the new one is bound while the old one still listens, so that a mistake found on the way changes nothing.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+from attrs import define, field, frozen
+
+from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.server.listener import bind, family_of, peer_of, unlink_if_ours
+
+__all__ = ["Binding", "Plan", "close_all", "plan"]
+
+_log = logging.getLogger("triosmtp.server")
+
+
+@define(slots=True, eq=False)
+class Binding:
+    """A Listen with its listening socket."""
+
+    listen: Listen
+    """As the configuration in force has it."""
+    settings: Settings
+    sock: socket.socket
+    family: object
+    """What :func:`family_of` said of a TCP address when it was bound; None of a path."""
+    accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    address: tuple[str, int] | str = field(init=False)
+    """Where it is bound: host and port, or a path."""
+    inode: int = field(default=0, init=False)
+    """Of the path, as it was bound."""
+    local: str = field(init=False)
+    """The local address of every connection of this socket; ``""`` where each has its own: on a wildcard."""
+
+    def __attrs_post_init__(self) -> None:
+        name = self.sock.getsockname()
+        self.address = name if isinstance(name, str) else (name[0], name[1])
+        if isinstance(name, str):
+            self.inode = Path(name).lstat().st_ino
+        peer = peer_of(name)
+        self.local = "" if peer.address is not None and peer.address.is_unspecified else peer.text
+
+    def follow(self, listen: Listen, settings: Settings) -> None:
+        """Take up the options of ``listen``, which needs no other socket."""
+        if settings.listen_backlog != self.settings.listen_backlog:
+            self.sock.listen(settings.listen_backlog)
+        if isinstance(listen.address, UnixAddress):
+            try:
+                Path(listen.address.path).chmod(listen.address.mode)
+            except OSError as error:
+                _log.warning('Listen "%s": its mode stays as it was: %s', listen.name, error.strerror)
+        elif settings.disable_nagle_algorithm != self.settings.disable_nagle_algorithm:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(settings.disable_nagle_algorithm))
+        self.listen, self.settings = listen, settings
+
+    def close(self) -> None:
+        """Stop to accept, and close the socket."""
+        self.accepting.cancel()
+        if isinstance(self.address, str):
+            unlink_if_ours(Path(self.address), self.inode)
+        self.sock.close()
+
+
+@frozen(slots=True)
+class Plan:
+    """What becomes of the sockets.  The new ones are bound; nothing else was done."""
+
+    opened: tuple[Binding, ...]
+    kept: tuple[tuple[Binding, Listen, Settings], ...]
+    closed: tuple[Binding, ...]
+
+
+def plan(config: Config, bindings: Iterable[Binding] = ()) -> Plan:
+    """Bind what ``config`` asks for and ``bindings`` do not have.
+
+    :raises ConfigError: naming each Listen that cannot be bound; then nothing was bound.
+    """
+    here = {binding.listen.key: binding for binding in bindings}
+    kept: list[tuple[Binding, Listen, Settings]] = []
+    wanted: list[tuple[Listen, Settings, object]] = []
+    for listen in config.listens:
+        settings = config.resolve(listen, None)
+        address = listen.address
+        family: object = family_of(address, config.listens) if isinstance(address, TCPAddress) else None
+        old = here.get(listen.key)
+        if old is not None and old.family == family and _buffers(old.settings) == _buffers(settings):
+            kept.append((here.pop(listen.key), listen, settings))
+        else:
+            wanted.append((listen, settings, family))
+    closed = tuple(here.values())
+    leaving = [binding.sock for binding in closed]
+    opened: list[Binding] = []
+    problems: list[Problem] = []
+    for listen, settings, family in wanted:
+        try:
+            sock = bind(listen, settings, config.listens, leaving)
+        except OSError as error:
+            problems.append(listen.problem(f'Listen "{listen.name}": {os.strerror(error.errno or 0)}'))
+        else:
+            opened.append(Binding(listen, settings, sock, family))
+    if problems:
+        close_all(opened)
+        raise ConfigError(problems)
+    return Plan(tuple(opened), tuple(kept), closed)
+
+
+def close_all(bindings: Iterable[Binding]) -> None:
+    """Close the sockets."""
+    for binding in bindings:
+        binding.close()
+
+
+def _buffers(settings: Settings) -> tuple[int, int]:
+    return settings.tcp_recv_buffer_size, settings.tcp_send_buffer_size

@@ -1,0 +1,71 @@
+"""Whether material may take the place of what is in force; what works at start may still be no progress later.
+
+At start there is nothing better, and a certificate that is out of its time is served with a warning.  A reload that
+would put one in the place of a good one is refused.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from triosmtp.event import CertificateExpiring
+from triosmtp.tls.identity import IdentityMaterial, validity_warnings
+from triosmtp.tls.material import Material
+from triosmtp.tls.settings import MaterialError, MaterialWarning
+
+__all__ = ["ExpiryCalendar", "check_successor"]
+
+_REMINDERS: Final = (30, 14, 7, 3, 1)  # days
+
+
+def check_successor(material: Material, predecessor: Material) -> tuple[MaterialWarning, ...]:
+    """Hold ``material`` against the ``predecessor`` of the same settings; give what is not as it should be.
+
+    :raises MaterialError: where a certificate is out of its time, and those in force there are not.
+    """
+    for identity, old in _pairs(material, predecessor):
+        path = identity.identity.certificate
+        fault = next(validity_warnings("TLS_Certificate", path, identity.chain), None)
+        if fault is not None and not any(validity_warnings("TLS_Certificate", path, old.chain)):
+            raise MaterialError("TLS_Certificate", path, f"{fault.reason}: the one in force stays")
+    return tuple(_lost_names(material, predecessor))
+
+
+def _pairs(material: Material, predecessor: Material) -> Iterator[tuple[IdentityMaterial, IdentityMaterial]]:
+    """Pair what the same options name: the settings of both are equal, so each has a counterpart."""
+    yield from zip(material.every_identity, predecessor.every_identity, strict=True)
+
+
+def _lost_names(material: Material, predecessor: Material) -> Iterator[MaterialWarning]:
+    for identity, old in _pairs(material, predecessor):
+        lost = [name for name in old.leaf.sans if name not in identity.leaf.sans]
+        if lost:
+            reason = f"no longer names {', '.join(lost)}, as the certificate before it did"
+            yield MaterialWarning("TLS_Certificate", identity.identity.certificate, reason)
+
+
+class ExpiryCalendar:
+    """Remembers of each certificate in force which reminder of its end was given."""
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[Path, str], int] = {}
+
+    def due(self, materials: tuple[Material, ...], now: datetime) -> tuple[CertificateExpiring, ...]:
+        """Give the reminders that are due and were not given: one for each file, the last where several are due."""
+        events: list[CertificateExpiring] = []
+        given: dict[tuple[Path, str], int] = {}
+        for identity in (identity for material in materials for identity in material.every_identity):
+            path = identity.identity.certificate
+            end = identity.chain[0].not_valid_after_utc
+            key = path, identity.leaf.fingerprint_sha256
+            left = end - now
+            reached = [days for days in _REMINDERS if left.total_seconds() <= days * 86400]
+            if not reached:
+                continue
+            if key not in given and reached[-1] < self._given.get(key, _REMINDERS[0] + 1):
+                subject = identity.leaf.subject or ""
+                events.append(CertificateExpiring(str(path), subject, left.days, end))
+            given[key] = reached[-1]
+        self._given = given
+        return tuple(events)

@@ -1,0 +1,237 @@
+"""Keeps the contexts in force as new as their files, whoever renews them and by whatever steps.
+
+Directories are watched, never files: a file that is replaced takes its watch with it.  And every directory that holds
+an entry on the way to a file (:mod:`.location`): a link further up may be exchanged.  Each round begins anew::
+
+    watch all these directories → read all files, once → check → build → swap
+      → wait for a change of any of these entries → wait until they are quiet
+
+so that no change between the reading and the watching is missed, a directory that came back is watched again, and one
+that is away is waited for by its nearest ancestor.  Where the system tells of no change, as with network file
+systems, the next round begins after a while all the same.
+"""
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import trio
+from attrs import frozen
+from watchfiles import Change, awatch
+
+from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded
+from triosmtp.tls.location import entries_of
+from triosmtp.tls.settings import TLSSettings
+from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
+from triosmtp.tls.validation import ExpiryCalendar
+
+__all__ = ["CertificateEvent", "ReloadOutcome", "reload_certificates", "watch_certificates"]
+
+CertificateEvent: TypeAlias = CertificatesReloaded | CertificateReloadFailed | CertificateExpiring
+
+_log = logging.getLogger("triosmtp.tls")
+
+_RESCAN: Final = 30.0
+_QUIET: Final = 0.3
+"""Whoever writes several files is given this long between two of them …"""
+_LONGEST_WAIT: Final = 1.0
+"""… but is not waited for longer than this: where something never ends, what is there is tried."""
+_STEP: Final = 50  # milliseconds from one look for changes, or for the end, to the next
+_GATHER: Final = 100  # milliseconds
+
+
+@frozen(slots=True, kw_only=True)
+class ReloadOutcome:
+    """What :func:`reload_certificates` did."""
+
+    generation: int
+    renewed: tuple[TLSSettings, ...]
+    """The settings that have a new context."""
+    problems: Mapping[TLSSettings, CertificateProblem]
+    """The settings whose files cannot be used, now or since a former look; what was in force for them still is."""
+
+
+async def reload_certificates(
+    store: ContextStore,
+    settings: Callable[[], Iterable[TLSSettings]],
+    tell: Callable[[CertificateEvent], None],
+    *,
+    reason: str,
+) -> ReloadOutcome:
+    """Look at every file of ``settings()``, and put in force what has changed and can be used, with one swap.
+
+    Contexts of other settings leave the store.  ``reason`` says in the events who asked.  Never raises for what is
+    wrong with files: see :attr:`ReloadOutcome.problems`.
+    """
+    async with store.lock:
+        wanted = tuple(settings())
+        # A file system that does not answer must not hold up the end of the server: the thread touches nothing.
+        renewal = await trio.to_thread.run_sync(renew, store, wanted, abandon_on_cancel=True)
+        solved = [each for each in store.problems if each not in renewal.problems.values()]
+        store.adopt(renewal)
+        generation = store.generation
+    for event in _events(renewal, generation, reason):
+        tell(event)
+    if solved and not renewal.renewed and not renewal.problems:
+        _log.info("certificate files are again as they are in force: %s", "; ".join(str(each.error) for each in solved))
+    return ReloadOutcome(generation=generation, renewed=tuple(renewal.renewed), problems=renewal.problems)
+
+
+def _events(renewal: Renewal, generation: int, reason: str) -> Iterable[CertificateEvent]:
+    """Give what there is to tell of a renewal: each certificate and each failure once, whatever settings share it."""
+    events: list[CertificateEvent] = []
+    for settings, warnings in renewal.renewed.items():
+        events += [
+            CertificatesReloaded(
+                generation=generation,
+                reason=reason,
+                file=str(identity.identity.certificate),
+                changed=tuple(map(str, renewal.changed[settings])),
+                subject=identity.leaf.subject or "",
+                names=identity.leaf.sans,
+                fingerprint_sha256=identity.leaf.fingerprint_sha256,
+                not_before=identity.leaf.not_before,
+                not_after=identity.leaf.not_after,
+                warnings=tuple(map(str, warnings)),
+            )
+            for identity in renewal.contexts[settings].material.every_identity
+        ]
+    for settings in renewal.problems:
+        if settings in renewal.news:
+            error = renewal.problems[settings].error
+            events.append(CertificateReloadFailed(str(error.path or ""), error.option, error.reason))
+    return dict.fromkeys(events)
+
+
+async def watch_certificates(
+    store: ContextStore,
+    settings: Callable[[], Iterable[TLSSettings]],
+    tell: Callable[[CertificateEvent], None],
+    *,
+    rescan: float = _RESCAN,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Reload whenever a file of ``settings()`` has changed, until cancelled; tell of certificates that end soon, too.
+
+    Without any change, all is looked at every ``rescan`` seconds.  ``task_status`` says when the first look is over and
+    the next change will be seen.
+    """
+    calendar = ExpiryCalendar()
+    troubles: set[str] = set()
+    while True:
+        adopted = store.adopted
+        paths = frozenset(path for each in settings() for _, path in each.files)
+        entries = await _entries_of(paths)
+        async with _watched(entries, adopted, troubles) as changes:
+            await reload_certificates(store, settings, tell, reason="watch")
+            for event in _reminders(store, calendar):
+                tell(event)
+            if await _entries_of(paths) != entries:
+                continue  # a link was exchanged while the watch was being set up: it looks at the wrong place
+            task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+            with trio.move_on_after(rescan):
+                await _settled(changes)
+
+
+def _reminders(store: ContextStore, calendar: ExpiryCalendar) -> Iterable[CertificateEvent]:
+    # Not where it waits for changes: old keys would lie in its variables.
+    return calendar.due(tuple(context.material for context in store.contexts()), datetime.now(UTC))
+
+
+async def _entries_of(paths: Iterable[Path]) -> frozenset[Path]:
+    return await trio.to_thread.run_sync(entries_of, paths, abandon_on_cancel=True)
+
+
+async def _settled(changes: trio.MemoryReceiveChannel[None]) -> None:
+    """Wait for a change, and then until there are no more for a moment."""
+    await changes.receive()
+    with trio.move_on_after(_LONGEST_WAIT):
+        while True:
+            with trio.move_on_after(_QUIET) as quiet:
+                await changes.receive()
+            if quiet.cancelled_caught:
+                return
+
+
+class _Stop(threading.Event):
+    """What the thread of the watch asks every moment: the first time it does, the watch is known to be there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        self._silent = True
+
+    def is_set(self) -> bool:
+        if self._silent:
+            self._silent = False
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self.asked.set)
+        return super().is_set()
+
+
+@asynccontextmanager
+async def _watched(
+    entries: frozenset[Path], adopted: trio.Event, troubles: set[str]
+) -> AsyncIterator[trio.MemoryReceiveChannel[None]]:
+    """Watch ``entries`` while the block runs, and the store; give a channel that says when anything has changed.
+
+    ``troubles`` holds why nothing could be watched, as far as it was logged before.
+    """
+    send, changes = trio.open_memory_channel[None](1)
+    stop = _Stop()
+    async with send, changes, trio.open_nursery() as nursery:
+        try:
+            nursery.start_soon(_follow, entries, send, stop, troubles, name="certificate files")
+            nursery.start_soon(_wake_after, adopted, send)
+            await stop.asked.wait()
+            yield changes
+        finally:
+            stop.set()  # the thread sees it within a step, and cancelling waits for the thread
+            nursery.cancel_scope.cancel()
+
+
+async def _follow(
+    entries: frozenset[Path], send: trio.MemorySendChannel[None], stop: _Stop, troubles: set[str]
+) -> None:
+    names = frozenset(map(str, entries))
+
+    def concerns(_change: Change, path: str) -> bool:
+        return path in names
+
+    folders = sorted({entry.parent for entry in entries})
+    watching = awatch(
+        *folders,
+        watch_filter=concerns,
+        debounce=_GATHER,
+        step=_STEP,
+        stop_event=stop,  # type: ignore[arg-type]  # whatever has is_set() will do, its documentation says
+        recursive=False,
+        ignore_permission_denied=True,
+    )
+    try:
+        async with aclosing(watching):
+            async for _ in watching:
+                _wake(send)
+    except* (OSError, RuntimeError) as group:
+        text = "; ".join(map(str, group.exceptions))
+        if text not in troubles:
+            troubles.add(text)
+            _log.warning("certificate files are looked at now and then, because they cannot be watched: %s", text)
+    finally:
+        stop.asked.set()
+
+
+async def _wake_after(event: trio.Event, send: trio.MemorySendChannel[None]) -> None:
+    await event.wait()
+    _wake(send)
+
+
+def _wake(send: trio.MemorySendChannel[None]) -> None:
+    with suppress(trio.WouldBlock):  # it has been woken already
+        send.send_nowait(None)
