@@ -119,11 +119,13 @@ def test_a_chain_out_of_order(place: Place) -> None:
     place.use(Credential((leaf, *reversed(above)), credential.key))
     code, _, err = place.run("tls", "check", "-c", "t.conf")
     assert code == 1
-    assert 'is not issued by the next one of the file, "CN=Intermediate"' in err
+    assert 'certificate 1 was not issued by the next one of the file, "CN=Intermediate"' in err
+    assert "that is certificate 3, which must stand right behind it" in err
     foreign = Authority.create("Foreign").certificate
     place.use(Credential((leaf, foreign), credential.key))
     err = place.run("tls", "check", "-c", "t.conf")[2]
-    assert 'is not issued by the next one of the file, "CN=Foreign"' in err
+    assert 'certificate 1 was not issued by the next one of the file, "CN=Foreign"' in err
+    assert "right behind" not in err
 
 
 def test_a_root_that_need_not_be_sent(place: Place) -> None:

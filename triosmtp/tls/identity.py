@@ -17,7 +17,7 @@ from triosmtp.tls.ocsp import OCSPStaple, load_staple
 from triosmtp.tls.pem import Files, PrivateKey, others_can_read, pem_certificates, pem_key, read_file
 from triosmtp.tls.settings import Identity, MaterialError, MaterialWarning, Option
 
-__all__ = ["IdentityMaterial", "KeyKind", "load_identities", "load_identity", "validity_warnings"]
+__all__ = ["IdentityMaterial", "KeyKind", "is_issued_by", "load_identities", "load_identity", "validity_warnings"]
 
 KeyKind: TypeAlias = Literal["RSA", "ECDSA", "Ed25519", "Ed448"]
 """A context has room for one certificate of each kind."""
@@ -92,6 +92,15 @@ def load_identity(identity: Identity, files: Files, warnings: list[MaterialWarni
     )
 
 
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``issuer`` issued ``certificate``, by name and signature."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
 def _check_chain(path: Path, chain: tuple[x509.Certificate, ...]) -> None:
     """Ensure that each certificate was issued by the next one of the file, as TLS 1.2 wants it (RFC 5246, 7.4.2)."""
     for number, (certificate, issuer) in enumerate(pairwise(chain), start=1):
@@ -102,6 +111,9 @@ def _check_chain(path: Path, chain: tuple[x509.Certificate, ...]) -> None:
         except (ValueError, TypeError, InvalidSignature):
             name = certificate_facts(issuer.public_bytes(Encoding.DER)).subject
             reason = f'certificate {number} was not issued by the next one of the file, "{name}"'
+            place = next((at for at, each in enumerate(chain, start=1) if is_issued_by(certificate, each)), None)
+            if place is not None and place != number:
+                reason += f": that is certificate {place}, which must stand right behind it"
             raise MaterialError("TLS_Certificate", path, reason) from None
 
 

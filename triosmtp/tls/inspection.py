@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from triosmtp.tls.certificate import certificate_facts, distinguished_name
+from triosmtp.tls.identity import is_issued_by
 
 __all__ = [
     "Authorities", "Finding", "chain_findings", "key_type", "load_authorities", "matches_name", "tlsa_data",
@@ -77,7 +78,7 @@ class Authorities:
     def issuer_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
         """Give the authority that signed ``certificate``."""
         named = self.by_subject.get(certificate.issuer, ())
-        return next((each for each in named if _is_issued_by(certificate, each)), None)
+        return next((each for each in named if is_issued_by(certificate, each)), None)
 
 
 def load_authorities(path: Path | None = None) -> tuple[x509.Certificate, ...]:
@@ -174,7 +175,6 @@ def chain_findings(chain: Sequence[x509.Certificate], known: Authorities) -> Ite
     """Tell what is wrong with a chain as it is sent, the leaf first; ``known`` are authorities that clients have."""
     for number, certificate in enumerate(chain, 1):
         yield from _weaknesses(certificate, number)
-    yield from _order(chain)
     yield from _completeness(chain, known)
 
 
@@ -192,25 +192,8 @@ def _weaknesses(certificate: x509.Certificate, number: int) -> Iterator[Finding]
         yield Finding("error", f"{name} has a weak key: {kind}")
 
 
-def _order(chain: Sequence[x509.Certificate]) -> Iterator[Finding]:
-    for index, certificate in enumerate(chain[:-1]):
-        if _is_issued_by(certificate, chain[index + 1]):
-            continue
-        place = next((at for at, other in enumerate(chain) if at != index and _is_issued_by(certificate, other)), None)
-        if place is not None:
-            text = f"certificate {place + 1} issued certificate {index + 1} and must stand right behind it"
-        else:
-            text = f"certificate {index + 2} ({_subject(chain[index + 1])}) did not issue certificate {index + 1}"
-        yield Finding("error", f"the chain is out of order: {text}")
-        return
-
-
 def _completeness(chain: Sequence[x509.Certificate], known: Authorities) -> Iterator[Finding]:
-    last = chain[0]
-    for certificate in chain[1:]:  # as far as it is in order: what is wrong behind that was told
-        if not _is_issued_by(last, certificate):
-            return
-        last = certificate
+    last = chain[-1]
     if _is_self_issued(last):
         if last is not chain[0]:
             yield Finding(
@@ -237,14 +220,6 @@ def _names_its_issuer(certificate: x509.Certificate) -> bool:
     except (x509.ExtensionNotFound, ValueError):
         return False
     return any(entry.access_method == AuthorityInformationAccessOID.CA_ISSUERS for entry in access)
-
-
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _is_self_issued(certificate: x509.Certificate) -> bool:
