@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import struct
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -58,9 +59,10 @@ class _Door:
     sock: socket.socket
     scope: trio.CancelScope = field(factory=trio.CancelScope)
 
-    def close(self) -> None:
+    def close(self, *, unlink: bool = True) -> None:
         self.scope.cancel()
-        unlink_if_ours(self.sock)
+        if unlink:
+            unlink_if_ours(self.sock)
         self.sock.close()
 
 
@@ -87,8 +89,8 @@ class Control:
         opened: list[_Door] = []
         for place in self._places(config):
             path = place.address.path
-            if path in self._doors:
-                continue
+            if path in self._doors and Path(path).exists():
+                continue  # but a folder of /run goes with its user's last session
             try:
                 if place.listen is None:
                     make_directory(Path(path).parent)
@@ -114,8 +116,12 @@ class Control:
         for path, door in self._doors.items():
             if door.address != wanted[path]:
                 door.address = wanted[path]
-                Path(path).chmod(door.address.mode)
+                with suppress(FileNotFoundError):
+                    Path(path).chmod(door.address.mode)
         for door in opened:
+            old = self._doors.get(door.address.path)
+            if old is not None:
+                old.close(unlink=False)
             self._doors[door.address.path] = door
             nursery.start_soon(self._serve, door, commands, nursery, name=f"control {door.address.path}")
 
