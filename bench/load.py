@@ -102,7 +102,8 @@ def _drive(scenario: Scenario, port: int, credentials: Credentials, seconds: flo
                 client.deliver(payload)
             else:
                 once = connect(port, context)
-                once.deliver(payload)
+                if scenario.message_size:
+                    once.deliver(payload)
                 once.quit()
             count += 1
         return count

@@ -17,7 +17,7 @@ from OpenSSL._util import ffi, lib
 from tls_peers import client_context, meet, root, scaled, server_context
 
 from triosmtp.tls import Credential
-from triosmtp.tls.certificate import certificate_facts, printable, public_key_info
+from triosmtp.tls.certificate import certificate_facts, printable, public_key_info, unwarned
 from triosmtp.tls.verification import VERIFY_ERRORS, verify_error_text
 
 
@@ -148,9 +148,10 @@ async def test_session_survives_mutated_certificates() -> None:
         broken = bytearray(original)
         broken[dice.randrange(len(broken))] ^= 1 << dice.randrange(8)
         try:
-            damaged = x509.load_der_x509_certificate(bytes(broken))
+            with unwarned():
+                damaged = x509.load_der_x509_certificate(bytes(broken))
             client = client_context("TLSv1.2", Credential((damaged,), credential.key))
-        except (ValueError, OSError):
+        except (ValueError, OSError, x509.InvalidVersion):
             continue
         info, _ = await meet(server_context(), client)
         survived += 1

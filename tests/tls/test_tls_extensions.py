@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from der import Fields, integer
 from OpenSSL import SSL
 from tls_peers import VERSIONS, adopted, client_context, client_credential, folder, foreign_root, meet, root, taken
 from tls_programs import (
@@ -48,11 +49,12 @@ def response(
     *,
     begin: datetime = NOW - HOUR,
     end: datetime | None = NOW + HOUR,
+    issuer: x509.Certificate | None = None,
 ) -> bytes:
     revoked = status is ocsp.OCSPCertStatus.REVOKED
     builder = ocsp.OCSPResponseBuilder().add_response(
-        cert=certificate, issuer=root().certificate, algorithm=hashes.SHA1(), cert_status=status, this_update=begin,
-        next_update=end, revocation_time=begin if revoked else None, revocation_reason=None,
+        cert=certificate, issuer=issuer or root().certificate, algorithm=hashes.SHA1(), cert_status=status,
+        this_update=begin, next_update=end, revocation_time=begin if revoked else None, revocation_reason=None,
     ).responder_id(ocsp.OCSPResponderEncoding.HASH, root().certificate)  # fmt: skip
     return builder.sign(root().key, hashes.SHA256()).public_bytes(Encoding.DER)
 
@@ -144,6 +146,15 @@ def test_response_that_cannot_be_used(der: bytes | None, reason: str, tmp_path: 
     assert failure.value.option == "TLS_OCSP_Response"
     assert failure.value.path == tmp_path / "ocsp.der"
     assert failure.value.reason.startswith(reason.removesuffix("*"))
+
+
+def test_response_of_another_authority_for_the_same_number(tmp_path: Path) -> None:
+    fields = Fields(serial=integer(stapled_credential().certificate.serial_number))
+    other = x509.load_der_x509_certificate(fields.signed_by(foreign_root()))
+    with pytest.raises(MaterialError, match="is about another certificate"):
+        load_material(
+            settings_with(identities=(stapled(tmp_path, response(other, issuer=foreign_root().certificate)),))
+        )
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])

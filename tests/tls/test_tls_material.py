@@ -2,6 +2,7 @@
 
 import os
 import stat
+from base64 import encodebytes
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from der import Fields
 from tls_peers import foreign_root, intermediate, root
 
 from triosmtp.tls import ContextStore, Credential, Identity, MaterialError, TLSSettings, build_context, load_material
@@ -107,6 +109,11 @@ def damaged(pem: bytes) -> bytes:
     return pem.replace(b"\n-----END", b"AAAA\n-----END")
 
 
+def of_no_version() -> bytes:
+    der = Fields(version=bytes.fromhex("a003020108")).signed_by(root())
+    return b"-----BEGIN CERTIFICATE-----\n" + encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
 def fifo(path: Path) -> Path:
     os.mkfifo(path)
     return path
@@ -164,6 +171,11 @@ WRONG: dict[str, tuple[Wrong, str, str]] = {
         lambda folder, good: having(good, certificate=written(folder / "x", PEM + PEM[:300])),
         "TLS_Certificate",
         'TLS_Certificate "{}/x": is cut off: the PEM block of line 11 has no end',
+    ),
+    "certificate of a version that is none": (
+        lambda folder, good: having(good, certificate=written(folder / "x", of_no_version())),
+        "TLS_Certificate",
+        'TLS_Certificate "{}/x": certificate 1 (line 1) cannot be parsed: 8 is not a valid X509 version',
     ),
     "certificate file with a key alone": (
         lambda folder, good: having(good, certificate=folder / "mx.key"),

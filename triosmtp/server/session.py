@@ -257,7 +257,7 @@ class SessionDriver:
         self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
         # A stream whose sending was cut off in the middle may be broken already: idle is still why the session ends.
         with trio.move_on_after(_FAREWELL), suppress(trio.BrokenResourceError):
-            await self._finish()
+            await self._part()
 
     async def _close_transport(self) -> None:
         if isinstance(self._transport, SocketTransport):
@@ -266,7 +266,17 @@ class SessionDriver:
             await trio.aclose_forcefully(self._transport)
 
     async def _finish(self) -> None:
-        """Write what is due, and our close_notify behind it.  The peer's is not waited for: many never send one."""
+        """Write what is due, and our close_notify behind it in the same packet."""
+        if not isinstance(self._stream, trio.SSLStream) or self._renegotiable:
+            await self._part()
+            return
+        last = b"".join(self._conversation.out)
+        self._conversation.out.clear()
+        self.patience.start(trio.current_time())
+        await send_close_notify(self._stream, last)
+
+    async def _part(self) -> None:
+        """Write what is due, then our close_notify.  The peer's is not waited for: many never send one."""
         await self._flush()
         if isinstance(self._stream, trio.SSLStream):
             self.patience.start(trio.current_time())

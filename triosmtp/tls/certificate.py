@@ -12,8 +12,8 @@ Hexadecimal is lower-case without colons, as ``openssl dgst`` and ``sha256sum`` 
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -22,7 +22,15 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-__all__ = ["CertificateFacts", "certificate_facts", "der_content", "distinguished_name", "printable", "public_key_info"]
+__all__ = [
+    "CertificateFacts",
+    "certificate_facts",
+    "der_content",
+    "distinguished_name",
+    "printable",
+    "public_key_info",
+    "unwarned",
+]
 
 _MAX_NAME: Final = 1024  # characters of a distinguished name
 _MAX_TEXT: Final = 256  # characters of one common name or alternative name
@@ -86,9 +94,16 @@ def _escaped(character: str) -> str:
 _warnings_lock = threading.Lock()  # the filters of warnings belong to the whole process
 
 
-def _read(der: bytes) -> CertificateFacts:
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Keep quiet what cryptography warns of: names that are too long, serials that are not above zero."""
     with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # cryptography warns of names that are too long, and of serials below zero
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read(der: bytes) -> CertificateFacts:
+    with unwarned():
         return _read_fields(der)
 
 

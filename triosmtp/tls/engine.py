@@ -108,13 +108,15 @@ class Engine:
         """Give the connection, to be asked for what was negotiated, by :mod:`.information` alone."""
         return self._connection
 
-    def farewell(self) -> bytes:
-        """Give the close_notify, behind all that was held back; nothing after :meth:`release`."""
+    def farewell(self, last: bytes = b"") -> bytes:
+        """Give the close_notify, behind all that was held back and ``last``; nothing after :meth:`release`."""
         if self._released:
             return b""
         with suppress(SSL.Error):
+            if last:
+                self._connection.send(last)
             self._connection.shutdown()
-        return self._drained(_SLACK)
+        return self._drained(len(last) + (len(last) >> 6) + _SLACK)
 
     @property
     def released(self) -> bool:
@@ -192,7 +194,6 @@ class Engine:
                 self._connection.send(data)
             except SSL.WantReadError:  # the client negotiates anew: nothing goes out before that is done
                 self._outgoing.write(self._drained(_FLIGHT))
-                self._empty = False
                 if not self._feed():
                     raise self._nothing_to_read() from None
             except SSL.Error as error:
@@ -327,14 +328,16 @@ async def close(stream: "trio.SSLStream[Any]", *, within: float = 1.0) -> None:
         await stream.aclose()
 
 
-async def send_close_notify(stream: "trio.SSLStream[Any]") -> None:
+async def send_close_notify(stream: "trio.SSLStream[Any]", last: bytes = b"") -> None:
     """Send our close_notify, behind all that was held back; for one who closes the transport by itself.
 
-    Errors are those of the transport's ``send_all``.  Follow it with :func:`release`.
+    ``last`` is plaintext that goes before it, in the same packet; it is lost where a client that may negotiate anew has
+    just begun to.  Nothing may be under way on the stream, and no sending have failed.  Errors are those of the
+    transport's ``send_all``.  Follow it with :func:`release`.
     """
-    last = engine_of(stream).farewell()
-    if last:
-        await stream.transport_stream.send_all(last)
+    final = engine_of(stream).farewell(last)
+    if final:
+        await stream.transport_stream.send_all(final)
 
 
 def release(stream: "trio.SSLStream[Any]") -> None:

@@ -133,7 +133,7 @@ def _revocations(path: Path, data: bytes) -> list[x509.CertificateRevocationList
         try:
             revocations = x509.load_pem_x509_crl(block)
             _ = revocations.issuer, revocations.next_update_utc
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             reason = f"revocation list {len(found) + 1} (line {line}) cannot be parsed: {error}"
             raise MaterialError("TLS_Client_CRL", path, " ".join(reason.split())) from None
         found.append(revocations)

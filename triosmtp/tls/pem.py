@@ -12,6 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.settings import MaterialError, Option
 
 __all__ = ["Files", "PrivateKey", "others_can_read", "pem_blocks", "pem_certificates", "pem_key", "read_file"]
@@ -93,10 +94,11 @@ def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Cert
         if label not in {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}:
             continue
         try:
-            certificate = x509.load_pem_x509_certificate(block)
-            certificate.public_key()
-            # Read when they are asked for, elsewhere; what is malformed shall be found here.
-            _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc
+            with unwarned():
+                certificate = x509.load_pem_x509_certificate(block)
+                certificate.public_key()
+                # Read when they are asked for, elsewhere; what is malformed shall be found here.
+                _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc
         except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
             raise MaterialError(option, path, " ".join(reason.split())) from None
