@@ -1,14 +1,14 @@
 """The console: the operator's side of the control socket, for one command or many."""
 
+import importlib
 import json
 import os
-import readline
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from triosmtp.daemon.command import Answer, split_words
 from triosmtp.state import make_directory, state_directory
@@ -117,7 +117,18 @@ def _history() -> Path:
     return state_directory() / "console_history"
 
 
+def _readline() -> Any:
+    """Give the module, which also edits lines from when it is imported; None where Python was built without it."""
+    try:
+        return importlib.import_module("readline")
+    except ImportError:
+        return None
+
+
 def _read_history() -> None:
+    readline = _readline()
+    if readline is None:
+        return
     with suppress(OSError, RuntimeError):
         readline.read_history_file(_history())
     readline.set_history_length(_KEPT_LINES)
@@ -125,6 +136,9 @@ def _read_history() -> None:
 
 def _write_history() -> None:
     """Keep what was typed, for its user alone; where that cannot be, nothing is kept."""
+    readline = _readline()
+    if readline is None:
+        return
     with suppress(OSError, RuntimeError):
         path = _history()
         make_directory(path.parent)

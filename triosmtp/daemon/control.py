@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import struct
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -62,9 +63,10 @@ class _Door:
     def __attrs_post_init__(self) -> None:
         self.inode = Path(self.address.path).lstat().st_ino
 
-    def close(self) -> None:
+    def close(self, *, unlink: bool = True) -> None:
         self.scope.cancel()
-        unlink_if_ours(Path(self.address.path), self.inode)
+        if unlink:
+            unlink_if_ours(Path(self.address.path), self.inode)
         self.sock.close()
 
 
@@ -91,8 +93,8 @@ class Control:
         opened: list[_Door] = []
         for place in self._places(config):
             path = place.address.path
-            if path in self._doors:
-                continue
+            if path in self._doors and Path(path).exists():
+                continue  # but a folder of /run goes with its user's last session
             try:
                 if place.listen is None:
                     make_directory(Path(path).parent)
@@ -118,8 +120,12 @@ class Control:
         for path, door in self._doors.items():
             if door.address != wanted[path]:
                 door.address = wanted[path]
-                Path(path).chmod(door.address.mode)
+                with suppress(FileNotFoundError):
+                    Path(path).chmod(door.address.mode)
         for door in opened:
+            old = self._doors.get(door.address.path)
+            if old is not None:
+                old.close(unlink=False)
             self._doors[door.address.path] = door
             nursery.start_soon(self._serve, door, commands, nursery, name=f"control {door.address.path}")
 

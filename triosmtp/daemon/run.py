@@ -161,6 +161,8 @@ class _Daemon:
             await self.reload("SIGHUP")
         except ConfigError:
             _log.error("SIGHUP: the configuration in force stays in force")
+        except Exception:  # noqa: BLE001 - whatever it is, a server that was asked to reload goes on
+            _log.exception("SIGHUP: the reload failed")
 
 
 def _look_at(path: Path) -> tuple[Config, list[str]]:

@@ -74,9 +74,9 @@ def bind(
             sock.close()
             raise
     else:
-        tcp = [each for each in leaving if each.family != socket.AF_UNIX]
-        with _yielding(tcp):
-            sock = _bind_tcp(address, settings, others, shared=bool(tcp))
+        same = [each for each in leaving if each.family != socket.AF_UNIX and each.getsockname()[1] == address.port]
+        with _yielding(same):
+            sock = _bind_tcp(address, settings, others, shared=bool(same))
     sock.setblocking(False)
     return sock
 

@@ -1,5 +1,6 @@
 """A profile: what one resolved set of options means in running parts, made once for all sessions it holds for."""
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
 
 __all__ = ["Profile", "Profiles", "default_maildir", "material_problem", "tls_settings"]
+
+_log = logging.getLogger("triosmtp.server")
 
 _T = TypeVar("_T")
 
@@ -148,7 +151,10 @@ class Profiles:
         """Close every delivery that the options named; each gets up to 5 s."""
         for delivery in self.deliveries:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                await delivery.aclose()
+                try:
+                    await delivery.aclose()
+                except Exception:  # noqa: BLE001 - a delivery that cannot end well must not end the server
+                    _log.exception("closing %s failed", delivery)
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:

@@ -190,8 +190,12 @@ class Server:
 
     async def _keep_watching(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         service = self.service
-        with scope:
-            await watch_certificates(service.contexts, service.tls_settings, service.tell, task_status=task_status)
+        try:
+            with scope:
+                await watch_certificates(service.contexts, service.tls_settings, service.tell, task_status=task_status)
+        finally:
+            if self._watching is scope:
+                self._watching = None
 
     async def _run(self, task_status: "trio.TaskStatus[Server]") -> None:
         try:

@@ -96,9 +96,9 @@ def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Cert
         try:
             with unwarned():
                 certificate = x509.load_pem_x509_certificate(block)
-            certificate.public_key()
-            # Read when they are asked for, elsewhere; what is malformed shall be found here.
-            _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc
+                certificate.public_key()
+                # Read when they are asked for, elsewhere; what is malformed shall be found here.
+                _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc
         except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
             raise MaterialError(option, path, " ".join(reason.split())) from None

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import select
+import signal
 import smtplib
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from daemon_server import COMMAND, DaemonServer, daemon
+
+pytest_plugins = ("console_server",)
 
 LISTEN = 'Listen "127.0.0.1:0" { }'
 ASK = b'{"words": ["show", "inbound"]}\n'
@@ -93,6 +96,19 @@ def test_a_control_listener_has_its_place_and_mode_and_follows_reloads(tmp_path:
         assert not (tmp_path / "two").exists()
         server.control = f"{tmp_path}/state/control"
         assert server.console("version").status == 0
+
+
+def test_a_socket_whose_folder_went_away_comes_back_with_a_reload(tmp_path: Path) -> None:
+    with daemon(tmp_path, LISTEN) as server:
+        Path(server.control).unlink()
+        assert server.console("version").status == 69
+        server.signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while server.console("version").status != 0:
+            assert time.monotonic() < deadline
+        assert server.console("config reload").status == 0
+        assert mode(server.control) == 0o600
+    assert not Path(server.control).exists()
 
 
 def test_control_names_a_place_that_stands_over_the_configuration(tmp_path: Path) -> None:

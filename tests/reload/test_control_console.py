@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from daemon_server import COMMAND, DaemonServer, daemon
 
+pytest_plugins = ("console_server",)
+
 LISTEN = "127.0.0.1:0"
 
 
@@ -170,8 +172,12 @@ def test_at_a_terminal_it_has_a_prompt_and_a_history_of_its_own(server: DaemonSe
             assert b"triosmtp> " in read_until(terminal, b"triosmtp> ")
             # The second time the command comes out of the history, by the key for the line before.
             os.write(terminal, b"\x10\x10\r" if number else b"config eval idle_time\r")
-            assert b"Idle_Time = 300  # default" in read_until(terminal, b"# default")
-            os.write(terminal, b"\x03")
+            shown = read_until(terminal, b"# default")
+            assert b"Idle_Time = 300  # default" in shown
+            if b"triosmtp> " not in shown.partition(b"# default")[2]:
+                read_until(terminal, b"triosmtp> ")
+            # Readline notices a signal that comes just before it begins to wait with the next key only: there is one.
+            os.write(terminal, b"\x03\r")
             read_until(terminal, b"triosmtp> ")
             os.write(terminal, b"quit\r")
             read_until(terminal, None)

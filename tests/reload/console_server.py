@@ -1,12 +1,8 @@
 """What these tests have in common: one real server with a console, for those that do it no harm."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reload"))
 from daemon_server import DaemonServer, daemon
 
 
