@@ -176,8 +176,10 @@ def test_at_a_terminal_it_has_a_prompt_and_a_history_of_its_own(server: DaemonSe
             assert b"Idle_Time = 300  # default" in shown
             if b"triosmtp> " not in shown.partition(b"# default")[2]:
                 read_until(terminal, b"triosmtp> ")
-            # Readline notices a signal that comes just before it begins to wait with the next key only: there is one.
-            os.write(terminal, b"\x03\r")
+            os.write(terminal, b"\x03")
+            while not select.select([terminal], [], [], 1)[0]:
+                # Readline notices a signal that comes just before it begins to wait with the next key only.
+                os.write(terminal, b"\r")
             read_until(terminal, b"triosmtp> ")
             os.write(terminal, b"quit\r")
             read_until(terminal, None)
@@ -193,7 +195,7 @@ def read_until(terminal: int, wanted: bytes | None) -> bytes:
     """Read what the terminal shows, until `wanted` is among it, or to the end."""
     data = b""
     while wanted is None or wanted not in data:
-        assert select.select([terminal], [], [], 30)[0], data
+        assert select.select([terminal], [], [], 10)[0], data
         try:
             chunk = os.read(terminal, 4096)
         except OSError:  # the other end of a terminal is gone
