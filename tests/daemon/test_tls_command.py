@@ -119,10 +119,10 @@ def test_a_chain_out_of_order(place: Place) -> None:
     place.use(Credential((leaf, *reversed(above)), credential.key))
     code, _, err = place.run("tls", "check", "-c", "t.conf")
     assert code == 1
-    assert "certificate 3 issued certificate 1 and must stand right behind it" in err
+    assert 'was not issued by the next one of the file, "CN=Intermediate"' in err
     foreign = Authority.create("Foreign").certificate
     place.use(Credential((leaf, foreign), credential.key))
-    assert "certificate 2 (CN=Foreign) did not issue certificate 1" in place.run("tls", "check", "-c", "t.conf")[2]
+    assert 'was not issued by the next one of the file, "CN=Foreign"' in place.run("tls", "check", "-c", "t.conf")[2]
 
 
 def test_a_root_that_need_not_be_sent(place: Place) -> None:
