@@ -23,6 +23,12 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonServer]:
+    with daemon(tmp_path_factory.mktemp("console"), LISTEN) as running:
+        yield running
+
+
 @contextmanager
 def connected(server: DaemonServer) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as sock:

@@ -55,7 +55,9 @@ async def connect(server: Server, listen: str = LISTEN) -> Client:
 
 async def test_serve_starts_with_its_addresses_and_takes_mail() -> None:
     async with serving(conf()) as server:
-        host, port = server.addresses[LISTEN]
+        address = server.addresses[LISTEN]
+        assert isinstance(address, tuple)
+        host, port = address
         assert host == "127.0.0.1"
         assert isinstance(port, int)
 
