@@ -7,14 +7,20 @@ import select
 import smtplib
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from daemon_server import COMMAND, DaemonServer, daemon
 
-pytest_plugins = ("console_server",)
-
 LISTEN = "127.0.0.1:0"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonServer]:
+    listen = 'Listen "127.0.0.1:0" { Peer "10.0.0.0/8" { Idle_Time = 30 } }'
+    with daemon(tmp_path_factory.mktemp("console"), listen) as running:
+        yield running
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,16 @@ from tempfile import TemporaryDirectory
 import pytest
 from daemon_server import COMMAND, DaemonServer, daemon
 
-pytest_plugins = ("console_server",)
-
 LISTEN = 'Listen "127.0.0.1:0" { }'
 ASK = b'{"words": ["show", "inbound"]}\n'
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonServer]:
+    with daemon(tmp_path_factory.mktemp("console"), LISTEN) as running:
+        yield running
 
 
 @contextmanager

@@ -40,6 +40,9 @@ __all__ = ["Server", "open_service", "serve"]
 
 _log = logging.getLogger("triosmtp.server")
 
+_WATCH_AGAIN = 30.0
+"""Seconds until watching is tried again, where it has failed."""
+
 
 class Server:
     """A running server: what :func:`serve` gives to its caller."""
@@ -189,10 +192,20 @@ class Server:
             await self._watchers.start(self._keep_watching, self._watching, name="certificates")
 
     async def _keep_watching(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
-        service = self.service
+        service, begun = self.service, _Begun(task_status)
         try:
             with scope:
-                await watch_certificates(service.contexts, service.tls_settings, service.tell, task_status=task_status)
+                while True:
+                    try:
+                        await watch_certificates(
+                            service.contexts, service.tls_settings, service.tell, task_status=begun
+                        )
+                    except Exception:
+                        if not begun.told:
+                            raise
+                        # Mail goes on, with the certificates in force; a reload by hand still works.
+                        _log.exception("certificates are not watched; trying again in %g s", _WATCH_AGAIN)
+                        await trio.sleep(_WATCH_AGAIN)
         finally:
             if self._watching is scope:
                 self._watching = None
@@ -215,6 +228,19 @@ class Server:
             self._refusing.set()
             self._ended.set()
             await self.service.profiles.aclose()
+
+
+class _Begun:
+    """A task status that may be told more than once: what is tried again begins again."""
+
+    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
+        self._task_status = task_status
+        self.told = False
+
+    def started(self, value: None = None) -> None:
+        if not self.told:
+            self.told = True
+            self._task_status.started(value)
 
 
 async def open_service(
