@@ -11,11 +11,11 @@ import pytest
 import trio
 from fortress import JUDGE, Fortress, besieged
 
-from triosmtp.event import TLSFailed
-from triosmtp.testing import Client
+from triosmtp.event import TLSEstablished, TLSFailed
+from triosmtp.testing import Authority, Client
 from triosmtp.tls import REASONS
 
-FULL, SMALL = 2000, 100
+FULL, SMALL = 10_000, 100  # of each kind; the first test counts twice
 COUNT = FULL if JUDGE else SMALL
 SEED = int(os.environ.get("TRIOSMTP_SEED", "20260203"))
 
@@ -97,10 +97,64 @@ async def test_garbage_in_place_of_a_handshake(tmp_path: Path, caplog: pytest.Lo
         assert len({event.reason for event in failures}) > 3
 
 
+def mutated(random: Random, flight: bytes) -> bytes:
+    data = bytearray(flight)
+    for _ in range(random.randrange(1, 4)):
+        # Behind the first headers, mostly: what is no record at all is the other test's matter.
+        data[random.randrange(9 if random.random() < 0.9 else 0, len(data))] = random.randrange(256)
+    return bytes(data)
+
+
+async def flights(fortress: Fortress, context: ssl.SSLContext, random: Random) -> None:
+    """Begin a handshake in good order, and damage the flight that holds the client's certificate."""
+    stream = await fortress.dial(use_ssl=True)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with suppress(trio.BrokenResourceError):
+        for damage in (False, True):
+            with suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            while not outgoing.pending:
+                incoming.write(bytes(await stream.receive_some(65536)))
+                with suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+            flight = outgoing.read()
+            await stream.send_all(mutated(random, flight) if damage else flight)
+    await hang_up(stream)
+
+
+async def test_certificates_that_are_damaged_on_their_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    print(f"{COUNT // 2} of {FULL // 2} flights, seed {SEED} (TRIOSMTP_SEED)")
+    random = Random(SEED)
+    async with besieged(tmp_path, caplog) as fortress:
+        authority = Authority.create("foreign")
+        pem, key = authority.issue("client.example", dns=["client.example"]).write(tmp_path, "foreign")
+        context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        context.load_cert_chain(pem, key)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # where certificates travel in plain sight
+        warm = 100 if JUDGE else COUNT // 8
+        for number in range(COUNT // 2):
+            await flights(fortress, context, random)
+            if number == warm:
+                await fortress.quiet()
+                before = resident()
+        await fortress.quiet()
+        assert resident() - before < 16 << 20  # with all that the test itself keeps of events
+        assert not [e for e in fortress.events if isinstance(e, TLSEstablished) and e.tls.verified]
+        failures = {e.reason for e in fortress.events if isinstance(e, TLSFailed)}
+        assert failures <= set(REASONS)
+        assert {"bad_certificate_proof", "certificate_unparsable"} & failures
+
+
+def resident() -> int:
+    """Memory of this process, the server within it, in octets."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 async def test_garbage_after_a_handshake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     random = Random(SEED)
     async with besieged(tmp_path, caplog) as fortress:
-        for number in range(COUNT // 4):
+        for number in range(max(25, COUNT // 20)):
             client = await fortress.connect(tls=True)
             stream = client.stream
             assert isinstance(stream, trio.SSLStream)
