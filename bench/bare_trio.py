@@ -2,11 +2,13 @@
 
 Nothing is checked and nothing is kept: what a real server costs beyond this is what its features cost.  With a
 certificate, STARTTLS is triosmtp's handshake and an unchanged `trio.SSLStream`, over triosmtp's own transport: the
-floor of both. Run as `python -m bench.bare_trio PORT [CERTIFICATE KEY [CLIENT_CA]]`.
+floor of both. With `--sslstream` the stream does its handshake by itself, over triosmtp's adapter.
+Run as `python -m bench.bare_trio [--sslstream] PORT [CERTIFICATE KEY [CLIENT_CA]]`.
 """
 
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -27,7 +29,7 @@ _REPLIES = {
 }
 
 
-async def _session(sock: socket.socket, context: ServerContext | None) -> None:
+async def _session(sock: socket.socket, context: ServerContext | None, *, pump: bool) -> None:
     transport = SocketTransport(sock)
     peer: trio.abc.Stream = transport
     with sock:
@@ -46,7 +48,11 @@ async def _session(sock: socket.socket, context: ServerContext | None) -> None:
                 buffer = await _body(peer, buffer)
                 await peer.send_all(b"250 OK\r\n")
             elif verb == b"STAR" and context is not None:
-                peer, _ = await handshake(context, transport)
+                if pump:
+                    peer, _ = await handshake(context, transport)
+                else:
+                    peer = trio.SSLStream(transport, context.wrapping(), server_side=True, https_compatible=True)
+                    await peer.do_handshake()
             elif verb == b"QUIT":
                 break
         if isinstance(peer, trio.SSLStream):
@@ -76,7 +82,7 @@ def _context(certificate: str, key: str, client_ca: str = "") -> ServerContext:
     return build_context(load_material(settings))
 
 
-async def _serve(port: int, context: ServerContext | None) -> None:
+async def _serve(port: int, context: ServerContext | None, *, pump: bool) -> None:
     listener = socket.create_server(("127.0.0.1", port), backlog=500)
     listener.setblocking(False)
     async with trio.open_nursery() as nursery:
@@ -88,12 +94,14 @@ async def _serve(port: int, context: ServerContext | None) -> None:
                 continue
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            nursery.start_soon(_session, sock, context)
+            nursery.start_soon(partial(_session, sock, context, pump=pump))
 
 
 def main() -> None:
     """Serve until killed."""
-    trio.run(_serve, int(sys.argv[1]), _context(*sys.argv[2:]) if len(sys.argv) > 2 else None)
+    words = [word for word in sys.argv[1:] if word != "--sslstream"]
+    context = _context(*words[1:]) if len(words) > 1 else None
+    trio.run(partial(_serve, int(words[0]), context, pump="--sslstream" not in sys.argv))
 
 
 if __name__ == "__main__":

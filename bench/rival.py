@@ -65,6 +65,10 @@ def _bare(scenario: Scenario, port: int, credentials: Credentials, folder: Path)
     return [sys.executable, "-m", "bench.bare_trio", *aiosmtpd[3:]]
 
 
+def _bare_sslstream(scenario: Scenario, port: int, credentials: Credentials, folder: Path) -> list[str]:
+    return [*_bare(scenario, port, credentials, folder), "--sslstream"]
+
+
 def _triosmtp(scenario: Scenario, port: int, credentials: Credentials, folder: Path) -> list[str]:
     tls = []
     if scenario.security != "plain":
@@ -86,6 +90,12 @@ RIVALS = {
     for rival in (
         Rival("aiosmtpd", "aiosmtpd 1.4.6 on uvloop", _EVERYTHING, _aiosmtpd),
         Rival("bare", "bare Trio over our transport and TLS engine, no SMTP to speak of", _EVERYTHING, _bare),
+        Rival(
+            "bare-sslstream",
+            "the same, but trio.SSLStream does its handshake by itself",
+            _EVERYTHING - {"plain"},
+            _bare_sslstream,
+        ),
         Rival("triosmtp", "triosmtp serve", _EVERYTHING, _triosmtp),
     )
 }
