@@ -169,44 +169,58 @@ def test_many_commands_on_stdin_end_with_the_status_of_the_first_that_failed(ser
     assert not (server.folder / "state" / "console_history").exists()
 
 
+class Terminal:
+    """A terminal that a program runs on.  What was shown behind what was waited for is kept for the next time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._shown = b""
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._descriptor, keys)
+
+    def is_silent(self) -> bool:
+        """Whether nothing is shown, and nothing comes for a second."""
+        return not self._shown and not select.select([self._descriptor], [], [], 1)[0]
+
+    def read_until(self, wanted: bytes) -> bytes:
+        """Give what is shown up to `wanted` and with it; up to the end for `b""`."""
+        while not wanted or wanted not in self._shown:
+            assert select.select([self._descriptor], [], [], 30)[0], self._shown
+            try:
+                chunk = os.read(self._descriptor, 4096)
+            except OSError:  # the other end of a terminal is gone
+                chunk = b""
+            if not chunk:
+                break
+            self._shown += chunk
+        end = self._shown.find(wanted) + len(wanted) if wanted else len(self._shown)
+        shown, self._shown = self._shown[:end], self._shown[end:]
+        return shown
+
+
 def test_at_a_terminal_it_has_a_prompt_and_a_history_of_its_own(server: DaemonServer) -> None:
     for number in range(2):
-        pid, terminal = pty.fork()
+        pid, descriptor = pty.fork()
         if pid == 0:
             os.execvpe(COMMAND[0], [*COMMAND, "console", "--control", server.control], server.environment)
+        terminal = Terminal(descriptor)
         try:
-            assert b"triosmtp> " in read_until(terminal, b"triosmtp> ")
+            assert b"triosmtp> " in terminal.read_until(b"triosmtp> ")
             # The second time the command comes out of the history, by the key for the line before.
-            os.write(terminal, b"\x10\x10\r" if number else b"config eval idle_time\r")
-            shown = read_until(terminal, b"# default")
-            assert b"Idle_Time = 300  # default" in shown
-            if b"triosmtp> " not in shown.partition(b"# default")[2]:
-                read_until(terminal, b"triosmtp> ")
-            os.write(terminal, b"\x03")
-            while not select.select([terminal], [], [], 1)[0]:
+            terminal.type(b"\x10\x10\r" if number else b"config eval idle_time\r")
+            assert b"Idle_Time = 300  # default" in terminal.read_until(b"# default")
+            assert b"triosmtp> " in terminal.read_until(b"triosmtp> ")
+            terminal.type(b"\x03")
+            while terminal.is_silent():
                 # Readline notices a signal that comes just before it begins to wait with the next key only.
-                os.write(terminal, b"\r")
-            read_until(terminal, b"triosmtp> ")
-            os.write(terminal, b"quit\r")
-            read_until(terminal, None)
-        finally:
-            os.close(terminal)
+                terminal.type(b"\r")
+            assert b"triosmtp> " in terminal.read_until(b"triosmtp> ")
+            terminal.type(b"quit\r")
+            terminal.read_until(b"")
             assert os.waitpid(pid, 0)[1] == 0
+        finally:
+            os.close(descriptor)
         history = server.folder / "state" / "console_history"
         assert history.stat().st_mode & 0o777 == 0o600
         assert "config eval idle_time" in history.read_text().splitlines()
-
-
-def read_until(terminal: int, wanted: bytes | None) -> bytes:
-    """Read what the terminal shows, until `wanted` is among it, or to the end."""
-    data = b""
-    while wanted is None or wanted not in data:
-        assert select.select([terminal], [], [], 10)[0], data
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # the other end of a terminal is gone
-            break
-        if not chunk:
-            break
-        data += chunk
-    return data
