@@ -17,14 +17,16 @@ from triosmtp.config import Config, load_config, parse_config
 from triosmtp.delivery import Delivery, DeliveryError
 from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, TrioSMTPError
 from triosmtp.message import Envelope, Message, Recipient
-from triosmtp.policy import DONE, Policy, Session
+from triosmtp.policy import DISCARD, DONE, AuthAttempt, Policy, Session
 from triosmtp.server import Server, serve
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = [
+    "DISCARD",
     "DONE",
     "Address",
+    "AuthAttempt",
     "Config",
     "ConfigError",
     "Delivery",

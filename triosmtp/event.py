@@ -15,9 +15,10 @@ from triosmtp.errors import Problem
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded", "ConfigurationReloadFailed",
-    "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected", "MessageAccepted", "MessageRefused",
-    "Observer", "PolicyFailed", "Refused", "SessionEvent", "TLSEstablished", "TLSFailed",
+    "AuthAttempted", "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded",
+    "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
+    "MessageAccepted", "MessageRefused", "Observer", "PolicyFailed", "Refused", "SessionEvent",
+    "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
 
@@ -86,6 +87,22 @@ class Refused:
     reason: str
 
 
+@frozen(slots=True, kw_only=True)
+class AuthAttempted:
+    """An exchange of AUTH came to its end.  A password is never part of it."""
+
+    session: str
+    peer: str
+    listener: str
+    mechanism: str
+    user: str
+    """What the client claimed; ``""`` where it came to no claim."""
+    succeeded: bool
+    reason: str = ""
+    """Why it failed, for the log; the client is not told."""
+    decided_by: str = ""
+
+
 @frozen(slots=True)
 class PolicyFailed:
     """A policy raised something that is not a refusal; its traceback is in the log of ``triosmtp.policy``."""
@@ -98,7 +115,10 @@ class PolicyFailed:
 
 @frozen(slots=True, kw_only=True)
 class MessageAccepted:
-    """A message was delivered: it is where the operator said, and the 250 is on its way."""
+    """A message was delivered: it is where the operator said, and the 250 is on its way.
+
+    Or a policy had it thrown away: then ``discarded_by`` names the policy.
+    """
 
     session: str
     peer: str
@@ -109,6 +129,8 @@ class MessageAccepted:
     seconds: float
     """From MAIL to the end of the delivery."""
     tls: TLSInfo | None
+    discarded_by: str = ""
+    """The policy that had it thrown away; ``""`` where it was delivered."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -212,7 +234,7 @@ class ConfigurationReloadFailed:
 
 
 SessionEvent: TypeAlias = (
-    CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
+    AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded |
     Connected | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed | MessageAccepted |
     MessageRefused | Disconnected

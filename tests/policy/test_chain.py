@@ -74,7 +74,7 @@ async def test_a_wrong_answer_is_an_error_of_the_policy() -> None:
             return True
 
     decision = await Chain([Wrong()]).ask("connect", session())
-    assert "return None or DONE" in decision.error
+    assert "return None, DONE or DISCARD" in decision.error
 
 
 async def test_cancellation_passes_through() -> None:

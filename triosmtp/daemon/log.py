@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, TextIO
 
 from triosmtp.event import (
+    AuthAttempted,
     CertificateExpiring,
     CertificateReloadFailed,
     CertificatesReloaded,
@@ -135,6 +136,19 @@ def _refused(e: Refused) -> str:
     )
 
 
+def _auth_attempted(e: AuthAttempted) -> str:
+    return _line(
+        "auth",
+        session=e.session,
+        peer=e.peer,
+        mechanism=e.mechanism,
+        user=e.user,
+        result="pass" if e.succeeded else "fail",
+        decided_by=e.decided_by,
+        reason=e.reason,
+    )
+
+
 def _policy_failed(e: PolicyFailed) -> str:
     return _line("policy-failed", session=e.session, phase=e.phase, policy=e.policy, error=e.error)
 
@@ -151,7 +165,9 @@ def _message(e: MessageAccepted | MessageRefused) -> dict[str, object]:
 
 
 def _message_accepted(e: MessageAccepted) -> str:
-    return _line("accepted", **_message(e), seconds=f"{e.seconds:.4f}", **_tls_fields(e.tls))
+    return _line(
+        "accepted", **_message(e), seconds=f"{e.seconds:.4f}", discarded_by=e.discarded_by, **_tls_fields(e.tls)
+    )
 
 
 def _message_refused(e: MessageRefused) -> str:
@@ -220,6 +236,7 @@ _LINES: Final[dict[type, tuple[int, Callable[[Any], str]]]] = {
     TLSEstablished: (logging.INFO, _tls_established),
     TLSFailed: (logging.WARNING, _tls_failed),
     Refused: (logging.INFO, _refused),
+    AuthAttempted: (logging.INFO, _auth_attempted),
     PolicyFailed: (logging.DEBUG, _policy_failed),  # the traceback was logged where it failed
     MessageAccepted: (logging.INFO, _message_accepted),
     MessageRefused: (logging.INFO, _message_refused),

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from triosmtp.errors import Reject
-from triosmtp.policy.interface import DONE, PHASES, Phase, Policy
+from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy
 from triosmtp.policy.session import Session
 
 __all__ = ["CONTINUE", "Chain", "Decision"]
@@ -19,11 +19,14 @@ _log = logging.getLogger("triosmtp.policy")
 class Decision:
     """What became of one phase.
 
-    ``source`` names who decided: ``python:Name``; empty where nobody did.  ``error`` is set where a policy failed.
+    ``source`` names who decided (:attr:`Policy.source`); empty where nobody did.  ``error`` is set where a policy
+    failed.
     """
 
     refusal: Reject | None = None
     done: bool = False
+    discard: bool = False
+    """Whether the message is to be thrown away; ``done`` is set, too."""
     source: str = ""
     error: str = ""
 
@@ -42,7 +45,7 @@ class Chain:
         self.policies = tuple(policies)
         self._hooks: dict[Phase, tuple[tuple[str, Callable[..., Awaitable[object]]], ...]] = {
             phase: tuple(
-                (f"python:{type(policy).__qualname__}", getattr(policy, f"validate_{phase}"))
+                (policy.source, getattr(policy, f"validate_{phase}"))
                 for policy in self.policies
                 if getattr(type(policy), f"validate_{phase}") is not getattr(Policy, f"validate_{phase}")
             )
@@ -69,9 +72,11 @@ class Chain:
                 return _failed(session, phase, source, error)
             if answer is DONE:
                 return Decision(done=True, source=source)
+            if answer is DISCARD:
+                return Decision(done=True, discard=True, source=source)
             if answer is not None:
                 mistake = TypeError(
-                    f"{source}: validate_{phase} returned {answer!r}; return None or DONE, or raise Reject"
+                    f"{source}: validate_{phase} returned {answer!r}; return None, DONE or DISCARD, or raise Reject"
                 )
                 return _failed(session, phase, source, mistake)
         return CONTINUE

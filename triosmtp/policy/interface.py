@@ -6,11 +6,12 @@ from inspect import iscoroutinefunction, unwrap
 from typing import Final, Literal, TypeAlias
 
 from triosmtp.message import Message, Recipient
+from triosmtp.policy.attempt import AuthAttempt
 from triosmtp.policy.session import Session
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
-__all__ = ["DONE", "PHASES", "Done", "Phase", "Policy"]
+__all__ = ["DISCARD", "DONE", "PHASES", "Done", "Phase", "Policy"]
 
 Phase: TypeAlias = Literal[
     "connect", "ehlo", "starttls", "auth", "mailfrom", "rcptto", "data", "data_spool", "data_spool_each_rcpt"
@@ -31,13 +32,19 @@ PHASES: Final[tuple[Phase, ...]] = (
 
 
 class Done(Enum):
-    """The type of :data:`DONE`."""
+    """The type of :data:`DONE` and :data:`DISCARD`."""
 
     DONE = "done"
+    DISCARD = "discard"
 
 
 DONE: Final = Done.DONE
 """Return it to end the phase as accepted: the policies that come later in the list are not asked."""
+DISCARD: Final = Done.DISCARD
+"""Return it to end the phase as accepted, and to throw away the message that it is about, which the client is told was
+taken.  Before MAIL it is about every message of the session (until STARTTLS, where it was not said at ``connect``); at
+``data_spool_each_rcpt`` about the message for all recipients.  Nobody is told but the log.
+"""
 
 
 class Policy:
@@ -64,6 +71,11 @@ class Policy:
             if not iscoroutinefunction(unwrap(getattr(cls, name))):
                 raise TypeError(f"{cls.__qualname__}.{name} must be an async method")
 
+    @property
+    def source(self) -> str:
+        """What the log calls this policy where it decided: ``python:Name``."""
+        return f"python:{type(self).__qualname__}"
+
     async def validate_connect(self, session: Session) -> Done | None:
         """Decide about a new connection, before the banner (and before the handshake under Use_SSL)."""
 
@@ -76,7 +88,7 @@ class Policy:
         A refusal here answers every command that follows but QUIT; under Use_SSL it stands in place of the banner.
         """
 
-    async def validate_auth(self, session: Session, attempt: object) -> Done | None:
+    async def validate_auth(self, session: Session, attempt: AuthAttempt) -> Done | None:
         """Decide about an authentication attempt."""
 
     async def validate_mailfrom(

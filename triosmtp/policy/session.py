@@ -1,5 +1,6 @@
 """What a policy sees of one SMTP session: values and the two contexts, never the stream."""
 
+import re
 from ipaddress import IPv4Address, IPv6Address
 
 from attrs import Factory, define
@@ -8,6 +9,8 @@ from triosmtp.message import Envelope
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["Session"]
+
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,76}").fullmatch  # RFC 5322, section 3.6.8
 
 
 @define(slots=True, eq=False, kw_only=True)
@@ -34,3 +37,19 @@ class Session:
     """What the handshake established; None while there is no TLS."""
     envelope: Envelope | None = None
     """Sender and recipients so far of the transaction under way; None outside of one."""
+    headers: list[tuple[str, str]] = Factory(list)
+    """Header fields that every message of the session gets (see :meth:`add_header`)."""
+    message_headers: list[tuple[str, str]] = Factory(list)
+    """Header fields that the message under way gets."""
+
+    def add_header(self, name: str, value: str) -> None:
+        """Add a header field to the message under way; outside of a transaction, to every message of the session.
+
+        It is delivered behind our Received field and in front of the message's own header, folded and cleaned of
+        control characters.
+
+        :raises ValueError: where ``name`` is not the name of a header field (RFC 5322, section 3.6.8).
+        """
+        if not _FIELD_NAME(name):
+            raise ValueError(f"{name!r} is not the name of a header field")
+        (self.headers if self.envelope is None else self.message_headers).append((name, value))

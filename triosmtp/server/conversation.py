@@ -49,6 +49,8 @@ class Conversation:
 
     __slots__ = (
         "_at_connect",
+        "_discarded_at_connect",
+        "_discarded_by",
         "_generation",
         "_hello",
         "_profile",
@@ -70,6 +72,7 @@ class Conversation:
         self._profile = profile
         self._settings = profile.settings
         self._at_connect: dict[str, str] = {}
+        self._discarded_at_connect = self._discarded_by = ""  # the policy that throws away all that comes
         self._hello: Hello | None = None
         self._recipients = 0
         self._transactions = 0
@@ -101,6 +104,7 @@ class Conversation:
             return refusal
         finally:
             self._at_connect = session.variables.snapshot()
+            self._discarded_at_connect = self._discarded_by
         return None
 
     async def tls_established(self) -> Refusal | None:
@@ -131,6 +135,7 @@ class Conversation:
         """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it."""
         self._end_transaction()
         self._hello = None
+        self._discarded_by = self._discarded_at_connect
         self.session.variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
         self.forget_tls()
 
@@ -154,7 +159,13 @@ class Conversation:
         chain = self._profile.chain
         if not chain.asks(phase):
             return False
-        return (await ask(self._service, self.session, chain, phase, *arguments)).done
+        decision = await ask(self._service, self.session, chain, phase, *arguments)
+        if decision.discard:
+            if self.transaction is not None:
+                self.transaction.discarded_by = decision.source
+            else:
+                self._discarded_by = decision.source
+        return decision.done
 
     async def _decide(self, phase: Phase, *arguments: object) -> bool:
         """Ask the policies, and gather their refusal, or the row's own reply: then True."""
@@ -221,17 +232,23 @@ class Conversation:
                 "mailfrom_domain": sender.domain,
             }
         )
+        before, headers = self._discarded_by, len(session.headers)
         try:
             done = await self._ask("mailfrom", sender, event.parameters)
             self._check_reception_limit()
             if not done:
                 self._demand_certificate()
         except Refusal as refusal:
+            self._discarded_by = before
             self._refuse("mailfrom", refusal)
             return
+        finally:
+            session.message_headers += session.headers[headers:]  # said at MAIL, they are about this message
+            del session.headers[headers:]
         self._transactions += 1
         session.variables.record({"message_rcpt_count": "0"})
         self.transaction = Transaction(self._service, session, self._profile, self._transactions, event, self._hello)
+        self.transaction.discarded_by, self._discarded_by = self._discarded_by, before
         session.envelope = self.transaction.envelope
         self.out.append(self.connection.send())
 
@@ -359,6 +376,7 @@ class Conversation:
         """Forget the message under way, if there is one."""
         transaction, session = self.transaction, self.session
         session.message_variables.clear()
+        session.message_headers.clear()
         if transaction is not None:
             if transaction.granted_relay:
                 session.variables.forget("can_relay")

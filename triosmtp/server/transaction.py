@@ -12,13 +12,13 @@ from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.message import Envelope, Message
-from triosmtp.policy import Session
+from triosmtp.policy import Decision, Session
 from triosmtp.server.decision import Refusal, ask, refusal_of
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
 from triosmtp.spool import Spool, SpoolError
-from triosmtp.trace import has_field, received_field
+from triosmtp.trace import field, has_field, received_field
 
 __all__ = ["Transaction"]
 
@@ -34,6 +34,7 @@ class Transaction:
         "_service",
         "_session",
         "_spool",
+        "discarded_by",
         "envelope",
         "granted_relay",
         "id",
@@ -53,6 +54,8 @@ class Transaction:
         self.started = monotonic()
         self._spool: Spool | None = None
         self._failure: SpoolError | None = None
+        self.discarded_by = ""
+        """The policy that has the message thrown away, or ``""``."""
         self.granted_relay = False
         """Whether can_relay was set for this transaction's sender, and goes with it."""
 
@@ -91,7 +94,8 @@ class Transaction:
             if reply is None:
                 message = await self._complete()
                 await self._decide(message)
-                await self._deliver(message)
+                if not self.discarded_by:
+                    await self._deliver(message)
                 reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
         except Refusal as refusal:
             reply, decided_by, reason = refusal.reply, refusal.decided_by, refusal.reason
@@ -128,14 +132,20 @@ class Transaction:
     async def _decide(self, message: Message) -> None:
         chain = self.profile.chain
         if chain.asks("data_spool"):
-            await ask(self._service, self._session, chain, "data_spool", message)
+            self._note(await ask(self._service, self._session, chain, "data_spool", message))
         if chain.asks("data_spool_each_rcpt"):
             for recipient in self.envelope.recipients:
-                await ask(self._service, self._session, chain, "data_spool_each_rcpt", message, recipient)
+                self._note(await ask(self._service, self._session, chain, "data_spool_each_rcpt", message, recipient))
+
+    def _note(self, decision: Decision) -> None:
+        if decision.discard:
+            self.discarded_by = decision.source
 
     async def _deliver(self, message: Message) -> None:
         if self.profile.settings.rfc2822_trace_headers:
             message.trace = self._received(message) + message.trace  # in front of what policy added
+        for name, value in (*self._session.headers, *self._session.message_headers):
+            message.trace += field(name, value)
         # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.
         message.variables = self._session.variables.snapshot()
         message.message_variables = self._session.message_variables.snapshot()
@@ -179,6 +189,7 @@ class Transaction:
                 size=size,
                 seconds=monotonic() - self.started,
                 tls=session.tls,
+                discarded_by=self.discarded_by,
             )
         else:
             event = MessageRefused(

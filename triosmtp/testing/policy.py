@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from triosmtp.errors import Reject
 from triosmtp.message import Message, Recipient
-from triosmtp.policy import Done, Phase, Policy, Session
+from triosmtp.policy import AuthAttempt, Done, Phase, Policy, Session
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
@@ -43,7 +43,7 @@ class RecordingPolicy(Policy):
     async def validate_starttls(self, session: Session, tls: TLSInfo) -> Done | None:
         return self._record("starttls", session, tls)
 
-    async def validate_auth(self, session: Session, attempt: object) -> Done | None:
+    async def validate_auth(self, session: Session, attempt: AuthAttempt) -> Done | None:
         return self._record("auth", session, attempt)
 
     async def validate_mailfrom(
