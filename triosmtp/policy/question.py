@@ -1,0 +1,102 @@
+"""What goes between a session and those who decide about it elsewhere: plain values, fit to cross a process boundary.
+
+A session asks a :class:`Question` and gets a :class:`Verdict`; what it came to in the end is an :class:`Outcome`.  The
+hub (``hub.py``) stands between them and the clients; it knows sessions by these values and by a :class:`Host` alone.
+"""
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+from attrs import field, frozen
+
+from triosmtp.event import SessionEvent
+from triosmtp.policy.interface import Phase
+
+__all__ = ["DecisionWord", "Fallback", "Host", "Outcome", "Question", "Verdict"]
+
+DecisionWord: TypeAlias = Literal["continue", "done", "reject", "tempfail", "discard", "disconnect"]
+Fallback: TypeAlias = Literal["tempfail", "continue", "reject"]
+
+
+@frozen(slots=True, kw_only=True)
+class Question:
+    """One phase of one session, as a decider is asked about it.
+
+    ``variables`` and ``message_variables`` are copies; ``arguments`` are plain JSON values by the phase: ``domain`` at
+    ehlo; ``mechanism``, ``user`` at auth; ``sender``, ``parameters`` at mailfrom; ``recipient``, ``parameters`` at
+    rcptto; ``size``, ``headers`` at data_spool; ``recipient`` at data_spool_each_rcpt.
+    """
+
+    id: str
+    """Unique: the session's id, a dash, and its number in the session."""
+    session: str
+    phase: Phase
+    peer: str
+    listener: str
+    """The Listen's name, as it is written."""
+    variables: Mapping[str, str]
+    message_variables: Mapping[str, str]
+    arguments: Mapping[str, Any]
+    password: str | None = field(default=None, repr=False)
+    """At auth, where the client sent a readable one: for enforcing deciders behind a Unix socket or TLS alone."""
+
+
+@frozen(slots=True, kw_only=True)
+class Verdict:
+    """What was decided about a :class:`Question`.  Checked: it can be applied as it stands."""
+
+    decision: DecisionWord = "continue"
+    code: int = 0
+    """Of a refusal; 0 for the others."""
+    enhanced: str = ""
+    text: str = ""
+    set_connection: Mapping[str, str | None] = field(factory=dict)
+    """Variables of the connection context to set, or to remove (None)."""
+    set_message: Mapping[str, str | None] = field(factory=dict)
+    add_headers: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    """Who decided: ``websocket:GROUP/NAME``, or ``websocket:GROUP`` for a fallback."""
+    failure: str = ""
+    """Why this is a fallback: ``timed out after 5 s``, ``no decider``, …; ``""`` for an answer."""
+
+
+@frozen(slots=True, kw_only=True)
+class Outcome:
+    """What became of a phase in truth, all policies and built-in rules together."""
+
+    decision: Literal["accepted", "refused"]
+    code: int = 0
+    enhanced: str | None = None
+    text: str = ""
+    decided_by: str = ""
+    """As :class:`triosmtp.event.Refused` has it; ``""`` where nobody objected."""
+
+
+class Host(Protocol):
+    """The server (or, one day, all its workers) behind a hub.  Every value is plain JSON."""
+
+    def tell(self, event: SessionEvent) -> None:
+        """Tell the observers of the server what happened in the hub."""
+
+    def sessions(self) -> Awaitable[list[dict[str, Any]]]:
+        """Give ``{id, peer, listener, age, state, messages, tls}`` of every session under way."""
+
+    def session(self, session: str) -> Awaitable[dict[str, Any] | None]:
+        """Give the same of one session, with ``variables`` and ``message_variables``; None where there is none."""
+
+    def set_variables(
+        self, session: str, connection: Mapping[str, str | None], message: Mapping[str, str | None]
+    ) -> Awaitable[bool]:
+        """Set variables of a session, or remove them (None); False where there is no such session.
+
+        :raises ValueError: where a key is the engine's alone; nothing was changed then.
+        """
+
+    def close_session(self, session: str) -> Awaitable[bool]:
+        """End a session with 421 4.3.2 as soon as nothing is under way; False where there is none."""
+
+    def certificates(self) -> Awaitable[list[dict[str, Any]]]:
+        """Give ``{file, server_name, key, subject, issuer, names, fingerprint_sha256, not_before, not_after}``."""
+
+    def reload_certificates(self) -> Awaitable[dict[str, Any]]:
+        """Read the files of TLS again; give ``{generation, renewed, problems}``."""
