@@ -74,7 +74,7 @@ class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
 
     ``code`` is a reply code from 400 to 599 (RFC 5321, section 4.2); 421 ends the connection.  ``enhanced`` is an
     enhanced status code of the same class (RFC 3463).  ``text`` goes to the peer, on one line or several; ``reason``
-    goes to the log alone.
+    goes to the log alone, and so does ``decided_by``, where somebody more exact than the policy decided.
 
     :raises ValueError: where the code is not a refusal, or ``enhanced`` is malformed or of another class.
     """
@@ -86,6 +86,7 @@ class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
         text: str = "Refused by policy",
         *,
         reason: str | None = None,
+        decided_by: str = "",
     ) -> None:
         if isinstance(code, bool) or not 400 <= code <= 599:
             raise ValueError(f"a refusal needs a code from 400 to 599, not {code!r}")
@@ -100,4 +101,5 @@ class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
         self.enhanced = enhanced
         self.text = text
         self.reason = reason
+        self.decided_by = decided_by
         super().__init__(f"{code} {enhanced} {text}" + (f" ({reason})" if reason else ""))

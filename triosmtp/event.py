@@ -5,11 +5,11 @@ boundary.
 Strings that came from the peer are as it sent them: whoever prints them escapes them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from triosmtp.errors import Problem
 from triosmtp.variables import TLSInfo
@@ -17,7 +17,8 @@ from triosmtp.variables import TLSInfo
 __all__ = [
     "AuthAttempted", "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded",
     "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
-    "MessageAccepted", "MessageRefused", "Observer", "PolicyFailed", "Refused", "SessionEvent",
+    "MessageAccepted", "MessageRefused", "Observer", "PolicyClientConnected", "PolicyClientDisconnected",
+    "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused", "SessionEvent", "ShadowDiffered",
     "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
@@ -30,6 +31,8 @@ class Connected:
     peer: str
     local: str
     listener: str
+    variables: Mapping[str, str] = Factory(dict)
+    """The connection context that it begins with."""
 
 
 @frozen(slots=True)
@@ -114,6 +117,66 @@ class PolicyFailed:
 
 
 @frozen(slots=True, kw_only=True)
+class PolicyFallback:
+    """Deciders elsewhere gave no answer that could be applied, and the fallback was given in its place."""
+
+    session: str
+    phase: str
+    group: str
+    fallback: str
+    """``tempfail``, ``continue`` or ``reject``."""
+    failure: str
+    """Why: ``timed out after 5 s``, ``no decider``, …"""
+
+
+@frozen(slots=True, kw_only=True)
+class PolicyClientConnected:
+    """A policy client has introduced itself."""
+
+    name: str
+    group: str
+    role: str
+    mode: str
+    peer: str
+    listener: str
+
+
+@frozen(slots=True, kw_only=True)
+class PolicyClientDisconnected:
+    """A policy client that had introduced itself is gone."""
+
+    name: str
+    group: str
+    role: str
+    mode: str
+    peer: str
+    listener: str
+    reason: str
+    seconds: float
+
+
+@frozen(slots=True, kw_only=True)
+class PolicyClientRefused:
+    """Somebody who wanted to be a policy client was turned away."""
+
+    peer: str
+    listener: str
+    reason: str
+
+
+@frozen(slots=True, kw_only=True)
+class ShadowDiffered:
+    """A decider in shadow would have decided otherwise than it came to be."""
+
+    session: str
+    phase: str
+    group: str
+    name: str
+    answer: str
+    outcome: str
+
+
+@frozen(slots=True, kw_only=True)
 class MessageAccepted:
     """A message was delivered: it is where the operator said, and the 250 is on its way.
 
@@ -129,6 +192,9 @@ class MessageAccepted:
     seconds: float
     """From MAIL to the end of the delivery."""
     tls: TLSInfo | None
+    listener: str = ""
+    variables: Mapping[str, str] = Factory(dict)
+    message_variables: Mapping[str, str] = Factory(dict)
     discarded_by: str = ""
     """The policy that had it thrown away; ``""`` where it was delivered."""
 
@@ -149,6 +215,9 @@ class MessageRefused:
     decided_by: str
     reason: str
     tls: TLSInfo | None
+    listener: str = ""
+    variables: Mapping[str, str] = Factory(dict)
+    message_variables: Mapping[str, str] = Factory(dict)
 
 
 @frozen(slots=True)
@@ -236,6 +305,7 @@ class ConfigurationReloadFailed:
 SessionEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded |
+    PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
     Connected | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed | MessageAccepted |
     MessageRefused | Disconnected
 )  # fmt: skip

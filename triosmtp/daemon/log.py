@@ -20,9 +20,14 @@ from triosmtp.event import (
     Disconnected,
     MessageAccepted,
     MessageRefused,
+    PolicyClientConnected,
+    PolicyClientDisconnected,
+    PolicyClientRefused,
     PolicyFailed,
+    PolicyFallback,
     Refused,
     SessionEvent,
+    ShadowDiffered,
     TLSEstablished,
     TLSFailed,
 )
@@ -153,6 +158,32 @@ def _policy_failed(e: PolicyFailed) -> str:
     return _line("policy-failed", session=e.session, phase=e.phase, policy=e.policy, error=e.error)
 
 
+def _policy_fallback(e: PolicyFallback) -> str:
+    fields = {"phase": e.phase, "group": e.group, "fallback": e.fallback, "failure": e.failure}
+    return _line("policy-fallback", session=e.session, **fields)
+
+
+def _policy_client_connected(e: PolicyClientConnected) -> str:
+    return _line("policy-client-connected", **_policy_client(e))
+
+
+def _policy_client_disconnected(e: PolicyClientDisconnected) -> str:
+    return _line("policy-client-disconnected", **_policy_client(e), reason=e.reason, seconds=f"{e.seconds:.3f}")
+
+
+def _policy_client(e: PolicyClientConnected | PolicyClientDisconnected) -> dict[str, object]:
+    return {"name": e.name, "group": e.group, "role": e.role, "mode": e.mode, "peer": e.peer, "listener": e.listener}
+
+
+def _policy_client_refused(e: PolicyClientRefused) -> str:
+    return _line("policy-client-refused", peer=e.peer, listener=e.listener, reason=e.reason)
+
+
+def _shadow_differed(e: ShadowDiffered) -> str:
+    fields = {"phase": e.phase, "group": e.group, "name": e.name, "answer": e.answer, "outcome": e.outcome}
+    return _line("policy-shadow", session=e.session, **fields)
+
+
 def _message(e: MessageAccepted | MessageRefused) -> dict[str, object]:
     return {
         "session": e.session,
@@ -238,6 +269,11 @@ _LINES: Final[dict[type, tuple[int, Callable[[Any], str]]]] = {
     Refused: (logging.INFO, _refused),
     AuthAttempted: (logging.INFO, _auth_attempted),
     PolicyFailed: (logging.DEBUG, _policy_failed),  # the traceback was logged where it failed
+    PolicyFallback: (logging.WARNING, _policy_fallback),
+    PolicyClientConnected: (logging.INFO, _policy_client_connected),
+    PolicyClientDisconnected: (logging.INFO, _policy_client_disconnected),
+    PolicyClientRefused: (logging.WARNING, _policy_client_refused),
+    ShadowDiffered: (logging.INFO, _shadow_differed),
     MessageAccepted: (logging.INFO, _message_accepted),
     MessageRefused: (logging.INFO, _message_refused),
     Disconnected: (logging.INFO, _disconnected),

@@ -68,7 +68,7 @@ class Chain:
             except Exception as error:  # noqa: BLE001 - a policy's error must not become the peer's, nor end the session
                 reject = _only_reject(error)
                 if reject is not None:
-                    return Decision(refusal=reject, source=source)
+                    return Decision(refusal=reject, source=reject.decided_by or source)
                 return _failed(session, phase, source, error)
             if answer is DONE:
                 return Decision(done=True, source=source)
