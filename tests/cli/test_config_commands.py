@@ -166,7 +166,10 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "name": "Enable",
         "type": "boolean",
         "default": "true",
-        "scopes": ["ESMTP_Listener", "Listen", "Control_Listener", "Listen of a Control_Listener"],
+        "scopes": [
+            *("ESMTP_Listener", "Listen", "Control_Listener", "Listen of a Control_Listener"),
+            *("Policy_Listener", "Listen of a Policy_Listener"),
+        ],
         "reloadable": True,
         "doc": OPTIONS["enable"].doc,
     }

@@ -195,8 +195,13 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         "Peer": "ESMTP_Listener {{ Listen ':25' {{ Peer '10.0.0.0/8' {{ {} }} }} }}",
     }
     control = ("Control_Listener", "Listen of a Control_Listener")
+    policy = ("Policy_Listener", "Listen of a Policy_Listener")
     only_global = {"TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"}
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
+    in_policy_listeners = {
+        *("File_Mode", "Listen_Backlog", "TLS_Protocols", "TLS_Ciphers", "TLS_Client_CA", "TLS_Client_CRL"),
+        *("TLS_Send_Client_CA_Names", "TLS_Verify_Depth", "TLS_Verify_Mode", "TLS_Handshake_Timeout"),
+    }
     not_global = {
         "Use_SSL",
         "Starttls_Injection_Policy",
@@ -204,12 +209,16 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
     }
     for option in OPTIONS.values():
         if option.name == "Enable":
-            assert option.scopes == ("ESMTP_Listener", "Listen", *control)
+            assert option.scopes == ("ESMTP_Listener", "Listen", *control, *policy)
+            continue
+        if option.name in {"Token_File", "Admin_Token_File"}:
+            assert option.scopes == policy
             continue
         expected = {"global"} if option.name in only_global else set(places)
         expected -= {"global"} if option.name in not_global else set()
         expected |= set(control) if option.name == "File_Mode" else set()
         expected |= {"Server_Name"} if option.name in in_server_names else set()
+        expected |= set(policy) if option.name in in_policy_listeners | in_server_names else set()
         assert set(option.scopes) == expected, option.name
         if option.default is None:
             continue

@@ -21,7 +21,8 @@ The route of a configuration::
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.configuration import Config, Listen
 from triosmtp.config.file import load_config, parse_config
-from triosmtp.config.options import OPTIONS, Option, Settings, problem_at
+from triosmtp.config.option import Option
+from triosmtp.config.options import OPTIONS, Settings, problem_at
 from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, show
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.tls_value import RelayClient

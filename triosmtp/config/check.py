@@ -1,18 +1,12 @@
 """The checks of a whole configuration: what no statement shows alone.  They look at no file."""
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 
+from triosmtp.config.address import TCPAddress
 from triosmtp.config.configuration import Config, Listen, server_name_of
-from triosmtp.config.options import (
-    ESMTP_LISTENER,
-    LISTEN,
-    OPTIONS,
-    PATHWAY_GROUP,
-    PATHWAY_SCOPE,
-    PEER,
-    SERVER_NAME,
-    Settings,
-)
+from triosmtp.config.option import ESMTP_LISTENER, LISTEN, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
+from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import Chain, pathways_of
 from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
@@ -78,7 +72,9 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         places = [block.place for block in disabled if block.place is not None]
         expected = 'expected ESMTP_Listener { Listen ":25" { … } }'
         problems.error(places[0] if places else Place(source, 0), f"no Listen is enabled: {expected}")
-    _check_addresses((*config.listens, *config.control_listens), problems)
+    _check_addresses((*config.listens, *config.control_listens, *config.policy_listens), problems)
+    for listen in config.policy_listens:
+        _check_policy_listen(listen, config.resolve(listen, None), problems)
     in_force: list[Settings] = []
     for listen in config.listens:
         variants = config.resolver(listen.block).variants()
@@ -103,6 +99,27 @@ def _check_addresses(listens: Iterable[Listen], problems: Problems) -> None:
         if other is not listen:
             listen_is = f"Listen {quote(listen.name)} is the address of Listen {quote(other.name)}"
             problems.error(listen.place, f"{listen_is} at {other.position} too")
+
+
+def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems) -> None:
+    """Who decides about mail must show who it is, and what it is told must not be overheard."""
+    for field, message in pairing_errors(f"Listen {quote(listen.name)}", settings):
+        problems.error(settings.places[field], f"{OPTIONS[field].name}: {message}")
+    if settings.tls_client_ca is not None and not settings.tls_certificate:
+        problems.error(
+            settings.places["tls_client_ca"], "TLS_Client_CA: needs a TLS_Certificate in the Policy_Listener"
+        )
+    if not isinstance(listen.address, TCPAddress):
+        return
+    host = listen.address.host
+    loopback = host is not None and ip_address(host).is_loopback
+    if not (loopback or settings.tls_certificate):
+        why = "is public, and has no TLS_Certificate: policy clients would be overheard"
+        problems.error(listen.place, f"Listen {quote(listen.name)} {why}")
+    certified = settings.tls_client_ca is not None and settings.tls_verify_mode != "none"
+    if settings.token_file is None and settings.admin_token_file is None and not certified:
+        needed = "a Token_File, or a TLS_Client_CA for certificates of policy clients"
+        problems.error(listen.place, f"Listen {quote(listen.name)} needs {needed}")
 
 
 def _check_server_names(listen: Listen, problems: Problems) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from attrs import evolve, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
-from triosmtp.config.options import CONTROL_LISTENER, ESMTP_LISTENER, LISTEN, SERVER_NAME, Settings
+from triosmtp.config.option import CONTROL_LISTENER, ESMTP_LISTENER, LISTEN, POLICY_LISTENER, SERVER_NAME
+from triosmtp.config.options import Settings
 from triosmtp.config.resolution import Resolver, pathways_of
 from triosmtp.config.scope import Block
 from triosmtp.config.server_name import ServerName
@@ -33,10 +34,17 @@ class Listen:
         return self.place.position
 
     @property
+    def for_policy(self) -> bool:
+        """Whether policy clients come to it, and not mail."""
+        return self.block.parent is not None and self.block.parent.kind == POLICY_LISTENER
+
+    @property
     def key(self) -> object:
         """What two Listens of one socket have in common: the address; of port 0, a new one each time, the name."""
         address = self.address
-        return self.name if isinstance(address, TCPAddress) and address.port == 0 else address_key(address)
+        if isinstance(address, TCPAddress) and address.port == 0:
+            return self.name, self.for_policy
+        return address_key(address)
 
     def problem(self, message: str, severity: str = "error") -> Problem:
         """Give a problem that stands at this Listen."""
@@ -58,6 +66,8 @@ class Config:
         """The Listens for SMTP that are enabled, in the order of the file."""
         self.control_listens = self._listens(CONTROL_LISTENER)
         """The Listens for the console that are enabled: Unix sockets."""
+        self.policy_listens = self._listens(POLICY_LISTENER)
+        """The Listens for policy clients that are enabled."""
 
     @property
     def base(self) -> Settings:

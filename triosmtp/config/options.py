@@ -8,14 +8,28 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import attrs
 from attrs import frozen
 
+from triosmtp.config.option import (
+    CONTROL,
+    GLOBAL,
+    LISTENERS,
+    NOT_GLOBAL,
+    PATHWAY_GROUP,
+    PATHWAY_SCOPE,
+    PEER,
+    POLICY,
+    WITH_POLICY,
+    WITH_SERVER_NAME,
+    Option,
+    option,
+)
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
-from triosmtp.config.specification import BANNER, DELIVERY, EXTENSIONS, PATHWAY, POLICIES, REPLY_421
+from triosmtp.config.specification import BANNER, DELIVERY, EXTENSIONS, FALLBACK_PHASES, PATHWAY, POLICIES, REPLY_421
 from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, PROTOCOLS, RATE, RELAY_CLIENTS, RelayClient
 from triosmtp.config.value import (
     BOOLEAN,
@@ -29,83 +43,21 @@ from triosmtp.config.value import (
     SECONDS,
     VARIABLES,
     Network,
-    Type,
     choice,
 )
 from triosmtp.errors import Position, Problem
 
 __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 
-_T = TypeVar("_T")
-
-GLOBAL = "global"
-PATHWAY_GROUP = "Pathway_Group"
-PATHWAY_SCOPE = "Pathway"
-ESMTP_LISTENER = "ESMTP_Listener"
-LISTEN = "Listen"
-PEER = "Peer"
-SERVER_NAME = "Server_Name"
-CONTROL_LISTENER = "Control_Listener"
-CONTROL_LISTEN = "Listen of a Control_Listener"
-
-EVERYWHERE = (GLOBAL, PATHWAY_GROUP, PATHWAY_SCOPE, ESMTP_LISTENER, LISTEN, PEER)
-NOT_GLOBAL = EVERYWHERE[1:]
-WITH_SERVER_NAME = (*EVERYWHERE, SERVER_NAME)
-CONTROL = (CONTROL_LISTENER, CONTROL_LISTEN)
-LISTENERS = (ESMTP_LISTENER, LISTEN, *CONTROL)
-
 VerifyMode: TypeAlias = Literal["none", "optional", "require"]
 InjectionPolicy: TypeAlias = Literal["reject", "ignore", "allow"]
 LoneLF: TypeAlias = Literal["ignore", "fix", "pedantic"]
+Fallback: TypeAlias = Literal["tempfail", "continue", "reject"]
 
 _VERIFY_MODES: tuple[VerifyMode, ...] = ("none", "optional", "require")
 _INJECTION_POLICIES: tuple[InjectionPolicy, ...] = ("reject", "ignore", "allow")
+_FALLBACKS: tuple[Fallback, ...] = ("tempfail", "continue", "reject")
 _LONE_LF: tuple[LoneLF, ...] = ("ignore", "fix", "pedantic")
-
-
-@frozen(slots=True)
-class Option:
-    """One row of the table.
-
-    ``scopes`` are where the option may stand; in those of ``idle_in`` it may, and has no effect.  ``reloadable`` tells
-    whether a new value holds for new connections after a reload, without a restart.
-    """
-
-    name: str
-    type: Type[object]
-    default: object
-    scopes: tuple[str, ...]
-    idle_in: tuple[str, ...]
-    reloadable: bool
-    doc: str
-
-    @property
-    def field(self) -> str:
-        """The field of :class:`Settings`."""
-        return self.name.lower()
-
-    def write(self, value: object) -> str:
-        """Write a value of this option as it would stand in a file; ``unset`` where it has no way to be written."""
-        return self.type.absent if value is None else self.type.write(value)
-
-    def write_default(self) -> str:
-        """Write the default."""
-        return self.write(self.default)
-
-
-def option(
-    name: str,
-    type_: Type[_T],
-    default: _T,
-    doc: str,
-    *,
-    scopes: tuple[str, ...] = EVERYWHERE,
-    idle_in: tuple[str, ...] = (),
-    reloadable: bool = True,
-) -> _T:
-    """Declare a field of :class:`Settings`."""
-    row = Option(name, type_, default, scopes, idle_in, reloadable, doc)
-    return attrs.field(default=default, metadata={"option": row})
 
 
 @frozen(slots=True, kw_only=True)
@@ -129,11 +81,16 @@ class Settings:
         FILE_MODE,
         0o660,
         "Mode of a Unix socket, in octal with a leading 0.",
-        scopes=(*EVERYWHERE, *CONTROL),
+        scopes=(*WITH_POLICY, *CONTROL),
         idle_in=(PEER,),
     )
     listen_backlog: int = option(
-        "Listen_Backlog", LIMIT, 500, "Connections that the kernel queues until they are accepted.", idle_in=(PEER,)
+        "Listen_Backlog",
+        LIMIT,
+        500,
+        "Connections that the kernel queues until they are accepted.",
+        scopes=WITH_POLICY,
+        idle_in=(PEER,),
     )
     tcp_recv_buffer_size: int = option(
         "TCP_Recv_Buffer_Size", LIMIT, 0, "Receive buffer of a socket in bytes; 0: the kernel decides.", idle_in=(PEER,)
@@ -196,9 +153,14 @@ class Settings:
         ("TLSv1.2", "TLSv1.3"),
         "Versions of TLS: +base[:+-name…] of ALL (1.2 and 1.3), TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3; SSLv2 and SSLv3 "
         "can be removed, never added. 1.0 and 1.1 lower OpenSSL's security level to 0.",
+        scopes=WITH_POLICY,
     )
     tls_ciphers: str = option(
-        "TLS_Ciphers", CIPHERS, "DEFAULT", "OpenSSL cipher list; names that begin with TLS_ select TLS 1.3 suites."
+        "TLS_Ciphers",
+        CIPHERS,
+        "DEFAULT",
+        "OpenSSL cipher list; names that begin with TLS_ select TLS 1.3 suites.",
+        scopes=WITH_POLICY,
     )
     tls_dhparams_file: Path | None = option(
         "TLS_DHParams_File",
@@ -222,24 +184,28 @@ class Settings:
         None,
         "PEM bundle of the authorities that client certificates are verified against; without it none is asked for, "
         "unless TLS_Relay_Clients lists fingerprints.",
+        scopes=WITH_POLICY,
     )
     tls_client_crl: tuple[Path, ...] = option(
         "TLS_Client_CRL",
         FILES,
         (),
         "PEM file, or a list of them: the certificates that the authorities of TLS_Client_CA have revoked.",
+        scopes=WITH_POLICY,
     )
     tls_send_client_ca_names: bool = option(
         "TLS_Send_Client_CA_Names",
         BOOLEAN,
         True,
         "Whether the names of the authorities in TLS_Client_CA are sent to the client, which may choose by them.",
+        scopes=WITH_POLICY,
     )
     tls_verify_depth: int = option(
         "TLS_Verify_Depth",
         DEPTH,
         9,
         "Intermediate certificates that may stand between a client certificate and its authority.",
+        scopes=WITH_POLICY,
     )
     tls_verify_mode: VerifyMode | None = option(
         "TLS_Verify_Mode",
@@ -247,6 +213,7 @@ class Settings:
         None,
         "Client certificates: none asks for none, optional (as unset) verifies what is presented, "
         "require demands one to be presented. A failed verification never ends the session: policy decides.",
+        scopes=WITH_POLICY,
     )
     use_ssl: bool = option(
         "Use_SSL", BOOLEAN, False, "TLS from the first byte (SMTPS), in place of STARTTLS.", scopes=NOT_GLOBAL
@@ -274,7 +241,7 @@ class Settings:
         "key, verified or not; dns: and email: names in a certificate that verified.",
     )
     tls_handshake_timeout: float = option(
-        "TLS_Handshake_Timeout", SECONDS, 30.0, "Seconds within which a TLS handshake must be done."
+        "TLS_Handshake_Timeout", SECONDS, 30.0, "Seconds within which a TLS handshake must be done.", scopes=WITH_POLICY
     )
     tls_handshakes_per_peer: tuple[int, float] | None = option(
         "TLS_Handshakes_Per_Peer",
@@ -416,7 +383,36 @@ class Settings:
         POLICIES,
         (),
         "Policies that are asked at each phase, in this order: python:package.module:Name, "
-        "importable from the configuration's folder too.",
+        "importable from the configuration's folder too; websocket:group, whose deciders come to a Policy_Listener.",
+    )
+    policy_timeout: float = option(
+        "Policy_Timeout", SECONDS, 5.0, "Seconds that deciders of a websocket: policy have for each decision."
+    )
+    policy_fallback: Fallback = option(
+        "Policy_Fallback",
+        choice(_FALLBACKS),
+        "tempfail",
+        "What is done where a websocket: policy gives no answer: tempfail (451), continue, or reject (550).",
+    )
+    policy_fallback_phases: Mapping[str, Fallback] = option(
+        "Policy_Fallback_Phases",
+        FALLBACK_PHASES,
+        {},
+        "Policy_Fallback at single phases, as [ connect = continue ].",
+    )
+    token_file: Path | None = option(
+        "Token_File",
+        PATH,
+        None,
+        "File that holds the token of policy clients, and nothing else: who shows it may listen and decide.",
+        scopes=POLICY,
+    )
+    admin_token_file: Path | None = option(
+        "Admin_Token_File",
+        PATH,
+        None,
+        "File that holds the token of policy clients that may also close sessions, set variables and reload.",
+        scopes=POLICY,
     )
     deliver_to: str | None = option(
         "Deliver_To",

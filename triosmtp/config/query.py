@@ -6,7 +6,8 @@ from attrs import frozen
 
 from triosmtp.config.address import parse_address
 from triosmtp.config.configuration import Config, address_key
-from triosmtp.config.options import OPTIONS, PEER, Option, Settings
+from triosmtp.config.option import PEER, Option
+from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import settings_of
 from triosmtp.config.scope import SCOPES, Block, ScopeRule
 from triosmtp.config.server_name import parse_server_name

@@ -6,18 +6,20 @@ from attrs import Factory, define, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, parse_address
 from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
-from triosmtp.config.options import (
+from triosmtp.config.option import (
     CONTROL_LISTEN,
     CONTROL_LISTENER,
     ESMTP_LISTENER,
     GLOBAL,
     LISTEN,
-    OPTIONS,
     PATHWAY_GROUP,
     PATHWAY_SCOPE,
     PEER,
+    POLICY_LISTEN,
+    POLICY_LISTENER,
     SERVER_NAME,
 )
+from triosmtp.config.options import OPTIONS
 from triosmtp.config.parser import Include, Scope, Setting, Statement, parse
 from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place, Problems, Source
@@ -51,7 +53,8 @@ SCOPES = {
         ScopeRule(PATHWAY_SCOPE, (GLOBAL, PATHWAY_GROUP), '"name"'),
         ScopeRule(ESMTP_LISTENER, (GLOBAL,), ""),
         ScopeRule(CONTROL_LISTENER, (GLOBAL,), ""),
-        ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER), '":25"'),
+        ScopeRule(POLICY_LISTENER, (GLOBAL,), ""),
+        ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER, POLICY_LISTENER), '":25"'),
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
         ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
     )
@@ -86,9 +89,10 @@ class Block:
 
     @property
     def scope(self) -> str:
-        """What may stand in it: its kind; but a Listen of a Control_Listener takes little of what a Listen does."""
-        controls = self.kind == LISTEN and self.parent is not None and self.parent.kind == CONTROL_LISTENER
-        return CONTROL_LISTEN if controls else self.kind
+        """What may stand in it: its kind; but a Listen that is not for mail takes little of what a Listen does."""
+        if self.kind != LISTEN or self.parent is None:
+            return self.kind
+        return _LISTENS.get(self.parent.kind, LISTEN)
 
     def of_kind(self, kind: str) -> "list[Block]":
         """Give the sub-scopes of that name, in the order of the file."""
@@ -101,6 +105,9 @@ class Block:
         if self.kind == GLOBAL:
             return "the global scope"
         return self.kind if self.instance is None else f"{self.kind} {quote(self.instance)}"
+
+
+_LISTENS = {CONTROL_LISTENER: CONTROL_LISTEN, POLICY_LISTENER: POLICY_LISTEN}
 
 
 def build(source: Source, problems: Problems, read: Reader) -> Block:

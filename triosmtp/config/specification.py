@@ -1,13 +1,26 @@
 """Option values that are small languages of their own: extensions, banners, policies, deliveries."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
-from triosmtp.config.parser import Items, Scalar, Value
+from triosmtp.config.parser import Dictionary, Items, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.value import TEXT, BadValueError, Type, Warn, list_of, quote, text_of
+from triosmtp.config.value import (
+    TEXT,
+    VARIABLES,
+    BadValueError,
+    Type,
+    Warn,
+    choice,
+    list_of,
+    quote,
+    text_of,
+)
 
-__all__ = ["BANNER", "DELIVERY", "EXTENSIONS", "PATHWAY", "POLICIES", "REPLY_421"]
+__all__ = ["BANNER", "DELIVERY", "EXTENSIONS", "FALLBACK_PHASES", "PATHWAY", "POLICIES", "REPLY_421"]
 
 # Extensions
 
@@ -84,16 +97,17 @@ PATHWAY = Type("name of a Pathway", _read_pathway, TEXT.write)
 
 # Policies
 
-_POLICY = "python:package.module:Name"
+_POLICY = "python:package.module:Name or websocket:group"
+_GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
 
 
-def _read_policies(value: Value, warn: Warn) -> tuple[str, ...]:
+def _read_policies(value: Value, _warn: Warn) -> tuple[str, ...]:
     policies = []
     for each in value.values if isinstance(value, Items) else (value,):
         text = text_of(each, _POLICY)
         scheme, _, rest = text.partition(":")
-        if scheme == "websocket":
-            warn(each.place, f"{quote(text)} is not yet built: nothing is asked")
+        if scheme == "websocket" and _GROUP(rest):
+            policies.append(text)
             continue
         module, _, name = rest.partition(":")
         if scheme != "python" or not all(map(str.isidentifier, [*module.split("."), *name.split(".")])):
@@ -103,6 +117,27 @@ def _read_policies(value: Value, warn: Warn) -> tuple[str, ...]:
 
 
 POLICIES: Type[tuple[str, ...]] = Type("list of policies", _read_policies, list_of(TEXT, "list of policies").write)
+
+_PHASES = (
+    "connect", "ehlo", "starttls", "auth", "mailfrom", "rcptto", "data", "data_spool", "data_spool_each_rcpt",
+)  # fmt: skip
+_FALLBACK: Type[Literal["tempfail", "continue", "reject"]] = choice(("tempfail", "continue", "reject"))
+
+
+def _read_fallback_phases(value: Value, warn: Warn) -> Mapping[str, Literal["tempfail", "continue", "reject"]]:
+    if not isinstance(value, Dictionary):
+        raise BadValueError(value.place, "expected a dictionary: [ phase = fallback … ]")
+    found: dict[str, Literal["tempfail", "continue", "reject"]] = {}
+    for key, each in value.entries:
+        phase = key.text.lower()
+        if phase not in _PHASES:
+            close = suggest(nearest(phase, _PHASES))
+            raise BadValueError(key.place, f"expected a phase ({', '.join(_PHASES)}), found {quote(key.text)}{close}")
+        found[phase] = _FALLBACK.read(each, warn)
+    return MappingProxyType(found)
+
+
+FALLBACK_PHASES = Type("dictionary of fallbacks", _read_fallback_phases, VARIABLES.write)
 
 # Deliveries
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from triosmtp.config.options import LISTEN, OPTIONS, PEER, Settings
+from triosmtp.config.option import LISTEN, PEER
+from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import Chain
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place

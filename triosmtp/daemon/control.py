@@ -11,9 +11,7 @@ that somebody loosened opens nothing.
 
 import json
 import logging
-import os
 import socket
-import struct
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +26,7 @@ from triosmtp.daemon.place import default_place
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server.listener import Peer, accept_connections, bind_unix, unlink_if_ours
 from triosmtp.server.transport import SocketTransport
+from triosmtp.server.unix_peer import stranger
 from triosmtp.state import make_directory
 
 __all__ = ["Control"]
@@ -40,8 +39,6 @@ _WRITE_TIMEOUT: Final = 10.0
 _BACKLOG: Final = 128
 _CONNECTIONS: Final = 16
 """At once; more are turned away."""
-_SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python has no name for it
-_GROUPS_BYTES: Final = 1024  # the most that Python asks for: 256 groups
 
 
 @frozen(slots=True)
@@ -154,7 +151,7 @@ class Control:
             await accept_connections(door.sock, partial(self._take, door, commands, nursery))
 
     def _take(self, door: _Door, commands: Commands, nursery: trio.Nursery, sock: socket.socket, _peer: Peer) -> None:
-        refused = _refusal(sock, door.address.mode)
+        refused = stranger(sock, door.address.mode)
         if not refused and self._connections >= _CONNECTIONS:
             refused = "too many consoles at once"
         if refused:
@@ -230,21 +227,6 @@ def _try_send(sock: socket.socket, data: bytes) -> None:
         sock.send(data)
     except OSError as error:
         _log.debug("a console had gone already: %s", error)
-
-
-def _refusal(sock: socket.socket, mode: int) -> str:
-    """Say why whoever connected may not: neither root nor us, nor of those whom the socket's mode lets in."""
-    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    if uid in {0, os.geteuid()} or mode & 0o002:
-        return ""
-    if mode & 0o020:
-        try:
-            packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
-            if Path(sock.getsockname()).stat().st_gid in {gid, *struct.unpack(f"{len(packed) // 4}I", packed)}:
-                return ""
-        except OSError as error:
-            return f"process {pid} of user {uid}, group {gid}: {error.strerror}"
-    return f"process {pid} of user {uid}, group {gid}"
 
 
 def _problem(place: _Place, reason: str) -> ConfigError:

@@ -32,8 +32,10 @@ of whoever is on the other side.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import trio
@@ -92,12 +94,10 @@ class Hub:
     It works as soon as it is made.  Deciders in shadow are asked only while :meth:`run` runs.
     """
 
-    def __init__(self, limits: Limits | None = None, *, server: str = "triosmtp", version: str = "") -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.host: Host | None = None
         """The server whose sessions these are; None while there is none."""
-        self._server = server
-        self._version = version
         self._links: list[ClientLink] = []
         self._groups: dict[str, Group] = {}
         self._shadows: dict[tuple[str, str], ShadowRecord] = {}
@@ -341,10 +341,11 @@ class Hub:
             self._tell(PolicyClientDisconnected(**_who(link), reason=link.reason, seconds=seconds))
         link.release()  # last: whoever asks again now asks the others
 
-    def close_clients(self, reason: str) -> None:
-        """End every client."""
+    def close_clients(self, reason: str, *, at: Collection[str]) -> None:
+        """End every client that came through one of the Listens ``at``."""
         for link in tuple(self._links):
-            link.drop(reason)
+            if link.access.listener in at:
+                link.drop(reason)
 
     async def receive(self, link: ClientLink, text: str) -> None:
         """Take one message of a client's."""
@@ -391,8 +392,8 @@ class Hub:
         self._tell(PolicyClientConnected(**_who(link)))
         limits = self.limits
         return {
-            "server": self._server,
-            "version": self._version,
+            "server": "triosmtp",
+            "version": _version(),
             "protocol": PROTOCOL,
             "limits": {
                 "message_bytes": limits.message_bytes,
@@ -430,6 +431,14 @@ def _shadow_verdict(pending: Pending, question: Question, record: ShadowRecord) 
     except ProtocolError as error:
         _log.warning("in shadow, %s/%s: %s", record.group, record.name, error.message)
         return None
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    try:
+        return version("triosmtp")
+    except PackageNotFoundError:
+        return ""  # run from a source tree
 
 
 def _group(link: ClientLink) -> str:

@@ -23,6 +23,7 @@ _log = logging.getLogger("triosmtp.policy")
 _UPGRADE: Final = 10.0
 """Seconds for the HTTP request."""
 _GOODBYE: Final = 5.0
+_CODES: Final = {"closed": 1000, "going away": 1001, "a binary frame": 1003}
 _READ: Final = 65536
 _QUEUED: Final = 16
 _MESSAGES_AT_ONCE: Final = 64
@@ -138,7 +139,7 @@ async def _talk(hub: "Hub", connection: Any, shared: _Shared, access: Access, *,
             hub.close_link(link)
     # Half a frame may be on its way: then a goodbye would be read as its other half, and does no harm.
     with trio.move_on_after(_GOODBYE):
-        await connection.aclose(code=1000 if link.reason == "closed" else 1008, reason=link.reason[:100])
+        await connection.aclose(code=_CODES.get(link.reason, 1008), reason=link.reason[:100])
 
 
 async def _read(hub: "Hub", connection: Any, link: ClientLink) -> None:

@@ -87,10 +87,11 @@ def plan(config: Config, bindings: Iterable[Binding] = ()) -> Plan:
     here = {binding.listen.key: binding for binding in bindings}
     kept: list[tuple[Binding, Listen, Settings]] = []
     wanted: list[tuple[Listen, Settings, object]] = []
-    for listen in config.listens:
+    listens = (*config.listens, *config.policy_listens)
+    for listen in listens:
         settings = config.resolve(listen, None)
         address = listen.address
-        family: object = family_of(address, config.listens) if isinstance(address, TCPAddress) else None
+        family: object = family_of(address, listens) if isinstance(address, TCPAddress) else None
         old = here.get(listen.key)
         if old is not None and old.family == family and _buffers(old.settings) == _buffers(settings):
             kept.append((here.pop(listen.key), listen, settings))
@@ -102,7 +103,7 @@ def plan(config: Config, bindings: Iterable[Binding] = ()) -> Plan:
     problems: list[Problem] = []
     for listen, settings, family in wanted:
         try:
-            sock = bind(listen, settings, config.listens, leaving)
+            sock = bind(listen, settings, listens, leaving)
         except OSError as error:
             problems.append(listen.problem(f'Listen "{listen.name}": {os.strerror(error.errno or 0)}'))
         else:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from triosmtp.event import Refused, TLSFailed
 from triosmtp.message import Recipient
 from triosmtp.policy import Phase, Session
-from triosmtp.server.decision import Refusal, ask
+from triosmtp.server.decision import Refusal, ask, tell_ended
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transaction import Transaction
@@ -101,7 +101,10 @@ class Conversation:
         try:
             await self._ask("connect")
         except Refusal as refusal:
+            self._ended("connect", refusal)
             return refusal
+        else:
+            self._ended("connect", None)
         finally:
             self._at_connect = session.variables.snapshot()
             self._discarded_at_connect = self._discarded_by
@@ -116,7 +119,9 @@ class Conversation:
         try:
             await self._ask("starttls", session.tls)
         except Refusal as refusal:
+            self._ended("starttls", refusal, session.tls)
             return refusal
+        self._ended("starttls", None, session.tls)
         return None
 
     def greet(self, refusal: Refusal | None, phase: str) -> None:
@@ -172,10 +177,15 @@ class Conversation:
         try:
             await self._ask(phase, *arguments)
         except Refusal as refusal:
+            self._ended(phase, refusal, *arguments)
             self._refuse(phase, refusal)
             return False
+        self._ended(phase, None, *arguments)
         self.out.append(self.connection.send())
         return True
+
+    def _ended(self, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
+        tell_ended(self._service, self.session, phase, refusal, *arguments)
 
     def _refuse(self, phase: str, refusal: Refusal) -> None:
         self._tell_refused(phase, refusal)
@@ -240,11 +250,13 @@ class Conversation:
                 self._demand_certificate()
         except Refusal as refusal:
             self._discarded_by = before
+            self._ended("mailfrom", refusal, sender, event.parameters)
             self._refuse("mailfrom", refusal)
             return
         finally:
             session.message_headers += session.headers[headers:]  # said at MAIL, they are about this message
             del session.headers[headers:]
+        self._ended("mailfrom", None, sender, event.parameters)
         self._transactions += 1
         session.variables.record({"message_rcpt_count": "0"})
         self.transaction = Transaction(self._service, session, self._profile, self._transactions, event, self._hello)
@@ -281,8 +293,10 @@ class Conversation:
             self._check_recipient_limits(len(transaction.envelope.recipients))
             self._check_relay(transaction, recipient)
         except Refusal as refusal:
+            self._ended("rcptto", refusal, recipient, event.parameters)
             self._refuse("rcptto", refusal)
             return
+        self._ended("rcptto", None, recipient, event.parameters)
         self._recipients += 1
         transaction.envelope.recipients.append(Recipient(recipient, event.parameters))
         session.variables.record(

@@ -3,10 +3,12 @@
 from triosmtp.errors import Reject
 from triosmtp.event import PolicyFailed
 from triosmtp.policy import Chain, Decision, Phase, Session
+from triosmtp.policy.question import Outcome
+from triosmtp.policy.remote import question_of
 from triosmtp.server.service import Service
 from triosmtp.smtp import Reply
 
-__all__ = ["Refusal", "ask", "refusal_of"]
+__all__ = ["Refusal", "ask", "refusal_of", "tell_ended"]
 
 
 class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
@@ -36,3 +38,19 @@ async def ask(service: Service, session: Session, chain: Chain, phase: Phase, *a
     if decision.refusal is not None:
         raise refusal_of(decision.refusal, decision.source)
     return decision
+
+
+def tell_ended(service: Service, session: Session, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
+    """Tell the hub what became of a phase, where somebody there wants to know; ``arguments`` are the policies'."""
+    hub = service.hub
+    if not hub.wants_outcome(phase):
+        return
+    if refusal is None:
+        outcome = Outcome(decision="accepted")
+    else:
+        reply = refusal.reply
+        text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
+        outcome = Outcome(
+            decision="refused", code=reply.code, enhanced=reply.enhanced, text=text, decided_by=refusal.decided_by
+        )
+    hub.ended(question_of(phase, session, *arguments), outcome)

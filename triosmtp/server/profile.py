@@ -1,7 +1,7 @@
 """A profile: what one resolved set of options means in running parts, made once for all sessions it holds for."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,8 @@ from attrs import evolve, frozen
 from triosmtp.config import Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.policy import Chain, Policy, PolicyLoader
+from triosmtp.policy import PHASES, Chain, Policy, PolicyLoader
+from triosmtp.policy.hub import Hub
 from triosmtp.server.relay import RelayRules
 from triosmtp.smtp import Reply, Rules
 from triosmtp.state import state_directory
@@ -124,20 +125,22 @@ class Profiles:
         *,
         policies: Iterable[Policy] | None = None,
         delivery: Delivery | None = None,
+        hub: Hub | None = None,
     ) -> None:
         self._config = config
+        self._hub = hub or Hub()
         self._hostname = hostname
         self._given_chain = None if policies is None else Chain(policies)
         self._loader = PolicyLoader(config.folder)
         self._given_delivery = delivery
         self._policies: dict[str, Policy] = {}
         self._deliveries: dict[str, Delivery] = {}
-        self._chains: dict[tuple[str, ...], Chain] = {}
+        self._chains: dict[Hashable, Chain] = {}
         self._profiles: dict[int, Profile] = {}
 
     def renewed(self, config: Config) -> "Profiles":
         """Give the profiles of a configuration that is to take this one's place: its policies are imported anew."""
-        renewed = Profiles(config, self._hostname, delivery=self._given_delivery)
+        renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub)
         renewed._given_chain = self._given_chain
         renewed._loader = PolicyLoader(config.folder, self._loader)
         return renewed
@@ -209,15 +212,22 @@ class Profiles:
     def _chain(self, settings: Settings) -> Chain:
         if self._given_chain is not None:
             return self._given_chain
-        chain = self._chains.get(settings.policy)
+        fallbacks = tuple(settings.policy_fallback_phases.items())
+        key = settings.policy, settings.policy_timeout, settings.policy_fallback, fallbacks
+        chain = self._chains.get(key)
         if chain is None:
-            for specification in settings.policy:
-                if specification not in self._policies:
-                    self._policies[specification] = _found(
-                        settings, "policy", partial(self._loader.load, specification)
-                    )
-            chain = self._chains[settings.policy] = Chain(self._policies[spec] for spec in settings.policy)
+            chain = self._chains[key] = Chain(self._policy(settings, each) for each in settings.policy)
         return chain
+
+    def _policy(self, settings: Settings, specification: str) -> Policy:
+        scheme, _, group = specification.partition(":")
+        if scheme == "websocket":
+            otherwise = settings.policy_fallback
+            fallbacks = {phase: settings.policy_fallback_phases.get(phase, otherwise) for phase in PHASES}
+            return self._hub.policy(group, timeout=settings.policy_timeout, fallback_phases=fallbacks)
+        if specification not in self._policies:
+            self._policies[specification] = _found(settings, "policy", partial(self._loader.load, specification))
+        return self._policies[specification]
 
     def _delivery(self, settings: Settings) -> Delivery:
         if self._given_delivery is not None:

@@ -1,7 +1,7 @@
 """serve(): from a configuration to sessions, to the next configuration, and to an orderly end.
 
-Nurseries, one inside of the other: the accept loops inside, the sessions outside of them.  To stop, the inner one is
-cancelled, the sessions are told, and theirs gets a deadline.
+Nurseries, one inside of the other: the accept loops inside, the sessions outside of them, policy clients around both.
+To stop, the inner one is cancelled, the sessions are told, and theirs gets a deadline.
 """
 
 import logging
@@ -12,7 +12,7 @@ from functools import partial
 import trio
 from attrs import evolve
 
-from triosmtp.config import Config, Listen, Settings
+from triosmtp.config import Config, Listen, ServerName, Settings
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import (
@@ -21,13 +21,17 @@ from triosmtp.event import (
     ConfigurationReloadFailed,
     ConnectionRefused,
     Observer,
+    PolicyClientRefused,
 )
 from triosmtp.message import Message
 from triosmtp.policy import Policy
+from triosmtp.policy.hub import Hub
 from triosmtp.server.binding import Binding, close_all, plan
+from triosmtp.server.door import CLIENTS, Door, let_in, open_doors
+from triosmtp.server.host import ServiceHost
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
 from triosmtp.server.patience import watch
-from triosmtp.server.profile import Profile, Profiles, material_problem
+from triosmtp.server.profile import Profiles, material_problem
 from triosmtp.server.service import Generation, Service, Statistics
 from triosmtp.server.session import SessionDriver
 from triosmtp.server.transport import SocketTransport
@@ -40,6 +44,8 @@ __all__ = ["Server", "open_service", "serve"]
 
 _log = logging.getLogger("triosmtp.server")
 
+_GOODBYE = 1.0
+"""Seconds that policy clients have to take leave of us."""
 _WATCH_AGAIN = 30.0
 """Seconds until watching is tried again, where it has failed."""
 
@@ -47,14 +53,17 @@ _WATCH_AGAIN = 30.0
 class Server:
     """A running server: what :func:`serve` gives to its caller."""
 
-    def __init__(self, service: Service, bindings: Iterable[Binding]) -> None:
+    def __init__(self, service: Service, bindings: Iterable[Binding], *, own_hub: bool = True) -> None:
         self.service = service
         """What its sessions share; for those who show it."""
+        self._own_hub = own_hub
         self._bindings = list(bindings)
         self._loops: trio.Nursery | None = None
         self._sessions: trio.Nursery | None = None
+        self._guests: trio.Nursery | None = None
         self._watchers: trio.Nursery | None = None
         self._watching: trio.CancelScope | None = None
+        self._clients = 0
         self._reloading = trio.Lock()
         self._refusing = trio.Event()
         self._ended = trio.Event()
@@ -62,7 +71,19 @@ class Server:
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
         """Where each TCP Listen is bound, by its name: ``(host, port)``.  With port 0 this tells the port."""
-        return {each.listen.name: each.address for each in self._bindings if not isinstance(each.address, str)}
+        return self._addresses(for_policy=False)
+
+    @property
+    def policy_addresses(self) -> dict[str, tuple[str, int]]:
+        """Where each TCP Listen of a Policy_Listener is bound, likewise."""
+        return self._addresses(for_policy=True)
+
+    def _addresses(self, *, for_policy: bool) -> dict[str, tuple[str, int]]:
+        return {
+            each.listen.name: each.address
+            for each in self._bindings
+            if not isinstance(each.address, str) and each.listen.for_policy is for_policy
+        }
 
     @property
     def statistics(self) -> Statistics:
@@ -146,6 +167,8 @@ class Server:
             self._accept(binding)
         for binding in changes.closed:
             self._leave(binding)
+        gone = {each.listen.name for each in changes.closed if each.listen.for_policy}
+        service.hub.close_clients("going away", at=gone - {each.listen.name for each in self._bindings})
         await service.close_unused(old)
         await self._watch_certificates()
         return ConfigurationReloaded(
@@ -177,7 +200,29 @@ class Server:
 
     def _take(self, binding: Binding, sock: socket.socket, peer: Peer) -> None:
         assert self._sessions is not None, "serve() is running"
+        if binding.listen.for_policy:
+            self._take_client(binding.listen, sock, peer)
+            return
         _take(self.service, binding, self._sessions, sock, peer)
+
+    def _take_client(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
+        assert self._watchers is not None, "serve() is running"
+        service = self.service
+        if self._clients >= CLIENTS:
+            service.tell(
+                PolicyClientRefused(peer=peer.text, listener=listen.name, reason=f"{CLIENTS} are here already")
+            )
+            sock.close()
+            return
+        # Among the watchers: they outlive the sessions, which may still need to be decided about.
+        self._watchers.start_soon(self._serve_client, service.generation.doors[listen.key], sock, peer)
+
+    async def _serve_client(self, door: Door, sock: socket.socket, peer: Peer) -> None:
+        self._clients += 1
+        try:
+            await let_in(self.service, door, sock, peer)
+        finally:
+            self._clients -= 1
 
     async def _watch_certificates(self) -> None:
         """Begin to watch the files of TLS, or end it, as the generation in force demands."""
@@ -214,14 +259,20 @@ class Server:
         try:
             async with trio.open_nursery() as self._watchers:
                 self._watchers.start_soon(watch, self.service.running, name="idle sessions")
+                if self._own_hub:
+                    await self._watchers.start(self.service.hub.run, name="policy clients")
                 await self._watch_certificates()
-                async with trio.open_nursery() as self._sessions:
-                    async with trio.open_nursery() as self._loops:
-                        for binding in self._bindings:
-                            self._accept(binding)
-                        task_status.started(self)
-                    close_all(self._bindings)  # nobody accepts: the kernel shall refuse, not queue
-                    self._refusing.set()
+                # Around the sessions: these may need to be decided about to their end.
+                async with trio.open_nursery() as self._guests:
+                    async with trio.open_nursery() as self._sessions:
+                        async with trio.open_nursery() as self._loops:
+                            for binding in self._bindings:
+                                self._accept(binding)
+                            task_status.started(self)
+                        close_all(self._bindings)  # nobody accepts: the kernel shall refuse, not queue
+                        self._refusing.set()
+                    self.service.hub.close_clients("going away", at={each.listen.name for each in self._bindings})
+                    self._guests.cancel_scope.deadline = trio.current_time() + _GOODBYE
                 self._watchers.cancel_scope.cancel()
         finally:
             close_all(self._bindings)
@@ -249,6 +300,7 @@ async def open_service(
     policy: Policy | Iterable[Policy] | None = None,
     deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
     observers: Iterable[Observer] = (),
+    hub: Hub | None = None,
 ) -> Service:
     """Make everything that sessions of ``config`` need, but no socket.
 
@@ -263,11 +315,14 @@ async def open_service(
     for each in policies or ():
         if not isinstance(each, Policy):
             raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
-    profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery)
+    hub = hub or Hub()
+    profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery, hub=hub)
     contexts = ContextStore()
     generation, renewal = await trio.to_thread.run_sync(_prepare, config, profiles, contexts)
     contexts.replace(renewal.contexts)
-    return Service(generation, contexts, observers)
+    service = Service(generation, contexts, hub, observers)
+    hub.attach(ServiceHost(service))
+    return service
 
 
 def _prepare(config: Config, profiles: Profiles, contexts: ContextStore) -> tuple[Generation, Renewal]:
@@ -277,25 +332,26 @@ def _prepare(config: Config, profiles: Profiles, contexts: ContextStore) -> tupl
 
     :raises ConfigError: naming what cannot be had.
     """
-    users: dict[TLSSettings, Profile] = {}
+    users: dict[TLSSettings, tuple[Settings, tuple[ServerName, ...]]] = {}
     for profile in profiles.prepare():
         if profile.tls is not None:
-            users.setdefault(profile.tls, profile)
+            users.setdefault(profile.tls, (profile.settings, profile.server_names))
+    doors = open_doors(config)
+    for door in doors.values():
+        if door.tls is not None:
+            users.setdefault(door.tls, (door.settings, ()))
     known = {context.material.settings: context for context in contexts.contexts()}
     renewal = renew(contexts, users)
-    problems = [
-        material_problem(users[settings].settings, users[settings].server_names, problem.error)
-        for settings, problem in renewal.problems.items()
-    ]
+    problems = [material_problem(*users[settings], problem.error) for settings, problem in renewal.problems.items()]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     for settings, warnings in renewal.renewed.items():
         for warning in warnings if settings not in known else ():
-            found = material_problem(users[settings].settings, users[settings].server_names, warning, "warning")
+            found = material_problem(*users[settings], warning, "warning")
             _log.warning("%s: %s", found.position, found.message)
     in_force = {settings: known.get(settings, context) for settings, context in renewal.contexts.items()}
     adopted = Renewal(contexts=in_force, renewed={}, problems={}, news=frozenset(), changed={})
-    return Generation(config, profiles, tuple(users)), adopted
+    return Generation(config, profiles, tuple(users), doors), adopted
 
 
 async def serve(
@@ -304,18 +360,19 @@ async def serve(
     policy: Policy | Iterable[Policy] | None = None,
     deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
     observers: Iterable[Observer] = (),
+    hub: Hub | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve every enabled Listen of ``config`` until cancelled, or until :meth:`Server.aclose` was called.
 
     ``policy`` and ``deliver``, where given, stand in place of the options Policy and Deliver_To; ``deliver`` may be an
     async function: when it returns, the message is taken.  ``task_status`` gives the :class:`Server` when every socket
-    listens.
+    listens.  ``hub`` is where policy clients are: one that the embedding program runs, or else one of the server's own.
 
     :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
     """
-    service = await open_service(config, policy=policy, deliver=deliver, observers=observers)
-    await Server(service, plan(config).opened)._run(task_status)  # noqa: SLF001 - the two are one
+    service = await open_service(config, policy=policy, deliver=deliver, observers=observers, hub=hub)
+    await Server(service, plan(config).opened, own_hub=hub is None)._run(task_status)  # noqa: SLF001 - the two are one
 
 
 def _take(service: Service, binding: Binding, sessions: trio.Nursery, sock: socket.socket, peer: Peer) -> None:

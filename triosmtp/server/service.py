@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from attrs import define, field
@@ -20,10 +20,14 @@ from triosmtp.event import (
     TLSFailed,
 )
 from triosmtp.policy import Session
+from triosmtp.policy.hub import Hub
 from triosmtp.server.gate import HandshakeGate
 from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profiles
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
+
+if TYPE_CHECKING:
+    from triosmtp.server.door import Door
 
 __all__ = ["Generation", "Running", "Service", "Statistics"]
 
@@ -69,6 +73,8 @@ class Generation:
     profiles: Profiles
     tls: tuple[TLSSettings, ...]
     """Every TLS context that its connections can need."""
+    doors: "Mapping[object, Door]" = field(factory=dict)
+    """What each Listen for policy clients demands, by its key."""
     sessions: int = 0
     """Sessions under way."""
     last_contexts: Mapping[TLSSettings, ServerContext] = field(factory=dict)
@@ -95,22 +101,29 @@ class Running(Protocol):
         """How many messages it began."""
 
     def drain(self) -> None:
-        """End as soon as no transaction is under way."""
+        """End with 421 as soon as no transaction is under way: the server does."""
+
+    def close(self) -> None:
+        """End with 421 as soon as no transaction is under way: somebody asked for it."""
 
 
 class Service:
     """The shared state behind every session of one server."""
 
-    def __init__(self, generation: Generation, contexts: ContextStore, observers: Iterable[Observer] = ()) -> None:
+    def __init__(
+        self, generation: Generation, contexts: ContextStore, hub: Hub, observers: Iterable[Observer] = ()
+    ) -> None:
         self.generation = generation
         """What is in force for new sessions."""
         self.contexts = contexts
+        self.hub = hub
+        """Where policy clients are."""
         self.gate = HandshakeGate(generation.config.base.tls_handshakes_max)
         self.statistics = Statistics()
         self.draining = False
         self.running: set[Running] = set()
         """The sessions under way; each enters and leaves by itself."""
-        self._observers = (self.statistics.count, *observers)
+        self._observers = (self.statistics.count, hub.observe, *observers)
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)

@@ -39,6 +39,7 @@ class SessionDriver:
     """Runs one session."""
 
     __slots__ = (
+        "_closing",
         "_conversation",
         "_listen",
         "_profile",
@@ -68,6 +69,7 @@ class SessionDriver:
         self.context: ServerContext | None = None
         """What its handshake began with."""
         self._reading = False
+        self._closing = False
         self._renegotiable = False
         self._scope = trio.CancelScope()
         self.patience = Patience(profile.settings.idle_time, self._scope.cancel)
@@ -84,7 +86,9 @@ class SessionDriver:
         """Serve the session to its end.  Raises nothing but cancellation."""
         session, conversation = self.session, self._conversation
         self._service.running.add(self)
-        self._service.tell(Connected(session.id, session.peer, session.local, session.listener))
+        self._service.tell(
+            Connected(session.id, session.peer, session.local, session.listener, self._profile.settings.context)
+        )
         try:
             with self._scope:
                 await self._live()
@@ -127,6 +131,11 @@ class SessionDriver:
         if self._reading and self._conversation.transaction is None:
             self._scope.cancel()
 
+    def close(self) -> None:
+        """End this session with 421 4.3.2 as soon as no transaction is under way: somebody asked for it."""
+        self._closing = True
+        self.drain()
+
     async def _live(self) -> None:
         conversation = self._conversation
         connection = conversation.connection
@@ -153,7 +162,7 @@ class SessionDriver:
         self.patience.start(trio.current_time())
         if self._conversation.out:
             await self._send()
-        if self._service.draining and self._conversation.transaction is None:
+        if (self._service.draining or self._closing) and self._conversation.transaction is None:
             self._scope.cancel()
         self._reading = True
         data = await self._stream.receive_some(_BODY_READ if connection.in_body else _COMMAND_READ)
@@ -254,10 +263,13 @@ class SessionDriver:
 
     async def _say_goodbye(self) -> None:
         """The session's own scope has fired: idle too long, or draining."""
-        draining = self._service.draining
-        self._conversation.end = "drain" if draining else "idle"
-        text = "Service shutting down" if draining else "Idle for too long"
-        reply = Reply(421, text, "4.3.2" if draining else "4.4.2")
+        if self._service.draining:
+            end, reply = "drain", Reply(421, "Service shutting down", "4.3.2")
+        elif self._closing:
+            end, reply = "closed", Reply(421, "Closing the connection", "4.3.2")
+        else:
+            end, reply = "idle", Reply(421, "Idle for too long", "4.4.2")
+        self._conversation.end = end
         self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
         # A stream whose sending was cut off in the middle may be broken already: idle is still why the session ends.
         with trio.move_on_after(_FAREWELL), suppress(trio.BrokenResourceError):

@@ -13,7 +13,7 @@ from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.message import Envelope, Message
 from triosmtp.policy import Decision, Session
-from triosmtp.server.decision import Refusal, ask, refusal_of
+from triosmtp.server.decision import Refusal, ask, refusal_of, tell_ended
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
@@ -97,14 +97,24 @@ class Transaction:
                 if not self.discarded_by:
                     await self._deliver(message)
                 reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
+                self._ended(message, None)
         except Refusal as refusal:
             reply, decided_by, reason = refusal.reply, refusal.decided_by, refusal.reason
+            if message is not None:
+                self._ended(message, refusal)
         finally:
             if message is not None:
                 message.body.close()
             self.close()
         self._tell(reply, end.size, decided_by, reason)
         return reply
+
+    def _ended(self, message: Message, refusal: Refusal | None) -> None:
+        service, session = self._service, self._session
+        tell_ended(service, session, "data_spool", refusal, message)
+        if service.hub.wants_outcome("data_spool_each_rcpt"):
+            for recipient in self.envelope.recipients:
+                tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient)
 
     async def _complete(self) -> Message:
         failure, spool = self._failure, self._spool
@@ -178,6 +188,7 @@ class Transaction:
     def _tell(self, reply: Reply, size: int, decided_by: str, reason: str) -> None:
         session, envelope = self._session, self.envelope
         recipients = tuple(str(r) for r in envelope.recipients)
+        variables, message_variables = session.variables.snapshot(), session.message_variables.snapshot()
         sender = str(envelope.sender)
         if reply.positive:
             event: MessageAccepted | MessageRefused = MessageAccepted(
@@ -190,6 +201,9 @@ class Transaction:
                 seconds=monotonic() - self.started,
                 tls=session.tls,
                 discarded_by=self.discarded_by,
+                listener=session.listener,
+                variables=variables,
+                message_variables=message_variables,
             )
         else:
             event = MessageRefused(
@@ -205,5 +219,8 @@ class Transaction:
                 decided_by=decided_by,
                 reason=reason,
                 tls=session.tls,
+                listener=session.listener,
+                variables=variables,
+                message_variables=message_variables,
             )
         self._service.tell(event)

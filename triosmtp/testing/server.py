@@ -92,6 +92,7 @@ async def open_memory_server(
     service = await open_service(config, policy=policy, deliver=deliver or collect, observers=(events.append,))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch, service.running)
+        await nursery.start(service.hub.run)
         yield MemoryServer(service, nursery, messages, events)
         nursery.cancel_scope.cancel()
 

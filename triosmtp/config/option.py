@@ -1,0 +1,98 @@
+"""What a row of the option table is, and the names of the scopes that it may hold in."""
+
+from typing import TypeVar
+
+import attrs
+from attrs import frozen
+
+from triosmtp.config.value import Type
+
+__all__ = [
+    "CONTROL",
+    "CONTROL_LISTEN",
+    "CONTROL_LISTENER",
+    "ESMTP_LISTENER",
+    "EVERYWHERE",
+    "GLOBAL",
+    "LISTEN",
+    "LISTENERS",
+    "NOT_GLOBAL",
+    "PATHWAY_GROUP",
+    "PATHWAY_SCOPE",
+    "PEER",
+    "POLICY",
+    "POLICY_LISTEN",
+    "POLICY_LISTENER",
+    "SERVER_NAME",
+    "WITH_POLICY",
+    "WITH_SERVER_NAME",
+    "Option",
+    "option",
+]
+
+_T = TypeVar("_T")
+
+GLOBAL = "global"
+PATHWAY_GROUP = "Pathway_Group"
+PATHWAY_SCOPE = "Pathway"
+ESMTP_LISTENER = "ESMTP_Listener"
+LISTEN = "Listen"
+PEER = "Peer"
+SERVER_NAME = "Server_Name"
+CONTROL_LISTENER = "Control_Listener"
+CONTROL_LISTEN = "Listen of a Control_Listener"
+POLICY_LISTENER = "Policy_Listener"
+POLICY_LISTEN = "Listen of a Policy_Listener"
+
+EVERYWHERE = (GLOBAL, PATHWAY_GROUP, PATHWAY_SCOPE, ESMTP_LISTENER, LISTEN, PEER)
+NOT_GLOBAL = EVERYWHERE[1:]
+CONTROL = (CONTROL_LISTENER, CONTROL_LISTEN)
+POLICY = (POLICY_LISTENER, POLICY_LISTEN)
+LISTENERS = (ESMTP_LISTENER, LISTEN, *CONTROL, *POLICY)
+WITH_POLICY = (*EVERYWHERE, *POLICY)
+WITH_SERVER_NAME = (*WITH_POLICY, SERVER_NAME)
+
+
+@frozen(slots=True)
+class Option:
+    """One row of the table.
+
+    ``scopes`` are where the option may stand; in those of ``idle_in`` it may, and has no effect.  ``reloadable`` tells
+    whether a new value holds for new connections after a reload, without a restart.
+    """
+
+    name: str
+    type: Type[object]
+    default: object
+    scopes: tuple[str, ...]
+    idle_in: tuple[str, ...]
+    reloadable: bool
+    doc: str
+
+    @property
+    def field(self) -> str:
+        """The field of :class:`Settings`."""
+        return self.name.lower()
+
+    def write(self, value: object) -> str:
+        """Write a value of this option as it would stand in a file; ``unset`` where it has no way to be written."""
+        return self.type.absent if value is None else self.type.write(value)
+
+    def write_default(self) -> str:
+        """Write the default."""
+        return self.write(self.default)
+
+
+def option(
+    name: str,
+    type_: Type[_T],
+    default: _T,
+    doc: str,
+    *,
+    scopes: tuple[str, ...] = EVERYWHERE,
+    idle_in: tuple[str, ...] = (),
+    reloadable: bool = True,
+) -> _T:
+    """Declare a field of :class:`Settings`."""
+    row = Option(name, type_, default, scopes, idle_in, reloadable, doc)
+    return attrs.field(default=default, metadata={"option": row})

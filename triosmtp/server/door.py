@@ -1,0 +1,133 @@
+"""The doors for policy clients: what a Listen of a Policy_Listener demands of whoever comes, and the way in."""
+
+import logging
+import socket
+import stat
+from pathlib import Path
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from triosmtp.config import Config, Listen, Settings, UnixAddress, problem_at
+from triosmtp.errors import ConfigError, HandshakeError, Problem
+from triosmtp.event import PolicyClientRefused
+from triosmtp.policy.hub import Access
+from triosmtp.server.listener import Peer
+from triosmtp.server.profile import tls_settings
+from triosmtp.server.service import Service
+from triosmtp.server.transport import SocketTransport
+from triosmtp.server.unix_peer import stranger
+from triosmtp.tls import TLSSettings, handshake, release
+
+__all__ = ["CLIENTS", "Door", "let_in", "open_doors", "token_problems"]
+
+_log = logging.getLogger("triosmtp.server")
+
+_SHORTEST: Final = 16
+_LONGEST: Final = 4096
+CLIENTS: Final = 64
+"""Policy clients at once; further ones are turned away."""
+
+
+@frozen(slots=True)
+class Door:
+    """What is demanded at one Listen."""
+
+    listen: Listen
+    settings: Settings
+    tls: TLSSettings | None
+    token: str | None
+    admin_token: str | None
+
+
+def open_doors(config: Config) -> dict[object, Door]:
+    """Read the tokens, and give each door by the key of its Listen.  Blocks.
+
+    :raises ConfigError: naming each token file that cannot be used.
+    """
+    problems: list[Problem] = []
+    doors = {}
+    for listen in config.policy_listens:
+        settings = config.resolve(listen, None)
+        tokens: dict[str, str | None] = {}
+        for field in ("token_file", "admin_token_file"):
+            try:
+                tokens[field] = _token(settings, field)
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                problems.append(problem_at(settings, field, f"{getattr(settings, field)}: {reason}"))
+        token, admin_token = tokens.get("token_file"), tokens.get("admin_token_file")
+        doors[listen.key] = Door(listen, settings, tls_settings(settings), token, admin_token)
+    if problems:
+        raise ConfigError(problems)
+    return doors
+
+
+def _token(settings: Settings, field: str) -> str | None:
+    path: Path | None = getattr(settings, field)
+    if path is None:
+        return None
+    token = path.read_bytes()[: _LONGEST + 1].strip()
+    if not (token.isascii() and token.decode("ascii").isprintable() and b" " not in token):
+        raise ValueError("expected one token of printable ASCII characters without blanks")
+    if not _SHORTEST <= len(token) <= _LONGEST:
+        raise ValueError(f"expected a token of {_SHORTEST} to {_LONGEST} characters, found {len(token)}")
+    return token.decode("ascii")
+
+
+def token_problems(config: Config) -> list[Problem]:
+    """Warn of token files that others can read."""
+    problems = []
+    for settings in (config.resolve(listen, None) for listen in config.policy_listens):
+        for field in ("token_file", "admin_token_file"):
+            path: Path | None = getattr(settings, field)
+            if path is None:
+                continue
+            try:
+                mode = path.stat().st_mode
+            except OSError:
+                continue  # told elsewhere, as an error
+            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+                text = f"{path}: DANGER: others can read or change it (mode {stat.S_IMODE(mode):04o}); chmod 600 it"
+                problems.append(problem_at(settings, field, text, "warning"))
+    return list(dict.fromkeys(problems))
+
+
+async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) -> None:
+    """Serve one policy client from its first byte to its last.  Raises nothing but cancellation."""
+    transport = SocketTransport(sock)
+    stream: trio.abc.Stream = transport
+    certificate: bool | None = None
+    try:
+        reason = ""
+        if isinstance(door.listen.address, UnixAddress):
+            reason = stranger(sock, door.listen.address.mode)
+        if reason:
+            service.tell(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=reason))
+            return
+        if door.tls is not None:
+            with trio.fail_after(door.settings.tls_handshake_timeout):
+                stream, info = await handshake(service.context(service.generation, door.tls), transport)
+            certificate = None if info.client_certificate is None else info.verified
+        access = Access(
+            listener=door.listen.name,
+            peer=peer.text,
+            local=isinstance(door.listen.address, UnixAddress),
+            encrypted=door.tls is not None,
+            certificate=certificate,
+            token=door.token,
+            admin_token=door.admin_token,
+        )
+        await service.hub.serve_client(stream, access)
+    except (HandshakeError, trio.TooSlowError) as error:
+        reason = f"TLS: {error}" if isinstance(error, HandshakeError) else "TLS: the handshake took too long"
+        service.tell(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=reason))
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        _log.debug("policy client %s is gone", peer.text)
+    except Exception:  # noqa: BLE001 - one client's failure must not become the server's
+        _log.exception("policy client %s failed", peer.text)
+    finally:
+        if isinstance(stream, trio.SSLStream):
+            release(stream)
+        transport.close()
