@@ -11,10 +11,13 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from triosmtp.config import OPTIONS, QueryError, load_config
 from triosmtp.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from triosmtp.daemon.policy_command import Target
 
 __all__ = ["main"]
 
@@ -90,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     console.set_defaults(run=_console)
     _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
     _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
+    _add_policy_commands(
+        commands.add_parser("policy", help="look at sessions as policy clients do", allow_abbrev=False)
+    )
     _add_probe(commands.add_parser("probe", help="look at what any SMTP server presents", allow_abbrev=False))
     return parser
 
@@ -120,6 +126,32 @@ def _add_tls_commands(parser: argparse.ArgumentParser) -> None:
     show_.add_argument("--control", metavar="PATH", help="with --running: the server's control socket")
     for command in (check, tlsa):
         _add_file(command)
+
+
+def _add_policy_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    watch = commands.add_parser("watch", help="print what happens, as it happens", allow_abbrev=False)
+    watch.add_argument("--filter", action="append", default=[], metavar="KEY=PATTERN", help="only what matches; all do")
+    record = commands.add_parser("record", help="record sessions, to replay them", allow_abbrev=False)
+    record.add_argument("-o", dest="output", metavar="FILE", required=True, help="the recording; added to")
+    report = commands.add_parser("report", help="what deciders in shadow would do differently", allow_abbrev=False)
+    for command, run in ((watch, _policy_watch), (record, _policy_record), (report, _policy_report)):
+        command.set_defaults(run=run)
+        where = command.add_mutually_exclusive_group(required=True)
+        where.add_argument("-c", dest="file", metavar="FILE", help="the configuration whose Policy_Listener it is")
+        where.add_argument("--url", metavar="URL", help="ws://host:port/, wss://host:port/ or unix:/path")
+        command.add_argument("--token-file", metavar="FILE", help="file that holds the token")
+    replay = commands.add_parser("replay", help="run a recording past a decider", allow_abbrev=False)
+    replay.add_argument("recording", metavar="FILE", help="what `policy record` wrote")
+    replay.add_argument(
+        "--listen", metavar="ADDR", required=True, help="where the decider comes to: an address or path"
+    )
+    replay.add_argument("--group", metavar="NAME", required=True, help="its group")
+    replay.add_argument("--token-file", metavar="FILE", help="file that holds the token that it shows")
+    replay.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for it (60)")
+    replay.set_defaults(run=_policy_replay)
+    for command in (watch, report, replay):
+        command.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _add_probe(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +238,51 @@ def _probe(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.probe import probe_command  # noqa: PLC0415 - as above
 
     return probe_command(arguments.target, arguments.mode, arguments.cert, as_json=arguments.json)
+
+
+def _target(arguments: argparse.Namespace) -> "Target":
+    from triosmtp.daemon.policy_command import target  # noqa: PLC0415 - as above
+
+    config = None if arguments.file is None else load_config(arguments.file)
+    try:
+        return target(config, arguments.url, arguments.token_file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise QueryError(f"the token: {error}") from None
+
+
+def _policy_watch(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.policy_command import watch_command  # noqa: PLC0415 - as above
+
+    return watch_command(_target(arguments), arguments.filter, as_json=arguments.json)
+
+
+def _policy_record(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.policy_command import record_command  # noqa: PLC0415 - as above
+
+    return record_command(_target(arguments), Path(arguments.output))
+
+
+def _policy_report(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.policy_command import report_command  # noqa: PLC0415 - as above
+
+    return report_command(_target(arguments), as_json=arguments.json)
+
+
+def _policy_replay(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.policy_replay import replay_command  # noqa: PLC0415 - as above
+
+    try:
+        token = None if arguments.token_file is None else Path(arguments.token_file).read_text("ascii").strip()
+        return replay_command(
+            Path(arguments.recording),
+            arguments.listen,
+            arguments.group,
+            token,
+            seconds=arguments.timeout,
+            as_json=arguments.json,
+        )
+    except (OSError, ValueError) as error:
+        raise QueryError(str(error)) from None
 
 
 def _config(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from triosmtp.config import Config, ServerName, Settings, problem_at
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
+from triosmtp.server.door import open_doors, token_problems
 from triosmtp.state import is_tmpfs, state_directory
 from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
@@ -19,6 +20,10 @@ def deep_problems(config: Config) -> list[Problem]:
     checked when it was loaded.
     """
     problems: list[Problem] = []
+    try:
+        open_doors(config)
+    except ConfigError as error:
+        problems += error.problems
     try:
         Profiles(config, "localhost").prepare()
     except ConfigError as error:
@@ -80,7 +85,11 @@ def surprises(config: Config) -> list[Problem]:
         spool = settings.spool_directory or state_directory() / "spool"
         if is_tmpfs(spool):
             warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", "warning"))
-    return list(dict.fromkeys(warnings))
+        asked = [policy for policy in settings.policy if policy.startswith("websocket:")]
+        if asked and not config.policy_listens:
+            text = f'"{asked[0]}": no Policy_Listener lets its deciders in: Policy_Fallback decides'
+            warnings.append(problem_at(settings, "policy", text, "warning"))
+    return list(dict.fromkeys(warnings + token_problems(config)))
 
 
 def _delivery_problems(settings: Settings) -> list[Problem]:

@@ -1,9 +1,9 @@
 """The commands of the console, as the server carries them out: words in, an answer out."""
 
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import trio
 from attrs import field, frozen
@@ -141,6 +141,13 @@ class Commands:
                 await trio.lowlevel.checkpoint()
         return Answer(await trio.to_thread.run_sync(_session_table, rows), rows)
 
+    # show policy
+
+    async def _show_policy(self, _rest: list[str]) -> Answer:
+        hub = self.server.service.hub
+        data = {"groups": hub.groups(), "clients": hub.clients()}
+        return Answer(_policy_text(data["groups"], data["clients"]), data)
+
     # tls
 
     async def _tls_show(self, _rest: list[str]) -> Answer:
@@ -225,6 +232,28 @@ def _session_table(sessions: list[dict[str, object]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([*lines, f"{len(sessions)} sessions"])
+
+
+# Policy
+
+
+def _policy_text(groups: Sequence[Mapping[str, Any]], clients: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for group in groups:
+        latency = group["latency_ms"]
+        lines.append(
+            f"group {group['group']}: {group['deciders']} deciders at {', '.join(group['phases']) or 'no phase'}; "
+            f"asked {group['asked']}, answered {group['answered']}, timed out {group['timeouts']}, "
+            f"invalid {group['invalid']}, fallbacks {group['fallbacks']}; breaker {group['breaker']}; "
+            f"p50 {latency['p50']} ms, p99 {latency['p99']} ms"
+        )
+    for each in clients:
+        role = f"{each['role']}{' in shadow' if each['mode'] == 'shadow' else ''}"
+        lines.append(
+            f"client {each['name']} {each['group']} {role} from {each['peer']} at {each['listener']}: "
+            f"{each['outstanding']} outstanding, {each['answered']} answered, {each['late']} late, {each['lost']} lost"
+        )
+    return "\n".join([*lines, f"{len(clients)} policy clients"])
 
 
 # TLS contexts
@@ -312,6 +341,7 @@ _COMMANDS: Final[dict[tuple[str, ...], _Command]] = {
             arguments=True,
         ),
         _Command(Commands._show_inbound, "show inbound", "the sessions under way"),
+        _Command(Commands._show_policy, "show policy", "the groups of deciders, and every policy client"),
         _Command(Commands._tls_show, "tls show cache", "the TLS contexts in force, and those still in use"),
         _Command(Commands._tls_flush, "tls flush cache", "read certificates again; what cannot be used is not taken"),
         _Command(Commands._shutdown, "shutdown", "finish the messages under way, then end"),

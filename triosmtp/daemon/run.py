@@ -82,6 +82,10 @@ def _announce(greeting: str, config: Config, server: Server, control: Control) -
         bound = server.addresses.get(listen.name)
         where = "a Unix socket" if bound is None else f"{bound[0]} port {bound[1]}"
         lines.append(f'Listen "{listen.name}": {where}')
+    for listen in config.policy_listens:
+        bound = server.policy_addresses.get(listen.name)
+        where = "a Unix socket" if bound is None else f"{bound[0]} port {bound[1]}"
+        lines.append(f'Policy Listen "{listen.name}": {where}')
     lines += [f"Control socket: {place}" for place in control.paths]
     try:
         print(*lines, sep="\n", flush=True)

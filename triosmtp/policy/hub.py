@@ -44,6 +44,7 @@ from attrs import evolve
 from triosmtp.event import (
     Connected,
     Disconnected,
+    Observer,
     PolicyClientConnected,
     PolicyClientDisconnected,
     PolicyClientRefused,
@@ -98,6 +99,8 @@ class Hub:
         self.limits = limits or Limits()
         self.host: Host | None = None
         """The server whose sessions these are; None while there is none."""
+        self.on_event: Observer = self.observe
+        """Who is told of what happens in the hub while no server is attached."""
         self._links: list[ClientLink] = []
         self._groups: dict[str, Group] = {}
         self._shadows: dict[tuple[str, str], ShadowRecord] = {}
@@ -276,7 +279,7 @@ class Hub:
         if self.host is not None:
             self.host.tell(event)
         else:
-            self.observe(event)
+            self.on_event(event)
 
     def _notify(self, note: Note, session: str, peer: str, listener: str) -> None:
         """Encode a notification once for all clients that see the same of it, and put it into their queues."""

@@ -8,7 +8,7 @@ from attrs import define, field
 from triosmtp.policy.question import Outcome, Question, Verdict
 from triosmtp.policy.wire import describe
 
-__all__ = ["ShadowRecord", "summary"]
+__all__ = ["ShadowRecord", "differs", "summary"]
 
 _SESSIONS: Final = 100_000
 _EXAMPLES: Final = 20
@@ -54,7 +54,7 @@ class ShadowRecord:
 
     def compare(self, question: Question, message: int, verdict: Verdict, outcome: Outcome) -> bool:
         """Note the answer; give whether it differs from what really happened."""
-        if not _differs(verdict, outcome):
+        if not differs(verdict, outcome):
             return False
         session = self._open.get(question.session)
         if session is not None and not session.differs:
@@ -102,7 +102,7 @@ def summary(outcome: Outcome) -> str:
     return " ".join(word for word in words if word) + (f" by {outcome.decided_by}" if outcome.decided_by else "")
 
 
-def _differs(verdict: Verdict, outcome: Outcome) -> bool:
+def differs(verdict: Verdict, outcome: Outcome) -> bool:
     """Whether the peer, or the message, would have fared otherwise: another wording alone is no difference."""
     if verdict.decision in {"continue", "done"}:
         # Built-in rules and other policies have refused what this one lets pass: it would not have changed that.
