@@ -93,9 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     console.set_defaults(run=_console)
     _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
     _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
-    _add_policy_commands(
-        commands.add_parser("policy", help="look at sessions as policy clients do", allow_abbrev=False)
-    )
+    _add_policy_commands(commands.add_parser("policy", help="look on as policy clients do", allow_abbrev=False))
     _add_probe(commands.add_parser("probe", help="look at what any SMTP server presents", allow_abbrev=False))
     return parser
 
@@ -143,9 +141,7 @@ def _add_policy_commands(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--token-file", metavar="FILE", help="file that holds the token")
     replay = commands.add_parser("replay", help="run a recording past a decider", allow_abbrev=False)
     replay.add_argument("recording", metavar="FILE", help="what `policy record` wrote")
-    replay.add_argument(
-        "--listen", metavar="ADDR", required=True, help="where the decider comes to: an address or path"
-    )
+    replay.add_argument("--listen", metavar="ADDR", required=True, help="where the decider comes: an address or path")
     replay.add_argument("--group", metavar="NAME", required=True, help="its group")
     replay.add_argument("--token-file", metavar="FILE", help="file that holds the token that it shows")
     replay.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for it (60)")

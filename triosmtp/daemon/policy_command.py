@@ -30,7 +30,7 @@ class Target:
 
 
 def target(config: Config | None, url: str | None, token_file: str | None) -> Target:
-    """Give where to connect: ``url``, or a Listen of the configuration's Policy_Listener, a Unix socket if there is one.
+    """Give where to connect: ``url``, or a Listen of the Policy_Listener, a Unix socket if there is one.
 
     :raises QueryError: where neither tells.
     :raises OSError: where the token cannot be read.
@@ -178,16 +178,13 @@ def report_command(where: Target, *, as_json: bool) -> int:
 
 def _report(record: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"{record['group']}/{record['name']} in shadow: asked {record['asked']} times, {record['failed']} without answer",
+        f"{record['group']}/{record['name']} in shadow: asked {record['asked']} times, {record['failed']} not answered",
         f"  sessions  {record['sessions_differing']} of {record['sessions']} would have been treated differently",
         f"  messages  {record['messages_differing']} of {record['messages']} would have been treated differently",
     ]
     for example in record["examples"]:
-        arguments = " ".join(
-            f"{key}={_plain(value)}"
-            for key, value in example["arguments"].items()
-            if key in {"sender", "recipient", "domain"}
-        )
+        named = example["arguments"]
+        arguments = " ".join(f"{key}={_plain(named[key])}" for key in ("domain", "sender", "recipient") if key in named)
         said = f" {_plain(example['text'])}" if example["text"] else ""
         lines.append(
             f"  {example['session']} {_plain(example['peer'])} {example['phase']} {arguments}: "
