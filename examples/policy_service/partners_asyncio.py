@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 url, token_file, *rest = sys.argv[1:]
+token = Path(token_file).read_text().strip()
 
 
 def decide(variables: dict[str, str]) -> dict[str, Any]:
@@ -24,7 +25,6 @@ def decide(variables: dict[str, str]) -> dict[str, Any]:
 
 
 async def main() -> None:
-    token = Path(token_file).read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
     # The iterator connects again whenever the connection is lost.
     async for socket in connect(url, subprotocols=[Subprotocol("policy.v1.triosmtp")], additional_headers=headers):

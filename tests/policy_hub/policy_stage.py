@@ -83,10 +83,28 @@ class Stage:
         await begun.wait()
         return scope
 
-    async def raw(self, access: Access = LOCAL, *, token: str = "", **upgrade: Any) -> Raw:
+    async def status(self, access: Access, **upgrade: Any) -> int:
+        """Give the HTTP status that an upgrade is refused with."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await self.raw(access, nursery=nursery, **upgrade)
+                nursery.cancel_scope.cancel()
+        except* trio_websocket.ConnectionRejected as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            assert isinstance(error, trio_websocket.ConnectionRejected)
+            status: int = error.status_code
+        else:
+            status = 101
+        return status
+
+    async def raw(
+        self, access: Access = LOCAL, *, token: str = "", nursery: trio.Nursery | None = None, **upgrade: Any
+    ) -> Raw:
         headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
         socket = await trio_websocket.wrap_client_stream(
-            self.nursery,
+            nursery or self.nursery,
             self._pair(access),  # type: ignore[arg-type]  # any stream will do
             "localhost",
             "/",

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+import attrs
 import trio
 from attrs import frozen
 
@@ -37,8 +38,8 @@ class Door:
     listen: Listen
     settings: Settings
     tls: TLSSettings | None
-    token: str | None
-    admin_token: str | None
+    token: str | None = attrs.field(repr=False)
+    admin_token: str | None = attrs.field(repr=False)
 
 
 def open_doors(config: Config) -> dict[object, Door]:

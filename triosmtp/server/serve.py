@@ -206,19 +206,17 @@ class Server:
         _take(self.service, binding, self._sessions, sock, peer)
 
     def _take_client(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
-        assert self._watchers is not None, "serve() is running"
+        assert self._guests is not None, "serve() is running"
         service = self.service
         if self._clients >= CLIENTS:
-            service.tell(
-                PolicyClientRefused(peer=peer.text, listener=listen.name, reason=f"{CLIENTS} are here already")
-            )
+            reason = f"{CLIENTS} clients are here already"
+            service.tell(PolicyClientRefused(peer=peer.text, listener=listen.name, reason=reason))
             sock.close()
             return
-        # Among the watchers: they outlive the sessions, which may still need to be decided about.
-        self._watchers.start_soon(self._serve_client, service.generation.doors[listen.key], sock, peer)
+        self._clients += 1
+        self._guests.start_soon(self._serve_client, service.generation.doors[listen.key], sock, peer)
 
     async def _serve_client(self, door: Door, sock: socket.socket, peer: Peer) -> None:
-        self._clients += 1
         try:
             await let_in(self.service, door, sock, peer)
         finally:
