@@ -211,9 +211,13 @@ def _run(run: Callable[[], Any]) -> int:
             await run()
             nursery.cancel_scope.cancel()
 
+    status = 0
     try:
-        trio.run(until_signal, strict_exception_groups=False)
-    except (PolicyClientError, PolicyRequestError, OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
+        trio.run(until_signal)
+    except* (PolicyClientError, PolicyRequestError, OSError, trio.BrokenResourceError, trio.TooSlowError) as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
         print(f"triosmtp: {str(error) or type(error).__name__}", file=sys.stderr)
-        return _EX_UNAVAILABLE
-    return 0
+        status = _EX_UNAVAILABLE
+    return status

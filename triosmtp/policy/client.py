@@ -255,8 +255,8 @@ class PolicyClient:
                 scope.cancel()
             if ended:
                 raise trio.BrokenResourceError("the connection was lost")
-        except BaseExceptionGroup as group:
-            raise _plain(group) from None
+        except (BaseExceptionGroup, trio_websocket.HandshakeError, trio_websocket.ConnectionClosed) as error:
+            raise _plain(error) from None
         finally:
             self._connection = None
             for reply in self._pending.values():
@@ -433,9 +433,8 @@ def _check_async(handler: Callable[..., object]) -> None:
         raise TypeError(f"{handler!r} is not an async function")
 
 
-def _plain(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _plain(error: BaseException) -> BaseException:
     """Give the one error that the nurseries put groups around, in a form that says what to do about it."""
-    error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, trio_websocket.ConnectionRejected):

@@ -1,0 +1,199 @@
+"""`triosmtp policy …` as processes beside a running server."""
+
+import json
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from policy_server import COMMAND, ENVIRONMENT, TOKEN, Service, running
+
+
+def deciding(service: Service, folder: Path, *, refuse: str, mode: str = "enforce", url: str = "") -> list[str]:
+    """Write a decider that refuses senders that begin so; give the command that runs it."""
+    script = folder / f"decider_{mode}.py"
+    script.write_text(DECIDER)
+    return [COMMAND[0], str(script), url or service.url, TOKEN, refuse, mode]
+
+
+DECIDER = """
+import sys, trio
+from triosmtp import Reject
+from triosmtp.policy.client import PolicyClient
+
+url, token, refuse, mode = sys.argv[1:]
+client = PolicyClient(url, token=token, name="script", group="fraud", mode=mode)
+
+@client.on("mailfrom")
+async def check(request):
+    if request.arguments["sender"].startswith(refuse):
+        raise Reject(550, "5.7.1", "refused by script")
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        await nursery.start(client.run)
+        print("ready", flush=True)
+
+trio.run(main)
+"""
+
+
+def policy(*words: str) -> list[str]:
+    return [*COMMAND, "policy", *words]
+
+
+def test_watch_tells_what_happens_and_filters(tmp_path: Path) -> None:
+    service = Service(tmp_path, "Policy_Fallback = continue")
+    with service.serving():
+        unix = ["-c", str(service.conf)]  # prefers the Unix socket
+        shown = policy("watch", *unix, "--filter", "method=session.*", "--filter", "peer=127.0.0.1:*")
+        unverified = policy(
+            "watch", "--url", service.url, "--token-file", "token", "--json", "--filter", "tls_client_verified=no"
+        )
+        with running(shown, tmp_path, "shown") as first, running(unverified, tmp_path, "json") as second:
+            clients = 0
+            while clients < 2:
+                done = subprocess.run(
+                    [*COMMAND, "console", "--control", str(tmp_path / "control"), "--json", "show policy"],
+                    env=ENVIRONMENT, capture_output=True, text=True, check=True,
+                )  # fmt: skip
+                clients = len(json.loads(done.stdout)["data"]["clients"])
+            for certificate in ("good", "bad"):
+                with service.smtp(certificate) as session:
+                    session.docmd("VRFY a\x1b[2Jb")
+                    assert session.one()[0] == 250
+            line = first.until("session.tls ")[0]
+            seen = [first.line() for _ in range(3)]
+            assert line
+            assert not any("\x1b" in each or "message.accepted" in each for each in seen)
+            told = json.loads(second.line())
+            assert told["method"] == "session.tls"
+            assert told["variables"]["tls_client_verified"] == "no"
+            assert first.end(signal.SIGINT) == 0
+            assert second.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["watch"], 64, "one of the arguments -c --url is required"),
+        (["watch", "--url", "unix:/nowhere", "--filter", "x"], 64, "expected KEY=PATTERN"),
+        (["report", "--url", "unix:/nowhere"], 69, "No such file"),
+        (["report", "--url", "gopher://x"], 69, "expected ws://"),
+        (["report", "--url", "unix:/x", "--token-file", "/nowhere"], 64, "the token: "),
+        (["replay", "/nowhere", "--listen", "./x", "--group", "g"], 64, "No such file"),
+        (["replay", "/nowhere", "--listen", "127.0.0.1:0", "--group", "g"], 64, "a token is always needed"),
+    ],
+)
+def test_what_makes_no_sense_is_told(tmp_path: Path, words: list[str], status: int, said: str) -> None:
+    done = subprocess.run(
+        policy(*words), cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_token_is_told(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    (tmp_path / "wrong").write_text("not-the-token-at-all")
+    with service.serving():
+        done = subprocess.run(
+            policy("report", "--url", service.url, "--token-file", str(tmp_path / "wrong")),
+            env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 69
+        assert "401" in done.stderr
+
+
+def test_shadow_then_report(tmp_path: Path) -> None:
+    service = Service(tmp_path, "Policy_Fallback = continue")
+    with service.serving():
+        report = policy("report", "--url", service.url, "--token-file", str(tmp_path / "token"))
+        done = subprocess.run(report, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+        assert "No decider has been in shadow" in done.stdout
+        with running(deciding(service, tmp_path, refuse="bad", mode="shadow"), tmp_path, "decider") as program:
+            program.until("ready")
+            with service.smtp() as session:
+                assert session.one("good@example.org")[0] == 250
+                assert session.one("bad@example.org")[0] == 250
+            found = {"messages_differing": 0}
+            while not found["messages_differing"]:
+                done = subprocess.run([*report, "--json"], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+                (found,) = json.loads(done.stdout)["shadows"]
+            assert (found["messages"], found["sessions_differing"]) == (2, 1)
+        done = subprocess.run(report, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+        assert "messages  1 of 2 would have been treated differently" in done.stdout
+        assert "sender=bad@example.org: would reject 550 5.7.1" in done.stdout
+
+
+def test_record_then_replay(tmp_path: Path) -> None:
+    service = Service(tmp_path, "Policy_Fallback = continue")
+    recording = tmp_path / "sessions.jsonl"
+    with service.serving() as server:
+        recorder = policy("record", "-o", str(recording), "--url", service.url, "--token-file", str(tmp_path / "token"))
+        with (
+            running(deciding(service, tmp_path, refuse="bad"), tmp_path, "decider") as decider,
+            running(recorder, tmp_path, "record") as record,
+        ):
+            decider.until("ready")
+            while "name=record" not in server.log:
+                pass
+            with service.smtp() as session:
+                assert session.one("good@example.org")[0] == 250
+                assert session.one("bad@example.org")[0] == 550
+            while recording.read_text().count("session.closed") < 1:
+                pass
+            assert record.end(signal.SIGINT) == 0
+            assert "0 notifications lost" in record.log
+    assert stat.S_IMODE(recording.stat().st_mode) == 0o600
+    for refuse, status, said in (("bad", 0, "2 phases the same, 0 differ"), ("good", 1, "0 phases the same, 2 differ")):
+        path = tmp_path / f"{refuse}.sock"
+        replay = policy("replay", str(recording), "--listen", str(path), "--group", "fraud")
+        with running(replay, tmp_path, f"replay_{refuse}") as program:
+            while "waiting at" not in program.log:
+                pass
+            with running(deciding(service, tmp_path, refuse=refuse, url=f"unix:{path}"), tmp_path, "again"):
+                lines = [program.line() for _ in range(1 + 2 * status)]
+                assert program.process.wait(30) == status
+            # The other phases were answered with continue, for nobody registered them.
+            assert said.split(",")[1].strip() in lines[-1]
+            if status:
+                assert any(
+                    "mailfrom: was refused 550 5.7.1 by websocket:fraud/script; now continue" in line for line in lines
+                )
+        assert not path.exists()
+
+
+HEAD = '{"format":"triosmtp-policy-recording","version":1}\n'
+
+
+def test_a_damaged_recording_is_told_with_its_line(tmp_path: Path) -> None:
+    recording = tmp_path / "x.jsonl"
+    for text, said in (
+        ("{}\n", ":1: this is no recording"),
+        ('{"format":"triosmtp-policy-recording","version":1}\n{\n', ":2: "),
+        (
+            '{"format":"triosmtp-policy-recording","version":1}\n{"method":"session.phase","phase":"x"}\n',
+            ":2: the phase.phase",
+        ),
+    ):
+        recording.write_text(text)
+        done = subprocess.run(
+            policy("replay", str(recording), "--listen", str(tmp_path / "s"), "--group", "g"),
+            env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 64
+        assert f"{recording}{said}" in done.stderr
+
+
+def test_a_replay_to_which_nobody_comes_ends(tmp_path: Path) -> None:
+    recording = tmp_path / "x.jsonl"
+    recording.write_text('{"format":"triosmtp-policy-recording","version":1}\n')
+    (tmp_path / "token").write_text(TOKEN)
+    words = ["--listen", "127.0.0.1:0", "--group", "g", "--token-file", str(tmp_path / "token"), "--timeout", "0.2"]
+    replay = policy("replay", str(recording), *words)
+    done = subprocess.run(replay, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 69
+    assert "no decider of g came within 0.2 s" in done.stderr
