@@ -72,3 +72,4 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs)
     if not session.posargs:
         session.run("python", "-m", "bench.memory")
+        session.run("python", "-m", "bench.policy")

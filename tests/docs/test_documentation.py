@@ -11,6 +11,7 @@ import pytest
 
 from triosmtp import Policy, TLSInfo, parse_config
 from triosmtp.config import OPTIONS
+from triosmtp.policy.client import PolicyClient
 from triosmtp.tls import REASONS
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ def test_policy_can_be_defined(program: str) -> None:
     assert any(issubclass(found, Policy) for found in classes)
 
 
-@pytest.mark.parametrize("program", blocks("python", "trio.run("))
+@pytest.mark.parametrize("program", blocks("python", "trio.run(main"))
 def test_program_serves(program: str) -> None:
     with subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -55,9 +56,16 @@ def test_program_serves(program: str) -> None:
             process.kill()
 
 
+@pytest.mark.parametrize("program", blocks("python", "PolicyClient("))
+def test_policy_client_can_be_made(program: str) -> None:
+    namespace: dict[str, object] = {"__name__": "example"}
+    exec(program, namespace)  # the block is ours
+    assert isinstance(namespace["client"], PolicyClient)
+
+
 @pytest.mark.parametrize("page", [page.relative_to(ROOT).as_posix() for page in PAGES if page.stem != "architecture"])
 def test_options_that_are_named_exist(page: str) -> None:
-    scopes = {"Control_Listener", "ESMTP_Listener", "Pathway_Group", "Server_Name"}
+    scopes = {"Control_Listener", "ESMTP_Listener", "Pathway_Group", "Policy_Listener", "Server_Name"}
     known = {option.name for option in OPTIONS.values()} | scopes | {"TLS_Certifcate"}
     named = set(re.findall(r"\b[A-Z][A-Za-z]+_[A-Z][A-Za-z_]*[a-z]\b", (ROOT / page).read_text()))
     assert named - known == set()
