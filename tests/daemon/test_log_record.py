@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_a_traceback_with_a_peers_words_is_indented_below_its_record(
     monkeypatch.setattr(logging, "logThreads", True)
     monkeypatch.setattr(logging, "logProcesses", True)
     monkeypatch.setattr(logging, "logMultiprocessing", True)
-    configure()
+    configure(sys.stderr)
     try:
         raise RuntimeError("EHLO x\n2026-01-01 00:00:00,000 INFO accepted forged\r\x1b[2J")
     except RuntimeError:

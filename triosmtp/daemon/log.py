@@ -3,11 +3,11 @@
 import json
 import logging
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
+from triosmtp.daemon.outlet import Outlet
 from triosmtp.event import (
     AuthAttempted,
     CertificateExpiring,
@@ -50,9 +50,9 @@ class _OneRecord(logging.Formatter):
         )
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Send the log to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(stream: TextIO | Outlet, level: int = logging.INFO) -> None:
+    """Send the log to ``stream``."""
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(_OneRecord("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)
     _log.setLevel(level)
@@ -67,7 +67,7 @@ class EventLog:
     The machinery of ``logging`` costs as much for one line as two SMTP commands, and there is a line for each message.
     """
 
-    def __init__(self, stream: TextIO, level: int = logging.INFO) -> None:
+    def __init__(self, stream: TextIO | Outlet, level: int = logging.INFO) -> None:
         self._stream = stream
         self._level = level
         self._second = 0

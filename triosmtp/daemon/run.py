@@ -16,6 +16,7 @@ from triosmtp.daemon.check import surprises
 from triosmtp.daemon.command import Commands
 from triosmtp.daemon.control import Control
 from triosmtp.daemon.log import EventLog, configure
+from triosmtp.daemon.outlet import Outlet
 from triosmtp.errors import ConfigError
 from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
 from triosmtp.server import Server, serve
@@ -40,10 +41,14 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
         config = load_config(path)
         for warning in (*config.warnings, *surprises(config)):
             print(warning, file=sys.stderr)
-        configure()
+        outlet = Outlet(sys.stderr)
+        configure(outlet)
         greeting = embedded.how_to_try(path) if config_path is None else ""
         control = Control(None if control_path is None else Path(control_path))
-        trio.run(_serve, path, config, control, greeting)
+        try:
+            trio.run(_serve, path, config, control, outlet, greeting)
+        finally:
+            outlet.close()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return _EX_CONFIG
@@ -54,10 +59,11 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
     return 0
 
 
-async def _serve(path: Path, config: Config, control: Control, greeting: str) -> None:
+async def _serve(path: Path, config: Config, control: Control, outlet: Outlet, greeting: str) -> None:
     try:
         async with trio.open_nursery() as nursery:
-            server: Server = await nursery.start(partial(serve, config, observers=(EventLog(sys.stderr),)))
+            nursery.start_soon(outlet.run, name="log")
+            server: Server = await nursery.start(partial(serve, config, observers=(EventLog(outlet),)))
             daemon = _Daemon(path, server, control, nursery)
             try:
                 daemon.open_control(config)

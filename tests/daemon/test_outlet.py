@@ -1,0 +1,149 @@
+"""Logs that nobody reads: they cost the server nothing but their lines."""
+
+import os
+import smtplib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+import trio
+import trio.testing
+
+from triosmtp.daemon.outlet import Outlet
+
+Pipe = tuple[int, TextIO]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        yield read, stream
+    os.close(read)
+
+
+def read_all(fd: int) -> bytes:
+    os.set_blocking(fd, False)
+    data = b""
+    try:
+        while piece := os.read(fd, 65536):
+            data += piece
+    except BlockingIOError:
+        pass
+    return data
+
+
+def fill(outlet: Outlet, lines: int, octets: int = 100) -> None:
+    for number in range(lines):
+        outlet.write(f"{number:06d} {'x' * (octets - 8)}\n")
+
+
+def test_lines_are_written_at_once(pipe: Pipe) -> None:
+    outlet = Outlet(pipe[1])
+    outlet.write("one\n")
+    assert os.read(pipe[0], 100) == b"one\n"
+
+
+def test_a_full_pipe_makes_lines_wait_and_none_is_torn(pipe: Pipe) -> None:
+    outlet = Outlet(pipe[1])
+    fill(outlet, 2000)  # 200 kB into a pipe of 64 KiB
+    data = read_all(pipe[0])
+    while outlet._waiting:
+        outlet.write("")
+        data += read_all(pipe[0])
+    lines = data.decode().splitlines()
+    assert [int(line[:6]) for line in lines] == list(range(2000))
+    assert {len(line) for line in lines} == {99}
+    assert outlet.lost == 0
+
+
+def test_what_does_not_fit_is_counted_and_told(pipe: Pipe) -> None:
+    outlet = Outlet(pipe[1], limit=10_000)
+    fill(outlet, 2000)
+    assert outlet._size <= 10_000 + 100
+    assert outlet.lost > 1000
+    data = b""
+    while outlet._waiting or outlet._lost:
+        data += read_all(pipe[0])
+        with outlet._lock:
+            outlet._write_waiting()
+    outlet.write("last\n")
+    *lines, note, last = (data + read_all(pipe[0])).decode().splitlines()
+    assert [int(line[:6]) for line in lines] == list(range(len(lines)))
+    assert note == f"WARNING the log was not read: {2000 - len(lines)} lines were lost"
+    assert last == "last"
+
+
+async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None:
+    outlet = Outlet(pipe[1])
+    seen = b""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outlet.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.to_thread.run_sync(fill, outlet, 1500)  # from another thread, as logging does
+        with trio.fail_after(10):
+            os.set_blocking(pipe[0], False)
+            while seen.count(b"\n") < 1500:
+                await trio.lowlevel.wait_readable(pipe[0])
+                seen += read_all(pipe[0])
+        nursery.cancel_scope.cancel()
+    assert [int(line[:6]) for line in seen.decode().splitlines()] == list(range(1500))
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        outlet = Outlet(stream)
+        outlet.write("nobody\n")
+        outlet.close()
+
+
+def test_a_file_takes_everything(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        outlet = Outlet(stream)
+        fill(outlet, 3000)
+        outlet.close()
+    assert len((tmp_path / "log").read_text().splitlines()) == 3000
+
+
+def test_the_end_gives_what_waits_a_last_moment(pipe: Pipe) -> None:
+    outlet = Outlet(pipe[1])
+    fill(outlet, 1000)
+    seen: list[bytes] = []
+
+    def read() -> None:
+        while b"000999" not in b"".join(seen):
+            seen.append(os.read(pipe[0], 65536))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    outlet.close()
+    reader.join()
+    assert len(b"".join(seen).splitlines()) == 1000
+
+
+def test_a_server_whose_log_is_not_read_goes_on(tmp_path: Path) -> None:
+    conf = tmp_path / "t.conf"
+    conf.write_text('Deliver_To = "discard:"\nOpen_Relay = true\nESMTP_Listener { Listen "127.0.0.1:0" { } }\n')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(conf), "--control", str(tmp_path / "c")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,  # never read while it runs
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rsplit(" ", 1)[1])
+        with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+            for _ in range(400):  # 400 lines of more than 200 octets each fill 64 KiB
+                client.sendmail("a@example.org", [f"{'b' * 60}@example.org"], b"Subject: x\r\n\r\nx\r\n")
+            assert client.noop()[0] == 250
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert err.count(" accepted ") == 400

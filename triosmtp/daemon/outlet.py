@@ -1,0 +1,128 @@
+"""Where log lines leave the process: stderr, written from the event loop, which must never wait for whoever reads it.
+
+A pipe whose reader sleeps takes 64 KiB and then blocks the writer.  So before each write the kernel is asked whether
+there is room.  Where there is, as nearly always, the line is written at once: no thread, no queue.  Where there is
+none, lines wait in bounded memory until there is room again; what does not fit is counted, and told.
+
+The descriptor itself is left as it is: O_NONBLOCK would hold for every process that shares the terminal.
+"""
+
+import os
+import select
+import threading
+from collections import deque
+from typing import Final, TextIO
+
+import trio
+
+__all__ = ["Outlet"]
+
+_PIECE: Final = 4096
+"""Octets that can be written without waiting where poll says that there is room: PIPE_BUF, a page."""
+_BACKLOG: Final = 4 * 1024 * 1024
+_LAST_WORDS: Final = 500
+"""Milliseconds that what waits at the process's end is given."""
+
+
+class Outlet:
+    """A text stream for logs, on a descriptor.  It has what :class:`logging.StreamHandler` needs.
+
+    ``limit`` is how many octets may wait.  :meth:`run` writes what waits; without it, the next write does.
+    """
+
+    def __init__(self, stream: TextIO, limit: int = _BACKLOG) -> None:
+        self._fd = stream.fileno()
+        self._limit = limit
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._lost = 0
+        self._lock = threading.Lock()  # records come from worker threads, too
+        self._stuck: trio.Event | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self.lost = 0
+        """Lines that found no room, since the beginning."""
+
+    def write(self, text: str) -> None:
+        """Write whole lines, or let them wait.  Never blocks, and never raises for what the descriptor does."""
+        data = text.encode("utf-8", "backslashreplace")
+        with self._lock:
+            if self._waiting or self._lost:
+                self._write_waiting()
+            if self._waiting or self._lost:
+                self._keep(data)
+                return
+            done = self._write(data)
+            if done < len(data):
+                self._keep(data[done:], begun=done > 0)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is kept back that could be written."""
+
+    def close(self) -> None:
+        """Give what waits a last moment."""
+        with self._lock:
+            while (self._waiting or self._lost) and self._poll.poll(_LAST_WORDS):
+                before = self._size
+                self._write_waiting()
+                if self._size == before:
+                    return
+
+    async def run(self) -> None:
+        """Write what waits as soon as there is room, until cancelled."""
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            while True:
+                self._stuck = trio.Event()
+                if not (self._waiting or self._lost):
+                    await self._stuck.wait()
+                while self._waiting or self._lost:
+                    try:
+                        await trio.lowlevel.wait_writable(self._fd)
+                    except OSError:
+                        return  # a file, which epoll does not take: it always has room
+                    with self._lock:
+                        self._write_waiting()
+        finally:
+            self._token = None
+
+    def _keep(self, data: bytes, *, begun: bool = False) -> None:
+        if self._token is not None and self._stuck is not None:
+            self._token.run_sync_soon(self._stuck.set, idempotent=True)
+        # The rest of a line that was begun is kept whatever comes: half a line would swallow the next.
+        if not begun and (self._lost or self._size + len(data) > self._limit):
+            self._lost += 1
+            self.lost += 1
+            return
+        self._waiting.append(data)
+        self._size += len(data)
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            data = self._waiting[0]
+            done = self._write(data)
+            self._size -= done
+            if done < len(data):
+                self._waiting[0] = data[done:]
+                return
+            self._waiting.popleft()
+        if self._lost:
+            note = f"WARNING the log was not read: {self._lost} lines were lost\n".encode()
+            if self._write(note) == len(note):
+                self._lost = 0
+
+    def _write(self, data: bytes) -> int:
+        """Write as much as there is room for; give how much that was."""
+        done = 0
+        while done < len(data):
+            ready = self._poll.poll(0)
+            if not ready:
+                return done
+            try:
+                done += os.write(self._fd, data[done : done + _PIECE])
+            except BlockingIOError:
+                return done
+            except OSError:
+                return len(data)  # nobody is there to read it, nor will be
+        return done
