@@ -721,6 +721,25 @@ async def test_a_decider_in_shadow_changes_nothing_and_is_counted() -> None:
         assert (differed.answer, differed.outcome) == ("reject 550 5.7.1", "accepted")
 
 
+async def test_a_shadow_of_a_group_that_is_not_asked_sees_the_traffic_too() -> None:
+    configuration = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen ":25" { } }'
+    async with open_stage(configuration=configuration) as stage:
+        client = PolicyClient("unix:/memory", name="trial", group="trial", mode="shadow")
+
+        @client.on("connect", "rcptto", "data_spool")
+        async def decide(request: PolicyRequest) -> Any:
+            return Decision("reject") if request.phase == "data_spool" else None
+
+        await stage.attach(client)
+        session = await stage.hello()
+        for _ in range(2):
+            assert (await mail(session)).startswith("250")
+            await trio.testing.wait_all_tasks_blocked()
+        (record,) = stage.hub.report()
+        assert (record["asked"], record["sessions_differing"]) == (5, 1)
+        assert (record["messages"], record["messages_differing"]) == (2, 2)
+
+
 async def test_shadows_that_hang_cost_nothing_but_their_count(autojump_clock: trio.testing.MockClock) -> None:
     async with open_stage("Policy_Fallback = continue") as stage:
         client = decider("hanging", mode="shadow")

@@ -116,7 +116,8 @@ class Group:
         fit = [
             link
             for link in self._deciders
-            if link.registration is not None
+            if not link.gone
+            and link.registration is not None
             and question.phase in link.registration.phases
             and link.registration.wants_session(question.peer, question.listener)
         ]

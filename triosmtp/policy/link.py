@@ -113,6 +113,8 @@ class ClientLink:
         self.late = 0
         self.answered = 0
         self.control_requests = 0
+        self.gone = False
+        """Whether it was dropped: it is not asked any more."""
         self.reason = "closed"
         """Why it is gone, when it is."""
         self._limits = limits
@@ -133,6 +135,7 @@ class ClientLink:
 
     def drop(self, reason: str) -> None:
         """End it; whoever waits for an answer of it is told."""
+        self.gone = True
         self.reason = reason
         self.release()
         self._drop()

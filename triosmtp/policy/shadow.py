@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from triosmtp.policy.interface import PHASES, Phase
 from triosmtp.policy.question import Outcome, Question, Verdict
 from triosmtp.policy.wire import describe
 
@@ -12,6 +13,9 @@ __all__ = ["ShadowRecord", "differs", "summary"]
 
 _SESSIONS: Final = 100_000
 _EXAMPLES: Final = 20
+_MAIL: Final = PHASES.index("mailfrom")
+_ONCE: Final = frozenset({"mailfrom", "data", "data_spool"})
+"""Phases that a message has once."""
 
 
 @define(slots=True)
@@ -19,6 +23,17 @@ class _Session:
     differs: bool = False
     message_differs: bool = False
     message: int = 0
+    last: int = 0
+    """The latest phase of a message that was asked about, by its number."""
+
+    def begins_message(self, phase: Phase) -> bool:
+        """Whether a question at ``phase`` is about another message: MAIL, or a phase that cannot follow the last one."""
+        number = PHASES.index(phase)
+        if number < _MAIL:
+            return False
+        begins = self.message == 0 or number < self.last or (phase in _ONCE and number == self.last)
+        self.last = number
+        return begins
 
 
 @define(slots=True, eq=False)
@@ -45,7 +60,7 @@ class ShadowRecord:
             self.sessions += 1
             if len(self._open) > _SESSIONS:
                 self._open.popitem(last=False)
-        if question.phase == "mailfrom":
+        if session.begins_message(question.phase):
             session.message += 1
             session.message_differs = False
             self.messages += 1
