@@ -6,11 +6,14 @@ import smtplib
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 from typing import Self
+
+from watchfiles import watch
 
 from triosmtp.testing import Authority
 
@@ -71,6 +74,17 @@ def running(command: Sequence[str], folder: Path, name: str) -> Iterator[Program
             timer.cancel()
             if process.poll() is None:
                 process.kill()
+
+
+def wait_until(folder: Path, condition: Callable[[], bool]) -> None:
+    """Wait until something holds that is written into a folder."""
+    until = time.monotonic() + 30
+    if condition():
+        return
+    for _ in watch(folder, debounce=50, step=20, rust_timeout=500, yield_on_timeout=True):
+        if condition():
+            return
+        assert time.monotonic() < until, "it never came to be"
 
 
 class Service:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from policy_server import COMMAND, ENVIRONMENT, TOKEN, Service, running
+from policy_server import COMMAND, ENVIRONMENT, TOKEN, Service, running, wait_until
 
 
 def deciding(service: Service, folder: Path, *, refuse: str, mode: str = "enforce", url: str = "") -> list[str]:
@@ -45,20 +45,14 @@ def policy(*words: str) -> list[str]:
 
 def test_watch_tells_what_happens_and_filters(tmp_path: Path) -> None:
     service = Service(tmp_path, "Policy_Fallback = continue")
-    with service.serving():
+    with service.serving() as server:
         unix = ["-c", str(service.conf)]  # prefers the Unix socket
         shown = policy("watch", *unix, "--filter", "method=session.*", "--filter", "peer=127.0.0.1:*")
         unverified = policy(
             "watch", "--url", service.url, "--token-file", "token", "--json", "--filter", "tls_client_verified=no"
         )
         with running(shown, tmp_path, "shown") as first, running(unverified, tmp_path, "json") as second:
-            clients = 0
-            while clients < 2:
-                done = subprocess.run(
-                    [*COMMAND, "console", "--control", str(tmp_path / "control"), "--json", "show policy"],
-                    env=ENVIRONMENT, capture_output=True, text=True, check=True,
-                )  # fmt: skip
-                clients = len(json.loads(done.stdout)["data"]["clients"])
+            wait_until(tmp_path, lambda: server.log.count("name=watch") == 2)
             for certificate in ("good", "bad"):
                 with service.smtp(certificate) as session:
                     session.docmd("VRFY a\x1b[2Jb")
@@ -109,7 +103,7 @@ def test_a_wrong_token_is_told(tmp_path: Path) -> None:
 
 def test_shadow_then_report(tmp_path: Path) -> None:
     service = Service(tmp_path, "Policy_Fallback = continue")
-    with service.serving():
+    with service.serving() as server:
         report = policy("report", "--url", service.url, "--token-file", str(tmp_path / "token"))
         done = subprocess.run(report, env=ENVIRONMENT, capture_output=True, text=True, check=True)
         assert "No decider has been in shadow" in done.stdout
@@ -118,10 +112,9 @@ def test_shadow_then_report(tmp_path: Path) -> None:
             with service.smtp() as session:
                 assert session.one("good@example.org")[0] == 250
                 assert session.one("bad@example.org")[0] == 250
-            found = {"messages_differing": 0}
-            while not found["messages_differing"]:
-                done = subprocess.run([*report, "--json"], env=ENVIRONMENT, capture_output=True, text=True, check=True)
-                (found,) = json.loads(done.stdout)["shadows"]
+            wait_until(tmp_path, lambda: "policy-shadow" in server.log)
+            done = subprocess.run([*report, "--json"], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+            (found,) = json.loads(done.stdout)["shadows"]
             assert (found["messages"], found["sessions_differing"]) == (2, 1)
         done = subprocess.run(report, env=ENVIRONMENT, capture_output=True, text=True, check=True)
         assert "messages  1 of 2 would have been treated differently" in done.stdout
@@ -138,13 +131,11 @@ def test_record_then_replay(tmp_path: Path) -> None:
             running(recorder, tmp_path, "record") as record,
         ):
             decider.until("ready")
-            while "name=record" not in server.log:
-                pass
+            wait_until(tmp_path, lambda: "name=record" in server.log)
             with service.smtp() as session:
                 assert session.one("good@example.org")[0] == 250
                 assert session.one("bad@example.org")[0] == 550
-            while recording.read_text().count("session.closed") < 1:
-                pass
+            wait_until(tmp_path, lambda: "session.closed" in recording.read_text())
             assert record.end(signal.SIGINT) == 0
             assert "0 notifications lost" in record.log
     assert stat.S_IMODE(recording.stat().st_mode) == 0o600
@@ -152,8 +143,7 @@ def test_record_then_replay(tmp_path: Path) -> None:
         path = tmp_path / f"{refuse}.sock"
         replay = policy("replay", str(recording), "--listen", str(path), "--group", "fraud")
         with running(replay, tmp_path, f"replay_{refuse}") as program:
-            while "waiting at" not in program.log:
-                pass
+            wait_until(tmp_path, lambda: "waiting at" in program.log)
             with running(deciding(service, tmp_path, refuse=refuse, url=f"unix:{path}"), tmp_path, "again"):
                 lines = [program.line() for _ in range(1 + 2 * status)]
                 assert program.process.wait(30) == status

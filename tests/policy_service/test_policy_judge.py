@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import trio
-from policy_server import TOKEN, Service, running
+from policy_server import TOKEN, Service, running, wait_until
 from test_policy_commands import deciding
 
 from triosmtp.policy.client import Notification, PolicyClient
@@ -133,8 +133,7 @@ def test_the_library_speaks_to_the_same_server_again_after_a_restart(tmp_path: P
 
         def once() -> None:
             with service.serving() as program:
-                while "name=steady" not in program.log:
-                    pass
+                wait_until(tmp_path, lambda: "name=steady" in program.log)
                 with service.smtp() as session:
                     assert session.one()[0] == 250
                 assert program.end(signal.SIGTERM) == 0

@@ -27,7 +27,7 @@ class _Session:
     """The latest phase of a message that was asked about, by its number."""
 
     def begins_message(self, phase: Phase) -> bool:
-        """Whether a question at ``phase`` is about another message: MAIL, or a phase that cannot follow the last one."""
+        """Whether a question is about another message: at MAIL, or where ``phase`` cannot follow the last one."""
         number = PHASES.index(phase)
         if number < _MAIL:
             return False
