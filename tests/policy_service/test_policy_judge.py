@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import trio
-from policy_server import TOKEN, Service, running, wait_until
+from policy_server import TOKEN, Program, Service, running, wait_until
 from test_policy_commands import deciding
 
 from triosmtp.policy.client import Notification, PolicyClient
 from triosmtp.policy.wire import PROTOCOL
 
+SLEEPER = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"name":"sleeper"}}'
+INITIALIZE = bytes((0x81, 0x80 | len(SLEEPER), 0, 0, 0, 0)) + SLEEPER
+"""A frame as clients send it: masked, with a mask of zeros."""
 FULL = bool(os.environ.get("TRIOSMTP_JUDGE"))
 SESSIONS = 500 if FULL else 60
 AT_ONCE = 100 if FULL else 20
@@ -29,7 +32,7 @@ def test_many_sessions_two_deciders_three_observers(tmp_path: Path) -> None:
     ):
         one.until("ready")
         two.until("ready")
-        found = trio.run(observe, service, one.process.kill)
+        found = trio.run(observe, service, server, one.process.kill)
         answers, seen = found
         assert len(answers) == SESSIONS
         # One decider of two was killed in the middle: not one session noticed.
@@ -73,7 +76,7 @@ def memory(pid: int) -> int:
     return int(status.split("VmRSS:")[1].split()[0])
 
 
-async def observe(service: Service, kill: "object") -> tuple[list[int], list[list[Notification]]]:
+async def observe(service: Service, server: Program, kill: "object") -> tuple[list[int], list[list[Notification]]]:
     seen: list[list[Notification]] = [[], []]
     ended = [trio.Event(), trio.Event()]
     async with trio.open_nursery() as nursery:
@@ -94,6 +97,9 @@ async def observe(service: Service, kill: "object") -> tuple[list[int], list[lis
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
             b"Sec-WebSocket-Protocol: " + PROTOCOL.encode() + b"\r\n\r\n"
         )
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 101")
+        await stream.send_all(INITIALIZE)
+        await trio.to_thread.run_sync(wait_until, service.folder, lambda: "name=sleeper" in server.log)
         answers = await trio.to_thread.run_sync(load, service, kill)
         with trio.fail_after(60):
             for each in ended:
