@@ -768,7 +768,7 @@ def test_frames_are_those_of_the_standard(size: int) -> None:
 
 
 async def test_the_outbox_gives_what_is_urgent_first_and_much_at_once() -> None:
-    box = Outbox(10, 1000, 2)
+    box = Outbox(10, 1000, 2, 20)
     assert box.put(b"note1")
     assert box.put(b"note2")
     assert box.put_urgent(b"question")

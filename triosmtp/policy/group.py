@@ -15,6 +15,8 @@ __all__ = ["Group", "NoAnswerError"]
 _STICKY: Final = 100_000
 """Sessions whose decider is remembered, at most."""
 _LATENCIES: Final = 1000
+_UNGUARDED: Final[frozenset[Phase]] = frozenset({"mailfrom"})
+"""Where a group falls back that never had a decider."""
 
 
 class NoAnswerError(Exception):
@@ -29,10 +31,13 @@ class Group:
         self._limits = limits
         self._deciders: list[ClientLink] = []
         self._last: list[Registration] = []  # of the deciders that are here, or were the last ones
+        self._phases: frozenset[Phase] = _UNGUARDED  # theirs, together
         self._sticky: OrderedDict[str, ClientLink] = OrderedDict()
         self._timeouts_in_row = 0
         self._probe_at = 0.0
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self.kept = False
+        """Whether a policy asks it: then it is remembered when its deciders are gone."""
         self.asked = 0
         self.answered = 0
         self.timeouts = 0
@@ -46,21 +51,29 @@ class Group:
         assert link.registration is not None, "a decider has introduced itself"
         if not self._deciders:
             self._last.clear()
-            self._timeouts_in_row = 0  # somebody new is a reason to ask again
+            # Somebody new is a reason to ask again; but whoever comes back to hang again is asked once alone.
+            self._timeouts_in_row = min(self._timeouts_in_row, self._limits.breaker_timeouts - 1)
         self._deciders.append(link)
         self._last.append(link.registration)
+        self._phases = frozenset().union(*(each.phases for each in self._last))
 
     def leave(self, link: ClientLink) -> None:
-        """Let go of a decider that is gone."""
+        """Let go of a decider that is gone, if it was not yet."""
+        if link not in self._deciders:
+            return
         self._deciders.remove(link)
         if self._deciders and link.registration in self._last:
             self._last.remove(link.registration)
+            self._phases = frozenset().union(*(each.phases for each in self._last))
+
+    @property
+    def empty(self) -> bool:
+        """Whether no decider is left."""
+        return not self._deciders
 
     def wants(self, phase: Phase) -> bool:
         """Whether anything may become of a question at ``phase``."""
-        if not self._last:
-            return phase == "mailfrom"
-        return any(phase in registration.phases for registration in self._last)
+        return phase in self._phases
 
     def forget(self, session: str) -> None:
         """A session is over."""
@@ -107,7 +120,7 @@ class Group:
                 question.phase in each.phases and each.wants_session(question.peer, question.listener) for each in known
             )
         else:
-            absent = question.phase == "mailfrom"
+            absent = question.phase in _UNGUARDED
         if absent:
             raise NoAnswerError("no decider")
 
@@ -166,7 +179,7 @@ class Group:
         return {
             "group": self.name,
             "deciders": len(self._deciders),
-            "phases": sorted({phase for each in self._last for phase in each.phases}),
+            "phases": sorted(self._phases) if self._last else [],
             "outstanding": sum(link.outstanding for link in self._deciders),
             "asked": self.asked,
             "answered": self.answered,

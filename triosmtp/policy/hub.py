@@ -39,7 +39,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import trio
-from attrs import evolve
 
 from triosmtp.event import (
     Connected,
@@ -50,17 +49,16 @@ from triosmtp.event import (
     PolicyClientRefused,
     PolicyFallback,
     SessionEvent,
-    ShadowDiffered,
 )
 from triosmtp.policy.control import Control
 from triosmtp.policy.group import Group, NoAnswerError
 from triosmtp.policy.interface import PHASES, Phase, Policy
-from triosmtp.policy.link import Access, ClientLink, Failed, Limits, Pending
+from triosmtp.policy.link import Access, ClientLink, Failed, Limits
 from triosmtp.policy.notification import NOTES, Note
 from triosmtp.policy.outbox import frame
 from triosmtp.policy.question import Fallback, Host, Outcome, Question, Verdict
 from triosmtp.policy.remote import HubPolicy
-from triosmtp.policy.shadow import ShadowRecord, summary
+from triosmtp.policy.shadow import Shadows
 from triosmtp.policy.wire import (
     BAD_REQUEST,
     FAILED,
@@ -69,12 +67,10 @@ from triosmtp.policy.wire import (
     Call,
     ProtocolError,
     Response,
-    describe,
     encode,
     error_text,
     read_message,
     read_registration,
-    read_verdict,
     result_text,
 )
 
@@ -103,13 +99,11 @@ class Hub:
         """Who is told of what happens in the hub while no server is attached."""
         self._links: list[ClientLink] = []
         self._groups: dict[str, Group] = {}
-        self._shadows: dict[tuple[str, str], ShadowRecord] = {}
-        self._shadow_links: dict[Phase, list[ClientLink]] = {phase: [] for phase in PHASES}
+        self._shadows = Shadows(self._tell)
         self._listening: dict[str, list[ClientLink]] = {}
         self._sessions: dict[str, tuple[str, str]] = {}  # peer and listener of each
         self._sequence = 0
         self._nursery: trio.Nursery | None = None
-        self._shadow_questions = 0
         self._control = Control(self)
 
     def attach(self, host: Host) -> None:
@@ -140,6 +134,7 @@ class Hub:
 
         ``timeout`` is in seconds; ``fallback_phases`` overrides ``fallback`` at single phases.
         """
+        self.group(group).kept = True
         return HubPolicy(
             self, group, timeout, {phase: (fallback_phases or {}).get(phase, fallback) for phase in PHASES}
         )
@@ -153,11 +148,13 @@ class Hub:
 
     def wants(self, group: str, phase: Phase) -> bool:
         """Whether anything may become of a question to ``group`` at ``phase``: cheap, to be asked first."""
-        return self.group(group).wants(phase)
+        known = self._groups.get(group)
+        return phase == "mailfrom" if known is None else known.wants(phase)
 
     async def decide(self, group: str, question: Question, *, timeout: float, fallback: Fallback) -> Verdict:  # noqa: ASYNC109 - it is given to the clients
         """Have ``group`` decide, within ``timeout`` seconds.  Never raises but for cancellation."""
         asked = self.group(group)
+        asked.kept = True
         try:
             verdict = await asked.ask(question, timeout)
         except NoAnswerError as error:
@@ -184,7 +181,7 @@ class Hub:
         :raises ProtocolError: where there is no answer that could be applied.
         """
         try:
-            verdict = await self.group(group).ask(question, timeout)
+            verdict = await (self._groups.get(group) or Group(group, self.limits)).ask(question, timeout)
         except NoAnswerError as error:
             raise ProtocolError(FAILED, str(error)) from None
         return Verdict() if verdict is None else verdict
@@ -193,7 +190,7 @@ class Hub:
 
     def wants_outcome(self, phase: Phase) -> bool:
         """Whether somebody wants to know what becomes of ``phase``."""
-        return bool(self._shadow_links[phase]) or "session.phase" in self._listening
+        return self._shadows.wants(phase) or "session.phase" in self._listening
 
     def ended(self, question: Question, outcome: Outcome) -> None:
         """Tell what became of a phase to those who want to know."""
@@ -211,47 +208,8 @@ class Hub:
             }
             contexts = {"variables": question.variables, "message_variables": question.message_variables}
             self._notify(Note("session.phase", params, contexts), question.session, question.peer, question.listener)
-        for link in self._shadow_links[question.phase]:
-            registration = link.registration
-            assert registration is not None, "it introduced itself"
-            if self._nursery is None or not registration.wants_session(question.peer, question.listener):
-                continue
-            record = self._shadows[registration.group, registration.name]
-            message = record.begin(question)
-            if self._shadow_questions >= self.limits.shadow_questions:
-                record.failed += 1
-                continue
-            self._shadow_questions += 1
-            self._nursery.start_soon(self._ask_shadow, link, record, question, message, outcome)
-
-    async def _ask_shadow(
-        self, link: ClientLink, record: ShadowRecord, question: Question, message: int, outcome: Outcome
-    ) -> None:
-        deadline = trio.current_time() + self.limits.shadow_seconds
-        # Two in shadow may be one client's two roles: each question has an id of its own.
-        asked = evolve(question, id=f"{question.id}-shadow", password=None)
-        pending = link.ask(asked, deadline)
-        try:
-            with trio.CancelScope(deadline=deadline) as scope:
-                await pending.done.wait()
-            if scope.cancelled_caught:
-                link.expire(asked.id)
-            verdict = _shadow_verdict(pending, asked, record)
-        finally:
-            self._shadow_questions -= 1
-        if verdict is None:
-            record.failed += 1
-        elif record.compare(question, message, verdict, outcome):
-            self._tell(
-                ShadowDiffered(
-                    session=question.session,
-                    phase=question.phase,
-                    group=record.group,
-                    name=record.name,
-                    answer=describe(verdict),
-                    outcome=summary(outcome),
-                )
-            )
+        if self._nursery is not None:
+            self._shadows.ask(question, outcome, self._nursery, self.limits)
 
     # Telling
 
@@ -270,8 +228,7 @@ class Hub:
             self._sessions.pop(session, None)
             for group in self._groups.values():
                 group.forget(session)
-            for record in self._shadows.values():
-                record.forget(session)
+            self._shadows.forget(session)
             for link in self._links:
                 link.forget(session)
 
@@ -322,9 +279,23 @@ class Hub:
 
     def open_link(self, access: Access, *, admin: bool, drop: Callable[[], None]) -> ClientLink:
         """Take in a client that is allowed in; it has not introduced itself yet."""
-        link = ClientLink(access, self.limits, admin=admin, drop=drop)
+
+        def retire() -> None:
+            # At once: its tasks may take a while to end, and nobody is to be asked whose answer nobody reads.
+            if link.registration is not None and link.registration.decides:
+                self._leave(link, link.registration.group)
+            drop()
+
+        link = ClientLink(access, self.limits, admin=admin, drop=retire)
         self._links.append(link)
         return link
+
+    def _leave(self, link: ClientLink, name: str) -> None:
+        group = self._groups.get(name)
+        if group is not None:
+            group.leave(link)
+            if group.empty and not group.kept:
+                del self._groups[name]  # else whoever has a token could make up names without end
 
     def close_link(self, link: ClientLink) -> None:
         """Let go of a client that is gone."""
@@ -332,10 +303,9 @@ class Hub:
         registration = link.registration
         if registration is not None:
             if registration.decides:
-                self.group(registration.group).leave(link)
-            for links in self._shadow_links.values():
-                if link in links:
-                    links.remove(link)
+                self._leave(link, registration.group)
+            if registration.shadows:
+                self._shadows.leave(link, registration)
             for method in registration.notifications:
                 self._listening[method].remove(link)
                 if not self._listening[method]:
@@ -368,6 +338,9 @@ class Hub:
                 link.malformed += 1
                 if link.malformed >= self.limits.malformed:
                     link.drop("too many malformed messages")
+        except Exception:  # noqa: BLE001 - what was asked for failed: the client is told so, and goes on
+            _log.exception("policy client %s: a request failed", link.access.peer)
+            link.send(error_text(number, ProtocolError(FAILED, "the request failed; the server's log says why")))
 
     def _settle(self, link: ClientLink, response: Response) -> None:
         link.settle(response.id, Failed(response.error) if response.error else response.result)
@@ -382,14 +355,12 @@ class Hub:
     def _initialize(self, link: ClientLink, call: Call) -> object:
         if link.registration is not None:
             raise ProtocolError(BAD_REQUEST, "initialize comes once")
-        registration = link.registration = read_registration(call.params)
+        registration = read_registration(call.params)
+        if registration.shadows:
+            self._shadows.join(link, registration)
+        link.registration = registration
         if registration.decides:
             self.group(registration.group).join(link)
-        if registration.shadows:
-            key = registration.group, registration.name
-            self._shadows.setdefault(key, ShadowRecord(*key))
-            for phase in registration.phases:
-                self._shadow_links[phase].append(link)
         for method in registration.notifications:
             self._listening.setdefault(method, []).append(link)
         self._tell(PolicyClientConnected(**_who(link)))
@@ -423,17 +394,7 @@ class Hub:
 
     def report(self) -> list[dict[str, Any]]:
         """Give what deciders in shadow would have done otherwise, as plain values."""
-        return [record.report() for record in self._shadows.values()]
-
-
-def _shadow_verdict(pending: Pending, question: Question, record: ShadowRecord) -> Verdict | None:
-    if not isinstance(pending.answer, dict):
-        return None
-    try:
-        return read_verdict(pending.answer, question, f"websocket:{record.group}/{record.name}")
-    except ProtocolError as error:
-        _log.warning("in shadow, %s/%s: %s", record.group, record.name, error.message)
-        return None
+        return self._shadows.report()
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 import trio
 from attrs import define, field, frozen
@@ -13,9 +13,6 @@ from triosmtp.policy.question import Question
 from triosmtp.policy.wire import ProtocolError, Registration, encode
 
 __all__ = ["Access", "ClientLink", "Failed", "Gone", "Limits", "Pending"]
-
-_REMEMBERED: Final = 256
-"""Questions that ran out of time, whose answers may still come: they are late, not made up."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -29,6 +26,8 @@ class Limits:
     queue: int = 10_000
     """Notifications that wait for one client; beyond them they are lost."""
     queue_bytes: int = 8 * 1024 * 1024
+    urgent_bytes: int = 64 * 1024 * 1024
+    """Of questions and answers that wait for one client; then it is dropped."""
     malformed: int = 20
     """Malformed frames of one client; then it is dropped."""
     client_timeouts: int = 5
@@ -104,7 +103,7 @@ class ClientLink:
         self.access = access
         self.admin = admin
         """Whether it showed the token for control requests."""
-        self.outbox = Outbox(limits.queue, limits.queue_bytes, limits.outstanding)
+        self.outbox = Outbox(limits.queue, limits.queue_bytes, limits.outstanding, limits.urgent_bytes)
         self.registration: Registration | None = None
         self.connected = trio.current_time()
         self.malformed = 0
@@ -160,8 +159,9 @@ class ClientLink:
             pending.settle(Gone)
             self.drop("too slow: it answers too few questions")
             return pending
+        text = self._question_text(question, deadline)
         self._pending[question.id] = pending
-        self.send(self._question_text(question, deadline))
+        self.send(text)
         return pending
 
     def _question_text(self, question: Question, deadline: float) -> str:
@@ -197,7 +197,8 @@ class ClientLink:
         """Wait no longer for the answer to ``question``."""
         if self._pending.pop(question, None) is not None:
             self._expired[question] = None
-            if len(self._expired) > _REMEMBERED:
+            # As many as it may owe: their answers may still come, and are late, not made up.
+            if len(self._expired) > self._limits.outstanding:
                 self._expired.popitem(last=False)
 
     def settle(self, question: object, answer: object) -> None:

@@ -27,11 +27,25 @@ def frame(payload: bytes) -> bytes:
 
 
 class Outbox:
-    """The queue of one client; ``messages`` and ``octets`` bound the notifications that wait in it."""
+    """The queue of one client.
 
-    __slots__ = ("_bound", "_due", "_notes", "_octets", "_size", "_urgent", "lost", "urgent_bound")
+    ``messages`` and ``octets`` bound the notifications that wait in it, ``urgent`` and ``urgent_octets`` all else.
+    """
 
-    def __init__(self, messages: int, octets: int, urgent: int) -> None:
+    __slots__ = (
+        "_bound",
+        "_due",
+        "_notes",
+        "_octets",
+        "_size",
+        "_urgent",
+        "_urgent_size",
+        "lost",
+        "urgent_bound",
+        "urgent_octets",
+    )
+
+    def __init__(self, messages: int, octets: int, urgent: int, urgent_octets: int) -> None:
         self._notes: deque[bytes] = deque()
         self._urgent: deque[bytes] = deque()
         self._bound = messages
@@ -39,6 +53,8 @@ class Outbox:
         self._size = 0
         self._due = trio.Event()
         self.urgent_bound = urgent
+        self.urgent_octets = urgent_octets
+        self._urgent_size = 0
         self.lost = 0
         """Notifications that found no room since the last one that did."""
 
@@ -54,9 +70,11 @@ class Outbox:
 
     def put_urgent(self, framed: bytes) -> bool:
         """Put a question or an answer in; False where so many wait already that the client cannot be keeping up."""
-        if len(self._urgent) >= self.urgent_bound:
+        size = self._urgent_size + len(framed)
+        if len(self._urgent) >= self.urgent_bound or size > self.urgent_octets:
             return False
         self._urgent.append(framed)
+        self._urgent_size = size
         self._due.set()
         return True
 
@@ -73,5 +91,7 @@ class Outbox:
                 size += len(part)
                 if queue is self._notes:
                     self._size -= len(part)
+                else:
+                    self._urgent_size -= len(part)
                 parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

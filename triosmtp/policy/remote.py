@@ -21,6 +21,8 @@ __all__ = ["HubPolicy", "question_of"]
 _HEADERS: Final = 65536
 """Octets of a message's header that deciders are shown."""
 
+_BLANKS: Final = " \t\r"
+
 _numbers = count(1)
 
 
@@ -62,13 +64,14 @@ def _headers(block: bytes) -> dict[str, Any]:
     """Give the fields of a header block, unfolded, in their order; what is no field is left out."""
     shown = block[:_HEADERS]
     fields: list[list[str]] = []
-    for line in shown.decode("utf-8", "replace").splitlines():
+    # Only what ends a line in mail ends one here: str.splitlines() would make fields out of a vertical tab or U+0085.
+    for line in shown.decode("utf-8", "replace").split("\n"):
         if line[:1] in {" ", "\t"} and fields:
-            fields[-1][1] += line
+            fields[-1][1] += line.rstrip("\r")
             continue
         name, colon, value = line.partition(":")
         if colon:
-            fields.append([name.rstrip(), value.strip()])
+            fields.append([name.rstrip(_BLANKS), value.strip(_BLANKS)])
     return {"headers": fields} | ({"headers_truncated": True} if len(block) > _HEADERS else {})
 
 

@@ -72,6 +72,11 @@ async def serve_websocket(hub: "Hub", stream: trio.abc.Stream, access: Access) -
         _log.debug("policy client %s: %r", access.peer, group.exceptions)
     except* (trio.BrokenResourceError, trio.ClosedResourceError) as group:
         _log.debug("policy client %s is gone: %r", access.peer, group.exceptions)
+    except* UnicodeError:
+        # The library decodes header fields as ASCII, before it knows what they are.
+        hub.refused(access, "the upgrade is not ASCII")
+    except* Exception as group:  # noqa: BLE001 - one client's failure must not become the server's
+        _log.error("policy client %s failed", access.peer, exc_info=group)
     finally:
         await trio.aclose_forcefully(stream)
 
@@ -124,7 +129,7 @@ def _admit(request: Any, access: Access) -> bool:
 
 
 def _equal(given: bytes, expected: str | None) -> bool:
-    return expected is not None and hmac.compare_digest(given, expected.encode())
+    return bool(given and expected) and hmac.compare_digest(given, (expected or "").encode())
 
 
 async def _talk(hub: "Hub", connection: Any, shared: _Shared, access: Access, *, admin: bool) -> None:
