@@ -1,0 +1,82 @@
+"""The dialogue: what is offered, said, and put up with."""
+
+# ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
+
+from typing import Literal, TypeAlias
+
+from attrs import frozen
+
+from triosmtp.config.option import option
+from triosmtp.config.specification import BANNER, EXTENSIONS, REPLY_421
+from triosmtp.config.value import BOOLEAN, DOMAIN, HOSTNAME, choice
+
+__all__ = ["DialogueOptions"]
+
+LoneLF: TypeAlias = Literal["ignore", "fix", "pedantic"]
+
+_LONE_LF: tuple[LoneLF, ...] = ("ignore", "fix", "pedantic")
+
+
+@frozen(slots=False, kw_only=True)
+class DialogueOptions:
+    """The dialogue: what is offered, said, and put up with."""
+
+    smtp_extensions: tuple[str, ...] = option(
+        "SMTP_Extensions",
+        EXTENSIONS,
+        ("ENHANCEDSTATUSCODES",),
+        "Extensions that are offered beside PIPELINING, 8BITMIME, SIZE and SMTPUTF8: ENHANCEDSTATUSCODES, STARTTLS.",
+    )
+    banner_hostname: str | None = option(
+        "Banner_Hostname", HOSTNAME, None, "Host name in the banner and in replies; unset: that of the machine."
+    )
+    static_banner: str | None = option(
+        "Static_Banner", BANNER, None, "The whole banner, its 220 included, in place of the usual one."
+    )
+    received_hostname: str | None = option(
+        "Received_Hostname", HOSTNAME, None, "Host name in Received headers; unset: that of the banner."
+    )
+    require_ehlo: bool = option("Require_EHLO", BOOLEAN, False, "Whether EHLO or HELO must come before MAIL.")
+    allow_null_envelope_sender: bool = option(
+        "Allow_NULL_Envelope_Sender", BOOLEAN, True, "Whether MAIL FROM:<> is accepted, as bounces need it."
+    )
+    allow_ip_literal: bool = option(
+        "Allow_IP_Literal", BOOLEAN, True, "Whether an address may have an IP literal in place of its domain."
+    )
+    allow_trailing_whitespace_in_commands: bool = option(
+        "Allow_Trailing_Whitespace_In_Commands", BOOLEAN, False, "Whether white space may end a command line."
+    )
+    domain_for_unqualified_sender_address: str | None = option(
+        "Domain_For_Unqualified_Sender_Address",
+        DOMAIN,
+        None,
+        "Domain that a sender without one is given; unset: such a sender is refused.",
+    )
+    domain_for_unqualified_recipient_addresses: str | None = option(
+        "Domain_For_Unqualified_Recipient_Addresses",
+        DOMAIN,
+        None,
+        "Domain that a recipient without one is given; unset: such a recipient is refused, postmaster apart.",
+    )
+    rfc2822_lone_lf_in_headers: LoneLF = option(
+        "RFC2822_Lone_LF_In_Headers",
+        choice(_LONE_LF),
+        "pedantic",
+        "A bare CR or LF in the headers of a message: ignore keeps it, fix makes it CRLF, pedantic refuses it.",
+    )
+    rfc2822_lone_lf_in_body: LoneLF = option(
+        "RFC2822_Lone_LF_In_Body",
+        choice(_LONE_LF),
+        "pedantic",
+        "A bare CR or LF in the body of a message: ignore keeps it, fix makes it CRLF, pedantic refuses it.",
+    )
+    rfc2822_trace_headers: bool = option(
+        "RFC2822_Trace_Headers", BOOLEAN, True, "Whether a Received header is added to each message."
+    )
+
+    reconfig_message: str = option(
+        "Reconfig_Message",
+        REPLY_421,
+        "4.3.2 Reconfiguration in progress",
+        "What is said behind 421 at the next MAIL or RSET of a connection that began before a reload.",
+    )

@@ -1,0 +1,70 @@
+"""Policy and delivery."""
+
+# ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from attrs import frozen
+
+from triosmtp.config.option import POLICY, option
+from triosmtp.config.specification import DELIVERY, FALLBACK_PHASES, POLICIES
+from triosmtp.config.value import PATH, SECONDS, choice
+
+__all__ = ["PolicyOptions"]
+
+Fallback: TypeAlias = Literal["tempfail", "continue", "reject"]
+
+_FALLBACKS: tuple[Fallback, ...] = ("tempfail", "continue", "reject")
+
+
+@frozen(slots=False, kw_only=True)
+class PolicyOptions:
+    """Policy and delivery."""
+
+    policy: tuple[str, ...] = option(
+        "Policy",
+        POLICIES,
+        (),
+        "Policies that are asked at each phase, in this order: python:package.module:Name, "
+        "importable from the configuration's folder too; websocket:group, whose deciders come to a Policy_Listener.",
+    )
+    policy_timeout: float = option(
+        "Policy_Timeout", SECONDS, 5.0, "Seconds that deciders of a websocket: policy have for each decision."
+    )
+    policy_fallback: Fallback = option(
+        "Policy_Fallback",
+        choice(_FALLBACKS),
+        "tempfail",
+        "What is done where a websocket: policy gives no answer: tempfail (451), continue, or reject (550).",
+    )
+    policy_fallback_phases: Mapping[str, Fallback] = option(
+        "Policy_Fallback_Phases",
+        FALLBACK_PHASES,
+        {},
+        "Policy_Fallback at single phases, as [ connect = continue ].",
+    )
+    token_file: Path | None = option(
+        "Token_File",
+        PATH,
+        None,
+        "File that holds the token of policy clients, and nothing else: who shows it may listen and decide.",
+        scopes=POLICY,
+    )
+    admin_token_file: Path | None = option(
+        "Admin_Token_File",
+        PATH,
+        None,
+        "File that holds the token of policy clients that may also close sessions, set variables and reload.",
+        scopes=POLICY,
+    )
+    deliver_to: str | None = option(
+        "Deliver_To",
+        DELIVERY,
+        None,
+        "Where accepted mail goes: maildir:/path, or discard:. Unset: a Maildir in the state folder.",
+    )
+    spool_directory: Path | None = option(
+        "Spool_Directory", PATH, None, "Folder that holds the bodies of messages while they arrive."
+    )

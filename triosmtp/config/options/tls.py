@@ -1,0 +1,174 @@
+"""TLS."""
+
+# ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from attrs import frozen
+
+from triosmtp.config.option import GLOBAL, NOT_GLOBAL, WITH_POLICY, WITH_SERVER_NAME, option
+from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, PROTOCOLS, RATE, RELAY_CLIENTS, RelayClient
+from triosmtp.config.value import BOOLEAN, LIMIT, PATH, SECONDS, choice
+
+__all__ = ["TLSOptions"]
+
+VerifyMode: TypeAlias = Literal["none", "optional", "require"]
+InjectionPolicy: TypeAlias = Literal["reject", "ignore", "allow"]
+
+_VERIFY_MODES: tuple[VerifyMode, ...] = ("none", "optional", "require")
+_INJECTION_POLICIES: tuple[InjectionPolicy, ...] = ("reject", "ignore", "allow")
+
+
+@frozen(slots=False, kw_only=True)
+class TLSOptions:
+    """TLS."""
+
+    tls_certificate: tuple[Path, ...] = option(
+        "TLS_Certificate",
+        FILES,
+        (),
+        "PEM file: the server's certificate, then its chain; may hold the key too. A list serves several, such as RSA "
+        "and ECDSA, side by side. none un-sets an inherited one.",
+        scopes=WITH_SERVER_NAME,
+    )
+    tls_key: tuple[Path, ...] = option(
+        "TLS_Key",
+        FILES,
+        (),
+        "PEM file: the private key; one for each file of TLS_Certificate, in the same order. none, or unset, where "
+        "each of those holds its own.",
+        scopes=WITH_SERVER_NAME,
+    )
+    tls_key_password_file: tuple[Path, ...] = option(
+        "TLS_Key_Password_File",
+        FILES,
+        (),
+        "File that holds the password of the private key, and nothing else; one for all keys, or one for each.",
+        scopes=WITH_SERVER_NAME,
+    )
+    tls_ocsp_response: tuple[Path, ...] = option(
+        "TLS_OCSP_Response",
+        FILES,
+        (),
+        "DER file: the OCSP response that is stapled; one for each file of TLS_Certificate, in the same order.",
+        scopes=WITH_SERVER_NAME,
+    )
+    tls_protocols: tuple[str, ...] = option(
+        "TLS_Protocols",
+        PROTOCOLS,
+        ("TLSv1.2", "TLSv1.3"),
+        "Versions of TLS: +base[:+-name…] of ALL (1.2 and 1.3), TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3; SSLv2 and SSLv3 "
+        "can be removed, never added. 1.0 and 1.1 lower OpenSSL's security level to 0.",
+        scopes=WITH_POLICY,
+    )
+    tls_ciphers: str = option(
+        "TLS_Ciphers",
+        CIPHERS,
+        "DEFAULT",
+        "OpenSSL cipher list; names that begin with TLS_ select TLS 1.3 suites.",
+        scopes=WITH_POLICY,
+    )
+    tls_dhparams_file: Path | None = option(
+        "TLS_DHParams_File",
+        PATH,
+        None,
+        "PEM file: Diffie-Hellman parameters for DHE suites; unset: groups of RFC 7919, by the strength of the key.",
+        scopes=(GLOBAL,),
+    )
+    tls_enable_dhe_ciphers: bool = option(
+        "TLS_Enable_DHE_Ciphers", BOOLEAN, True, "Whether DHE suites are offered.", scopes=(GLOBAL,)
+    )
+    tls_allow_renegotiation: bool = option(
+        "TLS_Allow_Renegotiation",
+        BOOLEAN,
+        False,
+        "Whether a client may renegotiate TLS 1.2: a known denial of service.",
+    )
+    tls_client_ca: Path | None = option(
+        "TLS_Client_CA",
+        PATH,
+        None,
+        "PEM bundle of the authorities that client certificates are verified against; without it none is asked for, "
+        "unless TLS_Relay_Clients lists fingerprints.",
+        scopes=WITH_POLICY,
+    )
+    tls_client_crl: tuple[Path, ...] = option(
+        "TLS_Client_CRL",
+        FILES,
+        (),
+        "PEM file, or a list of them: the certificates that the authorities of TLS_Client_CA have revoked.",
+        scopes=WITH_POLICY,
+    )
+    tls_send_client_ca_names: bool = option(
+        "TLS_Send_Client_CA_Names",
+        BOOLEAN,
+        True,
+        "Whether the names of the authorities in TLS_Client_CA are sent to the client, which may choose by them.",
+        scopes=WITH_POLICY,
+    )
+    tls_verify_depth: int = option(
+        "TLS_Verify_Depth",
+        DEPTH,
+        9,
+        "Intermediate certificates that may stand between a client certificate and its authority.",
+        scopes=WITH_POLICY,
+    )
+    tls_verify_mode: VerifyMode | None = option(
+        "TLS_Verify_Mode",
+        choice(_VERIFY_MODES),
+        None,
+        "Client certificates: none asks for none, optional (as unset) verifies what is presented, "
+        "require demands one to be presented. A failed verification never ends the session: policy decides.",
+        scopes=WITH_POLICY,
+    )
+    use_ssl: bool = option(
+        "Use_SSL", BOOLEAN, False, "TLS from the first byte (SMTPS), in place of STARTTLS.", scopes=NOT_GLOBAL
+    )
+    starttls_injection_policy: InjectionPolicy = option(
+        "Starttls_Injection_Policy",
+        choice(_INJECTION_POLICIES),
+        "reject",
+        "Bytes that come after STARTTLS and before the handshake: reject drops the connection, ignore throws them "
+        "away, allow takes them as sent before TLS.",
+        scopes=NOT_GLOBAL,
+    )
+    tls_verified_peer_can_relay: bool = option(
+        "TLS_Verified_Peer_Can_Relay",
+        BOOLEAN,
+        False,
+        "Whether a client whose certificate verified may relay; TLS_Relay_Clients narrows it.",
+        scopes=NOT_GLOBAL,
+    )
+    tls_relay_clients: tuple[RelayClient, ...] = option(
+        "TLS_Relay_Clients",
+        RELAY_CLIENTS,
+        (),
+        "Which clients TLS_Verified_Peer_Can_Relay holds for: sha256: and spki: fingerprints of a certificate or its "
+        "key, verified or not; dns: and email: names in a certificate that verified.",
+    )
+    tls_handshake_timeout: float = option(
+        "TLS_Handshake_Timeout", SECONDS, 30.0, "Seconds within which a TLS handshake must be done.", scopes=WITH_POLICY
+    )
+    tls_handshakes_per_peer: tuple[int, float] | None = option(
+        "TLS_Handshakes_Per_Peer",
+        RATE,
+        None,
+        'Handshakes from one address, as "n/seconds"; beyond them 454, or under Use_SSL the connection is closed.',
+    )
+    tls_handshakes_max: int = option(
+        "TLS_Handshakes_Max",
+        LIMIT,
+        500,
+        "Handshakes under way at once on all Listens together; beyond them 454, or under Use_SSL the connection is "
+        "closed. 0: unlimited.",
+        scopes=(GLOBAL,),
+    )
+
+    tls_watch: bool = option(
+        "TLS_Watch",
+        BOOLEAN,
+        True,
+        "Whether the files that TLS is made of are watched, and taken when they change.",
+        scopes=(GLOBAL,),
+    )
