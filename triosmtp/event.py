@@ -88,6 +88,10 @@ class Refused:
     text: str
     decided_by: str
     reason: str
+    local: str = ""
+    listener: str = ""
+    variables: Mapping[str, str] = Factory(dict)
+    message_variables: Mapping[str, str] = Factory(dict)
 
 
 @frozen(slots=True, kw_only=True)
@@ -215,6 +219,9 @@ class MessageRefused:
     decided_by: str
     reason: str
     tls: TLSInfo | None
+    seconds: float = 0.0
+    """From MAIL to the refusal."""
+    local: str = ""
     listener: str = ""
     variables: Mapping[str, str] = Factory(dict)
     message_variables: Mapping[str, str] = Factory(dict)

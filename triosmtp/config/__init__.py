@@ -7,7 +7,7 @@ The route of a configuration::
     lexer.py           text → tokens
     parser.py          tokens → a syntax tree with places
     scope.py           trees → merged blocks; names and scopes checked, values converted
-      options.py         the one option table: Settings
+      options/           the one option table: Settings, and its rows by what they are about
       value.py           the types of values; specification.py: those with a grammar of their own
       tls_value.py       the types of TLS options; server_name.py: what a Server_Name sets
       address.py         Listen addresses
@@ -19,7 +19,7 @@ The route of a configuration::
 """
 
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
-from triosmtp.config.configuration import Config, Listen
+from triosmtp.config.configuration import Config, Listen, LogFile
 from triosmtp.config.file import load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
@@ -32,6 +32,7 @@ __all__ = [
     "Config",
     "Listen",
     "ListenAddress",
+    "LogFile",
     "Option",
     "Query",
     "QueryError",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from ipaddress import ip_address
+from pathlib import Path
 
 from triosmtp.config.address import TCPAddress
 from triosmtp.config.configuration import Config, Listen, server_name_of
@@ -31,6 +32,7 @@ def make_config(source: Source, read: Reader) -> Config:
         if not problems.has_errors:  # what is wrong in one place would be told again and again as missing in others
             config = Config(source, root)
             _check_listens(config, problems, source)
+            _check_logs(config, problems)
     except TooManyProblemsError:
         pass
     found = problems.in_order()
@@ -90,6 +92,20 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
                     problems.error(place, f"{OPTIONS[field].name}: {message}")
     for place, message in idle_settings(in_force):
         problems.warn(place, message)
+
+
+def _check_logs(config: Config, problems: Problems) -> None:
+    paths: dict[Path, str] = {}
+    for log in config.logs:
+        on_stderr = log.name == "stderr"
+        if on_stderr and log.path is not None:
+            problems.error(log.place, 'Log "stderr" has no Path: it goes where stderr of the process goes')
+        elif not on_stderr and log.path is None:
+            problems.error(log.place, f"Log {quote(log.name)} needs a Path")
+        elif not on_stderr and log.format != "auto":
+            problems.warn(log.place, f"Format has no effect in Log {quote(log.name)}: it has Momentum's form")
+        if log.path is not None and paths.setdefault(log.path, log.name) != log.name:
+            problems.error(log.place, f"Log {quote(log.name)} has the Path of Log {quote(paths[log.path])}")
 
 
 def _check_addresses(listens: Iterable[Listen], problems: Problems) -> None:

@@ -2,12 +2,20 @@
 
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from attrs import evolve, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
-from triosmtp.config.option import CONTROL_LISTENER, ESMTP_LISTENER, LISTEN, POLICY_LISTENER, SERVER_NAME
+from triosmtp.config.option import (
+    CONTROL_LISTENER,
+    ESMTP_LISTENER,
+    LISTEN,
+    LOG,
+    PATHWAY_GROUP,
+    POLICY_LISTENER,
+    SERVER_NAME,
+)
 from triosmtp.config.options import Settings
 from triosmtp.config.resolution import Resolver, pathways_of
 from triosmtp.config.scope import Block
@@ -15,7 +23,7 @@ from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place, Source
 from triosmtp.errors import Position, Problem
 
-__all__ = ["Config", "Listen", "address_key", "server_name_of"]
+__all__ = ["Config", "Listen", "LogFile", "address_key", "server_name_of"]
 
 
 @frozen(slots=True, eq=False)
@@ -51,6 +59,21 @@ class Listen:
         return self.place.problem(severity, message)
 
 
+@frozen(slots=True, eq=False)
+class LogFile:
+    """A Log scope: what one log is."""
+
+    name: str
+    """``mainlog``, ``rejectlog``, ``acctlog`` or ``stderr``."""
+    path: Path | None
+    format: Literal["auto", "text", "json"]
+    place: Place
+
+    def problem(self, message: str, severity: str = "error") -> Problem:
+        """Give a problem that stands at this scope."""
+        return self.place.problem(severity, message)
+
+
 class Config:
     """A whole configuration; made by :func:`~triosmtp.config.load_config`, never changed."""
 
@@ -73,6 +96,25 @@ class Config:
     def base(self) -> Settings:
         """What is set in the global scope, for the options that are valid there alone."""
         return self.resolver(self.root).resolve(None)
+
+    @property
+    def logs(self) -> tuple[LogFile, ...]:
+        """Every Log scope, in the order of the file."""
+        found = []
+        for block in self.root.of_kind(LOG):
+            if block.instance is not None and block.place is not None:
+                settings = self.resolver(block).resolve(None)
+                found.append(LogFile(block.instance, settings.path, settings.format, block.place))
+        return tuple(found)
+
+    @property
+    def pathway_groups(self) -> dict[str, str]:
+        """The Pathway_Group of each Pathway that stands in one, by their names."""
+        return {
+            name: block.parent.instance or ""
+            for name, block in self._pathways.items()
+            if block.parent is not None and block.parent.kind == PATHWAY_GROUP
+        }
 
     def resolver(self, block: Block) -> Resolver:
         """Give what answers for connections of a scope."""

@@ -16,6 +16,7 @@ __all__ = [
     "GLOBAL",
     "LISTEN",
     "LISTENERS",
+    "LOG",
     "NOT_GLOBAL",
     "PATHWAY_GROUP",
     "PATHWAY_SCOPE",
@@ -43,6 +44,7 @@ CONTROL_LISTENER = "Control_Listener"
 CONTROL_LISTEN = "Listen of a Control_Listener"
 POLICY_LISTENER = "Policy_Listener"
 POLICY_LISTEN = "Listen of a Policy_Listener"
+LOG = "Log"
 
 EVERYWHERE = (GLOBAL, PATHWAY_GROUP, PATHWAY_SCOPE, ESMTP_LISTENER, LISTEN, PEER)
 NOT_GLOBAL = EVERYWHERE[1:]

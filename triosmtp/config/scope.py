@@ -12,6 +12,7 @@ from triosmtp.config.option import (
     ESMTP_LISTENER,
     GLOBAL,
     LISTEN,
+    LOG,
     PATHWAY_GROUP,
     PATHWAY_SCOPE,
     PEER,
@@ -26,7 +27,7 @@ from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import BadValueError, Network, parse_network, quote
 
-__all__ = ["SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]
+__all__ = ["LOGS", "SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]
 
 
 class IncludeError(Exception):
@@ -54,6 +55,7 @@ SCOPES = {
         ScopeRule(ESMTP_LISTENER, (GLOBAL,), ""),
         ScopeRule(CONTROL_LISTENER, (GLOBAL,), ""),
         ScopeRule(POLICY_LISTENER, (GLOBAL,), ""),
+        ScopeRule(LOG, (GLOBAL,), '"mainlog"'),
         ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER, POLICY_LISTENER), '":25"'),
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
         ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
@@ -106,6 +108,9 @@ class Block:
             return "the global scope"
         return self.kind if self.instance is None else f"{self.kind} {quote(self.instance)}"
 
+
+LOGS = ("mainlog", "rejectlog", "acctlog", "stderr")
+"""The logs that there are."""
 
 _LISTENS = {CONTROL_LISTENER: CONTROL_LISTEN, POLICY_LISTENER: POLICY_LISTEN}
 
@@ -238,6 +243,8 @@ class _Builder:
                 child.address = parse_address(instance, place.source.folder)
                 if child.scope == CONTROL_LISTEN and isinstance(child.address, TCPAddress):
                     raise ValueError(f"a Control_Listener takes Unix sockets alone, and {instance} is TCP: {_SOCKET}")
+            elif rule.name == LOG and instance not in LOGS:
+                raise ValueError(f"expected {', '.join(LOGS)}, found {quote(instance or '')}")
             elif rule.name == SERVER_NAME and instance is not None:
                 child.server_name = parse_server_name(instance)
         except ValueError as error:

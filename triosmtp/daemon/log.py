@@ -1,11 +1,17 @@
-"""Events as log lines: one line an event, ``key=value``, in which no text of a peer can forge a line or a field."""
+"""The log on stderr: one line an event, in which no text of a peer can forge a line or a field.
+
+Two forms: ``key=value`` for whoever reads, and a JSON object a line for programs.
+"""
 
 import json
 import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Final, TextIO
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TextIO, TypeAlias
+
+from attrs import frozen
 
 from triosmtp.daemon.outlet import Outlet
 from triosmtp.event import (
@@ -33,11 +39,25 @@ from triosmtp.event import (
 )
 from triosmtp.variables import TLSInfo
 
-__all__ = ["EventLog", "configure"]
+__all__ = ["EventLog", "Form", "Record", "configure", "describe"]
 
 _log = logging.getLogger("triosmtp")
 
+Form: TypeAlias = Literal["text", "json"]
+"""How lines are written."""
+
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
+_SEPARATORS: Final = (",", ":")
+
+
+@frozen(slots=True)
+class Record:
+    """What a line says: the name of the event, and its fields, without those that say nothing."""
+
+    name: str
+    fields: dict[str, object]
+    details: tuple[str, ...] = ()
+    """Lines that stand below it; in JSON a list."""
 
 
 class _OneRecord(logging.Formatter):
@@ -50,10 +70,26 @@ class _OneRecord(logging.Formatter):
         )
 
 
-def configure(stream: TextIO | Outlet, level: int = logging.INFO) -> None:
+class _OneObject(logging.Formatter):
+    """A record is a JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "time": _iso(record.created),
+            "level": record.levelname.lower(),
+            "event": "log",
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, separators=_SEPARATORS)
+
+
+def configure(stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "text") -> None:
     """Send the log to ``stream``."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_OneRecord("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_OneObject() if form == "json" else _OneRecord("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)
     _log.setLevel(level)
     _log.propagate = False
@@ -67,33 +103,58 @@ class EventLog:
     The machinery of ``logging`` costs as much for one line as two SMTP commands, and there is a line for each message.
     """
 
-    def __init__(self, stream: TextIO | Outlet, level: int = logging.INFO) -> None:
+    def __init__(self, stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "text") -> None:
         self._stream = stream
         self._level = level
+        self._json = form == "json"
         self._second = 0
         self._date = ""
 
     def __call__(self, event: SessionEvent) -> None:
         """Write ``event``, where its level is high enough."""
-        level, text = _LINES[type(event)]
+        level, describe = _LINES[type(event)]
         if level < self._level:
             return
-        now = time.time()
+        record, now = describe(event), time.time()
+        self._stream.write(self._object(level, record, now) if self._json else self._text(level, record, now))
+        self._stream.flush()
+
+    def _text(self, level: int, record: Record, now: float) -> str:
         second = int(now)
         if second != self._second:
             self._second, self._date = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         milliseconds = int((now - second) * 1000)
-        self._stream.write(f"{self._date},{milliseconds:03d} {logging.getLevelName(level)} {text(event)}\n")
-        self._stream.flush()
+        line = " ".join([record.name, *(f"{key}={_quoted(key, value)}" for key, value in record.fields.items())])
+        for detail in record.details:
+            line += f"\n    {detail}"
+        return f"{self._date},{milliseconds:03d} {logging.getLevelName(level)} {line}\n"
+
+    def _object(self, level: int, record: Record, now: float) -> str:
+        fields = {"time": _iso(now), "level": logging.getLevelName(level).lower(), "event": record.name}
+        details = {"details": record.details} if record.details else {}
+        # Beside the ASCII that JSON is written in by default there is nothing that any reader takes for a line's end.
+        return json.dumps({**fields, **record.fields, **details}, separators=_SEPARATORS, default=str) + "\n"
 
 
-def _line(name: str, /, **fields: object) -> str:
-    return " ".join([name, *(f"{key}={_quoted(value)}" for key, value in fields.items() if value not in {None, ""})])
+def describe(event: SessionEvent) -> Record:
+    """Give what the log says of ``event``."""
+    return _LINES[type(event)][1](event)
 
 
-def _quoted(value: object) -> str:
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+
+
+def _line(name: str, /, **fields: object) -> Record:
+    # A sender that is empty says something: the message is a report.
+    return Record(name, {key: value for key, value in fields.items() if value not in (None, "", ()) or key == "from"})
+
+
+def _quoted(key: str, value: object) -> str:
     """Give ``value`` as it is where it is ASCII without blanks, else as a JSON string: all but plain ASCII escaped."""
-    text = str(value)
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    if key == "from":
+        text = f"<{text}>"
     return text if _PLAIN(text) else json.dumps(text)
 
 
@@ -110,24 +171,24 @@ def _tls_fields(tls: TLSInfo | None) -> dict[str, object]:
     }
 
 
-def _connected(e: Connected) -> str:
+def _connected(e: Connected) -> Record:
     return _line("connected", session=e.session, peer=e.peer, listener=e.listener)
 
 
-def _connection_refused(e: ConnectionRefused) -> str:
+def _connection_refused(e: ConnectionRefused) -> Record:
     return _line("connection-refused", peer=e.peer, listener=e.listener, reason=e.reason)
 
 
-def _tls_established(e: TLSEstablished) -> str:
+def _tls_established(e: TLSEstablished) -> Record:
     fields = _tls_fields(e.tls)
-    return _line("tls", session=e.session, peer=e.peer, seconds=f"{e.tls.handshake_seconds:.4f}", **fields)
+    return _line("tls", session=e.session, peer=e.peer, seconds=round(e.tls.handshake_seconds, 4), **fields)
 
 
-def _tls_failed(e: TLSFailed) -> str:
+def _tls_failed(e: TLSFailed) -> Record:
     return _line("tls-failed", session=e.session, peer=e.peer, listener=e.listener, reason=e.reason, detail=e.detail)
 
 
-def _refused(e: Refused) -> str:
+def _refused(e: Refused) -> Record:
     return _line(
         "refused",
         session=e.session,
@@ -141,7 +202,7 @@ def _refused(e: Refused) -> str:
     )
 
 
-def _auth_attempted(e: AuthAttempted) -> str:
+def _auth_attempted(e: AuthAttempted) -> Record:
     return _line(
         "auth",
         session=e.session,
@@ -154,32 +215,32 @@ def _auth_attempted(e: AuthAttempted) -> str:
     )
 
 
-def _policy_failed(e: PolicyFailed) -> str:
+def _policy_failed(e: PolicyFailed) -> Record:
     return _line("policy-failed", session=e.session, phase=e.phase, policy=e.policy, error=e.error)
 
 
-def _policy_fallback(e: PolicyFallback) -> str:
+def _policy_fallback(e: PolicyFallback) -> Record:
     fields = {"phase": e.phase, "group": e.group, "fallback": e.fallback, "failure": e.failure}
     return _line("policy-fallback", session=e.session, **fields)
 
 
-def _policy_client_connected(e: PolicyClientConnected) -> str:
+def _policy_client_connected(e: PolicyClientConnected) -> Record:
     return _line("policy-client-connected", **_policy_client(e))
 
 
-def _policy_client_disconnected(e: PolicyClientDisconnected) -> str:
-    return _line("policy-client-disconnected", **_policy_client(e), reason=e.reason, seconds=f"{e.seconds:.3f}")
+def _policy_client_disconnected(e: PolicyClientDisconnected) -> Record:
+    return _line("policy-client-disconnected", **_policy_client(e), reason=e.reason, seconds=round(e.seconds, 3))
 
 
 def _policy_client(e: PolicyClientConnected | PolicyClientDisconnected) -> dict[str, object]:
     return {"name": e.name, "group": e.group, "role": e.role, "mode": e.mode, "peer": e.peer, "listener": e.listener}
 
 
-def _policy_client_refused(e: PolicyClientRefused) -> str:
+def _policy_client_refused(e: PolicyClientRefused) -> Record:
     return _line("policy-client-refused", peer=e.peer, listener=e.listener, reason=e.reason)
 
 
-def _shadow_differed(e: ShadowDiffered) -> str:
+def _shadow_differed(e: ShadowDiffered) -> Record:
     fields = {"phase": e.phase, "group": e.group, "name": e.name, "answer": e.answer, "outcome": e.outcome}
     return _line("policy-shadow", session=e.session, **fields)
 
@@ -189,19 +250,20 @@ def _message(e: MessageAccepted | MessageRefused) -> dict[str, object]:
         "session": e.session,
         "message": e.message,
         "peer": e.peer,
-        "from": f"<{e.sender}>",
-        "to": ",".join(e.recipients),
+        "from": e.sender,
+        "to": e.recipients,
         "size": e.size,
+        "user": e.variables.get("auth_user") if e.variables.get("auth_status") == "pass" else None,
+        "seconds": round(e.seconds, 4),
     }
 
 
-def _message_accepted(e: MessageAccepted) -> str:
-    return _line(
-        "accepted", **_message(e), seconds=f"{e.seconds:.4f}", discarded_by=e.discarded_by, **_tls_fields(e.tls)
-    )
+def _message_accepted(e: MessageAccepted) -> Record:
+    decided_by = e.discarded_by or "delivery"
+    return _line("accepted", **_message(e), decided_by=decided_by, discarded_by=e.discarded_by, **_tls_fields(e.tls))
 
 
-def _message_refused(e: MessageRefused) -> str:
+def _message_refused(e: MessageRefused) -> Record:
     return _line(
         "message-refused",
         **_message(e),
@@ -214,20 +276,20 @@ def _message_refused(e: MessageRefused) -> str:
     )
 
 
-def _disconnected(e: Disconnected) -> str:
-    seconds = f"{e.seconds:.3f}"
+def _disconnected(e: Disconnected) -> Record:
+    seconds = round(e.seconds, 3)
     return _line("disconnected", session=e.session, peer=e.peer, reason=e.reason, seconds=seconds, messages=e.messages)
 
 
-def _certificates_reloaded(e: CertificatesReloaded) -> str:
+def _certificates_reloaded(e: CertificatesReloaded) -> Record:
     return _line(
         "certificates-reloaded",
         generation=e.generation,
         reason=e.reason,
         file=e.file,
-        changed=",".join(e.changed),
+        changed=e.changed,
         subject=e.subject,
-        names=",".join(e.names),
+        names=e.names,
         sha256=e.fingerprint_sha256,
         not_before=None if e.not_before is None else e.not_before.isoformat(),
         not_after=None if e.not_after is None else e.not_after.isoformat(),
@@ -235,33 +297,34 @@ def _certificates_reloaded(e: CertificatesReloaded) -> str:
     )
 
 
-def _certificate_reload_failed(e: CertificateReloadFailed) -> str:
+def _certificate_reload_failed(e: CertificateReloadFailed) -> Record:
     return _line("certificate-reload-failed", file=e.file, option=e.option, reason=e.reason)
 
 
-def _certificate_expiring(e: CertificateExpiring) -> str:
+def _certificate_expiring(e: CertificateExpiring) -> Record:
     return _line("certificate-expiring", file=e.file, subject=e.subject, days=e.days, not_after=e.not_after.isoformat())
 
 
-def _configuration_reloaded(e: ConfigurationReloaded) -> str:
+def _configuration_reloaded(e: ConfigurationReloaded) -> Record:
     return _line(
         "configuration-reloaded",
         path=e.path,
         reason=e.reason,
-        opened=",".join(e.opened),
-        closed=",".join(e.closed),
-        kept=",".join(e.kept),
+        opened=e.opened,
+        closed=e.closed,
+        kept=e.kept,
         sessions=e.sessions,
     )
 
 
-def _configuration_reload_failed(e: ConfigurationReloadFailed) -> str:
-    line = _line("configuration-reload-failed", path=e.path, reason=e.reason, problems=len(e.problems))
+def _configuration_reload_failed(e: ConfigurationReloadFailed) -> Record:
+    fields: dict[str, object] = {"path": e.path, "reason": e.reason, "problems": len(e.problems)}
     # With their carets, on lines of their own: these are the operator's file, and no peer's words.
-    return "\n".join([line, *(f"    {part}" for problem in e.problems for part in str(problem).split("\n"))])
+    details = tuple(part for problem in e.problems for part in str(problem).split("\n"))
+    return Record("configuration-reload-failed", fields, details)
 
 
-_LINES: Final[dict[type, tuple[int, Callable[[Any], str]]]] = {
+_LINES: Final[dict[type, tuple[int, Callable[[Any], Record]]]] = {
     Connected: (logging.DEBUG, _connected),
     ConnectionRefused: (logging.WARNING, _connection_refused),
     TLSEstablished: (logging.INFO, _tls_established),

@@ -30,8 +30,8 @@ class Outlet:
     ``limit`` is how many octets may wait.  :meth:`run` writes what waits; without it, the next write does.
     """
 
-    def __init__(self, stream: TextIO, limit: int = _BACKLOG) -> None:
-        self._fd = stream.fileno()
+    def __init__(self, stream: TextIO | int, limit: int = _BACKLOG) -> None:
+        self._fd = stream if isinstance(stream, int) else stream.fileno()
         self._limit = limit
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
@@ -41,6 +41,8 @@ class Outlet:
         self._lock = threading.Lock()  # records come from worker threads, too
         self._stuck: trio.Event | None = None
         self._token: trio.lowlevel.TrioToken | None = None
+        self.failure: OSError | None = None
+        """Why the latest write failed; None where it did not."""
         self.lost = 0
         """Lines that found no room, since the beginning."""
 
@@ -123,6 +125,8 @@ class Outlet:
                 done += os.write(self._fd, data[done : done + _PIECE])
             except BlockingIOError:
                 return done
-            except OSError:
+            except OSError as error:
+                self.failure = error
                 return len(data)  # nobody is there to read it, nor will be
+        self.failure = None
         return done

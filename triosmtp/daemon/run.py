@@ -15,8 +15,8 @@ from triosmtp.daemon import embedded
 from triosmtp.daemon.check import surprises
 from triosmtp.daemon.command import Commands
 from triosmtp.daemon.control import Control
-from triosmtp.daemon.log import EventLog, configure
-from triosmtp.daemon.outlet import Outlet
+from triosmtp.daemon.logs import Logs
+from triosmtp.daemon.momentum_log import open_logs
 from triosmtp.errors import ConfigError
 from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
 from triosmtp.server import Server, serve
@@ -39,16 +39,19 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
     try:
         path = embedded.prepare() if config_path is None else Path(config_path)
         config = load_config(path)
-        for warning in (*config.warnings, *surprises(config)):
-            print(warning, file=sys.stderr)
-        outlet = Outlet(sys.stderr)
-        configure(outlet)
+        warnings = (*config.warnings, *surprises(config))
+        logs = Logs(config)
+        for warning in warnings:
+            if logs.form == "json":
+                _log.warning("%s", warning)
+            else:  # with its caret under the word that is meant
+                print(warning, file=sys.stderr)
         greeting = embedded.how_to_try(path) if config_path is None else ""
         control = Control(None if control_path is None else Path(control_path))
         try:
-            trio.run(_serve, path, config, control, outlet, greeting)
+            trio.run(_serve, path, config, control, logs, greeting)
         finally:
-            outlet.close()
+            logs.close()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return _EX_CONFIG
@@ -59,12 +62,12 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
     return 0
 
 
-async def _serve(path: Path, config: Config, control: Control, outlet: Outlet, greeting: str) -> None:
+async def _serve(path: Path, config: Config, control: Control, logs: Logs, greeting: str) -> None:
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(outlet.run, name="log")
-            server: Server = await nursery.start(partial(serve, config, observers=(EventLog(outlet),)))
-            daemon = _Daemon(path, server, control, nursery)
+            nursery.start_soon(logs.run, name="log")
+            server: Server = await nursery.start(partial(serve, config, observers=logs.observers))
+            daemon = _Daemon(path, server, control, logs, nursery)
             try:
                 daemon.open_control(config)
                 # Before anybody is told that it serves: who reads that may send a signal at once.
@@ -104,10 +107,11 @@ def _announce(greeting: str, config: Config, server: Server, control: Control) -
 class _Daemon:
     """One server with its configuration file, and what an operator may ask of it."""
 
-    def __init__(self, path: Path, server: Server, control: Control, nursery: trio.Nursery) -> None:
+    def __init__(self, path: Path, server: Server, control: Control, logs: Logs, nursery: trio.Nursery) -> None:
         self._path = path
         self._server = server
         self._control = control
+        self._logs = logs
         self._nursery = nursery
         self._commands = Commands(server, partial(self.reload, "console"), self.shut_down)
         self._reloading = trio.Lock()
@@ -128,7 +132,12 @@ class _Daemon:
         async with self._reloading:
             try:
                 config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
-                opened = self._control.open(config)
+                logs = open_logs(config)
+                try:
+                    opened = self._control.open(config)
+                except ConfigError:
+                    logs.close()
+                    raise
             except ConfigError as error:
                 failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
                 self._server.service.tell(failed)
@@ -138,7 +147,9 @@ class _Daemon:
             except BaseException:
                 for door in opened:
                     door.close()
+                logs.close()
                 raise
+            self._logs.follow(logs)
             self._control.follow(config, opened, self._commands, self._nursery)
         for warning in warnings:
             _log.warning("%s", warning)
@@ -167,6 +178,7 @@ class _Daemon:
                     self.shut_down()
 
     async def _reload_on_signal(self) -> None:
+        self._logs.reopen()  # whatever becomes of the configuration: whoever rotates logs waits for that
         try:
             await self.reload("SIGHUP")
         except ConfigError:

@@ -196,7 +196,18 @@ class Conversation:
         text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
         self._service.tell(
             Refused(
-                session.id, session.peer, phase, reply.code, reply.enhanced, text, refusal.decided_by, refusal.reason
+                session.id,
+                session.peer,
+                phase,
+                reply.code,
+                reply.enhanced,
+                text,
+                refusal.decided_by,
+                refusal.reason,
+                local=session.local,
+                listener=session.listener,
+                variables=session.variables.snapshot(),
+                message_variables=session.message_variables.snapshot(),
             )
         )
         if reply.code == 421:

@@ -219,6 +219,8 @@ class Transaction:
                 decided_by=decided_by,
                 reason=reason,
                 tls=session.tls,
+                seconds=monotonic() - self.started,
+                local=session.local,
                 listener=session.listener,
                 variables=variables,
                 message_variables=message_variables,

@@ -14,6 +14,7 @@ from attrs import frozen
 from triosmtp.config.option import Option
 from triosmtp.config.options.dialogue import DialogueOptions
 from triosmtp.config.options.limit import LimitOptions
+from triosmtp.config.options.log import LogOptions
 from triosmtp.config.options.policy import PolicyOptions
 from triosmtp.config.options.relay import RelayOptions
 from triosmtp.config.options.socket import SocketOptions
@@ -26,7 +27,7 @@ __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 
 
 @frozen(slots=False, kw_only=True)
-class Settings(PolicyOptions, RelayOptions, LimitOptions, DialogueOptions, TLSOptions, SocketOptions):
+class Settings(LogOptions, PolicyOptions, RelayOptions, LimitOptions, DialogueOptions, TLSOptions, SocketOptions):
     """The value of every option, as it is in force for one connection.  A value: swapped whole, never changed."""
 
     places: Mapping[str, Place] = attrs.field(factory=dict, eq=False, repr=False)

@@ -1,0 +1,204 @@
+"""Momentum's logs: exact lines of real sessions, which nobody forges, in files that can be rotated."""
+
+import errno
+import logging
+import os
+import re
+import signal
+import smtplib
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+import triosmtp
+from tests.daemon.daemon_process import LineClient, running
+from triosmtp.daemon.momentum_log import MomentumLogs, open_logs
+from triosmtp.event import AuthAttempted, MessageAccepted, Refused
+
+CONF = """
+Deliver_To = "discard:"
+Relay_Domains = ( "example.com" )
+Log "mainlog" {{ Path = "{folder}/mainlog" }}
+Log "rejectlog" {{ Path = "{folder}/rejectlog" }}
+Log "acctlog" {{ Path = "{folder}/acctlog" }}
+Pathway_Group "partners" {{ Pathway "inbound" {{ }} }}
+ESMTP_Listener {{
+  Pathway = "inbound"
+  Context = [ where = "a,b]" ]
+  Listen "127.0.0.1:0" {{ {more} }}
+}}
+"""
+
+
+def config(folder: Path, more: str = "") -> triosmtp.Config:
+    return triosmtp.parse_config(CONF.format(folder=folder, more=more))
+
+
+def lines(path: Path) -> list[str]:
+    text = path.read_bytes().decode()
+    assert not text or text.endswith("\n")
+    return text.split("\n")[:-1]
+
+
+async def test_a_reception_is_a_line_a_recipient_and_a_refusal_one(tmp_path: Path) -> None:
+    made = config(tmp_path)
+    logs = open_logs(made)
+
+    def client(port: int) -> None:
+        with smtplib.SMTP("127.0.0.1", port) as smtp:
+            smtp.sendmail('"a@b"@example.org', ["x@example.com", "y@example.com"], "Subject: hello\r\n\r\nHello.\r\n")
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                smtp.sendmail("a@example.org", ["x@elsewhere.example"], "")
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(triosmtp.serve, made, observers=(logs,)))
+        port = server.addresses["127.0.0.1:0"][1]
+        await trio.to_thread.run_sync(client, port)
+        await server.aclose()
+    logs.close()
+    first, second = lines(tmp_path / "mainlog")
+    assert re.fullmatch(
+        r'\d{10}@[0-9a-f]+-1-1@[0-9a-f]+-1-1@[0-9a-f]+-1@R@x@example\.com@"a\\@b"@example\.org'
+        r"@127\.0\.0\.1@26@esmtp@default@default",
+        first,
+    )
+    assert second == first.replace("@R@x@", "@R@y@")
+    [rejected] = lines(tmp_path / "rejectlog")
+    assert re.fullmatch(
+        rf'\d{{10}}: R="127\.0\.0\.1:\d+" L="127\.0\.0\.1:{port}" C="[0-9a-f]+-1" PATH="inbound" PATH_GRP="partners" '
+        r'P="rcptto" E=550 M=relay CTXCONN=\[where=a\\,b\\\],pathway=inbound,.*connection_message_count=1\S*\] '
+        r"CTXMESS=\[mailfrom_string=a@example\.org,.*rcptto_domain=elsewhere\.example\] 5\.7\.1 relaying denied",
+        rejected,
+    )
+    assert lines(tmp_path / "acctlog") == []
+
+
+HOSTILE = 'x@y\\"],z\r\n1700000000@forged\x00\x1b[2J\u2028\x85\u202e=[é'
+
+
+def test_nobody_forges_a_line_or_a_field(tmp_path: Path) -> None:
+    logs = open_logs(config(tmp_path))
+    for event in (
+        MessageAccepted(
+            session="s", peer="[2001:db8::1]:25", message="m", sender=HOSTILE, recipients=(HOSTILE,), size=1,
+            seconds=1.0, tls=None,
+        ),
+        AuthAttempted(
+            session="s", peer="192.0.2.1:25", listener=":25", mechanism="PLAIN", user=HOSTILE, succeeded=False
+        ),
+        Refused(
+            "s", "p", "ehlo", 550, None, HOSTILE, HOSTILE, "", variables={HOSTILE: HOSTILE},
+            message_variables={"a": HOSTILE},
+        ),
+    ):  # fmt: skip
+        logs(event)
+    logs.close()
+    [main], [account], [reject] = (lines(tmp_path / name) for name in ("mainlog", "acctlog", "rejectlog"))
+    for line in (main, account, reject):
+        assert line.isprintable(), line
+        assert len(line.splitlines()) == 1
+    fields = re.split(r"(?<!\\)(?:\\\\)*@", main)
+    assert len(fields) == 14
+    assert fields[9:11] == ["2001:db8::1", "1"]
+    assert len(re.split(r"(?<!\\)(?:\\\\)*@", account)) == 6
+    assert reject.count(" CTXMESS=[") == 1
+    assert re.search(r"(?<!\\)\] (?!CTX)", reject)
+
+
+def test_files_are_opened_anew_and_a_failing_disk_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs, event = open_logs(config(tmp_path)), attempt()
+    logs(event)
+    (tmp_path / "acctlog").rename(tmp_path / "acctlog.1")
+    logs(event)
+    logs.reopen()
+    logs(event)
+    assert [len(lines(tmp_path / name)) for name in ("acctlog.1", "acctlog")] == [2, 1]
+    assert (tmp_path / "acctlog").stat().st_mode & 0o777 == 0o640 & ~umask()
+    monkeypatch.setattr(logging.getLogger("triosmtp"), "propagate", True)
+    write, full = os.write, True
+
+    def no_space(descriptor: int, data: bytes) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", no_space)
+    logs(event)
+    logs(event)
+    told = [record for record in caplog.records if "No space left" in record.getMessage()]
+    assert len(told) == 1
+    full = False
+    logs(event)
+    assert len(lines(tmp_path / "acctlog")) == 2
+    logs.close()
+
+
+def attempt() -> AuthAttempted:
+    return AuthAttempted(session="s", peer="192.0.2.1:2", listener=":25", mechanism="PLAIN", user="u", succeeded=True)
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "acctlog")
+    logs = open_logs(config(tmp_path))
+    for _ in range(5000):  # far more than a pipe holds
+        logs(attempt())
+    reader = os.open(tmp_path / "acctlog", os.O_RDONLY | os.O_NONBLOCK)
+    got = b""
+    while got.count(b"\n") < 5000:
+        got += os.read(reader, 65536)
+        if got.count(b"\n") < 5000:
+            logs.files["acctlog"].outlet.close()  # gives what waits a moment
+    assert set(got.split(b"\n")) == {got.split(b"\n")[0], b""}
+    os.close(reader)
+    logs.close()
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ('Log "mainlog" { }', 'Log "mainlog" needs a Path'),
+        ('Log "stderr" { Path = "/x" }', 'Log "stderr" has no Path'),
+        ('Log "mainlgo" { Path = "/x" }', "expected mainlog, rejectlog, acctlog, stderr"),
+        ('Log "mainlog" { Path = "/x" } Log "acctlog" { Path = "/x" }', 'has the Path of Log "mainlog"'),
+    ],
+)
+def test_what_is_no_log(log: str, said: str) -> None:
+    with pytest.raises(triosmtp.ConfigError, match=said):
+        triosmtp.parse_config(f'{log} ESMTP_Listener {{ Listen ":25" {{ }} }}')
+
+
+def test_a_file_that_cannot_be_opened_names_its_place(tmp_path: Path) -> None:
+    with pytest.raises(triosmtp.ConfigError, match=r'<string>:4:5: error: Log "mainlog": .*No such file') as caught:
+        open_logs(triosmtp.parse_config(CONF.format(folder=tmp_path / "no", more="")))
+    assert len(caught.value.problems) == 3
+    assert isinstance(open_logs(triosmtp.parse_config('ESMTP_Listener { Listen ":25" { } }')), MomentumLogs)
+
+
+def test_a_hangup_rotates_the_logs_of_a_running_server(tmp_path: Path) -> None:
+    path = tmp_path / "my.conf"
+    path.write_text(CONF.format(folder=tmp_path, more=""))
+    control = tmp_path / "control"
+    with running("-c", str(path), "--control", str(control), log=tmp_path / "log") as daemon:
+        port = daemon.port()
+        with LineClient(port) as client:
+            client.read()
+            client.ask("BOGUS")
+            (tmp_path / "rejectlog").rename(tmp_path / "rejectlog.1")
+            daemon.read_until("Control socket")
+            daemon.signal(signal.SIGHUP)
+            while not (tmp_path / "rejectlog").exists():
+                client.ask("NOOP")
+            client.ask("BOGUS")
+        assert [len(lines(tmp_path / name)) for name in ("rejectlog.1", "rejectlog")] == [1, 1]
+        daemon.signal(signal.SIGTERM)
+        assert daemon.status() == 0
