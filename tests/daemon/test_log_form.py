@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from daemon_process import LineClient, running
 
 import triosmtp
-from tests.daemon.daemon_process import LineClient, running
 from triosmtp.daemon.log import EventLog
 from triosmtp.daemon.logs import form_of
 from triosmtp.event import ConfigurationReloadFailed, MessageAccepted, Refused

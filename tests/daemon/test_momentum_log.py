@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import trio
+from daemon_process import LineClient, running
 
 import triosmtp
-from tests.daemon.daemon_process import LineClient, running
 from triosmtp.daemon.momentum_log import MomentumLogs, open_logs
 from triosmtp.event import AuthAttempted, MessageAccepted, Refused
 
