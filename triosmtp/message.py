@@ -9,7 +9,7 @@ from datetime import datetime
 
 from attrs import Factory, define, frozen
 
-from triosmtp.smtp.address import Address
+from triosmtp.smtp import Address, decode_orcpt, decode_xtext
 from triosmtp.spool import Body
 
 __all__ = ["Envelope", "Message", "Recipient"]
@@ -24,6 +24,17 @@ class Recipient:
 
     def __str__(self) -> str:
         return str(self.address)
+
+    @property
+    def notify(self) -> frozenset[str]:
+        """When the sender wants a report: of NEVER, SUCCESS, FAILURE, DELAY; empty where it did not say (RFC 3461)."""
+        return frozenset(filter(None, (self.parameters.get("NOTIFY") or "").split(",")))
+
+    @property
+    def original(self) -> tuple[str, str] | None:
+        """Type and address of ORCPT, decoded; None where there is none (RFC 3461, section 4.2; RFC 6533)."""
+        value = self.parameters.get("ORCPT")
+        return None if value is None else decode_orcpt(value)
 
 
 @define(slots=True)
@@ -41,6 +52,41 @@ class Envelope:
     def smtputf8(self) -> bool:
         """Whether the sender asked for SMTPUTF8 (RFC 6531)."""
         return "SMTPUTF8" in self.parameters
+
+    @property
+    def body_type(self) -> str:
+        """``7BIT``, ``8BITMIME`` or ``BINARYMIME``: what the sender says the body is (RFC 6152, RFC 3030)."""
+        return self.parameters.get("BODY") or "7BIT"
+
+    @property
+    def requiretls(self) -> bool:
+        """Whether the message may go on over verified TLS alone (RFC 8689)."""
+        return "REQUIRETLS" in self.parameters
+
+    @property
+    def ret(self) -> str | None:
+        """``FULL`` or ``HDRS``: what a report of failure holds of the message (RFC 3461, section 4.3)."""
+        return self.parameters.get("RET")
+
+    @property
+    def envid(self) -> str | None:
+        """The sender's name for the transaction, decoded (RFC 3461, section 4.4)."""
+        value = self.parameters.get("ENVID")
+        return None if value is None else decode_xtext(value)
+
+    @property
+    def deliver_by(self) -> tuple[int, str, bool] | None:
+        """Seconds, mode (``N`` or ``R``), and whether a trace is wanted (RFC 2852, section 4)."""
+        value = self.parameters.get("BY")
+        if value is None:
+            return None
+        seconds, _, mode = value.partition(";")
+        return int(seconds), mode[0], mode.endswith("T")
+
+    @property
+    def priority(self) -> int:
+        """From -9 to 9, 0 where the sender did not say (RFC 6710)."""
+        return int(self.parameters.get("MT-PRIORITY") or 0)
 
 
 @define(slots=True, kw_only=True)

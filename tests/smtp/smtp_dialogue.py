@@ -7,6 +7,7 @@ from triosmtp.smtp import (
     NEED_DATA,
     PAUSED,
     BodyChunk,
+    Chunk,
     Connection,
     ConnectionEnded,
     Event,
@@ -55,7 +56,7 @@ class Dialogue:
                 if not self.handshake:
                     break
                 self.connection.tls_started()
-            elif not isinstance(event, BodyChunk):
+            elif not isinstance(event, BodyChunk | Chunk):
                 assert self.connection.next_event() is PAUSED
                 replies = self.answers.get(type(event).__name__)
                 wire += self.connection.send(replies.pop(0) if replies else None)

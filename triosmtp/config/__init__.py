@@ -25,9 +25,11 @@ from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
 from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, show
 from triosmtp.config.server_name import ServerName
+from triosmtp.config.specification import OF_THE_DELIVERY
 from triosmtp.config.tls_value import RelayClient
 
 __all__ = [
+    "OF_THE_DELIVERY",
     "OPTIONS",
     "Config",
     "Listen",

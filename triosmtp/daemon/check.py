@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 from triosmtp.config import Config, ServerName, Settings, problem_at
+from triosmtp.delivery import parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
 from triosmtp.server.door import open_doors, token_problems
+from triosmtp.server.profile import unhonoured
 from triosmtp.state import is_tmpfs, state_directory
 from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
@@ -82,6 +84,9 @@ def surprises(config: Config) -> list[Problem]:
             text = f'Listen "{listen.name}": no Deliver_To: mail goes to {default_maildir()}'
             warnings.append(listen.problem(text, "warning"))
         warnings += _delivery_problems(settings)
+        for name in unhonoured(settings, parse_delivery(settings.deliver_to or f"maildir:{default_maildir()}")):
+            text = f"{name} is not offered: {settings.deliver_to or 'a Maildir'} does not honour it"
+            warnings.append(problem_at(settings, "smtp_extensions", text, "warning"))
         spool = settings.spool_directory or state_directory() / "spool"
         if is_tmpfs(spool):
             warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", "warning"))

@@ -9,6 +9,8 @@ __all__ = ["Discard"]
 class Discard(Delivery):
     """Accepts every message and keeps nothing."""
 
+    honours = frozenset({"BINARYMIME", "MT-PRIORITY", "REQUIRETLS"})
+
     async def deliver(self, message: Message) -> None:
         """Return at once."""
 

@@ -1,7 +1,7 @@
 """Hands mail to a program's own async function."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from triosmtp.delivery.interface import Delivery, DeliveryError
 from triosmtp.errors import Reject
@@ -17,10 +17,13 @@ class FunctionDelivery(Delivery):
 
     When it returns, the message is accepted.  It may raise :class:`Reject` and :class:`DeliveryError`; any other
     exception is logged with its traceback and means 'not now' (451 4.3.0), so that a bug loses no mail.
+
+    ``honours`` names the extensions whose promises the function keeps (see :attr:`Delivery.honours`).
     """
 
-    def __init__(self, function: Callable[[Message], Awaitable[None]]) -> None:
+    def __init__(self, function: Callable[[Message], Awaitable[None]], *, honours: Iterable[str] = ()) -> None:
         self._function = function
+        self.honours = frozenset(each.upper() for each in honours)
 
     async def deliver(self, message: Message) -> None:
         """Call the function."""

@@ -30,6 +30,14 @@ class Delivery(abc.ABC):
     One delivery serves many sessions at once, so ``deliver`` may run several times side by side.
     """
 
+    honours: frozenset[str] = frozenset()
+    """The extensions whose promises it keeps, by their EHLO keywords: of DSN (RFC 3461), BINARYMIME (RFC 3030),
+    REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710) and FUTURERELEASE (RFC 4865).
+
+    A listener offers none of these that its delivery does not honour.  To honour one is to do what its RFC asks of
+    whoever took the message, or to pass the parameter on to somebody who does.
+    """
+
     @abc.abstractmethod
     async def deliver(self, message: Message) -> None:
         """Deliver ``message`` to all its recipients.

@@ -44,9 +44,14 @@ _READ_SIZE = 256 * 1024
 class Maildir(Delivery):
     """Delivers into the Maildir at ``path``; what is missing of it is made with the first message, 0700.
 
+    Nothing leaves from here, so REQUIRETLS is honoured by storing.  DSN is not: nobody would send the reports.  Nor is
+    BINARYMIME: the line ends of a message become local ones.
+
     Files are 0600.  At most ``concurrency`` messages are written at once, each in a thread of its own: threads of
     this delivery's, so that a slow disk holds up nothing else.  A cancelled ``deliver`` waits for its thread.
     """
+
+    honours = frozenset({"REQUIRETLS"})
 
     def __init__(self, path: Path, *, concurrency: int = 32) -> None:
         self.path = path

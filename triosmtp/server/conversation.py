@@ -21,6 +21,8 @@ from triosmtp.smtp import (
     BadCommand,
     BodyChunk,
     BodyEnd,
+    Chunk,
+    ChunkEnd,
     Connection,
     ConnectionEnded,
     Data,
@@ -347,17 +349,49 @@ class Conversation:
         assert self.transaction is not None
         self.transaction.begin_body()
         if await self._decide("data"):
-            self.messages += 1
-            self.session.variables.record({"connection_message_count": str(self.messages)})
+            self._count_message()
+
+    def _count_message(self) -> None:
+        self.messages += 1
+        self.session.variables.record({"connection_message_count": str(self.messages)})
 
     async def _on_chunk(self, event: BodyChunk) -> None:
         assert self.transaction is not None
         if self.transaction.add(event.data):
             await self.transaction.flush()
 
-    async def _on_body_end(self, event: BodyEnd) -> None:
+    async def _on_bdat(self, event: Chunk) -> None:
+        """Ask policy about the first chunk.  A refusal waits for the octets that are under way already."""
+        transaction = self.transaction
+        assert transaction is not None
+        if not event.first:
+            return
+        transaction.begin_body()
+        try:
+            await self._ask("data")
+        except Refusal as refusal:
+            transaction.close()
+            transaction.refusal = refusal
+            self._ended("data", refusal)
+            return
+        self._ended("data", None)
+        self._count_message()
+
+    async def _on_chunk_end(self, event: ChunkEnd) -> None:
         assert self.transaction is not None
-        reply = await self.transaction.finish(event)
+        if event.fault is None and self.transaction.refusal is None:
+            self.out.append(self.connection.send(Reply(250, f"{event.size} octets received", "2.0.0")))
+        else:
+            await self._on_body_end(BodyEnd(event.size, event.fault))
+
+    async def _on_body_end(self, event: BodyEnd) -> None:
+        transaction = self.transaction
+        assert transaction is not None
+        if transaction.refusal is not None:
+            self._end_transaction()
+            self._refuse("data", transaction.refusal)
+            return
+        reply = await transaction.finish(event)
         if reply.code == 421:
             self.end = "refused"
         self._end_transaction()
@@ -415,6 +449,8 @@ _HANDLERS: Final[dict[type, Callable[[Conversation, Any], Awaitable[None]]]] = {
     MailFrom: Conversation._on_mail,
     RcptTo: Conversation._on_rcpt,
     Data: Conversation._on_data,
+    Chunk: Conversation._on_bdat,
+    ChunkEnd: Conversation._on_chunk_end,
     BodyChunk: Conversation._on_chunk,
     BodyEnd: Conversation._on_body_end,
     StartTLS: Conversation._on_starttls,

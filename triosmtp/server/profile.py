@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 from attrs import evolve, frozen
 
-from triosmtp.config import Config, Listen, ServerName, Settings, problem_at
+from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import PHASES, Chain, Policy, PolicyLoader
@@ -194,17 +194,18 @@ class Profiles:
     def _make(self, settings: Settings, server_names: tuple[ServerName, ...]) -> Profile:
         hostname = settings.banner_hostname or self._hostname
         tls = tls_settings(settings, server_names)
+        delivery = self._delivery(settings)
         for key in settings.context:
             if is_reserved(key):
                 raise ConfigError([problem_at(settings, "context", f"{key} is written by the TLS engine alone")])
         return Profile(
             settings=settings,
-            rules=_rules(settings, hostname, starttls=tls is not None and not settings.use_ssl),
+            rules=_rules(settings, hostname, delivery, starttls=tls is not None and not settings.use_ssl),
             banner=_banner(settings, hostname),
             hostname=settings.received_hostname or hostname,
             chain=self._chain(settings),
             relay=RelayRules.of(settings),
-            delivery=self._delivery(settings),
+            delivery=delivery,
             tls=tls,
             server_names=server_names,
         )
@@ -252,12 +253,21 @@ def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
         raise ConfigError([problem_at(settings, field, str(error))]) from error
 
 
-def _rules(settings: Settings, hostname: str, *, starttls: bool) -> Rules:
+def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
+    """Give the extensions of SMTP_Extensions that are not offered because ``delivery`` does not honour them."""
+    return tuple(x for x in settings.smtp_extensions if x in OF_THE_DELIVERY and x not in delivery.honours)
+
+
+def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: bool) -> Rules:
     extensions = {name.upper() for name in settings.smtp_extensions}
+    optional = extensions & {"CHUNKING", "LIMITS", *OF_THE_DELIVERY}
     return Rules(
         hostname=hostname,
         starttls=starttls and "STARTTLS" in extensions,
         enhanced_status_codes="ENHANCEDSTATUSCODES" in extensions,
+        extensions=frozenset(optional.difference(unhonoured(settings, delivery))),
+        max_mails=settings.max_receptions_per_connection,
+        max_recipients=settings.max_recipients_per_message,
         max_message_size=settings.max_message_size,
         require_hello=settings.require_ehlo,
         allow_null_sender=settings.allow_null_envelope_sender,

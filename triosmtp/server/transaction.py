@@ -39,6 +39,7 @@ class Transaction:
         "granted_relay",
         "id",
         "profile",
+        "refusal",
         "started",
     )
 
@@ -56,6 +57,8 @@ class Transaction:
         self._failure: SpoolError | None = None
         self.discarded_by = ""
         """The policy that has the message thrown away, or ``""``."""
+        self.refusal: Refusal | None = None
+        """What the octets of a BDAT that are under way will be answered with."""
         self.granted_relay = False
         """Whether can_relay was set for this transaction's sender, and goes with it."""
 

@@ -4,8 +4,10 @@ The map of the room::
 
     command.py     the table: states, commands, what follows from a reply; the theory is told there
     argument.py    what stands behind a verb, parsed into events
+    parameter.py   the parameters of MAIL and RCPT
+    fact.py        what a dialogue has established; what an error of a command is
     address.py     addresses and the path grammar
-    body.py        the octets behind DATA
+    body.py        the octets behind DATA and BDAT
     connection.py  Connection: carries the table out over a buffer
     event.py       what a Connection tells its driver
     reply.py       what the driver answers
@@ -21,6 +23,8 @@ from triosmtp.smtp.event import (
     BadCommand,
     BodyChunk,
     BodyEnd,
+    Chunk,
+    ChunkEnd,
     ConnectionEnded,
     Data,
     Event,
@@ -37,12 +41,13 @@ from triosmtp.smtp.event import (
     SwitchToTLS,
     Verify,
 )
+from triosmtp.smtp.parameter import decode_orcpt, decode_xtext
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import LineEnding, Rules
 
 __all__ = [
-    "COMMANDS", "NEED_DATA", "PAUSED", "Address", "BadCommand", "BodyChunk", "BodyEnd", "Command", "Connection",
-    "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help", "LineEnding", "MailFrom", "Noop", "PathError",
-    "PathProblem", "Pause", "Quit", "RcptTo", "Reply", "Reset", "Row", "Rules", "StartTLS", "State", "SwitchToTLS",
-    "Verify", "domain_key", "parse_path",
+    "COMMANDS", "NEED_DATA", "PAUSED", "Address", "BadCommand", "BodyChunk", "BodyEnd", "Chunk", "ChunkEnd", "Command",
+    "Connection", "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help", "LineEnding", "MailFrom", "Noop",
+    "PathError", "PathProblem", "Pause", "Quit", "RcptTo", "Reply", "Reset", "Row", "Rules", "StartTLS", "State",
+    "SwitchToTLS", "Verify", "decode_orcpt", "decode_xtext", "domain_key", "parse_path",
 ]  # fmt: skip

@@ -1,66 +1,30 @@
 """The arguments of commands: how each is parsed into its event, or refused with the reply that says why."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final, Literal
 
-from attrs import define
-
-from triosmtp.errors import TrioSMTPError
 from triosmtp.smtp.address import PathError, PathProblem, parse_path
-from triosmtp.smtp.event import Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
+from triosmtp.smtp.event import Chunk, Data, Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
+from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_parameters
 from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.rules import Rules
 
 __all__ = [
-    "CommandError", "Facts", "Parser", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_rcpt",
+    "Parser", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_rcpt",
     "parse_starttls", "parse_vrfy", "without_argument",
 ]  # fmt: skip
-
-
-@define(slots=True)
-class Facts:
-    """What the dialogue has established, beside its state, that the meaning of a command depends on."""
-
-    rules: Rules
-    tls: bool = False
-    """Whether a handshake was done on this connection."""
-    esmtp: bool = False
-    """Whether the latest hello was an EHLO."""
-    smtputf8: bool = False
-    """Whether the transaction, or the MAIL that waits for its reply, asked for SMTPUTF8."""
-    excused: bool = False
-    """Whether MAIL or RCPT was refused, so that a pipelined RCPT or DATA is out of sequence through no fault."""
-    errors: int = 0
-    """Soft errors that count, since the connection began or a message was last accepted."""
-
-    @property
-    def starttls_offered(self) -> bool:
-        """Whether STARTTLS may be used now."""
-        return self.rules.starttls and not self.tls
-
-
-class CommandError(TrioSMTPError):
-    """A command that cannot be taken: the reply to give, and the reason for the log."""
-
-    def __init__(self, reply: Reply, reason: str, *, counts: bool = True) -> None:
-        self.reply = reply
-        self.reason = reason
-        self.counts = counts
-        super().__init__(reason)
 
 
 Parser = Callable[[bytes, bytes, Facts], Event]
 """Takes the whole line, its part behind the verb, and the facts; raises :class:`CommandError`."""
 
+_CHUNK = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)
 MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
-MAX_PARAMETER_SHOWN = 40
 
 _NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
 _NO_ARGUMENT = Reply(501, "This command takes no argument", "5.5.4")
-_BAD_PARAMETER = Reply(501, "Malformed parameter", "5.5.4")
-_TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
 
 # Nearly every MAIL and RCPT: an unquoted local part, no space after the colon, all ASCII.
 _ORDINARY = r":(<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>)(?: (.+))?"
@@ -70,7 +34,6 @@ _ORDINARY_TO = re.compile(rf"[Tt][Oo]{_ORDINARY}".encode())
 _PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*+")*+>)(?: +(.+))?'
 _ANY_FROM = re.compile(rb"(?i:FROM):" + _PATH)
 _ANY_TO = re.compile(rb"(?i:TO):" + _PATH)
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00- =]+))?")
 
 
 def without_argument(event: Event) -> Parser:
@@ -114,8 +77,9 @@ def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
     parameters = _NO_PARAMETERS
     if rest is not None:
         # SMTPUTF8 stands behind the path that it allows to be UTF-8.
-        parameters = _parameters(rest, _MAIL_PARAMETERS, facts)
+        parameters = parse_parameters(rest, MAIL_PARAMETERS, facts)
     facts.smtputf8 = "SMTPUTF8" in parameters
+    facts.binary = parameters.get("BODY") == "BINARYMIME"
     try:
         sender = parse_path(
             path, utf8=facts.smtputf8, unqualified=rules.sender_domain, allow_literal=rules.allow_ip_literal
@@ -134,7 +98,7 @@ def parse_rcpt(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
         raise CommandError(Reply(501, "Syntax: RCPT TO:<address>", "5.5.4"), "malformed RCPT")
     path, rest = match.groups()
     rules = facts.rules
-    parameters = _NO_PARAMETERS if rest is None else _parameters(rest, _RCPT_PARAMETERS, facts)
+    parameters = _NO_PARAMETERS if rest is None else parse_parameters(rest, RCPT_PARAMETERS, facts)
     try:
         recipient = parse_path(
             path,
@@ -159,61 +123,6 @@ def _bad_path(error: PathError, whose: str, enhanced: str) -> CommandError:
         case _:
             reply = Reply(553, f"The {whose} address is malformed", enhanced)
     return CommandError(reply, f"bad {whose} path: {error}")
-
-
-def _parameters(
-    rest: bytes, known: Mapping[str, Callable[[str | None, Rules], str | None]], facts: Facts
-) -> Parameters:
-    """Parse ``KEYWORD[=value] …`` (RFC 5321, section 4.1.2), each keyword known and at most once."""
-    parameters: dict[str, str | None] = {}
-    try:
-        words = rest.decode("utf-8").split(" ")
-    except UnicodeDecodeError:
-        raise CommandError(_BAD_PARAMETER, "parameters are not UTF-8") from None
-    for word in filter(None, words):
-        match = _PARAMETER.fullmatch(word)
-        if match is None:
-            raise CommandError(_BAD_PARAMETER, "malformed parameter")
-        keyword, value = match[1].upper(), match[2]
-        check = known.get(keyword) if facts.esmtp else None
-        if check is None:
-            shown = keyword[:MAX_PARAMETER_SHOWN]
-            raise CommandError(Reply(555, f"Unsupported parameter: {shown}", "5.5.4"), f"parameter {shown}")
-        if keyword in parameters:
-            raise CommandError(_BAD_PARAMETER, f"{keyword} given twice")
-        parameters[keyword] = check(value, facts.rules)
-    return parameters
-
-
-def _body_parameter(value: str | None, rules: Rules) -> str:  # noqa: ARG001 - as every check
-    """BODY= (RFC 6152)."""
-    body = (value or "").upper()
-    if body not in {"7BIT", "8BITMIME"}:
-        raise CommandError(Reply(501, "BODY is 7BIT or 8BITMIME", "5.5.4"), "unknown BODY")
-    return body
-
-
-def _size_parameter(value: str | None, rules: Rules) -> str:
-    """SIZE= (RFC 1870)."""
-    if value is None or not (value.isascii() and value.isdigit() and len(value) <= 20):
-        raise CommandError(Reply(501, "SIZE is a number of octets", "5.5.4"), "malformed SIZE")
-    if 0 < rules.max_message_size < int(value):
-        raise CommandError(_TOO_BIG, f"SIZE={value} announced, {rules.max_message_size} allowed")
-    return value
-
-
-def _smtputf8_parameter(value: str | None, rules: Rules) -> None:  # noqa: ARG001 - as every check
-    """SMTPUTF8 (RFC 6531)."""
-    if value is not None:
-        raise CommandError(Reply(501, "SMTPUTF8 takes no value", "5.5.4"), "SMTPUTF8 with a value")
-
-
-_MAIL_PARAMETERS: Mapping[str, Callable[[str | None, Rules], str | None]] = {
-    "BODY": _body_parameter,
-    "SIZE": _size_parameter,
-    "SMTPUTF8": _smtputf8_parameter,
-}
-_RCPT_PARAMETERS: Mapping[str, Callable[[str | None, Rules], str | None]] = {}
 
 
 def parse_vrfy(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
@@ -244,3 +153,21 @@ def parse_starttls(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa
     if argument:
         raise CommandError(_NO_ARGUMENT, "argument to STARTTLS")
     return StartTLS()
+
+
+def parse_data(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """DATA."""
+    if argument:
+        raise CommandError(_NO_ARGUMENT, "argument to DATA")
+    if facts.binary:
+        # RFC 3030, section 3: lines that end a body mean nothing in a body that is not made of lines.
+        raise CommandError(Reply(503, "BODY=BINARYMIME needs BDAT", "5.5.1"), "DATA for a binary body")
+    return Data()
+
+
+def parse_bdat(line: bytes, argument: bytes, facts: Facts) -> Chunk:  # noqa: ARG001 - as every Parser
+    """BDAT chunk-size [LAST] (RFC 3030, section 2)."""
+    match = _CHUNK.fullmatch(argument)
+    if match is None:
+        raise CommandError(Reply(501, "Syntax: BDAT size [LAST]", "5.5.4"), "malformed BDAT")
+    return Chunk(int(match[1]), last=match[2] is not None)

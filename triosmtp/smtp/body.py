@@ -1,4 +1,4 @@
-"""The body of DATA: octets in, the message out (RFC 5321, sections 4.1.1.4 and 4.5.2), as fast as memory allows.
+"""The body of DATA, and of BDAT: octets in, the message out (RFC 5321, section 4.5.2; RFC 3030), fast.
 
 The end of a body is CRLF ``.`` CRLF and nothing else.  Servers that also took ``LF . LF`` or the like were made to see
 two messages where the sender's server had passed one ("SMTP smuggling"), so a CR or LF on its own is never taken for a
@@ -34,19 +34,34 @@ class BodyDecoder:
     """Decodes one body.
 
     ``size`` counts the octets given out; ``fault`` is the first thing found wrong, after which nothing more is given
-    out; ``ended`` is whether the end was seen.
+    out; ``excess`` counts the octets since then; ``ended`` is whether the end was seen.
     """
 
-    __slots__ = ("_in_headers", "_limit", "_line_ended", "_line_start", "_modes", "ended", "fault", "size")
+    __slots__ = (
+        "_held",
+        "_in_headers",
+        "_limit",
+        "_line_ended",
+        "_line_start",
+        "_modes",
+        "ended",
+        "excess",
+        "fault",
+        "size",
+    )
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, *, binary: bool = False) -> None:
         self.size = 0
         self.fault: Reply | None = None
         self.ended = False
+        self.excess = 0
         self._limit = rules.max_message_size
         self._modes: tuple[LineEnding, LineEnding] = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
+        if binary:  # BODY=BINARYMIME: a CR or an LF is an octet like any other (RFC 3030, section 3)
+            self._modes = ("ignore", "ignore")
         self._line_start = True  # what came in so far is nothing, or ends in CRLF
-        self._in_headers = rules.lone_lf_in_headers != rules.lone_lf_in_body
+        self._in_headers = self._modes[0] != self._modes[1]
+        self._held = b""  # a CR at the end of what came by BDAT, which may be half of a CRLF
         self._line_ended = True  # what was given out so far is nothing, or ends in a line end; kept up in headers
 
     def decode(self, buffer: bytes, start: int) -> tuple[bytes, int]:
@@ -73,11 +88,31 @@ class BodyDecoder:
                 return b"", start
             self._line_start = buffer.startswith(b"\r\n", stop - 2, stop)
         if self.fault is not None:
+            self.excess += after - start
             return b"", after
         part = buffer[start + leading : stop]
         if stuffed:
             part = part.replace(b"\r\n.", b"\r\n")
         return self._within_limit(self._with_line_ends(part)), after
+
+    def take(self, octets: bytes, *, final: bool) -> bytes:
+        """Take octets of a chunk of BDAT (RFC 3030): counted by the caller, never searched for an end or for dots.
+
+        Gives the next part of the message.  ``final`` is whether they are the last of it.
+        """
+        if self.fault is not None:
+            self.excess += len(octets)
+            return b""
+        if self._held:
+            octets, self._held = self._held + octets, b""
+        if not final and octets.endswith(b"\r"):
+            octets, self._held = octets[:-1], b"\r"
+        return self._within_limit(self._with_line_ends(octets)) if octets else b""
+
+    @property
+    def holds(self) -> bool:
+        """Whether :meth:`take` keeps something back."""
+        return bool(self._held)
 
     def _known(self, buffer: bytes, start: int) -> int:
         """Give the offset up to which no octet can still be a part of the end of the body, or half of a CRLF."""
@@ -123,6 +158,7 @@ class BodyDecoder:
 
     def _within_limit(self, part: bytes) -> bytes:
         if self._limit and self.size + len(part) > self._limit:
+            self.excess += self.size + len(part) - self._limit
             part = part[: self._limit - self.size]
             self.fault = _TOO_BIG
         self.size += len(part)

@@ -4,15 +4,17 @@
 
 1. *A command by itself changes nothing.*  It is a wish; what it meant is settled by the reply to it (RFC 5321, section
    4.1.4: a refused EHLO or MAIL leaves everything as it was).  So a state is left only when a reply is sent, and the
-   reply's first digit, with the command's row, says where to.
+   reply's first digit, with the command's row, says where to.  BDAT alone is different: octets follow it whatever its
+   reply will be, so it enters CHUNK at once, and the reply that comes behind them leads on.
 2. *At any moment at most one reply is owed.*  Commands that arrive behind the one that waits stay in the buffer,
    unread, not even parsed: whether ``RCPT`` is in sequence depends on how ``MAIL`` was answered.  PIPELINING (RFC 2920)
    comes of itself from that, and so does an exact switch to TLS: nothing behind STARTTLS has been looked at.
 
 So a :class:`Row` has *moves*: the states in which the command is allowed, each with the state that a positive reply
 leads to; what is not a key is out of sequence, 503.  It has *refused*: where a negative reply leads; a state that is
-not a key is kept.  Three rows are no commands but are answered just the same: the banner, the end of the body, and the
-end of the TLS handshake.  Beside all rows stand the replies that end a connection whatever the state: 221 and 421.
+not a key is kept.  Four rows are no commands but are answered just the same: the banner, the end of a chunk, the end
+of the body, and the end of the TLS handshake.  Beside all rows stand the replies that end a connection whatever the
+state: 221 and 421.
 
 The states, and the way through them::
 
@@ -24,6 +26,9 @@ The states, and the way through them::
     DECLINED   as MAIL, after a refused RCPT   RCPT -> RCPT                         DATA is 554, not 503
     RCPT       a recipient or more             DATA 354 -> BODY
     BODY       the body arrives                (end of body) -> READY, whatever the reply
+    CHUNK      the octets of a BDAT arrive     (end of chunk) -> CHUNKS                    refused -> READY
+                                               (end of body) -> READY, whatever the reply
+    CHUNKS     between two chunks              BDAT -> CHUNK                               RSET ends it all
     SWITCHING  220 to STARTTLS was sent        (handshake) -> START, all forgotten (RFC 3207, section 4.2)
     CLOSED     nothing more
 
@@ -36,7 +41,7 @@ log.  Most of them *count* towards the error budget.  Those do not that a well-b
 PIPELINING it has sent ``RCPT`` and ``DATA`` before it learns that ``MAIL`` was refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
@@ -44,9 +49,9 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 from triosmtp.smtp.argument import (
-    CommandError,
-    Facts,
     Parser,
+    parse_bdat,
+    parse_data,
     parse_ehlo,
     parse_helo,
     parse_help,
@@ -56,11 +61,12 @@ from triosmtp.smtp.argument import (
     parse_vrfy,
     without_argument,
 )
-from triosmtp.smtp.event import Data, Noop, Quit, Reset
+from triosmtp.smtp.event import Noop, Quit, Reset
+from triosmtp.smtp.fact import CommandError, Facts
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
-    "BANNER", "BANNER_HELLO_DEMANDED", "COMMANDS", "END_OF_BODY", "HANDSHAKE", "HARD_ERROR", "MISTAKE",
+    "BANNER", "BANNER_HELLO_DEMANDED", "COMMANDS", "END_OF_BODY", "END_OF_CHUNK", "HANDSHAKE", "HARD_ERROR", "MISTAKE",
     "NOT_IMPLEMENTED", "Command", "Row", "State", "extensions",
 ]  # fmt: skip
 
@@ -75,9 +81,11 @@ class State(IntEnum):
     MAIL = 4
     DECLINED = 5
     RCPT = 6
-    BODY = 7
-    SWITCHING = 8
-    CLOSED = 9
+    CHUNKS = 7
+    BODY = 8
+    CHUNK = 9
+    SWITCHING = 10
+    CLOSED = 11
 
 
 Moves = Mapping[State, State]
@@ -94,7 +102,7 @@ def _moves(*states: State, to: State | None = None) -> Moves:
 
 
 _TRANSACTION = (State.MAIL, State.DECLINED, State.RCPT)
-_ANY = (State.START, State.READY, *_TRANSACTION)
+_ANY = (State.START, State.READY, *_TRANSACTION, State.CHUNKS)
 
 
 @frozen(slots=True, kw_only=True, eq=False)
@@ -164,9 +172,34 @@ def extensions(facts: Facts) -> tuple[str, ...]:
     offered = ["PIPELINING", "8BITMIME", f"SIZE {rules.max_message_size}", "SMTPUTF8"]
     if rules.enhanced_status_codes:
         offered.append("ENHANCEDSTATUSCODES")
+    if rules.extensions:
+        offered += _optional(facts)
     if facts.starttls_offered:
         offered.append("STARTTLS")
     return tuple(offered)
+
+
+def _optional(facts: Facts) -> Iterator[str]:
+    rules = facts.rules
+    for keyword in _OPTIONAL:
+        if keyword == "LIMITS":
+            limits = [
+                f"{name}={limit}"
+                for name, limit in (("MAILMAX", rules.max_mails), ("RCPTMAX", rules.max_recipients))
+                if limit
+            ]
+            if limits and facts.offers(keyword):
+                yield f"LIMITS {' '.join(limits)}"
+        elif keyword == "FUTURERELEASE" and facts.offers(keyword):
+            yield f"FUTURERELEASE {rules.max_hold} {_END_OF_TIME}"
+        elif keyword == "BINARYMIME" and not facts.offers("CHUNKING"):
+            continue  # nothing could bring such a body (RFC 3030, section 3)
+        elif facts.offers(keyword):
+            yield keyword
+
+
+_OPTIONAL = ("CHUNKING", "BINARYMIME", "DSN", "LIMITS", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE")
+_END_OF_TIME = "9999-12-31T23:59:59Z"  # RFC 4865, section 3, demands a date; HOLDFOR's limit is the one that counts
 
 
 def _banner(facts: Facts) -> Reply:
@@ -182,7 +215,9 @@ def _helo_reply(facts: Facts) -> Reply:
 
 
 def _help_reply(facts: Facts) -> Reply:
-    verbs = [verb.decode() for verb in COMMANDS if verb != b"STARTTLS" or facts.starttls_offered]
+    absent = {b"STARTTLS"} if not facts.starttls_offered else set()
+    absent |= {b"BDAT"} if not facts.offers("CHUNKING") else set()
+    verbs = [verb.decode() for verb in COMMANDS if verb not in absent]
     return Reply(214, f"Commands: {' '.join(verbs)}", "2.0.0")
 
 
@@ -229,7 +264,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         excuses=True,
         misplaced={
             State.START: _HELLO_FIRST,
-            **dict.fromkeys(_TRANSACTION, Reply(503, "Nested MAIL command", "5.5.1")),
+            **dict.fromkeys((*_TRANSACTION, State.CHUNKS), Reply(503, "Nested MAIL command", "5.5.1")),
         },
     ),
     Command(
@@ -247,7 +282,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
     Command(
         name="DATA",
         moves=_moves(State.RCPT, to=State.BODY),
-        parse=without_argument(Data()),
+        parse=parse_data,
         reply=Reply(354, "End data with <CR><LF>.<CR><LF>"),
         phase="data",
         excusable=True,
@@ -258,6 +293,19 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
             State.DECLINED: Reply(554, "No valid recipients", "5.5.1"),
         },
         reply_class=3,
+    ),
+    Command(
+        name="BDAT",
+        moves=_moves(State.RCPT, State.CHUNKS, to=State.CHUNK),
+        parse=parse_bdat,
+        phase="data",
+        excusable=True,
+        misplaced={
+            State.START: _HELLO_FIRST,
+            State.READY: _MAIL_FIRST,
+            State.MAIL: Reply(503, "Need RCPT command first", "5.5.1"),
+            State.DECLINED: Reply(554, "No valid recipients", "5.5.1"),
+        },
     ),
     Command(
         name="RSET",
@@ -294,7 +342,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
 )
 """Every command that is implemented, by its verb in upper case."""
 
-NOT_IMPLEMENTED: Final = frozenset({b"AUTH", b"BDAT", b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
+NOT_IMPLEMENTED: Final = frozenset({b"AUTH", b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
 """Verbs that are known to be commands: 502 where an unknown one is 500 (RFC 5321, section 4.2.4)."""
 
 
@@ -311,13 +359,23 @@ BANNER_HELLO_DEMANDED: Final = evolve(BANNER, moves=_moves(State.CONNECTED, to=S
 """The greeting where MAIL needs a hello before it."""
 END_OF_BODY: Final = Row(
     name="(end of body)",
-    moves=_moves(State.BODY, to=State.READY),
-    refused=_moves(State.BODY, to=State.READY),
+    moves=_moves(State.BODY, State.CHUNK, to=State.READY),
+    refused=_moves(State.BODY, State.CHUNK, to=State.READY),
     reply=Reply(250, "Message accepted", "2.6.0"),
     phase="data_spool",
     effect=_accepted,
 )
-"""CRLF.CRLF: the transaction is over whatever the reply (RFC 5321, section 4.1.1.4)."""
+"""CRLF.CRLF, or the last octet of BDAT LAST: the transaction is over whatever the reply (RFC 5321, 4.1.1.4)."""
+END_OF_CHUNK: Final = Row(
+    name="(end of chunk)",
+    moves=_moves(State.CHUNK, to=State.CHUNKS),
+    refused=_moves(State.CHUNK, to=State.READY),
+    reply=Reply(250, "Octets received", "2.0.0"),
+    phase="data",
+    ends_group=False,
+    excuses=True,
+)
+"""The last octet of a BDAT that is not the last one."""
 HANDSHAKE: Final = Row(name="(handshake)", moves=_moves(State.SWITCHING, to=State.START), phase="starttls")
 """The end of the TLS handshake: there is no reply to it, a refusal by policy answers the next command."""
 MISTAKE: Final = Row(name="(mistake)", moves=MappingProxyType({}))

@@ -16,19 +16,21 @@ Three verbs and two pauses::
 The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`; here it is only carried out.
 """
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from triosmtp.smtp.argument import CommandError, Facts
+from triosmtp.smtp.argument import parse_bdat
 from triosmtp.smtp.body import BodyDecoder
 from triosmtp.smtp.command import (
     BANNER,
     BANNER_HELLO_DEMANDED,
     COMMANDS,
     END_OF_BODY,
+    END_OF_CHUNK,
     HANDSHAKE,
     HARD_ERROR,
     MISTAKE,
     NOT_IMPLEMENTED,
+    Command,
     Row,
     State,
 )
@@ -38,12 +40,14 @@ from triosmtp.smtp.event import (
     BadCommand,
     BodyChunk,
     BodyEnd,
+    ChunkEnd,
     ConnectionEnded,
     Event,
     Fatal,
     Pause,
     SwitchToTLS,
 )
+from triosmtp.smtp.fact import CommandError, Facts
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import Rules
 
@@ -54,8 +58,8 @@ MAX_LINE_SHOWN = 512  # octets of a line that a BadCommand carries
 _CONTROLS = bytes(range(32)) + b"\x7f"
 # Members of an Enum are slow to look up in Python 3.11, and these stand on the way of every event.
 _READY, _BODY, _SWITCHING, _CLOSED = State.READY, State.BODY, State.SWITCHING, State.CLOSED
-_REFUSED = State.REFUSED
-_UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.BODY, State.SWITCHING)
+_REFUSED, _CHUNK, _CHUNKS = State.REFUSED, State.CHUNK, State.CHUNKS
+_UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.CHUNKS, State.BODY, State.CHUNK, State.SWITCHING)
 
 _BAD_LINE_END = Reply(500, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.5.2")
 _BAD_OCTET = Reply(500, "Control characters are not accepted", "5.5.2")
@@ -69,6 +73,19 @@ _INJECTION = Reply(554, "Input behind STARTTLS is not accepted", "5.7.0")
 _TOO_MANY_ERRORS = Reply(421, "Too many errors", "4.7.0")
 
 
+_AFTER_REFUSAL = frozenset({b"QUIT", b"BDAT"})  # octets follow BDAT, which must not be taken for commands
+
+
+@frozen(slots=True)
+class _ChunkState:
+    """A chunk whose octets arrive: what it is answered with, and where the dialogue stood before."""
+
+    line: bytes
+    before: State
+    last: bool = False
+    error: CommandError | None = None
+
+
 class Connection:
     """One connection, from the banner to its end.
 
@@ -77,7 +94,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_answered", "_body", "_buffer", "_ended", "_error", "_facts", "_max_text", "_offset", "_owed", "_refusal",
+        "_answered", "_body", "_buffer", "_chunk", "_chunk_left", "_ended", "_error", "_facts", "_max_text", "_offset",
+        "_owed", "_refusal",
         "_skipped", "_switch_due", "rules", "state",
     )  # fmt: skip
 
@@ -97,6 +115,8 @@ class Connection:
         self._refusal: Reply | None = None
         self._switch_due = False  # 220 to STARTTLS was sent, SwitchToTLS was not given out yet
         self._body = BodyDecoder(rules)
+        self._chunk: _ChunkState | None = None
+        self._chunk_left = 0  # octets of it that have not come yet
 
     @property
     def closed(self) -> bool:
@@ -106,7 +126,7 @@ class Connection:
     @property
     def in_body(self) -> bool:
         """Whether what arrives now is a message: a reason to read in large pieces."""
-        return self.state is _BODY
+        return self.state is _BODY or self.state is _CHUNK
 
     @property
     def utf8(self) -> bool:
@@ -187,7 +207,7 @@ class Connection:
         else:
             self._move(row)
         if self.state <= _READY:
-            facts.smtputf8 = False
+            facts.smtputf8 = facts.binary = False
         if reply.closes or self.state is _CLOSED:
             self.close()
         return wire
@@ -233,7 +253,7 @@ class Connection:
 
     # Lines and commands
 
-    def _command(self, line: bytes) -> Event:
+    def _command(self, line: bytes) -> Event | Pause:
         """Turn one line into its event, and owe its reply."""
         rules, facts, state = self.rules, self._facts, self.state
         if rules.allow_trailing_whitespace:
@@ -241,8 +261,10 @@ class Connection:
         _check_octets(line)
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
-        if state is _REFUSED and verb != b"QUIT":
+        if state is _REFUSED and verb not in _AFTER_REFUSAL:
             raise CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
+        if verb == b"BDAT":
+            return self._begin_chunk(line, argument)
         self._owed = row = COMMANDS.get(verb)
         if row is None:
             known = verb in NOT_IMPLEMENTED
@@ -260,6 +282,43 @@ class Connection:
         if move is _SWITCHING and rules.starttls_injection == "reject" and self._offset < len(self._buffer):
             return self._injection("STARTTLS injection: input behind STARTTLS in plaintext")
         return event
+
+    def _begin_chunk(self, line: bytes, argument: bytes) -> Event | Pause:
+        """Begin to take the octets that follow BDAT, whatever its reply will be: they are never commands."""
+        row, facts, before = COMMANDS[b"BDAT"], self._facts, self.state
+        try:
+            chunk = parse_bdat(line, argument, facts)
+        except CommandError as error:
+            if not facts.offers("CHUNKING"):
+                raise CommandError(_NOT_IMPLEMENTED, "CHUNKING is not offered") from None
+            return self._hard_error(error.reply, "BDAT without a size: where its octets end is not known")
+        refused = self._chunk_error(row)
+        self._chunk = _ChunkState(line, before, chunk.last, refused)
+        self._chunk_left = chunk.size
+        if refused is not None:
+            if chunk.size > self.rules.max_excess:
+                return self._hard_error(refused.reply, f"{refused.reason}, and {chunk.size} octets to be thrown away")
+            self.state = _CHUNK
+            return self._next_of_chunk()
+        first = before is not _CHUNKS
+        if first:
+            self._body = BodyDecoder(self.rules, binary=facts.binary)
+        self.state = _CHUNK
+        return evolve(chunk, first=first)
+
+    def _chunk_error(self, row: Command) -> CommandError | None:
+        rules, facts = self.rules, self._facts
+        if not facts.offers("CHUNKING"):
+            return CommandError(_NOT_IMPLEMENTED, "CHUNKING is not offered")
+        if self.state is _REFUSED:
+            return CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
+        if self._refusal is not None:
+            return CommandError(self._refusal, "refused before")
+        if rules.require_tls and not facts.tls:
+            return CommandError(_TLS_FIRST, "TLS is required")
+        if self.state not in row.moves or self._switch_due:
+            return row.out_of_sequence(self.state, facts)
+        return None
 
     def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | Fatal:
         reply = self._refusal or error.reply
@@ -300,16 +359,51 @@ class Connection:
                 part, self._offset = body.decode(self._buffer, self._offset)
                 if part:
                     return BodyChunk(part)
+            if body.excess > self.rules.max_excess:
+                return self._give_up(body)
             if not body.ended:
                 return self._without_input()
             self._owed = END_OF_BODY
             self._error = body.fault
             return BodyEnd(body.size, body.fault)
+        if self.state is _CHUNK:
+            return self._next_of_chunk()
         if self.state is _CLOSED:
             return NEED_DATA
         if self._switch_due:
             return self._switch()
         return self._without_input() if self._ended else PAUSED
+
+    def _next_of_chunk(self) -> Event | Pause:
+        chunk, body = self._chunk, self._body
+        assert chunk is not None
+        while self._chunk_left and body.excess <= self.rules.max_excess:
+            octets = self._buffer[self._offset : self._offset + self._chunk_left]
+            if not octets:
+                return self._without_input()
+            self._offset += len(octets)
+            self._chunk_left -= len(octets)
+            if chunk.error is None:
+                part = body.take(octets, final=chunk.last and not self._chunk_left)
+                if part:
+                    return BodyChunk(part)
+        if self._chunk_left:
+            return self._give_up(body)
+        if chunk.error is not None:
+            self.state = chunk.before
+            return self._bad_command(chunk.error, chunk.line)
+        if chunk.last and body.holds:
+            part = body.take(b"", final=True)
+            if part:
+                return BodyChunk(part)
+        self._error = body.fault
+        self._owed = END_OF_BODY if chunk.last else END_OF_CHUNK
+        return (BodyEnd if chunk.last else ChunkEnd)(body.size, body.fault)
+
+    def _give_up(self, body: BodyDecoder) -> Fatal:
+        """Answer a body that was refused long ago, and read no more of it."""
+        assert body.fault is not None
+        return self._hard_error(body.fault, f"{body.excess} octets of a body that was refused")
 
     def _switch(self) -> Event:
         if self.rules.starttls_injection == "reject" and self._offset < len(self._buffer):

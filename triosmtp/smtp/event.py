@@ -10,8 +10,9 @@ from triosmtp.smtp.address import Address
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
-    "NEED_DATA", "PAUSED", "BadCommand", "BodyChunk", "BodyEnd", "ConnectionEnded", "Data", "Event", "Fatal", "Hello",
-    "Help", "MailFrom", "Noop", "Pause", "Quit", "RcptTo", "Reset", "StartTLS", "SwitchToTLS", "Verify",
+    "NEED_DATA", "PAUSED", "BadCommand", "BodyChunk", "BodyEnd", "Chunk", "ChunkEnd", "ConnectionEnded", "Data",
+    "Event", "Fatal", "Hello", "Help", "MailFrom", "Noop", "Pause", "Quit", "RcptTo", "Reset", "StartTLS",
+    "SwitchToTLS", "Verify",
 ]  # fmt: skip
 
 Parameters: TypeAlias = Mapping[str, str | None]
@@ -61,6 +62,30 @@ class RcptTo:
 @frozen(slots=True)
 class Data:
     """DATA: a positive answer is 354, and the body follows."""
+
+
+@frozen(slots=True)
+class Chunk:
+    """BDAT (RFC 3030): ``size`` octets follow it.  No reply is owed until they have come.
+
+    ``first`` is whether the message begins with it.  What arrives is told as :class:`BodyChunk`, then comes a
+    :class:`ChunkEnd`, or with ``last`` a :class:`BodyEnd`.
+    """
+
+    size: int
+    last: bool
+    first: bool = False
+
+
+@frozen(slots=True)
+class ChunkEnd:
+    """The end of a chunk that is not the last: a reply is owed.  ``size`` and ``fault`` are as in :class:`BodyEnd`.
+
+    A refusal ends the transaction.
+    """
+
+    size: int
+    fault: Reply | None = None
 
 
 @frozen(slots=True)
@@ -148,6 +173,6 @@ class ConnectionEnded:
 
 
 Event: TypeAlias = (
-    Hello | MailFrom | RcptTo | Data | BodyChunk | BodyEnd | StartTLS | SwitchToTLS | Reset | Noop | Verify | Help
-    | Quit | BadCommand | Fatal | ConnectionEnded
+    Hello | MailFrom | RcptTo | Data | Chunk | ChunkEnd | BodyChunk | BodyEnd | StartTLS | SwitchToTLS | Reset | Noop
+    | Verify | Help | Quit | BadCommand | Fatal | ConnectionEnded
 )  # fmt: skip

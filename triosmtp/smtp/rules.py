@@ -26,8 +26,20 @@ class Rules:
     """Whether STARTTLS is offered while the connection is in plaintext."""
     enhanced_status_codes: bool = True
     """Whether ENHANCEDSTATUSCODES is offered and used (RFC 2034)."""
+    extensions: frozenset[str] = frozenset()
+    """What else is offered: of CHUNKING, BINARYMIME, DSN, LIMITS, REQUIRETLS (over TLS), DELIVERBY, MT-PRIORITY,
+    FUTURERELEASE, by their keywords in upper case."""
+    max_mails: int = field(default=0, validator=ge(0))
+    """Messages in one connection, for LIMITS (RFC 9422) to tell; 0 is unlimited."""
+    max_recipients: int = field(default=0, validator=ge(0))
+    """Recipients of one message, likewise."""
+    max_hold: int = field(default=2_592_000, validator=ge(1))
+    """Seconds that FUTURERELEASE may ask for (RFC 4865)."""
     max_message_size: int = field(default=0, validator=ge(0))
     """Octets of a body without its stuffed dots; 0 is unlimited."""
+    max_excess: int = field(default=67_108_864, validator=ge(0))
+    """Octets of a body that is refused already which are read and thrown away, so that its sender hears the reply;
+    whoever sends more hears it at once, and the connection ends."""
     require_hello: bool = False
     """Whether MAIL needs an EHLO or HELO before it.  After STARTTLS it always does."""
     require_tls: bool = False

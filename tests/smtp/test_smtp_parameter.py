@@ -1,0 +1,120 @@
+"""ESMTP parameters: taken where they are offered and right, refused by name where not."""
+
+import pytest
+from smtp_dialogue import Dialogue
+
+from triosmtp.message import Envelope, Recipient
+from triosmtp.smtp import Address, MailFrom, RcptTo, decode_orcpt, decode_xtext
+
+EVERY = frozenset({"CHUNKING", "BINARYMIME", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE"})
+JOE = Address("joe", "example.com")
+
+
+def said(command: str, *, extensions: frozenset[str] = EVERY, tls: bool = True) -> tuple[str, object]:
+    dialogue = Dialogue(tls=tls, extensions=extensions)
+    dialogue.says("EHLO x", *(["MAIL FROM:<a@b.example> SMTPUTF8"] if command.startswith("RCPT") else []))
+    [line] = dialogue.says(command)
+    return line, dialogue.events[-1]
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "RET=FULL", "RET=HDRS", "ENVID=a+2Bb+3D", "REQUIRETLS", "BY=120;R", "BY=-5;NT", "BY=+9;N", "MT-PRIORITY=-9",
+        "MT-PRIORITY=0", "HOLDFOR=3600", "HOLDUNTIL=2030-01-31T12:00:00Z", "HOLDUNTIL=2030-01-31T12:00:00+01:00",
+        "BODY=BINARYMIME", "ENVID=" + "x" * 100,
+    ],
+)  # fmt: skip
+def test_mail_parameters(parameter: str) -> None:
+    line, event = said(f"MAIL FROM:<a@b.example> {parameter}")
+    assert line.startswith("250")
+    assert isinstance(event, MailFrom)
+    keyword, _, value = parameter.partition("=")
+    assert event.parameters == {keyword: value.replace("+9;", "9;") or None}
+    line, _ = said(f"MAIL FROM:<a@b.example> {parameter}", extensions=frozenset())
+    assert line[:3] == ("501" if keyword == "BODY" else "555")
+    assert (keyword in line) == (keyword != "RET" or line[:3] == "555")
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "RET", "RET=BOTH", "ENVID", "ENVID=a+2b", "ENVID=a+", "ENVID=" + "x" * 101, "ENVID=\u00fc", "REQUIRETLS=YES",
+        "BY", "BY=1", "BY=0;R", "BY=-1;R", "BY=1;X", "BY=1234567890;N", "MT-PRIORITY", "MT-PRIORITY=10",
+        "MT-PRIORITY=+1", "MT-PRIORITY=-0", "HOLDFOR=0", "HOLDFOR=99999999", "HOLDFOR=x", "HOLDUNTIL=tomorrow",
+        "HOLDUNTIL=2030-01-31", "HOLDUNTIL=2030-01-31T12:00:00", "HOLDFOR=1 HOLDUNTIL=2030-01-31T12:00:00Z",
+        "BODY=BINARY",
+    ],
+)  # fmt: skip
+def test_mail_parameters_that_are_wrong(parameter: str) -> None:
+    line, _ = said(f"MAIL FROM:<a@b.example> {parameter}")
+    assert line.startswith("501 5.5.4 ")
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "NOTIFY=NEVER", "NOTIFY=SUCCESS", "NOTIFY=FAILURE,DELAY,SUCCESS", "ORCPT=rfc822;joe+2Bx@example.com",
+        "ORCPT=utf-8;j\u00f6@example.com", r"ORCPT=utf-8;j\x{F6}@example.com", "ORCPT=x400;a",
+    ],
+)  # fmt: skip
+def test_rcpt_parameters(parameter: str) -> None:
+    line, event = said(f"RCPT TO:<a@b.example> {parameter}")
+    assert line.startswith("250")
+    assert isinstance(event, RcptTo)
+    assert event.parameters == {parameter.partition("=")[0]: parameter.partition("=")[2]}
+    line, _ = said(f"RCPT TO:<a@b.example> {parameter}", extensions=EVERY - {"DSN"})
+    assert line == f"555 5.5.4 Unsupported parameter: {parameter.partition('=')[0]}"
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "NOTIFY", "NOTIFY=NEVER,SUCCESS", "NOTIFY=SUCCESS,SUCCESS", "NOTIFY=SOON", "NOTIFY=,",
+        "ORCPT=rfc822", "ORCPT=;a", "ORCPT=rfc822;", "ORCPT=rfc822;\u00fc", "ORCPT=rfc822;" + "x" * 500,
+        r"ORCPT=utf-8;\x{D800}",
+        r"ORCPT=utf-8;\x{0A}",
+        r"ORCPT=utf-8;\x{110000}", r"ORCPT=utf-8;\n", "ORCPT=a b;c",
+    ],
+)  # fmt: skip
+def test_rcpt_parameters_that_are_wrong(parameter: str) -> None:
+    line, _ = said(f"RCPT TO:<a@b.example> {parameter}")
+    assert line.startswith("501 5.5.4 ")
+
+
+def test_requiretls_needs_tls() -> None:
+    line, _ = said("MAIL FROM:<a@b.example> REQUIRETLS", tls=False)
+    assert line == "555 5.5.4 Unsupported parameter: REQUIRETLS"
+
+
+def test_smtputf8_of_rcpt_is_none() -> None:
+    dialogue = Dialogue()
+    dialogue.says("EHLO x", "MAIL FROM:<a@b.example>")
+    assert dialogue.says("RCPT TO:<a@b.example> SMTPUTF8") == ["555 5.5.4 Unsupported parameter: SMTPUTF8"]
+    assert dialogue.says("RCPT TO:<\u00fc@b.example>")[0].startswith("553 5.6.7")
+
+
+def test_what_an_envelope_gives() -> None:
+    envelope = Envelope(
+        JOE,
+        {
+            "RET": "HDRS",
+            "ENVID": "a+2Bb+FF",
+            "REQUIRETLS": None,
+            "BY": "-5;NT",
+            "MT-PRIORITY": "-3",
+            "BODY": "8BITMIME",
+        },
+    )
+    assert (envelope.ret, envelope.envid, envelope.requiretls) == ("HDRS", "a+b\ufffd", True)
+    assert (envelope.deliver_by, envelope.priority, envelope.body_type) == ((-5, "N", True), -3, "8BITMIME")
+    plain = Envelope(JOE)
+    assert (plain.ret, plain.envid, plain.requiretls, plain.deliver_by) == (None, None, False, None)
+    assert (plain.priority, plain.body_type) == (0, "7BIT")
+    recipient = Recipient(JOE, {"NOTIFY": "SUCCESS,DELAY", "ORCPT": "rfc822;j+2Boe@example.com"})
+    assert recipient.notify == {"SUCCESS", "DELAY"}
+    assert recipient.original == ("rfc822", "j+oe@example.com")
+    assert (Recipient(JOE, {}).notify, Recipient(JOE, {}).original) == (frozenset(), None)
+    assert decode_orcpt(r"UTF-8;\x{F6}x") == ("utf-8", "\u00f6x")
+    with pytest.raises(ValueError, match="not xtext"):
+        decode_xtext("+2")

@@ -1,0 +1,47 @@
+"""What a dialogue has established, and what a command that cannot be taken is."""
+
+from attrs import define
+
+from triosmtp.errors import TrioSMTPError
+from triosmtp.smtp.reply import Reply
+from triosmtp.smtp.rules import Rules
+
+__all__ = ["CommandError", "Facts"]
+
+
+@define(slots=True)
+class Facts:
+    """What the dialogue has established, beside its state, that the meaning of a command depends on."""
+
+    rules: Rules
+    tls: bool = False
+    """Whether a handshake was done on this connection."""
+    esmtp: bool = False
+    """Whether the latest hello was an EHLO."""
+    smtputf8: bool = False
+    """Whether the transaction, or the MAIL that waits for its reply, asked for SMTPUTF8."""
+    binary: bool = False
+    """Whether, likewise, it asked for BODY=BINARYMIME."""
+    excused: bool = False
+    """Whether MAIL or RCPT was refused, so that a pipelined RCPT or DATA is out of sequence through no fault."""
+    errors: int = 0
+    """Soft errors that count, since the connection began or a message was last accepted."""
+
+    def offers(self, extension: str) -> bool:
+        """Whether one of the extensions of :attr:`Rules.extensions` may be used now."""
+        return extension in self.rules.extensions and (self.tls or extension != "REQUIRETLS")
+
+    @property
+    def starttls_offered(self) -> bool:
+        """Whether STARTTLS may be used now."""
+        return self.rules.starttls and not self.tls
+
+
+class CommandError(TrioSMTPError):
+    """A command that cannot be taken: the reply to give, and the reason for the log."""
+
+    def __init__(self, reply: Reply, reason: str, *, counts: bool = True) -> None:
+        self.reply = reply
+        self.reason = reason
+        self.counts = counts
+        super().__init__(reason)

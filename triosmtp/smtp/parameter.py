@@ -1,0 +1,217 @@
+"""The parameters of MAIL and RCPT (RFC 5321, section 4.1.2): which there are, and what each may say.
+
+A parameter of an extension that is not offered is as unknown as any other: 555 with its name (section 4.1.1.11).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from triosmtp.smtp.event import Parameters
+from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.reply import Reply
+
+__all__ = ["MAIL_PARAMETERS", "RCPT_PARAMETERS", "decode_orcpt", "decode_xtext", "parse_parameters"]
+
+MAX_PARAMETER_SHOWN = 40
+MAX_ENVID = 100  # characters; RFC 3461, section 4.4
+MAX_ORCPT = 500  # section 4.2
+
+_BAD_PARAMETER = Reply(501, "Malformed parameter", "5.5.4")
+_TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
+
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00- =]+))?")
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
+_XCHAR = re.compile(r"\+([0-9A-F]{2})")
+_ADDRESS_TYPE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
+_EMBEDDED = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
+_PRIORITY = re.compile(r"-?[0-9]")
+_HOLD = re.compile(r"[0-9]{1,9}")
+
+Check = Callable[[str | None, Facts], str | None]
+"""Takes the value and the facts, gives the value in its normal form; raises :class:`CommandError`."""
+
+
+def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], facts: Facts) -> Parameters:
+    """Parse ``KEYWORD[=value] …``, each keyword known, offered, and at most once.
+
+    :raises CommandError: naming the first that is not.
+    """
+    parameters: dict[str, str | None] = {}
+    try:
+        words = rest.decode("utf-8").split(" ")
+    except UnicodeDecodeError:
+        raise CommandError(_BAD_PARAMETER, "parameters are not UTF-8") from None
+    if "SMTPUTF8" in known and "SMTPUTF8" in map(str.upper, words):
+        facts.smtputf8 = facts.esmtp  # it may stand behind what it allows to be UTF-8
+    for word in filter(None, words):
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            raise CommandError(_BAD_PARAMETER, "malformed parameter")
+        keyword, value = match[1].upper(), match[2]
+        extension, check = known.get(keyword, ("", None))
+        if check is None or not facts.esmtp or (extension and not facts.offers(extension)):
+            shown = keyword[:MAX_PARAMETER_SHOWN]
+            raise CommandError(Reply(555, f"Unsupported parameter: {shown}", "5.5.4"), f"parameter {shown}")
+        if keyword in parameters:
+            raise CommandError(_BAD_PARAMETER, f"{keyword} given twice")
+        parameters[keyword] = check(value, facts)
+    if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
+        raise CommandError(_BAD_PARAMETER, "HOLDFOR and HOLDUNTIL exclude each other (RFC 4865, section 5)")
+    return parameters
+
+
+def decode_xtext(text: str) -> str:
+    """Decode xtext (RFC 3461, section 4): ``+HH`` is an octet; octets that are no UTF-8 become U+FFFD.
+
+    :raises ValueError: where it is none.
+    """
+    if not _XTEXT.fullmatch(text):
+        raise ValueError("not xtext")
+    octets = _XCHAR.sub(lambda match: chr(int(match[1], 16)), text).encode("latin-1")
+    return octets.decode("utf-8", "replace")
+
+
+def decode_orcpt(value: str) -> tuple[str, str]:
+    """Give address type and address of an ORCPT (RFC 3461, section 4.2; type ``utf-8``: RFC 6533, section 3)."""
+    kind, _, address = value.partition(";")
+    kind = kind.lower()
+    if kind == "utf-8":
+        return kind, _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), address)
+    return kind, decode_xtext(address)
+
+
+def _refuse(text: str, reason: str) -> CommandError:
+    return CommandError(Reply(501, text, "5.5.4"), reason)
+
+
+def _body(value: str | None, facts: Facts) -> str:
+    """BODY= (RFC 6152; BINARYMIME: RFC 3030, section 3)."""
+    body = (value or "").upper()
+    binary = facts.offers("BINARYMIME") and facts.offers("CHUNKING")
+    if body in {"7BIT", "8BITMIME"} or (body == "BINARYMIME" and binary):
+        return body
+    raise _refuse(f"BODY is 7BIT{', 8BITMIME or BINARYMIME' if binary else ' or 8BITMIME'}", "unknown BODY")
+
+
+def _size(value: str | None, facts: Facts) -> str:
+    """SIZE= (RFC 1870)."""
+    if value is None or not (value.isascii() and value.isdigit() and len(value) <= 20):
+        raise _refuse("SIZE is a number of octets", "malformed SIZE")
+    limit = facts.rules.max_message_size
+    if 0 < limit < int(value):
+        raise CommandError(_TOO_BIG, f"SIZE={value} announced, {limit} allowed")
+    return value
+
+
+def _no_value(keyword: str) -> Check:
+    def check(value: str | None, facts: Facts) -> None:  # noqa: ARG001 - as every check
+        if value is not None:
+            raise _refuse(f"{keyword} takes no value", f"{keyword} with a value")
+
+    return check
+
+
+def _ret(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+    """RET= (RFC 3461, section 4.3)."""
+    ret = (value or "").upper()
+    if ret not in {"FULL", "HDRS"}:
+        raise _refuse("RET is FULL or HDRS", "unknown RET")
+    return ret
+
+
+def _envid(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+    """ENVID= (RFC 3461, section 4.4): xtext, which stays encoded."""
+    if value is None or len(value) > MAX_ENVID or not _XTEXT.fullmatch(value):
+        raise _refuse(f"ENVID is xtext of at most {MAX_ENVID} characters", "malformed ENVID")
+    return value
+
+
+def _notify(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+    """NOTIFY= (RFC 3461, section 4.1)."""
+    words = (value or "").upper().split(",")
+    if words != ["NEVER"] and (len(set(words)) != len(words) or not {"SUCCESS", "FAILURE", "DELAY"}.issuperset(words)):
+        raise _refuse("NOTIFY is NEVER, or some of SUCCESS, FAILURE, DELAY", "malformed NOTIFY")
+    return ",".join(words)
+
+
+def _orcpt(value: str | None, facts: Facts) -> str:
+    """ORCPT= (RFC 3461, section 4.2; RFC 6533, section 3): the address stays encoded."""
+    kind, semicolon, address = (value or "").partition(";")
+    if semicolon and address and _ADDRESS_TYPE.fullmatch(kind) and len(value or "") <= MAX_ORCPT:
+        if kind.lower() != "utf-8":
+            fine = bool(_XTEXT.fullmatch(address))
+        else:
+            # Not ASCII only where SMTPUTF8 was asked for; else embedded as \x{HEX}.
+            fine = (facts.smtputf8 or address.isascii()) and address.isprintable() and _scalars(address)
+        if fine:
+            return f"{kind};{address}"
+    raise _refuse("ORCPT is type;address, the address in xtext", "malformed ORCPT")
+
+
+def _scalars(address: str) -> bool:
+    r"""Whether every ``\x{HEX}`` names a character."""
+    if "\\" in _EMBEDDED.sub("", address):
+        return False
+    found = (int(match, 16) for match in _EMBEDDED.findall(address))
+    return all(0x20 <= each < 0xD800 or 0xDFFF < each <= 0x10FFFF for each in found)
+
+
+def _by(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+    """BY= (RFC 2852, section 4): seconds, mode, trace."""
+    match = _BY.fullmatch(value or "")
+    if match is None:
+        raise _refuse("BY is seconds;N or seconds;R, with T for a trace", "malformed BY")
+    if match[2].upper() == "R" and int(match[1]) <= 0:
+        raise _refuse("BY in mode R needs a time above 0", "BY in the past")
+    return f"{int(match[1])};{match[2].upper()}{match[3].upper()}"
+
+
+def _mt_priority(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+    """MT-PRIORITY= (RFC 6710, section 4.1)."""
+    if value is None or not _PRIORITY.fullmatch(value) or value == "-0":
+        raise _refuse("MT-PRIORITY is a number from -9 to 9", "malformed MT-PRIORITY")
+    return value
+
+
+def _holdfor(value: str | None, facts: Facts) -> str:
+    """HOLDFOR= (RFC 4865, section 5): seconds."""
+    limit = facts.rules.max_hold
+    if value is None or not _HOLD.fullmatch(value) or not 0 < int(value) <= limit:
+        raise _refuse(f"HOLDFOR is a number of seconds, at most {limit}", "malformed HOLDFOR")
+    return value
+
+
+def _holduntil(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+    """HOLDUNTIL= (RFC 4865, section 5): a date and time of RFC 3339, with its zone."""
+    try:
+        moment = datetime.fromisoformat((value or "").upper())
+    except ValueError:
+        moment = None
+    if value is None or moment is None or moment.tzinfo is None or "T" not in value.upper():
+        raise _refuse("HOLDUNTIL is a date and time as in 2030-01-31T12:00:00Z", "malformed HOLDUNTIL")
+    return value.upper()
+
+
+MAIL_PARAMETERS: Final[Mapping[str, tuple[str, Check]]] = MappingProxyType(
+    {
+        "BODY": ("", _body),
+        "SIZE": ("", _size),
+        "SMTPUTF8": ("", _no_value("SMTPUTF8")),
+        "RET": ("DSN", _ret),
+        "ENVID": ("DSN", _envid),
+        "REQUIRETLS": ("REQUIRETLS", _no_value("REQUIRETLS")),
+        "BY": ("DELIVERBY", _by),
+        "MT-PRIORITY": ("MT-PRIORITY", _mt_priority),
+        "HOLDFOR": ("FUTURERELEASE", _holdfor),
+        "HOLDUNTIL": ("FUTURERELEASE", _holduntil),
+    }
+)
+"""Each parameter of MAIL: the extension that it belongs to where that is not always offered, and its check."""
+RCPT_PARAMETERS: Final[Mapping[str, tuple[str, Check]]] = MappingProxyType(
+    {"NOTIFY": ("DSN", _notify), "ORCPT": ("DSN", _orcpt)}
+)
+"""Those of RCPT likewise."""
