@@ -169,6 +169,7 @@ def test_options(capsys: pytest.CaptureFixture[str]) -> None:
         "scopes": [
             *("ESMTP_Listener", "Listen", "Control_Listener", "Listen of a Control_Listener"),
             *("Policy_Listener", "Listen of a Policy_Listener"),
+            *("Status_Listener", "Listen of a Status_Listener"),
         ],
         "reloadable": True,
         "doc": OPTIONS["enable"].doc,

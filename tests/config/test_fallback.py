@@ -196,6 +196,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
     }
     control = ("Control_Listener", "Listen of a Control_Listener")
     policy = ("Policy_Listener", "Listen of a Policy_Listener")
+    status = ("Status_Listener", "Listen of a Status_Listener")
     only_global = {"TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"}
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     in_policy_listeners = {
@@ -212,14 +213,16 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
             assert option.scopes == ("Log",)
             continue
         if option.name == "Enable":
-            assert option.scopes == ("ESMTP_Listener", "Listen", *control, *policy)
+            assert option.scopes == ("ESMTP_Listener", "Listen", *control, *policy, *status)
             continue
-        if option.name in {"Token_File", "Admin_Token_File"}:
-            assert option.scopes == policy
+        if option.name in {"Token_File", "Admin_Token_File", "Host_Names"}:
+            alone = {"Token_File": (*policy, *status), "Admin_Token_File": policy, "Host_Names": status}
+            assert option.scopes == alone[option.name]
             continue
         expected = {"global"} if option.name in only_global else set(places)
         expected -= {"global"} if option.name in not_global else set()
         expected |= set(control) if option.name == "File_Mode" else set()
+        expected |= set(status) if option.name in {"File_Mode", "Listen_Backlog"} else set()
         expected |= {"Server_Name"} if option.name in in_server_names else set()
         expected |= set(policy) if option.name in in_policy_listeners | in_server_names else set()
         assert set(option.scopes) == expected, option.name

@@ -74,9 +74,13 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         places = [block.place for block in disabled if block.place is not None]
         expected = 'expected ESMTP_Listener { Listen ":25" { … } }'
         problems.error(places[0] if places else Place(source, 0), f"no Listen is enabled: {expected}")
-    _check_addresses((*config.listens, *config.control_listens, *config.policy_listens), problems)
+    _check_addresses(_every_listen(config), problems)
     for listen in config.policy_listens:
         _check_policy_listen(listen, config.resolve(listen, None), problems)
+    for listen in config.status_listens:
+        if config.resolve(listen, None).token_file is None and not _is_near(listen):
+            why = "is not on a loopback address: it needs a Token_File"
+            problems.error(listen.place, f"Listen {quote(listen.name)} {why}")
     in_force: list[Settings] = []
     for listen in config.listens:
         variants = config.resolver(listen.block).variants()
@@ -108,6 +112,18 @@ def _check_logs(config: Config, problems: Problems) -> None:
             problems.error(log.place, f"Log {quote(log.name)} has the Path of Log {quote(paths[log.path])}")
 
 
+def _every_listen(config: Config) -> tuple[Listen, ...]:
+    return (*config.listens, *config.control_listens, *config.policy_listens, *config.status_listens)
+
+
+def _is_near(listen: Listen) -> bool:
+    """Whether none but processes of this host can reach it."""
+    address = listen.address
+    if not isinstance(address, TCPAddress):
+        return True
+    return address.host is not None and ip_address(address.host).is_loopback
+
+
 def _check_addresses(listens: Iterable[Listen], problems: Problems) -> None:
     seen: dict[object, Listen] = {}
     for listen in listens:
@@ -127,9 +143,7 @@ def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems)
         )
     if not isinstance(listen.address, TCPAddress):
         return
-    host = listen.address.host
-    loopback = host is not None and ip_address(host).is_loopback
-    if not (loopback or settings.tls_certificate):
+    if not (_is_near(listen) or settings.tls_certificate):
         why = "is public, and has no TLS_Certificate: policy clients would be overheard"
         problems.error(listen.place, f"Listen {quote(listen.name)} {why}")
     certified = settings.tls_client_ca is not None and settings.tls_verify_mode != "none"

@@ -15,6 +15,7 @@ from triosmtp.config.option import (
     PATHWAY_GROUP,
     POLICY_LISTENER,
     SERVER_NAME,
+    STATUS_LISTENER,
 )
 from triosmtp.config.options import Settings
 from triosmtp.config.resolution import Resolver, pathways_of
@@ -51,7 +52,7 @@ class Listen:
         """What two Listens of one socket have in common: the address; of port 0, a new one each time, the name."""
         address = self.address
         if isinstance(address, TCPAddress) and address.port == 0:
-            return self.name, self.for_policy
+            return self.name, "" if self.block.parent is None else self.block.parent.kind
         return address_key(address)
 
     def problem(self, message: str, severity: str = "error") -> Problem:
@@ -91,6 +92,8 @@ class Config:
         """The Listens for the console that are enabled: Unix sockets."""
         self.policy_listens = self._listens(POLICY_LISTENER)
         """The Listens for policy clients that are enabled."""
+        self.status_listens = self._listens(STATUS_LISTENER)
+        """The Listens for metrics and the status page that are enabled."""
 
     @property
     def base(self) -> Settings:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
-from triosmtp.config.option import PATHWAY_GROUP, PATHWAY_SCOPE, PEER, POLICY_LISTENER, SERVER_NAME
+from triosmtp.config.option import PATHWAY_GROUP, PATHWAY_SCOPE, PEER, POLICY_LISTENER, SERVER_NAME, STATUS_LISTENER
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place
@@ -119,8 +119,8 @@ class Resolver:
 
     def _complete(self, blocks: Chain) -> Chain:
         """Put in what stands behind the listener: the Pathway in force, its group, and the global scope."""
-        if blocks and blocks[-1].kind == POLICY_LISTENER:
-            return blocks  # what admits clients of mail must not admit those who decide about it
+        if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER}:
+            return blocks  # what admits clients of mail must not admit those who decide about it, or look on
         chain = (*blocks, self._root)
         if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP}:
             return chain

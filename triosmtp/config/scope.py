@@ -19,6 +19,8 @@ from triosmtp.config.option import (
     POLICY_LISTEN,
     POLICY_LISTENER,
     SERVER_NAME,
+    STATUS_LISTEN,
+    STATUS_LISTENER,
 )
 from triosmtp.config.options import OPTIONS
 from triosmtp.config.parser import Include, Scope, Setting, Statement, parse
@@ -55,8 +57,9 @@ SCOPES = {
         ScopeRule(ESMTP_LISTENER, (GLOBAL,), ""),
         ScopeRule(CONTROL_LISTENER, (GLOBAL,), ""),
         ScopeRule(POLICY_LISTENER, (GLOBAL,), ""),
+        ScopeRule(STATUS_LISTENER, (GLOBAL,), ""),
         ScopeRule(LOG, (GLOBAL,), '"mainlog"'),
-        ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER, POLICY_LISTENER), '":25"'),
+        ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER, POLICY_LISTENER, STATUS_LISTENER), '":25"'),
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
         ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
     )
@@ -112,7 +115,7 @@ class Block:
 LOGS = ("mainlog", "rejectlog", "acctlog", "stderr")
 """The logs that there are."""
 
-_LISTENS = {CONTROL_LISTENER: CONTROL_LISTEN, POLICY_LISTENER: POLICY_LISTEN}
+_LISTENS = {CONTROL_LISTENER: CONTROL_LISTEN, POLICY_LISTENER: POLICY_LISTEN, STATUS_LISTENER: STATUS_LISTEN}
 
 
 def build(source: Source, problems: Problems, read: Reader) -> Block:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from triosmtp.config import Config, ServerName, Settings, problem_at
+from triosmtp.daemon.status.listener import read_accesses
 from triosmtp.delivery import parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
@@ -22,10 +23,11 @@ def deep_problems(config: Config) -> list[Problem]:
     checked when it was loaded.
     """
     problems: list[Problem] = []
-    try:
-        open_doors(config)
-    except ConfigError as error:
-        problems += error.problems
+    for look in (open_doors, read_accesses):
+        try:
+            look(config)
+        except ConfigError as error:
+            problems += error.problems
     try:
         Profiles(config, "localhost").prepare()
     except ConfigError as error:

@@ -12,6 +12,7 @@ that somebody loosened opens nothing.
 import json
 import logging
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from triosmtp.server.transport import SocketTransport
 from triosmtp.server.unix_peer import stranger
 from triosmtp.state import make_directory
 
-__all__ = ["Control"]
+__all__ = ["Control", "close_doors"]
 
 _log = logging.getLogger("triosmtp.control")
 
@@ -67,6 +68,12 @@ class _Door:
         self.sock.close()
 
 
+def close_doors(doors: Iterable[_Door]) -> None:
+    """Close what :meth:`Control.open` gave, where it comes to nothing."""
+    for door in doors:
+        door.close()
+
+
 class Control:
     """The control sockets of one server."""
 
@@ -101,8 +108,7 @@ class Control:
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 if place.required:
-                    for door in opened:
-                        door.close()
+                    close_doors(opened)
                     raise _problem(place, reason) from error
                 _log.warning("no control socket: %s: %s; --control gives it another place", path, reason)
             else:

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,9 +15,11 @@ from triosmtp.config import Config, load_config
 from triosmtp.daemon import embedded
 from triosmtp.daemon.check import surprises
 from triosmtp.daemon.command import Commands
-from triosmtp.daemon.control import Control
+from triosmtp.daemon.control import Control, close_doors
 from triosmtp.daemon.logs import Logs
 from triosmtp.daemon.momentum_log import open_logs
+from triosmtp.daemon.status.listener import StatusListener
+from triosmtp.daemon.status.source import ServerSource
 from triosmtp.errors import ConfigError
 from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
 from triosmtp.server import Server, serve
@@ -66,16 +69,20 @@ async def _serve(path: Path, config: Config, control: Control, logs: Logs, greet
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(logs.run, name="log")
-            server: Server = await nursery.start(partial(serve, config, observers=logs.observers))
-            daemon = _Daemon(path, server, control, logs, nursery)
+            status = StatusListener()
+            observers = (*logs.observers, status.observe)
+            server: Server = await nursery.start(partial(serve, config, observers=observers))
+            status.attach(ServerSource(server))
+            daemon = _Daemon(path, server, control, status, logs, nursery)
             try:
-                daemon.open_control(config)
+                daemon.open(config)
                 # Before anybody is told that it serves: who reads that may send a signal at once.
                 await nursery.start(daemon.heed_signals)
-                _announce(greeting, config, server, control)
+                _announce(greeting, config, server, control, status)
                 await trio.sleep_forever()
             finally:
                 control.close()
+                status.close()
     except* ConfigError as group:
         # One error, whatever groups the nurseries put around it.
         leaf: BaseException = group
@@ -84,7 +91,7 @@ async def _serve(path: Path, config: Config, control: Control, logs: Logs, greet
         raise leaf from None
 
 
-def _announce(greeting: str, config: Config, server: Server, control: Control) -> None:
+def _announce(greeting: str, config: Config, server: Server, control: Control, status: StatusListener) -> None:
     """Tell on stdout what is served.  That nobody reads it is no reason not to serve."""
     lines = [greeting] if greeting else []
     for listen in config.listens:
@@ -95,6 +102,9 @@ def _announce(greeting: str, config: Config, server: Server, control: Control) -
         bound = server.policy_addresses.get(listen.name)
         where = "a Unix socket" if bound is None else f"{bound[0]} port {bound[1]}"
         lines.append(f'Policy Listen "{listen.name}": {where}')
+    for name, place in status.addresses.items():
+        where = "a Unix socket" if isinstance(place, str) else f"{place[0]} port {place[1]}"
+        lines.append(f'Status Listen "{name}": {where}')
     lines += [f"Control socket: {place}" for place in control.paths]
     try:
         print(*lines, sep="\n", flush=True)
@@ -107,22 +117,32 @@ def _announce(greeting: str, config: Config, server: Server, control: Control) -
 class _Daemon:
     """One server with its configuration file, and what an operator may ask of it."""
 
-    def __init__(self, path: Path, server: Server, control: Control, logs: Logs, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, path: Path, server: Server, control: Control, status: StatusListener, logs: Logs, nursery: trio.Nursery
+    ) -> None:
         self._path = path
         self._server = server
         self._control = control
+        self._status = status
         self._logs = logs
         self._nursery = nursery
         self._commands = Commands(server, partial(self.reload, "console"), self.shut_down)
         self._reloading = trio.Lock()
         self._draining = False
 
-    def open_control(self, config: Config) -> None:
-        """Open the control sockets.
+    def open(self, config: Config) -> None:
+        """Open the control sockets and the Status_Listener.
 
         :raises ConfigError: where one that was asked for cannot be had.
         """
-        self._control.follow(config, self._control.open(config), self._commands, self._nursery)
+        prepared = self._status.prepare(config)
+        try:
+            doors = self._control.open(config)
+        except ConfigError:
+            prepared.discard()
+            raise
+        self._control.follow(config, doors, self._commands, self._nursery)
+        self._status.follow(prepared, self._nursery)
 
     async def reload(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
         """Read the configuration again; give its warnings, too.
@@ -130,27 +150,24 @@ class _Daemon:
         :raises ConfigError: where it cannot be used: then nothing has changed.
         """
         async with self._reloading:
-            try:
-                config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
-                logs = open_logs(config)
+            with ExitStack() as undo:
                 try:
-                    opened = self._control.open(config)
-                except ConfigError:
-                    logs.close()
+                    config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
+                    logs = open_logs(config)
+                    undo.callback(logs.close)
+                    doors = self._control.open(config)
+                    undo.callback(close_doors, doors)
+                    prepared = await trio.to_thread.run_sync(self._status.prepare, config)
+                    undo.callback(prepared.discard)
+                except ConfigError as error:
+                    failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
+                    self._server.service.tell(failed)
                     raise
-            except ConfigError as error:
-                failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
-                self._server.service.tell(failed)
-                raise
-            try:
                 report = await self._server.reload(config, reason=reason)
-            except BaseException:
-                for door in opened:
-                    door.close()
-                logs.close()
-                raise
+                undo.pop_all()
             self._logs.follow(logs)
-            self._control.follow(config, opened, self._commands, self._nursery)
+            self._control.follow(config, doors, self._commands, self._nursery)
+            self._status.follow(prepared, self._nursery)
         for warning in warnings:
             _log.warning("%s", warning)
         return report, warnings

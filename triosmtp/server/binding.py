@@ -8,7 +8,7 @@ another one, the new one is bound while the old one still listens, so that a mis
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import trio
@@ -79,15 +79,15 @@ class Plan:
     closed: tuple[Binding, ...]
 
 
-def plan(config: Config, bindings: Iterable[Binding] = ()) -> Plan:
-    """Bind what ``config`` asks for and ``bindings`` do not have.
+def plan(config: Config, bindings: Iterable[Binding] = (), listens: Sequence[Listen] | None = None) -> Plan:
+    """Bind what ``config`` asks for and ``bindings`` do not have: ``listens``, or else those for mail and policy.
 
     :raises ConfigError: naming each Listen that cannot be bound; then nothing was bound.
     """
     here = {binding.listen.key: binding for binding in bindings}
     kept: list[tuple[Binding, Listen, Settings]] = []
     wanted: list[tuple[Listen, Settings, object]] = []
-    listens = (*config.listens, *config.policy_listens)
+    listens = (*config.listens, *config.policy_listens) if listens is None else listens
     for listen in listens:
         settings = config.resolve(listen, None)
         address = listen.address

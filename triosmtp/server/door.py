@@ -21,7 +21,7 @@ from triosmtp.server.transport import SocketTransport
 from triosmtp.server.unix_peer import stranger
 from triosmtp.tls import TLSSettings, handshake, release
 
-__all__ = ["CLIENTS", "Door", "let_in", "open_doors", "token_problems"]
+__all__ = ["CLIENTS", "Door", "let_in", "open_doors", "read_token", "token_problems"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -54,7 +54,7 @@ def open_doors(config: Config) -> dict[object, Door]:
         tokens: dict[str, str | None] = {}
         for field in ("token_file", "admin_token_file"):
             try:
-                tokens[field] = _token(settings, field)
+                tokens[field] = read_token(settings, field)
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 problems.append(problem_at(settings, field, f"{getattr(settings, field)}: {reason}"))
@@ -65,7 +65,12 @@ def open_doors(config: Config) -> dict[object, Door]:
     return doors
 
 
-def _token(settings: Settings, field: str) -> str | None:
+def read_token(settings: Settings, field: str) -> str | None:
+    """Give the token in the file that an option names, or None where it names none.
+
+    :raises OSError: where the file cannot be read.
+    :raises ValueError: where it does not hold one token.
+    """
     path: Path | None = getattr(settings, field)
     if path is None:
         return None
@@ -80,7 +85,7 @@ def _token(settings: Settings, field: str) -> str | None:
 def token_problems(config: Config) -> list[Problem]:
     """Warn of token files that others can read."""
     problems = []
-    for settings in (config.resolve(listen, None) for listen in config.policy_listens):
+    for settings in (config.resolve(listen, None) for listen in (*config.policy_listens, *config.status_listens)):
         for field in ("token_file", "admin_token_file"):
             path: Path | None = getattr(settings, field)
             if path is None:

@@ -139,6 +139,11 @@ class Service:
         """The profiles in force."""
         return self.generation.profiles
 
+    @property
+    def sessions_by_listener(self) -> Mapping[str, int]:
+        """How many sessions are under way, by the name of their Listen; those without any are left out."""
+        return dict(self._sessions_of)
+
     def tls_settings(self) -> tuple[TLSSettings, ...]:
         """Give the settings of every TLS context in force."""
         return self.generation.tls

@@ -18,6 +18,7 @@ from triosmtp.config.options.log import LogOptions
 from triosmtp.config.options.policy import PolicyOptions
 from triosmtp.config.options.relay import RelayOptions
 from triosmtp.config.options.socket import SocketOptions
+from triosmtp.config.options.status import StatusOptions
 from triosmtp.config.options.tls import TLSOptions
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
@@ -27,7 +28,9 @@ __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 
 
 @frozen(slots=False, kw_only=True)
-class Settings(LogOptions, PolicyOptions, RelayOptions, LimitOptions, DialogueOptions, TLSOptions, SocketOptions):
+class Settings(
+    LogOptions, PolicyOptions, RelayOptions, LimitOptions, DialogueOptions, TLSOptions, StatusOptions, SocketOptions
+):
     """The value of every option, as it is in force for one connection.  A value: swapped whole, never changed."""
 
     places: Mapping[str, Place] = attrs.field(factory=dict, eq=False, repr=False)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.option import POLICY, option
+from triosmtp.config.option import POLICY, STATUS, option
 from triosmtp.config.specification import DELIVERY, FALLBACK_PHASES, POLICIES
 from triosmtp.config.value import PATH, SECONDS, choice
 
@@ -49,8 +49,9 @@ class PolicyOptions:
         "Token_File",
         PATH,
         None,
-        "File that holds the token of policy clients, and nothing else: who shows it may listen and decide.",
-        scopes=POLICY,
+        "File that holds the token of policy clients, who may listen and decide, or of those who look at metrics and "
+        "the status page; and nothing else.",
+        scopes=(*POLICY, *STATUS),
     )
     admin_token_file: Path | None = option(
         "Admin_Token_File",

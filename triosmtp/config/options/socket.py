@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from triosmtp.config.option import CONTROL, LISTENERS, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, WITH_POLICY, option
+from triosmtp.config.option import CONTROL, LISTENERS, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, STATUS, WITH_POLICY, option
 from triosmtp.config.specification import PATHWAY
 from triosmtp.config.value import BOOLEAN, FILE_MODE, LIMIT, VARIABLES
 
@@ -27,7 +27,7 @@ class SocketOptions:
         FILE_MODE,
         0o660,
         "Mode of a Unix socket, in octal with a leading 0.",
-        scopes=(*WITH_POLICY, *CONTROL),
+        scopes=(*WITH_POLICY, *CONTROL, *STATUS),
         idle_in=(PEER,),
     )
     listen_backlog: int = option(
@@ -35,7 +35,7 @@ class SocketOptions:
         LIMIT,
         500,
         "Connections that the kernel queues until they are accepted.",
-        scopes=WITH_POLICY,
+        scopes=(*WITH_POLICY, *STATUS),
         idle_in=(PEER,),
     )
     tcp_recv_buffer_size: int = option(

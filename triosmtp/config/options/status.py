@@ -1,0 +1,22 @@
+"""Metrics and the status page."""
+
+from attrs import frozen
+
+from triosmtp.config.option import STATUS, option
+from triosmtp.config.value import HOSTNAME, list_of
+
+__all__ = ["StatusOptions"]
+
+
+@frozen(slots=False, kw_only=True)
+class StatusOptions:
+    """Metrics and the status page."""
+
+    host_names: tuple[str, ...] = option(
+        "Host_Names",
+        list_of(HOSTNAME, "list of host names"),
+        (),
+        "Names under which the status page is asked for, beside localhost and the address of its Listen; what comes "
+        "under another name is refused, since a stranger's web site could have it pointed here.",
+        scopes=STATUS,
+    )

@@ -1,0 +1,51 @@
+"""What is there to see on the Status_Listener: one list of routes."""
+
+from collections.abc import Awaitable, Callable
+
+from attrs import frozen
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from triosmtp.daemon.status.access import Access, Guard, bearer
+from triosmtp.daemon.status.asgi import Application
+from triosmtp.daemon.status.source import Source
+
+__all__ = ["Site", "application", "routes"]
+
+
+@frozen(slots=True)
+class Site:
+    """What the routes know."""
+
+    source: Source
+    access: Access
+
+
+def routes(site: Site) -> list[BaseRoute]:
+    """Give everything that can be asked for."""
+    return [
+        Route("/healthz", _healthz),
+        Route("/readyz", _readyz(site)),
+    ]
+
+
+def application(site: Site) -> Application:
+    """Give the application of one Listen, guarded."""
+    inner = Starlette(routes=routes(site))
+    return Guard(inner, site.access, credentials=(bearer,))
+
+
+async def _healthz(_request: Request) -> Response:
+    """That it answers is all there is to say: the event loop turns."""
+    return PlainTextResponse("ok\n")
+
+
+def _readyz(site: Site) -> Callable[[Request], Awaitable[Response]]:
+    async def readyz(_request: Request) -> Response:
+        if site.source.ready():
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("draining\n", status_code=503)
+
+    return readyz

@@ -1,0 +1,193 @@
+"""The sockets of the Status_Listener, and how they follow the configuration."""
+
+import importlib
+import logging
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from triosmtp.config import Config, UnixAddress, problem_at
+from triosmtp.daemon.status.access import Access
+from triosmtp.daemon.status.asgi import Application, Receive, Scope, Send, refusal
+from triosmtp.daemon.status.source import Source
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.event import Observer, SessionEvent
+from triosmtp.server.binding import Binding, Plan, close_all, plan
+from triosmtp.server.door import read_token
+from triosmtp.server.listener import Peer, accept_connections
+from triosmtp.server.transport import SocketTransport
+from triosmtp.server.unix_peer import stranger
+
+__all__ = ["CONNECTIONS", "CONNECTIONS_OF_ONE_PEER", "Prepared", "StatusListener", "read_accesses"]
+
+_log = logging.getLogger("triosmtp.status")
+
+CONNECTIONS: Final = 128
+"""At once; further ones are turned away."""
+CONNECTIONS_OF_ONE_PEER: Final = 32
+"""Of these, from one address beyond this host; a proxy on this host speaks for many."""
+
+
+@frozen(slots=True)
+class Prepared:
+    """What a configuration asks for, bound and read; nothing else was done."""
+
+    sockets: Plan
+    accesses: Mapping[object, Access]
+    """By the key of the Listen."""
+
+    def discard(self) -> None:
+        """Close what was bound."""
+        close_all(self.sockets.opened)
+
+
+class StatusListener:
+    """The Status_Listener of one server.
+
+    :meth:`observe` is to be among the observers of the server from its beginning; it counts nothing until there is a
+    Listen.
+    """
+
+    def __init__(self) -> None:
+        self._source: Source | None = None
+        self._bindings: list[Binding] = []
+        self._applications: dict[object, Application] = {}
+        self._observers: tuple[Observer, ...] = ()
+        self._connections: Counter[str] = Counter()
+
+    def observe(self, event: SessionEvent) -> None:
+        """Hand an event on to what counts and shows."""
+        for observer in self._observers:
+            observer(event)
+
+    def attach(self, source: Source) -> None:
+        """Take what is to be shown: before anything is served."""
+        self._source = source
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int] | str]:
+        """Where each Listen is bound, by its name."""
+        return {each.listen.name: each.address for each in self._bindings}
+
+    def prepare(self, config: Config) -> Prepared:
+        """Have what ``config`` asks for, and change nothing.  Hand it to :meth:`follow`, or discard it.
+
+        :raises ConfigError: where it cannot be had.
+        """
+        accesses = read_accesses(config)
+        return Prepared(plan(config, self._bindings, config.status_listens), accesses)
+
+    def follow(self, prepared: Prepared, nursery: trio.Nursery) -> None:
+        """Serve what was prepared, and close what is not asked for any more.  Connections under way go on."""
+        assert self._source is not None, "attach() comes first"
+        self._applications.clear()
+        if prepared.accesses:
+            from triosmtp.daemon.status.application import Site, application  # noqa: PLC0415 - needs the extra
+
+            for key, access in prepared.accesses.items():
+                self._applications[key] = application(Site(self._source, access))
+        for binding, listen, settings in prepared.sockets.kept:
+            binding.follow(listen, settings)
+        close_all(prepared.sockets.closed)
+        for binding in prepared.sockets.opened:
+            nursery.start_soon(self._accept, binding, nursery, name=f"status {binding.listen.name}")
+        self._bindings = [*(kept for kept, _, _ in prepared.sockets.kept), *prepared.sockets.opened]
+
+    def close(self) -> None:
+        """Close all sockets."""
+        close_all(self._bindings)
+        self._bindings.clear()
+
+    # Connections
+
+    async def _accept(self, binding: Binding, nursery: trio.Nursery) -> None:
+        with binding.accepting:
+            await accept_connections(binding.sock, partial(self._take, binding, nursery))
+
+    def _take(self, binding: Binding, nursery: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
+        address = binding.listen.address
+        if isinstance(address, UnixAddress) and (who := stranger(sock, address.mode)):
+            _log.warning("turned away from the status of this server: %s", who)
+            sock.close()
+            return
+        near = peer.address is None or peer.address.is_loopback
+        host = "" if near else str(peer.address)
+        if self._connections.total() >= CONNECTIONS or (host and self._connections[host] >= CONNECTIONS_OF_ONE_PEER):
+            with sock:
+                _try_send(sock, refusal(503))
+            return
+        self._connections[host] += 1
+        nursery.start_soon(self._converse, binding, sock, peer, host, name="status")
+
+    async def _converse(self, binding: Binding, sock: socket.socket, peer: Peer, host: str) -> None:
+        from triosmtp.daemon.status.http import serve_http  # noqa: PLC0415 - as above
+
+        transport = SocketTransport(sock)
+        client = None if peer.address is None else (str(peer.address), peer.port or 0)
+        try:
+            # Found anew for each request, so that a token that was changed holds for connections that are open.
+            await serve_http(transport, partial(self._answer, binding), client=client, closing=partial(_gone, binding))
+        finally:
+            transport.close()
+            self._connections[host] -= 1
+            if not self._connections[host]:
+                del self._connections[host]
+
+    async def _answer(self, binding: Binding, scope: Scope, receive: Receive, send: Send) -> None:
+        # A Listen may be taken away while its connections are open.
+        await self._applications.get(binding.listen.key, _unavailable)(scope, receive, send)
+
+
+async def _unavailable(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 503, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
+def _gone(binding: Binding) -> bool:
+    return binding.sock.fileno() < 0
+
+
+def _try_send(sock: socket.socket, data: bytes) -> None:
+    try:
+        sock.send(data)
+    except OSError as error:
+        _log.debug("a client had gone already: %s", error)
+
+
+def read_accesses(config: Config) -> dict[object, Access]:
+    """Give what each Listen of a Status_Listener demands, by its key.  Blocks.
+
+    :raises ConfigError: where a token cannot be used, or a package is not installed.
+    """
+    problems = _missing_packages(config)
+    accesses = {}
+    for listen in config.status_listens:
+        settings = config.resolve(listen, None)
+        try:
+            accesses[listen.key] = Access.of(listen, settings, read_token(settings, "token_file"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            problems.append(problem_at(settings, "token_file", f"{settings.token_file}: {reason}"))
+    if problems:
+        raise ConfigError(problems)
+    return accesses
+
+
+def _missing_packages(config: Config) -> list[Problem]:
+    if not config.status_listens:
+        return []  # they need not even be looked for
+    missing = []
+    for module in ("starlette.applications", "prometheus_client"):
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            missing.append(module.partition(".")[0])
+    if not missing:
+        return []
+    text = f"needs {', '.join(missing)}: pip install 'triosmtp[status]'"
+    return [listen.problem(f'Listen "{listen.name}" of a Status_Listener {text}') for listen in config.status_listens]

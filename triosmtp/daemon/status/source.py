@@ -1,0 +1,70 @@
+"""What the Status_Listener shows of the server: a few questions, all of whose answers are plain values."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from triosmtp.server import Server
+from triosmtp.server.host import ServiceHost
+
+__all__ = ["ServerSource", "Source"]
+
+
+class Source(Protocol):
+    """The service as it is now.  What happens meanwhile comes as events, to the observers.
+
+    Whoever serves answers: one server, or a supervisor for all its workers.  Nothing here holds an object of the
+    server, so that the answers may come from other processes.
+    """
+
+    def ready(self) -> bool:
+        """Whether new connections are accepted: not before every Listen is bound, nor while draining."""
+
+    def sessions_by_listener(self) -> Mapping[str, int]:
+        """Give how many sessions are under way, by the name of their Listen; every Listen that serves is there."""
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """Give every session under way: ``id``, ``peer``, ``listener``, ``age``, ``state``, ``messages``, ``tls``."""
+
+    async def session(self, session: str) -> dict[str, Any] | None:
+        """Give one session with its ``variables`` and ``message_variables``, or None where it is over."""
+
+    async def certificates(self) -> list[dict[str, Any]]:
+        """Give every certificate in force.
+
+        Each has ``file``, ``server_name``, ``key``, ``subject``, ``issuer``, ``names``, ``fingerprint_sha256``,
+        ``not_before`` and ``not_after``; the last two as ISO 8601, or None.
+        """
+
+    def policy_groups(self) -> list[dict[str, Any]]:
+        """Give each group of deciders with its counters and clients, as :meth:`triosmtp.policy.hub.Hub.groups` does."""
+
+    def handshakes_under_way(self) -> int:
+        """Give how many TLS handshakes are under way."""
+
+
+class ServerSource:
+    """A server of this process as a :class:`Source`."""
+
+    def __init__(self, server: Server) -> None:
+        self._service = server.service
+        self._host = ServiceHost(server.service)
+        self.sessions = self._host.sessions
+        self.session = self._host.session
+        self.certificates = self._host.certificates
+
+    def ready(self) -> bool:
+        """Whether new connections are accepted."""
+        return not self._service.draining
+
+    def sessions_by_listener(self) -> Mapping[str, int]:
+        """Give how many sessions are under way, by the name of their Listen."""
+        names = (listen.name for listen in self._service.config.listens)
+        return {**dict.fromkeys(names, 0), **self._service.sessions_by_listener}
+
+    def policy_groups(self) -> list[dict[str, Any]]:
+        """Give each group of deciders with its counters and clients."""
+        return self._service.hub.groups()
+
+    def handshakes_under_way(self) -> int:
+        """Give how many TLS handshakes are under way."""
+        return self._service.gate.under_way
