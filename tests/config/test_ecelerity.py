@@ -40,7 +40,7 @@ def test_each_thing_that_has_no_effect_is_told_once() -> None:
     assert all(problem.severity == "warning" for problem in CONFIG.warnings)
     for name in (
         "License",
-        "Security",
+        "Capabilities:",
         "Event_Loop",
         "AUTH",
         "AuthPlainParameters",

@@ -10,6 +10,7 @@ The route of a configuration::
       options/           the one option table: Settings, and its rows by what they are about
       value.py           the types of values; specification.py: those with a grammar of their own
       tls_value.py       the types of TLS options; server_name.py: what a Server_Name sets
+      capability.py      what may be kept of root's rights
       address.py         Listen addresses
       momentum.py        Momentum's names that are not built
     configuration.py   blocks → Config, which answers: Listens, and the Settings for a Listen and a peer
@@ -19,7 +20,8 @@ The route of a configuration::
 """
 
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
-from triosmtp.config.configuration import Config, Listen, LogFile
+from triosmtp.config.capability import CAPABILITY_NAMES
+from triosmtp.config.configuration import Config, Listen, LogFile, Security
 from triosmtp.config.file import load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
@@ -29,6 +31,7 @@ from triosmtp.config.specification import OF_THE_DELIVERY
 from triosmtp.config.tls_value import RelayClient
 
 __all__ = [
+    "CAPABILITY_NAMES",
     "OF_THE_DELIVERY",
     "OPTIONS",
     "Config",
@@ -39,6 +42,7 @@ __all__ = [
     "Query",
     "QueryError",
     "RelayClient",
+    "Security",
     "ServerName",
     "Settings",
     "TCPAddress",

@@ -14,6 +14,7 @@ from triosmtp.config.option import (
     LOG,
     PATHWAY_GROUP,
     POLICY_LISTENER,
+    SECURITY,
     SERVER_NAME,
     STATUS_LISTENER,
 )
@@ -24,7 +25,7 @@ from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place, Source
 from triosmtp.errors import Position, Problem
 
-__all__ = ["Config", "Listen", "LogFile", "address_key", "server_name_of"]
+__all__ = ["Config", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
 
 
 @frozen(slots=True, eq=False)
@@ -75,6 +76,21 @@ class LogFile:
         return self.place.problem(severity, message)
 
 
+@frozen(slots=True, eq=False)
+class Security:
+    """The Security scope: as whom the server serves where root starts it."""
+
+    user: str | None
+    """A name or a number."""
+    group: str | None
+    capabilities: frozenset[str]
+    place: Place
+
+    def problem(self, message: str, severity: str = "error") -> Problem:
+        """Give a problem that stands at this scope."""
+        return self.place.problem(severity, message)
+
+
 class Config:
     """A whole configuration; made by :func:`~triosmtp.config.load_config`, never changed."""
 
@@ -109,6 +125,15 @@ class Config:
                 settings = self.resolver(block).resolve(None)
                 found.append(LogFile(block.instance, settings.path, settings.format, block.place))
         return tuple(found)
+
+    @property
+    def security(self) -> Security | None:
+        """The Security scope; None where there is none."""
+        for block in self.root.of_kind(SECURITY):
+            settings = self.resolver(block).resolve(None)
+            assert block.place is not None, "only the global scope has no place"
+            return Security(settings.user, settings.group, settings.capabilities, block.place)
+        return None
 
     @property
     def pathway_groups(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ __all__ = [
     "POLICY",
     "POLICY_LISTEN",
     "POLICY_LISTENER",
+    "SECURITY",
     "SERVER_NAME",
     "STATUS",
     "STATUS_LISTEN",
@@ -46,6 +47,7 @@ SERVER_NAME = "Server_Name"
 CONTROL_LISTENER = "Control_Listener"
 CONTROL_LISTEN = "Listen of a Control_Listener"
 POLICY_LISTENER = "Policy_Listener"
+SECURITY = "Security"
 POLICY_LISTEN = "Listen of a Policy_Listener"
 STATUS_LISTENER = "Status_Listener"
 STATUS_LISTEN = "Listen of a Status_Listener"

@@ -18,6 +18,8 @@ from triosmtp.daemon.command import Commands
 from triosmtp.daemon.control import Control, close_doors
 from triosmtp.daemon.logs import Logs
 from triosmtp.daemon.momentum_log import open_logs
+from triosmtp.daemon.notify import Notifier, feed_watchdog
+from triosmtp.daemon.start import Start, begin_process
 from triosmtp.daemon.status.listener import StatusListener
 from triosmtp.daemon.status.source import ServerSource
 from triosmtp.errors import ConfigError
@@ -29,7 +31,8 @@ __all__ = ["serve_command"]
 _log = logging.getLogger("triosmtp.daemon")
 
 _EX_CONFIG: Final = 78  # sysexits.h
-_DRAIN: Final = 30.0
+_AFTER_DRAIN: Final = 15.0
+"""Seconds that the end may take after Drain_Timeout: last words, deliveries that are closed, logs."""
 
 
 def serve_command(config_path: str | None, control_path: str | None = None) -> int:
@@ -40,9 +43,11 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
     exit status: 0, or 78 with the errors on stderr where nothing could be served.
     """
     try:
+        notifier = Notifier.take()
         path = embedded.prepare() if config_path is None else Path(config_path)
         config = load_config(path)
-        warnings = (*config.warnings, *surprises(config))
+        start = begin_process(config, path, embedded=config_path is None)
+        warnings = (*config.warnings, *start.warnings, *surprises(config))
         logs = Logs(config)
         for warning in warnings:
             if logs.form == "json":
@@ -52,7 +57,7 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
         greeting = embedded.how_to_try(path) if config_path is None else ""
         control = Control(None if control_path is None else Path(control_path))
         try:
-            trio.run(_serve, path, config, control, logs, greeting)
+            trio.run(_serve, path, config, control, logs, greeting, start, notifier)
         finally:
             logs.close()
     except ConfigError as error:
@@ -65,20 +70,31 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
     return 0
 
 
-async def _serve(path: Path, config: Config, control: Control, logs: Logs, greeting: str) -> None:
+async def _serve(
+    path: Path, config: Config, control: Control, logs: Logs, greeting: str, start: Start, notifier: Notifier
+) -> None:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(logs.run, name="log")
             status = StatusListener()
-            observers = (*logs.observers, status.observe)
-            server: Server = await nursery.start(partial(serve, config, observers=observers))
+            server: Server = await nursery.start(
+                partial(
+                    serve,
+                    config,
+                    observers=(*logs.observers, status.observe),
+                    sockets=start.sockets,
+                    contexts=start.contexts,
+                )
+            )
             status.attach(ServerSource(server))
-            daemon = _Daemon(path, server, control, status, logs, nursery)
+            daemon = _Daemon(path, server, control, status, logs, notifier, nursery)
             try:
                 daemon.open(config)
                 # Before anybody is told that it serves: who reads that may send a signal at once.
                 await nursery.start(daemon.heed_signals)
                 _announce(greeting, config, server, control, status)
+                nursery.start_soon(feed_watchdog, notifier, name="watchdog")
+                notifier.ready("serving")
                 await trio.sleep_forever()
             finally:
                 control.close()
@@ -118,13 +134,21 @@ class _Daemon:
     """One server with its configuration file, and what an operator may ask of it."""
 
     def __init__(
-        self, path: Path, server: Server, control: Control, status: StatusListener, logs: Logs, nursery: trio.Nursery
+        self,
+        path: Path,
+        server: Server,
+        control: Control,
+        status: StatusListener,
+        logs: Logs,
+        notifier: Notifier,
+        nursery: trio.Nursery,
     ) -> None:
         self._path = path
         self._server = server
         self._control = control
         self._status = status
         self._logs = logs
+        self._notifier = notifier
         self._nursery = nursery
         self._commands = Commands(server, partial(self.reload, "console"), self.shut_down)
         self._reloading = trio.Lock()
@@ -150,26 +174,39 @@ class _Daemon:
         :raises ConfigError: where it cannot be used: then nothing has changed.
         """
         async with self._reloading:
-            with ExitStack() as undo:
-                try:
-                    config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
-                    logs = open_logs(config)
-                    undo.callback(logs.close)
-                    doors = self._control.open(config)
-                    undo.callback(close_doors, doors)
-                    prepared = await trio.to_thread.run_sync(self._status.prepare, config)
-                    undo.callback(prepared.discard)
-                except ConfigError as error:
-                    failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
-                    self._server.service.tell(failed)
-                    raise
-                report = await self._server.reload(config, reason=reason)
-                undo.pop_all()
-            self._logs.follow(logs)
-            self._control.follow(config, doors, self._commands, self._nursery)
-            self._status.follow(prepared, self._nursery)
+            if self._draining:
+                return await self._take_up(reason)  # which says why not
+            self._notifier.reloading()
+            state = "serving; the last reload failed"
+            try:
+                report, warnings = await self._take_up(reason)
+                state = "serving"
+            finally:
+                if not self._draining:
+                    self._notifier.ready(state)
         for warning in warnings:
             _log.warning("%s", warning)
+        return report, warnings
+
+    async def _take_up(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
+        with ExitStack() as undo:
+            try:
+                config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
+                logs = open_logs(config)
+                undo.callback(logs.close)
+                doors = self._control.open(config)
+                undo.callback(close_doors, doors)
+                prepared = await trio.to_thread.run_sync(self._status.prepare, config)
+                undo.callback(prepared.discard)
+            except ConfigError as error:
+                failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
+                self._server.service.tell(failed)
+                raise
+            report = await self._server.reload(config, reason=reason)
+            undo.pop_all()
+        self._logs.follow(logs)
+        self._control.follow(config, doors, self._commands, self._nursery)
+        self._status.follow(prepared, self._nursery)
         return report, warnings
 
     def shut_down(self) -> None:
@@ -181,7 +218,9 @@ class _Daemon:
         self._nursery.start_soon(self._drain)
 
     async def _drain(self) -> None:
-        await self._server.aclose(grace=_DRAIN)
+        grace = self._server.service.config.base.drain_timeout
+        self._notifier.stopping(grace + _AFTER_DRAIN)
+        await self._server.aclose(grace=grace)
         self._nursery.cancel_scope.cancel()
 
     async def heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

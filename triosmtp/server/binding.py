@@ -5,10 +5,11 @@ What a listening socket can take up as it stands (backlog, TCP_NODELAY, mode) is
 another one, the new one is bound while the old one still listens, so that a mistake found on the way changes nothing.
 """
 
+import errno
 import logging
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -18,9 +19,18 @@ from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server.listener import bind, family_of, peer_of, unlink_if_ours
 
-__all__ = ["Binding", "Plan", "close_all", "plan"]
+__all__ = ["Binding", "OpenedSocket", "Plan", "bind_ahead", "close_all", "plan"]
 
 _log = logging.getLogger("triosmtp.server")
+
+
+@frozen(slots=True)
+class OpenedSocket:
+    """A listening socket that was there before the server."""
+
+    sock: socket.socket
+    given: bool = False
+    """Whether it is somebody else's, who keeps it when we end: systemd's."""
 
 
 @define(slots=True, eq=False)
@@ -33,6 +43,8 @@ class Binding:
     sock: socket.socket
     family: object
     """What :func:`family_of` said of a TCP address when it was bound; None of a path."""
+    given: bool = False
+    """Whether the socket is somebody else's: its path and mode are his affair, and no other one can replace it."""
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     address: tuple[str, int] | str = field(init=False)
     """Where it is bound: host and port, or a path."""
@@ -55,7 +67,8 @@ class Binding:
             self.sock.listen(settings.listen_backlog)
         if isinstance(listen.address, UnixAddress):
             try:
-                Path(listen.address.path).chmod(listen.address.mode)
+                if not self.given:
+                    Path(listen.address.path).chmod(listen.address.mode)
             except OSError as error:
                 _log.warning('Listen "%s": its mode stays as it was: %s', listen.name, error.strerror)
         elif settings.disable_nagle_algorithm != self.settings.disable_nagle_algorithm:
@@ -65,7 +78,7 @@ class Binding:
     def close(self) -> None:
         """Stop to accept, and close the socket."""
         self.accepting.cancel()
-        if isinstance(self.address, str):
+        if isinstance(self.address, str) and not self.given:
             unlink_if_ours(Path(self.address), self.inode)
         self.sock.close()
 
@@ -79,8 +92,44 @@ class Plan:
     closed: tuple[Binding, ...]
 
 
-def plan(config: Config, bindings: Iterable[Binding] = (), listens: Sequence[Listen] | None = None) -> Plan:
+def bind_ahead(
+    config: Config, sockets: Mapping[object, OpenedSocket], owner: tuple[int, int]
+) -> dict[object, OpenedSocket]:
+    """Bind the TCP Listens of ``config`` that none of ``sockets`` is for, and give them all, by the key of the Listen.
+
+    For a process that is about to give up the right to do so; user and group ``owner``, who it will be, then owns them:
+    the kernel asks for that where a socket shall take another one's place.  Unix sockets are left to that user.
+
+    :raises ConfigError: naming each Listen that cannot be bound; then nothing was bound.
+    """
+    listens = (*config.listens, *config.policy_listens)
+    opened: dict[object, OpenedSocket] = {}
+    problems: list[Problem] = []
+    for listen in listens:
+        if listen.key in sockets or not isinstance(listen.address, TCPAddress):
+            continue
+        try:
+            sock = bind(listen, config.resolve(listen, None), listens)
+            opened[listen.key] = OpenedSocket(sock)
+            os.fchown(sock.fileno(), *owner)
+        except OSError as error:
+            problems.append(_problem(listen, error))
+    if problems:
+        for each in opened.values():
+            each.sock.close()
+        raise ConfigError(problems)
+    return {**sockets, **opened}
+
+
+def plan(
+    config: Config,
+    bindings: Iterable[Binding] = (),
+    listens: Sequence[Listen] | None = None,
+    sockets: Mapping[object, OpenedSocket] | None = None,
+) -> Plan:
     """Bind what ``config`` asks for and ``bindings`` do not have: ``listens``, or else those for mail and policy.
+
+    ``sockets`` are there already, by the key of the Listen.
 
     :raises ConfigError: naming each Listen that cannot be bound; then nothing was bound.
     """
@@ -93,7 +142,8 @@ def plan(config: Config, bindings: Iterable[Binding] = (), listens: Sequence[Lis
         address = listen.address
         family: object = family_of(address, listens) if isinstance(address, TCPAddress) else None
         old = here.get(listen.key)
-        if old is not None and old.family == family and _buffers(old.settings) == _buffers(settings):
+        as_it_is = old is not None and old.family == family and _buffers(old.settings) == _buffers(settings)
+        if old is not None and (as_it_is or old.given):
             kept.append((here.pop(listen.key), listen, settings))
         else:
             wanted.append((listen, settings, family))
@@ -102,10 +152,14 @@ def plan(config: Config, bindings: Iterable[Binding] = (), listens: Sequence[Lis
     opened: list[Binding] = []
     problems: list[Problem] = []
     for listen, settings, family in wanted:
+        ready = None if sockets is None else sockets.get(listen.key)
+        if ready is not None:
+            opened.append(Binding(listen, settings, ready.sock, family, ready.given))
+            continue
         try:
             sock = bind(listen, settings, listens, leaving)
         except OSError as error:
-            problems.append(listen.problem(f'Listen "{listen.name}": {os.strerror(error.errno or 0)}'))
+            problems.append(_problem(listen, error))
         else:
             opened.append(Binding(listen, settings, sock, family))
     if problems:
@@ -118,6 +172,16 @@ def close_all(bindings: Iterable[Binding]) -> None:
     """Close the sockets."""
     for binding in bindings:
         binding.close()
+
+
+def _problem(listen: Listen, error: OSError) -> Problem:
+    text = f'Listen "{listen.name}": {os.strerror(error.errno or 0)}'
+    if error.errno == errno.EACCES and isinstance(listen.address, TCPAddress) and os.geteuid() != 0:
+        text += (
+            f": port {listen.address.port} needs root, or cap_net_bind_service, which Capabilities in the Security "
+            "scope keeps"
+        )
+    return listen.problem(text)
 
 
 def _buffers(settings: Settings) -> tuple[int, int]:

@@ -6,7 +6,7 @@ To stop, the inner one is cancelled, the sessions are told, and theirs gets a de
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 
 import trio
@@ -26,7 +26,7 @@ from triosmtp.event import (
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy.hub import Hub
-from triosmtp.server.binding import Binding, close_all, plan
+from triosmtp.server.binding import Binding, OpenedSocket, close_all, plan
 from triosmtp.server.door import CLIENTS, Door, let_in, open_doors
 from triosmtp.server.host import ServiceHost
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
@@ -299,8 +299,12 @@ async def open_service(
     deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
     observers: Iterable[Observer] = (),
     hub: Hub | None = None,
+    contexts: ContextStore | None = None,
 ) -> Service:
     """Make everything that sessions of ``config`` need, but no socket.
+
+    ``contexts`` are TLS contexts that were made beforehand, by one who could read more: they are in force even where
+    their files cannot be read again.
 
     :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
         configuration.
@@ -315,18 +319,22 @@ async def open_service(
             raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
     hub = hub or Hub()
     profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery, hub=hub)
-    contexts = ContextStore()
-    generation, renewal = await trio.to_thread.run_sync(_prepare, config, profiles, contexts)
+    contexts = contexts or ContextStore()
+    spared = frozenset(each.material.settings for each in contexts.contexts())
+    generation, renewal = await trio.to_thread.run_sync(_prepare, config, profiles, contexts, spared)
     contexts.replace(renewal.contexts)
     service = Service(generation, contexts, hub, observers)
     hub.attach(ServiceHost(service))
     return service
 
 
-def _prepare(config: Config, profiles: Profiles, contexts: ContextStore) -> tuple[Generation, Renewal]:
+def _prepare(
+    config: Config, profiles: Profiles, contexts: ContextStore, spared: Collection[TLSSettings] = ()
+) -> tuple[Generation, Renewal]:
     """Have everything that ``config`` names.  Blocks, and changes nothing that is in force.
 
-    Gives, beside the generation, the contexts that are to be in force with it: new ones for new settings alone.
+    Gives, beside the generation, the contexts that are to be in force with it: new ones for new settings alone.  Those
+    of ``spared`` settings are there, whatever can be read of their files now.
 
     :raises ConfigError: naming what cannot be had.
     """
@@ -340,7 +348,11 @@ def _prepare(config: Config, profiles: Profiles, contexts: ContextStore) -> tupl
             users.setdefault(door.tls, (door.settings, ()))
     known = {context.material.settings: context for context in contexts.contexts()}
     renewal = renew(contexts, users)
-    problems = [material_problem(*users[settings], problem.error) for settings, problem in renewal.problems.items()]
+    problems = [
+        material_problem(*users[settings], problem.error)
+        for settings, problem in renewal.problems.items()
+        if settings not in spared
+    ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     for settings, warnings in renewal.renewed.items():
@@ -359,6 +371,8 @@ async def serve(
     deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
     observers: Iterable[Observer] = (),
     hub: Hub | None = None,
+    sockets: Mapping[object, OpenedSocket] | None = None,
+    contexts: ContextStore | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve every enabled Listen of ``config`` until cancelled, or until :meth:`Server.aclose` was called.
@@ -366,11 +380,16 @@ async def serve(
     ``policy`` and ``deliver``, where given, stand in place of the options Policy and Deliver_To; ``deliver`` may be an
     async function: when it returns, the message is taken.  ``task_status`` gives the :class:`Server` when every socket
     listens.  ``hub`` is where policy clients are: one that the embedding program runs, or else one of the server's own.
+    ``sockets`` are listening sockets that are there already, by the key of their Listen; ``contexts`` as for
+    :func:`open_service`.
 
     :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
     """
-    service = await open_service(config, policy=policy, deliver=deliver, observers=observers, hub=hub)
-    await Server(service, plan(config).opened, own_hub=hub is None)._run(task_status)  # noqa: SLF001 - the two are one
+    service = await open_service(
+        config, policy=policy, deliver=deliver, observers=observers, hub=hub, contexts=contexts
+    )
+    opened = plan(config, sockets=sockets).opened
+    await Server(service, opened, own_hub=hub is None)._run(task_status)  # noqa: SLF001 - the two are one
 
 
 def _take(service: Service, binding: Binding, sessions: trio.Nursery, sock: socket.socket, peer: Peer) -> None:

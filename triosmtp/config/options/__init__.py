@@ -13,6 +13,7 @@ from attrs import frozen
 
 from triosmtp.config.option import Option
 from triosmtp.config.options.dialogue import DialogueOptions
+from triosmtp.config.options.life import LifeOptions
 from triosmtp.config.options.limit import LimitOptions
 from triosmtp.config.options.log import LogOptions
 from triosmtp.config.options.policy import PolicyOptions
@@ -29,7 +30,15 @@ __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 
 @frozen(slots=False, kw_only=True)
 class Settings(
-    LogOptions, PolicyOptions, RelayOptions, LimitOptions, DialogueOptions, TLSOptions, StatusOptions, SocketOptions
+    LifeOptions,
+    LogOptions,
+    PolicyOptions,
+    RelayOptions,
+    LimitOptions,
+    DialogueOptions,
+    TLSOptions,
+    StatusOptions,
+    SocketOptions,
 ):
     """The value of every option, as it is in force for one connection.  A value: swapped whole, never changed."""
 

@@ -1,0 +1,219 @@
+"""Started by root: it binds, reads keys, gives root's rights up for good, and says what that will cost."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from life_server import COMMAND, LineClient, Place, public_place
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+
+NOBODY = 65534
+LISTEN = 'Listen "127.0.0.1:0" { }'
+SECURITY = "Security { User = nobody Group = daemon }"
+
+
+@pytest.fixture(name="place")
+def _place() -> Iterator[Place]:
+    with public_place() as place:
+        os.chown(place.own, NOBODY, 1)
+        yield place
+
+
+def readable(place: Place) -> None:
+    os.chown(place.folder / "server.key", 0, 1)
+    (place.folder / "server.key").chmod(0o640)
+
+
+def test_all_rights_are_gone_and_mail_arrives(place: Place) -> None:
+    readable(place)
+    place.write(LISTEN, SECURITY)
+    with place.serving() as process:
+        port = process.port()
+        status = process.status
+        assert status["Uid"].split() == [str(NOBODY)] * 4
+        assert status["Gid"].split() == ["1"] * 4
+        assert status["Groups"].split() == ["1"]
+        assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+        assert status["NoNewPrivs"] == "1"
+        for task in Path(f"/proc/{process.process.pid}/task").iterdir():
+            assert "CapEff:\t0000000000000000" in (task / "status").read_text()
+        with LineClient(port) as client:
+            client.read()
+            assert client.deliver().startswith("250 ")
+        [message] = (place.own / "Maildir/new").iterdir()
+        assert (message.stat().st_uid, message.stat().st_gid) == (NOBODY, 1)
+        # The control socket is that user's own, and root may use it.
+        assert (place.own / "control").stat().st_uid == NOBODY
+        done = place.run("reload", "--control", f"{place.own}/control")
+        assert done.returncode == 0, done
+        assert process.end() == 0
+    assert "cannot read" not in place.log
+    assert not (place.own / "control").exists()
+
+
+def test_what_only_root_can_read_serves_and_is_told(place: Place) -> None:
+    place.write(LISTEN, SECURITY)
+    with place.serving() as process:
+        with LineClient(process.port()) as client:
+            client.read()
+            client.ask("HELO client.example")
+            assert client.ask("STARTTLS").startswith("220 ")
+        done = place.run("reload", "--control", f"{place.own}/control")
+        assert done.returncode == 78
+        assert f'"{place.folder}/server.key": cannot be read: Permission denied' in done.stderr
+        assert process.end() == 0
+    told = [line for line in place.log.splitlines() if "cannot read it again" in line]
+    assert len(told) == 1, place.log
+    assert f'TLS_Key: "{place.folder}/server.key": user "nobody" cannot read it again' in told[0]
+    assert f"{place.folder}/server.key (-rw------- root root) is closed to it" in told[0]
+    assert "its renewal will fail" in told[0]
+
+
+def test_a_folder_on_the_way_is_named(place: Place) -> None:
+    """As certbot has it: `live` is root's alone, and the links in it lead into `archive`."""
+    archive, live = place.folder / "archive", place.folder / "live"
+    archive.mkdir()
+    live.mkdir(mode=0o700)
+    readable(place)
+    for name in ("server.pem", "server.key"):
+        (place.folder / name).rename(archive / name)
+        (live / name).symlink_to(f"../archive/{name}")
+    conf = place.write(LISTEN, SECURITY)
+    conf.write_text(conf.read_text().replace(f"{place.folder}/server", f"{live}/server"))
+    with place.serving() as process:
+        process.serves()
+        assert process.end() == 0
+    assert place.log.count(f"the folder {live} (drwx------ root root) is closed to it") == 2
+    live.chmod(0o711)
+    with place.serving() as process:
+        process.serves()
+        assert process.end() == 0
+    assert "cannot read it again" not in place.log
+    assert f'{live}: user "nobody" cannot list it' in place.log
+
+
+def test_a_configuration_that_cannot_be_read_again_is_told(place: Place) -> None:
+    readable(place)
+    place.write(LISTEN, SECURITY).chmod(0o600)
+    with place.serving() as process:
+        process.serves()
+        process.signal(signal.SIGHUP)
+        process.end()
+    assert (
+        f'a reload will fail: user "nobody": cannot read {place.folder}/triosmtp.conf: Permission denied' in place.log
+    )
+
+
+def test_a_folder_for_mail_that_cannot_be_written_is_told(place: Place) -> None:
+    readable(place)
+    conf = place.write(LISTEN, SECURITY)
+    conf.write_text(conf.read_text().replace(f"maildir:{place.own}", f"maildir:{place.folder}/mail"))
+    with place.serving() as process:
+        process.serves()
+        process.end()
+    assert f"{place.folder} cannot be written: mail will be answered 452" in place.log
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_low_port_is_bound_as_root_and_after_a_reload_with_the_capability_alone(place: Place, kept: bool) -> None:
+    readable(place)
+    security = (
+        'Security { User = nobody Group = daemon Capabilities = "cap_net_bind_service+ep" }' if kept else SECURITY
+    )
+    place.write('Listen "127.0.0.41:25" { }', security)
+    with place.serving() as process:
+        process.serves()
+        assert int(process.status["CapPrm"], 16) == int(process.status["CapAmb"], 16) == (1 << 10 if kept else 0)
+        place.write('Listen "127.0.0.41:25" { TCP_Recv_Buffer_Size = 65536 }', security)
+        same = place.run("reload", "--control", f"{place.own}/control")
+        place.write('Listen "127.0.0.41:25" { } Listen "127.0.0.41:587" { }', security)
+        another = place.run("reload", "--control", f"{place.own}/control")
+        process.end()
+    if kept:
+        assert (same.returncode, another.returncode) == (0, 0), another
+    else:
+        for done, port in ((same, 25), (another, 587)):
+            assert done.returncode == 78
+            assert (
+                f'Listen "127.0.0.41:{port}": Permission denied: port {port} needs root, or cap_net_bind_serv'
+                in done.stderr
+            )
+
+
+def test_a_socket_of_roots_time_lets_its_successor_in(place: Place) -> None:
+    """The kernel asks for one owner of both: the socket was given to the user who serves."""
+    readable(place)
+    place.write(LISTEN.replace(":0", ":24601"), SECURITY)
+    with place.serving() as process:
+        process.serves()
+        place.write('Listen "127.0.0.1:24601" { TCP_Recv_Buffer_Size = 65536 }', SECURITY)
+        done = place.run("reload", "--control", f"{place.own}/control")
+        assert done.returncode == 0, done
+        process.end()
+
+
+@pytest.mark.parametrize(
+    ("security", "words"),
+    [
+        ("Security { }", "1:1: error: Security: expected a User: without one root would go on to serve"),
+        ("Security { User = nobodyatall }", 'error: Security: there is no user "nobodyatall"'),
+        ("Security { User = nobody Group = nogroupatall }", 'error: Security: there is no group "nogroupatall"'),
+        ("Security { User = root }", "error: Security: User is root, and nothing would be given up"),
+        ("Security { User = nobody Group = root }", "error: Security: the group root is no group to serve as"),
+        ("Security { User = 54321 }", "error: Security: expected a Group: user 54321 has no entry"),
+    ],
+)
+def test_it_refuses_to_serve_as_nobody_in_particular(place: Place, security: str, words: str) -> None:
+    place.write(LISTEN, security)
+    assert words in place.refused()
+
+
+def test_it_refuses_to_serve_where_rights_cannot_be_given_up(place: Place) -> None:
+    """Without cap_setuid root is root for ever: as in a container that was left too little."""
+    place.write(LISTEN, SECURITY)
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-setuid", *COMMAND, "serve", "-c", f"{place.folder}/triosmtp.conf"],
+        capture_output=True, check=False, text=True, timeout=60, env=place.environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (78, ""), done
+    assert done.stderr.startswith("error: Security: ")
+    assert "Operation not permitted" in done.stderr
+
+
+def test_numbers_will_do(place: Place) -> None:
+    os.chown(place.own, 54321, 54322)
+    (place.folder / "server.key").chmod(0o644)
+    place.write(LISTEN, "Security { User = 54321 Group = 54322 }")
+    with place.serving() as process:
+        process.serves()
+        assert process.status["Uid"].split() == ["54321"] * 4
+        assert process.status["Groups"].split() == ["54322"]
+        process.end()
+
+
+def test_without_the_scope_root_is_warned(place: Place) -> None:
+    place.write(LISTEN)
+    with place.serving() as process:
+        process.serves()
+        process.end()
+    assert "root serves, and keeps all its rights" in place.log
+
+
+def test_who_is_not_root_is_told_that_it_has_no_effect(place: Place) -> None:
+    readable(place)
+    place.write(LISTEN, "Security { User = mail }")
+
+    program = (
+        "import os, sys, triosmtp.cli, triosmtp.daemon.run\n"  # before: the interpreter may be root's alone
+        f"os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
+        f"sys.exit(triosmtp.cli.main(['serve', '-c', '{place.folder}/triosmtp.conf']))\n"
+    )
+    with place.serving(command=(sys.executable, "-c", program)) as process:
+        process.serves()
+        process.end()
+    assert "Security has no effect: root did not start this process" in place.log

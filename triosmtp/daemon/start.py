@@ -1,0 +1,75 @@
+"""How the process begins, before its event loop: sockets that it was given, and what only root can do.
+
+In this order: take systemd's sockets, bind, read keys, become the user who serves.  Policies are imported, logs and
+deliveries opened and connections accepted after that, by that user.
+"""
+
+import os
+import pwd
+from pathlib import Path
+
+from attrs import field, frozen
+
+from triosmtp.config import Config
+from triosmtp.daemon.access import access_problems
+from triosmtp.daemon.activation import take_sockets
+from triosmtp.daemon.privilege import Identity, drop, find_identity
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.server.ahead import read_ahead, tls_users
+from triosmtp.server.binding import OpenedSocket, bind_ahead
+from triosmtp.tls import ContextStore
+
+__all__ = ["Start", "begin_process"]
+
+
+@frozen(slots=True, eq=False)
+class Start:
+    """What a process has when it begins to serve; the first two are for :func:`triosmtp.server.serve`."""
+
+    sockets: dict[object, OpenedSocket]
+    """Listening sockets that are there already, by the key of their Listen."""
+    contexts: ContextStore | None = None
+    """TLS contexts of files that were read as root; None: they are read by the server."""
+    identity: Identity | None = None
+    """Who the process became; None: it is whom it was."""
+    warnings: list[Problem] = field(factory=list)
+
+
+def begin_process(config: Config, path: Path, *, embedded: bool = False) -> Start:
+    """Take the sockets that were passed; where root has started us, bind, read keys, and become whom Security names.
+
+    For the main thread, while there is no other.  ``path`` is where ``config`` was loaded from; ``embedded`` says that
+    it is our own default.
+
+    :raises ConfigError: where a socket, a file of TLS or the user cannot be had, or root's rights were not given up.
+    """
+    sockets = take_sockets(config)
+    identity = find_identity(config)
+    if identity is None:
+        return Start(sockets, warnings=[] if embedded else _as_we_are(config))
+    sockets = bind_ahead(config, sockets, (identity.uid, identity.gid))
+    users = tls_users(config)
+    contexts, warnings = read_ahead(users)
+    try:
+        drop(identity)
+    except OSError as error:
+        raise ConfigError([Problem("error", f"Security: {error.strerror or error}")]) from error
+    warnings += access_problems(config, path, users, identity.name)
+    return Start(sockets, contexts, identity, warnings)
+
+
+def _as_we_are(config: Config) -> list[Problem]:
+    uid = os.geteuid()
+    if uid == 0:
+        text = 'root serves, and keeps all its rights: Security { User = "…" } gives them up once all is bound and read'
+        return [Problem("warning", text)]
+    security = config.security
+    if security is None or security.user is None:
+        return []
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    if security.user in {name, str(uid)}:
+        return []
+    return [security.problem(f'Security has no effect: root did not start this process, "{name}" did', "warning")]

@@ -1,0 +1,51 @@
+"""What is had before the server begins, by a process that may do more than the server shall: its TLS contexts."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from triosmtp.config import Config, ServerName, Settings
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.server.profile import material_problem, tls_settings
+from triosmtp.tls import ContextStore, TLSSettings
+from triosmtp.tls.store import renew
+
+__all__ = ["TLSUsers", "read_ahead", "tls_users"]
+
+TLSUsers: TypeAlias = Mapping[TLSSettings, tuple[Settings, tuple[ServerName, ...]]]
+"""Settings of TLS contexts, with the options that ask for each."""
+
+
+def tls_users(config: Config) -> TLSUsers:
+    """Give the settings of every TLS context that connections of ``config`` can need.  Makes nothing, reads nothing."""
+    users: dict[TLSSettings, tuple[Settings, tuple[ServerName, ...]]] = {}
+    for listen in config.listens:
+        names = config.server_names(listen)
+        for settings in config.variants(listen):
+            tls = tls_settings(settings, names)
+            if tls is not None:
+                users.setdefault(tls, (settings, names))
+    for listen in config.policy_listens:
+        settings = config.resolve(listen, None)
+        tls = tls_settings(settings)
+        if tls is not None:
+            users.setdefault(tls, (settings, ()))
+    return users
+
+
+def read_ahead(users: TLSUsers) -> tuple[ContextStore, list[Problem]]:
+    """Read certificates and keys, and build the contexts of ``users``; give the warnings about them, too.  Blocks.
+
+    :raises ConfigError: naming each file that cannot be used, with its place in the configuration.
+    """
+    contexts = ContextStore()
+    renewal = renew(contexts, users)
+    problems = [material_problem(*users[settings], problem.error) for settings, problem in renewal.problems.items()]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    contexts.replace(renewal.contexts)
+    warnings = [
+        material_problem(*users[settings], warning, "warning")
+        for settings, found in renewal.renewed.items()
+        for warning in found
+    ]
+    return contexts, list(dict.fromkeys(warnings))
