@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
     _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
     _add_policy_commands(commands.add_parser("policy", help="look on as policy clients do", allow_abbrev=False))
+    _add_passwd(commands.add_parser("passwd", help="write a file of passwords for AUTH", allow_abbrev=False))
     _add_probe(commands.add_parser("probe", help="look at what any SMTP server presents", allow_abbrev=False))
     return parser
 
@@ -106,6 +107,32 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--control", metavar="PATH", help="the server's control socket")
     where.add_argument("-c", dest="file", metavar="FILE", help="the configuration whose Control_Listener it is")
+
+
+def _add_passwd(parser: argparse.ArgumentParser) -> None:
+    from triosmtp.auth import SCHEMES  # noqa: PLC0415 - as above
+
+    parser.add_argument("path", metavar="FILE", help="the file; it is made, mode 0600, where it is not there")
+    parser.add_argument("user", metavar="USER", nargs="?", help="whose password is set")
+    parser.add_argument("--scheme", choices=(*SCHEMES, "cleartext"), default=SCHEMES[0], help="how it is stored")
+    parser.add_argument("--stdin", action="store_true", help="read the password from stdin, one line")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--delete", action="store_true", help="remove the user")
+    action.add_argument("--list", action="store_true", help="tell the users and how each is stored")
+    parser.set_defaults(run=_passwd)
+
+
+def _passwd(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.passwd import passwd_command  # noqa: PLC0415 - as above
+
+    return passwd_command(
+        Path(arguments.path),
+        arguments.user,
+        scheme=arguments.scheme,
+        from_stdin=arguments.stdin,
+        delete=arguments.delete,
+        list_users=arguments.list,
+    )
 
 
 def _add_tls_commands(parser: argparse.ArgumentParser) -> None:

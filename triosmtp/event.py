@@ -108,6 +108,8 @@ class AuthAttempted:
     reason: str = ""
     """Why it failed, for the log; the client is not told."""
     decided_by: str = ""
+    logged: bool = True
+    """Whether log_authentication asks for a line of acctlog."""
 
 
 @frozen(slots=True)

@@ -57,6 +57,8 @@ class Route:
     port: int
     identity: Identity | None
     version: Version
+    options: tuple[str, ...] = ()
+    """More settings of its smtp client, as ``name=value``."""
 
     @property
     def service(self) -> str:
@@ -66,6 +68,7 @@ class Route:
         if self.identity is not None:
             lines += [f"  -o smtp_tls_cert_file={self.identity.certificate}"]
             lines += [f"  -o smtp_tls_key_file={self.identity.key}"]
+        lines += [f"  -o {option}" for option in self.options]
         return "\n".join([*lines, ""])
 
 

@@ -15,6 +15,7 @@ import trio
 from attrs import frozen
 from mail_client import PATIENCE, need
 from private_postfix import Route, running_postfix
+from stanza_server import Letter
 
 import triosmtp
 from triosmtp import Message
@@ -22,6 +23,9 @@ from triosmtp.delivery import FunctionDelivery
 from triosmtp.testing import Authority
 
 CONF = """
+AuthPlainParameters = [ uri = "file://{folder}/passwords" ]
+AuthCramMD5Parameters = [ uri = "file://{folder}/passwords" ]
+AuthDigestMD5Parameters = [ uri = "file://{folder}/passwords" ]
 Relay_Domains = ( "example.com" "*.example.com" "b\u00fccher.example" )
 ESMTP_Listener {{
   TLS_Certificate = "{folder}/server.pem"
@@ -29,6 +33,7 @@ ESMTP_Listener {{
   Listen "127.0.0.1:0" {{
     SMTP_Extensions = (
       "ENHANCEDSTATUSCODES" "STARTTLS" "CHUNKING" "BINARYMIME" "DSN" "LIMITS" "REQUIRETLS" "DELIVERBY" "MT-PRIORITY"
+      "AUTH SCRAM-SHA-256 DIGEST-MD5 CRAM-MD5 PLAIN LOGIN"
     )
   }}
 }}
@@ -62,6 +67,8 @@ async def serving(folder: Path) -> AsyncIterator[Site]:
     authority = Authority.create()
     authority.issue("localhost", dns=["localhost"]).write(folder, "server")
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
+    (folder / "passwords").touch(0o600)
+    (folder / "passwords").write_text("joe:secret\n")
     messages: list[Message] = []
     bodies: list[bytes] = []
 
@@ -154,6 +161,27 @@ async def test_postfix(site: Site) -> None:
     assert "gr\u00fc\u00dfe".encode() in body
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-256"])
+async def test_postfix_authenticates(site: Site, mechanism: str) -> None:
+    options = (
+        "smtp_sasl_auth_enable=yes",
+        "smtp_sasl_password_maps=static:joe:secret",
+        "smtp_sasl_security_options=",
+        "smtp_sasl_tls_security_options=",
+        f"smtp_sasl_mechanism_filter={mechanism}",
+    )
+
+    def send() -> None:
+        route = Route("b.example.com", site.port, None, "TLSv1.3", options)
+        with running_postfix(site.ca, [route]) as postfix:
+            outcome = postfix.send(Letter("a@example.org", "b@b.example.com"))
+            assert outcome.sent, outcome.output + postfix.log
+
+    message, _ = await sent(site, send)
+    assert message.variables["auth_name"] == mechanism
+    assert message.variables["auth_user"] == "joe"
+
+
 async def test_nodemailer(site: Site) -> None:
     need("node")
     need("npm")
@@ -161,7 +189,8 @@ async def test_nodemailer(site: Site) -> None:
     import { createTransport } from "nodemailer"
     const [port, ca] = [process.argv[2], process.argv[3]]
     import { readFileSync } from "node:fs"
-    const transport = createTransport({ host: "localhost", port, requireTLS: true, tls: { ca: readFileSync(ca) } })
+    const transport = createTransport({ host: "localhost", port, requireTLS: true,
+      auth: { user: "joe", pass: "secret" }, authMethod: "CRAM-MD5", tls: { ca: readFileSync(ca) } })
     await transport.sendMail({
       envelope: { from: "j\u00f6@example.org", to: ["b@example.com"], use8BitMime: true },
       dsn: { id: "msg-1", return: "headers", notify: ["success", "delay"], recipient: "b@example.com" },
@@ -180,5 +209,6 @@ async def test_nodemailer(site: Site) -> None:
     envelope, [recipient] = message.envelope, message.envelope.recipients
     assert envelope.smtputf8
     assert (envelope.ret, envelope.envid) == ("HDRS", "msg-1")
+    assert message.variables["auth_name"] == "CRAM-MD5"
     assert recipient.notify == {"SUCCESS", "DELAY"}
     assert recipient.original == ("rfc822", "b@example.com")

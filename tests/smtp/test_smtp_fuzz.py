@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 from smtp_dialogue import Dialogue, joined
 
-from triosmtp.smtp import Event
+from triosmtp.smtp import Event, Reply
+from triosmtp.smtp.authentication import MAX_AUTH_LINE
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 INPUTS = 10_000 if JUDGE else 2_000
@@ -16,6 +17,7 @@ INPUTS = 10_000 if JUDGE else 2_000
 DEPTHS: dict[str, list[str | bytes]] = {
     "banner": [],
     "hello": ["EHLO client.example"],
+    "auth": ["EHLO client.example", "AUTH PLAIN"],
     "mail": ["EHLO client.example", "MAIL FROM:<a@example.org> SMTPUTF8"],
     "rcpt": ["EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>"],
     "bdat": ["EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", b"BDAT 40\r\nSubject"],
@@ -28,6 +30,8 @@ SEEDS = [
     b"RCPT TO:<@relay.example,@other.example:b@[IPv6:2001:db8::1]>\r\n", b"RCPT TO:<PostMaster>\r\n", b"DATA\r\n",
     b"Subject: x\r\n\r\n..text\r\n.\r\n", b"\r\n.\r\n", b"STARTTLS\r\n", b"RSET\r\n", b"NOOP x\r\n", b"VRFY x\r\n",
     b"HELP\r\n", b"QUIT\r\n", b"EXPN x\r\n", b"\n.\n", b"\r.\r", b"x" * 3000,
+    b"AUTH PLAIN AGEAYg==\r\n", b"AUTH CRAM-MD5\r\n", b"AUTH LOGIN =\r\n", b"*\r\n", b"AGEAYg==\r\n", b"====\r\n",
+    b"MAIL FROM:<a@b> AUTH=<>\r\n", b"A" * 5000 + b"\r\n",
     b"MAIL FROM:<>\r\nRCPT TO:<b@c>\r\nDATA\r\n", b"BDAT 3 LAST\r\nx\r\n", b"BDAT 0 LAST\r\n", b"BDAT 2\r\n\r\n",
     b"BDAT 99999999999999999999\r\n", b"BDAT 12 LAST\r\n\r\n.\r\nQUIT\r\n",
     b"MAIL FROM:<a@b> BODY=BINARYMIME RET=HDRS ENVID=x+2B REQUIRETLS BY=9;N MT-PRIORITY=-9 HOLDFOR=9\r\n",
@@ -85,7 +89,11 @@ def any_rules(rng: random.Random) -> dict[str, Any]:
 
 def run(depth: str, data: bytes, rules: dict[str, Any], size: int) -> tuple[list[Event], bytes]:
     dialogue = Dialogue(**rules)
+    if depth == "auth":
+        dialogue.connection.offer(("PLAIN", "CRAM-MD5"), frozenset({"LOGIN"}))
+        dialogue.answers["Auth"] = [Reply(334, "")]
     dialogue.says(*DEPTHS[depth])
+    dialogue.answers["AuthResponse"] = [Reply(334, "more"), Reply(535, "No", "5.7.8")]
     dialogue.events.clear()
     connection, wire = dialogue.connection, b""
     for start in range(0, len(data), size or 1):
@@ -93,7 +101,8 @@ def run(depth: str, data: bytes, rules: dict[str, Any], size: int) -> tuple[list
             break
         connection.receive_data(data[start : start + size])
         wire += dialogue.turn()
-        assert len(connection._buffer) + len(connection._skipped) <= rules.get("max_line", 2048)
+        limit = MAX_AUTH_LINE if depth == "auth" else rules.get("max_line", 2048)
+        assert len(connection._buffer) + len(connection._skipped) <= limit
     if not connection.closed:
         dialogue.hangs_up()
     assert connection.closed

@@ -12,12 +12,14 @@ from triosmtp.smtp.command import (
     HANDSHAKE,
     HARD_ERROR,
     MISTAKE,
+    RESPONSE,
 )
 
 LINES = {
     "EHLO": "EHLO x",
     "HELO": "HELO x",
     "STARTTLS": "STARTTLS",
+    "AUTH": "AUTH PLAIN AGEAYg==",
     "MAIL": "MAIL FROM:<>",
     "RCPT": "RCPT TO:<postmaster>",
     "DATA": "DATA",
@@ -33,6 +35,7 @@ AFTER = {
     "EHLO": "READY READY READY READY READY READY",
     "HELO": "READY READY READY READY READY READY",
     "STARTTLS": "SWITCHING SWITCHING SWITCHING SWITCHING SWITCHING SWITCHING",
+    "AUTH": "- READY - - - -",
     "MAIL": "- MAIL - - - -",
     "RCPT": "- - RCPT RCPT RCPT -",
     "DATA": "- - - - BODY -",
@@ -54,6 +57,7 @@ def said(name: str) -> bytes:
 
 def dialogue_in(state: str) -> Dialogue:
     dialogue = Dialogue(starttls=True, require_hello=True, handshake=False, extensions=frozenset({"CHUNKING"}))
+    dialogue.connection.offer(("PLAIN",))
     dialogue.answers["RcptTo"] = [Reply(550, "No")] if state == "DECLINED" else []
     whole = ["EHLO", "MAIL", "RCPT", *(["BDAT"] if state == "CHUNKS" else [])]
     for line in {"START": [], "READY": ["EHLO"], "MAIL": ["EHLO", "MAIL"]}.get(state, whole):
@@ -108,7 +112,7 @@ def test_421(name: str, state: str, after: str) -> None:
 def test_columns() -> None:
     rows = COMMANDS.values()
     assert {row.name: row.phase for row in rows if row.phase} == {
-        "EHLO": "ehlo", "HELO": "ehlo", "MAIL": "mailfrom", "RCPT": "rcptto", "DATA": "data",
+        "EHLO": "ehlo", "HELO": "ehlo", "AUTH": "auth", "MAIL": "mailfrom", "RCPT": "rcptto", "DATA": "data",
         "BDAT": "data",
     }  # fmt: skip
     assert {row.phase for row in (BANNER, HANDSHAKE, END_OF_BODY)} == {"connect", "starttls", "data_spool"}
@@ -131,6 +135,8 @@ def test_rows_without_a_line() -> None:
     )
     assert dict(END_OF_CHUNK.moves) == {State.CHUNK: State.CHUNKS}
     assert dict(END_OF_CHUNK.refused) == {State.CHUNK: State.READY}
+    assert dict(RESPONSE.moves) == dict(RESPONSE.refused) == {State.AUTH: State.READY}
+    assert RESPONSE.continued is COMMANDS[b"AUTH"].continued is State.AUTH
     assert dict(HANDSHAKE.moves) == {State.SWITCHING: State.START}
     assert not MISTAKE.moves
     assert not MISTAKE.refused

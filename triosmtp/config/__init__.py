@@ -9,6 +9,7 @@ The route of a configuration::
     scope.py           trees → merged blocks; names and scopes checked, values converted
       options/           the one option table: Settings, and its rows by what they are about
       value.py           the types of values; specification.py: those with a grammar of their own
+      auth_value.py      the types of options of AUTH
       tls_value.py       the types of TLS options; server_name.py: what a Server_Name sets
       capability.py      what may be kept of root's rights
       address.py         Listen addresses
@@ -20,6 +21,7 @@ The route of a configuration::
 """
 
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
+from triosmtp.config.auth_value import AuthParameters, ExternalParameters, mechanisms_of
 from triosmtp.config.capability import CAPABILITY_NAMES
 from triosmtp.config.configuration import Config, Listen, LogFile, Security
 from triosmtp.config.file import load_config, parse_config
@@ -34,7 +36,9 @@ __all__ = [
     "CAPABILITY_NAMES",
     "OF_THE_DELIVERY",
     "OPTIONS",
+    "AuthParameters",
     "Config",
+    "ExternalParameters",
     "Listen",
     "ListenAddress",
     "LogFile",
@@ -51,6 +55,7 @@ __all__ = [
     "find_query",
     "get",
     "load_config",
+    "mechanisms_of",
     "parse_address",
     "parse_config",
     "problem_at",

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from triosmtp.config.auth_value import MECHANISMS
 from triosmtp.config.parser import Dictionary, Items, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import (
@@ -28,7 +29,7 @@ OF_THE_DELIVERY = ("BINARYMIME", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY"
 """Extensions that are offered only where the delivery honours them."""
 _OPTIONAL = ("ENHANCEDSTATUSCODES", "STARTTLS", "CHUNKING", "LIMITS", *OF_THE_DELIVERY)
 _ALWAYS_OFFERED = ("PIPELINING", "8BITMIME", "SIZE", "SMTPUTF8")
-_NOT_BUILT = (*("AUTH", "XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"),)
+_NOT_BUILT = ("XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT")
 
 
 def _read_extensions(value: Value, warn: Warn) -> tuple[str, ...]:
@@ -36,16 +37,29 @@ def _read_extensions(value: Value, warn: Warn) -> tuple[str, ...]:
     for each in value.values if isinstance(value, Items) else (value,):
         name = " ".join(text_of(each, "the name of an SMTP extension").upper().split())
         keyword = name.replace("=", " ", 1).partition(" ")[0]
-        if name in _OPTIONAL or keyword in _ALWAYS_OFFERED:
+        if keyword == "AUTH":
+            names.append(_read_mechanisms(name, each, warn))
+        elif name in _OPTIONAL or keyword in _ALWAYS_OFFERED:
             names.append(name)
         elif keyword in _NOT_BUILT:
             warn(each.place, f"{keyword} is not yet built: it is not offered")
         else:
-            close = suggest(nearest(keyword, (*_OPTIONAL, *_ALWAYS_OFFERED, *_NOT_BUILT)))
+            close = suggest(nearest(keyword, (*_OPTIONAL, "AUTH", *_ALWAYS_OFFERED, *_NOT_BUILT)))
             known = ", ".join((*_OPTIONAL, *_ALWAYS_OFFERED))
             message = f"expected an SMTP extension ({known}), found {quote(name)}{close}"
             raise BadValueError(each.place, message)
     return tuple(names)
+
+
+def _read_mechanisms(name: str, value: Value, warn: Warn) -> str:
+    mechanisms = name.replace("=", " ").split()[1:]
+    if not mechanisms:
+        raise BadValueError(value.place, f'expected "AUTH mechanism …", of {", ".join(MECHANISMS)}')
+    for each in mechanisms:
+        if each not in MECHANISMS:
+            close = suggest(nearest(each, MECHANISMS))
+            warn(value.place, f"AUTH {each} is not offered: what is built is {', '.join(MECHANISMS)}{close}")
+    return f"AUTH {' '.join(mechanisms)}"
 
 
 EXTENSIONS: Type[tuple[str, ...]] = Type(

@@ -3,13 +3,16 @@
 import os
 from pathlib import Path
 
+from triosmtp.auth import PLAINTEXT, PasswordFile
 from triosmtp.config import Config, ServerName, Settings, problem_at
 from triosmtp.daemon.status.listener import read_accesses
 from triosmtp.delivery import parse_delivery
 from triosmtp.errors import ConfigError, Problem
+from triosmtp.policy import Chain
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
 from triosmtp.server.door import open_doors, token_problems
 from triosmtp.server.profile import unhonoured
+from triosmtp.server.sasl import make_sasl
 from triosmtp.state import is_tmpfs, state_directory
 from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
@@ -86,6 +89,7 @@ def surprises(config: Config) -> list[Problem]:
             text = f'Listen "{listen.name}": no Deliver_To: mail goes to {default_maildir()}'
             warnings.append(listen.problem(text, "warning"))
         warnings += _delivery_problems(settings)
+        warnings += _auth_problems(settings)
         for name in unhonoured(settings, parse_delivery(settings.deliver_to or f"maildir:{default_maildir()}")):
             text = f"{name} is not offered: {settings.deliver_to or 'a Maildir'} does not honour it"
             warnings.append(problem_at(settings, "smtp_extensions", text, "warning"))
@@ -97,6 +101,26 @@ def surprises(config: Config) -> list[Problem]:
             text = f'"{asked[0]}": no Policy_Listener lets its deciders in: Policy_Fallback decides'
             warnings.append(problem_at(settings, "policy", text, "warning"))
     return list(dict.fromkeys(warnings + token_problems(config)))
+
+
+def _auth_problems(settings: Settings) -> list[Problem]:
+    """Warn of mechanisms that nothing backs, and of files of passwords that everybody can read.
+
+    Whether a policy decides about AUTH is known when it is there: then it may back what no file does.
+    """
+    sasl = make_sasl(settings, Chain(), {})
+    problems = [
+        problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", "warning")
+        for name in sasl.unbacked
+        if not (settings.policy and name in PLAINTEXT)
+    ]
+    if settings.always_allow and not settings.always_deny and sasl.stores:
+        problems.append(problem_at(settings, "always_allow", "whoever authenticates may relay", "warning"))
+    for field, file in sasl.files():
+        if isinstance(file, PasswordFile) and file.is_exposed:
+            text = f'"{file}": DANGER: everybody can read these passwords: chmod o-r'
+            problems.append(problem_at(settings, field, text, "warning"))
+    return problems
 
 
 def _delivery_problems(settings: Settings) -> list[Problem]:

@@ -188,6 +188,8 @@ def _reception(event: MessageAccepted, groups: Mapping[str, str]) -> Iterable[st
 
 def _attempt(event: AuthAttempted, groups: Mapping[str, str]) -> Iterable[str]:  # noqa: ARG001 - as every row
     passed = "1" if event.succeeded else "0"
+    if not event.logged:
+        return []
     return [_record(int(time.time()), "N", event.listener, event.peer, event.user, passed)]
 
 

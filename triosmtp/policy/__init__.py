@@ -9,13 +9,13 @@ what goes between them, ``remote.py`` the session's side; ``group.py`` who is as
 ``wire.py`` its messages, ``websocket.py`` how they are carried; ``client.py`` and ``request.py`` the other end.
 """
 
-from triosmtp.policy.attempt import AuthAttempt
+from triosmtp.policy.attempt import AuthAttempt, Authenticated
 from triosmtp.policy.chain import CONTINUE, Chain, Decision
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy
 from triosmtp.policy.load import PolicyLoader
 from triosmtp.policy.session import Session
 
 __all__ = [
-    "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Chain", "Decision", "Done", "Phase", "Policy",
-    "PolicyLoader", "Session",
+    "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Authenticated", "Chain", "Decision", "Done", "Phase",
+    "Policy", "PolicyLoader", "Session",
 ]  # fmt: skip

@@ -2,7 +2,15 @@
 
 from attrs import field, frozen
 
-__all__ = ["AuthAttempt"]
+__all__ = ["AuthAttempt", "Authenticated"]
+
+
+@frozen(slots=True)
+class Authenticated:
+    """Who a client has proved to be, and by which mechanism."""
+
+    mechanism: str
+    user: str
 
 
 @frozen(slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 from attrs import Factory, define
 
 from triosmtp.message import Envelope
+from triosmtp.policy.attempt import Authenticated
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["Session"]
@@ -35,6 +36,8 @@ class Session:
     """The message context: emptied for each message."""
     tls: TLSInfo | None = None
     """What the handshake established; None while there is no TLS."""
+    auth: Authenticated | None = None
+    """Who the client has proved to be by AUTH; None while it has not."""
     envelope: Envelope | None = None
     """Sender and recipients so far of the transaction under way; None outside of one."""
     headers: list[tuple[str, str]] = Factory(list)

@@ -12,12 +12,15 @@ from typing import Any, Final
 from triosmtp.event import Refused, TLSFailed
 from triosmtp.message import Recipient
 from triosmtp.policy import Phase, Session
+from triosmtp.server.authentication import Authentication
 from triosmtp.server.decision import Refusal, ask, tell_ended
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transaction import Transaction
 from triosmtp.smtp import (
     Address,
+    Auth,
+    AuthResponse,
     BadCommand,
     BodyChunk,
     BodyEnd,
@@ -60,6 +63,7 @@ class Conversation:
         "_service",
         "_settings",
         "_transactions",
+        "authentication",
         "connection",
         "end",
         "messages",
@@ -80,6 +84,7 @@ class Conversation:
         self._transactions = 0
         self.session = session
         self.connection = Connection(profile.rules)
+        self.authentication = Authentication(service, session, self.connection)
         self.transaction: Transaction | None = None
         self.out: list[bytes] = []
         self.messages = 0
@@ -100,6 +105,7 @@ class Conversation:
         if self._settings.pathway:
             session.variables["pathway"] = self._settings.pathway
         self._grant_relay()
+        await self.authentication.offer(self._profile)
         try:
             await self._ask("connect")
         except Refusal as refusal:
@@ -118,6 +124,7 @@ class Conversation:
         assert session.tls is not None
         session.variables.record(session.tls.variables())
         self._grant_relay()
+        await self.authentication.offer(self._profile)
         try:
             await self._ask("starttls", session.tls)
         except Refusal as refusal:
@@ -143,13 +150,20 @@ class Conversation:
         self._end_transaction()
         self._hello = None
         self._discarded_by = self._discarded_at_connect
+        self.session.auth = None
         self.session.variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
         self.forget_tls()
 
     def forget_tls(self) -> None:
         """Discard what a handshake established, and the rights that came of it."""
-        variables = self.session.variables
+        variables, auth = self.session.variables, self.session.auth
         variables.forget("can_relay", "tls_", *POSTFIX_ALIASES)
+        if auth is not None:
+            if auth.mechanism == "EXTERNAL":  # it was the certificate's
+                self.session.auth = None
+                variables.forget("auth_name", "auth_status", "auth_user")
+            else:
+                variables["can_relay"] = "true"
         # What holds without a word of the client stays: its address, and what policy found at connect.
         if "can_relay" in self._at_connect:
             variables["can_relay"] = self._at_connect["can_relay"]
@@ -243,6 +257,17 @@ class Conversation:
             else:
                 variables[name] = value
 
+    async def _on_auth(self, event: Auth | AuthResponse) -> None:
+        try:
+            if isinstance(event, Auth):
+                reply = await self.authentication.begin(event, self._profile)
+            else:
+                reply = await self.authentication.proceed(event, self._profile)
+        except Refusal as refusal:
+            self._refuse("auth", refusal)
+            return
+        self.out.append(self.connection.send(reply))
+
     async def _on_mail(self, event: MailFrom) -> None:
         self._end_transaction()
         if self._is_outdated("mailfrom"):
@@ -335,6 +360,8 @@ class Conversation:
             return
         # Asked of the rules again, not only of the variable: a policy that removed it took away no right.
         if relay.trusts_host(self.session.peer_address) or relay.trusts_certificate(self.session.tls):
+            return
+        if self.session.auth is not None:
             return
         if relay.trusts_sender(transaction.envelope.sender):
             # Holds for this sender alone: the variable goes when the transaction ends.
@@ -446,6 +473,8 @@ class Conversation:
 
 _HANDLERS: Final[dict[type, Callable[[Conversation, Any], Awaitable[None]]]] = {
     Hello: Conversation._on_hello,
+    Auth: Conversation._on_auth,
+    AuthResponse: Conversation._on_auth,
     MailFrom: Conversation._on_mail,
     RcptTo: Conversation._on_rcpt,
     Data: Conversation._on_data,

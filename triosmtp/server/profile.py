@@ -9,12 +9,14 @@ from typing import TypeVar
 import trio
 from attrs import evolve, frozen
 
+from triosmtp.auth import IdentityMap, PasswordFile, StoreError
 from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import PHASES, Chain, Policy, PolicyLoader
 from triosmtp.policy.hub import Hub
 from triosmtp.server.relay import RelayRules
+from triosmtp.server.sasl import Sasl, make_sasl
 from triosmtp.smtp import Reply, Rules
 from triosmtp.state import state_directory
 from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
@@ -41,6 +43,8 @@ class Profile:
     delivery: Delivery
     tls: TLSSettings | None
     """The key of the TLS context in the store; None where there is no certificate."""
+    sasl: Sasl
+    """What AUTH is checked against."""
     server_names: tuple[ServerName, ...]
     """The certificates of the Listen that are chosen by SNI."""
 
@@ -136,6 +140,7 @@ class Profiles:
         self._policies: dict[str, Policy] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._chains: dict[Hashable, Chain] = {}
+        self._stores: dict[Hashable, PasswordFile | IdentityMap] = {}
         self._profiles: dict[int, Profile] = {}
 
     def renewed(self, config: Config) -> "Profiles":
@@ -207,8 +212,15 @@ class Profiles:
             relay=RelayRules.of(settings),
             delivery=delivery,
             tls=tls,
+            sasl=self._sasl(settings),
             server_names=server_names,
         )
+
+    def _sasl(self, settings: Settings) -> Sasl:
+        sasl = make_sasl(settings, self._chain(settings), self._stores)
+        for field, store in sasl.files():
+            _found(settings, field, store.check)
+        return sasl
 
     def _chain(self, settings: Settings) -> Chain:
         if self._given_chain is not None:
@@ -249,7 +261,7 @@ def default_maildir() -> Path:
 def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
     try:
         return make()
-    except ValueError as error:
+    except (ValueError, StoreError) as error:
         raise ConfigError([problem_at(settings, field, str(error))]) from error
 
 

@@ -6,6 +6,7 @@ costs one read and one write, and no read has a cancel scope or a deadline of it
 
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import trio
@@ -21,7 +22,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
-from triosmtp.tls import ServerContext, handshake, release, renegotiated, send_close_notify
+from triosmtp.tls import ServerContext, channel_binding, handshake, release, renegotiated, send_close_notify
 
 __all__ = ["SessionDriver"]
 
@@ -252,6 +253,7 @@ class SessionDriver:
         except trio.TooSlowError:
             failure = TLSFailed(session.id, session.peer, session.listener, "timed_out", f"after {limit:g} s")
         else:
+            self._conversation.authentication.bindings = partial(channel_binding, self._stream)
             self._renegotiable = profile.settings.tls_allow_renegotiation
             self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
             return True

@@ -184,6 +184,7 @@ class Transaction:
             moment=message.received,
             extended=self._hello is not None and self._hello.verb == "EHLO",
             smtputf8=envelope.smtputf8,
+            authenticated=session.auth is not None,
             recipient=str(envelope.recipients[0]) if len(envelope.recipients) == 1 else None,
             tls=session.tls,
         )

@@ -4,6 +4,7 @@ The map of the room::
 
     command.py     the table: states, commands, what follows from a reply; the theory is told there
     argument.py    what stands behind a verb, parsed into events
+    authentication.py  the lines of AUTH
     parameter.py   the parameters of MAIL and RCPT
     fact.py        what a dialogue has established; what an error of a command is
     address.py     addresses and the path grammar
@@ -20,6 +21,8 @@ from triosmtp.smtp.connection import Connection
 from triosmtp.smtp.event import (
     NEED_DATA,
     PAUSED,
+    Auth,
+    AuthResponse,
     BadCommand,
     BodyChunk,
     BodyEnd,
@@ -46,8 +49,9 @@ from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import LineEnding, Rules
 
 __all__ = [
-    "COMMANDS", "NEED_DATA", "PAUSED", "Address", "BadCommand", "BodyChunk", "BodyEnd", "Chunk", "ChunkEnd", "Command",
-    "Connection", "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help", "LineEnding", "MailFrom", "Noop",
-    "PathError", "PathProblem", "Pause", "Quit", "RcptTo", "Reply", "Reset", "Row", "Rules", "StartTLS", "State",
-    "SwitchToTLS", "Verify", "decode_orcpt", "decode_xtext", "domain_key", "parse_path",
+    "COMMANDS", "NEED_DATA", "PAUSED", "Address", "Auth", "AuthResponse", "BadCommand", "BodyChunk", "BodyEnd",
+    "Chunk", "ChunkEnd", "Command", "Connection", "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help",
+    "LineEnding", "MailFrom", "Noop", "PathError", "PathProblem", "Pause", "Quit", "RcptTo", "Reply", "Reset",
+    "Row", "Rules", "StartTLS", "State", "SwitchToTLS", "Verify", "decode_orcpt", "decode_xtext", "domain_key",
+    "parse_path",
 ]  # fmt: skip

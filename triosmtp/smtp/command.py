@@ -12,9 +12,9 @@
 
 So a :class:`Row` has *moves*: the states in which the command is allowed, each with the state that a positive reply
 leads to; what is not a key is out of sequence, 503.  It has *refused*: where a negative reply leads; a state that is
-not a key is kept.  Four rows are no commands but are answered just the same: the banner, the end of a chunk, the end
-of the body, and the end of the TLS handshake.  Beside all rows stand the replies that end a connection whatever the
-state: 221 and 421.
+not a key is kept.  Five rows are no commands but are answered just the same: the banner, a response of AUTH, the end of
+a chunk, the end of the body, and the end of the TLS handshake.  Beside all rows stand the replies that end a connection
+whatever the state: 221 and 421.
 
 The states, and the way through them::
 
@@ -28,6 +28,7 @@ The states, and the way through them::
     BODY       the body arrives                (end of body) -> READY, whatever the reply
     CHUNK      the octets of a BDAT arrive     (end of chunk) -> CHUNKS                    refused -> READY
                                                (end of body) -> READY, whatever the reply
+    AUTH       an answer to 334 is due         (response) 235 -> READY, 334 -> AUTH         refused -> READY
     CHUNKS     between two chunks              BDAT -> CHUNK                               RSET ends it all
     SWITCHING  220 to STARTTLS was sent        (handshake) -> START, all forgotten (RFC 3207, section 4.2)
     CLOSED     nothing more
@@ -61,13 +62,14 @@ from triosmtp.smtp.argument import (
     parse_vrfy,
     without_argument,
 )
+from triosmtp.smtp.authentication import parse_auth
 from triosmtp.smtp.event import Noop, Quit, Reset
 from triosmtp.smtp.fact import CommandError, Facts
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
     "BANNER", "BANNER_HELLO_DEMANDED", "COMMANDS", "END_OF_BODY", "END_OF_CHUNK", "HANDSHAKE", "HARD_ERROR", "MISTAKE",
-    "NOT_IMPLEMENTED", "Command", "Row", "State", "extensions",
+    "NOT_IMPLEMENTED", "RESPONSE", "Command", "Row", "State", "extensions",
 ]  # fmt: skip
 
 
@@ -82,10 +84,11 @@ class State(IntEnum):
     DECLINED = 5
     RCPT = 6
     CHUNKS = 7
-    BODY = 8
-    CHUNK = 9
-    SWITCHING = 10
-    CLOSED = 11
+    AUTH = 8
+    BODY = 9
+    CHUNK = 10
+    SWITCHING = 11
+    CLOSED = 12
 
 
 Moves = Mapping[State, State]
@@ -128,6 +131,8 @@ class Row:
     """Whether its refusal excuses what was pipelined behind it."""
     reply_class: int = 2
     """The first digit of its positive replies."""
+    continued: State | None = None
+    """The state that a 334 leads to, where one may be given (RFC 4954)."""
 
 
 @frozen(slots=True, kw_only=True, eq=False)
@@ -162,6 +167,10 @@ def _begin_anew(facts: Facts) -> None:
     facts.excused = False
 
 
+def _authenticated(facts: Facts) -> None:
+    facts.authenticated = True
+
+
 def _accepted(facts: Facts) -> None:
     facts.errors = 0
 
@@ -176,6 +185,8 @@ def extensions(facts: Facts) -> tuple[str, ...]:
         offered += _optional(facts)
     if facts.starttls_offered:
         offered.append("STARTTLS")
+    if facts.mechanisms:
+        offered.append(f"AUTH {' '.join(facts.mechanisms)}")
     return tuple(offered)
 
 
@@ -216,6 +227,7 @@ def _helo_reply(facts: Facts) -> Reply:
 
 def _help_reply(facts: Facts) -> Reply:
     absent = {b"STARTTLS"} if not facts.starttls_offered else set()
+    absent |= {b"AUTH"} if not facts.mechanisms else set()
     absent |= {b"BDAT"} if not facts.offers("CHUNKING") else set()
     verbs = [verb.decode() for verb in COMMANDS if verb not in absent]
     return Reply(214, f"Commands: {' '.join(verbs)}", "2.0.0")
@@ -252,6 +264,16 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         parse=parse_starttls,
         reply=Reply(220, "Ready to start TLS", "2.0.0"),
         before_tls=True,
+    ),
+    Command(
+        name="AUTH",
+        moves=_moves(State.READY),
+        parse=parse_auth,
+        reply=Reply(235, "Authentication successful", "2.7.0"),
+        phase="auth",
+        continued=State.AUTH,
+        effect=_authenticated,
+        misplaced={State.START: _HELLO_FIRST},
     ),
     Command(
         name="MAIL",
@@ -342,7 +364,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
 )
 """Every command that is implemented, by its verb in upper case."""
 
-NOT_IMPLEMENTED: Final = frozenset({b"AUTH", b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
+NOT_IMPLEMENTED: Final = frozenset({b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
 """Verbs that are known to be commands: 502 where an unknown one is 500 (RFC 5321, section 4.2.4)."""
 
 
@@ -357,6 +379,16 @@ BANNER: Final = Row(
 """The greeting."""
 BANNER_HELLO_DEMANDED: Final = evolve(BANNER, moves=_moves(State.CONNECTED, to=State.START))
 """The greeting where MAIL needs a hello before it."""
+RESPONSE: Final = Row(
+    name="(response)",
+    moves=_moves(State.AUTH, to=State.READY),
+    refused=_moves(State.AUTH, to=State.READY),
+    reply=Reply(235, "Authentication successful", "2.7.0"),
+    phase="auth",
+    continued=State.AUTH,
+    effect=_authenticated,
+)
+"""A line that answers a 334."""
 END_OF_BODY: Final = Row(
     name="(end of body)",
     moves=_moves(State.BODY, State.CHUNK, to=State.READY),

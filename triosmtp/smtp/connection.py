@@ -19,6 +19,7 @@ The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`; here i
 from attrs import evolve, frozen
 
 from triosmtp.smtp.argument import parse_bdat
+from triosmtp.smtp.authentication import MAX_AUTH_LINE, parse_response
 from triosmtp.smtp.body import BodyDecoder
 from triosmtp.smtp.command import (
     BANNER,
@@ -30,6 +31,7 @@ from triosmtp.smtp.command import (
     HARD_ERROR,
     MISTAKE,
     NOT_IMPLEMENTED,
+    RESPONSE,
     Command,
     Row,
     State,
@@ -58,8 +60,8 @@ MAX_LINE_SHOWN = 512  # octets of a line that a BadCommand carries
 _CONTROLS = bytes(range(32)) + b"\x7f"
 # Members of an Enum are slow to look up in Python 3.11, and these stand on the way of every event.
 _READY, _BODY, _SWITCHING, _CLOSED = State.READY, State.BODY, State.SWITCHING, State.CLOSED
-_REFUSED, _CHUNK, _CHUNKS = State.REFUSED, State.CHUNK, State.CHUNKS
-_UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.CHUNKS, State.BODY, State.CHUNK, State.SWITCHING)
+_REFUSED, _CHUNK, _CHUNKS, _AUTH = State.REFUSED, State.CHUNK, State.CHUNKS, State.AUTH
+_UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.CHUNKS, State.AUTH, State.BODY, State.CHUNK, State.SWITCHING)
 
 _BAD_LINE_END = Reply(500, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.5.2")
 _BAD_OCTET = Reply(500, "Control characters are not accepted", "5.5.2")
@@ -167,16 +169,30 @@ class Connection:
             return self._next_without_command()
         buffer, start = self._buffer, self._offset
         end = buffer.find(b"\r\n", start)
-        if self._skipped or end - start > self._max_text or (end < 0 and len(buffer) - start > self._max_text + 1):
+        too_long = end - start > self._max_text or (end < 0 and len(buffer) - start > self._max_text + 1)
+        if self._skipped or (too_long and not self._may_be_longer(end)):
             return self._too_long(end)
         if end < 0:
             return self._without_input()
         self._offset = end + 2
         line = buffer[start:end]
         try:
+            if self.state is _AUTH:
+                self._owed = RESPONSE
+                _check_octets(line)
+                return parse_response(line)
             return self._command(line)
         except CommandError as error:
-            return self._bad_command(error, line)
+            # What may hold a password is shown to nobody.
+            secret = self.state is _AUTH or line[:5].upper() == b"AUTH "
+            return self._bad_command(error, b"AUTH" if secret else line)
+
+    def offer(self, mechanisms: tuple[str, ...], withheld: frozenset[str] = frozenset()) -> None:
+        """Offer AUTH with these mechanisms from now on; ``withheld`` are those that wait for TLS.
+
+        Call it again after :meth:`tls_started`, which forgets them.
+        """
+        self._facts.mechanisms, self._facts.withheld = mechanisms, withheld
 
     def send(self, reply: Reply | None = None) -> bytes:
         """Answer what is owed with ``reply``, or with the positive reply of its row; give the bytes to write.
@@ -196,7 +212,8 @@ class Connection:
             default = self._error or row.reply
             reply = default if isinstance(default, Reply) else default(facts)
         code = reply.code
-        if code < 400 and (self._error is not None or code // 100 != row.reply_class):
+        continued = code == 334 and self._error is None and row.continued is not None
+        if code < 400 and (self._error is not None or code // 100 != row.reply_class) and not continued:
             raise RuntimeError(f"{code} does not answer {row.name}{' that is in error' if self._error else ''}")
         wire = reply.render(enhanced=row.enhanced and self.rules.enhanced_status_codes, utf8=facts.smtputf8)
         self._owed = self._error = None
@@ -204,6 +221,8 @@ class Connection:
         if code >= 400:
             self.state = row.refused.get(self.state, self.state)
             facts.excused = facts.excused or row.excuses
+        elif continued and row.continued is not None:
+            self.state = row.continued
         else:
             self._move(row)
         if self.state <= _READY:
@@ -339,6 +358,15 @@ class Connection:
     def _injection(self, reason: str) -> Fatal:
         return evolve(self._hard_error(_INJECTION, reason), injection=True)
 
+    def _may_be_longer(self, end: int) -> bool:
+        """Whether the line that begins here is one of AUTH, and not too long for that."""
+        facts, start = self._facts, self._offset
+        if self._skipped or not facts.mechanisms:
+            return False
+        if self.state is not _AUTH and self._buffer[start : start + 5].upper() != b"AUTH ":
+            return False
+        return (end if end >= 0 else len(self._buffer) - 1) - start <= MAX_AUTH_LINE - 2
+
     def _too_long(self, end: int) -> Event | Pause:
         """Throw away a line that is too long, up to its CRLF at ``end``, and keep its beginning for the log."""
         line = self._skipped or self._buffer[self._offset : self._offset + MAX_LINE_SHOWN]
@@ -348,6 +376,7 @@ class Connection:
             return self._without_input()
         self._skipped = b""
         self._offset = end + 2
+        self._owed = RESPONSE if self.state is _AUTH else None
         return self._bad_command(CommandError(_TOO_LONG, f"a line above {self.rules.max_line} octets"), line)
 
     # Everything that is no command

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from triosmtp.smtp.address import Address
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
-    "NEED_DATA", "PAUSED", "BadCommand", "BodyChunk", "BodyEnd", "Chunk", "ChunkEnd", "ConnectionEnded", "Data",
-    "Event", "Fatal", "Hello", "Help", "MailFrom", "Noop", "Pause", "Quit", "RcptTo", "Reset", "StartTLS",
-    "SwitchToTLS", "Verify",
+    "NEED_DATA", "PAUSED", "Auth", "AuthResponse", "BadCommand", "BodyChunk", "BodyEnd", "Chunk", "ChunkEnd",
+    "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help", "MailFrom", "Noop", "Pause", "Quit", "RcptTo",
+    "Reset", "StartTLS", "SwitchToTLS", "Verify",
 ]  # fmt: skip
 
 Parameters: TypeAlias = Mapping[str, str | None]
@@ -39,6 +39,24 @@ class Hello:
     verb: Literal["EHLO", "HELO"]
     domain: str
     line: str
+
+
+@frozen(slots=True)
+class Auth:
+    """AUTH (RFC 4954): a mechanism, in upper case, and the decoded initial response; None where there was none.
+
+    A 334 asks for an :class:`AuthResponse`, 235 ends the exchange well.
+    """
+
+    mechanism: str
+    initial: bytes | None = field(default=None, repr=False)
+
+
+@frozen(slots=True)
+class AuthResponse:
+    """What the client answered to a 334, decoded; None where it cancelled the exchange."""
+
+    data: bytes | None = field(repr=False)
 
 
 @frozen(slots=True)
@@ -173,6 +191,6 @@ class ConnectionEnded:
 
 
 Event: TypeAlias = (
-    Hello | MailFrom | RcptTo | Data | Chunk | ChunkEnd | BodyChunk | BodyEnd | StartTLS | SwitchToTLS | Reset | Noop
-    | Verify | Help | Quit | BadCommand | Fatal | ConnectionEnded
+    Hello | Auth | AuthResponse | MailFrom | RcptTo | Data | Chunk | ChunkEnd | BodyChunk | BodyEnd | StartTLS
+    | SwitchToTLS | Reset | Noop | Verify | Help | Quit | BadCommand | Fatal | ConnectionEnded
 )  # fmt: skip

@@ -22,6 +22,12 @@ class Facts:
     """Whether the transaction, or the MAIL that waits for its reply, asked for SMTPUTF8."""
     binary: bool = False
     """Whether, likewise, it asked for BODY=BINARYMIME."""
+    mechanisms: tuple[str, ...] = ()
+    """The mechanisms of AUTH that are offered now."""
+    withheld: frozenset[str] = frozenset()
+    """Those that would be offered over TLS."""
+    authenticated: bool = False
+    """Whether AUTH succeeded."""
     excused: bool = False
     """Whether MAIL or RCPT was refused, so that a pipelined RCPT or DATA is out of sequence through no fault."""
     errors: int = 0
@@ -29,6 +35,8 @@ class Facts:
 
     def offers(self, extension: str) -> bool:
         """Whether one of the extensions of :attr:`Rules.extensions` may be used now."""
+        if extension == "AUTH":
+            return bool(self.mechanisms)
         return extension in self.rules.extensions and (self.tls or extension != "REQUIRETLS")
 
     @property

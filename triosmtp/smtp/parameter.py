@@ -107,6 +107,13 @@ def _size(value: str | None, facts: Facts) -> str:
     return value
 
 
+def _auth(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+    """AUTH= (RFC 4954, section 5): who submitted the message, in xtext; ``<>`` is nobody known."""
+    if value != "<>" and (not value or len(value) > MAX_ORCPT or not _XTEXT.fullmatch(value)):
+        raise _refuse("AUTH is a mailbox in xtext, or <>", "malformed AUTH=")
+    return value
+
+
 def _no_value(keyword: str) -> Check:
     def check(value: str | None, facts: Facts) -> None:  # noqa: ARG001 - as every check
         if value is not None:
@@ -200,6 +207,7 @@ MAIL_PARAMETERS: Final[Mapping[str, tuple[str, Check]]] = MappingProxyType(
     {
         "BODY": ("", _body),
         "SIZE": ("", _size),
+        "AUTH": ("AUTH", _auth),
         "SMTPUTF8": ("", _no_value("SMTPUTF8")),
         "RET": ("DSN", _ret),
         "ENVID": ("DSN", _envid),

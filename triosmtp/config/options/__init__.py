@@ -12,6 +12,7 @@ import attrs
 from attrs import frozen
 
 from triosmtp.config.option import Option
+from triosmtp.config.options.auth import AuthOptions
 from triosmtp.config.options.dialogue import DialogueOptions
 from triosmtp.config.options.life import LifeOptions
 from triosmtp.config.options.limit import LimitOptions
@@ -30,6 +31,7 @@ __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 
 @frozen(slots=False, kw_only=True)
 class Settings(
+    AuthOptions,
     LifeOptions,
     LogOptions,
     PolicyOptions,

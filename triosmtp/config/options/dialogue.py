@@ -26,8 +26,8 @@ class DialogueOptions:
         EXTENSIONS,
         ("ENHANCEDSTATUSCODES",),
         "Extensions that are offered beside PIPELINING, 8BITMIME, SIZE and SMTPUTF8: ENHANCEDSTATUSCODES, STARTTLS, "
-        "CHUNKING, LIMITS; and where the delivery honours them BINARYMIME, DSN, REQUIRETLS (over TLS), DELIVERBY, "
-        "MT-PRIORITY, FUTURERELEASE.",
+        'CHUNKING, LIMITS, "AUTH mechanism …"; and where the delivery honours them BINARYMIME, '
+        "DSN, REQUIRETLS (over TLS), DELIVERBY, MT-PRIORITY, FUTURERELEASE.",
     )
     banner_hostname: str | None = option(
         "Banner_Hostname", HOSTNAME, None, "Host name in the banner and in replies; unset: that of the machine."

@@ -1,0 +1,347 @@
+"""Who gets in and who does not, whatever a client tries; what it costs; and what is told of it."""
+
+import base64
+import hashlib
+import hmac
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from auth_site import PASSWORD, USER, Site, serving
+
+from triosmtp import DONE, AuthAttempt, Policy, Reject, Session
+from triosmtp.auth import Circumstances, IdentityMap, PasswordFile, StoreError, hash_password, password
+from triosmtp.auth.mechanism import MECHANISMS
+from triosmtp.event import AuthAttempted, Refused
+from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.variables import TLSInfo
+
+CONF = """
+Banner_Hostname = "mx.example.com"
+{more}
+ESMTP_Listener {{ Listen ":25" {{ SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "AUTH PLAIN LOGIN CRAM-MD5" ) }} }}
+"""
+
+
+def b64(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+def plain(user: str = USER, secret: str = PASSWORD, actor: str = "") -> str:
+    return b64(f"{actor}\0{user}\0{secret}".encode())
+
+
+async def hello(server: MemoryServer) -> Client:
+    client = server.connect()
+    await client.read()
+    await client.command("EHLO x")
+    return client
+
+
+async def encrypted(site: Site, certificate: str = "") -> tuple[Client, list[str]]:
+    client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+    await client.read()
+    await client.command("EHLO x")
+    await client.starttls(site.context(certificate))
+    answer = await client.command("EHLO x")
+    return client, next((line.split()[1:] for line in answer.lines if line.startswith("AUTH")), [])
+
+
+async def test_nothing_readable_is_offered_before_tls(tmp_path: Path) -> None:
+    async with serving(tmp_path) as site:
+        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        await client.read()
+        assert "AUTH SCRAM-SHA-256 DIGEST-MD5 CRAM-MD5" in (await client.command("EHLO x")).lines
+        answer = await client.command(f"AUTH PLAIN {plain()}")
+        assert str(answer) == "538 5.7.11 Encryption is required for this mechanism"
+        await client.aclose()
+        client, offered = await encrypted(site)
+        assert offered == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "CRAM-MD5", "PLAIN", "LOGIN"]
+        await client.aclose()
+    async with serving(tmp_path, "Allow_Plaintext_Auth = true", "AUTH LOGIN PLAIN EXTERNAL") as site:
+        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        await client.read()
+        assert "AUTH PLAIN LOGIN" in (await client.command("EHLO x")).lines
+        assert (await client.command(f"AUTH PLAIN {plain()}")).code == 235
+        await client.starttls(site.context())
+        assert (await client.command("EHLO x")).code == 250
+        await client.command("MAIL FROM:<a@example.org>")  # what was proven before TLS is forgotten
+        assert (await client.command("RCPT TO:<b@elsewhere.example>")).code == 550
+        assert (await client.command("RSET")).code == 250
+        assert (await client.command(f"AUTH PLAIN {plain()}")).code == 235
+        await client.aclose()
+
+
+async def test_external_is_for_certificates_of_this_handshake_that_verified(tmp_path: Path) -> None:
+    async with serving(tmp_path) as site:
+        for certificate in ("", "stranger"):
+            client, offered = await encrypted(site, certificate)
+            assert "EXTERNAL" not in offered
+            assert (await client.command("AUTH EXTERNAL =")).code == 504
+            await client.aclose()
+        client, offered = await encrypted(site, "client")
+        assert offered[0] == "EXTERNAL"
+        assert (await client.command(f"AUTH EXTERNAL {b64(b'root')}")).code == 535
+        assert (await client.command("AUTH EXTERNAL =")).code == 235
+        await client.aclose()
+    assert [(attempt.user, attempt.succeeded) for attempt in site.attempts] == [
+        ("client.example", False), ("client.example", True),
+    ]  # fmt: skip
+
+
+def test_who_a_certificate_stands_for(tmp_path: Path) -> None:
+    tls = TLSInfo(
+        protocol="TLSv1.3", cipher="x", cipher_algbits=1, cipher_usebits=1, verified=True, client_certificate=b"x",
+        client_subject_cn="cn", client_fingerprint_sha256="ab12", client_spki_sha256="cd",
+        client_sans=("dns:*.example", "dns:a.example", "email:joe@example"),
+    )  # fmt: skip
+    assert [IdentityMap(kind).identify(tls) for kind in ("dns", "email", "subject_cn")] == [
+        "a.example", "joe@example", "cn",
+    ]  # fmt: skip
+    file = tmp_path / "map"
+    identities = IdentityMap(str(file))
+    for line, who in (
+        ("sha256:AB:12 one", "one"), ("spki:cd two", "two"), ("dns:A.example three", "three"), ("cn:other x", None),
+        ("# cn:cn x", None), ("cn:cn four", "four"), ("email:joe@example five", "five"),
+    ):  # fmt: skip
+        file.write_text(f"{line}\n\n")
+        identities._read = None
+        assert identities.identify(tls) == who
+    file.write_text("nonsense\n")
+    with pytest.raises(StoreError, match="line 1: expected sha256:"):
+        identities.check()
+    unverified = TLSInfo(
+        protocol="x", cipher="x", cipher_algbits=1, cipher_usebits=1, client_certificate=b"x", client_subject_cn="cn"
+    )
+    assert IdentityMap("subject_cn").identify(unverified) is None
+    assert IdentityMap("subject_cn").identify(None) is None
+
+
+async def test_every_way_to_fail(tmp_path: Path) -> None:
+    async with serving(tmp_path, "Allow_Plaintext_Auth = true") as site:
+        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        await client.read()
+        await client.command("EHLO x")
+        for initial, code in (
+            (plain(secret="wrong"), 535), (plain("nobody"), 535), (plain(actor="root"), 535), (b64(b"no nuls"), 501),
+            (b64(b"\0joe\0\xff"), 501), (b64(b"\0\0x"), 501), (plain("jo\x07e"), 501), (b64(b"a\0b\0c\0d"), 501),
+        ):  # fmt: skip
+            assert (await client.command(f"AUTH PLAIN {initial}")).code == code, initial
+        assert (await client.command(f"AUTH PLAIN {plain(actor=USER)}")).code == 235  # acts for itself
+        await client.aclose()
+        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        await client.read()
+        await client.command("EHLO x")
+        assert (await client.command(f"AUTH CRAM-MD5 {b64(b'x')}")).code == 501  # the server begins
+        assert (await client.command("AUTH PLAIN")).code == 334
+        assert str(await client.command("*")) == "501 5.7.0 Authentication cancelled"
+        assert (await client.command("AUTH PLAIN")).code == 334
+        assert (await client.command("MAIL FROM:<>")).code == 501
+        assert (await client.command("NOOP")).code == 250
+        await client.aclose()
+    reasons = [attempt.reason for attempt in site.attempts if not attempt.succeeded]
+    assert reasons[:3] == ["wrong user or password", "wrong user or password", "acts for another one"]
+    assert reasons[-1] == "cancelled"
+    assert {attempt.user for attempt in site.attempts} == {USER, "nobody", ""}
+
+
+async def test_a_proof_serves_once(tmp_path: Path) -> None:
+    async with serving(tmp_path, auth="AUTH CRAM-MD5 DIGEST-MD5 SCRAM-SHA-256") as site:
+
+        async def cram(client: Client, answer: str | None) -> tuple[int, str]:
+            challenge = base64.b64decode((await client.command("AUTH CRAM-MD5")).text)
+            proof = hmac.new(PASSWORD.encode(), challenge, hashlib.md5).hexdigest()
+            answer = answer or b64(f"{USER} {proof}".encode())
+            return (await client.command(answer)).code, answer
+
+        first, second = [Client(await trio.open_tcp_stream("127.0.0.1", site.starttls)) for _ in range(2)]
+        for client in (first, second):
+            await client.read()
+            await client.command("EHLO x")
+        code, said = await cram(first, None)
+        assert code == 235
+        assert (await cram(second, said))[0] == 535
+        digest = await client.command("AUTH DIGEST-MD5")
+        assert b'realm="example.com"' in base64.b64decode(digest.text)
+        wrong = b'username="joe",nonce="x",cnonce="y",nc=00000001,digest-uri="smtp/x",response=00'
+        assert (await client.command(b64(wrong))).code == 535
+        for junk in (b"", b"a", b"username=joe,username=joe", b'username="joe'):
+            await client.command("AUTH DIGEST-MD5")
+            assert (await client.command(b64(junk))).code == 501
+        for junk in (b"x", b"n,,x", b"n,,n=joe", b"p=tls-exporter,,n=joe,r=x", b"n,,n=a=b,r=x"):
+            assert (await client.command(f"AUTH SCRAM-SHA-256 {b64(junk)}")).code in {501, 535}
+        await first.aclose()
+        await second.aclose()
+
+
+def scram_client(first: str, server_first: str, binding: bytes = b"") -> str:
+    fields = dict(part.split("=", 1) for part in server_first.split(","))
+    header = first[: first.index("n=")]
+    bare = first[len(header) :]
+    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
+    key = hmac.digest(salted, b"Client Key", "sha256")
+    without = f"c={b64(header.encode() + binding)},r={fields['r']}"
+    signature = hmac.digest(hashlib.sha256(key).digest(), f"{bare},{server_first},{without}".encode(), "sha256")
+    return f"{without},p={b64(bytes(a ^ b for a, b in zip(key, signature, strict=True)))}"
+
+
+@pytest.mark.parametrize(
+    ("flag", "plus", "mine", "theirs", "right"),
+    [
+        ("n", False, b"", b"", True),
+        ("y", False, b"", b"", True),
+        ("y", True, b"", b"", False),  # somebody in between took -PLUS out of what we offered
+        ("p=tls-exporter", True, b"k", b"k", True),
+        ("p=tls-exporter", True, b"k", b"l", False),  # two TLS connections: somebody is in between
+        ("p=tls-nonsense", True, b"k", b"k", False),
+    ],
+)
+def test_scram_binds_to_its_channel(
+    tmp_path: Path, flag: str, plus: bool, mine: bytes, theirs: bytes, right: bool
+) -> None:
+    path = tmp_path / "passwords"
+    path.write_text(f"joe:{PASSWORD}\n")
+    file = PasswordFile(path)
+    circumstances = Circumstances(hostname="h", bindings=lambda _: mine, plus=plus)
+    first = f"{flag},,n=joe,r=nonce"
+    exchange = MECHANISMS["SCRAM-SHA-256-PLUS"].begin(circumstances, first.encode())
+    claim = None
+    try:
+        lookup = next(exchange)
+        assert lookup.user == "joe"  # type: ignore[union-attr]
+        challenge = exchange.send(file.lookup("joe"))
+        exchange.send(scram_client(first, challenge.data.decode(), theirs).encode())  # type: ignore[union-attr]
+    except StopIteration as stop:
+        claim = stop.value
+    assert claim is not None
+    assert claim.proven is right
+    assert claim.last.startswith(b"v=") is right
+
+
+@pytest.mark.parametrize("scheme", ["argon2id", "scram-sha-256", "cleartext"])
+def test_an_unknown_user_takes_the_same_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    path = tmp_path / "passwords"
+    path.write_text(f"joe:{PASSWORD if scheme == 'cleartext' else hash_password(PASSWORD, scheme)}\n")
+    file = PasswordFile(path)
+    counted: list[str] = []
+    real, derive = password.verify_password, password.derive_scram
+    monkeypatch.setattr("triosmtp.auth.store.verify_password", lambda s, p: counted.append(s[:6]) or real(s, p))
+    monkeypatch.setattr("triosmtp.auth.store.derive_scram", lambda *a: counted.append("derive") or derive(*a))
+    assert file.lookup("joe").verify(PASSWORD)
+    known = counted.copy()
+    counted.clear()
+    assert not file.lookup("nobody").verify(PASSWORD)
+    assert len(counted) == len(known)
+    if scheme != "cleartext":
+        assert counted == known
+    counted.clear()
+    keys = file.lookup("joe").scram
+    known = counted.copy()
+    counted.clear()
+    decoys = file.lookup("nobody").scram
+    assert counted == known
+    assert (decoys.iterations, len(decoys.salt)) == (keys.iterations, len(keys.salt))
+    assert decoys.salt == file.lookup("nobody").scram.salt != file.lookup("noone").scram.salt
+
+
+async def test_failures_are_slowed_counted_and_told(autojump_clock: trio.testing.MockClock) -> None:
+    more = "Always_Deny = true Always_Allow = true Allow_Plaintext_Auth = true Max_Auth_Failures = 3 Auth_Failure_Delay = 2"
+    async with open_memory_server(CONF.format(more=more)) as server:
+        client = await hello(server)
+        times, codes = [trio.current_time()], []
+        for _ in range(3):
+            answer = await client.command(f"AUTH PLAIN {plain()}")
+            codes.append(answer.code)
+            times.append(trio.current_time())
+        assert await client.read_eof() == b""
+    assert codes == [535, 535, 421]
+    waited = [round(after - before) for before, after in zip(times, times[1:], strict=False)]
+    assert waited == [2, 4, 8]
+    attempts = [event for event in server.events if isinstance(event, AuthAttempted)]
+    assert [(attempt.user, attempt.decided_by) for attempt in attempts] == [(USER, "Always_Deny")] * 3
+    assert [event.phase for event in server.events if isinstance(event, Refused)] == ["auth"] * 3
+
+
+class Doorkeeper(Policy):
+    """Knows one user, and one whom it will not have."""
+
+    def __init__(self) -> None:
+        self.asked: list[AuthAttempt] = []
+
+    async def validate_auth(self, session: Session, attempt: AuthAttempt) -> object:  # type: ignore[override]
+        self.asked.append(attempt)
+        if attempt.user == "banned":
+            raise Reject(535, "5.7.8", "go away")
+        return DONE if attempt.password == "sesame" else None
+
+
+async def test_policy_alone_decides_where_there_is_no_file() -> None:
+    policy = Doorkeeper()
+    async with open_memory_server(
+        CONF.format(more="Allow_Plaintext_Auth = true Auth_Failure_Delay = 0.001 Max_Auth_Failures = 0"), policy=policy
+    ) as server:
+        client = await hello(server)
+        assert (await client.command(f"AUTH PLAIN {plain('x', 'wrong')}")).code == 535
+        assert str(await client.command(f"AUTH PLAIN {plain('banned', 'sesame')}")) == "535 5.7.8 go away"
+        assert (await client.command("AUTH CRAM-MD5")).code == 504  # nothing to check it against
+        assert (await client.command(f"AUTH PLAIN {plain('x', 'sesame')}")).code == 235
+        assert (await client.command("MAIL FROM:<a@example.org>")).code == 250
+        assert (await client.command("RCPT TO:<b@elsewhere.example>")).code == 250
+    assert "sesame" not in repr(policy.asked)
+    passed = [event for event in server.events if isinstance(event, AuthAttempted) and event.succeeded]
+    assert [(event.user, event.decided_by) for event in passed] == [("x", "python:Doorkeeper")]
+
+
+async def test_policy_may_refuse_who_proved_itself(tmp_path: Path) -> None:
+    path = tmp_path / "passwords"
+    path.write_text("banned:x\njoe:y\n")
+    more = f'Allow_Plaintext_Auth = true AuthPlainParameters = [ uri = "file://{path}" ] Auth_Failure_Delay = 0.001'
+    async with open_memory_server(CONF.format(more=more), policy=Doorkeeper()) as server:
+        client = await hello(server)
+        assert (await client.command(f"AUTH PLAIN {plain('banned', 'x')}")).code == 535
+        path.unlink()
+        assert (await client.command(f"AUTH PLAIN {plain('joe', 'y')}")).code == 454
+        path.write_text("joe:z\n")  # it is read anew
+        client = await hello(server)
+        assert (await client.command(f"AUTH PLAIN {plain('joe', 'y')}")).code == 535
+        assert (await client.command(f"AUTH LOGIN {b64(b'joe')}")).code == 334
+        assert (await client.command(b64(b"z"))).code == 235
+
+
+@pytest.mark.parametrize(
+    ("text", "digests", "cleartext", "said"),
+    [
+        ("joe", False, None, "line 1: expected user:password"),
+        ("# x\n:y", False, None, "line 2: expected user:password"),
+        ("joe:$scrypt$x", False, None, "line 1: a malformed hash"),
+        ("joe:SCRAM-SHA-256$1:a$b:c", False, None, "line 1: a malformed SCRAM"),
+        ("joe:x", False, False, "line 1: not a hash, and stored_cleartext is false"),
+        ("joe:$argon2id$a$b$c$d", False, True, "line 1: a hash, and stored_cleartext is true"),
+        ("joe:realm:xyz", True, None, "line 1: expected user:realm:hash"),
+        ("joe:\udcff", False, None, "not UTF-8"),
+    ],
+)
+def test_files_that_are_wrong(tmp_path: Path, text: str, digests: bool, cleartext: bool | None, said: str) -> None:
+    path = tmp_path / "passwords"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(StoreError, match=said) as caught:
+        PasswordFile(path, digests=digests, cleartext=cleartext).check()
+    assert "xyz" not in str(caught.value)
+
+
+def test_a_file_of_digests_and_who_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "passwords"
+    digest = hashlib.md5(b"joe:r:x").hexdigest()
+    path.write_text(f"joe:r:{digest}\n")
+    path.chmod(0o644)
+    file = PasswordFile(path, digests=True)
+    assert file.lookup("joe").digest("joe", "r") == bytes.fromhex(digest)
+    assert file.lookup("joe").digest("joe", "s") is None
+    assert not file.lookup("joe").verify("x")
+    assert file.is_exposed
+    path.chmod(0o600)
+    assert not file.is_exposed
+    assert not PasswordFile(tmp_path / "none").is_exposed
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -1,0 +1,92 @@
+"""An exchange as a generator: it yields what it needs next, and returns what the client claims and has proven.
+
+So a mechanism reads like its RFC, and whoever drives it decides where time is spent: a :class:`Challenge` goes to the
+client, a :class:`Lookup` to a store, in a thread where that is slow.
+"""
+
+from collections.abc import Callable, Generator
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from triosmtp.auth.password import prepare_password
+from triosmtp.auth.store import Secret
+from triosmtp.variables import TLSInfo
+
+__all__ = ["Challenge", "Circumstances", "Claim", "Exchange", "Lookup", "Malformed", "prepared", "primed"]
+
+
+@frozen(slots=True)
+class Challenge:
+    """Octets for the client; its response is sent into the generator."""
+
+    data: bytes = b""
+
+
+@frozen(slots=True)
+class Lookup:
+    """What is stored for a user is wanted: it is sent into the generator, the same for a user who is not known."""
+
+    user: str
+
+
+@frozen(slots=True, kw_only=True)
+class Claim:
+    """The end of an exchange.
+
+    ``password`` is a readable one that is still to be checked; where there is none, ``proven`` tells whether the client
+    has proved itself, and ``reason`` why not, for the log.  ``last`` is what the client is told with success (a
+    challenge that it answers with nothing: RFC 4954, section 4).
+    """
+
+    user: str
+    authorization: str = ""
+    password: str | None = field(default=None, repr=False)
+    proven: bool = False
+    reason: str = ""
+    last: bytes = b""
+
+
+class Malformed(Exception):  # noqa: N818 - how an exchange ends, not an error of ours
+    """The client's response is not what the mechanism says it is; the text is for the log."""
+
+
+@frozen(slots=True, kw_only=True)
+class Circumstances:
+    """What a mechanism may know of the connection."""
+
+    hostname: str
+    realm: str = ""
+    tls: TLSInfo | None = None
+    identity: str | None = None
+    """Who the client certificate stands for, where it verified."""
+    bindings: Callable[[str], bytes | None] = field(default=lambda _: None)
+    """Gives the data of a channel binding (RFC 5056) by its type; None where it cannot be had."""
+    plus: bool = False
+    """Whether a mechanism with channel binding is offered, too."""
+
+
+Exchange: TypeAlias = Generator[Challenge | Lookup, bytes | Secret, Claim]
+
+
+def primed(exchange: Exchange, initial: bytes) -> Exchange:
+    """Give the exchange with its first challenge answered by the client's initial response (RFC 4954, section 4)."""
+    next(exchange)
+    try:
+        step = exchange.send(initial)
+        while True:
+            step = exchange.send((yield step))
+    except StopIteration as stop:
+        claim: Claim = stop.value
+        return claim
+
+
+def prepared(text: str) -> str:
+    """Prepare a user's name or password for comparison.
+
+    :raises Malformed: where it is none.
+    """
+    try:
+        return prepare_password(text)
+    except ValueError as error:
+        raise Malformed(str(error)) from None

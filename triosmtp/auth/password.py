@@ -1,0 +1,155 @@
+"""Stored passwords: the forms in which one may stand in a file, how it is checked, and how a new one is made.
+
+``$argon2id$…`` (argon2-cffi; RFC 9106), ``$scrypt$ln=16,r=8,p=1$salt$hash`` and ``$pbkdf2-sha256$rounds$salt$hash``
+(the forms of passlib, base64 without padding; RFC 7914, RFC 8018),
+``SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`` (that of RFC 5803 and PostgreSQL), or the password itself.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+from typing import Final
+
+import argon2
+from attrs import frozen
+from scramp import ScramException, ScramMechanism
+from scramp.utils import saslprep
+
+__all__ = [
+    "SCHEMES",
+    "ScramKeys",
+    "derive_scram",
+    "hash_password",
+    "is_hash",
+    "prepare_password",
+    "read_scram",
+    "verify_password",
+]
+
+SCHEMES: Final = ("argon2id", "scrypt", "pbkdf2-sha256", "scram-sha-256")
+"""What :func:`hash_password` makes."""
+
+SCRAM_ITERATIONS: Final = 15_000
+_PBKDF2_ROUNDS: Final = 600_000
+_SCRYPT_LN, _SCRYPT_R, _SCRYPT_P = 16, 8, 1
+_MAX_SCRYPT_MEMORY: Final = 256 * 1024 * 1024
+
+_SCRYPT = re.compile(r"\$scrypt\$ln=([0-9]{1,2}),r=([0-9]{1,2}),p=([0-9]{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
+_PBKDF2 = re.compile(r"\$pbkdf2-sha256\$([0-9]{1,8})\$([A-Za-z0-9+/.]+)\$([A-Za-z0-9+/.]+)")
+_SCRAM = re.compile(r"SCRAM-SHA-256\$([0-9]{1,8}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
+_PREFIXES: Final = ("$argon2", "$scrypt$", "$pbkdf2-sha256$", "SCRAM-SHA-256$")
+
+
+@frozen(slots=True)
+class ScramKeys:
+    """What the server keeps of a password for SCRAM-SHA-256 (RFC 5802, section 3)."""
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes
+    server_key: bytes
+
+
+def is_hash(stored: str) -> bool:
+    """Whether ``stored`` has the form of a hash, and is not the password itself."""
+    return stored.startswith(_PREFIXES)
+
+
+def verify_password(stored: str, password: str) -> bool:
+    """Whether ``password`` is the one of ``stored``.  Blocking: 10 to 200 ms, as its maker wanted.
+
+    :raises ValueError: where ``stored`` is a malformed hash.
+    """
+    if stored.startswith("$argon2"):
+        try:
+            return argon2.PasswordHasher().verify(stored, password)
+        except argon2.exceptions.VerificationError:
+            return False
+        except argon2.exceptions.InvalidHashError as error:
+            raise ValueError("a malformed argon2 hash") from error
+    if stored.startswith("SCRAM-SHA-256$"):
+        keys = read_scram(stored)
+        return hmac.compare_digest(derive_scram(password, keys.salt, keys.iterations).stored_key, keys.stored_key)
+    if match := _SCRYPT.fullmatch(stored):
+        ln, r, p = (int(match[i]) for i in (1, 2, 3))
+        salt, expected = _decode(match[4]), _decode(match[5])
+        found = hashlib.scrypt(
+            password.encode(), salt=salt, n=1 << ln, r=r, p=p, maxmem=_MAX_SCRYPT_MEMORY, dklen=len(expected)
+        )
+        return hmac.compare_digest(found, expected)
+    if match := _PBKDF2.fullmatch(stored):
+        salt, expected = (_decode(match[i].replace(".", "+")) for i in (2, 3))
+        found = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, int(match[1]), len(expected))
+        return hmac.compare_digest(found, expected)
+    if is_hash(stored):
+        raise ValueError("a malformed hash")
+    return hmac.compare_digest(stored.encode(), password.encode())
+
+
+def hash_password(password: str, scheme: str = "argon2id") -> str:
+    """Hash ``password`` for a file, with a salt of its own.  Blocking.
+
+    :raises ValueError: where ``scheme`` is none of :data:`SCHEMES`.
+    """
+    salt = os.urandom(16)
+    match scheme:
+        case "argon2id":
+            return argon2.PasswordHasher().hash(password)
+        case "scrypt":
+            n, r, p = 1 << _SCRYPT_LN, _SCRYPT_R, _SCRYPT_P
+            found = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_SCRYPT_MEMORY, dklen=32)
+            return f"$scrypt$ln={_SCRYPT_LN},r={r},p={p}${_encode(salt)}${_encode(found)}"
+        case "pbkdf2-sha256":
+            found = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _PBKDF2_ROUNDS)
+            return f"$pbkdf2-sha256${_PBKDF2_ROUNDS}${_encode(salt)}${_encode(found)}".replace("+", ".")
+        case "scram-sha-256":
+            keys = derive_scram(password, salt, SCRAM_ITERATIONS)
+            parts = (base64.b64encode(each).decode() for each in (keys.salt, keys.stored_key, keys.server_key))
+            return "SCRAM-SHA-256${}:{}${}:{}".format(SCRAM_ITERATIONS, *parts)
+    raise ValueError(f"expected a scheme of {', '.join(SCHEMES)}, not {scheme!r}")
+
+
+def prepare_password(password: str) -> str:
+    """Prepare a password, or a user's name, for storing and comparing (SASLprep: RFC 4013).
+
+    :raises ValueError: where it has characters that none may have, or is empty.
+    """
+    try:
+        result = str(saslprep(password))
+    except ScramException:
+        raise ValueError("a name or password with characters that SASLprep forbids") from None
+    if not result:
+        raise ValueError("an empty name or password")
+    return result
+
+
+def derive_scram(password: str, salt: bytes, iterations: int) -> ScramKeys:
+    """Derive the keys of SCRAM-SHA-256 from a password.  Blocking: 10 ms."""
+    _, stored_key, server_key, _ = ScramMechanism("SCRAM-SHA-256").make_auth_info(password, iterations, salt)
+    return ScramKeys(salt, iterations, stored_key, server_key)
+
+
+def read_scram(stored: str) -> ScramKeys:
+    """Read ``SCRAM-SHA-256$…``.
+
+    :raises ValueError: where it is malformed, or has fewer iterations than RFC 7677 asks for.
+    """
+    match = _SCRAM.fullmatch(stored)
+    if match is None or int(match[1]) < 4096:
+        raise ValueError("a malformed SCRAM-SHA-256 record")
+    salt, stored_key, server_key = (_decode(match[i]) for i in (2, 3, 4))
+    return ScramKeys(salt, int(match[1]), stored_key, server_key)
+
+
+def _encode(octets: bytes) -> str:
+    return base64.b64encode(octets).decode().rstrip("=")
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError("malformed base64 in a hash") from error

@@ -1,0 +1,227 @@
+"""AUTH in a session: the exchange step by step, what it is checked against, who decides, and what a failure costs.
+
+A readable password is asked of policy first, then of the store.  Whoever proved itself against a store is then asked of
+policy, too.  Nobody is in who was not proven by a store or accepted by a policy with DONE.
+"""
+
+import base64
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from attrs import evolve
+
+from triosmtp.auth import MECHANISMS, Challenge, Circumstances, Claim, Exchange, Lookup, Malformed, Secret, StoreError
+from triosmtp.event import AuthAttempted
+from triosmtp.policy import AuthAttempt, Authenticated, Session
+from triosmtp.server.decision import Refusal, ask, tell_ended
+from triosmtp.server.profile import Profile
+from triosmtp.server.service import Service
+from triosmtp.smtp import Auth, AuthResponse, Connection, Reply
+
+__all__ = ["Authentication"]
+
+_HASHING: Final = trio.CapacityLimiter(2)
+"""Passwords that are hashed at once in all sessions: each takes a processor, and argon2 tens of megabytes."""
+_LONGEST: Final = 8
+"""How many times Auth_Failure_Delay the answer to a failure waits at most."""
+
+_FAILED: Final = Reply(535, "Authentication credentials invalid", "5.7.8")
+_TEMPORARY: Final = Reply(454, "Temporary authentication failure", "4.7.0")
+_CANCELLED: Final = Reply(501, "Authentication cancelled", "5.7.0")
+_MALFORMED: Final = Reply(501, "Malformed authentication", "5.5.2")
+_TOO_MANY: Final = Reply(421, "Too many failed authentications", "4.7.0")
+
+
+class Authentication:
+    """The AUTH of one session.  ``bindings`` gives the data of a channel binding by its type, over TLS."""
+
+    __slots__ = ("_connection", "_exchange", "_failures", "_finished", "_mechanism", "_service", "_session", "bindings")
+
+    def __init__(self, service: Service, session: Session, connection: Connection) -> None:
+        self._service = service
+        self._session = session
+        self._connection = connection
+        self._exchange: Exchange | None = None
+        self._finished: Claim | None = None  # proven; the client must still answer the last challenge with nothing
+        self._mechanism = ""
+        self._failures = 0
+        self.bindings: Callable[[str], bytes | None] = lambda _: None
+
+    async def offer(self, profile: Profile) -> None:
+        """Offer the mechanisms that may be used now: at the beginning, and after each handshake."""
+        sasl, tls = profile.sasl, self._session.tls
+        if sasl.stores:
+            identified = await self._identity(profile) is not None
+            self._connection.offer(sasl.offered(tls, identified=identified), sasl.withheld(tls))
+
+    async def begin(self, event: Auth, profile: Profile) -> Reply:
+        """Begin an exchange; give the reply.
+
+        :raises Refusal: where the attempt fails.
+        """
+        self._mechanism, self._finished = event.mechanism, None
+        circumstances = Circumstances(
+            hostname=profile.rules.hostname,
+            realm=profile.sasl.stores[event.mechanism].realm,
+            tls=self._session.tls,
+            identity=await self._identity(profile) if event.mechanism == "EXTERNAL" else None,
+            bindings=self.bindings if event.mechanism.endswith("-PLUS") else lambda _: None,
+            plus="SCRAM-SHA-256-PLUS" in profile.sasl.offered(self._session.tls, identified=False),
+        )
+        try:
+            self._exchange = MECHANISMS[event.mechanism].begin(circumstances, event.initial)
+            return await self._advance(None, profile)
+        except Malformed as error:
+            return await self._fail(profile, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
+
+    async def proceed(self, event: AuthResponse, profile: Profile) -> Reply:
+        """Go on with what the client answered; give the reply.
+
+        :raises Refusal: where the attempt fails.
+        """
+        claim, self._finished = self._finished, None
+        if event.data is None:
+            self._exchange = None
+            cancelled = Claim(user="" if claim is None else claim.user, reason="cancelled")
+            return await self._fail(profile, _CANCELLED, cancelled, "protocol")
+        if claim is not None:
+            if event.data:
+                claim = evolve(claim, proven=False, reason="more than was asked for")
+            return await self._conclude(claim, profile)
+        try:
+            return await self._advance(event.data, profile)
+        except Malformed as error:
+            return await self._fail(profile, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
+
+    async def _advance(self, answer: bytes | Secret | None, profile: Profile) -> Reply:
+        exchange = self._exchange
+        assert exchange is not None
+        try:
+            while True:
+                step = next(exchange) if answer is None else exchange.send(answer)
+                if isinstance(step, Challenge):
+                    return Reply(334, base64.b64encode(step.data).decode("ascii"))
+                answer = await self._lookup(step, profile)
+        except StopIteration as stop:
+            claim: Claim = stop.value
+        except StoreError as error:
+            return await self._fail(profile, _TEMPORARY, Claim(user="", reason=str(error)), "store")
+        self._exchange = None
+        if claim.last and claim.proven:
+            self._finished = claim
+            return Reply(334, base64.b64encode(claim.last).decode("ascii"))
+        return await self._conclude(claim, profile)
+
+    async def _lookup(self, lookup: Lookup, profile: Profile) -> Secret:
+        file = profile.sasl.stores[self._mechanism].file
+        if file is None:  # Always_Allow or Always_Deny, with no file: what is looked up decides nothing
+            return Secret("", lookup.user, False)
+        return await trio.to_thread.run_sync(_prepared_lookup, file.lookup, lookup.user, limiter=_HASHING)
+
+    async def _identity(self, profile: Profile) -> str | None:
+        identities = profile.sasl.identities
+        if identities is None or self._session.tls is None:
+            return None
+        try:
+            return await trio.to_thread.run_sync(identities.identify, self._session.tls)
+        except StoreError:
+            return None  # it was read at start; while it cannot be, nobody is identified
+
+    async def _conclude(self, claim: Claim, profile: Profile) -> Reply:
+        """Ask policy and store, and the options that stand over both."""
+        settings = profile.settings
+        if settings.always_deny:
+            return await self._fail(profile, _FAILED, claim, "Always_Deny")
+        if claim.authorization and claim.authorization != claim.user:
+            claim = evolve(claim, proven=False, password=None, reason="acts for another one")
+        elif settings.always_allow:
+            return self._succeed(profile, claim, "Always_Allow")
+        if claim.password is None and not claim.proven:
+            return await self._fail(profile, _FAILED, claim, "store")
+        return await self._decide(claim, profile)
+
+    async def _decide(self, claim: Claim, profile: Profile) -> Reply:
+        chain, store = profile.chain, profile.sasl.stores[self._mechanism]
+        attempt = AuthAttempt(
+            mechanism=self._mechanism,
+            user=claim.user,
+            authorization=claim.authorization,
+            password=claim.password,
+            proven=True if claim.password is None else None,
+        )
+        decided_by = "store"
+        if chain.asks("auth"):
+            try:
+                decision = await ask(self._service, self._session, chain, "auth", attempt)
+            except Refusal as refusal:
+                tell_ended(self._service, self._session, "auth", refusal, attempt)
+                return await self._fail(
+                    profile, refusal.reply, evolve(claim, reason=refusal.reason), refusal.decided_by
+                )
+            if decision.done:
+                claim, decided_by = evolve(claim, proven=True, password=None), decision.source
+        if claim.password is not None:
+            if store.file is None:
+                return await self._fail(profile, _FAILED, evolve(claim, reason="no policy accepted"), "policy")
+            try:
+                right = await trio.to_thread.run_sync(
+                    _verify, store.file.lookup, claim.user, claim.password, limiter=_HASHING
+                )
+            except StoreError as error:
+                return await self._fail(profile, _TEMPORARY, evolve(claim, reason=str(error)), "store")
+            if not right:
+                return await self._fail(profile, _FAILED, evolve(claim, reason="wrong user or password"), "store")
+        tell_ended(self._service, self._session, "auth", None, attempt)
+        return self._succeed(profile, claim, decided_by)
+
+    def _succeed(self, profile: Profile, claim: Claim, decided_by: str) -> Reply:
+        session = self._session
+        session.auth = Authenticated(self._mechanism, claim.user)
+        session.variables.record(
+            {"auth_name": self._mechanism, "auth_status": "pass", "auth_user": claim.user, "can_relay": "true"}
+        )
+        self._tell(profile, claim, decided_by, succeeded=True)
+        return Reply(235, "Authentication successful", "2.7.0")
+
+    async def _fail(self, profile: Profile, reply: Reply, claim: Claim, decided_by: str) -> Reply:
+        """Tell the failure, let the client wait for its answer, and give that.
+
+        :raises Refusal: always.
+        """
+        session, settings = self._session, profile.settings
+        self._exchange = None
+        status = "error" if reply.code in {454, 501} else "fail"
+        session.variables.record({"auth_name": self._mechanism, "auth_status": status, "auth_user": claim.user})
+        self._tell(profile, claim, decided_by, succeeded=False)
+        reason = claim.reason or "refused"
+        if reply is not _CANCELLED:
+            self._failures += 1
+            await trio.sleep(settings.auth_failure_delay * min(2 ** (self._failures - 1), _LONGEST))
+            if settings.max_auth_failures and self._failures >= settings.max_auth_failures:
+                reply = _TOO_MANY
+        raise Refusal(reply, decided_by, f"{self._mechanism}: {reason}")
+
+    def _tell(self, profile: Profile, claim: Claim, decided_by: str, *, succeeded: bool) -> None:
+        session = self._session
+        self._service.tell(
+            AuthAttempted(
+                session=session.id,
+                peer=session.peer,
+                listener=session.listener,
+                mechanism=self._mechanism,
+                user=claim.user,
+                succeeded=succeeded,
+                reason="" if succeeded else claim.reason,
+                decided_by=decided_by,
+                logged=profile.sasl.stores[self._mechanism].logged,
+            )
+        )
+
+
+def _prepared_lookup(lookup: Callable[[str], Secret], user: str) -> Secret:
+    return lookup(user).derived()
+
+
+def _verify(lookup: Callable[[str], Secret], user: str, password: str) -> bool:
+    return lookup(user).verify(password)

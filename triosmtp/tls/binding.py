@@ -1,0 +1,41 @@
+"""Channel bindings: what ties an authentication to this very TLS connection (RFC 5056, RFC 5929, RFC 9266)."""
+
+from typing import Any
+
+import trio
+from cryptography.hazmat.primitives import hashes
+from OpenSSL import SSL
+
+from triosmtp.tls.engine import engine_of
+
+__all__ = ["channel_binding"]
+
+_WEAK = ("md5", "sha1")
+
+
+def channel_binding(stream: "trio.SSLStream[Any]", kind: str) -> bytes | None:
+    """Give the data of the binding ``kind``: tls-exporter, tls-unique or tls-server-end-point; None: not safe.
+
+    ``tls-unique`` is given up to TLS 1.2 alone, where TLS 1.3 has ``tls-exporter`` (RFC 9266, section 3).  It names one
+    connection only because none is ever resumed here; where clients may renegotiate it is not given.
+    """
+    facts = engine_of(stream).facts()
+    modern = facts.get_protocol_version_name() == "TLSv1.3"
+    if kind == "tls-exporter":
+        return facts.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"") if modern else None
+    if kind == "tls-unique":
+        return None if modern or facts.total_renegotiations() else facts.get_peer_finished()
+    if kind == "tls-server-end-point":
+        return _server_end_point(facts)
+    return None
+
+
+def _server_end_point(facts: SSL.Connection) -> bytes | None:
+    """RFC 5929, section 4.1: the hash of our certificate, by the hash of its signature, SHA-256 at least."""
+    certificate = facts.get_certificate(as_cryptography=True)
+    if certificate is None:
+        return None
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is None:
+        return None  # Ed25519 and its like: the RFC has no answer
+    return certificate.fingerprint(hashes.SHA256() if algorithm.name in _WEAK else algorithm)
