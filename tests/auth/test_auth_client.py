@@ -1,4 +1,4 @@
-"""Real clients prove who they are, by every mechanism that they know, over STARTTLS and over TLS from the first byte."""
+"""Real clients prove who they are, by every mechanism that they know, after STARTTLS and from the first byte."""
 
 import smtplib
 import subprocess
@@ -50,7 +50,7 @@ def by_smtplib(errand: Errand) -> bool:
         if not errand.implicit:
             smtp.starttls(context=context)
         smtp.ehlo()
-        smtp.user, smtp.password = USER, errand.password  # type: ignore[assignment]
+        smtp.user, smtp.password = USER, errand.password
         how = getattr(smtp, f"auth_{errand.mechanism.lower().replace('-', '_')}")
         try:
             smtp.auth(errand.mechanism, how)

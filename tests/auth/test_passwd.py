@@ -1,6 +1,5 @@
 """`triosmtp passwd`: what it writes is what AUTH takes, and nobody else can read it."""
 
-import os
 import stat
 import subprocess
 import sys
@@ -33,7 +32,7 @@ def test_users_come_and_go(tmp_path: Path) -> None:
     assert passwd(str(path), "scrypt", "--delete").returncode == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert not file.lookup("scrypt").known
-    assert sorted(os.listdir(tmp_path)) == ["passwords"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
