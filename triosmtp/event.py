@@ -201,6 +201,8 @@ class MessageAccepted:
     listener: str = ""
     variables: Mapping[str, str] = Factory(dict)
     message_variables: Mapping[str, str] = Factory(dict)
+    delivery_seconds: float = 0.0
+    """What the delivery took of that."""
     discarded_by: str = ""
     """The policy that had it thrown away; ``""`` where it was delivered."""
 
@@ -242,6 +244,8 @@ class Disconnected:
     reason: str
     seconds: float
     messages: int
+    commands: Mapping[str, int] = Factory(dict)
+    """How often each command was given, by its verb in capitals; what is no command is ``other``."""
 
 
 @frozen(slots=True, kw_only=True)

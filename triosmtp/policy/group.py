@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import trio
 
+from triosmtp.histogram import Histogram
 from triosmtp.policy.interface import Phase
 from triosmtp.policy.link import ClientLink, Failed, Gone, Limits
 from triosmtp.policy.question import Question, Verdict
@@ -36,6 +37,8 @@ class Group:
         self._timeouts_in_row = 0
         self._probe_at = 0.0
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self.latency = Histogram()
+        """How long answers that could be applied took, in seconds."""
         self.kept = False
         """Whether a policy asks it: then it is remembered when its deciders are gone."""
         self.asked = 0
@@ -168,7 +171,9 @@ class Group:
             self.invalid += 1
             raise NoAnswerError(f"{link.name} gave an answer that cannot be applied: {error.message}") from None
         self.answered += 1
-        self._latencies.append(trio.current_time() - asked)
+        seconds = trio.current_time() - asked
+        self._latencies.append(seconds)
+        self.latency.observe(seconds)
         return verdict
 
     # Looking at it

@@ -50,6 +50,7 @@ from triosmtp.event import (
     PolicyFallback,
     SessionEvent,
 )
+from triosmtp.histogram import Histogram
 from triosmtp.policy.control import Control
 from triosmtp.policy.group import Group, NoAnswerError
 from triosmtp.policy.interface import PHASES, Phase, Policy
@@ -387,6 +388,10 @@ class Hub:
         for status in found:
             status["clients"] = [_client(link) for link in self._links if _group(link) == status["group"]]
         return found
+
+    def latencies(self) -> dict[str, Histogram]:
+        """Give how long the answers of each group took, in seconds, by its name; later answers do not touch it."""
+        return {name: group.latency.copy() for name, group in self._groups.items()}
 
     def clients(self) -> list[dict[str, Any]]:
         """Give every client that has introduced itself, as plain values."""

@@ -191,7 +191,7 @@ async def accept_connections(sock: socket.socket, take: Callable[[socket.socket,
 
     Running out of file descriptors or memory is logged and waited out; no error of one connection ends the loop.
     """
-    while True:
+    while sock.fileno() >= 0:  # it may be closed before this task had its first turn
         await trio.lowlevel.wait_readable(sock)
         try:
             accept_waiting(sock, take, _ACCEPTS_PER_TURN)

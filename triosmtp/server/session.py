@@ -113,9 +113,8 @@ class SessionDriver:
                 await self._close_transport()
             finally:
                 seconds = trio.current_time() - self.started
-                self._service.tell(
-                    Disconnected(session.id, session.peer, conversation.end, seconds, conversation.messages)
-                )
+                end, messages, commands = conversation.end, conversation.messages, conversation.connection.commands
+                self._service.tell(Disconnected(session.id, session.peer, end, seconds, messages, commands))
 
     @property
     def state(self) -> str:

@@ -29,6 +29,7 @@ class Transaction:
     """The message under way.  Made when MAIL was accepted; ``close`` throws away what it holds."""
 
     __slots__ = (
+        "_delivery_seconds",
         "_failure",
         "_hello",
         "_service",
@@ -59,6 +60,7 @@ class Transaction:
         """The policy that has the message thrown away, or ``""``."""
         self.refusal: Refusal | None = None
         """What the octets of a BDAT that are under way will be answered with."""
+        self._delivery_seconds = 0.0
         self.granted_relay = False
         """Whether can_relay was set for this transaction's sender, and goes with it."""
 
@@ -162,8 +164,10 @@ class Transaction:
         # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.
         message.variables = self._session.variables.snapshot()
         message.message_variables = self._session.message_variables.snapshot()
+        began = monotonic()
         try:
             await self.profile.delivery.deliver(message)
+            self._delivery_seconds = monotonic() - began
         except Reject as reject:
             raise refusal_of(reject, "delivery") from None
         except DeliveryError as error:
@@ -204,6 +208,7 @@ class Transaction:
                 size=size,
                 seconds=monotonic() - self.started,
                 tls=session.tls,
+                delivery_seconds=self._delivery_seconds,
                 discarded_by=self.discarded_by,
                 listener=session.listener,
                 variables=variables,

@@ -63,6 +63,8 @@ _READY, _BODY, _SWITCHING, _CLOSED = State.READY, State.BODY, State.SWITCHING, S
 _REFUSED, _CHUNK, _CHUNKS, _AUTH = State.REFUSED, State.CHUNK, State.CHUNKS, State.AUTH
 _UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.CHUNKS, State.AUTH, State.BODY, State.CHUNK, State.SWITCHING)
 
+_NAMES = {verb: verb.decode("ascii") for verb in COMMANDS}
+
 _BAD_LINE_END = Reply(500, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.5.2")
 _BAD_OCTET = Reply(500, "Control characters are not accepted", "5.5.2")
 _TOO_LONG = Reply(500, "Line too long", "5.5.2")
@@ -98,13 +100,15 @@ class Connection:
     __slots__ = (
         "_answered", "_body", "_buffer", "_chunk", "_chunk_left", "_ended", "_error", "_facts", "_max_text", "_offset",
         "_owed", "_refusal",
-        "_skipped", "_switch_due", "rules", "state",
+        "_skipped", "_switch_due", "commands", "rules", "state",
     )  # fmt: skip
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.state = State.CONNECTED
         """Where the dialogue stands; for reading."""
+        self.commands: dict[str, int] = {}
+        """How often each command came, by its verb; what is none is ``other``."""
         self._facts = Facts(rules)
         self._max_text = rules.max_line - 2
         self._buffer = b""
@@ -280,6 +284,8 @@ class Connection:
         _check_octets(line)
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
+        name = _NAMES.get(verb, "other")
+        self.commands[name] = self.commands.get(name, 0) + 1
         if state is _REFUSED and verb not in _AFTER_REFUSAL:
             raise CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
         if verb == b"BDAT":

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+import trio
 from attrs import frozen
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,6 +11,8 @@ from starlette.routing import BaseRoute, Route
 
 from triosmtp.daemon.status.access import Access, Guard, bearer
 from triosmtp.daemon.status.asgi import Application
+from triosmtp.daemon.status.exposition import expose
+from triosmtp.daemon.status.metric import Metrics
 from triosmtp.daemon.status.source import Source
 
 __all__ = ["Site", "application", "routes"]
@@ -21,11 +24,13 @@ class Site:
 
     source: Source
     access: Access
+    metrics: Metrics
 
 
 def routes(site: Site) -> list[BaseRoute]:
     """Give everything that can be asked for."""
     return [
+        Route("/metrics", _metrics(site)),
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(site)),
     ]
@@ -40,6 +45,16 @@ def application(site: Site) -> Application:
 async def _healthz(_request: Request) -> Response:
     """That it answers is all there is to say: the event loop turns."""
     return PlainTextResponse("ok\n")
+
+
+def _metrics(site: Site) -> Callable[[Request], Awaitable[Response]]:
+    async def metrics(request: Request) -> Response:
+        samples = await site.metrics.scrape(site.source)
+        accept = request.headers.get("accept", "")
+        content, content_type = await trio.to_thread.run_sync(expose, samples, accept)
+        return Response(content, headers={"content-type": content_type})
+
+    return metrics
 
 
 def _readyz(site: Site) -> Callable[[Request], Awaitable[Response]]:

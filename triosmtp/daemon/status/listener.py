@@ -14,6 +14,8 @@ from attrs import frozen
 from triosmtp.config import Config, UnixAddress, problem_at
 from triosmtp.daemon.status.access import Access
 from triosmtp.daemon.status.asgi import Application, Receive, Scope, Send, refusal
+from triosmtp.daemon.status.lag import LongestLag, measure_lag
+from triosmtp.daemon.status.metric import Metrics
 from triosmtp.daemon.status.source import Source
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import Observer, SessionEvent
@@ -58,6 +60,7 @@ class StatusListener:
         self._bindings: list[Binding] = []
         self._applications: dict[object, Application] = {}
         self._observers: tuple[Observer, ...] = ()
+        self._metrics: Metrics | None = None
         self._connections: Counter[str] = Counter()
 
     def observe(self, event: SessionEvent) -> None:
@@ -89,8 +92,9 @@ class StatusListener:
         if prepared.accesses:
             from triosmtp.daemon.status.application import Site, application  # noqa: PLC0415 - needs the extra
 
+            metrics = self._metrics or self._count(nursery)
             for key, access in prepared.accesses.items():
-                self._applications[key] = application(Site(self._source, access))
+                self._applications[key] = application(Site(self._source, access, metrics))
         for binding, listen, settings in prepared.sockets.kept:
             binding.follow(listen, settings)
         close_all(prepared.sockets.closed)
@@ -102,6 +106,15 @@ class StatusListener:
         """Close all sockets."""
         close_all(self._bindings)
         self._bindings.clear()
+
+    def _count(self, nursery: trio.Nursery) -> Metrics:
+        """Begin to count.  It goes on when the last Listen is gone: counters do not go back."""
+        longest = LongestLag()
+        metrics = self._metrics = Metrics()
+        metrics.longest_lag = longest
+        self._observers = (metrics,)
+        nursery.start_soon(measure_lag, metrics.lag, longest, name="event loop lag")
+        return metrics
 
     # Connections
 

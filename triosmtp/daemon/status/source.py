@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from triosmtp.histogram import Histogram
 from triosmtp.server import Server
 from triosmtp.server.host import ServiceHost
 
@@ -35,8 +36,14 @@ class Source(Protocol):
         ``not_before`` and ``not_after``; the last two as ISO 8601, or None.
         """
 
+    def certificate_problems(self) -> list[dict[str, Any]]:
+        """Give why changed files of TLS are not in force: ``file``, ``option``, ``reason``, ``since`` (ISO 8601)."""
+
     def policy_groups(self) -> list[dict[str, Any]]:
         """Give each group of deciders with its counters and clients, as :meth:`triosmtp.policy.hub.Hub.groups` does."""
+
+    def policy_latencies(self) -> Mapping[str, Histogram]:
+        """Give how long the answers of each group of deciders took, in seconds; later answers do not touch it."""
 
     def handshakes_under_way(self) -> int:
         """Give how many TLS handshakes are under way."""
@@ -61,9 +68,25 @@ class ServerSource:
         names = (listen.name for listen in self._service.config.listens)
         return {**dict.fromkeys(names, 0), **self._service.sessions_by_listener}
 
+    def certificate_problems(self) -> list[dict[str, Any]]:
+        """Give why files of TLS that changed are not in force."""
+        return [
+            {
+                "file": str(problem.error.path or ""),
+                "option": problem.error.option,
+                "reason": problem.error.reason,
+                "since": problem.since.isoformat(),
+            }
+            for problem in self._service.contexts.problems
+        ]
+
     def policy_groups(self) -> list[dict[str, Any]]:
         """Give each group of deciders with its counters and clients."""
         return self._service.hub.groups()
+
+    def policy_latencies(self) -> Mapping[str, Histogram]:
+        """Give how long the answers of each group of deciders took."""
+        return self._service.hub.latencies()
 
     def handshakes_under_way(self) -> int:
         """Give how many TLS handshakes are under way."""
