@@ -169,14 +169,16 @@ async def test_aclose_ends_idle_sessions_with_421_and_lets_a_message_finish() ->
     assert [e.reason for e in events if isinstance(e, Disconnected)] == ["drain", "drain"]
 
 
-async def test_what_is_not_done_after_the_grace_is_cancelled() -> None:
-    async with serving(conf()) as server:
+async def test_what_is_not_done_after_the_grace_is_told_to_go() -> None:
+    async with serving(conf()) as server, trio.open_nursery() as nursery:
         client = await connect(server)
         await client.read()
         await client.command("EHLO c.example.org")
         await client.command("MAIL FROM:<a@example.org>")
-        await server.aclose(grace=0)
+        nursery.start_soon(server.aclose, 0)
+        assert (await client.read()).code == 421
         assert await client.read_eof() == b""
+        await client.aclose()
 
 
 async def test_aclose_works_twice_and_without_sessions() -> None:

@@ -32,6 +32,7 @@ from triosmtp.server.host import ServiceHost
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
 from triosmtp.server.patience import watch
 from triosmtp.server.profile import Profiles, material_problem
+from triosmtp.server.queue import empty_queues, shut
 from triosmtp.server.service import Generation, Service, Statistics
 from triosmtp.server.session import SessionDriver
 from triosmtp.server.transport import SocketTransport
@@ -46,6 +47,8 @@ _log = logging.getLogger("triosmtp.server")
 
 _GOODBYE = 1.0
 """Seconds that policy clients have to take leave of us."""
+_LAST_WORDS = 5.0
+"""Seconds that a session has for its 421, when it had no more time for its transaction."""
 _WATCH_AGAIN = 30.0
 """Seconds until watching is tried again, where it has failed."""
 
@@ -93,17 +96,21 @@ class Server:
     async def aclose(self, grace: float = 30.0) -> None:
         """Stop accepting, let transactions under way finish, end the other sessions with 421, and wait for the end.
 
-        What is not done after ``grace`` seconds is cancelled.
+        So do those who wait to be accepted.  What is not done after ``grace`` seconds ends with 421, too.
         """
         self.service.draining = True
         if self._loops is not None and self._sessions is not None:
             self._loops.cancel_scope.cancel()
             scope = self._sessions.cancel_scope
-            scope.deadline = min(scope.deadline, trio.current_time() + grace)
-            # Who is told to go away and comes back at once shall be refused by the kernel, not queued and then reset.
+            scope.deadline = min(scope.deadline, trio.current_time() + grace + _LAST_WORDS)
+            # Who is told to go away and comes back at once shall find the door shut, not be queued and then reset.
             await self._refusing.wait()
         for session in tuple(self.service.running):
             session.drain()
+        with trio.move_on_after(grace):
+            await self._ended.wait()
+        for session in tuple(self.service.running):
+            session.expire()
         await self._ended.wait()
 
     async def reload(self, config: Config, *, reason: str = "reload") -> ConfigurationReloaded:
@@ -267,8 +274,11 @@ class Server:
                             for binding in self._bindings:
                                 self._accept(binding)
                             task_status.started(self)
-                        close_all(self._bindings)  # nobody accepts: the kernel shall refuse, not queue
+                        for binding in self._bindings:
+                            shut(binding)
                         self._refusing.set()
+                        await empty_queues(self._bindings, self._take)
+                        close_all(self._bindings)
                     self.service.hub.close_clients("going away", at={each.listen.name for each in self._bindings})
                     self._guests.cancel_scope.deadline = trio.current_time() + _GOODBYE
                 self._watchers.cancel_scope.cancel()

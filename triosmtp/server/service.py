@@ -103,6 +103,9 @@ class Running(Protocol):
     def drain(self) -> None:
         """End with 421 as soon as no transaction is under way: the server does."""
 
+    def expire(self) -> None:
+        """End with 421 now: the server has no more time."""
+
     def close(self) -> None:
         """End with 421 as soon as no transaction is under way: somebody asked for it."""
 

@@ -42,6 +42,7 @@ class SessionDriver:
     __slots__ = (
         "_closing",
         "_conversation",
+        "_greeting_tls",
         "_listen",
         "_profile",
         "_reading",
@@ -71,6 +72,7 @@ class SessionDriver:
         """What its handshake began with."""
         self._reading = False
         self._closing = False
+        self._greeting_tls = False
         self._renegotiable = False
         self._scope = trio.CancelScope()
         self.patience = Patience(profile.settings.idle_time, self._scope.cancel)
@@ -129,6 +131,11 @@ class SessionDriver:
     def drain(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way."""
         if self._reading and self._conversation.transaction is None:
+            self._scope.cancel()
+
+    def expire(self) -> None:
+        """End this session with 421 4.3.2 now; one in its handshake has no words for that."""
+        if not self._greeting_tls:
             self._scope.cancel()
 
     def close(self) -> None:
@@ -244,6 +251,7 @@ class SessionDriver:
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = self._service.context(self.generation, profile.tls)
         limit = profile.settings.tls_handshake_timeout
+        self._greeting_tls = True
         try:
             with trio.fail_after(limit):
                 self._stream, session.tls = await handshake(context, self._transport)
@@ -257,6 +265,7 @@ class SessionDriver:
             self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
             return True
         finally:
+            self._greeting_tls = False
             self._service.gate.leave(session.id)
         self._conversation.end = "tls_failed"
         self._service.tell(failure)
@@ -275,6 +284,13 @@ class SessionDriver:
         # A stream whose sending was cut off in the middle may be broken already: idle is still why the session ends.
         with trio.move_on_after(_FAREWELL), suppress(trio.BrokenResourceError):
             await self._part()
+            await self._linger()
+
+    async def _linger(self) -> None:
+        """Let the peer read our last words: it may be in the middle of a pipelined group, or of a body."""
+        self.patience.stop()
+        if isinstance(self._transport, SocketTransport):
+            await self._transport.linger(_FAREWELL)
 
     async def _close_transport(self) -> None:
         if isinstance(self._transport, SocketTransport):
@@ -286,11 +302,13 @@ class SessionDriver:
         """Write what is due, and our close_notify behind it in the same packet."""
         if not isinstance(self._stream, trio.SSLStream) or self._renegotiable:
             await self._part()
-            return
-        last = b"".join(self._conversation.out)
-        self._conversation.out.clear()
-        self.patience.start(trio.current_time())
-        await send_close_notify(self._stream, last)
+        else:
+            last = b"".join(self._conversation.out)
+            self._conversation.out.clear()
+            self.patience.start(trio.current_time())
+            await send_close_notify(self._stream, last)
+        if self._conversation.end not in {"quit", "peer_closed"}:
+            await self._linger()
 
     async def _part(self) -> None:
         """Write what is due, then our close_notify.  The peer's is not waited for: many never send one."""

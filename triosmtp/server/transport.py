@@ -16,6 +16,7 @@ import trio
 __all__ = ["SocketTransport"]
 
 _DEFAULT_READ: Final = 65536
+_LINGER_BYTES: Final = 4 << 20
 
 
 class SocketTransport(trio.abc.HalfCloseableStream):
@@ -87,6 +88,24 @@ class SocketTransport(trio.abc.HalfCloseableStream):
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:
             raise _translated(error) from None
+
+    async def linger(self, seconds: float) -> None:
+        """Close the sending side, and take what the peer sends until it has closed, too, or the time is up.
+
+        Closing with something unread resets the connection, and a reset takes from the peer what it has not read yet:
+        our last words.  So a bounded amount is read and thrown away.
+        """
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+        left = _LINGER_BYTES
+        with trio.move_on_after(seconds), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while left > 0:
+                data = await self.receive_some()
+                if not data:
+                    return
+                left -= len(data)
 
     def close(self) -> None:
         """Close at once.  May be called again."""
