@@ -1,16 +1,25 @@
 """HTTP of hostile clients, and of good ones."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 from status_server import MAIL, STATUS, ask, parse, read_all, serving
 
 from triosmtp.daemon.status import http, listener
 from triosmtp.daemon.status.asgi import Application, Receive, Scope, Send
+from triosmtp.server.listener import Peer
 
+PIECES = (b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\n", b"Host: localhost\r\n", b"Content-Length: 5\r\n", b"\r\n",
+          b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"Upgrade: h2c\r\n",
+          b"CONNECT a:1 HTTP/1.1\r\n", b"Expect: 100-continue\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")  # fmt: skip
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -153,6 +162,43 @@ async def test_connections_are_counted_and_bounded(monkeypatch: pytest.MonkeyPat
                         continue
         for stream in held:
             await stream.aclose()
+
+
+async def test_one_address_of_another_host_holds_a_part_of_them_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "CONNECTIONS_OF_ONE_PEER", 2)
+    async with serving() as here:
+        (binding,) = here.status._bindings
+        ends = []
+        for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"):
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            here.status._take(binding, here.nursery, theirs, Peer(f"{address}:5", ip_address(address), 5))
+            ours.setblocking(False)
+            ends.append(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+        statuses = []
+        for end in ends:
+            with suppress(trio.BrokenResourceError):
+                await end.send_all(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+            statuses.append(parse(await read_all(end)).status)
+            await end.aclose()
+        assert statuses == [200, 200, 503, 200]
+
+
+@given(data=st.lists(st.binary(max_size=200) | st.sampled_from(PIECES), max_size=12))
+def test_whatever_comes_nothing_but_answers_comes_back(data: list[bytes]) -> None:
+    got: list[bytes] = []
+
+    async def talk(stream: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError):
+            for piece in data:
+                await stream.send_all(piece)
+        with suppress(trio.BrokenResourceError):
+            await stream.send_eof()  # type: ignore[attr-defined]
+            got.append(await read_all(stream))
+
+    trio.run(partial(converse, echo, talk), clock=trio.testing.MockClock(autojump_threshold=0))
+    assert b"".join(got) == b"" or b"".join(got).startswith(b"HTTP/1.1 ")
+    assert b"HTTP/1.1 500" not in b"".join(got)
 
 
 # Good ones

@@ -27,8 +27,9 @@ from triosmtp.daemon.status import label
 from triosmtp.daemon.status.family import FAMILIES
 from triosmtp.daemon.status.lag import LongestLag, measure_lag
 from triosmtp.daemon.status.metric import Metrics
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Reject
 from triosmtp.histogram import Histogram
+from triosmtp.policy.client import PolicyClient, PolicyRequest
 from triosmtp.testing import Authority
 from triosmtp.tls import REASONS
 from triosmtp.variables import TLSInfo
@@ -198,6 +199,58 @@ async def test_reloads_are_counted() -> None:
         found = await scrape(here)
         assert found["triosmtp_configuration_reloads_total", (("result", "failed"),)] == 1
         assert found["triosmtp_configuration_last_reload_successful", ()] == 0
+
+
+async def test_policy_clients_are_counted(tmp_path: Path) -> None:
+    policy = 'Policy = ( "websocket:partners" )'
+    door = f'Policy_Listener {{ Listen "{tmp_path}/policy" {{ }} }}'
+    async with serving(f"{policy} {MAIL} {door} {STATUS}") as here:
+        await say(here.mail_port, "EHLO a.example", "MAIL FROM:<a@b.example>", "QUIT")
+        found = await scrape(here)
+        fallback = (("fallback", "tempfail"), ("group", "partners"), ("phase", "mailfrom"))
+        assert found["triosmtp_policy_fallbacks_total", fallback] == 1
+        group = (("group", "partners"),)
+        assert found["triosmtp_policy_deciders", group] == 0
+        assert found["triosmtp_policy_latency_seconds_count", group] == 0
+        decider, shadow = (
+            PolicyClient(f"unix:{tmp_path}/policy", name=mode, group="partners", mode=mode)
+            for mode in ("enforce", "shadow")
+        )
+        decider.on("mailfrom")(agree)
+        shadow.on("mailfrom")(refuse)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(decider.run)
+            await nursery.start(shadow.run)
+            await say(here.mail_port, "EHLO a.example", "MAIL FROM:<a@b.example>", "QUIT")
+            await until(here, "triosmtp_policy_shadow_differences_total", 1, group="partners", phase="mailfrom")
+            found = await scrape(here)
+            nursery.cancel_scope.cancel()
+    assert found["triosmtp_policy_deciders", group] == 1
+    assert found["triosmtp_policy_breaker_open", group] == 0
+    assert found["triosmtp_policy_requests_total", group] == 1
+    assert found["triosmtp_policy_answers_total", (*group, ("result", "answered"))] == 1
+    assert found["triosmtp_policy_latency_seconds_count", group] == 1
+    assert 0 < found["triosmtp_policy_latency_seconds_sum", group] < 5
+    assert found["triosmtp_policy_fallbacks_total", fallback] == 1
+
+
+async def agree(request: PolicyRequest) -> None:
+    """Let it go on."""
+
+
+async def refuse(request: PolicyRequest) -> None:
+    raise Reject(550, "5.7.1", "not from there")
+
+
+async def say(port: int, *commands: str) -> None:
+    """Say commands, each when the one before is answered, and read to the end."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as client:
+        with trio.fail_after(20):
+            for command in commands:
+                await client.receive_some()
+                await client.send_all(command.encode() + b"\r\n")
+            while await client.receive_some():
+                pass
 
 
 # The exposition

@@ -55,7 +55,8 @@ CONNECTION_LIMITS: Final = frozenset({
 })  # fmt: skip
 FALLBACKS: Final = frozenset({"tempfail", "continue", "reject"})
 DECIDERS: Final = frozenset({
-    "protocol", "relay", "limit", "reload", "TLS_Verify_Mode", "python", "websocket", "spool", "delivery", "auth",
+    "protocol", "relay", "limit", "reload", "TLS_Verify_Mode", "python", "websocket", "spool", "delivery", "store",
+    "policy",
 })  # fmt: skip
 CODES: Final = frozenset({
     "421", "450", "451", "452", "454", "455", "500", "501", "502", "503", "504", "521", "523", "524", "530", "534",
