@@ -201,6 +201,36 @@ async def test_reloads_are_counted() -> None:
         assert found["triosmtp_configuration_last_reload_successful", ()] == 0
 
 
+async def test_renewals_of_certificates_are_counted(tmp_path: Path) -> None:
+    authority = Authority.create()
+    listens = ""
+    for name, port in (("one", "0"), ("two", "00")):
+        authority.issue("localhost", dns=["localhost"]).write(tmp_path, name)
+        listens += f"""Listen "127.0.0.1:{port}" {{ SMTP_Extensions = ( "STARTTLS" ) TLS_Ciphers = "DEFAULT"
+            TLS_Certificate = "{tmp_path}/{name}.pem" TLS_Key = "{tmp_path}/{name}.key" }} """
+    options = 'TLS_Watch = false Relay_Domains = ( "example.org" ) Deliver_To = "discard:"'
+    async with serving(f"{options} ESMTP_Listener {{ {listens} }} {STATUS}") as here:
+        before = await scrape(here)
+        assert before["triosmtp_certificate_reloads_total", (("result", "ok"),)] == 0
+        assert before["triosmtp_certificate_last_reload_timestamp_seconds", ()] == 0
+        later = datetime.now(UTC) + timedelta(days=3000)
+        for name in ("one", "two"):
+            authority.issue("localhost", dns=["localhost"], not_after=later).write(tmp_path, name)
+        await here.server.reload_certificates()
+        found = await scrape(here)
+        # Two certificates, and one renewal.
+        assert found["triosmtp_certificate_reloads_total", (("result", "ok"),)] == 1
+        assert found["triosmtp_certificate_last_reload_timestamp_seconds", ()] == pytest.approx(time.time(), abs=60)
+        ends = [value for (name, _), value in found.items() if name == "triosmtp_certificate_expiry_timestamp_seconds"]
+        assert ends == pytest.approx([later.timestamp()] * 2, abs=2)
+        assert found["triosmtp_certificate_problems", ()] == 0
+        (tmp_path / "one.pem").write_bytes(b"no certificate")
+        await here.server.reload_certificates()
+        found = await scrape(here)
+        assert found["triosmtp_certificate_reloads_total", (("result", "failed"),)] == 1
+        assert found["triosmtp_certificate_problems", ()] == 1
+
+
 async def test_policy_clients_are_counted(tmp_path: Path) -> None:
     policy = 'Policy = ( "websocket:partners" )'
     door = f'Policy_Listener {{ Listen "{tmp_path}/policy" {{ }} }}'
