@@ -56,6 +56,9 @@ class ConfigError(TrioSMTPError):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(p) for p in self.problems))
 
+    def __reduce__(self) -> "tuple[type[ConfigError], tuple[tuple[Problem, ...]]]":
+        return ConfigError, (self.problems,)
+
 
 class HandshakeError(TrioSMTPError):
     """A TLS handshake that came to nothing.

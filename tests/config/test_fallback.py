@@ -197,7 +197,10 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
     control = ("Control_Listener", "Listen of a Control_Listener")
     policy = ("Policy_Listener", "Listen of a Policy_Listener")
     status = ("Status_Listener", "Listen of a Status_Listener")
-    only_global = {"TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch", "Drain_Timeout"}
+    only_global = {
+        *("TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"),
+        *("Drain_Timeout", "Workers"),
+    }
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     in_policy_listeners = {
         *("File_Mode", "Listen_Backlog", "TLS_Protocols", "TLS_Ciphers", "TLS_Client_CA", "TLS_Client_CRL"),

@@ -25,6 +25,7 @@ __all__ = [
     "SECONDS",
     "TEXT",
     "VARIABLES",
+    "WORKERS",
     "BadValueError",
     "Network",
     "Type",
@@ -128,6 +129,16 @@ def _read_limit(value: Value, _warn: Warn) -> int:
     return int(text)
 
 
+def _read_workers(value: Value, _warn: Warn) -> int | None:
+    expected = "a whole number from 1 to 512, or auto"
+    text = text_of(value, expected)
+    if text.lower() == "auto":
+        return None
+    if re.fullmatch(r"[0-9]{1,3}", text) is None or not 1 <= int(text) <= 512:
+        raise bad_value(value, expected)
+    return int(text)
+
+
 def _read_seconds(value: Value, _warn: Warn) -> float:
     expected = "a number of seconds, more than 0"
     text = text_of(value, expected)
@@ -148,6 +159,7 @@ def _read_file_mode(value: Value, _warn: Warn) -> int:
 
 BOOLEAN = Type("boolean", _read_boolean, lambda value: "true" if value else "false")
 LIMIT = Type("whole number", _read_limit, str)
+WORKERS = Type("number of processes", _read_workers, str, absent="auto")
 SECONDS = Type("seconds", _read_seconds, lambda value: f"{value:.9f}".rstrip("0").rstrip("."))
 FILE_MODE = Type("file mode", _read_file_mode, lambda value: f"0{value:o}")
 

@@ -15,14 +15,12 @@ from triosmtp.daemon.version import versions
 from triosmtp.errors import ConfigError
 from triosmtp.event import ConfigurationReloaded
 from triosmtp.server import Server
-from triosmtp.server.service import Running
+from triosmtp.server.service import Service
 from triosmtp.tls import ServerContext
 from triosmtp.tls.certificate import distinguished_name
 from triosmtp.tls.identity import IdentityMaterial
 
-__all__ = ["Answer", "Commands", "split_words"]
-
-_AT_ONCE: Final = 500  # sessions that are looked at before others get their turn
+__all__ = ["Answer", "Commands", "contexts_of", "split_words"]
 
 
 @frozen(slots=True)
@@ -133,12 +131,8 @@ class Commands:
     # show inbound
 
     async def _show_inbound(self, _rest: list[str]) -> Answer:
-        service, now = self.server.service, trio.current_time()
-        rows = []
-        for number, session in enumerate(tuple(service.running), 1):
-            rows.append(_session(session, now, outdated=session.generation is not service.generation))
-            if number % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        host = self.server.service.host
+        rows = [] if host is None else await host.inbound()
         return Answer(await trio.to_thread.run_sync(_session_table, rows), rows)
 
     # show policy
@@ -151,11 +145,13 @@ class Commands:
     # tls
 
     async def _tls_show(self, _rest: list[str]) -> Answer:
-        service = self.server.service
-        used = [session.context for session in tuple(service.running) if session.context is not None]
-        in_force = service.contexts.contexts()
-        uses = [(each, each.sessions, each in in_force) for each in dict.fromkeys((*in_force, *used))]
-        text, rows = await trio.to_thread.run_sync(_contexts, self._config, uses)
+        service, fleet = self.server.service, self.server.fleet
+        if fleet is None:
+            text, rows = await contexts_of(service)
+        else:
+            shown = [(number, *each) for number, each in enumerate(await fleet.gather("contexts"), 1)]
+            text = "\n".join(f"Worker {number}\n{told}" for number, told, _ in shown)
+            rows = [{"worker": number} | row for number, _, contexts in shown for row in contexts]
         problems = [
             {
                 "file": None if each.file is None else str(each.file),
@@ -207,20 +203,6 @@ def _lines(lines: list[str]) -> Answer:
 # Sessions
 
 
-def _session(session: Running, now: float, *, outdated: bool) -> dict[str, object]:
-    tls = session.session.tls
-    return {
-        "id": session.session.id,
-        "peer": session.session.peer,
-        "listener": session.session.listener,
-        "age": round(now - session.started, 1),
-        "tls": None if tls is None else {"protocol": tls.protocol, "cipher": tls.cipher, "verified": tls.verified},
-        "state": session.state,
-        "messages": session.messages,
-        "outdated": outdated,
-    }
-
-
 def _session_table(sessions: list[dict[str, object]]) -> str:
     rows = [("ID", "PEER", "LISTEN", "AGE", "TLS", "CIPHER", "VERIFIED", "STATE", "MESSAGES")]
     for each in sessions:
@@ -257,6 +239,15 @@ def _policy_text(groups: Sequence[Mapping[str, Any]], clients: Sequence[Mapping[
 
 
 # TLS contexts
+
+
+async def contexts_of(service: Service) -> tuple[str, list[dict[str, object]]]:
+    """Give text and data of the TLS contexts in force, and of those that sessions still use."""
+    used = [session.context for session in tuple(service.running) if session.context is not None]
+    in_force = service.contexts.contexts()
+    uses = [(each, each.sessions, each in in_force) for each in dict.fromkeys((*in_force, *used))]
+    return await trio.to_thread.run_sync(_contexts, service.config, uses)
+
 
 _Uses: TypeAlias = list[tuple[ServerContext, int, bool]]
 

@@ -22,6 +22,7 @@ from triosmtp.daemon.notify import Notifier, feed_watchdog
 from triosmtp.daemon.start import Start, begin_process
 from triosmtp.daemon.status.listener import StatusListener
 from triosmtp.daemon.status.source import ServerSource
+from triosmtp.daemon.supervisor import Supervisor, workers_of
 from triosmtp.errors import ConfigError
 from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
 from triosmtp.server import Server, serve
@@ -77,6 +78,7 @@ async def _serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(logs.run, name="log")
             status = StatusListener()
+            workers = workers_of(config)
             server: Server = await nursery.start(
                 partial(
                     serve,
@@ -84,6 +86,7 @@ async def _serve(
                     observers=(*logs.observers, status.observe),
                     sockets=start.sockets,
                     contexts=start.contexts,
+                    fleet=Supervisor(workers) if workers > 1 else None,
                 )
             )
             status.attach(ServerSource(server))
@@ -151,6 +154,7 @@ class _Daemon:
         self._notifier = notifier
         self._nursery = nursery
         self._commands = Commands(server, partial(self.reload, "console"), self.shut_down)
+        self._workers = workers_of(server.service.config)
         self._reloading = trio.Lock()
         self._draining = False
 
@@ -207,6 +211,8 @@ class _Daemon:
         self._logs.follow(logs)
         self._control.follow(config, doors, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
+        if workers_of(config) != self._workers:
+            warnings.append("Workers: how many there are is decided at the start")
         return report, warnings
 
     def shut_down(self) -> None:

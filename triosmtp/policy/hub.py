@@ -32,11 +32,11 @@ of whoever is on the other side.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import Any
 
 import trio
 
@@ -57,7 +57,7 @@ from triosmtp.policy.interface import PHASES, Phase, Policy
 from triosmtp.policy.link import Access, ClientLink, Failed, Limits
 from triosmtp.policy.notification import NOTES, Note
 from triosmtp.policy.outbox import frame
-from triosmtp.policy.question import Fallback, Host, Outcome, Question, Verdict
+from triosmtp.policy.question import Fallback, Host, Interest, Outcome, Question, Verdict, fallback_verdict
 from triosmtp.policy.remote import HubPolicy
 from triosmtp.policy.shadow import Shadows
 from triosmtp.policy.wire import (
@@ -79,12 +79,6 @@ __all__ = ["Access", "Hub", "Limits"]
 
 _log = logging.getLogger("triosmtp.policy")
 
-_FALLBACKS: Final[Mapping[Fallback, tuple[int, str, str]]] = {
-    "tempfail": (451, "4.3.0", "Local error in processing"),
-    "reject": (550, "5.7.1", "Refused by policy"),
-}
-_AT_CONNECT: Final = {451: 421, 550: 554}
-
 
 class Hub:
     """Asks, tells and counts policy clients.
@@ -98,6 +92,8 @@ class Hub:
         """The server whose sessions these are; None while there is none."""
         self.on_event: Observer = self.observe
         """Who is told of what happens in the hub while no server is attached."""
+        self.on_interest: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Called when :attr:`interest` has changed; a client is in when this has returned."""
         self._links: list[ClientLink] = []
         self._groups: dict[str, Group] = {}
         self._shadows = Shadows(self._tell)
@@ -168,13 +164,7 @@ class Hub:
             session=question.session, phase=question.phase, group=group, fallback=fallback, failure=failure
         )
         self._tell(event)
-        source = f"websocket:{group}"
-        if fallback == "continue":
-            return Verdict(source=source, failure=failure)
-        code, enhanced, text = _FALLBACKS[fallback]
-        if question.phase == "connect":
-            code = _AT_CONNECT[code]
-        return Verdict(decision="reject", code=code, enhanced=enhanced, text=text, source=source, failure=failure)
+        return fallback_verdict(group, question, fallback, failure)
 
     async def rehearse(self, group: str, question: Question, timeout: float) -> Verdict:  # noqa: ASYNC109 - as above
         """Ask ``group`` without any consequence: for a replay.
@@ -186,6 +176,12 @@ class Hub:
         except NoAnswerError as error:
             raise ProtocolError(FAILED, str(error)) from None
         return Verdict() if verdict is None else verdict
+
+    @property
+    def interest(self) -> Interest:
+        """What anybody here may want to be asked or told: a value, for sessions in another process."""
+        groups = {name: frozenset(each for each in PHASES if group.wants(each)) for name, group in self._groups.items()}
+        return Interest(groups=groups, outcomes=frozenset(each for each in PHASES if self.wants_outcome(each)))
 
     # What became of a phase
 
@@ -313,7 +309,9 @@ class Hub:
                     del self._listening[method]
             seconds = trio.current_time() - link.connected
             self._tell(PolicyClientDisconnected(**_who(link), reason=link.reason, seconds=seconds))
-        link.release()  # last: whoever asks again now asks the others
+        link.release()  # whoever asks again now asks the others
+        if self._nursery is not None:
+            self._nursery.start_soon(self.on_interest)
 
     def close_clients(self, reason: str, *, at: Collection[str]) -> None:
         """End every client that came through one of the Listens ``at``."""
@@ -348,7 +346,9 @@ class Hub:
 
     async def _call(self, link: ClientLink, call: Call) -> object:
         if call.method == "initialize":
-            return self._initialize(link, call)
+            answer = self._initialize(link, call)
+            await self.on_interest()
+            return answer
         if link.registration is None:
             raise ProtocolError(NOT_INITIALIZED, "initialize comes first")
         return await self._control.call(link, call)

@@ -5,14 +5,14 @@ hub (``hub.py``) stands between them and the clients; it knows sessions by these
 """
 
 from collections.abc import Awaitable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import field, frozen
 
 from triosmtp.event import SessionEvent
 from triosmtp.policy.interface import Phase
 
-__all__ = ["DecisionWord", "Fallback", "Host", "Outcome", "Question", "Verdict"]
+__all__ = ["DecisionWord", "Fallback", "Host", "Interest", "Outcome", "Question", "Verdict", "fallback_verdict"]
 
 DecisionWord: TypeAlias = Literal["continue", "done", "reject", "tempfail", "discard", "disconnect"]
 Fallback: TypeAlias = Literal["tempfail", "continue", "reject"]
@@ -70,6 +70,34 @@ class Outcome:
     text: str = ""
     decided_by: str = ""
     """As :class:`triosmtp.event.Refused` has it; ``""`` where nobody objected."""
+
+
+_FALLBACKS: Final[Mapping[Fallback, tuple[int, str, str]]] = {
+    "tempfail": (451, "4.3.0", "Local error in processing"),
+    "reject": (550, "5.7.1", "Refused by policy"),
+}
+_AT_CONNECT: Final = {451: 421, 550: 554}
+
+
+def fallback_verdict(group: str, question: Question, fallback: Fallback, failure: str) -> Verdict:
+    """Give the verdict that stands in for the answer of ``group``, of which ``failure`` tells why there is none."""
+    source = f"websocket:{group}"
+    if fallback == "continue":
+        return Verdict(source=source, failure=failure)
+    code, enhanced, text = _FALLBACKS[fallback]
+    if question.phase == "connect":
+        code = _AT_CONNECT[code]
+    return Verdict(decision="reject", code=code, enhanced=enhanced, text=text, source=source, failure=failure)
+
+
+@frozen(slots=True, kw_only=True)
+class Interest:
+    """What the hub may want to be asked and told."""
+
+    groups: Mapping[str, frozenset[Phase]] = field(factory=dict)
+    """The phases at which each group is to be asked."""
+    outcomes: frozenset[Phase] = frozenset()
+    """The phases whose outcome somebody wants to know."""
 
 
 class Host(Protocol):

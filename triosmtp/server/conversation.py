@@ -425,7 +425,7 @@ class Conversation:
         self.out.append(self.connection.send(reply))
 
     async def _on_starttls(self, _event: StartTLS) -> None:
-        reached = self._service.admit_handshake(self.session, self._settings)
+        reached = await self._service.admit_handshake(self.session, self._settings)
         if reached:
             reply = Reply(454, "TLS is not available for the moment", "4.7.0")
             self._refuse("starttls", Refusal(reply, "limit", reached))

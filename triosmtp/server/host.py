@@ -27,9 +27,13 @@ class ServiceHost:
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Give every session under way, in a few words each."""
+        return [_without_outdated(each) for each in await self.inbound()]
+
+    async def inbound(self) -> list[dict[str, Any]]:
+        """Give the same, and of each whether it is on an old configuration: ``outdated``."""
         found = []
         for number, running in enumerate(tuple(self._service.running), 1):
-            found.append(_session(running))
+            found.append(_session(running) | {"outdated": running.generation is not self._service.generation})
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return found
@@ -84,6 +88,10 @@ class ServiceHost:
 
     def _find(self, session: str) -> Running | None:
         return next((each for each in tuple(self._service.running) if each.session.id == session), None)
+
+
+def _without_outdated(session: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in session.items() if name != "outdated"}
 
 
 def _session(running: Running) -> dict[str, Any]:

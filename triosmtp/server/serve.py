@@ -6,14 +6,14 @@ To stop, the inner one is cancelled, the sessions are told, and theirs gets a de
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
 import trio
 from attrs import evolve
 
-from triosmtp.config import Config, Listen, ServerName, Settings
-from triosmtp.delivery import Delivery, FunctionDelivery
+from triosmtp.config import Config, Listen, Settings
+from triosmtp.delivery import Delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import (
     CertificateReloadFailed,
@@ -26,19 +26,19 @@ from triosmtp.event import (
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy.hub import Hub
-from triosmtp.server.binding import Binding, OpenedSocket, close_all, plan
-from triosmtp.server.door import CLIENTS, Door, let_in, open_doors
-from triosmtp.server.host import ServiceHost
+from triosmtp.server.binding import Binding, OpenedSocket, Plan, close_all, plan
+from triosmtp.server.door import CLIENTS, Door, let_in
+from triosmtp.server.fleet import Fleet
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
+from triosmtp.server.opening import open_service, prepare
 from triosmtp.server.patience import watch
-from triosmtp.server.profile import Profiles, material_problem
 from triosmtp.server.queue import empty_queues, shut
-from triosmtp.server.service import Generation, Service, Statistics
+from triosmtp.server.service import Service, Statistics
 from triosmtp.server.session import SessionDriver
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import Reply
-from triosmtp.tls import ContextStore, TLSSettings
-from triosmtp.tls.store import Renewal, renew
+from triosmtp.tls import ContextStore
+from triosmtp.tls.store import renew
 from triosmtp.tls.watcher import ReloadOutcome, reload_certificates, watch_certificates
 
 __all__ = ["Server", "open_service", "serve"]
@@ -56,9 +56,13 @@ _WATCH_AGAIN = 30.0
 class Server:
     """A running server: what :func:`serve` gives to its caller."""
 
-    def __init__(self, service: Service, bindings: Iterable[Binding], *, own_hub: bool = True) -> None:
+    def __init__(
+        self, service: Service, bindings: Iterable[Binding], *, own_hub: bool = True, fleet: Fleet | None = None
+    ) -> None:
         self.service = service
         """What its sessions share; for those who show it."""
+        self.fleet = fleet
+        """Who serves the sessions; None: this process does."""
         self._own_hub = own_hub
         self._bindings = list(bindings)
         self._loops: trio.Nursery | None = None
@@ -67,6 +71,7 @@ class Server:
         self._watchers: trio.Nursery | None = None
         self._watching: trio.CancelScope | None = None
         self._clients = 0
+        self._grace = 0.0
         self._reloading = trio.Lock()
         self._refusing = trio.Event()
         self._ended = trio.Event()
@@ -98,11 +103,13 @@ class Server:
 
         So do those who wait to be accepted.  What is not done after ``grace`` seconds ends with 421, too.
         """
-        self.service.draining = True
+        self.service.draining, self._grace = True, grace
         if self._loops is not None and self._sessions is not None:
             self._loops.cancel_scope.cancel()
             scope = self._sessions.cancel_scope
-            scope.deadline = min(scope.deadline, trio.current_time() + grace + _LAST_WORDS)
+            # Workers hear of it a little later, and tell a little later what became of it.
+            rest = _LAST_WORDS if self.fleet is None else _LAST_WORDS + _GOODBYE
+            scope.deadline = min(scope.deadline, trio.current_time() + grace + rest)
             # Who is told to go away and comes back at once shall find the door shut, not be queued and then reset.
             await self._refusing.wait()
         for session in tuple(self.service.running):
@@ -139,7 +146,10 @@ class Server:
     async def reload_certificates(self, *, reason: str = "reload") -> ReloadOutcome:
         """Read all files of TLS again, and put in force what has changed and can be used."""
         service = self.service
-        return await reload_certificates(service.contexts, service.tls_settings, service.tell, reason=reason)
+        outcome = await reload_certificates(service.contexts, service.tls_settings, service.tell, reason=reason)
+        if self.fleet is not None:
+            await self.fleet.reload_certificates(reason)
+        return outcome
 
     async def _note_certificate_problems(self) -> None:
         """Where files of the certificates in force are to blame for a failed reload, keep that in sight."""
@@ -159,14 +169,18 @@ class Server:
         profiles = old.profiles.renewed(config)
         async with service.contexts.lock:
             try:
-                generation, renewal = await trio.to_thread.run_sync(_prepare, config, profiles, service.contexts)
-                changes = plan(config, self._bindings)
+                generation, renewal = await trio.to_thread.run_sync(prepare, config, profiles, service.contexts)
+                if self.fleet is not None:
+                    await self.fleet.prepare(config)
+                changes = self._plan(config)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await profiles.discard()
                 raise
             service.succeed(generation)
             service.contexts.adopt(renewal)
+            if self.fleet is not None:
+                self.fleet.commit()
         for binding, listen, settings in changes.kept:
             binding.follow(listen, settings)
         self._bindings = [*(binding for binding, _, _ in changes.kept), *changes.opened]
@@ -184,8 +198,16 @@ class Server:
             opened=tuple(binding.listen.name for binding in changes.opened),
             closed=tuple(binding.listen.name for binding in changes.closed),
             kept=tuple(listen.name for _, listen, _ in changes.kept),
-            sessions=sum(session.generation is not generation for session in service.running),
+            sessions=service.statistics.sessions - generation.sessions,
         )
+
+    def _plan(self, config: Config) -> Plan:
+        try:
+            return plan(config, self._bindings)
+        except ConfigError:
+            if self.fleet is not None:
+                self.fleet.discard()
+            raise
 
     def _accept(self, binding: Binding) -> None:
         assert self._loops is not None, "serve() is running"
@@ -210,7 +232,10 @@ class Server:
         if binding.listen.for_policy:
             self._take_client(binding.listen, sock, peer)
             return
-        _take(self.service, binding, self._sessions, sock, peer)
+        if self.fleet is None:
+            _take(self.service, binding, self._sessions, sock, peer)
+        else:
+            pass_on(self.service, binding.listen, self.fleet, sock, peer)
 
     def _take_client(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         assert self._guests is not None, "serve() is running"
@@ -270,6 +295,8 @@ class Server:
                 # Around the sessions: these may need to be decided about to their end.
                 async with trio.open_nursery() as self._guests:
                     async with trio.open_nursery() as self._sessions:
+                        if self.fleet is not None:
+                            await self._sessions.start(self.fleet.run, name="workers")
                         async with trio.open_nursery() as self._loops:
                             for binding in self._bindings:
                                 self._accept(binding)
@@ -279,6 +306,8 @@ class Server:
                         self._refusing.set()
                         await empty_queues(self._bindings, self._take)
                         close_all(self._bindings)
+                        if self.fleet is not None:
+                            self.fleet.drain(self._grace)
                     self.service.hub.close_clients("going away", at={each.listen.name for each in self._bindings})
                     self._guests.cancel_scope.deadline = trio.current_time() + _GOODBYE
                 self._watchers.cancel_scope.cancel()
@@ -302,78 +331,6 @@ class _Begun:
             self._task_status.started(value)
 
 
-async def open_service(
-    config: Config,
-    *,
-    policy: Policy | Iterable[Policy] | None = None,
-    deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
-    observers: Iterable[Observer] = (),
-    hub: Hub | None = None,
-    contexts: ContextStore | None = None,
-) -> Service:
-    """Make everything that sessions of ``config`` need, but no socket.
-
-    ``contexts`` are TLS contexts that were made beforehand, by one who could read more: they are in force even where
-    their files cannot be read again.
-
-    :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
-        configuration.
-    :raises TypeError: where ``policy`` or ``deliver`` is something else.
-    """
-    if not (deliver is None or isinstance(deliver, Delivery) or callable(deliver)):
-        raise TypeError(f"deliver is a Delivery or an async function, not {deliver!r}")
-    delivery = deliver if deliver is None or isinstance(deliver, Delivery) else FunctionDelivery(deliver)
-    policies = None if policy is None else (policy,) if isinstance(policy, Policy | type) else tuple(policy)
-    for each in policies or ():
-        if not isinstance(each, Policy):
-            raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
-    hub = hub or Hub()
-    profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery, hub=hub)
-    contexts = contexts or ContextStore()
-    spared = frozenset(each.material.settings for each in contexts.contexts())
-    generation, renewal = await trio.to_thread.run_sync(_prepare, config, profiles, contexts, spared)
-    contexts.replace(renewal.contexts)
-    service = Service(generation, contexts, hub, observers)
-    hub.attach(ServiceHost(service))
-    return service
-
-
-def _prepare(
-    config: Config, profiles: Profiles, contexts: ContextStore, spared: Collection[TLSSettings] = ()
-) -> tuple[Generation, Renewal]:
-    """Have everything that ``config`` names.  Blocks, and changes nothing that is in force.
-
-    Gives, beside the generation, the contexts that are to be in force with it: new ones for new settings alone.  Those
-    of ``spared`` settings are there, whatever can be read of their files now.
-
-    :raises ConfigError: naming what cannot be had.
-    """
-    users: dict[TLSSettings, tuple[Settings, tuple[ServerName, ...]]] = {}
-    for profile in profiles.prepare():
-        if profile.tls is not None:
-            users.setdefault(profile.tls, (profile.settings, profile.server_names))
-    doors = open_doors(config)
-    for door in doors.values():
-        if door.tls is not None:
-            users.setdefault(door.tls, (door.settings, ()))
-    known = {context.material.settings: context for context in contexts.contexts()}
-    renewal = renew(contexts, users)
-    problems = [
-        material_problem(*users[settings], problem.error)
-        for settings, problem in renewal.problems.items()
-        if settings not in spared
-    ]
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    for settings, warnings in renewal.renewed.items():
-        for warning in warnings if settings not in known else ():
-            found = material_problem(*users[settings], warning, "warning")
-            _log.warning("%s: %s", found.position, found.message)
-    in_force = {settings: known.get(settings, context) for settings, context in renewal.contexts.items()}
-    adopted = Renewal(contexts=in_force, renewed={}, problems={}, news=frozenset(), changed={})
-    return Generation(config, profiles, tuple(users), doors), adopted
-
-
 async def serve(
     config: Config,
     *,
@@ -383,6 +340,7 @@ async def serve(
     hub: Hub | None = None,
     sockets: Mapping[object, OpenedSocket] | None = None,
     contexts: ContextStore | None = None,
+    fleet: Fleet | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve every enabled Listen of ``config`` until cancelled, or until :meth:`Server.aclose` was called.
@@ -391,15 +349,17 @@ async def serve(
     async function: when it returns, the message is taken.  ``task_status`` gives the :class:`Server` when every socket
     listens.  ``hub`` is where policy clients are: one that the embedding program runs, or else one of the server's own.
     ``sockets`` are listening sockets that are there already, by the key of their Listen; ``contexts`` as for
-    :func:`open_service`.
+    :func:`open_service`.  ``fleet``, where given, serves the sessions; this process then only accepts them.
 
     :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
     """
     service = await open_service(
         config, policy=policy, deliver=deliver, observers=observers, hub=hub, contexts=contexts
     )
-    opened = plan(config, sockets=sockets).opened
-    await Server(service, opened, own_hub=hub is None)._run(task_status)  # noqa: SLF001 - the two are one
+    if fleet is not None:
+        fleet.attach(service)
+    server = Server(service, plan(config, sockets=sockets).opened, own_hub=hub is None, fleet=fleet)
+    await server._run(task_status)  # noqa: SLF001 - the two are one
 
 
 def _take(service: Service, binding: Binding, sessions: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
@@ -411,9 +371,26 @@ def _take(service: Service, binding: Binding, sessions: trio.Nursery, sock: sock
         with sock:
             _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
         return
-    local = binding.local or peer_of(sock.getsockname()).text
-    driver = SessionDriver(service, listen, service.profiles.of(listen, settings), SocketTransport(sock), peer, local)
+    driver = session_of(service, listen, sock, peer, binding.local)
     sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
+
+
+def session_of(service: Service, listen: Listen, sock: socket.socket, peer: Peer, local: str = "") -> SessionDriver:
+    """Give the session of a connection that was counted in; ``local`` is its own address, where that is known."""
+    profile = service.profiles.of(listen, service.config.resolve(listen, peer.address))
+    return SessionDriver(
+        service, listen, profile, SocketTransport(sock), peer, local or peer_of(sock.getsockname()).text
+    )
+
+
+def pass_on(service: Service, listen: Listen, fleet: Fleet, sock: socket.socket, peer: Peer) -> None:
+    """Have the fleet serve an accepted connection, unless a limit is reached."""
+    refusal = begin(service, listen, service.config.resolve(listen, peer.address), peer)
+    if refusal is None:
+        fleet.take(listen, sock, peer)
+        return
+    with sock:
+        _try_send(sock, refusal)
 
 
 def _try_send(sock: socket.socket, data: bytes) -> None:

@@ -28,6 +28,7 @@ from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
 if TYPE_CHECKING:
     from triosmtp.server.door import Door
+    from triosmtp.server.host import ServiceHost
 
 __all__ = ["Generation", "Running", "Service", "Statistics"]
 
@@ -126,11 +127,22 @@ class Service:
         self.draining = False
         self.running: set[Running] = set()
         """The sessions under way; each enters and leaves by itself."""
-        self._observers = (self.statistics.count, hub.observe, *observers)
+        self.host: ServiceHost | None = None
+        """Answers for the sessions, wherever they are."""
+        self._observers: tuple[Observer, ...] = (self.statistics.count, hub.observe, *observers)
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)
         self._number = 0
+
+    def attach(self, host: "ServiceHost") -> None:
+        """Have ``host`` answer for the sessions, to policy clients as well."""
+        self.host = host
+        self.hub.attach(host)
+
+    def observe(self, observer: Observer) -> None:
+        """Have ``observer`` told as well."""
+        self._observers = (*self._observers, observer)
 
     @property
     def config(self) -> Config:
@@ -178,10 +190,14 @@ class Service:
         self._number += 1
         return f"{self._prefix}-{self._number:x}"
 
-    def admit_handshake(self, session: Session, settings: Settings) -> str:
+    async def admit_handshake(self, session: Session, settings: Settings) -> str:
         """Let a handshake in, unless a limit is reached; give the name of that limit, or ``""``."""
         per_peer = settings.tls_handshakes_per_peer
         return self.gate.enter(session.id, session.peer_address, per_peer, trio.current_time())
+
+    def leave_handshake(self, session: str) -> None:
+        """Count the handshake of ``session`` out.  May be called where none was let in."""
+        self.gate.leave(session)
 
     def admit(self, listen: Listen, listener_limit: int, service_limit: int) -> str:
         """Count a new session in, unless a limit (0: none) is reached; give the name of that limit, or ``""``."""
@@ -197,12 +213,16 @@ class Service:
 
     async def release(self, listen: Listen, generation: Generation) -> None:
         """Count a session of ``generation`` out that :meth:`admit` counted in."""
+        self.count_out(listen, generation)
+        await self.close_unused(generation)
+
+    def count_out(self, listen: Listen, generation: Generation) -> None:
+        """Count a session out; :meth:`close_unused` is to follow."""
         self._sessions_of[listen.name] -= 1
         if not self._sessions_of[listen.name]:
             del self._sessions_of[listen.name]
         generation.sessions -= 1
         self.statistics.sessions -= 1
-        await self.close_unused(generation)
 
     async def close_unused(self, generation: Generation) -> None:
         """Close the deliveries of a generation that is out of force, when its last session has ended."""

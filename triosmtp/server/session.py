@@ -106,7 +106,7 @@ class SessionDriver:
             _log.exception("session %s failed", session.id)
         finally:
             self._service.running.discard(self)
-            self._service.gate.leave(session.id)
+            self._service.leave_handshake(session.id)
             if conversation.transaction is not None:
                 conversation.transaction.close()
             if isinstance(self._stream, trio.SSLStream):
@@ -211,7 +211,7 @@ class SessionDriver:
         conversation = self._conversation
         refusal, phase = await conversation.connect(), "connect"
         if self._profile.settings.use_ssl:
-            if not self._admit_handshake() or not await self._handshake():
+            if not await self._admit_handshake() or not await self._handshake():
                 return False
             conversation.connection.tls_started()
             refused = await conversation.tls_established()
@@ -236,10 +236,10 @@ class SessionDriver:
             self._conversation.refuse_from_now_on(refusal)
         return True
 
-    def _admit_handshake(self) -> bool:
+    async def _admit_handshake(self) -> bool:
         """Ask for a handshake where no reply can be given: TLS from the first byte.  False: the session is over."""
         session = self.session
-        reached = self._service.admit_handshake(session, self._profile.settings)
+        reached = await self._service.admit_handshake(session, self._profile.settings)
         if reached:
             self._conversation.end = "refused"
             self._service.tell(ConnectionRefused(session.peer, session.listener, reached))
@@ -266,7 +266,7 @@ class SessionDriver:
             return True
         finally:
             self._greeting_tls = False
-            self._service.gate.leave(session.id)
+            self._service.leave_handshake(session.id)
         self._conversation.end = "tls_failed"
         self._service.tell(failure)
         return False

@@ -18,6 +18,7 @@ from triosmtp.config.options.life import LifeOptions
 from triosmtp.config.options.limit import LimitOptions
 from triosmtp.config.options.log import LogOptions
 from triosmtp.config.options.policy import PolicyOptions
+from triosmtp.config.options.process import ProcessOptions
 from triosmtp.config.options.relay import RelayOptions
 from triosmtp.config.options.socket import SocketOptions
 from triosmtp.config.options.status import StatusOptions
@@ -32,6 +33,7 @@ __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 @frozen(slots=False, kw_only=True)
 class Settings(
     AuthOptions,
+    ProcessOptions,
     LifeOptions,
     LogOptions,
     PolicyOptions,

@@ -54,7 +54,7 @@ class ServerSource:
 
     def __init__(self, server: Server) -> None:
         self._service = server.service
-        self._host = ServiceHost(server.service)
+        self._host = server.service.host or ServiceHost(server.service)
         self.sessions = self._host.sessions
         self.session = self._host.session
         self.certificates = self._host.certificates

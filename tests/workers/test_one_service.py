@@ -1,0 +1,146 @@
+"""What is one thing in the whole service, however many workers serve it: configuration, limits, hub, certificates."""
+
+import os
+import signal
+import smtplib
+import ssl
+from pathlib import Path
+
+import pytest
+import trio
+from worker_service import ADMIN, WorkerService, workers
+
+from triosmtp import Reject
+from triosmtp.policy.client import Notification, PolicyClient, PolicyRequest
+from triosmtp.testing import Authority
+
+
+def told(service: WorkerService) -> tuple[int, str]:
+    """What a fresh connection is greeted with."""
+    with smtplib.SMTP(timeout=60) as client:
+        code, text = client.connect("127.0.0.1", service.port)
+        return code, text.decode()
+
+
+def test_a_reload_reaches_all_or_none(tmp_path: Path) -> None:
+    (tmp_path / "choosy.py").write_text(
+        "import sys\nfrom triosmtp import Policy\n"
+        "if 'triosmtp.daemon.worker' in ' '.join(sys.orig_argv): raise RuntimeError('not in a worker')\n"
+        "class Choosy(Policy):\n    pass\n"
+    )
+    with workers(tmp_path, 'Workers = 2 Banner_Hostname = "one.example"') as service:
+        old = [service.session() for _ in range(4)]
+        assert len({row["id"].partition("-")[0] for row in service.inbound()}) == 2  # in both workers
+        # What the supervisor can have and the workers cannot changes nothing anywhere.
+        service.write('Workers = 2 Banner_Hostname = "two.example" Policy = ( "python:choosy:Choosy" )')
+        answer = service.console("config reload")
+        assert answer["status"] == 78
+        assert "not in a worker" in answer["text"]
+        assert {told(service)[1].split()[0] for _ in range(4)} == {"one.example"}
+        assert not any(row["outdated"] for row in service.inbound())
+        assert old[0].noop()[0] == 250
+        service.write('Workers = 3 Banner_Hostname = "two.example"')
+        answer = service.console("config reload")
+        assert answer["status"] == 0
+        assert answer["data"]["sessions"] == 4
+        assert any("decided at the start" in warning for warning in answer["data"]["warnings"])
+        assert {told(service)[1].split()[0] for _ in range(4)} == {"two.example"}
+        assert len(service.workers) == 2
+        for session in old:
+            assert session.mail("a@example.org")[0] == 421
+        # A worker that comes later has what is in force.
+        os.kill(service.workers[0], signal.SIGKILL)
+        service.until(lambda: service.logged("has taken the place"))
+        assert {told(service)[1].split()[0] for _ in range(4)} == {"two.example"}
+
+
+def test_certificates_are_the_same_everywhere(tmp_path: Path) -> None:
+    def serial() -> str:
+        with smtplib.SMTP("127.0.0.1", service.port, timeout=60) as client:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            client.starttls(context=context)
+            assert isinstance(client.sock, ssl.SSLSocket)
+            certificate = client.sock.getpeercert(binary_form=True)
+            assert certificate is not None
+            return ssl.DER_cert_to_PEM_cert(certificate)
+
+    with workers(tmp_path) as service:
+        first = {serial() for _ in range(4)}
+        Authority.create().issue("localhost", dns=["localhost"]).write(tmp_path, "server")
+        assert service.console("tls flush cache")["status"] == 0
+        second = {serial() for _ in range(4)}
+        assert len(first) == len(second) == 1
+        assert first != second
+        contexts = service.console("tls show cache")["data"]["contexts"]
+        assert {row["worker"] for row in contexts} == {1, 2}
+
+
+def test_limits_hold_over_all_workers(tmp_path: Path) -> None:
+    listener = "Listener_Sessions = 5 TLS_Handshakes_Per_Peer = 3/60"
+    with workers(tmp_path, "Workers = 2", listener) as service:
+        sessions = [service.session() for _ in range(5)]
+        assert told(service)[0] == 421
+        assert [session.starttls()[0] for session in sessions[:3]] == [220] * 3
+        with pytest.raises(smtplib.SMTPResponseException) as caught:
+            sessions[3].starttls()
+        assert caught.value.smtp_code == 454
+        sessions[4].quit()
+        service.until(lambda: any(each["event"] == "disconnected" for each in service.log))
+        assert told(service)[0] == 220
+        # What a worker had counts no more when it is gone.
+        for worker in service.workers:
+            os.kill(worker, signal.SIGKILL)
+        service.until(lambda: sum("sessions lost" in str(each.get("message")) for each in service.log) == 2)
+        for _ in range(5):
+            service.session()
+        assert told(service)[0] == 421
+
+
+async def test_a_policy_client_sees_and_decides_the_sessions_of_all(tmp_path: Path) -> None:
+    with workers(tmp_path, 'Workers = 2 Policy = ( "websocket:g" )') as service:
+        client = PolicyClient(f"ws://127.0.0.1:{service.policy_port}/", name="n", group="g", token=ADMIN)
+        opened: list[str] = []
+        closed, all_closed = set[str](), trio.Event()
+
+        @client.on("mailfrom")
+        async def check(request: PolicyRequest) -> None:
+            raise Reject(550, "5.7.1", f"no mail in {request.session}")
+
+        @client.notification("session.opened", "session.closed")
+        async def note(notification: Notification) -> None:
+            if notification.method == "session.opened":
+                opened.append(notification.params["session"])
+            else:
+                closed.add(notification.params["session"])
+                if closed >= set(opened):
+                    all_closed.set()
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            sessions = [await trio.to_thread.run_sync(service.session) for _ in range(6)]
+            listed = (await client.request("session.list"))["sessions"]
+            names = {each["id"] for each in listed}
+            assert names == set(opened)
+            assert len({each.partition("-")[0] for each in names}) == 2
+            for session in sessions:
+                code, text = await trio.to_thread.run_sync(session.mail, "a@example.org")
+                assert code == 550
+                assert text.decode().rpartition(" ")[2] in names
+            for name in names:
+                await client.request("session.set_variables", session=name, connection={"seen": name})
+                shown = await client.request("session.get", session=name)
+                assert shown["variables"]["seen"] == name
+                await client.request("session.close", session=name)
+            for session in sessions:
+                assert (await trio.to_thread.run_sync(session.getreply))[0] == 421
+            with trio.fail_after(30):
+                await all_closed.wait()
+            groups = await trio.to_thread.run_sync(service.console, "show policy")
+            assert groups["data"]["groups"][0]["answered"] == 6
+            nursery.cancel_scope.cancel()
+
+
+def test_one_process_stays_one(tmp_path: Path) -> None:
+    with workers(tmp_path, "Workers = 1") as service:
+        assert service.workers == []

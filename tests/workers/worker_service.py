@@ -1,0 +1,231 @@
+"""`triosmtp serve` with workers, in processes of its own, and clients that load it."""
+
+import json
+import os
+import re
+import signal
+import smtplib
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from triosmtp.testing import Authority
+
+REPOSITORY = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "triosmtp.cli")
+ADMIN = "0123456789abcdef-admin"
+_PATIENCE = 60.0
+
+
+class WorkerService:
+    """Serves one folder: configuration, certificate, mail and log lie in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.conf = folder / "t.conf"
+        self.port = self.policy_port = 0
+        self._changed = threading.Condition()
+        self._log: list[dict[str, Any]] = []
+        self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "STATE_DIRECTORY": str(folder / "state")}
+        self.environment["TRIOSMTP_LOG_FORMAT"] = "json"
+        self.process: subprocess.Popen[str]
+        self._clients: list[smtplib.SMTP] = []
+        self._reader: threading.Thread
+        Authority.create().issue("localhost", dns=["localhost"]).write(folder, "server")
+        (folder / "token").write_text(ADMIN)
+        (folder / "token").chmod(0o600)
+
+    def write(self, options: str, listener: str = "") -> None:
+        """Write the configuration."""
+        self.conf.write_text(
+            f'Relay_Domains = ( "example.com" )\nDeliver_To = "maildir:{self.folder}/Maildir"\n{options}\n'
+            f'ESMTP_Listener {{ TLS_Certificate = "{self.folder}/server.pem" TLS_Key = "{self.folder}/server.key"\n'
+            f'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )\n{listener}\nListen "127.0.0.1:0" {{ }}\n}}\n'
+            f'Policy_Listener {{ Admin_Token_File = "{self.folder}/token" Listen "127.0.0.1:0" {{ }} }}\n'
+        )
+
+    def start(self) -> None:
+        """Start it, and return when it serves."""
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", "-c", str(self.conf), "--control", str(self.folder / "control")],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if match := re.match(r'(Policy )?Listen "127.0.0.1:0": .* port (\d+)', line):
+                if match[1]:
+                    self.policy_port = int(match[2])
+                else:
+                    self.port = int(match[2])
+            if line.startswith("Control socket"):
+                return
+        raise AssertionError(f"it ended: {self._log}")
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = {"event": "no JSON", "message": line}
+            with self._changed:
+                self._log.append(record)
+                self._changed.notify_all()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it logged so far."""
+        with self._changed:
+            return list(self._log)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something holds that whatever is logged may bring about."""
+        end = time.monotonic() + _PATIENCE
+        with self._changed:
+            while not condition():
+                assert self._changed.wait(end - time.monotonic()), self._log[-20:]
+
+    def logged(self, text: str) -> bool:
+        """Whether the log says so anywhere."""
+        return any(text in str(record.get("message")) for record in self.log)
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()  # each thread's children are its own
+        return sorted(int(each) for task in tasks for each in (task / "children").read_text().split())
+
+    def session(self) -> smtplib.SMTP:
+        """Connect, and say EHLO."""
+        client = smtplib.SMTP("127.0.0.1", self.port, timeout=_PATIENCE)
+        self._clients.append(client)
+        client.ehlo()
+        return client
+
+    def console(self, words: str) -> Any:
+        """Let the console run one command, and give its whole answer."""
+        command = [*COMMAND, "console", "--json", "--control", str(self.folder / "control"), words]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, check=False, text=True, timeout=60
+        )
+        return json.loads(done.stdout)
+
+    def inbound(self) -> list[dict[str, Any]]:
+        """The sessions that `show inbound` lists."""
+        rows: list[dict[str, Any]] = self.console("show inbound")["data"]
+        return rows
+
+    def stored(self) -> set[str]:
+        """The X-Id of every message in the Maildir."""
+        new = self.folder / "Maildir" / "new"
+        texts = [path.read_text() for path in new.iterdir()] if new.exists() else []
+        return {match[1] for text in texts if (match := re.search(r"^X-Id: (\S+)", text, re.MULTILINE))}
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for client in self._clients:
+            client.close()
+        if self.process.poll() is None:
+            left = self.workers
+            self.process.kill()
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)  # one that a test has stopped would not end by itself
+        self.process.wait()
+        self._reader.join(_PATIENCE)
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def end(self) -> int:
+        """Have it drain, and give its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(_PATIENCE)
+
+
+@contextmanager
+def workers(folder: Path, options: str = "Workers = 2", listener: str = "") -> Iterator[WorkerService]:
+    """Serve until the block is left; it must end well, and no worker may stay behind."""
+    service = WorkerService(folder)
+    service.write(options, listener)
+    service.start()
+    try:
+        yield service
+        if service.process.poll() is None:
+            left = service.workers
+            assert service.end() == 0, service.log
+            assert not [pid for pid in left if Path(f"/proc/{pid}").exists()]
+            assert not service.logged("Traceback"), service.log
+    finally:
+        service.close()
+
+
+class Load:
+    """Clients in threads that send message after message, and note what they were told."""
+
+    def __init__(self, service: WorkerService, clients: int, messages: int = 50) -> None:
+        self._service = service
+        self._messages = messages
+        self._stop = threading.Event()
+        self._counted = threading.Condition()
+        self.accepted: list[str] = []
+        """What was answered 250."""
+        self.ends: Counter[str] = Counter()
+        """How connections ended, other than by QUIT."""
+        self._threads = [threading.Thread(target=self._run, args=(str(number),)) for number in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, name: str) -> None:
+        number = 0
+        while not self._stop.is_set():
+            client = smtplib.SMTP(timeout=_PATIENCE)
+            try:
+                client.connect("127.0.0.1", self._service.port)
+                code, said = client.ehlo()  # sendmail() would try HELO after a 421
+                if code != 250:
+                    raise smtplib.SMTPResponseException(code, said)
+                for _ in range(self._messages):
+                    number += 1
+                    text = f"X-Id: {name}-{number}\r\n\r\nhello\r\n"
+                    client.sendmail("a@example.org", ["b@example.com"], text)
+                    with self._counted:
+                        self.accepted.append(f"{name}-{number}")
+                        self._counted.notify_all()
+                    if self._stop.is_set():
+                        break
+                client.quit()
+            except ConnectionRefusedError:
+                return  # it has ended
+            except smtplib.SMTPResponseException as error:
+                self.ends[str(error.smtp_code)] += 1
+            except OSError as error:
+                self.ends[repr(error)] += 1
+            finally:
+                client.close()
+
+    def until(self, more: int) -> None:
+        """Wait until so many more messages were accepted."""
+        end = time.monotonic() + _PATIENCE
+        with self._counted:
+            wanted = len(self.accepted) + more
+            while len(self.accepted) < wanted:
+                assert self._counted.wait(end - time.monotonic()), self.ends
+
+    def finish(self) -> None:
+        """Stop, and wait for every client."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+            assert not thread.is_alive()

@@ -1,0 +1,23 @@
+"""The processes of the service."""
+
+from attrs import frozen
+
+from triosmtp.config.option import GLOBAL, option
+from triosmtp.config.value import WORKERS
+
+__all__ = ["ProcessOptions"]
+
+
+@frozen(slots=False, kw_only=True)
+class ProcessOptions:
+    """The processes of the service."""
+
+    workers: int | None = option(
+        "Workers",
+        WORKERS,
+        1,
+        "Processes that serve the sessions of `triosmtp serve`; auto is one for each core. With 1 there is one process "
+        "in all; with more, one beside them that opens sockets and hosts the rest.",
+        scopes=(GLOBAL,),
+        reloadable=False,
+    )

@@ -1,0 +1,88 @@
+"""What goes to a worker beside values: what it is told first, and the connections that it is to serve.
+
+A connection is a packet with a few words and the descriptor.  The socket is of packets (``SOCK_SEQPACKET``): one is
+taken whole or not at all, so what a dead worker has not taken can still be taken, in its order, by whoever holds its
+end.
+"""
+
+import errno
+import pickle
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from attrs import field, frozen
+
+from triosmtp.config import Config
+from triosmtp.policy.question import Interest
+from triosmtp.server.listener import Peer
+from triosmtp.tls import TLSSettings
+
+__all__ = ["Handed", "Start", "connections_pair", "hand_over", "receive"]
+
+_LONGEST: Final = 65536
+_NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
+
+
+@frozen(slots=True, kw_only=True)
+class Start:
+    """What a worker is told first."""
+
+    config: Config
+    generation: int
+    """The number of the configuration; the supervisor counts them."""
+    interest: Interest
+    files: Mapping[TLSSettings, Mapping[Path, bytes | str]] = field(repr=False)
+    """What the contexts in force are made of: the files may have changed since, or be closed to this user."""
+
+
+@frozen(slots=True)
+class Handed:
+    """What goes with a connection."""
+
+    number: int
+    """By which the worker says that it is over."""
+    generation: int
+    """The number of the configuration that it is to be served with, at least."""
+    listen: object
+    """The key of its Listen."""
+    peer: Peer
+
+
+def connections_pair() -> tuple[socket.socket, socket.socket]:
+    """Give the supervisor's end and the worker's end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+def hand_over(to: socket.socket, handed: Handed, sock: socket.socket) -> bool:
+    """Hand a connection over; give whether there was room.  The socket stays the caller's to close.
+
+    :raises OSError: where nobody is there.
+    """
+    try:
+        socket.send_fds(to, [pickle.dumps(handed)], [sock.fileno()])
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            return False
+        raise
+    return True
+
+
+def receive(sock: socket.socket) -> tuple[Handed, socket.socket | None] | None:
+    """Take a connection; None where none waits.  Without a socket it came where no descriptor is left for it."""
+    try:
+        data, descriptors, _, _ = socket.recv_fds(sock, _LONGEST, 1, socket.MSG_DONTWAIT)
+    except OSError:
+        return None
+    if not data:
+        return None
+    handed: Handed = pickle.loads(data)  # noqa: S301 - nobody but the supervisor can write to it
+    if not descriptors:
+        return handed, None
+    accepted = socket.socket(fileno=descriptors[0])
+    accepted.setblocking(False)
+    return handed, accepted

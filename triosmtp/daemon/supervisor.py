@@ -1,0 +1,496 @@
+"""The supervisor: the process that accepts, and has workers serve what it accepted.
+
+**The theory.**  One process knows everything that is one thing in the whole service: the listening sockets, the limits,
+the hub, the control socket, the logs, the counters.  It is a :class:`~triosmtp.server.Server` like the one of a service
+without workers; only that where this would begin a session, it hands the connection to a worker.  The workers know
+nothing of one another.
+
+*It accepts, and passes descriptors on*, each to the worker that has the fewest sessions.  The other way, that workers
+accept from shared sockets, costs one process less on a connection's way; but then the kernel decides who gets how
+much, a limit of all sessions is everybody's guess, each socket of a reload has to reach every process before the old
+one may go, and who dies takes along what the kernel had queued for it alone.  Here each of these is plain.
+
+*Nothing in a queue is lost with a worker.*  The listening sockets never close.  A connection that was handed over
+waits, as a packet, in a socket whose other end the supervisor holds as well: what a worker had not taken when it died
+is taken out of it, and handed to the others.  What it had taken dies with it, and so do its sessions; they are told as
+``Disconnected``, so that nobody who counts them waits for ever.  Mail that was answered 250 is where the delivery put
+it: no queue in memory stands between.
+
+*A worker is started by exec,* never forked out of a running loop: what it needs comes by its two sockets.  One that
+dies is started again at once, and where it dies young, later and later.
+
+*A reload is in two steps*, for all processes at once: first everybody has what the new configuration names, then it is
+put in force; whoever cannot have it, the supervisor or any worker, and it changes nothing anywhere.  A connection
+carries the number of the configuration that was in force where it was accepted, and waits in the worker until that one
+is in force there.
+"""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from attrs import define, field
+
+from triosmtp.config import Config, Listen
+from triosmtp.daemon.channel import Channel, ChannelClosedError
+from triosmtp.daemon.fleet_host import FleetHost
+from triosmtp.daemon.handover import Handed, Start, connections_pair, hand_over, receive
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.event import CertificatesReloaded, Connected, Disconnected, MessageAccepted, MessageRefused, SessionEvent
+from triosmtp.policy.question import Fallback, Question, Verdict
+from triosmtp.server.listener import Peer
+from triosmtp.server.service import Generation, Service
+from triosmtp.smtp import Reply
+
+__all__ = ["Supervisor", "workers_of"]
+
+_log = logging.getLogger("triosmtp.daemon")
+
+_AGAIN: Final = 0.05
+"""Seconds until connections that no worker has room for are offered again."""
+_READY: Final = 60.0
+"""Seconds that a worker has until it is ready."""
+_ANSWER: Final = 10.0
+"""Seconds that a worker has for an answer that others wait for."""
+_YOUNG: Final = 10.0
+"""Seconds of life below which a death makes the next start wait."""
+_DELAYS: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_LAST_WORDS: Final = 1.0
+"""Seconds that what a dead worker said before is waited for; its sessions' children may hold its socket open."""
+
+
+def workers_of(config: Config) -> int:
+    """Give how many workers ``config`` asks for."""
+    workers = config.base.workers
+    return len(os.sched_getaffinity(0)) if workers is None else workers
+
+
+@define(slots=True, eq=False)
+class _Session:
+    peer: str
+    since: float
+    messages: int = 0
+
+
+@define(slots=True, eq=False)
+class _Worker:
+    """A worker process, as long as it lives."""
+
+    number: int
+    process: trio.Process
+    channel: Channel
+    connections: socket.socket
+    theirs: socket.socket
+    """The worker's end: to take out of it what a dead one left."""
+    generation: int
+    """The number of the configuration that is in force there."""
+    since: float = field(factory=trio.current_time)
+    ready: bool = False
+    taken: dict[int, tuple[Listen, Generation]] = field(factory=dict)
+    """The connections that it was handed and that are not over, by their numbers."""
+    sessions: dict[str, _Session] = field(factory=dict)
+
+    def __str__(self) -> str:
+        return f"worker {self.number} (process {self.process.pid})"
+
+
+class Supervisor:
+    """Has so many workers.  It is a :class:`~triosmtp.server.fleet.Fleet`."""
+
+    def __init__(self, workers: int) -> None:
+        self._count = workers
+        self._service: Service | None = None
+        self._nursery: trio.Nursery | None = None
+        self._workers: dict[int, _Worker] = {}
+        self._prepared: list[_Worker] = []
+        self._waiting: deque[tuple[Handed, socket.socket, tuple[Listen, Generation]]] = deque()
+        self._stuck = trio.Event()
+        self._handing = trio.CancelScope()
+        self._numbers = count(1)
+        self._generation = 1
+        self._renewing = False
+        self._draining = trio.Event()
+
+    @property
+    def _ready(self) -> list[_Worker]:
+        return [worker for worker in self._workers.values() if worker.ready]
+
+    @property
+    def _served(self) -> Service:
+        assert self._service is not None, "attach() comes first"
+        return self._service
+
+    @property
+    def _tasks(self) -> trio.Nursery:
+        assert self._nursery is not None, "run() runs"
+        return self._nursery
+
+    # As a fleet
+
+    def attach(self, service: Service) -> None:
+        """Work for ``service``."""
+        self._service = service
+        service.attach(FleetHost(service, self))
+        service.observe(self._heed)
+        service.hub.on_interest = self._tell_interest
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until drained.
+
+        :raises ConfigError: where the first workers do not come to be ready.
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            async with trio.open_nursery() as starting:
+                for number in range(1, self._count + 1):
+                    starting.start_soon(nursery.start, self._keep, number)
+            nursery.start_soon(self._hand_over_waiting)
+            task_status.started()
+
+    def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
+        """Have a connection served."""
+        handed = Handed(next(self._numbers), self._generation, listen.key, peer)
+        self._hand(handed, sock, (listen, self._served.generation))
+
+    async def prepare(self, config: Config) -> None:
+        """Have every worker prepare for ``config``.
+
+        :raises ConfigError: where one cannot; then none is prepared.
+        """
+        problems: list[Problem] = []
+        prepared: list[_Worker] = []
+
+        async def prepare(worker: _Worker) -> None:
+            try:
+                with trio.fail_after(_READY):
+                    await worker.channel.call("prepare", config)
+            except ConfigError as error:
+                problems.extend(error.problems)
+            except trio.TooSlowError:
+                problems.append(Problem("error", f"{worker} does not answer"))
+            except ChannelClosedError:
+                pass  # another one takes its place, with what is in force by then
+            else:
+                prepared.append(worker)
+
+        async with trio.open_nursery() as nursery:
+            for worker in self._ready:
+                nursery.start_soon(prepare, worker)
+        self._prepared = prepared
+        if problems:
+            self.discard()
+            raise ConfigError(list(dict.fromkeys(problems)))
+
+    def commit(self) -> None:
+        """Put in force what was prepared."""
+        self._generation += 1
+        for worker in self._prepared:
+            worker.channel.post("commit", self._generation)
+            worker.generation = self._generation
+        for worker in self._ready:
+            if worker.generation != self._generation:  # it came to be ready in between
+                worker.ready = False
+                self._tasks.start_soon(self._catch_up, worker)
+        self._prepared = []
+
+    def discard(self) -> None:
+        """Forget what was prepared."""
+        for worker in self._prepared:
+            worker.channel.post("discard")
+        self._prepared = []
+
+    async def reload_certificates(self, reason: str) -> None:
+        """Have every worker read the files of TLS again."""
+        in_force = {str(each.error) for each in self._served.contexts.problems}
+        for worker, problems in await self._ask_all(list(self._workers.values()), "reload certificates", reason):
+            for problem in problems:
+                if problem not in in_force:  # else it was told already
+                    _log.error("%s: %s", worker, problem)
+
+    def drain(self, grace: float) -> None:
+        """Have everything come to its end."""
+        self._draining.set()
+        self._handing.cancel()
+        waiting, self._waiting = self._waiting, deque()
+        for each in waiting:
+            self._hand(*each)
+        self._turn_away()
+        for worker in self._workers.values():
+            if worker.ready:
+                worker.channel.post("drain", grace)
+            else:
+                worker.process.kill()
+
+    async def gather(self, what: str) -> list[Any]:
+        """Ask each worker for ``what`` and give the answers of those that are there."""
+        return [answer for _, answer in await self._ask_all(self._ready, "ask", what)]
+
+    async def ask_about(self, session: str, *call: Any) -> Any:
+        """Ask the worker of a session; give None where there is none."""
+        for worker in self._workers.values():
+            if session in worker.sessions:
+                with suppress(ChannelClosedError):
+                    return await worker.channel.call(*call)
+        return None
+
+    # Connections
+
+    def _hand(self, handed: Handed, sock: socket.socket, counted: tuple[Listen, Generation]) -> None:
+        for worker in sorted(self._ready, key=lambda worker: len(worker.taken)):
+            try:
+                if not hand_over(worker.connections, handed, sock):
+                    continue
+            except OSError:
+                continue  # it is dead, and that will be noticed
+            worker.taken[handed.number] = counted
+            sock.close()
+            return
+        self._waiting.append((handed, sock, counted))
+        self._stuck.set()
+
+    async def _hand_over_waiting(self) -> None:
+        with self._handing:
+            while True:
+                await self._stuck.wait()
+                self._stuck = trio.Event()
+                while self._waiting:
+                    await trio.sleep(_AGAIN)
+                    waiting, self._waiting = self._waiting, deque()
+                    for each in waiting:
+                        self._hand(*each)
+
+    def _turn_away(self) -> None:
+        """Tell those for whom no worker is left."""
+        while self._waiting:
+            _, sock, (listen, generation) = self._waiting.popleft()
+            with sock, suppress(OSError):
+                if not self._served.config.resolve(listen, None).use_ssl:
+                    sock.send(Reply(421, "Service shutting down", "4.3.2").render())
+            self._count_out(listen, generation)
+
+    def _count_out(self, listen: Listen, generation: Generation) -> None:
+        service = self._served
+        service.count_out(listen, generation)
+        if generation is not service.generation and not generation.sessions:
+            self._tasks.start_soon(service.close_unused, generation)
+
+    # Workers
+
+    async def _keep(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
+        """Keep a worker alive, until drained.  ``task_status`` tells when the first one is ready."""
+        deaths = 0
+        begun = False
+        while not self._draining.is_set():
+            try:
+                worker = await self._spawn(number)
+            except OSError as error:
+                problem = f"no worker can be started: {sys.executable}: {error.strerror}"
+                if not begun:
+                    raise ConfigError([Problem("error", problem)]) from None
+                _log.error("%s", problem)
+                with trio.move_on_after(_DELAYS[-1]):
+                    await self._draining.wait()
+                continue
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._begin, worker, None if begun else task_status)
+                    nursery.start_soon(self._close_when_dead, worker)
+                    await worker.channel.run()
+                    nursery.cancel_scope.cancel()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._bury(worker)
+            begun = True
+            deaths = deaths + 1 if trio.current_time() - worker.since < _YOUNG else 0
+            with trio.move_on_after(_DELAYS[min(deaths, len(_DELAYS) - 1)]):
+                await self._draining.wait()
+
+    async def _spawn(self, number: int) -> _Worker:
+        values, their_values = socket.socketpair()
+        connections, theirs = connections_pair()
+        descriptors = their_values.fileno(), theirs.fileno()
+        # What this process finds by its folder, the new one finds so too; else that is no place to take code from.
+        options = () if {"", str(Path.cwd())} & set(sys.path) else ("-P",)
+        with their_values:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, *options, "-m", "triosmtp.daemon.worker", *map(str, descriptors), str(number)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=descriptors,
+            )
+        service = self._served
+        channel = Channel(
+            values,
+            posts={
+                "event": partial(self._heard, number),
+                "over": partial(self._over, number),
+                "handshake": self._count_handshake,
+                "handshake over": service.gate.leave,
+                "ended": service.hub.ended,
+                "log": _write,
+            },
+            calls={"decide": self._decide, "handshake": self._admit_handshake},
+            patient=False,
+        )
+        worker = _Worker(number, process, channel, connections, theirs, self._generation)
+        self._workers[number] = worker
+        return worker
+
+    async def _begin(self, worker: _Worker, task_status: "trio.TaskStatus[None] | None") -> None:
+        """Have a worker come to be ready."""
+        service = self._served
+        start = Start(
+            config=service.config,
+            generation=worker.generation,
+            interest=service.hub.interest,
+            files={each.material.settings: dict(each.material.files) for each in service.contexts.contexts()},
+        )
+        try:
+            with trio.fail_after(_READY):
+                await worker.channel.call("start", start)
+            await self._catch_up(worker)
+        except (ConfigError, ChannelClosedError, trio.TooSlowError, RuntimeError) as error:
+            worker.process.kill()
+            if task_status is not None:
+                raise _not_ready(worker, error) from None
+            _log.error("%s cannot serve: %s", worker, error)
+        else:
+            if task_status is not None:
+                task_status.started()
+            else:
+                _log.warning("%s has taken the place of the dead one", worker)
+
+    async def _catch_up(self, worker: _Worker) -> None:
+        """Bring a worker to what is in force, and let it have connections."""
+        while worker.generation != self._generation:
+            number = self._generation
+            await worker.channel.call("prepare", self._served.config)
+            worker.channel.post("commit", number)
+            worker.generation = number
+        worker.ready = True
+        if self._draining.is_set():
+            worker.process.kill()
+
+    async def _close_when_dead(self, worker: _Worker) -> None:
+        """End the conversation with a dead worker, whose children may hold its socket open."""
+        await worker.process.wait()
+        await trio.sleep(_LAST_WORDS)
+        worker.channel.close()
+
+    async def _bury(self, worker: _Worker) -> None:
+        """Settle what a worker leaves: hand on what it had not taken, and tell the end of what it had."""
+        worker.ready = False
+        with trio.move_on_after(_LAST_WORDS):
+            await worker.process.wait()
+        if worker.process.returncode is None:
+            worker.process.kill()
+            await worker.process.wait()
+        del self._workers[worker.number]
+        service, now = self._served, trio.current_time()
+        left = []
+        while (received := receive(worker.theirs)) is not None:
+            left.append(received)
+        worker.theirs.close()
+        worker.connections.close()
+        for handed, sock in left:
+            counted = worker.taken.pop(handed.number)
+            if sock is None:
+                self._count_out(*counted)
+            else:
+                self._hand(handed, sock, counted)
+        if not self._draining.is_set() or worker.taken:
+            status = worker.process.returncode
+            how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+            _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.taken))
+        for session, known in worker.sessions.items():
+            service.gate.leave(session)
+            service.tell(Disconnected(session, known.peer, "failed", now - known.since, known.messages))
+        for counted in worker.taken.values():
+            self._count_out(*counted)
+        if self._draining.is_set():
+            self._turn_away()
+
+    # From a worker
+
+    def _heard(self, number: int, event: SessionEvent) -> None:
+        sessions = self._workers[number].sessions
+        if isinstance(event, Connected):
+            sessions[event.session] = _Session(event.peer, trio.current_time())
+        elif isinstance(event, MessageAccepted | MessageRefused):
+            known = sessions.get(event.session)
+            if known is not None:
+                known.messages += 1
+        elif isinstance(event, Disconnected):
+            sessions.pop(event.session, None)
+        self._served.tell(event)
+
+    def _over(self, number: int, connection: int) -> None:
+        self._count_out(*self._workers[number].taken.pop(connection))
+
+    async def _decide(self, group: str, question: Question, timeout: float, fallback: Fallback) -> Verdict:  # noqa: ASYNC109 - as the hub has it
+        return await self._served.hub.decide(group, question, timeout=timeout, fallback=fallback)
+
+    async def _admit_handshake(
+        self, session: str, peer: IPv4Address | IPv6Address | None, per_peer: tuple[int, float] | None
+    ) -> str:
+        return self._served.gate.enter(session, peer, per_peer, trio.current_time())
+
+    def _count_handshake(self, session: str) -> None:
+        self._served.gate.enter(session, None, None, trio.current_time())
+
+    # To all workers
+
+    def _heed(self, event: SessionEvent) -> None:
+        """Have the workers take up certificates that were found changed."""
+        if isinstance(event, CertificatesReloaded) and event.reason == "watch" and not self._renewing:
+            self._renewing = True
+            self._tasks.start_soon(self._renew)
+
+    async def _renew(self) -> None:
+        self._renewing = False
+        await self.reload_certificates("watch")
+
+    async def _tell_interest(self) -> None:
+        interest = self._served.hub.interest
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.channel.post("interest", interest)
+        await self._ask_all([worker for worker in workers if worker.ready], "confirm")
+
+    async def _ask_all(self, workers: list[_Worker], *call: Any) -> list[tuple[_Worker, Any]]:
+        answers: dict[int, tuple[_Worker, Any]] = {}
+
+        async def ask(worker: _Worker) -> None:
+            try:
+                with trio.fail_after(_ANSWER):
+                    answers[worker.number] = worker, await worker.channel.call(*call)
+            except (ChannelClosedError, trio.TooSlowError) as error:
+                _log.warning("%s gave no answer to %r: %r", worker, call[0], error)
+
+        async with trio.open_nursery() as nursery:
+            for worker in workers:
+                nursery.start_soon(ask, worker)
+        return [answers[number] for number in sorted(answers)]
+
+
+def _write(fields: dict[str, Any]) -> None:
+    """Write what a worker logs."""
+    record = logging.makeLogRecord(fields)
+    logging.getLogger(record.name).handle(record)
+
+
+def _not_ready(worker: _Worker, error: Exception) -> ConfigError:
+    if isinstance(error, ConfigError):
+        return error
+    why = "does not come to be ready" if isinstance(error, trio.TooSlowError) else "ended before it was ready"
+    reason = f": {error}" if isinstance(error, RuntimeError) else ""
+    return ConfigError([Problem("error", f"{worker} {why}{reason}")])

@@ -1,0 +1,347 @@
+"""A worker: a process that serves sessions, and nothing else.
+
+It has two sockets from its supervisor: one that brings connections, a packet each (``handover.py``), and a channel for
+values (``channel.py``).  It binds nothing, watches no files, writes no log and hears no signal; what happens is told to
+the supervisor, and what is to be done is told by it.  Where that one is gone, the worker finishes what is under way and
+ends.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from functools import partial
+from typing import Any, Final
+
+import trio
+from attrs import define
+
+from triosmtp.config import Config, Listen, Settings
+from triosmtp.daemon.channel import Channel, ChannelClosedError
+from triosmtp.daemon.command import contexts_of
+from triosmtp.daemon.distant_hub import DistantHub
+from triosmtp.daemon.handover import Handed, Start, receive
+from triosmtp.policy import Session
+from triosmtp.policy.question import Interest
+from triosmtp.server import Service, open_service
+from triosmtp.server.host import ServiceHost
+from triosmtp.server.opening import prepare
+from triosmtp.server.patience import watch
+from triosmtp.server.serve import run_session, session_of
+from triosmtp.server.service import Generation
+from triosmtp.server.session import SessionDriver
+from triosmtp.tls import ContextStore, build_context, load_material
+from triosmtp.tls.store import Renewal
+from triosmtp.tls.watcher import reload_certificates
+
+__all__ = ["main"]
+
+_log = logging.getLogger("triosmtp.daemon")
+
+_PER_TURN: Final = 64
+_LAST_WORDS: Final = 5.0
+"""Seconds that sessions have for a 421 that takes the place of what they were about."""
+_ORPHANED: Final = 30.0
+"""Seconds that a worker without a supervisor goes on."""
+
+
+@define(slots=True, eq=False)
+class _Prepared:
+    generation: Generation
+    renewal: Renewal
+
+
+class _Log(logging.Handler):
+    """Has the supervisor write what this process logs: one process writes the log, so that no line breaks another."""
+
+    def __init__(self, channel: Channel, token: trio.lowlevel.TrioToken) -> None:
+        super().__init__()
+        self._channel = channel
+        self._token = token
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        fields = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
+        fields |= {"msg": record.getMessage(), "exc_text": record.exc_text, "created": record.created}
+        # Records come from threads, too.
+        self._token.run_sync_soon(self._channel.post, "log", fields | {"process": record.process})
+
+
+class _Worker:
+    def __init__(self, values: socket.socket, connections: socket.socket) -> None:
+        self._connections = connections
+        self._channel = Channel(
+            values,
+            posts={
+                "commit": self._commit,
+                "discard": self._discard,
+                "drain": self._drain,
+                "interest": self._follow,
+            },
+            calls={
+                "start": self._start,
+                "prepare": self._prepare,
+                "confirm": trio.lowlevel.checkpoint,
+                "reload certificates": self._reload_certificates,
+                "ask": self._ask,
+                "session": self._session,
+                "set variables": self._set_variables,
+                "close session": self._close_session,
+            },
+            patient=True,
+        )
+        self._started = trio.Event()
+        self._draining = trio.Event()
+        self._accepting = trio.CancelScope()
+        self._service: Service | None = None
+        self._sessions: trio.Nursery | None = None
+        self._background: trio.Nursery | None = None
+        self._generation = 0
+        self._listens: dict[object, Listen] = {}
+        self._prepared: _Prepared | None = None
+        self._interest: Interest | None = None
+        self._early: deque[tuple[Handed, socket.socket]] = deque()
+
+    async def run(self) -> None:
+        """Serve until drained; or until the supervisor is gone, and what was under way is done."""
+        logger = logging.getLogger("triosmtp")
+        logger.addHandler(_Log(self._channel, trio.lowlevel.current_trio_token()))
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        for name in ("server", "tls"):
+            # The supervisor reads the same configuration and the same files, and warns of them itself.
+            logger.getChild(name).setLevel(logging.ERROR)
+        async with trio.open_nursery() as self._background:
+            self._background.start_soon(self._converse)
+            await self._started.wait()
+            async with trio.open_nursery() as self._sessions:
+                self._background.start_soon(watch, self._running.running, name="idle sessions")
+                with self._accepting:
+                    await self._accept()
+                await self._draining.wait()
+            await self._running.profiles.aclose()
+            self._channel.flush()
+            self._background.cancel_scope.cancel()
+
+    @property
+    def _running(self) -> Service:
+        assert self._service is not None, "it was started"
+        return self._service
+
+    @property
+    def _host(self) -> ServiceHost:
+        assert self._running.host is not None, "open_service() attached it"
+        return self._running.host
+
+    async def _converse(self) -> None:
+        await self._channel.run()
+        # The supervisor is gone.
+        if not self._started.is_set():
+            assert self._background is not None, "it runs there"
+            self._background.cancel_scope.cancel()
+            return
+        self._drain(_ORPHANED)
+
+    # From the supervisor
+
+    async def _start(self, start: Start) -> None:
+        """Have everything that the configuration names.
+
+        :raises ConfigError: where it cannot be had.
+        """
+        hub = DistantHub(self._channel, start.interest)
+        contexts = await trio.to_thread.run_sync(_contexts_of, start)
+        service = await open_service(
+            start.config, hub=hub, contexts=contexts, make=partial(_WorkerService, self._channel)
+        )
+        service.observe(partial(self._channel.post, "event"))
+        self._service, self._generation = service, start.generation
+        hub.follow(self._interest or start.interest)
+        self._listens = _by_key(start.config)
+        self._started.set()
+
+    async def _prepare(self, config: Config) -> None:
+        service = self._running
+        profiles = service.profiles.renewed(config)
+        async with service.contexts.lock:
+            try:
+                generation, renewal = await trio.to_thread.run_sync(prepare, config, profiles, service.contexts)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await profiles.discard()
+                raise
+        self._prepared = _Prepared(generation, renewal)
+
+    def _commit(self, number: int) -> None:
+        service, prepared = self._running, self._prepared
+        assert prepared is not None, "it was prepared"
+        old, self._prepared = service.generation, None
+        service.succeed(prepared.generation)
+        service.contexts.adopt(prepared.renewal)
+        self._generation, self._listens = number, _by_key(service.config)
+        assert self._background is not None, "it runs"
+        self._background.start_soon(service.close_unused, old)
+        early, self._early = self._early, deque()
+        for handed, sock in early:
+            self._take(handed, sock)
+
+    def _discard(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            assert self._background is not None, "it runs"
+            self._background.start_soon(prepared.generation.profiles.discard)
+
+    def _drain(self, grace: float) -> None:
+        service, sessions = self._running, self._sessions
+        service.draining = True
+        self._accepting.cancel()
+        # All that the supervisor handed over came before this; what is refused here is told so, and not reset.
+        if sessions is not None:
+            self._take_waiting(sys.maxsize)
+            assert self._background is not None, "it runs"
+            self._background.start_soon(self._expire, grace, sessions)
+        for session in tuple(service.running):
+            session.drain()
+        self._draining.set()
+
+    async def _expire(self, grace: float, sessions: trio.Nursery) -> None:
+        """End what is under way yet when its time is over."""
+        await trio.sleep(grace)
+        for session in tuple(self._running.running):
+            session.expire()
+        await trio.sleep(_LAST_WORDS)
+        sessions.cancel_scope.cancel()
+
+    def _follow(self, interest: Interest) -> None:
+        self._interest = interest
+        if self._service is not None:
+            assert isinstance(self._service.hub, DistantHub), "it was made here"
+            self._service.hub.follow(interest)
+
+    async def _reload_certificates(self, reason: str) -> list[str]:
+        """Read the files of TLS again; give what cannot be used."""
+        await self._started.wait()
+        service = self._running
+        outcome = await reload_certificates(service.contexts, service.tls_settings, lambda _event: None, reason=reason)
+        return list(dict.fromkeys(str(each.error) for each in outcome.problems.values()))
+
+    async def _ask(self, what: str) -> Any:
+        if what == "contexts":
+            return await contexts_of(self._running)
+        return await self._host.inbound()
+
+    async def _session(self, session: str) -> dict[str, Any] | None:
+        return await self._host.session(session)
+
+    async def _set_variables(self, session: str, connection: dict[str, Any], message: dict[str, Any]) -> bool:
+        return await self._host.set_variables(session, connection, message)
+
+    async def _close_session(self, session: str) -> bool:
+        return await self._host.close_session(session)
+
+    # Connections
+
+    async def _accept(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._connections)
+            self._take_waiting(_PER_TURN)
+
+    def _take_waiting(self, limit: int) -> None:
+        for _ in range(limit):
+            received = receive(self._connections)
+            if received is None:
+                return
+            self._take(*received)
+
+    def _take(self, handed: Handed, sock: socket.socket | None) -> None:
+        if sock is None:
+            _log.error("a connection is lost: no descriptor is left for it")
+            self._channel.post("over", handed.number)
+            return
+        if handed.generation > self._generation:
+            self._early.append((handed, sock))  # its configuration is on its way
+            return
+        service, sessions = self._running, self._sessions
+        assert sessions is not None, "it runs"
+        listen = self._listens.get(handed.listen)
+        if listen is None:
+            # It was accepted by a Listen that has gone while it waited here.
+            sock.close()
+            self._channel.post("over", handed.number)
+            return
+        service.admit(listen, 0, 0)
+        driver = session_of(service, listen, sock, handed.peer)
+        sessions.start_soon(self._serve, listen, driver, handed.number, name=f"session {driver.session.id}")
+
+    async def _serve(self, listen: Listen, driver: SessionDriver, number: int) -> None:
+        try:
+            await run_session(self._running, listen, driver)
+        finally:
+            self._channel.post("over", number)
+
+
+class _WorkerService(Service):
+    """A service that is part of another one: what is counted for all is counted there."""
+
+    def __init__(self, channel: Channel, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._channel = channel
+        self._shaking: set[str] = set()
+
+    async def admit_handshake(self, session: Session, settings: Settings) -> str:
+        """Let a handshake in, unless a limit of the whole service is reached."""
+        per_peer = settings.tls_handshakes_per_peer
+        self._shaking.add(session.id)
+        if not self.gate.limit and per_peer is None:
+            self._channel.post("handshake", session.id)  # to be counted; nothing can be said against it
+            return ""
+        try:
+            reached: str = await self._channel.call("handshake", session.id, session.peer_address, per_peer)
+        except ChannelClosedError:
+            return ""
+        return reached
+
+    def leave_handshake(self, session: str) -> None:
+        """Count the handshake of ``session`` out."""
+        if session in self._shaking:
+            self._shaking.discard(session)
+            self._channel.post("handshake over", session)
+
+
+def _contexts_of(start: Start) -> ContextStore:
+    """Build the contexts that are in force in the supervisor, from what it has read."""
+    return ContextStore(
+        {settings: build_context(load_material(settings, dict(files))) for settings, files in start.files.items()}
+    )
+
+
+def _by_key(config: Config) -> dict[object, Listen]:
+    return {listen.key: listen for listen in config.listens}
+
+
+def main() -> None:
+    """Work for the supervisor at the other end of the descriptors that the command line names."""
+    # The terminal's signals go to every process of the service, and so do systemd's; the supervisor's is to heed them.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _pass)  # not SIG_IGN, which what a policy starts would inherit
+    values, connections = (int(word) for word in sys.argv[1:3])
+    for fd in (values, connections):
+        os.set_inheritable(fd, False)
+    worker_sockets = socket.socket(fileno=values), socket.socket(fileno=connections)
+    trio.run(_run, *worker_sockets)
+
+
+def _pass(_number: int, _frame: object) -> None:
+    pass
+
+
+async def _run(values: socket.socket, connections: socket.socket) -> None:
+    connections.setblocking(False)
+    await _Worker(values, connections).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What sessions of a configuration need, made beforehand: policies, deliveries, TLS contexts.  No sockets."""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable
+
+import trio
+
+from triosmtp.config import Config, ServerName, Settings
+from triosmtp.delivery import Delivery, FunctionDelivery
+from triosmtp.errors import ConfigError
+from triosmtp.event import (
+    Observer,
+)
+from triosmtp.message import Message
+from triosmtp.policy import Policy
+from triosmtp.policy.hub import Hub
+from triosmtp.server.door import open_doors
+from triosmtp.server.host import ServiceHost
+from triosmtp.server.profile import Profiles, material_problem
+from triosmtp.server.service import Generation, Service
+from triosmtp.tls import ContextStore, TLSSettings
+from triosmtp.tls.store import Renewal, renew
+
+__all__ = ["open_service", "prepare"]
+
+_log = logging.getLogger("triosmtp.server")
+
+
+async def open_service(
+    config: Config,
+    *,
+    policy: Policy | Iterable[Policy] | None = None,
+    deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
+    observers: Iterable[Observer] = (),
+    hub: Hub | None = None,
+    contexts: ContextStore | None = None,
+    make: Callable[[Generation, ContextStore, Hub, Iterable[Observer]], Service] = Service,
+) -> Service:
+    """Make everything that sessions of ``config`` need, but no socket.
+
+    ``contexts`` are TLS contexts that were made beforehand, by one who could read more: they are in force even where
+    their files cannot be read again.
+
+    :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
+        configuration.
+    :raises TypeError: where ``policy`` or ``deliver`` is something else.
+    """
+    if not (deliver is None or isinstance(deliver, Delivery) or callable(deliver)):
+        raise TypeError(f"deliver is a Delivery or an async function, not {deliver!r}")
+    delivery = deliver if deliver is None or isinstance(deliver, Delivery) else FunctionDelivery(deliver)
+    policies = None if policy is None else (policy,) if isinstance(policy, Policy | type) else tuple(policy)
+    for each in policies or ():
+        if not isinstance(each, Policy):
+            raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
+    hub = hub or Hub()
+    profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery, hub=hub)
+    contexts = contexts or ContextStore()
+    spared = frozenset(each.material.settings for each in contexts.contexts())
+    generation, renewal = await trio.to_thread.run_sync(prepare, config, profiles, contexts, spared)
+    contexts.replace(renewal.contexts)
+    service = make(generation, contexts, hub, observers)
+    service.attach(ServiceHost(service))
+    return service
+
+
+def prepare(
+    config: Config, profiles: Profiles, contexts: ContextStore, spared: Collection[TLSSettings] = ()
+) -> tuple[Generation, Renewal]:
+    """Have everything that ``config`` names.  Blocks, and changes nothing that is in force.
+
+    Gives, beside the generation, the contexts that are to be in force with it: new ones for new settings alone.  Those
+    of ``spared`` settings are there, whatever can be read of their files now.
+
+    :raises ConfigError: naming what cannot be had.
+    """
+    users: dict[TLSSettings, tuple[Settings, tuple[ServerName, ...]]] = {}
+    for profile in profiles.prepare():
+        if profile.tls is not None:
+            users.setdefault(profile.tls, (profile.settings, profile.server_names))
+    doors = open_doors(config)
+    for door in doors.values():
+        if door.tls is not None:
+            users.setdefault(door.tls, (door.settings, ()))
+    known = {context.material.settings: context for context in contexts.contexts()}
+    renewal = renew(contexts, users)
+    problems = [
+        material_problem(*users[settings], problem.error)
+        for settings, problem in renewal.problems.items()
+        if settings not in spared
+    ]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    for settings, warnings in renewal.renewed.items():
+        for warning in warnings if settings not in known else ():
+            found = material_problem(*users[settings], warning, "warning")
+            _log.warning("%s: %s", found.position, found.message)
+    in_force = {settings: known.get(settings, context) for settings, context in renewal.contexts.items()}
+    adopted = Renewal(contexts=in_force, renewed={}, problems={}, news=frozenset(), changed={})
+    return Generation(config, profiles, tuple(users), doors), adopted
