@@ -105,6 +105,17 @@ def test_wildcards_and_unix_sockets(place: Place, opened: ExitStack) -> None:
     assert os.path.exists(path), "the path is systemd's"  # noqa: PTH110
 
 
+def test_a_status_listener_takes_its_socket_too(place: Place, opened: ExitStack) -> None:
+    ours = listening(socket.AF_INET, ("127.0.0.1", 0), opened)
+    number = ours.getsockname()[1]
+    place.write('Listen "127.0.0.1:0" { }', f'Status_Listener {{ Listen "127.0.0.1:{number}" {{ }} }}')
+    with passing(place, ours) as process:
+        process.serves()
+        with LineClient(number) as client:
+            assert client.ask("GET /readyz HTTP/1.1\r\nHost: localhost\r\n") == "HTTP/1.1 200 OK"
+        process.end()
+
+
 def refusal(place: Place, *sockets: socket.socket, names: str = "") -> str:
     with passing(place, *sockets, names=names) as process:
         assert process.process.wait(30) == 78

@@ -37,7 +37,7 @@ def take_sockets(config: Config, environment: MutableMapping[str, str] = os.envi
     names = given["LISTEN_FDNAMES"].split(":")
     found: dict[object, OpenedSocket] = {}
     problems: list[Problem] = []
-    listens = [*config.listens, *config.policy_listens]
+    listens = [*config.listens, *config.policy_listens, *config.status_listens]
     for number in range(int(count)):
         descriptor = _FIRST + number
         name = names[number] if number < len(names) else ""

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from triosmtp.daemon.supervisor import Supervisor, workers_of
 from triosmtp.errors import ConfigError
 from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
 from triosmtp.server import Server, serve
+from triosmtp.server.binding import OpenedSocket
 
 __all__ = ["serve_command"]
 
@@ -92,7 +94,7 @@ async def _serve(
             status.attach(ServerSource(server))
             daemon = _Daemon(path, server, control, status, logs, notifier, nursery)
             try:
-                daemon.open(config)
+                daemon.open(config, start.sockets)
                 # Before anybody is told that it serves: who reads that may send a signal at once.
                 await nursery.start(daemon.heed_signals)
                 _announce(greeting, config, server, control, status)
@@ -158,12 +160,12 @@ class _Daemon:
         self._reloading = trio.Lock()
         self._draining = False
 
-    def open(self, config: Config) -> None:
-        """Open the control sockets and the Status_Listener.
+    def open(self, config: Config, sockets: Mapping[object, OpenedSocket]) -> None:
+        """Open the control sockets and the Status_Listener; ``sockets`` are there already, by the key of their Listen.
 
         :raises ConfigError: where one that was asked for cannot be had.
         """
-        prepared = self._status.prepare(config)
+        prepared = self._status.prepare(config, sockets)
         try:
             doors = self._control.open(config)
         except ConfigError:

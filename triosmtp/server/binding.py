@@ -102,7 +102,7 @@ def bind_ahead(
 
     :raises ConfigError: naming each Listen that cannot be bound; then nothing was bound.
     """
-    listens = (*config.listens, *config.policy_listens)
+    listens = (*config.listens, *config.policy_listens, *config.status_listens)
     opened: dict[object, OpenedSocket] = {}
     problems: list[Problem] = []
     for listen in listens:

@@ -19,7 +19,7 @@ from triosmtp.daemon.status.metric import Metrics
 from triosmtp.daemon.status.source import Source
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import Observer, SessionEvent
-from triosmtp.server.binding import Binding, Plan, close_all, plan
+from triosmtp.server.binding import Binding, OpenedSocket, Plan, close_all, plan
 from triosmtp.server.door import read_token
 from triosmtp.server.listener import Peer, accept_connections
 from triosmtp.server.transport import SocketTransport
@@ -77,13 +77,15 @@ class StatusListener:
         """Where each Listen is bound, by its name."""
         return {each.listen.name: each.address for each in self._bindings}
 
-    def prepare(self, config: Config) -> Prepared:
+    def prepare(self, config: Config, sockets: Mapping[object, OpenedSocket] | None = None) -> Prepared:
         """Have what ``config`` asks for, and change nothing.  Hand it to :meth:`follow`, or discard it.
+
+        ``sockets`` are listening sockets that are there already, by the key of their Listen.
 
         :raises ConfigError: where it cannot be had.
         """
         accesses = read_accesses(config)
-        return Prepared(plan(config, self._bindings, config.status_listens), accesses)
+        return Prepared(plan(config, self._bindings, config.status_listens, sockets), accesses)
 
     def follow(self, prepared: Prepared, nursery: trio.Nursery) -> None:
         """Serve what was prepared, and close what is not asked for any more.  Connections under way go on."""
