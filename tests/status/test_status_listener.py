@@ -1,8 +1,10 @@
 """The Status_Listener as a whole: what is answered, to whom, and how it follows the configuration."""
 
 import os
+import smtplib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,29 @@ def test_curl_finds_a_daemon_on_tcp_and_on_a_unix_socket(tmp_path: Path) -> None
         assert curl("-I", f"http://127.0.0.1:{port}/healthz").startswith("HTTP/1.1 200 OK")
         assert curl("-o/dev/null", "-w%{http_code}", "-d", "a=b", f"http://127.0.0.1:{port}/healthz") == "405"
     assert not (tmp_path / "status").exists()
+
+
+def test_with_workers_one_scrape_is_of_them_all(tmp_path: Path) -> None:
+    with daemon(tmp_path, f"Workers = 2 {MAIL} {STATUS}") as here:
+        mail, port = here.port('Listen "127.0.0.1:0"'), here.port('Status Listen "127.0.0.1:0"')
+        clients = [smtplib.SMTP("127.0.0.1", mail, timeout=30) for _ in range(4)]
+        for client in clients:
+            client.sendmail("a@b.example", ["c@example.org"], b"Subject: x\r\n\r\nbody\r\n")
+        for what in (
+            'triosmtp_messages_total{listener="127.0.0.1:0",result="accepted"} 4.0',
+            'triosmtp_sessions{listener="127.0.0.1:0"} 4.0',
+            'triosmtp_sessions_total{listener="127.0.0.1:0"} 4.0',
+        ):
+            assert until(port, what)
+        for client in clients:
+            client.quit()
+        assert until(port, 'triosmtp_sessions_ended_total{reason="quit"} 4.0')
+        assert until(port, 'triosmtp_commands_total{command="DATA"} 4.0')
+
+
+def until(port: int, line: str) -> bool:
+    """Scrape until a line is there: what a worker tells is on its way for a moment."""
+    end = time.monotonic() + 20
+    while f"\n{line}\n" not in curl(f"http://127.0.0.1:{port}/metrics"):
+        assert time.monotonic() < end, line
+    return True
