@@ -235,8 +235,8 @@ class MessageRefused:
 class Disconnected:
     """A session ended.
 
-    ``reason``: quit, peer_closed, idle, drain, closed, reconfigured, refused, tls_failed, protocol_error, cancelled or
-    failed.
+    ``reason``: quit, peer_closed, idle, slow, overlong, drain, closed, reconfigured, refused, tls_failed,
+    protocol_error, cancelled or failed.
     """
 
     session: str

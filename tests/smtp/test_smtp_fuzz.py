@@ -82,6 +82,9 @@ def any_rules(rng: random.Random) -> dict[str, Any]:
         "enhanced_status_codes": rng.random() < 0.8,
         "allow_trailing_whitespace": rng.random() < 0.5,
         "sender_domain": rng.choice([None, "s.example"]),
+        "max_junk_commands": rng.choice([0, 2]),
+        "max_body_line": rng.choice([0, 20]),
+        "long_lines": rng.choice(["none", "fix", "reject"]),
         "extensions": rng.choice([frozenset(), EVERY_EXTENSION]),
         "max_excess": rng.choice([0, 30, 10**9]),
     }
@@ -137,6 +140,6 @@ def test_ten_megabytes_of_command_line() -> None:
 
 
 def test_a_large_read_is_not_kept_for_its_unfinished_line() -> None:
-    dialogue = Dialogue(max_command_errors=0)
+    dialogue = Dialogue(max_command_errors=0, max_junk_commands=0)
     dialogue.says(b"NOOP\r\n" * 40000 + b"NO")
     assert dialogue.connection._buffer == b"NO"

@@ -28,6 +28,8 @@ def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> 
         yield "smtp_extensions", f"STARTTLS excludes Use_SSL, which is set for {where} at {position}"
     if starttls and not settings.use_ssl and not settings.tls_certificate and not _unset_by_peer(chain):
         yield "smtp_extensions", f"STARTTLS {no_certificate}"
+    if settings.require_tls and not settings.use_ssl and not (starttls and settings.tls_certificate):
+        yield "require_tls", f"nobody could come in: STARTTLS is not offered for {where}"
     if settings.tls_verify_mode == "require" and settings.tls_client_ca is None and not settings.asks_by_fingerprint:
         needed = "a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with TLS_Verified_Peer_Can_Relay"
         yield "tls_verify_mode", f"require needs {needed}, and none is in force for {where}"

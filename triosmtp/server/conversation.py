@@ -15,10 +15,10 @@ from triosmtp.policy import Phase, Session
 from triosmtp.server.authentication import Authentication
 from triosmtp.server.decision import Refusal, ask, tell_ended
 from triosmtp.server.profile import Profile
+from triosmtp.server.rule import check_receptions, check_recipients, check_relay, check_tls_for, demand_certificate
 from triosmtp.server.service import Service
 from triosmtp.server.transaction import Transaction
 from triosmtp.smtp import (
-    Address,
     Auth,
     AuthResponse,
     BadCommand,
@@ -60,6 +60,7 @@ class Conversation:
         "_hello",
         "_profile",
         "_recipients",
+        "_refused",
         "_service",
         "_settings",
         "_transactions",
@@ -81,6 +82,7 @@ class Conversation:
         self._discarded_at_connect = self._discarded_by = ""  # the policy that throws away all that comes
         self._hello: Hello | None = None
         self._recipients = 0
+        self._refused = 0  # recipients, since a message was taken
         self._transactions = 0
         self.session = session
         self.connection = Connection(profile.rules)
@@ -283,9 +285,10 @@ class Conversation:
         before, headers = self._discarded_by, len(session.headers)
         try:
             done = await self._ask("mailfrom", sender, event.parameters)
-            self._check_reception_limit()
+            check_receptions(self._settings, self.messages)
             if not done:
-                self._demand_certificate()
+                demand_certificate(self._settings, session.tls)
+            await self._throttle("Inbound_Throttle_Messages", self._settings.inbound_throttle_messages)
         except Refusal as refusal:
             self._discarded_by = before
             self._ended("mailfrom", refusal, sender, event.parameters)
@@ -302,19 +305,6 @@ class Conversation:
         session.envelope = self.transaction.envelope
         self.out.append(self.connection.send())
 
-    def _check_reception_limit(self) -> None:
-        limit = self._settings.max_receptions_per_connection
-        if limit and self.messages >= limit:
-            reply = Reply(421, "Too many messages on this connection", "4.7.0")
-            raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
-
-    def _demand_certificate(self) -> None:
-        """TLS_Verify_Mode = "require": a certificate must be there; whether it verified is for policy to judge."""
-        tls = self.session.tls
-        if self._settings.tls_verify_mode == "require" and tls is not None and tls.client_certificate is None:
-            reply = Reply(550, "A client certificate is required", "5.7.1")
-            raise Refusal(reply, "TLS_Verify_Mode", "no certificate presented")
-
     async def _on_rcpt(self, event: RcptTo) -> None:
         transaction, session = self.transaction, self.session
         assert transaction is not None
@@ -328,11 +318,16 @@ class Conversation:
         )
         try:
             await self._ask("rcptto", recipient, event.parameters)
-            self._check_recipient_limits(len(transaction.envelope.recipients))
-            self._check_relay(transaction, recipient)
+            check_recipients(self._settings, len(transaction.envelope.recipients), self._recipients)
+            check_tls_for(self._profile.relay, session, recipient)
+            if check_relay(self._profile.relay, session, transaction.envelope.sender, recipient):
+                # Holds for this sender alone: the variable goes when the transaction ends.
+                session.variables["can_relay"] = "true"
+                transaction.granted_relay = True
+            await self._throttle("Recipient_Rate_Per_Peer", self._settings.recipient_rate_per_peer)
         except Refusal as refusal:
             self._ended("rcptto", refusal, recipient, event.parameters)
-            self._refuse("rcptto", refusal)
+            self._refuse("rcptto", self._counted(refusal))
             return
         self._ended("rcptto", None, recipient, event.parameters)
         self._recipients += 1
@@ -345,32 +340,18 @@ class Conversation:
         )
         self.out.append(self.connection.send())
 
-    def _check_recipient_limits(self, recipients: int) -> None:
-        settings = self._settings
-        if settings.max_recipients_per_message and recipients >= settings.max_recipients_per_message:
-            # The sender comes back with the rest (RFC 5321, section 4.5.3.1.10).
-            raise Refusal(Reply(452, "Too many recipients", "4.5.3"), "limit", "Max_Recipients_Per_Message")
-        if settings.max_recipients_per_connection and self._recipients >= settings.max_recipients_per_connection:
-            reply = Reply(421, "Too many recipients on this connection", "4.7.0")
-            raise Refusal(reply, "limit", "Max_Recipients_Per_Connection")
+    def _counted(self, refusal: Refusal) -> Refusal:
+        """Count a recipient that was refused; whoever guesses for too long is not listened to any more."""
+        self._refused += 1
+        limit = self._settings.max_refused_recipients
+        if not limit or self._refused <= limit or refusal.reply.code == 421:
+            return refusal
+        return Refusal(Reply(421, "Too many refused recipients", "4.7.0"), "limit", "Max_Refused_Recipients")
 
-    def _check_relay(self, transaction: Transaction, recipient: Address) -> None:
-        relay, variables = self._profile.relay, self.session.variables
-        if relay.is_local(recipient) or variables.get("can_relay") == "true":
-            return
-        # Asked of the rules again, not only of the variable: a policy that removed it took away no right.
-        if relay.trusts_host(self.session.peer_address) or relay.trusts_certificate(self.session.tls):
-            return
-        if self.session.auth is not None:
-            return
-        if relay.trusts_sender(transaction.envelope.sender):
-            # Holds for this sender alone: the variable goes when the transaction ends.
-            variables["can_relay"] = "true"
-            transaction.granted_relay = True
-            return
-        raise Refusal(
-            Reply(550, "relaying denied", "5.7.1"), "relay", f"{recipient} is not ours, the peer may not relay"
-        )
+    async def _throttle(self, option: str, limit: tuple[int, float] | None) -> None:
+        """Count one more of the peer's, where that is within its limit."""
+        if limit is not None and not await self._service.count_peer(option, self.session.peer_address, limit):
+            raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
 
     async def _on_data(self, _event: Data) -> None:
         assert self.transaction is not None
@@ -421,6 +402,8 @@ class Conversation:
         reply = await transaction.finish(event)
         if reply.code == 421:
             self.end = "refused"
+        elif reply.positive:
+            self._refused = 0
         self._end_transaction()
         self.out.append(self.connection.send(reply))
 

@@ -3,43 +3,91 @@
 A cancel scope for each read would cost more than the read, and moving a deadline as much as parsing a command.  So a
 session only notes that it waits, and since when; the watch ends those that have waited too long.  A second is exact
 enough for limits of minutes, and what a policy or a delivery takes is never counted as the peer's time.
+
+Three limits: the time for one command, or between two pieces of a message (a client that sends a command octet by octet
+gains nothing by it); the rate at which a message must arrive, over windows of half a minute; and the whole session's.
 """
 
 from collections.abc import Callable, Collection
 from math import inf
-from typing import Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
-__all__ = ["Patience", "watch"]
+__all__ = ["Exhausted", "Patience", "watch"]
 
-_LOOK = 1.0
+_LOOK: Final = 1.0
 """Seconds between two looks."""
+_WINDOW: Final = 30.0
+"""Seconds over which the rate of a message is taken."""
+
+Exhausted: TypeAlias = Literal["idle", "slow", "overlong"]
+"""Which limit was reached."""
 
 
 class Patience:
-    """The idle limit of one session: ``idle_time`` seconds of waiting for the peer call ``give_up``."""
+    """The limits of one session: whichever is reached calls ``give_up``.
 
-    __slots__ = ("_give_up", "_idle_time", "_since")
+    ``idle_time`` is the seconds of waiting for the peer, ``min_rate`` the octets a second of a message (0: any),
+    ``session_time`` the seconds from ``started`` (0: any).
+    """
 
-    def __init__(self, idle_time: float, give_up: Callable[[], None]) -> None:
+    __slots__ = (
+        "_ends", "_give_up", "_idle_time", "_min_rate", "_seen", "_since", "_window", "octets", "receiving",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        idle_time: float,
+        give_up: Callable[[Exhausted], None],
+        *,
+        min_rate: int = 0,
+        session_time: float = 0,
+        started: float = 0,
+    ) -> None:
         self._idle_time = idle_time
         self._give_up = give_up
+        self._min_rate = min_rate
+        self._ends = started + session_time if session_time else inf
         self._since = inf
+        self._window = inf  # when the window opened, while a message arrives
+        self._seen = 0
+        self.octets = 0
+        """What has arrived: the session counts."""
+        self.receiving = False
+        """Whether what is waited for is a message."""
 
     def start(self, now: float) -> None:
         """It is the peer's turn."""
         self._since = now
 
-    def stop(self) -> None:
-        """It is our turn."""
-        self._since = inf
+    def stop(self) -> float:
+        """It is our turn; give since when it was the peer's."""
+        since, self._since = self._since, inf
+        return since
 
     def look(self, now: float) -> None:
         """Give up where the peer has had its time."""
         if now - self._since > self._idle_time:
-            self._since = inf
-            self._give_up()
+            self._end("idle")
+        elif now >= self._ends:
+            self._end("overlong")
+        elif self._min_rate:
+            self._look_at_rate(now)
+
+    def _look_at_rate(self, now: float) -> None:
+        if not self.receiving or inf in {self._since, self._window}:
+            # Between messages; or what holds the message up is on our side, and is not the peer's fault.
+            self._window, self._seen = now if self.receiving else inf, self.octets
+        elif now - self._window >= _WINDOW:
+            if self.octets - self._seen < self._min_rate * (now - self._window):
+                self._end("slow")
+            self._window, self._seen = now, self.octets
+
+    def _end(self, why: Exhausted) -> None:
+        self._since = self._window = self._ends = inf
+        self._min_rate = 0
+        self._give_up(why)
 
 
 class Waiting(Protocol):

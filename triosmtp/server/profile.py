@@ -291,6 +291,10 @@ def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: b
         lone_lf_in_headers=settings.rfc2822_lone_lf_in_headers,
         lone_lf_in_body=settings.rfc2822_lone_lf_in_body,
         max_command_errors=settings.max_command_errors,
+        max_junk_commands=settings.max_junk_commands,
+        max_body_line=settings.rfc2822_max_line_length,
+        long_lines=settings.rfc2822_max_line_length_policy,
+        require_tls=settings.require_tls,
     )
 
 

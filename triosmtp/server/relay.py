@@ -94,6 +94,8 @@ class RelayRules:
     sending_domains: DomainList
     hosts: tuple[IPv4Network | IPv6Network, ...]
     open_relay: bool
+    tls_domains: DomainList
+    """Domains whose recipients are taken over TLS alone."""
     verified_peer: bool
     clients: ClientList | None
     """Who may relay by certificate; None: every one that verified."""
@@ -106,6 +108,7 @@ class RelayRules:
             DomainList.of(settings.relay_for_sending_domains),
             settings.relay_hosts,
             settings.open_relay,
+            DomainList.of(settings.require_tls_for),
             settings.tls_verified_peer_can_relay,
             ClientList.of(settings.tls_relay_clients) if settings.tls_relay_clients else None,
         )
@@ -123,6 +126,10 @@ class RelayRules:
     def trusts_sender(self, sender: Address) -> bool:
         """Whether mail of this sender may be relayed by its domain."""
         return bool(sender) and sender.domain_key in self.sending_domains
+
+    def demands_tls(self, recipient: Address) -> bool:
+        """Whether mail for the recipient is taken over TLS alone."""
+        return bool(recipient.domain) and recipient.domain_key in self.tls_domains
 
     def is_local(self, recipient: Address) -> bool:
         """Whether the recipient is ours: a relay domain, or ``<postmaster>`` (RFC 5321, section 4.5.1)."""

@@ -23,6 +23,7 @@ from triosmtp.policy import Session
 from triosmtp.policy.hub import Hub
 from triosmtp.server.gate import HandshakeGate
 from triosmtp.server.patience import Patience
+from triosmtp.server.peer_count import PeerAddress, PeerCounts
 from triosmtp.server.profile import Profiles
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
@@ -130,6 +131,8 @@ class Service:
         self.host: ServiceHost | None = None
         """Answers for the sessions, wherever they are."""
         self._observers: tuple[Observer, ...] = (self.statistics.count, hub.observe, *observers)
+        self.peers = PeerCounts()
+        """What is counted of each peer."""
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)
@@ -198,6 +201,17 @@ class Service:
     def leave_handshake(self, session: str) -> None:
         """Count the handshake of ``session`` out.  May be called where none was let in."""
         self.gate.leave(session)
+
+    async def count_peer(self, option: str, peer: PeerAddress | None, limit: tuple[int, float]) -> bool:
+        """Count one more of what ``option`` limits for ``peer``; False where it has had its share."""
+        return self.peers.count(option, peer, limit, trio.current_time())
+
+    def admit_peer(self, peer: PeerAddress | None, settings: Settings) -> str:
+        """Count a connection of ``peer`` in, unless a limit is reached; give the name of that limit, or ``""``."""
+        rate = settings.connection_rate_per_peer
+        if rate is not None and not self.peers.count("Connection_Rate_Per_Peer", peer, rate, trio.current_time()):
+            return "Connection_Rate_Per_Peer"
+        return "" if self.peers.connect(peer, settings.connections_per_peer) else "Connections_Per_Peer"
 
     def admit(self, listen: Listen, listener_limit: int, service_limit: int) -> str:
         """Count a new session in, unless a limit (0: none) is reached; give the name of that limit, or ``""``."""

@@ -16,8 +16,9 @@ from triosmtp.errors import HandshakeError
 from triosmtp.event import Connected, ConnectionRefused, Disconnected, TLSEstablished, TLSFailed
 from triosmtp.policy import Session
 from triosmtp.server.conversation import Conversation
+from triosmtp.server.decision import Refusal
 from triosmtp.server.listener import Peer
-from triosmtp.server.patience import Patience
+from triosmtp.server.patience import Exhausted, Patience
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
@@ -36,12 +37,22 @@ _FAREWELL: Final = 2.0
 """Seconds that a last reply and a close_notify may take."""
 
 
+_EARLY: Final = Reply(554, "You spoke before the banner", "5.5.1")
+_EXHAUSTED: Final = {
+    "idle": "Idle for too long",
+    "slow": "The message arrives too slowly",
+    "overlong": "The connection has lasted too long",
+}
+"""What is said where our patience is at its end."""
+
+
 class SessionDriver:
     """Runs one session."""
 
     __slots__ = (
         "_closing",
         "_conversation",
+        "_exhausted",
         "_greeting_tls",
         "_listen",
         "_profile",
@@ -49,6 +60,7 @@ class SessionDriver:
         "_renegotiable",
         "_scope",
         "_service",
+        "_since",
         "_stream",
         "_transport",
         "context",
@@ -75,7 +87,15 @@ class SessionDriver:
         self._greeting_tls = False
         self._renegotiable = False
         self._scope = trio.CancelScope()
-        self.patience = Patience(profile.settings.idle_time, self._scope.cancel)
+        self._exhausted: Exhausted | None = None
+        self._since = self.started  # when the peer's turn began
+        self.patience = Patience(
+            profile.settings.idle_time,
+            self._give_up,
+            min_rate=profile.settings.min_data_rate,
+            session_time=profile.settings.max_session_time,
+            started=self.started,
+        )
         self.session = Session(
             id=service.new_session_id(),
             listener=listen.name,
@@ -128,6 +148,10 @@ class SessionDriver:
         """How many messages it began."""
         return self._conversation.messages
 
+    def _give_up(self, why: Exhausted) -> None:
+        self._exhausted = why
+        self._scope.cancel()
+
     def drain(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way."""
         if self._reading and self._conversation.transaction is None:
@@ -148,25 +172,34 @@ class SessionDriver:
         connection = conversation.connection
         if not await self._open():
             return
+        fresh = True
         while not connection.closed:
             event = connection.next_event()
             if event is NEED_DATA:
-                await self._turn()
+                await self._turn(fresh=fresh)
+                fresh = connection.in_body
             elif isinstance(event, SwitchToTLS):
                 if not await self._switch():
                     return
             else:
                 assert event is not PAUSED, "every event was answered"
                 await conversation.answer(event)
+                fresh = True
                 if len(conversation.out) >= _GROUP:
                     await self._flush()
                     await trio.lowlevel.checkpoint()
         await self._finish()
 
-    async def _turn(self) -> None:
-        """Write what is due, then read: the one place where a session waits for its peer."""
-        connection = self._conversation.connection
-        self.patience.start(trio.current_time())
+    async def _turn(self, *, fresh: bool) -> None:
+        """Write what is due, then read: the one place where a session waits for its peer.
+
+        It is not ``fresh`` where what came last was no whole command: the peer's time for that runs on.
+        """
+        connection, patience = self._conversation.connection, self.patience
+        if fresh:
+            self._since = trio.current_time()
+        patience.start(self._since)
+        patience.receiving = connection.in_body
         if self._conversation.out:
             await self._send()
         if (self._service.draining or self._closing) and self._conversation.transaction is None:
@@ -174,7 +207,8 @@ class SessionDriver:
         self._reading = True
         data = await self._stream.receive_some(_BODY_READ if connection.in_body else _COMMAND_READ)
         self._reading = False
-        self.patience.stop()
+        patience.stop()
+        patience.octets += len(data)
         if self._renegotiable:
             await self._look_for_renegotiation()
         connection.receive_data(data)
@@ -217,8 +251,17 @@ class SessionDriver:
             refused = await conversation.tls_established()
             if refusal is None:
                 refusal, phase = refused, "starttls"
+        elif refusal is None and self._profile.settings.banner_delay:
+            refusal = await self._wait_for_early_talkers(self._profile.settings.banner_delay)
         conversation.greet(refusal, phase)
         return True
+
+    async def _wait_for_early_talkers(self, seconds: int) -> Refusal | None:
+        """Whoever speaks before the banner does not care for what we say (RFC 5321, section 3.1)."""
+        with trio.move_on_after(seconds):
+            if await self._stream.receive_some(1):
+                return Refusal(_EARLY, "protocol", "spoke before the banner")
+        return None
 
     async def _switch(self) -> bool:
         """STARTTLS was accepted: the 220, the handshake, and a session that knows nothing of what came before."""
@@ -278,7 +321,8 @@ class SessionDriver:
         elif self._closing:
             end, reply = "closed", Reply(421, "Closing the connection", "4.3.2")
         else:
-            end, reply = "idle", Reply(421, "Idle for too long", "4.4.2")
+            end = self._exhausted or "idle"
+            reply = Reply(421, _EXHAUSTED[end], "4.4.2")
         self._conversation.end = end
         self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
         # A stream whose sending was cut off in the middle may be broken already: idle is still why the session ends.

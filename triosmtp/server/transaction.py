@@ -15,6 +15,7 @@ from triosmtp.message import Envelope, Message
 from triosmtp.policy import Decision, Session
 from triosmtp.server.decision import Refusal, ask, refusal_of, tell_ended
 from triosmtp.server.profile import Profile
+from triosmtp.server.rule import check_headers
 from triosmtp.server.service import Service
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
 from triosmtp.spool import Spool, SpoolError
@@ -133,7 +134,13 @@ class Transaction:
             raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
         self._spool = None
         variables = self._session.message_variables
-        if not has_field(body.headers(), b"Date"):
+        headers = body.headers()
+        try:
+            check_headers(self.profile.settings, headers)
+        except Refusal:
+            body.close()
+            raise
+        if not has_field(headers, b"Date"):
             variables["rfc2822_date_missing"] = "true"
         return Message(
             id=self.id,

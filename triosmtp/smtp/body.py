@@ -19,6 +19,8 @@ __all__ = ["BodyDecoder"]
 _TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
 _LONE = Reply(550, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.6.11")
 
+_LONG_LINE = Reply(550, "A line of the message is too long", "5.6.0")
+
 _CR, _DOT = b"\r."
 # One literal octet to look for and a look behind it: half as fast again as searching for all three octets.
 _LEADING_DOT = re.compile(rb"\.(?<=\r\n\.)")
@@ -38,17 +40,9 @@ class BodyDecoder:
     """
 
     __slots__ = (
-        "_held",
-        "_in_headers",
-        "_limit",
-        "_line_ended",
-        "_line_start",
-        "_modes",
-        "ended",
-        "excess",
-        "fault",
-        "size",
-    )
+        "_broken", "_column", "_held", "_in_headers", "_limit", "_line", "_line_ended", "_line_start", "_long_lines",
+        "_max_line", "_modes", "ended", "excess", "fault", "size",
+    )  # fmt: skip
 
     def __init__(self, rules: Rules, *, binary: bool = False) -> None:
         self.size = 0
@@ -57,6 +51,11 @@ class BodyDecoder:
         self.excess = 0
         self._limit = rules.max_message_size
         self._modes: tuple[LineEnding, LineEnding] = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
+        self._long_lines = rules.long_lines if rules.max_body_line and not binary else "none"
+        self._max_line = rules.max_body_line
+        self._broken = re.compile(b"([^\r\n]{%d})(?=[^\r\n])" % self._max_line) if self._long_lines == "fix" else None
+        self._line = b""  # of fix: the unfinished line; of reject: only its length counts
+        self._column = 0
         if binary:  # BODY=BINARYMIME: a CR or an LF is an octet like any other (RFC 3030, section 3)
             self._modes = ("ignore", "ignore")
         self._line_start = True  # what came in so far is nothing, or ends in CRLF
@@ -93,7 +92,10 @@ class BodyDecoder:
         part = buffer[start + leading : stop]
         if stuffed:
             part = part.replace(b"\r\n.", b"\r\n")
-        return self._within_limit(self._with_line_ends(part)), after
+        part = self._with_line_ends(part)
+        if self._long_lines != "none" and self.fault is None:
+            part = self._with_short_lines(part, final=self.ended)
+        return self._within_limit(part), after
 
     def take(self, octets: bytes, *, final: bool) -> bytes:
         """Take octets of a chunk of BDAT (RFC 3030): counted by the caller, never searched for an end or for dots.
@@ -107,12 +109,15 @@ class BodyDecoder:
             octets, self._held = self._held + octets, b""
         if not final and octets.endswith(b"\r"):
             octets, self._held = octets[:-1], b"\r"
-        return self._within_limit(self._with_line_ends(octets)) if octets else b""
+        part = self._with_line_ends(octets) if octets else b""
+        if self._long_lines != "none" and self.fault is None:
+            part = self._with_short_lines(part, final=final)
+        return self._within_limit(part)
 
     @property
     def holds(self) -> bool:
         """Whether :meth:`take` keeps something back."""
-        return bool(self._held)
+        return bool(self._held or self._line)
 
     def _known(self, buffer: bytes, start: int) -> int:
         """Give the offset up to which no octet can still be a part of the end of the body, or half of a CRLF."""
@@ -146,6 +151,31 @@ class BodyDecoder:
             return part.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
         self.fault = _LONE
         return _LONE_CR_OR_LF.split(part, maxsplit=1)[0]
+
+    def _with_short_lines(self, part: bytes, *, final: bool) -> bytes:
+        """Refuse a line that is too long, or break it as Postfix does, by CRLF and a space."""
+        if self._broken is None:
+            lines = part.split(b"\r\n")
+            if self._column + len(lines[0]) > self._max_line or max(map(len, lines)) > self._max_line:
+                self.fault = _LONG_LINE
+                return part[: self._first_excess(lines)]
+            self._column = len(lines[-1]) + (self._column if len(lines) == 1 else 0)
+            return part
+        raw = self._line + part
+        tail = 0 if final else len(raw) - max(raw.rfind(b"\n"), raw.rfind(b"\r")) - 1
+        tail = (tail - 1) % self._max_line + 1 if tail else 0  # what may still become a line of its own
+        self._line = raw[len(raw) - tail :]
+        broken = self._broken.sub(rb"\1\r\n ", raw)
+        return broken[: len(broken) - tail]
+
+    def _first_excess(self, lines: list[bytes]) -> int:
+        """Give the offset of the first octet that makes a line too long."""
+        at, column = 0, self._column
+        for line in lines:
+            if column + len(line) > self._max_line:
+                break
+            at, column = at + len(line) + 2, 0
+        return at + self._max_line - column
 
     def _end_of_headers(self, part: bytes, *, lenient: bool) -> int:
         """Find the end of the first empty line that is given out; ``lenient`` where any CR or LF ends a line."""

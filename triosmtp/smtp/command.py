@@ -131,6 +131,8 @@ class Row:
     """Whether its refusal excuses what was pipelined behind it."""
     reply_class: int = 2
     """The first digit of its positive replies."""
+    junk: bool = False
+    """Whether it does nothing for a message, so that no client needs many of it."""
     continued: State | None = None
     """The state that a 334 leads to, where one may be given (RFC 4954)."""
 
@@ -172,7 +174,7 @@ def _authenticated(facts: Facts) -> None:
 
 
 def _accepted(facts: Facts) -> None:
-    facts.errors = 0
+    facts.errors = facts.junk = 0
 
 
 def extensions(facts: Facts) -> tuple[str, ...]:
@@ -247,6 +249,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         before_tls=True,
         effect=_greet_esmtp,
         enhanced=False,
+        junk=True,
     ),
     Command(
         name="HELO",
@@ -257,6 +260,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         before_tls=True,
         effect=_greet_smtp,
         enhanced=False,
+        junk=True,
     ),
     Command(
         name="STARTTLS",
@@ -335,24 +339,28 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         ends_group=False,
         parse=without_argument(Reset()),
         effect=_begin_anew,
+        junk=True,
     ),
     Command(
         name="NOOP",
         moves=_moves(*_ANY),
         parse=lambda _line, _argument, _facts: Noop(),
         before_tls=True,
+        junk=True,
     ),
     Command(
         name="VRFY",
         moves=_moves(*_ANY),
         parse=parse_vrfy,
         reply=Reply(252, "Cannot verify, but will take mail and try", "2.1.5"),
+        junk=True,
     ),
     Command(
         name="HELP",
         moves=_moves(*_ANY),
         parse=parse_help,
         reply=_help_reply,
+        junk=True,
     ),
     Command(
         name="QUIT",

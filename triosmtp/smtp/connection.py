@@ -74,6 +74,7 @@ _TRAILING = Reply(501, "Trailing white space is not accepted", "5.5.4")
 _BAD_SEQUENCE = Reply(503, "Bad sequence of commands", "5.5.1")
 _TLS_FIRST = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
 _INJECTION = Reply(554, "Input behind STARTTLS is not accepted", "5.7.0")
+_TOO_MUCH = Reply(421, "Too many commands without a message", "4.7.0")
 _TOO_MANY_ERRORS = Reply(421, "Too many errors", "4.7.0")
 
 
@@ -272,7 +273,7 @@ class Connection:
             self.state = HANDSHAKE.moves[self.state]
         elif self.state is not State.CONNECTED:
             raise RuntimeError("no handshake was due")
-        self._facts = Facts(self.rules, tls=True, errors=self._facts.errors)
+        self._facts = Facts(self.rules, tls=True, errors=self._facts.errors, junk=self._facts.junk)
 
     # Lines and commands
 
@@ -290,12 +291,8 @@ class Connection:
             raise CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
         if verb == b"BDAT":
             return self._begin_chunk(line, argument)
-        self._owed = row = COMMANDS.get(verb)
-        if row is None:
-            known = verb in NOT_IMPLEMENTED
-            raise CommandError(_NOT_IMPLEMENTED if known else _UNKNOWN, "command not known")
-        if line.endswith(b" "):
-            raise CommandError(_TRAILING, "trailing white space")
+        command = self._owed = COMMANDS.get(verb)
+        row = _known(command, verb, line)
         if self._refusal is not None and verb != b"QUIT":
             raise CommandError(self._refusal, "refused before")
         if rules.require_tls and not (facts.tls or row.before_tls):
@@ -303,10 +300,17 @@ class Connection:
         move = row.moves.get(state)
         if move is None or (self._switch_due and move in {_BODY, _SWITCHING}):
             raise row.out_of_sequence(state, facts)
+        if row.junk and self._is_too_much():
+            return self._hard_error(_TOO_MUCH, "too many commands that do nothing for a message")
         event = row.parse(line, argument, facts)
         if move is _SWITCHING and rules.starttls_injection == "reject" and self._offset < len(self._buffer):
             return self._injection("STARTTLS injection: input behind STARTTLS in plaintext")
         return event
+
+    def _is_too_much(self) -> bool:
+        facts, limit = self._facts, self.rules.max_junk_commands
+        facts.junk += 1
+        return bool(limit) and facts.junk > limit
 
     def _begin_chunk(self, line: bytes, argument: bytes) -> Event | Pause:
         """Begin to take the octets that follow BDAT, whatever its reply will be: they are never commands."""
@@ -460,6 +464,14 @@ class Connection:
         clean = not (self._buffer or self._skipped or self.state in _UNCLEAN)
         self.close()
         return ConnectionEnded(clean)
+
+
+def _known(row: Command | None, verb: bytes, line: bytes) -> Command:
+    if row is None:
+        raise CommandError(_NOT_IMPLEMENTED if verb in NOT_IMPLEMENTED else _UNKNOWN, "command not known")
+    if line.endswith(b" "):
+        raise CommandError(_TRAILING, "trailing white space")
+    return row
 
 
 def _check_octets(line: bytes) -> None:

@@ -32,6 +32,8 @@ class Facts:
     """Whether MAIL or RCPT was refused, so that a pipelined RCPT or DATA is out of sequence through no fault."""
     errors: int = 0
     """Soft errors that count, since the connection began or a message was last accepted."""
+    junk: int = 0
+    """Commands that did nothing for a message, likewise."""
 
     def offers(self, extension: str) -> bool:
         """Whether one of the extensions of :attr:`Rules.extensions` may be used now."""

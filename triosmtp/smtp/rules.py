@@ -64,5 +64,11 @@ class Rules:
     """A lone CR or LF after the first empty line of a message."""
     max_command_errors: int = field(default=20, validator=ge(0))
     """Soft errors put up with; the next one ends the connection.  0 is unlimited."""
+    max_junk_commands: int = field(default=100, validator=ge(0))
+    """Commands that do nothing for a message (NOOP, RSET, another EHLO, …) put up with; 0 is unlimited."""
+    max_body_line: int = field(default=0, validator=ge(0))
+    """Octets of a line of a message without its CRLF; 0 is unlimited (RFC 5322, section 2.1.1, allows 998)."""
+    long_lines: Literal["none", "fix", "reject"] = field(default="none", validator=in_(("none", "fix", "reject")))
+    """What becomes of longer ones: they stay, are broken by CRLF and a space, or refuse the message."""
     max_line: int = field(default=2048, validator=ge(512))
     """Octets of a command line with its CRLF (RFC 5321, section 4.5.3.1.4, asks for at least 512)."""

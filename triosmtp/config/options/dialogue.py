@@ -8,12 +8,16 @@ from attrs import frozen
 
 from triosmtp.config.option import option
 from triosmtp.config.specification import BANNER, EXTENSIONS, REPLY_421
-from triosmtp.config.value import BOOLEAN, DOMAIN, HOSTNAME, choice
+from triosmtp.config.value import BOOLEAN, DOMAIN, DOMAIN_PATTERNS, HOSTNAME, LIMIT, choice
 
 __all__ = ["DialogueOptions"]
 
+MissingHeaders: TypeAlias = Literal["allow", "reject"]
+LongLines: TypeAlias = Literal["none", "fix", "reject"]
 LoneLF: TypeAlias = Literal["ignore", "fix", "pedantic"]
 
+_MISSING_HEADERS: tuple[MissingHeaders, ...] = ("allow", "reject")
+_LONG_LINES: tuple[LongLines, ...] = ("none", "fix", "reject")
 _LONE_LF: tuple[LoneLF, ...] = ("ignore", "fix", "pedantic")
 
 
@@ -71,6 +75,43 @@ class DialogueOptions:
         choice(_LONE_LF),
         "pedantic",
         "A bare CR or LF in the body of a message: ignore keeps it, fix makes it CRLF, pedantic refuses it.",
+    )
+    rfc2822_missing_headers: MissingHeaders = option(
+        "RFC2822_Missing_Headers",
+        choice(_MISSING_HEADERS),
+        "allow",
+        "A message without any header: allow takes it, reject refuses it.",
+    )
+    rfc2822_max_line_length: int = option(
+        "RFC2822_Max_Line_Length",
+        LIMIT,
+        998,
+        "Bytes of a line of a message, without its CRLF, for RFC2822_Max_Line_Length_Policy. 0: unlimited.",
+    )
+    rfc2822_max_line_length_policy: LongLines = option(
+        "RFC2822_Max_Line_Length_Policy",
+        choice(_LONG_LINES),
+        "none",
+        "What becomes of longer lines: none keeps them, fix breaks them by CRLF and a space, reject refuses the "
+        "message.",
+    )
+    max_received_headers: int = option(
+        "Max_Received_Headers",
+        LIMIT,
+        50,
+        "Received headers that a message may have already; beyond it 554: it goes in a circle. 0: unlimited.",
+    )
+    require_tls: bool = option(
+        "Require_TLS",
+        BOOLEAN,
+        False,
+        "Whether nothing but EHLO, NOOP, STARTTLS and QUIT is taken before TLS: 530.",
+    )
+    require_tls_for: tuple[str, ...] = option(
+        "Require_TLS_For",
+        DOMAIN_PATTERNS,
+        (),
+        "Domains whose recipients are taken over TLS alone: 530. example.org, *.example.org or *example.org.",
     )
     rfc2822_trace_headers: bool = option(
         "RFC2822_Trace_Headers", BOOLEAN, True, "Whether a Received header is added to each message."

@@ -3,6 +3,7 @@
 from attrs import frozen
 
 from triosmtp.config.option import option
+from triosmtp.config.tls_value import RATE
 from triosmtp.config.value import LIMIT, SECONDS
 
 __all__ = ["LimitOptions"]
@@ -13,7 +14,10 @@ class LimitOptions:
     """Limits."""
 
     idle_time: float = option(
-        "Idle_Time", SECONDS, 300.0, "Seconds without a byte from the client after which the connection is closed."
+        "Idle_Time",
+        SECONDS,
+        300.0,
+        "Seconds that a client has for each command, and between two pieces of a message.",
     )
     listener_sessions: int = option(
         "Listener_Sessions", LIMIT, 0, "Sessions at once on one Listen; beyond it 421. 0: unlimited."
@@ -35,4 +39,50 @@ class LimitOptions:
     )
     max_command_errors: int = option(
         "Max_Command_Errors", LIMIT, 20, "Bad commands in one connection; beyond it 421. 0: unlimited."
+    )
+    max_junk_commands: int = option(
+        "Max_Junk_Commands",
+        LIMIT,
+        100,
+        "Commands that do nothing for a message (NOOP, RSET, VRFY, HELP, EHLO) since the connection began or a message "
+        "was taken; beyond it 421. 0: unlimited.",
+    )
+    max_refused_recipients: int = option(
+        "Max_Refused_Recipients",
+        LIMIT,
+        100,
+        "Recipients that were refused, likewise; beyond it 421. 0: unlimited.",
+    )
+    max_session_time: int = option(
+        "Max_Session_Time", LIMIT, 86400, "Seconds that a connection may last; beyond it 421. 0: unlimited."
+    )
+    min_data_rate: int = option(
+        "Min_Data_Rate",
+        LIMIT,
+        64,
+        "Bytes a second that a message must arrive with, over 30 seconds; below it 421. 0: any.",
+    )
+    connections_per_peer: int = option(
+        "Connections_Per_Peer", LIMIT, 0, "Connections at once from one address; beyond it 421. 0: unlimited."
+    )
+    connection_rate_per_peer: tuple[int, float] | None = option(
+        "Connection_Rate_Per_Peer", RATE, None, 'Connections from one address, as "n/seconds"; beyond it 421.'
+    )
+    inbound_throttle_messages: tuple[int, float] | None = option(
+        "Inbound_Throttle_Messages",
+        RATE,
+        None,
+        'Messages from one address, as "n/seconds", such as "3/60"; beyond it MAIL is answered 450.',
+    )
+    recipient_rate_per_peer: tuple[int, float] | None = option(
+        "Recipient_Rate_Per_Peer",
+        RATE,
+        None,
+        'Recipients from one address, as "n/seconds"; beyond it RCPT is answered 450.',
+    )
+    banner_delay: int = option(
+        "Banner_Delay",
+        LIMIT,
+        0,
+        "Seconds that the banner waits; a client that speaks before it is answered 554. 0: at once.",
     )

@@ -46,12 +46,13 @@ class Names:
 VERBS: Final = frozenset(name.decode("ascii") for name in COMMANDS) | {OTHER}
 REFUSAL_PHASES: Final = frozenset({*PHASES, "command"})
 ENDS: Final = frozenset({
-    "quit", "peer_closed", "idle", "drain", "closed", "reconfigured", "refused", "tls_failed", "protocol_error",
-    "cancelled", "failed",
+    "quit", "peer_closed", "idle", "slow", "overlong", "drain", "closed", "reconfigured", "refused",
+    "tls_failed", "protocol_error", "cancelled", "failed",
 })  # fmt: skip
 """The reasons of :class:`triosmtp.event.Disconnected`."""
 CONNECTION_LIMITS: Final = frozenset({
     "Listener_Sessions", "Service_Sessions", "TLS_Handshakes_Max", "TLS_Handshakes_Per_Peer",
+    "Connections_Per_Peer", "Connection_Rate_Per_Peer",
 })  # fmt: skip
 FALLBACKS: Final = frozenset({"tempfail", "continue", "reject"})
 DECIDERS: Final = frozenset({

@@ -1,0 +1,72 @@
+"""The built-in rules: what a phase refuses where no policy has decided already.  Each raises its refusal."""
+
+import re
+from typing import Final
+
+from triosmtp.config import Settings
+from triosmtp.policy import Session
+from triosmtp.server.decision import Refusal
+from triosmtp.server.relay import RelayRules
+from triosmtp.smtp import Address, Reply
+from triosmtp.variables import TLSInfo
+
+__all__ = [
+    "check_headers", "check_receptions", "check_recipients", "check_relay", "check_tls_for", "demand_certificate",
+]  # fmt: skip
+
+_RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
+
+
+def check_receptions(settings: Settings, messages: int) -> None:
+    """Max_Receptions_Per_Connection: at MAIL, after so many ``messages``."""
+    limit = settings.max_receptions_per_connection
+    if limit and messages >= limit:
+        reply = Reply(421, "Too many messages on this connection", "4.7.0")
+        raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
+
+
+def demand_certificate(settings: Settings, tls: TLSInfo | None) -> None:
+    """TLS_Verify_Mode = "require": a certificate must be there; whether it verified is for policy to judge."""
+    if settings.tls_verify_mode == "require" and tls is not None and tls.client_certificate is None:
+        reply = Reply(550, "A client certificate is required", "5.7.1")
+        raise Refusal(reply, "TLS_Verify_Mode", "no certificate presented")
+
+
+def check_recipients(settings: Settings, of_message: int, of_connection: int) -> None:
+    """Max_Recipients_Per_Message and Max_Recipients_Per_Connection: at RCPT, after so many."""
+    if settings.max_recipients_per_message and of_message >= settings.max_recipients_per_message:
+        # The sender comes back with the rest (RFC 5321, section 4.5.3.1.10).
+        raise Refusal(Reply(452, "Too many recipients", "4.5.3"), "limit", "Max_Recipients_Per_Message")
+    if settings.max_recipients_per_connection and of_connection >= settings.max_recipients_per_connection:
+        reply = Reply(421, "Too many recipients on this connection", "4.7.0")
+        raise Refusal(reply, "limit", "Max_Recipients_Per_Connection")
+
+
+def check_tls_for(relay: RelayRules, session: Session, recipient: Address) -> None:
+    """Require_TLS_For: recipients of these domains are taken over TLS alone."""
+    if session.tls is None and relay.demands_tls(recipient):
+        reply = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
+        raise Refusal(reply, "Require_TLS_For", f"{recipient.domain} takes mail over TLS alone")
+
+
+def check_relay(relay: RelayRules, session: Session, sender: Address, recipient: Address) -> bool:
+    """Whether the peer may send to ``recipient``.  Gives True where it is its sender alone that lets it."""
+    if relay.is_local(recipient) or session.variables.get("can_relay") == "true":
+        return False
+    # Asked of the rules again, not only of the variable: a policy that removed it took away no right.
+    if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls) or session.auth is not None:
+        return False
+    if relay.trusts_sender(sender):
+        return True
+    reason = f"{recipient} is not ours, the peer may not relay"
+    raise Refusal(Reply(550, "relaying denied", "5.7.1"), "relay", reason)
+
+
+def check_headers(settings: Settings, headers: bytes) -> None:
+    """RFC2822_Missing_Headers, and mail that goes in a circle (RFC 5321, section 6.3): at the end of the body."""
+    if settings.rfc2822_missing_headers == "reject" and not _FIELD.match(headers):
+        raise Refusal(Reply(550, "The message has no header", "5.6.0"), "RFC2822_Missing_Headers", "no header")
+    limit = settings.max_received_headers
+    if limit and headers.count(b":") > limit and len(_RECEIVED.findall(headers)) > limit:
+        raise Refusal(Reply(554, "Too many hops: the mail goes in a circle", "5.4.6"), "limit", "Max_Received_Headers")
