@@ -45,7 +45,7 @@ def test_each_thing_that_has_no_effect_is_told_once() -> None:
         "Authorization",
     ):
         assert told.count(name) == 1
-    for name in ("ec_logger", "scriptlet", "ds_core", "opendkim", "Binding_Group", "Inbound_Throttle_Messages"):
+    for name in ("ec_logger", "scriptlet", "ds_core", "opendkim", "Binding_Group"):
         assert told.count(name) == 1
     # What is inside a stanza that is skipped is skipped with it.
     assert not {"Capabilities", "mainlog", "script", "Bind_Address"} & set(told)

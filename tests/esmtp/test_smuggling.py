@@ -38,6 +38,7 @@ CONF = """
 Deliver_To = "maildir:{folder}/Maildir"
 Relay_Domains = ( "example.com" )
 Max_Command_Errors = 0
+Max_Junk_Commands = 0
 {more}
 ESMTP_Listener {{ Listen "127.0.0.1:0" {{ SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "CHUNKING" ) }} }}
 """

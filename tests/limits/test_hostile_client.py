@@ -67,7 +67,7 @@ async def test_a_peer_that_never_reads_is_not_listened_to_and_cut_off(
     async def run(name: str) -> None:
         taken[name] = await flood(fortress, FLOODS[name], tls=tls)
 
-    options = "Idle_Time = 1 Tcp_Send_Buffer_Size = 16384 Tcp_Recv_Buffer_Size = 16384"
+    options = "Max_Junk_Commands = 0 Idle_Time = 1 Tcp_Send_Buffer_Size = 16384 Tcp_Recv_Buffer_Size = 16384"
     async with besieged(tmp_path, caplog, options) as fortress:
         async with trio.open_nursery() as nursery:
             for name in FLOODS:

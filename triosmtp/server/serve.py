@@ -402,9 +402,12 @@ def _try_send(sock: socket.socket, data: bytes) -> None:
 
 def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> bytes | None:
     """Count a new session in; where a limit is reached, give what the peer is told instead of being served."""
-    reached = service.admit(listen, settings.listener_sessions, settings.service_sessions)
+    reached = service.admit_peer(peer.address, settings)
     if not reached:
-        return None
+        reached = service.admit(listen, settings.listener_sessions, settings.service_sessions)
+        if not reached:
+            return None
+        service.peers.disconnect(peer.address)
     service.tell(ConnectionRefused(peer.text, listen.name, reached))
     # Under Use_SSL a plaintext line would only look like a broken handshake.
     return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later", "4.7.0").render()
@@ -412,7 +415,9 @@ def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> b
 
 async def run_session(service: Service, listen: Listen, driver: SessionDriver) -> None:
     """Run a session that :func:`begin` counted in, and count it out."""
+    address = driver.session.peer_address  # as it was counted in: a trusted peer may tell of another one
     try:
         await driver.run()
     finally:
+        service.peers.disconnect(address)
         await service.release(listen, driver.generation)

@@ -93,7 +93,7 @@ class BodyDecoder:
         if stuffed:
             part = part.replace(b"\r\n.", b"\r\n")
         part = self._with_line_ends(part)
-        if self._long_lines != "none" and self.fault is None:
+        if self._long_lines != "none":  # of what comes before a fault, too
             part = self._with_short_lines(part, final=self.ended)
         return self._within_limit(part), after
 
@@ -110,7 +110,7 @@ class BodyDecoder:
         if not final and octets.endswith(b"\r"):
             octets, self._held = octets[:-1], b"\r"
         part = self._with_line_ends(octets) if octets else b""
-        if self._long_lines != "none" and self.fault is None:
+        if self._long_lines != "none":  # of what comes before a fault, too
             part = self._with_short_lines(part, final=final)
         return self._within_limit(part)
 
