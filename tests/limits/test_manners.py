@@ -1,6 +1,8 @@
 """Limits that end what goes on for too long, too slowly or too often: on a clock that nobody waits for."""
 
+from contextlib import suppress
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,15 @@ async def in_data(server: MemoryServer) -> Client:
     return client
 
 
+async def trickle(client: Client, octet: bytes) -> None:
+    """Send one octet a second until the server has had enough."""
+    with suppress(trio.BrokenResourceError):
+        for _ in range(1000):
+            await client.send(octet)
+            await trio.sleep(1)
+        pytest.fail("the server puts up with anything")
+
+
 def ends(server: MemoryServer) -> list[str]:
     return [event.reason for event in server.events if isinstance(event, Disconnected)]
 
@@ -47,10 +58,7 @@ async def test_one_octet_a_second_is_too_slow_for_a_message(autojump_clock: trio
     async with open_memory_server(conf("")) as server:
         client = await in_data(server)
         began = trio.current_time()
-        with pytest.raises(trio.BrokenResourceError):
-            while True:
-                await client.send(b"x")
-                await trio.sleep(1)
+        await trickle(client, b"x")
         assert 30 <= trio.current_time() - began < 40
         assert (await client.read_eof()).startswith(b"421 4.4.2 The message arrives too slowly")
     assert ends(server) == ["slow"]
@@ -78,10 +86,7 @@ async def test_a_command_octet_by_octet_gains_no_time(autojump_clock: trio.testi
     async with open_memory_server(conf("Idle_Time = 20")) as server:
         client = await hello(server)
         began = trio.current_time()
-        with pytest.raises(trio.BrokenResourceError):
-            while True:
-                await client.send(b"N")
-                await trio.sleep(1)
+        await trickle(client, b"N")
         assert trio.current_time() - began < 25
         assert b"421 4.4.2 Idle" in await client.read_eof()
         client = await hello(server)
@@ -164,7 +169,7 @@ async def test_connections_of_one_address(autojump_clock: trio.testing.MockClock
 
 def test_tables_are_bounded_and_counts_let_go() -> None:
     table = PeerTable(size=100)
-    addresses = list(triosmtp.config.value.ip_network("10.0.0.0/16"))[:1000]
+    addresses = [IPv4Address(number) for number in range(1000)]
     assert all(table.count(address, (1, 60), 0) for address in addresses)
     assert len(table._windows) == 100
     assert not table.count(addresses[-1], (1, 60), 1)
@@ -197,6 +202,7 @@ async def test_tls_is_demanded_for_all_or_for_some(tmp_path: Path) -> None:
         triosmtp.parse_config(conf("Require_TLS = true"))
 
 
+TEN = "RFC2822_Max_Line_Length = 10"
 LOOP = b"".join(b"Received: from a by b; x\r\n" for _ in range(51))
 
 
@@ -211,10 +217,10 @@ LOOP = b"".join(b"Received: from a by b; x\r\n" for _ in range(51))
         ("RFC2822_Missing_Headers = reject", b"\r\nbody\r\n", 550, b""),
         ("RFC2822_Missing_Headers = reject", b"X: y\r\n\r\n", 250, b"X: y\r\n\r\n"),
         ("RFC2822_Max_Line_Length = 10", b"X: 89012345\r\n", 250, b"X: 89012345\r\n"),
-        ("RFC2822_Max_Line_Length = 10 RFC2822_Max_Line_Length_Policy = reject", b"X: 8901234\r\n", 250, b"X: 8901234\r\n"),
-        ("RFC2822_Max_Line_Length = 10 RFC2822_Max_Line_Length_Policy = reject", b"X: 89012345\r\n", 550, b""),
+        (f"{TEN} RFC2822_Max_Line_Length_Policy = reject", b"X: 8901234\r\n", 250, b"X: 8901234\r\n"),
+        (f"{TEN} RFC2822_Max_Line_Length_Policy = reject", b"X: 89012345\r\n", 550, b""),
         (
-            "RFC2822_Max_Line_Length = 10 RFC2822_Max_Line_Length_Policy = fix",
+            f"{TEN} RFC2822_Max_Line_Length_Policy = fix",
             b"X: y\r\n\r\n0123456789abcdefghijK\r\n", 250, b"X: y\r\n\r\n0123456789\r\n abcdefghij\r\n K\r\n",
         ),
     ],

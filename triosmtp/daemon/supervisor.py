@@ -49,6 +49,7 @@ from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import CertificatesReloaded, Connected, Disconnected, MessageAccepted, MessageRefused, SessionEvent
 from triosmtp.policy.question import Fallback, Question, Verdict
 from triosmtp.server.listener import Peer
+from triosmtp.server.peer_count import PeerAddress
 from triosmtp.server.service import Generation, Service
 from triosmtp.smtp import Reply
 
@@ -56,6 +57,7 @@ __all__ = ["Supervisor", "workers_of"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
+_Counted = tuple[Listen, Generation, PeerAddress | None]
 _AGAIN: Final = 0.05
 """Seconds until connections that no worker has room for are offered again."""
 _READY: Final = 60.0
@@ -96,7 +98,7 @@ class _Worker:
     """The number of the configuration that is in force there."""
     since: float = field(factory=trio.current_time)
     ready: bool = False
-    taken: dict[int, tuple[Listen, Generation]] = field(factory=dict)
+    taken: dict[int, _Counted] = field(factory=dict)
     """The connections that it was handed and that are not over, by their numbers."""
     sessions: dict[str, _Session] = field(factory=dict)
 
@@ -113,7 +115,7 @@ class Supervisor:
         self._nursery: trio.Nursery | None = None
         self._workers: dict[int, _Worker] = {}
         self._prepared: list[_Worker] = []
-        self._waiting: deque[tuple[Handed, socket.socket, tuple[Listen, Generation]]] = deque()
+        self._waiting: deque[tuple[Handed, socket.socket, _Counted]] = deque()
         self._stuck = trio.Event()
         self._handing = trio.CancelScope()
         self._numbers = count(1)
@@ -160,7 +162,7 @@ class Supervisor:
     def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         """Have a connection served."""
         handed = Handed(next(self._numbers), self._generation, listen.key, peer)
-        self._hand(handed, sock, (listen, self._served.generation))
+        self._hand(handed, sock, (listen, self._served.generation, peer.address))
 
     async def prepare(self, config: Config) -> None:
         """Have every worker prepare for ``config``.
@@ -245,7 +247,7 @@ class Supervisor:
 
     # Connections
 
-    def _hand(self, handed: Handed, sock: socket.socket, counted: tuple[Listen, Generation]) -> None:
+    def _hand(self, handed: Handed, sock: socket.socket, counted: _Counted) -> None:
         for worker in sorted(self._ready, key=lambda worker: len(worker.taken)):
             try:
                 if not hand_over(worker.connections, handed, sock):
@@ -272,14 +274,15 @@ class Supervisor:
     def _turn_away(self) -> None:
         """Tell those for whom no worker is left."""
         while self._waiting:
-            _, sock, (listen, generation) = self._waiting.popleft()
+            _, sock, counted = self._waiting.popleft()
             with sock, suppress(OSError):
-                if not self._served.config.resolve(listen, None).use_ssl:
+                if not self._served.config.resolve(counted[0], None).use_ssl:
                     sock.send(Reply(421, "Service shutting down", "4.3.2").render())
-            self._count_out(listen, generation)
+            self._count_out(*counted)
 
-    def _count_out(self, listen: Listen, generation: Generation) -> None:
+    def _count_out(self, listen: Listen, generation: Generation, peer: PeerAddress | None) -> None:
         service = self._served
+        service.peers.disconnect(peer)
         service.count_out(listen, generation)
         if generation is not service.generation and not generation.sessions:
             self._tasks.start_soon(service.close_unused, generation)
@@ -338,7 +341,7 @@ class Supervisor:
                 "ended": service.hub.ended,
                 "log": _write,
             },
-            calls={"decide": self._decide, "handshake": self._admit_handshake},
+            calls={"decide": self._decide, "handshake": self._admit_handshake, "count": service.count_peer},
             patient=False,
         )
         worker = _Worker(number, process, channel, connections, theirs, self._generation)

@@ -29,6 +29,7 @@ from triosmtp.server import Service, open_service
 from triosmtp.server.host import ServiceHost
 from triosmtp.server.opening import prepare
 from triosmtp.server.patience import watch
+from triosmtp.server.peer_count import PeerAddress
 from triosmtp.server.serve import run_session, session_of
 from triosmtp.server.service import Generation
 from triosmtp.server.session import SessionDriver
@@ -303,6 +304,13 @@ class _WorkerService(Service):
         except ChannelClosedError:
             return ""
         return reached
+
+    async def count_peer(self, option: str, peer: PeerAddress | None, limit: tuple[int, float]) -> bool:
+        """Count one more of the peer's, for the whole service."""
+        try:
+            return bool(await self._channel.call("count", option, peer, limit))
+        except ChannelClosedError:
+            return True
 
     def leave_handshake(self, session: str) -> None:
         """Count the handshake of ``session`` out."""
