@@ -46,12 +46,13 @@ class Client:
     async def run(self) -> None:
         """Come again and again, until told to go."""
         while True:
+            sock = trio.socket.socket()
             try:
-                self._stream = await trio.open_tcp_stream(self.host, self.port)
-            except OSError as error:
-                said = str(error.__cause__ or error)
-                self.outcomes["refused" if "refused" in said else f"{self.kind} not let in: {said}"] += 1
+                await sock.connect((self.host, self.port))
+            except ConnectionRefusedError:
+                self.outcomes["refused"] += 1
                 return
+            self._stream = trio.SocketStream(sock)
             try:
                 await self._converse()
                 self.outcomes["finished"] += 1
@@ -140,7 +141,7 @@ async def test_drain_under_load(place: Place) -> None:
                 await under_way.wait()
                 process.signal(signal.SIGTERM)
             status = await trio.to_thread.run_sync(partial(process.process.wait, 60))
-    assert set(outcomes) == {"finished", "421", "refused"} or set(outcomes) == {"finished", "421"}, outcomes
+    assert set(outcomes) <= {"finished", "421", "refused"}, outcomes
     assert outcomes["421"] >= CLIENTS // 6, "the idle ones at least"
     assert status == 0
     assert "Traceback" not in place.log

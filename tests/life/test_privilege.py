@@ -196,12 +196,13 @@ def test_numbers_will_do(place: Place) -> None:
         process.end()
 
 
-def test_without_the_scope_root_is_warned(place: Place) -> None:
-    place.write(LISTEN)
+@pytest.mark.parametrize(("listen", "warned"), [(":0", True), ("127.0.0.1:0", False)])
+def test_without_the_scope_root_is_warned_where_strangers_come(place: Place, listen: str, warned: bool) -> None:
+    place.write(f'Listen "{listen}" {{ }}')
     with place.serving() as process:
         process.serves()
         process.end()
-    assert "root serves, and keeps all its rights" in place.log
+    assert ("root serves, and keeps all its rights" in place.log) is warned
 
 
 def test_who_is_not_root_is_told_that_it_has_no_effect(place: Place) -> None:

@@ -23,11 +23,13 @@ KEPT: Final = frozenset({"cap_net_bind_service"})
 """Those that a listener has a use for.  No other one is kept, whoever asks for it."""
 
 _CLAUSE = re.compile(r"([a-z_,]+)([=+])([eip]*)").fullmatch
-_FORM = '"cap_net_bind_service+ep", or ""'
+_FORM = '"cap_net_bind_service+ep", or none'
 
 
 def _read(value: Value, warn: Warn) -> frozenset[str]:
     text = text_of(value, _FORM)
+    if text.lower() == "none":
+        return frozenset()
     kept: set[str] = set()
     for clause in text.lower().split():
         match = _CLAUSE(clause)
@@ -47,7 +49,7 @@ def _read(value: Value, warn: Warn) -> frozenset[str]:
 
 def _write(value: object) -> str:
     assert isinstance(value, frozenset)
-    return quote(" ".join(f"{name}+ep" for name in sorted(value)))
+    return quote(" ".join(f"{name}+ep" for name in sorted(value))) if value else "none"
 
 
 CAPABILITIES: Type[frozenset[str]] = Type("capabilities", _read, _write)

@@ -49,7 +49,7 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
         notifier = Notifier.take()
         path = embedded.prepare() if config_path is None else Path(config_path)
         config = load_config(path)
-        start = begin_process(config, path, embedded=config_path is None)
+        start = begin_process(config, path)
         warnings = (*config.warnings, *start.warnings, *surprises(config))
         logs = Logs(config)
         for warning in warnings:

@@ -6,11 +6,12 @@ deliveries opened and connections accepted after that, by that user.
 
 import os
 import pwd
+from ipaddress import ip_address
 from pathlib import Path
 
 from attrs import field, frozen
 
-from triosmtp.config import Config
+from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.daemon.access import access_problems
 from triosmtp.daemon.activation import take_sockets
 from triosmtp.daemon.privilege import Identity, drop, find_identity
@@ -35,18 +36,17 @@ class Start:
     warnings: list[Problem] = field(factory=list)
 
 
-def begin_process(config: Config, path: Path, *, embedded: bool = False) -> Start:
+def begin_process(config: Config, path: Path) -> Start:
     """Take the sockets that were passed; where root has started us, bind, read keys, and become whom Security names.
 
-    For the main thread, while there is no other.  ``path`` is where ``config`` was loaded from; ``embedded`` says that
-    it is our own default.
+    For the main thread, while there is no other.  ``path`` is where ``config`` was loaded from.
 
     :raises ConfigError: where a socket, a file of TLS or the user cannot be had, or root's rights were not given up.
     """
     sockets = take_sockets(config)
     identity = find_identity(config)
     if identity is None:
-        return Start(sockets, warnings=[] if embedded else _as_we_are(config))
+        return Start(sockets, warnings=_as_we_are(config))
     sockets = bind_ahead(config, sockets, (identity.uid, identity.gid))
     users = tls_users(config)
     contexts, warnings = read_ahead(users)
@@ -58,9 +58,16 @@ def begin_process(config: Config, path: Path, *, embedded: bool = False) -> Star
     return Start(sockets, contexts, identity, warnings)
 
 
+def _is_public(listen: Listen) -> bool:
+    address = listen.address
+    return isinstance(address, TCPAddress) and (address.host is None or not ip_address(address.host).is_loopback)
+
+
 def _as_we_are(config: Config) -> list[Problem]:
     uid = os.geteuid()
     if uid == 0:
+        if not any(_is_public(listen) for listen in (*config.listens, *config.policy_listens)):
+            return []  # somebody tries something
         text = 'root serves, and keeps all its rights: Security { User = "…" } gives them up once all is bound and read'
         return [Problem("warning", text)]
     security = config.security

@@ -1,0 +1,303 @@
+"""What lies in examples/deploy: checked by systemd's own tools, by shellcheck, and by running it."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from life_server import COMMAND, PATIENCE, REPOSITORY, LineClient, Place, free_port, public_place
+
+from triosmtp import parse_config
+from triosmtp.config import load_config
+from triosmtp.testing import Authority
+
+DEPLOY = REPOSITORY / "examples/deploy"
+PROGRAM = "/opt/triosmtp/bin/triosmtp"
+EXPOSURE = 1.6
+"""What `systemd-analyze security` says of the unit: 0 is none, 10 all of it."""
+
+
+def program(name: str) -> str:
+    """Give the path of a program; without it the test is skipped, but not where all of them must be there."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, check=False, text=True, timeout=PATIENCE, env={**os.environ, **environment}
+    )
+
+
+@pytest.fixture(name="place")
+def _place() -> Iterator[Place]:
+    with public_place() as place:
+        yield place
+
+
+# systemd
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units as they stand, but for the program, which is not installed here."""
+    for name in ("triosmtp.service", "triosmtp.socket"):
+        text = (DEPLOY / name).read_text()
+        assert text.count(PROGRAM) == (name == "triosmtp.service")
+        (tmp_path / name).write_text(text.replace(PROGRAM, "/bin/true"))
+    return tmp_path
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(units: Path) -> None:
+    done = run(program("systemd-analyze"), "verify", f"{units}/triosmtp.service", f"{units}/triosmtp.socket")
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_the_service_is_as_closed_as_is_said(units: Path) -> None:
+    analyze = program("systemd-analyze")
+    arguments = ("security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE * 10:g}")
+    done = run(analyze, *arguments, f"{units}/triosmtp.service")
+    assert done.returncode == 0, done.stdout
+    assert f"{EXPOSURE}" in (REPOSITORY / "docs/deploying.md").read_text()
+
+
+def test_the_drop_in_is_for_a_newer_systemd(units: Path) -> None:
+    analyze = program("systemd-analyze")
+    shutil.copytree(DEPLOY / "triosmtp.service.d", units / "triosmtp.service.d")
+    match = re.match(r"systemd (\d+)", run(analyze, "--version").stdout)
+    assert match
+    done = run(analyze, "verify", f"{units}/triosmtp.service")
+    if int(match[1]) >= 253:
+        assert (done.returncode, done.stderr) == (0, ""), done
+    else:
+        lines = done.stderr.splitlines()
+        assert lines
+        assert all("notify-reload" in line or "No such file" in line for line in lines[:1]), done
+
+
+def test_no_system_call_is_made_that_the_service_may_not_make(place: Place) -> None:
+    """The filter of the unit against what a start, a message over TLS, a reload and a drain really call."""
+    allowed = allowed_calls(program("systemd-analyze"))
+    trace = place.folder / "trace"
+    conf = place.write('Listen "127.0.0.1:0" { }')
+    strace = (program("strace"), "-f", "-qq", "-o", str(trace), "-e", "signal=none")
+    with place.serving(command=(*strace, *COMMAND, "serve", "-c", str(conf))) as process:
+        with LineClient(process.port()) as client:
+            client.read()
+            client.ask("HELO client.example")
+            assert client.ask("STARTTLS").startswith("220 ")
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(client.socket) as encrypted, encrypted.makefile("rwb") as file:
+                file.write(b"HELO c.example\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+                file.flush()
+                while not file.readline().startswith(b"354 "):
+                    pass
+                file.write(b"x\r\n.\r\nQUIT\r\n")
+                file.flush()
+                assert file.read().endswith(b" Bye\r\n")
+        assert place.run("reload", "--control", f"{place.own}/control").returncode == 0
+        [child] = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+        assert process.process.wait(PATIENCE) == 0
+    assert list((place.own / "Maildir/new").iterdir())
+    # What comes before the service's own program runs is systemd's.
+    called = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE))
+    assert {"accept4", "epoll_wait", "fsync"} <= called
+    assert called - allowed == set()
+
+
+def allowed_calls(analyze: str) -> set[str]:
+    text = run(analyze, "syscall-filter", "--no-pager").stdout
+    groups: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line.startswith("@"):
+            members = groups[line.strip()] = []
+        elif line.strip() and not line.strip().startswith("#"):
+            members.append(line.strip())
+
+    def of(group: str) -> set[str]:
+        return {call for each in groups[group] for call in (of(each) if each.startswith("@") else {each})}
+
+    allowed: set[str] = set()
+    for line in re.findall(r"^SystemCallFilter=(.*)$", (DEPLOY / "triosmtp.service").read_text(), re.MULTILINE):
+        named = {call for group in line.lstrip("~").split() for call in of(group)}
+        allowed = allowed - named if line.startswith("~") else allowed | named
+    return allowed
+
+
+def test_a_socket_of_systemds_is_served(place: Place) -> None:
+    """`systemd-socket-activate` does what a .socket unit does: it binds, waits, and hands the socket over."""
+    port = free_port()
+    place.write(f'Listen ":{port}" {{ }}')
+    listen = re.search(r"^ListenStream=(.*):25$", (DEPLOY / "triosmtp.socket").read_text(), re.MULTILINE)
+    assert listen
+    activate = (program("systemd-socket-activate"), f"--listen={listen[1]}:{port}", "--fdname=smtp")
+    environment = [f"--setenv={name}" for name in ("PYTHONPATH", "HOME", "TRIOSMTP_LOG_FORMAT")]
+    with place.serving(
+        command=(*activate, *environment, *COMMAND, "serve", "-c", f"{place.folder}/triosmtp.conf")
+    ) as process:
+        while "Listening on" not in place.log:
+            assert process.process.poll() is None, place.log
+        with LineClient(port) as client:  # which is what starts it
+            assert client.read().startswith("220 ")
+            assert f'Listen ":{port}": :: port {port}' in process.serves()
+        assert process.end() == 0
+
+
+# Deploy hooks
+
+
+def served_serial(port: int) -> int:
+    with LineClient(port) as client:
+        client.read()
+        client.ask("HELO client.example")
+        client.ask("STARTTLS")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(client.socket) as encrypted:
+            der = encrypted.getpeercert(binary_form=True)
+            assert der is not None
+            return x509.load_der_x509_certificate(der).serial_number
+
+
+@pytest.mark.parametrize("hook", ["certbot", "acme.sh"])
+def test_a_hook_gives_what_was_renewed_to_a_running_server(place: Place, hook: str) -> None:
+    tls, lineage = place.folder / "tls", place.folder / "live" / "mx.example.org"
+    lineage.mkdir(parents=True)
+    tls.mkdir()
+    authority = Authority.create()
+    launcher = place.folder / "triosmtp"
+    launcher.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {shlex.join(COMMAND)} "$@"\n')
+    launcher.chmod(0o755)
+    environment = {
+        "RENEWED_LINEAGE": str(lineage), "RENEWED_DOMAINS": "mx.example.org", "TRIOSMTP_GROUP": str(os.getgid()),
+        "TRIOSMTP_TLS_DIRECTORY": str(tls), "TRIOSMTP": str(launcher), "TRIOSMTP_CONTROL": f"{place.own}/control",
+    }  # fmt: skip
+
+    def renew() -> int:
+        credential = authority.issue("mx.example.org", dns=["mx.example.org"])
+        credential.write(place.folder, "new")
+        shutil.copy(place.folder / "new.pem", lineage / "fullchain.pem")
+        shutil.copy(place.folder / "new.key", lineage / "privkey.pem")
+        return x509.load_pem_x509_certificate((place.folder / "new.pem").read_bytes()).serial_number
+
+    def deploy() -> subprocess.CompletedProcess[str]:
+        if hook == "certbot":
+            return run(str(DEPLOY / "certbot-deploy-hook"), **environment)
+        names = ("privkey.pem", "cert.pem", "chain.pem", "fullchain.pem")
+        files = " ".join(str(lineage / name) for name in names)
+        source = f". {DEPLOY}/acme-sh-deploy-hook.sh; triosmtp_deploy mx.example.org {files}"  # as acme.sh calls it
+        return run("sh", "-c", source, **environment)
+
+    renew()
+    assert deploy().returncode == 0, "the first time there is no server yet"
+    file = tls / "mx.example.org.pem"
+    assert (oct(file.stat().st_mode), oct(tls.stat().st_mode)) == ("0o100640", "0o40750")
+    conf = place.write('Listen "127.0.0.1:0" { }')
+    conf.write_text(re.sub(r"TLS_Certificate = .*", f'TLS_Certificate = "{file}"', conf.read_text()))
+    with place.serving() as process:
+        port = process.port()
+        serial = renew()
+        done = deploy()
+        assert done.returncode == 0, done
+        assert served_serial(port) == serial
+
+        authority.issue("another.example", dns=["another.example"]).write(place.folder, "another")
+        shutil.copy(place.folder / "another.key", lineage / "privkey.pem")
+        done = deploy()
+        assert done.returncode != 0, "a key of another certificate"
+        assert "NOT taken" in done.stdout + done.stderr
+        assert served_serial(port) == serial
+        assert process.end() == 0
+    assert [path.name for path in tls.iterdir()] == ["mx.example.org.pem"], "nothing is left behind"
+
+
+def test_a_hook_without_a_lineage_says_so() -> None:
+    done = run("sh", str(DEPLOY / "certbot-deploy-hook"), RENEWED_LINEAGE="")
+    assert done.returncode != 0
+    assert "RENEWED_LINEAGE" in done.stderr
+
+
+@pytest.mark.parametrize("hook", ["certbot-deploy-hook", "acme-sh-deploy-hook.sh"])
+def test_shellcheck_finds_nothing(hook: str) -> None:
+    done = run(program("shellcheck"), str(DEPLOY / hook))
+    assert done.returncode == 0, done.stdout
+    assert (DEPLOY / hook).stat().st_mode & 0o111 or hook.endswith(".sh")
+
+
+# The configuration, and the container
+
+
+def test_the_configuration_is_that_of_the_units_and_hooks() -> None:
+    conf = DEPLOY / "triosmtp.conf"
+    config = load_config(conf)
+    assert config.warnings == ()
+    [listen] = config.listens
+    settings = config.resolve(listen, None)
+    assert listen.name == ":25"
+    assert [str(path) for path in settings.tls_certificate] == ["/etc/triosmtp/tls/mx.example.org.pem"]
+    assert [str(each.address.path) for each in config.control_listens] == ["/run/triosmtp/control"]  # type: ignore[union-attr]
+    for hook in ("certbot-deploy-hook", "acme-sh-deploy-hook.sh"):
+        text = (DEPLOY / hook).read_text()
+        assert {"/etc/triosmtp/tls", "/run/triosmtp/control", PROGRAM} <= set(re.findall(r":-([^}]*)}", text))
+
+
+def instructions() -> list[tuple[str, str]]:
+    text = re.sub(r"^#.*\n", "", (DEPLOY / "Containerfile").read_text(), flags=re.MULTILINE)
+    lines = text.replace("\\\n", " ").splitlines()
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines if line)]
+
+
+def test_the_containerfile_copies_and_runs_what_there_is() -> None:
+    found = instructions()
+    assert [word for word, _ in found if word == "FROM"] == ["FROM", "FROM"]
+    for word, rest in found:
+        if word == "COPY" and not rest.startswith("--from"):
+            for source in rest.split()[:-1]:
+                assert (REPOSITORY / source).exists(), source
+        elif word == "RUN":
+            assert run("sh", "-n", "-c", rest).returncode == 0
+    last = dict(found)
+    assert last["USER"] == "10025:10025", "not root"
+    entry = json.loads(last["ENTRYPOINT"])
+    assert entry == [PROGRAM]
+    check = json.loads(last["HEALTHCHECK"].partition("CMD ")[2])
+    assert check[0] == PROGRAM
+    from triosmtp.cli import _parser  # noqa: PLC0415
+
+    for arguments in (json.loads(last["CMD"]), check[1:]):
+        _parser().parse_args(arguments)  # or it ends the process
+    served = f"{json.loads(last['CMD'])[-1]}"
+    assert f"COPY examples/deploy/triosmtp.conf {served}" in (DEPLOY / "Containerfile").read_text()
+    assert parse_config((DEPLOY / "triosmtp.conf").read_text()).listens[0].name == f":{last['EXPOSE'].split('/')[0]}"
+
+
+@pytest.mark.skipif(os.environ.get("TRIOSMTP_JUDGE") != "1", reason="installs everything that triosmtp needs")
+def test_what_the_containerfile_copies_is_enough_to_build(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    copied = next(rest for word, rest in instructions() if word == "COPY" and rest.split()[-1] == "/src/")
+    for name in copied.split()[:-1]:
+        shutil.copy(REPOSITORY / name, source)
+    shutil.copytree(REPOSITORY / "triosmtp", source / "triosmtp")
+    install = next(rest for word, rest in instructions() if word == "RUN" and "pip install" in rest)
+    command = install.replace("/opt/triosmtp", f"{tmp_path}/opt").replace(" /src", f" {source}")
+    command = command.replace("python3 -m venv", f"{sys.executable} -m venv")
+    done = subprocess.run(["sh", "-ec", command], capture_output=True, check=False, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    version = run(f"{tmp_path}/opt/bin/triosmtp", "--version", PYTHONPATH="")
+    assert version.stdout.startswith("triosmtp ")
