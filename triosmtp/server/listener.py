@@ -5,13 +5,13 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import trio
-from attrs import frozen
+from attrs import Factory, frozen
 
 from triosmtp.config import Listen, Settings, TCPAddress, UnixAddress
 
@@ -34,11 +34,15 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 @frozen(slots=True)
 class Peer:
-    """Where a connection came from."""
+    """Where a connection came from, or where a proxy says that it did."""
 
     text: str
     address: IPv4Address | IPv6Address | None
     port: int | None = None
+    local: str = ""
+    """What it connected to, by the word of a proxy."""
+    announced: Mapping[str, str] = Factory(dict)
+    """What else the proxy said, as variables of the session."""
 
 
 _UNIX_PEER = Peer("unix", None)

@@ -32,6 +32,7 @@ from triosmtp.server.fleet import Fleet
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
 from triosmtp.server.opening import open_service, prepare
 from triosmtp.server.patience import watch
+from triosmtp.server.proxy import announced_peer
 from triosmtp.server.queue import empty_queues, shut
 from triosmtp.server.service import Service, Statistics
 from triosmtp.server.session import SessionDriver
@@ -232,6 +233,26 @@ class Server:
         if binding.listen.for_policy:
             self._take_client(binding.listen, sock, peer)
             return
+        settings = self.service.config.resolve(binding.listen, peer.address)
+        if peer.address in settings.proxy_protocol:
+            self._sessions.start_soon(self._take_from_proxy, binding, settings, sock, peer)
+        else:
+            self._begin(binding, sock, peer)
+
+    async def _take_from_proxy(self, binding: Binding, settings: Settings, sock: socket.socket, proxy: Peer) -> None:
+        local = binding.local or peer_of(sock.getsockname()).text
+        try:
+            peer = await announced_peer(self.service, binding.listen, settings, SocketTransport(sock), proxy, local)
+        except BaseException:
+            sock.close()
+            raise
+        if peer is None or binding not in self._bindings:  # a reload may have come before the header did
+            sock.close()
+        else:
+            self._begin(binding, sock, peer)
+
+    def _begin(self, binding: Binding, sock: socket.socket, peer: Peer) -> None:
+        assert self._sessions is not None, "serve() is running"
         if self.fleet is None:
             _take(self.service, binding, self._sessions, sock, peer)
         else:
@@ -378,9 +399,8 @@ def _take(service: Service, binding: Binding, sessions: trio.Nursery, sock: sock
 def session_of(service: Service, listen: Listen, sock: socket.socket, peer: Peer, local: str = "") -> SessionDriver:
     """Give the session of a connection that was counted in; ``local`` is its own address, where that is known."""
     profile = service.profiles.of(listen, service.config.resolve(listen, peer.address))
-    return SessionDriver(
-        service, listen, profile, SocketTransport(sock), peer, local or peer_of(sock.getsockname()).text
-    )
+    local = peer.local or local or peer_of(sock.getsockname()).text
+    return SessionDriver(service, listen, profile, SocketTransport(sock), peer, local)
 
 
 def pass_on(service: Service, listen: Listen, fleet: Fleet, sock: socket.socket, peer: Peer) -> None:

@@ -24,6 +24,7 @@ from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
 from triosmtp.tls import ServerContext, channel_binding, handshake, release, renegotiated, send_close_notify
+from triosmtp.variables import Variables
 
 __all__ = ["SessionDriver"]
 
@@ -102,6 +103,7 @@ class SessionDriver:
             peer=peer.text,
             peer_address=peer.address,
             local=local,
+            variables=Variables(peer.announced),
         )
         self._conversation = Conversation(service, profile, self.session)
 
@@ -109,9 +111,8 @@ class SessionDriver:
         """Serve the session to its end.  Raises nothing but cancellation."""
         session, conversation = self.session, self._conversation
         self._service.running.add(self)
-        self._service.tell(
-            Connected(session.id, session.peer, session.local, session.listener, self._profile.settings.context)
-        )
+        variables = {**session.variables, **self._profile.settings.context}
+        self._service.tell(Connected(session.id, session.peer, session.local, session.listener, variables))
         try:
             with self._scope:
                 await self._live()

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from attrs import define, frozen
 
-from triosmtp.config import Config, parse_config
+from triosmtp.config import Config, Listen, Settings, parse_config
 from triosmtp.delivery import Delivery
 from triosmtp.event import SessionEvent
 from triosmtp.message import Message
@@ -16,6 +16,7 @@ from triosmtp.policy import Policy
 from triosmtp.server import Service, open_service
 from triosmtp.server.listener import Peer
 from triosmtp.server.patience import watch
+from triosmtp.server.proxy import announced_peer
 from triosmtp.server.serve import begin, run_session
 from triosmtp.server.session import SessionDriver
 from triosmtp.testing.client import Client
@@ -47,22 +48,39 @@ class MemoryServer:
     """Every event of every session."""
 
     def connect(self, *, peer: str = "192.0.2.1", listen: str | None = None) -> Client:
-        """Connect from ``peer`` to the Listen of that name, else to the first one.  The banner is still to be read."""
+        """Connect from ``peer`` to the Listen of that name, else to the first one.  The banner is still to be read.
+
+        One whom Proxy_Protocol names sends its PROXY header first.
+        """
         listens = self.service.config.listens
         chosen = next(item for item in listens if listen in {None, item.name})
         address = ip_address(peer)
         ours, theirs = trio.testing.memory_stream_pair()
         settings = self.service.config.resolve(chosen, address)
-        profile = self.service.profiles.of(chosen, settings)
         text = f"[{peer}]:1024" if ":" in peer else f"{peer}:1024"
         peer_here = Peer(text, address, 1024)
-        refusal = begin(self.service, chosen, settings, peer_here)
+        if address in settings.proxy_protocol:
+            self.nursery.start_soon(self._take_from_proxy, chosen, settings, ours, peer_here)
+        else:
+            self._begin(chosen, ours, peer_here)
+        return Client(theirs)
+
+    async def _take_from_proxy(self, listen: Listen, settings: Settings, ours: trio.abc.Stream, proxy: Peer) -> None:
+        peer = await announced_peer(self.service, listen, settings, ours, proxy, "memory")
+        if peer is None:
+            await ours.aclose()
+        else:
+            self._begin(listen, ours, peer)
+
+    def _begin(self, listen: Listen, ours: trio.abc.Stream, peer: Peer) -> None:
+        settings = self.service.config.resolve(listen, peer.address)
+        refusal = begin(self.service, listen, settings, peer)
         if refusal is not None:
             self.nursery.start_soon(_turn_away, ours, refusal)
-        else:
-            driver = SessionDriver(self.service, chosen, profile, ours, peer_here, "memory")
-            self.nursery.start_soon(run_session, self.service, chosen, driver)
-        return Client(theirs)
+            return
+        profile = self.service.profiles.of(listen, settings)
+        driver = SessionDriver(self.service, listen, profile, ours, peer, peer.local or "memory")
+        self.nursery.start_soon(run_session, self.service, listen, driver)
 
 
 async def _turn_away(stream: trio.abc.Stream, refusal: bytes) -> None:

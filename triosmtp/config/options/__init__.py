@@ -17,6 +17,7 @@ from triosmtp.config.options.dialogue import DialogueOptions
 from triosmtp.config.options.life import LifeOptions
 from triosmtp.config.options.limit import LimitOptions
 from triosmtp.config.options.log import LogOptions
+from triosmtp.config.options.peer import PeerOptions
 from triosmtp.config.options.policy import PolicyOptions
 from triosmtp.config.options.process import ProcessOptions
 from triosmtp.config.options.relay import RelayOptions
@@ -36,6 +37,7 @@ class Settings(
     ProcessOptions,
     LifeOptions,
     LogOptions,
+    PeerOptions,
     PolicyOptions,
     RelayOptions,
     LimitOptions,

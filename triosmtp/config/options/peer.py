@@ -1,0 +1,27 @@
+"""Peers that speak for others."""
+
+# ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
+
+from attrs import frozen
+
+from triosmtp.config.option import option
+from triosmtp.config.proxy_value import PROXIES, Proxies
+from triosmtp.config.value import SECONDS
+
+__all__ = ["PeerOptions"]
+
+
+@frozen(slots=False, kw_only=True)
+class PeerOptions:
+    """Peers that speak for others."""
+
+    proxy_protocol: Proxies = option(
+        "Proxy_Protocol",
+        PROXIES,
+        Proxies(),
+        "Addresses and CIDR blocks of proxies, and unix for whoever comes by a Unix socket: each of their connections "
+        "must begin with a PROXY header, version 1 or 2, and is then its client's.",
+    )
+    proxy_protocol_timeout: float = option(
+        "Proxy_Protocol_Timeout", SECONDS, 5.0, "Seconds in which the whole PROXY header must have come."
+    )

@@ -1,0 +1,254 @@
+"""The PROXY protocol's preamble, versions 1 and 2 (HAProxy's ``proxy-protocol.txt``): what a proxy says of its client.
+
+:func:`read_preamble` is asked again with every octet that came.  It says how many more may be read without reading past
+the preamble, since what follows it belongs to SMTP, or to TLS.
+"""
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, TypeAlias
+
+from attrs import Factory, frozen
+
+from triosmtp.errors import TrioSMTPError
+
+__all__ = ["FIRST_READ", "MAX_PREAMBLE", "Preamble", "PreambleError", "read_preamble"]
+
+FIRST_READ: Final = 15
+"""Octets that any preamble has: what may be read first."""
+MAX_PREAMBLE: Final = 16_384
+"""Octets of the longest preamble that is taken; the specification allows 65,551, and no proxy sends a tenth of it."""
+
+_MAX_LINE = 107  # version 1, with its CRLF
+_MAX_TEXT = 1024  # octets of a text that is told further
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_HEAD = 16
+_LINE = re.compile(rb"PROXY (?:UNKNOWN(?: [!-~ ]*)?|(TCP[46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) (\d{1,5}) (\d{1,5}))")
+_FIELDS = 6  # of a line for TCP
+
+_ADDRESS_SIZES = {0x1: 4, 0x2: 16}
+_UNIX = 0x3
+_UNIX_SIZE = 216
+_STREAM = 0x1
+
+_ALPN, _AUTHORITY, _CRC32C, _UNIQUE_ID, _SSL = 0x01, 0x02, 0x03, 0x05, 0x20
+_SSL_TEXTS = {
+    0x21: "proxy_ssl_version",
+    0x22: "proxy_ssl_client_cn",
+    0x23: "proxy_ssl_cipher",
+    0x24: "proxy_ssl_sig_alg",
+    0x25: "proxy_ssl_key_alg",
+}
+_BY_SSL, _BY_CERTIFICATE, _BY_SESSION = 0x01, 0x02, 0x04
+
+End: TypeAlias = tuple[IPv4Address | IPv6Address, int]
+
+
+class PreambleError(TrioSMTPError):
+    """What came is no preamble of the PROXY protocol, or one that is not taken."""
+
+
+@frozen(slots=True)
+class Preamble:
+    """What a proxy announced.
+
+    Where ``announced`` is False it says nothing of a client (LOCAL, UNKNOWN): the connection is the proxy's own.
+    ``source`` and ``destination`` are None for a client of a Unix socket.
+    """
+
+    version: int
+    announced: bool = False
+    source: End | None = None
+    destination: End | None = None
+    variables: Mapping[str, str] = Factory(dict)
+    """What else it said, under the names of context variables, all of which begin with ``proxy_``."""
+
+
+def read_preamble(data: bytes) -> Preamble | int:
+    """Read the preamble that ``data`` is, or begins to be: then give how many octets may be read next.
+
+    :raises PreambleError: as soon as it can be none, or is longer than :data:`MAX_PREAMBLE`.
+    """
+    if data[:1] == b"P":
+        return _read_line(data)
+    if not _SIGNATURE.startswith(data[: len(_SIGNATURE)]):
+        raise PreambleError("it begins with no PROXY header")
+    if len(data) < _HEAD:
+        return _HEAD - len(data) if data else FIRST_READ
+    command, family, size = data[12], data[13], data[14] << 8 | data[15]
+    if command >> 4 != 2 or command & 0xF > 1:
+        raise PreambleError(f"version and command {command:#04x} are not known")
+    if _HEAD + size > MAX_PREAMBLE:
+        raise PreambleError(f"a header of {_HEAD + size} octets is longer than {MAX_PREAMBLE}")
+    if len(data) < _HEAD + size:
+        return _HEAD + size - len(data)
+    if len(data) > _HEAD + size:
+        raise PreambleError("more was read than the header")
+    return _read_binary(data, local=command & 0xF == 0, family=family)
+
+
+# Version 1
+
+
+def _read_line(data: bytes) -> Preamble | int:
+    start = b"PROXY "
+    if not start.startswith(data[: len(start)]):
+        raise PreambleError("it begins with no PROXY header")
+    end = data.find(b"\n")
+    if end < 0:
+        if len(data) >= _MAX_LINE:
+            raise PreambleError(f"a line above {_MAX_LINE} octets")
+        return _at_least(data)
+    match = _LINE.fullmatch(data[: end - 1]) if data[end - 1 : end] == b"\r" else None
+    if match is None or len(data) > end + 1:
+        raise PreambleError("a malformed line")
+    if match[1] is None:
+        return Preamble(1)
+    try:
+        addresses = [ip_address(match[i].decode("ascii")) for i in (2, 3)]
+    except ValueError:
+        raise PreambleError("a malformed address") from None
+    ports = [int(match[i]) for i in (4, 5)]
+    if {each.version for each in addresses} != {int(match[1][3:])} or max(ports) > 65_535:
+        raise PreambleError("an address or a port that does not fit")
+    return _announced(1, (addresses[0], ports[0]), (addresses[1], ports[1]), {})
+
+
+def _at_least(data: bytes) -> int:
+    """Give how many octets the line must still have: each field that is missing has one, and a separator."""
+    if len(data) < FIRST_READ:
+        return FIRST_READ - len(data)
+    if data.endswith(b"\r"):
+        return 1
+    if not data.startswith(b"PROXY TCP"):
+        return 1
+    missing = max(0, _FIELDS - 1 - data.count(b" "))
+    return min(2 * missing + 2 + data.endswith(b" "), _MAX_LINE - len(data))
+
+
+# Version 2
+
+
+def _read_binary(data: bytes, *, local: bool, family: int) -> Preamble:
+    if local:
+        return Preamble(2)  # whatever else it holds is to be ignored
+    network, transport = family >> 4, family & 0xF
+    if network > _UNIX or transport > 2:
+        raise PreambleError(f"address family {family:#04x} is not known")
+    if network and transport != _STREAM:
+        raise PreambleError("a client that is not connected by a stream")
+    ends: tuple[End, End] | tuple[None, None] = (None, None)
+    size = 0
+    if network == _UNIX:
+        size = _UNIX_SIZE
+    elif network:
+        size = 2 * (_ADDRESS_SIZES[network] + 2)
+    if len(data) < _HEAD + size:
+        raise PreambleError("its addresses are cut off")
+    if network in _ADDRESS_SIZES:
+        ends = _ends(data[_HEAD : _HEAD + size], _ADDRESS_SIZES[network])
+    _check_sum(data, _HEAD + size)
+    source, destination = ends
+    return _announced(2, source, destination, _texts(data[_HEAD + size :])) if network else Preamble(2)
+
+
+def _ends(data: bytes, size: int) -> tuple[End, End]:
+    source, destination = ip_address(data[:size]), ip_address(data[size : 2 * size])
+    from_port, to_port = struct.unpack_from("!HH", data, 2 * size)
+    return (source, int(from_port)), (destination, int(to_port))
+
+
+def _announced(version: int, source: End | None, destination: End | None, more: Mapping[str, str]) -> Preamble:
+    source, destination = _unmapped(source), _unmapped(destination)
+    return Preamble(version, announced=True, source=source, destination=destination, variables=more)
+
+
+def _unmapped(end: End | None) -> End | None:
+    """An IPv4-mapped IPv6 address is the IPv4 address: that is what a peer is compared as."""
+    if end is not None and isinstance(end[0], IPv6Address) and end[0].ipv4_mapped is not None:
+        return end[0].ipv4_mapped, end[1]
+    return end
+
+
+def _fields(data: bytes, start: int = 0) -> Iterator[tuple[int, int, bytes]]:
+    """Give type, offset and value of each TLV."""
+    while start < len(data):
+        if start + 3 > len(data):
+            raise PreambleError("a field that is cut off")
+        kind, size = struct.unpack_from("!BH", data, start)
+        start += 3
+        if start + size > len(data):
+            raise PreambleError("a field that is cut off")
+        yield kind, start, data[start : start + size]
+        start += size
+
+
+def _check_sum(data: bytes, start: int) -> None:
+    for kind, at, value in _fields(data, start):
+        if kind != _CRC32C:
+            continue
+        whole = data[:at] + bytes(len(value)) + data[at + len(value) :]
+        if len(value) != 4 or _crc32c(whole) != int.from_bytes(value, "big"):
+            raise PreambleError("its checksum is wrong")
+
+
+def _texts(data: bytes) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for kind, _, value in _fields(data):
+        if kind == _ALPN:
+            values["proxy_alpn"] = _text(value)
+        elif kind == _AUTHORITY:
+            values["proxy_authority"] = _text(value)
+        elif kind == _UNIQUE_ID:
+            if len(value) > 128:
+                raise PreambleError("a unique id above 128 octets")
+            values["proxy_unique_id"] = _text(value)
+        elif kind == _SSL:
+            values.update(_ssl(value))
+    return values
+
+
+def _ssl(value: bytes) -> dict[str, str]:
+    if len(value) < 5:
+        raise PreambleError("a field that is cut off")
+    client, verify = struct.unpack_from("!BI", value)
+    if not client & _BY_SSL:
+        return {}
+    presented = bool(client & (_BY_CERTIFICATE | _BY_SESSION))
+    values = {
+        "proxy_ssl": "on",
+        "proxy_ssl_client_certificate": "yes" if presented else "no",
+        "proxy_ssl_client_verified": "yes" if presented and verify == 0 else "no",
+    }
+    for kind, _, text in _fields(value[5:]):
+        if kind in _SSL_TEXTS:
+            values[_SSL_TEXTS[kind]] = _text(text)
+    return values
+
+
+def _text(value: bytes) -> str:
+    """Give ``value`` as text, what is not printable as ``?``."""
+    text = value[:_MAX_TEXT].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for octet in range(256):
+        for _ in range(8):
+            octet = octet >> 1 ^ (0x82F63B78 if octet & 1 else 0)  # noqa: PLW2901 - shifted out bit by bit
+        table.append(octet)
+    return tuple(table)
+
+
+_CRC_TABLE = _crc_table()
+
+
+def _crc32c(data: bytes) -> int:
+    """RFC 3720, section 12.1: the polynomial of Castagnoli."""
+    crc, table = 0xFFFFFFFF, _CRC_TABLE
+    for octet in data:
+        crc = crc >> 8 ^ table[(crc ^ octet) & 0xFF]
+    return crc ^ 0xFFFFFFFF
