@@ -57,6 +57,12 @@ class Client:
         self._command(b"DATA\r\n", b"354")
         self._command(payload, b"250")
 
+    def deliver_pipelined(self, payload: bytes) -> None:
+        """Send one message; the envelope goes in one write."""
+        self._socket.sendall(b"MAIL FROM:<load@example.org>\r\nRCPT TO:<sink@example.com>\r\nDATA\r\n")
+        _expect(self._socket, b"354", replies=3)
+        self._command(payload, b"250")
+
     def quit(self) -> None:
         """Say QUIT, wait for the answer, close."""
         self._command(b"QUIT\r\n", b"221")
@@ -71,10 +77,11 @@ class Client:
         _expect(self._socket, code)
 
 
-def _expect(sock: socket.socket, code: bytes) -> None:
+def _expect(sock: socket.socket, code: bytes, replies: int = 1) -> None:
+    """Read up to the end of a reply; more than one must be of one line each."""
     data = sock.recv(8192)
     while True:
-        if data.endswith(b"\r\n"):
+        if data.endswith(b"\r\n") and data.count(b"\n") >= replies:
             last = data[data.rfind(b"\n", 0, -1) + 1 :]
             if last[3:4] in b" \r":
                 break

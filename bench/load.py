@@ -99,7 +99,10 @@ def _drive(scenario: Scenario, port: int, credentials: Credentials, seconds: flo
         count = 0
         while not count or time.monotonic() < deadline:
             if client is not None:
-                client.deliver(payload)
+                if scenario.pipelined:
+                    client.deliver_pipelined(payload)
+                else:
+                    client.deliver(payload)
             else:
                 once = connect(port, context)
                 if scenario.message_size:
