@@ -73,3 +73,4 @@ def bench(session: nox.Session) -> None:
     if not session.posargs:
         session.run("python", "-m", "bench.memory")
         session.run("python", "-m", "bench.policy")
+        session.run("python", "-m", "bench.workers")

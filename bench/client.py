@@ -63,6 +63,10 @@ class Client:
         _expect(self._socket, b"354", replies=3)
         self._command(payload, b"250")
 
+    def noop(self) -> None:
+        """Say NOOP, and wait for the answer."""
+        self._command(b"NOOP\r\n", b"250")
+
     def quit(self) -> None:
         """Say QUIT, wait for the answer, close."""
         self._command(b"QUIT\r\n", b"221")

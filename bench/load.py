@@ -30,14 +30,22 @@ class Sample:
     seconds: float
 
 
-def measure(scenario: Scenario, server: Server, credentials: Credentials, seconds: float) -> Sample:
+def measure(
+    scenario: Scenario,
+    server: Server,
+    credentials: Credentials,
+    seconds: float,
+    cpus: frozenset[int] = frozenset({LOAD_CPU}),
+) -> Sample:
     """Load ``server`` for about ``seconds`` (each client ends the message that it is at) and give its CPU per unit.
+
+    The clients run on ``cpus``.
 
     :raises RuntimeError: where a client failed, with its reason.
     """
     barrier = _processes.Barrier(scenario.clients + 1)
     results: SimpleQueue[int | str] = _processes.SimpleQueue()
-    arguments = (scenario, server.port, credentials, seconds, barrier, results)
+    arguments = (scenario, server.port, credentials, seconds, barrier, results, cpus)
     clients = [_processes.Process(target=_run_client, args=arguments, daemon=True) for _ in range(scenario.clients)]
     for client in clients:
         client.start()
@@ -79,8 +87,9 @@ def _run_client(
     seconds: float,
     barrier: Barrier,
     results: "SimpleQueue[int | str]",
+    cpus: frozenset[int],
 ) -> None:
-    os.sched_setaffinity(0, {LOAD_CPU})
+    os.sched_setaffinity(0, cpus)
     try:
         results.put(_drive(scenario, port, credentials, seconds, barrier))
     except BrokenBarrierError:

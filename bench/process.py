@@ -80,12 +80,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_server(command: Sequence[str], port: int, log: IO[bytes]) -> Iterator[Server]:
-    """Run ``command`` on the server's CPU, wait for its banner on ``port``, and stop it in the end.
+def run_server(command: Sequence[str], port: int, log: IO[bytes], cpus: str = str(SERVER_CPU)) -> Iterator[Server]:
+    """Run ``command`` on the CPUs of that list, wait for its banner on ``port``, and stop it in the end.
 
     :raises RuntimeError: where it ends or says nothing within 20 s; its output is in ``log``.
     """
-    pinned = ["taskset", "--cpu-list", str(SERVER_CPU), *command]
+    pinned = ["taskset", "--cpu-list", cpus, *command]
     process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     try:
         _wait_for_banner(process, port)

@@ -144,8 +144,11 @@ class Channel:
             return
         self._said.append(message)
         self._due.set()
-        if len(self._said) > _MESSAGES and self._patient:
-            self.flush()
+        if len(self._said) > _MESSAGES:
+            if self._patient:
+                self.flush()
+            else:
+                self._pack()
 
     def _pack(self) -> None:
         if not self._said:
@@ -177,14 +180,17 @@ class Channel:
                 if not self._send():
                     return
                 if self._unwritten:
-                    await trio.lowlevel.wait_writable(self._sock)
+                    try:
+                        await trio.lowlevel.wait_writable(self._sock)
+                    except trio.ClosedResourceError:
+                        return
                     self._pack()
 
     # Reading
 
     async def _read(self, nursery: trio.Nursery) -> None:
         received = bytearray()
-        while True:
+        while not self.closed.is_set():
             try:
                 await trio.lowlevel.wait_readable(self._sock)
                 data = self._sock.recv(_READ)

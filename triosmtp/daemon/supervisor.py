@@ -28,23 +28,22 @@ is in force there.
 import logging
 import os
 import socket
-import subprocess
 import sys
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count
-from pathlib import Path
 from typing import Any, Final
 
 import trio
-from attrs import define, field
 
 from triosmtp.config import Config, Listen
-from triosmtp.daemon.channel import Channel, ChannelClosedError
+from triosmtp.daemon.channel import ChannelClosedError
+from triosmtp.daemon.child import Counted, SessionRecord, Worker, start_worker
 from triosmtp.daemon.fleet_host import FleetHost
-from triosmtp.daemon.handover import Handed, Start, connections_pair, hand_over, receive
+from triosmtp.daemon.handover import Handed, Start, hand_over, receive
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import CertificatesReloaded, Connected, Disconnected, MessageAccepted, MessageRefused, SessionEvent
 from triosmtp.policy.question import Fallback, Question, Verdict
@@ -57,7 +56,6 @@ __all__ = ["Supervisor", "workers_of"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
-_Counted = tuple[Listen, Generation, PeerAddress | None]
 _AGAIN: Final = 0.05
 """Seconds until connections that no worker has room for are offered again."""
 _READY: Final = 60.0
@@ -67,6 +65,7 @@ _ANSWER: Final = 10.0
 _YOUNG: Final = 10.0
 """Seconds of life below which a death makes the next start wait."""
 _DELAYS: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_HUNG: Final = 60.0
 _LAST_WORDS: Final = 1.0
 """Seconds that what a dead worker said before is waited for; its sessions' children may hold its socket open."""
 
@@ -77,45 +76,18 @@ def workers_of(config: Config) -> int:
     return len(os.sched_getaffinity(0)) if workers is None else workers
 
 
-@define(slots=True, eq=False)
-class _Session:
-    peer: str
-    since: float
-    messages: int = 0
-
-
-@define(slots=True, eq=False)
-class _Worker:
-    """A worker process, as long as it lives."""
-
-    number: int
-    process: trio.Process
-    channel: Channel
-    connections: socket.socket
-    theirs: socket.socket
-    """The worker's end: to take out of it what a dead one left."""
-    generation: int
-    """The number of the configuration that is in force there."""
-    since: float = field(factory=trio.current_time)
-    ready: bool = False
-    taken: dict[int, _Counted] = field(factory=dict)
-    """The connections that it was handed and that are not over, by their numbers."""
-    sessions: dict[str, _Session] = field(factory=dict)
-
-    def __str__(self) -> str:
-        return f"worker {self.number} (process {self.process.pid})"
-
-
 class Supervisor:
     """Has so many workers.  It is a :class:`~triosmtp.server.fleet.Fleet`."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, hung: float = _HUNG) -> None:
+        self.hung = hung
+        """Seconds without an answer after which a worker is taken for stuck."""
         self._count = workers
         self._service: Service | None = None
         self._nursery: trio.Nursery | None = None
-        self._workers: dict[int, _Worker] = {}
-        self._prepared: list[_Worker] = []
-        self._waiting: deque[tuple[Handed, socket.socket, _Counted]] = deque()
+        self._workers: dict[int, Worker] = {}
+        self._prepared: list[Worker] = []
+        self._waiting: deque[tuple[Handed, socket.socket, Counted]] = deque()
         self._stuck = trio.Event()
         self._handing = trio.CancelScope()
         self._numbers = count(1)
@@ -124,7 +96,7 @@ class Supervisor:
         self._draining = trio.Event()
 
     @property
-    def _ready(self) -> list[_Worker]:
+    def _ready(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.ready]
 
     @property
@@ -163,6 +135,8 @@ class Supervisor:
         """Have a connection served."""
         handed = Handed(next(self._numbers), self._generation, listen.key, peer)
         self._hand(handed, sock, (listen, self._served.generation, peer.address))
+        if self._draining.is_set() and not self._ready:
+            self._turn_away()
 
     async def prepare(self, config: Config) -> None:
         """Have every worker prepare for ``config``.
@@ -170,9 +144,9 @@ class Supervisor:
         :raises ConfigError: where one cannot; then none is prepared.
         """
         problems: list[Problem] = []
-        prepared: list[_Worker] = []
+        prepared: list[Worker] = []
 
-        async def prepare(worker: _Worker) -> None:
+        async def prepare(worker: Worker) -> None:
             try:
                 with trio.fail_after(_READY):
                     await worker.channel.call("prepare", config)
@@ -247,7 +221,7 @@ class Supervisor:
 
     # Connections
 
-    def _hand(self, handed: Handed, sock: socket.socket, counted: _Counted) -> None:
+    def _hand(self, handed: Handed, sock: socket.socket, counted: Counted) -> None:
         for worker in sorted(self._ready, key=lambda worker: len(worker.taken)):
             try:
                 if not hand_over(worker.connections, handed, sock):
@@ -308,6 +282,7 @@ class Supervisor:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._begin, worker, None if begun else task_status)
                     nursery.start_soon(self._close_when_dead, worker)
+                    nursery.start_soon(self._look_after, worker)
                     await worker.channel.run()
                     nursery.cancel_scope.cancel()
             finally:
@@ -318,37 +293,26 @@ class Supervisor:
             with trio.move_on_after(_DELAYS[min(deaths, len(_DELAYS) - 1)]):
                 await self._draining.wait()
 
-    async def _spawn(self, number: int) -> _Worker:
-        values, their_values = socket.socketpair()
-        connections, theirs = connections_pair()
-        descriptors = their_values.fileno(), theirs.fileno()
-        # What this process finds by its folder, the new one finds so too; else that is no place to take code from.
-        options = () if {"", str(Path.cwd())} & set(sys.path) else ("-P",)
-        with their_values:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, *options, "-m", "triosmtp.daemon.worker", *map(str, descriptors), str(number)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=descriptors,
-            )
+    async def _spawn(self, number: int) -> Worker:
         service = self._served
-        channel = Channel(
-            values,
-            posts={
-                "event": partial(self._heard, number),
-                "over": partial(self._over, number),
-                "handshake": self._count_handshake,
-                "handshake over": service.gate.leave,
-                "ended": service.hub.ended,
-                "log": _write,
-            },
-            calls={"decide": self._decide, "handshake": self._admit_handshake, "count": service.count_peer},
-            patient=False,
-        )
-        worker = _Worker(number, process, channel, connections, theirs, self._generation)
+        posts: dict[str, Callable[..., None]] = {
+            "event": partial(self._heard, number),
+            "over": partial(self._over, number),
+            "handshake": self._count_handshake,
+            "handshake over": service.gate.leave,
+            "ended": service.hub.ended,
+            "log": _write,
+        }
+        calls: dict[str, Callable[..., Awaitable[Any]]] = {
+            "decide": self._decide,
+            "handshake": self._admit_handshake,
+            "count": service.count_peer,
+        }
+        worker = await start_worker(number, self._generation, posts, calls)
         self._workers[number] = worker
         return worker
 
-    async def _begin(self, worker: _Worker, task_status: "trio.TaskStatus[None] | None") -> None:
+    async def _begin(self, worker: Worker, task_status: "trio.TaskStatus[None] | None") -> None:
         """Have a worker come to be ready."""
         service = self._served
         start = Start(
@@ -372,7 +336,7 @@ class Supervisor:
             else:
                 _log.warning("%s has taken the place of the dead one", worker)
 
-    async def _catch_up(self, worker: _Worker) -> None:
+    async def _catch_up(self, worker: Worker) -> None:
         """Bring a worker to what is in force, and let it have connections."""
         while worker.generation != self._generation:
             number = self._generation
@@ -383,13 +347,25 @@ class Supervisor:
         if self._draining.is_set():
             worker.process.kill()
 
-    async def _close_when_dead(self, worker: _Worker) -> None:
+    async def _look_after(self, worker: Worker) -> None:
+        """Kill a worker whose loop turns no more: something blocks it, and its sessions with it."""
+        while True:
+            await trio.sleep(self.hung / 3)
+            with trio.move_on_after(self.hung), suppress(ChannelClosedError):
+                await worker.channel.call("confirm")
+                continue
+            if not worker.channel.closed.is_set():
+                _log.error("%s has not answered for %g s: it is killed", worker, self.hung)
+                worker.process.kill()
+            return
+
+    async def _close_when_dead(self, worker: Worker) -> None:
         """End the conversation with a dead worker, whose children may hold its socket open."""
         await worker.process.wait()
         await trio.sleep(_LAST_WORDS)
         worker.channel.close()
 
-    async def _bury(self, worker: _Worker) -> None:
+    async def _bury(self, worker: Worker) -> None:
         """Settle what a worker leaves: hand on what it had not taken, and tell the end of what it had."""
         worker.ready = False
         with trio.move_on_after(_LAST_WORDS):
@@ -427,7 +403,7 @@ class Supervisor:
     def _heard(self, number: int, event: SessionEvent) -> None:
         sessions = self._workers[number].sessions
         if isinstance(event, Connected):
-            sessions[event.session] = _Session(event.peer, trio.current_time())
+            sessions[event.session] = SessionRecord(event.peer, trio.current_time())
         elif isinstance(event, MessageAccepted | MessageRefused):
             known = sessions.get(event.session)
             if known is not None:
@@ -469,10 +445,10 @@ class Supervisor:
             worker.channel.post("interest", interest)
         await self._ask_all([worker for worker in workers if worker.ready], "confirm")
 
-    async def _ask_all(self, workers: list[_Worker], *call: Any) -> list[tuple[_Worker, Any]]:
-        answers: dict[int, tuple[_Worker, Any]] = {}
+    async def _ask_all(self, workers: list[Worker], *call: Any) -> list[tuple[Worker, Any]]:
+        answers: dict[int, tuple[Worker, Any]] = {}
 
-        async def ask(worker: _Worker) -> None:
+        async def ask(worker: Worker) -> None:
             try:
                 with trio.fail_after(_ANSWER):
                     answers[worker.number] = worker, await worker.channel.call(*call)
@@ -491,7 +467,7 @@ def _write(fields: dict[str, Any]) -> None:
     logging.getLogger(record.name).handle(record)
 
 
-def _not_ready(worker: _Worker, error: Exception) -> ConfigError:
+def _not_ready(worker: Worker, error: Exception) -> ConfigError:
     if isinstance(error, ConfigError):
         return error
     why = "does not come to be ready" if isinstance(error, trio.TooSlowError) else "ended before it was ready"
