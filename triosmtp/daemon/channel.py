@@ -5,9 +5,10 @@ side holds a stream, a lock or a task of the other.  There are three kinds of me
 taken at once, in order; a *call* wants one, and is carried out in a task of its own, so that a slow one holds up
 nothing; a *result* is its answer.
 
-A frame is a length of four octets and a pickled list of messages: all that was said in one turn of the loop, so a busy
-worker pays for one system call and one pickle where many sessions spoke.  Pickle is fit for this, because nobody can
-reach the socket but these two processes, of one program and one user: whoever can write into it can do anything to
+A frame is a length of four octets and a pickled list of messages: what was said within two milliseconds, or until
+somebody asked for something or answered, which waits for nothing.  A busy worker so pays for one system call and one
+pickle where many sessions spoke, and its supervisor for one turn of the loop.  Pickle is fit for this, because nobody
+can reach the socket but these two processes, of one program and one user: whoever can write into it can do anything to
 either of them already.
 
 Nothing is lost and nothing grows without bound: whoever says more than the other one takes waits, and with it its whole
@@ -32,6 +33,8 @@ _log = logging.getLogger("triosmtp.daemon")
 _READ: Final = 1 << 18
 _HEAD: Final = 4
 _LONGEST: Final = 1 << 28
+_GATHER: Final = 0.002
+"""Seconds that posts wait for others."""
 _MESSAGES: Final = 2000
 """Messages that wait to be written before the next one makes the loop wait."""
 _UNREAD: Final = 1 << 26
@@ -71,7 +74,7 @@ class Channel:
         self._patient = patient
         self._said: list[_Message] = []
         self._unwritten = bytearray()
-        self._due = trio.Event()
+        self._due, self._urgent = trio.Event(), trio.Event()
         self._numbers = count(1)
         self._pending: dict[int, tuple[trio.Event, list[_Message]]] = {}
         self.closed = trio.Event()
@@ -110,6 +113,7 @@ class Channel:
             return
         self.closed.set()
         self._due.set()
+        self._urgent.set()
         self._said.clear()
         self._unwritten.clear()
         for answered, _ in self._pending.values():
@@ -144,6 +148,8 @@ class Channel:
             return
         self._said.append(message)
         self._due.set()
+        if message[0] != _POST:
+            self._urgent.set()
         if len(self._said) > _MESSAGES:
             if self._patient:
                 self.flush()
@@ -174,7 +180,10 @@ class Channel:
     async def _write(self) -> None:
         while not self.closed.is_set():
             await self._due.wait()
-            self._due = trio.Event()
+            if not self._urgent.is_set():
+                with trio.move_on_after(_GATHER):
+                    await self._urgent.wait()
+            self._due, self._urgent = trio.Event(), trio.Event()
             self._pack()
             while self._unwritten:
                 if not self._send():
