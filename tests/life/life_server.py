@@ -1,6 +1,9 @@
 """`triosmtp serve` as a process that something starts and watches: root, systemd."""
 
+import base64
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,13 +13,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
-from typing import Self
+from typing import Any, Self
 
 from triosmtp.testing import Authority
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "triosmtp.cli")
 PATIENCE = 60.0
+_COVERAGE = "COVERAGE_PROCESS_CONFIG"
+"""How coverage tells processes that are to be measured what to do: JSON in base64."""
+
+
+def _decoded(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(base64.b64decode(text))
+    return found
+
+
+def _encoded(value: dict[str, Any]) -> str:
+    return base64.b64encode(json.dumps(value).encode()).decode()
 
 
 class Place:
@@ -48,7 +62,10 @@ class Place:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give the environment that it runs in."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "COVERAGE_FILE"))}
-        return {**kept, "PYTHONPATH": str(REPOSITORY), "HOME": str(self.folder), **(more or {})}
+        path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+        if _COVERAGE in kept:  # who gives up root's rights can write what was covered in a folder of his alone
+            kept[_COVERAGE] = _encoded({**_decoded(kept[_COVERAGE]), "data_file": str(self.own / ".coverage")})
+        return {**kept, "PYTHONPATH": path, "HOME": str(self.folder), **(more or {})}
 
     @contextmanager
     def serving(
@@ -102,7 +119,12 @@ def public_place() -> Iterator[Place]:
     """Give a place that another user than root may enter; pytest's own folders are closed to him."""
     with tempfile.TemporaryDirectory(prefix="triosmtp-life-") as folder:
         Path(folder).chmod(0o755)
-        yield Place(Path(folder))
+        place = Place(Path(folder))
+        yield place
+        if _COVERAGE in os.environ:
+            home = Path(_decoded(os.environ[_COVERAGE])["data_file"]).parent
+            for measured in place.own.glob(".coverage.*"):
+                shutil.copy(measured, home)
 
 
 class Process:

@@ -50,6 +50,7 @@ class Client:
             try:
                 await sock.connect((self.host, self.port))
             except ConnectionRefusedError:
+                sock.close()
                 self.outcomes["refused"] += 1
                 return
             self._stream = trio.SocketStream(sock)
@@ -123,8 +124,9 @@ class Client:
         assert code in {0, got}, (self.kind, code, got)
 
 
-async def test_drain_under_load(place: Place) -> None:
-    place.write(LISTENS, "Drain_Timeout = 20")
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_drain_under_load(place: Place, workers: int) -> None:
+    place.write(LISTENS, f"Drain_Timeout = 20 Workers = {workers}")
     outcomes: Counter[str] = Counter()
     under_way = trio.Event()
     kinds = ("plain", "pipelining", "large", "starttls", "smtps", "idle")
@@ -149,9 +151,10 @@ async def test_drain_under_load(place: Place) -> None:
     assert arrived >= sum(client.accepted for client in clients)
 
 
-def test_who_waits_in_the_queue_is_told(place: Place) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_waits_in_the_queue_is_told(place: Place, workers: int) -> None:
     """The loop is stuck while they come, so that the kernel alone knows of them when the end begins."""
-    place.write(LISTENS, "Drain_Timeout = 20")
+    place.write(LISTENS, f"Drain_Timeout = 20 Workers = {workers}")
     with place.serving() as process:
         port = process.port()
         process.signal(signal.SIGSTOP)

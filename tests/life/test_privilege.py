@@ -1,6 +1,7 @@
 """Started by root: it binds, reads keys, gives root's rights up for good, and says what that will cost."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -169,8 +170,11 @@ def test_a_socket_of_roots_time_lets_its_successor_in(place: Place) -> None:
     ],
 )
 def test_it_refuses_to_serve_as_nobody_in_particular(place: Place, security: str, words: str) -> None:
-    place.write(LISTEN, security)
+    conf = place.write(LISTEN, security)
     assert words in place.refused()
+    checked = place.run("check", "-c", str(conf))
+    assert checked.returncode == 78
+    assert words in checked.stdout + checked.stderr
 
 
 def test_it_refuses_to_serve_where_rights_cannot_be_given_up(place: Place) -> None:
@@ -218,3 +222,29 @@ def test_who_is_not_root_is_told_that_it_has_no_effect(place: Place) -> None:
         process.serves()
         process.end()
     assert "Security has no effect: root did not start this process" in place.log
+
+
+def test_workers_are_that_user_too(place: Place) -> None:
+    """They are started by him: with nothing to give up, and with the keys that root has read."""
+    place.write(LISTEN, SECURITY + " Workers = 2")
+    become = ("setpriv", f"--reuid={NOBODY}", "--regid=1", "--clear-groups")
+    can_start = (*become, "sh", "-c", f"exec {shlex.quote(sys.executable)} -c ''")
+    if subprocess.run(can_start, check=False, capture_output=True).returncode != 0:
+        # The interpreter of these tests is root's alone.
+        assert f"no worker can be started: {sys.executable}: Permission denied" in place.refused()
+        return
+    with place.serving() as process:
+        port = process.port()
+        tasks = Path(f"/proc/{process.process.pid}/task").iterdir()
+        children = [child for task in tasks for child in (task / "children").read_text().split()]
+        assert len(children) == 2
+        for child in children:
+            status = Path(f"/proc/{child}/status").read_text()
+            assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}\n" in status
+            assert "CapEff:\t0000000000000000" in status
+            assert "NoNewPrivs:\t1" in status
+        with LineClient(port) as client:
+            client.read()
+            client.ask("HELO client.example")
+            assert client.ask("STARTTLS").startswith("220 ")
+        assert process.end() == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from triosmtp.auth import PLAINTEXT, PasswordFile
 from triosmtp.config import Config, ServerName, Settings, problem_at
+from triosmtp.daemon.privilege import find_identity
 from triosmtp.daemon.status.listener import read_accesses
 from triosmtp.delivery import parse_delivery
 from triosmtp.errors import ConfigError, Problem
@@ -26,7 +27,7 @@ def deep_problems(config: Config) -> list[Problem]:
     checked when it was loaded.
     """
     problems: list[Problem] = []
-    for look in (open_doors, read_accesses):
+    for look in (open_doors, read_accesses, find_identity):
         try:
             look(config)
         except ConfigError as error:
