@@ -74,6 +74,11 @@ def test_certificates_are_the_same_everywhere(tmp_path: Path) -> None:
         assert first != second
         contexts = service.console("tls show cache")["data"]["contexts"]
         assert {row["worker"] for row in contexts} == {1, 2}
+        # Who comes later has what is in force, though nobody could read it again.
+        (tmp_path / "server.key").unlink()
+        os.kill(service.workers[0], signal.SIGKILL)
+        service.until(lambda: service.logged("has taken the place"))
+        assert {serial() for _ in range(4)} == second
 
 
 def test_limits_hold_over_all_workers(tmp_path: Path) -> None:
