@@ -17,9 +17,9 @@ from triosmtp.variables import TLSInfo
 __all__ = [
     "AuthAttempted", "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded",
     "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
-    "MessageAccepted", "MessageRefused", "Observer", "PolicyClientConnected", "PolicyClientDisconnected",
-    "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused", "SessionEvent", "ShadowDiffered",
-    "TLSEstablished", "TLSFailed",
+    "MessageAccepted", "MessageRefused", "Observer", "PeerAnnounced", "PolicyClientConnected",
+    "PolicyClientDisconnected", "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused",
+    "SessionEvent", "ShadowDiffered", "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
 
@@ -36,8 +36,22 @@ class Connected:
 
 
 @frozen(slots=True)
+class PeerAnnounced:
+    """A trusted peer said for whom it speaks: the session is that one's from now on."""
+
+    session: str
+    peer: str
+    """The one that it speaks for."""
+    listener: str
+    real_peer: str
+    """Itself."""
+    by: str
+    """``XCLIENT`` or ``XREMOTEIP``."""
+
+
+@frozen(slots=True)
 class ConnectionRefused:
-    """A connection was turned away because a limit was reached, whose option ``reason`` names.
+    """A connection was turned away; ``reason`` names the option of the limit that it reached, or that it did not obey.
 
     At a limit of sessions it was answered 421 and had no session; at one of handshakes, under Use_SSL, it was closed.
     """
@@ -320,8 +334,8 @@ SessionEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded |
     PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
-    Connected | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed | MessageAccepted |
-    MessageRefused | Disconnected
+    Connected | PeerAnnounced | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed |
+    MessageAccepted | MessageRefused | Disconnected
 )  # fmt: skip
 
 Observer: TypeAlias = Callable[[SessionEvent], None]

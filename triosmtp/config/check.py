@@ -11,6 +11,7 @@ from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import Chain, pathways_of
 from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
+from triosmtp.config.specification import OF_TRUSTED_PEERS
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.tls_check import idle_settings, pairing_errors, tls_errors
 from triosmtp.config.value import quote
@@ -88,6 +89,7 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         _check_server_names(listen, problems)
         told: set[tuple[str, Place]] = set()
         for chain, settings in variants.items():
+            _check_trust(listen, chain, settings, problems)
             named = bool(listen.block.of_kind(SERVER_NAME))
             for field, message in tls_errors(_call(listen, chain), chain, settings, named=named):
                 place = settings.places[field]
@@ -96,6 +98,18 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
                     problems.error(place, f"{OPTIONS[field].name}: {message}")
     for place, message in idle_settings(in_force):
         problems.warn(place, message)
+
+
+def _check_trust(listen: Listen, chain: Chain, settings: Settings, problems: Problems) -> None:
+    """Warn where whoever comes may speak for others."""
+    trusted = [each for each in OF_TRUSTED_PEERS if each in settings.smtp_extensions]
+    peer = next((block.network for block in chain if block.kind == PEER), None)
+    if not trusted or _is_near(listen) or (peer is not None and peer.prefixlen > 0):
+        return
+    place = settings.places["smtp_extensions"]
+    whoever = "offered to whoever connects, who can pretend to be anybody"
+    message = f"SMTP_Extensions: {', '.join(trusted)} is {whoever}: list it in a Peer that is trusted"
+    problems.warn(place, message)
 
 
 def _check_logs(config: Config, problems: Problems) -> None:

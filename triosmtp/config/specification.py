@@ -21,15 +21,26 @@ from triosmtp.config.value import (
     text_of,
 )
 
-__all__ = ["BANNER", "DELIVERY", "EXTENSIONS", "FALLBACK_PHASES", "OF_THE_DELIVERY", "PATHWAY", "POLICIES", "REPLY_421"]
+__all__ = [
+    "BANNER",
+    "DELIVERY",
+    "EXTENSIONS",
+    "FALLBACK_PHASES",
+    "OF_THE_DELIVERY",
+    "OF_TRUSTED_PEERS",
+    "PATHWAY",
+    "POLICIES",
+    "REPLY_421",
+]
 
 # Extensions
 
 OF_THE_DELIVERY = ("BINARYMIME", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE")
 """Extensions that are offered only where the delivery honours them."""
-_OPTIONAL = ("ENHANCEDSTATUSCODES", "STARTTLS", "CHUNKING", "LIMITS", *OF_THE_DELIVERY)
+OF_TRUSTED_PEERS = ("XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT")
+"""Extensions by which a peer speaks for others."""
+_OPTIONAL = ("ENHANCEDSTATUSCODES", "STARTTLS", "CHUNKING", "LIMITS", *OF_THE_DELIVERY, *OF_TRUSTED_PEERS)
 _ALWAYS_OFFERED = ("PIPELINING", "8BITMIME", "SIZE", "SMTPUTF8")
-_NOT_BUILT = ("XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT")
 
 
 def _read_extensions(value: Value, warn: Warn) -> tuple[str, ...]:
@@ -41,10 +52,8 @@ def _read_extensions(value: Value, warn: Warn) -> tuple[str, ...]:
             names.append(_read_mechanisms(name, each, warn))
         elif name in _OPTIONAL or keyword in _ALWAYS_OFFERED:
             names.append(name)
-        elif keyword in _NOT_BUILT:
-            warn(each.place, f"{keyword} is not yet built: it is not offered")
         else:
-            close = suggest(nearest(keyword, (*_OPTIONAL, "AUTH", *_ALWAYS_OFFERED, *_NOT_BUILT)))
+            close = suggest(nearest(keyword, (*_OPTIONAL, "AUTH", *_ALWAYS_OFFERED)))
             known = ", ".join((*_OPTIONAL, *_ALWAYS_OFFERED))
             message = f"expected an SMTP extension ({known}), found {quote(name)}{close}"
             raise BadValueError(each.place, message)

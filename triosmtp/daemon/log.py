@@ -26,6 +26,7 @@ from triosmtp.event import (
     Disconnected,
     MessageAccepted,
     MessageRefused,
+    PeerAnnounced,
     PolicyClientConnected,
     PolicyClientDisconnected,
     PolicyClientRefused,
@@ -173,6 +174,10 @@ def _tls_fields(tls: TLSInfo | None) -> dict[str, object]:
 
 def _connected(e: Connected) -> Record:
     return _line("connected", session=e.session, peer=e.peer, listener=e.listener)
+
+
+def _peer_announced(e: PeerAnnounced) -> Record:
+    return _line("peer-announced", session=e.session, peer=e.peer, listener=e.listener, real_peer=e.real_peer, by=e.by)
 
 
 def _connection_refused(e: ConnectionRefused) -> Record:
@@ -326,6 +331,7 @@ def _configuration_reload_failed(e: ConfigurationReloadFailed) -> Record:
 
 _LINES: Final[dict[type, tuple[int, Callable[[Any], Record]]]] = {
     Connected: (logging.DEBUG, _connected),
+    PeerAnnounced: (logging.INFO, _peer_announced),
     ConnectionRefused: (logging.WARNING, _connection_refused),
     TLSEstablished: (logging.INFO, _tls_established),
     TLSFailed: (logging.WARNING, _tls_failed),

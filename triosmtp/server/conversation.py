@@ -9,14 +9,16 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from triosmtp.event import Refused, TLSFailed
+from triosmtp.config import Listen
+from triosmtp.event import TLSFailed
 from triosmtp.message import Recipient
 from triosmtp.policy import Phase, Session
 from triosmtp.server.authentication import Authentication
-from triosmtp.server.decision import Refusal, ask, tell_ended
+from triosmtp.server.decision import Refusal, ask, tell_ended, tell_refused
 from triosmtp.server.profile import Profile
 from triosmtp.server.rule import check_receptions, check_recipients, check_relay, check_tls_for, demand_certificate
 from triosmtp.server.service import Service
+from triosmtp.server.spokesman import Spokesman, answer_context
 from triosmtp.server.transaction import Transaction
 from triosmtp.smtp import (
     Auth,
@@ -41,6 +43,10 @@ from triosmtp.smtp import (
     Reset,
     StartTLS,
     Verify,
+    XClient,
+    XDumpContext,
+    XRemoteIP,
+    XSetContext,
 )
 from triosmtp.variables import POSTFIX_ALIASES
 
@@ -58,7 +64,6 @@ class Conversation:
         "_discarded_by",
         "_generation",
         "_hello",
-        "_profile",
         "_recipients",
         "_refused",
         "_service",
@@ -69,14 +74,16 @@ class Conversation:
         "end",
         "messages",
         "out",
+        "profile",
         "session",
+        "spokesman",
         "transaction",
     )
 
-    def __init__(self, service: Service, profile: Profile, session: Session) -> None:
+    def __init__(self, service: Service, listen: Listen, profile: Profile, session: Session) -> None:
         self._service = service
         self._generation = service.generation
-        self._profile = profile
+        self.profile = profile
         self._settings = profile.settings
         self._at_connect: dict[str, str] = {}
         self._discarded_at_connect = self._discarded_by = ""  # the policy that throws away all that comes
@@ -87,6 +94,7 @@ class Conversation:
         self.session = session
         self.connection = Connection(profile.rules)
         self.authentication = Authentication(service, session, self.connection)
+        self.spokesman = Spokesman(service, listen, session, self.connection)
         self.transaction: Transaction | None = None
         self.out: list[bytes] = []
         self.messages = 0
@@ -107,7 +115,7 @@ class Conversation:
         if self._settings.pathway:
             session.variables["pathway"] = self._settings.pathway
         self._grant_relay()
-        await self.authentication.offer(self._profile)
+        await self.authentication.offer(self.profile)
         try:
             await self._ask("connect")
         except Refusal as refusal:
@@ -126,7 +134,7 @@ class Conversation:
         assert session.tls is not None
         session.variables.record(session.tls.variables())
         self._grant_relay()
-        await self.authentication.offer(self._profile)
+        await self.authentication.offer(self.profile)
         try:
             await self._ask("starttls", session.tls)
         except Refusal as refusal:
@@ -140,7 +148,7 @@ class Conversation:
         if refusal is not None:
             self._refuse(phase, refusal)
         else:
-            self.out.append(self.connection.send(self._profile.banner))
+            self.out.append(self.connection.send(self.profile.banner))
 
     def refuse_from_now_on(self, refusal: Refusal) -> None:
         """Answer every command that follows, but QUIT, with this refusal: a handshake has no reply of its own."""
@@ -171,7 +179,7 @@ class Conversation:
             variables["can_relay"] = self._at_connect["can_relay"]
 
     def _grant_relay(self) -> None:
-        relay, session = self._profile.relay, self.session
+        relay, session = self.profile.relay, self.session
         if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls):
             session.variables["can_relay"] = "true"
 
@@ -179,7 +187,7 @@ class Conversation:
 
     async def _ask(self, phase: Phase, *arguments: object) -> bool:
         """Ask the policies.  Gives True where one of them ended the phase."""
-        chain = self._profile.chain
+        chain = self.profile.chain
         if not chain.asks(phase):
             return False
         decision = await ask(self._service, self.session, chain, phase, *arguments)
@@ -210,25 +218,8 @@ class Conversation:
         self.out.append(self.connection.send(refusal.reply))
 
     def _tell_refused(self, phase: str, refusal: Refusal) -> None:
-        session, reply = self.session, refusal.reply
-        text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
-        self._service.tell(
-            Refused(
-                session.id,
-                session.peer,
-                phase,
-                reply.code,
-                reply.enhanced,
-                text,
-                refusal.decided_by,
-                refusal.reason,
-                local=session.local,
-                listener=session.listener,
-                variables=session.variables.snapshot(),
-                message_variables=session.message_variables.snapshot(),
-            )
-        )
-        if reply.code == 421:
+        tell_refused(self._service, self.session, phase, refusal)
+        if refusal.reply.code == 421:
             self.end = "refused"
 
     def _is_outdated(self, phase: str) -> bool:
@@ -262,9 +253,9 @@ class Conversation:
     async def _on_auth(self, event: Auth | AuthResponse) -> None:
         try:
             if isinstance(event, Auth):
-                reply = await self.authentication.begin(event, self._profile)
+                reply = await self.authentication.begin(event, self.profile)
             else:
-                reply = await self.authentication.proceed(event, self._profile)
+                reply = await self.authentication.proceed(event, self.profile)
         except Refusal as refusal:
             self._refuse("auth", refusal)
             return
@@ -300,7 +291,7 @@ class Conversation:
         self._ended("mailfrom", None, sender, event.parameters)
         self._transactions += 1
         session.variables.record({"message_rcpt_count": "0"})
-        self.transaction = Transaction(self._service, session, self._profile, self._transactions, event, self._hello)
+        self.transaction = Transaction(self._service, session, self.profile, self._transactions, event, self._hello)
         self.transaction.discarded_by, self._discarded_by = self._discarded_by, before
         session.envelope = self.transaction.envelope
         self.out.append(self.connection.send())
@@ -319,8 +310,8 @@ class Conversation:
         try:
             await self._ask("rcptto", recipient, event.parameters)
             check_recipients(self._settings, len(transaction.envelope.recipients), self._recipients)
-            check_tls_for(self._profile.relay, session, recipient)
-            if check_relay(self._profile.relay, session, transaction.envelope.sender, recipient):
+            check_tls_for(self.profile.relay, session, recipient)
+            if check_relay(self.profile.relay, session, transaction.envelope.sender, recipient):
                 # Holds for this sender alone: the variable goes when the transaction ends.
                 session.variables["can_relay"] = "true"
                 transaction.granted_relay = True
@@ -441,6 +432,27 @@ class Conversation:
     async def _on_other(self, _event: Noop | Verify | Help) -> None:
         self.out.append(self.connection.send())
 
+    async def _on_announced(self, event: XClient | XRemoteIP) -> None:
+        """A trusted peer speaks for another one from now on: the session begins anew as that one's."""
+        self.profile, self._hello = self.spokesman.speak_for(event, self._hello)
+        self._settings = self.profile.settings
+        self._discarded_by = ""
+        refusal = await self.connect()
+        if self.session.auth is not None:
+            self.session.variables["can_relay"] = "true"
+        if refusal is None and isinstance(event, XRemoteIP):
+            self.out.append(self.connection.send())
+        else:
+            self.greet(refusal, "connect")
+
+    async def _on_context(self, event: XDumpContext | XSetContext) -> None:
+        try:
+            reply = answer_context(self.session, event)
+        except Refusal as refusal:
+            self._refuse("command", refusal)
+        else:
+            self.out.append(self.connection.send(reply))
+
     def _end_transaction(self) -> None:
         """Forget the message under way, if there is one."""
         transaction, session = self.transaction, self.session
@@ -471,6 +483,10 @@ _HANDLERS: Final[dict[type, Callable[[Conversation, Any], Awaitable[None]]]] = {
     Verify: Conversation._on_other,
     Help: Conversation._on_other,
     Quit: Conversation._on_quit,
+    XClient: Conversation._on_announced,
+    XRemoteIP: Conversation._on_announced,
+    XDumpContext: Conversation._on_context,
+    XSetContext: Conversation._on_context,
     BadCommand: Conversation._on_bad_command,
     Fatal: Conversation._on_fatal,
     ConnectionEnded: Conversation._on_end,

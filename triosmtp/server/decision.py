@@ -1,14 +1,14 @@
 """How a step of a session is refused, and how policies are asked at one."""
 
 from triosmtp.errors import Reject
-from triosmtp.event import PolicyFailed
+from triosmtp.event import PolicyFailed, Refused
 from triosmtp.policy import Chain, Decision, Phase, Session
 from triosmtp.policy.question import Outcome
 from triosmtp.policy.remote import question_of
 from triosmtp.server.service import Service
 from triosmtp.smtp import Reply
 
-__all__ = ["Refusal", "ask", "refusal_of", "tell_ended"]
+__all__ = ["Refusal", "ask", "refusal_of", "tell_ended", "tell_refused"]
 
 
 class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
@@ -54,3 +54,25 @@ def tell_ended(service: Service, session: Session, phase: Phase, refusal: Refusa
             decision="refused", code=reply.code, enhanced=reply.enhanced, text=text, decided_by=refusal.decided_by
         )
     hub.ended(question_of(phase, session, *arguments), outcome)
+
+
+def tell_refused(service: Service, session: Session, phase: str, refusal: Refusal) -> None:
+    """Tell that a step of ``session`` was refused."""
+    reply = refusal.reply
+    text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
+    service.tell(
+        Refused(
+            session.id,
+            session.peer,
+            phase,
+            reply.code,
+            reply.enhanced,
+            text,
+            refusal.decided_by,
+            refusal.reason,
+            local=session.local,
+            listener=session.listener,
+            variables=session.variables.snapshot(),
+            message_variables=session.message_variables.snapshot(),
+        )
+    )

@@ -57,6 +57,10 @@ class Patience:
         self.receiving = False
         """Whether what is waited for is a message."""
 
+    def change(self, idle_time: float, *, min_rate: int) -> None:
+        """Take other limits; that of the whole session stays."""
+        self._idle_time, self._min_rate = idle_time, min_rate
+
     def start(self, now: float) -> None:
         """It is the peer's turn."""
         self._since = now

@@ -17,7 +17,7 @@ from triosmtp.policy import PHASES, Chain, Policy, PolicyLoader
 from triosmtp.policy.hub import Hub
 from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import Sasl, make_sasl
-from triosmtp.smtp import Reply, Rules
+from triosmtp.smtp import TRUSTED, Reply, Rules
 from triosmtp.state import state_directory
 from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
@@ -272,7 +272,7 @@ def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
 
 def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: bool) -> Rules:
     extensions = {name.upper() for name in settings.smtp_extensions}
-    optional = extensions & {"CHUNKING", "LIMITS", *OF_THE_DELIVERY}
+    optional = extensions & {"CHUNKING", "LIMITS", *OF_THE_DELIVERY, *TRUSTED}
     return Rules(
         hostname=hostname,
         starttls=starttls and "STARTTLS" in extensions,

@@ -105,7 +105,8 @@ class SessionDriver:
             local=local,
             variables=Variables(peer.announced),
         )
-        self._conversation = Conversation(service, profile, self.session)
+        self._conversation = Conversation(service, listen, profile, self.session)
+        self._conversation.spokesman.resettle = self._resettle
 
     async def run(self) -> None:
         """Serve the session to its end.  Raises nothing but cancellation."""
@@ -138,6 +139,12 @@ class SessionDriver:
                 seconds = trio.current_time() - self.started
                 end, messages, commands = conversation.end, conversation.messages, conversation.connection.commands
                 self._service.tell(Disconnected(session.id, session.peer, end, seconds, messages, commands))
+
+    def _resettle(self, profile: Profile) -> None:
+        """A trusted peer speaks for another one: what holds for that."""
+        self._profile = profile
+        settings = profile.settings
+        self.patience.change(settings.idle_time, min_rate=settings.min_data_rate)
 
     @property
     def state(self) -> str:

@@ -189,6 +189,7 @@ class Transaction:
         session, envelope = self._session, self.envelope
         return received_field(
             helo=None if self._hello is None else self._hello.domain,
+            peer_name=session.variables.get("xclient_name"),
             peer_address=None if session.peer_address is None else str(session.peer_address),
             by=self.profile.hostname,
             id=self.id,

@@ -5,6 +5,8 @@ The map of the room::
     command.py     the table: states, commands, what follows from a reply; the theory is told there
     argument.py    what stands behind a verb, parsed into events
     authentication.py  the lines of AUTH
+    trusted.py     the commands of trusted peers
+    proxy.py       the PROXY header, which comes before all that
     parameter.py   the parameters of MAIL and RCPT
     fact.py        what a dialogue has established; what an error of a command is
     address.py     addresses and the path grammar
@@ -43,15 +45,59 @@ from triosmtp.smtp.event import (
     StartTLS,
     SwitchToTLS,
     Verify,
+    XClient,
+    XDumpContext,
+    XRemoteIP,
+    XSetContext,
 )
 from triosmtp.smtp.parameter import decode_orcpt, decode_xtext
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import LineEnding, Rules
+from triosmtp.smtp.trusted import TRUSTED
 
 __all__ = [
-    "COMMANDS", "NEED_DATA", "PAUSED", "Address", "Auth", "AuthResponse", "BadCommand", "BodyChunk", "BodyEnd",
-    "Chunk", "ChunkEnd", "Command", "Connection", "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help",
-    "LineEnding", "MailFrom", "Noop", "PathError", "PathProblem", "Pause", "Quit", "RcptTo", "Reply", "Reset",
-    "Row", "Rules", "StartTLS", "State", "SwitchToTLS", "Verify", "decode_orcpt", "decode_xtext", "domain_key",
+    "COMMANDS",
+    "NEED_DATA",
+    "PAUSED",
+    "TRUSTED",
+    "Address",
+    "Auth",
+    "AuthResponse",
+    "BadCommand",
+    "BodyChunk",
+    "BodyEnd",
+    "Chunk",
+    "ChunkEnd",
+    "Command",
+    "Connection",
+    "ConnectionEnded",
+    "Data",
+    "Event",
+    "Fatal",
+    "Hello",
+    "Help",
+    "LineEnding",
+    "MailFrom",
+    "Noop",
+    "PathError",
+    "PathProblem",
+    "Pause",
+    "Quit",
+    "RcptTo",
+    "Reply",
+    "Reset",
+    "Row",
+    "Rules",
+    "StartTLS",
+    "State",
+    "SwitchToTLS",
+    "Verify",
+    "XClient",
+    "XDumpContext",
+    "XRemoteIP",
+    "XSetContext",
+    "decode_orcpt",
+    "decode_xtext",
+    "domain_key",
     "parse_path",
 ]  # fmt: skip

@@ -33,6 +33,8 @@ The states, and the way through them::
     SWITCHING  220 to STARTTLS was sent        (handshake) -> START, all forgotten (RFC 3207, section 4.2)
     CLOSED     nothing more
 
+A trusted peer's XCLIENT leads back to CONNECTED (:meth:`~triosmtp.smtp.Connection.renew`): its reply is a banner.
+
 What else the dialogue has established, and a later command depends on, is in
 :class:`~triosmtp.smtp.argument.Facts`.  States and facts are changed when a reply is sent or a handshake is done, by
 these rows, and nowhere else.
@@ -66,10 +68,19 @@ from triosmtp.smtp.authentication import parse_auth
 from triosmtp.smtp.event import Noop, Quit, Reset
 from triosmtp.smtp.fact import CommandError, Facts
 from triosmtp.smtp.reply import Reply
+from triosmtp.smtp.rules import Rules
+from triosmtp.smtp.trusted import (
+    KEYWORDS,
+    parse_xclient,
+    parse_xdumpcontext,
+    parse_xremoteip,
+    parse_xsetcontext,
+)
 
 __all__ = [
-    "BANNER", "BANNER_HELLO_DEMANDED", "COMMANDS", "END_OF_BODY", "END_OF_CHUNK", "HANDSHAKE", "HARD_ERROR", "MISTAKE",
-    "NOT_IMPLEMENTED", "RESPONSE", "Command", "Row", "State", "extensions",
+    "ANNOUNCED", "BANNER", "BANNER_HELLO_DEMANDED", "COMMANDS", "END_OF_BODY", "END_OF_CHUNK", "HANDSHAKE",
+    "HARD_ERROR", "MISTAKE", "NOT_IMPLEMENTED", "RESPONSE", "TRUSTED_COMMANDS", "Command", "Row", "State",
+    "extensions", "trusted_command",
 ]  # fmt: skip
 
 
@@ -209,6 +220,7 @@ def _optional(facts: Facts) -> Iterator[str]:
             continue  # nothing could bring such a body (RFC 3030, section 3)
         elif facts.offers(keyword):
             yield keyword
+    yield from (line for keyword, line in KEYWORDS if facts.offers(keyword))
 
 
 _OPTIONAL = ("CHUNKING", "BINARYMIME", "DSN", "LIMITS", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE")
@@ -372,6 +384,35 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
 )
 """Every command that is implemented, by its verb in upper case."""
 
+_IN_TRANSACTION = dict.fromkeys((*_TRANSACTION, State.CHUNKS), Reply(503, "A mail transaction is in progress", "5.5.1"))
+
+TRUSTED_COMMANDS: Final[Mapping[bytes, Command]] = _table(
+    Command(
+        name="XCLIENT",
+        moves=_moves(State.START, State.READY),
+        parse=parse_xclient,
+        phase="connect",
+        misplaced=_IN_TRANSACTION,
+    ),
+    Command(
+        name="XREMOTEIP",
+        moves=_moves(State.START, State.READY),
+        parse=parse_xremoteip,
+        phase="connect",
+        misplaced=_IN_TRANSACTION,
+    ),
+    Command(name="XDUMPCONTEXT", moves=_moves(*_ANY), parse=parse_xdumpcontext, enhanced=False),
+    Command(name="XSETCONTEXT", moves=_moves(*_ANY), parse=parse_xsetcontext),
+)
+"""Those of trusted peers."""
+
+
+def trusted_command(verb: bytes, rules: Rules) -> Command | None:
+    """Give the command of trusted peers that ``verb`` is, where the rules list it among the extensions."""
+    command = TRUSTED_COMMANDS.get(verb)
+    return command if command is not None and command.name in rules.extensions else None
+
+
 NOT_IMPLEMENTED: Final = frozenset({b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
 """Verbs that are known to be commands: 502 where an unknown one is 500 (RFC 5321, section 4.2.4)."""
 
@@ -387,6 +428,13 @@ BANNER: Final = Row(
 """The greeting."""
 BANNER_HELLO_DEMANDED: Final = evolve(BANNER, moves=_moves(State.CONNECTED, to=State.START))
 """The greeting where MAIL needs a hello before it."""
+ANNOUNCED: Final = Row(
+    name="(announced)",
+    moves=_moves(State.START, State.READY),
+    refused=_moves(State.START, State.READY, to=State.REFUSED),
+    phase="connect",
+)
+"""The answer about a peer that was announced in the middle of a dialogue: it is refused as at the beginning of one."""
 RESPONSE: Final = Row(
     name="(response)",
     moves=_moves(State.AUTH, to=State.READY),

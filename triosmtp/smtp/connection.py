@@ -22,6 +22,7 @@ from triosmtp.smtp.argument import parse_bdat
 from triosmtp.smtp.authentication import MAX_AUTH_LINE, parse_response
 from triosmtp.smtp.body import BodyDecoder
 from triosmtp.smtp.command import (
+    ANNOUNCED,
     BANNER,
     BANNER_HELLO_DEMANDED,
     COMMANDS,
@@ -35,6 +36,7 @@ from triosmtp.smtp.command import (
     Command,
     Row,
     State,
+    trusted_command,
 )
 from triosmtp.smtp.event import (
     NEED_DATA,
@@ -46,6 +48,7 @@ from triosmtp.smtp.event import (
     ConnectionEnded,
     Event,
     Fatal,
+    Hello,
     Pause,
     SwitchToTLS,
 )
@@ -275,6 +278,20 @@ class Connection:
             raise RuntimeError("no handshake was due")
         self._facts = Facts(self.rules, tls=True, errors=self._facts.errors, junk=self._facts.junk)
 
+    def renew(self, rules: Rules, *, hello: Hello | None, authenticated: bool = False, banner: bool = False) -> None:
+        """Go on with ``rules``: the peer speaks for another one from now on, whose ``hello`` is known or not.
+
+        With ``banner`` the dialogue begins anew (XCLIENT): what is owed is the greeting.
+        """
+        old = self._facts
+        self.rules, self._max_text = rules, rules.max_line - 2
+        self._facts = Facts(rules, tls=old.tls, authenticated=authenticated, errors=old.errors, junk=old.junk)
+        self._facts.esmtp = hello is not None and hello.verb == "EHLO"
+        self._owed = ANNOUNCED
+        if banner:
+            self.state = State.CONNECTED
+            self._owed = BANNER_HELLO_DEMANDED if rules.require_hello and hello is None else BANNER
+
     # Lines and commands
 
     def _command(self, line: bytes) -> Event | Pause:
@@ -291,7 +308,7 @@ class Connection:
             raise CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
         if verb == b"BDAT":
             return self._begin_chunk(line, argument)
-        command = self._owed = COMMANDS.get(verb)
+        command = self._owed = COMMANDS.get(verb) or trusted_command(verb, rules)
         row = _known(command, verb, line)
         if self._refusal is not None and verb != b"QUIT":
             raise CommandError(self._refusal, "refused before")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -12,7 +13,7 @@ from triosmtp.smtp.reply import Reply
 __all__ = [
     "NEED_DATA", "PAUSED", "Auth", "AuthResponse", "BadCommand", "BodyChunk", "BodyEnd", "Chunk", "ChunkEnd",
     "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help", "MailFrom", "Noop", "Pause", "Quit", "RcptTo",
-    "Reset", "StartTLS", "SwitchToTLS", "Verify",
+    "Reset", "StartTLS", "SwitchToTLS", "Verify", "XClient", "XDumpContext", "XRemoteIP", "XSetContext",
 ]  # fmt: skip
 
 Parameters: TypeAlias = Mapping[str, str | None]
@@ -165,6 +166,35 @@ class Quit:
 
 
 @frozen(slots=True)
+class XClient:
+    """XCLIENT: the peer speaks for another one, of whom these are the attributes, by their names in capitals.
+
+    None is what it does not know.  A :meth:`~triosmtp.smtp.Connection.renew` is to follow.
+    """
+
+    attributes: Mapping[str, str | None]
+
+
+@frozen(slots=True)
+class XRemoteIP:
+    """XREMOTEIP: likewise, and nothing but the address changes."""
+
+    address: IPv4Address | IPv6Address
+
+
+@frozen(slots=True)
+class XDumpContext:
+    """XDUMPCONTEXT."""
+
+
+@frozen(slots=True)
+class XSetContext:
+    """XSETCONTEXT."""
+
+    values: Mapping[str, str]
+
+
+@frozen(slots=True)
 class BadCommand:
     """A soft error: the reply that is owed for it, and why, for the log.  The session goes on."""
 
@@ -192,5 +222,6 @@ class ConnectionEnded:
 
 Event: TypeAlias = (
     Hello | Auth | AuthResponse | MailFrom | RcptTo | Data | Chunk | ChunkEnd | BodyChunk | BodyEnd | StartTLS
-    | SwitchToTLS | Reset | Noop | Verify | Help | Quit | BadCommand | Fatal | ConnectionEnded
+    | SwitchToTLS | Reset | Noop | Verify | Help | Quit | XClient | XRemoteIP | XDumpContext | XSetContext
+    | BadCommand | Fatal | ConnectionEnded
 )  # fmt: skip

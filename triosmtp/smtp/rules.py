@@ -28,7 +28,8 @@ class Rules:
     """Whether ENHANCEDSTATUSCODES is offered and used (RFC 2034)."""
     extensions: frozenset[str] = frozenset()
     """What else is offered: of CHUNKING, BINARYMIME, DSN, LIMITS, REQUIRETLS (over TLS), DELIVERBY, MT-PRIORITY,
-    FUTURERELEASE, by their keywords in upper case."""
+    FUTURERELEASE, by their keywords in upper case; and of XCLIENT, XREMOTEIP, XDUMPCONTEXT, XSETCONTEXT, for trusted
+    peers alone."""
     max_mails: int = field(default=0, validator=ge(0))
     """Messages in one connection, for LIMITS (RFC 9422) to tell; 0 is unlimited."""
     max_recipients: int = field(default=0, validator=ge(0))

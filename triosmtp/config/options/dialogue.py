@@ -31,7 +31,8 @@ class DialogueOptions:
         ("ENHANCEDSTATUSCODES",),
         "Extensions that are offered beside PIPELINING, 8BITMIME, SIZE and SMTPUTF8: ENHANCEDSTATUSCODES, STARTTLS, "
         'CHUNKING, LIMITS, "AUTH mechanism …"; and where the delivery honours them BINARYMIME, '
-        "DSN, REQUIRETLS (over TLS), DELIVERBY, MT-PRIORITY, FUTURERELEASE.",
+        "DSN, REQUIRETLS (over TLS), DELIVERBY, MT-PRIORITY, FUTURERELEASE; for a Peer that is trusted XCLIENT, "
+        "XREMOTEIP, XDUMPCONTEXT, XSETCONTEXT.",
     )
     banner_hostname: str | None = option(
         "Banner_Hostname", HOSTNAME, None, "Host name in the banner and in replies; unset: that of the machine."

@@ -1,0 +1,131 @@
+"""The commands of peers that are trusted to speak for others.
+
+XCLIENT is Postfix's; XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT are Momentum's.  Each is known where
+:attr:`~triosmtp.smtp.Rules.extensions` lists it, and a command like any unknown one elsewhere.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+from triosmtp.smtp.event import Event, XClient, XDumpContext, XRemoteIP, XSetContext
+from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.parameter import decode_xtext
+from triosmtp.smtp.reply import Reply
+
+__all__ = ["KEYWORDS", "TRUSTED", "parse_xclient", "parse_xdumpcontext", "parse_xremoteip", "parse_xsetcontext"]
+
+TRUSTED: Final = frozenset({"XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"})
+"""The commands, which are extensions by the same names."""
+
+_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
+KEYWORDS: Final = (("XCLIENT", f"XCLIENT {' '.join(_ATTRIBUTES)}"), *((x, x) for x in sorted(TRUSTED - {"XCLIENT"})))
+"""Each extension with its line in the reply to EHLO."""
+
+_MAX_VALUE = 255  # octets, as in Postfix
+_ABSENT = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
+_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?").fullmatch
+_WORD = re.compile(r"[!-~]+").fullmatch
+_PORT = re.compile(r"[0-9]{1,5}").fullmatch
+_VARIABLE = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
+
+
+def _malformed(text: str, reason: str) -> CommandError:
+    return CommandError(Reply(501, text, "5.5.4"), reason)
+
+
+def parse_xclient(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """XCLIENT attribute=value …, values in xtext (Postfix's XCLIENT_README)."""
+    attributes: dict[str, str | None] = {}
+    for key, value in _pairs(argument, "XCLIENT attribute=value ..."):
+        name = key.upper()
+        if name not in _ATTRIBUTES:
+            raise _malformed("Unknown attribute", f"XCLIENT with {key[:40]!r}")
+        if value.upper() in _ABSENT:
+            attributes[name] = None
+            continue
+        try:
+            attributes[name] = _checked(name, decode_xtext(value) if len(value) <= _MAX_VALUE else "")
+        except ValueError:
+            raise _malformed(f"Bad value of {name}", f"XCLIENT with a malformed {name}") from None
+    return XClient(attributes)
+
+
+def _checked(name: str, value: str) -> str:
+    """Give the value in its usual form.
+
+    :raises ValueError: where it is none.
+    """
+    if not value or not value.isprintable():
+        raise ValueError(name)
+    match name:
+        case "ADDR" | "DESTADDR":
+            return str(_address(value))
+        case "PORT" | "DESTPORT":
+            good = _PORT(value) is not None and int(value) < 65_536
+        case "PROTO":
+            value = value.upper()
+            good = value in {"SMTP", "ESMTP"}
+        case "NAME" | "REVERSE_NAME":
+            good = _NAME(value) is not None
+        case "HELO":
+            good = _WORD(value) is not None
+        case _:
+            good = True
+    if not good:
+        raise ValueError(name)
+    return value
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    prefixed = text[:5].upper() == "IPV6:"
+    address = ip_address(text[5:] if prefixed else text)
+    if isinstance(address, IPv4Address):
+        if prefixed:
+            raise ValueError("an IPv4 address behind IPV6:")
+        return address
+    if address.scope_id is not None:
+        raise ValueError("a zone means nothing elsewhere")
+    return address.ipv4_mapped or address
+
+
+def parse_xremoteip(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """XREMOTEIP address."""
+    try:
+        return XRemoteIP(_address(argument.decode("ascii").strip("[]")))
+    except ValueError:
+        raise _malformed("Syntax: XREMOTEIP address", "XREMOTEIP with a malformed address") from None
+
+
+def parse_xdumpcontext(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """XDUMPCONTEXT."""
+    if argument:
+        raise _malformed("This command takes no argument", "argument to XDUMPCONTEXT")
+    return XDumpContext()
+
+
+def parse_xsetcontext(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    """XSETCONTEXT name=value …, both in xtext."""
+    values: dict[str, str] = {}
+    for key, value in _pairs(argument, "XSETCONTEXT name=value ..."):
+        try:
+            name, text = decode_xtext(key), decode_xtext(value)
+        except ValueError:
+            raise _malformed("Names and values are xtext", "XSETCONTEXT with malformed xtext") from None
+        if not _VARIABLE(name) or not (text.isprintable() or not text):
+            raise _malformed("Bad name or value", "XSETCONTEXT with a malformed name, or a control character")
+        values[name] = text
+    return XSetContext(values)
+
+
+def _pairs(argument: bytes, syntax: str) -> list[tuple[str, str]]:
+    words = argument.split()
+    if not words or not argument.isascii():
+        raise _malformed(f"Syntax: {syntax}", "no pairs, or some that are not ASCII")
+    pairs = []
+    for word in words:
+        key, equals, value = word.decode("ascii").partition("=")
+        if not equals or not key:
+            raise _malformed(f"Syntax: {syntax}", "something that is no pair")
+        pairs.append((key, value))
+    return pairs
