@@ -17,7 +17,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +27,7 @@ import trio
 from triosmtp.errors import TrioSMTPError
 from triosmtp.state import make_directory, state_directory
 
-__all__ = ["Body", "Spool", "SpoolError"]
+__all__ = ["Body", "Spool", "SpoolError", "rewrite"]
 
 _FLUSH_SIZE = 704 * 1024  # chunks of this size in memory are due to be written
 _FLUSH_COUNT = 1024  # so are so many chunks: tiny ones cost many times their size (and this is Linux's IOV_MAX)
@@ -243,6 +243,46 @@ class Spool:
             self._head += _first(self._chunks, _HEAD_SIZE - len(self._head))
         self._chunks = []
         self._written = self.size
+
+
+async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], directory: Path | None = None) -> Body:
+    """Give the body that ``copy`` makes of ``body``, which is closed then; or ``body`` where ``copy`` gives False.
+
+    ``copy`` reads one file and writes another in a thread.  The new body is where the old one was: in memory, or in a
+    file of the spool folder ``directory``.
+
+    :raises SpoolError: where the system refuses (no space, quota, input/output error, …).
+    """
+    folder = directory if directory is not None else state_directory() / "spool"
+
+    def run() -> Body | None:
+        with body.open() as source:
+            if isinstance(source, io.BytesIO):
+                memory = io.BytesIO()
+                return Body(memory.getvalue()) if copy(source, memory) else None
+            file = _open_unnamed(folder)
+            try:
+                target = io.BufferedWriter(file, _READ_SIZE)
+                changed = copy(source, target)
+                target.detach()
+                if changed:
+                    size = os.fstat(file.fileno()).st_size
+                    return Body.from_file(file, os.pread(file.fileno(), _HEAD_SIZE, 0), size, folder)
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+            return None
+
+    try:
+        made = await trio.to_thread.run_sync(run)
+    except OSError as error:
+        body.close()
+        raise SpoolError.from_os_error(error, folder) from error
+    if made is None:
+        return body
+    body.close()
+    return made
 
 
 def _open_unnamed(folder: Path) -> io.FileIO:

@@ -15,6 +15,7 @@ from triosmtp.message import Envelope, Message
 from triosmtp.policy import Decision, Session
 from triosmtp.server.decision import Refusal, ask, refusal_of, tell_ended
 from triosmtp.server.profile import Profile
+from triosmtp.server.results import results_field, without_forged
 from triosmtp.server.rule import check_headers
 from triosmtp.server.service import Service
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
@@ -123,10 +124,12 @@ class Transaction:
                 tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient)
 
     async def _complete(self) -> Message:
-        failure, spool = self._failure, self._spool
+        failure, spool, settings = self._failure, self._spool, self.profile.settings
         if failure is None and spool is not None:
             try:
                 body = await spool.finish()
+                if settings.authentication_results:
+                    body = await without_forged(body, self.profile.hostname, settings.spool_directory)
             except SpoolError as error:
                 failure = error
         if failure is not None or spool is None:
@@ -166,6 +169,11 @@ class Transaction:
     async def _deliver(self, message: Message) -> None:
         if self.profile.settings.rfc2822_trace_headers:
             message.trace = self._received(message) + message.trace  # in front of what policy added
+        if self.profile.settings.authentication_results:
+            session = self._session
+            utf8 = self.envelope.smtputf8
+            # On top: it is about the hop that our Received tells of (RFC 8601, section 4.1).
+            message.trace = results_field(self.profile.hostname, session.auth, session.tls, utf8=utf8) + message.trace
         for name, value in (*self._session.headers, *self._session.message_headers):
             message.trace += field(name, value)
         # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.

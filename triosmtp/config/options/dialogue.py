@@ -118,6 +118,14 @@ class DialogueOptions:
         "RFC2822_Trace_Headers", BOOLEAN, True, "Whether a Received header is added to each message."
     )
 
+    authentication_results: bool = option(
+        "Authentication_Results",
+        BOOLEAN,
+        True,
+        "Whether messages get an Authentication-Results header where the client authenticated or showed a certificate, "
+        "and lose those that bear our name when they arrive.",
+    )
+
     reconfig_message: str = option(
         "Reconfig_Message",
         REPLY_421,

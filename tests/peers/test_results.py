@@ -1,0 +1,244 @@
+"""Authentication-Results: what is true is told, and what is forged is taken out."""
+
+import io
+import os
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triosmtp.policy import Authenticated
+from triosmtp.server.results import _copy, is_forged, results_field, without_forged
+from triosmtp.spool import Body, Spool
+from triosmtp.testing import Authority, open_memory_server
+from triosmtp.variables import TLSInfo
+
+HOST = "mx.example.com"
+TLS = TLSInfo(protocol="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256", cipher_algbits=128, cipher_usebits=128)
+SHOWN = evolve(
+    TLS,
+    verified=True,
+    client_certificate=b"der",
+    client_subject='CN=Müller "x"\\,O=a; spf=pass',
+    client_fingerprint_sha256="ab" * 32,
+)
+
+
+def unfolded(header: bytes) -> str:
+    assert header.endswith(b"\r\n")
+    assert all(len(line) <= 998 and not re.search(rb"[\x00-\x08\n\r]", line) for line in header[:-2].split(b"\r\n"))
+    assert all(line[:1] == b" " for line in header[:-2].split(b"\r\n")[1:])
+    return header.decode("utf-8").replace("\r\n", "")
+
+
+def test_there_is_no_field_where_there_is_nothing_to_tell() -> None:
+    assert results_field(HOST, None, None) == b""
+    assert results_field(HOST, None, TLS) == b""
+
+
+def test_auth_and_certificate_are_told() -> None:
+    auth = Authenticated("SCRAM-SHA-256", "jo@example.com")
+    field = unfolded(results_field(HOST, auth, SHOWN))
+    assert field == (
+        "Authentication-Results: mx.example.com; auth=pass (scram-sha-256) smtp.auth=jo@example.com; "
+        rf'x-client-cert=pass policy.subject="CN=M?ller \"x\"\\,O=a; spf=pass" policy.sha256={"ab" * 32}'
+    )
+    assert "Müller" in unfolded(results_field(HOST, auth, SHOWN, utf8=True))
+
+
+def test_a_certificate_that_did_not_verify_fails_with_its_reason() -> None:
+    tls = evolve(SHOWN, verified=False, verify_error="certificate has expired", client_subject="CN=x")
+    assert 'x-client-cert=fail reason="certificate has expired" policy.subject="CN=x"' in unfolded(
+        results_field(HOST, None, tls)
+    )
+
+
+@given(st.text(max_size=400), st.text(max_size=400), st.booleans())
+def test_no_name_breaks_out_of_its_value(user: str, subject: str, utf8: bool) -> None:
+    field = unfolded(
+        results_field(HOST, Authenticated("PLAIN", user), evolve(SHOWN, client_subject=subject), utf8=utf8)
+    )
+    outside = re.sub(r'"(?:[^"\\]|\\.)*"', "Q", field)
+    assert outside.count(";") == 2
+    assert '"' not in outside
+    assert outside.count("=pass") == 2
+
+
+FORGED = (
+    "Authentication-Results: mx.example.com; auth=pass",
+    "AUTHENTICATION-RESULTS : MX.Example.COM; dkim=pass",
+    "Authentication-Results:mx.example.com 1; none",
+    "Authentication-Results:\r\n\tmx.example.com;\r\n\tspf=pass",
+    "Authentication-Results: (a (nested\\) ) comment) mx.example.com; none",
+    'Authentication-Results: "mx.example.com"; none',
+    'Authentication-Results: "mx\\.example.com"; none',
+    "Authentication-Results: mx.example.com.; none",
+    "Authentication-Results: <mx.example.com>; none",
+    "Authentication-Results: (mx.example.com",
+    "Authentication-Results: mx.example.com;" + " x" * 40000,
+    "Authentication-Results: other;\r\n" + " x\r\n" * 30000 + " y",
+)
+HONEST = (
+    "Authentication-Results: mx.example.org; auth=pass",
+    "Authentication-Results: other.example; x=mx.example.com",
+    "Authentication-Results: notmx.example.com; none",
+    "Authentication-Results: spf=pass smtp.mailfrom=mx.example.com",
+    "Authentication-Results: (mx.example.com) other.example; none",
+    "ARC-Authentication-Results: i=1; mx.example.com; none",
+    "X-Authentication-Results: mx.example.com",
+    "Subject: Authentication-Results: mx.example.com",
+    "Comments: x\r\n Authentication-Results: mx.example.com",
+)
+BODY = b"\r\nAuthentication-Results: mx.example.com; in the body\r\n"
+
+
+def copied(message: bytes) -> tuple[bool, bytes]:
+    source, target = io.BytesIO(message), io.BytesIO()
+    removed = _copy(HOST, source, target)
+    return removed, target.getvalue()
+
+
+@pytest.mark.parametrize("field", FORGED)
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+def test_a_forged_field_goes_and_nothing_else(field: str, newline: str) -> None:
+    before, behind = b"From: a\r\nX: y\r\n z\r\n", b"To: b\r\n"
+    raw = field.replace("\r\n", newline).encode() + newline.encode()
+    for message, left in (
+        (before + raw + behind + BODY, before + behind + BODY),
+        (raw + raw + BODY, BODY),
+        (before + raw, before),
+        (before + raw[: -len(newline)], before),
+    ):
+        assert copied(message) == (True, left)
+
+
+@pytest.mark.parametrize("field", HONEST)
+def test_an_honest_field_stays(field: str) -> None:
+    message = b"From: a\r\n" + field.encode() + b"\r\nTo: b\r\n" + BODY
+    removed, _ = copied(message)
+    assert not removed
+    assert copied(b"Authentication-Results: mx.example.com\r\n" + message) == (True, message)
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(
+        st.sampled_from([*FORGED[:10], *HONEST, "A: b", " c", "", "\t", "Authentication-Results", "\r"]), max_size=8
+    )
+)
+def test_what_is_left_holds_nothing_that_is_forged(lines: list[str]) -> None:
+    message = "\r\n".join(lines).encode()
+    removed, left = copied(message)
+    assert (len(left) < len(message)) >= removed
+    if removed:
+        assert copied(left)[0] is False
+
+
+def test_a_field_that_cannot_be_understood_is_judged_by_what_it_names() -> None:
+    assert is_forged(b"Authentication-Results: ;mx.example.com\r\n", HOST)
+    assert not is_forged(b"Authentication-Results: ;other.example\r\n", HOST)
+
+
+async def spooled(message: bytes, folder: Path) -> Body:
+    spool = Spool(folder)
+    for start in range(0, len(message), 200_000):
+        spool.add(message[start : start + 200_000])
+        if spool.due:
+            await spool.flush()
+    return await spool.finish()
+
+
+@pytest.mark.parametrize("filler", [10, 70_000, 3_000_000])
+@pytest.mark.parametrize("tail", [10, 3_000_000])
+async def test_big_headers_and_big_bodies_can_be_read_again(filler: int, tail: int, tmp_path: Path) -> None:
+    header = b"".join(b"X-%d: %s\r\n" % (i, b"y" * 60) for i in range(filler // 70 + 1))
+    forged = b"Authentication-Results: mx.example.com; auth=pass\r\n"
+    rest = b"To: b\r\n\r\n" + b"z" * tail
+    body = await without_forged(await spooled(header + forged + rest, tmp_path), HOST, tmp_path)
+    expected = header + rest
+    assert body.size == len(expected)
+    assert body.head == expected[:65536]
+    for _ in range(2):
+        with body.open() as reader:
+            assert reader.read() == expected
+        assert b"".join([chunk async for chunk in body.chunks()]) == expected
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - its files have no names; Path.iterdir blocks, says ASYNC240
+    body.close()
+    untouched = await spooled(expected, tmp_path)
+    assert await without_forged(untouched, HOST, tmp_path) is untouched
+    untouched.close()
+
+
+def test_a_million_lines_take_their_time_once() -> None:
+    pieces = b"Authentication-Results: other;\r\n" + b" x\r\n" * 500_000
+    began = perf_counter()
+    assert copied(pieces)[0]
+    assert perf_counter() - began < 10  # and not the square of it
+
+
+CONF = """
+Relay_Domains = ( "example.com" )
+Banner_Hostname = "mx.example.com"
+TLS_Certificate = "{folder}/server.pem"
+TLS_Key = "{folder}/server.key"
+TLS_Client_CA = "{folder}/ca.pem"
+SMTP_Extensions = ( STARTTLS )
+ESMTP_Listener {{ Listen ":25" {{ {options} Peer "192.0.2.1" {{ SMTP_Extensions = ( XCLIENT ) }} }} }}
+"""
+MESSAGE = (
+    b"Authentication-Results: mx.example.com; auth=pass\r\nAuthentication-Results: o.example; none\r\nS: x\r\n\r\n"
+)
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Callable[[str], str]:
+    authority = Authority.create()
+    authority.issue("localhost", dns=["localhost"]).write(tmp_path, "server")
+    authority.issue("client.example.org").write(tmp_path, "client")
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    return lambda options: CONF.format(folder=tmp_path, options=options)
+
+
+async def test_a_session_tells_of_its_certificate_and_believes_no_header(
+    conf: Callable[[str], str], tmp_path: Path
+) -> None:
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+    async with open_memory_server(conf("")) as server:
+        client = server.connect(peer="192.0.2.9")
+        await client.read()
+        await client.command("EHLO x")
+        await client.starttls(context)
+        await client.command("EHLO x")
+        assert (await client.message("a@example.org", ["b@example.com"], MESSAGE)).code == 250
+    [message] = server.messages
+    assert message.trace.startswith(b"Authentication-Results: mx.example.com;")
+    assert b"x-client-cert=pass" in message.trace
+    assert b"CN=client.example.org" in message.trace
+    assert message.body == MESSAGE.partition(b"\r\n")[2]
+
+
+async def test_a_session_tells_of_a_login(conf: Callable[[str], str]) -> None:
+    async with open_memory_server(conf("")) as server:
+        client = server.connect(peer="192.0.2.1")
+        await client.read()
+        assert (await client.command("XCLIENT LOGIN=jo PROTO=ESMTP HELO=x ADDR=192.0.2.1")).code == 220
+        assert (await client.message("a@example.org", ["b@elsewhere.example"], MESSAGE)).code == 250
+    trace = server.messages[0].trace
+    assert trace.startswith(b"Authentication-Results: mx.example.com; auth=pass (xclient) smtp.auth=jo\r\nReceived: ")
+
+
+async def test_it_can_be_turned_off(conf: Callable[[str], str]) -> None:
+    async with open_memory_server(conf("Authentication_Results = false")) as server:
+        client = server.connect(peer="192.0.2.1")
+        await client.read()
+        assert (await client.command("XCLIENT LOGIN=jo")).code == 220
+        assert (await client.message("a@example.org", ["b@example.com"], MESSAGE)).code == 250
+    assert b"Authentication-Results" not in server.messages[0].trace
+    assert server.messages[0].body == MESSAGE
