@@ -91,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     console.add_argument("--json", action="store_true", help="answers as JSON, one on each line")
     console.add_argument("words", nargs="*", metavar="COMMAND", help="one command; without it many: see help")
     console.set_defaults(run=_console)
+    top = commands.add_parser("top", help="watch a running server in the terminal", allow_abbrev=False)
+    _add_control(top)
+    top.add_argument("--once", action="store_true", help="print one screen and end")
+    top.add_argument("--interval", type=_interval, default=2.0, metavar="SECONDS", help="between two looks (default 2)")
+    top.set_defaults(run=_top)
     _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
     _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
     _add_policy_commands(commands.add_parser("policy", help="look on as policy clients do", allow_abbrev=False))
@@ -347,6 +352,19 @@ def _console(arguments: argparse.Namespace) -> int:
         words = split_words(arguments.words[0]) if len(arguments.words) == 1 else arguments.words
         return run_command(words, place, as_json=arguments.json)
     return run_console(place, as_json=arguments.json)
+
+
+def _interval(text: str) -> float:
+    seconds = float(text)
+    if not 0.2 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("expected 0.2 to 3600 seconds")
+    return seconds
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.top import top_command  # noqa: PLC0415 - as above
+
+    return top_command(_control(arguments), once=arguments.once, interval=arguments.interval)
 
 
 def _control(arguments: argparse.Namespace) -> Path:

@@ -113,9 +113,10 @@ async def test_two_hosts_are_none() -> None:
 
 async def test_with_a_token_file_nothing_is_answered_without_the_token(token: Path) -> None:
     async with serving(listener(token)) as here:
-        for path in ("/healthz", "/readyz", "/", "/metrics", "/nothing"):
+        for path in ("/healthz", "/readyz", "/events", "/page.js", "/metrics", "/nothing"):
             response = await get(here.port, path)
             assert (response.status, response.headers["www-authenticate"]) == (401, "Bearer")
+        assert (await get(here.port, "/")).headers["location"] == "/login"
         for given in (
             "Bearer",
             "Bearer x",

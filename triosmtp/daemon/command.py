@@ -53,6 +53,8 @@ class Commands:
     """Reads the configuration again; gives its warnings, too."""
     shut_down: Callable[[], None]
     """Begins an orderly end."""
+    overview: Callable[[], Awaitable[dict[str, Any]]]
+    """Gives what an operator looks at."""
 
     async def run(self, words: Sequence[str]) -> Answer:
         """Carry out one command."""
@@ -180,6 +182,10 @@ class Commands:
         return Answer(text, data, 78 if problems else 0)
 
     # the rest
+
+    async def _overview(self, _rest: list[str]) -> Answer:
+        value = await self.overview()
+        return Answer(f"{value['sessions_total']} sessions; triosmtp top shows the rest", value)
 
     async def _shutdown(self, _rest: list[str]) -> Answer:
         self.shut_down()
@@ -335,6 +341,7 @@ _COMMANDS: Final[dict[tuple[str, ...], _Command]] = {
         _Command(Commands._show_policy, "show policy", "the groups of deciders, and every policy client"),
         _Command(Commands._tls_show, "tls show cache", "the TLS contexts in force, and those still in use"),
         _Command(Commands._tls_flush, "tls flush cache", "read certificates again; what cannot be used is not taken"),
+        _Command(Commands._overview, "overview", "what triosmtp top shows, as JSON"),
         _Command(Commands._shutdown, "shutdown", "finish the messages under way, then end"),
         _Command(Commands._version, "version", "versions of triosmtp, Python, Trio and OpenSSL"),
         _Command(Commands._help, "help", "this list"),

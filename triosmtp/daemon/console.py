@@ -13,7 +13,7 @@ from typing import Any, Final
 from triosmtp.daemon.command import Answer, split_words
 from triosmtp.state import make_directory, state_directory
 
-__all__ = ["run_command", "run_console"]
+__all__ = ["UnreachableError", "ask", "run_command", "run_console"]
 
 _EX_USAGE: Final = 64
 _EX_UNAVAILABLE: Final = 69
@@ -23,15 +23,15 @@ _PROMPT: Final = "triosmtp> "
 _KEPT_LINES: Final = 1000
 
 
-class _UnreachableError(Exception):
+class UnreachableError(Exception):
     """No server answers; the text says where, and why."""
 
 
 def run_command(words: Sequence[str], place: Path, *, as_json: bool = False) -> int:
     """Let the server behind the socket at ``place`` carry out one command, print the answer, give the exit status."""
     try:
-        answer = _ask(words, place)
-    except _UnreachableError as error:
+        answer = ask(words, place)
+    except UnreachableError as error:
         print(f"triosmtp: {error}", file=sys.stderr)
         return _EX_UNAVAILABLE
     _print(answer, as_json=as_json)
@@ -88,7 +88,11 @@ def _print(answer: Answer, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _ask(words: Sequence[str], place: Path) -> Answer:
+def ask(words: Sequence[str], place: Path) -> Answer:
+    """Let the server behind the socket at ``place`` carry out one command; give its answer.
+
+    :raises UnreachableError: where none answers.
+    """
     request = json.dumps({"words": list(words)}).encode("ascii") + b"\n"
     try:
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
@@ -102,12 +106,12 @@ def _ask(words: Sequence[str], place: Path) -> Answer:
         value = json.loads(line)
         return Answer(str(value["text"]), value["data"], int(value["status"]))
     except TimeoutError as error:
-        raise _UnreachableError(f"{place}: no answer") from error
+        raise UnreachableError(f"{place}: no answer") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise _UnreachableError(f"{place}: {reason}; is it running? (--control PATH, -c FILE)") from error
+        raise UnreachableError(f"{place}: {reason}; is it running? (--control PATH, -c FILE)") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise _UnreachableError(f"{place}: what answers is not triosmtp, or was cut off") from error
+        raise UnreachableError(f"{place}: what answers is not triosmtp, or was cut off") from error
 
 
 # History

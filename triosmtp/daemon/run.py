@@ -155,7 +155,7 @@ class _Daemon:
         self._logs = logs
         self._notifier = notifier
         self._nursery = nursery
-        self._commands = Commands(server, partial(self.reload, "console"), self.shut_down)
+        self._commands = Commands(server, partial(self.reload, "console"), self.shut_down, status.overview)
         self._workers = workers_of(server.service.config)
         self._reloading = trio.Lock()
         self._draining = False

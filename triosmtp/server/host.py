@@ -9,6 +9,7 @@ from triosmtp.event import SessionEvent
 from triosmtp.server.service import Running, Service
 from triosmtp.tls import ServerContext
 from triosmtp.tls.watcher import reload_certificates
+from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["ServiceHost"]
 
@@ -30,10 +31,15 @@ class ServiceHost:
         return [_without_outdated(each) for each in await self.inbound()]
 
     async def inbound(self) -> list[dict[str, Any]]:
-        """Give the same, and of each whether it is on an old configuration: ``outdated``."""
+        """Give the same, of each also whether it is on an old configuration, and its variables of TLS."""
         found = []
         for number, running in enumerate(tuple(self._service.running), 1):
-            found.append(_session(running) | {"outdated": running.generation is not self._service.generation})
+            tls = running.session.tls
+            more = {
+                "outdated": running.generation is not self._service.generation,
+                "tls_variables": {} if tls is None else _without_aliases(tls.variables()),
+            }
+            found.append(_session(running) | more)
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return found
@@ -91,7 +97,11 @@ class ServiceHost:
 
 
 def _without_outdated(session: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in session.items() if name != "outdated"}
+    return {name: value for name, value in session.items() if name not in {"outdated", "tls_variables"}}
+
+
+def _without_aliases(variables: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name not in POSTFIX_ALIASES}
 
 
 def _session(running: Running) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from starlette.routing import BaseRoute, Route
 from triosmtp.daemon.status.access import Access, Guard, bearer
 from triosmtp.daemon.status.asgi import Application
 from triosmtp.daemon.status.exposition import expose
+from triosmtp.daemon.status.feed import Feed
+from triosmtp.daemon.status.login import Logins
 from triosmtp.daemon.status.metric import Metrics
+from triosmtp.daemon.status.page import OPEN_PATHS, page_routes
 from triosmtp.daemon.status.source import Source
 
 __all__ = ["Site", "application", "routes"]
@@ -25,6 +28,8 @@ class Site:
     source: Source
     access: Access
     metrics: Metrics
+    feed: Feed
+    logins: Logins
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -33,13 +38,15 @@ def routes(site: Site) -> list[BaseRoute]:
         Route("/metrics", _metrics(site)),
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(site)),
+        Route("/events", site.feed),
+        *page_routes(site.access, site.logins),
     ]
 
 
 def application(site: Site) -> Application:
     """Give the application of one Listen, guarded."""
     inner = Starlette(routes=routes(site))
-    return Guard(inner, site.access, credentials=(bearer,))
+    return Guard(inner, site.access, credentials=(bearer, site.logins.shows), open_paths=OPEN_PATHS)
 
 
 async def _healthz(_request: Request) -> Response:

@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import trio
 from attrs import frozen
@@ -14,8 +14,11 @@ from attrs import frozen
 from triosmtp.config import Config, UnixAddress, problem_at
 from triosmtp.daemon.status.access import Access
 from triosmtp.daemon.status.asgi import Application, Receive, Scope, Send, refusal
+from triosmtp.daemon.status.feed import Feed
 from triosmtp.daemon.status.lag import LongestLag, measure_lag
+from triosmtp.daemon.status.login import Logins
 from triosmtp.daemon.status.metric import Metrics
+from triosmtp.daemon.status.overview import Overview
 from triosmtp.daemon.status.source import Source
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import Observer, SessionEvent
@@ -61,6 +64,9 @@ class StatusListener:
         self._applications: dict[object, Application] = {}
         self._observers: tuple[Observer, ...] = ()
         self._metrics: Metrics | None = None
+        self._overview: Overview | None = None
+        self._feed = Feed(self.overview)
+        self._logins = Logins()
         self._connections: Counter[str] = Counter()
 
     def observe(self, event: SessionEvent) -> None:
@@ -71,6 +77,17 @@ class StatusListener:
     def attach(self, source: Source) -> None:
         """Take what is to be shown: before anything is served."""
         self._source = source
+
+    async def overview(self) -> dict[str, Any]:
+        """Give all that an operator looks at; what has happened is kept from the first time on that anybody asks."""
+        assert self._source is not None, "attach() comes first"
+        return await self._watched().gather(self._source)
+
+    def _watched(self) -> Overview:
+        if self._overview is None:
+            self._overview = Overview()
+            self._observers = (*self._observers, self._overview)
+        return self._overview
 
     @property
     def addresses(self) -> dict[str, tuple[str, int] | str]:
@@ -95,8 +112,9 @@ class StatusListener:
             from triosmtp.daemon.status.application import Site, application  # noqa: PLC0415 - needs the extra
 
             metrics = self._metrics or self._count(nursery)
+            self._watched()
             for key, access in prepared.accesses.items():
-                self._applications[key] = application(Site(self._source, access, metrics))
+                self._applications[key] = application(Site(self._source, access, metrics, self._feed, self._logins))
         for binding, listen, settings in prepared.sockets.kept:
             binding.follow(listen, settings)
         close_all(prepared.sockets.closed)
@@ -114,7 +132,7 @@ class StatusListener:
         longest = LongestLag()
         metrics = self._metrics = Metrics()
         metrics.longest_lag = longest
-        self._observers = (metrics,)
+        self._observers = (*self._observers, metrics)
         nursery.start_soon(measure_lag, metrics.lag, longest, name="event loop lag")
         return metrics
 

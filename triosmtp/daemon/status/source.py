@@ -24,7 +24,11 @@ class Source(Protocol):
         """Give how many sessions are under way, by the name of their Listen; every Listen that serves is there."""
 
     async def sessions(self) -> list[dict[str, Any]]:
-        """Give every session under way: ``id``, ``peer``, ``listener``, ``age``, ``state``, ``messages``, ``tls``."""
+        """Give every session under way.
+
+        Each has ``id``, ``peer``, ``listener``, ``age``, ``state``, ``messages``, ``tls`` (None, or ``protocol``,
+        ``cipher`` and ``verified``), ``outdated``, and ``tls_variables``.
+        """
 
     async def session(self, session: str) -> dict[str, Any] | None:
         """Give one session with its ``variables`` and ``message_variables``, or None where it is over."""
@@ -55,7 +59,7 @@ class ServerSource:
     def __init__(self, server: Server) -> None:
         self._service = server.service
         self._host = server.service.host or ServiceHost(server.service)
-        self.sessions = self._host.sessions
+        self.sessions = self._host.inbound
         self.session = self._host.session
         self.certificates = self._host.certificates
 
