@@ -1,10 +1,14 @@
 """A session that comes by a proxy is its client's from the beginning, and nobody else's word is taken."""
 
 import struct
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
+import triosmtp
+from triosmtp.config import OPTIONS
 from triosmtp.event import Connected, ConnectionRefused
 from triosmtp.testing import Client, open_memory_server
 
@@ -116,3 +120,29 @@ async def test_limits_are_those_of_the_client_and_are_given_back() -> None:
             assert server.service.statistics.sessions == 0
     refused = [e for e in server.events if isinstance(e, ConnectionRefused)]
     assert [(e.peer, e.reason) for e in refused] == [("203.0.113.9:40000", "Listener_Sessions")] * 2
+
+
+async def test_a_unix_socket_can_be_a_proxys(tmp_path: Path) -> None:
+    path = tmp_path / "smtp"
+    text = f'Proxy_Protocol = ( "unix" )\nESMTP_Listener {{ Listen "{path}" {{ }} }}'
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(triosmtp.serve, triosmtp.parse_config(text), deliver=drop))
+        client = Client(await trio.open_unix_socket(str(path)))
+        await client.send(LINE)
+        assert (await client.read()).code == 220
+        answer = await client.command("EHLO x")
+        assert answer.code == 250
+        await client.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def drop(message: triosmtp.Message) -> None:
+    return None
+
+
+def test_the_option_is_written_as_it_is_read() -> None:
+    config = triosmtp.parse_config('Proxy_Protocol = ( 10.0.0.0/8 unix )\nESMTP_Listener { Listen ":25" { } }')
+    value = config.resolve(config.listens[0], None).proxy_protocol
+    assert OPTIONS["proxy_protocol"].write(value) == '( "10.0.0.0/8" "unix" )'
+    with pytest.raises(triosmtp.ConfigError, match="CIDR block"):
+        triosmtp.parse_config('Proxy_Protocol = ( somewhere )\nESMTP_Listener { Listen ":25" { } }')

@@ -104,6 +104,18 @@ async def test_rights_are_those_of_the_peer_that_really_connects() -> None:
     assert server.service.statistics.sessions == 0
 
 
+async def test_no_right_is_gained_by_being_spoken_for() -> None:
+    text = CONF.replace(f"( ENHANCEDSTATUSCODES {ALL} )", "( XCLIENT )").replace(
+        'Peer "203.0.113.0/24" {', f'Peer "203.0.113.0/24" {{ SMTP_Extensions = ( {ALL} )'
+    )
+    async with open_memory_server(text) as server:
+        client, _ = await trusted(server)
+        assert (await client.command("XCLIENT ADDR=203.0.113.7")).code == 220
+        offered = await client.command("EHLO x")
+        assert [line.split()[0] for line in offered.lines if line.startswith("X")] == ["XCLIENT"]
+        assert (await client.command("XSETCONTEXT a=b")).code == 500
+
+
 async def test_a_login_counts_as_authenticated_until_the_next_xclient() -> None:
     async with open_memory_server(CONF) as server:
         client, _ = await trusted(server)

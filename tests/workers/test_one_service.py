@@ -3,6 +3,7 @@
 import os
 import signal
 import smtplib
+import socket
 import ssl
 from pathlib import Path
 
@@ -144,6 +145,31 @@ async def test_a_policy_client_sees_and_decides_the_sessions_of_all(tmp_path: Pa
             groups = await trio.to_thread.run_sync(service.console, "show policy")
             assert groups["data"]["groups"][0]["answered"] == 6
             nursery.cancel_scope.cancel()
+
+
+def test_who_speaks_for_others_does_so_in_every_worker(tmp_path: Path) -> None:
+    listener = """Proxy_Protocol = ( "127.0.0.1" )
+    Peer "198.51.100.0/24" { Static_Banner = "220 for 198.51.100"
+    SMTP_Extensions = ( XCLIENT ) Connections_Per_Peer = 1 }
+    Peer "203.0.113.1" { Static_Banner = "220 for 203.0.113.1" }"""
+    with workers(tmp_path, "Workers = 2", listener) as service:
+        for number in range(4):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=60) as sock:
+                file = sock.makefile("rwb")
+                file.write(b"PROXY TCP4 198.51.100.%d 192.0.2.1 7 25\r\nXCLIENT ADDR=203.0.113.1\r\nQUIT\r\n" % number)
+                file.flush()
+                assert [file.readline() for _ in range(3)] == [
+                    b"220 for 198.51.100\r\n", b"220 for 203.0.113.1\r\n", b"221 2.0.0 Bye\r\n",
+                ]  # fmt: skip
+                assert file.read() == b""
+                file.close()
+        service.until(lambda: sum(each["event"] == "disconnected" for each in service.log) == 4)
+        announced = [each for each in service.log if each["event"] == "peer-announced"]
+        assert sorted(each["real_peer"] for each in announced) == [f"198.51.100.{number}:7" for number in range(4)]
+        # Counted in and out under one address, whatever was announced later.
+        with socket.create_connection(("127.0.0.1", service.port), timeout=60) as sock:
+            sock.sendall(b"PROXY TCP4 198.51.100.1 192.0.2.1 7 25\r\n")
+            assert sock.recv(100) == b"220 for 198.51.100\r\n"
 
 
 def test_one_process_stays_one(tmp_path: Path) -> None:
