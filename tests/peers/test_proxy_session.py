@@ -146,3 +146,24 @@ def test_the_option_is_written_as_it_is_read() -> None:
     assert OPTIONS["proxy_protocol"].write(value) == '( "10.0.0.0/8" "unix" )'
     with pytest.raises(triosmtp.ConfigError, match="CIDR block"):
         triosmtp.parse_config('Proxy_Protocol = ( somewhere )\nESMTP_Listener { Listen ":25" { } }')
+
+
+@pytest.mark.parametrize(
+    ("listen", "options", "warned"),
+    [
+        (":25", "Proxy_Protocol = ( 0.0.0.0/0 )", "Proxy_Protocol: whoever connects can pretend to be anybody"),
+        (":25", 'Peer "::/0" { SMTP_Extensions = ( XREMOTEIP ) }', "SMTP_Extensions: XREMOTEIP is offered to whoever"),
+        (
+            ":25",
+            "SMTP_Extensions = ( XCLIENT ) Peer 10.0.0.1 { Idle_Time = 3 }",
+            "SMTP_Extensions: XCLIENT is offered to",
+        ),
+        (":25", "Proxy_Protocol = ( 10.0.0.0/8 ) Peer 10.0.0.1 { SMTP_Extensions = ( XCLIENT ) }", ""),
+        ("127.0.0.1:25", "Proxy_Protocol = ( 0.0.0.0/0 ) SMTP_Extensions = ( XCLIENT )", ""),
+    ],
+)
+def test_check_warns_where_whoever_comes_could_be_anybody(listen: str, options: str, warned: str) -> None:
+    config = triosmtp.parse_config(f'ESMTP_Listener {{ Listen "{listen}" {{ {options} }} }}')
+    messages = [problem.message for problem in config.warnings]
+    assert len(messages) == bool(warned)
+    assert not warned or messages[0].startswith(warned)

@@ -89,7 +89,7 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         _check_server_names(listen, problems)
         told: set[tuple[str, Place]] = set()
         for chain, settings in variants.items():
-            _check_trust(listen, chain, settings, problems)
+            _check_trust(listen, chain, settings, told, problems)
             named = bool(listen.block.of_kind(SERVER_NAME))
             for field, message in tls_errors(_call(listen, chain), chain, settings, named=named):
                 place = settings.places[field]
@@ -100,16 +100,25 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         problems.warn(place, message)
 
 
-def _check_trust(listen: Listen, chain: Chain, settings: Settings, problems: Problems) -> None:
+def _check_trust(
+    listen: Listen, chain: Chain, settings: Settings, told: set[tuple[str, Place]], problems: Problems
+) -> None:
     """Warn where whoever comes may speak for others."""
+    if _is_near(listen):
+        return
+    found = {}
     trusted = [each for each in OF_TRUSTED_PEERS if each in settings.smtp_extensions]
     peer = next((block.network for block in chain if block.kind == PEER), None)
-    if not trusted or _is_near(listen) or (peer is not None and peer.prefixlen > 0):
-        return
-    place = settings.places["smtp_extensions"]
-    whoever = "offered to whoever connects, who can pretend to be anybody"
-    message = f"SMTP_Extensions: {', '.join(trusted)} is {whoever}: list it in a Peer that is trusted"
-    problems.warn(place, message)
+    if trusted and (peer is None or peer.prefixlen == 0):
+        whoever = "offered to whoever connects, who can pretend to be anybody"
+        found["smtp_extensions"] = f"{', '.join(trusted)} is {whoever}: list it in a Peer that is trusted"
+    if any(network.prefixlen == 0 for network in settings.proxy_protocol.networks):
+        found["proxy_protocol"] = "whoever connects can pretend to be anybody: list the proxies alone"
+    for field, message in found.items():
+        place = settings.places[field]
+        if (field, place) not in told:
+            told.add((field, place))
+            problems.warn(place, f"{OPTIONS[field].name}: {message}")
 
 
 def _check_logs(config: Config, problems: Problems) -> None:

@@ -8,6 +8,8 @@ __all__ = ["Reply"]
 
 _MAX_TEXT = 480  # RFC 5321, section 4.5.3.1.5: 512 octets a line, with code, enhanced code and CRLF
 
+_KEPT_LINES = 32
+
 
 @frozen(slots=True)
 class Reply:
@@ -39,7 +41,10 @@ class Reply:
                 return f"{self.code} {self.enhanced} {text}\r\n".encode("ascii")
             return f"{self.code} {text}\r\n".encode("ascii")
         prefix = self.enhanced if enhanced else None
-        return _render_lines(self.code, prefix, (text,) if isinstance(text, str) else text, utf8)
+        lines = (text,) if isinstance(text, str) else text
+        # A dump of contexts is never the same twice, and large.
+        render = _render_lines if len(lines) <= _KEPT_LINES else _render_lines.__wrapped__
+        return render(self.code, prefix, lines, utf8)
 
 
 @lru_cache(maxsize=128)  # the reply to EHLO above all: many lines, and the same for every client
