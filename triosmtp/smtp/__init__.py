@@ -8,6 +8,7 @@ The map of the room::
     trusted.py     the commands of trusted peers
     proxy.py       the PROXY header, which comes before all that
     parameter.py   the parameters of MAIL and RCPT
+    octet.py       which octets a line may hold
     fact.py        what a dialogue has established; what an error of a command is
     address.py     addresses and the path grammar
     body.py        the octets behind DATA and BDAT

@@ -53,6 +53,7 @@ from triosmtp.smtp.event import (
     SwitchToTLS,
 )
 from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.octet import check_octets
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import Rules
 
@@ -60,7 +61,6 @@ __all__ = ["Connection"]
 
 MAX_LINE_SHOWN = 512  # octets of a line that a BadCommand carries
 
-_CONTROLS = bytes(range(32)) + b"\x7f"
 # Members of an Enum are slow to look up in Python 3.11, and these stand on the way of every event.
 _READY, _BODY, _SWITCHING, _CLOSED = State.READY, State.BODY, State.SWITCHING, State.CLOSED
 _REFUSED, _CHUNK, _CHUNKS, _AUTH = State.REFUSED, State.CHUNK, State.CHUNKS, State.AUTH
@@ -68,8 +68,6 @@ _UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.CHUNKS, State.AUTH, St
 
 _NAMES = {verb: verb.decode("ascii") for verb in COMMANDS}
 
-_BAD_LINE_END = Reply(500, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.5.2")
-_BAD_OCTET = Reply(500, "Control characters are not accepted", "5.5.2")
 _TOO_LONG = Reply(500, "Line too long", "5.5.2")
 _UNKNOWN = Reply(500, "Command not recognized", "5.5.1")
 _NOT_IMPLEMENTED = Reply(502, "Command not implemented", "5.5.1")
@@ -187,7 +185,7 @@ class Connection:
         try:
             if self.state is _AUTH:
                 self._owed = RESPONSE
-                _check_octets(line)
+                check_octets(line)
                 return parse_response(line)
             return self._command(line)
         except CommandError as error:
@@ -299,7 +297,7 @@ class Connection:
         rules, facts, state = self.rules, self._facts, self.state
         if rules.allow_trailing_whitespace:
             line = line.rstrip(b" \t")
-        _check_octets(line)
+        check_octets(line)
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         name = _NAMES.get(verb, "other")
@@ -489,13 +487,3 @@ def _known(row: Command | None, verb: bytes, line: bytes) -> Command:
     if line.endswith(b" "):
         raise CommandError(_TRAILING, "trailing white space")
     return row
-
-
-def _check_octets(line: bytes) -> None:
-    """Refuse control characters, a lone CR or LF among them."""
-    if line.isascii() and str(line, "ascii").isprintable():
-        return
-    if b"\r" in line or b"\n" in line:
-        raise CommandError(_BAD_LINE_END, "lone CR or LF in a command line")
-    if len(line.translate(None, _CONTROLS)) != len(line):
-        raise CommandError(_BAD_OCTET, "control character in a command line")
