@@ -152,6 +152,7 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         wait(driver, lambda: text(driver, "state") == "serving")
         assert "localhost" in text(driver, "certificates")
         assert "soon" in text(driver, "certificates")
+        assert "no chain sent" in text(driver, "certificates")
         assert "None." in text(driver, "sessions")
         good, evil = site.session(), site.session("stranger")
         evil.docmd("RCPT", f"TO:<{EVIL[:30]}")

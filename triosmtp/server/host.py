@@ -8,6 +8,7 @@ import trio
 from triosmtp.event import SessionEvent
 from triosmtp.server.service import Running, Service
 from triosmtp.tls import ServerContext
+from triosmtp.tls.certificate import distinguished_name
 from triosmtp.tls.watcher import reload_certificates
 from triosmtp.variables import POSTFIX_ALIASES
 
@@ -131,6 +132,7 @@ def _certificates(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:
                     "key": material.key_type,
                     "subject": facts.subject,
                     "issuer": facts.issuer,
+                    "chain": [distinguished_name(each.subject) for each in material.chain[1:]],
                     "names": list(facts.sans),
                     "fingerprint_sha256": facts.fingerprint_sha256,
                     "not_before": None if facts.not_before is None else facts.not_before.isoformat(),

@@ -36,8 +36,8 @@ class Source(Protocol):
     async def certificates(self) -> list[dict[str, Any]]:
         """Give every certificate in force.
 
-        Each has ``file``, ``server_name``, ``key``, ``subject``, ``issuer``, ``names``, ``fingerprint_sha256``,
-        ``not_before`` and ``not_after``; the last two as ISO 8601, or None.
+        Each has ``file``, ``server_name``, ``key``, ``subject``, ``issuer``, ``chain``, ``names``,
+        ``fingerprint_sha256``, ``not_before`` and ``not_after``; the last two as ISO 8601, or None.
         """
 
     def certificate_problems(self) -> list[dict[str, Any]]:

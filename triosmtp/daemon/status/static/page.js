@@ -90,7 +90,7 @@ function certificates(value) {
     const days = each.days === null ? "unknown" : each.mark === "expired" ? `expired (${each.days})` : each.mark === "soon" ? `${each.days} – soon` : each.days;
     const names = (each.names.length ? each.names : [each.subject]).map((name) => name.replace(/^dns:/, "")).join(", ");
     return row([cell(each.server_name ? `${names} (for ${each.server_name})` : names), cell(days, `right ${MARKS[each.mark]}`),
-      cell(each.issuer), cell(each.key, "tight"), cell(each.file)]);
+      cell(each.chain.length ? each.chain.join(" ← ") : `${each.issuer} (no chain sent)`), cell(each.key, "tight"), cell(each.file)]);
   }), 5, "No certificate: TLS is not offered.");
   byId("reloads").replaceChildren(...(value.reloads.length ? value.reloads.slice(0, 6).map((each) => {
     const li = document.createElement("li");
