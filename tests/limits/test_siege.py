@@ -19,8 +19,8 @@ from fortress import JUDGE
 
 from triosmtp.testing import Client
 
-LORISES = 2000 if JUDGE else 80
-TIME = 40 if JUDGE else 8
+LORISES = 2000 if JUDGE else 60
+TIME = 40 if JUDGE else 4
 CONF = """
 Deliver_To = "maildir:{folder}/Maildir"
 Spool_Directory = "{folder}/spool"
