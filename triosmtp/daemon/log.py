@@ -48,7 +48,8 @@ Form: TypeAlias = Literal["text", "json"]
 """How lines are written."""
 
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
-_SEPARATORS: Final = (",", ":")
+_encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
+"""Made once: json.dumps makes an encoder for each call that asks for more than the defaults."""
 
 
 @frozen(slots=True)
@@ -84,7 +85,7 @@ class _OneObject(logging.Formatter):
         }
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields, separators=_SEPARATORS)
+        return _encode(fields)
 
 
 def configure(stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "text") -> None:
@@ -134,7 +135,7 @@ class EventLog:
         fields = {"time": _iso(now), "level": logging.getLevelName(level).lower(), "event": record.name}
         details = {"details": record.details} if record.details else {}
         # Beside the ASCII that JSON is written in by default there is nothing that any reader takes for a line's end.
-        return json.dumps({**fields, **record.fields, **details}, separators=_SEPARATORS, default=str) + "\n"
+        return _encode({**fields, **record.fields, **details}) + "\n"
 
 
 def describe(event: SessionEvent) -> Record:

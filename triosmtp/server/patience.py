@@ -26,20 +26,24 @@ Exhausted: TypeAlias = Literal["idle", "slow", "overlong"]
 
 
 class Patience:
-    """The limits of one session: whichever is reached calls ``give_up``.
+    """The limits of one session: whichever is reached is named in ``exhausted``, then ``give_up`` is called.
+
+    What it calls must not hold the session, which holds this: a circle would keep each session, and its TLS, until the
+    garbage collector comes by.
 
     ``idle_time`` is the seconds of waiting for the peer, ``min_rate`` the octets a second of a message (0: any),
     ``session_time`` the seconds from ``started`` (0: any).
     """
 
     __slots__ = (
-        "_ends", "_give_up", "_idle_time", "_min_rate", "_seen", "_since", "_window", "octets", "receiving",
+        "_ends", "_give_up", "_idle_time", "_min_rate", "_seen", "_since", "_window", "exhausted", "octets",
+        "receiving",
     )  # fmt: skip
 
     def __init__(
         self,
         idle_time: float,
-        give_up: Callable[[Exhausted], None],
+        give_up: Callable[[], None],
         *,
         min_rate: int = 0,
         session_time: float = 0,
@@ -52,6 +56,8 @@ class Patience:
         self._since = inf
         self._window = inf  # when the window opened, while a message arrives
         self._seen = 0
+        self.exhausted: Exhausted | None = None
+        """Which limit was reached."""
         self.octets = 0
         """What has arrived: the session counts."""
         self.receiving = False
@@ -91,7 +97,8 @@ class Patience:
     def _end(self, why: Exhausted) -> None:
         self._since = self._window = self._ends = inf
         self._min_rate = 0
-        self._give_up(why)
+        self.exhausted = why
+        self._give_up()
 
 
 class Waiting(Protocol):

@@ -18,7 +18,7 @@ from triosmtp.policy import Session
 from triosmtp.server.conversation import Conversation
 from triosmtp.server.decision import Refusal
 from triosmtp.server.listener import Peer
-from triosmtp.server.patience import Exhausted, Patience
+from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
@@ -53,7 +53,6 @@ class SessionDriver:
     __slots__ = (
         "_closing",
         "_conversation",
-        "_exhausted",
         "_greeting_tls",
         "_listen",
         "_profile",
@@ -88,11 +87,10 @@ class SessionDriver:
         self._greeting_tls = False
         self._renegotiable = False
         self._scope = trio.CancelScope()
-        self._exhausted: Exhausted | None = None
         self._since = self.started  # when the peer's turn began
         self.patience = Patience(
             profile.settings.idle_time,
-            self._give_up,
+            self._scope.cancel,
             min_rate=profile.settings.min_data_rate,
             session_time=profile.settings.max_session_time,
             started=self.started,
@@ -155,10 +153,6 @@ class SessionDriver:
     def messages(self) -> int:
         """How many messages it began."""
         return self._conversation.messages
-
-    def _give_up(self, why: Exhausted) -> None:
-        self._exhausted = why
-        self._scope.cancel()
 
     def drain(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way."""
@@ -329,7 +323,7 @@ class SessionDriver:
         elif self._closing:
             end, reply = "closed", Reply(421, "Closing the connection", "4.3.2")
         else:
-            end = self._exhausted or "idle"
+            end = self.patience.exhausted or "idle"
             reply = Reply(421, _EXHAUSTED[end], "4.4.2")
         self._conversation.end = end
         self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
