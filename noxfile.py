@@ -45,7 +45,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    # Two processes, a file's tests in one of them: half of the time goes into waiting for servers and mail programs.
+    session.run("coverage", "run", "-m", "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 

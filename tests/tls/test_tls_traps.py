@@ -112,7 +112,9 @@ async def test_3_and_5_a_client_that_resumes_is_verified_anew(version: str, tick
         assert again.verify_code == first.verify_code == 20
 
 
-@pytest.mark.parametrize("switches", [{"tickets"}, {"cache"}, {"tickets", "cache"}], ids=" and ".join)
+@pytest.mark.parametrize(
+    "switches", [{"tickets"}, {"cache"}, {"tickets", "cache"}], ids=lambda chosen: " and ".join(sorted(chosen))
+)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_3_and_5_where_sessions_do_resume_nothing_is_laundered_and_nobody_is_killed(
     version: str, switches: set[str], monkeypatch: pytest.MonkeyPatch
