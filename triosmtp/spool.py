@@ -34,6 +34,7 @@ _FLUSH_COUNT = 1024  # so are so many chunks: tiny ones cost many times their si
 _KEEP_SIZE = 512 * 1024  # a body up to this size stays in memory: to join its chunks takes its size twice
 _HEAD_SIZE = 64 * 1024
 _READ_SIZE = 256 * 1024
+_NOWHERE = Path()
 _EMPTY_LINE = re.compile(rb"\n\r?\n")  # a lone LF ends a line where the configuration lets it pass
 
 
@@ -66,7 +67,7 @@ class Body:
     def __init__(self, data: bytes) -> None:
         self._data: bytes | None = data
         self._file: io.FileIO | None = None
-        self._directory = Path()
+        self._directory = _NOWHERE
         self.head: bytes = data[:_HEAD_SIZE]
         self.size: int = len(data)
 

@@ -15,6 +15,7 @@ __all__ = ["field", "has_field", "received_field", "separator"]
 
 _FOLD = 78  # octets in a line without its CRLF, where there is a space to fold at (RFC 5322, section 2.1.1)
 _LIMIT = 998  # octets in any line
+_BLANK = ("", " ")
 _CLAIM = 255  # characters of a peer's claim that are told: the longest domain name
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NOT_DOMAIN = re.compile(r"[^\w.:\[\]-]")
@@ -52,6 +53,10 @@ def field(name: str, *clauses: str) -> bytes:
     It is folded at 78 octets where it can be, between clauses first and at spaces within a clause next, and at 998
     whatever comes.  Control characters and line ends in ``clauses`` become ``?``; ``name`` is trusted.
     """
+    return _fold_plain(name, clauses) or _fold(name, clauses)
+
+
+def _fold(name: str, clauses: tuple[str, ...]) -> bytes:
     lines: list[bytes] = []
     line = f"{name}:".encode("ascii")
     for clause in clauses:
@@ -72,6 +77,22 @@ def field(name: str, *clauses: str) -> bytes:
                 line = b" " + line[end:]
     lines.append(line)
     return b"\r\n".join(lines) + b"\r\n"
+
+
+def _fold_plain(name: str, clauses: tuple[str, ...]) -> bytes | None:
+    """Do the same where every clause is printable ASCII and fits into a line, as nearly all do: else give None."""
+    lines: list[str] = []
+    line = f"{name}:"
+    for clause in clauses:
+        if len(clause) >= _FOLD or clause[:1] in _BLANK or not (clause.isascii() and clause.isprintable()):
+            return None
+        if len(line) + 1 + len(clause) <= _FOLD:
+            line = f"{line} {clause}"
+        else:
+            lines.append(line)
+            line = f" {clause}"
+    lines.append(f"{line}\r\n")
+    return "\r\n".join(lines).encode("ascii")
 
 
 def received_field(
@@ -97,10 +118,7 @@ def received_field(
 
     :raises ValueError: where ``moment`` has no time zone.
     """
-    literal = _address_literal(peer_address)
-    name = _domain(helo, utf8=smtputf8) or literal or "unknown"
-    info = " ".join(part for part in (_domain(peer_name, utf8=smtputf8), literal) if part)
-    clauses = [f"from {name}" + (f" ({info})" if info else "")]
+    clauses = [_origin(helo, peer_name, peer_address, utf8=smtputf8)]
     if tls is not None:
         clauses += _tls_comments(tls, utf8=smtputf8)
     clauses.append(f"by {by}")
@@ -135,6 +153,14 @@ def separator(head: bytes) -> bytes:
     would even continue our own last field, in words of the peer's.
     """
     return b"" if _BEGINS_AS_HEADER.match(head) else b"\r\n"
+
+
+@lru_cache(maxsize=256)  # a session has one for all its messages
+def _origin(helo: str | None, peer_name: str | None, peer_address: str | None, *, utf8: bool) -> str:
+    literal = _address_literal(peer_address)
+    name = _domain(helo, utf8=utf8) or literal or "unknown"
+    info = " ".join(part for part in (_domain(peer_name, utf8=utf8), literal) if part)
+    return f"from {name}" + (f" ({info})" if info else "")
 
 
 def _protocol(extended: bool, smtputf8: bool, tls: bool, authenticated: bool) -> str:
@@ -190,7 +216,7 @@ def _date(moment: datetime) -> str:
     """RFC 5322, section 3.3; by hand, because strftime speaks the locale's language."""
     if moment.tzinfo is None:
         raise ValueError("a trace field needs a time with its zone")
-    m = moment.astimezone(UTC)
+    m = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return (
         f"{_DAYS[m.weekday()]}, {m.day:02d} {_MONTHS[m.month - 1]} {m.year}"
         f" {m.hour:02d}:{m.minute:02d}:{m.second:02d} +0000"

@@ -7,11 +7,13 @@ once, so that no policy, no ``Context`` option and no peer can claim a verified 
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar, overload
 
 from attrs import frozen
 
 __all__ = ["POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
+
+T = TypeVar("T")
 
 POSTFIX_ALIASES: Final = frozenset({
     "ccert_subject", "ccert_issuer", "ccert_fingerprint", "ccert_pubkey_fingerprint", "encryption_protocol",
@@ -67,9 +69,21 @@ class Variables(MutableMapping[str, str]):
     def __repr__(self) -> str:
         return f"Variables({self._values!r})"
 
+    @overload
+    def get(self, key: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, key: str, default: str | T, /) -> str | T: ...
+    def get(self, key: str, default: str | T | None = None, /) -> str | T | None:
+        """Give the value of ``key``, or ``default``."""
+        return self._values.get(key, default)  # the mapping's own way goes by an exception
+
     def clear(self) -> None:
         """Remove every variable that is not reserved."""
         self._values = {k: v for k, v in self._values.items() if is_reserved(k)}
+
+    def renew(self) -> None:
+        """Remove every variable, for the engine, reserved ones included."""
+        self._values = {}
 
     def snapshot(self) -> dict[str, str]:
         """Give a copy that later changes do not touch."""

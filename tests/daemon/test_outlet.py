@@ -94,6 +94,44 @@ async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None
     assert [int(line[:6]) for line in seen.decode().splitlines()] == list(range(1500))
 
 
+async def test_what_a_turn_of_the_loop_says_is_written_at_its_end(pipe: Pipe) -> None:
+    outlet = Outlet(pipe[1])
+    os.set_blocking(pipe[0], False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outlet.run)
+        await trio.testing.wait_all_tasks_blocked()
+        outlet.write("one\n")
+        outlet.write("two\n")
+        with pytest.raises(BlockingIOError):
+            os.read(pipe[0], 100)
+        await trio.testing.wait_all_tasks_blocked()
+        assert os.read(pipe[0], 100) == b"one\ntwo\n"
+        fill(outlet, 150)  # more than is gathered
+        assert os.read(pipe[0], 65536).count(b"\n") == 100
+        await trio.to_thread.run_sync(outlet.write, "three\n")
+        assert read_all(pipe[0]).endswith(b"three\n"), "another thread's line is behind what was said before"
+        outlet.write("last\n")
+        nursery.cancel_scope.cancel()
+    assert read_all(pipe[0]) == b"last\n"
+
+
+async def test_a_turn_that_says_more_than_a_pipe_takes(pipe: Pipe) -> None:
+    outlet = Outlet(pipe[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outlet.run)
+        await trio.testing.wait_all_tasks_blocked()
+        fill(outlet, 95, octets=1000)  # 95 kB in one turn
+        seen = b""
+        os.set_blocking(pipe[0], False)
+        with trio.fail_after(10):
+            while seen.count(b"\n") < 95:
+                await trio.lowlevel.wait_readable(pipe[0])
+                seen += read_all(pipe[0])
+        nursery.cancel_scope.cancel()
+    assert [int(line[:6]) for line in seen.decode().splitlines()] == list(range(95))
+    assert {len(line) for line in seen.splitlines()} == {999}
+
+
 def test_a_reader_that_has_gone_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)

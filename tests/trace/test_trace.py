@@ -8,7 +8,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triosmtp.trace import _registered_name, field, has_field, received_field, separator
+from triosmtp.trace import _fold, _fold_plain, _registered_name, field, has_field, received_field, separator
 from triosmtp.variables import TLSInfo
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -189,6 +189,17 @@ def test_a_field_never_breaks_its_line(clauses: list[str]) -> None:
     assert message_from_bytes(raw + b"\r\n", policy=policy.compat32).keys() == ["X-Test"]
     for line in lines:
         line.decode("utf-8")
+
+
+CLAUSE = st.text("ab é\r", max_size=30) | st.integers(60, 90).map("x".__mul__) | st.just("word " * 12)
+
+
+@given(st.lists(CLAUSE, max_size=6))
+def test_what_is_plain_is_folded_as_everything_else(clauses: list[str]) -> None:
+    plain = _fold_plain("Received", tuple(clauses))
+    assert plain in {None, _fold("Received", tuple(clauses))}
+    if all(clause.strip() == clause and clause.isascii() and 0 < len(clause) < 70 for clause in clauses):
+        assert plain is not None or "\r" in "".join(clauses)
 
 
 def test_folding_keeps_every_character() -> None:

@@ -47,6 +47,7 @@ _log = logging.getLogger("triosmtp")
 Form: TypeAlias = Literal["text", "json"]
 """How lines are written."""
 
+_LEVELS: Final = {level: logging.getLevelName(level).lower() for level in (10, 20, 30, 40, 50)}
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 """Made once: json.dumps makes an encoder for each call that asks for more than the defaults."""
@@ -109,8 +110,8 @@ class EventLog:
         self._stream = stream
         self._level = level
         self._json = form == "json"
-        self._second = 0
-        self._date = ""
+        self._second = -1
+        self._date = ""  # of that second, as the form has it
 
     def __call__(self, event: SessionEvent) -> None:
         """Write ``event``, where its level is high enough."""
@@ -125,17 +126,25 @@ class EventLog:
         second = int(now)
         if second != self._second:
             self._second, self._date = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        milliseconds = int((now - second) * 1000)
         line = " ".join([record.name, *(f"{key}={_quoted(key, value)}" for key, value in record.fields.items())])
         for detail in record.details:
             line += f"\n    {detail}"
-        return f"{self._date},{milliseconds:03d} {logging.getLevelName(level)} {line}\n"
+        return f"{self._date},{int((now - second) * 1000):03d} {logging.getLevelName(level)} {line}\n"
 
     def _object(self, level: int, record: Record, now: float) -> str:
-        fields = {"time": _iso(now), "level": logging.getLevelName(level).lower(), "event": record.name}
-        details = {"details": record.details} if record.details else {}
+        second = int(now)
+        if second != self._second:
+            self._second, self._date = second, _iso(second).partition(".")[0]
+        fields = {
+            "time": f"{self._date}.{int((now - second) * 1000):03d}+00:00",
+            "level": _LEVELS[level],
+            "event": record.name,
+            **record.fields,
+        }
+        if record.details:
+            fields["details"] = record.details
         # Beside the ASCII that JSON is written in by default there is nothing that any reader takes for a line's end.
-        return _encode({**fields, **record.fields, **details}) + "\n"
+        return _encode(fields) + "\n"
 
 
 def describe(event: SessionEvent) -> Record:

@@ -1,14 +1,18 @@
 """Where log lines leave the process: stderr, written from the event loop, which must never wait for whoever reads it.
 
 A pipe whose reader sleeps takes 64 KiB and then blocks the writer.  So before each write the kernel is asked whether
-there is room.  Where there is, as nearly always, the line is written at once: no thread, no queue.  Where there is
-none, lines wait in bounded memory until there is room again; what does not fit is counted, and told.
+there is room.  Where there is, as nearly always, lines are written: no thread, no queue.  Where there is none, they
+wait in bounded memory until there is room again; what does not fit is counted, and told.
+
+What one turn of the event loop has to say is written at its end, before the loop sleeps: a busy server makes one system
+call for the lines of many sessions.  Outside of the loop, and from other threads, a line is written at once.
 
 The descriptor itself is left as it is: O_NONBLOCK would hold for every process that shares the terminal.
 """
 
 import os
 import select
+import stat
 import threading
 from collections import deque
 from typing import Final, TextIO
@@ -20,11 +24,13 @@ __all__ = ["Outlet"]
 _PIECE: Final = 4096
 """Octets that can be written without waiting where poll says that there is room: PIPE_BUF, a page."""
 _BACKLOG: Final = 4 * 1024 * 1024
+_GATHERED: Final = 100
+"""Lines that are gathered before they are written, however long the turn is."""
 _LAST_WORDS: Final = 500
 """Milliseconds that what waits at the process's end is given."""
 
 
-class Outlet:
+class Outlet(trio.abc.Instrument):
     """A text stream for logs, on a descriptor.  It has what :class:`logging.StreamHandler` needs.
 
     ``limit`` is how many octets may wait.  :meth:`run` writes what waits; without it, the next write does.
@@ -35,6 +41,9 @@ class Outlet:
         self._limit = limit
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
+        self._has_room = stat.S_ISREG(os.fstat(self._fd).st_mode)  # always: it is a file
+        self._loop: int | None = None  # the thread of the event loop, while it runs
+        self._gathered: list[bytes] = []
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._lost = 0
@@ -50,21 +59,23 @@ class Outlet:
         """Write whole lines, or let them wait.  Never blocks, and never raises for what the descriptor does."""
         data = text.encode("utf-8", "backslashreplace")
         with self._lock:
-            if self._waiting or self._lost:
-                self._write_waiting()
-            if self._waiting or self._lost:
-                self._keep(data)
-                return
-            done = self._write(data)
-            if done < len(data):
-                self._keep(data[done:], begun=done > 0)
+            self._gathered.append(data)
+            if self._loop != threading.get_ident() or len(self._gathered) >= _GATHERED:
+                self._write_gathered()
 
     def flush(self) -> None:
-        """Do nothing: nothing is kept back that could be written."""
+        """Do nothing: what one turn of the loop has to say is written at its end."""
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - as every Instrument
+        """Write what this turn of the event loop had to say.  Trio calls it."""
+        if self._gathered:
+            with self._lock:
+                self._write_gathered()
 
     def close(self) -> None:
         """Give what waits a last moment."""
         with self._lock:
+            self._write_gathered()
             while (self._waiting or self._lost) and self._poll.poll(_LAST_WORDS):
                 before = self._size
                 self._write_waiting()
@@ -74,6 +85,8 @@ class Outlet:
     async def run(self) -> None:
         """Write what waits as soon as there is room, until cancelled."""
         self._token = trio.lowlevel.current_trio_token()
+        self._loop = threading.get_ident()
+        trio.lowlevel.add_instrument(self)
         try:
             while True:
                 self._stuck = trio.Event()
@@ -87,7 +100,24 @@ class Outlet:
                     with self._lock:
                         self._write_waiting()
         finally:
-            self._token = None
+            trio.lowlevel.remove_instrument(self)
+            self._token = self._loop = None
+            self.before_io_wait(0)
+
+    def _write_gathered(self) -> None:
+        lines, self._gathered = self._gathered, []
+        if self._waiting or self._lost:
+            self._write_waiting()
+        done = 0
+        if not (self._waiting or self._lost):
+            data = b"".join(lines)
+            done = self._write(data)
+            if done == len(data):
+                return
+        for line in lines:
+            if done < len(line):
+                self._keep(line[done:], begun=done > 0)
+            done = max(0, done - len(line))
 
     def _keep(self, data: bytes, *, begun: bool = False) -> None:
         if self._token is not None and self._stuck is not None:
@@ -118,11 +148,10 @@ class Outlet:
         """Write as much as there is room for; give how much that was."""
         done = 0
         while done < len(data):
-            ready = self._poll.poll(0)
-            if not ready:
+            if not (self._has_room or self._poll.poll(0)):
                 return done
             try:
-                done += os.write(self._fd, data[done : done + _PIECE])
+                done += os.write(self._fd, data if self._has_room and not done else data[done : done + _PIECE])
             except BlockingIOError:
                 return done
             except OSError as error:

@@ -274,7 +274,8 @@ class _Worker:
             self._channel.post("over", handed.number)
             return
         service.admit(listen, 0, 0)
-        driver = session_of(service, listen, sock, handed.peer)
+        settings = service.config.resolve(listen, handed.peer.address)
+        driver = session_of(service, listen, settings, sock, handed.peer)
         sessions.start_soon(self._serve, listen, driver, handed.number, name=f"session {driver.session.id}")
 
     async def _serve(self, listen: Listen, driver: SessionDriver, number: int) -> None:

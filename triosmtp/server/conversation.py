@@ -211,7 +211,8 @@ class Conversation:
         return True
 
     def _ended(self, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
-        tell_ended(self._service, self.session, phase, refusal, *arguments)
+        if self._service.hub.wants_outcome(phase):  # asked here first: nearly always nobody does
+            tell_ended(self._service, self.session, phase, refusal, *arguments)
 
     def _refuse(self, phase: str, refusal: Refusal) -> None:
         self._tell_refused(phase, refusal)
@@ -456,7 +457,7 @@ class Conversation:
     def _end_transaction(self) -> None:
         """Forget the message under way, if there is one."""
         transaction, session = self.transaction, self.session
-        session.message_variables.clear()
+        session.message_variables.renew()
         session.message_headers.clear()
         if transaction is not None:
             if transaction.granted_relay:

@@ -7,6 +7,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -55,8 +56,12 @@ def peer_of(address: object) -> Peer:
     host, port = address[0], address[1]
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]
-    parsed = ip_address(host.partition("%")[0])
-    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parsed, port)
+    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", _parsed(host.partition("%")[0]), port)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(host: str) -> IPv4Address | IPv6Address:
+    return ip_address(host)
 
 
 def bind(

@@ -237,7 +237,7 @@ class Server:
         if peer.address in settings.proxy_protocol:
             self._sessions.start_soon(self._take_from_proxy, binding, settings, sock, peer)
         else:
-            self._begin(binding, sock, peer)
+            self._begin(binding, settings, sock, peer)
 
     async def _take_from_proxy(self, binding: Binding, settings: Settings, sock: socket.socket, proxy: Peer) -> None:
         local = binding.local or peer_of(sock.getsockname()).text
@@ -249,14 +249,21 @@ class Server:
         if peer is None or binding not in self._bindings:  # a reload may have come before the header did
             sock.close()
         else:
-            self._begin(binding, sock, peer)
+            self._begin(binding, self.service.config.resolve(binding.listen, peer.address), sock, peer)
 
-    def _begin(self, binding: Binding, sock: socket.socket, peer: Peer) -> None:
+    def _begin(self, binding: Binding, settings: Settings, sock: socket.socket, peer: Peer) -> None:
+        """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
         assert self._sessions is not None, "serve() is running"
-        if self.fleet is None:
-            _take(self.service, binding, self._sessions, sock, peer)
+        service, listen = self.service, binding.listen
+        refusal = begin(service, listen, settings, peer)
+        if refusal is not None:
+            with sock:
+                _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
+        elif self.fleet is not None:
+            self.fleet.take(listen, sock, peer)
         else:
-            pass_on(self.service, binding.listen, self.fleet, sock, peer)
+            driver = session_of(service, listen, settings, sock, peer, binding.local)
+            self._sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
 
     def _take_client(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         assert self._guests is not None, "serve() is running"
@@ -383,34 +390,13 @@ async def serve(
     await server._run(task_status)  # noqa: SLF001 - the two are one
 
 
-def _take(service: Service, binding: Binding, sessions: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
-    """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
-    listen = binding.listen
-    settings = service.config.resolve(listen, peer.address)
-    refusal = begin(service, listen, settings, peer)
-    if refusal is not None:
-        with sock:
-            _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
-        return
-    driver = session_of(service, listen, sock, peer, binding.local)
-    sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
-
-
-def session_of(service: Service, listen: Listen, sock: socket.socket, peer: Peer, local: str = "") -> SessionDriver:
+def session_of(
+    service: Service, listen: Listen, settings: Settings, sock: socket.socket, peer: Peer, local: str = ""
+) -> SessionDriver:
     """Give the session of a connection that was counted in; ``local`` is its own address, where that is known."""
-    profile = service.profiles.of(listen, service.config.resolve(listen, peer.address))
+    profile = service.profiles.of(listen, settings)
     local = peer.local or local or peer_of(sock.getsockname()).text
     return SessionDriver(service, listen, profile, SocketTransport(sock), peer, local)
-
-
-def pass_on(service: Service, listen: Listen, fleet: Fleet, sock: socket.socket, peer: Peer) -> None:
-    """Have the fleet serve an accepted connection, unless a limit is reached."""
-    refusal = begin(service, listen, service.config.resolve(listen, peer.address), peer)
-    if refusal is None:
-        fleet.take(listen, sock, peer)
-        return
-    with sock:
-        _try_send(sock, refusal)
 
 
 def _try_send(sock: socket.socket, data: bytes) -> None:

@@ -178,8 +178,7 @@ class SessionDriver:
         while not connection.closed:
             event = connection.next_event()
             if event is NEED_DATA:
-                await self._turn(fresh=fresh)
-                fresh = connection.in_body
+                fresh = await self._turn(fresh=fresh)
             elif isinstance(event, SwitchToTLS):
                 if not await self._switch():
                     return
@@ -192,28 +191,31 @@ class SessionDriver:
                     await trio.lowlevel.checkpoint()
         await self._finish()
 
-    async def _turn(self, *, fresh: bool) -> None:
+    async def _turn(self, *, fresh: bool) -> bool:
         """Write what is due, then read: the one place where a session waits for its peer.
 
-        It is not ``fresh`` where what came last was no whole command: the peer's time for that runs on.
+        It is not ``fresh`` where what came last was no whole command: the peer's time for that runs on.  Gives whether
+        what came is fresh whatever it is: a part of a message.
         """
-        connection, patience = self._conversation.connection, self.patience
+        conversation, patience = self._conversation, self.patience
+        connection = conversation.connection
         if fresh:
             self._since = trio.current_time()
         patience.start(self._since)
-        patience.receiving = connection.in_body
-        if self._conversation.out:
+        patience.receiving = in_body = connection.in_body
+        if conversation.out:
             await self._send()
-        if (self._service.draining or self._closing) and self._conversation.transaction is None:
+        if (self._service.draining or self._closing) and conversation.transaction is None:
             self._scope.cancel()
         self._reading = True
-        data = await self._stream.receive_some(_BODY_READ if connection.in_body else _COMMAND_READ)
+        data = await self._stream.receive_some(_BODY_READ if in_body else _COMMAND_READ)
         self._reading = False
         patience.stop()
         patience.octets += len(data)
         if self._renegotiable:
             await self._look_for_renegotiation()
         connection.receive_data(data)
+        return in_body
 
     async def _look_for_renegotiation(self) -> None:
         """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""

@@ -37,6 +37,7 @@ class Transaction:
         "_service",
         "_session",
         "_spool",
+        "_told",
         "discarded_by",
         "envelope",
         "granted_relay",
@@ -63,6 +64,7 @@ class Transaction:
         self.refusal: Refusal | None = None
         """What the octets of a BDAT that are under way will be answered with."""
         self._delivery_seconds = 0.0
+        self._told: tuple[dict[str, str], dict[str, str]] | None = None  # the contexts that the delivery was given
         self.granted_relay = False
         """Whether can_relay was set for this transaction's sender, and goes with it."""
 
@@ -118,7 +120,8 @@ class Transaction:
 
     def _ended(self, message: Message, refusal: Refusal | None) -> None:
         service, session = self._service, self._session
-        tell_ended(service, session, "data_spool", refusal, message)
+        if service.hub.wants_outcome("data_spool"):
+            tell_ended(service, session, "data_spool", refusal, message)
         if service.hub.wants_outcome("data_spool_each_rcpt"):
             for recipient in self.envelope.recipients:
                 tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient)
@@ -177,8 +180,8 @@ class Transaction:
         for name, value in (*self._session.headers, *self._session.message_headers):
             message.trace += field(name, value)
         # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.
-        message.variables = self._session.variables.snapshot()
-        message.message_variables = self._session.message_variables.snapshot()
+        self._told = self._contexts()
+        message.variables, message.message_variables = self._told
         began = monotonic()
         try:
             await self.profile.delivery.deliver(message)
@@ -192,6 +195,9 @@ class Transaction:
             # A callable of the embedding program may raise anything; the message is not accepted then.
             _log.exception("delivery of %s failed", self.id)
             raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
+
+    def _contexts(self) -> tuple[dict[str, str], dict[str, str]]:
+        return self._session.variables.snapshot(), self._session.message_variables.snapshot()
 
     def _received(self, message: Message) -> bytes:
         session, envelope = self._session, self.envelope
@@ -212,7 +218,7 @@ class Transaction:
     def _tell(self, reply: Reply, size: int, decided_by: str, reason: str) -> None:
         session, envelope = self._session, self.envelope
         recipients = tuple(str(r) for r in envelope.recipients)
-        variables, message_variables = session.variables.snapshot(), session.message_variables.snapshot()
+        variables, message_variables = self._told or self._contexts()
         sender = str(envelope.sender)
         if reply.positive:
             event: MessageAccepted | MessageRefused = MessageAccepted(

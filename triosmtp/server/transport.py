@@ -108,14 +108,14 @@ class SocketTransport(trio.abc.HalfCloseableStream):
                 left -= len(data)
 
     def close(self) -> None:
-        """Close at once.  May be called again."""
+        """Close at once, in the task that uses it: no other may wait for it.  May be called again."""
+        self._socket.close()
+
+    async def aclose(self) -> None:
+        """Close at once; whoever waits for it is told."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
-
-    async def aclose(self) -> None:
-        """Close at once."""
-        self.close()
         await trio.lowlevel.checkpoint()
 
 

@@ -65,10 +65,7 @@ class Address:
 
     def __str__(self) -> str:
         """Give ``local@domain`` as SMTP writes it, the local part quoted where it must be; empty for the null path."""
-        local_part = self.local_part
-        if not _DOT_STRING.fullmatch(local_part) and self:
-            local_part = '"' + re.sub(r'([\\"])', r"\\\1", local_part) + '"'
-        return f"{local_part}@{self.domain}" if self.domain else local_part
+        return _written(self.local_part, self.domain)
 
     @property
     def domain_key(self) -> str:
@@ -77,6 +74,13 @@ class Address:
 
 
 Address.NULL = Address("", "")
+
+
+@lru_cache(maxsize=1024)  # of each recipient a session says it five times
+def _written(local_part: str, domain: str) -> str:
+    if not _DOT_STRING.fullmatch(local_part) and (local_part or domain):
+        local_part = '"' + re.sub(r'([\\"])', r"\\\1", local_part) + '"'
+    return f"{local_part}@{domain}" if domain else local_part
 
 
 @lru_cache(maxsize=1024)

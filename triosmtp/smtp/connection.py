@@ -79,6 +79,7 @@ _TOO_MUCH = Reply(421, "Too many commands without a message", "4.7.0")
 _TOO_MANY_ERRORS = Reply(421, "Too many errors", "4.7.0")
 
 
+_CLOSING = (221, 421)  # as Reply.closes, without a call
 _AFTER_REFUSAL = frozenset({b"QUIT", b"BDAT"})  # octets follow BDAT, which must not be taken for commands
 
 
@@ -233,7 +234,7 @@ class Connection:
             self._move(row)
         if self.state <= _READY:
             facts.smtputf8 = facts.binary = False
-        if reply.closes or self.state is _CLOSED:
+        if code in _CLOSING or self.state is _CLOSED:
             self.close()
         return wire
 
@@ -307,7 +308,9 @@ class Connection:
         if verb == b"BDAT":
             return self._begin_chunk(line, argument)
         command = self._owed = COMMANDS.get(verb) or trusted_command(verb, rules)
-        row = _known(command, verb, line)
+        if command is None or line.endswith(b" "):
+            raise _not_a_command(command, verb)
+        row = command
         if self._refusal is not None and verb != b"QUIT":
             raise CommandError(self._refusal, "refused before")
         if rules.require_tls and not (facts.tls or row.before_tls):
@@ -481,9 +484,7 @@ class Connection:
         return ConnectionEnded(clean)
 
 
-def _known(row: Command | None, verb: bytes, line: bytes) -> Command:
+def _not_a_command(row: Command | None, verb: bytes) -> CommandError:
     if row is None:
-        raise CommandError(_NOT_IMPLEMENTED if verb in NOT_IMPLEMENTED else _UNKNOWN, "command not known")
-    if line.endswith(b" "):
-        raise CommandError(_TRAILING, "trailing white space")
-    return row
+        return CommandError(_NOT_IMPLEMENTED if verb in NOT_IMPLEMENTED else _UNKNOWN, "command not known")
+    return CommandError(_TRAILING, "trailing white space")
