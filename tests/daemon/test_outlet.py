@@ -94,33 +94,37 @@ async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None
     assert [int(line[:6]) for line in seen.decode().splitlines()] == list(range(1500))
 
 
-async def test_what_a_turn_of_the_loop_says_is_written_at_its_end(pipe: Pipe) -> None:
+async def test_a_line_behind_another_waits_a_moment_for_more(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triosmtp.daemon.outlet._MOMENT", 0.5)
     outlet = Outlet(pipe[1])
     os.set_blocking(pipe[0], False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         await trio.testing.wait_all_tasks_blocked()
         outlet.write("one\n")
+        assert os.read(pipe[0], 100) == b"one\n", "the first one does not wait"
         outlet.write("two\n")
+        outlet.write("three\n")
         with pytest.raises(BlockingIOError):
             os.read(pipe[0], 100)
-        await trio.testing.wait_all_tasks_blocked()
-        assert os.read(pipe[0], 100) == b"one\ntwo\n"
+        with trio.fail_after(10):
+            await trio.lowlevel.wait_readable(pipe[0])
+        assert os.read(pipe[0], 100) == b"two\nthree\n"
         fill(outlet, 150)  # more than is gathered
         assert os.read(pipe[0], 65536).count(b"\n") == 100
-        await trio.to_thread.run_sync(outlet.write, "three\n")
-        assert read_all(pipe[0]).endswith(b"three\n"), "another thread's line is behind what was said before"
+        await trio.to_thread.run_sync(outlet.write, "thread\n")
+        assert read_all(pipe[0]).endswith(b"thread\n"), "another thread's line is behind what was said before"
         outlet.write("last\n")
         nursery.cancel_scope.cancel()
     assert read_all(pipe[0]) == b"last\n"
 
 
-async def test_a_turn_that_says_more_than_a_pipe_takes(pipe: Pipe) -> None:
+async def test_a_moment_that_says_more_than_a_pipe_takes(pipe: Pipe) -> None:
     outlet = Outlet(pipe[1])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         await trio.testing.wait_all_tasks_blocked()
-        fill(outlet, 95, octets=1000)  # 95 kB in one turn
+        fill(outlet, 95, octets=1000)  # 95 kB at once
         seen = b""
         os.set_blocking(pipe[0], False)
         with trio.fail_after(10):

@@ -4,8 +4,8 @@ A pipe whose reader sleeps takes 64 KiB and then blocks the writer.  So before e
 there is room.  Where there is, as nearly always, lines are written: no thread, no queue.  Where there is none, they
 wait in bounded memory until there is room again; what does not fit is counted, and told.
 
-What one turn of the event loop has to say is written at its end, before the loop sleeps: a busy server makes one system
-call for the lines of many sessions.  Outside of the loop, and from other threads, a line is written at once.
+A line is written at once unless another one was a moment ago: then it waits for the rest of that moment, and for
+others.  So a busy server makes a hundred system calls a second, whatever it has to say, and a quiet one is never late.
 
 The descriptor itself is left as it is: O_NONBLOCK would hold for every process that shares the terminal.
 """
@@ -14,6 +14,7 @@ import os
 import select
 import stat
 import threading
+import time
 from collections import deque
 from typing import Final, TextIO
 
@@ -24,13 +25,15 @@ __all__ = ["Outlet"]
 _PIECE: Final = 4096
 """Octets that can be written without waiting where poll says that there is room: PIPE_BUF, a page."""
 _BACKLOG: Final = 4 * 1024 * 1024
+_MOMENT: Final = 0.01
+"""Seconds between two writes, where there is a task that makes the second."""
 _GATHERED: Final = 100
-"""Lines that are gathered before they are written, however long the turn is."""
+"""Lines that are gathered before they are written, however little time has passed."""
 _LAST_WORDS: Final = 500
 """Milliseconds that what waits at the process's end is given."""
 
 
-class Outlet(trio.abc.Instrument):
+class Outlet:
     """A text stream for logs, on a descriptor.  It has what :class:`logging.StreamHandler` needs.
 
     ``limit`` is how many octets may wait.  :meth:`run` writes what waits; without it, the next write does.
@@ -42,13 +45,14 @@ class Outlet(trio.abc.Instrument):
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
         self._has_room = stat.S_ISREG(os.fstat(self._fd).st_mode)  # always: it is a file
-        self._loop: int | None = None  # the thread of the event loop, while it runs
         self._gathered: list[bytes] = []
+        self._written = -_MOMENT  # when the latest write was
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._lost = 0
         self._lock = threading.Lock()  # records come from worker threads, too
-        self._stuck: trio.Event | None = None
+        self._wanted = trio.Event()  # there is something for run() to do
+        self._loop: int | None = None  # the thread of the event loop, while run() runs
         self._token: trio.lowlevel.TrioToken | None = None
         self.failure: OSError | None = None
         """Why the latest write failed; None where it did not."""
@@ -60,17 +64,17 @@ class Outlet(trio.abc.Instrument):
         data = text.encode("utf-8", "backslashreplace")
         with self._lock:
             self._gathered.append(data)
-            if self._loop != threading.get_ident() or len(self._gathered) >= _GATHERED:
+            gathered = len(self._gathered)
+            if self._loop != threading.get_ident() or gathered >= _GATHERED:
                 self._write_gathered()
+            elif gathered == 1:
+                if time.monotonic() - self._written >= _MOMENT:
+                    self._write_gathered()
+                else:
+                    self._wanted.set()
 
     def flush(self) -> None:
-        """Do nothing: what one turn of the loop has to say is written at its end."""
-
-    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - as every Instrument
-        """Write what this turn of the event loop had to say.  Trio calls it."""
-        if self._gathered:
-            with self._lock:
-                self._write_gathered()
+        """Do nothing: nothing is kept back for longer than a moment that could be written."""
 
     def close(self) -> None:
         """Give what waits a last moment."""
@@ -86,26 +90,29 @@ class Outlet(trio.abc.Instrument):
         """Write what waits as soon as there is room, until cancelled."""
         self._token = trio.lowlevel.current_trio_token()
         self._loop = threading.get_ident()
-        trio.lowlevel.add_instrument(self)
         try:
             while True:
-                self._stuck = trio.Event()
-                if not (self._waiting or self._lost):
-                    await self._stuck.wait()
+                self._wanted = trio.Event()
+                if not (self._waiting or self._lost or self._gathered):
+                    await self._wanted.wait()
+                await trio.sleep(_MOMENT)
+                with self._lock:
+                    self._write_gathered()
                 while self._waiting or self._lost:
                     try:
                         await trio.lowlevel.wait_writable(self._fd)
                     except OSError:
-                        return  # a file, which epoll does not take: it always has room
+                        break  # nothing that epoll takes: it is asked again after a moment
                     with self._lock:
                         self._write_waiting()
         finally:
-            trio.lowlevel.remove_instrument(self)
-            self._token = self._loop = None
-            self.before_io_wait(0)
+            with self._lock:
+                self._token = self._loop = None
+                self._write_gathered()
 
     def _write_gathered(self) -> None:
         lines, self._gathered = self._gathered, []
+        self._written = time.monotonic()
         if self._waiting or self._lost:
             self._write_waiting()
         done = 0
@@ -120,8 +127,8 @@ class Outlet(trio.abc.Instrument):
             done = max(0, done - len(line))
 
     def _keep(self, data: bytes, *, begun: bool = False) -> None:
-        if self._token is not None and self._stuck is not None:
-            self._token.run_sync_soon(self._stuck.set, idempotent=True)
+        if self._token is not None:
+            self._token.run_sync_soon(self._wanted.set, idempotent=True)
         # The rest of a line that was begun is kept whatever comes: half a line would swallow the next.
         if not begun and (self._lost or self._size + len(data) > self._limit):
             self._lost += 1
