@@ -80,17 +80,27 @@ def _fold(name: str, clauses: tuple[str, ...]) -> bytes:
 
 
 def _fold_plain(name: str, clauses: tuple[str, ...]) -> bytes | None:
-    """Do the same where every clause is printable ASCII and fits into a line, as nearly all do: else give None."""
+    """Do the same where clauses are printable ASCII, and their words fit into lines, as nearly always: or give None."""
     lines: list[str] = []
     line = f"{name}:"
     for clause in clauses:
-        if len(clause) >= _FOLD or clause[:1] in _BLANK or not (clause.isascii() and clause.isprintable()):
+        if clause[:1] in _BLANK or not (clause.isascii() and clause.isprintable()):
             return None
         if len(line) + 1 + len(clause) <= _FOLD:
             line = f"{line} {clause}"
-        else:
+        elif len(clause) < _FOLD:
             lines.append(line)
             line = f" {clause}"
+        else:
+            lines.append(line)
+            line = ""
+            for word in clause.split(" "):
+                if not 0 < len(word) < _FOLD:
+                    return None
+                if line and len(line) + 1 + len(word) > _FOLD:
+                    lines.append(line)
+                    line = ""
+                line = f"{line} {word}"
     lines.append(f"{line}\r\n")
     return "\r\n".join(lines).encode("ascii")
 

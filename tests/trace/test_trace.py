@@ -191,10 +191,11 @@ def test_a_field_never_breaks_its_line(clauses: list[str]) -> None:
         line.decode("utf-8")
 
 
+WORDS = st.lists(st.integers(0, 40).map("w".__mul__), max_size=8).map(" ".join)
 CLAUSE = st.builds(
     lambda before, length, after: " " * before + "x" * length + " " * after,
     st.integers(0, 1), st.integers(0, 40), st.integers(0, 1),
-) | st.text("ab é\r", max_size=30)  # fmt: skip
+) | st.text("ab é\r", max_size=30) | WORDS  # fmt: skip
 
 
 @given(st.lists(CLAUSE, max_size=6))
@@ -207,7 +208,9 @@ def test_what_is_plain_is_folded_as_everything_else(clauses: list[str]) -> None:
 
 def test_a_line_of_78_octets_is_full() -> None:
     for length in range(90):
-        clauses = ("x" * 30, "y" * length, "z" * 30)
+        clauses: tuple[str, ...] = ("x" * 30, "y" * length, "z" * 30)
+        assert _fold_plain("Received", clauses) in {None, _fold("Received", clauses)}
+        clauses = ("x" * 30, f"{'a' * 20} {'b' * length} {'c' * 30} {'d' * length} {'e' * 40}")
         assert _fold_plain("Received", clauses) in {None, _fold("Received", clauses)}
     assert b"y\r\n z" in field("X", "x" * 30, "y" * (78 - 34), "z" * 44)
 

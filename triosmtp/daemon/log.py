@@ -157,8 +157,8 @@ def _iso(moment: float) -> str:
 
 
 def _line(name: str, /, **fields: object) -> Record:
-    # A sender that is empty says something: the message is a report.
-    return Record(name, {key: value for key, value in fields.items() if value not in (None, "", ()) or key == "from"})
+    # Nothing said is None, "" or (); a zero says something, and so does a sender that is empty: it is a report.
+    return Record(name, {key: value for key, value in fields.items() if value or value == 0 or key == "from"})
 
 
 def _quoted(key: str, value: object) -> str:

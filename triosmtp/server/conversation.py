@@ -280,7 +280,8 @@ class Conversation:
             check_receptions(self._settings, self.messages)
             if not done:
                 demand_certificate(self._settings, session.tls)
-            await self._throttle("Inbound_Throttle_Messages", self._settings.inbound_throttle_messages)
+            if self._settings.inbound_throttle_messages is not None:
+                await self._throttle("Inbound_Throttle_Messages", self._settings.inbound_throttle_messages)
         except Refusal as refusal:
             self._discarded_by = before
             self._ended("mailfrom", refusal, sender, event.parameters)
@@ -316,7 +317,8 @@ class Conversation:
                 # Holds for this sender alone: the variable goes when the transaction ends.
                 session.variables["can_relay"] = "true"
                 transaction.granted_relay = True
-            await self._throttle("Recipient_Rate_Per_Peer", self._settings.recipient_rate_per_peer)
+            if self._settings.recipient_rate_per_peer is not None:
+                await self._throttle("Recipient_Rate_Per_Peer", self._settings.recipient_rate_per_peer)
         except Refusal as refusal:
             self._ended("rcptto", refusal, recipient, event.parameters)
             self._refuse("rcptto", self._counted(refusal))
@@ -340,9 +342,9 @@ class Conversation:
             return refusal
         return Refusal(Reply(421, "Too many refused recipients", "4.7.0"), "limit", "Max_Refused_Recipients")
 
-    async def _throttle(self, option: str, limit: tuple[int, float] | None) -> None:
+    async def _throttle(self, option: str, limit: tuple[int, float]) -> None:
         """Count one more of the peer's, where that is within its limit."""
-        if limit is not None and not await self._service.count_peer(option, self.session.peer_address, limit):
+        if not await self._service.count_peer(option, self.session.peer_address, limit):
             raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
 
     async def _on_data(self, _event: Data) -> None:
