@@ -6,7 +6,9 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -565,7 +567,7 @@ async def test_a_client_that_makes_up_commands_makes_no_series() -> None:
 # What it costs
 
 
-def test_a_message_costs_less_than_ten_microseconds() -> None:
+def test_a_message_costs_a_handful_of_calls() -> None:
     tls = TLSInfo(
         protocol="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384", cipher_algbits=256, cipher_usebits=256, group="x25519"
     )
@@ -573,14 +575,15 @@ def test_a_message_costs_less_than_ten_microseconds() -> None:
         session="s", peer="192.0.2.1:1", message="m", sender="a@example.org", recipients=("b@example.org",), size=4000,
         seconds=0.01, delivery_seconds=0.001, tls=tls, listener=":25",
     )  # fmt: skip
-    metrics = Metrics()
-    best = float("inf")
-    for _ in range(20):
-        began = time.perf_counter()
-        for _ in range(500):
-            metrics(message)
-        best = min(best, (time.perf_counter() - began) / 500)
-    assert best < 10e-6
+    metrics, calls = Metrics(), Counter[str]()
+    metrics(message)
+    before = sys.getprofile()
+    sys.setprofile(lambda _frame, event, _argument: calls.update([event]))
+    try:
+        metrics(message)
+    finally:
+        sys.setprofile(before)
+    assert 0 < calls["call"] <= 12, calls
 
 
 # The event loop
