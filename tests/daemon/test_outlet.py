@@ -94,29 +94,33 @@ async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None
     assert [int(line[:6]) for line in seen.decode().splitlines()] == list(range(1500))
 
 
-async def test_a_line_behind_another_waits_a_moment_for_more(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deferred_line_waits_a_moment_for_more(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("triosmtp.daemon.outlet._MOMENT", 0.5)
     outlet = Outlet(pipe[1])
     os.set_blocking(pipe[0], False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         await trio.testing.wait_all_tasks_blocked()
-        outlet.write("one\n")
-        assert os.read(pipe[0], 100) == b"one\n", "the first one does not wait"
+        outlet.defer("one\n")
         outlet.write("two\n")
-        outlet.write("three\n")
+        assert os.read(pipe[0], 100) == b"one\ntwo\n", "it goes with what is written next"
+        outlet.defer("three\n")
+        outlet.defer("four\n")
         with pytest.raises(BlockingIOError):
             os.read(pipe[0], 100)
         with trio.fail_after(10):
             await trio.lowlevel.wait_readable(pipe[0])
-        assert os.read(pipe[0], 100) == b"two\nthree\n"
-        fill(outlet, 150)  # more than is gathered
+        assert os.read(pipe[0], 100) == b"three\nfour\n"
+        for _ in range(150):  # more than is gathered
+            outlet.defer("five\n")
         assert os.read(pipe[0], 65536).count(b"\n") == 100
         await trio.to_thread.run_sync(outlet.write, "thread\n")
         assert read_all(pipe[0]).endswith(b"thread\n"), "another thread's line is behind what was said before"
-        outlet.write("last\n")
+        outlet.defer("last\n")
         nursery.cancel_scope.cancel()
     assert read_all(pipe[0]) == b"last\n"
+    outlet.defer("after\n")
+    assert read_all(pipe[0]) == b"after\n", "nobody would come back to it"
 
 
 async def test_a_moment_that_says_more_than_a_pipe_takes(pipe: Pipe) -> None:
@@ -124,7 +128,8 @@ async def test_a_moment_that_says_more_than_a_pipe_takes(pipe: Pipe) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         await trio.testing.wait_all_tasks_blocked()
-        fill(outlet, 95, octets=1000)  # 95 kB at once
+        for number in range(95):  # 95 kB at once
+            outlet.defer(f"{number:06d} {'x' * 992}\n")
         seen = b""
         os.set_blocking(pipe[0], False)
         with trio.fail_after(10):

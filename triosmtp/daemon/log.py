@@ -47,6 +47,8 @@ _log = logging.getLogger("triosmtp")
 Form: TypeAlias = Literal["text", "json"]
 """How lines are written."""
 
+_BEFORE_REPLY: Final = (MessageAccepted, MessageRefused)
+"""What is in the log before the client hears of it: who was told 250 finds the message there."""
 _LEVELS: Final = {level: logging.getLevelName(level).lower() for level in (10, 20, 30, 40, 50)}
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -119,8 +121,12 @@ class EventLog:
         if level < self._level:
             return
         record, now = describe(event), time.time()
-        self._stream.write(self._object(level, record, now) if self._json else self._text(level, record, now))
-        self._stream.flush()
+        line = self._object(level, record, now) if self._json else self._text(level, record, now)
+        if isinstance(self._stream, Outlet) and level < logging.WARNING and type(event) not in _BEFORE_REPLY:
+            self._stream.defer(line)
+        else:
+            self._stream.write(line)
+            self._stream.flush()
 
     def _text(self, level: int, record: Record, now: float) -> str:
         second = int(now)

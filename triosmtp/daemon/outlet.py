@@ -4,8 +4,8 @@ A pipe whose reader sleeps takes 64 KiB and then blocks the writer.  So before e
 there is room.  Where there is, as nearly always, lines are written: no thread, no queue.  Where there is none, they
 wait in bounded memory until there is room again; what does not fit is counted, and told.
 
-A line is written at once unless another one was a moment ago: then it waits for the rest of that moment, and for
-others.  So a busy server makes a hundred system calls a second, whatever it has to say, and a quiet one is never late.
+What need not be there at once, such as that a session has ended, may wait for a moment and for more like it: a system
+call costs as much as parsing a command.
 
 The descriptor itself is left as it is: O_NONBLOCK would hold for every process that shares the terminal.
 """
@@ -14,7 +14,6 @@ import os
 import select
 import stat
 import threading
-import time
 from collections import deque
 from typing import Final, TextIO
 
@@ -26,7 +25,7 @@ _PIECE: Final = 4096
 """Octets that can be written without waiting where poll says that there is room: PIPE_BUF, a page."""
 _BACKLOG: Final = 4 * 1024 * 1024
 _MOMENT: Final = 0.01
-"""Seconds between two writes, where there is a task that makes the second."""
+"""Seconds that a deferred line waits for others."""
 _GATHERED: Final = 100
 """Lines that are gathered before they are written, however little time has passed."""
 _LAST_WORDS: Final = 500
@@ -46,7 +45,6 @@ class Outlet:
         self._poll.register(self._fd, select.POLLOUT)
         self._has_room = stat.S_ISREG(os.fstat(self._fd).st_mode)  # always: it is a file
         self._gathered: list[bytes] = []
-        self._written = -_MOMENT  # when the latest write was
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._lost = 0
@@ -61,20 +59,23 @@ class Outlet:
 
     def write(self, text: str) -> None:
         """Write whole lines, or let them wait.  Never blocks, and never raises for what the descriptor does."""
-        data = text.encode("utf-8", "backslashreplace")
         with self._lock:
-            self._gathered.append(data)
-            gathered = len(self._gathered)
-            if self._loop != threading.get_ident() or gathered >= _GATHERED:
+            self._gathered.append(text.encode("utf-8", "backslashreplace"))
+            self._write_gathered()
+
+    def defer(self, text: str) -> None:
+        """Write whole lines with what is written next, or after a moment."""
+        if self._loop != threading.get_ident():
+            self.write(text)  # nobody comes back to it
+            return
+        with self._lock:
+            self._gathered.append(text.encode("utf-8", "backslashreplace"))
+            if len(self._gathered) >= _GATHERED:
                 self._write_gathered()
-            elif gathered == 1:
-                if time.monotonic() - self._written >= _MOMENT:
-                    self._write_gathered()
-                else:
-                    self._wanted.set()
+        self._wanted.set()
 
     def flush(self) -> None:
-        """Do nothing: nothing is kept back for longer than a moment that could be written."""
+        """Do nothing: what is deferred can wait, and all else is written already where there is room."""
 
     def close(self) -> None:
         """Give what waits a last moment."""
@@ -112,7 +113,6 @@ class Outlet:
 
     def _write_gathered(self) -> None:
         lines, self._gathered = self._gathered, []
-        self._written = time.monotonic()
         if self._waiting or self._lost:
             self._write_waiting()
         done = 0
