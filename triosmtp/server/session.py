@@ -23,7 +23,15 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
-from triosmtp.tls import ServerContext, channel_binding, handshake, release, renegotiated, send_close_notify
+from triosmtp.tls import (
+    ServerContext,
+    await_input,
+    channel_binding,
+    handshake,
+    release,
+    renegotiated,
+    send_close_notify,
+)
 from triosmtp.variables import Variables
 
 __all__ = ["SessionDriver"]
@@ -53,6 +61,7 @@ class SessionDriver:
     __slots__ = (
         "_closing",
         "_conversation",
+        "_encrypted",
         "_greeting_tls",
         "_listen",
         "_profile",
@@ -77,7 +86,8 @@ class SessionDriver:
         self._listen = listen
         self._profile = profile
         self._transport = transport
-        self._stream: trio.abc.Stream = transport
+        self._stream: trio.abc.Stream = transport  # what is read and written: this, or …
+        self._encrypted: trio.SSLStream[trio.abc.Stream] | None = None
         self.started = trio.current_time()
         self.generation = service.generation
         self.context: ServerContext | None = None
@@ -129,8 +139,8 @@ class SessionDriver:
             self._service.leave_handshake(session.id)
             if conversation.transaction is not None:
                 conversation.transaction.close()
-            if isinstance(self._stream, trio.SSLStream):
-                release(self._stream)
+            if self._encrypted is not None:
+                release(self._encrypted)
             try:
                 await self._close_transport()
             finally:
@@ -208,7 +218,10 @@ class SessionDriver:
         if (self._service.draining or self._closing) and conversation.transaction is None:
             self._scope.cancel()
         self._reading = True
-        data = await self._stream.receive_some(_BODY_READ if in_body else _COMMAND_READ)
+        size = _BODY_READ if in_body else _COMMAND_READ
+        if self._encrypted is not None:
+            await await_input(self._encrypted, size)
+        data = await self._stream.receive_some(size)
         self._reading = False
         patience.stop()
         patience.octets += len(data)
@@ -219,8 +232,8 @@ class SessionDriver:
 
     async def _look_for_renegotiation(self) -> None:
         """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""
-        assert isinstance(self._stream, trio.SSLStream)
-        tls = renegotiated(self._stream)
+        assert self._encrypted is not None
+        tls = renegotiated(self._encrypted)
         if tls is None:
             return
         session = self.session
@@ -301,13 +314,14 @@ class SessionDriver:
         self._greeting_tls = True
         try:
             with trio.fail_after(limit):
-                self._stream, session.tls = await handshake(context, self._transport)
+                self._encrypted, session.tls = await handshake(context, self._transport)
         except HandshakeError as error:
             failure = TLSFailed(session.id, session.peer, session.listener, error.reason, error.detail)
         except trio.TooSlowError:
             failure = TLSFailed(session.id, session.peer, session.listener, "timed_out", f"after {limit:g} s")
         else:
-            self._conversation.authentication.bindings = partial(channel_binding, self._stream)
+            self._stream = self._encrypted
+            self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
             self._renegotiable = profile.settings.tls_allow_renegotiation
             self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
             return True
@@ -348,19 +362,19 @@ class SessionDriver:
 
     async def _finish(self) -> None:
         """Write what is due, and our close_notify behind it in the same packet."""
-        if not isinstance(self._stream, trio.SSLStream) or self._renegotiable:
+        if self._encrypted is None or self._renegotiable:
             await self._part()
         else:
             last = b"".join(self._conversation.out)
             self._conversation.out.clear()
             self.patience.start(trio.current_time())
-            await send_close_notify(self._stream, last)
+            await send_close_notify(self._encrypted, last)
         if self._conversation.end not in {"quit", "peer_closed"}:
             await self._linger()
 
     async def _part(self) -> None:
         """Write what is due, then our close_notify.  The peer's is not waited for: many never send one."""
         await self._flush()
-        if isinstance(self._stream, trio.SSLStream):
+        if self._encrypted is not None:
             self.patience.start(trio.current_time())
-            await send_close_notify(self._stream)
+            await send_close_notify(self._encrypted)

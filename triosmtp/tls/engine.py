@@ -42,7 +42,7 @@ from OpenSSL import SSL
 
 from triosmtp.tls.verification import Verification
 
-__all__ = ["Engine", "close", "engine_of", "release", "send_close_notify"]
+__all__ = ["Engine", "await_input", "close", "engine_of", "release", "send_close_notify"]
 
 _HEADER: Final = 5  # of a TLS record: type, version, length (RFC 8446, section 5.1)
 _RECORD_READ: Final = 16384 + 1  # one octet more than a record can hold: less than asked for means that it is used up
@@ -128,6 +128,25 @@ class Engine:
         if not self._released:
             self._released = True
             del self._connection
+
+    # What is done before SSLStream asks.
+
+    @property
+    def thirsty(self) -> bool:
+        """Whether there is nothing here to read, nor to tell: a read would begin by waiting for the transport."""
+        return (
+            self._empty
+            and self._offset == len(self._received)
+            and not (self._incoming.pending or self._incoming.eof or self._ended)
+            and self._failure is None
+        )
+
+    def supply(self, data: bytes | bytearray) -> None:
+        """Take what the transport gave, as SSLStream does; ``b""`` is its end."""
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
 
     # What trio.SSLStream uses.
 
@@ -309,6 +328,17 @@ class Engine:
 def engine_of(stream: "trio.SSLStream[Any]") -> Engine:
     """Give the engine of a stream that :func:`.handshake.handshake` returned or a context's ``wrapping()`` made."""
     return cast("Engine", stream.context)
+
+
+async def await_input(stream: "trio.SSLStream[Any]", max_bytes: int) -> None:
+    """Wait for ciphertext where a read would, so that the read that follows finds it.
+
+    SSLStream learns that there is nothing by an exception, and waits under a lock; that costs as much as decrypting a
+    command.  No other task may be reading.  Errors are those of the transport's ``receive_some``.
+    """
+    engine = engine_of(stream)
+    if engine.thirsty:
+        engine.supply(await stream.transport_stream.receive_some(max_bytes))
 
 
 async def close(stream: "trio.SSLStream[Any]", *, within: float = 1.0) -> None:
