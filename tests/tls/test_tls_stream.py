@@ -29,6 +29,7 @@ from triosmtp.tls import (
     Identity,
     ServerContext,
     TLSSettings,
+    await_input,
     build_context,
     close,
     handshake,
@@ -84,6 +85,89 @@ async def test_generic_stream_with_the_handshake_by_the_pump(version: str) -> No
         return await shaken(lockstep_stream_pair())
 
     await check_two_way_stream(stream_maker, clogged_stream_maker)
+
+
+class Awaiting(trio.abc.Stream):
+    """A stream of ours that is read as a session reads: ciphertext is waited for before the stream asks."""
+
+    def __init__(self, stream: "trio.SSLStream[Any]") -> None:
+        self.stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await await_input(self.stream, max_bytes or 65536)
+        return await self.stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_generic_stream_where_input_is_awaited(version: str) -> None:
+    async def shaken(pair: tuple[trio.abc.Stream, trio.abc.Stream]) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        near, far = pair
+        client: trio.SSLStream[Any] = trio.SSLStream(
+            far, client_context(version), server_hostname="x", https_compatible=True
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.do_handshake)
+            server, _ = await handshake(server_context(), near)
+        return client, Awaiting(server)
+
+    async def stream_maker() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        return await shaken(memory_stream_pair())
+
+    async def clogged_stream_maker() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        return await shaken(lockstep_stream_pair())
+
+    await check_two_way_stream(stream_maker, clogged_stream_maker)
+
+
+@pytest.mark.parametrize("end", ["close_notify", "error", "end of file"])
+@pytest.mark.parametrize("limit", [7, 65536])
+@pytest.mark.parametrize("step", [1, 4, 100, 100_000])
+async def test_what_is_here_already_is_not_waited_for(step: int, limit: int, end: str) -> None:
+    """Records that came together, the rest of one that was read in part, a half record, and the end or an error."""
+    engine, connection = Engine(server_context().context), plain_client()
+    shake(engine, connection)
+    ours, theirs = memory_stream_pair()
+    stream: trio.SSLStream[Any] = trio.SSLStream(ours, engine, server_side=True, https_compatible=True)  # type: ignore[arg-type]
+    for text in (b"one", b"two" * 100, b"three"):
+        connection.send(text)
+    if end == "close_notify":
+        connection.shutdown()
+    cipher, got = taken(connection), b""
+    if end == "error":
+        cipher += bytes.fromhex("1703030020") + bytes(32)  # a record that nobody encrypted
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            for start in range(0, len(cipher), step):
+                await theirs.send_all(cipher[start : start + step])
+            if end == "end of file":
+                await theirs.send_eof()
+
+        nursery.start_soon(send)
+        with trio.fail_after(10):
+            while True:
+                await await_input(stream, 65536)
+                await await_input(stream, 65536)  # nor twice
+                try:
+                    piece = await stream.receive_some(limit)
+                except trio.BrokenResourceError:
+                    assert end == "error"
+                    break
+                if not piece:
+                    assert end != "error"
+                    break
+                got += piece
+            await await_input(stream, 65536)  # that is here, too
+    assert got == b"one" + b"two" * 100 + b"three"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
