@@ -136,7 +136,7 @@ class Engine:
         """Whether there is nothing here to read, nor to tell: a read would begin by waiting for the transport."""
         return (
             self._empty  # then what is left of a record, if anything, is not all of it
-            and not (self._incoming.pending or self._incoming.eof or self._ended)
+            and not (self._incoming.pending or self._ended)
             and self._failure is None
         )
 
