@@ -47,8 +47,8 @@ _log = logging.getLogger("triosmtp")
 Form: TypeAlias = Literal["text", "json"]
 """How lines are written."""
 
-_BEFORE_REPLY: Final = (MessageAccepted, MessageRefused)
-"""What is in the log before the client hears of it: who was told 250 finds the message there."""
+_DEFERRED: Final = (Connected, TLSEstablished, Disconnected)
+"""What may be in the log a moment later.  All else is there before the client hears of it, or anything blocks."""
 _LEVELS: Final = {level: logging.getLevelName(level).lower() for level in (10, 20, 30, 40, 50)}
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -122,7 +122,7 @@ class EventLog:
             return
         record, now = describe(event), time.time()
         line = self._object(level, record, now) if self._json else self._text(level, record, now)
-        if isinstance(self._stream, Outlet) and level < logging.WARNING and type(event) not in _BEFORE_REPLY:
+        if isinstance(self._stream, Outlet) and type(event) in _DEFERRED:
             self._stream.defer(line)
         else:
             self._stream.write(line)
