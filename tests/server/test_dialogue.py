@@ -280,7 +280,7 @@ async def test_a_policy_that_clears_the_context_does_not_change_the_trace() -> N
 async def test_session_limits_hold_in_memory_too() -> None:
     async with open_memory_server(conf("Listener_Sessions = 1")) as server:
         first = await hello(server)
-        assert str(await server.connect().read())[:9] == "421 4.7.0"
+        assert str(await server.connect().read()) == "421 Too many connections, try again later"
         assert (await first.command("QUIT")).code == 221
         await first.read_eof()
         await trio.testing.wait_all_tasks_blocked()  # the end of a session counts when all of it has ended

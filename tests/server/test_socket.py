@@ -133,7 +133,7 @@ async def test_over_a_session_limit_is_421_and_room_comes_back(limit: str) -> No
         first, second = await connect(server), await connect(server)
         assert [(await c.read()).code for c in (first, second)] == [220, 220]
         third = await connect(server)
-        assert str(await third.read())[:9] == "421 4.7.0"
+        assert str(await third.read()) == "421 Too many connections, try again later"
         assert await third.read_eof() == b""
         assert [e.reason for e in events if isinstance(e, ConnectionRefused)] == [limit]
         assert (await first.command("QUIT")).code == 221

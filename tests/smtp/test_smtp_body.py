@@ -6,10 +6,10 @@ of the octets that matter, cut at every place.
 
 import os
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from smtp_dialogue import Dialogue, codes
 
@@ -65,13 +65,16 @@ def read(data: bytes, headers: str = "pedantic", body: str = "pedantic", limit: 
     return Outcome(message, fault, rest)
 
 
-def decode(pieces: list[bytes], headers: str = "pedantic", body: str = "pedantic", limit: int = 0) -> Outcome:
+def decode(
+    pieces: list[bytes], headers: str = "pedantic", body: str = "pedantic", limit: int = 0, **lines: Any
+) -> Outcome:
     """The decoder, driven as Connection drives it."""
     rules = Rules(
         hostname="x",
         lone_lf_in_headers=headers,  # type: ignore[arg-type] # a str from MODES
         lone_lf_in_body=body,  # type: ignore[arg-type] # a str from MODES
         max_message_size=limit,
+        **lines,
     )
     decoder = BodyDecoder(rules)
     buffer = message = b""
@@ -129,6 +132,19 @@ def test_cut_anywhere(data: bytes, headers: str, body: str, limit: int, cuts: li
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     pieces = [data[a:b] for a, b in pairwise(places)]
     assert decode(pieces, headers, body, limit) == read(data, headers, body, limit)
+
+
+@settings(max_examples=3000 if JUDGE else 300)
+@given(BODIES, st.sampled_from(MODES), st.sampled_from(MODES), st.sampled_from(["fix", "reject"]), st.integers(0, 90))
+@example(b"a\r\nb" + b"x" * 30 + b"\n", "pedantic", "pedantic", "fix", 0)
+def test_long_lines_cut_anywhere(data: bytes, headers: str, body: str, mode: str, limit: int) -> None:
+    """The whole at once, octet by octet and in two halves: the same message, and the same fault."""
+    data = data.replace(b"x" * 700, b"x" * 35) + END + b"QUIT\r\n"
+    lines = {"max_body_line": 20, "long_lines": mode}
+    whole = decode([data], headers, body, limit, **lines)
+    assert decode(octets(data), headers, body, limit, **lines) == whole
+    half = len(data) // 2
+    assert decode([data[:half], data[half:]], headers, body, limit, **lines) == whole
 
 
 def test_many_dots_and_few() -> None:

@@ -36,6 +36,8 @@ class Session:
     """The message context: emptied for each message."""
     tls: TLSInfo | None = None
     """What the handshake established; None while there is no TLS."""
+    spoken_for: bool = False
+    """Whether a trusted peer said whose session this is (XCLIENT, XREMOTEIP).  TLS and certificate are its own."""
     auth: Authenticated | None = None
     """Who the client has proved to be by AUTH; None while it has not."""
     envelope: Envelope | None = None
@@ -44,6 +46,11 @@ class Session:
     """Header fields that every message of the session gets (see :meth:`add_header`)."""
     message_headers: list[tuple[str, str]] = Factory(list)
     """Header fields that the message under way gets."""
+
+    @property
+    def client_tls(self) -> TLSInfo | None:
+        """:attr:`tls` where it tells who the client is: None while there is none, and where it is a trusted peer's."""
+        return None if self.spoken_for else self.tls
 
     def add_header(self, name: str, value: str) -> None:
         """Add a header field to the message under way; outside of a transaction, to every message of the session.

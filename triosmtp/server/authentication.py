@@ -121,10 +121,11 @@ class Authentication:
 
     async def _identity(self, profile: Profile) -> str | None:
         identities = profile.sasl.identities
-        if identities is None or self._session.tls is None:
+        tls = self._session.client_tls
+        if identities is None or tls is None:
             return None
         try:
-            return await trio.to_thread.run_sync(identities.identify, self._session.tls)
+            return await trio.to_thread.run_sync(identities.identify, tls)
         except StoreError:
             return None  # it was read at start; while it cannot be, nobody is identified
 

@@ -52,6 +52,7 @@ from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["Conversation"]
 
+_WEIGHT: Final = 100  # of a recipient that was refused for good, beside one that was refused for now
 _ENHANCED: Final = re.compile(r"(?:(4\.\d+\.\d+)(?: |$))?(.*)")
 
 
@@ -180,7 +181,7 @@ class Conversation:
 
     def _grant_relay(self) -> None:
         relay, session = self.profile.relay, self.session
-        if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls):
+        if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.client_tls):
             session.variables["can_relay"] = "true"
 
     # -- policy
@@ -336,8 +337,8 @@ class Conversation:
 
     def _counted(self, refusal: Refusal) -> Refusal:
         """Count a recipient that was refused; whoever guesses for too long is not listened to any more."""
-        self._refused += 1
-        limit = self._settings.max_refused_recipients
+        self._refused += _WEIGHT if refusal.reply.code >= 500 else 1
+        limit = self._settings.max_refused_recipients * _WEIGHT
         if not limit or self._refused <= limit or refusal.reply.code == 421:
             return refusal
         return Refusal(Reply(421, "Too many refused recipients", "4.7.0"), "limit", "Max_Refused_Recipients")

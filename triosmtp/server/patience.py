@@ -80,7 +80,7 @@ class Patience:
         """Give up where the peer has had its time."""
         if now - self._since > self._idle_time:
             self._end("idle")
-        elif now >= self._ends:
+        elif now >= self._ends and self._since != inf:  # what we are about, such as a delivery, is finished first
             self._end("overlong")
         elif self._min_rate:
             self._look_at_rate(now)

@@ -55,7 +55,11 @@ def check_relay(relay: RelayRules, session: Session, sender: Address, recipient:
     if relay.is_local(recipient) or session.variables.get("can_relay") == "true":
         return False
     # Asked of the rules again, not only of the variable: a policy that removed it took away no right.
-    if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls) or session.auth is not None:
+    if (
+        relay.trusts_host(session.peer_address)
+        or relay.trusts_certificate(session.client_tls)
+        or session.auth is not None
+    ):
         return False
     if relay.trusts_sender(sender):
         return True

@@ -416,7 +416,7 @@ def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> b
         service.peers.disconnect(peer.address)
     service.tell(ConnectionRefused(peer.text, listen.name, reached))
     # Under Use_SSL a plaintext line would only look like a broken handshake.
-    return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later", "4.7.0").render()
+    return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later").render()
 
 
 async def run_session(service: Service, listen: Listen, driver: SessionDriver) -> None:

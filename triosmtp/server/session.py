@@ -212,7 +212,8 @@ class SessionDriver:
         if fresh:
             self._since = trio.current_time()
         patience.start(self._since)
-        patience.receiving = in_body = connection.in_body
+        in_body = connection.in_body
+        patience.receiving = connection.in_message
         if conversation.out:
             await self._send()
         if (self._service.draining or self._closing) and conversation.transaction is None:

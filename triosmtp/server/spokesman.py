@@ -45,8 +45,8 @@ class Spokesman:
     def speak_for(self, event: XClient | XRemoteIP, hello: Hello | None) -> tuple[Profile, Hello | None]:
         """Make the session one of the peer that is told of; give what holds for that, and its hello.
 
-        What was learnt of the one before it is forgotten, TLS apart: that is the connection's.  ``hello`` is the one
-        before, which XREMOTEIP lets stand.
+        What was learnt of the one before it is forgotten, TLS apart: that is the connection's, and says nothing of the
+        one that is told of.  ``hello`` is the one before, which XREMOTEIP lets stand.
         """
         session, variables = self._session, self._session.variables
         kept = {key: value for key, value in variables.items() if key.startswith(_KEPT)}
@@ -60,6 +60,7 @@ class Spokesman:
         variables.clear()
         variables.record(kept)
         session.headers.clear()
+        session.spoken_for = True
         profile = self._profile()
         by: Literal["XCLIENT", "XREMOTEIP"] = "XCLIENT" if isinstance(event, XClient) else "XREMOTEIP"
         self._connection.renew(

@@ -176,7 +176,8 @@ class Transaction:
             session = self._session
             utf8 = self.envelope.smtputf8
             # On top: it is about the hop that our Received tells of (RFC 8601, section 4.1).
-            message.trace = results_field(self.profile.hostname, session.auth, session.tls, utf8=utf8) + message.trace
+            found = results_field(self.profile.hostname, session.auth, session.client_tls, utf8=utf8)
+            message.trace = found + message.trace
         for name, value in (*self._session.headers, *self._session.message_headers):
             message.trace += field(name, value)
         # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.

@@ -94,7 +94,7 @@ class BodyDecoder:
             part = part.replace(b"\r\n.", b"\r\n")
         part = self._with_line_ends(part)
         if self._long_lines != "none":  # of what comes before a fault, too
-            part = self._with_short_lines(part, final=self.ended)
+            part = self._with_short_lines(part, final=self.ended or self.fault is not None)
         return self._within_limit(part), after
 
     def take(self, octets: bytes, *, final: bool) -> bytes:
@@ -111,7 +111,7 @@ class BodyDecoder:
             octets, self._held = octets[:-1], b"\r"
         part = self._with_line_ends(octets) if octets else b""
         if self._long_lines != "none":  # of what comes before a fault, too
-            part = self._with_short_lines(part, final=final)
+            part = self._with_short_lines(part, final=final or self.fault is not None)
         return self._within_limit(part)
 
     @property

@@ -31,7 +31,6 @@ from triosmtp.smtp.command import (
     HANDSHAKE,
     HARD_ERROR,
     MISTAKE,
-    NOT_IMPLEMENTED,
     RESPONSE,
     Command,
     Row,
@@ -53,6 +52,18 @@ from triosmtp.smtp.event import (
     SwitchToTLS,
 )
 from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.fault import (
+    BAD_SEQUENCE,
+    INJECTION,
+    NOT_IMPLEMENTED,
+    TLS_FIRST,
+    TOO_LONG,
+    TOO_MANY_ERRORS,
+    TOO_MUCH,
+    begins_like_bdat,
+    not_a_command,
+    told,
+)
 from triosmtp.smtp.octet import check_octets
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import Rules
@@ -67,17 +78,6 @@ _REFUSED, _CHUNK, _CHUNKS, _AUTH = State.REFUSED, State.CHUNK, State.CHUNKS, Sta
 _UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.CHUNKS, State.AUTH, State.BODY, State.CHUNK, State.SWITCHING)
 
 _NAMES = {verb: verb.decode("ascii") for verb in COMMANDS}
-
-_TOO_LONG = Reply(500, "Line too long", "5.5.2")
-_UNKNOWN = Reply(500, "Command not recognized", "5.5.1")
-_NOT_IMPLEMENTED = Reply(502, "Command not implemented", "5.5.1")
-_TRAILING = Reply(501, "Trailing white space is not accepted", "5.5.4")
-_BAD_SEQUENCE = Reply(503, "Bad sequence of commands", "5.5.1")
-_TLS_FIRST = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
-_INJECTION = Reply(554, "Input behind STARTTLS is not accepted", "5.7.0")
-_TOO_MUCH = Reply(421, "Too many commands without a message", "4.7.0")
-_TOO_MANY_ERRORS = Reply(421, "Too many errors", "4.7.0")
-
 
 _CLOSING = (221, 421)  # as Reply.closes, without a call
 _AFTER_REFUSAL = frozenset({b"QUIT", b"BDAT"})  # octets follow BDAT, which must not be taken for commands
@@ -138,6 +138,11 @@ class Connection:
         return self.state is _BODY or self.state is _CHUNK
 
     @property
+    def in_message(self) -> bool:
+        """Whether a message has begun and not ended: its octets are due, or the BDAT that brings more of them."""
+        return self.in_body or self.state is _CHUNKS
+
+    @property
     def utf8(self) -> bool:
         """Whether replies may hold UTF-8 now: the transaction asked for SMTPUTF8 (RFC 6531, section 3.7.4.1)."""
         return self._facts.smtputf8
@@ -190,9 +195,9 @@ class Connection:
                 return parse_response(line)
             return self._command(line)
         except CommandError as error:
-            # What may hold a password is shown to nobody.
-            secret = self.state is _AUTH or line[:5].upper() == b"AUTH "
-            return self._bad_command(error, b"AUTH" if secret else line)
+            if self.state is not _AUTH and begins_like_bdat(line):
+                return self._hard_error(error.reply, f"{error.reason}, in a BDAT: where its octets end is not known")
+            return self._bad_command(error, told(line, secret=self.state is _AUTH))
 
     def offer(self, mechanisms: tuple[str, ...], withheld: frozenset[str] = frozenset()) -> None:
         """Offer AUTH with these mechanisms from now on; ``withheld`` are those that wait for TLS.
@@ -304,22 +309,22 @@ class Connection:
         name = _NAMES.get(verb, "other")
         self.commands[name] = self.commands.get(name, 0) + 1
         if state is _REFUSED and verb not in _AFTER_REFUSAL:
-            raise CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
+            raise CommandError(BAD_SEQUENCE, "a command after the banner was a refusal")
         if verb == b"BDAT":
             return self._begin_chunk(line, argument)
         command = self._owed = COMMANDS.get(verb) or trusted_command(verb, rules)
         if command is None or line.endswith(b" "):
-            raise _not_a_command(command, verb)
+            raise not_a_command(command, verb)
         row = command
         if self._refusal is not None and verb != b"QUIT":
             raise CommandError(self._refusal, "refused before")
         if rules.require_tls and not (facts.tls or row.before_tls):
-            raise CommandError(_TLS_FIRST, "TLS is required")
+            raise CommandError(TLS_FIRST, "TLS is required")
         move = row.moves.get(state)
         if move is None or (self._switch_due and move in {_BODY, _SWITCHING}):
             raise row.out_of_sequence(state, facts)
         if row.junk and self._is_too_much():
-            return self._hard_error(_TOO_MUCH, "too many commands that do nothing for a message")
+            return self._hard_error(TOO_MUCH, "too many commands that do nothing for a message")
         event = row.parse(line, argument, facts)
         if move is _SWITCHING and rules.starttls_injection == "reject" and self._offset < len(self._buffer):
             return self._injection("STARTTLS injection: input behind STARTTLS in plaintext")
@@ -333,13 +338,10 @@ class Connection:
     def _begin_chunk(self, line: bytes, argument: bytes) -> Event | Pause:
         """Begin to take the octets that follow BDAT, whatever its reply will be: they are never commands."""
         row, facts, before = COMMANDS[b"BDAT"], self._facts, self.state
-        try:
-            chunk = parse_bdat(line, argument, facts)
-        except CommandError as error:
-            if not facts.offers("CHUNKING"):
-                raise CommandError(_NOT_IMPLEMENTED, "CHUNKING is not offered") from None
-            return self._hard_error(error.reply, "BDAT without a size: where its octets end is not known")
+        chunk = parse_bdat(line, argument, facts)
         refused = self._chunk_error(row)
+        if not (chunk.size or chunk.last) and self._is_too_much():
+            return self._hard_error(TOO_MUCH, "too many chunks of nothing")
         self._chunk = _ChunkState(line, before, chunk.last, refused)
         self._chunk_left = chunk.size
         if refused is not None:
@@ -356,13 +358,13 @@ class Connection:
     def _chunk_error(self, row: Command) -> CommandError | None:
         rules, facts = self.rules, self._facts
         if not facts.offers("CHUNKING"):
-            return CommandError(_NOT_IMPLEMENTED, "CHUNKING is not offered")
+            return CommandError(NOT_IMPLEMENTED, "CHUNKING is not offered")
         if self.state is _REFUSED:
-            return CommandError(_BAD_SEQUENCE, "a command after the banner was a refusal")
+            return CommandError(BAD_SEQUENCE, "a command after the banner was a refusal")
         if self._refusal is not None:
             return CommandError(self._refusal, "refused before")
         if rules.require_tls and not facts.tls:
-            return CommandError(_TLS_FIRST, "TLS is required")
+            return CommandError(TLS_FIRST, "TLS is required")
         if self.state not in row.moves or self._switch_due:
             return row.out_of_sequence(self.state, facts)
         return None
@@ -372,7 +374,7 @@ class Connection:
         if error.counts:
             limit = self.rules.max_command_errors
             if limit and self._facts.errors >= limit:
-                return self._hard_error(_TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
+                return self._hard_error(TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
             self._facts.errors += 1
         self._owed = self._owed or MISTAKE
         self._error = reply
@@ -384,7 +386,7 @@ class Connection:
         return Fatal(reply, reason)
 
     def _injection(self, reason: str) -> Fatal:
-        return evolve(self._hard_error(_INJECTION, reason), injection=True)
+        return evolve(self._hard_error(INJECTION, reason), injection=True)
 
     def _may_be_longer(self, end: int) -> bool:
         """Whether the line that begins here is one of AUTH, and not too long for that."""
@@ -398,6 +400,8 @@ class Connection:
     def _too_long(self, end: int) -> Event | Pause:
         """Throw away a line that is too long, up to its CRLF at ``end``, and keep its beginning for the log."""
         line = self._skipped or self._buffer[self._offset : self._offset + MAX_LINE_SHOWN]
+        if begins_like_bdat(line) and self.state is not _AUTH:
+            return self._hard_error(TOO_LONG, "what begins like BDAT is too long")
         if end < 0:
             self._skipped = line
             self._offset = len(self._buffer) - self._buffer.endswith(b"\r")
@@ -405,7 +409,8 @@ class Connection:
         self._skipped = b""
         self._offset = end + 2
         self._owed = RESPONSE if self.state is _AUTH else None
-        return self._bad_command(CommandError(_TOO_LONG, f"a line above {self.rules.max_line} octets"), line)
+        error = CommandError(TOO_LONG, f"a line above {self.rules.max_line} octets")
+        return self._bad_command(error, told(line, secret=self.state is _AUTH))
 
     # Everything that is no command
 
@@ -482,9 +487,3 @@ class Connection:
         clean = not (self._buffer or self._skipped or self.state in _UNCLEAN)
         self.close()
         return ConnectionEnded(clean)
-
-
-def _not_a_command(row: Command | None, verb: bytes) -> CommandError:
-    if row is None:
-        return CommandError(_NOT_IMPLEMENTED if verb in NOT_IMPLEMENTED else _UNKNOWN, "command not known")
-    return CommandError(_TRAILING, "trailing white space")

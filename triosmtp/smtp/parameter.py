@@ -5,7 +5,7 @@ A parameter of an extension that is not offered is as unknown as any other: 555 
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -30,6 +30,7 @@ _EMBEDDED = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 _BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
 _PRIORITY = re.compile(r"-?[0-9]")
 _HOLD = re.compile(r"[0-9]{1,9}")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 
 Check = Callable[[str | None, Facts], str | None]
 """Takes the value and the facts, gives the value in its normal form; raises :class:`CommandError`."""
@@ -195,10 +196,10 @@ def _holdfor(value: str | None, facts: Facts) -> str:
 def _holduntil(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
     """HOLDUNTIL= (RFC 4865, section 5): a date and time of RFC 3339, with its zone."""
     try:
-        moment = datetime.fromisoformat((value or "").upper())
-    except ValueError:
+        moment = _RFC3339.fullmatch(value or "") and datetime.fromisoformat((value or "").upper()).astimezone(UTC)
+    except (ValueError, OverflowError):  # no such day, or one behind the end of time that is announced
         moment = None
-    if value is None or moment is None or moment.tzinfo is None or "T" not in value.upper():
+    if value is None or moment is None:
         raise _refuse("HOLDUNTIL is a date and time as in 2030-01-31T12:00:00Z", "malformed HOLDUNTIL")
     return value.upper()
 
