@@ -95,6 +95,39 @@ async def test_a_command_octet_by_octet_gains_no_time(autojump_clock: trio.testi
             assert (await client.command("NOOP")).code == 250
 
 
+async def test_chunks_are_a_message_all_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    more = "Min_Data_Rate = 1000 Max_Junk_Commands = 0 SMTP_Extensions = ( CHUNKING )"
+    async with open_memory_server(conf(more)) as server:
+        client = await hello(server)
+        await client.command("MAIL FROM:<a@example.org>")
+        await client.command("RCPT TO:<b@example.com>")
+        began = trio.current_time()
+        with suppress(trio.BrokenResourceError):
+            for _ in range(1000):
+                await client.send(b"BDAT 1\r\nx")
+                assert (await client.read()).code == 250
+                await trio.sleep(1.5)
+            pytest.fail("the server puts up with anything")
+        assert 30 <= trio.current_time() - began < 40
+        assert b"421 " in await client.read_eof()
+    assert ends(server) == ["slow"]
+
+
+async def test_what_is_under_way_is_finished_however_long_the_session(autojump_clock: trio.testing.MockClock) -> None:
+    taken: list[str] = []
+
+    async def deliver(message: triosmtp.Message) -> None:
+        await trio.sleep(200)
+        taken.append(message.id)
+
+    async with open_memory_server(conf("Max_Session_Time = 100"), deliver=deliver) as server:
+        client = await hello(server)
+        assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n")).code == 250
+        assert (await client.read_eof()).startswith(b"421 ")
+    assert len(taken) == 1
+    assert ends(server) == ["overlong"]
+
+
 async def test_no_session_lasts_for_ever(autojump_clock: trio.testing.MockClock) -> None:
     async with open_memory_server(conf("Max_Session_Time = 100 Max_Junk_Commands = 0")) as server:
         client = await hello(server)
@@ -133,6 +166,20 @@ async def test_junk_and_refused_recipients_have_an_end() -> None:
             assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n")).code == 250
             assert (await client.command("NOOP")).code == 250
     assert [event.decided_by for event in server.events if isinstance(event, Refused)][-1] == "limit"
+
+
+async def test_whoever_is_to_come_back_with_the_rest_gets_the_first_through() -> None:
+    async with open_memory_server(conf("Max_Refused_Recipients = 2 Max_Recipients_Per_Message = 3")) as server:
+        client = await hello(server)
+        lines = ["MAIL FROM:<a@example.org>", *["RCPT TO:<b@example.com>"] * 100, "DATA"]
+        await client.send("".join(f"{line}\r\n" for line in lines).encode())
+        codes = [(await client.read()).code for _ in lines]
+        assert codes == [250] * 4 + [452] * 97 + [354]
+        await client.send(b"x: y\r\n\r\n.\r\n")
+        assert (await client.read()).code == 250
+        await client.command("MAIL FROM:<a@example.org>")
+        codes = [(await client.command("RCPT TO:<b@example.com>")).code for _ in range(204)]
+        assert codes == [250] * 3 + [452] * 200 + [421], "not for ever"
 
 
 async def test_rates_of_one_address(autojump_clock: trio.testing.MockClock) -> None:

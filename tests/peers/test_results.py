@@ -188,8 +188,9 @@ Banner_Hostname = "mx.example.com"
 TLS_Certificate = "{folder}/server.pem"
 TLS_Key = "{folder}/server.key"
 TLS_Client_CA = "{folder}/ca.pem"
-SMTP_Extensions = ( STARTTLS )
-ESMTP_Listener {{ Listen ":25" {{ {options} Peer "192.0.2.1" {{ SMTP_Extensions = ( XCLIENT ) }} }} }}
+SMTP_Extensions = ( STARTTLS {more} )
+ESMTP_Listener {{ Listen ":25" {{ {options}
+  Peer "192.0.2.1" {{ SMTP_Extensions = ( STARTTLS XCLIENT XREMOTEIP {more} ) }} }} }}
 """
 MESSAGE = (
     b"Authentication-Results: mx.example.com; auth=pass\r\nAuthentication-Results: o.example; none\r\nS: x\r\n\r\n"
@@ -197,16 +198,16 @@ MESSAGE = (
 
 
 @pytest.fixture
-def conf(tmp_path: Path) -> Callable[[str], str]:
+def conf(tmp_path: Path) -> Callable[..., str]:
     authority = Authority.create()
     authority.issue("localhost", dns=["localhost"]).write(tmp_path, "server")
     authority.issue("client.example.org").write(tmp_path, "client")
     (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
-    return lambda options: CONF.format(folder=tmp_path, options=options)
+    return lambda options, extensions="": CONF.format(folder=tmp_path, options=options, more=extensions)
 
 
 async def test_a_session_tells_of_its_certificate_and_believes_no_header(
-    conf: Callable[[str], str], tmp_path: Path
+    conf: Callable[..., str], tmp_path: Path
 ) -> None:
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
@@ -224,7 +225,30 @@ async def test_a_session_tells_of_its_certificate_and_believes_no_header(
     assert message.body == MESSAGE.partition(b"\r\n")[2]
 
 
-async def test_a_session_tells_of_a_login(conf: Callable[[str], str]) -> None:
+async def test_a_spokesmans_certificate_is_nobody_elses(conf: Callable[..., str], tmp_path: Path) -> None:
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+    external = 'TLS_Verified_Peer_Can_Relay = true AuthExternalParameters = [ map = "subject_cn" ]'
+    for command, asked in (("XCLIENT ADDR=203.0.113.9", True), ("XREMOTEIP 203.0.113.9", True), ("NOOP", False)):
+        async with open_memory_server(conf(external, '"AUTH EXTERNAL"')) as server:
+            client = server.connect(peer="192.0.2.1")
+            await client.read()
+            await client.command("EHLO x")
+            await client.starttls(context)
+            offered = await client.command("EHLO x")
+            assert "AUTH EXTERNAL" in offered.lines
+            assert (await client.command(command)).code in {220, 250}
+            assert ("AUTH EXTERNAL" in (await client.command("EHLO x")).lines) is not asked
+            relayed = await client.message("a@example.org", ["b@elsewhere.example"], MESSAGE)
+            assert relayed.code == (550 if asked else 250)
+            await client.command("RSET")
+            assert (await client.message("a@example.org", ["b@example.com"], MESSAGE)).code == 250
+            assert (b"x-client-cert" in server.messages[-1].trace) is not asked
+            unfolded = server.messages[-1].trace.replace(b"\r\n", b"")
+            assert b'(client certificate CN "client.example.org" verified)' in unfolded, "of the connection it is true"
+
+
+async def test_a_session_tells_of_a_login(conf: Callable[..., str]) -> None:
     async with open_memory_server(conf("")) as server:
         client = server.connect(peer="192.0.2.1")
         await client.read()
@@ -234,7 +258,7 @@ async def test_a_session_tells_of_a_login(conf: Callable[[str], str]) -> None:
     assert trace.startswith(b"Authentication-Results: mx.example.com; auth=pass (xclient) smtp.auth=jo\r\nReceived: ")
 
 
-async def test_it_can_be_turned_off(conf: Callable[[str], str]) -> None:
+async def test_it_can_be_turned_off(conf: Callable[..., str]) -> None:
     async with open_memory_server(conf("Authentication_Results = false")) as server:
         client = server.connect(peer="192.0.2.1")
         await client.read()

@@ -97,6 +97,13 @@ def test_no_password_is_shown() -> None:
     assert [event.line for event in dialogue.events if isinstance(event, BadCommand)] == [b"AUTH"] * 3
 
 
+def test_nor_is_one_in_a_line_that_is_too_long() -> None:
+    dialogue = offering("PLAIN")
+    dialogue.answers = {"Auth": [Reply(334, "")]}
+    dialogue.says(f"AUTH PLAIN {PLAIN * 2000}", "AUTH PLAIN", PLAIN * 2000)
+    assert [event.line for event in dialogue.events if isinstance(event, BadCommand)] == [b"AUTH"] * 2
+
+
 def test_a_peer_that_leaves_in_the_middle() -> None:
     dialogue = offering("PLAIN")
     dialogue.answers = {"Auth": [Reply(334, "")]}

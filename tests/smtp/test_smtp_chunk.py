@@ -106,6 +106,35 @@ def test_a_size_that_is_none_ends_the_connection(argument: str) -> None:
     assert dialogue.connection.closed
 
 
+@pytest.mark.parametrize("offered", [OFFERED, frozenset()])
+@pytest.mark.parametrize(
+    "line",
+    [b"BDAT 99 LAST\t", b"BDAT 99\x01", b"bdat\t99", b"BDAT\xa099 LAST", b"BDAT 99" + b" " * 3000, b"BDAT", b"BDAT ",
+     b"BDAT 5 5", b"BDAT 5\r LAST"],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 1000, 0])
+def test_what_begins_like_bdat_and_cannot_be_understood_ends_all(
+    line: bytes, offered: frozenset[str], size: int
+) -> None:
+    dialogue = begun(extensions=offered)
+    lines = dialogue.says(line + b"\r\n", "RSET", "MAIL FROM:<smuggled@x.example>", size=size)
+    assert codes(lines) == [int(lines[0][:3])]
+    assert codes(lines)[0] in {500, 501, 502}
+    assert isinstance(dialogue.events[-1], Fatal)
+    assert dialogue.connection.closed
+
+
+def test_a_word_that_only_begins_so_is_a_command_like_any_other() -> None:
+    assert codes(begun().says("BDATA 5", "NOOP")) == [500, 250]
+
+
+def test_chunks_of_nothing_have_an_end() -> None:
+    dialogue = begun(max_junk_commands=5)
+    assert codes(dialogue.says(*[b"BDAT 0\r\n"] * 7)) == [250] * 4 + [421]  # EHLO was one of the five
+    dialogue = begun(max_junk_commands=1)
+    assert codes(dialogue.says(b"BDAT 0 LAST\r\n")) == [250]
+
+
 def test_the_size_limit_is_exact_and_excess_is_not_read_for_ever() -> None:
     for total, code in ((100, 250), (101, 552)):
         dialogue = begun(max_message_size=100)

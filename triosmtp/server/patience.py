@@ -36,8 +36,8 @@ class Patience:
     """
 
     __slots__ = (
-        "_ends", "_give_up", "_idle_time", "_min_rate", "_seen", "_since", "_window", "exhausted", "octets",
-        "receiving",
+        "_ends", "_give_up", "_idle_time", "_min_rate", "_seen", "_since", "_window", "exhausted", "listening",
+        "octets", "receiving",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,8 @@ class Patience:
         """What has arrived: the session counts."""
         self.receiving = False
         """Whether what is waited for is a message."""
+        self.listening = False
+        """Whether all was said that is due: a delivery under way, and its reply, are finished however long it lasts."""
 
     def change(self, idle_time: float, *, min_rate: int) -> None:
         """Take other limits; that of the whole session stays."""
@@ -74,13 +76,14 @@ class Patience:
     def stop(self) -> float:
         """It is our turn; give since when it was the peer's."""
         since, self._since = self._since, inf
+        self.listening = False
         return since
 
     def look(self, now: float) -> None:
         """Give up where the peer has had its time."""
         if now - self._since > self._idle_time:
             self._end("idle")
-        elif now >= self._ends and self._since != inf:  # what we are about, such as a delivery, is finished first
+        elif now >= self._ends and self.listening:
             self._end("overlong")
         elif self._min_rate:
             self._look_at_rate(now)

@@ -218,7 +218,7 @@ class SessionDriver:
             await self._send()
         if (self._service.draining or self._closing) and conversation.transaction is None:
             self._scope.cancel()
-        self._reading = True
+        self._reading = patience.listening = True
         size = _BODY_READ if in_body else _COMMAND_READ
         if self._encrypted is not None:
             await await_input(self._encrypted, size)
