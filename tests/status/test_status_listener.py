@@ -16,7 +16,8 @@ from status_server import MAIL, REPOSITORY, STATUS, Response, ask, daemon, get, 
 
 from triosmtp.config import parse_config
 from triosmtp.daemon.check import deep_problems, surprises
-from triosmtp.daemon.status.login import LIFE
+from triosmtp.daemon.status.access import Access
+from triosmtp.daemon.status.login import LIFE, Logins
 from triosmtp.errors import ConfigError
 
 TOKEN = "a-token-of-many-characters"
@@ -146,6 +147,39 @@ async def test_a_token_that_was_changed_holds_after_the_reload_for_open_connecti
         await here.reload(text)
         await client.send_all(request)
         assert (await client.receive_some()).startswith(b"HTTP/1.1 401")
+
+
+async def test_wrong_tokens_wait_and_hold_no_right_one_up(token: Path, mock_clock: trio.testing.MockClock) -> None:
+    statuses: list[int] = []
+    async with serving(listener(token)) as here, trio.open_nursery() as nursery:
+
+        async def guess() -> None:
+            statuses.append((await log_in(here.port, "wrong")).status)
+
+        for _ in range(30):
+            nursery.start_soon(guess)
+        end = time.monotonic() + 20  # of the world's time: the server's stands still
+        while len(statuses) < 26:
+            assert time.monotonic() < end
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert set(statuses) == {429}
+        assert (await log_in(here.port)).status == 303
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(statuses) == 26
+        mock_clock.jump(1)
+    assert statuses[26:] == [403] * 4
+    logins, access = Logins(), Access("", None, frozenset(), TOKEN)
+    assert logins.log_in(access, TOKEN)
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(logins.hold_up, {"client": (f"192.0.2.{number}", 1)})
+        await trio.testing.wait_all_tasks_blocked()
+        waited = True
+        with trio.move_on_after(0):
+            waited = await logins.hold_up({"client": None})
+        assert not waited, "many peers are bounded, too"
+        mock_clock.jump(1)
+    assert not logins._waiting
 
 
 # What goes on
