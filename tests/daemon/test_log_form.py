@@ -52,7 +52,8 @@ def test_a_server_whose_stderr_is_a_file_writes_nothing_but_objects(tmp_path: Pa
     with running("-c", str(path), log=tmp_path / "log", environment=environment) as daemon:
         with LineClient(daemon.port()) as client:
             client.read()
-            client.ask('EHLO x"}\x7f{"event":"forged"}')
+            assert client.ask('EHLO x"}\x7f{"event":"forged"}').startswith("5")
+            assert '"event":"refused"' in daemon.log, "before the client hears of it"
             client.ask("QUIT")
         daemon.signal(signal.SIGTERM)
         assert daemon.status() == 0

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import select
 import signal
 import smtplib
 from functools import partial
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from daemon_process import LineClient, running
+import trio.testing
+from daemon_process import PATIENCE, LineClient, running
 
 import triosmtp
 from triosmtp.daemon.momentum_log import MomentumLogs, open_logs
@@ -134,11 +136,12 @@ def test_files_are_opened_anew_and_a_failing_disk_is_told_once(
     full = False
     logs(event)
     assert len(lines(tmp_path / "acctlog")) == 2
+    assert f"{tmp_path}/acctlog: No space left on device: 2 lines were lost" in caplog.messages
     logs.close()
 
 
-def attempt() -> AuthAttempted:
-    return AuthAttempted(session="s", peer="192.0.2.1:2", listener=":25", mechanism="PLAIN", user="u", succeeded=True)
+def attempt(user: str = "u") -> AuthAttempted:
+    return AuthAttempted(session="s", peer="192.0.2.1:2", listener=":25", mechanism="PLAIN", user=user, succeeded=True)
 
 
 def umask() -> int:
@@ -147,21 +150,82 @@ def umask() -> int:
     return mask
 
 
-def test_a_pipe_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "acctlog")
+async def read_users(reader: int, count: int) -> list[str]:
+    """Read as many lines of acctlog; give the user of each."""
+    os.set_blocking(reader, False)
+    data = b""
+    with trio.fail_after(20):
+        while data.count(b"\n") < count:
+            await trio.lowlevel.wait_readable(reader)
+            data += os.read(reader, 65536)
+    assert data.endswith(b"\n")
+    fields = [line.split("@") for line in data.decode().splitlines()]
+    assert {tuple(each[1:4]) for each in fields} == {("N", ":25", "192.0.2.1:2")}
+    return [each[4] for each in fields]
+
+
+async def test_what_waits_for_a_reader_outlives_reopening_and_reloads(
+    tmp_path: Path, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("triosmtp"), "propagate", True)
+    pipe, users = tmp_path / "acctlog", [f"u{number}" for number in range(5000)]
+    os.mkfifo(pipe)
     logs = open_logs(config(tmp_path))
-    for _ in range(5000):  # far more than a pipe holds
-        logs(attempt())
-    reader = os.open(tmp_path / "acctlog", os.O_RDONLY | os.O_NONBLOCK)
-    got = b""
-    while got.count(b"\n") < 5000:
-        got += os.read(reader, 65536)
-        if got.count(b"\n") < 5000:
-            logs.files["acctlog"].outlet.close()  # gives what waits a moment
-    assert all(line[:10].isdigit() for line in got.split(b"\n")[:-1])
-    assert {line[10:] for line in got.split(b"\n")} == {b"@N@:25@192.0.2.1:2@u@1", b""}
-    os.close(reader)
+    nursery.start_soon(logs.run)
+    await trio.testing.wait_all_tasks_blocked()
+    for user in users[:4000]:  # far more than a pipe holds
+        logs(attempt(user))
+    outlet, waiting = logs.files["acctlog"].outlet, len(logs.files["acctlog"].outlet._waiting)
+    assert waiting > 1000
+    logs.reopen()
+    logs.succeed(open_logs(config(tmp_path)))
+    assert logs.files["acctlog"].outlet is outlet, "the same pipe stays open"
+    assert len(outlet._waiting) == waiting, "and nobody was waited for"
+    for user in users[4000:]:
+        logs(attempt(user))
+    with pipe.open("r+b", buffering=0) as reader:
+        assert await read_users(reader.fileno(), 5000) == users, "without a further line to write"
+    assert not caplog.records
+    outlet._limit = 0
+    for user in users:
+        logs(attempt(user))
+    trouble = f"{pipe}: nobody read it: lines are lost"
+    assert [record.getMessage() for record in caplog.records] == [trouble], "told once, and at once"
+    lost, held = outlet.lost, 5000 - outlet.lost
+    with pipe.open("r+b", buffering=0) as reader:
+        logs.reopen()
+        assert await read_users(reader.fileno(), held) == users[:held]
+        logs(attempt("next"))
+        assert await read_users(reader.fileno(), 1) == ["next"], "no note stands among them"
+    assert [record.getMessage() for record in caplog.records[1:]] == [f"{pipe}: nobody read it: {lost} lines were lost"]
     logs.close()
+
+
+async def test_another_pipe_is_given_what_waits_and_a_log_that_is_gone_tells_its_loss(
+    tmp_path: Path, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("triosmtp"), "propagate", True)
+    pipe, users = tmp_path / "acctlog", [f"u{number}" for number in range(4000)]
+    os.mkfifo(pipe)
+    logs = open_logs(config(tmp_path))
+    nursery.start_soon(logs.run)
+    await trio.testing.wait_all_tasks_blocked()
+    for user in users:
+        logs(attempt(user))
+    pipe.rename(tmp_path / "acctlog.1")
+    os.mkfifo(pipe)
+    with (tmp_path / "acctlog.1").open("r+b", buffering=0) as before, pipe.open("r+b", buffering=0) as reader:
+        logs.reopen()
+        await trio.testing.wait_all_tasks_blocked()
+        os.set_blocking(before.fileno(), False)
+        held = before.read(1 << 20).count(b"\n")
+        assert await read_users(reader.fileno(), 4000 - held) == users[held:]
+        assert not caplog.records
+        for user in users:
+            logs(attempt(user))
+        waiting = len(logs.files["acctlog"].outlet._waiting)
+        logs.succeed(open_logs(triosmtp.parse_config('ESMTP_Listener { Listen ":25" { } }')))
+    assert [record.getMessage() for record in caplog.records] == [f"{pipe}: nobody read it: {waiting} lines were lost"]
 
 
 @pytest.mark.parametrize(
@@ -203,3 +267,29 @@ def test_a_hangup_rotates_the_logs_of_a_running_server(tmp_path: Path) -> None:
         assert [len(lines(tmp_path / name)) for name in ("rejectlog.1", "rejectlog")] == [1, 1]
         daemon.signal(signal.SIGTERM)
         assert daemon.status() == 0
+
+
+def test_a_server_goes_on_beside_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
+    pipe, path = tmp_path / "rejectlog", tmp_path / "my.conf"
+    limits = "Max_Refused_Recipients = 1000 Max_Junk_Commands = 1000000"
+    path.write_text(CONF.format(folder=tmp_path, more=limits))
+    os.mkfifo(pipe)
+    with (
+        running("-c", str(path), "--control", str(tmp_path / "control"), log=tmp_path / "log") as daemon,
+        smtplib.SMTP("127.0.0.1", daemon.port()) as client,
+    ):
+        client.ehlo()
+        client.mail(f"{'a' * 60}@example.org")
+        for number in range(400):
+            assert client.rcpt(f"{number}@elsewhere.example")[0] == 550
+        daemon.signal(signal.SIGHUP)
+        while "configuration-reloaded" not in daemon.log:
+            client.noop()
+        data, reader = b"", os.open(pipe, os.O_RDONLY)
+        while data.count(b"\n") < 400:
+            assert select.select([reader], [], [], PATIENCE / 2)[0], data[-100:]
+            data += os.read(reader, 65536)
+        os.close(reader)
+        assert [int(each) for each in re.findall(rb"rcptto_localpart=(\d+)", data)] == list(range(400))
+        daemon.signal(signal.SIGTERM)
+    assert "lost" not in daemon.log

@@ -12,6 +12,7 @@ from typing import TextIO
 import pytest
 import trio
 import trio.testing
+from full_disk import FULL, full_at
 
 from triosmtp.daemon.outlet import Outlet
 
@@ -37,19 +38,23 @@ def read_all(fd: int) -> bytes:
     return data
 
 
+def note(lines: int, reason: str) -> str:
+    return f"{lines} lost: {reason}\n"
+
+
 def fill(outlet: Outlet, lines: int, octets: int = 100) -> None:
     for number in range(lines):
         outlet.write(f"{number:06d} {'x' * (octets - 8)}\n")
 
 
 def test_lines_are_written_at_once(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1])
+    outlet = Outlet(pipe[1], note)
     outlet.write("one\n")
     assert os.read(pipe[0], 100) == b"one\n"
 
 
 def test_a_full_pipe_makes_lines_wait_and_none_is_torn(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1])
+    outlet = Outlet(pipe[1], note)
     fill(outlet, 2000)  # 200 kB into a pipe of 64 KiB
     data = read_all(pipe[0])
     while outlet._waiting:
@@ -62,24 +67,76 @@ def test_a_full_pipe_makes_lines_wait_and_none_is_torn(pipe: Pipe) -> None:
 
 
 def test_what_does_not_fit_is_counted_and_told(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1], limit=10_000)
+    outlet = Outlet(pipe[1], note, limit=10_000)
     fill(outlet, 2000)
     assert outlet._size <= 10_000 + 100
     assert outlet.lost > 1000
+    assert outlet.trouble == "nobody read it"
     data = b""
-    while outlet._waiting or outlet._lost:
+    while outlet._waiting:
         data += read_all(pipe[0])
         with outlet._lock:
             outlet._write_waiting()
     outlet.write("last\n")
-    *lines, note, last = (data + read_all(pipe[0])).decode().splitlines()
+    *lines, told, last = (data + read_all(pipe[0])).decode().splitlines()
     assert [int(line[:6]) for line in lines] == list(range(len(lines)))
-    assert note == f"WARNING the log was not read: {2000 - len(lines)} lines were lost"
+    assert told == f"{2000 - len(lines)} lost: nobody read it"
     assert last == "last"
 
 
+def test_a_note_that_finds_room_for_its_beginning_goes_on_where_it_was(pipe: Pipe) -> None:
+    long = f"{'n' * 9000}\n"
+    outlet = Outlet(pipe[1], lambda *_: long, limit=10_000)
+    fill(outlet, 2000)
+    data = b""
+    while outlet.lost:
+        data += os.read(pipe[0], 4096)  # in the end there is room for a part of the note
+        outlet.write("")
+    assert outlet._waiting
+    outlet.write("waits\n")
+    while outlet._waiting:
+        data += os.read(pipe[0], 4096)
+        outlet.write("")
+    *lines, told, last = (data + read_all(pipe[0])).decode().splitlines()
+    assert [int(line[:6]) for line in lines] == list(range(len(lines)))
+    assert (f"{told}\n", last) == (long, "waits")
+
+
+def test_a_full_disk_tears_a_line_and_no_other_is_glued_to_it(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("a") as stream:
+        outlet = Outlet(stream, note)
+        outlet.write("first\n")
+        with full_at(10):
+            outlet.write("second\n")
+            outlet.write("third\n")
+        assert (outlet.lost, outlet.trouble) == (2, FULL)
+        with full_at(21):  # as far as into the note
+            outlet.write("fourth\n")
+        assert (outlet.lost, outlet.trouble) == (2, FULL)
+        outlet.write("fifth\n")
+        outlet.write("sixth\n")
+        assert outlet.trouble is None
+        outlet.close()
+    told = f"2 lost: {FULL}"
+    assert (tmp_path / "log").read_text().splitlines() == ["first", "seco", "fourth", told[:3], "fifth", told, "sixth"]
+
+
+async def test_a_writer_does_not_turn_in_circles_on_a_full_disk(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    with (tmp_path / "log").open("a") as stream:
+        outlet = Outlet(stream, note)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outlet.run)
+            with full_at(0):
+                outlet.write("lost\n")
+            await trio.sleep(10)
+            assert outlet.lost == 1, "nobody has tried"
+            nursery.cancel_scope.cancel()
+
+
 async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1])
+    outlet = Outlet(pipe[1], note)
     seen = b""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
@@ -96,7 +153,7 @@ async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None
 
 async def test_a_deferred_line_waits_a_moment_for_more(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("triosmtp.daemon.outlet._MOMENT", 0.5)
-    outlet = Outlet(pipe[1])
+    outlet = Outlet(pipe[1], note)
     os.set_blocking(pipe[0], False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
@@ -124,7 +181,7 @@ async def test_a_deferred_line_waits_a_moment_for_more(pipe: Pipe, monkeypatch: 
 
 
 async def test_a_moment_that_says_more_than_a_pipe_takes(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1])
+    outlet = Outlet(pipe[1], note)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outlet.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -145,21 +202,21 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as stream:
-        outlet = Outlet(stream)
+        outlet = Outlet(stream, note)
         outlet.write("nobody\n")
         outlet.close()
 
 
 def test_a_file_takes_everything(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
-        outlet = Outlet(stream)
+        outlet = Outlet(stream, note)
         fill(outlet, 3000)
         outlet.close()
     assert len((tmp_path / "log").read_text().splitlines()) == 3000
 
 
 def test_the_end_gives_what_waits_a_last_moment(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1])
+    outlet = Outlet(pipe[1], note)
     fill(outlet, 1000)
     seen: list[bytes] = []
 

@@ -5,14 +5,19 @@ import smtplib
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
-from status_server import MAIL, REPOSITORY, STATUS, daemon, get, serving
+import trio.testing
+from status_server import MAIL, REPOSITORY, STATUS, Response, ask, daemon, get, serving
 
 from triosmtp.config import parse_config
 from triosmtp.daemon.check import deep_problems, surprises
+from triosmtp.daemon.status.access import Access
+from triosmtp.daemon.status.login import LIFE, Logins
 from triosmtp.errors import ConfigError
 
 TOKEN = "a-token-of-many-characters"
@@ -142,6 +147,109 @@ async def test_a_token_that_was_changed_holds_after_the_reload_for_open_connecti
         await here.reload(text)
         await client.send_all(request)
         assert (await client.receive_some()).startswith(b"HTTP/1.1 401")
+
+
+async def test_wrong_tokens_wait_and_hold_no_right_one_up(token: Path, mock_clock: trio.testing.MockClock) -> None:
+    statuses: list[int] = []
+    async with serving(listener(token)) as here, trio.open_nursery() as nursery:
+
+        async def guess() -> None:
+            statuses.append((await log_in(here.port, "wrong")).status)
+
+        for _ in range(30):
+            nursery.start_soon(guess)
+        end = time.monotonic() + 20  # of the world's time: the server's stands still
+        while len(statuses) < 26:
+            assert time.monotonic() < end
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert set(statuses) == {429}
+        assert (await log_in(here.port)).status == 303
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(statuses) == 26
+        mock_clock.jump(1)
+    assert statuses[26:] == [403] * 4
+    logins, access = Logins(), Access("", None, frozenset(), TOKEN)
+    assert logins.log_in(access, TOKEN)
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(logins.hold_up, {"client": (f"192.0.2.{number}", 1)})
+        await trio.testing.wait_all_tasks_blocked()
+        waited = True
+        with trio.move_on_after(0):
+            waited = await logins.hold_up({"client": None})
+        assert not waited, "many peers are bounded, too"
+        mock_clock.jump(1)
+    assert not logins._waiting
+
+
+# What goes on
+
+
+async def log_in(port: int, given: str = TOKEN) -> Response:
+    body = f"token={given}"
+    head = f"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    return await ask(port, f"{head}{body}".encode())
+
+
+async def cookie(port: int) -> str:
+    return f"Cookie: {(await log_in(port)).headers['set-cookie'].partition(';')[0]}"
+
+
+@asynccontextmanager
+async def watching(port: int, field: str) -> AsyncIterator[trio.SocketStream]:
+    """Look on, from the first frame."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(f"GET /events HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n".encode())
+        seen = b""
+        while not seen.endswith(b"\n\n\r\n"):
+            seen += await stream.receive_some()
+        assert b"\r\n\r\n" in seen
+        assert b"\r\ndata: {" in seen
+        yield stream
+
+
+async def next_of(*streams: trio.SocketStream, clock: trio.testing.MockClock, seconds: float = 2) -> set[bytes]:
+    """Let time pass; give the beginnings of what each is sent then."""
+    await trio.testing.wait_all_tasks_blocked()
+    clock.jump(seconds)
+    return {bytes(await stream.receive_some()).partition(b"\r\n")[2][:7] for stream in streams}
+
+
+FRAME, END = {b"data: {"}, {b"\r\n"}
+
+
+async def test_the_feed_goes_on_over_reloads_and_ends_with_the_token(
+    token: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    text = listener(token)
+    async with serving(text) as here:
+        shown = await cookie(here.port)
+        async with watching(here.port, shown) as page, watching(here.port, f"Authorization: Bearer {TOKEN}") as program:
+            await here.reload(text)
+            assert await next_of(page, program, clock=mock_clock) == FRAME
+            token.write_text("another-token-of-many-characters")  # noqa: ASYNC240
+            await here.reload(text)
+            assert await next_of(page, program, clock=mock_clock) == END
+            assert await page.receive_some() == b""
+
+
+async def test_the_feed_ends_with_its_listener(token: Path, mock_clock: trio.testing.MockClock) -> None:
+    async with serving(listener(token)) as here, watching(here.port, f"Authorization: Bearer {TOKEN}") as stream:
+        await here.reload(MAIL)
+        assert await next_of(stream, clock=mock_clock) == END
+
+
+async def test_the_feed_ends_with_the_login(token: Path, mock_clock: trio.testing.MockClock) -> None:
+    async with serving(listener(token)) as here:
+        shown = await cookie(here.port)
+        async with watching(here.port, shown) as stream:
+            await ask(
+                here.port, f"POST /logout HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{shown}\r\n\r\n".encode()
+            )
+            assert await next_of(stream, clock=mock_clock) == END
+        async with watching(here.port, await cookie(here.port)) as stream:
+            assert await next_of(stream, clock=mock_clock, seconds=LIFE - 2) == FRAME
+            assert await next_of(stream, clock=mock_clock) == END
 
 
 # The configuration

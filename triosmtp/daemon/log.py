@@ -40,7 +40,7 @@ from triosmtp.event import (
 )
 from triosmtp.variables import TLSInfo
 
-__all__ = ["EventLog", "Form", "Record", "configure", "describe"]
+__all__ = ["EventLog", "Form", "Record", "configure", "describe", "loss_note"]
 
 _log = logging.getLogger("triosmtp")
 
@@ -94,12 +94,22 @@ class _OneObject(logging.Formatter):
 def configure(stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "text") -> None:
     """Send the log to ``stream``."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_OneObject() if form == "json" else _OneRecord("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_formatter(form))
     _log.addHandler(handler)
     _log.setLevel(level)
     _log.propagate = False
     # What no formatter here prints need not be looked up for each record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def _formatter(form: Form) -> logging.Formatter:
+    return _OneObject() if form == "json" else _OneRecord("%(asctime)s %(levelname)s %(message)s")
+
+
+def loss_note(form: Form, lines: int, reason: str) -> str:
+    """Give the line that stands where others were lost."""
+    text = f"{lines} lines of this log were lost: {reason}"
+    return _formatter(form).format(logging.LogRecord(_log.name, logging.WARNING, "", 0, text, None, None)) + "\n"
 
 
 class EventLog:

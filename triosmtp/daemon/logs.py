@@ -2,10 +2,13 @@
 
 import os
 import sys
+from functools import partial
 from typing import TextIO
 
+import trio
+
 from triosmtp.config import Config
-from triosmtp.daemon.log import EventLog, Form, configure
+from triosmtp.daemon.log import EventLog, Form, configure, loss_note
 from triosmtp.daemon.momentum_log import MomentumLogs, open_logs
 from triosmtp.daemon.outlet import Outlet
 from triosmtp.event import Observer
@@ -37,7 +40,7 @@ class Logs:
         self._momentum = open_logs(config)
         self.form = form_of(config, stream)
         """How the log on stderr is written; it stays so until the end of the process."""
-        self.outlet = Outlet(stream)
+        self.outlet = Outlet(stream, partial(loss_note, self.form))
         configure(self.outlet, form=self.form)
         self.observers: tuple[Observer, ...] = (EventLog(self.outlet, form=self.form), self._momentum)
         """Who writes what happens."""
@@ -56,5 +59,7 @@ class Logs:
         self.outlet.close()
 
     async def run(self) -> None:
-        """Write to stderr what had to wait, until cancelled."""
-        await self.outlet.run()
+        """Write what had to wait, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._momentum.run)
+            await self.outlet.run()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+import trio
 from attrs import define, field
 
 from triosmtp.config import Config, LogFile
@@ -38,33 +39,58 @@ class _File:
 
     place: LogFile
     descriptor: int
-    outlet: Outlet
+    outlet: Outlet = field(init=False)
     failing: bool = False
 
-    def write(self, line: str) -> None:
-        """Append a line.  A disk that fails is told once, on stderr, until it works again."""
-        self.outlet.write(f"{line}\n")
-        failure = self.outlet.failure
-        if failure is not None and not self.failing:
-            _log.error("%s: %s: lines are lost", self.place.path, failure.strerror)
-        self.failing = failure is not None
+    def __attrs_post_init__(self) -> None:
+        self.outlet = Outlet(self.descriptor, self.report)
 
-    def close(self) -> None:
-        self.outlet.close()
+    def write(self, line: str) -> None:
+        """Append a line.  That lines are lost is told once, on stderr, until it works again."""
+        self.outlet.write(f"{line}\n")
+        trouble = self.outlet.trouble
+        if trouble is not None and not self.failing:
+            _log.error("%s: %s: lines are lost", self.place.path, trouble)
+        self.failing = trouble is not None
+
+    def report(self, lines: int, reason: str) -> str:
+        """Tell on stderr what was lost: in the file itself nothing stands but Momentum's lines."""
+        _log.error("%s: %s: %d lines were lost", self.place.path, reason, lines)
+        return ""
+
+    def close(self, *, patient: bool = True) -> None:
+        self.outlet.close(patient=patient)
         os.close(self.descriptor)
+
+    def succeed(self, old: "_File") -> "_File":
+        """Give what is to go on: the old one where it is the same file, else this one, with what waits there."""
+        if os.path.sameopenfile(self.descriptor, old.descriptor):
+            old.place = self.place
+            self.close()
+            return old
+        self.outlet.take_over(old.outlet.surrender())
+        os.close(old.descriptor)
+        return self
 
 
 @define(slots=True, eq=False)
 class MomentumLogs:
-    """An observer of events that writes those logs that a configuration asks for; made by :func:`open_logs`."""
+    """An observer of events that writes those logs that a configuration asks for; made by :func:`open_logs`.
+
+    Where nobody reads a pipe, lines wait; :meth:`run` writes them when somebody does.
+    """
 
     files: dict[str, _File] = field(factory=dict, repr=False)
     groups: Mapping[str, str] = field(factory=dict, repr=False)
+    _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
 
     def succeed(self, logs: "MomentumLogs") -> None:
-        """Go on with the files of ``logs``, and close those of before."""
-        old, self.files, self.groups = self.files, logs.files, logs.groups
-        _close(old.values())
+        """Go on with the files of ``logs``, and close those of before.  What waits for a log goes on with it."""
+        old, self.files, self.groups = self.files, {}, logs.groups
+        for name, file in logs.files.items():
+            self._take(name, file, old.pop(name, None))
+        for each in old.values():
+            each.close(patient=False)
 
     def reopen(self) -> None:
         """Open every file anew, under the name that it has: whoever rotates logs has renamed the old one.
@@ -73,14 +99,31 @@ class MomentumLogs:
         """
         for name, old in self.files.items():
             try:
-                self.files[name] = _open(old.place)
+                file = _open(old.place)
             except OSError as error:
                 _log.error('Log "%s": %s: %s: the old file stays open', name, old.place.path, error.strerror)
             else:
-                old.close()
+                self._take(name, file, old)
+
+    def _take(self, name: str, file: _File, old: _File | None) -> None:
+        kept = file if old is None else file.succeed(old)
+        self.files[name] = kept
+        if kept is file and self._nursery is not None:
+            self._nursery.start_soon(file.outlet.run, name=f"log {name}")
+
+    async def run(self) -> None:
+        """Write what had to wait, whatever files come and go, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for name, file in self.files.items():
+                nursery.start_soon(file.outlet.run, name=f"log {name}")
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     def close(self) -> None:
-        """Close every file."""
+        """Close every file.  What waits is given a last moment."""
         _close(self.files.values())
         self.files = {}
 
@@ -126,7 +169,7 @@ def _open(place: LogFile) -> _File:
         is_pipe = False
     mode = os.O_RDWR | os.O_NONBLOCK if is_pipe else os.O_WRONLY
     descriptor = os.open(place.path, flags | mode, _MODE)
-    return _File(place, descriptor, Outlet(descriptor))
+    return _File(place, descriptor)
 
 
 def _close(files: Iterable[_File]) -> None:

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from triosmtp.config import Listen, Settings, TCPAddress
 from triosmtp.daemon.status.asgi import Application, Message, Receive, Scope, Send
 
-__all__ = ["Access", "Guard", "bearer", "header"]
+__all__ = ["Access", "Guard", "Refusal", "bearer", "header"]
 
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -86,6 +86,19 @@ Credential = Callable[[Access, Scope], bool]
 """A way to show the token: whether this request does."""
 
 
+@frozen(slots=True)
+class Refusal:
+    """The answer to a request that is not let in."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_STRANGE_NAME: Final = Refusal(421, b"This name is not served here; Host_Names tells which are.\n")
+_NO_TOKEN: Final = Refusal(401, b"A token is needed.\n", ((b"www-authenticate", b"Bearer"),))
+
+
 class Guard:
     """An application in front of another one: lets in who may come, and completes the headers of every answer.
 
@@ -115,21 +128,25 @@ class Guard:
                 message["headers"] = [*given, *(each for each in _HEADERS if each[0] not in present)]
             await send(message)
 
-        access = self._access
-        host = header(scope, b"host")
-        if host is None or not access.takes_host(host):
-            await _refuse(complete, 421, b"This name is not served here; Host_Names tells which are.\n")
-        elif (
-            access.token is not None
-            and scope["path"] not in self._open_paths
-            and not any(shows(access, scope) for shows in self._credentials)
-        ):
-            await _refuse(complete, 401, b"A token is needed.\n", (b"www-authenticate", b"Bearer"))
+        refusal = self.refusal(scope)
+        if refusal is not None:
+            await _refuse(complete, refusal)
         else:
             await self._application(scope, receive, complete)
 
+    def refusal(self, scope: Scope) -> Refusal | None:
+        """Why a request is not let in; None where it is.  To be asked again while an answer goes on."""
+        access = self._access
+        host = header(scope, b"host")
+        if host is None or not access.takes_host(host):
+            return _STRANGE_NAME
+        if access.token is None or scope["path"] in self._open_paths:
+            return None
+        return None if any(shows(access, scope) for shows in self._credentials) else _NO_TOKEN
 
-async def _refuse(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
+
+async def _refuse(send: Send, refusal: Refusal) -> None:
+    length = b"%d" % len(refusal.body)
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length), *refusal.headers]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": fields})
+    await send({"type": "http.response.body", "body": refusal.body})

@@ -10,7 +10,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from triosmtp.daemon.status.access import Access, Guard, bearer
-from triosmtp.daemon.status.asgi import Application
 from triosmtp.daemon.status.exposition import expose
 from triosmtp.daemon.status.feed import Feed
 from triosmtp.daemon.status.login import Logins
@@ -43,7 +42,7 @@ def routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-def application(site: Site) -> Application:
+def application(site: Site) -> Guard:
     """Give the application of one Listen, guarded."""
     inner = Starlette(routes=routes(site))
     return Guard(inner, site.access, credentials=(bearer, site.logins.shows), open_paths=OPEN_PATHS)

@@ -12,8 +12,8 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import Config, UnixAddress, problem_at
-from triosmtp.daemon.status.access import Access
-from triosmtp.daemon.status.asgi import Application, Receive, Scope, Send, refusal
+from triosmtp.daemon.status.access import Access, Guard
+from triosmtp.daemon.status.asgi import Application, Message, Receive, Scope, Send, refusal
 from triosmtp.daemon.status.feed import Feed
 from triosmtp.daemon.status.lag import LongestLag, measure_lag
 from triosmtp.daemon.status.login import Logins
@@ -61,7 +61,7 @@ class StatusListener:
     def __init__(self) -> None:
         self._source: Source | None = None
         self._bindings: list[Binding] = []
-        self._applications: dict[object, Application] = {}
+        self._applications: dict[object, Guard] = {}
         self._observers: tuple[Observer, ...] = ()
         self._metrics: Metrics | None = None
         self._overview: Overview | None = None
@@ -105,7 +105,10 @@ class StatusListener:
         return Prepared(plan(config, self._bindings, config.status_listens, sockets), accesses)
 
     def follow(self, prepared: Prepared, nursery: trio.Nursery) -> None:
-        """Serve what was prepared, and close what is not asked for any more.  Connections under way go on."""
+        """Serve what was prepared, and close what is not asked for any more.
+
+        Connections under way go on; an answer without an end, as the live feed is, goes on where it still may.
+        """
         assert self._source is not None, "attach() comes first"
         self._applications.clear()
         if prepared.accesses:
@@ -172,8 +175,20 @@ class StatusListener:
                 del self._connections[host]
 
     async def _answer(self, binding: Binding, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message.get("more_body") and not self._may_go_on(binding, scope):
+                await send({"type": "http.response.body"})
+                raise trio.ClosedResourceError("who looks on may do so no more")
+            await send(message)
+
         # A Listen may be taken away while its connections are open.
-        await self._applications.get(binding.listen.key, _unavailable)(scope, receive, send)
+        application: Application = self._applications.get(binding.listen.key, _unavailable)
+        await application(scope, receive, send_on)
+
+    def _may_go_on(self, binding: Binding, scope: Scope) -> bool:
+        """Whether a request would be let in if it came now: reloads, a logout and time take such rights away."""
+        guard = self._applications.get(binding.listen.key)
+        return guard is not None and not _gone(binding) and guard.refusal(scope) is None
 
 
 async def _unavailable(_scope: Scope, _receive: Receive, send: Send) -> None:

@@ -37,9 +37,9 @@ def page_routes(access: Access, logins: Logins) -> list[BaseRoute]:
         if request.method != "POST":
             return _file("login.html")
         given = parse_qs((await request.body()).decode("ascii", "replace")).get("token", [""])[0]
-        name = await logins.log_in(access, given)
+        name = logins.log_in(access, given)
         if name is None:
-            return _file("login.html", status=403)
+            return _file("login.html", status=403 if await logins.hold_up(request.scope) else 429)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(COOKIE, name, max_age=LIFE, httponly=True, samesite="strict", path="/")
         return answer
