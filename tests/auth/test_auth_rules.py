@@ -191,25 +191,28 @@ def scram_client(first: str, server_first: str, binding: bytes = b"") -> str:
 
 
 @pytest.mark.parametrize(
-    ("flag", "plus", "mine", "theirs", "right"),
+    ("name", "flag", "plus", "mine", "theirs", "reason"),
     [
-        ("n", False, b"", b"", True),
-        ("y", False, b"", b"", True),
-        ("y", True, b"", b"", False),  # somebody in between took -PLUS out of what we offered
-        ("p=tls-exporter", True, b"k", b"k", True),
-        ("p=tls-exporter", True, b"k", b"l", False),  # two TLS connections: somebody is in between
-        ("p=tls-nonsense", True, b"k", b"k", False),
+        ("SCRAM-SHA-256", "n", False, b"", b"", ""),
+        ("SCRAM-SHA-256", "y", False, b"", b"", ""),
+        ("SCRAM-SHA-256", "y", True, b"", b"", "somebody is in between"),  # who took -PLUS out of what we offered
+        ("SCRAM-SHA-256", "p=tls-exporter", True, b"k", b"k", "is not to be had"),
+        ("SCRAM-SHA-256-PLUS", "p=tls-exporter", True, b"k", b"k", ""),
+        ("SCRAM-SHA-256-PLUS", "p=tls-exporter", True, b"k", b"l", "is another one"),  # there are two TLS connections
+        ("SCRAM-SHA-256-PLUS", "p=tls-nonsense", True, b"k", b"k", "is not to be had"),
+        ("SCRAM-SHA-256-PLUS", "n", True, b"k", b"", "no channel binding"),
+        ("SCRAM-SHA-256-PLUS", "y", True, b"k", b"", "no channel binding"),
     ],
 )
 def test_scram_binds_to_its_channel(
-    tmp_path: Path, flag: str, plus: bool, mine: bytes, theirs: bytes, right: bool
+    tmp_path: Path, name: str, flag: str, plus: bool, mine: bytes, theirs: bytes, reason: str
 ) -> None:
     path = tmp_path / "passwords"
     path.write_text(f"joe:{PASSWORD}\n")
     file = PasswordFile(path)
     circumstances = Circumstances(hostname="h", bindings=lambda _: mine, plus=plus)
     first = f"{flag},,n=joe,r=nonce"
-    exchange = MECHANISMS["SCRAM-SHA-256-PLUS"].begin(circumstances, first.encode())
+    exchange = MECHANISMS[name].begin(circumstances, first.encode())
     claim = None
     try:
         lookup = next(exchange)
@@ -219,8 +222,9 @@ def test_scram_binds_to_its_channel(
     except StopIteration as stop:
         claim = stop.value
     assert claim is not None
-    assert claim.proven is right
-    assert claim.last.startswith(b"v=") is right
+    assert claim.proven is not bool(reason)
+    assert claim.last.startswith(b"v=") is not bool(reason)
+    assert claim.reason.endswith(reason)
 
 
 @pytest.mark.parametrize("scheme", ["argon2id", "scram-sha-256", "cleartext"])

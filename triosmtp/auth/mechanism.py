@@ -11,7 +11,7 @@ from typing import Final
 from attrs import frozen
 
 from triosmtp.auth.exchange import Challenge, Circumstances, Claim, Exchange, Lookup, Malformed, prepared, primed
-from triosmtp.auth.scram import scram
+from triosmtp.auth.scram import scram, scram_plus
 from triosmtp.auth.store import Secret
 
 __all__ = ["MECHANISMS", "PLAINTEXT", "Mechanism"]
@@ -169,7 +169,7 @@ MECHANISMS: Final[Mapping[str, Mechanism]] = MappingProxyType(
         each.name: each
         for each in (
             Mechanism(name="EXTERNAL", run=_external, needs_tls=True),
-            Mechanism(name="SCRAM-SHA-256-PLUS", run=scram, needs_tls=True),
+            Mechanism(name="SCRAM-SHA-256-PLUS", run=scram_plus, needs_tls=True),
             Mechanism(name="SCRAM-SHA-256", run=scram),
             Mechanism(name="DIGEST-MD5", run=_digest_md5, client_first=False),
             Mechanism(name="CRAM-MD5", run=_cram_md5, client_first=False),

@@ -15,7 +15,7 @@ from typing import Final
 from triosmtp.auth.exchange import Challenge, Circumstances, Claim, Exchange, Lookup, Malformed, prepared
 from triosmtp.auth.store import Secret
 
-__all__ = ["scram"]
+__all__ = ["scram", "scram_plus"]
 
 _GS2 = re.compile(r"(n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,]+))?,")
 _FIRST_BARE = re.compile(r"n=([^,]+),r=([!-+\--~]{1,256})(?:,.*)?")
@@ -26,15 +26,27 @@ BINDINGS: Final = ("tls-exporter", "tls-unique", "tls-server-end-point")
 
 
 def scram(circumstances: Circumstances) -> Exchange:
-    """Run the exchange; whether it binds to the channel is for the client to say, and checked."""
+    """SCRAM-SHA-256."""
+    return _scram(circumstances, plus=False)
+
+
+def scram_plus(circumstances: Circumstances) -> Exchange:
+    """SCRAM-SHA-256-PLUS."""
+    return _scram(circumstances, plus=True)
+
+
+def _scram(circumstances: Circumstances, *, plus: bool) -> Exchange:
+    """Run the exchange.  It binds to the channel with -PLUS, and only then (RFC 5802, section 6)."""
     first = _text((yield Challenge()))
     header = _GS2.match(first)
     if header is None:
         raise Malformed("SCRAM's first message has no GS2 header")
     flag, binding, authorization = header.groups()
     data = b""
+    if plus and binding is None:
+        return Claim(user="", reason="no channel binding")
     if binding is not None:
-        found = circumstances.bindings(binding) if binding in BINDINGS else None
+        found = circumstances.bindings(binding) if plus and binding in BINDINGS else None
         if found is None:
             return Claim(user="", reason=f"the channel binding {binding[:40]} is not to be had")
         data = found
