@@ -12,8 +12,19 @@ import re
 import secrets
 from typing import Final
 
-from triosmtp.auth.exchange import Challenge, Circumstances, Claim, Exchange, Lookup, Malformed, prepared
-from triosmtp.auth.store import Secret
+from triosmtp.auth.exchange import (
+    Answer,
+    Challenge,
+    Circumstances,
+    Claim,
+    Derivation,
+    Exchange,
+    Lookup,
+    Malformed,
+    prepared,
+)
+from triosmtp.auth.password import ScramKeys
+from triosmtp.auth.secret import Secret
 
 __all__ = ["scram", "scram_plus"]
 
@@ -57,13 +68,15 @@ def _scram(circumstances: Circumstances, *, plus: bool) -> Exchange:
     user, nonce = prepared(_name(match[1])), match[2] + secrets.token_urlsafe(24)
     answer = yield Lookup(user)
     assert isinstance(answer, Secret)
-    keys = answer.scram
-    server_first = f"r={nonce},s={base64.b64encode(keys.salt).decode()},i={keys.iterations}"
+    salt, iterations = answer.salt
+    server_first = f"r={nonce},s={base64.b64encode(salt).decode()},i={iterations}"
     final = _FINAL.fullmatch(_text((yield Challenge(server_first.encode()))))
     if final is None:
         raise Malformed("malformed last message of SCRAM")
     without_proof, bound, given_nonce, proof = final.groups()
     message = f"{bare},{server_first},{without_proof}".encode()
+    keys = yield Derivation(answer)
+    assert isinstance(keys, ScramKeys)
     signature = hmac.digest(keys.stored_key, message, "sha256")
     client_key = bytes(a ^ b for a, b in zip(_decode(proof), signature, strict=False))
     right = hmac.compare_digest(hashlib.sha256(client_key).digest(), keys.stored_key)
@@ -73,13 +86,13 @@ def _scram(circumstances: Circumstances, *, plus: bool) -> Exchange:
     elif flag == "y" and circumstances.plus:
         # RFC 5802, section 6: the client believes that we bind to no channel, so somebody has changed what we offered.
         right, reason = False, "the client was told that channels are not bound: somebody is in between"
-    if not (right and answer.known):
+    if not (right and answer.proves_by_scram):
         return Claim(user=user, authorization=_name(authorization or ""), reason=reason)
     last = b"v=" + base64.b64encode(hmac.digest(keys.server_key, message, "sha256"))
     return Claim(user=user, authorization=_name(authorization or ""), proven=True, last=last)
 
 
-def _text(answer: bytes | Secret) -> str:
+def _text(answer: Answer) -> str:
     assert isinstance(answer, bytes)
     try:
         return answer.decode("utf-8")
