@@ -296,6 +296,7 @@ async def test_policy_may_refuse_who_proved_itself(tmp_path: Path) -> None:
         ("joe", False, None, "line 1: expected user:password"),
         ("# x\n:y", False, None, "line 2: expected user:password"),
         ("j\x07oe:y", False, None, "line 1: a name or password with characters that SASLprep forbids"),
+        ("joe:y\x07", False, None, "line 1: a name or password with characters that SASLprep forbids"),
         ("joe:$scrypt$x", False, None, "line 1: a malformed hash"),
         ("joe:$scrypt$ln=0,r=8,p=1$YWJj$YWJj", False, None, "line 1: a malformed scrypt hash"),
         ("joe:$scrypt$ln=40,r=8,p=1$YWJj$YWJj", False, None, "line 1: a scrypt hash that needs more than 256 MiB"),

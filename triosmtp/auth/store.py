@@ -190,7 +190,8 @@ class PasswordFile:
             raise ValueError("not a hash, and stored_cleartext is false")
         if self._cleartext and is_hash(stored):
             raise ValueError("a hash, and stored_cleartext is true")
-        form_of(stored)
+        if not form_of(stored):
+            prepare_password(stored)  # to know that it can be; it stays what it is for mechanisms that do not prepare
         return stored
 
 
