@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from triosmtp.auth import DecoyKey, PasswordFile, hash_password
 from triosmtp.auth.password import ScramKeys, derive_scram, form_of, verify_password
@@ -163,6 +165,18 @@ async def test_whoever_gives_up_after_a_look_up_has_failed(tmp_path: Path, monke
         ("joe", "cancelled"), ("joe", "broken off"), ("nobody", "cancelled"), ("nobody", "cancelled"),
     ]  # fmt: skip
     assert not work.done
+
+
+async def test_giving_up_is_slowed(autojump_clock: trio.testing.MockClock) -> None:
+    conf = 'Always_Deny = true Auth_Failure_Delay = 2 Max_Auth_Failures = 0 SMTP_Extensions = ( "AUTH SCRAM-SHA-256" )'
+    async with open_memory_server(f'{conf} ESMTP_Listener {{ Listen ":25" {{ }} }}') as server:
+        client = await hello(server)
+        for answer, code, waited in (("*", 501, 2), ("no base64!", 501, 0), ("*", 501, 4 + 8), ("", 501, 16)):
+            began = trio.current_time()
+            first = base64.b64encode(b"n,,n=joe,r=x").decode()
+            assert (await client.command(f"AUTH SCRAM-SHA-256 {first}")).code == 334
+            assert (await client.command(answer)).code == code
+            assert round(trio.current_time() - began) == waited
 
 
 async def test_whoever_gives_up_before_that_does_nothing_for_a_message(tmp_path: Path) -> None:
