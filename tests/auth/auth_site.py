@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 from attrs import define, field
 
@@ -78,7 +79,9 @@ async def serving(folder: Path, more: str = "", auth: str = EVERY, stored: str =
 
     async with trio.open_nursery() as nursery:
         serve = partial(triosmtp.serve, config, deliver=take, observers=[events.append])
-        server = await nursery.start(serve)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("STATE_DIRECTORY", str(folder / "state"))
+            server = await nursery.start(serve)
         places = server.addresses
         yield Site(folder, places["127.0.0.1:0"][1], places["127.0.0.2:0"][1], authority, events, messages)
         await server.aclose()

@@ -66,7 +66,7 @@ def by_curl(errand: Errand) -> bool:
     command += ["--user", f"{USER}:{errand.password}", "--login-options", f"AUTH={errand.mechanism}"]
     if errand.mechanism == "EXTERNAL":
         command += ["--cert", str(errand.site.folder / "client.pem"), "--key", str(errand.site.folder / "client.key")]
-        command[command.index("--user") + 1] = "client.example:"
+        command[command.index("--user") + 1] = "client.example:" if errand.implicit else ":"
     command += [
         "--mail-from",
         "a@example.org",

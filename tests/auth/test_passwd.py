@@ -1,5 +1,6 @@
 """`triosmtp passwd`: what it writes is what AUTH takes, and nobody else can read it."""
 
+import io
 import stat
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def test_users_come_and_go(tmp_path: Path) -> None:
     file = PasswordFile(path)
     for scheme in (*SCHEMES, "cleartext"):
         assert file.lookup(scheme).verify("p\u00e4ss word")
-        assert not file.lookup(scheme).verify("pass word")
+    assert not file.lookup("cleartext").verify("pass word")
     listed = passwd(str(path), "--list").stdout
     assert listed.splitlines() == [f"{scheme}: {scheme}" for scheme in (*SCHEMES, "cleartext")]
     path.chmod(0o640)
@@ -36,23 +37,53 @@ def test_users_come_and_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "error"),
+    ("user", "scheme", "delete", "said", "error"),
     [
-        (("a:b", "--stdin"), "x\n", "expected a user without a colon"),
-        (("--stdin",), "x\n", "expected a user without a colon"),
-        (("joe", "--stdin"), "\n", "an empty name or password"),
-        (("joe", "--stdin"), "\x07\n", "SASLprep forbids"),
-        (("joe", "--delete"), "", "has no user joe"),
+        ("a:b", "scrypt", False, "x\n", "expected a user without a colon"),
+        (None, "scrypt", False, "x\n", "expected a user"),
+        (" #x", "scrypt", False, "x\n", "without # or a space in front"),
+        ("x ", "scrypt", False, "x\n", "or a space behind"),
+        ("a\u2028b:x", "scrypt", False, "x\n", "SASLprep forbids"),
+        ("joe", "scrypt", False, "\n", "an empty name or password"),
+        ("joe", "scrypt", False, "\x07\n", "SASLprep forbids"),
+        ("joe", "cleartext", False, "$argon2id$x\n", "would be taken for a hash"),
+        ("joe", "scrypt", True, "", "has no user joe"),
     ],
 )
-def test_what_is_refused(tmp_path: Path, arguments: tuple[str, ...], said: str, error: str) -> None:
-    done = passwd(str(tmp_path / "passwords"), *arguments, said=said)
-    assert done.returncode == 1
-    assert error in done.stderr
-    assert not (tmp_path / "passwords").exists()
+def test_what_is_refused(
+    tmp_path: Path,
+    user: str | None,
+    scheme: str,
+    delete: bool,
+    said: str,
+    error: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(said))
+    path = tmp_path / "passwords"
+    assert passwd_command(path, user, scheme=scheme, from_stdin=True, delete=delete, list_users=False) == 1
+    assert error in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     done = passwd(str(tmp_path / "no" / "passwords"), "joe", "--stdin", said="x\n")
     assert done.returncode == 1
     assert "No such file" in done.stderr
+
+
+def test_names_are_prepared_as_those_are_who_come(tmp_path: Path) -> None:
+    path = tmp_path / "passwords"
+    odd = "odd:one\x85two\u2028three"  # one line for the server, which reads the file, so for us
+    path.write_text(f"# who\n{odd}\nJose\u0301:x\n")
+    assert PasswordFile(path).lookup("Jos\u00e9").verify("x")
+    assert passwd(str(path), "Jose\u0301", "--stdin", "--scheme", "cleartext", said="y\n").returncode == 0
+    assert path.read_text("utf-8") == f"# who\n{odd}\nJos\u00e9:y\n"
+    assert PasswordFile(path).lookup("Jos\u00e9").verify("y")
+    assert passwd(str(path), "--list").stdout == "odd: cleartext\nJos\u00e9: cleartext\n"
+    assert passwd(str(path), "Jos\u00e9", "--delete").returncode == 0
+    assert path.read_text("utf-8") == f"# who\n{odd}\n"
 
 
 def test_it_asks_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,14 @@ def test_initial_responses() -> None:
         assert dialogue.events == [Auth("PLAIN", initial)]
 
 
+def test_nothing_as_a_response() -> None:
+    for response in ("", "="):
+        dialogue = offering("EXTERNAL")
+        dialogue.answers = {"Auth": [Reply(334, "")]}
+        assert codes(dialogue.says("AUTH EXTERNAL", response)) == [334, 235]
+        assert dialogue.events == [Auth("EXTERNAL"), AuthResponse(b"")]
+
+
 @pytest.mark.parametrize(
     ("line", "reply"),
     [

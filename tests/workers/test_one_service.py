@@ -1,5 +1,6 @@
 """What is one thing in the whole service, however many workers serve it: configuration, limits, hub, certificates."""
 
+import base64
 import os
 import signal
 import smtplib
@@ -175,3 +176,23 @@ def test_who_speaks_for_others_does_so_in_every_worker(tmp_path: Path) -> None:
 def test_one_process_stays_one(tmp_path: Path) -> None:
     with workers(tmp_path, "Workers = 1") as service:
         assert service.workers == []
+
+
+def test_every_worker_shows_the_same_decoy(tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_text("joe:x\n")
+    (tmp_path / "state").write_text("no folder: the key cannot be kept\n")
+    listener = (
+        f'AuthPlainParameters = [ uri = "file://{tmp_path}/passwords" ] SMTP_Extensions = ( "AUTH SCRAM-SHA-256" ) '
+        f'Spool_Directory = "{tmp_path}/spool"'
+    )
+
+    def salt(session: smtplib.SMTP) -> str:
+        code, text = session.docmd("AUTH", f"SCRAM-SHA-256 {base64.b64encode(b'n,,n=nobody,r=x').decode()}")
+        assert code == 334
+        return base64.b64decode(text).decode().split(",")[1]
+
+    with workers(tmp_path, listener=listener) as service:
+        sessions = [service.session() for _ in range(4)]
+        assert len({row["id"].partition("-")[0] for row in service.inbound()}) == 2  # in both workers
+        assert len({salt(session) for session in sessions}) == 1
+        assert sum("can tell unknown users" in str(record.get("message")) for record in service.log) == 1

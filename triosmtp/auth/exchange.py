@@ -1,7 +1,7 @@
 """An exchange as a generator: it yields what it needs next, and returns what the client claims and has proven.
 
 So a mechanism reads like its RFC, and whoever drives it decides where time is spent: a :class:`Challenge` goes to the
-client, a :class:`Lookup` to a store, in a thread where that is slow.
+client, a :class:`Lookup` to a store, a :class:`Derivation` to a thread.
 """
 
 from collections.abc import Callable, Generator
@@ -9,11 +9,14 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from triosmtp.auth.password import prepare_password
-from triosmtp.auth.store import Secret
+from triosmtp.auth.password import ScramKeys, prepare_password
+from triosmtp.auth.secret import Secret
 from triosmtp.variables import TLSInfo
 
-__all__ = ["Challenge", "Circumstances", "Claim", "Exchange", "Lookup", "Malformed", "prepared", "primed"]
+__all__ = [
+    "Answer", "Challenge", "Circumstances", "Claim", "Derivation", "Exchange", "Lookup", "Malformed", "Step",
+    "prepared", "primed",
+]  # fmt: skip
 
 
 @frozen(slots=True)
@@ -28,6 +31,13 @@ class Lookup:
     """What is stored for a user is wanted: it is sent into the generator, the same for a user who is not known."""
 
     user: str
+
+
+@frozen(slots=True)
+class Derivation:
+    """The keys of SCRAM are wanted of a secret: they are sent into the generator."""
+
+    secret: Secret
 
 
 @frozen(slots=True, kw_only=True)
@@ -66,7 +76,9 @@ class Circumstances:
     """Whether a mechanism with channel binding is offered, too."""
 
 
-Exchange: TypeAlias = Generator[Challenge | Lookup, bytes | Secret, Claim]
+Step: TypeAlias = Challenge | Lookup | Derivation
+Answer: TypeAlias = bytes | Secret | ScramKeys
+Exchange: TypeAlias = Generator[Step, Answer, Claim]
 
 
 def primed(exchange: Exchange, initial: bytes) -> Exchange:

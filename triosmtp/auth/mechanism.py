@@ -10,9 +10,19 @@ from typing import Final
 
 from attrs import frozen
 
-from triosmtp.auth.exchange import Challenge, Circumstances, Claim, Exchange, Lookup, Malformed, prepared, primed
-from triosmtp.auth.scram import scram
-from triosmtp.auth.store import Secret
+from triosmtp.auth.exchange import (
+    Answer,
+    Challenge,
+    Circumstances,
+    Claim,
+    Exchange,
+    Lookup,
+    Malformed,
+    prepared,
+    primed,
+)
+from triosmtp.auth.scram import scram, scram_plus
+from triosmtp.auth.secret import Secret
 
 __all__ = ["MECHANISMS", "PLAINTEXT", "Mechanism"]
 
@@ -28,6 +38,8 @@ class Mechanism:
     run: Callable[[Circumstances], Exchange]
     client_first: bool = True
     """Whether the client begins, so that it may send an initial response."""
+    forms: frozenset[str] = frozenset()
+    """Of which stored passwords it can prove a user: ``cleartext``, ``hash``, ``scram``, ``digest``."""
     needs_tls: bool = False
     """Whether it may not be used without TLS, whatever the options say."""
 
@@ -51,12 +63,12 @@ def _text(octets: bytes) -> str:
         raise Malformed("a response that is not UTF-8") from None
 
 
-def _octets(answer: bytes | Secret) -> bytes:
+def _octets(answer: Answer) -> bytes:
     assert isinstance(answer, bytes)
     return answer
 
 
-def _secret(answer: bytes | Secret) -> Secret:
+def _secret(answer: Answer) -> Secret:
     assert isinstance(answer, Secret)
     return answer
 
@@ -164,17 +176,21 @@ def _external(circumstances: Circumstances) -> Exchange:
     return Claim(user=identity, proven=True)
 
 
+_READABLE = frozenset({"cleartext"})
+_SCRAM, _DIGEST = _READABLE | {"scram"}, _READABLE | {"digest"}
+_ANY = _SCRAM | {"hash"}
+
 MECHANISMS: Final[Mapping[str, Mechanism]] = MappingProxyType(
     {
         each.name: each
         for each in (
             Mechanism(name="EXTERNAL", run=_external, needs_tls=True),
-            Mechanism(name="SCRAM-SHA-256-PLUS", run=scram, needs_tls=True),
-            Mechanism(name="SCRAM-SHA-256", run=scram),
-            Mechanism(name="DIGEST-MD5", run=_digest_md5, client_first=False),
-            Mechanism(name="CRAM-MD5", run=_cram_md5, client_first=False),
-            Mechanism(name="PLAIN", run=_plain),
-            Mechanism(name="LOGIN", run=_login),
+            Mechanism(name="SCRAM-SHA-256-PLUS", run=scram_plus, forms=_SCRAM, needs_tls=True),
+            Mechanism(name="SCRAM-SHA-256", run=scram, forms=_SCRAM),
+            Mechanism(name="DIGEST-MD5", run=_digest_md5, forms=_DIGEST, client_first=False),
+            Mechanism(name="CRAM-MD5", run=_cram_md5, forms=_READABLE, client_first=False),
+            Mechanism(name="PLAIN", run=_plain, forms=_ANY),
+            Mechanism(name="LOGIN", run=_login, forms=_ANY),
         )
     }
 )

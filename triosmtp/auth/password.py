@@ -22,6 +22,7 @@ __all__ = [
     "SCHEMES",
     "ScramKeys",
     "derive_scram",
+    "form_of",
     "hash_password",
     "is_hash",
     "prepare_password",
@@ -37,6 +38,9 @@ _PBKDF2_ROUNDS: Final = 600_000
 _SCRYPT_LN, _SCRYPT_R, _SCRYPT_P = 16, 8, 1
 _MAX_SCRYPT_MEMORY: Final = 256 * 1024 * 1024
 
+_ARGON2 = re.compile(
+    r"(\$argon2(?:id|i|d)\$(?:v=[0-9]{1,2}\$)?m=[0-9]{1,9},t=[0-9]{1,6},p=[0-9]{1,4})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)"
+)
 _SCRYPT = re.compile(r"\$scrypt\$ln=([0-9]{1,2}),r=([0-9]{1,2}),p=([0-9]{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
 _PBKDF2 = re.compile(r"\$pbkdf2-sha256\$([0-9]{1,8})\$([A-Za-z0-9+/.]+)\$([A-Za-z0-9+/.]+)")
 _SCRAM = re.compile(r"SCRAM-SHA-256\$([0-9]{1,8}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
@@ -56,6 +60,32 @@ class ScramKeys:
 def is_hash(stored: str) -> bool:
     """Whether ``stored`` has the form of a hash, and is not the password itself."""
     return stored.startswith(_PREFIXES)
+
+
+def form_of(stored: str) -> str:
+    """Give how a password is stored, with all that its cost depends on; ``""`` for the password itself.
+
+    :raises ValueError: where it is a malformed hash, or one that cannot be computed here.
+    """
+    if not is_hash(stored):
+        return ""
+    if stored.startswith("SCRAM-SHA-256$"):
+        return f"SCRAM-SHA-256${read_scram(stored).iterations}"
+    match = _ARGON2.fullmatch(stored) or _SCRYPT.fullmatch(stored) or _PBKDF2.fullmatch(stored)
+    if match is None:
+        raise ValueError("a malformed hash")
+    salt, found = (_decode(text.replace(".", "+")) for text in match.groups()[-2:])
+    if match.re is _ARGON2 and (len(salt) < 8 or len(found) < 4):
+        raise ValueError("a malformed argon2 hash")
+    if match.re is _SCRYPT:
+        ln, r, p = (int(match[i]) for i in (1, 2, 3))
+        if not (ln and r and p):
+            raise ValueError("a malformed scrypt hash")
+        if 128 * r * ((1 << ln) + p + 2) > _MAX_SCRYPT_MEMORY:
+            raise ValueError(f"a scrypt hash that needs more than {_MAX_SCRYPT_MEMORY >> 20} MiB")
+    if match.re is _PBKDF2 and not int(match[1]):
+        raise ValueError("a malformed pbkdf2 hash")
+    return stored.rsplit("$", 2)[0]
 
 
 def verify_password(stored: str, password: str) -> bool:
@@ -117,6 +147,8 @@ def prepare_password(password: str) -> str:
 
     :raises ValueError: where it has characters that none may have, or is empty.
     """
+    if password.isascii() and password.isprintable() and password:
+        return password  # nothing in it is changed or forbidden
     try:
         result = str(saslprep(password))
     except ScramException:
@@ -141,6 +173,8 @@ def read_scram(stored: str) -> ScramKeys:
     if match is None or int(match[1]) < 4096:
         raise ValueError("a malformed SCRAM-SHA-256 record")
     salt, stored_key, server_key = (_decode(match[i]) for i in (2, 3, 4))
+    if len(stored_key) != 32 or len(server_key) != 32:
+        raise ValueError("a malformed SCRAM-SHA-256 record")
     return ScramKeys(salt, int(match[1]), stored_key, server_key)
 
 

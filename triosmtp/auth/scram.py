@@ -12,10 +12,21 @@ import re
 import secrets
 from typing import Final
 
-from triosmtp.auth.exchange import Challenge, Circumstances, Claim, Exchange, Lookup, Malformed, prepared
-from triosmtp.auth.store import Secret
+from triosmtp.auth.exchange import (
+    Answer,
+    Challenge,
+    Circumstances,
+    Claim,
+    Derivation,
+    Exchange,
+    Lookup,
+    Malformed,
+    prepared,
+)
+from triosmtp.auth.password import ScramKeys
+from triosmtp.auth.secret import Secret
 
-__all__ = ["scram"]
+__all__ = ["scram", "scram_plus"]
 
 _GS2 = re.compile(r"(n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,]+))?,")
 _FIRST_BARE = re.compile(r"n=([^,]+),r=([!-+\--~]{1,256})(?:,.*)?")
@@ -26,15 +37,27 @@ BINDINGS: Final = ("tls-exporter", "tls-unique", "tls-server-end-point")
 
 
 def scram(circumstances: Circumstances) -> Exchange:
-    """Run the exchange; whether it binds to the channel is for the client to say, and checked."""
+    """SCRAM-SHA-256."""
+    return _scram(circumstances, plus=False)
+
+
+def scram_plus(circumstances: Circumstances) -> Exchange:
+    """SCRAM-SHA-256-PLUS."""
+    return _scram(circumstances, plus=True)
+
+
+def _scram(circumstances: Circumstances, *, plus: bool) -> Exchange:
+    """Run the exchange.  It binds to the channel with -PLUS, and only then (RFC 5802, section 6)."""
     first = _text((yield Challenge()))
     header = _GS2.match(first)
     if header is None:
         raise Malformed("SCRAM's first message has no GS2 header")
     flag, binding, authorization = header.groups()
     data = b""
+    if plus and binding is None:
+        return Claim(user="", reason="no channel binding")
     if binding is not None:
-        found = circumstances.bindings(binding) if binding in BINDINGS else None
+        found = circumstances.bindings(binding) if plus and binding in BINDINGS else None
         if found is None:
             return Claim(user="", reason=f"the channel binding {binding[:40]} is not to be had")
         data = found
@@ -45,13 +68,15 @@ def scram(circumstances: Circumstances) -> Exchange:
     user, nonce = prepared(_name(match[1])), match[2] + secrets.token_urlsafe(24)
     answer = yield Lookup(user)
     assert isinstance(answer, Secret)
-    keys = answer.scram
-    server_first = f"r={nonce},s={base64.b64encode(keys.salt).decode()},i={keys.iterations}"
+    salt, iterations = answer.salt
+    server_first = f"r={nonce},s={base64.b64encode(salt).decode()},i={iterations}"
     final = _FINAL.fullmatch(_text((yield Challenge(server_first.encode()))))
     if final is None:
         raise Malformed("malformed last message of SCRAM")
     without_proof, bound, given_nonce, proof = final.groups()
     message = f"{bare},{server_first},{without_proof}".encode()
+    keys = yield Derivation(answer)
+    assert isinstance(keys, ScramKeys)
     signature = hmac.digest(keys.stored_key, message, "sha256")
     client_key = bytes(a ^ b for a, b in zip(_decode(proof), signature, strict=False))
     right = hmac.compare_digest(hashlib.sha256(client_key).digest(), keys.stored_key)
@@ -61,13 +86,13 @@ def scram(circumstances: Circumstances) -> Exchange:
     elif flag == "y" and circumstances.plus:
         # RFC 5802, section 6: the client believes that we bind to no channel, so somebody has changed what we offered.
         right, reason = False, "the client was told that channels are not bound: somebody is in between"
-    if not (right and answer.known):
+    if not (right and answer.proves_by_scram):
         return Claim(user=user, authorization=_name(authorization or ""), reason=reason)
     last = b"v=" + base64.b64encode(hmac.digest(keys.server_key, message, "sha256"))
     return Claim(user=user, authorization=_name(authorization or ""), proven=True, last=last)
 
 
-def _text(answer: bytes | Secret) -> str:
+def _text(answer: Answer) -> str:
     assert isinstance(answer, bytes)
     try:
         return answer.decode("utf-8")

@@ -1,111 +1,91 @@
-"""Files of passwords: who is known, and what a password is checked against.
+"""Files of passwords: who is known, and how each password is stored."""
 
-**The theory.**  Nobody may find out who is known here: not by an answer, nor by how long it takes.  So there is no "no
-such user" inside: a look-up always gives a :class:`Secret`, and for a user who is not known one of the same kind as
-those of the file, which takes the same work and proves nobody.  Its salt is made of the name by a key of this process,
-so that asking twice gives the same.
-"""
-
-import hashlib
-import hmac
+import logging
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import define, field, frozen
 
-from triosmtp.auth.password import SCRAM_ITERATIONS, ScramKeys, derive_scram, is_hash, read_scram, verify_password
+from triosmtp.auth.password import SCRAM_ITERATIONS, form_of, is_hash, prepare_password, read_scram
+from triosmtp.auth.secret import SCRAM_SALT, Likeness, Secret
 from triosmtp.errors import TrioSMTPError
 
-__all__ = ["PasswordFile", "Secret", "StoreError"]
+__all__ = ["PasswordFile", "StoreError", "split_lines", "user_of"]
+
+_log = logging.getLogger("triosmtp.auth")
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
-_KEY: Final = secrets.token_bytes(32)
 
 
 class StoreError(TrioSMTPError):
-    """A file of passwords cannot be read or has a line that is none; the text names file and line, and no secret."""
+    """A file of passwords cannot be read; the text names the file, and no secret."""
+
+
+@define(slots=True)
+class _Contents:
+    """What a file holds."""
+
+    passwords: dict[str, str] = field(factory=dict)
+    digests: dict[str, dict[str, str]] = field(factory=dict)
+    faults: list[tuple[int, str]] = field(factory=list)
+    """The lines that were skipped, each with what is wrong with it."""
+
+    def forms(self) -> Counter[str]:
+        """Count the users by how their passwords are stored: digests by their realm, ``""`` stands for any."""
+        forms = Counter(_kind(stored) for stored in self.passwords.values())
+        forms.update(f"digest:{realm}" for realms in self.digests.values() for realm in {"", *realms})
+        return forms
+
+    def likeness(self, key: bytes) -> Likeness:
+        """Give what all secrets of the file have in common."""
+        hashes: dict[str, str] = {}
+        salts: set[tuple[int, int]] = set()
+        derives = False
+        for stored in self.passwords.values():
+            form = form_of(stored)
+            if not form:
+                derives = True
+            elif form.startswith("SCRAM-"):
+                record = read_scram(stored)
+                salts.add((record.iterations, len(record.salt)))
+            if form:
+                hashes.setdefault(form, stored)
+        if derives or not salts:
+            salts.add((SCRAM_ITERATIONS, SCRAM_SALT))
+        return Likeness(key=key, hashes=hashes, derives=derives, salts=tuple(sorted(salts)))
 
 
 @frozen(slots=True)
-class Secret:
-    """What is stored for a user, or for one who is not known: then nothing that it gives proves anybody."""
+class _Reading:
+    """What was read, and of which file."""
 
-    _stored: str = field(repr=False)
-    _user: str
-    known: bool
-    digests: Mapping[str, str] = field(factory=dict, repr=False)
-    """By realm, ``MD5(user:realm:password)`` in hexadecimal."""
-    keys: ScramKeys | None = field(default=None, repr=False)
-
-    @property
-    def reason(self) -> str:
-        """Why it proves nobody, for the log."""
-        if not self.known:
-            return "no such user"
-        return "" if self.cleartext is not None or self._stored.startswith("SCRAM-") or self.digests else "only a hash"
-
-    @property
-    def cleartext(self) -> str | None:
-        """The password itself, where it is stored so."""
-        return self._stored if self.known and self._stored and not is_hash(self._stored) else None
-
-    @property
-    def decoy(self) -> str:
-        """A password that nobody knows, to do the same work with."""
-        return hmac.digest(_KEY, self._user.encode(), "sha256").hex()
-
-    def derived(self) -> "Secret":
-        """Give the same with the keys of SCRAM in it, so that nothing is left that blocks.  Blocking: 10 ms."""
-        return evolve(self, keys=self._keys())
-
-    def verify(self, password: str) -> bool:
-        """Whether ``password`` is the right one.  Blocking; the same work for a user who is not known."""
-        return verify_password(self._stored, password) and self.known
-
-    def digest(self, user: str, realm: str) -> bytes | None:
-        """Give the octets of ``MD5(user:realm:password)`` (RFC 2831, section 2.1.2.1), or None."""
-        if realm in self.digests:
-            return bytes.fromhex(self.digests[realm])
-        if self.cleartext is None:
-            return None
-        return hashlib.md5(f"{user}:{realm}:{self.cleartext}".encode(), usedforsecurity=False).digest()
-
-    @property
-    def decoy_digest(self) -> bytes:
-        """What stands in its place where there is none."""
-        return hashlib.md5(self.decoy.encode(), usedforsecurity=False).digest()
-
-    @property
-    def scram(self) -> ScramKeys:
-        """The keys of SCRAM-SHA-256: decoys where there are none.  Blocking but after :meth:`derived`."""
-        return self.keys or self._keys()
-
-    def _keys(self) -> ScramKeys:
-        if self._stored.startswith("SCRAM-SHA-256$") and self.known:
-            return read_scram(self._stored)
-        salt = hmac.digest(_KEY, b"salt:" + self._user.encode(), "sha256")[:16]
-        if self._stored.startswith("SCRAM-SHA-256$"):  # of somebody else: its cost is what is wanted
-            decoys = (hmac.digest(_KEY, kind + self._user.encode(), "sha256") for kind in (b"stored:", b"server:"))
-            return ScramKeys(salt, read_scram(self._stored).iterations, *decoys)
-        return derive_scram(self.cleartext or self.decoy, salt, SCRAM_ITERATIONS)
+    mark: object
+    contents: _Contents
+    likeness: Likeness
+    forms: Counter[str]
 
 
 class PasswordFile:
     """A file of ``user:password`` lines, or with ``digests`` of ``user:realm:hash``; ``#`` begins a comment.
 
-    It is read again when it has changed.  ``cleartext`` is what stored_cleartext says: True, a password is never taken
-    for a hash; False, it must be one; None, it is what it looks like.
+    It is read again when it has changed.  A line that is none of these is skipped, so that it locks out nobody else.
+    ``cleartext`` is what stored_cleartext says: True, a password is never taken for a hash; False, it must be one;
+    None, it is what it looks like.  ``key`` makes the decoys for users who are not known.
     """
 
-    def __init__(self, path: Path, *, digests: bool = False, cleartext: bool | None = None) -> None:
+    def __init__(
+        self, path: Path, *, digests: bool = False, cleartext: bool | None = None, key: bytes | None = None
+    ) -> None:
         self.path = path
         self._digests = digests
         self._cleartext = cleartext
-        self._read: tuple[object, dict[str, str], dict[str, dict[str, str]]] | None = None
+        self._key = secrets.token_bytes(32) if key is None else key
+        self._read: _Reading | None = None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -118,82 +98,122 @@ class PasswordFile:
         except OSError:
             return False
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The lines that were skipped when the file was last read, each with what is wrong with it."""
+        faults = () if self._read is None else self._read.contents.faults
+        return tuple(f'"{self.path}" line {number}: {reason}' for number, reason in faults)
+
+    @property
+    def users(self) -> int:
+        """How many there were when the file was last read."""
+        return 0 if self._read is None else len({*self._read.contents.passwords, *self._read.contents.digests})
+
+    def served_by(self, forms: frozenset[str], realm: str = "") -> int:
+        """Give how many of them can use a mechanism that takes passwords of these ``forms``, in ``realm``."""
+        if self._read is None:
+            return 0
+        return sum(self._read.forms[f"digest:{realm}" if form == "digest" else form] for form in forms)
+
     def lookup(self, user: str) -> Secret:
         """Give what is stored for ``user``.  Blocking.
 
         :raises StoreError: where the file cannot be read.
         """
-        _, passwords, digests = self._current()
-        if user in passwords or user in digests:
-            return Secret(passwords.get(user, ""), user, known=True, digests=digests.get(user, {}))
-        # Of the kind that the file has, so that it costs the same.
-        like = next(iter(passwords.values()), "")
-        return Secret(like if is_hash(like) else secrets.token_hex(16), user, known=False)
+        read = self._current()
+        passwords, digests = read.contents.passwords, read.contents.digests
+        known = user in passwords or user in digests
+        return Secret(user, known, read.likeness, passwords.get(user, ""), digests.get(user, {}))
+
+    def refresh(self) -> None:
+        """Read the file again where it has changed; while it cannot be read, what was read stays.  Blocking."""
+        with suppress(StoreError):
+            self._current()
 
     def check(self) -> None:
-        """Read the file.  Blocking.
+        """Read the file, and leave it to the caller to tell of its :attr:`faults`.  Blocking.
 
         :raises StoreError: where it cannot be used.
         """
-        self._current()
+        self._current(tell=False)
 
-    def _current(self) -> tuple[object, dict[str, str], dict[str, dict[str, str]]]:
+    def _current(self, *, tell: bool = True) -> _Reading:
+        before = self._read
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(file.fileno())
                 mark = (status.st_ino, status.st_dev, status.st_mtime_ns, status.st_size)
-                if self._read is not None and self._read[0] == mark:
-                    return self._read
+                if before is not None and before.mark == mark:
+                    return before
                 data = file.read(_MAX_BYTES + 1)
         except OSError as error:
             raise StoreError(f'"{self.path}": {error.strerror}') from error
         if len(data) > _MAX_BYTES:
             raise StoreError(f'"{self.path}": longer than {_MAX_BYTES >> 20} MiB')
-        self._read = (mark, *self._parse(data))
-        return self._read
+        contents = self._parse(data)
+        self._read = read = _Reading(mark, contents, contents.likeness(self._key), contents.forms())
+        for fault in self.faults if tell else ():
+            _log.warning("%s: the line is skipped", fault)
+        return read
 
-    def _parse(self, data: bytes) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        passwords: dict[str, str] = {}
-        digests: dict[str, dict[str, str]] = {}
+    def _parse(self, data: bytes) -> _Contents:
+        contents = _Contents()
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
             raise StoreError(f'"{self.path}": not UTF-8') from None
-        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            user, colon, rest = line.partition(":")
-            if not (colon and user and rest):
-                raise StoreError(f'"{self.path}" line {number}: expected user:password')
-            if self._digests:
-                realm, _, digest = rest.rpartition(":")
-                if not realm or len(digest) != 32 or not all(c in "0123456789abcdefABCDEF" for c in digest):
-                    raise StoreError(f'"{self.path}" line {number}: expected user:realm:hash, an MD5 in hexadecimal')
-                digests.setdefault(user, {})[realm] = digest
-            else:
-                passwords[user] = self._password(rest, number)
-        return passwords, digests
-
-    def _password(self, stored: str, number: int) -> str:
-        if self._cleartext is False and not is_hash(stored):
-            raise StoreError(f'"{self.path}" line {number}: not a hash, and stored_cleartext is false')
-        if is_hash(stored):
-            if self._cleartext:
-                raise StoreError(f'"{self.path}" line {number}: a hash, and stored_cleartext is true')
+        for number, line in enumerate(split_lines(text), 1):
             try:
-                verify_form(stored)
+                self._take(line, contents)
             except ValueError as error:
-                raise StoreError(f'"{self.path}" line {number}: {error}') from None
+                contents.faults.append((number, str(error)))
+        return contents
+
+    def _take(self, line: str, contents: _Contents) -> None:
+        user = user_of(line)
+        if user is None:
+            return
+        rest = line.partition(":")[2]
+        if not rest:
+            raise ValueError("expected user:password")
+        if not self._digests:
+            contents.passwords[user] = self._password(rest)
+            return
+        realm, _, digest = rest.rpartition(":")
+        if not realm or len(digest) != 32 or not all(c in "0123456789abcdefABCDEF" for c in digest):
+            raise ValueError("expected user:realm:hash, an MD5 in hexadecimal")
+        contents.digests.setdefault(user, {})[realm] = digest
+
+    def _password(self, stored: str) -> str:
+        if self._cleartext is False and not is_hash(stored):
+            raise ValueError("not a hash, and stored_cleartext is false")
+        if self._cleartext and is_hash(stored):
+            raise ValueError("a hash, and stored_cleartext is true")
+        if not form_of(stored):
+            prepare_password(stored)  # to know that it can be; it stays what it is for mechanisms that do not prepare
         return stored
 
 
-def verify_form(stored: str) -> None:
-    """Look at the form of a hash, as cheaply as can be.
+def split_lines(text: str) -> list[str]:
+    """Give the lines of a file of passwords: they end with LF or CRLF, and with nothing else."""
+    return text.replace("\r\n", "\n").split("\n")
 
-    :raises ValueError: where it is malformed.
+
+def user_of(line: str) -> str | None:
+    """Give the user whose line it is, prepared as those are who come; None for a comment or an empty line.
+
+    :raises ValueError: where it is none of these.
     """
-    if stored.startswith("SCRAM-SHA-256$"):
-        read_scram(stored)
-    elif stored.count("$") < 4:
-        raise ValueError("a malformed hash")
+    if not line.strip() or line.lstrip().startswith("#"):
+        return None
+    user, colon, _ = line.partition(":")
+    if not (colon and user):
+        raise ValueError("expected user:password")
+    return prepare_password(user)
+
+
+def _kind(stored: str) -> str:
+    if not is_hash(stored):
+        return "cleartext"
+    return "scram" if stored.startswith("SCRAM-") else "hash"

@@ -1,9 +1,10 @@
 """What can be told of a configuration before it is served: certificates, policies and deliveries are looked at."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from triosmtp.auth import PLAINTEXT, PasswordFile
+from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
 from triosmtp.config import Config, ServerName, Settings, problem_at
 from triosmtp.daemon.privilege import find_identity
 from triosmtp.daemon.status.listener import read_accesses
@@ -12,8 +13,8 @@ from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import Chain
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
 from triosmtp.server.door import open_doors, token_problems
-from triosmtp.server.profile import unhonoured
-from triosmtp.server.sasl import make_sasl
+from triosmtp.server.profile import Profile, unhonoured
+from triosmtp.server.sasl import Store, make_sasl
 from triosmtp.state import is_tmpfs, state_directory
 from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
@@ -33,13 +34,23 @@ def deep_problems(config: Config) -> list[Problem]:
         except ConfigError as error:
             problems += error.problems
     try:
-        Profiles(config, "localhost").prepare()
+        problems += _faults(Profiles(config, "localhost").prepare())
     except ConfigError as error:
         problems += error.problems
     for listen in config.listens:
         for settings in config.variants(listen):
             problems += _certificate_problems(settings, config.server_names(listen))
     return list(dict.fromkeys(problems + surprises(config)))
+
+
+def _faults(profiles: Iterable[Profile]) -> list[Problem]:
+    """Give the lines of files of passwords that are skipped, each once, whatever names its file."""
+    found: dict[str, Problem] = {}
+    for profile in profiles:
+        for field, file in profile.sasl.files():
+            for fault in file.faults if isinstance(file, PasswordFile) else ():
+                found.setdefault(fault, problem_at(profile.settings, field, fault))
+    return list(found.values())
 
 
 def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ...]) -> list[Problem]:
@@ -105,15 +116,21 @@ def surprises(config: Config) -> list[Problem]:
 
 
 def _auth_problems(settings: Settings) -> list[Problem]:
-    """Warn of mechanisms that nothing backs, and of files of passwords that everybody can read.
+    """Warn of mechanisms that nobody can use, or not everybody, and of files of passwords that everybody can read.
 
     Whether a policy decides about AUTH is known when it is there: then it may back what no file does.
     """
-    sasl = make_sasl(settings, Chain(), {})
+    sasl = make_sasl(settings, Chain(), {}, DecoyKey())
     problems = [
         problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", "warning")
         for name in sasl.unbacked
         if not (settings.policy and name in PLAINTEXT)
+    ]
+    problems += [
+        problem_at(settings, "smtp_extensions", text, "warning")
+        for name, store in sasl.stores.items()
+        if not (store.otherwise or (settings.policy and name in PLAINTEXT))
+        and (text := _unusable(name, store) if name != "EXTERNAL" else _unverifiable(settings))
     ]
     if settings.always_allow and not settings.always_deny and sasl.stores:
         problems.append(problem_at(settings, "always_allow", "whoever authenticates may relay", "warning"))
@@ -122,6 +139,26 @@ def _auth_problems(settings: Settings) -> list[Problem]:
             text = f'"{file}": DANGER: everybody can read these passwords: chmod o-r'
             problems.append(problem_at(settings, field, text, "warning"))
     return problems
+
+
+def _unusable(name: str, store: Store) -> str:
+    """Say whether the file of a mechanism holds passwords that it cannot use."""
+    if store.file is None:
+        return ""
+    try:
+        store.file.check()
+    except StoreError:
+        return ""  # which is an error, and told as such
+    served, users = store.served_by(name), store.file.users
+    if not served:
+        return f'AUTH {name} is not offered: it can use no password of "{store.file}"'
+    return f'AUTH {name}: only {served} of {users} users of "{store.file}" can use it' if served < users else ""
+
+
+def _unverifiable(settings: Settings) -> str:
+    if settings.tls_client_ca is not None and settings.tls_verify_mode != "none":
+        return ""
+    return "AUTH EXTERNAL is never offered: no client certificate verifies without TLS_Client_CA"
 
 
 def _delivery_problems(settings: Settings) -> list[Problem]:

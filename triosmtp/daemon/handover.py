@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from triosmtp.auth import DecoyKey
 from triosmtp.config import Config
 from triosmtp.policy.question import Interest
 from triosmtp.server.listener import Peer
@@ -35,6 +36,8 @@ class Start:
     interest: Interest
     files: Mapping[TLSSettings, Mapping[Path, bytes | str]] = field(repr=False)
     """What the contexts in force are made of: the files may have changed since, or be closed to this user."""
+    decoys: DecoyKey
+    """Asked twice, two workers give the same."""
 
 
 @frozen(slots=True)

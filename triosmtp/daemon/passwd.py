@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from triosmtp.auth import hash_password, prepare_password
+from triosmtp.auth import hash_password, is_hash, prepare_password, split_lines, user_of
 
 __all__ = ["passwd_command"]
 
@@ -20,16 +20,19 @@ def passwd_command(
     attempt.
     """
     try:
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        lines = split_lines(path.read_bytes().decode("utf-8")) if path.exists() else []
+        if lines and not lines[-1]:
+            lines.pop()  # what follows the last line's end is none
         if list_users:
             for line in lines:
-                name, stored = _split(line)
+                name = _user_of(line)
                 if name:
-                    print(f"{name}: {_kind(stored)}")
+                    print(f"{name}: {_kind(line.partition(':')[2])}")
             return 0
-        if user is None or not user or ":" in user or user.startswith("#") or not user.isprintable():
-            return _wrong("expected a user without a colon")
-        rest = [line for line in lines if _split(line)[0] != user]
+        if not user:
+            return _wrong("expected a user")
+        user = _named(user)
+        rest = [line for line in lines if _user_of(line) != user]
         if delete:
             if len(rest) == len(lines):
                 return _wrong(f"{path} has no user {user}")
@@ -48,11 +51,22 @@ def _wrong(message: str) -> int:
     return 1
 
 
-def _split(line: str) -> tuple[str, str]:
-    if line.lstrip().startswith("#"):
-        return "", ""
-    name, _, stored = line.partition(":")
-    return name, stored
+def _named(user: str) -> str:
+    """Give the name as a line begins with it.
+
+    :raises ValueError: where that line would be none of this user.
+    """
+    user = prepare_password(user)
+    if ":" in user or user != user.strip() or user.startswith("#") or not user.isprintable():
+        raise ValueError("expected a user without a colon, and without # or a space in front or a space behind")
+    return user
+
+
+def _user_of(line: str) -> str | None:
+    try:
+        return user_of(line)
+    except ValueError:
+        return None  # `triosmtp check` tells of it
 
 
 def _kind(stored: str) -> str:
@@ -69,7 +83,11 @@ def _new_password(scheme: str, *, from_stdin: bool) -> str:
         if getpass.getpass("The same again: ") != password:
             raise ValueError("the two are not the same: nothing was changed")
     password = prepare_password(password)
-    return password if scheme == "cleartext" else hash_password(password, scheme)
+    if scheme != "cleartext":
+        return hash_password(password, scheme)
+    if is_hash(password):
+        raise ValueError("a password that would be taken for a hash cannot be stored as clear text")
+    return password
 
 
 def _replace(path: Path, text: str) -> None:

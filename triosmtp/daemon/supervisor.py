@@ -320,6 +320,7 @@ class Supervisor:
             generation=worker.generation,
             interest=service.hub.interest,
             files={each.material.settings: dict(each.material.files) for each in service.contexts.contexts()},
+            decoys=service.profiles.decoys,
         )
         try:
             with trio.fail_after(_READY):

@@ -155,9 +155,8 @@ class _Worker:
         """
         hub = DistantHub(self._channel, start.interest)
         contexts = await trio.to_thread.run_sync(_contexts_of, start)
-        service = await open_service(
-            start.config, hub=hub, contexts=contexts, make=partial(_WorkerService, self._channel)
-        )
+        make = partial(_WorkerService, self._channel)
+        service = await open_service(start.config, hub=hub, contexts=contexts, decoys=start.decoys, make=make)
         service.observe(partial(self._channel.post, "event"))
         self._service, self._generation = service, start.generation
         hub.follow(self._interest or start.interest)

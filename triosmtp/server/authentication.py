@@ -5,13 +5,28 @@ policy, too.  Nobody is in who was not proven by a store or accepted by a policy
 """
 
 import base64
+import secrets
 from collections.abc import Callable
 from typing import Final
 
 import trio
 from attrs import evolve
 
-from triosmtp.auth import MECHANISMS, Challenge, Circumstances, Claim, Exchange, Lookup, Malformed, Secret, StoreError
+from triosmtp.auth import (
+    MECHANISMS,
+    Answer,
+    Challenge,
+    Circumstances,
+    Claim,
+    Derivation,
+    Exchange,
+    Likeness,
+    Lookup,
+    Malformed,
+    ScramKeys,
+    Secret,
+    StoreError,
+)
 from triosmtp.event import AuthAttempted
 from triosmtp.policy import AuthAttempt, Authenticated, Session
 from triosmtp.server.decision import Refusal, ask, tell_ended
@@ -36,7 +51,10 @@ _TOO_MANY: Final = Reply(421, "Too many failed authentications", "4.7.0")
 class Authentication:
     """The AUTH of one session.  ``bindings`` gives the data of a channel binding by its type, over TLS."""
 
-    __slots__ = ("_connection", "_exchange", "_failures", "_finished", "_mechanism", "_service", "_session", "bindings")
+    __slots__ = (
+        "_connection", "_exchange", "_failures", "_finished", "_looked_up", "_mechanism", "_offered", "_service",
+        "_session", "bindings",
+    )  # fmt: skip
 
     def __init__(self, service: Service, session: Session, connection: Connection) -> None:
         self._service = service
@@ -44,7 +62,9 @@ class Authentication:
         self._connection = connection
         self._exchange: Exchange | None = None
         self._finished: Claim | None = None  # proven; the client must still answer the last challenge with nothing
+        self._looked_up: str | None = None  # the user of an exchange that is under way, once that was looked up
         self._mechanism = ""
+        self._offered: tuple[str, ...] = ()
         self._failures = 0
         self.bindings: Callable[[str], bytes | None] = lambda _: None
 
@@ -52,14 +72,20 @@ class Authentication:
         """Offer the mechanisms that may be used now: at the beginning, and after each handshake."""
         sasl, tls = profile.sasl, self._session.tls
         if sasl.stores:
+            if sasl.has_files:
+                await trio.to_thread.run_sync(sasl.refresh)
             identified = await self._identity(profile) is not None
-            self._connection.offer(sasl.offered(tls, identified=identified), sasl.withheld(tls))
+            self._offered = sasl.offered(tls, identified=identified)
+            self._connection.offer(self._offered, sasl.withheld(tls))
 
     async def begin(self, event: Auth, profile: Profile) -> Reply:
         """Begin an exchange; give the reply.
 
         :raises Refusal: where the attempt fails.
         """
+        if self._looked_up is not None:
+            # What the client answered then was no response at all, and ended the exchange before it came here.
+            await self._count(profile, Claim(user=self._looked_up, reason="broken off"), "protocol")
         self._mechanism, self._finished = event.mechanism, None
         circumstances = Circumstances(
             hostname=profile.rules.hostname,
@@ -67,7 +93,7 @@ class Authentication:
             tls=self._session.tls,
             identity=await self._identity(profile) if event.mechanism == "EXTERNAL" else None,
             bindings=self.bindings if event.mechanism.endswith("-PLUS") else lambda _: None,
-            plus="SCRAM-SHA-256-PLUS" in profile.sasl.offered(self._session.tls, identified=False),
+            plus="SCRAM-SHA-256-PLUS" in self._offered,
         )
         try:
             self._exchange = MECHANISMS[event.mechanism].begin(circumstances, event.initial)
@@ -82,8 +108,7 @@ class Authentication:
         """
         claim, self._finished = self._finished, None
         if event.data is None:
-            self._exchange = None
-            cancelled = Claim(user="" if claim is None else claim.user, reason="cancelled")
+            cancelled = Claim(user=self._looked_up or "", reason="cancelled")
             return await self._fail(profile, _CANCELLED, cancelled, "protocol")
         if claim is not None:
             if event.data:
@@ -94,7 +119,7 @@ class Authentication:
         except Malformed as error:
             return await self._fail(profile, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
 
-    async def _advance(self, answer: bytes | Secret | None, profile: Profile) -> Reply:
+    async def _advance(self, answer: Answer | None, profile: Profile) -> Reply:
         exchange = self._exchange
         assert exchange is not None
         try:
@@ -102,7 +127,7 @@ class Authentication:
                 step = next(exchange) if answer is None else exchange.send(answer)
                 if isinstance(step, Challenge):
                     return Reply(334, base64.b64encode(step.data).decode("ascii"))
-                answer = await self._lookup(step, profile)
+                answer = await self._work(step, profile)
         except StopIteration as stop:
             claim: Claim = stop.value
         except StoreError as error:
@@ -113,11 +138,14 @@ class Authentication:
             return Reply(334, base64.b64encode(claim.last).decode("ascii"))
         return await self._conclude(claim, profile)
 
-    async def _lookup(self, lookup: Lookup, profile: Profile) -> Secret:
+    async def _work(self, step: Lookup | Derivation, profile: Profile) -> Secret | ScramKeys:
+        if isinstance(step, Derivation):
+            return await trio.to_thread.run_sync(step.secret.derive, limiter=_HASHING)
+        self._looked_up = step.user
         file = profile.sasl.stores[self._mechanism].file
         if file is None:  # Always_Allow or Always_Deny, with no file: what is looked up decides nothing
-            return Secret("", lookup.user, False)
-        return await trio.to_thread.run_sync(_prepared_lookup, file.lookup, lookup.user, limiter=_HASHING)
+            return Secret(step.user, False, Likeness(key=secrets.token_bytes(32)))
+        return await trio.to_thread.run_sync(file.lookup, step.user)
 
     async def _identity(self, profile: Profile) -> str | None:
         identities = profile.sasl.identities
@@ -178,6 +206,7 @@ class Authentication:
 
     def _succeed(self, profile: Profile, claim: Claim, decided_by: str) -> Reply:
         session = self._session
+        self._looked_up = None
         session.auth = Authenticated(self._mechanism, claim.user)
         session.variables.record(
             {"auth_name": self._mechanism, "auth_status": "pass", "auth_user": claim.user, "can_relay": "true"}
@@ -190,18 +219,32 @@ class Authentication:
 
         :raises Refusal: always.
         """
-        session, settings = self._session, profile.settings
-        self._exchange = None
         status = "error" if reply.code in {454, 501} else "fail"
+        # Who gives up before anybody is looked up has tried nothing; how often is bounded as for any idle command.
+        counts = reply is not _CANCELLED or self._looked_up is not None
+        await self._count(profile, claim, decided_by, status, counts=counts)
+        raise Refusal(reply, decided_by, self._described(claim))
+
+    async def _count(
+        self, profile: Profile, claim: Claim, decided_by: str, status: str = "error", *, counts: bool = True
+    ) -> None:
+        """Tell a failure, and let the client wait.
+
+        :raises Refusal: where it is one too many.
+        """
+        session, settings = self._session, profile.settings
+        self._exchange = self._looked_up = None
         session.variables.record({"auth_name": self._mechanism, "auth_status": status, "auth_user": claim.user})
         self._tell(profile, claim, decided_by, succeeded=False)
-        reason = claim.reason or "refused"
-        if reply is not _CANCELLED:
-            self._failures += 1
-            await trio.sleep(settings.auth_failure_delay * min(2 ** (self._failures - 1), _LONGEST))
-            if settings.max_auth_failures and self._failures >= settings.max_auth_failures:
-                reply = _TOO_MANY
-        raise Refusal(reply, decided_by, f"{self._mechanism}: {reason}")
+        if not counts:
+            return
+        self._failures += 1
+        await trio.sleep(settings.auth_failure_delay * min(2 ** (self._failures - 1), _LONGEST))
+        if settings.max_auth_failures and self._failures >= settings.max_auth_failures:
+            raise Refusal(_TOO_MANY, decided_by, self._described(claim))
+
+    def _described(self, claim: Claim) -> str:
+        return f"{self._mechanism}: {claim.reason or 'refused'}"
 
     def _tell(self, profile: Profile, claim: Claim, decided_by: str, *, succeeded: bool) -> None:
         session = self._session
@@ -218,10 +261,6 @@ class Authentication:
                 logged=profile.sasl.stores[self._mechanism].logged,
             )
         )
-
-
-def _prepared_lookup(lookup: Callable[[str], Secret], user: str) -> Secret:
-    return lookup(user).derived()
 
 
 def _verify(lookup: Callable[[str], Secret], user: str, password: str) -> bool:

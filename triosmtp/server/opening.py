@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import trio
 
+from triosmtp.auth import DecoyKey, PasswordFile
 from triosmtp.config import Config, ServerName, Settings
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError
@@ -35,12 +36,13 @@ async def open_service(
     observers: Iterable[Observer] = (),
     hub: Hub | None = None,
     contexts: ContextStore | None = None,
+    decoys: DecoyKey | None = None,
     make: Callable[[Generation, ContextStore, Hub, Iterable[Observer]], Service] = Service,
 ) -> Service:
     """Make everything that sessions of ``config`` need, but no socket.
 
     ``contexts`` are TLS contexts that were made beforehand, by one who could read more: they are in force even where
-    their files cannot be read again.
+    their files cannot be read again.  ``decoys`` is the key of a service that this one is part of.
 
     :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
         configuration.
@@ -54,7 +56,14 @@ async def open_service(
         if not isinstance(each, Policy):
             raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
     hub = hub or Hub()
-    profiles = Profiles(config, socket.gethostname(), policies=policies, delivery=delivery, hub=hub)
+    profiles = Profiles(
+        config,
+        socket.gethostname(),
+        policies=policies,
+        delivery=delivery,
+        hub=hub,
+        decoys=decoys or DecoyKey(kept=True),
+    )
     contexts = contexts or ContextStore()
     spared = frozenset(each.material.settings for each in contexts.contexts())
     generation, renewal = await trio.to_thread.run_sync(prepare, config, profiles, contexts, spared)
@@ -75,9 +84,14 @@ def prepare(
     :raises ConfigError: naming what cannot be had.
     """
     users: dict[TLSSettings, tuple[Settings, tuple[ServerName, ...]]] = {}
+    faults: dict[str, None] = {}
     for profile in profiles.prepare():
+        for _, file in profile.sasl.files():
+            faults.update(dict.fromkeys(file.faults) if isinstance(file, PasswordFile) else {})
         if profile.tls is not None:
             users.setdefault(profile.tls, (profile.settings, profile.server_names))
+    for fault in faults:
+        _log.warning("%s: the line is skipped", fault)
     doors = open_doors(config)
     for door in doors.values():
         if door.tls is not None:

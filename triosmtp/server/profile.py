@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 from attrs import evolve, frozen
 
-from triosmtp.auth import IdentityMap, PasswordFile, StoreError
+from triosmtp.auth import DecoyKey, IdentityMap, PasswordFile, StoreError
 from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
@@ -130,10 +130,13 @@ class Profiles:
         policies: Iterable[Policy] | None = None,
         delivery: Delivery | None = None,
         hub: Hub | None = None,
+        decoys: DecoyKey | None = None,
     ) -> None:
         self._config = config
         self._hub = hub or Hub()
         self._hostname = hostname
+        self.decoys = decoys or DecoyKey()
+        """Makes the decoys for users who are not known."""
         self._given_chain = None if policies is None else Chain(policies)
         self._loader = PolicyLoader(config.folder)
         self._given_delivery = delivery
@@ -145,7 +148,7 @@ class Profiles:
 
     def renewed(self, config: Config) -> "Profiles":
         """Give the profiles of a configuration that is to take this one's place: its policies are imported anew."""
-        renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub)
+        renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, decoys=self.decoys)
         renewed._given_chain = self._given_chain
         renewed._loader = PolicyLoader(config.folder, self._loader)
         return renewed
@@ -217,7 +220,7 @@ class Profiles:
         )
 
     def _sasl(self, settings: Settings) -> Sasl:
-        sasl = make_sasl(settings, self._chain(settings), self._stores)
+        sasl = make_sasl(settings, self._chain(settings), self._stores, self.decoys)
         for field, store in sasl.files():
             _found(settings, field, store.check)
         return sasl

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from triosmtp.auth import MECHANISMS, PLAINTEXT, IdentityMap, PasswordFile
+from triosmtp.auth import MECHANISMS, PLAINTEXT, DecoyKey, IdentityMap, PasswordFile
 from triosmtp.config import AuthParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain
 from triosmtp.variables import TLSInfo
@@ -31,6 +31,16 @@ class Store:
     file: PasswordFile | None = None
     realm: str = ""
     logged: bool = True
+    otherwise: bool = False
+    """Whether something beside the file lets users in."""
+
+    def serves(self, name: str) -> bool:
+        """Whether anybody can use the mechanism of that name, by what was last read."""
+        return self.file is None or self.otherwise or self.served_by(name) > 0
+
+    def served_by(self, name: str) -> int:
+        """Give how many users of the file can use it."""
+        return 0 if self.file is None else self.file.served_by(MECHANISMS[name].forms, self.realm)
 
 
 @frozen(slots=True)
@@ -44,17 +54,35 @@ class Sasl:
     identities: IdentityMap | None
     plaintext: bool
 
+    def refresh(self) -> None:
+        """Read the files again that have changed: what is offered follows them.  Blocking."""
+        for file in self._files:
+            file.refresh()
+
+    @property
+    def has_files(self) -> bool:
+        """Whether what is offered depends on files of passwords."""
+        return bool(self._files)
+
+    @property
+    def _files(self) -> frozenset[PasswordFile]:
+        return frozenset(store.file for store in self.stores.values() if store.file is not None)
+
     def offered(self, tls: TLSInfo | None, *, identified: bool) -> tuple[str, ...]:
         """Give the mechanisms to offer; ``identified`` is whether the client certificate stands for somebody."""
         return tuple(
             name
-            for name in self.stores
-            if (tls is not None or not self._needs_tls(name)) and (identified or name != "EXTERNAL")
+            for name, store in self.stores.items()
+            if store.serves(name)
+            and (tls is not None or not self._needs_tls(name))
+            and (identified or name != "EXTERNAL")
         )
 
     def withheld(self, tls: TLSInfo | None) -> frozenset[str]:
         """Give those that wait for TLS."""
-        return frozenset(name for name in self.stores if self._needs_tls(name)) if tls is None else frozenset()
+        if tls is not None:
+            return frozenset()
+        return frozenset(name for name, store in self.stores.items() if store.serves(name) and self._needs_tls(name))
 
     def _needs_tls(self, name: str) -> bool:
         return MECHANISMS[name].needs_tls or (name in PLAINTEXT and not self.plaintext)
@@ -68,12 +96,15 @@ class Sasl:
             yield "authexternalparameters", self.identities
 
 
-def make_sasl(settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap]) -> Sasl:
+def make_sasl(
+    settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap], decoys: DecoyKey
+) -> Sasl:
     """Read the options; ``known`` are the files that other options named, and grows."""
     stores: dict[str, Store] = {}
     unbacked: list[str] = []
     identities: IdentityMap | None = None
     by_policy = chain.asks("auth")
+    by_option = settings.always_allow or settings.always_deny
     for name in mechanisms_of(settings.smtp_extensions):
         if name == "EXTERNAL":
             external = settings.authexternalparameters
@@ -85,20 +116,25 @@ def make_sasl(settings: Settings, chain: Chain, known: dict[Hashable, PasswordFi
             identities = made
             stores[name] = Store("authexternalparameters", logged=external.log_authentication)
             continue
+        otherwise = by_option or (by_policy and name in PLAINTEXT)
         field = next((each for each in _FIELDS[name] if getattr(settings, each) is not None), None)
         if field is not None:
-            stores[name] = _store(field, getattr(settings, field), known)
-        elif (by_policy and name in PLAINTEXT) or settings.always_allow or settings.always_deny:
+            parameters: AuthParameters = getattr(settings, field)
+            file = _file(parameters, known, decoys)
+            stores[name] = Store(field, file, parameters.realm, parameters.log_authentication, otherwise)
+        elif otherwise:
             stores[name] = Store(_FIELDS[name][0])
         else:
             unbacked.append(name)
     return Sasl(stores, tuple(unbacked), identities, settings.allow_plaintext_auth)
 
 
-def _store(field: str, parameters: AuthParameters, known: dict[Hashable, PasswordFile | IdentityMap]) -> Store:
+def _file(
+    parameters: AuthParameters, known: dict[Hashable, PasswordFile | IdentityMap], decoys: DecoyKey
+) -> PasswordFile:
     key: tuple[Path, bool, bool | None] = (parameters.path, parameters.digests, parameters.stored_cleartext)
     file = known.get(key)
     if file is None:
-        file = known[key] = PasswordFile(key[0], digests=key[1], cleartext=key[2])
+        file = known[key] = PasswordFile(key[0], digests=key[1], cleartext=key[2], key=decoys.get())
     assert isinstance(file, PasswordFile)
-    return Store(field, file, parameters.realm, parameters.log_authentication)
+    return file

@@ -35,15 +35,20 @@ def parse_auth(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
         raise CommandError(Reply(504, "Unrecognized authentication type", "5.5.4"), "a mechanism that is not offered")
     if len(words) == 1:
         return Auth(mechanism)
-    return Auth(mechanism, b"" if words[1] == b"=" else _decoded(words[1]))
+    return Auth(mechanism, _decoded(words[1]))
 
 
 def parse_response(line: bytes) -> AuthResponse:
-    """The answer to a 334: base64, or ``*`` to cancel (RFC 4954, section 4)."""
+    """The answer to a 334: base64, or ``*`` to cancel (RFC 4954, section 4).
+
+    That nothing is ``=`` holds for initial responses alone, and for clients that write it here, too (curl 7.88).
+    """
     return AuthResponse(None if line == b"*" else _decoded(line))
 
 
 def _decoded(text: bytes) -> bytes:
+    if text == b"=":
+        return b""
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:

@@ -289,6 +289,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         phase="auth",
         continued=State.AUTH,
         effect=_authenticated,
+        junk=True,
         misplaced={State.START: _HELLO_FIRST},
     ),
     Command(

@@ -66,7 +66,7 @@ class Rules:
     max_command_errors: int = field(default=20, validator=ge(0))
     """Soft errors put up with; the next one ends the connection.  0 is unlimited."""
     max_junk_commands: int = field(default=100, validator=ge(0))
-    """Commands that do nothing for a message (NOOP, RSET, another EHLO, …) put up with; 0 is unlimited."""
+    """Commands that do nothing for a message (NOOP, RSET, another EHLO, AUTH, …) put up with; 0 is unlimited."""
     max_body_line: int = field(default=0, validator=ge(0))
     """Octets of a line of a message without its CRLF; 0 is unlimited (RFC 5322, section 2.1.1, allows 998)."""
     long_lines: Literal["none", "fix", "reject"] = field(default="none", validator=in_(("none", "fix", "reject")))

@@ -8,6 +8,7 @@ import trio
 import trio.testing
 from attrs import define, frozen
 
+from triosmtp.auth import DecoyKey
 from triosmtp.config import Config, Listen, Settings, parse_config
 from triosmtp.delivery import Delivery
 from triosmtp.event import SessionEvent
@@ -107,7 +108,9 @@ async def open_memory_server(
     async def collect(message: Message) -> None:
         messages.append(_looked_at(message))
 
-    service = await open_service(config, policy=policy, deliver=deliver or collect, observers=(events.append,))
+    service = await open_service(
+        config, policy=policy, deliver=deliver or collect, observers=(events.append,), decoys=DecoyKey()
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch, service.running)
         await nursery.start(service.hub.run)

@@ -44,8 +44,8 @@ class LimitOptions:
         "Max_Junk_Commands",
         LIMIT,
         100,
-        "Commands that do nothing for a message (NOOP, RSET, VRFY, HELP, EHLO) since the connection began or a message "
-        "was taken; beyond it 421. 0: unlimited.",
+        "Commands that do nothing for a message (NOOP, RSET, VRFY, HELP, EHLO, AUTH) since the connection began or a "
+        "message was taken; beyond it 421. 0: unlimited.",
     )
     max_refused_recipients: int = option(
         "Max_Refused_Recipients",

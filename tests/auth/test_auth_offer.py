@@ -1,0 +1,142 @@
+"""No mechanism is offered that nobody can use, and `triosmtp check` tells of it."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from auth_site import EVERY, serving
+
+from triosmtp import DONE, AuthAttempt, Policy, Session, parse_config
+from triosmtp.auth import PasswordFile, hash_password
+from triosmtp.auth.mechanism import MECHANISMS
+from triosmtp.daemon.check import deep_problems, surprises
+from triosmtp.testing import Client, MemoryServer, open_memory_server
+
+ARGON2 = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHQ"
+SCRAM = hash_password("x", "scram-sha-256")
+CONF = """
+Banner_Hostname = "mx.example.com"
+Relay_Domains = ( "example.com" )
+Deliver_To = "maildir:{folder}/Maildir"
+Spool_Directory = "{folder}"
+Allow_Plaintext_Auth = true
+AuthPlainParameters = [ uri = "file://{folder}/passwords" ]
+AuthCramMD5Parameters = [ uri = "file://{folder}/passwords" ]
+AuthDigestMD5Parameters = [ uri = "{digests}://{folder}/{digests}" realm = "r" ]
+{more}
+ESMTP_Listener {{ Listen ":25" {{ SMTP_Extensions = ( "{every}" ) }} }}
+"""
+
+
+def conf(folder: Path, passwords: str, digests: str = "", more: str = "") -> str:
+    path = folder / "passwords"
+    path.write_text(passwords)
+    path.chmod(0o600)
+    digest = folder / "digest"
+    digest.write_text(digests)
+    digest.chmod(0o600)
+    if not digests:
+        digest.unlink()
+        (folder / "file").unlink(missing_ok=True)
+        (folder / "file").symlink_to("passwords")
+    return CONF.format(folder=folder, digests="digest" if digests else "file", more=more, every=EVERY)
+
+
+async def offered(server: MemoryServer) -> list[str]:
+    client = server.connect()
+    await client.read()
+    answer = await client.command("EHLO x")
+    return next((line.split()[1:] for line in answer.lines if line.startswith("AUTH")), [])
+
+
+@pytest.mark.parametrize(
+    ("passwords", "digests", "expected"),
+    [
+        (f"jane:{ARGON2}\n", "", "PLAIN LOGIN"),
+        (f"jane:{ARGON2}\njoe:{SCRAM}\n", "", "SCRAM-SHA-256 PLAIN LOGIN"),
+        (f"jane:{ARGON2}\njoe:x\n", "", "SCRAM-SHA-256 DIGEST-MD5 CRAM-MD5 PLAIN LOGIN"),
+        (f"jane:{ARGON2}\n", f"joe:r:{'a' * 32}\n", "DIGEST-MD5 PLAIN LOGIN"),
+        (f"jane:{ARGON2}\n", f"joe:another:{'a' * 32}\n", "PLAIN LOGIN"),
+        ("# nobody yet\n", "", ""),
+    ],
+)
+async def test_what_nobody_can_use_is_not_offered(tmp_path: Path, passwords: str, digests: str, expected: str) -> None:
+    async with open_memory_server(conf(tmp_path, passwords, digests)) as server:
+        assert await offered(server) == expected.split()
+
+
+async def test_what_is_offered_follows_the_file(tmp_path: Path) -> None:
+    async with open_memory_server(conf(tmp_path, "")) as server:
+        assert await offered(server) == []
+        (tmp_path / "passwords").write_text(f"jane:{SCRAM}\n")
+        assert await offered(server) == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
+        (tmp_path / "passwords").write_text(f"jane:{ARGON2}\n")
+        assert await offered(server) == ["PLAIN", "LOGIN"]
+        (tmp_path / "passwords").unlink()  # until it is there again, what it held is what counts
+        assert await offered(server) == ["PLAIN", "LOGIN"]
+
+
+async def test_what_waits_for_tls(tmp_path: Path) -> None:
+    async with serving(tmp_path, auth="AUTH PLAIN") as site:
+        for text, code in (("", 502), (f"jane:{ARGON2}\n", 538)):
+            (tmp_path / "passwords").write_text(text)
+            client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+            await client.read()
+            await client.command("EHLO x")
+            assert (await client.command("AUTH PLAIN")).code == code
+            await client.aclose()
+
+
+class Doorkeeper(Policy):
+    async def validate_auth(self, session: Session, attempt: AuthAttempt) -> object:  # type: ignore[override]
+        return DONE
+
+
+async def test_what_else_lets_users_in(tmp_path: Path) -> None:
+    async with open_memory_server(conf(tmp_path, ""), policy=Doorkeeper()) as server:
+        assert await offered(server) == ["PLAIN", "LOGIN"]
+    async with open_memory_server(conf(tmp_path, "", more="Always_Deny = true")) as server:
+        assert await offered(server) == ["SCRAM-SHA-256", "DIGEST-MD5", "CRAM-MD5", "PLAIN", "LOGIN"]
+
+
+def test_it_is_told_by_check(tmp_path: Path) -> None:
+    def told(passwords: str, more: str = "", digests: str = "") -> list[str]:
+        problems = deep_problems(parse_config(conf(tmp_path, passwords, digests, more)))
+        assert {each.severity for each in problems} <= {"warning"}
+        return [each.message.removeprefix("SMTP_Extensions: ") for each in problems if "AUTH" in each.message]
+
+    file = f'"{tmp_path}/passwords"'
+    every = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "CRAM-MD5"]
+    alias = {"DIGEST-MD5": f'"{tmp_path}/file"'}
+    external = "AUTH EXTERNAL is not offered: nothing to check it against"
+    assert told(f"jane:{ARGON2}\n") == [
+        external,
+        *(f"AUTH {m} is not offered: it can use no password of {alias.get(m, file)}" for m in every),
+    ]
+    assert told(f"jane:{ARGON2}\njoe:x\n", 'AuthExternalParameters = [ map = "dns" ]') == [
+        "AUTH EXTERNAL is never offered: no client certificate verifies without TLS_Client_CA",
+        *(f"AUTH {m}: only 1 of 2 users of {alias.get(m, file)} can use it" for m in every),
+    ]
+    assert told("joe:x\n") == [external]
+    assert told("", "Always_Deny = true") == [external]
+
+
+def test_a_line_that_is_wrong_is_told_by_check(tmp_path: Path) -> None:
+    config = parse_config(conf(tmp_path, "joe:x\nnonsense\n", f"joe:r:{'a' * 32}\njoe:r:a\n"))
+    found = [each.message for each in deep_problems(config) if each.severity == "error"]
+    assert found == [
+        f'AuthPlainParameters: "{tmp_path}/passwords" line 2: expected user:password',
+        f'AuthDigestMD5Parameters: "{tmp_path}/digest" line 2: expected user:realm:hash, an MD5 in hexadecimal',
+    ]
+    assert not [each for each in surprises(config) if each.severity == "error"]  # it is served nevertheless
+
+
+def test_each_mechanism_says_what_it_takes(tmp_path: Path) -> None:
+    path = tmp_path / "passwords"
+    path.write_text(f"text:x\nhash:{ARGON2}\nscram:{SCRAM}\n")
+    file = PasswordFile(path)
+    file.check()
+    assert [(name, file.served_by(each.forms)) for name, each in MECHANISMS.items()] == [
+        ("EXTERNAL", 0), ("SCRAM-SHA-256-PLUS", 2), ("SCRAM-SHA-256", 2), ("DIGEST-MD5", 1), ("CRAM-MD5", 1),
+        ("PLAIN", 3), ("LOGIN", 3),
+    ]  # fmt: skip
