@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from auth_site import EVERY, serving
 
 from triosmtp import DONE, AuthAttempt, Policy, Session, parse_config
@@ -65,6 +66,21 @@ async def test_what_nobody_can_use_is_not_offered(tmp_path: Path, passwords: str
         assert await offered(server) == expected.split()
 
 
+@pytest.fixture
+def every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triosmtp.auth.store._LOOK", 0.0)
+
+
+async def test_a_file_is_looked_at_once_a_second(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
+    async with open_memory_server(conf(tmp_path, "")) as server:
+        assert await offered(server) == []
+        (tmp_path / "passwords").write_text(f"jane:{ARGON2}\n")
+        assert await offered(server) == []
+        mock_clock.jump(1)
+        assert await offered(server) == ["PLAIN", "LOGIN"]
+
+
+@pytest.mark.usefixtures("every_look")
 async def test_what_is_offered_follows_the_file(tmp_path: Path) -> None:
     async with open_memory_server(conf(tmp_path, "")) as server:
         assert await offered(server) == []
@@ -76,6 +92,7 @@ async def test_what_is_offered_follows_the_file(tmp_path: Path) -> None:
         assert await offered(server) == ["PLAIN", "LOGIN"]
 
 
+@pytest.mark.usefixtures("every_look")
 async def test_what_waits_for_tls(tmp_path: Path) -> None:
     async with serving(tmp_path, auth="AUTH PLAIN") as site:
         for text, code in (("", 502), (f"jane:{ARGON2}\n", 538)):

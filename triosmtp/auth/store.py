@@ -6,6 +6,7 @@ import secrets
 import stat
 from collections import Counter
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ __all__ = ["PasswordFile", "StoreError", "split_lines", "user_of"]
 
 _log = logging.getLogger("triosmtp.auth")
 
+_LOOK: Final = 1.0
+"""Seconds between two looks whether a file has changed, where that decides what is offered and nothing else."""
 _MAX_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -86,6 +89,7 @@ class PasswordFile:
         self._cleartext = cleartext
         self._key = secrets.token_bytes(32) if key is None else key
         self._read: _Reading | None = None
+        self._looked = -inf
 
     def __str__(self) -> str:
         return str(self.path)
@@ -124,6 +128,13 @@ class PasswordFile:
         passwords, digests = read.contents.passwords, read.contents.digests
         known = user in passwords or user in digests
         return Secret(user, known, read.likeness, passwords.get(user, ""), digests.get(user, {}))
+
+    def is_due(self, now: float) -> bool:
+        """Whether it was not looked at for a second before ``now``: then :meth:`refresh` is to follow."""
+        due = now - self._looked >= _LOOK
+        if due:
+            self._looked = now
+        return due
 
     def refresh(self) -> None:
         """Read the file again where it has changed; while it cannot be read, what was read stays.  Blocking."""

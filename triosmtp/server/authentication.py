@@ -72,8 +72,8 @@ class Authentication:
         """Offer the mechanisms that may be used now: at the beginning, and after each handshake."""
         sasl, tls = profile.sasl, self._session.tls
         if sasl.stores:
-            if sasl.has_files:
-                await trio.to_thread.run_sync(sasl.refresh)
+            for file in sasl.due(trio.current_time()):
+                await trio.to_thread.run_sync(file.refresh)
             identified = await self._identity(profile) is not None
             self._offered = sasl.offered(tls, identified=identified)
             self._connection.offer(self._offered, sasl.withheld(tls))

@@ -54,19 +54,10 @@ class Sasl:
     identities: IdentityMap | None
     plaintext: bool
 
-    def refresh(self) -> None:
-        """Read the files again that have changed: what is offered follows them.  Blocking."""
-        for file in self._files:
-            file.refresh()
-
-    @property
-    def has_files(self) -> bool:
-        """Whether what is offered depends on files of passwords."""
-        return bool(self._files)
-
-    @property
-    def _files(self) -> frozenset[PasswordFile]:
-        return frozenset(store.file for store in self.stores.values() if store.file is not None)
+    def due(self, now: float) -> tuple[PasswordFile, ...]:
+        """Give the files of passwords that are to be looked at again: what is offered follows them."""
+        files = {store.file for store in self.stores.values() if store.file is not None}
+        return tuple(file for file in files if file.is_due(now))
 
     def offered(self, tls: TLSInfo | None, *, identified: bool) -> tuple[str, ...]:
         """Give the mechanisms to offer; ``identified`` is whether the client certificate stands for somebody."""
