@@ -9,18 +9,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from worker_service import ADMIN, WorkerService, workers
+from worker_service import ADMIN, told, workers
 
 from triosmtp import Reject
 from triosmtp.policy.client import Notification, PolicyClient, PolicyRequest
 from triosmtp.testing import Authority
-
-
-def told(service: WorkerService) -> tuple[int, str]:
-    """What a fresh connection is greeted with."""
-    with smtplib.SMTP(timeout=60) as client:
-        code, text = client.connect("127.0.0.1", service.port)
-        return code, text.decode()
 
 
 def test_a_reload_reaches_all_or_none(tmp_path: Path) -> None:

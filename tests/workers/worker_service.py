@@ -171,6 +171,13 @@ def workers(folder: Path, options: str = "Workers = 2", listener: str = "") -> I
         service.close()
 
 
+def told(service: WorkerService) -> tuple[int, str]:
+    """What a fresh connection is greeted with."""
+    with smtplib.SMTP(timeout=60) as client:
+        code, text = client.connect("127.0.0.1", service.port)
+        return code, text.decode()
+
+
 class Load:
     """Clients in threads that send message after message, and note what they were told."""
 
