@@ -29,7 +29,7 @@ class WorkerService:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.conf = folder / "t.conf"
-        self.port = self.policy_port = 0
+        self.port = self.policy_port = self.status_port = 0
         self._changed = threading.Condition()
         self._log: list[dict[str, Any]] = []
         self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "STATE_DIRECTORY": str(folder / "state")}
@@ -64,11 +64,8 @@ class WorkerService:
         self._reader.start()
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if match := re.match(r'(Policy )?Listen "127.0.0.1:0": .* port (\d+)', line):
-                if match[1]:
-                    self.policy_port = int(match[2])
-                else:
-                    self.port = int(match[2])
+            if match := re.match(r'(Policy |Status |)Listen "127.0.0.1:0": .* port (\d+)', line):
+                setattr(self, {"": "port", "Policy ": "policy_port", "Status ": "status_port"}[match[1]], int(match[2]))
             if line.startswith("Control socket"):
                 return
         raise AssertionError(f"it ended: {self._log}")

@@ -43,13 +43,22 @@ import trio
 
 from triosmtp.config import Config, Listen
 from triosmtp.daemon.channel import ChannelClosedError
-from triosmtp.daemon.child import Counted, SessionRecord, Worker, attempt, start_worker
-from triosmtp.daemon.dispatch import Dispatch
+from triosmtp.daemon.child import SessionRecord, Worker, attempt, start_worker
+from triosmtp.daemon.dispatch import Dispatch, Unserved, Waiting
 from triosmtp.daemon.fleet_host import FleetHost
 from triosmtp.daemon.handover import Handed, Start, receive
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.event import CertificatesReloaded, Connected, Disconnected, MessageAccepted, MessageRefused, SessionEvent
+from triosmtp.event import (
+    CertificatesReloaded,
+    Connected,
+    ConnectionRefused,
+    Disconnected,
+    MessageAccepted,
+    MessageRefused,
+    SessionEvent,
+)
 from triosmtp.policy.question import Fallback, Question, Verdict
+from triosmtp.server.fleet import FleetState
 from triosmtp.server.listener import Peer
 from triosmtp.server.peer_count import PeerAddress
 from triosmtp.server.service import Generation, Service
@@ -93,6 +102,7 @@ class Supervisor:
         self._generation = 1
         self._renewing = False
         self._draining = trio.Event()
+        self._deaths = 0
 
     def _those_ready(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.ready]
@@ -132,9 +142,14 @@ class Supervisor:
     def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         """Have a connection served."""
         handed = Handed(next(self._numbers), self._generation, listen.key, peer)
-        self._dispatch.hand(handed, sock, (listen, self._served.generation, peer.address))
+        self._dispatch.hand(Waiting(handed, sock, (listen, self._served.generation, peer.address)))
         if self._draining.is_set() and not self._those_ready():
-            self._turn_away()
+            self._dispatch.turn_away()
+
+    def state(self) -> FleetState:
+        """Give how the workers fare."""
+        ready = len(self._those_ready())
+        return FleetState(ready, self._count - ready, self._deaths)
 
     async def prepare(self, config: Config) -> None:
         """Have every worker prepare for ``config``.
@@ -220,15 +235,16 @@ class Supervisor:
 
     # Connections
 
-    def _turn_away(self) -> None:
-        self._dispatch.turn_away("Service shutting down")
-
-    def _refuse(self, sock: socket.socket, counted: Counted, reason: str) -> None:
-        """End a connection that nobody serves."""
-        with sock, suppress(OSError):
-            if not self._served.config.resolve(counted[0], None).use_ssl:
-                sock.send(Reply(421, reason, "4.3.2").render())
-        self._count_out(*counted)
+    def _refuse(self, connection: Waiting, why: Unserved) -> None:
+        """End a connection that nobody serves; under Use_SSL plaintext would only look like a broken handshake."""
+        listen, peer = connection.counted[0], connection.handed.peer
+        with connection.sock, suppress(OSError):
+            if why is not Unserved.GONE and not self._served.config.resolve(listen, peer.address).use_ssl:
+                text = "Service shutting down" if why is Unserved.SHUTDOWN else "No room at the moment, try again later"
+                connection.sock.send(Reply(421, text, "4.3.2").render())
+        if why is Unserved.LATE:
+            self._served.tell(ConnectionRefused(peer.text, listen.name, "Workers"))
+        self._count_out(*connection.counted)
 
     def _count_out(self, listen: Listen, generation: Generation, peer: PeerAddress | None) -> None:
         service = self._served
@@ -367,8 +383,9 @@ class Supervisor:
             if sock is None:
                 self._count_out(*counted)
             else:
-                self._dispatch.hand(handed, sock, counted)
+                self._dispatch.hand(Waiting(handed, sock, counted))
         if not self._draining.is_set() or worker.taken:
+            self._deaths += 1
             status = worker.process.returncode
             how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
             _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.taken))
@@ -378,7 +395,7 @@ class Supervisor:
         for counted in worker.taken.values():
             self._count_out(*counted)
         if self._draining.is_set():
-            self._turn_away()
+            self._dispatch.turn_away()
 
     # From a worker
 
