@@ -47,7 +47,7 @@ from triosmtp.daemon.child import SessionRecord, Worker, attempt, start_worker
 from triosmtp.daemon.dispatch import Dispatch, Unserved, Waiting
 from triosmtp.daemon.fleet_host import FleetHost
 from triosmtp.daemon.handover import Handed, Start, receive
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, is_transient
 from triosmtp.event import (
     CertificatesReloaded,
     Connected,
@@ -265,7 +265,7 @@ class Supervisor:
             except OSError as error:
                 problem = f"no worker can be started: {sys.executable}: {error.strerror}"
                 if not begun:
-                    raise ConfigError([Problem("error", problem)]) from None
+                    raise ConfigError([Problem("error", problem, transient=is_transient(error))]) from None
                 _log.error("%s", problem)
                 with trio.move_on_after(_DELAYS[-1]):
                     await self._draining.wait()
@@ -469,6 +469,8 @@ def _write(fields: dict[str, Any]) -> None:
 def _not_ready(worker: Worker, error: Exception) -> ConfigError:
     if isinstance(error, ConfigError):
         return error
-    why = "does not come to be ready" if isinstance(error, trio.TooSlowError) else "ended before it was ready"
-    reason = f": {error}" if isinstance(error, RuntimeError) else ""
-    return ConfigError([Problem("error", f"{worker} {why}{reason}")])
+    if isinstance(error, ChannelClosedError | trio.TooSlowError):
+        why = "ended before it was ready" if isinstance(error, ChannelClosedError) else "does not come to be ready"
+        return ConfigError([Problem("error", f"{worker} {why}", transient=True)])
+    transient = isinstance(error, OSError) and is_transient(error)
+    return ConfigError([Problem("error", f"{worker} cannot serve: {error}", transient=transient)])
