@@ -81,6 +81,11 @@ class WorkerService:
                 self._log.append(record)
                 self._changed.notify_all()
 
+    def read_log_to_its_end(self) -> None:
+        """Wait until every process that could write to it has ended."""
+        self._reader.join(_PATIENCE)
+        assert not self._reader.is_alive()
+
     @property
     def log(self) -> list[dict[str, Any]]:
         """What it logged so far."""

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -67,8 +68,9 @@ class _Log(logging.Handler):
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         fields = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
         fields |= {"msg": record.getMessage(), "exc_text": record.exc_text, "created": record.created}
-        # Records come from threads, too.
-        self._token.run_sync_soon(self._channel.post, "log", fields | {"process": record.process})
+        # Records come from threads, too, and those may outlive the loop.
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._channel.post, "log", fields | {"process": record.process})
 
 
 class _Worker:
