@@ -96,6 +96,17 @@ def test_limits_hold_over_all_workers(tmp_path: Path) -> None:
         assert told(service)[0] == 421
 
 
+def test_who_finds_no_descriptor_waits(tmp_path: Path) -> None:
+    """Far more connect than there are descriptors for: each is greeted in the end, as soon as others have gone."""
+    with workers(tmp_path, descriptors=40) as service:
+        clients = [socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(100)]
+        for client in clients:
+            assert client.recv(4) == b"220 "
+            client.close()
+        said = [each for each in service.log if each.get("level") == "error"]
+        assert said == []
+
+
 async def test_a_policy_client_sees_and_decides_the_sessions_of_all(tmp_path: Path) -> None:
     with workers(tmp_path, 'Workers = 2 Policy = ( "websocket:g" )') as service:
         client = PolicyClient(f"ws://127.0.0.1:{service.policy_port}/", name="n", group="g", token=ADMIN)

@@ -26,9 +26,11 @@ _PATIENCE = 60.0
 class WorkerService:
     """Serves one folder: configuration, certificate, mail and log lie in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, descriptors: int | None = None) -> None:
         self.folder = folder
         self.conf = folder / "t.conf"
+        limit = f"ulimit -n {descriptors or '$(ulimit -n)'}"
+        self._command = ("sh", "-c", f'{limit}; exec "$@"', "sh", *COMMAND)
         self.port = self.policy_port = self.status_port = 0
         self._changed = threading.Condition()
         self._log: list[dict[str, Any]] = []
@@ -53,7 +55,7 @@ class WorkerService:
     def start(self) -> None:
         """Start it, and return when it serves."""
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", "-c", str(self.conf), "--control", str(self.folder / "control")],
+            [*self._command, "serve", "-c", str(self.conf), "--control", str(self.folder / "control")],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -157,9 +159,11 @@ class WorkerService:
 
 
 @contextmanager
-def workers(folder: Path, options: str = "Workers = 2", listener: str = "") -> Iterator[WorkerService]:
+def workers(
+    folder: Path, options: str = "Workers = 2", listener: str = "", descriptors: int | None = None
+) -> Iterator[WorkerService]:
     """Serve until the block is left; it must end well, and no worker may stay behind."""
-    service = WorkerService(folder)
+    service = WorkerService(folder, descriptors)
     service.write(options, listener)
     service.start()
     try:

@@ -49,6 +49,8 @@ class Worker:
     """The number of the configuration that is in force there."""
     since: float = field(factory=trio.current_time)
     ready: bool = False
+    capacity: int = sys.maxsize
+    """How many connections it can have at once."""
     taken: dict[int, Counted] = field(factory=dict)
     """The connections that it was handed and that are not over, by their numbers."""
     sessions: dict[str, SessionRecord] = field(factory=dict)

@@ -6,6 +6,7 @@ too long is told to come again.
 """
 
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -15,6 +16,7 @@ import trio
 from attrs import field, frozen
 
 from triosmtp.daemon.child import Counted, Worker
+from triosmtp.daemon.descriptors import connections_at_most
 from triosmtp.daemon.handover import Handed, hand_over
 
 __all__ = ["Dispatch", "Unserved", "Waiting"]
@@ -61,12 +63,15 @@ class Dispatch:
         self._ready = ready
         self._refuse = refuse
         self._waiting: deque[Waiting] = deque()
+        self._most = sys.maxsize
         self._stuck = trio.Event()
         self._running = trio.CancelScope()
 
     def hand(self, connection: Waiting) -> None:
         """Hand a connection to a worker, now or as soon as one has room."""
         for worker in sorted(self._ready(), key=lambda worker: len(worker.taken)):
+            if len(worker.taken) >= worker.capacity:
+                continue
             try:
                 if not hand_over(worker.connections, connection.handed, connection.sock):
                     continue
@@ -78,8 +83,26 @@ class Dispatch:
         self._waiting.append(connection)
         self._stuck.set()
 
+    async def room(self) -> int:
+        """Wait until there is room for connections, and give for how many.
+
+        What is accepted beyond that would only wait here, with descriptors that this process has not: in the kernel's
+        queue it waits as well.
+        """
+        while True:
+            room = self._room()
+            if room > 0:
+                return room
+            await trio.sleep(_AGAIN)
+
+    def _room(self) -> int:
+        ready = self._ready()
+        free = sum(max(worker.capacity - len(worker.taken), 0) for worker in ready) if ready else self._most
+        return min(free, self._most) - len(self._waiting)
+
     async def run(self) -> None:
         """Offer those that wait again and again, until :meth:`stop`."""
+        self._most = connections_at_most()
         with self._running:
             while True:
                 await self._stuck.wait()

@@ -146,6 +146,10 @@ class Supervisor:
         if self._draining.is_set() and not self._those_ready():
             self._dispatch.turn_away()
 
+    def room(self) -> Awaitable[int]:
+        """Wait until there is room for connections, and give for how many."""
+        return self._dispatch.room()
+
     def state(self) -> FleetState:
         """Give how the workers fare."""
         ready = len(self._those_ready())
@@ -330,7 +334,7 @@ class Supervisor:
             files={each.material.settings: dict(each.material.files) for each in service.contexts.contexts()},
         )
         with trio.fail_after(_READY):
-            await worker.channel.call("start", start)
+            worker.capacity = await worker.channel.call("start", start)
         await self._catch_up(worker)
 
     async def _catch_up(self, worker: Worker) -> None:

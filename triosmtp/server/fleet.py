@@ -46,6 +46,9 @@ class Fleet(Protocol):
     def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         """Serve an accepted connection, which :meth:`Service.admit` counted in; it is counted out at its end."""
 
+    def room(self) -> Awaitable[int]:
+        """Wait until there is room for connections, and give for how many; more than that may be lost."""
+
     def state(self) -> FleetState:
         """Give how the workers fare."""
 
