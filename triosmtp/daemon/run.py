@@ -18,7 +18,7 @@ from triosmtp.daemon.check import surprises
 from triosmtp.daemon.command import Commands
 from triosmtp.daemon.control import Control, close_doors
 from triosmtp.daemon.early import EarlySignals, have_stderr
-from triosmtp.daemon.logs import Logs
+from triosmtp.daemon.logs import Logs, form_of
 from triosmtp.daemon.momentum_log import open_logs
 from triosmtp.daemon.notify import Notifier, feed_watchdog
 from triosmtp.daemon.start import Start, begin_process
@@ -108,7 +108,8 @@ async def _serve(
                 )
             )
             status.attach(ServerSource(server))
-            daemon = _Daemon(path, server, control, status, logs, notifier, nursery)
+            as_root = start.identity is not None or os.geteuid() == 0
+            daemon = _Daemon(path, server, control, status, logs, notifier, nursery, as_root=as_root)
             try:
                 daemon.open(config, start.sockets)
                 # Before anybody is told that it serves: who reads that may send a signal at once.
@@ -165,6 +166,8 @@ class _Daemon:
         logs: Logs,
         notifier: Notifier,
         nursery: trio.Nursery,
+        *,
+        as_root: bool,
     ) -> None:
         self._path = path
         self._server = server
@@ -174,7 +177,8 @@ class _Daemon:
         self._notifier = notifier
         self._nursery = nursery
         self._commands = Commands(server, partial(self.reload, "console"), self.shut_down, status.overview)
-        self._workers = workers_of(server.service.config)
+        self._fixed = _fixed_at_the_start(server.service.config, as_root=as_root)
+        self._as_root = as_root
         self._reloading = trio.Lock()
         self._draining = False
 
@@ -231,8 +235,8 @@ class _Daemon:
         self._logs.follow(logs)
         self._control.follow(config, doors, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
-        if workers_of(config) != self._workers:
-            warnings.append("Workers: how many there are is decided at the start")
+        fixed = _fixed_at_the_start(config, as_root=self._as_root)
+        warnings += [what for what, value in fixed.items() if value != self._fixed[what]]
         return report, warnings
 
     def shut_down(self) -> None:
@@ -268,6 +272,17 @@ class _Daemon:
             _log.error("SIGHUP: the configuration in force stays in force")
         except Exception:  # noqa: BLE001 - whatever it is, a server that was asked to reload goes on
             _log.exception("SIGHUP: the reload failed")
+
+
+def _fixed_at_the_start(config: Config, *, as_root: bool) -> dict[str, object]:
+    """Give what no reload changes, by what a reload that would is told."""
+    security = config.security if as_root else None  # else it has no effect
+    return {
+        "Workers: how many there are is decided at the start": workers_of(config),
+        "Security: who serves, and with which rights, is decided at the start": security
+        and (security.user, security.group, security.capabilities),
+        'Log "stderr": its form is decided at the start': form_of(config, sys.stderr),
+    }
 
 
 def _look_at(path: Path) -> tuple[Config, list[str]]:
