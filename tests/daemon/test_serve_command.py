@@ -156,6 +156,28 @@ def test_a_signal_that_comes_before_it_serves(conf: Path, number: int) -> None:
         assert "Traceback" not in daemon.log
 
 
+def test_without_a_stderr_it_serves(conf: Path) -> None:
+    """What was closed at the start leads nowhere, in the workers, too: no connection may be taken for it."""
+    conf.write_text(f"Workers = 2\n{CONFIGURATION}")
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "serve", "-c", str(conf)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(" ")[2])
+            with LineClient(port) as client:
+                assert client.read().startswith("220 ")
+            tasks = Path(f"/proc/{process.pid}/task").iterdir()
+            workers = [pid for task in tasks for pid in (task / "children").read_text().split()]
+            assert len(workers) == 2
+            for pid in (process.pid, *workers):
+                assert os.readlink(f"/proc/{pid}/fd/2") == "/dev/null"  # noqa: PTH115
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
     done = refused(tmp_path / "nothing.conf")
     assert done.returncode == 78
