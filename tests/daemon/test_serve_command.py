@@ -133,9 +133,16 @@ def test_a_worker_that_is_killed_as_it_starts(conf: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_worker_for_which_no_descriptors_are_left(conf: Path) -> None:
+    conf.write_text(f"Workers = 2\n{CONFIGURATION}")
+    done = refused(conf, "sh", "-c", 'ulimit -n 14; exec "$@"', "sh", *COMMAND)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert f"error: no worker can be started: {sys.executable}: Too many open files" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_comes_before_it_serves(conf: Path, number: int) -> None:
-    """SIGHUP is heeded as soon as it can be; SIGTERM ends a start, even one that would never come to its end."""
+    """SIGHUP is heeded as soon as it can be; the others end a start, even one that would never come to its end."""
     conf.with_name("early.py").write_text(
         "import os, threading\nfrom pathlib import Path\nfrom triosmtp import Policy\n"
         f"marker = Path({str(conf.with_name('marker'))!r})\n"

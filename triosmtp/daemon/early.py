@@ -10,7 +10,7 @@ __all__ = ["EarlySignals", "have_stderr"]
 
 
 class EarlySignals:
-    """What signals do until the event loop heeds them: SIGHUP is remembered, SIGTERM ends the process at once.
+    """What signals do until the event loop heeds them: SIGHUP is remembered, the others end the process at once.
 
     As process 1 of a container, we would not even hear of a signal that nothing handles.
     """
@@ -22,7 +22,8 @@ class EarlySignals:
 
     def __enter__(self) -> Self:
         self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._remember)
-        self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, _end)
         return self
 
     def __exit__(self, *_: object) -> None:
