@@ -4,9 +4,22 @@ An error has two faces.  ``str(error)`` and the attributes are for the log and m
 is told is a reply of its own, short and without any detail of ours.
 """
 
+import errno
+from typing import Final
+
 from attrs import frozen
 
-__all__ = ["ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError"]
+__all__ = ["ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError", "is_transient"]
+
+_TRANSIENT: Final = {
+    errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE,
+    errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.ETXTBSY,
+}  # fmt: skip
+
+
+def is_transient(error: OSError) -> bool:
+    """Whether the same call may succeed later, with no file and no right changed: somebody else was in the way."""
+    return error.errno in _TRANSIENT
 
 
 class TrioSMTPError(Exception):
@@ -36,6 +49,8 @@ class Problem:
     message: str
     position: Position | None = None
     source: str = ""
+    transient: bool = False
+    """Whether it may be gone the next time, with nothing edited: an address that is not there yet, say."""
 
     def __str__(self) -> str:
         """`FILE:LINE:COLUMN: error: …`, then the line and a caret under the column."""
@@ -55,6 +70,11 @@ class ConfigError(TrioSMTPError):
     def __init__(self, problems: "tuple[Problem, ...] | list[Problem]") -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(p) for p in self.problems))
+
+    @property
+    def transient(self) -> bool:
+        """Whether it may be had later as it stands."""
+        return all(problem.transient for problem in self.problems if problem.severity == "error")
 
     def __reduce__(self) -> "tuple[type[ConfigError], tuple[tuple[Problem, ...]]]":
         return ConfigError, (self.problems,)

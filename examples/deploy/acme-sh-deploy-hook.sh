@@ -1,7 +1,7 @@
 #!/usr/bin/env sh
 # A deploy hook of acme.sh: gives a certificate to triosmtp, now and whenever it is renewed.
 #
-#   install -m 0644 acme-sh-deploy-hook.sh ~/.acme.sh/deploy/triosmtp.sh
+#   install -m 0644 examples/deploy/acme-sh-deploy-hook.sh ~/.acme.sh/deploy/triosmtp.sh
 #   acme.sh --deploy -d mx.example.org --deploy-hook triosmtp
 #
 # Chain and key become one file that is exchanged whole: triosmtp sees the old pair or the new one, never half of each.

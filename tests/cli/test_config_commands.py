@@ -207,6 +207,41 @@ def test_check_looks_at_certificates(capsys: pytest.CaptureFixture[str], conf: s
     assert "nope.pem" in told.err
 
 
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        ('Log mainlog { Path = "./none/main.log" }', 'Log "mainlog": {here}/none/main.log: No such file or directory'),
+        ('Log mainlog { Path = "." }', 'Log "mainlog": {here}: Is a directory'),
+        ('Log mainlog { Path = "./e.conf/log" }', 'Log "mainlog": {here}/e.conf/log: Not a directory'),
+        ('Control_Listener { Listen "./none/c" { } }', 'Listen "./none/c": No such file or directory'),
+        ('ESMTP_Listener { Listen "./none/s" { } }', 'Listen "./none/s": No such file or directory'),
+        ('ESMTP_Listener { Listen "./e.conf" { } }', 'Listen "./e.conf": File exists'),
+    ],
+)
+def test_check_looks_where_files_and_sockets_are_to_be(
+    capsys: pytest.CaptureFixture[str], conf: str, scope: str, words: str
+) -> None:
+    Path(conf).write_text(TEXT.replace(":25", "127.0.0.1:0") + scope)
+    before = list(Path().iterdir())
+    words = f"error: {words.format(here=Path.cwd())}"
+    told = run(capsys, "check", "-c", conf)
+    assert (told.code, told.out) == (78, "")
+    assert words in told.err
+    assert list(Path().iterdir()) == before
+    serve = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", conf]
+    done = subprocess.run(serve, capture_output=True, check=False, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert words in done.stderr
+
+
+def test_check_knows_that_systemd_makes_folders(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    Path(conf).write_text(f'{TEXT}\nControl_Listener {{ Listen "/run/nothing-of-that-name/c" {{ }} }}\n')
+    told = run(capsys, "check", "-c", conf)
+    assert (told.code, told.out) == (0, "Configuration valid\n")
+    assert "warning: Listen" in told.err
+    assert "there is no folder /run/nothing-of-that-name" in told.err
+
+
 def test_check_looks_at_certificates_where_a_policy_is_missing(capsys: pytest.CaptureFixture[str], conf: str) -> None:
     with Path(conf).open("a") as file:
         file.write('Policy = ( "python:nowhere:Nobody" )\nTLS_Certificate = "/no/such/cert.pem"\n')

@@ -31,6 +31,16 @@ def listen(body: str, around: str = "") -> str:
         (CERT + listen('Peer "10.0.0.1" { TLS_Verify_Mode = require }'), 'for Listen ":25", Peer "10.0.0.1"'),
         (CERT + listen("", 'Peer "10.0.0.1" { TLS_Verify_Mode = require }'), 'for Listen ":25", Peer "10.0.0.1"'),
         ("ESMTP_Listener { Listen ':25' { } Listen '*:25' { } }", 'Listen "*:25" is the address of Listen ":25"'),
+        (
+            "ESMTP_Listener { Listen '0.0.0.0:25' { } Listen '127.0.0.1:25' { } }",
+            'Listen "127.0.0.1:25" and Listen "0.0.0.0:25" at <string>:1:25 overlap',
+        ),
+        ("ESMTP_Listener { Listen ':25' { } Listen '0.0.0.0:25' { } }", 'Listen "0.0.0.0:25" and Listen ":25" at'),
+        ("ESMTP_Listener { Listen '[::1]:25' { } Listen '[*]:25' { } }", 'Listen "[*]:25" and Listen "[::1]:25" at'),
+        (
+            "ESMTP_Listener { Listen '127.0.0.1:9' { } } Status_Listener { Token_File = t Listen ':9' { } }",
+            'Listen ":9" and Listen "127.0.0.1:9" at',
+        ),
         ("ESMTP_Listener { Listen '/s' { } } ESMTP_Listener b { Listen '/s' { } }", 'Listen "/s" is the address of'),
         ("ESMTP_Listener { Listen ':0' { } } ESMTP_Listener b { Listen ':0' { } }", 'Listen ":0" is the address of'),
         (listen('Pathway = "p"'), 'there is no Pathway "p"'),
@@ -170,3 +180,9 @@ NO_NAMES = (
 def test_what_has_no_effect(text: str, column: int | None, message: str | None) -> None:
     told = [(problem.severity, str(problem.position), problem.message) for problem in parse_config(text).warnings]
     assert told == ([] if message is None else [("warning", f"<string>:1:{column}", message)])
+
+
+def test_ports_that_do_not_overlap() -> None:
+    """One port for IPv4 and IPv6 apart, different ports, and ports that the kernel picks."""
+    listens = ("0.0.0.0:25", "[*]:25", ":24", "[::1]:24", "127.0.0.1:23", "127.0.0.2:23", "0.0.0.0:0", "127.0.0.1:0")
+    parse_config("".join(f"ESMTP_Listener {{ Listen '{listen}' {{ }} }}\n" for listen in listens))

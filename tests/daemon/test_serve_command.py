@@ -51,9 +51,9 @@ def delivered(conf: Path) -> int:
 # It cannot be served
 
 
-def assert_one_clear_error(done: subprocess.CompletedProcess[str], place: str, words: str) -> None:
+def assert_one_clear_error(done: subprocess.CompletedProcess[str], place: str, words: str, status: int = 78) -> None:
     """One error, in that place, in those words; nothing was served, and nothing of our insides is shown."""
-    assert done.returncode == 78, done.stderr
+    assert done.returncode == status, done.stderr
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     errors = [number for number, line in enumerate(lines) if "error: " in line]
@@ -89,7 +89,7 @@ def test_an_error_is_one_line_that_names_its_place(conf: Path, old: str, new: st
     conf.write_text(text)
     line = next(n for n, line in enumerate(text.splitlines(), 1) if new.splitlines()[-1] in line)
     done = refused(conf)
-    assert_one_clear_error(done, f"{conf}:{line}", words)
+    assert_one_clear_error(done, f"{conf}:{line}", words, 75 if "assign" in words else 78)
     error, source, caret = done.stderr.splitlines()[-3:]
     assert ": error: " in error
     assert source.strip() == text.splitlines()[line - 1].strip()
@@ -101,7 +101,14 @@ def test_a_busy_port(conf: Path) -> None:
         port = other.getsockname()[1]
         conf.write_text(CONFIGURATION.replace(":0", f":{port}"))
         done = refused(conf)
-    assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{port}": Address already in use')
+        assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{port}": Address already in use', 75)
+        # What an edit alone can mend is told by the status, whatever else is in the way.
+        conf.write_text(
+            CONFIGURATION.replace(":0", f":{port}").replace(
+                "ESMTP_Listener {", 'ESMTP_Listener { Listen "./no/such/socket" { }'
+            )
+        )
+        assert refused(conf).returncode == 78
 
 
 def test_no_connection_is_accepted_where_another_listen_fails(conf: Path) -> None:
@@ -113,7 +120,69 @@ def test_no_connection_is_accepted_where_another_listen_fails(conf: Path) -> Non
         done = refused(conf)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", good), PATIENCE)
-    assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{busy}": Address already in use')
+    assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{busy}": Address already in use', 75)
+
+
+def test_a_worker_that_is_killed_as_it_starts(conf: Path) -> None:
+    policy = "import os, sys\nif 'triosmtp.daemon.worker' in ' '.join(sys.orig_argv): os.kill(os.getpid(), 9)\n"
+    conf.with_name("fatal.py").write_text(f"{policy}from triosmtp import Policy\nclass Fatal(Policy):\n    pass\n")
+    conf.write_text(f'Workers = 2 Policy = ( "python:fatal:Fatal" )\n{CONFIGURATION}')
+    done = refused(conf)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert re.search(r"^error: worker \d \(process \d+\) ended before it was ready$", done.stderr, re.MULTILINE)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_for_which_no_descriptors_are_left(conf: Path) -> None:
+    conf.write_text(f"Workers = 2\n{CONFIGURATION}")
+    done = refused(conf, "sh", "-c", 'ulimit -n 14; exec "$@"', "sh", *COMMAND)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert f"error: no worker can be started: {sys.executable}: Too many open files" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_before_it_serves(conf: Path, number: int) -> None:
+    """SIGHUP is heeded as soon as it can be; the others end a start, even one that would never come to its end."""
+    conf.with_name("early.py").write_text(
+        "import os, threading\nfrom pathlib import Path\nfrom triosmtp import Policy\n"
+        f"marker = Path({str(conf.with_name('marker'))!r})\n"
+        f"if not marker.exists():\n    marker.touch()\n    os.kill(os.getpid(), {int(number)})\n"
+        f"    {number} == {int(signal.SIGHUP)} or threading.Event().wait()\n"
+        "class Early(Policy):\n    pass\n"
+    )
+    conf.write_text(f'Policy = ( "python:early:Early" )\n{CONFIGURATION}')
+    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+        if number == signal.SIGHUP:
+            port = daemon.port()
+            with LineClient(port) as client:
+                client.read()
+                while "SIGHUP" not in daemon.log:  # the report of the reload
+                    assert client.ask("NOOP").startswith("250 ")
+            daemon.signal(signal.SIGTERM)
+        assert daemon.status() == 0
+        assert "Traceback" not in daemon.log
+
+
+def test_without_a_stderr_it_serves(conf: Path) -> None:
+    """What was closed at the start leads nowhere, in the workers, too: no connection may be taken for it."""
+    conf.write_text(f"Workers = 2\n{CONFIGURATION}")
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "serve", "-c", str(conf)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(" ")[2])
+            with LineClient(port) as client:
+                assert client.read().startswith("220 ")
+            tasks = Path(f"/proc/{process.pid}/task").iterdir()
+            workers = [pid for task in tasks for pid in (task / "children").read_text().split()]
+            assert len(workers) == 2
+            for pid in (process.pid, *workers):
+                assert os.readlink(f"/proc/{pid}/fd/2") == "/dev/null"  # noqa: PTH115
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -239,7 +240,37 @@ def test_shellcheck_finds_nothing(hook: str) -> None:
     assert (DEPLOY / hook).stat().st_mode & 0o111 or hook.endswith(".sh")
 
 
-# The configuration, and the container
+# The page, the configuration, and the container
+
+
+def test_the_lines_of_the_page_come_in_an_order_that_works() -> None:
+    page = (REPOSITORY / "docs/deploying.md").read_text()
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert len(lines) > 10
+    order = [
+        next(number for number, line in enumerate(lines) if words in line)
+        for words in (
+            "pip install '.[status]'",
+            "useradd",
+            "triosmtp.conf",
+            "certbot-deploy-hook",
+            "check",
+            "enable --now",
+        )
+    ]
+    assert order == sorted(order)
+    # All of them are for the top of the source tree.
+    for line in lines:
+        for name in os.listdir(DEPLOY):  # noqa: PTH208
+            assert f" {name}" not in line
+        for path in re.findall(r" (examples/\S+)", line):
+            assert (REPOSITORY / path).is_file(), path
+    assert "[status]" in (DEPLOY / "Containerfile").read_text()
+    assert "status" in tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def test_the_configuration_is_that_of_the_units_and_hooks() -> None:
@@ -295,7 +326,7 @@ def test_what_the_containerfile_copies_is_enough_to_build(tmp_path: Path) -> Non
         shutil.copy(REPOSITORY / name, source)
     shutil.copytree(REPOSITORY / "triosmtp", source / "triosmtp")
     install = next(rest for word, rest in instructions() if word == "RUN" and "pip install" in rest)
-    command = install.replace("/opt/triosmtp", f"{tmp_path}/opt").replace(" /src", f" {source}")
+    command = install.replace("/opt/triosmtp", f"{tmp_path}/opt").replace("'/src[", f"'{source}[")
     command = command.replace("python3 -m venv", f"{sys.executable} -m venv")
     done = subprocess.run(["sh", "-ec", command], capture_output=True, check=False, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -52,6 +52,13 @@ def test_all_rights_are_gone_and_mail_arrives(place: Place) -> None:
         assert (place.own / "control").stat().st_uid == NOBODY
         done = place.run("reload", "--control", f"{place.own}/control")
         assert done.returncode == 0, done
+        assert "is decided at the start" not in place.log
+        # It cannot become another one again; nor does its log change its form in the middle.
+        place.write(LISTEN, 'Security { User = nobody } Log "stderr" { Format = json }')
+        done = place.run("reload", "--control", f"{place.own}/control")
+        assert done.returncode == 0, done
+        assert "Security: who serves, and with which rights, is decided at the start" in place.log
+        assert "its form is decided at the start" in place.log
         assert process.end() == 0
     assert "cannot read" not in place.log
     assert not (place.own / "control").exists()

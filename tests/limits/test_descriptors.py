@@ -1,5 +1,6 @@
 """No descriptor is left: nobody is accepted, no message is lost, and all goes on when there are some again."""
 
+import gc
 import resource
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import trio.testing
 from fortress import besieged
 
 from triosmtp.delivery import Maildir
+from triosmtp.server.listener import Peer, accept_connections
 
 MESSAGE = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n.\r\n"
 LARGE = b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 20_000 + b".\r\n"
@@ -21,6 +23,7 @@ LARGE = b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 20_000 + b".\r\n"
 def no_descriptors() -> Iterator[None]:
     """Use up all descriptors of this process."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # not in the middle, where it would give some back
     with socket.socket() as probe, ExitStack() as stack:
         resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 20, before[1]))
         try:
@@ -65,3 +68,25 @@ async def test_connections_wait_until_there_are_descriptors(tmp_path: Path, capl
                 assert fortress.sessions == []
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(waiting))
             assert (await stream.receive_some()).startswith(b"220")
+
+
+async def test_that_none_is_left_is_told_once_in_a_while(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    accepted = trio.Event()
+
+    def take(sock: socket.socket, _peer: Peer) -> None:
+        sock.close()
+        accepted.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+        listening.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            with no_descriptors():
+                nursery.start_soon(accept_connections, listening, take)
+                await trio.sleep(25)
+            await accepted.wait()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    told = "cannot accept a connection: Too many open files; trying again every 0.1 s"
+    assert caplog.messages == [told, told, told, "connections are accepted again"]

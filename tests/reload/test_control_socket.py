@@ -130,7 +130,7 @@ def test_two_servers_of_one_user(tmp_path: Path, server: DaemonServer) -> None:
     done = subprocess.run(
         [*command, "--control", server.control], env=server.environment, capture_output=True, timeout=60, check=False
     )
-    assert done.returncode == 78
+    assert done.returncode == 75
     assert f"--control {server.control}: Address already in use" in done.stderr.decode()
     with subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

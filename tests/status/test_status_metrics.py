@@ -64,6 +64,15 @@ class NoSource:
     def ready(self) -> bool:
         return True
 
+    def state(self) -> str:
+        return "serving"
+
+    def workers(self) -> dict[str, int]:
+        return {}
+
+    def worker_deaths(self) -> int:
+        return 0
+
     def sessions_by_listener(self) -> dict[str, int]:
         return {}
 

@@ -10,18 +10,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from worker_service import ADMIN, WorkerService, workers
+from worker_service import ADMIN, told, workers
 
 from triosmtp import Reject
 from triosmtp.policy.client import Notification, PolicyClient, PolicyRequest
 from triosmtp.testing import Authority
-
-
-def told(service: WorkerService) -> tuple[int, str]:
-    """What a fresh connection is greeted with."""
-    with smtplib.SMTP(timeout=60) as client:
-        code, text = client.connect("127.0.0.1", service.port)
-        return code, text.decode()
 
 
 def test_a_reload_reaches_all_or_none(tmp_path: Path) -> None:
@@ -102,6 +95,17 @@ def test_limits_hold_over_all_workers(tmp_path: Path) -> None:
         for _ in range(5):
             service.session()
         assert told(service)[0] == 421
+
+
+def test_who_finds_no_descriptor_waits(tmp_path: Path) -> None:
+    """Far more connect than there are descriptors for: each is greeted in the end, as soon as others have gone."""
+    with workers(tmp_path, descriptors=40) as service:
+        clients = [socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(100)]
+        for client in clients:
+            assert client.recv(4) == b"220 "
+            client.close()
+        said = [each for each in service.log if each.get("level") == "error"]
+        assert said == []
 
 
 async def test_a_policy_client_sees_and_decides_the_sessions_of_all(tmp_path: Path) -> None:

@@ -26,10 +26,12 @@ _PATIENCE = 60.0
 class WorkerService:
     """Serves one folder: configuration, certificate, mail and log lie in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, descriptors: int | None = None) -> None:
         self.folder = folder
         self.conf = folder / "t.conf"
-        self.port = self.policy_port = 0
+        limit = f"ulimit -n {descriptors or '$(ulimit -n)'}"
+        self._command = ("sh", "-c", f'{limit}; exec "$@"', "sh", *COMMAND)
+        self.port = self.policy_port = self.status_port = 0
         self._changed = threading.Condition()
         self._log: list[dict[str, Any]] = []
         self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "STATE_DIRECTORY": str(folder / "state")}
@@ -53,7 +55,7 @@ class WorkerService:
     def start(self) -> None:
         """Start it, and return when it serves."""
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", "-c", str(self.conf), "--control", str(self.folder / "control")],
+            [*self._command, "serve", "-c", str(self.conf), "--control", str(self.folder / "control")],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -64,11 +66,8 @@ class WorkerService:
         self._reader.start()
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if match := re.match(r'(Policy )?Listen "127.0.0.1:0": .* port (\d+)', line):
-                if match[1]:
-                    self.policy_port = int(match[2])
-                else:
-                    self.port = int(match[2])
+            if match := re.match(r'(Policy |Status |)Listen "127.0.0.1:0": .* port (\d+)', line):
+                setattr(self, {"": "port", "Policy ": "policy_port", "Status ": "status_port"}[match[1]], int(match[2]))
             if line.startswith("Control socket"):
                 return
         raise AssertionError(f"it ended: {self._log}")
@@ -83,6 +82,11 @@ class WorkerService:
             with self._changed:
                 self._log.append(record)
                 self._changed.notify_all()
+
+    def read_log_to_its_end(self) -> None:
+        """Wait until every process that could write to it has ended."""
+        self._reader.join(_PATIENCE)
+        assert not self._reader.is_alive()
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -155,9 +159,11 @@ class WorkerService:
 
 
 @contextmanager
-def workers(folder: Path, options: str = "Workers = 2", listener: str = "") -> Iterator[WorkerService]:
+def workers(
+    folder: Path, options: str = "Workers = 2", listener: str = "", descriptors: int | None = None
+) -> Iterator[WorkerService]:
     """Serve until the block is left; it must end well, and no worker may stay behind."""
-    service = WorkerService(folder)
+    service = WorkerService(folder, descriptors)
     service.write(options, listener)
     service.start()
     try:
@@ -169,6 +175,13 @@ def workers(folder: Path, options: str = "Workers = 2", listener: str = "") -> I
             assert not service.logged("Traceback"), service.log
     finally:
         service.close()
+
+
+def told(service: WorkerService) -> tuple[int, str]:
+    """What a fresh connection is greeted with."""
+    with smtplib.SMTP(timeout=60) as client:
+        code, text = client.connect("127.0.0.1", service.port)
+        return code, text.decode()
 
 
 class Load:

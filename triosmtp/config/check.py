@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 
-from triosmtp.config.address import TCPAddress
+from triosmtp.config.address import ListenAddress, TCPAddress
 from triosmtp.config.configuration import Config, Listen, server_name_of
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
 from triosmtp.config.options import OPTIONS, Settings
@@ -154,6 +154,24 @@ def _check_addresses(listens: Iterable[Listen], problems: Problems) -> None:
         if other is not listen:
             listen_is = f"Listen {quote(listen.name)} is the address of Listen {quote(other.name)}"
             problems.error(listen.place, f"{listen_is} at {other.position} too")
+    _check_overlaps(list(seen.values()), problems)
+
+
+def _check_overlaps(listens: list[Listen], problems: Problems) -> None:
+    """Find ports that are asked for on all addresses and on one of them: the kernel gives them to one socket alone."""
+    for number, listen in enumerate(listens):
+        for other in listens[:number]:
+            if _overlap(listen.address, other.address):
+                listen_and = f"Listen {quote(listen.name)} and Listen {quote(other.name)} at {other.position}"
+                problems.error(listen.place, f"{listen_and} overlap: one of them is for all addresses")
+
+
+def _overlap(one: ListenAddress, other: ListenAddress) -> bool:
+    if not isinstance(one, TCPAddress) or not isinstance(other, TCPAddress):
+        return False
+    if one.port != other.port or one.port == 0 or one.ipv6 != other.ipv6:
+        return False  # what is for all addresses leaves IPv6 to others who ask for it
+    return any(each.host in {None, "0.0.0.0"} for each in (one, other))  # noqa: S104 - compared, not bound
 
 
 def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems) -> None:

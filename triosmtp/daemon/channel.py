@@ -133,6 +133,8 @@ class Channel:
 
     def flush(self) -> None:
         """Write what was said, waiting for the other process as long as it takes it: before the end."""
+        if self.closed.is_set():
+            return
         self._pack()
         poll = select.poll()
         poll.register(self._sock, select.POLLOUT)

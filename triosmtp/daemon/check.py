@@ -1,11 +1,13 @@
 """What can be told of a configuration before it is served: certificates, policies and deliveries are looked at."""
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
-from triosmtp.config import Config, ServerName, Settings, problem_at
+from triosmtp.config import Config, Listen, LogFile, ServerName, Settings, UnixAddress, problem_at
 from triosmtp.daemon.privilege import find_identity
 from triosmtp.daemon.status.listener import read_accesses
 from triosmtp.delivery import parse_delivery
@@ -19,6 +21,9 @@ from triosmtp.state import is_tmpfs, state_directory
 from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
 __all__ = ["deep_problems", "surprises"]
+
+_OF_SYSTEMD: Final = (Path("/run"), Path("/var/log"), Path("/var/lib"))
+"""Where RuntimeDirectory=, LogsDirectory= and StateDirectory= of a unit make folders as it starts."""
 
 
 def deep_problems(config: Config) -> list[Problem]:
@@ -40,6 +45,7 @@ def deep_problems(config: Config) -> list[Problem]:
     for listen in config.listens:
         for settings in config.variants(listen):
             problems += _certificate_problems(settings, config.server_names(listen))
+    problems += _path_problems(config)
     return list(dict.fromkeys(problems + surprises(config)))
 
 
@@ -51,6 +57,34 @@ def _faults(profiles: Iterable[Profile]) -> list[Problem]:
             for fault in file.faults if isinstance(file, PasswordFile) else ():
                 found.setdefault(fault, problem_at(profile.settings, field, fault))
     return list(found.values())
+
+
+def _path_problems(config: Config) -> list[Problem]:
+    """Look whether files of logs and Unix sockets have a place where they can be made."""
+    problems = []
+    for log in config.logs:
+        if log.path is not None:
+            problems += _place_problems(log, f'Log "{log.name}": {log.path}', log.path)
+    listens = (*config.listens, *config.control_listens, *config.policy_listens, *config.status_listens)
+    for listen in listens:
+        if isinstance(listen.address, UnixAddress):
+            problems += _place_problems(listen, f'Listen "{listen.name}"', Path(listen.address.path))
+    return problems
+
+
+def _place_problems(scope: LogFile | Listen, what: str, path: Path) -> list[Problem]:
+    if isinstance(scope, LogFile) and path.is_dir():
+        return [scope.problem(f"{what}: {os.strerror(errno.EISDIR)}")]
+    if isinstance(scope, Listen) and path.exists() and not path.is_socket():
+        return [scope.problem(f"{what}: {os.strerror(errno.EEXIST)}, and is not a socket")]
+    folder = path.parent
+    if folder.is_dir():
+        return []
+    if folder.parent in _OF_SYSTEMD and not folder.exists():
+        text = f"{what}: there is no folder {folder}; where systemd starts triosmtp, its unit must make it"
+        return [scope.problem(text, "warning")]
+    number = errno.ENOTDIR if any(each.is_file() for each in path.parents) else errno.ENOENT
+    return [scope.problem(f"{what}: {os.strerror(number)}")]
 
 
 def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ...]) -> list[Problem]:

@@ -1,5 +1,6 @@
 """A worker process as its supervisor knows it, and how one is started."""
 
+import logging
 import socket
 import subprocess
 import sys
@@ -11,13 +12,15 @@ import trio
 from attrs import define, field
 
 from triosmtp.config import Listen
-from triosmtp.daemon.channel import Channel
+from triosmtp.daemon.channel import Channel, ChannelClosedError
 from triosmtp.daemon.handover import connections_pair
+from triosmtp.errors import ConfigError
 from triosmtp.server.peer_count import PeerAddress
 from triosmtp.server.service import Generation
 
-__all__ = ["Counted", "SessionRecord", "Worker", "start_worker"]
+__all__ = ["Counted", "SessionRecord", "Worker", "attempt", "start_worker"]
 
+_log = logging.getLogger("triosmtp.daemon")
 
 Counted: TypeAlias = tuple[Listen, Generation, PeerAddress | None]
 """What a connection was counted under: to count it out."""
@@ -46,9 +49,13 @@ class Worker:
     """The number of the configuration that is in force there."""
     since: float = field(factory=trio.current_time)
     ready: bool = False
+    capacity: int = sys.maxsize
+    """How many connections it can have at once."""
     taken: dict[int, Counted] = field(factory=dict)
     """The connections that it was handed and that are not over, by their numbers."""
     sessions: dict[str, SessionRecord] = field(factory=dict)
+    tasks: trio.Nursery = field(init=False)
+    """What is done with it; all of that ends when it is dead."""
 
     def __str__(self) -> str:
         return f"worker {self.number} (process {self.process.pid})"
@@ -82,3 +89,16 @@ async def start_worker(
         raise
     channel = Channel(values, posts=posts, calls=calls, patient=False)
     return Worker(number, process, channel, connections, theirs, generation)
+
+
+async def attempt(worker: Worker, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    """Do something with a worker.  Where that fails, kill it: another one takes its place; no error goes further."""
+    try:
+        await work(*arguments)
+    except ChannelClosedError:
+        worker.process.kill()  # it is dead or dying, and whoever buries it tells that
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is that worker's affair
+        worker.process.kill()
+        known = isinstance(error, ConfigError | trio.TooSlowError)
+        reason = str(error) if not isinstance(error, trio.TooSlowError) else "it does not answer"
+        _log.error("%s cannot serve: %s", worker, reason or repr(error), exc_info=None if known else error)

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from triosmtp.config import Config, Listen, UnixAddress
 from triosmtp.daemon.command import Answer, Commands
 from triosmtp.daemon.place import default_place
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, is_transient
 from triosmtp.server.listener import Peer, accept_connections, bind_unix, unlink_if_ours
 from triosmtp.server.transport import SocketTransport
 from triosmtp.server.unix_peer import stranger
@@ -109,7 +109,8 @@ class Control:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 if place.required:
                     close_doors(opened)
-                    raise _problem(place, reason) from error
+                    problem = evolve(_problem(place, reason), transient=_is_transient(error))
+                    raise ConfigError([problem]) from error
                 _log.warning("no control socket: %s: %s; --control gives it another place", path, reason)
             else:
                 opened.append(_Door(place.address, sock))
@@ -235,7 +236,11 @@ def _try_send(sock: socket.socket, data: bytes) -> None:
         _log.debug("a console had gone already: %s", error)
 
 
-def _problem(place: _Place, reason: str) -> ConfigError:
+def _problem(place: _Place, reason: str) -> Problem:
     if place.listen is None:
-        return ConfigError([Problem("error", f"--control {place.address.path}: {reason}")])
-    return ConfigError([place.listen.problem(f'Listen "{place.listen.name}": {reason}')])
+        return Problem("error", f"--control {place.address.path}: {reason}")
+    return place.listen.problem(f'Listen "{place.listen.name}": {reason}')
+
+
+def _is_transient(error: Exception) -> bool:
+    return isinstance(error, OSError) and is_transient(error)

@@ -17,14 +17,15 @@ from triosmtp.daemon import embedded
 from triosmtp.daemon.check import surprises
 from triosmtp.daemon.command import Commands
 from triosmtp.daemon.control import Control, close_doors
-from triosmtp.daemon.logs import Logs
+from triosmtp.daemon.early import EarlySignals, have_stderr
+from triosmtp.daemon.logs import Logs, form_of
 from triosmtp.daemon.momentum_log import open_logs
 from triosmtp.daemon.notify import Notifier, feed_watchdog
 from triosmtp.daemon.start import Start, begin_process
 from triosmtp.daemon.status.listener import StatusListener
 from triosmtp.daemon.status.source import ServerSource
 from triosmtp.daemon.supervisor import Supervisor, workers_of
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, is_transient
 from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
 from triosmtp.server import Server, serve
 from triosmtp.server.binding import OpenedSocket
@@ -33,7 +34,8 @@ __all__ = ["serve_command"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
-_EX_CONFIG: Final = 78  # sysexits.h
+_EX_TEMPFAIL: Final = 75  # sysexits.h
+_EX_CONFIG: Final = 78
 _AFTER_DRAIN: Final = 15.0
 """Seconds that the end may take after Drain_Timeout: last words, deliveries that are closed, logs."""
 
@@ -43,15 +45,22 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
 
     The first signal drains: transactions under way are finished; a second one stops at once.  SIGHUP reads the
     configuration again.  ``control_path`` is where the control socket is, whatever the configuration says.  Gives the
-    exit status: 0, or 78 with the errors on stderr where nothing could be served.
+    exit status: 0; where nothing could be served 78, or 75 where the same configuration may be served later, with the
+    errors on stderr.
     """
+    have_stderr()
+    with EarlySignals() as early:
+        return _run(config_path, control_path, early)
+
+
+def _run(config_path: str | None, control_path: str | None, early: EarlySignals) -> int:
     try:
         notifier = Notifier.take()
         path = embedded.prepare() if config_path is None else Path(config_path)
         config = load_config(path)
         start = begin_process(config, path)
         warnings = (*config.warnings, *start.warnings, *surprises(config))
-        logs = Logs(config)
+        logs = Logs(config, sys.stderr)
         for warning in warnings:
             if logs.form == "json":
                 _log.warning("%s", warning)
@@ -60,21 +69,28 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
         greeting = embedded.how_to_try(path) if config_path is None else ""
         control = Control(None if control_path is None else Path(control_path))
         try:
-            trio.run(_serve, path, config, control, logs, greeting, start, notifier)
+            trio.run(_serve, path, config, control, logs, greeting, start, notifier, early)
         finally:
             logs.close()
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return _EX_CONFIG
+        return _EX_TEMPFAIL if error.transient else _EX_CONFIG
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return _EX_CONFIG
+        return _EX_TEMPFAIL if is_transient(error) else _EX_CONFIG
     return 0
 
 
 async def _serve(
-    path: Path, config: Config, control: Control, logs: Logs, greeting: str, start: Start, notifier: Notifier
+    path: Path,
+    config: Config,
+    control: Control,
+    logs: Logs,
+    greeting: str,
+    start: Start,
+    notifier: Notifier,
+    early: EarlySignals,
 ) -> None:
     try:
         async with trio.open_nursery() as nursery:
@@ -92,7 +108,8 @@ async def _serve(
                 )
             )
             status.attach(ServerSource(server))
-            daemon = _Daemon(path, server, control, status, logs, notifier, nursery)
+            as_root = start.identity is not None or os.geteuid() == 0
+            daemon = _Daemon(path, server, control, status, logs, notifier, nursery, as_root=as_root)
             try:
                 daemon.open(config, start.sockets)
                 # Before anybody is told that it serves: who reads that may send a signal at once.
@@ -100,6 +117,8 @@ async def _serve(
                 _announce(greeting, config, server, control, status)
                 nursery.start_soon(feed_watchdog, notifier, name="watchdog")
                 notifier.ready("serving")
+                if early.reload:
+                    nursery.start_soon(daemon.reload_on_signal)
                 await trio.sleep_forever()
             finally:
                 control.close()
@@ -147,6 +166,8 @@ class _Daemon:
         logs: Logs,
         notifier: Notifier,
         nursery: trio.Nursery,
+        *,
+        as_root: bool,
     ) -> None:
         self._path = path
         self._server = server
@@ -156,7 +177,8 @@ class _Daemon:
         self._notifier = notifier
         self._nursery = nursery
         self._commands = Commands(server, partial(self.reload, "console"), self.shut_down, status.overview)
-        self._workers = workers_of(server.service.config)
+        self._fixed = _fixed_at_the_start(server.service.config, as_root=as_root)
+        self._as_root = as_root
         self._reloading = trio.Lock()
         self._draining = False
 
@@ -213,8 +235,8 @@ class _Daemon:
         self._logs.follow(logs)
         self._control.follow(config, doors, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
-        if workers_of(config) != self._workers:
-            warnings.append("Workers: how many there are is decided at the start")
+        fixed = _fixed_at_the_start(config, as_root=self._as_root)
+        warnings += [what for what, value in fixed.items() if value != self._fixed[what]]
         return report, warnings
 
     def shut_down(self) -> None:
@@ -237,11 +259,12 @@ class _Daemon:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    self._nursery.start_soon(self._reload_on_signal)
+                    self._nursery.start_soon(self.reload_on_signal)
                 else:
                     self.shut_down()
 
-    async def _reload_on_signal(self) -> None:
+    async def reload_on_signal(self) -> None:
+        """Open the logs anew, and reload; what goes wrong is logged."""
         self._logs.reopen()  # whatever becomes of the configuration: whoever rotates logs waits for that
         try:
             await self.reload("SIGHUP")
@@ -249,6 +272,17 @@ class _Daemon:
             _log.error("SIGHUP: the configuration in force stays in force")
         except Exception:  # noqa: BLE001 - whatever it is, a server that was asked to reload goes on
             _log.exception("SIGHUP: the reload failed")
+
+
+def _fixed_at_the_start(config: Config, *, as_root: bool) -> dict[str, object]:
+    """Give what no reload changes, by what a reload that would is told."""
+    security = config.security if as_root else None  # else it has no effect
+    return {
+        "Workers: how many there are is decided at the start": workers_of(config),
+        "Security: who serves, and with which rights, is decided at the start": security
+        and (security.user, security.group, security.capabilities),
+        'Log "stderr": its form is decided at the start': form_of(config, sys.stderr),
+    }
 
 
 def _look_at(path: Path) -> tuple[Config, list[str]]:

@@ -19,6 +19,9 @@ it: no queue in memory stands between.
 *A worker is started by exec,* never forked out of a running loop: what it needs comes by its two sockets.  One that
 dies is started again at once, and where it dies young, later and later.
 
+*Whatever goes wrong with a worker ends with that worker.*  What is done with it runs in a nursery of its own, by
+:func:`~triosmtp.daemon.child.attempt`: an error kills the worker, and goes no further.
+
 *A reload is in two steps*, for all processes at once: first everybody has what the new configuration names, then it is
 put in force; whoever cannot have it, the supervisor or any worker, and it changes nothing anywhere.  A connection
 carries the number of the configuration that was in force where it was accepted, and waits in the worker until that one
@@ -29,7 +32,6 @@ import logging
 import os
 import socket
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -41,12 +43,22 @@ import trio
 
 from triosmtp.config import Config, Listen
 from triosmtp.daemon.channel import ChannelClosedError
-from triosmtp.daemon.child import Counted, SessionRecord, Worker, start_worker
+from triosmtp.daemon.child import SessionRecord, Worker, attempt, start_worker
+from triosmtp.daemon.dispatch import Dispatch, Unserved, Waiting
 from triosmtp.daemon.fleet_host import FleetHost
-from triosmtp.daemon.handover import Handed, Start, hand_over, receive
-from triosmtp.errors import ConfigError, Problem
-from triosmtp.event import CertificatesReloaded, Connected, Disconnected, MessageAccepted, MessageRefused, SessionEvent
+from triosmtp.daemon.handover import Handed, Start, receive
+from triosmtp.errors import ConfigError, Problem, is_transient
+from triosmtp.event import (
+    CertificatesReloaded,
+    Connected,
+    ConnectionRefused,
+    Disconnected,
+    MessageAccepted,
+    MessageRefused,
+    SessionEvent,
+)
 from triosmtp.policy.question import Fallback, Question, Verdict
+from triosmtp.server.fleet import FleetState
 from triosmtp.server.listener import Peer
 from triosmtp.server.peer_count import PeerAddress
 from triosmtp.server.service import Generation, Service
@@ -56,8 +68,6 @@ __all__ = ["Supervisor", "workers_of"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
-_AGAIN: Final = 0.05
-"""Seconds until connections that no worker has room for are offered again."""
 _READY: Final = 60.0
 """Seconds that a worker has until it is ready."""
 _ANSWER: Final = 10.0
@@ -87,16 +97,14 @@ class Supervisor:
         self._nursery: trio.Nursery | None = None
         self._workers: dict[int, Worker] = {}
         self._prepared: list[Worker] = []
-        self._waiting: deque[tuple[Handed, socket.socket, Counted]] = deque()
-        self._stuck = trio.Event()
-        self._handing = trio.CancelScope()
+        self._dispatch = Dispatch(self._those_ready, self._refuse)
         self._numbers = count(1)
         self._generation = 1
         self._renewing = False
         self._draining = trio.Event()
+        self._deaths = 0
 
-    @property
-    def _ready(self) -> list[Worker]:
+    def _those_ready(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.ready]
 
     @property
@@ -128,15 +136,24 @@ class Supervisor:
             async with trio.open_nursery() as starting:
                 for number in range(1, self._count + 1):
                     starting.start_soon(nursery.start, self._keep, number)
-            nursery.start_soon(self._hand_over_waiting)
+            nursery.start_soon(self._dispatch.run)
             task_status.started()
 
     def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         """Have a connection served."""
         handed = Handed(next(self._numbers), self._generation, listen.key, peer)
-        self._hand(handed, sock, (listen, self._served.generation, peer.address))
-        if self._draining.is_set() and not self._ready:
-            self._turn_away()
+        self._dispatch.hand(Waiting(handed, sock, (listen, self._served.generation, peer.address)))
+        if self._draining.is_set() and not self._those_ready():
+            self._dispatch.turn_away()
+
+    def room(self) -> Awaitable[int]:
+        """Wait until there is room for connections, and give for how many."""
+        return self._dispatch.room()
+
+    def state(self) -> FleetState:
+        """Give how the workers fare."""
+        ready = len(self._those_ready())
+        return FleetState(ready, self._count - ready, self._deaths)
 
     async def prepare(self, config: Config) -> None:
         """Have every worker prepare for ``config``.
@@ -156,16 +173,21 @@ class Supervisor:
                 problems.append(Problem("error", f"{worker} does not answer"))
             except ChannelClosedError:
                 pass  # another one takes its place, with what is in force by then
+            except Exception as error:  # noqa: BLE001 - whatever it is, that worker cannot have the configuration
+                problems.append(Problem("error", f"{worker} cannot prepare: {error!r}"))
             else:
                 prepared.append(worker)
 
-        async with trio.open_nursery() as nursery:
-            for worker in self._ready:
-                nursery.start_soon(prepare, worker)
         self._prepared = prepared
-        if problems:
+        try:
+            async with trio.open_nursery() as nursery:
+                for worker in self._those_ready():
+                    nursery.start_soon(prepare, worker)
+            if problems:
+                raise ConfigError(list(dict.fromkeys(problems)))
+        except BaseException:
             self.discard()
-            raise ConfigError(list(dict.fromkeys(problems)))
+            raise
 
     def commit(self) -> None:
         """Put in force what was prepared."""
@@ -173,10 +195,10 @@ class Supervisor:
         for worker in self._prepared:
             worker.channel.post("commit", self._generation)
             worker.generation = self._generation
-        for worker in self._ready:
+        for worker in self._those_ready():
             if worker.generation != self._generation:  # it came to be ready in between
                 worker.ready = False
-                self._tasks.start_soon(self._catch_up, worker)
+                worker.tasks.start_soon(attempt, worker, self._catch_up, worker)
         self._prepared = []
 
     def discard(self) -> None:
@@ -196,11 +218,7 @@ class Supervisor:
     def drain(self, grace: float) -> None:
         """Have everything come to its end."""
         self._draining.set()
-        self._handing.cancel()
-        waiting, self._waiting = self._waiting, deque()
-        for each in waiting:
-            self._hand(*each)
-        self._turn_away()
+        self._dispatch.stop()
         for worker in self._workers.values():
             if worker.ready:
                 worker.channel.post("drain", grace)
@@ -209,50 +227,28 @@ class Supervisor:
 
     async def gather(self, what: str) -> list[Any]:
         """Ask each worker for ``what`` and give the answers of those that are there."""
-        return [answer for _, answer in await self._ask_all(self._ready, "ask", what)]
+        return [answer for _, answer in await self._ask_all(self._those_ready(), "ask", what)]
 
     async def ask_about(self, session: str, *call: Any) -> Any:
         """Ask the worker of a session; give None where there is none."""
         for worker in self._workers.values():
             if session in worker.sessions:
-                with suppress(ChannelClosedError):
-                    return await worker.channel.call(*call)
+                for _, answer in await self._ask_all([worker], *call):
+                    return answer
         return None
 
     # Connections
 
-    def _hand(self, handed: Handed, sock: socket.socket, counted: Counted) -> None:
-        for worker in sorted(self._ready, key=lambda worker: len(worker.taken)):
-            try:
-                if not hand_over(worker.connections, handed, sock):
-                    continue
-            except OSError:
-                continue  # it is dead, and that will be noticed
-            worker.taken[handed.number] = counted
-            sock.close()
-            return
-        self._waiting.append((handed, sock, counted))
-        self._stuck.set()
-
-    async def _hand_over_waiting(self) -> None:
-        with self._handing:
-            while True:
-                await self._stuck.wait()
-                self._stuck = trio.Event()
-                while self._waiting:
-                    await trio.sleep(_AGAIN)
-                    waiting, self._waiting = self._waiting, deque()
-                    for each in waiting:
-                        self._hand(*each)
-
-    def _turn_away(self) -> None:
-        """Tell those for whom no worker is left."""
-        while self._waiting:
-            _, sock, counted = self._waiting.popleft()
-            with sock, suppress(OSError):
-                if not self._served.config.resolve(counted[0], None).use_ssl:
-                    sock.send(Reply(421, "Service shutting down", "4.3.2").render())
-            self._count_out(*counted)
+    def _refuse(self, connection: Waiting, why: Unserved) -> None:
+        """End a connection that nobody serves; under Use_SSL plaintext would only look like a broken handshake."""
+        listen, peer = connection.counted[0], connection.handed.peer
+        with connection.sock, suppress(OSError):
+            if why is not Unserved.GONE and not self._served.config.resolve(listen, peer.address).use_ssl:
+                text = "Service shutting down" if why is Unserved.SHUTDOWN else "No room at the moment, try again later"
+                connection.sock.send(Reply(421, text, "4.3.2").render())
+        if why is Unserved.LATE:
+            self._served.tell(ConnectionRefused(peer.text, listen.name, "Workers"))
+        self._count_out(*connection.counted)
 
     def _count_out(self, listen: Listen, generation: Generation, peer: PeerAddress | None) -> None:
         service = self._served
@@ -273,18 +269,22 @@ class Supervisor:
             except OSError as error:
                 problem = f"no worker can be started: {sys.executable}: {error.strerror}"
                 if not begun:
-                    raise ConfigError([Problem("error", problem)]) from None
+                    raise ConfigError([Problem("error", problem, transient=is_transient(error))]) from None
                 _log.error("%s", problem)
                 with trio.move_on_after(_DELAYS[-1]):
                     await self._draining.wait()
                 continue
             try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._begin, worker, None if begun else task_status)
-                    nursery.start_soon(self._close_when_dead, worker)
-                    nursery.start_soon(self._look_after, worker)
-                    await worker.channel.run()
-                    nursery.cancel_scope.cancel()
+                async with trio.open_nursery() as worker.tasks:
+                    if begun:
+                        worker.tasks.start_soon(attempt, worker, self._replace, worker)
+                    else:
+                        worker.tasks.start_soon(self._begin_first, worker, task_status)
+                    worker.tasks.start_soon(attempt, worker, self._close_when_dead, worker)
+                    worker.tasks.start_soon(attempt, worker, self._look_after, worker)
+                    await attempt(worker, worker.channel.run)
+                    worker.ready = False
+                    worker.tasks.cancel_scope.cancel()
             finally:
                 with trio.CancelScope(shield=True):
                     await self._bury(worker)
@@ -312,7 +312,19 @@ class Supervisor:
         self._workers[number] = worker
         return worker
 
-    async def _begin(self, worker: Worker, task_status: "trio.TaskStatus[None] | None") -> None:
+    async def _begin_first(self, worker: Worker, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self._begin(worker)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service does not come up
+            worker.process.kill()
+            raise _not_ready(worker, error) from None
+        task_status.started()
+
+    async def _replace(self, worker: Worker) -> None:
+        await self._begin(worker)
+        _log.warning("%s has taken the place of the dead one", worker)
+
+    async def _begin(self, worker: Worker) -> None:
         """Have a worker come to be ready."""
         service = self._served
         start = Start(
@@ -322,26 +334,16 @@ class Supervisor:
             files={each.material.settings: dict(each.material.files) for each in service.contexts.contexts()},
             decoys=service.profiles.decoys,
         )
-        try:
-            with trio.fail_after(_READY):
-                await worker.channel.call("start", start)
-            await self._catch_up(worker)
-        except (ConfigError, ChannelClosedError, trio.TooSlowError, RuntimeError) as error:
-            worker.process.kill()
-            if task_status is not None:
-                raise _not_ready(worker, error) from None
-            _log.error("%s cannot serve: %s", worker, error)
-        else:
-            if task_status is not None:
-                task_status.started()
-            else:
-                _log.warning("%s has taken the place of the dead one", worker)
+        with trio.fail_after(_READY):
+            worker.capacity = await worker.channel.call("start", start)
+        await self._catch_up(worker)
 
     async def _catch_up(self, worker: Worker) -> None:
         """Bring a worker to what is in force, and let it have connections."""
         while worker.generation != self._generation:
             number = self._generation
-            await worker.channel.call("prepare", self._served.config)
+            with trio.fail_after(_READY):
+                await worker.channel.call("prepare", self._served.config)
             worker.channel.post("commit", number)
             worker.generation = number
         worker.ready = True
@@ -386,8 +388,9 @@ class Supervisor:
             if sock is None:
                 self._count_out(*counted)
             else:
-                self._hand(handed, sock, counted)
+                self._dispatch.hand(Waiting(handed, sock, counted))
         if not self._draining.is_set() or worker.taken:
+            self._deaths += 1
             status = worker.process.returncode
             how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
             _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.taken))
@@ -397,7 +400,7 @@ class Supervisor:
         for counted in worker.taken.values():
             self._count_out(*counted)
         if self._draining.is_set():
-            self._turn_away()
+            self._dispatch.turn_away()
 
     # From a worker
 
@@ -453,7 +456,7 @@ class Supervisor:
             try:
                 with trio.fail_after(_ANSWER):
                     answers[worker.number] = worker, await worker.channel.call(*call)
-            except (ChannelClosedError, trio.TooSlowError) as error:
+            except Exception as error:  # noqa: BLE001 - one worker's failure is no other's
                 _log.warning("%s gave no answer to %r: %r", worker, call[0], error)
 
         async with trio.open_nursery() as nursery:
@@ -471,6 +474,8 @@ def _write(fields: dict[str, Any]) -> None:
 def _not_ready(worker: Worker, error: Exception) -> ConfigError:
     if isinstance(error, ConfigError):
         return error
-    why = "does not come to be ready" if isinstance(error, trio.TooSlowError) else "ended before it was ready"
-    reason = f": {error}" if isinstance(error, RuntimeError) else ""
-    return ConfigError([Problem("error", f"{worker} {why}{reason}")])
+    if isinstance(error, ChannelClosedError | trio.TooSlowError):
+        why = "ended before it was ready" if isinstance(error, ChannelClosedError) else "does not come to be ready"
+        return ConfigError([Problem("error", f"{worker} {why}", transient=True)])
+    transient = isinstance(error, OSError) and is_transient(error)
+    return ConfigError([Problem("error", f"{worker} cannot serve: {error}", transient=transient)])

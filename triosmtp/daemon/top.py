@@ -105,8 +105,9 @@ def render(value: Mapping[str, Any], columns: int, lines: int, wanted: str = "")
     shaken = sum(sum(rates[name][-10:]) for name in versions) / 10
     clients = value["client_certificates"]
     moment = time.strftime("%H:%M:%S", time.localtime(value["time"]))
+    state = value["state"] if value["ready"] else value["state"].upper()
     head = (
-        f"triosmtp {'serving' if value['ready'] else 'DRAINING'}  {moment}  sessions {value['sessions_total']}"
+        f"triosmtp {state}  {moment}  sessions {value['sessions_total']}"
         f"  handshakes {shaken:.1f}/s  messages {sum(rates['accepted'][-60:])}/min"
         f"  refused {sum(rates['refused'][-60:])}/min"
     )

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from attrs import define
 from triosmtp.config import Config, Listen, Settings
 from triosmtp.daemon.channel import Channel, ChannelClosedError
 from triosmtp.daemon.command import contexts_of
+from triosmtp.daemon.descriptors import connections_at_most
 from triosmtp.daemon.distant_hub import DistantHub
 from triosmtp.daemon.handover import Handed, Start, receive
 from triosmtp.policy import Session
@@ -44,6 +46,8 @@ _log = logging.getLogger("triosmtp.daemon")
 _PER_TURN: Final = 64
 _LAST_WORDS: Final = 5.0
 """Seconds that sessions have for a 421 that takes the place of what they were about."""
+_TELL_AGAIN: Final = 10.0
+"""Seconds from one line of the log about the same trouble to the next."""
 _ORPHANED: Final = 30.0
 """Seconds that a worker without a supervisor goes on."""
 
@@ -67,8 +71,9 @@ class _Log(logging.Handler):
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         fields = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname}
         fields |= {"msg": record.getMessage(), "exc_text": record.exc_text, "created": record.created}
-        # Records come from threads, too.
-        self._token.run_sync_soon(self._channel.post, "log", fields | {"process": record.process})
+        # Records come from threads, too, and those may outlive the loop.
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._channel.post, "log", fields | {"process": record.process})
 
 
 class _Worker:
@@ -101,6 +106,7 @@ class _Worker:
         self._sessions: trio.Nursery | None = None
         self._background: trio.Nursery | None = None
         self._generation = 0
+        self._told_of_loss = -_TELL_AGAIN
         self._listens: dict[object, Listen] = {}
         self._prepared: _Prepared | None = None
         self._interest: Interest | None = None
@@ -148,8 +154,8 @@ class _Worker:
 
     # From the supervisor
 
-    async def _start(self, start: Start) -> None:
-        """Have everything that the configuration names.
+    async def _start(self, start: Start) -> int:
+        """Have everything that the configuration names; give for how many connections there is room.
 
         :raises ConfigError: where it cannot be had.
         """
@@ -162,6 +168,7 @@ class _Worker:
         hub.follow(self._interest or start.interest)
         self._listens = _by_key(start.config)
         self._started.set()
+        return connections_at_most()
 
     async def _prepare(self, config: Config) -> None:
         service = self._running
@@ -258,7 +265,9 @@ class _Worker:
 
     def _take(self, handed: Handed, sock: socket.socket | None) -> None:
         if sock is None:
-            _log.error("a connection is lost: no descriptor is left for it")
+            if trio.current_time() >= self._told_of_loss + _TELL_AGAIN:
+                self._told_of_loss = trio.current_time()
+                _log.error("connections are lost: no descriptor is left for them")
             self._channel.post("over", handed.number)
             return
         if handed.generation > self._generation:

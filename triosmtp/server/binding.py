@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, is_transient
 from triosmtp.server.listener import bind, family_of, peer_of, unlink_if_ours
 
 __all__ = ["Binding", "OpenedSocket", "Plan", "bind_ahead", "close_all", "plan"]
@@ -181,7 +181,7 @@ def _problem(listen: Listen, error: OSError) -> Problem:
             f": port {listen.address.port} needs root, or cap_net_bind_service, which Capabilities in the Security "
             "scope keeps"
         )
-    return listen.problem(text)
+    return evolve(listen.problem(text), transient=is_transient(error))
 
 
 def _buffers(settings: Settings) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
+from attrs import frozen
 
 from triosmtp.config import Config, Listen
 from triosmtp.server.listener import Peer
@@ -16,7 +17,18 @@ from triosmtp.server.listener import Peer
 if TYPE_CHECKING:
     from triosmtp.server.service import Service
 
-__all__ = ["Fleet"]
+__all__ = ["Fleet", "FleetState"]
+
+
+@frozen(slots=True)
+class FleetState:
+    """How the workers of a server fare."""
+
+    ready: int
+    starting: int
+    """Those that are to be there, and are not ready yet, or not again."""
+    deaths: int
+    """Workers that ended unasked, so far."""
 
 
 class Fleet(Protocol):
@@ -33,6 +45,12 @@ class Fleet(Protocol):
 
     def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         """Serve an accepted connection, which :meth:`Service.admit` counted in; it is counted out at its end."""
+
+    def room(self) -> Awaitable[int]:
+        """Wait until there is room for connections, and give for how many; more than that may be lost."""
+
+    def state(self) -> FleetState:
+        """Give how the workers fare."""
 
     def prepare(self, config: Config) -> Awaitable[None]:
         """Have everything that ``config`` names, and change nothing.  :meth:`commit` or :meth:`discard` follows.

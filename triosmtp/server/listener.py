@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -30,6 +30,8 @@ __all__ = [
 _log = logging.getLogger("triosmtp.server")
 
 _ACCEPTS_PER_TURN = 64  # then the sessions get their turn
+_TELL_AGAIN = 10.0
+"""Seconds from one line of the log about the same trouble to the next."""
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -195,20 +197,33 @@ def unlink_if_ours(path: Path, inode: int) -> None:
             path.unlink()
 
 
-async def accept_connections(sock: socket.socket, take: Callable[[socket.socket, Peer], None]) -> None:
+async def accept_connections(
+    sock: socket.socket,
+    take: Callable[[socket.socket, Peer], None],
+    room: Callable[[], Awaitable[int]] | None = None,
+) -> None:
     """Accept until cancelled, and hand each connection to ``take``.
 
     Running out of file descriptors or memory is logged and waited out; no error of one connection ends the loop.
+    ``room`` waits until there is some, and gives for how many connections; meanwhile they wait in the kernel's queue.
     """
+    told, starved = -_TELL_AGAIN, False
     while sock.fileno() >= 0:  # it may be closed before this task had its first turn
         await trio.lowlevel.wait_readable(sock)
+        most = _ACCEPTS_PER_TURN if room is None else min(_ACCEPTS_PER_TURN, await room())
         try:
-            accept_waiting(sock, take, _ACCEPTS_PER_TURN)
+            accept_waiting(sock, take, most)
         except OSError as error:
             if error.errno not in _OUT_OF_RESOURCES:
                 return  # it was closed
-            _log.error("cannot accept a connection: %s; trying again in 0.1 s", error.strerror)
+            if trio.current_time() >= told + _TELL_AGAIN:
+                told, starved = trio.current_time(), True
+                _log.error("cannot accept a connection: %s; trying again every 0.1 s", error.strerror)
             await trio.sleep(0.1)
+        else:
+            if starved:
+                starved = False
+                _log.warning("connections are accepted again")
 
 
 def accept_waiting(sock: socket.socket, take: Callable[[socket.socket, Peer], None], limit: int) -> None:

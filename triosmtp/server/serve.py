@@ -216,7 +216,8 @@ class Server:
 
     async def _serve_binding(self, binding: Binding) -> None:
         with binding.accepting:
-            await accept_connections(binding.sock, partial(self._take, binding))
+            room = None if self.fleet is None or binding.listen.for_policy else self.fleet.room
+            await accept_connections(binding.sock, partial(self._take, binding), room)
 
     def _leave(self, binding: Binding) -> None:
         """Close a socket; where another one stands in its place, what waits in its queue is taken first."""

@@ -39,7 +39,9 @@ FAMILIES: Final[dict[str, Family]] = {
     for row in (
         # The process
         _gauge("build_info", "1, with what runs in its labels.", "version", "python", "openssl"),
-        _gauge("ready", "Whether new connections are accepted: 1, or 0 while draining."),
+        _gauge("ready", "Whether new connections are served: 1, or 0 while draining, or while no worker is ready."),
+        _gauge("workers", "Workers, of those that there are to be: ready, or starting (again).", "state"),
+        _counter("worker_deaths_total", "Workers that ended unasked."),
         _histogram(
             "event_loop_lag_seconds",
             "How much later than asked for the event loop came back to a task that slept, looked at twice a second.",

@@ -53,7 +53,7 @@ ENDS: Final = frozenset({
 CONNECTION_LIMITS: Final = frozenset({
     "Listener_Sessions", "Service_Sessions", "TLS_Handshakes_Max", "TLS_Handshakes_Per_Peer",
     "Connections_Per_Peer", "Connection_Rate_Per_Peer",
-    "Proxy_Protocol", "Proxy_Protocol_Timeout",
+    "Proxy_Protocol", "Proxy_Protocol_Timeout", "Workers",
 })  # fmt: skip
 FALLBACKS: Final = frozenset({"tempfail", "continue", "reject"})
 DECIDERS: Final = frozenset({

@@ -241,6 +241,8 @@ class Metrics:
             sessions[self._listener(name),] += number
         yield "triosmtp_sessions", sessions
         yield "triosmtp_ready", {(): float(source.ready())}
+        yield "triosmtp_workers", {(state,): float(number) for state, number in source.workers().items()}
+        yield "triosmtp_worker_deaths_total", {(): float(source.worker_deaths())}
         yield "triosmtp_tls_handshakes_under_way", {(): float(source.handshakes_under_way())}
         yield "triosmtp_event_loop_lag_max_seconds", {(): self.longest_lag()}
         ours, python, _, openssl = versions().values()

@@ -80,6 +80,8 @@ class Overview:
             "time": now,
             "since": self._since,
             "ready": source.ready(),
+            "state": source.state(),
+            "workers": dict(source.workers()),
             "listeners": dict(source.sessions_by_listener()),
             "handshakes_under_way": source.handshakes_under_way(),
             "rates": self._rates(int(now)),

@@ -18,7 +18,16 @@ class Source(Protocol):
     """
 
     def ready(self) -> bool:
-        """Whether new connections are accepted: not before every Listen is bound, nor while draining."""
+        """Whether new connections are served: not before every Listen is bound, nor while :meth:`state` says why."""
+
+    def state(self) -> str:
+        """Give that in a word or two: ``serving``, ``draining`` or ``no worker``."""
+
+    def workers(self) -> Mapping[str, int]:
+        """Give how many workers are ``ready`` and ``starting``; nothing where one process does it all."""
+
+    def worker_deaths(self) -> int:
+        """Give how many workers ended unasked."""
 
     def sessions_by_listener(self) -> Mapping[str, int]:
         """Give how many sessions are under way, by the name of their Listen; every Listen that serves is there."""
@@ -58,14 +67,32 @@ class ServerSource:
 
     def __init__(self, server: Server) -> None:
         self._service = server.service
+        self._fleet = server.fleet
         self._host = server.service.host or ServiceHost(server.service)
         self.sessions = self._host.inbound
         self.session = self._host.session
         self.certificates = self._host.certificates
 
     def ready(self) -> bool:
-        """Whether new connections are accepted."""
-        return not self._service.draining
+        """Whether new connections are served."""
+        return self.state() == "serving"
+
+    def state(self) -> str:
+        """Give whether new connections are served, and if not, why."""
+        if self._service.draining:
+            return "draining"
+        return "serving" if self._fleet is None or self._fleet.state().ready else "no worker"
+
+    def workers(self) -> Mapping[str, int]:
+        """Give how many workers there are, by how they fare."""
+        if self._fleet is None:
+            return {}
+        state = self._fleet.state()
+        return {"ready": state.ready, "starting": state.starting}
+
+    def worker_deaths(self) -> int:
+        """Give how many workers ended unasked."""
+        return 0 if self._fleet is None else self._fleet.state().deaths
 
     def sessions_by_listener(self) -> Mapping[str, int]:
         """Give how many sessions are under way, by the name of their Listen."""

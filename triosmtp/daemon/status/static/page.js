@@ -169,7 +169,7 @@ function show(value) {
     cell(each.fallbacks, `right ${each.fallbacks ? "warn" : ""}`), cell(each.breaker, each.breaker === "closed" ? "tight" : "tight bad")])), 7, "No group has been asked.");
   fill(byId("refusals"), value.refusals.map((each) => row([cell(time(each.time), "tight"), cell(each.peer), cell(each.phase, "tight"),
     cell(`${each.code} ${each.text}`), cell(each.decided_by), cell(each.reason === each.text ? "" : each.reason)])), 6, "None.");
-  state(value.ready ? "serving" : "draining", value.ready ? "good" : "warn");
+  state(value.state, value.ready ? "good" : "warn");
 }
 
 function state(text, className) {
