@@ -1,5 +1,7 @@
 """The channel between two processes, and the way of connections, each with both ends in one process."""
 
+import os
+import resource
 import signal
 import socket
 import threading
@@ -15,7 +17,7 @@ from triosmtp import ConfigError
 from triosmtp.daemon import channel as channel_module
 from triosmtp.daemon.channel import Channel, ChannelClosedError
 from triosmtp.daemon.child import Worker
-from triosmtp.daemon.handover import Handed, connections_pair, hand_over, receive
+from triosmtp.daemon.handover import Handed, connections_pair, hand_over, receive, skip
 from triosmtp.daemon.supervisor import Supervisor
 from triosmtp.errors import Problem
 from triosmtp.server.listener import Peer
@@ -173,6 +175,37 @@ def test_a_connection_is_handed_over_whole_or_not_at_all() -> None:
     for one, other in pairs:
         one.close()
         other.close()
+
+
+def test_a_connection_without_a_descriptor_for_it_waits() -> None:
+    ours, theirs = connections_pair()
+    accepted, peer = socket.socketpair()
+    for number in (1, 2):
+        assert hand_over(ours, Handed(number, 1, None, Peer("p", None)), accepted)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(ours.fileno())
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        for _ in range(2):
+            received = receive(theirs)
+            assert received is not None
+            assert (received[0].number, received[1]) == (1, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    received = receive(theirs)
+    assert received is not None
+    assert received[0].number == 1
+    assert received[1] is not None
+    received[1].send(b"x")
+    assert peer.recv(10) == b"x"
+    received[1].close()
+    skip(theirs)
+    assert receive(theirs) is None
+    accepted.close()
+    assert peer.recv(10) == b"", "nothing refers to it any more"
+    for sock in (ours, theirs, peer):
+        sock.close()
 
 
 async def test_a_stuck_worker_is_killed() -> None:

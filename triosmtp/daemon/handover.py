@@ -8,6 +8,7 @@ end.
 import errno
 import pickle
 import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -20,9 +21,10 @@ from triosmtp.policy.question import Interest
 from triosmtp.server.listener import Peer
 from triosmtp.tls import TLSSettings
 
-__all__ = ["Handed", "Start", "connections_pair", "hand_over", "receive"]
+__all__ = ["Handed", "Start", "connections_pair", "hand_over", "receive", "skip"]
 
 _LONGEST: Final = 65536
+_INT: Final = struct.Struct("@i")
 _NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
 
@@ -76,16 +78,28 @@ def hand_over(to: socket.socket, handed: Handed, sock: socket.socket) -> bool:
 
 
 def receive(sock: socket.socket) -> tuple[Handed, socket.socket | None] | None:
-    """Take a connection; None where none waits.  Without a socket it came where no descriptor is left for it."""
+    """Take a connection; None where none waits.
+
+    Without a socket it could not be taken, as no descriptor is left for it: it waits on, until :func:`skip`.
+    """
     try:
-        data, descriptors, _, _ = socket.recv_fds(sock, _LONGEST, 1, socket.MSG_DONTWAIT)
+        # Looked at first: what is taken without a descriptor for it is lost.
+        # (recv_fds() would do, but for the flags: it has them, and passes them to nobody.)
+        flags = socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
+        data, ancillary, _, _ = sock.recvmsg(_LONGEST, socket.CMSG_SPACE(_INT.size), flags)
     except OSError:
         return None
     if not data:
         return None
     handed: Handed = pickle.loads(data)  # noqa: S301 - nobody but the supervisor can write to it
-    if not descriptors:
+    if not ancillary:
         return handed, None
-    accepted = socket.socket(fileno=descriptors[0])
+    skip(sock)
+    accepted = socket.socket(fileno=_INT.unpack(ancillary[0][2])[0])
     accepted.setblocking(False)
     return handed, accepted
+
+
+def skip(sock: socket.socket) -> None:
+    """Take the first connection that waits, and close what it brings."""
+    sock.recv(1, socket.MSG_DONTWAIT)  # with no place for a descriptor: the kernel closes it

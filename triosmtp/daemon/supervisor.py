@@ -46,7 +46,7 @@ from triosmtp.daemon.channel import ChannelClosedError
 from triosmtp.daemon.child import SessionRecord, Worker, attempt, start_worker
 from triosmtp.daemon.dispatch import Dispatch, Unserved, Waiting
 from triosmtp.daemon.fleet_host import FleetHost
-from triosmtp.daemon.handover import Handed, Start, receive
+from triosmtp.daemon.handover import Handed, Start, receive, skip
 from triosmtp.errors import ConfigError, Problem, is_transient
 from triosmtp.event import (
     CertificatesReloaded,
@@ -381,6 +381,8 @@ class Supervisor:
         left = []
         while (received := receive(worker.theirs)) is not None:
             left.append(received)
+            if received[1] is None:
+                skip(worker.theirs)
         worker.theirs.close()
         worker.connections.close()
         for handed, sock in left:

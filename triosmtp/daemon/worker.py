@@ -106,7 +106,7 @@ class _Worker:
         self._sessions: trio.Nursery | None = None
         self._background: trio.Nursery | None = None
         self._generation = 0
-        self._told_of_loss = -_TELL_AGAIN
+        self._told = -_TELL_AGAIN
         self._listens: dict[object, Listen] = {}
         self._prepared: _Prepared | None = None
         self._interest: Interest | None = None
@@ -205,7 +205,8 @@ class _Worker:
         service, sessions = self._running, self._sessions
         service.draining = True
         self._accepting.cancel()
-        # All that the supervisor handed over came before this; what is refused here is told so, and not reset.
+        # All that the supervisor handed over came before this; what is refused here is told so, and not reset.  (What
+        # no descriptor is left for stays where it is: the supervisor takes it out, at the end.)
         if sessions is not None:
             self._take_waiting(sys.maxsize)
             assert self._background is not None, "it runs"
@@ -254,22 +255,25 @@ class _Worker:
     async def _accept(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._connections)
-            self._take_waiting(_PER_TURN)
+            if not self._take_waiting(_PER_TURN):
+                if trio.current_time() >= self._told + _TELL_AGAIN:
+                    self._told = trio.current_time()
+                    _log.error("no descriptor is left for a connection: trying again every 0.1 s")
+                await trio.sleep(0.1)
 
-    def _take_waiting(self, limit: int) -> None:
+    def _take_waiting(self, limit: int) -> bool:
+        """Take up to ``limit`` connections; give whether there was a descriptor for each."""
         for _ in range(limit):
             received = receive(self._connections)
             if received is None:
-                return
-            self._take(*received)
+                break
+            handed, sock = received
+            if sock is None:
+                return False
+            self._take(handed, sock)
+        return True
 
-    def _take(self, handed: Handed, sock: socket.socket | None) -> None:
-        if sock is None:
-            if trio.current_time() >= self._told_of_loss + _TELL_AGAIN:
-                self._told_of_loss = trio.current_time()
-                _log.error("connections are lost: no descriptor is left for them")
-            self._channel.post("over", handed.number)
-            return
+    def _take(self, handed: Handed, sock: socket.socket) -> None:
         if handed.generation > self._generation:
             self._early.append((handed, sock))  # its configuration is on its way
             return
