@@ -67,6 +67,6 @@ def _readyz(site: Site) -> Callable[[Request], Awaitable[Response]]:
     async def readyz(_request: Request) -> Response:
         if site.source.ready():
             return PlainTextResponse("ok\n")
-        return PlainTextResponse("draining\n", status_code=503)
+        return PlainTextResponse(f"{site.source.state()}\n", status_code=503)
 
     return readyz
