@@ -312,25 +312,25 @@ class SessionDriver:
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = self._service.context(self.generation, profile.tls)
         limit = profile.settings.tls_handshake_timeout
+        reason, detail = "timed_out", ""
         self._greeting_tls = True
         try:
-            with trio.fail_after(limit):
+            with trio.move_on_after(limit):  # fail_after costs three times as much
                 self._encrypted, session.tls = await handshake(context, self._transport)
+                self._stream = self._encrypted
+                self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
+                self._renegotiable = profile.settings.tls_allow_renegotiation
+                self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
+                return True
         except HandshakeError as error:
-            failure = TLSFailed(session.id, session.peer, session.listener, error.reason, error.detail)
-        except trio.TooSlowError:
-            failure = TLSFailed(session.id, session.peer, session.listener, "timed_out", f"after {limit:g} s")
-        else:
-            self._stream = self._encrypted
-            self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
-            self._renegotiable = profile.settings.tls_allow_renegotiation
-            self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
-            return True
+            reason, detail = error.reason, error.detail
         finally:
             self._greeting_tls = False
             self._service.leave_handshake(session.id)
         self._conversation.end = "tls_failed"
-        self._service.tell(failure)
+        if reason == "timed_out":
+            detail = f"after {limit:g} s"
+        self._service.tell(TLSFailed(session.id, session.peer, session.listener, reason, detail))
         return False
 
     async def _say_goodbye(self) -> None:
