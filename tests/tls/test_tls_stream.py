@@ -66,23 +66,25 @@ async def test_generic_stream_with_the_handshake_by_SSLStream(version: str, http
     await check_two_way_stream(stream_maker, clogged_stream_maker)
 
 
+async def shaken(pair: tuple[trio.abc.Stream, trio.abc.Stream], version: str) -> Pair:
+    """Give client and server after a handshake, which the server did by the pump."""
+    near, far = pair
+    client: trio.SSLStream[Any] = trio.SSLStream(
+        far, client_context(version), server_hostname="x", https_compatible=True
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        server, _ = await handshake(server_context(), near)
+    return client, server
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_generic_stream_with_the_handshake_by_the_pump(version: str) -> None:
-    async def shaken(pair: tuple[trio.abc.Stream, trio.abc.Stream]) -> Pair:
-        near, far = pair
-        client: trio.SSLStream[Any] = trio.SSLStream(
-            far, client_context(version), server_hostname="x", https_compatible=True
-        )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.do_handshake)
-            server, _ = await handshake(server_context(), near)
-        return client, server
-
     async def stream_maker() -> Pair:
-        return await shaken(memory_stream_pair())
+        return await shaken(memory_stream_pair(), version)
 
     async def clogged_stream_maker() -> Pair:
-        return await shaken(lockstep_stream_pair())
+        return await shaken(lockstep_stream_pair(), version)
 
     await check_two_way_stream(stream_maker, clogged_stream_maker)
 
@@ -109,21 +111,15 @@ class Awaiting(trio.abc.Stream):
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_generic_stream_where_input_is_awaited(version: str) -> None:
-    async def shaken(pair: tuple[trio.abc.Stream, trio.abc.Stream]) -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        near, far = pair
-        client: trio.SSLStream[Any] = trio.SSLStream(
-            far, client_context(version), server_hostname="x", https_compatible=True
-        )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.do_handshake)
-            server, _ = await handshake(server_context(), near)
+    async def awaiting(pair: tuple[trio.abc.Stream, trio.abc.Stream]) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        client, server = await shaken(pair, version)
         return client, Awaiting(server)
 
     async def stream_maker() -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        return await shaken(memory_stream_pair())
+        return await awaiting(memory_stream_pair())
 
     async def clogged_stream_maker() -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        return await shaken(lockstep_stream_pair())
+        return await awaiting(lockstep_stream_pair())
 
     await check_two_way_stream(stream_maker, clogged_stream_maker)
 
