@@ -23,12 +23,6 @@ def haproxy() -> str:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 CONF = """
 Banner_Hostname = "mx.example.com"
 Relay_Domains = ( "example.com" )
@@ -50,32 +44,26 @@ defaults
     timeout client 30s
     timeout server 30s
 listen one
-    bind 127.0.0.1:{one}
+    bind fd@{one}
     server us 127.0.0.1:{plain} send-proxy
 listen two
-    bind 127.0.0.1:{two}
+    bind fd@{two}
     unique-id-format id-%[src]
     server us 127.0.0.1:{plain} send-proxy-v2 proxy-v2-options crc32c,unique-id
 listen through
-    bind 127.0.0.1:{through}
+    bind fd@{through}
     server us 127.0.0.2:{implicit} source 127.0.0.1 send-proxy-v2
 listen ended
-    bind 127.0.0.1:{ended} ssl crt {folder}/both.pem ca-file {folder}/ca.pem verify optional crt-ignore-err all
+    bind fd@{ended} ssl crt {folder}/both.pem ca-file {folder}/ca.pem verify optional crt-ignore-err all
     server us 127.0.0.1:{plain} send-proxy-v2 proxy-v2-options ssl,cert-cn,ssl-cipher,cert-key,cert-sig,authority
 """
 
 
 async def connect(port: int, source: str = "127.0.0.5") -> trio.SocketStream:
-    with trio.fail_after(10):
-        while True:
-            sock = trio.socket.socket()
-            await sock.bind((source, 0))
-            try:
-                await sock.connect(("127.0.0.1", port))
-                return trio.SocketStream(sock)
-            except ConnectionRefusedError:  # HAProxy is not there yet
-                sock.close()
-                await trio.sleep(0.02)
+    sock = trio.socket.socket()
+    await sock.bind((source, 0))
+    await sock.connect(("127.0.0.1", port))
+    return trio.SocketStream(sock)
 
 
 async def test_clients_behind_haproxy_are_seen_as_themselves(tmp_path: Path) -> None:
@@ -96,20 +84,28 @@ async def test_clients_behind_haproxy_are_seen_as_themselves(tmp_path: Path) -> 
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     context.load_cert_chain(tmp_path / "client.pem")
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 30  # HAProxy may not come at all
         server = await nursery.start(partial(triosmtp.serve, config, deliver=keep))
-        ports = {name: free_port() for name in ("one", "two", "through", "ended")}
+        # HAProxy inherits them: whoever connects before it is there waits in their queue.
+        sockets = {
+            name: stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            for name in ("one", "two", "through", "ended")
+        }
+        descriptors = {name: sock.fileno() for name, sock in sockets.items()}
         plain, implicit = (server.addresses[f"127.0.0.{i}:0"][1] for i in (1, 2))
-        (tmp_path / "haproxy.cfg").write_text(PROXY.format(folder=tmp_path, plain=plain, implicit=implicit, **ports))
+        (tmp_path / "haproxy.cfg").write_text(
+            PROXY.format(folder=tmp_path, plain=plain, implicit=implicit, **descriptors)
+        )
         nursery.start_soon(
             partial(
                 trio.run_process,
                 [program, "-db", "-q", "-f", str(tmp_path / "haproxy.cfg")],
                 check=False,
+                pass_fds=tuple(descriptors.values()),
             )
         )
-        for name, port in ports.items():
-            stream = await connect(port)
-            client = Client(stream)
+        for name, sock in sockets.items():
+            client = Client(await connect(sock.getsockname()[1]))
             stack.push_async_callback(client.aclose)
             if name in {"through", "ended"}:
                 await client.handshake(context, "localhost")
