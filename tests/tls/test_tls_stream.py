@@ -89,6 +89,17 @@ async def test_generic_stream_with_the_handshake_by_the_pump(version: str) -> No
     await check_two_way_stream(stream_maker, clogged_stream_maker)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_cancellation_right_behind_the_handshake_breaks_nothing(version: str) -> None:
+    client, server = await shaken(memory_stream_pair(), version)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await server.receive_some(1)
+    assert scope.cancelled_caught
+    await server.send_all(b"421 Bye\r\n")
+    assert await client.receive_some(100) == b"421 Bye\r\n"
+
+
 class Awaiting(trio.abc.Stream):
     """A stream of ours that is read as a session reads: ciphertext is waited for before the stream asks."""
 

@@ -113,6 +113,10 @@ async def handshake(
     engine.negotiations_told = engine.verification.negotiations
     info = tls_info(engine, certificate_requested=context.requests_certificate, seconds=trio.current_time() - started)
     stream = trio.SSLStream(transport, cast("Any", engine), server_side=True, https_compatible=True)
+    # It believes that its handshake is still to be done, and one that is cancelled breaks it: then whoever is told to
+    # end right behind the handshake could not even say so.  Nothing is waited for here.
+    with trio.CancelScope(shield=True):
+        await stream.do_handshake()
     return stream, info
 
 
