@@ -273,3 +273,23 @@ async def test_a_key_that_others_can_read_is_told(tmp_path: Path, caplog: pytest
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("<string>:6:15: TLS_Key: ")
     assert record.getMessage().endswith("can be read by every user")
+
+
+async def test_a_command_that_comes_as_the_server_gives_up_waiting_is_answered_421(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = trio.SSLStream.receive_some
+    async with open_memory_server(material.conf()) as server:
+        client = await secured(server, material.client("good"))
+        assert (await client.command("EHLO c.example.org")).code == 250
+
+        async def receive_and_drain(stream: "trio.SSLStream[trio.abc.Stream]", size: int | None = None) -> bytes:
+            data = await receive(stream, size)
+            if data == b"QUIT\r\n":  # the server's own reading: the drain begins before it goes on
+                server.service.draining = True
+                for session in server.service.running:
+                    session.drain()
+            return bytes(data)
+
+        monkeypatch.setattr(trio.SSLStream, "receive_some", receive_and_drain)
+        assert str(await client.command("QUIT")) == "421 4.3.2 Service shutting down"

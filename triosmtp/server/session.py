@@ -223,6 +223,9 @@ class SessionDriver:
         if self._encrypted is not None:
             await await_input(self._encrypted, size)
         data = await self._stream.receive_some(size)
+        if self._scope.cancel_called:
+            # It came as we gave up waiting.  To begin with it now would lose its reply, and within TLS the 421 as well.
+            await trio.lowlevel.checkpoint()
         self._reading = False
         patience.stop()
         patience.octets += len(data)
