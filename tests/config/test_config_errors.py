@@ -150,18 +150,19 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
         ("ESMTP_Listener { Peer 'x' { } }", "1:23: error: Peer: expected an address or a CIDR block"),
         ("ESMTP_Listener { Peer '[::1]' { } }", "1:23: error: Peer: IPv6 addresses are not bracketed here"),
         ("ESMTP_Listener { Listen '::1:25' { } }", "1:25: error: Listen: an IPv6 address is bracketed here"),
+        ("Control_Listener { Listen '2025' { } }", '1:27: error: Listen: expected ":2025" for that port on every addr'),
         (
-            "Control_Listener { Listen ':2025' { } }",
-            '1:27: error: Listen: a Control_Listener takes Unix sockets alone, and :2025 is TCP: expected "/path/of',
+            "Control_Listener { Listen_Backlogg = 1 }",
+            "1:20: error: unknown option Listen_Backlogg; did you mean Listen",
         ),
         (
             "Control_Listener { Listen '/c' { Idle_Time = 3 } }",
             "1:34: error: Idle_Time is not valid in a Listen of a Control_Listener; it is in: global",
         ),
-        ("Control_Listener { Peer '::' { } }", "1:20: error: Peer is not valid in a Control_Listener; it is in:"),
+        ("Policy_Listener { Peer '::' { } }", "1:19: error: Peer is not valid in a Policy_Listener; it is in:"),
         (
-            "Control_Listener { Listen '/c' { Peer '::' { } } }",
-            "1:34: error: Peer is not valid in a Listen of a Control_Listener; it is in: ESMTP_Listener, Listen",
+            "Policy_Listener { Listen '/c' { Peer '::' { } } }",
+            "1:33: error: Peer is not valid in a Listen of a Policy_Listener; it is in: ESMTP_Listener, Listen",
         ),
         (
             "ESMTP_Listener { Listen '/c' { } } Control_Listener { Listen '/c' { } }",
@@ -203,6 +204,23 @@ def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
         ("SMTP_Extensions = ( xclient )", "XCLIENT is offered to whoever connects"),
         ("Relay_Hosts = 10.1.1.1/8", "10.1.1.1/8 means 10.0.0.0/8"),
         ("ESMTP_Listener { Peer '10.0.0.1' { Listen_Backlog = 5 } }", "Listen_Backlog has no effect in a Peer"),
+        (
+            "Control_Listener { Listen_Backlog = 5 }",
+            "Listen_Backlog has no effect in a Control_Listener: only its Unix",
+        ),
+        ("Control_Listener { Always_Allow = true }", "Always_Allow has no effect in a Control_Listener"),
+        ("Control_Listener { Enable_Authentication = true }", "Enable_Authentication is an option of Momentum's"),
+        ("Control_Listener { AuthDigestMD5Parameters = 1 }", "AuthDigestMD5Parameters has no effect in a Control_List"),
+        ("Control_Listener { Peer '::1' { x = y } }", "Peer has no effect in a Control_Listener"),
+        ("Control_Listener { Listen ':2025' { } }", 'Listen ":2025" is not served: only its Unix sockets are served'),
+        ("Control_Listener { Listen '[::1]:25' { } }", 'Listen "[::1]:25" is not served'),
+        (
+            "Control_Listener { Listen '/c' { TCP_Recv_Buffer_Size = 1 } }",
+            "TCP_Recv_Buffer_Size has no effect in a Listen of a Control_Listener",
+        ),
+        ("Use_DANE = true", "Use_DANE is an option of Momentum's"),
+        ("Curfew { Timezone = 'UTC' }", "Curfew is a scope of Momentum's"),
+        ("Logs { Manager { } File_Mode = 0600 }", "Logs is a scope of Momentum's"),
     ],
 )
 def test_warnings_do_not_keep_a_configuration_from_loading(text: str, warning: str) -> None:

@@ -3,10 +3,32 @@
 from ipaddress import ip_address
 from pathlib import Path
 
-from triosmtp.config import TCPAddress, UnixAddress, load_config
+import pytest
+
+from triosmtp.config import OPTIONS, TCPAddress, UnixAddress, load_config, parse_config
+from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
+from triosmtp.config.scope import SCOPES
 
 PATH = Path(__file__).with_name("ecelerity.conf")
 CONFIG = load_config(PATH)
+
+
+@pytest.mark.parametrize("name", sorted(MOMENTUM_OPTIONS - OPTIONS.keys()))
+def test_each_option_of_momentum_that_is_not_built_is_a_warning(name: str) -> None:
+    (problem,) = parse_config(f'{name} = x ESMTP_Listener {{ Listen ":25" {{ }} }}').warnings
+    assert problem.message == f"{name} is an option of Momentum's that triosmtp does not implement: it has no effect"
+
+
+@pytest.mark.parametrize("name", sorted(MOMENTUM_SCOPES - SCOPES.keys()))
+def test_each_scope_of_momentum_that_is_not_built_is_a_warning(name: str) -> None:
+    (problem,) = parse_config(f'{name} x {{ a = b }} ESMTP_Listener {{ Listen ":25" {{ }} }}').warnings
+    assert problem.message == f"{name} is a scope of Momentum's that triosmtp does not implement: all in it is skipped"
+
+
+def test_the_names_are_those_of_momentum_5() -> None:
+    assert {"use_dane", "log_hires_timestamp", "tlsv13_ciphersuites", "enable_mta_sts"} <= MOMENTUM_OPTIONS
+    assert {"curfew", "dns_rate_limit", "logs", "peer"} <= MOMENTUM_SCOPES
+    assert len(MOMENTUM_OPTIONS) + len(MOMENTUM_SCOPES) == 384
 
 
 def test_its_listens() -> None:

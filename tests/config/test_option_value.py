@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from triosmtp.config import OPTIONS, Settings, parse_config, problem_at
+from triosmtp.config.proxy_value import Proxies
 from triosmtp.errors import ConfigError
 
 LISTENER = 'ESMTP_Listener { Listen ":25" { } }'
@@ -46,6 +47,11 @@ def read(name: str, text: str, folder: Path | None = None) -> object:
         ("Policy", '( "python:a.b:C" "python:a:B.c" )', ("python:a.b:C", "python:a:B.c")),
         ("Deliver_To", '"maildir:/var/mail"', "maildir:/var/mail"),
         ("Deliver_To", '"discard:"', "discard:"),
+        ("Proxy_Protocol", "false", Proxies()),
+        ("Proxy_Protocol", '"OFF"', Proxies()),
+        ("Proxy_Protocol", "( )", Proxies()),
+        ("Proxy_Protocol", "( 10.0.0.0/8 unix )", Proxies((ip_network("10.0.0.0/8"),), unix=True)),
+        ("Proxy_Protocol_Timeout", "60", 60.0),
     ],
 )  # fmt: skip
 def test_values(name: str, text: str, value: object) -> None:
@@ -59,6 +65,11 @@ def test_values(name: str, text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
+        ("Proxy_Protocol", "true", '"true" would let every client pretend to be another one: list the proxies instead'),
+        ("Proxy_Protocol", '"on"', '"on" would let every client pretend to be another one'),
+        ("Proxy_Protocol", "1", '"1" would let every client'),
+        ("Proxy_Protocol", "( 10.0.0.1 yes )", '"yes" would let every client'),
+        ("Proxy_Protocol", "( no )", '"no" stands alone, not in a list'),
         ("Idle_Time", "0", "expected a number of seconds, more than 0"),
         ("Idle_Time", "-1", "expected a number of seconds"),
         ("Idle_Time", "nan", "expected a number of seconds"),

@@ -102,6 +102,24 @@ def test_a_control_listener_has_its_place_and_mode_and_follows_reloads(tmp_path:
         assert server.console("version").status == 0
 
 
+def test_a_control_listener_of_momentum_has_its_unix_socket_served_and_no_tcp(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # what would be bound at this port would fail
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        control = f"""Control_Listener {{
+            Enable_Authentication = true  Listen_Backlog = 20
+            AuthDigestMD5Parameters = [ uri = "digest:///nowhere" ]
+            Peer "127.0.0.1" {{ Enable_Authentication = false }}
+            Listen "127.0.0.1:{port}" {{ Enable_Authorization = true }}
+            Listen "{tmp_path}/2025" {{ }}
+        }}"""
+        with daemon(tmp_path, LISTEN, control) as server:
+            assert server.control == f"{tmp_path}/2025"
+            assert server.run("console", "-c", str(server.conf), "version").status == 0
+            assert f'warning: Listen "127.0.0.1:{port}" is not served' in server.log
+            assert server.console("config reload").status == 0
+
+
 def test_a_socket_whose_folder_went_away_comes_back_with_a_reload(tmp_path: Path) -> None:
     with daemon(tmp_path, LISTEN) as server:
         Path(server.control).unlink()

@@ -104,7 +104,9 @@ class Config:
         self._resolvers: dict[Block, Resolver] = {}
         self.listens = self._listens(ESMTP_LISTENER)
         """The Listens for SMTP that are enabled, in the order of the file."""
-        self.control_listens = self._listens(CONTROL_LISTENER)
+        self.control_listens = tuple(
+            listen for listen in self._listens(CONTROL_LISTENER) if isinstance(listen.address, UnixAddress)
+        )
         """The Listens for the console that are enabled: Unix sockets."""
         self.policy_listens = self._listens(POLICY_LISTENER)
         """The Listens for policy clients that are enabled."""

@@ -5,8 +5,9 @@ from collections.abc import Callable, Hashable, Iterable
 from attrs import Factory, define, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, parse_address
-from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
+from triosmtp.config.momentum import MOMENTUM_CONTROL_OPTIONS, MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.option import (
+    CONTROL,
     CONTROL_LISTEN,
     CONTROL_LISTENER,
     ESMTP_LISTENER,
@@ -22,6 +23,7 @@ from triosmtp.config.option import (
     SERVER_NAME,
     STATUS_LISTEN,
     STATUS_LISTENER,
+    Option,
 )
 from triosmtp.config.options import OPTIONS
 from triosmtp.config.parser import Include, Scope, Setting, Statement, parse
@@ -163,10 +165,7 @@ class _Builder:
             self._unknown_option(setting)
             return
         if block.scope not in option.scopes:
-            valid = ", ".join(option.scopes)
-            self._problems.error(
-                setting.place, f"{option.name} is not valid in {_scope(block.scope)}; it is in: {valid}"
-            )
+            self._misplaced(option, setting, block)
             return
         if block.kind in option.idle_in:
             self._problems.warn(setting.place, f"{option.name} has no effect in a {block.kind}")
@@ -176,6 +175,13 @@ class _Builder:
             self._problems.error(error.place, f"{option.name}: {error.message}")
         else:
             block.assignments[option.field] = Assignment(value, setting.value.place)
+
+    def _misplaced(self, option: Option, setting: Setting, block: Block) -> None:
+        if block.scope in CONTROL and option.field in MOMENTUM_CONTROL_OPTIONS:
+            self._problems.warn(setting.place, f"{option.name} has no effect in {_scope(block.scope)}: {_CONSOLES}")
+            return
+        valid = ", ".join(option.scopes)
+        self._problems.error(setting.place, f"{option.name} is not valid in {_scope(block.scope)}; it is in: {valid}")
 
     def _unknown_option(self, setting: Setting) -> None:
         lower = setting.name.lower()
@@ -211,6 +217,9 @@ class _Builder:
             self._misplaced_in_server_name(scope)
         elif rule is None:
             self._unknown_scope(scope)
+        elif rule.name == PEER and block.scope in CONTROL:
+            message = f"{rule.name} has no effect in {_scope(block.scope)}: {_CONSOLES}; all in it is skipped"
+            self._problems.warn(scope.place, message)
         elif block.scope not in rule.parents:
             valid = ", ".join(rule.parents)
             self._problems.error(scope.place, f"{rule.name} is not valid in {_scope(block.scope)}; it is in: {valid}")
@@ -247,7 +256,7 @@ class _Builder:
             elif rule.name == LISTEN and instance is not None:
                 child.address = parse_address(instance, place.source.folder)
                 if child.scope == CONTROL_LISTEN and isinstance(child.address, TCPAddress):
-                    raise ValueError(f"a Control_Listener takes Unix sockets alone, and {instance} is TCP: {_SOCKET}")
+                    self._problems.warn(place, f"Listen {quote(instance)} is not served: {_NO_TCP}")
             elif rule.name == LOG and instance not in LOGS:
                 raise ValueError(f"expected {', '.join(LOGS)}, found {quote(instance or '')}")
             elif rule.name == SERVER_NAME and instance is not None:
@@ -258,7 +267,8 @@ class _Builder:
         return block.children.setdefault((rule.name, child.key), child)
 
 
-_SOCKET = 'expected "/path/of/a/socket"'
+_CONSOLES = "only its Unix sockets are served, and their File_Mode decides who may connect"
+_NO_TCP = f"{_CONSOLES}; a TCP port is open to every local user"
 
 
 def _scope(kind: str) -> str:
