@@ -100,6 +100,53 @@ def test_lists(text: str, expected: tuple[str, ...]) -> None:
     assert settings(f"Relay_Domains = {text}").relay_domains == expected
 
 
+SQL = 'ds_core { cache "x" = { query = "select a\n  from \\"b\\"\r\n where c = ?" size = "9" } }'
+MODULES = (
+    SQL,
+    "scriptlet 'a' { script = 'one\ntwo # no comment\n' }",
+    'Domain yahoo.com { Bounce_Pattern = "a\n\nb" }',
+    "Domain *.example.org { }",
+    "Binding_Group a { Binding b { } }",
+    "Routes ( 'a' b )",
+    "Routes [ x = ( y z ) ]",
+)
+
+
+@pytest.mark.parametrize("text", MODULES)
+def test_what_momentum_reads_is_read(text: str) -> None:
+    config = parse_config(f'{text} Idle_Time = 42 ESMTP_Listener {{ Listen ":25" {{ }} }}')
+    assert config.resolve(config.listens[0], None).idle_time == 42.0
+    (told,) = config.warnings
+    assert told.position is not None
+    assert (told.position.line, told.position.column) == (1, 1)
+
+
+def test_a_line_break_in_a_string_counts_as_a_line() -> None:
+    config = parse_config('x { y = "a\nb\n" }\nRetry_Interval = 1 ESMTP_Listener { Listen ":25" { } }')
+    assert [problem.position and problem.position.line for problem in config.warnings] == [1, 4]
+
+
+def test_an_equals_sign_may_be_left_out_before_a_list_or_a_dictionary() -> None:
+    found = settings('AuthDigestMD5Parameters [ uri = "digest:///d" ] Relay_Domains ( a.example )\nContext\n[ a = b ]')
+    assert found.authdigestmd5parameters is not None
+    assert str(found.authdigestmd5parameters.path) == "/d"
+    assert (found.relay_domains, found.context) == (("a.example",), {"a": "b"})
+
+
+def test_an_instance_needs_no_quotes() -> None:
+    config = parse_config(
+        "Pathway partners { Idle_Time = 7 } ESMTP_Listener { Listen *:25 { Pathway = partners Peer 10.0.0.0/8 { } } "
+        "Listen /run/smtp { } } Control_Listener { Listen /run/control { } }"
+    )
+    assert [listen.name for listen in config.listens] == ["*:25", "/run/smtp"]
+    assert config.resolve(config.listens[0], None).idle_time == 7.0
+
+
+def test_the_pathway_default_need_not_stand_in_the_file() -> None:
+    assert settings("Pathway = default").pathway == "default"
+    assert settings("Pathway = default Pathway default { Idle_Time = 7 }").idle_time == 7.0
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

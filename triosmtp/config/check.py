@@ -61,7 +61,10 @@ def _check_pathway_names(block: Block, known: dict[str, Block], problems: Proble
     assignment = block.assignments.get("pathway")
     if assignment is not None and assignment.value not in known:
         name = str(assignment.value)
-        problems.error(assignment.place, f"there is no Pathway {quote(name)}{suggest(nearest(name, known))}")
+        if name == "default":  # Momentum has one, whether it stands in the file or not
+            problems.warn(assignment.place, 'there is no Pathway "default": no options are taken from it')
+        else:
+            problems.error(assignment.place, f"there is no Pathway {quote(name)}{suggest(nearest(name, known))}")
     for child in block.children.values():
         _check_pathway_names(child, known, problems)
 

@@ -1,14 +1,19 @@
 """The tokens of the configuration language: which characters form words, strings and signs.
 
-The lexer keeps no state: a token is asked for at an offset, so that the parser can look ahead and go back for nothing.
+A token is asked for at an offset, so that the parser can look ahead and go back for nothing.  No text takes more than
+linear time, whatever is asked how often: what is looked for far ahead, the end of a string, is found once.
 """
 
 import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
 from enum import Enum
+from functools import cached_property
 
 from attrs import frozen
 
-__all__ = ["Kind", "Token", "needs_quotes", "next_token"]
+__all__ = ["Kind", "Lexer", "Token", "needs_quotes", "unclosed"]
 
 
 class Kind(Enum):
@@ -59,10 +64,12 @@ _BLANKS = re.compile(r"(?:[ \t\r\n\f\v]++|#[^\n]*+|/\*(?s:.*?)\*/)++")
 # A word may hold `/`, but `/*` begins a comment.
 _WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/\x00-\x1f\x7f-\x9f\ud800-\udfff]++|/(?!\*))++""")
 _LIST_WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/,\x00-\x1f\x7f-\x9f\ud800-\udfff]++|/(?!\*))++""")
-_DOUBLE = re.compile(r'"((?:[^"\\\n]++|\\[^\n])*+)"')
-_SINGLE = re.compile(r"'([^'\n]*)'")
+_QUOTE = re.compile(r'\\.|"', re.DOTALL)
+# What stands right after a string that ends where it was meant to.  Otherwise a quote was left out, and this one, some
+# lines further down, opens the next string.
+_AFTER_STRING = re.compile(r"[\s,)\]}{=#]|/\*|\Z")
 _ESCAPE = re.compile(r'\\(["\\])')
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\r(?!\n)")
 
 
 def needs_quotes(text: str) -> bool:
@@ -70,40 +77,64 @@ def needs_quotes(text: str) -> bool:
     return _LIST_WORD.fullmatch(text) is None
 
 
-def next_token(text: str, offset: int, *, commas: bool = False) -> Token:
-    """Give the first token at or after ``offset``; with ``commas``, as in a list, a comma is a token."""
-    blanks = _BLANKS.match(text, offset)
-    at = blanks.end() if blanks else offset
-    if at >= len(text):
-        return Token(Kind.END, "", at, at)
-    char = text[at]
-    if char in _SIGNS:
-        return Token(_SIGNS[char], char, at, at + 1)
-    if char in "\"'":
-        return _string(text, at)
-    if char == "," and commas:
-        return Token(Kind.COMMA, char, at, at + 1)
-    word = (_LIST_WORD if commas else _WORD).match(text, at)
-    if word:
-        return Token(Kind.WORD, word[0], at, word.end())
-    if char == "/":
-        return Token(Kind.BAD, "this comment is never closed: expected `*/`", at, len(text))
-    return Token(Kind.BAD, f"expected an ordinary character, found {_call(char)}", at, at + 1)
+class Lexer:
+    """Reads the tokens of one text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def token(self, offset: int, *, commas: bool = False) -> Token:
+        """Return the first token at or after ``offset``; with ``commas``, as in a list, a comma is a token."""
+        text = self._text
+        blanks = _BLANKS.match(text, offset)
+        at = blanks.end() if blanks else offset
+        if at >= len(text):
+            return Token(Kind.END, "", at, at)
+        char = text[at]
+        if char in _SIGNS:
+            return Token(_SIGNS[char], char, at, at + 1)
+        if char in "\"'":
+            return self._string(char, at)
+        if char == "," and commas:
+            return Token(Kind.COMMA, char, at, at + 1)
+        word = (_LIST_WORD if commas else _WORD).match(text, at)
+        if word:
+            return Token(Kind.WORD, word[0], at, word.end())
+        if char == "/":
+            return Token(Kind.BAD, "this comment is never closed: expected `*/`", at, len(text))
+        return Token(Kind.BAD, f"expected an ordinary character, found {_call(char)}", at, at + 1)
+
+    @cached_property
+    def _double_quotes(self) -> Sequence[int]:
+        """Where a string in double quotes may end: each such quote that no backslash escapes."""
+        return array("L", (match.start() for match in _QUOTE.finditer(self._text) if match[0] == '"'))
+
+    def _closing_quote(self, quote: str, offset: int) -> int:
+        """Return where a string ends whose text begins at ``offset``; -1 if it never does."""
+        if quote == "'":
+            return self._text.find(quote, offset)
+        found = bisect_left(self._double_quotes, offset)
+        return self._double_quotes[found] if found < len(self._double_quotes) else -1
+
+    def _string(self, quote: str, at: int) -> Token:
+        text = self._text
+        end_of_line = text.find("\n", at)
+        end = self._closing_quote(quote, at + 1)
+        spans_lines = 0 <= end_of_line < end
+        if end < 0 or (spans_lines and not _AFTER_STRING.match(text, end + 1)):
+            return Token(Kind.BAD, unclosed(quote), at, len(text) if end_of_line < 0 else end_of_line)
+        value = text[at + 1 : end]
+        if quote == '"':
+            value = _ESCAPE.sub(r"\1", value)
+        control = _CONTROL.search(value)
+        if control:
+            return Token(Kind.BAD, f"this string holds {_call(control[0])}", at, end + 1)
+        return Token(Kind.STRING, value, at, end + 1)
 
 
-def _string(text: str, at: int) -> Token:
-    quote = text[at]
-    match = (_DOUBLE if quote == '"' else _SINGLE).match(text, at)
-    if match is None:
-        end = text.find("\n", at)
-        message = f"this string does not end on its line: expected a closing {quote}"
-        return Token(Kind.BAD, message, at, len(text) if end < 0 else end)
-    value = _ESCAPE.sub(r"\1", match[1]) if quote == '"' else match[1]
-    control = _CONTROL.search(value)
-    if control:
-        message = f"this string holds {_call(control[0])}"
-        return Token(Kind.BAD, message, at, match.end())
-    return Token(Kind.STRING, value, at, match.end())
+def unclosed(quote: str) -> str:
+    """Say that a string does not end on the line where it begins."""
+    return f"this string does not end on its line: expected a closing {quote}"
 
 
 def _call(char: str) -> str:

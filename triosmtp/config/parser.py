@@ -5,7 +5,7 @@ from typing import NoReturn, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.lexer import Kind, Token, next_token
+from triosmtp.config.lexer import Kind, Lexer, Token
 from triosmtp.config.source import Place, Problems, Source
 
 __all__ = ["Dictionary", "Include", "Items", "Scalar", "Scope", "Setting", "Statement", "Value", "parse"]
@@ -15,6 +15,7 @@ MAX_DEPTH = 32  # of scopes in scopes, and of lists in lists
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
 _INCLUDES = {"include", "readonly_include"}
 _TEXTS = {Kind.WORD, Kind.STRING}
+_COLLECTIONS = {Kind.OPEN_LIST, Kind.OPEN_DICT}
 _STATEMENT = 'a statement (`Name = value`, `Name { … }`, `Name "instance" { … }` or `include "path"`)'
 
 
@@ -96,6 +97,7 @@ class _Parser:
     def __init__(self, source: Source, problems: Problems) -> None:
         self._source = source
         self._text = source.text
+        self._lexer = Lexer(source.text)
         self._problems = problems
         self._at = 0  # where the next token is looked for
         self._depth = 0
@@ -114,10 +116,10 @@ class _Parser:
     # Tokens
 
     def _peek(self, *, commas: bool = False) -> Token:
-        return next_token(self._text, self._at, commas=commas)
+        return self._lexer.token(self._at, commas=commas)
 
     def _take(self, *, commas: bool = False) -> Token:
-        token = next_token(self._text, self._at, commas=commas)
+        token = self._lexer.token(self._at, commas=commas)
         self._at = token.end
         return token
 
@@ -162,6 +164,8 @@ class _Parser:
             return Include(after.text, self._place(after))
         if after.kind is Kind.EQUALS:
             return self._setting_or_scope(name, self._take())
+        if after.kind in _COLLECTIONS:  # `AuthDigestMD5Parameters [ … ]`: the `=` may be left out
+            return self._setting(name)
         instance: Scalar | None = None
         if after.kind in _TEXTS:
             self._at = after.end
@@ -177,6 +181,8 @@ class _Parser:
         return self._scope(name, instance, brace)
 
     def _expected_statement(self, token: Token) -> str:
+        if token.text.startswith(";"):
+            return "a statement (no `;` stands between them)"
         if self._follows_value(token) and token.kind is not Kind.BAD:
             return "a statement after this value (one that holds white space must be quoted)"
         return _STATEMENT
@@ -190,6 +196,9 @@ class _Parser:
         if value.kind is Kind.OPEN_SCOPE:
             return self._scope(name, None, self._take())
         self._refuse_next_statement(equals, value, f"a value for {name.text}")
+        return self._setting(name)
+
+    def _setting(self, name: Token) -> Setting:
         setting = Setting(name.text, self._value(f"a value for {name.text}"), self._place(name))
         self._value_end = self._at
         return setting
@@ -292,10 +301,10 @@ class _Parser:
     def _begins_statement(self, token: Token) -> bool:
         if _NAME.fullmatch(token.text) is None:
             return False
-        second = next_token(self._text, token.end)
+        second = self._lexer.token(token.end)
         if token.text.lower() in _INCLUDES and second.kind in _TEXTS:
             return True
         if second.kind in _TEXTS:
-            second = next_token(self._text, second.end)
+            second = self._lexer.token(second.end)
             return second.kind is Kind.OPEN_SCOPE
-        return second.kind in {Kind.EQUALS, Kind.OPEN_SCOPE}
+        return second.kind in {Kind.EQUALS, Kind.OPEN_SCOPE} | _COLLECTIONS

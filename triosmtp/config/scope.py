@@ -1,10 +1,11 @@
 """Scopes: where each may stand, and the tree of blocks that a configuration's statements merge into."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from attrs import Factory, define, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, parse_address
+from triosmtp.config.lexer import unclosed
 from triosmtp.config.momentum import MOMENTUM_CONTROL_OPTIONS, MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.option import (
     CONTROL,
@@ -26,7 +27,7 @@ from triosmtp.config.option import (
     Option,
 )
 from triosmtp.config.options import OPTIONS
-from triosmtp.config.parser import Include, Scope, Setting, Statement, parse
+from triosmtp.config.parser import Dictionary, Include, Items, Scalar, Scope, Setting, Statement, Value, parse
 from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import nearest, suggest
@@ -148,6 +149,9 @@ class _Builder:
                 self._include(statement, block)
 
     def _include(self, include: Include, block: Block) -> None:
+        if "\n" in include.path:
+            self._problems.error(include.place, unclosed(include.place.character))
+            return
         try:
             for source in self._read(include.path, include.place.source):
                 self.statements(parse(source, self._problems), block)
@@ -169,12 +173,26 @@ class _Builder:
             return
         if block.kind in option.idle_in:
             self._problems.warn(setting.place, f"{option.name} has no effect in a {block.kind}")
+        malformed = [scalar for scalar in _scalars(setting.value) if self._is_malformed(scalar)]
+        if malformed:
+            return
         try:
             value = option.type.read(setting.value, self._problems.warn)
         except BadValueError as error:
             self._problems.error(error.place, f"{option.name}: {error.message}")
         else:
             block.assignments[option.field] = Assignment(value, setting.value.place)
+
+    def _is_malformed(self, scalar: Scalar) -> bool:
+        """Tell what no option takes, and what some would take as a part of their value."""
+        if "\n" in scalar.text:  # Momentum's modules have such strings
+            self._problems.error(scalar.place, unclosed(scalar.place.character))
+        elif not scalar.quoted and scalar.text.endswith(";"):
+            place = scalar.place.after(len(scalar.text) - 1)
+            self._problems.error(place, "no `;` stands after a value (one that ends with it must be quoted)")
+        else:
+            return False
+        return True
 
     def _misplaced(self, option: Option, setting: Setting, block: Block) -> None:
         if block.scope in CONTROL and option.field in MOMENTUM_CONTROL_OPTIONS:
@@ -246,6 +264,8 @@ class _Builder:
         place = scope.place if scope.instance is None else scope.instance.place
         child = Block(rule.name, instance, place, block, key=instance)
         try:
+            if "\n" in (instance or ""):
+                raise ValueError(unclosed(place.character))
             if instance == "":
                 raise ValueError(f"expected {rule.instance or 'a name'}, found an empty string")
             if rule.name == PEER and instance is not None:
@@ -269,6 +289,18 @@ class _Builder:
 
 _CONSOLES = "only its Unix sockets are served, and their File_Mode decides who may connect"
 _NO_TCP = f"{_CONSOLES}; a TCP port is open to every local user"
+
+
+def _scalars(value: Value) -> Iterator[Scalar]:
+    if isinstance(value, Scalar):
+        yield value
+    elif isinstance(value, Items):
+        for each in value.values:
+            yield from _scalars(each)
+    elif isinstance(value, Dictionary):
+        for key, each in value.entries:
+            yield key
+            yield from _scalars(each)
 
 
 def _scope(kind: str) -> str:

@@ -64,6 +64,15 @@ class Place:
         """File, line and column."""
         return self.source.position(self.offset)
 
+    @property
+    def character(self) -> str:
+        """The character that stands here."""
+        return self.source.text[self.offset]
+
+    def after(self, characters: int) -> "Place":
+        """Return the place so many characters further on."""
+        return Place(self.source, self.offset + characters)
+
     def problem(self, severity: str, message: str) -> Problem:
         """Give a problem that stands here; ``severity`` is ``error`` or ``warning``."""
         position = self.position
