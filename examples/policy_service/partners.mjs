@@ -8,8 +8,11 @@ const token = readFileSync(tokenFile, "utf8").trim();
 
 function decide({ variables }) {
   if (variables.tls_client_verified === "yes") return { decision: "continue" };
-  const reason = variables.tls_client_verify_error ?? "no TLS";
-  return { decision: "reject", code: 550, enhanced: "5.7.1", text: `A valid client certificate is required: ${reason}` };
+  if (variables.tls !== "on") {
+    return { decision: "reject", code: 530, enhanced: "5.7.0", text: "Must issue a STARTTLS command first" };
+  }
+  const text = `A valid client certificate is required: ${variables.tls_client_verify_error}`;
+  return { decision: "reject", code: 550, enhanced: "5.7.1", text };
 }
 
 function connect(wait) {

@@ -18,9 +18,12 @@ while read -r line <&"${SOCKET[0]}"; do
     validate_mailfrom)
         say "$(jq -c '{
             jsonrpc: "2.0", id: .id,
-            result: (if .params.variables.tls_client_verified == "yes" then {decision: "continue"} else {
+            result: (.params.variables | if .tls_client_verified == "yes" then {decision: "continue"}
+            elif .tls != "on" then {
+                decision: "reject", code: 530, enhanced: "5.7.0", text: "Must issue a STARTTLS command first"
+            } else {
                 decision: "reject", code: 550, enhanced: "5.7.1",
-                text: ("A valid client certificate is required: " + (.params.variables.tls_client_verify_error // "no TLS"))
+                text: ("A valid client certificate is required: " + .tls_client_verify_error)
             } end)
         }' <<<"$line")"
         ;;

@@ -20,8 +20,10 @@ token = Path(token_file).read_text().strip()
 def decide(variables: dict[str, str]) -> dict[str, Any]:
     if variables.get("tls_client_verified") == "yes":
         return {"decision": "continue"}
-    reason = variables.get("tls_client_verify_error", "no TLS")
-    return {"decision": "reject", "text": f"A valid client certificate is required: {reason}"}
+    if variables.get("tls") != "on":
+        return {"decision": "reject", "code": 530, "enhanced": "5.7.0", "text": "Must issue a STARTTLS command first"}
+    text = f"A valid client certificate is required: {variables['tls_client_verify_error']}"
+    return {"decision": "reject", "code": 550, "enhanced": "5.7.1", "text": text}
 
 
 async def main() -> None:

@@ -24,9 +24,10 @@ client = PolicyClient(
 
 @client.on("mailfrom")
 async def require_certificate(request: PolicyRequest) -> None:
+    if not request.tls.on:
+        raise Reject(530, "5.7.0", "Must issue a STARTTLS command first")
     if not request.tls.verified:
-        reason = request.tls.verify_error or "no TLS"
-        raise Reject(550, "5.7.1", f"A valid client certificate is required: {reason}")
+        raise Reject(550, "5.7.1", f"A valid client certificate is required: {request.tls.verify_error}")
     request.add_header("X-Partner", request.tls.subject or "")
 
 

@@ -143,7 +143,10 @@ def test_what_does_not_fit_together(text: str, told: str) -> None:
         "TLS_Key = ( /a.key /b.key ) " + listen("TLS_Certificate = /a.pem TLS_Key = none"),
         "TLS_Certificate = ( /a /b ) TLS_Key = ( /a /b ) " + listen('Peer "::1" { TLS_Certificate = none }'),
         "TLS_Key = ( /a.key /b.key ) " + listen(""),
-        CERT + listen(f"TLS_Verify_Mode = require TLS_Relay_Clients = spki:{HEX} {RELAY}"),
+        CERT
+        + listen(f"TLS_Verify_Mode = require {STARTTLS} Require_TLS = true TLS_Relay_Clients = spki:{HEX} {RELAY}"),
+        CERT + listen(f"TLS_Verify_Mode = require Use_SSL = true {CA}"),
+        CERT + "Require_TLS = true " + listen(f"TLS_Verify_Mode = require {STARTTLS} {CA}"),
         CERT + listen(f"TLS_Relay_Clients = ( dns:a.example sha256:{HEX} ) {RELAY} {CA}"),
         CERT + f"TLS_Relay_Clients = sha256:{HEX} " + listen(f'Peer "::1" {{ {RELAY} }}'),
         CERT + "TLS_Relay_Clients = dns:a.example " + listen(f'Peer "::1" {{ {RELAY} {CA} }}'),
@@ -180,6 +183,30 @@ NO_NAMES = (
 def test_what_has_no_effect(text: str, column: int | None, message: str | None) -> None:
     told = [(problem.severity, str(problem.position), problem.message) for problem in parse_config(text).warnings]
     assert told == ([] if message is None else [("warning", f"<string>:1:{column}", message)])
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "where"),
+    [
+        (CERT + listen(f"TLS_Verify_Mode = require {STARTTLS} {CA}"), 81, 'Listen ":25"'),
+        (listen(f"TLS_Verify_Mode = require {CA}"), 52, 'Listen ":25"'),  # nobody is asked at all
+        ("TLS_Verify_Mode = require " + CERT + listen(f'{CA} Peer "::1" {{ Idle_Time = 1 }}'), 19, 'Listen ":25"'),
+        (
+            CERT
+            + f"TLS_Verify_Mode = require Require_TLS = true {STARTTLS} {CA} "
+            + listen('Peer "::1" { Require_TLS = false }'),
+            48,
+            'Listen ":25", Peer "::1"',
+        ),
+    ],
+)
+def test_a_demand_for_certificates_that_plaintext_evades(text: str, column: int, where: str) -> None:
+    [problem] = parse_config(text).warnings
+    assert (problem.severity, str(problem.position)) == ("warning", f"<string>:1:{column}")
+    assert problem.message == (
+        "TLS_Verify_Mode: require refuses no client that stays in plaintext, and TLS is not required "
+        f"for {where}: set Require_TLS"
+    )
 
 
 def test_ports_that_do_not_overlap() -> None:

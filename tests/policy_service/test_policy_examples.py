@@ -42,11 +42,11 @@ class Site:
         self.folder = folder
         self.policy_port = self.port = 0
 
-    def swaks(self, certificate: str | None) -> tuple[int, str]:
+    def swaks(self, certificate: str | None, *, tls: bool = True) -> tuple[int, str]:
         more = ["--tls-cert", f"certificates/{certificate}.pem", "--tls-key", f"certificates/{certificate}.key"]
         done = subprocess.run(
-            ["swaks", "--server", f"127.0.0.1:{self.port}", "--tls", *(more if certificate else []), "--from",
-             "a@example.org", "--to", "you@example.com"],
+            ["swaks", "--server", f"127.0.0.1:{self.port}", *(["--tls"] if tls else []),
+             *(more if certificate else []), "--from", "a@example.org", "--to", "you@example.com"],
             cwd=self.folder, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         return done.returncode, done.stdout
@@ -104,6 +104,9 @@ def judged(site: Site, decider: Program) -> None:
     assert "550 5.7.1 A valid client certificate is required: " in output
     code, output = site.swaks(None)
     assert "550 5.7.1 A valid client certificate is required: no certificate presented" in output
+    code, output = site.swaks(None, tls=False)
+    assert code != 0
+    assert "530 5.7.0 Must issue a STARTTLS command first" in output
     code, output = site.swaks("client")
     assert code == 0, output
 

@@ -1,6 +1,6 @@
 """The checks of a whole configuration: what no statement shows alone.  They look at no file."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
 from triosmtp.config.specification import OF_TRUSTED_PEERS
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.tls_check import idle_settings, pairing_errors, tls_errors
+from triosmtp.config.tls_check import idle_settings, pairing_errors, tls_errors, tls_warnings
 from triosmtp.config.value import quote
 from triosmtp.errors import ConfigError
 
@@ -90,38 +90,40 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         variants = config.resolver(listen.block).variants()
         in_force += variants.values()
         _check_server_names(listen, problems)
-        told: set[tuple[str, Place]] = set()
-        for chain, settings in variants.items():
-            _check_trust(listen, chain, settings, told, problems)
-            named = bool(listen.block.of_kind(SERVER_NAME))
-            for field, message in tls_errors(_call(listen, chain), chain, settings, named=named):
-                place = settings.places[field]
-                if (field, place) not in told:  # the Peers that inherit it are not told again
-                    told.add((field, place))
-                    problems.error(place, f"{OPTIONS[field].name}: {message}")
+        _check_variants(listen, variants, problems)
     for place, message in idle_settings(in_force):
         problems.warn(place, message)
 
 
-def _check_trust(
-    listen: Listen, chain: Chain, settings: Settings, told: set[tuple[str, Place]], problems: Problems
-) -> None:
-    """Warn where whoever comes may speak for others."""
+def _check_variants(listen: Listen, variants: Mapping[Chain, Settings], problems: Problems) -> None:
+    told: set[tuple[str, Place]] = set()
+
+    def tell(problem: Callable[[Place, str], None], found: Iterable[tuple[str, str]], settings: Settings) -> None:
+        for field, message in found:
+            place = settings.places[field]
+            if (field, place) not in told:  # the Peers that inherit it are not told again
+                told.add((field, place))
+                problem(place, f"{OPTIONS[field].name}: {message}")
+
+    named = bool(listen.block.of_kind(SERVER_NAME))
+    for chain, settings in variants.items():
+        where = _call(listen, chain)
+        tell(problems.warn, _misplaced_trust(listen, chain, settings), settings)
+        tell(problems.error, tls_errors(where, chain, settings, named=named), settings)
+        tell(problems.warn, tls_warnings(where, settings), settings)
+
+
+def _misplaced_trust(listen: Listen, chain: Chain, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield field and message of each option by which every client that connects may speak for others."""
     if _is_near(listen):
         return
-    found = {}
     trusted = [each for each in OF_TRUSTED_PEERS if each in settings.smtp_extensions]
     peer = next((block.network for block in chain if block.kind == PEER), None)
     if trusted and (peer is None or peer.prefixlen == 0):
         whoever = "offered to whoever connects, who can pretend to be anybody"
-        found["smtp_extensions"] = f"{', '.join(trusted)} is {whoever}: list it in a Peer that is trusted"
+        yield "smtp_extensions", f"{', '.join(trusted)} is {whoever}: list it in a Peer that is trusted"
     if any(network.prefixlen == 0 for network in settings.proxy_protocol.networks):
-        found["proxy_protocol"] = "whoever connects can pretend to be anybody: list the proxies alone"
-    for field, message in found.items():
-        place = settings.places[field]
-        if (field, place) not in told:
-            told.add((field, place))
-            problems.warn(place, f"{OPTIONS[field].name}: {message}")
+        yield "proxy_protocol", "whoever connects can pretend to be anybody: list the proxies alone"
 
 
 def _check_logs(config: Config, problems: Problems) -> None:

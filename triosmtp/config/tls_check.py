@@ -8,7 +8,7 @@ from triosmtp.config.resolution import Chain
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
 
-__all__ = ["idle_settings", "pairing_errors", "tls_errors"]
+__all__ = ["idle_settings", "pairing_errors", "tls_errors", "tls_warnings"]
 
 
 def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> Iterator[tuple[str, str]]:
@@ -34,6 +34,13 @@ def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> 
         needed = "a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with TLS_Verified_Peer_Can_Relay"
         yield "tls_verify_mode", f"require needs {needed}, and none is in force for {where}"
     yield from pairing_errors(where, settings)
+
+
+def tls_warnings(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield field and message of each TLS option that protects less than its name suggests, for ``where``."""
+    if settings.tls_verify_mode == "require" and not (settings.require_tls or settings.use_ssl):
+        why = f"require refuses no client that stays in plaintext, and TLS is not required for {where}"
+        yield "tls_verify_mode", f"{why}: set Require_TLS"
 
 
 def pairing_errors(where: str, held: Settings | ServerName) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,9 @@
 
     @client.on("mailfrom")
     async def check(request: PolicyRequest) -> None:
-        if request.tls.on and not request.tls.verified:
+        if not request.tls.on:
+            raise Reject(530, "5.7.0", "Must issue a STARTTLS command first")
+        if not request.tls.verified:
             raise Reject(550, "5.7.1", "A valid client certificate is required", reason=request.tls.verify_error)
 
     trio.run(client.run)

@@ -34,7 +34,7 @@ class TLSVariables:
 
     @property
     def verify_error(self) -> str | None:
-        """Why it did not; ``no certificate presented`` where there was none."""
+        """Why it did not; ``no certificate presented`` if there was none; None without TLS (see :attr:`on`)."""
         return self.variables.get("tls_client_verify_error")
 
     @property

@@ -119,7 +119,8 @@ class TLSOptions:
         choice(_VERIFY_MODES),
         None,
         "Client certificates: none asks for none, optional (as unset) verifies what is presented, "
-        "require demands one to be presented. A failed verification never ends the session: policy decides.",
+        "require demands one to be presented once TLS is up (Require_TLS refuses plaintext). A failed verification "
+        "never ends the session: policy decides.",
         scopes=WITH_POLICY,
     )
     use_ssl: bool = option(
