@@ -157,3 +157,12 @@ def test_each_mechanism_says_what_it_takes(tmp_path: Path) -> None:
         ("EXTERNAL", 0), ("SCRAM-SHA-256-PLUS", 2), ("SCRAM-SHA-256", 2), ("DIGEST-MD5", 1), ("CRAM-MD5", 1),
         ("PLAIN", 3), ("LOGIN", 3),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("more", ["", "Always_Allow = true", "Always_Deny = true"])
+@pytest.mark.parametrize("policy", [False, True])
+async def test_what_a_module_of_momentum_was_to_check_is_not_offered(tmp_path: Path, more: str, policy: bool) -> None:
+    text = conf(tmp_path, "joe:x\n", more=f'{more} AuthPlainParameters = [ uri = "radius://" ]')
+    async with open_memory_server(parse_config(text), policy=[Doorkeeper()] if policy else []) as server:
+        # LOGIN and SCRAM go by AuthPlainParameters where they have none of their own.
+        assert await offered(server) == ["DIGEST-MD5", "CRAM-MD5"]

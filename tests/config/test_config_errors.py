@@ -176,6 +176,27 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
             "Reconfig_Message = 'später'",
             "1:20: error: Reconfig_Message: expected a line of at most 480 ASCII characters",
         ),
+        (
+            'AuthPlainParameters = [ uri = "fil:///a" ]',
+            '1:31: error: AuthPlainParameters: expected file:///path or digest:///path, found "fil://"; did you mean file?',
+        ),
+        (
+            "AuthLoginParameters = [ uri = 'radus://' ]",
+            "1:31: error: AuthLoginParameters: expected file:///path or digest",
+        ),
+        (
+            "AuthScramParameters = [ uri = 'mine://' ] x_ds { mine = [ ] }",
+            "1:31: error: AuthScramParameters: expected fil",
+        ),
+        (
+            "AuthPlainParameters = [ uri = 'file://a' ]",
+            "1:31: error: AuthPlainParameters: expected file:///path or dig",
+        ),
+        ("AuthPlainParameters = [ uri = 'file' ]", "1:31: error: AuthPlainParameters: expected file:///path or digest"),
+        (
+            "AuthPlainParameters = [ uri = 'file:///a' foo = b ]",
+            "1:43: error: AuthPlainParameters: expected one of uri",
+        ),
         ("Idle_Time = 3;", "1:14: error: no `;` stands after a value (one that ends with it must be quoted)"),
         ("TLS_Ciphers = DEFAULT;", "1:22: error: no `;` stands after a value"),
         ("Relay_Domains = ( a.b; c.d )", "1:22: error: no `;` stands after a value"),
@@ -235,6 +256,17 @@ def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
         (
             "Control_Listener { Listen '/c' { TCP_Recv_Buffer_Size = 1 } }",
             "TCP_Recv_Buffer_Size has no effect in a Listen of a Control_Listener",
+        ),
+        *(
+            (
+                f'AuthPlainParameters = [ uri = "{scheme}://" ]',
+                f"AuthPlainParameters: {scheme}:// is answered by a module",
+            )
+            for scheme in ("ac_auth", "ecauth", "mysqlauth", "radius", "smtp_auth_proxy", "RADIUS")
+        ),
+        (
+            'AuthLoginParameters = [ key = "x" URI = "radius://10.0.0.1:1812/x" realm = ( a ) ]',
+            "AuthLoginParameters: radius:// is answered by a module of Momentum's: the mechanism is not offered",
         ),
         ("Pathway = default", 'there is no Pathway "default": no options are taken from it'),
         ("Use_DANE = true", "Use_DANE is an option of Momentum's"),
@@ -300,3 +332,21 @@ def test_a_long_configuration_that_is_sound_loads() -> None:
     peers = "\n".join(f'Peer "10.0.{i // 256}.{i % 256}" {{ Pathway = "p{i}" }}' for i in range(3_000))
     config = parse_config(f'{pathways}\nESMTP_Listener {{ Listen ":25" {{ {peers} }} }}')
     assert len(config.variants(config.listens[0])) == 3_001
+
+
+@pytest.mark.parametrize(
+    "stanza",
+    [
+        "auth_ds 'mine' { }",
+        "auth_ds { mine = [ query = 'a' ] }",
+        "AUTH_DS x { Mine { } }",
+        "auth_ds x { scheme 'mine' { } }",
+    ],
+)
+def test_a_scheme_that_a_stanza_of_auth_ds_names_is_a_module_of_momentum(stanza: str) -> None:
+    config = parse_config(f"AuthPlainParameters = [ uri = 'mine://' ]\n{stanza}\n{LISTENER}")
+    told, _ = config.warnings
+    assert (
+        told.message
+        == "AuthPlainParameters: mine:// is answered by a module of Momentum's: the mechanism is not offered"
+    )

@@ -1,16 +1,19 @@
 """The values of the options of AUTH: dictionaries of parameters, and the mechanisms that SMTP_Extensions lists."""
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
-from triosmtp.config.parser import Dictionary, Value
+from triosmtp.config.parser import Dictionary, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import BOOLEAN, BadValueError, Type, Warn, quote, text_of
 
 __all__ = [
     "AUTH_PARAMETERS", "EXTERNAL_PARAMETERS", "MECHANISMS", "AuthParameters", "ExternalParameters", "mechanisms_of",
+    "module_problem",
 ]  # fmt: skip
 
 MECHANISMS: Final = (
@@ -29,6 +32,8 @@ class AuthParameters:
     realm: str = ""
     stored_cleartext: bool | None = None
     log_authentication: bool = True
+    module: str = ""
+    """The scheme of a URI that a module of Momentum's answers, such as ``radius``: the mechanism is not offered."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -39,6 +44,11 @@ class ExternalParameters:
     log_authentication: bool = True
 
 
+_SCHEMES: Final = ("file", "digest")
+_URI: Final = "file:///path or digest:///path"
+_MODULE_URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)://")
+MOMENTUM_SCHEMES: Final = ("ac_auth", "ecauth", "mysqlauth", "radius", "smtp_auth_proxy")
+"""The schemes that modules of Momentum's answer; auth_ds answers those that its stanza names, too."""
 _KEYS: Final = ("uri", "realm", "stored_cleartext", "log_authentication")
 _EXTERNAL_KEYS: Final = ("map", "log_authentication")
 
@@ -63,11 +73,14 @@ def _flag(entries: dict[str, Value], name: str, default: bool | None, warn: Warn
 
 
 def _read_parameters(value: Value, warn: Warn) -> AuthParameters:
+    module = _module(value)
+    if module:  # whatever else stands there is for the module
+        return AuthParameters(path=Path(), module=module)
     entries = _entries(value, _KEYS)
     uri = text_of(entries["uri"], "a URI")
     scheme, _, path = uri.partition("://")
-    if scheme not in {"file", "digest"} or not path.startswith("/"):
-        raise BadValueError(entries["uri"].place, f"expected file:///path or digest:///path, found {quote(uri)}")
+    if scheme not in _SCHEMES or not path.startswith("/"):
+        raise BadValueError(entries["uri"].place, f"expected {_URI}, found {quote(uri)}")
     return AuthParameters(
         path=Path(path),
         digests=scheme == "digest",
@@ -77,8 +90,31 @@ def _read_parameters(value: Value, warn: Warn) -> AuthParameters:
     )
 
 
+def _module(value: Value) -> str:
+    """Return the scheme of a URI that is not one of ours."""
+    for key, each in value.entries if isinstance(value, Dictionary) else ():
+        match = _MODULE_URI.match(each.text) if key.text.lower() == "uri" and isinstance(each, Scalar) else None
+        if match is not None and match[1] not in _SCHEMES:
+            return match[1]
+    return ""
+
+
+def module_problem(scheme: str, registered: Collection[str]) -> tuple[str, str]:
+    """Return severity and message for a URI of ``scheme``, which is not one of ours.
+
+    ``registered`` are the names that stanzas of auth_ds hold: each may be a scheme.  Any other scheme is an error: a
+    typo must not switch AUTH off.
+    """
+    if scheme.lower() in {*MOMENTUM_SCHEMES, *registered}:
+        return "warning", f"{scheme}:// is answered by a module of Momentum's: the mechanism is not offered"
+    close = suggest(nearest(scheme, (*_SCHEMES, *MOMENTUM_SCHEMES, *registered)))
+    return "error", f"expected {_URI}, found {quote(f'{scheme}://')}{close}"
+
+
 def _write_parameters(value: object) -> str:
     assert isinstance(value, AuthParameters)
+    if value.module:
+        return f"[ uri = {quote(f'{value.module}://')} ]"
     entries = [f'uri = "{"digest" if value.digests else "file"}://{value.path}"']
     if value.realm:
         entries.append(f"realm = {quote(value.realm)}")

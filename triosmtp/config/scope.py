@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from attrs import Factory, define, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, parse_address
+from triosmtp.config.auth_value import AuthParameters, module_problem
 from triosmtp.config.lexer import unclosed
 from triosmtp.config.momentum import MOMENTUM_CONTROL_OPTIONS, MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.option import (
@@ -131,6 +132,7 @@ def build(source: Source, problems: Problems, read: Reader) -> Block:
     builder = _Builder(problems, read)
     root = Block(GLOBAL)
     builder.statements(parse(source, problems), root)
+    builder.check_schemes()
     return root
 
 
@@ -138,6 +140,8 @@ class _Builder:
     def __init__(self, problems: Problems, read: Reader) -> None:
         self._problems = problems
         self._read = read
+        self._schemes: list[tuple[Place, str, str]] = []  # place, option and scheme of each URI that is not ours
+        self._registered: set[str] = set()  # what stanzas of auth_ds name
 
     def statements(self, statements: Iterable[Statement], block: Block) -> None:
         for statement in statements:
@@ -182,6 +186,15 @@ class _Builder:
             self._problems.error(error.place, f"{option.name}: {error.message}")
         else:
             block.assignments[option.field] = Assignment(value, setting.value.place)
+            if isinstance(value, AuthParameters) and value.module:
+                self._schemes.append((_uri_place(setting.value), option.name, value.module))
+
+    def check_schemes(self) -> None:
+        """Tell of URIs that are not ours; a module's stanza may stand behind them."""
+        for place, option, scheme in self._schemes:
+            severity, message = module_problem(scheme, self._registered)
+            tell = self._problems.error if severity == "error" else self._problems.warn
+            tell(place, f"{option}: {message}")
 
     def _is_malformed(self, scalar: Scalar) -> bool:
         """Tell what no option takes, and what some would take as a part of their value."""
@@ -248,6 +261,8 @@ class _Builder:
 
     def _unknown_scope(self, scope: Scope) -> None:
         lower = scope.name.lower()
+        if lower == "auth_ds":
+            self._registered |= _names(scope)
         if lower in OPTIONS:
             name = OPTIONS[lower].name
             self._problems.error(scope.place, f"{name} is an option, not a scope: expected {name} = value")
@@ -289,6 +304,22 @@ class _Builder:
 
 _CONSOLES = "only its Unix sockets are served, and their File_Mode decides who may connect"
 _NO_TCP = f"{_CONSOLES}; a TCP port is open to every local user"
+
+
+def _uri_place(value: Value) -> Place:
+    entries = value.entries if isinstance(value, Dictionary) else ()
+    return next((each.place for key, each in entries if key.text.lower() == "uri"), value.place)
+
+
+def _names(scope: Scope) -> set[str]:
+    """Return the instance of a stanza, and the names that stand in it, in lower case."""
+    names = set() if scope.instance is None else {scope.instance.text.lower()}
+    for each in scope.body:
+        if isinstance(each, Setting | Scope):
+            names.add(each.name.lower())
+        if isinstance(each, Scope) and each.instance is not None:
+            names.add(each.instance.text.lower())
+    return names
 
 
 def _scalars(value: Value) -> Iterator[Scalar]:

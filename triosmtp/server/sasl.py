@@ -109,8 +109,10 @@ def make_sasl(
             continue
         otherwise = by_option or (by_policy and name in PLAINTEXT)
         field = next((each for each in _FIELDS[name] if getattr(settings, each) is not None), None)
-        if field is not None:
-            parameters: AuthParameters = getattr(settings, field)
+        parameters: AuthParameters | None = None if field is None else getattr(settings, field)
+        if parameters is not None and parameters.module:
+            unbacked.append(name)  # whatever a policy would say: somebody else was meant to be asked
+        elif field is not None and parameters is not None:
             file = _file(parameters, known, decoys)
             stores[name] = Store(field, file, parameters.realm, parameters.log_authentication, otherwise)
         elif otherwise:
