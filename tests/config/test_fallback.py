@@ -199,7 +199,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
     status = ("Status_Listener", "Listen of a Status_Listener")
     only_global = {
         *("TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"),
-        *("Drain_Timeout", "Workers"),
+        *("Drain_Timeout", "Workers", "Log_Hires_Timestamp"),
     }
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     in_policy_listeners = {

@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import smtplib
+import time
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from daemon_process import PATIENCE, LineClient, running
 
 import triosmtp
 from triosmtp.daemon.momentum_log import MomentumLogs, open_logs
-from triosmtp.event import AuthAttempted, MessageAccepted, Refused
+from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, Refused
 
 CONF = """
 Deliver_To = "discard:"
@@ -107,6 +108,41 @@ def test_nobody_forges_a_line_or_a_field(tmp_path: Path) -> None:
     assert len(re.split(r"(?<!\\)(?:\\\\)*@", account)) == 6
     assert reject.count(" CTXMESS=[") == 1
     assert re.search(r"(?<!\\)\] (?!CTX)", reject)
+
+
+def test_times_have_microseconds_where_that_is_asked_for(tmp_path: Path) -> None:
+    def write(logs: MomentumLogs) -> None:
+        logs(attempt())
+        logs(ConnectionRefused(peer="192.0.2.1:25", listener=":25", reason="Listener_Sessions"))
+        for name in ("data", "rcptto"):
+            logs(Refused("s", "192.0.2.1:25", name, 550, None, "text", "reason", ""))
+        logs(
+            MessageAccepted(
+                session="s", peer="192.0.2.1:25", message="m", sender="a@b.example", recipients=("c@d.example",),
+                size=1, seconds=1.0, tls=None,
+            )
+        )  # fmt: skip
+
+    before = time.time()
+    plain, hires = (
+        config(tmp_path),
+        triosmtp.parse_config("log_hires_timestamp = true" + CONF.format(folder=tmp_path, more="")),
+    )
+    logs = open_logs(hires)
+    write(logs)
+    logs.succeed(open_logs(plain))
+    write(logs)
+    logs.succeed(open_logs(hires))
+    write(logs)
+    logs.close()
+    for name, separator in (("mainlog", "@"), ("rejectlog", ": "), ("acctlog", "@")):
+        written = lines(tmp_path / name)
+        times = [line.partition(separator)[0] for line in written]
+        third = len(times) // 3
+        assert third >= 1
+        assert all(re.fullmatch(r"\d{10}\.\d{6}", each) for each in times[:third] + times[2 * third :])
+        assert all(re.fullmatch(r"\d{10}", each) for each in times[third : 2 * third])
+        assert all(int(before) <= float(each) <= time.time() + 1 for each in times)
 
 
 def test_files_are_opened_anew_and_a_failing_disk_is_told_once(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from triosmtp.config import Config, LogFile
 from triosmtp.daemon.outlet import Outlet
@@ -73,6 +73,21 @@ class _File:
         return self
 
 
+@frozen(slots=True)
+class LogForm:
+    """What the lines of all logs depend on, beside the event."""
+
+    groups: Mapping[str, str] = field(factory=dict, repr=False)
+    """The Pathway_Group of each Pathway."""
+    hires: bool = False
+    """Whether the time of a line has microseconds."""
+
+    def now(self) -> str:
+        """Return the time as a line begins with it: seconds since the epoch."""
+        now = time.time()
+        return f"{now:.6f}" if self.hires else str(int(now))
+
+
 @define(slots=True, eq=False)
 class MomentumLogs:
     """An observer of events that writes those logs that a configuration asks for; made by :func:`open_logs`.
@@ -81,12 +96,12 @@ class MomentumLogs:
     """
 
     files: dict[str, _File] = field(factory=dict, repr=False)
-    groups: Mapping[str, str] = field(factory=dict, repr=False)
+    form: LogForm = field(factory=LogForm)
     _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
 
     def succeed(self, logs: "MomentumLogs") -> None:
         """Go on with the files of ``logs``, and close those of before.  What waits for a log goes on with it."""
-        old, self.files, self.groups = self.files, {}, logs.groups
+        old, self.files, self.form = self.files, {}, logs.form
         for name, file in logs.files.items():
             self._take(name, file, old.pop(name, None))
         for each in old.values():
@@ -135,7 +150,7 @@ class MomentumLogs:
         name, write = row
         file = self.files.get(name)
         if file is not None:
-            for line in write(event, self.groups):
+            for line in write(event, self.form):
                 file.write(line)
 
 
@@ -156,7 +171,7 @@ def open_logs(config: Config) -> MomentumLogs:
     if problems:
         _close(opened.values())
         raise ConfigError(problems)
-    return MomentumLogs(opened, config.pathway_groups)
+    return MomentumLogs(opened, LogForm(config.pathway_groups, hires=config.base.log_hires_timestamp))
 
 
 def _open(place: LogFile) -> _File:
@@ -210,8 +225,8 @@ def _halves(address: str) -> tuple[str, str]:
     return (local, domain) if at else (address, "")
 
 
-def _reception(event: MessageAccepted, groups: Mapping[str, str]) -> Iterable[str]:  # noqa: ARG001 - as every row
-    now, sender = int(time.time()), _halves(event.sender)
+def _reception(event: MessageAccepted, form: LogForm) -> Iterable[str]:
+    now, sender = form.now(), _halves(event.sender)
     for recipient in event.recipients:
         yield _record(
             now,
@@ -229,28 +244,28 @@ def _reception(event: MessageAccepted, groups: Mapping[str, str]) -> Iterable[st
         )
 
 
-def _attempt(event: AuthAttempted, groups: Mapping[str, str]) -> Iterable[str]:  # noqa: ARG001 - as every row
+def _attempt(event: AuthAttempted, form: LogForm) -> Iterable[str]:
     passed = "1" if event.succeeded else "0"
     if not event.logged:
         return []
-    return [_record(int(time.time()), "N", event.listener, event.peer, event.user, passed)]
+    return [_record(form.now(), "N", event.listener, event.peer, event.user, passed)]
 
 
-def _rejection(event: Refused | MessageRefused, groups: Mapping[str, str]) -> Iterable[str]:
+def _rejection(event: Refused | MessageRefused, form: LogForm) -> Iterable[str]:
     phase = event.phase if isinstance(event, Refused) else "data_spool"
     text = f"{event.enhanced} {event.text}" if event.enhanced else event.text
     pathway = event.variables.get("pathway", "")
     yield (
-        f"{int(time.time())}: R={_quoted(event.peer)} L={_quoted(event.local)} C={_quoted(event.session)} "
-        f"PATH={_quoted(pathway)} PATH_GRP={_quoted(groups.get(pathway, ''))} P={_quoted(phase)} E={event.code} "
+        f"{form.now()}: R={_quoted(event.peer)} L={_quoted(event.local)} C={_quoted(event.session)} "
+        f"PATH={_quoted(pathway)} PATH_GRP={_quoted(form.groups.get(pathway, ''))} P={_quoted(phase)} E={event.code} "
         f"M={_module(event.decided_by)} CTXCONN={_context(event.variables)} "
         f"CTXMESS={_context(event.message_variables)} {_escaped(text, _BACKSLASH)}"
     )
 
 
-def _turned_away(event: ConnectionRefused, groups: Mapping[str, str]) -> Iterable[str]:  # noqa: ARG001 - as every row
+def _turned_away(event: ConnectionRefused, form: LogForm) -> Iterable[str]:
     yield (
-        f'{int(time.time())}: R={_quoted(event.peer)} L={_quoted(event.listener)} C="" PATH="" PATH_GRP="" '
+        f'{form.now()}: R={_quoted(event.peer)} L={_quoted(event.listener)} C="" PATH="" PATH_GRP="" '
         f'P="connect" E=421 M=limit CTXCONN=[] CTXMESS=[] {_escaped(event.reason, _BACKSLASH)}'
     )
 

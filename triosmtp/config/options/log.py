@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.option import LOG, option
-from triosmtp.config.value import PATH, choice
+from triosmtp.config.option import GLOBAL, LOG, option
+from triosmtp.config.value import BOOLEAN, PATH, choice
 
 __all__ = ["LogOptions"]
 
@@ -27,6 +27,13 @@ class LogOptions:
         None,
         "File that a mainlog, rejectlog or acctlog is appended to, in Momentum's form; it is opened anew on SIGHUP.",
         scopes=(LOG,),
+    )
+    log_hires_timestamp: bool = option(
+        "Log_Hires_Timestamp",
+        BOOLEAN,
+        False,
+        "Whether the time in mainlog, rejectlog and acctlog has microseconds.",
+        scopes=(GLOBAL,),
     )
     format: LogFormat = option(
         "Format",
