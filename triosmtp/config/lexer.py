@@ -59,11 +59,12 @@ _SIGNS = {
     "[": Kind.OPEN_DICT,
     "]": Kind.CLOSE_DICT,
 }
-# Possessive quantifiers: nothing is ever tried again, so that no text takes more than linear time.
-_BLANKS = re.compile(r"(?:[ \t\r\n\f\v]++|#[^\n]*+|/\*(?s:.*?)\*/)++")
+# The alternatives begin with different characters and none holds a repetition that another could share: no text takes more
+# than linear time.  Possessive quantifiers would say so, but Python 3.11.2 misreads them.
+_BLANKS = re.compile(r"(?:[ \t\r\n\f\v]|#[^\n]*|/\*(?s:.*?)\*/)+")
 # A word may hold `/`, but `/*` begins a comment.
-_WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/\x00-\x1f\x7f-\x9f\ud800-\udfff]++|/(?!\*))++""")
-_LIST_WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/,\x00-\x1f\x7f-\x9f\ud800-\udfff]++|/(?!\*))++""")
+_WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/\x00-\x1f\x7f-\x9f\ud800-\udfff]|/(?!\*))+""")
+_LIST_WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/,\x00-\x1f\x7f-\x9f\ud800-\udfff]|/(?!\*))+""")
 _QUOTE = re.compile(r'\\.|"', re.DOTALL)
 # What stands right after a string that ends where it was meant to.  Otherwise a quote was left out, and this one, some
 # lines further down, opens the next string.

@@ -92,6 +92,7 @@ async def _serve(
     notifier: Notifier,
     early: EarlySignals,
 ) -> None:
+    fault: BaseExceptionGroup[ConfigError] | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(logs.run, name="log")
@@ -124,8 +125,9 @@ async def _serve(
                 control.close()
                 status.close()
     except* ConfigError as group:
-        # One error, whatever groups the nurseries put around it.
-        leaf: BaseException = group
+        fault = group
+    if fault is not None:  # raised here: Python 3.11.2 wraps what is raised within except*
+        leaf: BaseException = fault
         while isinstance(leaf, BaseExceptionGroup):
             leaf = leaf.exceptions[0]
         raise leaf from None

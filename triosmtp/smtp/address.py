@@ -20,7 +20,7 @@ MAX_PATH = 256  # octets, with "<" and ">"; section 4.5.3.1.3
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"  # the hyphen escaped: more follows it in a class
 _BEYOND = r"\u00a0-\u2027\u202a-\U0010ffff"  # RFC 6531's UTF8-non-ascii, less what breaks lines: C1, U+2028, U+2029
 _DOT_STRING = re.compile(rf"[{_ATEXT}{_BEYOND}]+(?:\.[{_ATEXT}{_BEYOND}]+)*")
-_QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_BEYOND}]|\\[ -~])*+)"')
+_QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_BEYOND}]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")

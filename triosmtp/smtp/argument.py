@@ -31,7 +31,7 @@ _ORDINARY = r":(<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>)(?: (.+))?"
 _ORDINARY_FROM = re.compile(rf"[Ff][Rr][Oo][Mm]{_ORDINARY}".encode())
 _ORDINARY_TO = re.compile(rf"[Tt][Oo]{_ORDINARY}".encode())
 # The end of any path is the first ">" outside of quotes.  Spaces after the colon are forgiven, as Postfix does.
-_PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*+")*+>)(?: +(.+))?'
+_PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*")*>)(?: +(.+))?'
 _ANY_FROM = re.compile(rb"(?i:FROM):" + _PATH)
 _ANY_TO = re.compile(rb"(?i:TO):" + _PATH)
 

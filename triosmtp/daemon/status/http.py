@@ -86,7 +86,7 @@ class _Connection:
 
     async def _run(self, application: Application, scope: Scope, answer: "_Answer") -> bool:
         """Have the application answer; give whether it did."""
-        answered = False
+        answered = failed = False
         try:
             await application(scope, answer.receive, answer.send)
             answered = True
@@ -94,8 +94,9 @@ class _Connection:
             answer.begun = True  # and nobody reads its end
         except* Exception:  # noqa: BLE001 - a request's failure must not become the server's
             _log.exception("%s %s failed", scope["method"], scope["path"][:200])
-            if not answer.begun:
-                await self._send(refusal(500))
+            failed = True
+        if failed and not answer.begun:
+            await self._send(refusal(500))
         return answered
 
     async def _read_head(self) -> h11.Request | None:
