@@ -58,6 +58,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def manual(session: nox.Session) -> None:
+    """Write the man page and the shell completions from the argument parser."""
+    install(session, "manual")
+    session.run("python", "docs/command_files.py")
+
+
+@nox.session
 def judge(session: nox.Session) -> None:
     """Run every test with nothing scaled down.  Takes far longer than `nox -s tests`."""
     install(session, "test")

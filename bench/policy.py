@@ -49,7 +49,7 @@ def serving(folder: Path, *, policy: bool) -> Iterator[int]:
     conf.write_text(CONFIGURATION.format(policy=text, folder=folder))
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
-    command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(conf), "--control", str(folder / "control")]
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(conf), "--control", str(folder / "control")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         os.sched_setaffinity(server.pid, {SERVER_CPU})
         assert server.stdout is not None

@@ -82,7 +82,7 @@ def _triosmtp(scenario: Scenario, port: int, credentials: Credentials, folder: P
     (folder / "bench_policy.py").write_text(_POLICY)
     configuration = folder / "bench.conf"
     configuration.write_text(_CONFIGURATION.format(folder=folder, port=port, tls="\n    ".join(tls)))
-    return [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(configuration)]
+    return [sys.executable, "-m", "triosmtp", "serve", "-c", str(configuration)]
 
 
 RIVALS = {

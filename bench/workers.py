@@ -49,7 +49,7 @@ def _serving(workers: int) -> Iterator[tuple[Server, Credentials]]:
         conf.write_text(
             _CONFIGURATION.format(workers=workers, folder=folder, port=port, certificate=certificate, key=key)
         )
-        command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(conf), "--control", str(folder / "control")]
+        command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(conf), "--control", str(folder / "control")]
         cpus = ",".join(map(str, sorted(_CPUS)))
         with (folder / "output").open("wb") as log, run_server(command, port, log, cpus) as server:
             yield server, credentials

@@ -1,6 +1,51 @@
 """What holds for every test."""
 
 import os
+import shutil
+from collections.abc import Generator, Iterator
+
+import pytest
 
 # Tests read the log of a server as a person does; those of the other form ask for it.
 os.environ.setdefault("TRIOSMTP_LOG_FORMAT", "text")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip a test whose program is not installed; see :func:`_named_missing`."""
+    with _named_missing():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip a test whose program is not installed; see :func:`_named_missing`."""
+    with _named_missing():
+        return (yield)
+
+
+class _named_missing:
+    """Turn the error of starting a program that is not installed into a skip that names it, but not in CI."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None or os.environ.get("CI"):
+            return
+        for each in _leaves(error):
+            if isinstance(each, FileNotFoundError) and isinstance(each.filename, str):
+                program = each.filename
+                if "/" not in program and shutil.which(program) is None:
+                    pytest.skip(f"{program} is not installed")
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+        for cause in (error.__cause__, error.__context__):
+            if cause is not None:
+                yield from _leaves(cause)

@@ -19,7 +19,7 @@ from triosmtp.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from triosmtp.daemon.policy_command import Target
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
@@ -28,7 +28,7 @@ EXIT_CONFIG = 78
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     try:
-        code = _run(_parser().parse_args(argv))
+        code = _run(command_parser().parse_args(argv))
         if sys.stdout is not None:  # as under `>&-`
             sys.stdout.flush()
     except BrokenPipeError:
@@ -72,7 +72,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; the man page and the shell completions are made from it."""
     parser = _Parser(prog="triosmtp", description="An SMTP listener whose centre is inbound TLS.", allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="tell versions and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -100,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
     _add_policy_commands(commands.add_parser("policy", help="look on as policy clients do", allow_abbrev=False))
     _add_passwd(commands.add_parser("passwd", help="write a file of passwords for AUTH", allow_abbrev=False))
+    examples = commands.add_parser("examples", help="copy the examples to a folder", allow_abbrev=False)
+    examples.add_argument("folder", metavar="PATH", help="the folder: new, or empty")
+    examples.set_defaults(run=_examples)
     _add_probe(commands.add_parser("probe", help="look at what any SMTP server presents", allow_abbrev=False))
     return parser
 
@@ -354,6 +358,12 @@ def _console(arguments: argparse.Namespace) -> int:
     return run_console(place, as_json=arguments.json)
 
 
+def _examples(arguments: argparse.Namespace) -> int:
+    from triosmtp.daemon.examples import examples_command  # noqa: PLC0415 - as above
+
+    return examples_command(Path(arguments.folder))
+
+
 def _interval(text: str) -> float:
     seconds = float(text)
     if not 0.2 <= seconds <= 3600:
@@ -395,7 +405,3 @@ def _options(arguments: argparse.Namespace) -> int:
         print(f"    {option.doc}")
         print(f"    in: {', '.join(option.scopes)}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ from triosmtp.daemon.passwd import passwd_command
 
 
 def passwd(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "triosmtp.cli", "passwd", *arguments]
+    command = [sys.executable, "-m", "triosmtp", "passwd", *arguments]
     return subprocess.run(command, input=said, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,7 @@
 """The benchmark stays runnable, and its arithmetic is right."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -37,6 +38,7 @@ def test_table_gives_medians_and_the_ratio_to_aiosmtpd() -> None:
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU for the server, one for the load")
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset is not installed")
 def test_bare_server_is_measured_end_to_end() -> None:
     command = [
         sys.executable,

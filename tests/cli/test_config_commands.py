@@ -228,7 +228,7 @@ def test_check_looks_where_files_and_sockets_are_to_be(
     assert (told.code, told.out) == (78, "")
     assert words in told.err
     assert list(Path().iterdir()) == before
-    serve = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", conf]
+    serve = [sys.executable, "-m", "triosmtp", "serve", "-c", conf]
     done = subprocess.run(serve, capture_output=True, check=False, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (78, "")
     assert words in done.stderr
@@ -287,7 +287,7 @@ def test_a_command_that_makes_no_sense(capsys: pytest.CaptureFixture[str], words
 
 
 def test_a_closed_pipe_is_quiet() -> None:
-    words = [sys.executable, "-m", "triosmtp.cli", "config", "options"]
+    words = [sys.executable, "-m", "triosmtp", "config", "options"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -11,7 +11,7 @@ from threading import Timer
 from typing import Self
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "triosmtp.cli")
+COMMAND = (sys.executable, "-m", "triosmtp")
 PATIENCE = 30.0
 
 

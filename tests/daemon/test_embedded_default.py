@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import smtplib
 import socket
 import stat
 import subprocess
@@ -75,7 +76,7 @@ def shell(command: str, folder: Path, given: str = "") -> subprocess.CompletedPr
     path = folder / "bin"
     path.mkdir(exist_ok=True)
     script = path / "triosmtp"
-    script.write_text(f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m triosmtp.cli "$@"\n')
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{REPOSITORY}" exec "{sys.executable}" -m triosmtp "$@"\n')
     script.chmod(0o755)
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
@@ -132,6 +133,8 @@ def test_your_own(default: Embedded, tmp_path: Path) -> None:
 
 
 def test_what_it_makes_is_ours_alone(default: Embedded) -> None:
+    with smtplib.SMTP("127.0.0.1", 2525) as client:  # the first message makes the Maildir
+        client.sendmail("me@example.org", ["you@example.com"], b"Subject: x\r\n\r\nx\r\n")
     for folder in (default.folder.parent, default.folder, default.folder / "Maildir"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     keys = sorted(default.folder.glob("*.key"))

@@ -235,7 +235,7 @@ def test_a_server_whose_log_is_not_read_goes_on(tmp_path: Path) -> None:
     conf = tmp_path / "t.conf"
     conf.write_text('Deliver_To = "discard:"\nOpen_Relay = true\nESMTP_Listener { Listen "127.0.0.1:0" { } }\n')
     process = subprocess.Popen(
-        [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(conf), "--control", str(tmp_path / "c")],
+        [sys.executable, "-m", "triosmtp", "serve", "-c", str(conf), "--control", str(tmp_path / "c")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,  # never read while it runs
         text=True,

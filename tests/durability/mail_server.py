@@ -44,7 +44,7 @@ class MailServer:
 
     def start(self) -> None:
         """Start it, and return when it listens."""
-        command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(self.folder / "triosmtp.conf")]
+        command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(self.folder / "triosmtp.conf")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None

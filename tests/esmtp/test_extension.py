@@ -224,7 +224,7 @@ async def test_one_read_and_one_write_carry_a_transaction(monkeypatch: pytest.Mo
 def test_check_tells_what_the_delivery_does_not_honour(tmp_path: Path) -> None:
     path = tmp_path / "my.conf"
     path.write_text(conf(f'Deliver_To = "maildir:{tmp_path}/M"', ":2525", '( "DSN" "REQUIRETLS" "CHUNKING" )'))
-    command = [sys.executable, "-m", "triosmtp.cli", "check", "-c", str(path)]
+    command = [sys.executable, "-m", "triosmtp", "check", "-c", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "SMTP_Extensions: DSN is not offered: " in done.stderr
     assert done.stderr.count("is not offered") == 1

@@ -29,7 +29,7 @@ def serving(folder: Path) -> Iterator[int]:
     text = conf.read_text()
     assert text.count('"127.0.0.1:2525"') == 1
     conf.write_text(text.replace('"127.0.0.1:2525"', '"127.0.0.1:0"'))
-    with running("-m", "triosmtp.cli", "serve", "-c", str(conf)) as program:
+    with running("-m", "triosmtp", "serve", "-c", str(conf)) as program:
         yield program.port()
         stop(program)
 

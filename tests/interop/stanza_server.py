@@ -118,7 +118,7 @@ def serving(folder: Path, certificates: Path, policies: str, edit: Mapping[str, 
 def run_conf(conf: Path) -> Iterator[StanzaServer]:
     """Run `triosmtp serve -c conf`, whose one Listen is on any port, until the block is left."""
     log = conf.with_name("log")
-    command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(conf)]
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(conf)]
     with (
         log.open("wb") as stderr,
         subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,

@@ -18,7 +18,7 @@ from typing import Any, Self
 from triosmtp.testing import Authority
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "triosmtp.cli")
+COMMAND = (sys.executable, "-m", "triosmtp")
 PATIENCE = 60.0
 _COVERAGE = "COVERAGE_PROCESS_CONFIG"
 """How coverage tells processes that are to be measured what to do: JSON in base64."""

@@ -1,11 +1,13 @@
 """What lies in examples/deploy: checked by systemd's own tools, by shellcheck, and by running it."""
 
+import base64
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import smtplib
 import ssl
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from cryptography import x509
 from life_server import COMMAND, PATIENCE, REPOSITORY, LineClient, Place, free_port, public_place
 
 from triosmtp import parse_config
+from triosmtp.cli import command_parser
 from triosmtp.config import load_config
 from triosmtp.testing import Authority
 
@@ -87,6 +90,44 @@ def test_the_drop_in_is_for_a_newer_systemd(units: Path) -> None:
         lines = done.stderr.splitlines()
         assert lines
         assert all("notify-reload" in line or "No such file" in line for line in lines[:1]), done
+
+
+# Other programs that read what triosmtp writes
+
+
+def test_fail2ban_bans_the_address_that_failed_and_no_other(place: Place) -> None:
+    """Lines of a real server, among them one whose user name tries to look like a failure of another address."""
+    (place.folder / "users").write_text("me:secret\n")
+    place.write(
+        f"""AuthPlainParameters = [ uri = "file://{place.folder}/users" ]
+        Allow_Plaintext_Auth = true
+        Listen "127.0.0.1:0" {{ SMTP_Extensions = ( "AUTH PLAIN" ) }}"""
+    )
+    forged = '","peer":"192.0.2.1:25","mechanism":"PLAIN","user":"x","result":"fail'
+    with (
+        place.serving({"TRIOSMTP_LOG_FORMAT": "json"}) as process,
+        smtplib.SMTP("127.0.0.1", process.port(), timeout=PATIENCE) as client,
+    ):
+        client.ehlo()
+        for user, password, code in ((forged, "no", 535), ("me", "secret", 235)):
+            response = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+            assert client.docmd("AUTH", f"PLAIN {response}")[0] == code
+    log = place.folder / "log.json"
+    log.write_text("".join(f"{line}\n" for line in place.log.splitlines() if line.startswith("{")))
+    done = run(program("fail2ban-regex"), "-o", "ip", str(log), str(DEPLOY / "fail2ban/filter.d/triosmtp.conf"))
+    assert done.stdout.split() == ["127.0.0.1"]
+
+
+def test_logrotate_reads_its_file(tmp_path: Path) -> None:
+    text = (DEPLOY / "triosmtp.logrotate").read_text()
+    file = tmp_path / "logrotate"
+    file.write_text(text.replace("su triosmtp triosmtp", "su root root").replace("/var/log/triosmtp", str(tmp_path)))
+    (tmp_path / "mainlog").write_text("a line\n")
+    done = run(program("logrotate"), "-d", "-f", "-s", str(tmp_path / "state"), str(file))
+    assert done.returncode == 0
+    assert "error" not in done.stderr
+    assert f"rotating pattern: {tmp_path}/mainlog" in done.stderr
+    assert "--signal=HUP triosmtp.service" in done.stderr
 
 
 def test_no_system_call_is_made_that_the_service_may_not_make(place: Place) -> None:
@@ -308,10 +349,8 @@ def test_the_containerfile_copies_and_runs_what_there_is() -> None:
     assert entry == [PROGRAM]
     check = json.loads(last["HEALTHCHECK"].partition("CMD ")[2])
     assert check[0] == PROGRAM
-    from triosmtp.cli import _parser  # noqa: PLC0415
-
     for arguments in (json.loads(last["CMD"]), check[1:]):
-        _parser().parse_args(arguments)  # or it ends the process
+        command_parser().parse_args(arguments)  # or it ends the process
     served = f"{json.loads(last['CMD'])[-1]}"
     assert f"COPY examples/deploy/triosmtp.conf {served}" in (DEPLOY / "Containerfile").read_text()
     assert parse_config((DEPLOY / "triosmtp.conf").read_text()).listens[0].name == f":{last['EXPOSE'].split('/')[0]}"
@@ -324,7 +363,9 @@ def test_what_the_containerfile_copies_is_enough_to_build(tmp_path: Path) -> Non
     copied = next(rest for word, rest in instructions() if word == "COPY" and rest.split()[-1] == "/src/")
     for name in copied.split()[:-1]:
         shutil.copy(REPOSITORY / name, source)
-    shutil.copytree(REPOSITORY / "triosmtp", source / "triosmtp")
+    for name in ("triosmtp", "examples", "docs/man", "docs/completion"):
+        assert f"COPY {name} /src/{name}" in (DEPLOY / "Containerfile").read_text()
+        shutil.copytree(REPOSITORY / name, source / name)
     install = next(rest for word, rest in instructions() if word == "RUN" and "pip install" in rest)
     command = install.replace("/opt/triosmtp", f"{tmp_path}/opt").replace("'/src[", f"'{source}[")
     command = command.replace("python3 -m venv", f"{sys.executable} -m venv")

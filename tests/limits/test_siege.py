@@ -54,7 +54,7 @@ class Server:
 def serving(folder: Path) -> Iterator[Server]:
     path = folder / "my.conf"
     path.write_text(CONF.format(folder=folder, time=TIME, session=86_400 if JUDGE else TIME))
-    command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(path), "--control", str(folder / "control")]
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(path), "--control", str(folder / "control")]
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,

@@ -65,7 +65,7 @@ class Site:
         return smtp
 
     def top(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "triosmtp.cli", "top", "--control", str(self.folder / "control"), *arguments]
+        return [sys.executable, "-m", "triosmtp", "top", "--control", str(self.folder / "control"), *arguments]
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def serving(folder: Path, token: str = "") -> Iterator[Site]:
     Authority.create("stranger").issue(EVIL, usage=["client"]).write(folder, "stranger")
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
     (folder / "my.conf").write_text(CONF.format(folder=folder, token=token))
-    command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(folder / "my.conf")]
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(folder / "my.conf")]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(

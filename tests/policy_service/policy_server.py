@@ -19,7 +19,7 @@ from triosmtp.testing import Authority
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
-COMMAND = (sys.executable, "-m", "triosmtp.cli")
+COMMAND = (sys.executable, "-m", "triosmtp")
 TOKEN, ADMIN = "0123456789abcdef-token", "0123456789abcdef-admin"
 
 

@@ -74,7 +74,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     command = [
         sys.executable,
         "-m",
-        "triosmtp.cli",
+        "triosmtp",
         "serve",
         "-c",
         "triosmtp.conf",
@@ -153,6 +153,6 @@ def test_in_shadow_first(site: Site, modules: Path) -> None:
         decider.until("ready")
         _, output = site.swaks("stranger")
         assert "451 4.3.0" in output  # a decider in shadow does not count, so the group's fallback stands
-        report = [sys.executable, "-m", "triosmtp.cli", "policy", "report", "--url", site.url, "--token-file", "token"]
+        report = [sys.executable, "-m", "triosmtp", "policy", "report", "--url", site.url, "--token-file", "token"]
         done = subprocess.run(report, cwd=site.folder, env=ENVIRONMENT, capture_output=True, text=True, check=True)
         assert "partners/partners-node in shadow" in done.stdout

@@ -16,7 +16,7 @@ from attrs import define
 from triosmtp.testing import Authority
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "triosmtp.cli")
+COMMAND = (sys.executable, "-m", "triosmtp")
 
 
 @define

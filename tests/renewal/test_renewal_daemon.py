@@ -59,7 +59,7 @@ async def test_a_daemon_renews_its_certificate_and_ends_at_once(tmp_path: Path) 
     listens = LISTEN.format(name="127.0.0.1:0", certificate=layout.certificate, key=layout.key, options="")
     path = tmp_path / "triosmtp.conf"
     path.write_text(CONFIGURATION.format(folder=tmp_path, listens=listens))
-    command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(path)]
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(path)]
     process = await trio.lowlevel.open_process(
         command,
         stdout=subprocess.PIPE,

@@ -94,7 +94,7 @@ def serving(
         CONFIGURATION.format(folder=folder, everywhere=parts[0], options=parts[1], in_listen=parts[2])
     )
     log = folder / "log"
-    command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(configuration)]
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(configuration)]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr)
     try:

@@ -123,7 +123,7 @@ def daemon(folder: Path, text: str) -> Iterator[Daemon]:
     """Run `triosmtp serve`; ends it, and looks whether it ended well."""
     config = folder / "server.conf"
     config.write_text(text)
-    command = (sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(config), "--control", str(folder / "control"))
+    command = (sys.executable, "-m", "triosmtp", "serve", "-c", str(config), "--control", str(folder / "control"))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)

@@ -312,7 +312,7 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     config = tmp_path / "server.conf"
     config.write_text(f"{MAIL} {STATUS}")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
-    command = (sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(config), "--control", str(tmp_path / "c"))
+    command = (sys.executable, "-m", "triosmtp", "serve", "-c", str(config), "--control", str(tmp_path / "c"))
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=60, check=False
     )  # fmt: skip

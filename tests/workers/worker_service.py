@@ -18,7 +18,7 @@ from typing import Any
 from triosmtp.testing import Authority
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "triosmtp.cli")
+COMMAND = (sys.executable, "-m", "triosmtp")
 ADMIN = "0123456789abcdef-admin"
 _PATIENCE = 60.0
 

@@ -59,8 +59,8 @@ _SIGNS = {
     "[": Kind.OPEN_DICT,
     "]": Kind.CLOSE_DICT,
 }
-# The alternatives begin with different characters and none holds a repetition that another could share: no text takes more
-# than linear time.  Possessive quantifiers would say so, but Python 3.11.2 misreads them.
+# The alternatives begin with different characters, and none of them repeats what another could take: no text needs
+# more than linear time.  Possessive quantifiers would ensure that, but Python 3.11.2 misreads them.
 _BLANKS = re.compile(r"(?:[ \t\r\n\f\v]|#[^\n]*|/\*(?s:.*?)\*/)+")
 # A word may hold `/`, but `/*` begins a comment.
 _WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/\x00-\x1f\x7f-\x9f\ud800-\udfff]|/(?!\*))+""")
