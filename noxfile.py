@@ -1,6 +1,7 @@
 """The checks: `nox` runs them all; `nox -s judge` runs the tests at full size; `nox -s bench` measures."""
 
 import os
+from pathlib import Path
 
 import nox
 
@@ -11,6 +12,10 @@ nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "imports", "types", "tests", "docs"]
 
 PYTHON_CODE = ("triosmtp", "tests", "examples", "bench", "docs", "noxfile.py")
+SMOKE = (
+    "tests/config", "tests/smtp", "tests/server", "tests/policy", "tests/packaging",
+    "tests/daemon/test_serve_command.py",
+)  # fmt: skip
 PROSE = ("README.md", "CHANGELOG.md", ".ci", "pyproject.toml")
 
 
@@ -55,6 +60,39 @@ def tests(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     install(session, "docs")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def floors(session: nox.Session) -> None:
+    """Run the tests with every direct dependency at the minimum that pyproject.toml states."""
+    pyproject = nox.project.load_toml("pyproject.toml")
+    stated = [*pyproject["project"]["dependencies"], *pyproject["project"]["optional-dependencies"]["status"]]
+    minima = Path(session.create_tmp()) / "minima"
+    minima.write_text("".join(f"{each.replace('>=', '==')}\n" for each in stated))
+    wanted = nox.project.dependency_groups(pyproject, "test")
+    session.install("-q", "--disable-pip-version-check", "-c", str(minima), *wanted, "-e", ".[status]")
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, install each into an empty environment, and use it there."""
+    session.install("-q", "--disable-pip-version-check", "build")
+    folder = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "-q", "--outdir", str(folder / "dist"), silent=True)
+    for archive in sorted((folder / "dist").iterdir()):
+        empty = folder / archive.suffix.removeprefix(".")
+        session.run("python", "-m", "venv", "--clear", str(empty))
+        session.run(str(empty / "bin/pip"), "install", "-q", "--disable-pip-version-check", str(archive), external=True)
+        session.run(str(empty / "bin/python"), "-I", "tests/packaging/smoke.py", external=True)
+        archive.unlink()
+
+
+@nox.session
+def smoke(session: nox.Session) -> None:
+    """Run the tests of the core, for other versions of Python: `nox -s smoke --force-python python3.13`."""
+    install(session, "test")
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *(session.posargs or SMOKE))
 
 
 @nox.session
