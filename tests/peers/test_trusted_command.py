@@ -1,11 +1,13 @@
 """XCLIENT, XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT: whole for those who are trusted, unknown to all others."""
 
+import base64
 import random
+from pathlib import Path
 
 import pytest
 
 from triosmtp import Policy, Reject, Session
-from triosmtp.event import Connected, PeerAnnounced
+from triosmtp.event import AuthAttempted, Connected, PeerAnnounced
 from triosmtp.smtp import (
     NEED_DATA,
     PAUSED,
@@ -127,6 +129,56 @@ async def test_a_login_counts_as_authenticated_until_the_next_xclient() -> None:
     [message] = server.messages
     assert message.variables["auth_user"] == "jo@example.com"
     assert b"with ESMTPA" in message.trace
+
+
+async def test_an_unfinished_attempt_is_the_former_clients_and_costs_the_next_one_nothing(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("jo:secret\n")
+    text = f"""
+    AuthPlainParameters = [ uri = "file://{passwords}" ]
+    Allow_Plaintext_Auth = true Auth_Failure_Delay = 0.001 Max_Auth_Failures = 2
+    ESMTP_Listener {{ Listen ":25" {{
+      SMTP_Extensions = ( ENHANCEDSTATUSCODES XCLIENT XREMOTEIP "AUTH SCRAM-SHA-256 PLAIN" )
+      Peer "203.0.113.0/24" {{ SMTP_Extensions = ( ENHANCEDSTATUSCODES "AUTH PLAIN" ) }}
+      Peer "198.51.100.0/24" {{ SMTP_Extensions = ( ENHANCEDSTATUSCODES ) }}
+    }} }}"""
+    wrong, right = (base64.b64encode(f"\0jo\0{word}".encode()).decode() for word in ("wrong", "secret"))
+    first = base64.b64encode(b"n,,n=jo,r=nonce").decode()
+    for command in ("XCLIENT ADDR=", "XREMOTEIP "):
+        async with open_memory_server(text) as server:
+            client, _ = await trusted(server)
+            assert (await client.command(f"AUTH PLAIN {wrong}")).code == 535
+            assert (await client.command(f"AUTH SCRAM-SHA-256 {first}")).code == 334
+            assert (await client.command("no base64")).code == 501  # which ends the exchange, and is told of later
+            assert (await client.command(f"{command}203.0.113.7")).code in {220, 250}
+            await client.command("EHLO x")
+            assert (await client.command(f"AUTH PLAIN {wrong}")).code == 535  # the first failure of this client
+            assert (await client.command(f"AUTH PLAIN {right}")).code == 235
+            assert (await client.command(f"{command}198.51.100.7")).code in {220, 250}
+            assert "AUTH" not in str((await client.command("EHLO x")).lines)
+            assert (await client.command(f"AUTH PLAIN {right}")).code == 502
+        attempts = [event for event in server.events if isinstance(event, AuthAttempted)]
+        assert [(each.peer.partition(":")[0], each.reason) for each in attempts] == [
+            ("192.0.2.1", "wrong user or password"), ("192.0.2.1", "broken off"),
+            ("203.0.113.7", "wrong user or password"), ("203.0.113.7", ""),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "XCLIENT ADDR=203.0.113.7 ADDR=203.0.113.8", "XCLIENT addr=203.0.113.7 PORT=1 Addr=203.0.113.7",
+        "XCLIENT LOGIN=jo LOGIN=[UNAVAILABLE]", "XCLIENT NAME=[UNAVAILABLE] NAME=a.example",
+        "XSETCONTEXT a=b a=c", "XSETCONTEXT a=b +61=b",
+    ],
+)  # fmt: skip
+async def test_nothing_is_given_twice(line: str) -> None:
+    async with open_memory_server(CONF) as server:
+        client, _ = await trusted(server)
+        assert str(await client.command(line)).startswith("501 5.5.4 ")
+        [running] = server.service.running
+        assert running.session.peer == "192.0.2.1:1024"
+        assert "a" not in running.session.variables
 
 
 async def test_an_address_that_is_not_known_is_nobodys() -> None:

@@ -97,6 +97,25 @@ def test_limits_hold_over_all_workers(tmp_path: Path) -> None:
         assert told(service)[0] == 421
 
 
+def test_failed_attempts_to_authenticate_count_over_all_workers(tmp_path: Path) -> None:
+    (tmp_path / "passwords").write_text("joe:right\n")
+    listener = (
+        f'AuthPlainParameters = [ uri = "file://{tmp_path}/passwords" ] SMTP_Extensions = ( "AUTH PLAIN" ) '
+        f'Auth_Failure_Rate_Per_Peer = "4/600" Auth_Failure_Delay = 0.001 Allow_Plaintext_Auth = true '
+        f'Spool_Directory = "{tmp_path}/spool"'
+    )
+
+    def attempt(session: smtplib.SMTP, password: str) -> int:
+        return session.docmd("AUTH", f"PLAIN {base64.b64encode(f'{chr(0)}joe{chr(0)}{password}'.encode()).decode()}")[0]
+
+    with workers(tmp_path, "Workers = 2", listener) as service:
+        sessions = [service.session() for _ in range(8)]
+        assert len({row["id"].partition("-")[0] for row in service.inbound()}) == 2  # in both workers
+        assert [attempt(session, "right") for session in sessions[:4]] == [235] * 4  # is taken back
+        assert [attempt(session, "wrong") for session in sessions[4:]] == [535] * 4
+        assert [attempt(session, "right") for session in sessions[4:]] == [454] * 4
+
+
 def test_who_finds_no_descriptor_waits(tmp_path: Path) -> None:
     """Far more connect than there are descriptors for: each is greeted in the end, as soon as others have gone."""
     with workers(tmp_path, descriptors=40) as service:

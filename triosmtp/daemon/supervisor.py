@@ -300,6 +300,7 @@ class Supervisor:
             "over": partial(self._over, number),
             "handshake": self._count_handshake,
             "handshake over": service.gate.leave,
+            "uncount": service.uncount_peer,
             "ended": service.hub.ended,
             "log": _write,
         }

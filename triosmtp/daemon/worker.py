@@ -325,6 +325,10 @@ class _WorkerService(Service):
         except ChannelClosedError:
             return True
 
+    def uncount_peer(self, option: str, peer: PeerAddress | None) -> None:
+        """Take back one that :meth:`count_peer` counted."""
+        self._channel.post("uncount", option, peer)
+
     def leave_handshake(self, session: str) -> None:
         """Count the handshake of ``session`` out."""
         if session in self._shaking:

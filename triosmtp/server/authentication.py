@@ -6,8 +6,9 @@ policy, too.  Nobody is in who was not proven by a store or accepted by a policy
 
 import base64
 import secrets
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 from attrs import evolve
@@ -30,14 +31,22 @@ from triosmtp.auth import (
 from triosmtp.event import AuthAttempted
 from triosmtp.policy import AuthAttempt, Authenticated, Session
 from triosmtp.server.decision import Refusal, ask, tell_ended
+from triosmtp.server.peer_count import peer_key
+from triosmtp.server.peer_limiter import LimitReachedError, PeerGoneError
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.smtp import Auth, AuthResponse, Connection, Reply
 
 __all__ = ["Authentication"]
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 _HASHING: Final = trio.CapacityLimiter(2)
-"""Passwords that are hashed at once in all sessions: each takes a processor, and argon2 tens of megabytes."""
+"""Threads of the attempts that :attr:`Service.hashing` lets in; an abandoned thread keeps its place until it ends."""
+_FILES: Final = trio.CapacityLimiter(2)
+"""Threads that look at files for what is offered, apart from all others: a file system that hangs holds up no mail."""
+_RATE: Final = "Auth_Failure_Rate_Per_Peer"
 _LONGEST: Final = 8
 """How many times Auth_Failure_Delay the answer to a failure waits at most."""
 
@@ -52,8 +61,8 @@ class Authentication:
     """The AUTH of one session.  ``bindings`` gives the data of a channel binding by its type, over TLS."""
 
     __slots__ = (
-        "_connection", "_exchange", "_failures", "_finished", "_looked_up", "_mechanism", "_offered", "_service",
-        "_session", "bindings",
+        "_connection", "_exchange", "_failed", "_failures", "_finished", "_looked_up", "_mechanism", "_offered",
+        "_service", "_session", "bindings", "is_gone",
     )  # fmt: skip
 
     def __init__(self, service: Service, session: Session, connection: Connection) -> None:
@@ -66,26 +75,86 @@ class Authentication:
         self._mechanism = ""
         self._offered: tuple[str, ...] = ()
         self._failures = 0
+        self._failed = False  # whether the step under way was a failure that counts for the peer's address
         self.bindings: Callable[[str], bytes | None] = lambda _: None
+        self.is_gone: Callable[[], bool] = lambda: False
+        """Tells whether the client has disconnected."""
 
     async def offer(self, profile: Profile) -> None:
         """Offer the mechanisms that may be used now: at the beginning, and after each handshake."""
         sasl, tls = profile.sasl, self._session.tls
         if sasl.stores:
             for file in sasl.due(trio.current_time()):
-                await trio.to_thread.run_sync(file.refresh)
+                await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
             identified = await self._identity(profile) is not None
             self._offered = sasl.offered(tls, identified=identified)
             self._connection.offer(self._offered, sasl.withheld(tls))
+
+    async def renew(self, profile: Profile) -> None:
+        """Begin anew: from now on the peer speaks for another client, who has not failed yet.
+
+        ``profile`` is that of the client before, who is told of as one that has failed if its attempt is unfinished.
+        """
+        if self._looked_up is not None:
+            self._tell(profile, Claim(user=self._looked_up, reason="broken off"), "protocol", succeeded=False)
+            await self._count_peer(profile)
+        self._abandon()
+        self._failures = 0
 
     async def begin(self, event: Auth, profile: Profile) -> Reply:
         """Begin an exchange; give the reply.
 
         :raises Refusal: where the attempt fails.
+        :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
         """
         if self._looked_up is not None:
             # What the client answered then was no response at all, and ended the exchange before it came here.
+            await self._count_peer(profile)
             await self._count(profile, Claim(user=self._looked_up, reason="broken off"), "protocol")
+        return await self._limited(partial(self._begin, event, profile), profile)
+
+    async def proceed(self, event: AuthResponse, profile: Profile) -> Reply:
+        """Go on with what the client answered; give the reply.
+
+        :raises Refusal: where the attempt fails.
+        :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
+        """
+        return await self._limited(partial(self._proceed, event, profile), profile)
+
+    async def _limited(self, step: Callable[[], Awaitable[Reply]], profile: Profile) -> Reply:
+        """Take a step of an exchange, if the peer's address has not failed too often.
+
+        It is counted as a failure before its outcome is known, and taken back if it was none: attempts at the same time
+        would all pass otherwise.
+        """
+        if not await self._count_peer(profile):
+            self._abandon()
+            raise Refusal(_TEMPORARY, "limit", _RATE)
+        self._failed = False
+        try:
+            return await step()
+        finally:
+            if not self._failed and self._is_counted(profile):
+                self._service.uncount_peer(_RATE, self._session.peer_address)
+
+    def _is_counted(self, profile: Profile) -> bool:
+        settings, address = profile.settings, self._session.peer_address
+        if settings.auth_failure_rate_per_peer is None or address is None:
+            return False
+        return not any(address in network for network in settings.relay_hosts)
+
+    async def _count_peer(self, profile: Profile) -> bool:
+        """Count a failure of the peer's address; return whether that is within its limit."""
+        rate = profile.settings.auth_failure_rate_per_peer
+        if rate is None or not self._is_counted(profile):
+            return True
+        return await self._service.count_peer(_RATE, self._session.peer_address, rate)
+
+    def _abandon(self) -> None:
+        """Forget the exchange under way."""
+        self._exchange = self._finished = self._looked_up = None
+
+    async def _begin(self, event: Auth, profile: Profile) -> Reply:
         self._mechanism, self._finished = event.mechanism, None
         circumstances = Circumstances(
             hostname=profile.rules.hostname,
@@ -101,11 +170,7 @@ class Authentication:
         except Malformed as error:
             return await self._fail(profile, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
 
-    async def proceed(self, event: AuthResponse, profile: Profile) -> Reply:
-        """Go on with what the client answered; give the reply.
-
-        :raises Refusal: where the attempt fails.
-        """
+    async def _proceed(self, event: AuthResponse, profile: Profile) -> Reply:
         claim, self._finished = self._finished, None
         if event.data is None:
             cancelled = Claim(user=self._looked_up or "", reason="cancelled")
@@ -140,20 +205,38 @@ class Authentication:
 
     async def _work(self, step: Lookup | Derivation, profile: Profile) -> Secret | ScramKeys:
         if isinstance(step, Derivation):
-            return await trio.to_thread.run_sync(step.secret.derive, limiter=_HASHING)
+            return await self._compute(step.secret.derive)
         self._looked_up = step.user
         file = profile.sasl.stores[self._mechanism].file
         if file is None:  # Always_Allow or Always_Deny, with no file: what is looked up decides nothing
             return Secret(step.user, False, Likeness(key=secrets.token_bytes(32)))
-        return await trio.to_thread.run_sync(file.lookup, step.user)
+        return await self._compute(file.lookup, step.user)
+
+    async def _compute(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do the work of an attempt in a thread, when it is this peer's turn.
+
+        :raises Refusal: if too many attempts wait already.
+        :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
+        """
+        session = self._session
+        # On a Unix socket nobody has an address: each session is a peer of its own.
+        peer = session.id if session.peer_address is None else peer_key(session.peer_address)
+        try:
+            async with self._service.hashing.place(peer, self.is_gone):
+                return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
+        except LimitReachedError:
+            self._abandon()
+            raise Refusal(_TEMPORARY, "limit", "too many attempts to authenticate wait") from None
+        except PeerGoneError:
+            raise trio.BrokenResourceError("the client has disconnected during AUTH") from None
 
     async def _identity(self, profile: Profile) -> str | None:
         identities = profile.sasl.identities
         tls = self._session.client_tls
-        if identities is None or tls is None:
+        if identities is None or tls is None or not tls.verified:  # a thread for those only who may be somebody
             return None
         try:
-            return await trio.to_thread.run_sync(identities.identify, tls)
+            return await trio.to_thread.run_sync(identities.identify, tls, limiter=_FILES, abandon_on_cancel=True)
         except StoreError:
             return None  # it was read at start; while it cannot be, nobody is identified
 
@@ -194,9 +277,7 @@ class Authentication:
             if store.file is None:
                 return await self._fail(profile, _FAILED, evolve(claim, reason="no policy accepted"), "policy")
             try:
-                right = await trio.to_thread.run_sync(
-                    _verify, store.file.lookup, claim.user, claim.password, limiter=_HASHING
-                )
+                right = await self._compute(_verify, store.file.lookup, claim.user, claim.password)
             except StoreError as error:
                 return await self._fail(profile, _TEMPORARY, evolve(claim, reason=str(error)), "store")
             if not right:
@@ -222,6 +303,7 @@ class Authentication:
         status = "error" if reply.code in {454, 501} else "fail"
         # Who gives up before anybody is looked up has tried nothing; how often is bounded as for any idle command.
         counts = reply is not _CANCELLED or self._looked_up is not None
+        self._failed = counts and reply.code >= 500  # what is to be tried again was no wrong guess
         await self._count(profile, claim, decided_by, status, counts=counts)
         raise Refusal(reply, decided_by, self._described(claim))
 

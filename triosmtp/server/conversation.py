@@ -438,6 +438,7 @@ class Conversation:
 
     async def _on_announced(self, event: XClient | XRemoteIP) -> None:
         """A trusted peer speaks for another one from now on: the session begins anew as that one's."""
+        await self.authentication.renew(self.profile)
         self.profile, self._hello = self.spokesman.speak_for(event, self._hello)
         self._settings = self.profile.settings
         self._discarded_by = ""

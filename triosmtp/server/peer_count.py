@@ -45,6 +45,13 @@ class PeerTable:
             self._windows.popitem(last=False)
         return within
 
+    def uncount(self, peer: PeerAddress) -> None:
+        """Take back one that :meth:`count` counted: it was not what the limit is about."""
+        key = peer_key(peer)
+        opened, begun = self._windows.get(key, (0.0, 0))
+        if begun:
+            self._windows[key] = (opened, begun - 1)
+
 
 class PeerCounts:
     """All that is counted of the peers of one service.  A peer without an address, on a Unix socket, has no limits."""
@@ -63,6 +70,12 @@ class PeerCounts:
         if table is None:
             table = self._tables[what] = PeerTable()
         return table.count(peer, limit, now)
+
+    def uncount(self, what: str, peer: PeerAddress | None) -> None:
+        """Take back one ``what`` that :meth:`count` counted."""
+        table = self._tables.get(what)
+        if table is not None and peer is not None:
+            table.uncount(peer)
 
     def connect(self, peer: PeerAddress | None, limit: int) -> bool:
         """Count a connection of ``peer`` in, where it has fewer than ``limit`` (0: any number)."""

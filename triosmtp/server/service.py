@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 from attrs import define, field
@@ -24,6 +24,7 @@ from triosmtp.policy.hub import Hub
 from triosmtp.server.gate import HandshakeGate
 from triosmtp.server.patience import Patience
 from triosmtp.server.peer_count import PeerAddress, PeerCounts
+from triosmtp.server.peer_limiter import PeerLimiter
 from triosmtp.server.profile import Profiles
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["Generation", "Running", "Service", "Statistics"]
 
 _log = logging.getLogger("triosmtp.server")
+
+_HASHING: Final = 2
+"""Attempts to authenticate that are computed at once, in each process."""
+_HASHING_WAITING: Final = 64
+_HASHING_WAITING_PER_PEER: Final = 4
 
 
 @define(slots=True)
@@ -133,6 +139,8 @@ class Service:
         self._observers: tuple[Observer, ...] = (self.statistics.count, hub.observe, *observers)
         self.peers = PeerCounts()
         """What is counted of each peer."""
+        self.hashing = PeerLimiter(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
+        """Attempts to authenticate that are computed in threads: each takes a processor, and argon2 tens of MB."""
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)
@@ -205,6 +213,10 @@ class Service:
     async def count_peer(self, option: str, peer: PeerAddress | None, limit: tuple[int, float]) -> bool:
         """Count one more of what ``option`` limits for ``peer``; False where it has had its share."""
         return self.peers.count(option, peer, limit, trio.current_time())
+
+    def uncount_peer(self, option: str, peer: PeerAddress | None) -> None:
+        """Take back one that :meth:`count_peer` counted."""
+        self.peers.uncount(option, peer)
 
     def admit_peer(self, peer: PeerAddress | None, settings: Settings) -> str:
         """Count a connection of ``peer`` in, unless a limit is reached; give the name of that limit, or ``""``."""

@@ -115,6 +115,8 @@ class SessionDriver:
         )
         self._conversation = Conversation(service, listen, profile, self.session)
         self._conversation.spokesman.resettle = self._resettle
+        if isinstance(transport, SocketTransport):
+            self._conversation.authentication.is_gone = transport.is_gone
 
     async def run(self) -> None:
         """Serve the session to its end.  Raises nothing but cancellation."""

@@ -6,6 +6,7 @@ only when told to. That halves the cost of a turn.  A send that did not have to 
 one.
 """
 
+import select
 import socket
 from contextlib import suppress
 from errno import EBADF
@@ -75,6 +76,14 @@ class SocketTransport(trio.abc.HalfCloseableStream):
                 continue
             except OSError as error:
                 raise _translated(error) from None
+
+    def is_gone(self) -> bool:
+        """Whether the peer has closed its side or reset the connection, however much it has sent before that."""
+        if self._socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)  # errors and hang-ups are always told
+        return bool(poll.poll(0))
 
     def acknowledge(self) -> None:
         """Have the kernel acknowledge what was received now, and not along with what is sent next, or 40 ms later."""

@@ -41,6 +41,8 @@ def parse_xclient(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa:
         name = key.upper()
         if name not in _ATTRIBUTES:
             raise _malformed("Unknown attribute", f"XCLIENT with {key[:40]!r}")
+        if name in attributes:
+            raise _malformed(f"{name} is given twice", f"XCLIENT with {name} twice")
         if value.upper() in _ABSENT:
             attributes[name] = None
             continue
@@ -114,6 +116,8 @@ def parse_xsetcontext(line: bytes, argument: bytes, facts: Facts) -> Event:  # n
             raise _malformed("Names and values are xtext", "XSETCONTEXT with malformed xtext") from None
         if not _VARIABLE(name) or not (text.isprintable() or not text):
             raise _malformed("Bad name or value", "XSETCONTEXT with a malformed name, or a control character")
+        if name in values:
+            raise _malformed("A name is given twice", f"XSETCONTEXT with {name} twice")
         values[name] = text
     return XSetContext(values)
 

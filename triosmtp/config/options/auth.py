@@ -6,6 +6,7 @@ from attrs import frozen
 
 from triosmtp.config.auth_value import AUTH_PARAMETERS, EXTERNAL_PARAMETERS, AuthParameters, ExternalParameters
 from triosmtp.config.option import option
+from triosmtp.config.tls_value import RATE
 from triosmtp.config.value import BOOLEAN, LIMIT, SECONDS
 
 __all__ = ["AuthOptions"]
@@ -75,4 +76,11 @@ class AuthOptions:
         SECONDS,
         1.0,
         "Seconds that the answer to a failed attempt waits; twice that after the next, up to 8 times.",
+    )
+    auth_failure_rate_per_peer: tuple[int, float] | None = option(
+        "Auth_Failure_Rate_Per_Peer",
+        RATE,
+        (20, 60.0),
+        'Attempts to authenticate of one address that may fail, as "n/seconds"; beyond it AUTH is answered 454. Those '
+        "of Relay_Hosts are not counted.",
     )

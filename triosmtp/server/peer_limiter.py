@@ -1,0 +1,145 @@
+"""Expensive work that peers ask for, such as hashing: a bounded queue, shared fairly between the peers.
+
+Three properties, each against an attack:
+
+*Bounds.*  So much is done at once, so much waits in all, and so much waits of one peer.  Beyond that the answer is a
+refusal at once, so no peer chooses how much memory or time waits here.
+
+*Fairness.*  Places go round between the peers that wait, one each, in place of first come, first served.  If the queue
+is full, a peer with less in it takes the place of the peer with most in it.
+
+*Liveness.*  Before a place is given away, the limiter looks whether the peer is still connected.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, field
+
+__all__ = ["LimitReachedError", "PeerGoneError", "PeerLimiter"]
+
+
+class LimitReachedError(Exception):
+    """Too much waits already, of this peer or in all."""
+
+
+class PeerGoneError(Exception):
+    """The peer has closed its connection; nobody wants the outcome."""
+
+
+@define(slots=True, eq=False)
+class _Waiter:
+    is_gone: Callable[[], bool]
+    woken: trio.Event = field(factory=trio.Event)
+    error: Exception | None = None
+    """Why there will be no place; None as long as it waits, or once it has a place."""
+
+
+class PeerLimiter:
+    """Places for ``at_once`` pieces of work.
+
+    ``waiting`` more may wait in all, ``waiting_per_peer`` of one peer.  A peer is any hashable key.
+    """
+
+    __slots__ = ("_at_once", "_queues", "_taken", "_waiting", "_waiting_per_peer", "waiting")
+
+    def __init__(self, at_once: int, *, waiting: int, waiting_per_peer: int) -> None:
+        self._at_once = at_once
+        self._waiting = waiting
+        self._waiting_per_peer = waiting_per_peer
+        self._taken = 0
+        self._queues: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()  # whose turn is next stands first
+        self.waiting = 0
+        """How many wait now."""
+
+    @property
+    def taken(self) -> int:
+        """How many places are taken now."""
+        return self._taken
+
+    @asynccontextmanager
+    async def place(self, peer: Hashable, is_gone: Callable[[], bool]) -> AsyncIterator[None]:
+        """Wait for a place, and keep it until the block ends.  ``is_gone`` tells whether the peer has disconnected.
+
+        :raises LimitReachedError: if too much waits already.
+        :raises PeerGoneError: if the peer has disconnected before it had a place.
+        """
+        if is_gone():
+            raise PeerGoneError
+        if self._taken < self._at_once:  # then nobody waits
+            self._taken += 1
+        else:
+            await self._wait(peer, _Waiter(is_gone))
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._give_places()
+
+    async def _wait(self, peer: Hashable, waiter: _Waiter) -> None:
+        self._make_room(peer)
+        self._queues.setdefault(peer, deque()).append(waiter)
+        self.waiting += 1
+        try:
+            await waiter.woken.wait()
+        except BaseException:
+            if not waiter.woken.is_set():
+                self._remove(peer, waiter)
+            elif waiter.error is None:  # it was given a place just now
+                self._taken -= 1
+                self._give_places()
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+
+    def _make_room(self, peer: Hashable) -> None:
+        """Make room for one more of ``peer``.
+
+        :raises LimitReachedError: if there is none to be had.
+        """
+        if not self._is_full(peer):
+            return
+        for each, queue in tuple(self._queues.items()):
+            for waiter in tuple(queue):
+                if waiter.is_gone():
+                    self._end(each, waiter, PeerGoneError())
+        if not self._is_full(peer):
+            return
+        own = len(self._queues.get(peer, ()))
+        if own < self._waiting_per_peer:
+            most = max(self._queues, key=lambda each: len(self._queues[each]))
+            if len(self._queues[most]) > own + 1:
+                self._end(most, self._queues[most][-1], LimitReachedError())
+                return
+        raise LimitReachedError
+
+    def _is_full(self, peer: Hashable) -> bool:
+        return self.waiting >= self._waiting or len(self._queues.get(peer, ())) >= self._waiting_per_peer
+
+    def _give_places(self) -> None:
+        while self._queues and self._taken < self._at_once:
+            peer, queue = next(iter(self._queues.items()))
+            waiter = queue[0]
+            if waiter.is_gone():
+                self._end(peer, waiter, PeerGoneError())
+                continue
+            self._remove(peer, waiter)
+            if peer in self._queues:
+                self._queues.move_to_end(peer)
+            self._taken += 1
+            waiter.woken.set()
+
+    def _end(self, peer: Hashable, waiter: _Waiter, error: Exception) -> None:
+        """Let a waiter know that it will have no place."""
+        self._remove(peer, waiter)
+        waiter.error = error
+        waiter.woken.set()
+
+    def _remove(self, peer: Hashable, waiter: _Waiter) -> None:
+        queue = self._queues[peer]
+        queue.remove(waiter)
+        if not queue:
+            del self._queues[peer]
+        self.waiting -= 1
