@@ -174,6 +174,9 @@ def test_a_socket_of_roots_time_lets_its_successor_in(place: Place) -> None:
         ("Security { User = root }", "error: Security: User is root, and nothing would be given up"),
         ("Security { User = nobody Group = root }", "error: Security: the group root is no group to serve as"),
         ("Security { User = 54321 }", "error: Security: expected a Group: user 54321 has no entry"),
+        ("Security { User = 4294967296 Group = daemon }", "1:19: error: User: expected a name, or a number from 0"),
+        ("Security { User = nobody Group = 4294967295 }", "1:34: error: Group: expected a name, or a number from 0"),
+        ("Security { User = \u0663 }", 'error: Security: there is no user "\u0663"'),  # no digit, whatever Unicode says
     ],
 )
 def test_it_refuses_to_serve_as_nobody_in_particular(place: Place, security: str, words: str) -> None:

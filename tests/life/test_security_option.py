@@ -51,3 +51,23 @@ def test_its_options_are_valid_in_it_alone() -> None:
     with pytest.raises(ConfigError, match="User is not valid in the global scope; it is in: Security"):
         parse_config(f"User = mail {LISTENER}")
     assert parse_config(LISTENER).security is None
+
+
+@pytest.mark.parametrize("option", ["User", "Group"])
+@pytest.mark.parametrize(
+    "text", ["4294967295", "4294967296", "9" * 5000, "-1", "+5", "-x", '""', "0" * 4 + "4294967295"]
+)
+def test_what_are_no_accounts(option: str, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"Security {{\n  {option} = {text}\n}}\n{LISTENER}")
+    assert f"2:{len(option) + 6}: error: {option}: expected a name, or a number from 0 to 4294967294, found" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("text", ["4294967294", "0000000000000065534", "nobody", "www-data", "12ab", "\u0663"])
+def test_what_may_be_accounts(text: str) -> None:
+    security = parse_config(f"Security {{ User = {text} Group = {text} }} {LISTENER}").security
+    assert security is not None
+    assert (security.user, security.group) == (text, text)
+    assert OPTIONS["user"].write(text) == f'"{text}"'

@@ -1,5 +1,7 @@
 """Sessions on memory streams, from the banner to the last reply."""
 
+from typing import NoReturn
+
 import pytest
 import trio.testing
 
@@ -343,6 +345,41 @@ async def test_a_delivery_that_breaks_is_451() -> None:
         assert str(answer)[:9] == "451 4.3.0"
         assert "secret" not in str(answer)
         assert (await client.command("NOOP")).code == 250
+
+
+@pytest.mark.parametrize("fails", ["hub.wants_outcome", "hub.ended", "MessageAccepted", "observer", "body.close"])
+async def test_nothing_behind_a_delivery_costs_its_250(
+    fails: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_arguments: object, **_more: object) -> NoReturn:
+        raise RuntimeError("broken")
+
+    async def deliver(message: Message) -> None:
+        delivered.append(message.id)
+        if fails == "body.close":
+            monkeypatch.setattr(type(message.body), "close", fail)
+
+    delivered: list[str] = []
+    async with open_memory_server(conf(), deliver=deliver) as server:
+        if fails.startswith("hub."):
+            monkeypatch.setattr(server.service.hub, "wants_outcome", lambda _phase: True)
+            monkeypatch.setattr(server.service.hub, fails[4:], fail)
+        elif fails == "MessageAccepted":
+            monkeypatch.setattr("triosmtp.server.transaction.MessageAccepted", fail)
+        elif fails == "observer":
+            server.service.observe(fail)
+        client = server.connect()
+        await client.read()
+        await client.command("EHLO x")
+        for _ in range(2):
+            await client.command("MAIL FROM:<a@example.org>")
+            await client.command("RCPT TO:<b@example.com>")
+            await client.command("DATA")
+            await client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
+            assert (await client.read()).code == 250
+        assert (await client.command("QUIT")).code == 221
+    assert len(delivered) == 2
+    assert any(record.exc_info for record in caplog.records)  # and it is told
 
 
 async def test_idle_sessions_end_with_421(autojump_clock: object) -> None:

@@ -7,10 +7,13 @@ import socket
 import ssl
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -18,7 +21,10 @@ import trio.testing
 
 import triosmtp
 from triosmtp import ConfigError, Message, Server
+from triosmtp.config import UnixAddress
 from triosmtp.event import ConnectionRefused, Disconnected, SessionEvent, TLSEstablished
+from triosmtp.server.listener import Peer, accept_connections, bind_unix
+from triosmtp.server.session import SessionDriver
 from triosmtp.server.transport import SocketTransport
 from triosmtp.testing import Authority, Client
 
@@ -89,6 +95,119 @@ async def test_a_unix_socket_has_its_mode_and_goes_with_the_server(tmp_path: Pat
         assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
         await client.aclose()
     assert not path.exists()
+
+
+def test_binding_a_unix_socket_leaves_the_umask_of_the_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: set[int] = set()
+    begun, ended = threading.Event(), threading.Event()
+
+    def make_files() -> None:
+        for number in count():
+            file = tmp_path / f"file{number}"
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o666))
+            modes.add(stat.S_IMODE(file.stat().st_mode))
+            file.unlink()
+            begun.set()
+            if ended.is_set():
+                return
+
+    before_chmod: list[int] = []
+    chmod = Path.chmod
+
+    def observed(path: Path, mode: int) -> None:
+        before_chmod.append(stat.S_IMODE(path.lstat().st_mode))
+        chmod(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", observed)
+    umask = os.umask(0)  # nothing is taken away: what the socket is closed to, it is closed to by its own mode
+    thread = threading.Thread(target=make_files)
+    thread.start()
+    try:
+        assert begun.wait(60)
+        for number in range(200):
+            path = tmp_path / f"socket{number}"
+            bind_unix(UnixAddress(str(path), 0o660)).close()
+            assert stat.S_IMODE(path.lstat().st_mode) == 0o660
+    finally:
+        ended.set()
+        thread.join()
+        os.umask(umask)
+    assert modes == {0o666}
+    assert before_chmod == [0o600] * 200  # nobody else may connect before it has the mode that is asked for
+
+
+class Faulty(socket.socket):
+    """A listening socket whose accept fails, with each of ``errors`` in turn, before it works."""
+
+    errors: ClassVar[list[int]] = []
+    calls = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        Faulty.calls += 1
+        if Faulty.errors:
+            number = Faulty.errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.EMFILE, errno.ENOBUFS, errno.EBADF])
+async def test_no_error_of_accept_ends_the_loop_and_none_makes_it_spin(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    accepted = trio.Event()
+    Faulty.calls = 0
+    monkeypatch.setattr(Faulty, "errors", [number, errno.ECONNABORTED, number])
+    pauses: list[float] = []
+    sleep = trio.sleep
+
+    async def observed(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(trio, "sleep", observed)
+
+    def take(sock: socket.socket, peer: Peer) -> None:
+        sock.close()
+        accepted.set()
+
+    with Faulty() as listener, socket.socket() as client:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        client.connect(listener.getsockname())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept_connections, listener, take)
+            with trio.fail_after(60):
+                await accepted.wait()
+            nursery.cancel_scope.cancel()
+    assert pauses == [0.1, 0.1]
+    assert Faulty.calls <= 5  # three failures, the connection, and the look for the next one
+    assert caplog.messages == [f"cannot accept a connection: {os.strerror(number)}; trying again every 0.1 s"] or (
+        caplog.messages[-1] == "connections are accepted again"
+    )
+
+
+async def test_a_connection_that_cannot_be_served_costs_no_other_and_counts_no_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = SessionDriver.__init__
+    failures = [OSError(errno.ENOTCONN, "it was reset"), RuntimeError("whatever")]
+
+    def fails(self: SessionDriver, *arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        made(self, *arguments)
+
+    monkeypatch.setattr(SessionDriver, "__init__", fails)
+    async with serving(conf("Connections_Per_Peer = 1 Service_Sessions = 1")) as server:
+        for _ in range(2):
+            with pytest.raises(EOFError):  # the connection is closed, and nothing was said
+                await (await connect(server)).read()
+        assert (await (await connect(server)).read()).code == 220
+        assert server.statistics.sessions == 1
+    assert caplog.messages == ["an accepted connection cannot be served: it is closed"] * 2
 
 
 async def test_a_unix_socket_that_another_server_took_over_stays(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-"""The option Capabilities: what is kept of root's rights, in the form that libcap's cap_from_text(3) reads."""
+"""The types of the scope Security: users and groups, and capabilities as libcap's cap_from_text(3) reads them."""
 
 import re
 from typing import Final
 
 from triosmtp.config.parser import Value
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.value import BadValueError, Type, Warn, quote, text_of
+from triosmtp.config.value import BadValueError, Type, Warn, bad_value, quote, text_of
 
-__all__ = ["CAPABILITIES", "CAPABILITY_NAMES", "KEPT"]
+__all__ = ["ACCOUNT", "CAPABILITIES", "CAPABILITY_NAMES", "KEPT"]
 
 _NAMES: Final = """
 chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service
@@ -53,3 +53,19 @@ def _write(value: object) -> str:
 
 
 CAPABILITIES: Type[frozenset[str]] = Type("capabilities", _read, _write)
+
+
+_HIGHEST: Final = (1 << 32) - 2
+"""The highest number of a user or group: the kernel takes the next one, -1, for "leave it as it is" (setresuid(2))."""
+
+
+def _read_account(value: Value, _warn: Warn) -> str:
+    expected = f"a name, or a number from 0 to {_HIGHEST}"
+    text = text_of(value, expected)
+    number = text.isascii() and text.isdigit()
+    if not text or text[0] in "+-" or (number and (len(text.lstrip("0")) > 10 or int(text) > _HIGHEST)):
+        raise bad_value(value, expected)
+    return text
+
+
+ACCOUNT: Type[str] = Type("user or group", _read_account, lambda value: quote(str(value)))

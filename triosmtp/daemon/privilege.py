@@ -61,7 +61,7 @@ def find_identity(config: Config) -> Identity | None:
     if security.user is None:
         raise wrong("expected a User: without one root would go on to serve")
     account = _account(security.user)
-    if account is None and not security.user.isdecimal():
+    if account is None and not _is_number(security.user):
         raise wrong(f'there is no user "{security.user}"')
     uid = int(security.user) if account is None else account.pw_uid
     name = security.user if account is None else account.pw_name
@@ -141,19 +141,23 @@ def _verify(identity: Identity, kept: set[int]) -> None:
     raise OSError(None, "root's rights were not given up: they can be had again")
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _account(text: str) -> pwd.struct_passwd | None:
     try:
-        return pwd.getpwuid(int(text)) if text.isdecimal() else pwd.getpwnam(text)
-    except (KeyError, OverflowError):
+        return pwd.getpwuid(int(text)) if _is_number(text) else pwd.getpwnam(text)
+    except (KeyError, ValueError):  # ValueError: no name of an account can hold such characters
         return None
 
 
 def _group(text: str) -> int | None:
-    if text.isdecimal():
+    if _is_number(text):
         return int(text)
     try:
         return grp.getgrnam(text).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         return None
 
 

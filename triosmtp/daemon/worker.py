@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 import trio
-from attrs import define
+from attrs import define, evolve
 
 from triosmtp.config import Config, Listen, Settings
 from triosmtp.daemon.channel import Channel, ChannelClosedError
@@ -187,7 +187,7 @@ class _Worker:
         assert prepared is not None, "it was prepared"
         old, self._prepared = service.generation, None
         service.succeed(prepared.generation)
-        service.contexts.adopt(prepared.renewal)
+        service.contexts.adopt(_with_newer(prepared.renewal, service.contexts))
         self._generation, self._listens = number, _by_key(service.config)
         assert self._background is not None, "it runs"
         self._background.start_soon(service.close_unused, old)
@@ -286,8 +286,15 @@ class _Worker:
             self._channel.post("over", handed.number)
             return
         service.admit(listen, 0, 0)
-        settings = service.config.resolve(listen, handed.peer.address)
-        driver = session_of(service, listen, settings, sock, handed.peer)
+        try:
+            settings = service.config.resolve(listen, handed.peer.address)
+            driver = session_of(service, listen, settings, sock, handed.peer)
+        except Exception:  # noqa: BLE001 - one connection's failure must not end the worker
+            _log.exception("a connection of %s cannot be served: it is closed", handed.peer.text)
+            sock.close()
+            service.count_out(listen, service.generation)
+            self._channel.post("over", handed.number)
+            return
         sessions.start_soon(self._serve, listen, driver, handed.number, name=f"session {driver.session.id}")
 
     async def _serve(self, listen: Listen, driver: SessionDriver, number: int) -> None:
@@ -341,6 +348,17 @@ def _contexts_of(start: Start) -> ContextStore:
     return ContextStore(
         {settings: build_context(load_material(settings, dict(files))) for settings, files in start.files.items()}
     )
+
+
+def _with_newer(renewal: Renewal, store: ContextStore) -> Renewal:
+    """Return the renewal with the contexts in force where there are some.
+
+    Certificates may have been reloaded since the renewal was prepared: the supervisor's lock does not cover the worker.
+    """
+    in_force = {context.material.settings: context for context in store.contexts()}
+    contexts = {settings: in_force.get(settings, context) for settings, context in renewal.contexts.items()}
+    problems = {settings: problem for settings in contexts if (problem := store.problem(settings)) is not None}
+    return evolve(renewal, contexts=contexts, problems=problems)
 
 
 def _by_key(config: Config) -> dict[object, Listen]:

@@ -212,8 +212,7 @@ class Conversation:
         return True
 
     def _ended(self, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
-        if self._service.hub.wants_outcome(phase):  # asked here first: nearly always nobody does
-            tell_ended(self._service, self.session, phase, refusal, *arguments)
+        tell_ended(self._service, self.session, phase, refusal, *arguments)
 
     def _refuse(self, phase: str, refusal: Refusal) -> None:
         self._tell_refused(phase, refusal)

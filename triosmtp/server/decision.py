@@ -1,5 +1,7 @@
 """How a step of a session is refused, and how policies are asked at one."""
 
+import logging
+
 from triosmtp.errors import Reject
 from triosmtp.event import PolicyFailed, Refused
 from triosmtp.policy import Chain, Decision, Phase, Session
@@ -9,6 +11,8 @@ from triosmtp.server.service import Service
 from triosmtp.smtp import Reply
 
 __all__ = ["Refusal", "ask", "refusal_of", "tell_ended", "tell_refused"]
+
+_log = logging.getLogger("triosmtp.server")
 
 
 class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
@@ -41,19 +45,25 @@ async def ask(service: Service, session: Session, chain: Chain, phase: Phase, *a
 
 
 def tell_ended(service: Service, session: Session, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
-    """Tell the hub what became of a phase, where somebody there wants to know; ``arguments`` are the policies'."""
-    hub = service.hub
-    if not hub.wants_outcome(phase):
-        return
+    """Tell the hub what became of a phase, if a client of the hub wants to know; ``arguments`` are the policies'.
+
+    The outcome is settled by then.  So a failure here is logged, and changes no reply.
+    """
+    try:
+        if service.hub.wants_outcome(phase):
+            service.hub.ended(question_of(phase, session, *arguments), _outcome(refusal))
+    except Exception:  # noqa: BLE001 - whatever it is, it is not the session's fault
+        _log.exception("session %s: policy clients were not told the outcome of %s", session.id, phase)
+
+
+def _outcome(refusal: Refusal | None) -> Outcome:
     if refusal is None:
-        outcome = Outcome(decision="accepted")
-    else:
-        reply = refusal.reply
-        text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
-        outcome = Outcome(
-            decision="refused", code=reply.code, enhanced=reply.enhanced, text=text, decided_by=refusal.decided_by
-        )
-    hub.ended(question_of(phase, session, *arguments), outcome)
+        return Outcome(decision="accepted")
+    reply = refusal.reply
+    text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
+    return Outcome(
+        decision="refused", code=reply.code, enhanced=reply.enhanced, text=text, decided_by=refusal.decided_by
+    )
 
 
 def tell_refused(service: Service, session: Session, phase: str, refusal: Refusal) -> None:

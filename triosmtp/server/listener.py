@@ -32,7 +32,11 @@ _log = logging.getLogger("triosmtp.server")
 _ACCEPTS_PER_TURN = 64  # then the sessions get their turn
 _TELL_AGAIN = 10.0
 """Seconds from one line of the log about the same trouble to the next."""
-_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LOST = {
+    errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.ENONET, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ECONNRESET, errno.ETIMEDOUT,
+}  # fmt: skip
+"""Errors of accept(2) that are about the one connection, not about the listening socket."""
 
 
 @frozen(slots=True)
@@ -158,12 +162,10 @@ def bind_unix(address: UnixAddress) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
-        # Nobody may connect between bind and chmod: the umask closes that gap.
-        before = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(before)
+        # Nobody may connect between bind and chmod.  Linux makes the file with the mode of the unbound socket, less the
+        # umask; the umask itself belongs to the whole process, whose other threads create files meanwhile.
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(str(path))
         path.chmod(address.mode)
     except BaseException:
         sock.close()
@@ -204,8 +206,9 @@ async def accept_connections(
 ) -> None:
     """Accept until cancelled, and hand each connection to ``take``.
 
-    Running out of file descriptors or memory is logged and waited out; no error of one connection ends the loop.
-    ``room`` waits until there is some, and gives for how many connections; meanwhile they wait in the kernel's queue.
+    Errors are logged and waited out: no file descriptors or memory left, or one that nobody expects.  Only a closed
+    socket ends the loop.  ``room`` waits until there is some, and gives for how many connections; meanwhile they wait
+    in the kernel's queue.
     """
     told, starved = -_TELL_AGAIN, False
     while sock.fileno() >= 0:  # it may be closed before this task had its first turn
@@ -214,8 +217,8 @@ async def accept_connections(
         try:
             accept_waiting(sock, take, most)
         except OSError as error:
-            if error.errno not in _OUT_OF_RESOURCES:
-                return  # it was closed
+            if sock.fileno() < 0:
+                return
             if trio.current_time() >= told + _TELL_AGAIN:
                 told, starved = trio.current_time(), True
                 _log.error("cannot accept a connection: %s; trying again every 0.1 s", error.strerror)
@@ -229,7 +232,9 @@ async def accept_connections(
 def accept_waiting(sock: socket.socket, take: Callable[[socket.socket, Peer], None], limit: int) -> None:
     """Accept what waits in the kernel's queue, up to ``limit`` connections, and hand each to ``take``.
 
-    :raises OSError: where there are no descriptors or no memory left, or the socket is closed.
+    A connection that ``take`` fails at is closed; the failure is logged.
+
+    :raises OSError: if nothing can be accepted: no descriptors or no memory left, or the socket is closed.
     """
     for _ in range(limit):
         try:
@@ -237,8 +242,12 @@ def accept_waiting(sock: socket.socket, take: Callable[[socket.socket, Peer], No
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno in _OUT_OF_RESOURCES or sock.fileno() < 0:
+            if error.errno not in _LOST:
                 raise
             continue  # that peer has gone again
-        accepted.setblocking(False)
-        take(accepted, peer_of(address))
+        try:
+            accepted.setblocking(False)
+            take(accepted, peer_of(address))
+        except Exception:  # noqa: BLE001 - one connection's failure must not end the accept loop
+            accepted.close()
+            _log.exception("an accepted connection cannot be served: it is closed")

@@ -241,16 +241,18 @@ class Server:
             self._begin(binding, settings, sock, peer)
 
     async def _take_from_proxy(self, binding: Binding, settings: Settings, sock: socket.socket, proxy: Peer) -> None:
-        local = binding.local or peer_of(sock.getsockname()).text
+        begun = False
         try:
+            local = binding.local or peer_of(sock.getsockname()).text
             peer = await announced_peer(self.service, binding.listen, settings, SocketTransport(sock), proxy, local)
-        except BaseException:
-            sock.close()
-            raise
-        if peer is None or binding not in self._bindings:  # a reload may have come before the header did
-            sock.close()
-        else:
-            self._begin(binding, self.service.config.resolve(binding.listen, peer.address), sock, peer)
+            if peer is not None and binding in self._bindings:  # a reload may have come before the header did
+                self._begin(binding, self.service.config.resolve(binding.listen, peer.address), sock, peer)
+                begun = True
+        except Exception:  # noqa: BLE001 - one connection's failure must not end the server
+            _log.exception("a connection of proxy %s cannot be served: it is closed", proxy.text)
+        finally:
+            if not begun:
+                sock.close()
 
     def _begin(self, binding: Binding, settings: Settings, sock: socket.socket, peer: Peer) -> None:
         """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
@@ -263,7 +265,12 @@ class Server:
         elif self.fleet is not None:
             self.fleet.take(listen, sock, peer)
         else:
-            driver = session_of(service, listen, settings, sock, peer, binding.local)
+            try:
+                driver = session_of(service, listen, settings, sock, peer, binding.local)
+            except BaseException:
+                service.peers.disconnect(peer.address)
+                service.count_out(listen, service.generation)
+                raise
             self._sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
 
     def _take_client(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:

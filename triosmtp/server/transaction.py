@@ -5,6 +5,7 @@ then the spool, then the delivery; each step gives the reply, and only a deliver
 """
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -106,22 +107,28 @@ class Transaction:
                 if not self.discarded_by:
                     await self._deliver(message)
                 reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
-                self._ended(message, None)
+                self._report(self._ended, message, None)
         except Refusal as refusal:
             reply, decided_by, reason = refusal.reply, refusal.decided_by, refusal.reason
             if message is not None:
-                self._ended(message, refusal)
+                self._report(self._ended, message, refusal)
         finally:
             if message is not None:
-                message.body.close()
-            self.close()
-        self._tell(reply, end.size, decided_by, reason)
+                self._report(message.body.close)
+            self._report(self.close)
+        self._report(self._tell, reply, end.size, decided_by, reason)
         return reply
+
+    def _report(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do what follows the outcome.  The message may be delivered by then: no failure of this changes the reply."""
+        try:
+            work(*arguments)
+        except Exception:  # noqa: BLE001 - whatever it is, the client must hear the outcome
+            _log.exception("message %s: an error after its outcome was settled; the reply stays", self.id)
 
     def _ended(self, message: Message, refusal: Refusal | None) -> None:
         service, session = self._service, self._session
-        if service.hub.wants_outcome("data_spool"):
-            tell_ended(service, session, "data_spool", refusal, message)
+        tell_ended(service, session, "data_spool", refusal, message)
         if service.hub.wants_outcome("data_spool_each_rcpt"):
             for recipient in self.envelope.recipients:
                 tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient)

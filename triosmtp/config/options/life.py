@@ -2,9 +2,9 @@
 
 from attrs import frozen
 
-from triosmtp.config.capability import CAPABILITIES
+from triosmtp.config.capability import ACCOUNT, CAPABILITIES
 from triosmtp.config.option import GLOBAL, SECURITY, option
-from triosmtp.config.value import SECONDS, TEXT
+from triosmtp.config.value import SECONDS
 
 __all__ = ["LifeOptions"]
 
@@ -22,7 +22,7 @@ class LifeOptions:
     )
     user: str | None = option(
         "User",
-        TEXT,
+        ACCOUNT,
         None,
         "Name or number of the user that `triosmtp serve` becomes where root has started it.",
         scopes=(SECURITY,),
@@ -30,7 +30,7 @@ class LifeOptions:
     )
     group: str | None = option(
         "Group",
-        TEXT,
+        ACCOUNT,
         None,
         "Name or number of its group; unset: the user's own. Those that the user is a member of come with it.",
         scopes=(SECURITY,),
