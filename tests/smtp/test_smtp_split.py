@@ -23,7 +23,7 @@ RULES = st.fixed_dictionaries(
     {
         "max_line": st.just(512),
         "max_message_size": st.sampled_from([0, 20]),
-        "max_command_errors": st.sampled_from([0, 3]),
+        "max_command_errors": st.just(0),  # what counts depends on what was received in one read
         "lone_lf_in_headers": st.sampled_from(["ignore", "fix", "pedantic"]),
         "lone_lf_in_body": st.sampled_from(["ignore", "fix", "pedantic"]),
         "allow_trailing_whitespace": st.booleans(),

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from attrs import frozen
 
+from triosmtp.daemon.fold import Fold
 from triosmtp.daemon.outlet import Outlet
 from triosmtp.event import (
     AuthAttempted,
@@ -124,13 +125,20 @@ class EventLog:
         self._json = form == "json"
         self._second = -1
         self._date = ""  # of that second, as the form has it
+        self._fold = Fold()
 
     def __call__(self, event: SessionEvent) -> None:
-        """Write ``event``, where its level is high enough."""
+        """Write ``event``, if its level is high enough and its session did not repeat it too often."""
+        for each, more in self._fold(event):
+            self._write(each, more)
+
+    def _write(self, event: SessionEvent, more: int) -> None:
         level, describe = _LINES[type(event)]
         if level < self._level:
             return
         record, now = describe(event), time.time()
+        if more:
+            record.fields["folded"] = more
         line = self._object(level, record, now) if self._json else self._text(level, record, now)
         if isinstance(self._stream, Outlet) and type(event) in _DEFERRED:
             self._stream.defer(line)

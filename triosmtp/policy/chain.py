@@ -14,6 +14,9 @@ __all__ = ["CONTINUE", "Chain", "Decision"]
 
 _log = logging.getLogger("triosmtp.policy")
 
+_LOGGED: Final = 20
+"""Failures of one session that are logged with their tracebacks."""
+
 
 @frozen(slots=True)
 class Decision:
@@ -90,7 +93,10 @@ def _only_reject(error: Exception) -> Reject | None:
 
 
 def _failed(session: Session, phase: Phase, source: str, error: Exception) -> Decision:
-    _log.error("session %s: %s failed at %s: %r", session.id, source, phase, error, exc_info=error)
+    session.failures += 1
+    if session.failures <= _LOGGED:  # the client chooses how often a phase comes
+        last = "; later failures in this session are not logged" if session.failures == _LOGGED else ""
+        _log.error("session %s: %s failed at %s: %r%s", session.id, source, phase, error, last, exc_info=error)
     code = 421 if phase == "connect" else 451
     refusal = Reject(code, "4.3.0", "Local error in processing", reason=f"{source} failed: {error!r}")
     return Decision(refusal=refusal, source=source, error=repr(error))

@@ -3,7 +3,7 @@
 import re
 from ipaddress import IPv4Address, IPv6Address
 
-from attrs import Factory, define
+from attrs import Factory, define, field
 
 from triosmtp.message import Envelope
 from triosmtp.policy.attempt import Authenticated
@@ -46,6 +46,8 @@ class Session:
     """Header fields that every message of the session gets (see :meth:`add_header`)."""
     message_headers: list[tuple[str, str]] = Factory(list)
     """Header fields that the message under way gets."""
+    failures: int = field(default=0, init=False, repr=False)
+    """Exceptions that policies raised in it: only the first of them are logged."""
 
     @property
     def client_tls(self) -> TLSInfo | None:

@@ -21,6 +21,8 @@ _RECORDS: Final = 256
 """Deciders in shadow that are remembered, by their names."""
 _SESSIONS: Final = 100_000
 _EXAMPLES: Final = 20
+_LOGGED: Final = 20
+"""Answers of one decider in shadow that cannot be used, and are logged."""
 _MAIL: Final = PHASES.index("mailfrom")
 _ONCE: Final = frozenset({"mailfrom", "data", "data_spool"})
 """Phases that a message has once."""
@@ -233,7 +235,8 @@ def _verdict(pending: Pending, record: ShadowRecord) -> Verdict | None:
     try:
         return read_verdict(pending.answer, pending.question, f"websocket:{record.group}/{record.name}")
     except ProtocolError as error:
-        _log.warning("in shadow, %s/%s: %s", record.group, record.name, error.message)
+        if record.failed < _LOGGED:  # all of them are counted in the report
+            _log.warning("in shadow, %s/%s: %s", record.group, record.name, error.message)
         return None
 
 

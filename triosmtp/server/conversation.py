@@ -216,7 +216,7 @@ class Conversation:
 
     def _refuse(self, phase: str, refusal: Refusal) -> None:
         self._tell_refused(phase, refusal)
-        self.out.append(self.connection.send(refusal.reply))
+        self.out.append(self.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit"))
 
     def _tell_refused(self, phase: str, refusal: Refusal) -> None:
         tell_refused(self._service, self.session, phase, refusal)

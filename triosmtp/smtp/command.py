@@ -40,8 +40,10 @@ What else the dialogue has established, and a later command depends on, is in
 these rows, and nowhere else.
 
 A command that cannot be taken is a :class:`~triosmtp.smtp.argument.CommandError`: the reply, and the reason for the
-log.  Most of them *count* towards the error budget.  Those do not that a well-behaved client runs into: with
-PIPELINING it has sent ``RCPT`` and ``DATA`` before it learns that ``MAIL`` was refused.
+log.  It *counts* towards the error budget, and so does every reply by which somebody refuses a command that was in
+order: no dialogue goes on for ever without a message.  Only what a well-behaved client runs into is excused: with
+PIPELINING it has sent ``RCPT`` and ``DATA`` before it learns that ``MAIL`` was refused.  So an excuse ends with the
+octets that had been received when the refusal was written, and there are :data:`~triosmtp.smtp.budget.MAX_EXCUSED`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -144,6 +146,8 @@ class Row:
     """The first digit of its positive replies."""
     junk: bool = False
     """Whether it does nothing for a message, so that no client needs many of it."""
+    refusal_counts: bool = True
+    """Whether it counts as an error if the driver refuses it.  How often it refuses RCPT, the driver bounds itself."""
     continued: State | None = None
     """The state that a 334 leads to, where one may be given (RFC 4954)."""
 
@@ -163,7 +167,7 @@ class Command(Row):
     def out_of_sequence(self, state: State, facts: Facts) -> CommandError:
         """Give the error that this command came in ``state``, which is not one of its moves."""
         reply = self.misplaced.get(state, _BAD_SEQUENCE)
-        counts = reply.code == 503 and not (self.excusable and facts.excused)
+        counts = not (self.excusable and facts.excused and facts.budget.excuse())
         return CommandError(reply, f"{self.name} in state {state.name}", counts=counts)
 
 
@@ -185,7 +189,7 @@ def _authenticated(facts: Facts) -> None:
 
 
 def _accepted(facts: Facts) -> None:
-    facts.errors = facts.junk = 0
+    facts.budget.renew()
 
 
 def extensions(facts: Facts) -> tuple[str, ...]:
@@ -316,6 +320,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         phase="rcptto",
         excuses=True,
         excusable=True,
+        refusal_counts=False,
         misplaced={State.START: _HELLO_FIRST, State.READY: _MAIL_FIRST},
     ),
     Command(
@@ -393,6 +398,7 @@ TRUSTED_COMMANDS: Final[Mapping[bytes, Command]] = _table(
         moves=_moves(State.START, State.READY),
         parse=parse_xclient,
         phase="connect",
+        junk=True,
         misplaced=_IN_TRANSACTION,
     ),
     Command(
@@ -400,10 +406,11 @@ TRUSTED_COMMANDS: Final[Mapping[bytes, Command]] = _table(
         moves=_moves(State.START, State.READY),
         parse=parse_xremoteip,
         phase="connect",
+        junk=True,
         misplaced=_IN_TRANSACTION,
     ),
-    Command(name="XDUMPCONTEXT", moves=_moves(*_ANY), parse=parse_xdumpcontext, enhanced=False),
-    Command(name="XSETCONTEXT", moves=_moves(*_ANY), parse=parse_xsetcontext),
+    Command(name="XDUMPCONTEXT", moves=_moves(*_ANY), parse=parse_xdumpcontext, enhanced=False, junk=True),
+    Command(name="XSETCONTEXT", moves=_moves(*_ANY), parse=parse_xsetcontext, junk=True),
 )
 """Those of trusted peers."""
 
@@ -425,6 +432,7 @@ BANNER: Final = Row(
     reply=_banner,
     phase="connect",
     enhanced=False,
+    refusal_counts=False,
 )
 """The greeting."""
 BANNER_HELLO_DEMANDED: Final = evolve(BANNER, moves=_moves(State.CONNECTED, to=State.START))

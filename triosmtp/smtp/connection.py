@@ -16,11 +16,13 @@ Three verbs and two pauses::
 The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`; here it is only carried out.
 """
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from triosmtp.smtp.argument import parse_bdat
 from triosmtp.smtp.authentication import MAX_AUTH_LINE, parse_response
 from triosmtp.smtp.body import BodyDecoder
+from triosmtp.smtp.budget import Budget
+from triosmtp.smtp.chunk import ChunkState, chunk_error
 from triosmtp.smtp.command import (
     ANNOUNCED,
     BANNER,
@@ -32,7 +34,6 @@ from triosmtp.smtp.command import (
     HARD_ERROR,
     MISTAKE,
     RESPONSE,
-    Command,
     Row,
     State,
     trusted_command,
@@ -55,7 +56,6 @@ from triosmtp.smtp.fact import CommandError, Facts
 from triosmtp.smtp.fault import (
     BAD_SEQUENCE,
     INJECTION,
-    NOT_IMPLEMENTED,
     TLS_FIRST,
     TOO_LONG,
     TOO_MANY_ERRORS,
@@ -83,16 +83,6 @@ _CLOSING = (221, 421)  # as Reply.closes, without a call
 _AFTER_REFUSAL = frozenset({b"QUIT", b"BDAT"})  # octets follow BDAT, which must not be taken for commands
 
 
-@frozen(slots=True)
-class _ChunkState:
-    """A chunk whose octets arrive: what it is answered with, and where the dialogue stood before."""
-
-    line: bytes
-    before: State
-    last: bool = False
-    error: CommandError | None = None
-
-
 class Connection:
     """One connection, from the banner to its end.
 
@@ -101,9 +91,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_answered", "_body", "_buffer", "_chunk", "_chunk_left", "_ended", "_error", "_facts", "_max_text", "_offset",
-        "_owed", "_refusal",
-        "_skipped", "_switch_due", "commands", "rules", "state",
+        "_answered", "_body", "_buffer", "_chunk", "_chunk_left", "_counted", "_ended", "_error", "_facts", "_max_text",
+        "_offset", "_owed", "_refusal", "_skipped", "_switch_due", "_thrown_away", "commands", "rules", "state",
     )  # fmt: skip
 
     def __init__(self, rules: Rules) -> None:
@@ -112,19 +101,21 @@ class Connection:
         """Where the dialogue stands; for reading."""
         self.commands: dict[str, int] = {}
         """How often each command came, by its verb; what is none is ``other``."""
-        self._facts = Facts(rules)
+        self._facts = Facts(rules, Budget(rules))
         self._max_text = rules.max_line - 2
         self._buffer = b""
         self._offset = 0  # what is before it in the buffer was handled
         self._skipped = b""  # the beginning of a line that is too long, while the rest of it is thrown away
+        self._thrown_away = 0  # octets of that line
         self._ended = False  # the peer closed
         self._owed: Row | None = BANNER_HELLO_DEMANDED if rules.require_hello else BANNER
         self._error: Reply | None = None  # the reply that a bad command, a faulty body or a hard error is owed
+        self._counted = False  # the bad command that waits for its reply was counted, or excused
         self._answered: Row = BANNER
         self._refusal: Reply | None = None
         self._switch_due = False  # 220 to STARTTLS was sent, SwitchToTLS was not given out yet
         self._body = BodyDecoder(rules)
-        self._chunk: _ChunkState | None = None
+        self._chunk: ChunkState | None = None
         self._chunk_left = 0  # octets of it that have not come yet
 
     @property
@@ -168,7 +159,13 @@ class Connection:
             raise RuntimeError("the peer has closed already")
         elif data:
             data = bytes(data)  # the very same object where it is bytes already
-            self._buffer = self._buffer[self._offset :] + data if self._buffer else data
+            if self._buffer:
+                # In the middle of a line: the rest of it, and what is behind it, was under way with the beginning.
+                self._buffer = self._buffer[self._offset :] + data
+            else:
+                self._buffer = data
+                if self.state is not _CHUNK:
+                    self._facts.excused = False
             self._offset = 0
         else:
             self._ended = True
@@ -206,11 +203,15 @@ class Connection:
         """
         self._facts.mechanisms, self._facts.withheld = mechanisms, withheld
 
-    def send(self, reply: Reply | None = None) -> bytes:
+    def send(self, reply: Reply | None = None, *, by_limit: bool = False) -> bytes:
         """Answer what is owed with ``reply``, or with the positive reply of its row; give the bytes to write.
 
         To a :class:`BadCommand`, :class:`Fatal` or :class:`BodyEnd` with a fault, None is the reply that they carry.  A
         421 may be sent at any time: it ends the connection (RFC 5321, section 3.8).
+
+        A refusal counts in :attr:`Rules.max_command_errors`, except for a RCPT, whose refusals the caller bounds.  One
+        that is ``by_limit`` (a limit was reached, and the client is no worse for that), and a 454, count in
+        :attr:`Rules.max_junk_commands`.  When there were too many, the next command but QUIT is a :class:`Fatal`.
 
         :raises RuntimeError: where no reply is owed, or a positive one is given that does not answer what is owed.
         """
@@ -231,8 +232,7 @@ class Connection:
         self._owed = self._error = None
         self._answered = row
         if code >= 400:
-            self.state = row.refused.get(self.state, self.state)
-            facts.excused = facts.excused or row.excuses
+            self._refused(row, code, by_limit=by_limit)
         elif continued and row.continued is not None:
             self.state = row.continued
         else:
@@ -242,6 +242,19 @@ class Connection:
         if code in _CLOSING or self.state is _CLOSED:
             self.close()
         return wire
+
+    def _refused(self, row: Row, code: int, *, by_limit: bool) -> None:
+        """Do what a negative reply brings with it."""
+        facts = self._facts
+        self.state = row.refused.get(self.state, self.state)
+        facts.excused = facts.excused or row.excuses
+        if self._counted or not row.refusal_counts:
+            self._counted = False
+        elif by_limit or code == 454:
+            if not row.junk and facts.budget.add_junk():  # those of junk were counted when they came
+                self._refusal = TOO_MUCH
+        elif facts.budget.add_error():
+            self._refusal = TOO_MANY_ERRORS
 
     def _move(self, row: Row) -> None:
         """Do what a positive reply brings with it."""
@@ -280,7 +293,7 @@ class Connection:
             self.state = HANDSHAKE.moves[self.state]
         elif self.state is not State.CONNECTED:
             raise RuntimeError("no handshake was due")
-        self._facts = Facts(self.rules, tls=True, errors=self._facts.errors, junk=self._facts.junk)
+        self._facts = Facts(self.rules, self._facts.budget, tls=True)
 
     def renew(self, rules: Rules, *, hello: Hello | None, authenticated: bool = False, banner: bool = False) -> None:
         """Go on with ``rules``: the peer speaks for another one from now on, whose ``hello`` is known or not.
@@ -289,7 +302,8 @@ class Connection:
         """
         old = self._facts
         self.rules, self._max_text = rules, rules.max_line - 2
-        self._facts = Facts(rules, tls=old.tls, authenticated=authenticated, errors=old.errors, junk=old.junk)
+        old.budget.rules = rules
+        self._facts = Facts(rules, old.budget, tls=old.tls, authenticated=authenticated)
         self._facts.esmtp = hello is not None and hello.verb == "EHLO"
         self._owed = ANNOUNCED
         if banner:
@@ -323,26 +337,21 @@ class Connection:
         move = row.moves.get(state)
         if move is None or (self._switch_due and move in {_BODY, _SWITCHING}):
             raise row.out_of_sequence(state, facts)
-        if row.junk and self._is_too_much():
+        if row.junk and facts.budget.add_junk():
             return self._hard_error(TOO_MUCH, "too many commands that do nothing for a message")
         event = row.parse(line, argument, facts)
         if move is _SWITCHING and rules.starttls_injection == "reject" and self._offset < len(self._buffer):
             return self._injection("STARTTLS injection: input behind STARTTLS in plaintext")
         return event
 
-    def _is_too_much(self) -> bool:
-        facts, limit = self._facts, self.rules.max_junk_commands
-        facts.junk += 1
-        return bool(limit) and facts.junk > limit
-
     def _begin_chunk(self, line: bytes, argument: bytes) -> Event | Pause:
         """Begin to take the octets that follow BDAT, whatever its reply will be: they are never commands."""
-        row, facts, before = COMMANDS[b"BDAT"], self._facts, self.state
+        facts, before = self._facts, self.state
         chunk = parse_bdat(line, argument, facts)
-        refused = self._chunk_error(row)
-        if not (chunk.size or chunk.last) and self._is_too_much():
+        refused = chunk_error(facts, before, self._refusal, switch_due=self._switch_due)
+        if not (chunk.size or chunk.last) and facts.budget.add_junk():
             return self._hard_error(TOO_MUCH, "too many chunks of nothing")
-        self._chunk = _ChunkState(line, before, chunk.last, refused)
+        self._chunk = ChunkState(line, before, chunk.last, refused)
         self._chunk_left = chunk.size
         if refused is not None:
             if chunk.size > self.rules.max_excess:
@@ -355,27 +364,13 @@ class Connection:
         self.state = _CHUNK
         return evolve(chunk, first=first)
 
-    def _chunk_error(self, row: Command) -> CommandError | None:
-        rules, facts = self.rules, self._facts
-        if not facts.offers("CHUNKING"):
-            return CommandError(NOT_IMPLEMENTED, "CHUNKING is not offered")
-        if self.state is _REFUSED:
-            return CommandError(BAD_SEQUENCE, "a command after the banner was a refusal")
-        if self._refusal is not None:
-            return CommandError(self._refusal, "refused before")
-        if rules.require_tls and not facts.tls:
-            return CommandError(TLS_FIRST, "TLS is required")
-        if self.state not in row.moves or self._switch_due:
-            return row.out_of_sequence(self.state, facts)
-        return None
-
     def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | Fatal:
         reply = self._refusal or error.reply
-        if error.counts:
-            limit = self.rules.max_command_errors
-            if limit and self._facts.errors >= limit:
-                return self._hard_error(TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
-            self._facts.errors += 1
+        if reply is TOO_MANY_ERRORS or reply is TOO_MUCH:
+            return self._hard_error(reply, "too many commands were refused")
+        self._counted = True
+        if error.counts and self._facts.budget.add_error():
+            return self._hard_error(TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
         self._owed = self._owed or MISTAKE
         self._error = reply
         return BadCommand(reply, line[:MAX_LINE_SHOWN], error.reason)
@@ -402,11 +397,16 @@ class Connection:
         line = self._skipped or self._buffer[self._offset : self._offset + MAX_LINE_SHOWN]
         if begins_like_bdat(line) and self.state is not _AUTH:
             return self._hard_error(TOO_LONG, "what begins like BDAT is too long")
+        stop = end if end >= 0 else len(self._buffer) - self._buffer.endswith(b"\r")
+        self._thrown_away += stop - self._offset
+        if self._thrown_away > self.rules.max_excess:
+            return self._hard_error(TOO_LONG, f"{self._thrown_away} octets of a line that is too long")
         if end < 0:
             self._skipped = line
-            self._offset = len(self._buffer) - self._buffer.endswith(b"\r")
+            self._offset = stop
             return self._without_input()
         self._skipped = b""
+        self._thrown_away = 0
         self._offset = end + 2
         self._owed = RESPONSE if self.state is _AUTH else None
         error = CommandError(TOO_LONG, f"a line above {self.rules.max_line} octets")

@@ -3,6 +3,7 @@
 from attrs import define
 
 from triosmtp.errors import TrioSMTPError
+from triosmtp.smtp.budget import Budget
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import Rules
 
@@ -14,6 +15,7 @@ class Facts:
     """What the dialogue has established, beside its state, that the meaning of a command depends on."""
 
     rules: Rules
+    budget: Budget
     tls: bool = False
     """Whether a handshake was done on this connection."""
     esmtp: bool = False
@@ -29,11 +31,8 @@ class Facts:
     authenticated: bool = False
     """Whether AUTH succeeded."""
     excused: bool = False
-    """Whether MAIL or RCPT was refused, so that a pipelined RCPT or DATA is out of sequence through no fault."""
-    errors: int = 0
-    """Soft errors that count, since the connection began or a message was last accepted."""
-    junk: int = 0
-    """Commands that did nothing for a message, likewise."""
+    """Whether MAIL, RCPT or a chunk was refused, and what is read now was received before that refusal was written:
+    a pipelined RCPT, DATA or BDAT is out of sequence through no fault."""
 
     def offers(self, extension: str) -> bool:
         """Whether one of the extensions of :attr:`Rules.extensions` may be used now."""

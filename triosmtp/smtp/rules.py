@@ -39,8 +39,8 @@ class Rules:
     max_message_size: int = field(default=0, validator=ge(0))
     """Octets of a body without its stuffed dots; 0 is unlimited."""
     max_excess: int = field(default=67_108_864, validator=ge(0))
-    """Octets of a body that is refused already which are read and thrown away, so that its sender hears the reply;
-    whoever sends more hears it at once, and the connection ends."""
+    """Octets of a body that is refused already, or of a command line that is too long, which are read and thrown away,
+    so that the sender hears the reply; whoever sends more hears it at once, and the connection ends."""
     require_hello: bool = False
     """Whether MAIL needs an EHLO or HELO before it.  After STARTTLS it always does."""
     require_tls: bool = False
@@ -64,9 +64,10 @@ class Rules:
     lone_lf_in_body: LineEnding = field(default="pedantic", validator=in_(_LINE_ENDINGS))
     """A lone CR or LF after the first empty line of a message."""
     max_command_errors: int = field(default=20, validator=ge(0))
-    """Soft errors put up with; the next one ends the connection.  0 is unlimited."""
+    """Errors and refusals put up with; the next one ends the connection.  0 is unlimited."""
     max_junk_commands: int = field(default=100, validator=ge(0))
-    """Commands that do nothing for a message (NOOP, RSET, another EHLO, AUTH, …) put up with; 0 is unlimited."""
+    """Commands that do nothing for a message (NOOP, RSET, another EHLO, AUTH, …), or are refused by a limit, put up
+    with; 0 is unlimited."""
     max_body_line: int = field(default=0, validator=ge(0))
     """Octets of a line of a message without its CRLF; 0 is unlimited (RFC 5322, section 2.1.1, allows 998)."""
     long_lines: Literal["none", "fix", "reject"] = field(default="none", validator=in_(("none", "fix", "reject")))

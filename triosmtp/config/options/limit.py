@@ -38,14 +38,18 @@ class LimitOptions:
         "Max_Recipients_Per_Message", LIMIT, 1000, "Recipients of one message; beyond it 452. 0: unlimited."
     )
     max_command_errors: int = option(
-        "Max_Command_Errors", LIMIT, 20, "Bad commands in one connection; beyond it 421. 0: unlimited."
+        "Max_Command_Errors",
+        LIMIT,
+        20,
+        "Bad commands, and refused commands and messages, since the connection began or a message was taken; beyond it "
+        "421. 0: unlimited.",
     )
     max_junk_commands: int = option(
         "Max_Junk_Commands",
         LIMIT,
         100,
-        "Commands that do nothing for a message (NOOP, RSET, VRFY, HELP, EHLO, AUTH) since the connection began or a "
-        "message was taken; beyond it 421. 0: unlimited.",
+        "Commands that do nothing for a message (NOOP, RSET, VRFY, HELP, EHLO, AUTH), or that a limit refuses, since "
+        "the connection began or a message was taken; beyond it 421. 0: unlimited.",
     )
     max_refused_recipients: int = option(
         "Max_Refused_Recipients",
