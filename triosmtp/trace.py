@@ -15,6 +15,7 @@ __all__ = ["field", "has_field", "received_field", "separator"]
 
 _FOLD = 78  # octets in a line without its CRLF, where there is a space to fold at (RFC 5322, section 2.1.1)
 _LIMIT = 998  # octets in any line
+_ADDRESS = 900  # octets of a recipient that is told: a longer one does not fit into a line, and cannot be folded
 _BLANK = ("", " ")
 _CLAIM = 255  # characters of a peer's claim that are told: the longest domain name
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -134,7 +135,7 @@ def received_field(
     clauses.append(f"by {by}")
     clauses.append(f"with {_protocol(extended, smtputf8, tls is not None, authenticated)}")
     clauses.append(f"id {id}")
-    if recipient is not None:
+    if recipient is not None and len(recipient.encode("utf-8", "replace")) <= _ADDRESS:
         clauses.append(f"for <{recipient}>")
     suite = None if tls is None else _registered_name(tls.cipher)
     if suite is not None:

@@ -13,7 +13,7 @@ import trio.testing
 from auth_site import PASSWORD, USER, Site, serving
 
 from triosmtp import DONE, AuthAttempt, Policy, Reject, Session
-from triosmtp.auth import Circumstances, IdentityMap, PasswordFile, StoreError, hash_password
+from triosmtp.auth import Circumstances, IdentityMap, Malformed, PasswordFile, StoreError, hash_password
 from triosmtp.auth.mechanism import MECHANISMS
 from triosmtp.event import AuthAttempted, Refused
 from triosmtp.testing import Client, MemoryServer, open_memory_server
@@ -120,6 +120,90 @@ def test_who_a_certificate_stands_for(tmp_path: Path) -> None:
     assert IdentityMap("subject_cn").identify(None) is None
 
 
+def presented(cn: str = "cn", *sans: str) -> TLSInfo:
+    return TLSInfo(
+        protocol="TLSv1.3", cipher="x", cipher_algbits=1, cipher_usebits=1, verified=True, client_certificate=b"x",
+        client_subject_cn=cn, client_fingerprint_sha256="ab12", client_spki_sha256="cd", client_sans=sans,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "tls", "who"),
+    [
+        ("cn:bank", presented("ban\u212a"), None),
+        ("cn:bank", presented("Bank"), None),
+        ("cn:stra\u00dfe", presented("STRASSE"), None),
+        ("cn:Bank", presented("Bank"), "x"),
+        ("email:joe@example.org", presented("c", "email:Joe@example.org"), None),
+        ("email:Joe@EXAMPLE.org", presented("c", "email:Joe@example.ORG"), "x"),
+        ("email:joe@example.org", presented("c", "email:joe@example.org."), None),
+        ("email:joe@bank.example", presented("c", "email:joe@ban\u212a.example"), None),
+        ("dns:bank.example", presented("c", "dns:ban\u212a.example"), None),
+        ("dns:BANK.example", presented("c", "dns:bank.EXAMPLE"), "x"),
+        ("dns:a.b\u00fccher.example", presented("c", "dns:a.xn--bcher-kva.example"), "x"),
+        ("dns:a.xn--bcher-kva.example", presented("c", "dns:a.b\u00fccher.example"), None),
+        ("dns:a.example", presented("c", "uri:a.example"), None),
+        ("sha256:AB12", presented("c"), "x"),
+        ("cn:dns:a.example", presented("c", "dns:a.example"), None),
+    ],
+)
+def test_nothing_but_domains_is_folded(tmp_path: Path, line: str, tls: TLSInfo, who: str | None) -> None:
+    (tmp_path / "map").write_text(f"{line} x\n")
+    assert IdentityMap(str(tmp_path / "map")).identify(tls) == who
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["dns:a.example.", "dns:*.a.example", "dns:exam\u00adple.org", "dns:", "email:joe", "email:joe@a b", "email:@a",
+     "email:joe@", "sha256:xyz", "spki:", "cn:", "dns:ban\u212a.example"],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_an_error_of_the_map(tmp_path: Path, line: str) -> None:
+    (tmp_path / "map").write_text(f"cn:a b\n{line} x\n")
+    with pytest.raises(StoreError, match="line 2: "):
+        IdentityMap(str(tmp_path / "map")).check()
+
+
+def test_a_domain_that_a_certificate_stands_for_is_told_by_its_key() -> None:
+    tls = presented("CN", "dns:MX.Example.ORG", "email:Joe@Example.ORG")
+    assert [IdentityMap(kind).identify(tls) for kind in ("dns", "email", "subject_cn")] == [
+        "mx.example.org", "Joe@example.org", "CN",
+    ]  # fmt: skip
+
+
+NFD, NFC = "andre\u0301", "andr\u00e9"
+
+
+async def test_a_user_acts_for_itself_in_whatever_form_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "passwords"
+    path.write_text(f"{NFC}:y\n")
+    more = f'Allow_Plaintext_Auth = true AuthPlainParameters = [ uri = "file://{path}" ] Auth_Failure_Delay = 0.001'
+    for actor, user, code in (
+        (NFD, NFD, 235), (NFC, NFD, 235), (NFD, NFC, 235), ("", NFD, 235), ("andre", NFD, 535), ("a\x07", NFD, 501),
+        ("andr\u00c9", NFD, 535),
+    ):  # fmt: skip
+        async with open_memory_server(CONF.format(more=more)) as server:
+            client = await hello(server)
+            assert (await client.command(f"AUTH PLAIN {plain(user, 'y', actor)}")).code == code, (actor, user)
+
+
+def test_a_certificate_acts_for_itself_in_whatever_form_it_is_written() -> None:
+    def claim(identity: str, wanted: str) -> bool:
+        exchange = MECHANISMS["EXTERNAL"].begin(Circumstances(hostname="h", identity=identity), wanted.encode())
+        with pytest.raises(StopIteration) as stop:
+            next(exchange)
+        assert stop.value.value.user == identity
+        proven: bool = stop.value.value.proven
+        return proven
+
+    assert claim(NFC, NFD)
+    assert claim(NFD, NFC)
+    assert claim("a", "")
+    assert not claim("a", "A")
+    assert claim("ban\u212a", "ban\u212a")
+    with pytest.raises(Malformed):
+        claim("a", "a\x07")
+
+
 async def test_every_way_to_fail(tmp_path: Path) -> None:
     async with serving(tmp_path, "Allow_Plaintext_Auth = true") as site:
         client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
@@ -224,6 +308,22 @@ def test_scram_binds_to_its_channel(
     assert claim.proven is not bool(reason)
     assert claim.last.startswith(b"v=") is not bool(reason)
     assert claim.reason.endswith(reason)
+
+
+@pytest.mark.parametrize(("actor", "told"), [(NFD, NFC), (NFC, NFC), ("", ""), ("root", "root")])
+def test_scram_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
+    path = tmp_path / "passwords"
+    path.write_text(f"{NFC}:{PASSWORD}\n")
+    file = PasswordFile(path)
+    first = f"n,{f'a={actor}' if actor else ''},n={NFD},r=nonce"
+    exchange = MECHANISMS["SCRAM-SHA-256"].begin(Circumstances(hostname="h"), first.encode())
+    lookup = next(exchange)
+    challenge = exchange.send(file.lookup(lookup.user))  # type: ignore[union-attr]
+    derivation = exchange.send(scram_client(first, challenge.data.decode()).encode())  # type: ignore[union-attr]
+    keys = derivation.secret.derive()  # type: ignore[union-attr]
+    with pytest.raises(StopIteration) as stop:
+        exchange.send(keys)
+    assert (stop.value.value.user, stop.value.value.authorization, stop.value.value.proven) == (NFC, told, True)
 
 
 async def test_failures_are_slowed_counted_and_told(autojump_clock: trio.testing.MockClock) -> None:

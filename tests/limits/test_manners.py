@@ -250,7 +250,7 @@ async def test_tls_is_demanded_for_all_or_for_some(tmp_path: Path) -> None:
 
 
 TEN = "RFC2822_Max_Line_Length = 10"
-LOOP = b"".join(b"Received: from a by b; x\r\n" for _ in range(51))
+LOOP = b"".join(b"Received: from a by b; x\r\n" for _ in range(101))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,11 @@ def test_an_exchange() -> None:
         250,
     ]
     assert codes(dialogue.says("RSET", "MAIL FROM:<> AUTH=a+")) == [250, 501]
+    assert (
+        codes(dialogue.says("MAIL FROM:<> AUTH=a+00b", "MAIL FROM:<> AUTH=+0D+0Aa", "MAIL FROM:<> AUTH=+7F"))
+        == [501] * 3
+    )
+    assert codes(dialogue.says("MAIL FROM:<> AUTH=j+C3+B6@b.example")) == [250]
 
 
 def test_initial_responses() -> None:

@@ -40,6 +40,8 @@ def test_mail_parameters(parameter: str) -> None:
     "parameter",
     [
         "RET", "RET=BOTH", "ENVID", "ENVID=a+2b", "ENVID=a+", "ENVID=" + "x" * 101, "ENVID=\u00fc", "REQUIRETLS=YES",
+        "ENVID=a+00", "ENVID=a+0D+0AX", "ENVID=a+7F", "ENVID=a+C3+BC",
+        "RET=HDR\u017f", "BODY=8B\u0131TMIME", "BODY=7b\u0131t",
         "BY", "BY=1", "BY=0;R", "BY=-1;R", "BY=1;X", "BY=1234567890;N", "MT-PRIORITY", "MT-PRIORITY=10",
         "MT-PRIORITY=+1", "MT-PRIORITY=-0", "HOLDFOR=0", "HOLDFOR=99999999", "HOLDFOR=x", "HOLDUNTIL=tomorrow",
         "HOLDUNTIL=2030-01-31", "HOLDUNTIL=2030-01-31T12:00:00",
@@ -77,7 +79,9 @@ def test_rcpt_parameters(parameter: str) -> None:
         "NOTIFY", "NOTIFY=NEVER,SUCCESS", "NOTIFY=SUCCESS,SUCCESS", "NOTIFY=SOON", "NOTIFY=,",
         "ORCPT=rfc822", "ORCPT=;a", "ORCPT=rfc822;", "ORCPT=rfc822;\u00fc", "ORCPT=rfc822;" + "x" * 500,
         r"ORCPT=utf-8;\x{D800}",
-        r"ORCPT=utf-8;\x{0A}",
+        r"ORCPT=utf-8;\x{0A}", r"ORCPT=utf-8;\x{00}", r"ORCPT=utf-8;\x{7F}", r"ORCPT=utf-8;\x{85}",
+        "ORCPT=rfc822;a+00b", "ORCPT=rfc822;a+0D+0Ab", "ORCPT=rfc822;a+7F", "ORCPT=rfc822;+FF",
+        "NOTIFY=\u017fUCCESS", "NOTIFY=FA\u0131LURE",
         r"ORCPT=utf-8;\x{110000}", r"ORCPT=utf-8;\n", "ORCPT=a b;c",
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from triosmtp.variables import TLSInfo
 
 __all__ = [
     "Answer", "Challenge", "Circumstances", "Claim", "Derivation", "Exchange", "Lookup", "Malformed", "Step",
-    "prepared", "primed",
+    "prepared", "prepared_identity", "primed",
 ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class Claim:
 
     ``password`` is a readable one that is still to be checked; where there is none, ``proven`` tells whether the client
     has proved itself, and ``reason`` why not, for the log.  ``last`` is what the client is told with success (a
-    challenge that it answers with nothing: RFC 4954, section 4).
+    challenge that it answers with nothing: RFC 4954, section 4).  ``user`` and ``authorization`` are both prepared.
     """
 
     user: str
@@ -102,3 +102,11 @@ def prepared(text: str) -> str:
         return prepare_password(text)
     except ValueError as error:
         raise Malformed(str(error)) from None
+
+
+def prepared_identity(text: str) -> str:
+    """Prepare an authorization identity as the user's name is, since the two are compared; none stays none.
+
+    :raises Malformed: if it is no name.
+    """
+    return prepared(text) if text else ""

@@ -4,16 +4,20 @@ Only a certificate that verified in this very handshake stands for anybody.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from triosmtp.auth.store import StoreError
+from triosmtp.domain import name_key
 from triosmtp.variables import TLSInfo
 
 __all__ = ["IdentityMap"]
 
 # What is escaped or cut off (by tls) is no name, nor does a wildcard stand for anybody.
-_PLAIN = re.compile(r"[A-Za-z0-9!#$%&'+/=?^_`{|}~.@-]+").fullmatch
+_LOCAL_PART: Final = re.compile(r"[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]+").fullmatch
+_HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]+").fullmatch
 KINDS: Final = ("dns", "email", "subject_cn")
 
 
@@ -22,12 +26,13 @@ class IdentityMap:
 
     Lines of a file are ``sha256:fingerprint identity``, ``spki:fingerprint identity``, ``dns:name identity``,
     ``email:address identity`` or ``cn:name identity``; ``#`` begins a comment.  It is read again when it has changed.
+    Domains compare by their keys, fingerprints in either case; local parts and common names as they are.
     """
 
     def __init__(self, kind: str) -> None:
         self._kind = kind if kind in KINDS else "file"
         self.path = None if kind in KINDS else Path(kind)
-        self._read: tuple[object, dict[str, str]] | None = None
+        self._read: tuple[object, dict[tuple[str, str], str]] | None = None
 
     def identify(self, tls: TLSInfo | None) -> str | None:
         """Give who the client of that handshake is, or None.  Blocking where a file is asked.
@@ -39,18 +44,15 @@ class IdentityMap:
         if self._kind == "subject_cn":
             return tls.client_subject_cn or None
         if self._kind != "file":
-            return next((value for kind, value in _names(tls) if kind == self._kind and _PLAIN(value)), None)
+            return next((name for kind, name in _names(tls) if kind == self._kind), None)
         known = self._entries()
-        for kind, value in (
+        keys = (
             ("sha256", tls.client_fingerprint_sha256 or ""),
             ("spki", tls.client_spki_sha256 or ""),
             *_names(tls),
             ("cn", tls.client_subject_cn or ""),
-        ):
-            found = known.get(f"{kind}:{value.lower()}")
-            if value and found is not None:
-                return found
-        return None
+        )
+        return next((known[key] for key in keys if key in known), None)
 
     def check(self) -> None:
         """Read the file, where there is one.
@@ -60,7 +62,7 @@ class IdentityMap:
         if self.path is not None:
             self._entries()
 
-    def _entries(self) -> dict[str, str]:
+    def _entries(self) -> dict[tuple[str, str], str]:
         assert self.path is not None
         try:
             status = self.path.stat()
@@ -72,7 +74,7 @@ class IdentityMap:
             raise StoreError(f'"{self.path}": {error.strerror}') from error
         except UnicodeDecodeError:
             raise StoreError(f'"{self.path}": not UTF-8') from None
-        entries: dict[str, str] = {}
+        entries: dict[tuple[str, str], str] = {}
         for number, line in enumerate(text.splitlines(), 1):
             words = line.split()
             if not words or words[0].startswith("#"):
@@ -82,12 +84,43 @@ class IdentityMap:
                 raise StoreError(
                     f'"{self.path}" line {number}: expected sha256:, spki:, dns:, email: or cn:, and a name'
                 )
-            if kind in {"sha256", "spki"}:
-                value = value.replace(":", "")
-            entries[f"{kind}:{value.lower()}"] = words[1]
+            try:
+                entries[kind, _key(kind, value)] = words[1]
+            except ValueError as error:
+                raise StoreError(
+                    f'"{self.path}" line {number}: {words[0]} stands for no certificate: {error}'
+                ) from None
         self._read = mark, entries
         return entries
 
 
-def _names(tls: TLSInfo) -> list[tuple[str, str]]:
-    return [(kind, value) for kind, _, value in (each.partition(":") for each in tls.client_sans)]
+def _key(kind: str, value: str) -> str:
+    """Return a name, or what a line of the file says of it, in the form to compare.
+
+    :raises ValueError: if there is none.
+    """
+    match kind:
+        case "sha256" | "spki":
+            value = value.replace(":", "")
+            if _HEXADECIMAL(value) is None:
+                raise ValueError("a fingerprint is hexadecimal")
+            return value.lower()
+        case "dns":
+            return name_key(value)
+        case "email":
+            local_part, _, domain = value.rpartition("@")
+            if _LOCAL_PART(local_part) is None:
+                raise ValueError("not a mail address that can be compared")
+            return f"{local_part}@{name_key(domain)}"
+        case _:
+            if not value:
+                raise ValueError("no name")
+            return value
+
+
+def _names(tls: TLSInfo) -> Iterator[tuple[str, str]]:
+    """Yield kind and key of each DNS and e-mail name, where U-labels cannot stand (RFC 5280, section 7.2)."""
+    for kind, _, value in (each.partition(":") for each in tls.client_sans):
+        if kind in {"dns", "email"} and value.isascii():
+            with suppress(ValueError):
+                yield kind, _key(kind, value)

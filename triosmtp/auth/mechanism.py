@@ -19,6 +19,7 @@ from triosmtp.auth.exchange import (
     Lookup,
     Malformed,
     prepared,
+    prepared_identity,
     primed,
 )
 from triosmtp.auth.scram import scram, scram_plus
@@ -79,7 +80,7 @@ def _plain(circumstances: Circumstances) -> Exchange:  # noqa: ARG001 - as every
     if len(parts) != 3:
         raise Malformed("PLAIN is authzid NUL authcid NUL password")
     authorization, user, password = map(_text, parts)
-    return Claim(user=prepared(user), authorization=authorization, password=prepared(password))
+    return Claim(user=prepared(user), authorization=prepared_identity(authorization), password=prepared(password))
 
 
 def _login(circumstances: Circumstances) -> Exchange:  # noqa: ARG001 - as every mechanism
@@ -133,7 +134,7 @@ def _digest_md5(circumstances: Circumstances) -> Exchange:
     proof = _response(a1, fields, b"AUTHENTICATE:")
     proven = hmac.compare_digest(proof, fields["response"].lower()) and right and known is not None
     last = b"rspauth=" + _response(a1, fields, b":")
-    authorization = _text(fields.get("authzid", b""))
+    authorization = prepared_identity(_text(fields.get("authzid", b"")))
     claim = _told(user, proven, secret, authorization=authorization)
     return claim if not proven else Claim(user=user, authorization=authorization, proven=True, last=last)
 
@@ -171,9 +172,17 @@ def _external(circumstances: Circumstances) -> Exchange:
     identity = circumstances.identity
     if identity is None:
         return Claim(user=wanted, proven=False, reason="the client certificate stands for nobody")
-    if wanted and wanted != identity:
+    if wanted and wanted != identity and prepared(wanted) != _prepared_or_none(identity):
         return Claim(user=identity, authorization=wanted, proven=False, reason="acts for another one")
     return Claim(user=identity, proven=True)
+
+
+def _prepared_or_none(identity: str) -> str | None:
+    """Return a certificate's identity prepared; None if it cannot be: then it is compared as it is."""
+    try:
+        return prepared(identity)
+    except Malformed:
+        return None
 
 
 _READABLE = frozenset({"cleartext"})

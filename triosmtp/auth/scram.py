@@ -22,6 +22,7 @@ from triosmtp.auth.exchange import (
     Lookup,
     Malformed,
     prepared,
+    prepared_identity,
 )
 from triosmtp.auth.password import ScramKeys
 from triosmtp.auth.secret import Secret
@@ -66,6 +67,7 @@ def _scram(circumstances: Circumstances, *, plus: bool) -> Exchange:
     if match is None:
         raise Malformed("malformed first message of SCRAM")
     user, nonce = prepared(_name(match[1])), match[2] + secrets.token_urlsafe(24)
+    acts_for = prepared_identity(_name(authorization or ""))
     answer = yield Lookup(user)
     assert isinstance(answer, Secret)
     salt, iterations = answer.salt
@@ -87,9 +89,9 @@ def _scram(circumstances: Circumstances, *, plus: bool) -> Exchange:
         # RFC 5802, section 6: the client believes that we bind to no channel, so somebody has changed what we offered.
         right, reason = False, "the client was told that channels are not bound: somebody is in between"
     if not (right and answer.proves_by_scram):
-        return Claim(user=user, authorization=_name(authorization or ""), reason=reason)
+        return Claim(user=user, authorization=acts_for, reason=reason)
     last = b"v=" + base64.b64encode(hmac.digest(keys.server_key, message, "sha256"))
-    return Claim(user=user, authorization=_name(authorization or ""), proven=True, last=last)
+    return Claim(user=user, authorization=acts_for, proven=True, last=last)
 
 
 def _text(answer: Answer) -> str:

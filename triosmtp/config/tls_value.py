@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.parser import Items, Scalar, Value
-from triosmtp.config.server_name import ascii_domain
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import (
     LIMIT,
@@ -23,6 +22,7 @@ from triosmtp.config.value import (
     quote,
     text_of,
 )
+from triosmtp.domain import DomainError, name_key, pattern_key
 
 __all__ = ["CIPHERS", "DEPTH", "FILES", "PROTOCOLS", "RATE", "RELAY_CLIENTS", "RelayClient"]
 
@@ -172,20 +172,21 @@ def _fingerprint(text: str) -> str:
 
 
 def _dns_pattern(text: str) -> str:
-    glob = next((each for each in ("*.", "*") if text.startswith(each)), "")
+    expected = "expected a domain, with nothing but its left end globbed: mx.example.org, *.example.org"
+    if text == "*" or text.startswith("["):  # neither is a name that a certificate has
+        raise ValueError(f"{expected}, found {quote(text)}")
     try:
-        return glob + ascii_domain(text.removeprefix(glob))
-    except ValueError as error:
-        expected = "expected a domain, with nothing but its left end globbed: mx.example.org, *.example.org"
-        raise ValueError(f"{expected}, found {quote(text)}") from error
+        return pattern_key(text)
+    except DomainError as error:
+        raise ValueError(f"{expected}, found {quote(text)} ({error})") from error
 
 
 def _email(text: str) -> str:
     local, _, domain = text.rpartition("@")
     try:
-        if not re.fullmatch(r"[^\s@*\x00-\x1f\x7f]{1,64}", local):
+        if not re.fullmatch(r"[^\s@*\x00-\x1f\x7f]+", local):
             raise ValueError("not a local part")
-        return f"{local}@{ascii_domain(domain)}"
+        return f"{local}@{name_key(domain)}"
     except ValueError as error:
         raise ValueError(f"expected a mail address, such as relay@example.org, found {quote(text)}") from error
 

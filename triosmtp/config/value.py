@@ -12,6 +12,7 @@ from triosmtp.config.lexer import needs_quotes
 from triosmtp.config.parser import Dictionary, Items, Scalar, Value
 from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.domain import DomainError, domain_key, name_key, pattern_key
 
 __all__ = [
     "BOOLEAN",
@@ -182,28 +183,30 @@ def _read_path(value: Value, _warn: Warn) -> Path:
 def _read_hostname(value: Value, _warn: Warn) -> str:
     expected = "a host name, such as mx.example.org"
     text = text_of(value, expected)
-    if len(text) > 255 or not re.fullmatch(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Za-z.:]+\]", text):
-        raise bad_value(value, expected)
-    return text
-
-
-_DOMAIN = r"[^\s@*\[\]<>,;:\"\\/.]+(?:\.[^\s@*\[\]<>,;:\"\\/.]+)*"
+    try:
+        key = domain_key(text)
+    except DomainError as error:
+        raise bad_value(value, expected) from error
+    return text if text.isascii() else key  # it stands in replies and header fields
 
 
 def _read_domain(value: Value, _warn: Warn) -> str:
     expected = "a domain, such as example.org"
     text = text_of(value, expected)
-    if len(text) > 255 or not re.fullmatch(_DOMAIN, text):
-        raise bad_value(value, expected)
+    try:
+        name_key(text)
+    except DomainError as error:
+        raise bad_value(value, expected) from error
     return text
 
 
 def _read_domain_pattern(value: Value, _warn: Warn) -> str:
     expected = "a domain, with nothing but its left end globbed: example.org, *.example.org or *example.org"
     text = text_of(value, expected)
-    if len(text) > 255 or not re.fullmatch(rf"\*?\.?{_DOMAIN}|\*|\[[0-9A-Za-z.:]+\]", text) or text.startswith("."):
-        raise bad_value(value, expected)
-    return text.lower()
+    try:
+        return pattern_key(text)
+    except DomainError as error:
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)} ({error})") from error
 
 
 TEXT = Type("string", _read_text, _quoted)

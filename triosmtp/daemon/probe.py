@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import HandshakeError, TrioSMTPError
 from triosmtp.tls import MaterialError
 from triosmtp.tls.certificate import certificate_facts, printable
@@ -348,8 +349,8 @@ def _target(text: str, mode: Mode | None) -> tuple[str, int, Mode]:
     elif text.count(":") == 1:
         host, _, port_text = text.partition(":")
     try:
-        host = host if _is_address(host) else host.encode("idna").decode("ascii")
-    except UnicodeError:
+        host = host if _is_address(host) else name_key(host.removesuffix("."))
+    except DomainError:
         host = ""
     if not host or (text.endswith(":") and not _is_address(text)):
         raise ProbeError(f"expected HOST or HOST:PORT, found {text!r}")

@@ -313,7 +313,7 @@ class Conversation:
             await self._ask("rcptto", recipient, event.parameters)
             check_recipients(self._settings, len(transaction.envelope.recipients), self._recipients)
             check_tls_for(self.profile.relay, session, recipient)
-            if check_relay(self.profile.relay, session, transaction.envelope.sender, recipient):
+            if check_relay(self.profile.relay, session, transaction.envelope.sender, recipient, event.path):
                 # Holds for this sender alone: the variable goes when the transaction ends.
                 session.variables["can_relay"] = "true"
                 transaction.granted_relay = True

@@ -1,6 +1,5 @@
 """Who may relay: the rules by which a recipient is accepted.  The default is to relay for nobody."""
 
-import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
@@ -8,18 +7,19 @@ from typing import Final
 from attrs import frozen
 
 from triosmtp.config import RelayClient, Settings
-from triosmtp.smtp import Address, domain_key
+from triosmtp.domain import DomainError, name_key, pattern_key
+from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
 __all__ = ["ClientList", "DomainList", "RelayRules"]
 
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*").fullmatch
+_ROUTING: Final = frozenset("@%!")  # user%host@relay, host!user@relay, "user@host"@relay; as in Postfix
 _REVOKED: Final = 23  # X509_V_ERR_CERT_REVOKED
 
 
 @frozen(slots=True)
 class DomainList:
-    """Domains, exact or left-globbed, without regard to case.
+    """Domains, exact or left-globbed, to be asked about the key of a domain.
 
     ``*.example.com`` holds ``a.example.com`` and not ``example.com``; ``*example.com`` holds both, and whatever else
     ends so.
@@ -30,10 +30,14 @@ class DomainList:
 
     @classmethod
     def of(cls, patterns: tuple[str, ...]) -> "DomainList":
-        """Sort patterns as they stand in the configuration into the two kinds."""
+        """Sort patterns as they stand in the configuration into the two kinds.
+
+        :raises DomainError: if one of them is none.
+        """
+        keys = [pattern_key(pattern) for pattern in patterns]
         return cls(
-            frozenset(domain_key(p) for p in patterns if not p.startswith("*")),
-            tuple(domain_key(p[1:]) for p in patterns if p.startswith("*")),
+            frozenset(key for key in keys if not key.startswith("*")),
+            tuple(key[1:] for key in keys if key.startswith("*")),
         )
 
     def __contains__(self, domain: str) -> bool:
@@ -59,7 +63,7 @@ class ClientList:
             frozenset(values["sha256"]),
             frozenset(values["spki"]),
             DomainList.of(tuple(values["dns"])),
-            frozenset(map(_mailbox_key, values["email"])),
+            frozenset(filter(None, map(_mailbox_key, values["email"]))),
         )
 
     def holds(self, tls: TLSInfo) -> bool:
@@ -75,15 +79,25 @@ class ClientList:
     def _names(self, alternative_name: str) -> bool:
         kind, _, value = alternative_name.partition(":")
         if kind == "dns":
-            # What is escaped or cut off here is no host name, whatever it ends with.  Nor is a wildcard.
-            return _HOST_NAME(value) is not None and domain_key(value) in self.hosts
+            # What is escaped or cut off here is no domain, whatever it ends with.  Nor is a wildcard.
+            key = _key(value)
+            return key is not None and key in self.hosts
         return kind == "email" and _mailbox_key(value) in self.mailboxes
 
 
-def _mailbox_key(address: str) -> str:
-    """Give a mailbox in the form to compare: the domain without regard to case (RFC 5280, section 7.5)."""
+def _key(name: str) -> str | None:
+    """Return the key of a name in a certificate, where U-labels cannot stand (RFC 5280, section 7.2)."""
+    try:
+        return name_key(name) if name.isascii() else None
+    except DomainError:
+        return None
+
+
+def _mailbox_key(address: str) -> str | None:
+    """Return a mailbox in the form to compare: of the domain its key (RFC 5280, section 7.5), the rest as it is."""
     local_part, at, domain = address.rpartition("@")
-    return local_part + at + domain_key(domain)
+    key = _key(domain)
+    return None if key is None else local_part + at + key
 
 
 @frozen(slots=True)
@@ -99,6 +113,8 @@ class RelayRules:
     verified_peer: bool
     clients: ClientList | None
     """Who may relay by certificate; None: every one that verified."""
+    untrusted_routing: bool = False
+    """Whether a peer that may not relay may name a route in a recipient of ours."""
 
     @classmethod
     def of(cls, settings: Settings) -> "RelayRules":
@@ -111,6 +127,7 @@ class RelayRules:
             DomainList.of(settings.require_tls_for),
             settings.tls_verified_peer_can_relay,
             ClientList.of(settings.tls_relay_clients) if settings.tls_relay_clients else None,
+            settings.allow_untrusted_routing,
         )
 
     def trusts_host(self, address: IPv4Address | IPv6Address | None) -> bool:
@@ -134,3 +151,10 @@ class RelayRules:
     def is_local(self, recipient: Address) -> bool:
         """Whether the recipient is ours: a relay domain, or ``<postmaster>`` (RFC 5321, section 4.5.1)."""
         return not recipient.domain or recipient.domain_key in self.domains
+
+    def is_barred_route(self, recipient: Address, path: str) -> bool:
+        """Whether a recipient names a route that a peer may not use unless it may relay.
+
+        ``path`` is the path of RCPT as it came.  A host behind this one may act on the route, and it trusts this one.
+        """
+        return not self.untrusted_routing and (path.startswith("<@") or not _ROUTING.isdisjoint(recipient.local_part))

@@ -50,19 +50,27 @@ def check_tls_for(relay: RelayRules, session: Session, recipient: Address) -> No
         raise Refusal(reply, "Require_TLS_For", f"{recipient.domain} takes mail over TLS alone")
 
 
-def check_relay(relay: RelayRules, session: Session, sender: Address, recipient: Address) -> bool:
-    """Whether the peer may send to ``recipient``.  Gives True where it is its sender alone that lets it."""
-    if relay.is_local(recipient) or session.variables.get("can_relay") == "true":
+def check_relay(relay: RelayRules, session: Session, sender: Address, recipient: Address, path: str) -> bool:
+    """Whether the peer may send to ``recipient``.  Return True if it is its sender alone that permits it.
+
+    ``path`` is the recipient's path as it came.
+    """
+    local = relay.is_local(recipient)
+    if local and not relay.is_barred_route(recipient, path):
         return False
     # Asked of the rules again, not only of the variable: a policy that removed it took away no right.
     if (
-        relay.trusts_host(session.peer_address)
+        session.variables.get("can_relay") == "true"
+        or relay.trusts_host(session.peer_address)
         or relay.trusts_certificate(session.client_tls)
         or session.auth is not None
     ):
         return False
     if relay.trusts_sender(sender):
-        return True
+        return not local
+    if local:
+        reply = Reply(550, "Recipient addresses with a route are not accepted", "5.7.1")
+        raise Refusal(reply, "relay", f"{path} names a route, the peer may not relay")
     reason = f"{recipient} is not ours, the peer may not relay"
     raise Refusal(Reply(550, "relaying denied", "5.7.1"), "relay", reason)
 

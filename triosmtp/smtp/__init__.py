@@ -18,7 +18,8 @@ The map of the room::
     rules.py       the settings of a Connection
 """
 
-from triosmtp.smtp.address import Address, PathError, PathProblem, domain_key, parse_path
+from triosmtp.domain import domain_key
+from triosmtp.smtp.address import Address, PathError, PathProblem, parse_path
 from triosmtp.smtp.command import COMMANDS, Command, Row, State
 from triosmtp.smtp.connection import Connection
 from triosmtp.smtp.event import (

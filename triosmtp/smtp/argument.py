@@ -27,7 +27,7 @@ _NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
 _NO_ARGUMENT = Reply(501, "This command takes no argument", "5.5.4")
 
 # Nearly every MAIL and RCPT: an unquoted local part, no space after the colon, all ASCII.
-_ORDINARY = r":(<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+>)(?: (.+))?"
+_ORDINARY = r":(<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9._-]+>)(?: (.+))?"
 _ORDINARY_FROM = re.compile(rf"[Ff][Rr][Oo][Mm]{_ORDINARY}".encode())
 _ORDINARY_TO = re.compile(rf"[Tt][Oo]{_ORDINARY}".encode())
 # The end of any path is the first ">" outside of quotes.  Spaces after the colon are forgiven, as Postfix does.

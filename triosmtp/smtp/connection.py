@@ -315,7 +315,7 @@ class Connection:
     def _command(self, line: bytes) -> Event | Pause:
         """Turn one line into its event, and owe its reply."""
         rules, facts, state = self.rules, self._facts, self.state
-        if rules.allow_trailing_whitespace:
+        if rules.allow_trailing_whitespace and line.endswith((b" ", b"\t")) and not begins_like_bdat(line):
             line = line.rstrip(b" \t")
         check_octets(line)
         verb, _, argument = line.partition(b" ")

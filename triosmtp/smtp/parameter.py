@@ -27,7 +27,7 @@ _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _XCHAR = re.compile(r"\+([0-9A-F]{2})")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _EMBEDDED = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
-_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.ASCII | re.IGNORECASE)
 _PRIORITY = re.compile(r"-?[0-9]")
 _HOLD = re.compile(r"[0-9]{1,9}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
@@ -46,7 +46,7 @@ def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], facts:
         words = rest.decode("utf-8").split(" ")
     except UnicodeDecodeError:
         raise CommandError(_BAD_PARAMETER, "parameters are not UTF-8") from None
-    if "SMTPUTF8" in known and "SMTPUTF8" in map(str.upper, words):
+    if "SMTPUTF8" in known and "SMTPUTF8" in map(_upper, words):
         facts.smtputf8 = facts.esmtp  # it may stand behind what it allows to be UTF-8
     for word in filter(None, words):
         match = _PARAMETER.fullmatch(word)
@@ -76,6 +76,14 @@ def decode_xtext(text: str) -> str:
     return octets.decode("utf-8", "replace")
 
 
+def _is_xtext(text: str, *, ascii_only: bool = True) -> bool:
+    """Whether a text is xtext whose octets are printable (RFC 3461, sections 4.2 and 4.4); AUTH= may hold UTF-8."""
+    if not _XTEXT.fullmatch(text):
+        return False
+    octets = (int(each, 16) for each in _XCHAR.findall(text))
+    return all(0x20 <= octet < 0x7F or (octet > 0x7F and not ascii_only) for octet in octets)
+
+
 def decode_orcpt(value: str) -> tuple[str, str]:
     """Give address type and address of an ORCPT (RFC 3461, section 4.2; type ``utf-8``: RFC 6533, section 3)."""
     kind, _, address = value.partition(";")
@@ -85,13 +93,18 @@ def decode_orcpt(value: str) -> tuple[str, str]:
     return kind, decode_xtext(address)
 
 
+def _upper(value: str | None) -> str:
+    """Return an ASCII value in upper case, else "": ``str.upper`` makes ASCII of characters that are not."""
+    return value.upper() if value is not None and value.isascii() else ""
+
+
 def _refuse(text: str, reason: str) -> CommandError:
     return CommandError(Reply(501, text, "5.5.4"), reason)
 
 
 def _body(value: str | None, facts: Facts) -> str:
     """BODY= (RFC 6152; BINARYMIME: RFC 3030, section 3)."""
-    body = (value or "").upper()
+    body = _upper(value)
     binary = facts.offers("BINARYMIME") and facts.offers("CHUNKING")
     if body in {"7BIT", "8BITMIME"} or (body == "BINARYMIME" and binary):
         return body
@@ -110,7 +123,7 @@ def _size(value: str | None, facts: Facts) -> str:
 
 def _auth(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
     """AUTH= (RFC 4954, section 5): who submitted the message, in xtext; ``<>`` is nobody known."""
-    if value != "<>" and (not value or len(value) > MAX_ORCPT or not _XTEXT.fullmatch(value)):
+    if value != "<>" and (not value or len(value) > MAX_ORCPT or not _is_xtext(value, ascii_only=False)):
         raise _refuse("AUTH is a mailbox in xtext, or <>", "malformed AUTH=")
     return value
 
@@ -125,7 +138,7 @@ def _no_value(keyword: str) -> Check:
 
 def _ret(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
     """RET= (RFC 3461, section 4.3)."""
-    ret = (value or "").upper()
+    ret = _upper(value)
     if ret not in {"FULL", "HDRS"}:
         raise _refuse("RET is FULL or HDRS", "unknown RET")
     return ret
@@ -133,14 +146,14 @@ def _ret(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every che
 
 def _envid(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
     """ENVID= (RFC 3461, section 4.4): xtext, which stays encoded."""
-    if value is None or len(value) > MAX_ENVID or not _XTEXT.fullmatch(value):
-        raise _refuse(f"ENVID is xtext of at most {MAX_ENVID} characters", "malformed ENVID")
+    if value is None or len(value) > MAX_ENVID or not _is_xtext(value):
+        raise _refuse(f"ENVID is printable ASCII in xtext, at most {MAX_ENVID} characters", "malformed ENVID")
     return value
 
 
 def _notify(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
     """NOTIFY= (RFC 3461, section 4.1)."""
-    words = (value or "").upper().split(",")
+    words = _upper(value).split(",")
     if words != ["NEVER"] and (len(set(words)) != len(words) or not {"SUCCESS", "FAILURE", "DELAY"}.issuperset(words)):
         raise _refuse("NOTIFY is NEVER, or some of SUCCESS, FAILURE, DELAY", "malformed NOTIFY")
     return ",".join(words)
@@ -151,13 +164,13 @@ def _orcpt(value: str | None, facts: Facts) -> str:
     kind, semicolon, address = (value or "").partition(";")
     if semicolon and address and _ADDRESS_TYPE.fullmatch(kind) and len(value or "") <= MAX_ORCPT:
         if kind.lower() != "utf-8":
-            fine = bool(_XTEXT.fullmatch(address))
+            fine = _is_xtext(address)
         else:
             # Not ASCII only where SMTPUTF8 was asked for; else embedded as \x{HEX}.
             fine = (facts.smtputf8 or address.isascii()) and address.isprintable() and _scalars(address)
         if fine:
             return f"{kind};{address}"
-    raise _refuse("ORCPT is type;address, the address in xtext", "malformed ORCPT")
+    raise _refuse("ORCPT is type;address, the address printable and in xtext", "malformed ORCPT")
 
 
 def _scalars(address: str) -> bool:
@@ -165,7 +178,7 @@ def _scalars(address: str) -> bool:
     if "\\" in _EMBEDDED.sub("", address):
         return False
     found = (int(match, 16) for match in _EMBEDDED.findall(address))
-    return all(0x20 <= each < 0xD800 or 0xDFFF < each <= 0x10FFFF for each in found)
+    return all(0x20 <= each < 0x7F or 0x9F < each < 0xD800 or 0xDFFF < each <= 0x10FFFF for each in found)
 
 
 def _by(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check

@@ -49,8 +49,9 @@ class Rules:
     """Whether ``MAIL FROM:<>`` is taken."""
     allow_ip_literal: bool = True
     """Whether the domain of an address may be an address literal such as ``[192.0.2.1]``."""
-    allow_trailing_whitespace: bool = False
-    """Whether white space between a command and its CRLF is overlooked."""
+    allow_trailing_whitespace: bool = True
+    """Whether white space between a command and its CRLF is overlooked (RFC 5321, section 4.1.1).  Tabs are not after
+    BDAT: its octets follow, so its line is read strictly."""
     sender_domain: str | None = None
     """The domain given to a sender without one; None refuses it."""
     recipient_domain: str | None = None

@@ -34,6 +34,7 @@ from attrs import field, frozen
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
+from triosmtp.domain import DomainError, name_key
 from triosmtp.tls.cipher import VERSIONS, effective_suites
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.identity import IdentityMaterial
@@ -262,7 +263,10 @@ def _switch_context(contexts: Mapping[str, SSL.Context], connection: SSL.Connect
 
 def select_name(asked: bytes, find: Callable[[str], Chosen | None]) -> Chosen | None:
     """Find what belongs to a server name: exactly, else with ``*`` in the place of the left-most label (RFC 6125)."""
-    name = asked.decode("ascii", "replace").lower().removesuffix(".")
+    try:
+        name = name_key(asked.decode("ascii").removesuffix("."))
+    except (DomainError, UnicodeDecodeError):
+        return None
     found = find(name)
     if found is None:
         _, dot, parent = name.partition(".")

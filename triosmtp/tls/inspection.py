@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from triosmtp.domain import DomainError, pattern_key
 from triosmtp.tls.certificate import certificate_facts, distinguished_name
 from triosmtp.tls.identity import is_issued_by
 
@@ -135,10 +136,18 @@ def key_type(certificate: x509.Certificate) -> str:
 
 def matches_name(certificate: x509.Certificate, host: str) -> bool:
     """Whether a certificate is for ``host``: by its DNS names alone (RFC 9525), a wildcard for the left-most label."""
-    names = [name[4:].lower() for name in certificate_facts(_der(certificate)).sans if name.startswith("dns:")]
-    host = host.lower().rstrip(".")
-    above = host.partition(".")[2]
-    return host in names or (bool(above) and f"*.{above}" in names)
+    names = [name[4:] for name in certificate_facts(_der(certificate)).sans if name.startswith("dns:")]
+    keys = {_pattern(name) for name in names if name.isascii()}
+    key = _pattern(host.removesuffix("."))
+    above = (key or "").partition(".")[2]
+    return key is not None and (key in keys or (bool(above) and f"*.{above}" in keys))
+
+
+def _pattern(name: str) -> str | None:
+    try:
+        return pattern_key(name)
+    except DomainError:
+        return None
 
 
 def tlsa_data(certificate: x509.Certificate) -> str:

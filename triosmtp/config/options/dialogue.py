@@ -51,7 +51,10 @@ class DialogueOptions:
         "Allow_IP_Literal", BOOLEAN, True, "Whether an address may have an IP literal in place of its domain."
     )
     allow_trailing_whitespace_in_commands: bool = option(
-        "Allow_Trailing_Whitespace_In_Commands", BOOLEAN, False, "Whether white space may end a command line."
+        "Allow_Trailing_Whitespace_In_Commands",
+        BOOLEAN,
+        True,
+        "Whether white space may end a command line, as RFC 5321, section 4.1.1, asks for; false refuses it with 501.",
     )
     domain_for_unqualified_sender_address: str | None = option(
         "Domain_For_Unqualified_Sender_Address",
@@ -99,7 +102,7 @@ class DialogueOptions:
     max_received_headers: int = option(
         "Max_Received_Headers",
         LIMIT,
-        50,
+        100,
         "Received headers that a message may have already; beyond it 554: it goes in a circle. 0: unlimited.",
     )
     require_tls: bool = option(

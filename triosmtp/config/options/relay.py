@@ -30,3 +30,11 @@ class RelayOptions:
         (),
         "Domains whose senders may relay. Senders are the client's claim: keep it to a Peer that is trusted.",
     )
+    allow_untrusted_routing: bool = option(
+        "Allow_Untrusted_Routing",
+        BOOLEAN,
+        False,
+        "Whether clients that may not relay may name a route in a recipient of Relay_Domains: user%host@example.org, "
+        'host!user@example.org, "user@host"@example.org, @host:user@example.org. A server behind this one may act on '
+        "it.",
+    )

@@ -14,6 +14,7 @@ from attrs import field, frozen
 
 from triosmtp.config import Listen, Settings, TCPAddress
 from triosmtp.daemon.status.asgi import Application, Message, Receive, Scope, Send
+from triosmtp.domain import DomainError, domain_key
 
 __all__ = ["Access", "Guard", "Refusal", "bearer", "header"]
 
@@ -44,7 +45,7 @@ class Access:
     def of(cls, listen: Listen, settings: Settings, token: str | None) -> "Access":
         """Give what a Listen with these settings demands."""
         host = listen.address.host if isinstance(listen.address, TCPAddress) else None
-        names = frozenset(name.lower().rstrip(".") for name in settings.host_names)
+        names = frozenset(map(domain_key, settings.host_names))
         return cls(listen.name, host, names, token)
 
     def takes_host(self, value: bytes) -> bool:
@@ -60,14 +61,20 @@ class Access:
         try:
             address = ip_address(name)
         except ValueError:
-            name = name.rstrip(".")
-            return name == "localhost" or name in self.names
+            return _key(name.removesuffix(".")) in self.names | {"localhost"}
         # No name, so nobody can have pointed it here.
         return address.is_loopback or self.host in {None, str(address)}
 
     def takes_token(self, given: bytes) -> bool:
         """Whether ``given`` is the token.  Takes the same time whatever it is."""
         return self.token is not None and hmac.compare_digest(given, self.token.encode("ascii"))
+
+
+def _key(name: str) -> str | None:
+    try:
+        return domain_key(name)
+    except DomainError:
+        return None
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

@@ -1,0 +1,171 @@
+"""Rules by domain and by route: one key for a domain, whatever form it comes in, and no route for strangers."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triosmtp import Policy, Session
+from triosmtp.config import OPTIONS, parse_config
+from triosmtp.domain import DomainError, domain_key
+from triosmtp.errors import ConfigError
+from triosmtp.server.relay import DomainList, RelayRules
+from triosmtp.smtp import Address
+from triosmtp.testing import open_memory_server
+
+CONF = 'Banner_Hostname = "mx.example.com" ESMTP_Listener {{ Listen ":25" {{ {} }} }}'
+STRANGER, TRUSTED = "203.0.113.9", "192.0.2.1"
+
+
+async def codes(options: str, recipients: Sequence[str], *, peer: str = STRANGER, utf8: bool = False) -> list[int]:
+    async with open_memory_server(CONF.format(options)) as server:
+        client = server.connect(peer=peer)
+        await client.read()
+        await client.command("EHLO x")
+        await client.command(f"MAIL FROM:<a@example.net>{' SMTPUTF8' if utf8 else ''}")
+        return [(await client.command(f"RCPT TO:{each}")).code for each in recipients]
+
+
+FORMS = ("<x@a.b\u00fccher.example>", "<x@A.B\u00dcCHER.example>", "<x@a.xn--bcher-kva.example>",
+         "<x@a.XN--BCHER-KVA.EXAMPLE>", "<x@a_b.b\u00fccher.example>", "<x@a.b\u0075\u0308cher.example>")  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", ["*.b\u00fccher.example", "*.B\u00dcCHER.example", "*.xn--bcher-kva.example"])
+async def test_a_pattern_of_u_labels_holds_for_every_form(pattern: str) -> None:
+    none = ["<x@b\u00fccher.example>", "<x@a.bucher.example>", "<x@altb\u00fccher.example>"]
+    relay = f'Relay_Domains = ( "{pattern}" )'
+    assert await codes(relay, [*FORMS, *none], utf8=True) == [250] * 6 + [550] * 3
+    tls = f'Relay_Domains = ( "*" ) Require_TLS_For = ( "{pattern}" )'
+    assert await codes(tls, [*FORMS, *none], utf8=True) == [530] * 6 + [250] * 3
+
+
+async def test_what_some_software_ignores_is_no_domain() -> None:
+    options = 'Relay_Domains = ( "*" ) Require_TLS_For = ( "example.org" )'
+    hidden = ["<x@example.org>", "<x@example.org.\u00ad>", "<x@exam\u00adple.org>", "<x@\u200bexample.org>",
+              "<x@a.org.>", "<x@\uff45xample.org>"]  # fmt: skip
+    assert await codes(options, hidden, utf8=True) == [530] + [553] * 5
+
+
+async def test_one_literal_has_one_key() -> None:
+    options = 'Relay_Domains = ( "[IPv6:2001:db8:0::1]" "[192.0.2.7]" )'
+    forms = ["<x@[IPv6:2001:DB8::1]>", "<x@[ipv6:2001:db8:0:0:0:0:0:1]>", "<x@[192.0.2.7]>",
+             "<x@[IPv6:::ffff:192.0.2.7]>", "<x@[192.0.2.8]>"]  # fmt: skip
+    assert await codes(options, forms) == [250, 250, 250, 250, 550]
+
+
+async def test_the_form_of_a_local_part_is_kept_and_gives_no_other_right() -> None:
+    class Friend(Policy):
+        async def validate_rcptto(self, session: Session, recipient: Address, parameters: object) -> None:
+            if recipient == Address("abc..d.", "x.example"):
+                session.variables["can_relay"] = "true"
+
+    async with open_memory_server(CONF.format('Relay_Domains = ( "ours.example" )'), policy=Friend()) as server:
+        for path, code in (("<abc..d.@x.example>", 250), ('<"abc..d."@x.example>', 250), ("<abc.d@x.example>", 550)):
+            client = server.connect(peer=STRANGER)
+            await client.read()
+            await client.command("EHLO x")
+            assert (await client.message("y..@my_host.example", [path[1:-1]], b"S: x\r\n\r\n")).code == code
+    forms = [(m.sender, m.recipients[0]) for m in server.messages]
+    assert forms == [
+        ("y..@my_host.example", "abc..d.@x.example"), ("y..@my_host.example", '"abc..d."@x.example'),
+    ]  # fmt: skip
+    assert b"for <abc..d.@x.example>" in server.messages[0].trace
+
+
+DOMAIN_OPTIONS = sorted(
+    option.name for option in OPTIONS.values() if option.type.name in {"list of domains", "domain", "host name"}
+)
+
+
+def test_every_option_of_domains_is_known_here() -> None:
+    assert {"Relay_Domains", "Require_TLS_For", "Relay_For_Sending_Domains", "Banner_Hostname"} < set(DOMAIN_OPTIONS)
+
+
+@pytest.mark.parametrize("name", DOMAIN_OPTIONS)
+@pytest.mark.parametrize(
+    "text", ["example.org.", "exam\u00adple.org", "\uff45x.org", "a..b", "-a.example", "a b", "\u212aa.example"]
+)
+def test_what_has_no_key_is_an_error(name: str, text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_config(CONF.format(f'{name} = "{text}"'))
+
+
+@pytest.mark.parametrize("text", ["*b\u00fccher.example", "*.exam\u00adple.org"])
+def test_what_no_key_can_end_with_is_an_error(text: str) -> None:
+    for option in (f'Relay_Domains = ( "{text}" )', f'TLS_Relay_Clients = ( "dns:{text}" )'):
+        with pytest.raises(ConfigError):
+            parse_config(CONF.format(option))
+
+
+def test_a_host_name_of_u_labels_is_told_in_a_labels() -> None:
+    config = parse_config('Banner_Hostname = "mx.b\u00fccher.example" ESMTP_Listener { Listen ":25" { } }')
+    assert config.resolve(config.listens[0], None).banner_hostname == "mx.xn--bcher-kva.example"
+
+
+@given(st.text(max_size=20), st.sampled_from(["b\u00fccher.example", "example.org", "\u4f8b\u5b50"]))
+def test_a_list_of_domains_is_asked_by_key_alone(text: str, pattern: str) -> None:
+    try:
+        key = domain_key(text)
+    except DomainError:
+        return
+    held = DomainList.of((pattern, f"*.{pattern}"))
+    assert (key in held) is f".{key}".endswith(f".{domain_key(pattern)}")
+
+
+ROUTES = ("<user%evil.example@ours.example>", "<evil!user@ours.example>", '<"user@evil.example"@ours.example>',
+          r'<"user\@evil.example"@ours.example>', '<"evil!user"@ours.example>', "<evil.example!user%x@ours.example>",
+          "<user%evil.example>", "<@a.example,@b.example:user@ours.example>", "<%@ours.example>",
+          "<user%@OURS.example>", '<"@evil.example:user"@ours.example>')  # fmt: skip
+OURS = (
+    'Relay_Domains = ( "ours.example" ) Domain_For_Unqualified_Recipient_Addresses = "ours.example" '
+    "Max_Refused_Recipients = 0 "
+)
+
+
+async def test_strangers_name_no_route() -> None:
+    plain = ["<user@ours.example>", "<user+tag=x.example@ours.example>", "<postmaster>", '<"a b"@ours.example>']
+    assert await codes(OURS, [*ROUTES, *plain]) == [550] * len(ROUTES) + [250] * 4
+    async with open_memory_server(CONF.format(OURS)) as server:
+        client = server.connect(peer=STRANGER)
+        await client.read()
+        await client.command("MAIL FROM:<a@example.net>")
+        reply = await client.command(f"RCPT TO:{ROUTES[0]}")
+        assert str(reply) == "550 5.7.1 Recipient addresses with a route are not accepted"
+
+
+@pytest.mark.parametrize(
+    ("more", "peer"),
+    [
+        ("Allow_Untrusted_Routing = true", STRANGER),
+        (f'Relay_Hosts = ( "{TRUSTED}" )', TRUSTED),
+        (f'Peer "{TRUSTED}" {{ Open_Relay = true }}', TRUSTED),
+        (f'Peer "{TRUSTED}" {{ Relay_For_Sending_Domains = ( "example.net" ) }}', TRUSTED),
+    ],
+)
+async def test_a_route_is_for_those_who_may_relay(more: str, peer: str) -> None:
+    assert await codes(OURS + more, ROUTES, peer=peer) == [250] * len(ROUTES)
+
+
+async def test_a_route_gives_no_right_to_relay() -> None:
+    far = ["<user%ours.example@far.example>", '<"user@ours.example"@far.example>', "<@ours.example:user@far.example>"]
+    assert await codes(OURS + "Allow_Untrusted_Routing = true", far) == [550] * 3
+
+
+async def test_a_route_to_ours_does_not_make_a_relay_of_a_sender() -> None:
+    """What comes of a sender's domain is not needed for our own recipients, so no variable is set."""
+    async with open_memory_server(CONF.format(OURS + 'Relay_For_Sending_Domains = ( "example.net" )')) as server:
+        client = server.connect(peer=STRANGER)
+        await client.read()
+        await client.command("MAIL FROM:<a@example.net>")
+        assert (await client.command(f"RCPT TO:{ROUTES[0]}")).code == 250
+        assert (await client.command("DATA")).code == 354
+        assert (await client.command("x: y\r\n.")).code == 250
+    assert "can_relay" not in server.messages[0].variables
+
+
+def test_the_rules_of_a_route_are_options() -> None:
+    config = parse_config(CONF.format(OURS))
+    rules = RelayRules.of(config.resolve(config.listens[0], None))
+    assert rules.is_barred_route(Address("a%b", "ours.example"), "<a%b@ours.example>")
+    assert not rules.is_barred_route(Address("a", "ours.example"), "<a@ours.example>")
