@@ -28,7 +28,8 @@ from triosmtp.testing import Client, MemoryServer, open_memory_server
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 CONF = """
-Auth_Failure_Delay = 0.001 Allow_Plaintext_Auth = true Max_Auth_Failures = 0 Max_Junk_Commands = 0
+Auth_Failure_Delay = 0.001 Allow_Plaintext_Auth = true Max_Auth_Failures = 0
+Max_Junk_Commands = 0 Max_Command_Errors = 0
 {more}
 ESMTP_Listener {{ Listen "{listen}" {{ SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "AUTH PLAIN LOGIN" ) }} }}
 """
