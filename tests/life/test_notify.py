@@ -79,7 +79,7 @@ def test_it_tells_of_its_life(place: Place, manager: Manager) -> None:
         assert manager.hear() == {"READY": "1", "STATUS": "serving; the last reload failed"}
 
         process.signal(signal.SIGTERM)
-        assert manager.hear() == {"STOPPING": "1", "STATUS": "draining", "EXTEND_TIMEOUT_USEC": "45000000"}
+        assert manager.hear() == {"STOPPING": "1", "STATUS": "draining", "EXTEND_TIMEOUT_USEC": "105000000"}
         assert process.process.wait(30) == 0
 
 

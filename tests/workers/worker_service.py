@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ _PATIENCE = 60.0
 class WorkerService:
     """Serves one folder: configuration, certificate, mail and log lie in it."""
 
-    def __init__(self, folder: Path, descriptors: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, descriptors: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.conf = folder / "t.conf"
         limit = f"ulimit -n {descriptors or '$(ulimit -n)'}"
@@ -35,7 +37,7 @@ class WorkerService:
         self._changed = threading.Condition()
         self._log: list[dict[str, Any]] = []
         self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "STATE_DIRECTORY": str(folder / "state")}
-        self.environment["TRIOSMTP_LOG_FORMAT"] = "json"
+        self.environment |= {"TRIOSMTP_LOG_FORMAT": "json", **(environment or {})}
         self.process: subprocess.Popen[str]
         self._clients: list[smtplib.SMTP] = []
         self._reader: threading.Thread
@@ -160,10 +162,14 @@ class WorkerService:
 
 @contextmanager
 def workers(
-    folder: Path, options: str = "Workers = 2", listener: str = "", descriptors: int | None = None
+    folder: Path,
+    options: str = "Workers = 2",
+    listener: str = "",
+    descriptors: int | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[WorkerService]:
     """Serve until the block is left; it must end well, and no worker may stay behind."""
-    service = WorkerService(folder, descriptors)
+    service = WorkerService(folder, descriptors, environment)
     service.write(options, listener)
     service.start()
     try:

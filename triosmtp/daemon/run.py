@@ -36,7 +36,7 @@ _log = logging.getLogger("triosmtp.daemon")
 
 _EX_TEMPFAIL: Final = 75  # sysexits.h
 _EX_CONFIG: Final = 78
-_AFTER_DRAIN: Final = 15.0
+_AFTER_DRAIN: Final = 75.0
 """Seconds that the end may take after Drain_Timeout: last words, deliveries that are closed, logs."""
 
 

@@ -45,6 +45,10 @@ class Delivery(abc.ABC):
         To return is to take responsibility (RFC 5321, section 6.1): the message is then as durable as the operator
         asked for, and the client is told 250.  The body stays the caller's, to be read here and not to be closed.
 
+        It may be cancelled, at the end of Drain_Timeout for example; the client is then told 421 and sends the message
+        again.  So no await that can be cancelled may follow the one that made the message durable.  A message that was
+        returned for is answered 250 in any case.
+
         :raises Reject: to refuse the message with an answer of the delivery's own.
         :raises DeliveryError: where it cannot be done now.
         """

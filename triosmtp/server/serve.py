@@ -50,6 +50,8 @@ _GOODBYE = 1.0
 """Seconds that policy clients have to take leave of us."""
 _LAST_WORDS = 5.0
 """Seconds that a session has for its 421, when it had no more time for its transaction."""
+_THREADS = 60.0
+"""Seconds more that workers have for deliveries in threads, which cannot be cancelled; then they are killed."""
 _WATCH_AGAIN = 30.0
 """Seconds until watching is tried again, where it has failed."""
 
@@ -108,8 +110,8 @@ class Server:
         if self._loops is not None and self._sessions is not None:
             self._loops.cancel_scope.cancel()
             scope = self._sessions.cancel_scope
-            # Workers hear of it a little later, and tell a little later what became of it.
-            rest = _LAST_WORDS if self.fleet is None else _LAST_WORDS + _GOODBYE
+            # Threads are waited for here, and so they are in workers: what a slow disk stores in the end is answered.
+            rest = _LAST_WORDS if self.fleet is None else _LAST_WORDS + _THREADS
             scope.deadline = min(scope.deadline, trio.current_time() + grace + rest)
             # Who is told to go away and comes back at once shall find the door shut, not be queued and then reset.
             await self._refusing.wait()

@@ -22,7 +22,7 @@ from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
-from triosmtp.smtp import NEED_DATA, PAUSED, Reply, SwitchToTLS
+from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
 from triosmtp.tls import (
     ServerContext,
     await_input,
@@ -47,6 +47,8 @@ _FAREWELL: Final = 2.0
 
 
 _EARLY: Final = Reply(554, "You spoke before the banner", "5.5.1")
+_SHUTDOWN: Final = Reply(421, "Service shutting down", "4.3.2")
+_FAILED: Final = Reply(421, "Local error in processing", "4.3.0")
 _EXHAUSTED: Final = {
     "idle": "Idle for too long",
     "slow": "The message arrives too slowly",
@@ -133,9 +135,12 @@ class SessionDriver:
             conversation.end = "peer_closed"
         except trio.Cancelled:
             conversation.end = "cancelled"
+            if conversation.out or self._unsent:  # a message may have been accepted, and its sender would send it again
+                await self._send_at_last(_SHUTDOWN)
             raise
         except Exception:  # noqa: BLE001 - one session's failure must not become the server's
             _log.exception("session %s failed", session.id)
+            await self._send_at_last(_FAILED)
         finally:
             self._service.running.discard(self)
             self._service.leave_handshake(session.id)
@@ -252,16 +257,40 @@ class SessionDriver:
 
     async def _flush(self) -> None:
         """Write what is due where no reading follows."""
-        if self._conversation.out:
+        if self._conversation.out or self._unsent:
             self.patience.start(trio.current_time())
             await self._send()
             self.patience.stop()
 
     async def _send(self) -> None:
+        # The last point at which a cancellation leaves the replies in ``out``.  From here on the transport keeps them.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._stream.send_all(self._take_out())
+
+    def _take_out(self) -> bytes:
+        """Take the replies that are due."""
         out = self._conversation.out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        await self._stream.send_all(data)
+        return data
+
+    async def _send_at_last(self, reply: Reply) -> None:
+        """Send what was decided and not sent yet, and ``reply``, though the session is cut off."""
+        self._say(reply)
+        with trio.move_on_after(_FAREWELL, shield=True), suppress(Exception):  # why it ends is known already
+            await self._part()
+
+    def _say(self, last: Reply) -> None:
+        """Gather our last words, unless TLS is due and not there yet: plaintext would look like a broken handshake."""
+        conversation = self._conversation
+        due = self._profile.settings.use_ssl or conversation.connection.state is State.SWITCHING
+        if self._encrypted is not None or not due:
+            conversation.out.append(last.render(enhanced=self._profile.rules.enhanced_status_codes))
+
+    @property
+    def _unsent(self) -> bool:
+        """Whether the transport holds the rest of what was being sent when that was cancelled."""
+        return isinstance(self._transport, SocketTransport) and self._transport.unsent
 
     async def _open(self) -> bool:
         """Policy at connect, the handshake under Use_SSL, the banner.  Gives False where the session is over."""
@@ -341,14 +370,14 @@ class SessionDriver:
     async def _say_goodbye(self) -> None:
         """The session's own scope has fired: idle too long, or draining."""
         if self._service.draining:
-            end, reply = "drain", Reply(421, "Service shutting down", "4.3.2")
+            end, reply = "drain", _SHUTDOWN
         elif self._closing:
             end, reply = "closed", Reply(421, "Closing the connection", "4.3.2")
         else:
             end = self.patience.exhausted or "idle"
             reply = Reply(421, _EXHAUSTED[end], "4.4.2")
         self._conversation.end = end
-        self._conversation.out.append(reply.render(enhanced=self._profile.rules.enhanced_status_codes))
+        self._say(reply)
         # A stream whose sending was cut off in the middle may be broken already: idle is still why the session ends.
         with trio.move_on_after(_FAREWELL), suppress(trio.BrokenResourceError):
             await self._part()
@@ -367,20 +396,24 @@ class SessionDriver:
             await trio.aclose_forcefully(self._transport)
 
     async def _finish(self) -> None:
-        """Write what is due, and our close_notify behind it in the same packet."""
-        if self._encrypted is None or self._renegotiable:
-            await self._part()
-        else:
-            last = b"".join(self._conversation.out)
-            self._conversation.out.clear()
-            self.patience.start(trio.current_time())
-            await send_close_notify(self._encrypted, last)
+        """End the dialogue in good order."""
+        await self._part()
         if self._conversation.end not in {"quit", "peer_closed"}:
             await self._linger()
 
     async def _part(self) -> None:
-        """Write what is due, then our close_notify.  The peer's is not waited for: many never send one."""
-        await self._flush()
-        if self._encrypted is not None:
-            self.patience.start(trio.current_time())
-            await send_close_notify(self._encrypted)
+        """Write what is due, and our close_notify behind it in the same packet.
+
+        The peer's close_notify is not waited for: many never send one.  A TLS stream whose sending was cancelled takes
+        nothing more, but its engine does, and the transport still has the rest of what was encrypted.
+        """
+        if self._encrypted is None:
+            await self._flush()
+            return
+        self.patience.start(trio.current_time())
+        if self._renegotiable and self._conversation.out and not self._scope.cancel_called:
+            await self._send()  # if the client has just begun to negotiate anew, only the stream can wait for it
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await send_close_notify(self._encrypted, self._take_out())
+        if self._unsent:  # its close_notify is a part of that
+            await self._transport.send_all(b"")

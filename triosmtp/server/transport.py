@@ -4,6 +4,10 @@ Thinner than ``trio.SocketStream`` on purpose: an SMTP server waits for its peer
 and then asks the kernel once; what is written nearly always fits the kernel's buffer, so writing asks first and waits
 only when told to. That halves the cost of a turn.  A send that did not have to wait is no schedule point; every read is
 one.
+
+What was given to ``send_all`` stays here until the kernel has it.  A send that is cancelled loses nothing: the next one
+sends the rest first.  So the last reply of a session never stands in the middle of another one, and a TLS record that
+was encrypted is sent.
 """
 
 import select
@@ -23,35 +27,40 @@ _LINGER_BYTES: Final = 4 << 20
 class SocketTransport(trio.abc.HalfCloseableStream):
     """A connected, non-blocking stream socket as a Trio stream.  The socket belongs to it."""
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_socket", "_unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._unsent: bytes | bytearray | memoryview = b""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a cancelled call of :meth:`send_all` has left something."""
+        return bool(self._unsent)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of ``data``.
+        """Send what a cancelled call has left, then all of ``data``, which must not change until it is sent.
 
-        :raises trio.BrokenResourceError: where the connection is gone.
-        :raises trio.ClosedResourceError: where this end was closed.
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.ClosedResourceError: if this end was closed.
         """
+        if self._unsent:
+            data = b"".join((self._unsent, data))
+        self._unsent = data
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise _translated(error) from None
-        if sent == len(data):
-            return
-        with memoryview(data) as view:
-            while sent < len(view):
-                await trio.lowlevel.wait_writable(self._socket)
-                try:
-                    sent += self._socket.send(view[sent:])
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    raise _translated(error) from None
+        while True:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._unsent = b""
+                raise _translated(error) from None
+            if sent == len(data):
+                self._unsent = b""
+                return
+            data = self._unsent = memoryview(data)[sent:]
+            await trio.lowlevel.wait_writable(self._socket)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes data again."""

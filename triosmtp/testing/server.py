@@ -37,6 +37,23 @@ class ReceivedMessage:
     message_variables: dict[str, str]
 
 
+class _WholeSends(trio.abc.SendStream):
+    """Sends into memory, which takes everything at once: a cancelled send loses nothing, as over a socket."""
+
+    def __init__(self, stream: trio.abc.SendStream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with trio.CancelScope(shield=True):
+            await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 @define(slots=True, eq=False)
 class MemoryServer:
     """A running server without sockets."""
@@ -56,7 +73,8 @@ class MemoryServer:
         listens = self.service.config.listens
         chosen = next(item for item in listens if listen in {None, item.name})
         address = ip_address(peer)
-        ours, theirs = trio.testing.memory_stream_pair()
+        stream, theirs = trio.testing.memory_stream_pair()
+        ours = trio.StapledStream(_WholeSends(stream.send_stream), stream.receive_stream)
         settings = self.service.config.resolve(chosen, address)
         text = f"[{peer}]:1024" if ":" in peer else f"{peer}:1024"
         peer_here = Peer(text, address, 1024)
