@@ -19,7 +19,7 @@ __all__ = [
     "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
     "MessageAccepted", "MessageRefused", "Observer", "PeerAnnounced", "PolicyClientConnected",
     "PolicyClientDisconnected", "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused",
-    "SessionEvent", "ShadowDiffered", "TLSEstablished", "TLSFailed",
+    "ServerCertificatePresented", "SessionEvent", "ShadowDiffered", "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
 
@@ -64,6 +64,20 @@ class ConnectionRefused:
 @frozen(slots=True)
 class TLSEstablished:
     """A handshake was completed, whatever became of the client's certificate."""
+
+    session: str
+    peer: str
+    listener: str
+    tls: TLSInfo
+
+
+@frozen(slots=True)
+class ServerCertificatePresented:
+    """A client presented a certificate that verifies for the purpose of a TLS server, and not for that of a client.
+
+    ``tls.verified`` is what TLS_Client_Purpose made of it: False is a client that ``client-or-server`` would let in.
+    It comes behind :class:`TLSEstablished`; ``session`` is ``""`` for a policy client.
+    """
 
     session: str
     peer: str
@@ -334,8 +348,8 @@ SessionEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded |
     PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
-    Connected | PeerAnnounced | ConnectionRefused | TLSEstablished | TLSFailed | Refused | PolicyFailed |
-    MessageAccepted | MessageRefused | Disconnected
+    Connected | PeerAnnounced | ConnectionRefused | TLSEstablished | ServerCertificatePresented | TLSFailed |
+    Refused | PolicyFailed | MessageAccepted | MessageRefused | Disconnected
 )  # fmt: skip
 
 Observer: TypeAlias = Callable[[SessionEvent], None]

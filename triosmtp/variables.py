@@ -103,7 +103,8 @@ class TLSInfo:
     """What one handshake established.  A value: it does not change after it was made.
 
     ``verified`` is the handshake's own outcome and the only thing to base a right on: True only when a client
-    certificate was presented, the verification was really run for it, and no error was seen at any depth.  Every
+    certificate was presented, the verification was really run for it, and no error was seen at any depth (but for the
+    purpose, under TLS_Client_Purpose = client-or-server: then the chain was verified as that of a server).  Every
     ``client_…`` field of an unverified certificate is the peer's claim, nothing more.
     """
 
@@ -118,7 +119,10 @@ class TLSInfo:
     verify_error: str | None = None
     """OpenSSL's words for the first error, ``no certificate presented``, or None when verified."""
     verify_code: int = 0
-    """OpenSSL's number of the first error (``X509_V_ERR_…``); 0 when there was none or no certificate."""
+    """OpenSSL's number of the first error (``X509_V_ERR_…``); 0 when verified, or there was no certificate."""
+    server_purpose: bool = False
+    """Whether the chain verifies for the purpose of a TLS server, and not for that of a client.  ``verified`` is then
+    what TLS_Client_Purpose says."""
     client_certificate: bytes | None = None
     """The presented leaf in DER, or None."""
     client_subject: str | None = None
@@ -129,6 +133,9 @@ class TLSInfo:
     client_fingerprint_sha256: str | None = None
     client_spki_sha256: str | None = None
     client_sans: tuple[str, ...] = ()
+    client_eku: str | None = None
+    """What the extended key usage lists: ``client``, ``server`` or ``both``; ``any`` if it lists neither of them, but
+    anyExtendedKeyUsage (which OpenSSL takes for neither); else ``none``.  None: there is no such extension."""
     client_not_before: datetime | None = None
     client_not_after: datetime | None = None
     handshake_seconds: float = 0.0
@@ -155,6 +162,7 @@ class TLSInfo:
             "tls_client_cert_fingerprint_sha256": self.client_fingerprint_sha256,
             "tls_client_cert_spki_sha256": self.client_spki_sha256,
             "tls_client_cert_sans": ",".join(self.client_sans) or None,
+            "tls_client_eku": self.client_eku,
             "tls_client_cert_not_before": _rfc3339(self.client_not_before),
             "tls_client_cert_not_after": _rfc3339(self.client_not_after),
         }

@@ -209,6 +209,39 @@ def test_a_demand_for_certificates_that_plaintext_evades(text: str, column: int,
     )
 
 
+WIDE = "TLS_Client_Purpose = client-or-server"
+BY_NAME = "a dns: entry of TLS_Relay_Clients lets every server of that name relay"
+BY_BUNDLE = "every server that TLS_Client_CA vouches for may relay"
+AS_ITSELF = "every server may authenticate by AUTH EXTERNAL as its name"
+EXTERNAL = "AuthExternalParameters = [ map = dns ]"
+
+
+@pytest.mark.parametrize(
+    ("options", "rights"),
+    [
+        (f"{WIDE} {CA}", ""),
+        (f"{WIDE} {CA} {RELAY} TLS_Relay_Clients = dns:a.example", BY_NAME),
+        (f"{WIDE} {CA} {RELAY} TLS_Relay_Clients = ( email:a@b.example spki:{HEX} )", ""),
+        (f"{WIDE} {CA} TLS_Verified_Peer_Can_Relay = false", ""),
+        (f"{WIDE} {CA} {RELAY}", BY_BUNDLE),
+        (f"{WIDE} {CA} {EXTERNAL}", AS_ITSELF),
+        (f"{WIDE} {CA} AuthExternalParameters = [ map = email ]", ""),
+        (f"{WIDE} {CA} {RELAY} TLS_Relay_Clients = dns:a {EXTERNAL}", f"{BY_NAME} and {AS_ITSELF}"),
+        (f"TLS_Client_Purpose = client {CA} {RELAY} TLS_Relay_Clients = dns:a.example {EXTERNAL}", ""),
+    ],
+)
+def test_what_servers_may_do_by_their_certificates(options: str, rights: str) -> None:
+    told = [problem.message for problem in parse_config(CERT + listen(options)).warnings]
+    what = f'TLS_Client_Purpose: with client-or-server {rights}, web servers included, for Listen ":25"'
+    assert told == ([what] if rights else [])
+
+
+def test_a_purpose_has_no_effect_without_authorities() -> None:
+    [told] = parse_config(f"{WIDE} " + listen("")).warnings
+    assert told.message == "TLS_Client_Purpose: has no effect without a TLS_Client_CA"
+    assert parse_config("TLS_Client_Purpose = client " + listen("")).warnings == ()
+
+
 def test_ports_that_do_not_overlap() -> None:
     """One port for IPv4 and IPv6 apart, different ports, and ports that the kernel picks."""
     listens = ("0.0.0.0:25", "[*]:25", ":24", "[::1]:24", "127.0.0.1:23", "127.0.0.2:23", "0.0.0.0:0", "127.0.0.1:0")

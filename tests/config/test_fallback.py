@@ -204,6 +204,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     in_policy_listeners = {
         *("File_Mode", "Listen_Backlog", "TLS_Protocols", "TLS_Ciphers", "TLS_Client_CA", "TLS_Client_CRL"),
+        "TLS_Client_Purpose",
         *("TLS_Send_Client_CA_Names", "TLS_Verify_Depth", "TLS_Verify_Mode", "TLS_Handshake_Timeout"),
     }
     not_global = {

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -268,6 +269,27 @@ def test_a_certificate_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixtur
             path.write_bytes(content)
         assert probe_command("localhost", None, str(path), as_json=False) == 64
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        (["client", "server"], "yes where its TLS_Client_CA vouches for the certificate, else no"),
+        ([], "yes where its TLS_Client_CA vouches for the certificate, else no"),
+        (["server"], "yes where its TLS_Client_CA vouches for it and TLS_Client_Purpose is client-or-server, else no"),
+    ],
+)
+async def test_the_command_says_what_purpose_the_certificate_needs(
+    usage: list[Any], told: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = Authority.create().issue("client.example", usage=usage)
+    (tmp_path / "our.pem").write_bytes(ours.certificate_pem + ours.key_pem)
+    async with serving(folder) as ports:
+        run = partial(
+            probe_command, f"localhost:{ports['127.0.0.1:0']}", None, str(tmp_path / "our.pem"), as_json=False
+        )
+        assert await trio.to_thread.run_sync(run) == 0
+    assert f"    tls_client_verified = {told}\n" in capsys.readouterr().out
 
 
 async def test_the_command_prints_text_or_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,6 +257,7 @@ def test_show(place: Place) -> None:
     place.conf(
         """
         TLS_Client_CA = "ca.pem"
+        TLS_Client_Purpose = client-or-server
         Server_Name "a.example.net" { TLS_Certificate = "a.pem" TLS_Key = "a.key" }
         Peer "10.0.0.0/8" { TLS_Protocols = "+TLSv1.3" TLS_Verify_Mode = none }
         Peer "192.0.2.0/24" { Idle_Time = 3 }
@@ -272,6 +273,7 @@ def test_show(place: Place) -> None:
     assert "  TLSv1.3     TLS_AES_256_GCM_SHA384 " in first
     assert "ECDHE-RSA-AES128-GCM-SHA256" in first
     assert f'a certificate of 1 authority, in "{place.folder}/ca.pem"' in first
+    assert "purpose client-or-server" in first
     assert "(the Listen's own), key P-256 in" in first
     assert "(the Listen's own), key RSA-2048 in" in first
     assert '(Server_Name "a.example.net"), key P-256 in' in first

@@ -133,6 +133,26 @@ async def test_certificates_of_policy_clients(tmp_path: Path) -> None:
         assert "the client certificate does not verify" in program.log
 
 
+@pytest.mark.parametrize(("purpose", "status"), [("", "403"), ("TLS_Client_Purpose = client-or-server", None)])
+async def test_a_policy_client_with_the_certificate_of_a_server(
+    tmp_path: Path, purpose: str, status: str | None
+) -> None:
+    service = Service(tmp_path, listener=f"{TLS} {purpose}")
+    service.clients.issue("mx.example", usage=["server"]).write(tmp_path, "mx")
+    context = ssl.create_default_context(cafile=tmp_path / "authority.pem")
+    context.load_cert_chain(tmp_path / "mx.pem", tmp_path / "mx.key")
+    with service.serving() as program:
+        url = f"wss://localhost:{service.policy_port}/"
+        if status is None:
+            found = await decide(service, lambda: both(service), url=url, token=None, ssl_context=context)
+            assert [code for code, _ in found] == [250, 550, 550]
+        else:
+            with pytest.raises(PolicyClientError, match=status):
+                await PolicyClient(url, token=TOKEN, name="x", ssl_context=context).run()
+        verified = "no" if status else "yes"
+        assert f'verified={verified} client="CN=mx.example"' in program.log
+
+
 async def test_a_reload_keeps_clients_and_takes_new_tokens(tmp_path: Path) -> None:
     service = Service(tmp_path)
     with service.serving() as program:

@@ -153,12 +153,13 @@ async def test_handshakes_client_certificates_and_expiry_are_counted(tmp_path: P
     clients.issue("good.example").write(tmp_path, "good")
     clients.issue("old.example", not_after=datetime.now(UTC) - timedelta(days=1)).write(tmp_path, "expired")
     Authority.create("elsewhere").issue("foreign.example").write(tmp_path, "foreign")
+    clients.issue("mx.example", usage=["server"]).write(tmp_path, "mx")
     text = f"""ESMTP_Listener {{ Listen "127.0.0.1:0" {{ Use_SSL = true TLS_Ciphers = "DEFAULT"
         TLS_Certificate = "{tmp_path}/server.pem" TLS_Key = "{tmp_path}/server.key"
         TLS_Client_CA = "{tmp_path}/clients.pem" Relay_Domains = ( "example.org" ) Deliver_To = "discard:" }} }}
         {STATUS}"""
     async with serving(text) as here:
-        for number, name in enumerate((None, "good", "expired", "foreign"), 1):
+        for number, name in enumerate((None, "good", "expired", "foreign", "mx"), 1):
             context = ssl.create_default_context(cadata=authority.certificate_pem.decode())
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.maximum_version = ssl.TLSVersion.TLSv1_3 if number > 1 else ssl.TLSVersion.TLSv1_2
@@ -174,13 +175,15 @@ async def test_handshakes_client_certificates_and_expiry_are_counted(tmp_path: P
             assert await client.receive_some() is not None
         await until(here, "triosmtp_tls_failures_total", 1, reason="not_tls")
         found = await scrape(here)
-    for outcome, reason in (("absent", ""), ("verified", ""), ("failed", "expired"), ("failed", "unknown_issuer")):
+    failures = [("failed", reason) for reason in ("expired", "unknown_issuer", "unsuitable")]
+    for outcome, reason in (("absent", ""), ("verified", ""), *failures):
         assert found["triosmtp_tls_client_certificates_total", (("outcome", outcome), ("reason", reason))] == 1
-    assert found["triosmtp_tls_handshakes_total", (("listener", "127.0.0.1:0"), ("result", "ok"))] == 4
+    assert found["triosmtp_tls_handshakes_total", (("listener", "127.0.0.1:0"), ("result", "ok"))] == 5
     assert found["triosmtp_tls_handshakes_total", (("listener", "127.0.0.1:0"), ("result", "failed"))] == 1
-    assert found["triosmtp_tls_handshake_duration_seconds_count", ()] == 4
+    assert found["triosmtp_tls_handshake_duration_seconds_count", ()] == 5
+    assert found["triosmtp_tls_server_certificates_total", (("outcome", "failed"),)] == 1
     established = {dict(labels)["version"]: value for (name, labels), value in found.items() if "established" in name}
-    assert established == {"TLSv1.2": 1, "TLSv1.3": 3}
+    assert established == {"TLSv1.2": 1, "TLSv1.3": 4}
     expiry = {
         dict(labels)["file"]: value
         for (name, labels), value in found.items()
@@ -518,8 +521,9 @@ def hostile(kind: type) -> st.SearchStrategy[Any]:
 
 EVENTS = (
     events.Connected, events.ConnectionRefused, events.Disconnected, events.Refused, events.AuthAttempted,
-    events.TLSEstablished, events.TLSFailed, events.MessageAccepted, events.MessageRefused, events.PolicyFailed,
-    events.PolicyFallback, events.ShadowDiffered, events.PolicyClientRefused,
+    events.TLSEstablished, events.ServerCertificatePresented, events.TLSFailed, events.MessageAccepted,
+    events.MessageRefused, events.PolicyFailed, events.PolicyFallback, events.ShadowDiffered,
+    events.PolicyClientRefused,
 )  # fmt: skip
 
 

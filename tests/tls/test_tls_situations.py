@@ -179,6 +179,7 @@ async def test_variables_of_a_verified_client() -> None:
         "tls_client_cert_serial": certificate.serial_number.to_bytes(20, "big").hex().removeprefix("00"),
         "tls_client_cert_sans": "dns:mx.partner.example,email:post@partner.example,ip:192.0.2.1,ip:2001:db8::1,"
         "uri:https://partner.example/a\\2Cb",
+        "tls_client_eku": "both",
         "tls_client_cert_not_before": certificate.not_valid_before_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "tls_client_cert_not_after": certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -41,6 +41,21 @@ def tls_warnings(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.tls_verify_mode == "require" and not (settings.require_tls or settings.use_ssl):
         why = f"require refuses no client that stays in plaintext, and TLS is not required for {where}"
         yield "tls_verify_mode", f"{why}: set Require_TLS"
+    if settings.tls_client_purpose == "client-or-server" and settings.tls_client_ca is not None:
+        rights = " and ".join(_rights_of_servers(settings))
+        if rights:
+            yield "tls_client_purpose", f"with client-or-server {rights}, web servers included, for {where}"
+
+
+def _rights_of_servers(settings: Settings) -> Iterator[str]:
+    """Yield what the server of a name may do because its certificate bears that name."""
+    if settings.tls_verified_peer_can_relay and not settings.tls_relay_clients:
+        yield "every server that TLS_Client_CA vouches for may relay"
+    if settings.tls_verified_peer_can_relay and any(each.kind == "dns" for each in settings.tls_relay_clients):
+        yield "a dns: entry of TLS_Relay_Clients lets every server of that name relay"
+    external = settings.authexternalparameters
+    if external is not None and external.map in {"dns", "subject_cn"}:
+        yield "every server may authenticate by AUTH EXTERNAL as its name"
 
 
 def pairing_errors(where: str, held: Settings | ServerName) -> Iterator[tuple[str, str]]:
@@ -80,6 +95,10 @@ def _has_client_ca(settings: Settings) -> bool:
     return settings.tls_client_ca is not None or not settings.tls_client_crl
 
 
+def _purpose_counts(settings: Settings) -> bool:
+    return settings.tls_client_ca is not None or settings.tls_client_purpose == "client"
+
+
 _NEEDS: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
     ("tls_relay_clients", _lets_relay, "has no effect: TLS_Verified_Peer_Can_Relay is not true where this holds"),
     (
@@ -88,6 +107,7 @@ _NEEDS: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
         "dns: and email: entries have no effect without a TLS_Client_CA, by which no certificate can be verified here",
     ),
     ("tls_client_crl", _has_client_ca, "has no effect without a TLS_Client_CA"),
+    ("tls_client_purpose", _purpose_counts, "has no effect without a TLS_Client_CA"),
 )
 
 

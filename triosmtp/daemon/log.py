@@ -34,6 +34,7 @@ from triosmtp.event import (
     PolicyFailed,
     PolicyFallback,
     Refused,
+    ServerCertificatePresented,
     SessionEvent,
     ShadowDiffered,
     TLSEstablished,
@@ -223,6 +224,11 @@ def _tls_established(e: TLSEstablished) -> Record:
     return _line("tls", session=e.session, peer=e.peer, seconds=round(e.tls.handshake_seconds, 4), **fields)
 
 
+def _server_certificate_presented(e: ServerCertificatePresented) -> Record:
+    tls = {"verified": "yes" if e.tls.verified else "no", "client": e.tls.client_subject}
+    return _line("server-certificate", session=e.session, peer=e.peer, listener=e.listener, **tls)
+
+
 def _tls_failed(e: TLSFailed) -> Record:
     return _line("tls-failed", session=e.session, peer=e.peer, listener=e.listener, reason=e.reason, detail=e.detail)
 
@@ -368,6 +374,7 @@ _LINES: Final[dict[type, tuple[int, Callable[[Any], Record]]]] = {
     PeerAnnounced: (logging.INFO, _peer_announced),
     ConnectionRefused: (logging.WARNING, _connection_refused),
     TLSEstablished: (logging.INFO, _tls_established),
+    ServerCertificatePresented: (logging.INFO, _server_certificate_presented),
     TLSFailed: (logging.WARNING, _tls_failed),
     Refused: (logging.INFO, _refused),
     AuthAttempted: (logging.INFO, _auth_attempted),

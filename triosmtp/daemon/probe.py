@@ -44,6 +44,17 @@ _MAX_LINES: Final = 100
 _UNKNOWABLE: Final = ("tls_client_verified", "tls_client_verify_error")
 """What depends on the authorities that the server trusts, once a certificate is presented."""
 
+_VOUCHED: Final = "yes where its TLS_Client_CA vouches for the certificate, else no"
+_VERIFIED: Final[dict[str | None, str]] = {
+    None: _VOUCHED,
+    "client": _VOUCHED,
+    "both": _VOUCHED,
+    "server": "yes where its TLS_Client_CA vouches for it and TLS_Client_Purpose is client-or-server, else no",
+    "any": "no: the certificate lists neither clientAuth nor serverAuth",
+    "none": "no: the certificate lists neither clientAuth nor serverAuth",
+}
+"""What a server makes of a certificate, by its extended key usage (``tls_client_eku``)."""
+
 
 class ProbeError(TrioSMTPError):
     """The server does not do what was asked of it; the text says what it did."""
@@ -398,7 +409,7 @@ def _lines(report: Report, credential: Credential | None) -> Iterator[str]:
         yield "  what triosmtp would know of us as its client:"
         yield from (f"    {key} = {value}" for key, value in report.variables.items())
         if credential is not None:
-            yield "    tls_client_verified = yes where its TLS_Client_CA vouches for the certificate, else no"
+            yield f"    tls_client_verified = {_VERIFIED[report.variables.get('tls_client_eku')]}"
     if report.error is not None:
         yield f"  failed at {report.error}"
 

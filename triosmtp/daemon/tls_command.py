@@ -132,6 +132,8 @@ def _clients(material: Material) -> str:
         "whose names are sent" if tls.send_client_ca_names else "whose names are not sent",
         f"depth {tls.verify_depth}",
     ]
+    if tls.client_purpose != "client":
+        parts.append(f"purpose {tls.client_purpose}")
     if material.revocations:
         parts.append(_count(len(material.revocations), "revocation list", "revocation lists"))
     return ", ".join(parts)

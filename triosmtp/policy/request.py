@@ -89,6 +89,11 @@ class TLSVariables:
         return tuple(text.split(",")) if text else ()
 
     @property
+    def eku(self) -> str | None:
+        """What its extended key usage lists: ``client``, ``server``, ``both``, ``any``, ``none``; None without one."""
+        return self.variables.get("tls_client_eku")
+
+    @property
     def not_before(self) -> datetime | None:
         """When it begins to be valid."""
         return _moment(self.variables.get("tls_client_cert_not_before"))

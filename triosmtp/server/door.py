@@ -12,7 +12,7 @@ from attrs import frozen
 
 from triosmtp.config import Config, Listen, Settings, UnixAddress, problem_at
 from triosmtp.errors import ConfigError, HandshakeError, Problem
-from triosmtp.event import PolicyClientRefused
+from triosmtp.event import PolicyClientRefused, ServerCertificatePresented
 from triosmtp.policy.hub import Access
 from triosmtp.server.listener import Peer
 from triosmtp.server.profile import tls_settings
@@ -115,6 +115,8 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
         if door.tls is not None:
             with trio.fail_after(door.settings.tls_handshake_timeout):
                 stream, info = await handshake(service.context(service.generation, door.tls), transport)
+            if info.server_purpose:
+                service.tell(ServerCertificatePresented("", peer.text, door.listen.name, info))
             certificate = None if info.client_certificate is None else info.verified
         access = Access(
             listener=door.listen.name,

@@ -91,6 +91,7 @@ def tls_settings(settings: Settings, server_names: Iterable[ServerName] = ()) ->
         tls,
         client_ca=settings.tls_client_ca,
         client_crls=settings.tls_client_crl,
+        client_purpose=settings.tls_client_purpose,
         send_client_ca_names=settings.tls_send_client_ca_names,
         verify_depth=settings.tls_verify_depth,
     )

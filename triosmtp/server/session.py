@@ -13,7 +13,14 @@ import trio
 
 from triosmtp.config import Listen
 from triosmtp.errors import HandshakeError
-from triosmtp.event import Connected, ConnectionRefused, Disconnected, TLSEstablished, TLSFailed
+from triosmtp.event import (
+    Connected,
+    ConnectionRefused,
+    Disconnected,
+    ServerCertificatePresented,
+    TLSEstablished,
+    TLSFailed,
+)
 from triosmtp.policy import Session
 from triosmtp.server.conversation import Conversation
 from triosmtp.server.decision import Refusal
@@ -32,7 +39,7 @@ from triosmtp.tls import (
     renegotiated,
     send_close_notify,
 )
-from triosmtp.variables import Variables
+from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["SessionDriver"]
 
@@ -241,6 +248,12 @@ class SessionDriver:
         connection.receive_data(data)
         return in_body
 
+    def _tell_of_handshake(self, tls: TLSInfo) -> None:
+        session = self.session
+        self._service.tell(TLSEstablished(session.id, session.peer, session.listener, tls))
+        if tls.server_purpose:
+            self._service.tell(ServerCertificatePresented(session.id, session.peer, session.listener, tls))
+
     async def _look_for_renegotiation(self) -> None:
         """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""
         assert self._encrypted is not None
@@ -249,7 +262,7 @@ class SessionDriver:
             return
         session = self.session
         session.tls = tls
-        self._service.tell(TLSEstablished(session.id, session.peer, session.listener, tls))
+        self._tell_of_handshake(tls)
         self._conversation.forget_tls()
         refusal = await self._conversation.tls_established()
         if refusal is not None:
@@ -354,7 +367,7 @@ class SessionDriver:
                 self._stream = self._encrypted
                 self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
                 self._renegotiable = profile.settings.tls_allow_renegotiation
-                self._service.tell(TLSEstablished(session.id, session.peer, session.listener, session.tls))
+                self._tell_of_handshake(session.tls)
                 return True
         except HandshakeError as error:
             reason, detail = error.reason, error.detail

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 from attrs import frozen
 from cryptography import x509
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = [
     "CertificateFacts",
@@ -66,6 +66,8 @@ class CertificateFacts:
     sans: tuple[str, ...] = ()
     """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``; a comma or backslash within is escaped like a character that is
     not printable, so that a list of them can be parted at its commas."""
+    eku: str | None = None
+    """See :attr:`triosmtp.TLSInfo.client_eku`."""
     not_before: datetime | None = None
     not_after: datetime | None = None
 
@@ -124,6 +126,7 @@ def _read_fields(der: bytes) -> CertificateFacts:
         issuer_cn=None if issuer is None else _guarded(lambda: _common_name(issuer)),
         serial=_guarded(lambda: _hexadecimal(certificate.serial_number)),
         sans=_guarded(lambda: _alternative_names(certificate)) or (),
+        eku=_guarded(lambda: _extended_key_usage(certificate)),
         not_before=_guarded(lambda: certificate.not_valid_before_utc),
         not_after=_guarded(lambda: certificate.not_valid_after_utc),
     )
@@ -181,6 +184,19 @@ def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
                 continue
         result.append(f"{kind}:{printable(value, escape=',' + chr(92))}")
     return tuple(result)
+
+
+def _extended_key_usage(certificate: x509.Certificate) -> str | None:
+    try:
+        usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return None
+    client, server = ExtendedKeyUsageOID.CLIENT_AUTH in usages, ExtendedKeyUsageOID.SERVER_AUTH in usages
+    if client and server:
+        return "both"
+    if client or server:
+        return "client" if client else "server"
+    return "any" if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages else "none"
 
 
 def public_key_info(der: bytes) -> bytes:

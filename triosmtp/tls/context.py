@@ -94,7 +94,7 @@ class ServerContext:
 
     def new_engine(self) -> Engine:
         """Begin a connection."""
-        engine = Engine(self.context)
+        engine = Engine(self.context, accepts_servers=self.material.settings.client_purpose == "client-or-server")
         self._engines.add(engine)
         return engine
 

@@ -58,16 +58,17 @@ class Engine:
 
     __slots__ = (
         "__weakref__", "_connection", "_empty", "_ended", "_failure", "_incoming", "_left", "_offset", "_outgoing",
-        "_protocol", "_received", "_released", "negotiations_told", "verification",
+        "_protocol", "_received", "_released", "accepts_servers", "negotiations_told", "verification",
     )  # fmt: skip
 
     server_side: Final = True
     server_hostname: Final = None
 
-    def __init__(self, context: SSL.Context) -> None:
+    def __init__(self, context: SSL.Context, *, accepts_servers: bool = False) -> None:
         self._connection = SSL.Connection(context)
         self._connection.set_accept_state()
         self.verification = Verification()
+        self.accepts_servers = accepts_servers  # whether a chain may verify for the purpose of a server instead
         self._connection.set_app_data(self.verification)
         self.negotiations_told = 0  # how many handshakes the server has heard of (see handshake.renegotiated)
         self._protocol: str | None = None  # set when the handshake is done

@@ -7,19 +7,21 @@ from OpenSSL import crypto
 from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.purpose import verifies_as_server
 from triosmtp.tls.verification import NO_CERTIFICATE, verify_error_text
 from triosmtp.variables import TLSInfo
 
 __all__ = ["tls_info"]
 
 _MAX_SNI: Final = 255
+_OF_SERVERS: Final = frozenset({"server", "both"})
 
 
 def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.0) -> TLSInfo:
     """Give the facts of a finished handshake; ``seconds`` is what it took.
 
     ``verified`` needs all of: a certificate is there, this very handshake ran the verification down to it, and no error
-    came up at any depth.
+    came up at any depth.  If the purpose is all that is wrong, the chain is verified once more, as that of a server.
     """
     connection = engine.facts()
     cipher = connection.get_cipher_name() or ""
@@ -37,17 +39,20 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
             verify_error=NO_CERTIFICATE, handshake_seconds=seconds,
         )  # fmt: skip
     seen = engine.verification
-    if seen.vouched:
+    der = crypto.dump_certificate(crypto.FILETYPE_ASN1, peer)
+    facts = certificate_facts(der)
+    server_purpose = seen.only_purpose and facts.eku in _OF_SERVERS and verifies_as_server(connection)
+    verified = seen.vouched or (server_purpose and engine.accepts_servers)
+    if verified:
         error = None
     else:
         error = verify_error_text(seen.code) if seen.code else "certificate was not verified in this handshake"
-    der = crypto.dump_certificate(crypto.FILETYPE_ASN1, peer)
-    facts = certificate_facts(der)
     return TLSInfo(
         protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni, alpn=alpn,
-        verified=seen.vouched,
+        verified=verified,
         verify_error=error,
-        verify_code=seen.code,
+        verify_code=0 if verified else seen.code,
+        server_purpose=server_purpose,
         client_certificate=der,
         client_subject=facts.subject,
         client_issuer=facts.issuer,
@@ -57,6 +62,7 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
         client_fingerprint_sha256=facts.fingerprint_sha256,
         client_spki_sha256=facts.spki_sha256,
         client_sans=facts.sans,
+        client_eku=facts.eku,
         client_not_before=facts.not_before,
         client_not_after=facts.not_after,
         handshake_seconds=seconds,

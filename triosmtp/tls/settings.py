@@ -8,13 +8,24 @@ from attrs import frozen
 
 from triosmtp.errors import TrioSMTPError
 
-__all__ = ["PROTOCOLS", "Identity", "MaterialError", "MaterialWarning", "Option", "Protocol", "TLSSettings"]
+__all__ = [
+    "PROTOCOLS",
+    "ClientPurpose",
+    "Identity",
+    "MaterialError",
+    "MaterialWarning",
+    "Option",
+    "Protocol",
+    "TLSSettings",
+]
 
 Option: TypeAlias = Literal[
     "TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response", "TLS_Client_CA", "TLS_Client_CRL",
     "TLS_Protocols", "TLS_Ciphers", "TLS_DHParams_File",
 ]  # fmt: skip
 Protocol: TypeAlias = Literal["TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+
+ClientPurpose: TypeAlias = Literal["client", "client-or-server"]
 
 PROTOCOLS: Final[tuple[Protocol, ...]] = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 """Every protocol version that can be enabled, the oldest first."""
@@ -89,6 +100,8 @@ class TLSSettings:
     """PEM bundle of the authorities that client certificates are verified against."""
     client_crls: tuple[Path, ...] = ()
     """PEM files of revocation lists.  Where there are any, an authority that issued none vouches for no client."""
+    client_purpose: ClientPurpose = "client"
+    """What a client's certificate must be for; see :mod:`.purpose`."""
     request_certificate: bool = False
     """Whether a client is asked for a certificate; without ``client_ca`` none ever verifies."""
     send_client_ca_names: bool = True

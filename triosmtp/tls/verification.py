@@ -14,6 +14,7 @@ from attrs import define
 from OpenSSL import SSL, crypto
 
 __all__ = [
+    "INVALID_PURPOSE",
     "NO_CERTIFICATE",
     "VERIFY_ERRORS",
     "Verification",
@@ -25,6 +26,9 @@ __all__ = [
 
 _HANDSHAKE_START: Final = 0x10  # SSL_CB_HANDSHAKE_START
 _HANDSHAKE_DONE: Final = 0x20  # SSL_CB_HANDSHAKE_DONE
+
+INVALID_PURPOSE: Final = 26
+"""X509_V_ERR_INVALID_PURPOSE: the certificate, or one above it, is not for a TLS client."""
 
 NO_CERTIFICATE: Final = "no certificate presented"
 """The verify error where the client presented no certificate, asked for or not."""
@@ -38,6 +42,8 @@ class Verification:
     """OpenSSL's number of the first error (X509_V_ERR_…), at any depth; 0 as long as there was none."""
     depth: int = 0
     """The depth of the certificate that showed it: 0 is the leaf."""
+    mixed: bool = False
+    """Whether another error than the first one came up, at any depth."""
     leaf_passed: bool = False
     """Whether OpenSSL finished with the leaf and had nothing (left) to say against it."""
     negotiations: int = 0
@@ -47,6 +53,11 @@ class Verification:
     def vouched(self) -> bool:
         """Whether the chain was really verified in this handshake, down to the leaf, without any error."""
         return self.leaf_passed and self.code == 0
+
+    @property
+    def only_purpose(self) -> bool:
+        """Whether the chain is unsuitable for the purpose (error 26), at some depth, and nothing else is wrong."""
+        return self.code == INVALID_PURPOSE and not self.mixed
 
 
 def record_verification(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
@@ -63,6 +74,8 @@ def record_verification(connection: SSL.Connection, certificate: crypto.X509, co
             record.leaf_passed = record.leaf_passed or depth == 0
         elif record.code == 0:
             record.code, record.depth = code or _UNSPECIFIED, depth
+        elif record.code != code:
+            record.mixed = True
         if record.code:
             forget_errors()
     except Exception:  # noqa: BLE001 - see above
@@ -80,7 +93,7 @@ def follow_negotiation(connection: SSL.Connection, where: int, _result: int) -> 
         return
     if where & _HANDSHAKE_START:
         record.code = record.depth = 0
-        record.leaf_passed = False
+        record.leaf_passed = record.mixed = False
     elif where & _HANDSHAKE_DONE:
         record.negotiations += 1
 

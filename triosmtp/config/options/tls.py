@@ -15,8 +15,10 @@ __all__ = ["TLSOptions"]
 
 VerifyMode: TypeAlias = Literal["none", "optional", "require"]
 InjectionPolicy: TypeAlias = Literal["reject", "ignore", "allow"]
+ClientPurpose: TypeAlias = Literal["client", "client-or-server"]
 
 _VERIFY_MODES: tuple[VerifyMode, ...] = ("none", "optional", "require")
+_CLIENT_PURPOSES: tuple[ClientPurpose, ...] = ("client", "client-or-server")
 _INJECTION_POLICIES: tuple[InjectionPolicy, ...] = ("reject", "ignore", "allow")
 
 
@@ -98,6 +100,14 @@ class TLSOptions:
         FILES,
         (),
         "PEM file, or a list of them: the certificates that the authorities of TLS_Client_CA have revoked.",
+        scopes=WITH_POLICY,
+    )
+    tls_client_purpose: ClientPurpose = option(
+        "TLS_Client_Purpose",
+        choice(_CLIENT_PURPOSES),
+        "client",
+        "What client certificates must be for: client, or client-or-server, which verifies those of servers "
+        "(serverAuth without clientAuth), too: public authorities issue no others any more.",
         scopes=WITH_POLICY,
     )
     tls_send_client_ca_names: bool = option(

@@ -85,6 +85,11 @@ FAMILIES: Final[dict[str, Family]] = {
             "outcome",
             "reason",
         ),
+        _counter(
+            "tls_server_certificates_total",
+            "Client certificates that verify for the purpose of a server alone: let in by TLS_Client_Purpose, or not.",
+            "outcome",
+        ),
         # Certificates and reloads
         _gauge(
             "certificate_expiry_timestamp_seconds",

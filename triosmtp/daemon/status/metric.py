@@ -30,6 +30,7 @@ from triosmtp.event import (
     PolicyFailed,
     PolicyFallback,
     Refused,
+    ServerCertificatePresented,
     SessionEvent,
     ShadowDiffered,
     TLSEstablished,
@@ -141,6 +142,9 @@ class Metrics:
             self._certificates["absent", ""] += 1
         else:
             self._certificates["failed", label.verify_reason(tls.verify_code)] += 1
+
+    def _server_certificate_presented(self, e: ServerCertificatePresented) -> None:
+        self._counts["triosmtp_tls_server_certificates_total"]["verified" if e.tls.verified else "failed",] += 1
 
     def _tls_failed(self, e: TLSFailed) -> None:
         self._handshakes[self._listener(e.listener), "failed"] += 1
@@ -302,6 +306,7 @@ _COUNT: Final[dict[type, Callable[[Metrics, Any], None]]] = {
     PolicyFallback: Metrics._policy_fallback,
     Refused: Metrics._refused,
     ShadowDiffered: Metrics._shadow_differed,
+    ServerCertificatePresented: Metrics._server_certificate_presented,
     TLSEstablished: Metrics._tls_established,
     TLSFailed: Metrics._tls_failed,
 }
