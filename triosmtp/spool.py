@@ -20,14 +20,14 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import trio
 
 from triosmtp.errors import TrioSMTPError
 from triosmtp.state import make_directory, state_directory
 
-__all__ = ["Body", "Spool", "SpoolError", "rewrite"]
+__all__ = ["THREADS", "Body", "Spool", "SpoolError", "rewrite"]
 
 _FLUSH_SIZE = 704 * 1024  # chunks of this size in memory are due to be written
 _FLUSH_COUNT = 1024  # so are so many chunks: tiny ones cost many times their size (and this is Linux's IOV_MAX)
@@ -35,6 +35,9 @@ _KEEP_SIZE = 512 * 1024  # a body up to this size stays in memory: to join its c
 _HEAD_SIZE = 64 * 1024
 _READ_SIZE = 256 * 1024
 _NOWHERE = Path()
+THREADS: Final = 32
+"""Threads that read and write spool files at once."""
+_LIMITER = trio.CapacityLimiter(THREADS)  # its own: a disk that hangs must not take the threads of all else
 _EMPTY_LINE = re.compile(rb"\n\r?\n")  # a lone LF ends a line where the configuration lets it pass
 
 
@@ -111,7 +114,7 @@ class Body:
             left = self.size
             while left > 0:
                 try:
-                    chunk = await trio.to_thread.run_sync(reader.read, _READ_SIZE)
+                    chunk = await trio.to_thread.run_sync(reader.read, _READ_SIZE, limiter=_LIMITER)
                 except OSError as error:
                     raise SpoolError.from_os_error(error, self._directory) from error
                 if not chunk:
@@ -192,6 +195,11 @@ class Spool:
         """Whether memory is full, so that :meth:`flush` must come before the next chunk."""
         return self.size - self._written >= _FLUSH_SIZE or len(self._chunks) >= _FLUSH_COUNT
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether the body is in a file, or will be when :meth:`finish` is called."""
+        return self._file is not None or self.size > _KEEP_SIZE
+
     async def flush(self) -> None:
         """Write what is in memory to the file, in one thread call that a cancellation waits for.
 
@@ -200,7 +208,7 @@ class Spool:
         :raises SpoolError: where the system refuses (no space, quota, input/output error, …).
         """
         if self._chunks:
-            await trio.to_thread.run_sync(self._write)
+            await trio.to_thread.run_sync(self._write, limiter=_LIMITER)
 
     async def finish(self) -> Body:
         """Give the body, which the caller closes; the spool is empty and closed afterwards.
@@ -210,7 +218,7 @@ class Spool:
         """
         if self._closed:
             raise ValueError("spool is closed")
-        if self._file is not None or self.size > _KEEP_SIZE:
+        if self.on_disk:
             await self.flush()
         file, self._file = self._file, None
         if file is None:
@@ -276,7 +284,7 @@ async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], direct
             return None
 
     try:
-        made = await trio.to_thread.run_sync(run)
+        made = await trio.to_thread.run_sync(run, limiter=_LIMITER)
     except OSError as error:
         body.close()
         raise SpoolError.from_os_error(error, folder) from error

@@ -45,6 +45,8 @@ class _Shared(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._sending = trio.Lock()
+        self.upgraded = False
+        """Whether the upgrade is done.  Before, the library does not tell that the client has gone: it waits on."""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:
@@ -55,7 +57,15 @@ class _Shared(trio.abc.Stream):
             await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            if self.upgraded:
+                raise
+            data = b""
+        if not data and not self.upgraded:
+            raise ConnectionResetError("the client has gone before its upgrade")
+        return data
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -98,6 +108,7 @@ async def _serve(hub: "Hub", shared: _Shared, access: Access, nursery: trio.Nurs
             await request.reject(refused.status, extra_headers=challenge, body=f"{refused.reason}\n".encode())
             return
         connection = await request.accept(subprotocol=PROTOCOL)
+        shared.upgraded = True
     if upgrade.cancelled_caught:
         hub.refused(access, "no upgrade came in time")
         return

@@ -31,10 +31,9 @@ from triosmtp.auth import (
 from triosmtp.event import AuthAttempted
 from triosmtp.policy import AuthAttempt, Authenticated, Session
 from triosmtp.server.decision import Refusal, ask, tell_ended
-from triosmtp.server.peer_count import peer_key
 from triosmtp.server.peer_limiter import LimitReachedError, PeerGoneError
 from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service
+from triosmtp.server.service import Service, limiter_key
 from triosmtp.smtp import Auth, AuthResponse, Connection, Reply
 
 __all__ = ["Authentication"]
@@ -218,11 +217,8 @@ class Authentication:
         :raises Refusal: if too many attempts wait already.
         :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
         """
-        session = self._session
-        # On a Unix socket nobody has an address: each session is a peer of its own.
-        peer = session.id if session.peer_address is None else peer_key(session.peer_address)
         try:
-            async with self._service.hashing.place(peer, self.is_gone):
+            async with self._service.hashing.place(limiter_key(self._session), self.is_gone):
                 return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
         except LimitReachedError:
             self._abandon()

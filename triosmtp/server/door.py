@@ -21,7 +21,7 @@ from triosmtp.server.transport import SocketTransport
 from triosmtp.server.unix_peer import stranger
 from triosmtp.tls import TLSSettings, handshake, release
 
-__all__ = ["CLIENTS", "Door", "let_in", "open_doors", "read_token", "token_problems"]
+__all__ = ["CLIENTS", "CLIENTS_OF_ONE_PEER", "Door", "let_in", "open_doors", "read_token", "token_problems"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -29,6 +29,8 @@ _SHORTEST: Final = 16
 _LONGEST: Final = 4096
 CLIENTS: Final = 64
 """Policy clients at once; further ones are turned away."""
+CLIENTS_OF_ONE_PEER: Final = 32
+"""Of these, those of one address, loopback and Unix sockets apart: nobody holds all places who has shown no token."""
 
 
 @frozen(slots=True)

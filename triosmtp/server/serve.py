@@ -6,6 +6,7 @@ To stop, the inner one is cancelled, the sessions are told, and theirs gets a de
 
 import logging
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
@@ -27,11 +28,12 @@ from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy.hub import Hub
 from triosmtp.server.binding import Binding, OpenedSocket, Plan, close_all, plan
-from triosmtp.server.door import CLIENTS, Door, let_in
+from triosmtp.server.door import CLIENTS, CLIENTS_OF_ONE_PEER, Door, let_in
 from triosmtp.server.fleet import Fleet
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
 from triosmtp.server.opening import open_service, prepare
 from triosmtp.server.patience import watch
+from triosmtp.server.peer_count import peer_key
 from triosmtp.server.proxy import announced_peer
 from triosmtp.server.queue import empty_queues, shut
 from triosmtp.server.service import Service, Statistics
@@ -73,7 +75,7 @@ class Server:
         self._guests: trio.Nursery | None = None
         self._watchers: trio.Nursery | None = None
         self._watching: trio.CancelScope | None = None
-        self._clients = 0
+        self._clients: Counter[object] = Counter()  # policy clients by address
         self._grace = 0.0
         self._reloading = trio.Lock()
         self._refusing = trio.Event()
@@ -278,19 +280,28 @@ class Server:
     def _take_client(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         assert self._guests is not None, "serve() is running"
         service = self.service
-        if self._clients >= CLIENTS:
+        near = peer.address is None or peer.address.is_loopback
+        key = None if near or peer.address is None else peer_key(peer.address)
+        reason = ""
+        if self._clients.total() >= CLIENTS:
             reason = f"{CLIENTS} clients are here already"
+        elif not near and self._clients[key] >= CLIENTS_OF_ONE_PEER:
+            reason = f"{CLIENTS_OF_ONE_PEER} clients of this address are here already"
+        if reason:
             service.tell(PolicyClientRefused(peer=peer.text, listener=listen.name, reason=reason))
             sock.close()
             return
-        self._clients += 1
-        self._guests.start_soon(self._serve_client, service.generation.doors[listen.key], sock, peer)
+        door = service.generation.doors[listen.key]
+        self._clients[key] += 1
+        self._guests.start_soon(self._serve_client, door, sock, peer, key)
 
-    async def _serve_client(self, door: Door, sock: socket.socket, peer: Peer) -> None:
+    async def _serve_client(self, door: Door, sock: socket.socket, peer: Peer, key: object) -> None:
         try:
             await let_in(self.service, door, sock, peer)
         finally:
-            self._clients -= 1
+            self._clients[key] -= 1
+            if not self._clients[key]:
+                del self._clients[key]
 
     async def _watch_certificates(self) -> None:
         """Begin to watch the files of TLS, or end it, as the generation in force demands."""

@@ -2,8 +2,9 @@
 
 import logging
 import secrets
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -23,16 +24,17 @@ from triosmtp.policy import Session
 from triosmtp.policy.hub import Hub
 from triosmtp.server.gate import HandshakeGate
 from triosmtp.server.patience import Patience
-from triosmtp.server.peer_count import PeerAddress, PeerCounts
+from triosmtp.server.peer_count import PeerAddress, PeerCounts, peer_key
 from triosmtp.server.peer_limiter import PeerLimiter
 from triosmtp.server.profile import Profiles
+from triosmtp.spool import THREADS
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
 if TYPE_CHECKING:
     from triosmtp.server.door import Door
     from triosmtp.server.host import ServiceHost
 
-__all__ = ["Generation", "Running", "Service", "Statistics"]
+__all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -118,6 +120,14 @@ class Running(Protocol):
         """End with 421 as soon as no transaction is under way: somebody asked for it."""
 
 
+def limiter_key(session: Session) -> Hashable:
+    """Return what counts as one peer of a :class:`PeerLimiter`.
+
+    Without an address, as on a Unix socket, each session is a peer of its own.
+    """
+    return session.id if session.peer_address is None else peer_key(session.peer_address)
+
+
 class Service:
     """The shared state behind every session of one server."""
 
@@ -141,6 +151,8 @@ class Service:
         """What is counted of each peer."""
         self.hashing = PeerLimiter(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
         """Attempts to authenticate that are computed in threads: each takes a processor, and argon2 tens of MB."""
+        self.spooling = PeerLimiter(THREADS, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
+        """Bodies that are written to spool files.  Of each session one waits at most, so no other bound is needed."""
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)

@@ -6,6 +6,7 @@ then the spool, then the delivery; each step gives the reply, and only a deliver
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -18,7 +19,7 @@ from triosmtp.server.decision import Refusal, ask, refusal_of, tell_ended
 from triosmtp.server.profile import Profile
 from triosmtp.server.results import results_field, without_forged
 from triosmtp.server.rule import check_headers
-from triosmtp.server.service import Service
+from triosmtp.server.service import Service, limiter_key
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
 from triosmtp.spool import Spool, SpoolError
 from triosmtp.trace import field, has_field, received_field
@@ -90,10 +91,18 @@ class Transaction:
         """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
         assert self._spool is not None
         try:
-            await self._spool.flush()
+            async with self._turn():
+                await self._spool.flush()
         except SpoolError as error:
             self._failure = error
             self.close()
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn at the spool files, which go round between the peers.
+
+        A peer that has gone has its turn, too: what came may be a whole message.
+        """
+        return self._service.spooling.place(limiter_key(self._session), lambda: False)
 
     async def finish(self, end: BodyEnd) -> Reply:
         """Take the message from the end of its body to the final reply, and tell what became of it."""
@@ -137,9 +146,11 @@ class Transaction:
         failure, spool, settings = self._failure, self._spool, self.profile.settings
         if failure is None and spool is not None:
             try:
-                body = await spool.finish()
-                if settings.authentication_results:
-                    body = await without_forged(body, self.profile.hostname, settings.spool_directory)
+                rewrites = settings.authentication_results
+                async with self._turn() if rewrites or spool.on_disk else nullcontext():
+                    body = await spool.finish()
+                    if rewrites:
+                        body = await without_forged(body, self.profile.hostname, settings.spool_directory)
             except SpoolError as error:
                 failure = error
         if failure is not None or spool is None:
