@@ -405,10 +405,19 @@ async def test_close_tells_the_client_and_is_bounded(autojump_clock: trio.testin
 
 
 async def test_own_deadline_of_the_caller(autojump_clock: trio.testing.MockClock) -> None:
-    ours, _theirs = memory_stream_pair()
+    ours, theirs = memory_stream_pair()
+    await theirs.send_all(b"\x16")
     with pytest.raises(trio.TooSlowError), trio.fail_after(30):
         await handshake(server_context(), ours)
     assert trio.current_time() == pytest.approx(30)
+
+
+async def test_who_says_nothing_at_all_is_not_waited_for_as_long(autojump_clock: trio.testing.MockClock) -> None:
+    ours, _theirs = memory_stream_pair()
+    with pytest.raises(HandshakeError) as caught, trio.fail_after(30):
+        await handshake(server_context(), ours)
+    assert trio.current_time() == pytest.approx(10)
+    assert (caught.value.reason, caught.value.detail) == ("timed_out", "no ClientHello within 10 s")
 
 
 async def test_engine_of_a_stream() -> None:

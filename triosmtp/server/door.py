@@ -15,6 +15,7 @@ from triosmtp.errors import ConfigError, HandshakeError, Problem
 from triosmtp.event import PolicyClientRefused, ServerCertificatePresented
 from triosmtp.policy.hub import Access
 from triosmtp.server.listener import Peer
+from triosmtp.server.peer_count import peer_key
 from triosmtp.server.profile import tls_settings
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
@@ -115,8 +116,10 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
             service.tell(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=reason))
             return
         if door.tls is not None:
+            context = service.context(service.generation, door.tls)
+            address = None if peer.address is None else peer_key(peer.address)
             with trio.fail_after(door.settings.tls_handshake_timeout):
-                stream, info = await handshake(service.context(service.generation, door.tls), transport)
+                stream, info = await handshake(context, transport, peer=address)
             if info.server_purpose:
                 service.tell(ServerCertificatePresented("", peer.text, door.listen.name, info))
             certificate = None if info.client_certificate is None else info.verified

@@ -26,6 +26,7 @@ from triosmtp.server.conversation import Conversation
 from triosmtp.server.decision import Refusal
 from triosmtp.server.listener import Peer
 from triosmtp.server.patience import Patience
+from triosmtp.server.peer_count import peer_key
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
@@ -363,7 +364,8 @@ class SessionDriver:
         self._greeting_tls = True
         try:
             with trio.move_on_after(limit):  # fail_after costs three times as much
-                self._encrypted, session.tls = await handshake(context, self._transport)
+                peer = None if session.peer_address is None else peer_key(session.peer_address)
+                self._encrypted, session.tls = await handshake(context, self._transport, peer=peer)
                 self._stream = self._encrypted
                 self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
                 self._renegotiable = profile.settings.tls_allow_renegotiation
@@ -378,6 +380,9 @@ class SessionDriver:
         if reason == "timed_out":
             detail = f"after {limit:g} s"
         self._service.tell(TLSFailed(session.id, session.peer, session.listener, reason, detail))
+        if reason not in {"peer_closed", "timed_out"}:
+            self._greeting_tls = True  # there are no words for a drain
+            await self._linger()
         return False
 
     async def _say_goodbye(self) -> None:

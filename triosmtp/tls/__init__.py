@@ -11,6 +11,7 @@ The way of a connection through this room::
     validation.py      whether new material may take the place of the old; certificates that end soon
     watcher.py         when to renew them: as soon as a file has changed       (location.py: where it could change)
     handshake.py     transport → trio.SSLStream + TLSInfo, or HandshakeError
+    flight.py          large flights: which wait for a thread, and which are too large
     engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
     verification.py    what OpenSSL said of the client's certificate
     information.py     TLSInfo out of the finished connection

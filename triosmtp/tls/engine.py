@@ -40,12 +40,14 @@ from typing import Any, Final, cast
 import trio
 from OpenSSL import SSL
 
+from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION
 from triosmtp.tls.verification import Verification
 
 __all__ = ["Engine", "await_input", "close", "engine_of", "release", "send_close_notify"]
 
 _HEADER: Final = 5  # of a TLS record: type, version, length (RFC 8446, section 5.1)
 _RECORD_READ: Final = 16384 + 1  # one octet more than a record can hold: less than asked for means that it is used up
+_HANDSHAKE: Final = 22  # the type of a record (RFC 5246, section 6.2.1); in TLS 1.3 it is encrypted
 _SLACK: Final = 4096  # what a drain must have room for beyond the plaintext: tickets held back, record headers, tags
 _FLIGHT: Final = 16384  # room for a handshake flight
 
@@ -57,8 +59,9 @@ class Engine:
     """
 
     __slots__ = (
-        "__weakref__", "_connection", "_empty", "_ended", "_failure", "_incoming", "_left", "_offset", "_outgoing",
-        "_protocol", "_received", "_released", "accepts_servers", "negotiations_told", "verification",
+        "__weakref__", "_connection", "_empty", "_ended", "_failure", "_incoming", "_left", "_negotiation", "_offset",
+        "_outgoing", "_protocol", "_received", "_released", "accepts_servers", "flight", "negotiations_told",
+        "verification",
     )  # fmt: skip
 
     server_side: Final = True
@@ -80,11 +83,15 @@ class Engine:
         self._ended = False  # whether the peer sent close_notify
         self._released = False
         self._failure: str | None = None  # an error that waits behind plaintext
+        self._negotiation = 0  # how many handshakes were done when `flight` began; only where there may be several
+        self.flight = 0
+        """Octets of the client's flight: all of the handshake since something was last sent to it."""
 
     # The handshake, as the pump drives it.
 
     def receive(self, data: bytes | bytearray) -> None:
         """Take ciphertext of the handshake from the transport."""
+        self.flight += len(data)
         self._received, self._offset = self._received[self._offset :] + bytes(data), 0
         while self._feed():
             pass
@@ -98,12 +105,16 @@ class Engine:
             self._connection.do_handshake()
         except SSL.WantReadError:
             return False
+        self.flight = 0
         self._protocol = self._connection.get_protocol_version_name()
         return True
 
     def output(self) -> bytes:
         """Take what OpenSSL wants to be sent; in TLS 1.3, nothing once the handshake is done."""
-        return b"" if self._protocol == "TLSv1.3" else self._drained(_FLIGHT)
+        output = b"" if self._protocol == "TLSv1.3" else self._drained(_FLIGHT)
+        if output:
+            self.flight = 0
+        return output
 
     def facts(self) -> SSL.Connection:
         """Give the connection, to be asked for what was negotiated, by :mod:`.information` alone."""
@@ -171,12 +182,17 @@ class Engine:
         return self
 
     def do_handshake(self) -> None:
-        """Do the handshake; nothing where the pump did it before."""
+        """Do the handshake; nothing where the pump did it before.
+
+        A large flight belongs into a thread (see :mod:`.flight`), and there is none here: it fails.
+        """
         if self._protocol is not None:
             return
         received = self._incoming.read()
         if received:
             self.receive(received)
+        if self.flight > LARGE_FLIGHT:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, f"a flight above {LARGE_FLIGHT} octets")
         try:
             done = self.advance()
         except SSL.ZeroReturnError:
@@ -202,8 +218,6 @@ class Engine:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._ended:
             return b""
-        if self._failure is not None:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
         raise self._nothing_to_read()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -300,6 +314,8 @@ class Engine:
             return False
         else:
             size = _HEADER + (data[start + 3] << 8 | data[start + 4])
+            if data[start] == _HANDSHAKE and self._protocol is not None and self._is_too_much(size):
+                return False
             take = min(size, available)
             self._left = size - take
         if take == 0:
@@ -307,6 +323,15 @@ class Engine:
         self._connection.bio_write(data if take == len(data) else memoryview(data)[start : start + take])
         self._offset = start + take
         return True
+
+    def _is_too_much(self, size: int) -> bool:
+        """Count a record of a client that negotiates anew; True if its handshake is too large for the event loop."""
+        if self.verification.negotiations != self._negotiation:
+            self._negotiation, self.flight = self.verification.negotiations, 0
+        self.flight += size
+        if self.flight > MAX_RENEGOTIATION:
+            self._failure = f"more than {MAX_RENEGOTIATION} octets in a renegotiation"
+        return self._failure is not None
 
     def _drained(self, size: int) -> bytes:
         """Take all that OpenSSL has to send; ``size`` is a guess that makes a second look unnecessary."""
@@ -320,6 +345,8 @@ class Engine:
 
     def _nothing_to_read(self) -> ssl.SSLError:
         """Give the exception that says why there is nothing: not yet, or never more."""
+        if self._failure is not None:
+            return ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
         if self._incoming.eof:
             return ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the connection without close_notify")
         return ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more ciphertext is needed")

@@ -4,6 +4,9 @@ The pump is here, and not in ``trio.SSLStream``, because there it costs a tenth 
 failed handshake must still send its alert.  What comes out is a plain SSLStream whose own handshake is done.
 """
 
+import time
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, Final, Literal, TypeVar, cast
 
 import trio
@@ -12,6 +15,7 @@ from OpenSSL import SSL
 from triosmtp.errors import HandshakeError
 from triosmtp.tls.context import ServerContext
 from triosmtp.tls.engine import Engine, engine_of
+from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, FlightQueueFullError, flight_threads
 from triosmtp.tls.information import tls_info
 from triosmtp.variables import TLSInfo
 
@@ -20,7 +24,7 @@ __all__ = ["REASONS", "HandshakeReason", "handshake", "renegotiated"]
 HandshakeReason = Literal[
     "no_common_version", "no_common_cipher", "not_tls", "peer_closed", "peer_alert", "timed_out", "injection",
     "certificate_unparsable", "certificate_too_large", "bad_certificate_proof", "no_application_protocol",
-    "protocol_error",
+    "verification_queue_full", "protocol_error",
 ]  # fmt: skip
 """Why a handshake failed: fit for a metric's label."""
 
@@ -33,14 +37,16 @@ REASONS: Final[dict[HandshakeReason, str]] = {
     "timed_out": "The client did not finish the handshake in time.",
     "injection": "The client sent plaintext behind STARTTLS that may not be taken as if it came encrypted.",
     "certificate_unparsable": "The client's certificate cannot be parsed, or its key cannot be used.",
-    "certificate_too_large": "The client's certificate message is larger than OpenSSL takes (100 KB).",
+    "certificate_too_large": "What the client sent in one flight, its certificate and all, is larger than 64 KB.",
     "bad_certificate_proof": "The client did not prove that it holds the key of its certificate.",
     "no_application_protocol": "The client names the protocols that it speaks (ALPN), and SMTP is not among them.",
+    "verification_queue_full": "The client's certificate and its chain are large, and too many of that kind wait.",
     "protocol_error": "The client broke the protocol, in the way that stands beside.",
 }
 """One sentence for each reason."""
 
 _ALERT_SECONDS: Final = 1.0  # the last bytes for a peer that failed: not worth waiting for
+_HELLO_SECONDS: Final = 10.0
 _HANDSHAKE_RECORD: Final = 0x16  # RFC 8446, section 5.1
 
 _WORDS: Final[tuple[tuple[HandshakeReason, frozenset[str]], ...]] = (
@@ -79,45 +85,76 @@ Transport = TypeVar("Transport", bound=trio.abc.Stream)
 
 
 async def handshake(
-    context: ServerContext, transport: Transport, *, received: bytes | bytearray = b""
+    context: ServerContext, transport: Transport, *, received: bytes | bytearray = b"", peer: Hashable = None
 ) -> tuple["trio.SSLStream[Transport]", TLSInfo]:
     """Do the handshake and give the encrypted stream, and what was established.
 
     ``received`` is what was read from the transport before and belongs to the handshake.  The deadline is that of the
-    caller's cancel scope.  After a failure or a cancellation the transport is of no further use, but it is left to the
-    caller to close it.  Close the stream with :func:`.engine.close`.
+    caller's cancel scope, and 10 s for the first octet.  ``peer`` stands for the peer's address where large flights
+    wait for a thread (:mod:`.flight`); None is a peer without one.  After a failure or a cancellation the transport is
+    of no further use, but it is left to the caller to close it.  Close the stream with :func:`.engine.close`.
 
     :raises HandshakeError: with a reason out of :data:`REASONS`; the alert was then sent, within one second.
     """
-    started = trio.current_time()
+    started = time.perf_counter()
     engine = context.new_engine()
     first: int | None = None
     while True:
         if not received:
-            received = await _received(transport)
+            received = await _received(transport) if first is not None else await _first_received(transport)
         if first is None:
             first = received[0]
         engine.receive(received)
         received = b""
-        try:
-            done = engine.advance()
-        except SSL.Error as error:
-            reason, detail = failure_of(error, first)
+        info = await _advance(engine, partial(_advance_now, engine, context, first, started), peer)
+        if isinstance(info, HandshakeError):
             await _send_alert(engine, transport)
-            raise HandshakeError(reason, detail) from None
+            raise HandshakeError(info.reason, info.detail)
         output = engine.output()
         if output:
             await _send(transport, output)
-        if done:
+        if info is not None:
             break
+        if not output:
+            _acknowledge(transport)
     engine.negotiations_told = engine.verification.negotiations
-    info = tls_info(engine, certificate_requested=context.requests_certificate, seconds=trio.current_time() - started)
     stream = trio.SSLStream(transport, cast("Any", engine), server_side=True, https_compatible=True)
     # It believes that its handshake is still to be done, and one that is cancelled breaks it: then whoever is told to
     # end right behind the handshake could not even say so.  Nothing is waited for here.
     with trio.CancelScope(shield=True):
         await stream.do_handshake()
     return stream, info
+
+
+async def _advance(
+    engine: Engine, advance: Callable[[], TLSInfo | HandshakeError | None], peer: Hashable
+) -> TLSInfo | HandshakeError | None:
+    """Go on with the handshake, in a thread if the flight is large."""
+    size = engine.flight
+    if size <= LARGE_FLIGHT:
+        return advance()
+    if size > MAX_FLIGHT:
+        raise HandshakeError("certificate_too_large", f"more than {MAX_FLIGHT} octets in one flight")
+    try:
+        return await flight_threads().run(peer, size, advance)
+    except FlightQueueFullError:
+        raise HandshakeError("verification_queue_full", f"a flight of {size} octets") from None
+
+
+def _advance_now(engine: Engine, context: ServerContext, first: int, started: float) -> TLSInfo | HandshakeError | None:
+    """Return what was established, None if more is needed, or why it failed.
+
+    The failure is returned, and not raised: Trio's frames keep what a thread raises in a cycle with its traceback, and
+    the connection with it.
+    """
+    try:
+        done = engine.advance()
+    except SSL.Error as error:
+        return HandshakeError(*failure_of(error, first))
+    if not done:
+        return None
+    seconds = time.perf_counter() - started
+    return tls_info(engine, certificate_requested=context.requests_certificate, seconds=seconds)
 
 
 def renegotiated(stream: "trio.SSLStream[Any]") -> TLSInfo | None:
@@ -133,6 +170,13 @@ def renegotiated(stream: "trio.SSLStream[Any]") -> TLSInfo | None:
     return tls_info(engine, certificate_requested=True)
 
 
+async def _first_received(transport: trio.abc.Stream) -> bytes | bytearray:
+    """Receive the beginning of the ClientHello: who sends nothing holds a place, and is not waited for as long."""
+    with trio.move_on_after(_HELLO_SECONDS):
+        return await _received(transport)
+    raise HandshakeError("timed_out", f"no ClientHello within {_HELLO_SECONDS:g} s")
+
+
 async def _received(transport: trio.abc.Stream) -> bytes | bytearray:
     try:
         data = await transport.receive_some()
@@ -141,6 +185,16 @@ async def _received(transport: trio.abc.Stream) -> bytes | bytearray:
     if not data:
         raise HandshakeError("peer_closed", "end of file")
     return data
+
+
+def _acknowledge(transport: trio.abc.Stream) -> None:
+    """Have the kernel acknowledge what came of a flight.
+
+    With Nagle's algorithm a client keeps the last part of a flight back until then, and the kernel waits for 40 ms.
+    """
+    acknowledge = getattr(transport, "acknowledge", None)
+    if acknowledge is not None:
+        acknowledge()
 
 
 async def _send(transport: trio.abc.Stream, data: bytes) -> None:

@@ -1,0 +1,481 @@
+"""Large flights of clients: verified in threads of their own, few at once, and not at all above a size."""
+
+import gc
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
+from typing import Any
+
+import outcome
+import pytest
+import trio
+import trio.testing
+from attrs import evolve
+from hostile_chain import hostile_chain
+from OpenSSL import SSL
+from tls_peers import (
+    VERSIONS,
+    client_context,
+    client_credential,
+    folder,
+    plain_client,
+    server_context,
+    settings,
+    shake,
+    taken,
+)
+from trio.testing import memory_stream_pair
+
+from triosmtp.errors import HandshakeError
+from triosmtp.tls import Credential, build_context, close, handshake, load_material
+from triosmtp.tls.client import TLSClient, observing_context
+from triosmtp.tls.engine import Engine
+from triosmtp.tls.flight import (
+    LARGE_FLIGHT,
+    MAX_FLIGHT,
+    MAX_RENEGOTIATION,
+    FlightQueueFullError,
+    FlightThreads,
+    flight_threads,
+)
+from triosmtp.tls.verification import record_verification
+from triosmtp.variables import TLSInfo
+
+LARGE = 150
+"""Names in each certificate of a chain of four: 8 KB."""
+
+
+class Work:
+    """Threads that are held until the test lets them go."""
+
+    def __init__(self, threads: FlightThreads, nursery: trio.Nursery) -> None:
+        self.threads = threads
+        self.nursery = nursery
+        self.begun: list[str] = []
+        self.refused: list[str] = []
+        self._gates: dict[str, threading.Event] = {}
+
+    async def submit(self, name: str, peer: Hashable, size: int = 10_000) -> trio.CancelScope:
+        """Begin to ask for a thread; return when it was got, or is waited for."""
+        scope = trio.CancelScope()
+        self._gates[name] = threading.Event()
+        self.nursery.start_soon(self._run, scope, name, peer, size)
+        await trio.testing.wait_all_tasks_blocked()
+        return scope
+
+    async def end(self, name: str) -> None:
+        """Let a thread come to its end, and wait for what follows of that."""
+        running = len(self.begun)
+        self._gates[name].set()
+        expected = bool(self.threads.waiting)
+        while name in self.begun or (expected and len(self.begun) < running):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+    async def _run(self, scope: trio.CancelScope, name: str, peer: Hashable, size: int) -> None:
+        try:
+            with scope:
+                await self.threads.run(peer, size, partial(self._work, name))
+        except FlightQueueFullError:
+            self.refused.append(name)
+
+    def _work(self, name: str) -> None:
+        self.begun.append(name)
+        assert self._gates[name].wait(20)
+        self.begun.remove(name)
+
+    async def begun_are(self, *names: str) -> None:
+        with trio.fail_after(10):
+            while sorted(self.begun) != sorted(names):
+                await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+def release_all(work: Work) -> None:
+    for gate in work._gates.values():
+        gate.set()
+
+
+async def test_two_at_once_and_one_of_each_peer() -> None:
+    async with trio.open_nursery() as nursery:
+        work = Work(FlightThreads(), nursery)
+        try:
+            await work.submit("a1", "a")
+            await work.submit("a2", "a")
+            await work.begun_are("a1")
+            assert (work.threads.running, work.threads.waiting) == (1, 1)
+            await work.submit("b1", "b")
+            await work.begun_are("a1", "b1")
+            await work.submit("c1", "c")
+            await work.begun_are("a1", "b1")
+            assert (work.threads.running, work.threads.waiting) == (2, 2)
+            await work.end("b1")  # a has a thread already: c's turn, though a2 was here before
+            await work.begun_are("a1", "c1")
+            await work.end("a1")
+            await work.begun_are("a2", "c1")
+        finally:
+            release_all(work)
+    assert (work.threads.running, work.threads.waiting) == (0, 0)
+
+
+async def test_peers_take_turns_however_many_one_of_them_has() -> None:
+    async with trio.open_nursery() as nursery:
+        work = Work(FlightThreads(), nursery)
+        try:
+            await work.submit("held", "h")
+            for name in ("a1", "a2", "a3", "a4", "b1"):
+                await work.submit(name, name[0])
+            await work.begun_are("held", "a1")
+            for ended, next_one in (("a1", "a2"), ("a2", "b1"), ("b1", "a3")):
+                await work.end(ended)
+                await work.begun_are("held", next_one)
+        finally:
+            release_all(work)
+
+
+async def test_peers_without_an_address_are_not_one_peer() -> None:
+    async with trio.open_nursery() as nursery:
+        work = Work(FlightThreads(), nursery)
+        try:
+            for name in ("u1", "u2", "u3"):
+                await work.submit(name, None)
+            await work.begun_are("u1", "u2")
+        finally:
+            release_all(work)
+
+
+async def test_of_huge_flights_sixteen_wait_and_the_peer_with_most_gives_way() -> None:
+    async with trio.open_nursery() as nursery:
+        work = Work(FlightThreads(), nursery)
+        try:
+            for number in range(17):
+                await work.submit(f"a{number}", "a", 50_000)
+            assert (work.threads.running, work.threads.waiting, work.refused) == (1, 16, [])
+            await work.submit("a17", "a", 50_000)
+            assert work.refused == ["a17"]
+            await work.submit("b0", "b", 50_000)  # runs: it waits for nobody
+            await work.submit("b1", "b", 50_000)
+            assert work.refused == ["a17", "a16"]
+            assert work.threads.waiting == 16
+            await work.submit("a18", "a", 32_768)  # what is not huge waits as long as its handshake has time
+            assert work.threads.waiting == 17
+            assert work.refused == ["a17", "a16"]
+        finally:
+            release_all(work)
+
+
+async def test_who_is_cancelled_while_waiting_holds_no_place() -> None:
+    async with trio.open_nursery() as nursery:
+        work = Work(FlightThreads(), nursery)
+        try:
+            await work.submit("a1", "a")
+            scope = await work.submit("a2", "a")
+            await work.submit("a3", "a")
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert work.threads.waiting == 1
+            await work.end("a1")
+            await work.begun_are("a3")
+        finally:
+            release_all(work)
+    assert (work.threads.running, work.threads.waiting) == (0, 0)
+
+
+async def test_who_is_cancelled_with_a_thread_frees_its_place_when_that_is_back() -> None:
+    async with trio.open_nursery() as nursery:
+        work = Work(FlightThreads(), nursery)
+        try:
+            scope = await work.submit("a1", "a")
+            await work.submit("a2", "a")
+            await work.begun_are("a1")
+            scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert (work.threads.running, work.threads.waiting) == (1, 1)
+            await work.end("a1")
+            await work.begun_are("a2")
+        finally:
+            release_all(work)
+
+
+async def test_who_is_cancelled_as_its_turn_comes_passes_it_on() -> None:
+    threads = FlightThreads()
+    gate = threading.Event()
+    ran: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(threads.run, "a", 1, gate.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        scope = trio.CancelScope()
+
+        async def second() -> None:
+            with scope:
+                await threads.run("a", 1, partial(ran.append, "second"))
+
+        nursery.start_soon(second)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(threads.run, "a", 1, partial(ran.append, "third"))
+        await trio.testing.wait_all_tasks_blocked()
+        start = threads._start_next
+
+        def start_and_cancel() -> None:
+            start()
+            scope.cancel()
+
+        threads._start_next = start_and_cancel  # type: ignore[method-assign]  # the moment that is to be hit
+        gate.set()
+    assert ran == ["third"]
+    assert (threads.running, threads.waiting) == (0, 0)
+
+
+# Handshakes
+
+
+@pytest.fixture
+def callers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The thread of each call of the verify callback, in contexts that are built from now on."""
+    seen: list[int] = []
+
+    def record(*arguments: Any) -> bool:
+        seen.append(threading.get_ident())
+        return record_verification(*arguments)
+
+    monkeypatch.setattr("triosmtp.tls.context.record_verification", record)
+    return seen
+
+
+async def shaken(client: ssl.SSLContext, server: Callable[[trio.abc.Stream], Any]) -> Any:
+    """Let a client shake hands with ``server``, and return what that returns."""
+    ours, theirs = memory_stream_pair()
+
+    async def connect() -> None:
+        stream: trio.SSLStream[Any] = trio.SSLStream(theirs, client, server_hostname="x", https_compatible=True)
+        try:
+            await stream.receive_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connect)
+        with trio.fail_after(20):
+            result = await outcome.acapture(server, ours)
+            await ours.aclose()
+    return result.unwrap()
+
+
+async def failure_of(shaking: Awaitable[Any]) -> tuple[str, str]:
+    try:
+        await shaking
+    except HandshakeError as error:
+        return error.reason, error.detail
+    raise AssertionError
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_large_flight_is_verified_off_the_loop_and_a_small_one_on_it(version: str, callers: list[int]) -> None:
+    context = build_context(load_material(settings()))
+
+    async def serve(transport: trio.abc.Stream) -> TLSInfo:
+        stream, info = await handshake(context, transport)
+        await close(stream)
+        return info
+
+    info = await shaken(client_context(version, hostile_chain(4, LARGE)), serve)
+    assert (info.verify_code, info.verified) == (20, False)
+    assert info.client_subject == "CN=c0"
+    assert info.client_sans[0] == "uri:a://b"
+    assert callers
+    assert threading.get_ident() not in callers
+    callers.clear()
+    info = await shaken(client_context(version, client_credential()), serve)
+    assert info.verified
+    assert set(callers) == {threading.get_ident()}
+    assert (flight_threads().running, flight_threads().waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_above_64_kb_nothing_is_verified(version: str, callers: list[int]) -> None:
+    context = build_context(load_material(settings()))
+    credential = hostile_chain(8, 700)
+    assert MAX_FLIGHT < len(b"".join(each.tbs_certificate_bytes for each in credential.chain)) < 100_000
+    with pytest.raises(HandshakeError) as caught:
+        await shaken(client_context(version, credential), partial(handshake, context))
+    assert caught.value.reason == "certificate_too_large"
+    assert caught.value.detail == "more than 65536 octets in one flight"
+    assert callers == []
+
+
+async def test_a_hello_above_64_kb_is_not_taken_either() -> None:
+    ours, theirs = memory_stream_pair()
+    record = b"\x16\x03\x01\x40\x00"
+    await theirs.send_all(record + b"\x01\x01\x20\x00" + bytes(16380) + (record + bytes(16384)) * 4)
+    with trio.fail_after(10), pytest.raises(HandshakeError) as caught:
+        await handshake(server_context(), ours)
+    assert caught.value.detail == "more than 65536 octets in one flight"
+
+
+async def test_where_the_queue_is_full_the_handshake_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Hashable, int]] = []
+
+    async def refuse(_: FlightThreads, peer: Hashable, size: int, _function: object) -> None:
+        asked.append((peer, size))
+        raise FlightQueueFullError
+
+    monkeypatch.setattr(FlightThreads, "run", refuse)
+    with pytest.raises(HandshakeError) as caught:
+        await shaken(client_context(credential=hostile_chain(4, LARGE)), partial(handshake, server_context(), peer="p"))
+    assert caught.value.reason == "verification_queue_full"
+    [(peer, size)] = asked
+    assert peer == "p"
+    assert LARGE_FLIGHT < size < MAX_FLIGHT
+
+
+async def test_a_handshake_that_fails_in_a_thread_sends_its_alert_and_leaves_nothing() -> None:
+    """A record that is not what the client sent: the alert is bad_record_mac."""
+    context, client = server_context(), plain_client("TLSv1.3", hostile_chain(4, LARGE))
+    gc.collect()
+    before = context.sessions
+    gc.disable()
+    try:
+        ours, theirs = memory_stream_pair()
+
+        async def spoil() -> None:
+            with pytest.raises(SSL.WantReadError):
+                client.do_handshake()
+            await theirs.send_all(taken(client))
+            client.bio_write(await theirs.receive_some())
+            client.do_handshake()
+            flight = taken(client)
+            await theirs.send_all(flight[:-1] + bytes([flight[-1] ^ 1]))
+            client.bio_write(await theirs.receive_some())
+            with pytest.raises(SSL.Error) as told:
+                client.recv(1)
+            assert told.value.args[0][0][2].endswith("alert bad record mac")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(spoil)
+            with trio.fail_after(10):
+                why = await failure_of(handshake(context, ours))
+        assert why == ("protocol_error", "decryption failed or bad record mac; record layer failure")
+        assert context.sessions == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_handshake_by_SSLStream_takes_no_large_flight(version: str, callers: list[int]) -> None:
+    context = build_context(load_material(settings()))
+
+    async def serve(transport: trio.abc.Stream) -> None:
+        await trio.SSLStream(transport, context.wrapping(), server_side=True).do_handshake()
+
+    await shaken(client_context(version, client_credential()), serve)
+    callers.clear()
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        await shaken(client_context(version, hostile_chain(4, LARGE)), serve)
+    assert "a flight above 4096 octets" in str(caught.value.__cause__)
+    assert callers == []
+
+
+class Dribble(trio.abc.Stream):
+    """A transport that brings what comes in small pieces, and counts what it is asked for."""
+
+    def __init__(self, inner: trio.abc.Stream, size: int) -> None:
+        self._inner = inner
+        self._size = size
+        self.acknowledged = 0
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self._inner.receive_some(self._size))
+
+    async def send_all(self, data: Any) -> None:
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def acknowledge(self) -> None:
+        self.acknowledged += 1
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(1000, True), (60_000, False)])
+async def test_each_piece_of_a_flight_is_acknowledged(size: int, pieces: bool) -> None:
+    """With Nagle's algorithm the client keeps the last piece until the one before is acknowledged."""
+
+    async def serve(transport: trio.abc.Stream) -> int:
+        dribble = Dribble(transport, size)
+        stream, _ = await handshake(server_context(), dribble)
+        await close(stream)
+        return dribble.acknowledged
+
+    acknowledged = await shaken(client_context(credential=hostile_chain(4, LARGE)), serve)
+    assert (acknowledged >= 7) is pieces
+    assert acknowledged == 0 or pieces
+
+
+# Renegotiation
+
+
+def renegotiate(then: Credential) -> tuple[Engine, Any, SSL.Connection]:
+    """Shake hands with a small certificate, and begin to negotiate anew with another."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    for certificate in then.chain[1:]:
+        context.add_extra_chain_cert(certificate)
+    client = SSL.Connection(context)
+    client.set_connect_state()
+    engine = build_context(load_material(evolve(settings(), allow_renegotiation=True))).new_engine()
+    shake(engine, client)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    engine.wrap_bio(incoming, outgoing, server_side=True)
+    engine.do_handshake()
+    client.use_certificate(then.certificate)
+    client.use_privatekey(then.key)
+    assert client.renegotiate()
+    for _ in range(3):
+        try:
+            client.do_handshake()
+        except SSL.WantReadError:
+            incoming.write(taken(client))
+        with pytest.raises(ssl.SSLWantReadError):
+            engine.read()
+        if outgoing.pending:
+            client.bio_write(outgoing.read())
+    return engine, incoming, client
+
+
+def test_a_renegotiation_with_a_small_certificate_goes_on(callers: list[int]) -> None:
+    engine, incoming, client = renegotiate(client_credential())
+    assert callers
+    assert client.total_renegotiations() == 1
+    client.send(b"NOOP\r\n")
+    incoming.write(taken(client))
+    assert engine.read() == b"NOOP\r\n"
+
+
+def test_a_renegotiation_with_a_large_certificate_is_the_end(callers: list[int]) -> None:
+    with pytest.raises(ssl.SSLError) as caught:
+        renegotiate(hostile_chain(4, LARGE))
+    assert f"more than {MAX_RENEGOTIATION} octets in a renegotiation" in str(caught.value)
+    assert callers == []
+
+
+async def test_who_looks_at_a_server_verifies_its_chain_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the deadline of the one who looks holds."""
+    seen: list[int] = []
+
+    def record(*arguments: Any) -> bool:
+        seen.append(threading.get_ident())
+        return record_verification(*arguments)
+
+    monkeypatch.setattr("triosmtp.tls.client.record_verification", record)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*hostile_chain(4, LARGE).write(folder(), "hostile"))
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.SSLStream(theirs, server, server_side=True).do_handshake)
+        with trio.fail_after(20):
+            shown = await TLSClient(ours, observing_context(), "x").handshake()
+    assert len(shown.chain) == 4
+    assert seen
+    assert threading.get_ident() not in seen
