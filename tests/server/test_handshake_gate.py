@@ -30,6 +30,37 @@ def test_so_many_at_once() -> None:
     assert [gate.enter(session, A, None, 0) for session in "cd"] == ["", "TLS_Handshakes_Max"]
 
 
+def test_one_peer_has_a_tenth_and_at_least_ten() -> None:
+    for limit, share in ((500, 50), (109, 10), (20, 10)):
+        gate = HandshakeGate(limit)
+        told = [gate.enter(f"a{number}", A, None, 0) for number in range(share + 1)]
+        assert told == [""] * share + ["TLS_Handshakes_Max"]
+        assert gate.enter("b", B, None, 0) == ""
+        gate.leave("a3")
+        gate.leave("a3")
+        assert [gate.enter(session, A, None, 0) for session in ("again", "more")] == ["", "TLS_Handshakes_Max"]
+    assert {gate.enter(f"unix{number}", None, None, 0) for number in range(limit - share - 1)} == {""}
+    assert gate.enter("one more", None, None, 0) == "TLS_Handshakes_Max"
+
+
+def test_the_share_of_an_ipv6_network_is_that_of_one_peer() -> None:
+    gate = HandshakeGate(500)
+    told = [gate.enter(f"s{number}", ip_address(f"2001:db8::{number:x}"), None, 0) for number in range(51)]
+    assert told == [""] * 50 + ["TLS_Handshakes_Max"]
+    assert gate.enter("next", ip_address("2001:db8:0:1::1"), None, 0) == ""
+
+
+def test_nothing_is_kept_of_peers_that_left() -> None:
+    gate = HandshakeGate(500)
+    for number in range(100):
+        gate.enter(f"s{number}", ip_address(f"192.0.2.{number}"), None, 0)
+        gate.enter(f"s{number}", ip_address(f"192.0.2.{number}"), None, 0)  # the session's second counts once
+    assert gate.under_way == 100
+    for number in range(100):
+        gate.leave(f"s{number}")
+    assert (gate.under_way, dict(gate._under_way_of)) == (0, {})
+
+
 def test_zero_is_any_number() -> None:
     gate = HandshakeGate(0)
     assert {gate.enter(str(number), A, None, 0) for number in range(1000)} == {""}
@@ -102,6 +133,27 @@ async def test_over_the_limit_of_all_starttls_waits_for_a_place(material: Materi
         assert (await client.starttls(material.client())).code == 220
         assert (await client.command("EHLO c.example.org")).code == 250
         assert server.service.gate.under_way == 0
+
+
+async def test_one_address_does_not_take_tls_from_the_others(material: Material) -> None:
+    """Clients that stop behind STARTTLS; of those behind a trusted peer, each address has its own share."""
+    text = "TLS_Handshakes_Max = 30\n" + material.conf(**{'"STARTTLS" )': '"STARTTLS" "XCLIENT" )'})
+    async with open_memory_server(text) as server:
+
+        async def stalled(peer: str, announced: str = "") -> int:
+            client = server.connect(peer=peer)
+            await client.read()
+            await client.command("EHLO c.example.org")
+            if announced:
+                assert (await client.command(f"XCLIENT ADDR={announced}")).code == 220
+                await client.command("EHLO c.example.org")
+            return (await client.command("STARTTLS")).code
+
+        assert [await stalled("192.0.2.1") for _ in range(12)] == [220] * 10 + [454] * 2
+        assert [await stalled("192.0.2.2") for _ in range(2)] == [220] * 2
+        assert await stalled("192.0.2.2", "192.0.2.1") == 454
+        assert await stalled("192.0.2.1", "192.0.2.3") == 220
+        assert server.service.gate.under_way == 13
 
 
 async def test_under_use_ssl_the_connection_is_closed(material: Material) -> None:

@@ -172,7 +172,7 @@ class TLSOptions:
         LIMIT,
         500,
         "Handshakes under way at once on all Listens together; beyond them 454, or under Use_SSL the connection is "
-        "closed. 0: unlimited.",
+        "closed. One address has a tenth of them, and at least 10. 0: unlimited.",
         scopes=(GLOBAL,),
     )
 
