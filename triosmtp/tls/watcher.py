@@ -12,16 +12,15 @@ systems, the next round begins after a while all the same.
 """
 
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import trio
 from attrs import frozen
-from watchfiles import Change, awatch
+from watchfiles._rust_notify import RustNotify  # documented; awatch() would poll twenty times a second
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded
 from triosmtp.tls.location import entries_of
@@ -40,8 +39,9 @@ _QUIET: Final = 0.3
 """Whoever writes several files is given this long between two of them …"""
 _LONGEST_WAIT: Final = 1.0
 """… but is not waited for longer than this: where something never ends, what is there is tried."""
-_STEP: Final = 50  # milliseconds from one look for changes, or for the end, to the next
-_GATHER: Final = 100  # milliseconds
+_LOOK: Final = 0.5
+"""Seconds between two looks for changes."""
+_MOMENT: Final = 1  # milliseconds: what is there is wanted, and nothing is waited for
 
 
 @frozen(slots=True, kw_only=True)
@@ -147,6 +147,53 @@ async def _entries_of(paths: Iterable[Path]) -> frozenset[Path]:
     return await trio.to_thread.run_sync(entries_of, paths, abandon_on_cancel=True)
 
 
+@asynccontextmanager
+async def _watched(
+    entries: frozenset[Path], adopted: trio.Event, troubles: set[str]
+) -> AsyncIterator[trio.MemoryReceiveChannel[None]]:
+    """Watch ``entries`` while the block runs, and the store; yield a channel that says when anything has changed.
+
+    ``troubles`` holds why nothing could be watched, as far as it was logged before.
+    """
+    send, changes = trio.open_memory_channel[None](1)
+    async with send, changes, trio.open_nursery() as nursery:
+        watch = await trio.to_thread.run_sync(_open_watch, entries, troubles)
+        try:
+            nursery.start_soon(_wake_after, adopted, send)
+            if watch is not None:
+                nursery.start_soon(_follow, watch, frozenset(map(str, entries)), send, name="certificate files")
+            yield changes
+        finally:
+            nursery.cancel_scope.cancel()
+            if watch is not None:
+                watch.close()
+
+
+def _open_watch(entries: frozenset[Path], troubles: set[str]) -> RustNotify | None:
+    """Watch the directories of ``entries``.  None if the system does not: that is logged, once for each reason."""
+    folders = sorted({str(entry.parent) for entry in entries})
+    try:
+        return RustNotify(folders, False, False, 0, False, True)
+    except (OSError, RuntimeError) as error:
+        if str(error) not in troubles:
+            troubles.add(str(error))
+            _log.warning("certificate files cannot be watched; they are read every %g s: %s", _RESCAN, error)
+        return None
+
+
+async def _follow(watch: RustNotify, names: frozenset[str], send: trio.MemorySendChannel[None]) -> None:
+    """Look for changes of ``names`` every :data:`_LOOK` seconds.
+
+    The kernel's events are collected by a thread of the library, which waits without polling, but offers nothing to
+    wait for: its own waiting is a sleep in a loop, in one more thread.
+    """
+    while True:
+        await trio.sleep(_LOOK)
+        found = await trio.to_thread.run_sync(watch.watch, _MOMENT, _MOMENT, _MOMENT, None)
+        if not isinstance(found, str) and any(path in names for _, path in found):
+            _wake(send)
+
+
 async def _settled(changes: trio.MemoryReceiveChannel[None]) -> None:
     """Wait for a change, and then until there are no more for a moment."""
     await changes.receive()
@@ -156,75 +203,6 @@ async def _settled(changes: trio.MemoryReceiveChannel[None]) -> None:
                 await changes.receive()
             if quiet.cancelled_caught:
                 return
-
-
-class _Stop(threading.Event):
-    """What the thread of the watch asks every moment: the first time it does, the watch is known to be there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-        self._silent = True
-
-    def is_set(self) -> bool:
-        if self._silent:
-            self._silent = False
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self.asked.set)
-        return super().is_set()
-
-
-@asynccontextmanager
-async def _watched(
-    entries: frozenset[Path], adopted: trio.Event, troubles: set[str]
-) -> AsyncIterator[trio.MemoryReceiveChannel[None]]:
-    """Watch ``entries`` while the block runs, and the store; give a channel that says when anything has changed.
-
-    ``troubles`` holds why nothing could be watched, as far as it was logged before.
-    """
-    send, changes = trio.open_memory_channel[None](1)
-    stop = _Stop()
-    async with send, changes, trio.open_nursery() as nursery:
-        try:
-            nursery.start_soon(_follow, entries, send, stop, troubles, name="certificate files")
-            nursery.start_soon(_wake_after, adopted, send)
-            await stop.asked.wait()
-            yield changes
-        finally:
-            stop.set()  # the thread sees it within a step, and cancelling waits for the thread
-            nursery.cancel_scope.cancel()
-
-
-async def _follow(
-    entries: frozenset[Path], send: trio.MemorySendChannel[None], stop: _Stop, troubles: set[str]
-) -> None:
-    names = frozenset(map(str, entries))
-
-    def concerns(_change: Change, path: str) -> bool:
-        return path in names
-
-    folders = sorted({entry.parent for entry in entries})
-    watching = awatch(
-        *folders,
-        watch_filter=concerns,
-        debounce=_GATHER,
-        step=_STEP,
-        stop_event=stop,  # type: ignore[arg-type]  # whatever has is_set() will do, its documentation says
-        recursive=False,
-        ignore_permission_denied=True,
-    )
-    try:
-        async with aclosing(watching):
-            async for _ in watching:
-                _wake(send)
-    except* (OSError, RuntimeError) as group:
-        text = "; ".join(map(str, group.exceptions))
-        if text not in troubles:
-            troubles.add(text)
-            _log.warning("certificate files are looked at now and then, because they cannot be watched: %s", text)
-    finally:
-        stop.asked.set()
 
 
 async def _wake_after(event: trio.Event, send: trio.MemorySendChannel[None]) -> None:
