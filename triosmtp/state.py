@@ -6,7 +6,7 @@ from pathlib import Path
 
 from triosmtp.errors import ConfigError, Problem
 
-__all__ = ["is_tmpfs", "make_directory", "state_directory", "sync_directory"]
+__all__ = ["is_tmpfs", "is_visible", "make_directory", "state_directory", "sync_directory"]
 
 
 def state_directory() -> Path:
@@ -59,13 +59,18 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def is_visible(path: Path) -> bool:
+    """Whether something is at ``path``; False too if a folder on the way is closed to this user."""
+    return os.access(path, os.F_OK)
+
+
 def is_tmpfs(path: Path) -> bool:
     """Whether ``path`` (or, while it is missing, its nearest existing parent) lies in memory: on a tmpfs or ramfs.
 
     False where the system does not tell: it is asked through ``/proc/self/mountinfo``.
     """
     path = path.absolute()
-    while not path.exists() and path != path.parent:
+    while not is_visible(path) and path != path.parent:
         path = path.parent
     with suppress(OSError):
         device = path.stat().st_dev

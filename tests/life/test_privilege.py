@@ -1,6 +1,7 @@
 """Started by root: it binds, reads keys, gives root's rights up for good, and says what that will cost."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life_server import COMMAND, LineClient, Place, public_place
+from life_server import COMMAND, PATIENCE, LineClient, Place, public_place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 
@@ -258,3 +259,64 @@ def test_workers_are_that_user_too(place: Place) -> None:
             client.ask("HELO client.example")
             assert client.ask("STARTTLS").startswith("220 ")
         assert process.end() == 0
+
+
+def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours as a user without rights, in an interpreter that root has loaded."""
+    program = (
+        "import os, sys, triosmtp.cli, triosmtp.daemon.check, triosmtp.daemon.console\n"
+        f"os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
+        "sys.exit(triosmtp.cli.main(sys.argv[1:]))\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        check=False, capture_output=True, text=True, timeout=PATIENCE, env=place.environment(environment), cwd="/",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def closed(place: Place) -> Path:
+    """A folder that root alone may enter."""
+    folder = place.folder / "closed"
+    (folder / "within").mkdir(parents=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def test_check_by_a_user_to_whom_the_state_folder_is_closed(place: Place, closed: Path) -> None:
+    conf = place.folder / "triosmtp.conf"
+    conf.write_text('Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen "127.0.0.1:0" { } }')
+    done = as_nobody(place, "check", "-c", str(conf), STATE_DIRECTORY=f"{closed}/within")
+    assert (done.returncode, done.stdout) == (0, "Configuration valid\n")
+    assert f"{closed} cannot be written: mail will be answered 452" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_by_a_user_to_whom_folders_of_the_configuration_are_closed(place: Place, closed: Path) -> None:
+    conf = place.folder / "triosmtp.conf"
+    conf.write_text(
+        f'Relay_Domains = ( "example.com" )\n'
+        f'Spool_Directory = "{closed}/within" Deliver_To = "maildir:{closed}/within"\n'
+        f'Log "mainlog" {{ Path = "{closed}/within/mainlog" }}\n'
+        f'Control_Listener {{ Listen "{closed}/within/c" {{ }} }}\n'
+        'ESMTP_Listener { Listen "127.0.0.1:0" { } }'
+    )
+    done = as_nobody(place, "check", "-c", str(conf))
+    assert (done.returncode, done.stdout) == (0, "Configuration valid\n")
+    assert "Traceback" not in done.stderr
+    for what in ('Log "mainlog"', "Listen"):
+        assert re.search(f"warning: {what}.*within.*: Permission denied; checked as another user", done.stderr)
+
+
+def test_an_include_from_a_folder_that_is_closed_is_an_error(place: Place, closed: Path) -> None:
+    conf = place.folder / "triosmtp.conf"
+    conf.write_text(f'include "{closed}/within"\nESMTP_Listener {{ Listen "127.0.0.1:0" {{ }} }}')
+    done = as_nobody(place, "check", "-c", str(conf))
+    assert done.returncode == 78
+    assert f"{conf}:1:9: error: cannot include {closed}/within: Permission denied" in done.stderr
+
+
+def test_the_console_of_a_user_to_whom_the_state_folder_is_closed(place: Place, closed: Path) -> None:
+    done = as_nobody(place, "console", "version", RUNTIME_DIRECTORY=f"{closed}/within")
+    assert done.returncode == 69
+    assert "Traceback" not in done.stderr

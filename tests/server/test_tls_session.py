@@ -275,6 +275,15 @@ async def test_a_key_that_others_can_read_is_told(tmp_path: Path, caplog: pytest
     assert record.getMessage().endswith("can be read by every user")
 
 
+async def test_a_key_of_several_contexts_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    material = Material(tmp_path)
+    (tmp_path / "cert.key").chmod(0o644)
+    async with open_memory_server(material.conf('Peer "198.51.100.0/24" { TLS_Ciphers = "HIGH" }')) as server:
+        assert len(server.service.tls_settings()) == 2
+    told = [record for record in caplog.records if record.getMessage().endswith("can be read by every user")]
+    assert len(told) == 1
+
+
 async def test_a_command_that_comes_as_the_server_gives_up_waiting_is_answered_421(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,9 +83,12 @@ class _FileReader:
     def _find(self, path: str, including: Source) -> Path:
         folders = dict.fromkeys((including.folder or self._main_folder, self._main_folder))
         places = list(dict.fromkeys(folder / path for folder in folders))
-        for place in places:
-            if place.exists():
-                return place
+        try:
+            for place in places:
+                if place.exists():
+                    return place
+        except OSError as error:  # a folder on the way is closed to this user
+            raise IncludeError(f"cannot include {path}: {error.strerror}: {error.filename}") from error
         raise IncludeError(f"cannot include {path}: there is no {' and no '.join(map(str, places))}")
 
     def source(self, path: Path, name: str, trail: tuple[Path, ...]) -> Source:

@@ -17,7 +17,7 @@ from triosmtp.server import Profiles, default_maildir, material_problem, tls_set
 from triosmtp.server.door import open_doors, token_problems
 from triosmtp.server.profile import Profile, unhonoured
 from triosmtp.server.sasl import Store, make_sasl
-from triosmtp.state import is_tmpfs, state_directory
+from triosmtp.state import is_tmpfs, is_visible, state_directory
 from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
 
 __all__ = ["deep_problems", "surprises"]
@@ -73,6 +73,14 @@ def _path_problems(config: Config) -> list[Problem]:
 
 
 def _place_problems(scope: LogFile | Listen, what: str, path: Path) -> list[Problem]:
+    try:
+        return _faults_of_place(scope, what, path)
+    except PermissionError as error:
+        text = f"{what}: {error.filename}: {error.strerror}; checked as another user than the one who will serve?"
+        return [scope.problem(text, "warning")]
+
+
+def _faults_of_place(scope: LogFile | Listen, what: str, path: Path) -> list[Problem]:
     if isinstance(scope, LogFile) and path.is_dir():
         return [scope.problem(f"{what}: {os.strerror(errno.EISDIR)}")]
     if isinstance(scope, Listen) and path.exists() and not path.is_socket():
@@ -200,7 +208,7 @@ def _delivery_problems(settings: Settings) -> list[Problem]:
     if scheme != "maildir":
         return []
     folder = Path(path)
-    while not folder.exists() and folder != folder.parent:
+    while not is_visible(folder) and folder != folder.parent:
         folder = folder.parent
     if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
         return []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from triosmtp.config import Config
-from triosmtp.state import state_directory
+from triosmtp.state import is_visible, state_directory
 
 __all__ = ["console_place", "default_place"]
 
@@ -40,4 +40,4 @@ def console_place(config: Config | None = None) -> Path:
     if config is not None and config.control_listens:
         return Path(str(config.control_listens[0].address.path))  # type: ignore[union-attr]  # they are Unix sockets
     place = default_place()
-    return _SERVICE if not place.exists() and _SERVICE.exists() else place
+    return _SERVICE if not is_visible(place) and is_visible(_SERVICE) else place

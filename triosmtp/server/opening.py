@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import trio
 
@@ -21,6 +21,7 @@ from triosmtp.server.host import ServiceHost
 from triosmtp.server.profile import Profiles, material_problem
 from triosmtp.server.service import Generation, Service
 from triosmtp.tls import ContextStore, TLSSettings
+from triosmtp.tls.settings import MaterialWarning
 from triosmtp.tls.store import Renewal, renew
 
 __all__ = ["open_service", "prepare"]
@@ -105,10 +106,21 @@ def prepare(
     ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    for settings, warnings in renewal.renewed.items():
-        for warning in warnings if settings not in known else ():
-            found = material_problem(*users[settings], warning, "warning")
-            _log.warning("%s: %s", found.position, found.message)
+    _log_warnings({each: told for each, told in renewal.renewed.items() if each not in known}, users)
     in_force = {settings: known.get(settings, context) for settings, context in renewal.contexts.items()}
     adopted = Renewal(contexts=in_force, renewed={}, problems={}, news=frozenset(), changed={})
     return Generation(config, profiles, tuple(users), doors), adopted
+
+
+def _log_warnings(
+    renewed: Mapping[TLSSettings, Sequence[MaterialWarning]],
+    users: Mapping[TLSSettings, tuple[Settings, tuple[ServerName, ...]]],
+) -> None:
+    """Log each warning once, whatever contexts share the file."""
+    logged: set[str] = set()
+    for settings, warnings in renewed.items():
+        for warning in warnings:
+            if str(warning) not in logged:
+                logged.add(str(warning))
+                found = material_problem(*users[settings], warning, "warning")
+                _log.warning("%s: %s", found.position, found.message)
