@@ -32,11 +32,14 @@ def listen(body: str, around: str = "") -> str:
         (CERT + listen("", 'Peer "10.0.0.1" { TLS_Verify_Mode = require }'), 'for Listen ":25", Peer "10.0.0.1"'),
         ("ESMTP_Listener { Listen ':25' { } Listen '*:25' { } }", 'Listen "*:25" is the address of Listen ":25"'),
         (
-            "ESMTP_Listener { Listen '0.0.0.0:25' { } Listen '127.0.0.1:25' { } }",
-            'Listen "127.0.0.1:25" and Listen "0.0.0.0:25" at <string>:1:25 overlap',
+            "ESMTP_Listener { Listen '0.0.0.0:25' { } Listen '[::ffff:0.0.0.0]:25' { } }",
+            'Listen "[::ffff:0.0.0.0]:25" is the address of Listen "0.0.0.0:25" at <string>:1:25 too',
         ),
         ("ESMTP_Listener { Listen ':25' { } Listen '0.0.0.0:25' { } }", 'Listen "0.0.0.0:25" and Listen ":25" at'),
-        ("ESMTP_Listener { Listen '[::1]:25' { } Listen '[*]:25' { } }", 'Listen "[*]:25" and Listen "[::1]:25" at'),
+        (
+            "ESMTP_Listener { Listen '[fe80::1%eth0]:25' { } Listen '[*]:25' { } }",
+            'Listen "[*]:25" and Listen "[fe80::1%eth0]:25" at',
+        ),
         (
             "ESMTP_Listener { Listen '127.0.0.1:9' { } } Status_Listener { Token_File = t Listen ':9' { } }",
             'Listen ":9" and Listen "127.0.0.1:9" at',
@@ -246,3 +249,18 @@ def test_ports_that_do_not_overlap() -> None:
     """One port for IPv4 and IPv6 apart, different ports, and ports that the kernel picks."""
     listens = ("0.0.0.0:25", "[*]:25", ":24", "[::1]:24", "127.0.0.1:23", "127.0.0.2:23", "0.0.0.0:0", "127.0.0.1:0")
     parse_config("".join(f"ESMTP_Listener {{ Listen '{listen}' {{ }} }}\n" for listen in listens))
+
+
+def test_what_a_listen_beside_a_wildcard_cannot_have_is_told() -> None:
+    text = """ESMTP_Listener {
+        Listen_Backlog = 7
+        Listen "*:25" { TCP_Send_Buffer_Size = 9000 Listen_Backlog = 8 }
+        Listen "127.0.0.1:25" { TCP_Recv_Buffer_Size = 9000 TCP_Send_Buffer_Size = 9000 Disable_Nagle_Algorithm = 0 }
+        Listen "127.0.0.1:26" { TCP_Recv_Buffer_Size = 9000 }
+    }"""
+    by = 'has no effect for Listen "127.0.0.1:25": its connections come by the socket of Listen "*:25" at <string>:3:16'
+    found = [(str(each.position), each.message) for each in parse_config(text).warnings]
+    assert found == [
+        ("<string>:2:26", f"Listen_Backlog {by}"),
+        ("<string>:4:56", f"TCP_Recv_Buffer_Size {by}"),
+    ]

@@ -61,7 +61,8 @@ def test_a_unix_socket_has_the_mode_of_file_mode(set_mode: str, mode: int) -> No
 LISTENS = parse_config(
     """
     ESMTP_Listener {
-      Listen ":25" { }  Listen "[::]:25" { }  Listen "127.0.0.1:587" { }  Listen "*:465" { }  Listen "/run/s" { }
+      Listen ":25" { }  Listen "127.0.0.1:25" { }
+      Listen "[::]:25" { }  Listen "127.0.0.1:587" { }  Listen "*:465" { }  Listen "/run/s" { }
     }
     """
 )
@@ -73,6 +74,8 @@ LISTENS = parse_config(
         (":25", ":25"),
         ("*:25", ":25"),
         ("192.0.2.1:25", ":25"),
+        ("127.0.0.1:25", "127.0.0.1:25"),
+        ("[::ffff:127.0.0.1]:25", "127.0.0.1:25"),
         ("[::]:25", "[::]:25"),
         ("[2001:db8::1]:25", "[::]:25"),
         ("[2001:db8::1]:465", "*:465"),

@@ -24,6 +24,17 @@ class TCPAddress:
     port: int
     ipv6: bool = False
 
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it is for all addresses."""
+        return self.host in {None, "0.0.0.0"}  # noqa: S104 - compared, not bound
+
+    def overlaps(self, other: "TCPAddress") -> bool:
+        """Whether the kernel lets only one socket have both: one of them is for all addresses of the other's family."""
+        if self.port != other.port or self.port == 0 or self.ipv6 != other.ipv6:
+            return False  # what is for all addresses leaves IPv6 to others that ask for it
+        return self.is_wildcard or other.is_wildcard
+
     def takes(self, other: "TCPAddress") -> bool:
         """Whether a connection to ``other`` would come in here."""
         if self.port != other.port:
@@ -86,6 +97,8 @@ def _ipv6(host: str, port: int) -> TCPAddress:
         address = IPv6Address(host)
     except ValueError as error:
         raise ValueError(f"expected an IPv6 address or * in the brackets, found {host!r}") from error
+    if address.ipv4_mapped is not None:
+        return TCPAddress(str(address.ipv4_mapped), port)
     return TCPAddress(None if address == IPv6Address("::") else str(address), port, ipv6=True)
 
 

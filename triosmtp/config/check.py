@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-from triosmtp.config.address import ListenAddress, TCPAddress
+from triosmtp.config.address import TCPAddress
 from triosmtp.config.configuration import Config, Listen, server_name_of
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
 from triosmtp.config.options import OPTIONS, Settings
@@ -78,7 +78,7 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         places = [block.place for block in disabled if block.place is not None]
         expected = 'expected ESMTP_Listener { Listen ":25" { … } }'
         problems.error(places[0] if places else Place(source, 0), f"no Listen is enabled: {expected}")
-    _check_addresses(_every_listen(config), problems)
+    _check_addresses(config, problems)
     for listen in config.policy_listens:
         _check_policy_listen(listen, config.resolve(listen, None), problems)
     for listen in config.status_listens:
@@ -152,31 +152,46 @@ def _is_near(listen: Listen) -> bool:
     return address.host is not None and ip_address(address.host).is_loopback
 
 
-def _check_addresses(listens: Iterable[Listen], problems: Problems) -> None:
+def _check_addresses(config: Config, problems: Problems) -> None:
     seen: dict[object, Listen] = {}
-    for listen in listens:
+    for listen in _every_listen(config):
         other = seen.setdefault(listen.key, listen)
         if other is not listen:
             listen_is = f"Listen {quote(listen.name)} is the address of Listen {quote(other.name)}"
             problems.error(listen.place, f"{listen_is} at {other.position} too")
-    _check_overlaps(list(seen.values()), problems)
+    _check_overlaps(config, list(seen.values()), problems)
+    for listen in config.listens:
+        wildcard = config.wildcard_of(listen)
+        if wildcard is not None:
+            _check_sheltered(config, listen, wildcard, problems)
 
 
-def _check_overlaps(listens: list[Listen], problems: Problems) -> None:
-    """Find ports that are asked for on all addresses and on one of them: the kernel gives them to one socket alone."""
+def _check_overlaps(config: Config, listens: list[Listen], problems: Problems) -> None:
+    """Find ports that are asked for on all addresses and on one of them: the kernel gives them to one socket alone.
+
+    Listens for mail may share that socket.
+    """
     for number, listen in enumerate(listens):
         for other in listens[:number]:
-            if _overlap(listen.address, other.address):
+            one, another = listen.address, other.address
+            if not (isinstance(one, TCPAddress) and isinstance(another, TCPAddress) and one.overlaps(another)):
+                continue
+            if config.wildcard_of(listen) is not other and config.wildcard_of(other) is not listen:
                 listen_and = f"Listen {quote(listen.name)} and Listen {quote(other.name)} at {other.position}"
                 problems.error(listen.place, f"{listen_and} overlap: one of them is for all addresses")
 
 
-def _overlap(one: ListenAddress, other: ListenAddress) -> bool:
-    if not isinstance(one, TCPAddress) or not isinstance(other, TCPAddress):
-        return False
-    if one.port != other.port or one.port == 0 or one.ipv6 != other.ipv6:
-        return False  # what is for all addresses leaves IPv6 to others who ask for it
-    return any(each.host in {None, "0.0.0.0"} for each in (one, other))  # noqa: S104 - compared, not bound
+_OF_THE_SOCKET = ("listen_backlog", "tcp_recv_buffer_size", "tcp_send_buffer_size")
+
+
+def _check_sheltered(config: Config, listen: Listen, wildcard: Listen, problems: Problems) -> None:
+    """Warn of what only a socket of its own would have."""
+    settings, in_force = config.resolve(listen, None), config.resolve(wildcard, None)
+    for field in _OF_THE_SOCKET:
+        place = settings.places.get(field)
+        if place is not None and getattr(settings, field) != getattr(in_force, field):
+            socket = f"its connections come by the socket of Listen {quote(wildcard.name)} at {wildcard.position}"
+            problems.warn(place, f"{OPTIONS[field].name} has no effect for Listen {quote(listen.name)}: {socket}")
 
 
 def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems) -> None:

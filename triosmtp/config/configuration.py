@@ -168,6 +168,21 @@ class Config:
         """Give the Server_Names of ``listen``, in the order of the file."""
         return tuple(server_name_of(block) for block in listen.block.of_kind(SERVER_NAME))
 
+    def wildcard_of(self, listen: Listen) -> Listen | None:
+        """Return the Listen for all addresses that ``listen`` stands beside; the socket is that one's.
+
+        Only a Listen for mail that names one address has such a Listen.
+        """
+        address = listen.address
+        if not isinstance(address, TCPAddress) or address.is_wildcard or listen not in self.listens:
+            return None
+        if "%" in (address.host or ""):
+            return None  # the address that a connection came to has no name of a link
+        for each in self.listens:
+            if isinstance(each.address, TCPAddress) and each.address.is_wildcard and each.address.overlaps(address):
+                return each
+        return None
+
     def find_listen(self, name: str) -> Listen | None:
         """Give the enabled Listen that is written so, or else the one that takes connections to that address."""
         for listen in self.listens:
@@ -180,8 +195,13 @@ class Config:
         for listen in self.listens:
             if address_key(listen.address) == address_key(address):
                 return listen
-        if isinstance(address, UnixAddress):
-            return None
+        return None if isinstance(address, UnixAddress) else self.taker_of(address)
+
+    def taker_of(self, address: TCPAddress) -> Listen | None:
+        """Return the enabled Listen that takes connections to ``address``: its own, or else a wildcard."""
+        for listen in self.listens:
+            if listen.address == address:
+                return listen
         takers = [(each.address, each) for each in self.listens if isinstance(each.address, TCPAddress)]
         takers = [taker for taker in takers if taker[0].takes(address)]
         # Of the wildcard of all addresses and that of IPv6 the kernel chooses the narrower one.

@@ -241,9 +241,9 @@ class Supervisor:
 
     def _refuse(self, connection: Waiting, why: Unserved) -> None:
         """End a connection that nobody serves; under Use_SSL plaintext would only look like a broken handshake."""
-        listen, peer = connection.counted[0], connection.handed.peer
+        (listen, generation, _), peer = connection.counted, connection.handed.peer
         with connection.sock, suppress(OSError):
-            if why is not Unserved.GONE and not self._served.config.resolve(listen, peer.address).use_ssl:
+            if why is not Unserved.GONE and not generation.config.resolve(listen, peer.address).use_ssl:
                 text = "Service shutting down" if why is Unserved.SHUTDOWN else "No room at the moment, try again later"
                 connection.sock.send(Reply(421, text, "4.3.2").render())
         if why is Unserved.LATE:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import trio
 from attrs import define, evolve
 
-from triosmtp.config import Config, Listen, Settings
+from triosmtp.config import Config, Listen, Settings, TCPAddress
 from triosmtp.daemon.channel import Channel, ChannelClosedError
 from triosmtp.daemon.command import contexts_of
 from triosmtp.daemon.descriptors import connections_at_most
@@ -279,7 +279,7 @@ class _Worker:
             return
         service, sessions = self._running, self._sessions
         assert sessions is not None, "it runs"
-        listen = self._listens.get(handed.listen)
+        listen = self._listen_of(handed)
         if listen is None:
             # It was accepted by a Listen that has gone while it waited here.
             sock.close()
@@ -296,6 +296,13 @@ class _Worker:
             self._channel.post("over", handed.number)
             return
         sessions.start_soon(self._serve, listen, driver, handed.number, name=f"session {driver.session.id}")
+
+    def _listen_of(self, handed: Handed) -> Listen | None:
+        """Return the Listen that a connection came to; where that has gone, the wildcard that took its place."""
+        listen = self._listens.get(handed.listen)
+        if listen is None and isinstance(handed.listen, TCPAddress):
+            return self._running.config.taker_of(handed.listen)
+        return listen
 
     async def _serve(self, listen: Listen, driver: SessionDriver, number: int) -> None:
         try:

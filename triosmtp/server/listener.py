@@ -23,6 +23,7 @@ __all__ = [
     "bind",
     "bind_unix",
     "family_of",
+    "local_address_of",
     "peer_of",
     "unlink_if_ours",
 ]
@@ -55,13 +56,20 @@ class Peer:
 _UNIX_PEER = Peer("unix", None)
 
 
+def local_address_of(sock: socket.socket) -> IPv4Address | IPv6Address:
+    """Return the address that a TCP connection came to; an IPv4-mapped IPv6 address becomes IPv4."""
+    return _parsed(_unmapped(sock.getsockname()[0]))
+
+
+def _unmapped(host: str) -> str:
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
+
+
 def peer_of(address: object) -> Peer:
     """Give the peer for a socket address as ``accept`` returned it; an IPv4-mapped IPv6 address becomes IPv4."""
     if not isinstance(address, tuple):
         return _UNIX_PEER
-    host, port = address[0], address[1]
-    if host.startswith("::ffff:") and "." in host:
-        host = host[7:]
+    host, port = _unmapped(address[0]), address[1]
     return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", _parsed(host.partition("%")[0]), port)
 
 

@@ -27,7 +27,7 @@ from triosmtp.event import (
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy.hub import Hub
-from triosmtp.server.binding import Binding, OpenedSocket, Plan, close_all, plan
+from triosmtp.server.binding import Binding, Kept, OpenedSocket, Plan, close_all, plan
 from triosmtp.server.door import CLIENTS, CLIENTS_OF_ONE_PEER, Door, let_in
 from triosmtp.server.fleet import Fleet
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
@@ -93,9 +93,10 @@ class Server:
 
     def _addresses(self, *, for_policy: bool) -> dict[str, tuple[str, int]]:
         return {
-            each.listen.name: each.address
+            name: address
             for each in self._bindings
-            if not isinstance(each.address, str) and each.listen.for_policy is for_policy
+            if each.listen.for_policy is for_policy
+            for name, address in each.addresses()
         }
 
     @property
@@ -186,9 +187,11 @@ class Server:
             service.contexts.adopt(renewal)
             if self.fleet is not None:
                 self.fleet.commit()
-        for binding, listen, settings in changes.kept:
-            binding.follow(listen, settings)
-        self._bindings = [*(binding for binding, _, _ in changes.kept), *changes.opened]
+        before = [listen.name for binding in self._bindings for listen in binding.guests.values()]
+        for kept in changes.kept:
+            kept.follow()
+        self._bindings = [*(kept.binding for kept in changes.kept), *changes.opened]
+        after = [listen.name for binding in self._bindings for listen in binding.guests.values()]
         for binding in changes.opened:
             self._accept(binding)
         for binding in changes.closed:
@@ -200,9 +203,9 @@ class Server:
         return ConfigurationReloaded(
             path=config.path,
             reason=reason,
-            opened=tuple(binding.listen.name for binding in changes.opened),
-            closed=tuple(binding.listen.name for binding in changes.closed),
-            kept=tuple(listen.name for _, listen, _ in changes.kept),
+            opened=(*_names(changes.opened), *(name for name in after if name not in before)),
+            closed=(*_names(changes.closed), *(name for name in before if name not in after)),
+            kept=(*_names(changes.kept), *(name for name in after if name in before)),
             sessions=service.statistics.sessions - generation.sessions,
         )
 
@@ -225,32 +228,46 @@ class Server:
 
     def _leave(self, binding: Binding) -> None:
         """Close a socket; where another one stands in its place, what waits in its queue is taken first."""
-        successor = next((each for each in self._bindings if each.listen.key == binding.listen.key), None)
-        if successor is not None:
+        successors = [each for each in self._bindings if each.succeeds(binding)]
+        if successors:
             try:
-                accept_waiting(binding.sock, partial(self._take, successor), successor.settings.listen_backlog)
+                accept_waiting(binding.sock, partial(self._take_over, successors), binding.settings.listen_backlog + 1)
             except OSError as error:
                 _log.warning('Listen "%s": connections that waited are lost: %s', binding.listen.name, error.strerror)
         binding.close()
 
+    def _take_over(self, successors: Iterable[Binding], sock: socket.socket, peer: Peer) -> None:
+        """Take a connection that a socket has left behind, unless no other one is for the address that it came to."""
+        for binding in successors:
+            if binding.takes(sock):
+                self._take(binding, sock, peer)
+                return
+        sock.close()
+
     def _take(self, binding: Binding, sock: socket.socket, peer: Peer) -> None:
         assert self._sessions is not None, "serve() is running"
-        if binding.listen.for_policy:
-            self._take_client(binding.listen, sock, peer)
+        listen = binding.listen_of(sock)
+        if listen.for_policy:
+            self._take_client(listen, sock, peer)
             return
-        settings = self.service.config.resolve(binding.listen, peer.address)
+        config = self.service.config
+        if listen is not binding.listen:
+            binding.adjust(sock, config.resolve(listen, None))
+        settings = config.resolve(listen, peer.address)
         if peer.address in settings.proxy_protocol:
             self._sessions.start_soon(self._take_from_proxy, binding, settings, sock, peer)
         else:
-            self._begin(binding, settings, sock, peer)
+            self._begin(binding, listen, settings, sock, peer)
 
     async def _take_from_proxy(self, binding: Binding, settings: Settings, sock: socket.socket, proxy: Peer) -> None:
         begun = False
         try:
             local = binding.local or peer_of(sock.getsockname()).text
-            peer = await announced_peer(self.service, binding.listen, settings, SocketTransport(sock), proxy, local)
+            listen = binding.listen_of(sock)
+            peer = await announced_peer(self.service, listen, settings, SocketTransport(sock), proxy, local)
             if peer is not None and binding in self._bindings:  # a reload may have come before the header did
-                self._begin(binding, self.service.config.resolve(binding.listen, peer.address), sock, peer)
+                listen = binding.listen_of(sock)  # as the configuration in force now has it
+                self._begin(binding, listen, self.service.config.resolve(listen, peer.address), sock, peer)
                 begun = True
         except Exception:  # noqa: BLE001 - one connection's failure must not end the server
             _log.exception("a connection of proxy %s cannot be served: it is closed", proxy.text)
@@ -258,10 +275,10 @@ class Server:
             if not begun:
                 sock.close()
 
-    def _begin(self, binding: Binding, settings: Settings, sock: socket.socket, peer: Peer) -> None:
+    def _begin(self, binding: Binding, listen: Listen, settings: Settings, sock: socket.socket, peer: Peer) -> None:
         """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
         assert self._sessions is not None, "serve() is running"
-        service, listen = self.service, binding.listen
+        service = self.service
         refusal = begin(service, listen, settings, peer)
         if refusal is not None:
             with sock:
@@ -418,6 +435,10 @@ def session_of(
     profile = service.profiles.of(listen, settings)
     local = peer.local or local or peer_of(sock.getsockname()).text
     return SessionDriver(service, listen, profile, SocketTransport(sock), peer, local)
+
+
+def _names(sockets: Iterable[Binding | Kept]) -> tuple[str, ...]:
+    return tuple(each.listen.name for each in sockets)
 
 
 def _try_send(sock: socket.socket, data: bytes) -> None:

@@ -118,12 +118,12 @@ class StatusListener:
             self._watched()
             for key, access in prepared.accesses.items():
                 self._applications[key] = application(Site(self._source, access, metrics, self._feed, self._logins))
-        for binding, listen, settings in prepared.sockets.kept:
-            binding.follow(listen, settings)
+        for kept in prepared.sockets.kept:
+            kept.follow()
         close_all(prepared.sockets.closed)
         for binding in prepared.sockets.opened:
             nursery.start_soon(self._accept, binding, nursery, name=f"status {binding.listen.name}")
-        self._bindings = [*(kept for kept, _, _ in prepared.sockets.kept), *prepared.sockets.opened]
+        self._bindings = [*(kept.binding for kept in prepared.sockets.kept), *prepared.sockets.opened]
 
     def close(self) -> None:
         """Close all sockets."""
