@@ -83,6 +83,46 @@ FORGED = (
     "Authentication-Results: (mx.example.com",
     "Authentication-Results: mx.example.com;" + " x" * 40000,
     "Authentication-Results: other;\r\n" + " x\r\n" * 30000 + " y",
+    # comments, folding, quotes and escapes within the name
+    "Authentication-Results: mx.(c)example.com; none",
+    "Authentication-Results: mx(c).example.com; none",
+    "Authentication-Results: m(c)x.example.com; none",
+    "Authentication-Results: mx (a (b) \\) c) . example . com 1; none",
+    "Authentication-Results: mx.\r\n example.\r\n\tcom; none",
+    'Authentication-Results: "mx".example."com"; none',
+    'Authentication-Results: "mx." "example.com"; none',
+    'Authentication-Results: " mx.example.com "; none',
+    'Authentication-Results: "mx.(c)example.com"; none',
+    'Authentication-Results: "mx.example.com; x"; none',
+    "Authentication-Results: mx\\.example.com; none",
+    "Authentication-Results: mx.\x00example.com; none",
+    "Authentication-Results: mx.\x0bexample.com; none",
+    "Authentication-Results: mx.example.com.(c); none",
+    # versions
+    "Authentication-Results: mx.example.com 1; none",
+    "Authentication-Results: mx.example.com(c)1; none",
+    "Authentication-Results: mx.example.com/1; none",
+    "Authentication-Results: mx.example.com",
+    "Authentication-Results: mx.example.com;",
+    # encoded forms
+    "Authentication-Results: =?utf-8?q?mx=2Eexample=2Ecom?=; none",
+    "Authentication-Results: =?utf-8?b?bXguZXhhbXBsZS5jb20=?=; none",
+    "Authentication-Results: mx.=?us-ascii?q?example.com?=; none",
+    "Authentication-Results: (c) =?utf-7?q?mx?=.example.com; none",
+    "Authentication-Results: mx.exam\u00adple.com; none",
+    "Authentication-Results: \uff4dx.example.com; none",
+    # what cannot be understood
+    "Authentication-Results: ,mx.(c)example.com; none",
+    "Authentication-Results: x@mx.example.com; none",
+    'Authentication-Results: "mx.example.com',
+    "Authentication-Results: x (mx.exam(c)ple.com",
+    "Authentication-Results: " + "((a) b)" * 100 + " other; none",
+    "Authentication-Results: " + "(" * 1000 + ")" * 1000 + "mx.example.com; none",
+    "Authentication-Results: a b c d e f g h i j k l m n o p q mx.example.com; none",
+    # the field's own name
+    "Authentication-Results \t : mx.example.com; none",
+    "Authentication-Results\r\n : mx.example.com; none",
+    "aUTHENTICATION-rESULTS:mX.eXAMPLE.cOM;none",
 )
 HONEST = (
     "Authentication-Results: mx.example.org; auth=pass",
@@ -94,6 +134,21 @@ HONEST = (
     "X-Authentication-Results: mx.example.com",
     "Subject: Authentication-Results: mx.example.com",
     "Comments: x\r\n Authentication-Results: mx.example.com",
+    "Authentication-Results-Original: mx.example.com; none",
+    "Authentication-Results",
+    "Authentication-Results mx.example.com; none",
+    "Authentication-Results: mx.example.comm; none",
+    "Authentication-Results: mx.example.com.other.example; none",
+    "Authentication-Results: mx1.example.com 1; none",
+    "Authentication-Results: mx.example (.com) ; none",
+    "Authentication-Results: b\u00fccher.example; none",
+    'Authentication-Results: "other.example" 1; x=y (mx.example.com)',
+    "Authentication-Results: i=1; mx.example.com; none",
+    "Authentication-Results: " + "(a b)" * 1000 + " other; none",
+    "Authentication-Results: ; none",
+    "Authentication-Results:",
+    "X: " + "y" * 100_000,
+    "Authentication-Results-Original: " + "y" * 100_000,
 )
 BODY = b"\r\nAuthentication-Results: mx.example.com; in the body\r\n"
 
@@ -129,15 +184,109 @@ def test_an_honest_field_stays(field: str) -> None:
 @settings(max_examples=400)
 @given(
     st.lists(
-        st.sampled_from([*FORGED[:10], *HONEST, "A: b", " c", "", "\t", "Authentication-Results", "\r"]), max_size=8
+        st.sampled_from([
+            *[each for each in (*FORGED, *HONEST) if len(each) < 200], "A: b", " c", "", "\t", "Authentication-Results",
+            "\r",
+        ]), max_size=8
+    ),
+    st.lists(st.sampled_from(["\r\n", "\n", "\r"]), min_size=8, max_size=8),
+)  # fmt: skip
+def test_what_is_left_holds_nothing_that_is_forged(lines: list[str], ends: list[str]) -> None:
+    for message in ("\r\n".join(lines).encode(), "".join(map("".join, zip(lines, ends, strict=False))).encode()):
+        removed, left = copied(message)
+        assert (len(left) < len(message)) >= removed
+        assert copied(left)[0] is False or not removed
+        assert not any(map(names_us, fields_for_every_reader(left if removed else message)))
+
+
+def fields_for_every_reader(message: bytes) -> list[str]:
+    """The fields of a header, for readers to whom a lone CR ends a line and for those to whom it does not."""
+    fields = []
+    for line_end in (r"\r\n|\n", r"\r\n|\n|\r"):
+        unfolded: list[str] = []
+        for line in re.split(line_end, message.decode()):
+            if not line:
+                break
+            if line[0] in " \t" and unfolded:
+                unfolded[-1] += line
+            else:
+                unfolded.append(line)
+        fields += unfolded
+    return fields
+
+
+def names_us(field: str) -> bool:
+    """What a simple reader does: take out comments and quotes, and compare what is before the first ; or blank."""
+    name, colon, value = field.partition(":")
+    value = re.sub(r"\([^()]*\)", "", value).replace('"', "").strip()
+    return (
+        bool(colon)
+        and name.rstrip().lower() == "authentication-results"
+        and re.split("[ \t;]", value.lower())[0] == HOST
     )
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(
+        st.sampled_from(["", " ", "\t", "(c)", "((a)b)", "(\\()", "\r\n ", '" "', "\\", "\x00"]),
+        min_size=14,
+        max_size=14,
+    ),
+    st.sampled_from(["", " 1", "(c) 1", " ; none", ";none", "/1", ".", ".;"]),
 )
-def test_what_is_left_holds_nothing_that_is_forged(lines: list[str]) -> None:
-    message = "\r\n".join(lines).encode()
-    removed, left = copied(message)
-    assert (len(left) < len(message)) >= removed
-    if removed:
-        assert copied(left)[0] is False
+def test_no_disguise_helps(between: list[str], behind: str) -> None:
+    name = "".join(map("".join, zip(HOST.upper(), between, strict=True)))
+    message = f"A: b\r\nAuthentication-Results: {name}{behind}\r\nB: c\r\n\r\n".encode()
+    assert copied(message) == (True, b"A: b\r\nB: c\r\n\r\n")
+
+
+@given(st.lists(st.sampled_from([*FORGED[:10], *FORGED[12:], *HONEST[:20], "A: b", "", " c"]), max_size=6),
+       st.integers(1, 90), st.lists(st.sampled_from(["\r\n", "\n", "\r"]), min_size=6, max_size=6))  # fmt: skip
+def test_where_the_pieces_end_makes_no_difference(lines: list[str], size: int, ends: list[str]) -> None:
+    lines = [line for line in lines if len(line) < 1000]
+    message = "".join(map("".join, zip(lines, ends, strict=False))).encode()
+    whole = copied(message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("triosmtp.server.results._PIECE", size)
+        pieces = copied(message)
+    assert pieces == whole if whole[0] else not pieces[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "left"),
+    [
+        (b"S: x\rAuthentication-Results: mx.example.com; pass\r\nTo: b\r\n", b"S: x\r\nTo: b\r\n"),
+        (b"S: x\rAuthentication-Results: mx.example.com; pass\nTo: b\r\n", b"S: x\r\nTo: b\r\n"),
+        (b"S: x\rAuthentication-Results: mx.example.com;\r\n dkim=pass\r\nTo: b\r\n", b"S: x\r\nTo: b\r\n"),
+        (b"\rAuthentication-Results: mx.example.com; pass\r\nTo: b\r\n", b"\r \r\nTo: b\r\n"),
+        (b"S: x\r\n\rAuthentication-Results: mx.example.com; pass\r\nTo: b\r\n", b"S: x\r\n\r \r\nTo: b\r\n"),
+        (b"Authentication-Results:\rmx.example.com; pass\r\nTo: b\r\n", b"To: b\r\n"),
+        (b"Authentication-Results: o.example; x\rAuthentication-Results: mx.example.com; pass\r\nTo: b\r\n",
+         b"Authentication-Results: o.example; x\r\nTo: b\r\n"),
+        (b"S: x\rAuthentication-Results: o.example; x\rT: y\r\n", None),
+        (b"S: x\r Authentication-Results: mx.example.com; pass\r\n", None),
+        (b"S: x\r\r\nAuthentication-Results: mx.example.com; pass\r\nTo: b\r\n", b"S: x\r\r\nTo: b\r\n"),
+    ],
+)  # fmt: skip
+def test_a_lone_cr_hides_nothing(header: bytes, left: bytes | None) -> None:
+    removed, copy = copied(header + BODY)
+    assert removed is (left is not None)
+    if left is not None:
+        assert copy == left + BODY
+
+
+def test_our_name_in_u_labels_is_ours() -> None:
+    host = "mx.xn--bcher-kva.example"
+    for name in (
+        "mx.b\u00fccher.example",
+        "MX.B\u00dcCHER.example",
+        "mx.b\u00fccher.(c)example 1",
+        "mx.XN--bcher-kva.example",
+    ):
+        assert is_forged(f"Authentication-Results: {name}; none\r\n".encode(), host)
+    for name in ("mx.bucher.example", "mx.b\u00fccher.example.org", "mx.xn--other.example", "mail.b\u00fccher.example"):
+        assert not is_forged(f"Authentication-Results: {name}; none\r\n".encode(), host)
 
 
 def test_a_field_that_cannot_be_understood_is_judged_by_what_it_names() -> None:
@@ -256,6 +405,17 @@ async def test_a_session_tells_of_a_login(conf: Callable[..., str]) -> None:
         assert (await client.message("a@example.org", ["b@elsewhere.example"], MESSAGE)).code == 250
     trace = server.messages[0].trace
     assert trace.startswith(b"Authentication-Results: mx.example.com; auth=pass (xclient) smtp.auth=jo\r\nReceived: ")
+
+
+async def test_a_forged_field_behind_a_lone_cr_goes_in_a_session(conf: Callable[..., str]) -> None:
+    body = b"S: x\rAuthentication-Results: mx.(c)example.com; auth=pass\r\nTo: b\r\n\r\nend\r\n"
+    for mode, arrived in (("ignore", b"S: x\r\nTo: b\r\n\r\nend\r\n"), ("fix", b"S: x\r\nTo: b\r\n\r\nend\r\n")):
+        async with open_memory_server(conf(f"RFC2822_Lone_LF_In_Headers = {mode}")) as server:
+            client = server.connect(peer="192.0.2.9")
+            await client.read()
+            await client.command("EHLO x")
+            assert (await client.message("a@example.org", ["b@example.com"], body)).code == 250
+        assert server.messages[0].body == arrived
 
 
 async def test_it_can_be_turned_off(conf: Callable[..., str]) -> None:

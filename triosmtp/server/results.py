@@ -10,24 +10,41 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from triosmtp.domain import DomainError, domain_key
 from triosmtp.policy import Authenticated
 from triosmtp.spool import Body, rewrite
-from triosmtp.trace import field, has_field
+from triosmtp.trace import field
 from triosmtp.variables import TLSInfo
 
 __all__ = ["is_forged", "results_field", "without_forged"]
 
 _NAME: Final = "Authentication-Results"
-_BEGINS: Final = re.compile(rb"authentication-results[ \t]*:", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"""[!#-'*+.\w^`{|}~$%&-]+""", re.ASCII)  # RFC 2045, section 5.1
 _MAILBOX: Final = re.compile(
     r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9.-]+"
 )  # may stand as it is (section 2.2)
-_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _SPECIAL: Final = re.compile(r'[\\"]')
 _CLAIM: Final = 255  # characters of what a peer claims
+
+_LOWER_NAME: Final = _NAME.lower().encode("ascii")
+_NAMED: Final = re.compile(_LOWER_NAME + rb"[\x00-\x20]*:", re.IGNORECASE)  # it may be folded before the colon
+_HEADER_END: Final = re.compile(rb"\n\r?\n")
+_FIELD_END: Final = re.compile(rb"\n(?![ \t])")
 _PIECE: Final = 65_536
 _LONGEST: Final = 65_536  # octets of a field that may be an honest one
+
+_IGNORED: Final = re.compile(r"[\x00-\x20\x7f\\]+")  # folding, and what some readers skip
+_WORD: Final = re.compile(r"""[^\x00-\x20\x7f()<>@,;:\\"/\[\]?=]+""")  # a token, or UTF-8 (RFC 6532)
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+_PLAIN: Final = re.compile(r"""[^()<>@,;:\\"/\[\]?=]*""")
+_COMMENT_PART: Final = re.compile(r"\\.|[()]", re.DOTALL)
+_INNER_COMMENT: Final = re.compile(r"\([^()]*\)")
+_HIDING: Final = re.compile(r"""[\x00-\x20\x7f\\"()]+""")
+_ENDS_NAME: Final = frozenset({"", ";", "=", "/"})
+_BETWEEN: Final = re.compile(r"(?:[\x00-\x20\x7f\\]+|\((?:[^()\\]|\\.)*\))+", re.DOTALL)  # and comments in one level
+_MOST_COMMENTS: Final = 64  # in one another, or of more than one level in a name; nobody honest has so many
+_MAX_WORDS: Final = 16  # of a name; no honest one has more than a version behind it
 
 
 def results_field(authserv_id: str, auth: Authenticated | None, tls: TLSInfo | None, *, utf8: bool = False) -> bytes:
@@ -66,87 +83,199 @@ def _value(text: str, *, utf8: bool) -> str:
 
 
 async def without_forged(body: Body, authserv_id: str, directory: Path | None) -> Body:
-    """Give ``body`` without the Authentication-Results fields that bear ``authserv_id``: itself where there are none.
+    """Return ``body`` without the Authentication-Results fields that bear ``authserv_id``: itself if there are none.
 
-    Where it is another one, the old one was closed.
+    If it is another one, the old one was closed.
 
-    :raises SpoolError: where it cannot be read or written anew.
+    :raises SpoolError: if it cannot be read or written anew.
     """
     headers = body.headers()
     ends_later = len(headers) == len(body.head) < body.size  # the header is longer than what is in memory of it
-    if not (ends_later or has_field(headers, _NAME.encode("ascii"))):
-        return body
+    if not ends_later:
+        text = b"\n" + headers
+        if _next_field(text, text.lower(), 1) < 0:
+            return body
     return await rewrite(body, partial(_copy, authserv_id), directory)
 
 
 def _copy(authserv_id: str, source: BinaryIO, target: BinaryIO) -> bool:
-    """Copy a message but for the forged fields; give whether there were any.  Blocks."""
-    removed = False
-    held: list[bytes] | None = None  # the pieces of a field that may be forged
-    size = 0
-    begins = True
-
-    def let_go() -> bool:
-        if held is None:
-            return False
-        whole = b"".join(held)
-        if size > _LONGEST or is_forged(whole, authserv_id):
-            return True
-        target.write(whole)
-        return False
-
-    while piece := source.readline(_PIECE):
-        if begins and piece[:1] not in b" \t":
-            removed |= let_go()
-            held, size = [] if _BEGINS.match(piece) else None, 0
-            if piece in {b"\r\n", b"\n"}:
-                target.write(piece)
-                break
-        begins = piece.endswith(b"\n")
-        if held is None:
-            target.write(piece)
-        elif size <= _LONGEST:  # what is longer is nobody's, and its rest is not kept
-            held.append(piece)
-            size += len(piece)
-    else:
-        removed |= let_go()
-    if removed:  # otherwise the copy is of no use
+    """Copy a message but for the forged fields; return whether there were any.  Blocks."""
+    header = _HeaderFilter(authserv_id, target)
+    while not header.ended:
+        piece = source.read(_PIECE)
+        header.feed(piece, final=not piece)
+    if header.removed:  # otherwise the copy is of no use
         shutil.copyfileobj(source, target, _PIECE)
-    return removed
+    return header.removed
+
+
+class _HeaderFilter:
+    """Writes the header of a message, which comes in pieces, without the forged fields.
+
+    Readers do not agree whether a lone CR ends a line, and a configuration may let it pass.  So a field begins behind
+    a lone CR, too, but it ends where all of them see its end: at an LF that no blank follows.  The header ends at an
+    empty line between LFs.
+    """
+
+    def __init__(self, authserv_id: str, target: BinaryIO) -> None:
+        self.removed = False
+        self.ended = False
+        self._authserv_id = authserv_id
+        self._write = target.write
+        self._text = b"\n\n"  # two octets that were written, or stand for the beginning, and what was not written yet
+        self._dropping = False  # whether what follows belongs to a forged field
+        self._line_end = b""  # what stays of that field: behind a lone CR, the end of the line that it is a part of
+
+    def feed(self, piece: bytes, *, final: bool) -> None:
+        """Take the next piece of the message; of what lies behind the header nothing is changed."""
+        text = self._text + piece
+        header_end = _HEADER_END.search(text, 1)
+        limit = len(text) if header_end is None else header_end.start() + 1
+        self.ended = final or header_end is not None
+        lower, at = text[:limit].lower(), 2
+        while at < limit:
+            reached = self._drop(text, at, limit) if self._dropping else self._take(text, lower, at, limit)
+            if reached == at:
+                break
+            at = reached
+        if self.ended:
+            self._write(text[at:])
+        self._text = text[at - 2 :]
+
+    def _take(self, text: bytes, lower: bytes, at: int, limit: int) -> int:
+        """Write what is no field that may be forged, and judge one that is; return how far that got."""
+        start = _next_field(text, lower, at)
+        if start != at:
+            # The end of what is there may be the beginning of the field's name.
+            stop = start if start >= 0 else limit if self.ended else max(at, limit - len(_LOWER_NAME) - 1)
+            self._write(text[at:stop])
+            return stop
+        following = _next_field(text, lower, at + 1)
+        end = self._end_of_field(text, at, limit if following < 0 else following)
+        if end < 0 and limit - at <= _LONGEST:
+            return at  # more of it is needed
+        whole = text[at : end if end >= 0 else limit]
+        # No honest one is longer than that.
+        if not (_NAMED.match(whole) if len(whole) > _LONGEST else is_forged(whole, self._authserv_id)):
+            stop = end if end >= 0 else limit - len(_LOWER_NAME) - 1
+            self._write(text[at:stop])
+            return stop
+        self.removed = self._dropping = True
+        self._line_end = b""
+        if text[at - 1 : at] == b"\r":
+            # Without the blank, a line of CRs alone would become an empty one: the end of the header.
+            self._line_end = b" \r\n" if text[at - 2 : at - 1] in {b"\r", b"\n"} else b"\n"
+        return at + 1
+
+    def _drop(self, text: bytes, at: int, limit: int) -> int:
+        end = self._end_of_field(text, at, limit)
+        if end < 0:
+            return limit - text.endswith(b"\n")  # a blank may follow
+        self._dropping = False
+        if text[end - 1 : end] == b"\n":
+            self._write(self._line_end)
+        return end
+
+    def _end_of_field(self, text: bytes, at: int, limit: int) -> int:
+        """Return where the field that ``at`` is in ends, at ``limit`` at the latest, or -1 if that is not known yet."""
+        match = _FIELD_END.search(text, at, limit)
+        end = limit if match is None else match.end()
+        return end if end < len(text) or self.ended else -1
+
+
+def _next_field(text: bytes, lower: bytes, at: int) -> int:
+    """Return where a line begins with the field's name, or -1; ``lower`` is ``text`` in lower case."""
+    at = lower.find(_LOWER_NAME, at)
+    while at >= 0 and text[at - 1] not in b"\r\n":
+        at = lower.find(_LOWER_NAME, at + 1)
+    return at
 
 
 def is_forged(whole: bytes, authserv_id: str) -> bool:
-    """Whether a field, from its name to its last line end, bears ``authserv_id``.
+    """Whether a field, from its name to its last line end, bears ``authserv_id`` for any reader.
 
-    One that cannot be understood does where it names it anywhere.
+    The name that it bears may be folded, in quotes, with comments in it, in U-labels, and with a version behind it
+    (RFC 8601, section 2.2; RFC 5322, section 4.4).  A field that cannot be understood bears what it names anywhere.
     """
-    value = whole.partition(b":")[2].decode("latin-1").replace("\r\n", "").replace("\n", "")
-    at = _behind_comments(value)
-    ours = authserv_id.lower().rstrip(".")
-    quoted, token = _QUOTED.match(value, at), _TOKEN.match(value, at)
-    if quoted is not None:
-        name = re.sub(r"\\(.)", r"\1", quoted[1])
-    elif token is not None:
-        name = token[0]
-    else:
-        return ours in value.lower()
-    return name.strip().lower().rstrip(".") == ours
+    field_name = _NAMED.match(whole)
+    if field_name is None:
+        return False
+    value = whole[field_name.end() :].decode("utf-8", "surrogateescape")
+    ours = _key(authserv_id) or authserv_id
+    name = ""
+    word, at = _next_word(value, 0)
+    for _ in range(_MAX_WORDS):
+        if word is None:
+            break
+        if not _PLAIN.fullmatch(word):
+            return True  # nobody's honest name hides a comment or the like in quotes
+        name += word
+        # A comment may divide a name, and a version may follow it: so ask at each word.
+        if _is_ours(name, ours):
+            return True
+        word, at = _next_word(value, at)
+    if value.startswith("=?", at):
+        return True  # an encoded word cannot be a part of it (RFC 2047, section 5), but some readers decode it
+    if word is None and name and value[at : at + 1] in _ENDS_NAME:
+        return not name.isascii() and _key(name) is None
+    return _mentions(value, ours)
 
 
-def _behind_comments(value: str) -> int:
-    """Give where ``value`` goes on behind its leading blanks and comments (RFC 5322, section 3.2.2)."""
-    at, depth = 0, 0
-    while at < len(value):
-        match value[at]:
-            case "(":
-                depth += 1
-            case ")" if depth:
-                depth -= 1
-            case "\\" if depth:
-                at += 1
-            case " " | "\t":
-                pass
-            case _ if not depth:
-                break
-        at += 1
-    return at
+def _next_word(value: str, at: int) -> tuple[str | None, int]:
+    """Return the next part of a name and where it ends, or None and where something else stands."""
+    for _ in range(_MOST_COMMENTS):
+        if match := _BETWEEN.match(value, at):
+            at = match.end()
+        elif value.startswith("(", at) and (end := _end_of_comment(value, at)) >= 0:
+            at = end
+        elif match := _WORD.match(value, at):
+            return match[0], match.end()
+        elif match := _QUOTED.match(value, at):
+            return _IGNORED.sub("", _QUOTED_PAIR.sub(r"\1", match[1])), match.end()
+        else:
+            return None, at
+    return "(", at
+
+
+def _is_ours(name: str, ours: str) -> bool:
+    """Compare a name with a key, where the key is made only of what may have this one: a peer chooses how often."""
+    name = name.rstrip(".")
+    if name.isascii():
+        return len(name) == len(ours) and _key(name) == ours
+    return "xn--" in ours and len(name) <= len(ours) and name.count(".") == ours.count(".") and _key(name) == ours
+
+
+def _key(name: str) -> str | None:
+    """Return a name in the form to compare; None if it is not ASCII and no domain."""
+    name = name.rstrip(".")
+    try:
+        return domain_key(name)
+    except DomainError:
+        return name.lower() if name.isascii() else None
+
+
+def _mentions(value: str, ours: str) -> bool:
+    """Whether ``ours`` stands anywhere in ``value``, without or with what comments hold."""
+    if not value.isascii() or value.count("(") > _MOST_COMMENTS:
+        return True
+    parts, at = [], 0
+    while (start := value.find("(", at)) >= 0:
+        parts.append(value[at:start])
+        at = _end_of_comment(value, start)
+        if at < 0:
+            break
+    parts.append(value[at:] if at >= 0 else "")
+    variants = value, "".join(parts), _INNER_COMMENT.sub("", value)
+    return any(ours in _HIDING.sub("", variant).lower() for variant in variants)
+
+
+def _end_of_comment(value: str, at: int) -> int:
+    """Return where the comment that begins at ``at`` ends (RFC 5322, section 3.2.2), or -1 if it is no comment."""
+    depth = 0
+    for match in _COMMENT_PART.finditer(value, at):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if not depth:
+            return match.end()
+        if depth > _MOST_COMMENTS:
+            break
+    return -1
