@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from triosmtp.config import parse_config
+from triosmtp.daemon.check import deep_problems
 from triosmtp.policy import PolicyLoader
 
 MODULE = """
@@ -50,3 +52,20 @@ def test_a_class_or_an_instance(folder: Path, name: str) -> None:
 def test_what_cannot_be_had_is_named(folder: Path, specification: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         PolicyLoader(folder).load(specification)
+
+
+def test_a_method_with_a_wrong_signature_is_told_with_its_place(folder: Path) -> None:
+    (folder / "wrong_signature.py").write_text(
+        "from triosmtp import Policy\n\n\nclass Wrong(Policy):\n"
+        "    async def validate_rcptto(self, session, recipient):\n        pass\n"
+    )
+    config = parse_config(
+        'Deliver_To = "discard:"\nPolicy = "python:wrong_signature:Wrong"\nESMTP_Listener { Listen ":25" { } }',
+        "t.conf",
+        folder=folder,
+    )
+    (told,) = (str(each) for each in deep_problems(config) if each.severity == "error")
+    assert told.startswith(
+        "t.conf:2:10: error: Policy: 'python:wrong_signature:Wrong': TypeError: Wrong.validate_rcptto takes"
+    )
+    assert f"({folder}/wrong_signature.py:5)" in told

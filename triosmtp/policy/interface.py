@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from inspect import iscoroutinefunction, unwrap
-from typing import Final, Literal, TypeAlias
+from inspect import getattr_static, iscoroutinefunction, signature, unwrap
+from typing import Any, Final, Literal, TypeAlias
 
 from triosmtp.message import Message, Recipient
 from triosmtp.policy.attempt import AuthAttempt
@@ -56,8 +56,8 @@ class Policy:
     at ``connect``), its traceback is logged, and the session goes on.  Policies are asked before the built-in checks of
     their phase.
 
-    A subclass with a ``validate_…`` method of an unknown phase, or with one that is not async, raises
-    :class:`TypeError` when it is defined.
+    A subclass with a ``validate_…`` method of an unknown phase, with one that is not async, or with one that cannot be
+    called with what its phase gives, raises :class:`TypeError` when it is defined.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -67,9 +67,12 @@ class Policy:
                 continue
             if name.removeprefix("validate_") not in PHASES:
                 known = ", ".join(f"validate_{phase}" for phase in PHASES)
-                raise TypeError(f"{cls.__qualname__}.{name}: there is no such phase; the methods are {known}")
+                raise TypeError(
+                    f"{cls.__qualname__}.{name}: there is no such phase; the methods are {known}{_place(cls, name)}"
+                )
             if not iscoroutinefunction(unwrap(getattr(cls, name))):
-                raise TypeError(f"{cls.__qualname__}.{name} must be an async method")
+                raise TypeError(f"{cls.__qualname__}.{name} must be an async method{_place(cls, name)}")
+            _check_signature(cls, name)
 
     @property
     def source(self) -> str:
@@ -111,3 +114,28 @@ class Policy:
         self, session: Session, message: Message, recipient: Recipient
     ) -> Done | None:
         """Decide about a whole message for one recipient.  A refusal refuses the message for all of them."""
+
+
+def _check_signature(cls: type[Policy], name: str) -> None:
+    """Check that a method of ``cls`` can be called as :meth:`.Chain.ask` calls it.
+
+    The outermost function counts: a decorator may pass on other arguments than it takes.
+
+    :raises TypeError: naming the method, its place, and what it is called with.
+    """
+    expected = list(signature(getattr(Policy, name)).parameters)  # self first
+    static = isinstance(getattr_static(cls, name), staticmethod | classmethod)
+    found = signature(getattr(cls, name), follow_wrapped=False)
+    try:
+        found.bind(*expected[1 if static else 0 :])
+    except TypeError as error:
+        called = f"({', '.join(expected[1:])})"
+        text = f"{cls.__qualname__}.{name} takes {found}, and is called with {called}: {error}{_place(cls, name)}"
+        raise TypeError(text) from None
+
+
+def _place(cls: type[Policy], name: str) -> str:
+    """Return the end of an error message: the file and line of a method, if it has them."""
+    method: Any = getattr(cls, name)
+    code = getattr(unwrap(method) if callable(method) else method, "__code__", None)
+    return "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
