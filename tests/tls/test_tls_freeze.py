@@ -38,7 +38,7 @@ def serving(folder: Path, workers: int) -> Iterator[int]:
     path = folder / "t.conf"
     bundle = settings().client_ca
     path.write_text(CONF.format(folder=folder, workers=workers, certificate=certificate, key=key, bundle=bundle))
-    command = [sys.executable, "-m", "triosmtp.cli", "serve", "-c", str(path), "--control", str(folder / "control")]
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(path), "--control", str(folder / "control")]
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
