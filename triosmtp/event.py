@@ -263,8 +263,8 @@ class MessageRefused:
 class Disconnected:
     """A session ended.
 
-    ``reason``: quit, peer_closed, idle, slow, overlong, drain, closed, reconfigured, refused, tls_failed,
-    protocol_error, cancelled or failed.
+    ``reason``: quit, peer_closed, idle, slow, overlong, drain, closed, reconfigured, refused, tls_failed, tls_alert,
+    tls_error, protocol_error, cancelled or failed.
     """
 
     session: str
@@ -274,6 +274,8 @@ class Disconnected:
     messages: int
     commands: Mapping[str, int] = Factory(dict)
     """How often each command was given, by its verb in capitals; what is no command is ``other``."""
+    detail: str = ""
+    """Of ``tls_alert`` the name of the alert that the peer sent; of ``tls_error`` why OpenSSL refused what came."""
 
 
 @frozen(slots=True, kw_only=True)

@@ -323,7 +323,8 @@ def _message_refused(e: MessageRefused) -> Record:
 
 def _disconnected(e: Disconnected) -> Record:
     seconds = round(e.seconds, 3)
-    return _line("disconnected", session=e.session, peer=e.peer, reason=e.reason, seconds=seconds, messages=e.messages)
+    told = {"reason": e.reason, "detail": e.detail, "seconds": seconds, "messages": e.messages}
+    return _line("disconnected", session=e.session, peer=e.peer, **told)
 
 
 def _certificates_reloaded(e: CertificatesReloaded) -> Record:

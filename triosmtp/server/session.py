@@ -34,10 +34,12 @@ from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
 from triosmtp.tls import (
     ServerContext,
     await_input,
+    broken_by,
     channel_binding,
     handshake,
     release,
     renegotiated,
+    send_alert,
     send_close_notify,
 )
 from triosmtp.variables import TLSInfo, Variables
@@ -71,6 +73,7 @@ class SessionDriver:
     __slots__ = (
         "_closing",
         "_conversation",
+        "_detail",
         "_encrypted",
         "_greeting_tls",
         "_listen",
@@ -106,6 +109,7 @@ class SessionDriver:
         self._closing = False
         self._greeting_tls = False
         self._renegotiable = False
+        self._detail = ""  # says more of how it ended
         self._scope = trio.CancelScope()
         self._since = self.started  # when the peer's turn began
         self.patience = Patience(
@@ -141,6 +145,8 @@ class SessionDriver:
                 await self._say_goodbye()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             conversation.end = "peer_closed"
+            if self._encrypted is not None:
+                await self._end_broken_tls(self._encrypted)
         except trio.Cancelled:
             conversation.end = "cancelled"
             if conversation.out or self._unsent:  # a message may have been accepted, and its sender would send it again
@@ -161,7 +167,9 @@ class SessionDriver:
             finally:
                 seconds = trio.current_time() - self.started
                 end, messages, commands = conversation.end, conversation.messages, conversation.connection.commands
-                self._service.tell(Disconnected(session.id, session.peer, end, seconds, messages, commands))
+                self._service.tell(
+                    Disconnected(session.id, session.peer, end, seconds, messages, commands, self._detail)
+                )
 
     def _resettle(self, profile: Profile) -> None:
         """A trusted peer speaks for another one: what holds for that."""
@@ -377,7 +385,7 @@ class SessionDriver:
             self._greeting_tls = False
             self._service.leave_handshake(session.id)
         self._conversation.end = "tls_failed"
-        if reason == "timed_out":
+        if not detail:
             detail = f"after {limit:g} s"
         self._service.tell(TLSFailed(session.id, session.peer, session.listener, reason, detail))
         if reason not in {"peer_closed", "timed_out"}:
@@ -399,6 +407,14 @@ class SessionDriver:
         # A stream whose sending was cut off in the middle may be broken already: idle is still why the session ends.
         with trio.move_on_after(_FAREWELL), suppress(trio.BrokenResourceError):
             await self._part()
+            await self._linger()
+
+    async def _end_broken_tls(self, stream: "trio.SSLStream[trio.abc.Stream]") -> None:
+        """If it is TLS that broke, and not the connection below it, the peer hears why (RFC 8446, section 6.2)."""
+        broken = broken_by(stream)
+        if broken is not None:
+            self._conversation.end, self._detail = broken
+            await send_alert(stream)
             await self._linger()
 
     async def _linger(self) -> None:

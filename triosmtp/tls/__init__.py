@@ -24,8 +24,8 @@ server, ``inspection.py`` at a chain as its clients see it.
 from triosmtp.tls.authority import Authority, Credential, write_development_set
 from triosmtp.tls.binding import channel_binding
 from triosmtp.tls.context import ServerContext, build_context, openssl_version
-from triosmtp.tls.engine import await_input, close, release, send_close_notify
-from triosmtp.tls.handshake import REASONS, HandshakeReason, handshake, renegotiated
+from triosmtp.tls.engine import await_input, close, release, send_alert, send_close_notify
+from triosmtp.tls.handshake import REASONS, HandshakeReason, broken_by, handshake, renegotiated
 from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material, load_material
 from triosmtp.tls.public_authority import public_authorities
@@ -36,7 +36,7 @@ from triosmtp.tls.watcher import CertificateEvent, ReloadOutcome, reload_certifi
 __all__ = [
     "PROTOCOLS", "REASONS", "Authority", "CertificateEvent", "CertificateProblem", "ContextStore", "Credential",
     "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning", "ReloadOutcome",
-    "Renewal", "ServerContext", "TLSSettings", "await_input", "build_context", "channel_binding", "close", "handshake",
-    "load_material", "openssl_version", "public_authorities", "release", "reload_certificates", "renegotiated", "renew",
-    "send_close_notify", "watch_certificates", "write_development_set",
+    "Renewal", "ServerContext", "TLSSettings", "await_input", "broken_by", "build_context", "channel_binding", "close",
+    "handshake", "load_material", "openssl_version", "public_authorities", "release", "reload_certificates",
+    "renegotiated", "renew", "send_alert", "send_close_notify", "watch_certificates", "write_development_set",
 ]  # fmt: skip

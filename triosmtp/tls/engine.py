@@ -27,6 +27,8 @@ What must be known to change this file:
   (45 KiB each, which the garbage collector does not see) then live on.
 - **SSLStream itself is a cycle** (it keeps a bound method of its own).  So :func:`close` and :func:`release` let go of
   the connection by hand: without them, OpenSSL's memory comes back whenever the collector happens to run.
+- **After an error OpenSSL sends nothing more** but the alert that it has made.  SSLStream does not send that either: it
+  is broken.  :func:`send_alert` does, behind what was held back.
 - **A client may negotiate anew**, in TLS 1.2 and where the settings allow it.  OpenSSL does that within ``recv`` and
   ``send``, and ``send`` then wants to read; SSLStream knows how to wait for that.  Its outcome is told by
   :func:`.handshake.renegotiated`.
@@ -43,7 +45,7 @@ from OpenSSL import SSL
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION
 from triosmtp.tls.verification import Verification
 
-__all__ = ["Engine", "await_input", "close", "engine_of", "release", "send_close_notify"]
+__all__ = ["Engine", "await_input", "close", "engine_of", "release", "send_alert", "send_close_notify"]
 
 _HEADER: Final = 5  # of a TLS record: type, version, length (RFC 8446, section 5.1)
 _RECORD_READ: Final = 16384 + 1  # one octet more than a record can hold: less than asked for means that it is used up
@@ -129,6 +131,15 @@ class Engine:
                 self._connection.send(last)
             self._connection.shutdown()
         return self._drained(len(last) + (len(last) >> 6) + _SLACK)
+
+    @property
+    def failure(self) -> str | None:
+        """OpenSSL's reasons for which the session is broken: a record that it refused, or an alert of the peer."""
+        return self._failure
+
+    def last_output(self) -> bytes:
+        """Take all that is still to be sent of a session that is broken: what was held back, then the alert."""
+        return b"" if self._released else self._outgoing.read() + self._drained(_SLACK)
 
     @property
     def released(self) -> bool:
@@ -222,6 +233,8 @@ class Engine:
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt all of ``data``.  There is no back-pressure in here: send big things in pieces of 64 KB."""
+        if self._failure is not None:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
         while True:
             try:
                 self._connection.send(data)
@@ -230,7 +243,8 @@ class Engine:
                 if not self._feed():
                     raise self._nothing_to_read() from None
             except SSL.Error as error:
-                raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
+                self._failure = _text(error)
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure) from None
             else:
                 break
         size = len(data)
@@ -273,7 +287,8 @@ class Engine:
         except SSL.WantReadError:
             both = False
         except SSL.Error as error:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
+            self._failure = _text(error)
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure) from None
         self._outgoing.write(self._drained(_SLACK))
         return both
 
@@ -395,6 +410,17 @@ async def send_close_notify(stream: "trio.SSLStream[Any]", last: bytes = b"") ->
     final = engine_of(stream).farewell(last)
     if final:
         await stream.transport_stream.send_all(final)
+
+
+async def send_alert(stream: "trio.SSLStream[Any]", *, within: float = 1.0) -> None:
+    """Send what a broken session still has to say, in at most ``within`` seconds: what was held back, then the alert.
+
+    For one who closes the transport by itself.  Nothing may be under way on the stream.
+    """
+    last = engine_of(stream).last_output()
+    if last:
+        with trio.move_on_after(within), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await stream.transport_stream.send_all(last)
 
 
 def release(stream: "trio.SSLStream[Any]") -> None:

@@ -19,7 +19,7 @@ from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, FlightQueueFullError, 
 from triosmtp.tls.information import tls_info
 from triosmtp.variables import TLSInfo
 
-__all__ = ["REASONS", "HandshakeReason", "handshake", "renegotiated"]
+__all__ = ["REASONS", "HandshakeReason", "broken_by", "handshake", "renegotiated"]
 
 HandshakeReason = Literal[
     "no_common_version", "no_common_cipher", "not_tls", "peer_closed", "peer_alert", "timed_out", "injection",
@@ -168,6 +168,19 @@ def renegotiated(stream: "trio.SSLStream[Any]") -> TLSInfo | None:
         return None
     engine.negotiations_told = engine.verification.negotiations
     return tls_info(engine, certificate_requested=True)
+
+
+def broken_by(stream: "trio.SSLStream[Any]") -> tuple[Literal["tls_alert", "tls_error"], str] | None:
+    """Tell why TLS broke after the handshake; None if it did not, and a transport that did is not its fault.
+
+    ``tls_alert``: the peer sent a fatal alert, whose name is given.  ``tls_error``: what the peer sent was refused, for
+    reasons that OpenSSL gives.
+    """
+    failure = engine_of(stream).failure
+    if failure is None:
+        return None
+    alert = next(filter(None, map(_alert_name, failure.split("; "))), None)
+    return ("tls_error", failure) if alert is None else ("tls_alert", alert)
 
 
 async def _first_received(transport: trio.abc.Stream) -> bytes | bytearray:
