@@ -2,6 +2,7 @@
 
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -255,12 +256,26 @@ async def test_it_does_not_hang_on_the_protocols_of_the_listener(protocols: tupl
     assert (info.protocol, info.verified) == (version, True)
 
 
-async def test_a_chain_of_several_records() -> None:
-    padding = x509.UnrecognizedExtension(
-        x509.ObjectIdentifier("1.3.6.1.4.1.99999.2"), b"\x04\x82\x50\x00" + bytes(0x5000)
-    )
-    info = await presented(leaf(eku(SERVER), [(padding, False)]), client_purpose="client-or-server")
+def padding(size: int) -> Extensions:
+    content = b"\x04\x82" + size.to_bytes(2, "big") + bytes(size)
+    return [(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.2"), content), False)]
+
+
+@pytest.mark.parametrize(("size", "in_a_thread"), [(10, False), (0x5000, True)])
+async def test_a_large_chain_is_verified_off_the_event_loop_both_times(
+    size: int, in_a_thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes in several records then, too."""
+    threads: list[bool] = []
+
+    def note(connection: SSL.Connection) -> bool:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return verifies_as_server(connection)
+
+    monkeypatch.setattr("triosmtp.tls.information.verifies_as_server", note)
+    info = await presented(leaf(eku(SERVER), padding(size)), client_purpose="client-or-server")
     assert (info.verified, info.server_purpose) == (True, True)
+    assert threads == [in_a_thread]
 
 
 async def test_a_renegotiation_is_judged_anew(tmp_path: Path) -> None:

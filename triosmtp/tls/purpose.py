@@ -31,8 +31,8 @@ def _client_context() -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
-    context.set_cipher_list(b"ECDHE-RSA-AES256-GCM-SHA384")
     context.set_verify(SSL.VERIFY_PEER, record_verification)
+    context.set_cipher_list(b"ECDHE-RSA-AES256-GCM-SHA384")
     return context
 
 
