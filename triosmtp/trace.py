@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from triosmtp.variables import TLSInfo
 
-__all__ = ["field", "has_field", "received_field", "separator"]
+__all__ = ["address_field", "field", "has_field", "received_field", "separator"]
 
 _FOLD = 78  # octets in a line without its CRLF, where there is a space to fold at (RFC 5322, section 2.1.1)
 _LIMIT = 998  # octets in any line
@@ -55,6 +55,11 @@ def field(name: str, *clauses: str) -> bytes:
     whatever comes.  Control characters and line ends in ``clauses`` become ``?``; ``name`` is trusted.
     """
     return _fold_plain(name, clauses) or _fold(name, clauses)
+
+
+def address_field(name: str, address: str) -> bytes:
+    """Build the header field ``name`` of one address, which is never folded: that would change a long one."""
+    return f"{name}: {_CONTROL.sub('?', address)}\r\n".encode("utf-8", "replace")
 
 
 def _fold(name: str, clauses: tuple[str, ...]) -> bytes:

@@ -78,6 +78,13 @@ async def test_every_recipient_is_named_and_the_null_path(tmp_path: Path, make_m
     )
 
 
+async def test_a_long_address_stays_whole(tmp_path: Path, make_message: MessageMaker) -> None:
+    address = Address("jane " + "x" * 1900, "example.org")
+    await Maildir(tmp_path).deliver(make_message(recipients=(address,), sender=address))
+    wire = f'"jane {"x" * 1900}"@example.org'.encode()
+    assert delivered(tmp_path).startswith(b"Return-Path: <%s>\nDelivered-To: %s\n" % (wire, wire))
+
+
 async def test_an_address_cannot_break_its_line(tmp_path: Path, make_message: MessageMaker) -> None:
     evil = Address("joe\r\nBcc: all\x00", "example.com\n\n<html>")
     await Maildir(tmp_path).deliver(make_message(recipients=(evil,), sender=evil))

@@ -73,6 +73,21 @@ async def test_the_form_of_a_local_part_is_kept_and_gives_no_other_right() -> No
     assert b"for <abc..d.@x.example>" in server.messages[0].trace
 
 
+async def test_an_address_of_a_whole_line_arrives() -> None:
+    local_part = "x" * 1990
+    async with open_memory_server(CONF.format('Relay_Domains = ( "ours.example" )')) as server:
+        client = server.connect(peer=STRANGER)
+        await client.read()
+        await client.command("EHLO x")
+        reply = await client.message(f"{local_part}@example.net", [f"{local_part}@ours.example"], b"S: x\r\n\r\n")
+        assert reply.code == 250
+        await client.command("MAIL FROM:<>")
+        assert (await client.command(f"RCPT TO:<{'x' * 2048}@ours.example>")).code == 500
+    [message] = server.messages
+    assert (message.sender, message.recipients) == (f"{local_part}@example.net", (f"{local_part}@ours.example",))
+    assert b"for <" not in message.trace
+
+
 DOMAIN_OPTIONS = sorted(
     option.name for option in OPTIONS.values() if option.type.name in {"list of domains", "domain", "host name"}
 )

@@ -8,7 +8,16 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triosmtp.trace import _fold, _fold_plain, _registered_name, field, has_field, received_field, separator
+from triosmtp.trace import (
+    _fold,
+    _fold_plain,
+    _registered_name,
+    address_field,
+    field,
+    has_field,
+    received_field,
+    separator,
+)
 from triosmtp.variables import TLSInfo
 
 MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -55,6 +64,17 @@ def test_everything() -> None:
         b" by mx.example.com with ESMTPS id s1-1 for <joe@example.com>\r\n"
         b" tls TLS_AES_256_GCM_SHA384; Tue, 03 Feb 2026 04:05:06 +0000\r\n"
     )
+
+
+def test_an_address_is_whole_or_left_out() -> None:
+    longest = "x" * 888 + "@example.com"
+    for recipient in (longest, "\u00fc" * 444 + "@example.com"):
+        assert f" <{recipient}>;".encode() in received(recipient=recipient, smtputf8=True)
+    for recipient in ("x" + longest, "\u00fc" * 445 + "@example.com"):
+        assert b"for <" not in received(recipient=recipient)
+    assert all(len(line) <= 998 for line in received(recipient=longest).split(b"\r\n"))
+    assert address_field("X", longest * 3) == f"X: {longest * 3}\r\n".encode()
+    assert address_field("X", "a\r\nb\x00@c") == b"X: a??b?@c\r\n"
 
 
 def test_plaintext() -> None:

@@ -31,7 +31,7 @@ import trio
 from triosmtp.delivery.interface import Delivery, DeliveryError
 from triosmtp.message import Message
 from triosmtp.state import make_directory
-from triosmtp.trace import field, separator
+from triosmtp.trace import address_field, separator
 
 __all__ = ["Maildir"]
 
@@ -151,8 +151,8 @@ def _write(fd: int, message: Message) -> int:
 
 def _header(message: Message) -> bytes:
     envelope = message.envelope
-    fields = [field("Return-Path", f"<{envelope.sender}>" if envelope.sender else "<>")]
-    fields += [field("Delivered-To", str(recipient)) for recipient in envelope.recipients]
+    fields = [address_field("Return-Path", f"<{envelope.sender}>" if envelope.sender else "<>")]
+    fields += [address_field("Delivered-To", str(recipient)) for recipient in envelope.recipients]
     fields.append(message.trace)
     return b"".join(fields)
 
