@@ -15,6 +15,9 @@ __all__ = ["POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
 
 T = TypeVar("T")
 
+_MAX_NAMES: Final = 100  # alternative names in a variable
+_MAX_NAME: Final = 1024  # characters of one of them
+
 POSTFIX_ALIASES: Final = frozenset({
     "ccert_subject", "ccert_issuer", "ccert_fingerprint", "ccert_pubkey_fingerprint", "encryption_protocol",
     "encryption_cipher", "encryption_keysize",
@@ -117,12 +120,16 @@ class TLSInfo:
     alpn: str | None = None
     verified: bool = False
     verify_error: str | None = None
-    """OpenSSL's words for the first error, ``no certificate presented``, or None when verified."""
+    """OpenSSL's words for the first error, ``no certificate presented``, or None when verified.  If a certificate of
+    the chain was revoked, this and the number say so, whatever error came first."""
     verify_code: int = 0
     """OpenSSL's number of the first error (``X509_V_ERR_…``); 0 when verified, or there was no certificate."""
     server_purpose: bool = False
     """Whether the chain verifies for the purpose of a TLS server, and not for that of a client.  ``verified`` is then
     what TLS_Client_Purpose says."""
+    revoked: bool = False
+    """Whether the client's certificate, or one of its chain below the anchor, stands in a list of TLS_Client_CRL.  Such
+    a client has no right by its certificate, neither by its names nor by a fingerprint."""
     client_certificate: bytes | None = None
     """The presented leaf in DER, or None."""
     client_subject: str | None = None
@@ -133,6 +140,8 @@ class TLSInfo:
     client_fingerprint_sha256: str | None = None
     client_spki_sha256: str | None = None
     client_sans: tuple[str, ...] = ()
+    """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``: every name of a verified certificate; else the first 100, cut where
+    they are long, and ``…`` if there are more."""
     client_eku: str | None = None
     """What the extended key usage lists: ``client``, ``server`` or ``both``; ``any`` if it lists neither of them, but
     anyExtendedKeyUsage (which OpenSSL takes for neither); else ``none``.  None: there is no such extension."""
@@ -161,7 +170,8 @@ class TLSInfo:
             "tls_client_cert_serial": self.client_serial,
             "tls_client_cert_fingerprint_sha256": self.client_fingerprint_sha256,
             "tls_client_cert_spki_sha256": self.client_spki_sha256,
-            "tls_client_cert_sans": ",".join(self.client_sans) or None,
+            "tls_client_cert_revoked": "yes" if self.revoked else None,
+            "tls_client_cert_sans": _bounded(self.client_sans),
             "tls_client_eku": self.client_eku,
             "tls_client_cert_not_before": _rfc3339(self.client_not_before),
             "tls_client_cert_not_after": _rfc3339(self.client_not_after),
@@ -173,8 +183,8 @@ class TLSInfo:
     def _aliases(self) -> dict[str, str]:
         """Give Postfix's names, as Postfix fills them.
 
-        Names of a certificate only where it verified; fingerprints of every one that was presented, in upper case with
-        colons.  The digest is SHA-256 (Postfix takes what ``smtpd_tls_fingerprint_digest`` says).
+        Names of a certificate only if it verified; fingerprints of every one that was presented and is not revoked, in
+        upper case with colons.  The digest is SHA-256 (Postfix takes what ``smtpd_tls_fingerprint_digest`` says).
         """
         values = {
             "encryption_protocol": self.protocol,
@@ -184,11 +194,17 @@ class TLSInfo:
         optional = {
             "ccert_subject": _xtext(self.client_subject_cn) if self.verified else None,
             "ccert_issuer": _xtext(self.client_issuer_cn) if self.verified else None,
-            "ccert_fingerprint": _colons(self.client_fingerprint_sha256),
-            "ccert_pubkey_fingerprint": _colons(self.client_spki_sha256),
+            "ccert_fingerprint": None if self.revoked else _colons(self.client_fingerprint_sha256),
+            "ccert_pubkey_fingerprint": None if self.revoked else _colons(self.client_spki_sha256),
         }
         values.update((k, v) for k, v in optional.items() if v is not None)
         return values
+
+
+def _bounded(names: tuple[str, ...]) -> str | None:
+    """Return the names as a variable shows them: the first 100, cut where they are long."""
+    shown = [name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…" for name in names[:_MAX_NAMES]]
+    return ",".join([*shown, "…"] if len(names) > _MAX_NAMES else shown) or None
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

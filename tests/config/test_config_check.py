@@ -178,7 +178,11 @@ NO_NAMES = (
         (f"TLS_Relay_Clients = sha256:{HEX} TLS_Client_CRL = /crl.pem " + listen(CA), 21, NO_RELAY),
         (f"TLS_Relay_Clients = ( dns:a spki:{HEX} ) " + listen(RELAY), 21, NO_NAMES),
         ("TLS_Relay_Clients = email:a@b.example " + listen(f'{RELAY} Peer "::1" {{ Idle_Time = 1 }}'), 21, NO_NAMES),
-        ("TLS_Client_CRL = /crl.pem " + listen(""), 18, "TLS_Client_CRL: has no effect without a TLS_Client_CA"),
+        (
+            "TLS_Client_CRL = /crl.pem " + listen(""),
+            18,
+            "TLS_Client_CRL: has no effect without a TLS_Client_CA, or fingerprints in TLS_Relay_Clients",
+        ),
         ("TLS_Relay_Clients = ( ) " + listen(f"{CA} {RELAY}"), 21, EMPTY),
         ("TLS_Relay_Clients = ( ) " + listen(""), 21, EMPTY),
     ],

@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import triosmtp
 from triosmtp.daemon import probe as probing
@@ -70,7 +71,7 @@ async def test_starttls_told_in_full(folder: Path, monkeypatch: pytest.MonkeyPat
     assert (report.protocol, report.cipher, report.cipher_bits) == ("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
     assert report.group == "X25519MLKEM768"
     assert (report.verified, report.verify_error) == (True, None)
-    assert report.tlsa == f"_{port}._tcp.localhost. IN TLSA {tlsa_data(leaf)}"
+    assert report.tlsa == f"_{port}._tcp.localhost. IN TLSA {tlsa_data(leaf.public_bytes(Encoding.DER))}"
     assert [(each.subject, each.key_type) for each in report.chain] == [("CN=localhost", "P-256")]
     assert report.client_authorities == 1
     assert report.variables["tls_client_verify_error"] == "no certificate presented"
@@ -294,7 +295,7 @@ async def test_the_command_says_what_purpose_the_certificate_needs(
 
 async def test_the_command_prints_text_or_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     leaf = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-    spki = tlsa_data(leaf).split()[-1]
+    spki = tlsa_data(leaf.public_bytes(Encoding.DER)).split()[-1]
     async with serving(folder) as ports:
         target = f"localhost:{ports['127.0.0.1:0']}"
         certificate = str(folder / "both.pem")

@@ -22,9 +22,10 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(tmp_path_factory.mktemp("certificates"))
 
 
-def info(*sans: str, verified: bool = True, code: int = 0) -> TLSInfo:
+def info(*sans: str, verified: bool = True, code: int = 0, revoked: bool = False) -> TLSInfo:
     return TLSInfo(
         protocol="TLSv1.3", cipher="x", cipher_algbits=1, cipher_usebits=1, verified=verified, verify_code=code,
+        revoked=revoked,
         client_certificate=b"x", client_fingerprint_sha256="aa" * 32, client_spki_sha256="bb" * 32, client_sans=sans,
     )  # fmt: skip
 
@@ -52,8 +53,8 @@ def info(*sans: str, verified: bool = True, code: int = 0) -> TLSInfo:
         ("sha256:" + "bb" * 32, info(), False),
         ("spki:" + "bb" * 32, info(verified=False, code=20), True),
         ("spki:" + "aa" * 32, info(), False),
-        ("sha256:" + "aa" * 32, info(verified=False, code=23), False),
-        ("spki:" + "bb" * 32, info(verified=False, code=23), False),
+        ("sha256:" + "aa" * 32, info(verified=False, code=23, revoked=True), False),
+        ("spki:" + "bb" * 32, info(verified=False, code=23, revoked=True), False),
     ],
 )  # fmt: skip
 def test_an_entry_holds_for(entry: str, tls: TLSInfo, holds: bool) -> None:

@@ -42,7 +42,7 @@ class IdentityMap:
         if tls is None or not tls.verified or tls.client_certificate is None:
             return None
         if self._kind == "subject_cn":
-            return tls.client_subject_cn or None
+            return _common_name(tls)
         if self._kind != "file":
             return next((name for kind, name in _names(tls) if kind == self._kind), None)
         known = self._entries()
@@ -50,7 +50,7 @@ class IdentityMap:
             ("sha256", tls.client_fingerprint_sha256 or ""),
             ("spki", tls.client_spki_sha256 or ""),
             *_names(tls),
-            ("cn", tls.client_subject_cn or ""),
+            ("cn", _common_name(tls) or ""),
         )
         return next((known[key] for key in keys if key in known), None)
 
@@ -92,6 +92,12 @@ class IdentityMap:
                 ) from None
         self._read = mark, entries
         return entries
+
+
+def _common_name(tls: TLSInfo) -> str | None:
+    """Return the CN, unless it was cut off or escaped for display: another one may look the same."""
+    name = tls.client_subject_cn
+    return None if not name or "\\" in name or name.endswith("…") else name
 
 
 def _key(kind: str, value: str) -> str:

@@ -91,8 +91,8 @@ def _names_can_hold(settings: Settings) -> bool:
     return not named or not settings.tls_verified_peer_can_relay or settings.tls_client_ca is not None
 
 
-def _has_client_ca(settings: Settings) -> bool:
-    return settings.tls_client_ca is not None or not settings.tls_client_crl
+def _lists_count(settings: Settings) -> bool:
+    return settings.tls_client_ca is not None or settings.asks_by_fingerprint or not settings.tls_client_crl
 
 
 def _purpose_counts(settings: Settings) -> bool:
@@ -106,7 +106,11 @@ _NEEDS: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
         _names_can_hold,
         "dns: and email: entries have no effect without a TLS_Client_CA, by which no certificate can be verified here",
     ),
-    ("tls_client_crl", _has_client_ca, "has no effect without a TLS_Client_CA"),
+    (
+        "tls_client_crl",
+        _lists_count,
+        "has no effect without a TLS_Client_CA, or fingerprints in TLS_Relay_Clients",
+    ),
     ("tls_client_purpose", _purpose_counts, "has no effect without a TLS_Client_CA"),
 )
 

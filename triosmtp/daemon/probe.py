@@ -16,7 +16,6 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import trio
 from attrs import asdict, define, field, frozen
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from triosmtp.domain import DomainError, name_key
@@ -255,9 +254,9 @@ def _fill(report: Report, seen: ObservedServer, host: str) -> None:
     report.group, report.stapled, report.client_authorities = seen.group, seen.stapled, seen.client_authorities
     report.chain = [_certificate(der) for der in seen.chain]
     report.verify_error = seen.verify_error
-    leaf = _parsed(seen.chain[0]) if seen.chain else None
-    if leaf is not None:
-        with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+    if seen.chain:
+        leaf = seen.chain[0]
+        with suppress(ValueError):
             owner = "" if _is_address(host) else f"_{report.port}._tcp.{report.host.rstrip('.')}. IN TLSA "
             report.tlsa = owner + tlsa_data(leaf)
         if report.verify_error is None and not _is_for(leaf, host):
@@ -265,10 +264,10 @@ def _fill(report: Report, seen: ObservedServer, host: str) -> None:
     report.verified = report.verify_error is None
 
 
-def _is_for(leaf: x509.Certificate, host: str) -> bool:
+def _is_for(leaf: bytes, host: str) -> bool:
     if not _is_address(host):
         return matches_name(leaf, host)
-    sans = certificate_facts(leaf.public_bytes(Encoding.DER)).sans
+    sans = certificate_facts(leaf, every_name=True).sans
     return f"ip:{ip_address(host)}" in sans
 
 

@@ -219,7 +219,7 @@ def _group_problems(group: Group, known: Authorities) -> Iterator[Problem]:
     for scope in use.server_names:
         for identity in material.server_names[scope.name]:
             yield from _chain_problems(scope, identity, known)
-            if not matches_name(identity.chain[0], scope.name):
+            if not matches_name(identity.chain[0].public_bytes(Encoding.DER), scope.name):
                 text = f'"{identity.identity.certificate}" is not for its Server_Name, {scope.name}'
                 yield problem_at(scope, "tls_certificate", text)
 
@@ -231,7 +231,7 @@ def _chain_problems(scope: Settings | ServerName, material: IdentityMaterial, kn
 
 
 def _name_problems(use: _Use, material: IdentityMaterial) -> Iterator[Problem]:
-    if matches_name(material.chain[0], use.host):
+    if matches_name(material.chain[0].public_bytes(Encoding.DER), use.host):
         return
     path = material.identity.certificate
     if use.settings.banner_hostname is None:
@@ -275,7 +275,10 @@ def tls_tlsa(config: Config, next_keys: Iterable[str] = ()) -> int:
 
 def _record(found: dict[str, str], identities: Iterable[IdentityMaterial]) -> None:
     for material in identities:
-        found.setdefault(tlsa_data(material.chain[0]), f'"{material.identity.certificate}" {material.key_type}')
+        found.setdefault(
+            tlsa_data(material.chain[0].public_bytes(Encoding.DER)),
+            f'"{material.identity.certificate}" {material.key_type}',
+        )
 
 
 def _next(path: Path) -> str:

@@ -14,7 +14,6 @@ from triosmtp.variables import TLSInfo
 __all__ = ["ClientList", "DomainList", "RelayRules"]
 
 _ROUTING: Final = frozenset("@%!")  # user%host@relay, host!user@relay, "user@host"@relay; as in Postfix
-_REVOKED: Final = 23  # X509_V_ERR_CERT_REVOKED
 
 
 @frozen(slots=True)
@@ -72,8 +71,10 @@ class ClientList:
         By fingerprint it is whoever proved to hold the key, with or without an authority's word, unless a revocation
         list names the certificate; by name only where the certificate verified.
         """
+        if tls.revoked:
+            return False
         if tls.client_fingerprint_sha256 in self.fingerprints or tls.client_spki_sha256 in self.keys:
-            return tls.verify_code != _REVOKED
+            return True
         return tls.verified and any(map(self._names, tls.client_sans))
 
     def _names(self, alternative_name: str) -> bool:

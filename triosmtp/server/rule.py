@@ -27,10 +27,18 @@ def check_receptions(settings: Settings, messages: int) -> None:
 
 
 def demand_certificate(settings: Settings, tls: TLSInfo | None) -> None:
-    """TLS_Verify_Mode = "require": a certificate must be there; whether it verified is for policy to judge."""
-    if settings.tls_verify_mode == "require" and tls is not None and tls.client_certificate is None:
+    """TLS_Verify_Mode = "require": a certificate must be there, and not be revoked.
+
+    Whether it verified is for policy to judge.
+    """
+    if settings.tls_verify_mode != "require" or tls is None:
+        return
+    if tls.client_certificate is None:
         reply = Reply(550, "A client certificate is required", "5.7.1")
         raise Refusal(reply, "TLS_Verify_Mode", "no certificate presented")
+    if tls.revoked:
+        reply = Reply(550, "The client certificate was revoked", "5.7.1")
+        raise Refusal(reply, "TLS_Verify_Mode", "certificate revoked")
 
 
 def check_recipients(settings: Settings, of_message: int, of_connection: int) -> None:

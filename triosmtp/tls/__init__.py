@@ -15,7 +15,9 @@ The way of a connection through this room::
     engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
     verification.py    what OpenSSL said of the client's certificate
     information.py     TLSInfo out of the finished connection
-    certificate.py     the facts of one certificate, guarded and made printable
+    certificate.py     the facts of one certificate, as OpenSSL reads it
+    der.py               what OpenSSL does not tell of one, if it has one reading; distinguished_name.py
+    revocation.py      revocation lists, and whether a chain stands in them
 
 ``authority.py`` issues certificates for development and tests.  For the commands alone: ``client.py`` looks at another
 server, ``inspection.py`` at a chain as its clients see it.

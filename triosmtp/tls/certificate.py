@@ -1,52 +1,51 @@
-r"""The facts of a certificate, from its DER: every field guarded on its own, every string made fit to be shown.
+r"""The facts of a certificate, as OpenSSL reads it: every field on its own, every string made fit to be shown.
 
-A client writes its certificate itself.  cryptography's accessors are lazy and raise on a malformed field, and neither
-they nor RFC 4514 keep CR, LF or NUL out of a string that ends up in a log line or a header.  So here: a field that
-cannot be read is None, and the others are there all the same; a character that is not printable becomes ``\XX``, its
-UTF-8 octets in hexadecimal (RFC 4514, section 2.4, allows that form everywhere); and lengths are bounded.
+A client writes its certificate itself, and OpenSSL did the handshake with it.  What another parser reads in it may be
+something else: a key that nobody proved to hold, a name that no authority looked at.  So every field is asked of
+OpenSSL's own object.  What OpenSSL does not tell by a public call (the types of strings, the alternative names) is read
+by :mod:`.der`, which takes only what has one reading, and holds where it stands against what OpenSSL tells.
+
+A field that cannot be read so is None, and the others are there all the same.  A character that is not printable
+becomes ``\XX``, its UTF-8 octets in hexadecimal (RFC 4514, section 2.4, allows that form everywhere); and lengths are
+bounded.
 
 Hexadecimal is lower-case without colons, as ``openssl dgst`` and ``sha256sum`` print it; what ``openssl x509
 -fingerprint -sha256`` prints becomes that by ``tr -d : | tr A-F a-f``.
 """
 
 import hashlib
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from attrs import frozen
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import crypto
 
-__all__ = [
-    "CertificateFacts",
-    "certificate_facts",
-    "der_content",
-    "distinguished_name",
-    "printable",
-    "public_key_info",
-    "unwarned",
-]
+from triosmtp.tls.der import BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
+from triosmtp.tls.distinguished_name import CUT, MAX_TEXT, DistinguishedName, printable, read_name
 
-_MAX_NAME: Final = 1024  # characters of a distinguished name
-_MAX_TEXT: Final = 256  # characters of one common name or alternative name
+__all__ = ["CertificateFacts", "certificate_facts", "extensions_of", "key_digest", "printable", "unwarned"]
+
 _MAX_SANS: Final = 100
+_MAX_EXTENSIONS: Final = 256
+_MAX_SERIAL_BITS: Final = 64 * 8  # RFC 5280 allows 20 octets
 _MAX_CACHED: Final = 8192  # octets of DER: the cache must not hold what a hostile client makes big
-_CUT: Final = "…"  # ends what was cut off: no honest name ends so
 
-_ATTRIBUTES: Final = {
-    NameOID.EMAIL_ADDRESS: "emailAddress",
-    NameOID.SERIAL_NUMBER: "serialNumber",
-    NameOID.SURNAME: "SN",
-    NameOID.GIVEN_NAME: "GN",
-    NameOID.TITLE: "title",
-    NameOID.ORGANIZATION_IDENTIFIER: "organizationIdentifier",
-}
-"""OpenSSL's short names, for attributes that RFC 4514 has no name for and that are common all the same."""
+_VERSION, _EXTENSIONS = 0xA0, 0xA3  # the explicit tags of a TBSCertificate (RFC 5280, section 4.1)
+_UNIQUE_IDS: Final = frozenset({0x81, 0x82})
+_ALTERNATIVE_NAME: Final = bytes.fromhex("551d11")  # 2.5.29.17
+_EXTENDED_USAGE: Final = bytes.fromhex("551d25")  # 2.5.29.37
+_SERVER_AUTH, _CLIENT_AUTH = bytes.fromhex("2b06010505070301"), bytes.fromhex("2b06010505070302")
+_ANY_USAGE: Final = bytes.fromhex("551d2500")
+_TEXTS: Final = {0x81: "email", 0x82: "dns", 0x86: "uri"}
+_ADDRESS: Final = 0x87
+_TIME: Final = re.compile(rb"[0-9]{14}Z").fullmatch
 
 T = TypeVar("T")
 
@@ -57,175 +56,186 @@ class CertificateFacts:
 
     fingerprint_sha256: str
     spki_sha256: str | None = None
-    """SHA-256 of the SubjectPublicKeyInfo as it was encoded (RFC 7469's and DANE's 3 1 1 form)."""
+    """SHA-256 of the SubjectPublicKeyInfo as OpenSSL encodes the key (RFC 7469's and DANE's 3 1 1 form)."""
     subject: str | None = None
     issuer: str | None = None
     subject_cn: str | None = None
     issuer_cn: str | None = None
     serial: str | None = None
     sans: tuple[str, ...] = ()
-    """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``; a comma or backslash within is escaped like a character that is
-    not printable, so that a list of them can be parted at its commas."""
+    """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``; an octet within that is a comma, a backslash or no printable ASCII
+    is written ``\\XX``: so a list of them can be parted at its commas, and no two names look the same."""
     eku: str | None = None
     """See :attr:`triosmtp.TLSInfo.client_eku`."""
     not_before: datetime | None = None
     not_after: datetime | None = None
 
 
-def certificate_facts(der: bytes) -> CertificateFacts:
-    """Give the facts of one certificate.  Never raises, whatever ``der`` holds.
+def certificate_facts(der: bytes, *, every_name: bool = False) -> CertificateFacts:
+    """Return the facts of one certificate.  Never raises, whatever ``der`` holds.
+
+    ``every_name`` is for decisions: then the alternative names are there in full.  Otherwise there are the first 100,
+    cut where they are long, and ``…`` if there are more: for display, and for certificates that nobody vouches for.
 
     The same certificates come again and again: the latest are remembered.
     """
-    return _remembered(der) if len(der) <= _MAX_CACHED else _read(der)
+    return _remembered(der, every_name) if len(der) <= _MAX_CACHED else _read(der, every_name)
 
 
-def printable(text: str, limit: int = _MAX_TEXT, *, escape: str = "") -> str:
-    """Make ``text`` fit for logs, headers and variables; the characters of ``escape`` are escaped, too."""
-    if len(text) > limit:
-        text = text[:limit] + _CUT
-    if text.isprintable() and not any(character in text for character in escape):
-        return text
-    return "".join(c if c.isprintable() and c not in escape else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    return "".join(f"\\{octet:02X}" for octet in character.encode("utf-8", "surrogatepass"))
-
-
-_warnings_lock = threading.Lock()  # the filters of warnings belong to the whole process
+_warnings_lock = threading.RLock()  # the filters of warnings belong to the whole process
 
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Keep quiet what cryptography warns of: names that are too long, serials that are not above zero."""
+    """Keep quiet what the libraries warn of: odd serials and long names, and pyOpenSSL's names, which are to go."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _read(der: bytes) -> CertificateFacts:
+def _read(der: bytes, every_name: bool) -> CertificateFacts:
     with unwarned():
-        return _read_fields(der)
-
-
-def _read_fields(der: bytes) -> CertificateFacts:
-    fingerprint = hashlib.sha256(der).hexdigest()
-    spki = _guarded(lambda: hashlib.sha256(public_key_info(der)).hexdigest())
-    certificate = _guarded(lambda: x509.load_der_x509_certificate(der))
-    if certificate is None:
-        return CertificateFacts(fingerprint_sha256=fingerprint, spki_sha256=spki)
-    subject = _guarded(lambda: certificate.subject)
-    issuer = _guarded(lambda: certificate.issuer)
-    return CertificateFacts(
-        fingerprint_sha256=fingerprint,
-        spki_sha256=spki,
-        subject=None if subject is None else _guarded(lambda: distinguished_name(subject)),
-        issuer=None if issuer is None else _guarded(lambda: distinguished_name(issuer)),
-        subject_cn=None if subject is None else _guarded(lambda: _common_name(subject)),
-        issuer_cn=None if issuer is None else _guarded(lambda: _common_name(issuer)),
-        serial=_guarded(lambda: _hexadecimal(certificate.serial_number)),
-        sans=_guarded(lambda: _alternative_names(certificate)) or (),
-        eku=_guarded(lambda: _extended_key_usage(certificate)),
-        not_before=_guarded(lambda: certificate.not_valid_before_utc),
-        not_after=_guarded(lambda: certificate.not_valid_after_utc),
-    )
+        return _read_fields(der, every_name)
 
 
 _remembered = lru_cache(maxsize=512)(_read)
 
 
+def _read_fields(der: bytes, every_name: bool) -> CertificateFacts:
+    fingerprint = hashlib.sha256(der).hexdigest()
+    certificate = _guarded(lambda: crypto.load_certificate(crypto.FILETYPE_ASN1, der))
+    if certificate is None:
+        return CertificateFacts(fingerprint_sha256=fingerprint)
+    subject = _guarded(lambda: read_name(certificate.get_subject()))
+    issuer = _guarded(lambda: read_name(certificate.get_issuer()))
+    return CertificateFacts(
+        fingerprint_sha256=fingerprint,
+        spki_sha256=_guarded(lambda: key_digest(certificate)),
+        subject=_of_name(subject, DistinguishedName.text),
+        issuer=_of_name(issuer, DistinguishedName.text),
+        subject_cn=_of_name(subject, DistinguishedName.common_name),
+        issuer_cn=_of_name(issuer, DistinguishedName.common_name),
+        serial=_guarded(lambda: _hexadecimal(certificate.get_serial_number())),
+        sans=_guarded(lambda: _alternative_names(certificate, every_name)) or (),
+        eku=_guarded(lambda: _extended_key_usage(certificate)),
+        not_before=_guarded(lambda: _moment(certificate.get_notBefore())),
+        not_after=_guarded(lambda: _moment(certificate.get_notAfter())),
+    )
+
+
 def _guarded(field: Callable[[], T]) -> T | None:
-    """Read one field; None where it is malformed."""
+    """Read one field; None if it is malformed."""
     with suppress(Exception):
         return field()
     return None
 
 
-def distinguished_name(name: x509.Name) -> str:
-    """Give a name in the form of RFC 4514: the most specific part first."""
-    return printable(name.rfc4514_string(_ATTRIBUTES), _MAX_NAME)
+def _of_name(name: DistinguishedName | None, field: Callable[[DistinguishedName], str | None]) -> str | None:
+    return None if name is None else _guarded(lambda: field(name))
 
 
-def _common_name(name: x509.Name) -> str | None:
-    """Give the last CN, the most specific one, as OpenSSL and Postfix do."""
-    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if not found:
-        return None
-    value = found[-1].value
-    return printable(value if isinstance(value, str) else value.hex())
+def key_digest(certificate: crypto.X509) -> str:
+    """Return the SHA-256 of the certificate's public key, as a SubjectPublicKeyInfo, in hexadecimal.
+
+    :raises OpenSSL.crypto.Error: if OpenSSL cannot use the key.
+    """
+    return hashlib.sha256(crypto.dump_publickey(crypto.FILETYPE_ASN1, certificate.get_pubkey())).hexdigest()
 
 
 def _hexadecimal(serial: int) -> str:
+    if serial.bit_length() > _MAX_SERIAL_BITS:
+        raise ValueError("too long")
     digits = f"{abs(serial):x}"
     return ("-" if serial < 0 else "") + "0" * (len(digits) % 2) + digits
 
 
-def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+def _moment(time: bytes | None) -> datetime:
+    if time is None or not _TIME(time):
+        raise ValueError("not a time in UTC")
+    return datetime.strptime(time.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+
+
+def extensions_of(certificate: crypto.X509) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the object identifier and the content of each extension, both as octets, in their order.
+
+    pyOpenSSL has no call for them.  So the certificate is read here, and counts if it is strict DER and if serial
+    number, issuer, subject and the number of extensions are what OpenSSL reads.
+
+    :raises ValueError: if it does not count, or has very many extensions.
+    """
+    part, _, _ = elements(only(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)))
+    fields = list(elements(part.require(SEQUENCE)))
+    if fields[0].tag == _VERSION:
+        del fields[0]
+    serial, _, issuer, _, subject, _, *rest = fields
+    if (
+        int.from_bytes(serial.require(INTEGER), "big", signed=True) != certificate.get_serial_number()
+        or issuer.encoded != certificate.get_issuer().der()
+        or subject.encoded != certificate.get_subject().der()
+    ):
+        raise ValueError("OpenSSL reads it otherwise")
+    rest = [field for field in rest if field.tag not in _UNIQUE_IDS]
+    count = certificate.get_extension_count()
+    if count > _MAX_EXTENSIONS:
+        raise ValueError("too many extensions")
+    if not rest:
+        found: list[Element] = []
+    else:
+        (explicit,) = rest
+        found = list(elements(only(explicit.require(_EXTENSIONS))))
+    if len(found) != count:
+        raise ValueError("OpenSSL reads it otherwise")
+    return tuple(map(_extension, found))
+
+
+def _extension(element: Element) -> tuple[bytes, bytes]:
+    kind, *criticality, value = elements(element.require(SEQUENCE))
+    if len(criticality) > 1 or any(each.tag != BOOLEAN for each in criticality):
+        raise ValueError("not an extension")
+    return kind.require(OBJECT_IDENTIFIER), value.require(OCTET_STRING)
+
+
+def _alternative_names(certificate: crypto.X509, every_name: bool) -> tuple[str, ...]:
+    found = [value for kind, value in extensions_of(certificate) if kind == _ALTERNATIVE_NAME]
+    if not found:
         return ()
+    (extension,) = found  # twice: then OpenSSL has none of them
     result: list[str] = []
-    for name in names:
-        if len(result) == _MAX_SANS:
-            result.append(_CUT)
+    for name in elements(only(extension)):
+        if len(result) == _MAX_SANS and not every_name:
+            result.append(CUT)
             break
-        match name:
-            case x509.DNSName():
-                kind, value = "dns", name.value
-            case x509.RFC822Name():
-                kind, value = "email", name.value
-            case x509.IPAddress():
-                kind, value = "ip", str(name.value)
-            case x509.UniformResourceIdentifier():
-                kind, value = "uri", name.value
-            case _:
-                continue
-        result.append(f"{kind}:{printable(value, escape=',' + chr(92))}")
+        shown = _alternative_name(name, every_name)
+        if shown is not None:
+            result.append(shown)
     return tuple(result)
 
 
-def _extended_key_usage(certificate: x509.Certificate) -> str | None:
-    try:
-        usages = set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except x509.ExtensionNotFound:
+def _extended_key_usage(certificate: crypto.X509) -> str | None:
+    found = [value for kind, value in extensions_of(certificate) if kind == _EXTENDED_USAGE]
+    if not found:
         return None
-    client, server = ExtendedKeyUsageOID.CLIENT_AUTH in usages, ExtendedKeyUsageOID.SERVER_AUTH in usages
+    (extension,) = found  # twice: then OpenSSL has none of them
+    usages = {each.require(OBJECT_IDENTIFIER) for each in elements(only(extension))}
+    client, server = _CLIENT_AUTH in usages, _SERVER_AUTH in usages
     if client and server:
         return "both"
     if client or server:
         return "client" if client else "server"
-    return "any" if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages else "none"
+    return "any" if _ANY_USAGE in usages else "none"
 
 
-def public_key_info(der: bytes) -> bytes:
-    """Cut the SubjectPublicKeyInfo out of a certificate, as it was encoded (RFC 5280, section 4.1).
-
-    :raises ValueError: where ``der`` does not have the shape of a certificate.
-    """
-    start, end = der_content(der, 0)  # Certificate
-    start, end = der_content(der, start)  # TBSCertificate
-    if der[start : start + 1] == b"\xa0":  # version
-        start = der_content(der, start)[1]
-    for _ in range(5):  # serialNumber, signature, issuer, validity, subject
-        start = der_content(der, start)[1]
-    stop = der_content(der, start)[1]
-    if stop > end:
-        raise ValueError("the public key lies outside of the certificate")
-    return der[start:stop]
+def _alternative_name(name: Element, every_name: bool) -> str | None:
+    """Return one name with its kind; None if it is of a kind that is not shown, or an address of an odd length."""
+    if name.tag in _TEXTS:
+        content, rest = (name.content, b"") if every_name else (name.content[:MAX_TEXT], name.content[MAX_TEXT:])
+        return f"{_TEXTS[name.tag]}:{_ascii(content)}{CUT if rest else ''}"
+    if name.tag == _ADDRESS and len(name.content) in {4, 16}:
+        return f"ip:{ip_address(name.content)}"
+    return None
 
 
-def der_content(der: bytes, at: int) -> tuple[int, int]:
-    """Give where the content of the DER element at ``at`` begins and ends."""
-    if at + 2 > len(der):
-        raise ValueError("cut off")
-    size, begin = der[at + 1], at + 2
-    if size & 0x80:
-        octets = size & 0x7F
-        if not 1 <= octets <= 4 or begin + octets > len(der):
-            raise ValueError("not a DER length")
-        size, begin = int.from_bytes(der[begin : begin + octets], "big"), begin + octets
-    if begin + size > len(der):
-        raise ValueError("cut off")
-    return begin, begin + size
+def _ascii(octets: bytes) -> str:
+    if octets.isalnum():
+        return octets.decode("ascii")
+    return "".join(chr(o) if 0x20 <= o < 0x7F and o not in b",\\" else f"\\{o:02X}" for o in octets)

@@ -10,7 +10,8 @@ Every line of :func:`build_context` stands against something that was seen to go
 - **No partial writes** (SSLStream would lose the rest), and buffers are given back while a connection is idle.
 - **No automatic chain**: OpenSSL would complete the server's chain out of the client CAs.
 - **No flag of the X.509 store but CRL_CHECK** is touched: those for policies crash the process.  It looks the leaf up
-  and no other certificate; a list that is missing, or too old, verifies nobody.
+  and no other certificate; a list that is missing, or too old, verifies nobody.  The others are looked up afterwards
+  (:mod:`.revocation`), and the leaf too, because any error before hides that it was revoked.
 - **Each certificate brings its own chain** through a file in memory: added one by one, the intermediates of an RSA and
   an ECDSA certificate would be sent together.
 - **A context freezes at its first connection**, so a change of settings or files builds a new one (0.3 ms).
@@ -21,10 +22,8 @@ options, versions, suites, verify mode, depth and callback.  So all contexts of 
 certificates, and no name changes who is asked.
 """
 
-import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -40,6 +39,8 @@ from triosmtp.tls.engine import Engine
 from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material
 from triosmtp.tls.ocsp import OCSPStaple
+from triosmtp.tls.pem import file_in_memory
+from triosmtp.tls.revocation import Revocations
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, Option
 from triosmtp.tls.verification import follow_negotiation, record_verification
 
@@ -80,6 +81,8 @@ class ServerContext:
     generation: int = 1
     """Which swap of the store brought it."""
     loaded_at: datetime = field(factory=lambda: datetime.now(UTC))
+    revocations: Revocations | None = field(default=None, repr=False)
+    """The lists that chains of clients are looked up in; None if there are none."""
     _engines: WeakSet[Engine] = field(factory=WeakSet, init=False, repr=False)
 
     @property
@@ -95,6 +98,7 @@ class ServerContext:
     def new_engine(self) -> Engine:
         """Begin a connection."""
         engine = Engine(self.context, accepts_servers=self.material.settings.client_purpose == "client-or-server")
+        engine.verification.revocations = self.revocations
         self._engines.add(engine)
         return engine
 
@@ -136,7 +140,12 @@ def build_context(material: Material, generation: int = 1) -> ServerContext:
     if material.server_names:
         named = {name: _context(material, group) for name, group in material.server_names.items()}
         context.set_tlsext_servername_callback(partial(_switch_context, named))
-    return ServerContext(context, material, generation)
+    revocations = None
+    if material.revocations:
+        revocations = Revocations(
+            material.revocations, (each.public_bytes(Encoding.DER) for each in material.authorities)
+        )
+    return ServerContext(context, material, generation, revocations=revocations)
 
 
 def _context(material: Material, identities: tuple[IdentityMaterial, ...]) -> SSL.Context:
@@ -194,7 +203,7 @@ def _use_dh(context: SSL.Context, material: Material) -> None:
     if material.dh_parameters is None:
         return
     try:
-        with _file_in_memory(material.dh_parameters) as path:
+        with file_in_memory(material.dh_parameters) as path:
             context.load_tmp_dh(path)
     except (SSL.Error, crypto.Error) as error:
         reason = f"is refused by OpenSSL: {_reason(error)}"
@@ -204,7 +213,7 @@ def _use_dh(context: SSL.Context, material: Material) -> None:
 def _use_identity(context: SSL.Context, material: IdentityMaterial) -> None:
     identity = material.identity
     try:
-        with _file_in_memory(b"".join(each.public_bytes(Encoding.PEM) for each in material.chain)) as path:
+        with file_in_memory(b"".join(each.public_bytes(Encoding.PEM) for each in material.chain)) as path:
             context.use_certificate_chain_file(path)
     except (SSL.Error, crypto.Error) as error:
         reason = f"is refused by OpenSSL: {_reason(error)}"
@@ -215,16 +224,6 @@ def _use_identity(context: SSL.Context, material: IdentityMaterial) -> None:
     except (SSL.Error, crypto.Error) as error:
         option, place = identity.key_place
         raise MaterialError(option, place, f"is refused by OpenSSL: {_reason(error)}") from None
-
-
-@contextmanager
-def _file_in_memory(data: bytes) -> Iterator[str]:
-    """Give a path to ``data``, for what OpenSSL reads from paths alone: what was checked, not what lies there now."""
-    descriptor = os.memfd_create("triosmtp", os.MFD_CLOEXEC)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        yield f"/proc/self/fd/{descriptor}"
 
 
 def _use_staples(context: SSL.Context, identities: tuple[IdentityMaterial, ...]) -> None:
@@ -287,9 +286,10 @@ def _use_authorities(context: SSL.Context, material: Material) -> None:
                 names.add(name)
                 context.add_client_ca(authority)
         option = "TLS_Client_CRL"
-        for revocations in material.revocations:
-            store.add_crl(revocations)
-        if material.revocations:
+        for each in material.revocations:
+            with file_in_memory(each.pem + b"\n") as place:  # pyOpenSSL's other way leads through cryptography
+                store.load_locations(place)
+        if material.settings.client_crls:  # of which there may be none that can be used: then nobody is verified
             store.set_flags(_CRL_CHECK)
     except (SSL.Error, crypto.Error) as error:
         path = material.settings.client_ca if option == "TLS_Client_CA" else None

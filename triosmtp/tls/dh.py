@@ -6,12 +6,13 @@ p = 2^b - 2^(b-64) + (floor(2^(b-130) · e) + X) · 2^64 - 1, where X is the lea
 
 from base64 import b64decode, encodebytes
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from triosmtp.tls.certificate import der_content
+from triosmtp.tls.der import INTEGER, SEQUENCE, element, elements, only
 from triosmtp.tls.pem import Files, PrivateKey, pem_blocks, read_file
 from triosmtp.tls.settings import MaterialError, Option
 
@@ -21,8 +22,6 @@ GROUPS: Final = {2048: 560316, 3072: 2625351, 4096: 5736041}
 """X of RFC 7919 for each group's bits."""
 _LEAST_BITS: Final = 2048
 _OPTION: Final[Option] = "TLS_DHParams_File"
-_INTEGER: Final = 0x02
-_SEQUENCE: Final = 0x30
 
 
 def group_for(keys: tuple[PrivateKey, ...]) -> int:
@@ -86,15 +85,9 @@ def _decoded(der: bytes) -> tuple[int, int]:
 
     cryptography could do it, and warns that it will not for long.
     """
-    at, _ = der_content(der, 0)
-    numbers = []
-    for _ in range(2):
-        begin, end = der_content(der, at)
-        if der[at] != _INTEGER:
-            raise ValueError("not a sequence of numbers")
-        numbers.append(int.from_bytes(der[begin:end], "big", signed=True))
-        at = end
-    prime, generator = numbers
+    prime, generator = (
+        int.from_bytes(number.require(INTEGER), "big", signed=True) for number in islice(elements(only(der)), 2)
+    )
     if prime % 2 == 0 or not 1 < generator < prime:
         raise ValueError("not a prime and its generator")
     return prime, generator
@@ -102,16 +95,10 @@ def _decoded(der: bytes) -> tuple[int, int]:
 
 def _pem(prime: int, generator: int) -> bytes:
     """Give the form of PKCS #3: a sequence of the two numbers."""
-    numbers = _element(_INTEGER, _octets(prime)) + _element(_INTEGER, _octets(generator))
-    lines = encodebytes(_element(_SEQUENCE, numbers))
+    numbers = element(INTEGER, _octets(prime)) + element(INTEGER, _octets(generator))
+    lines = encodebytes(element(SEQUENCE, numbers))
     return b"-----BEGIN DH PARAMETERS-----\n" + lines + b"-----END DH PARAMETERS-----\n"
 
 
 def _octets(number: int) -> bytes:
     return number.to_bytes(number.bit_length() // 8 + 1, "big")  # one bit more than needed, for the sign
-
-
-def _element(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    length = bytes([size]) if size < 0x80 else b"\x82" + size.to_bytes(2, "big") if size > 0xFF else bytes([0x81, size])
-    return bytes([tag]) + length + content

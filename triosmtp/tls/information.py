@@ -8,7 +8,7 @@ from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.purpose import verifies_as_server
-from triosmtp.tls.verification import NO_CERTIFICATE, verify_error_text
+from triosmtp.tls.verification import CERTIFICATE_REVOKED, NO_CERTIFICATE, verify_error_text
 from triosmtp.variables import TLSInfo
 
 __all__ = ["tls_info"]
@@ -20,8 +20,9 @@ _OF_SERVERS: Final = frozenset({"server", "both"})
 def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.0) -> TLSInfo:
     """Give the facts of a finished handshake; ``seconds`` is what it took.
 
-    ``verified`` needs all of: a certificate is there, this very handshake ran the verification down to it, and no error
-    came up at any depth.  If the purpose is all that is wrong, the chain is verified once more, as that of a server.
+    ``verified`` needs all of: a certificate is there, this very handshake ran the verification down to it, no error
+    came up at any depth, and no certificate of its chain stands in a revocation list.  If the purpose is all that is
+    wrong, the chain is verified once more, as that of a server.
     """
     connection = engine.facts()
     cipher = connection.get_cipher_name() or ""
@@ -41,17 +42,21 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
     seen = engine.verification
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, peer)
     facts = certificate_facts(der)
-    server_purpose = seen.only_purpose and facts.eku in _OF_SERVERS and verifies_as_server(connection)
-    verified = seen.vouched or (server_purpose and engine.accepts_servers)
+    revoked = seen.is_revoked(connection, peer)
+    server_purpose = not revoked and seen.only_purpose and facts.eku in _OF_SERVERS and verifies_as_server(connection)
+    verified = not revoked and (seen.vouched or (server_purpose and engine.accepts_servers))
+    code = 0 if verified else CERTIFICATE_REVOKED if revoked else seen.code  # which says more than what came before it
+    error = None
     if verified:
-        error = None
+        facts = certificate_facts(der, every_name=True)
     else:
-        error = verify_error_text(seen.code) if seen.code else "certificate was not verified in this handshake"
+        error = verify_error_text(code) if code else "certificate was not verified in this handshake"
     return TLSInfo(
         protocol=protocol, cipher=cipher, cipher_algbits=bits, cipher_usebits=used, group=group, sni=sni, alpn=alpn,
         verified=verified,
         verify_error=error,
-        verify_code=0 if verified else seen.code,
+        verify_code=code,
+        revoked=revoked,
         server_purpose=server_purpose,
         client_certificate=der,
         client_subject=facts.subject,

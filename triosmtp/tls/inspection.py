@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from triosmtp.domain import DomainError, pattern_key
-from triosmtp.tls.certificate import certificate_facts, distinguished_name
+from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.identity import is_issued_by
 
 __all__ = [
@@ -134,9 +134,9 @@ def key_type(certificate: x509.Certificate) -> str:
             return "unknown"
 
 
-def matches_name(certificate: x509.Certificate, host: str) -> bool:
+def matches_name(der: bytes, host: str) -> bool:
     """Whether a certificate is for ``host``: by its DNS names alone (RFC 9525), a wildcard for the left-most label."""
-    names = [name[4:] for name in certificate_facts(_der(certificate)).sans if name.startswith("dns:")]
+    names = [name[4:] for name in certificate_facts(der, every_name=True).sans if name.startswith("dns:")]
     keys = {_pattern(name) for name in names if name.isascii()}
     key = _pattern(host.removesuffix("."))
     above = (key or "").partition(".")[2]
@@ -150,9 +150,15 @@ def _pattern(name: str) -> str | None:
         return None
 
 
-def tlsa_data(certificate: x509.Certificate) -> str:
-    """Give the data of a TLSA record 3 1 1 (DANE-EE, public key, SHA-256: RFC 7672, section 3.1.1)."""
-    return f"3 1 1 {hashlib.sha256(_public_key(certificate)).hexdigest()}"
+def tlsa_data(der: bytes) -> str:
+    """Return the data of a TLSA record 3 1 1 (DANE-EE, public key, SHA-256: RFC 7672, section 3.1.1).
+
+    :raises ValueError: if OpenSSL cannot use the certificate's key.
+    """
+    digest = certificate_facts(der).spki_sha256
+    if digest is None:
+        raise ValueError("the public key of the certificate cannot be read")
+    return f"3 1 1 {digest}"
 
 
 def tlsa_data_of_pem(data: bytes) -> str:
@@ -161,7 +167,7 @@ def tlsa_data_of_pem(data: bytes) -> str:
     :raises ValueError: where it holds none of them, or an encrypted private key.
     """
     if b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" not in data:
-        return tlsa_data(x509.load_pem_x509_certificate(data))
+        return tlsa_data(_der(x509.load_pem_x509_certificate(data)))
     try:
         if b"PRIVATE KEY-----" in data:
             public = load_pem_private_key(data[_begin_of_private_key(data) :], None).public_key()
@@ -212,7 +218,7 @@ def _completeness(chain: Sequence[x509.Certificate], known: Authorities) -> Iter
     issuer = known.issuer_of(last)
     if issuer is not None and _is_self_issued(issuer):
         return
-    name = distinguished_name(last.issuer)
+    name = certificate_facts(_der(last)).issuer
     if issuer is not None or known.complete or _names_its_issuer(last):
         yield Finding(
             "error", f"an intermediate is missing: the chain ends below {name}, and clients will not have that"
@@ -241,7 +247,3 @@ def _subject(certificate: x509.Certificate) -> str:
 
 def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.DER)
-
-
-def _public_key(certificate: x509.Certificate) -> bytes:
-    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

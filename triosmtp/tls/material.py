@@ -7,18 +7,19 @@ a client connects.  Nothing is read again later: what was checked is what is use
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import field, frozen
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import crypto
 
-from triosmtp.tls.certificate import distinguished_name
+from triosmtp.tls.certificate import certificate_facts, unwarned
 from triosmtp.tls.cipher import split_ciphers
 from triosmtp.tls.dh import group_for, group_parameters, load_parameters
 from triosmtp.tls.identity import IdentityMaterial, load_identities, validity_warnings
-from triosmtp.tls.pem import Files, pem_blocks, pem_certificates, read_file
+from triosmtp.tls.pem import Files, pem_certificates, read_file
+from triosmtp.tls.revocation import RevocationList, load_revocation_lists
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, TLSSettings
 
 __all__ = ["Material", "load_material", "read_files"]
@@ -34,7 +35,7 @@ class Material:
     server_names: Mapping[str, tuple[IdentityMaterial, ...]] = field(factory=dict)
     authorities: tuple[x509.Certificate, ...] = field(default=(), repr=False)
     """The client CAs; empty where no certificate is asked for, or none can be vouched for."""
-    revocations: tuple[x509.CertificateRevocationList, ...] = field(default=(), repr=False)
+    revocations: tuple[RevocationList, ...] = field(default=(), repr=False)
     cipher_list: str
     """The OpenSSL cipher list for TLS 1.2."""
     cipher_suites: str | None = None
@@ -109,59 +110,35 @@ def _dh_parameters(settings: TLSSettings, identities: tuple[IdentityMaterial, ..
 
 def _authorities(
     settings: TLSSettings, files: Files, warnings: list[MaterialWarning]
-) -> tuple[tuple[x509.Certificate, ...], tuple[x509.CertificateRevocationList, ...]]:
-    path = settings.client_ca
-    if not settings.request_certificate or path is None:
+) -> tuple[tuple[x509.Certificate, ...], tuple[RevocationList, ...]]:
+    if not settings.request_certificate:
         return (), ()
-    authorities = pem_certificates("TLS_Client_CA", path, read_file("TLS_Client_CA", path, files))
-    warnings += validity_warnings("TLS_Client_CA", path, authorities)
-    revocations: list[x509.CertificateRevocationList] = []
+    path = settings.client_ca
+    authorities: tuple[x509.Certificate, ...] = ()
+    if path is not None:
+        authorities = pem_certificates("TLS_Client_CA", path, read_file("TLS_Client_CA", path, files))
+        warnings += validity_warnings("TLS_Client_CA", path, authorities)
+    revocations: list[RevocationList] = []
     for file in settings.client_crls:
-        found = _revocations(file, read_file("TLS_Client_CRL", file, files))
-        warnings += _old_revocations(file, found)
-        revocations += found
-    if revocations:
+        revocations += load_revocation_lists(file, read_file("TLS_Client_CRL", file, files), warnings)
+    if settings.client_crls and path is not None:
         warnings += _authorities_without_revocations(path, authorities, revocations)
     return authorities, tuple(revocations)
 
 
-def _revocations(path: Path, data: bytes) -> list[x509.CertificateRevocationList]:
-    found: list[x509.CertificateRevocationList] = []
-    for line, label, block in pem_blocks("TLS_Client_CRL", path, data):
-        if label != b"X509 CRL":
-            continue
-        try:
-            revocations = x509.load_pem_x509_crl(block)
-            _ = revocations.issuer, revocations.next_update_utc
-        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-            reason = f"revocation list {len(found) + 1} (line {line}) cannot be parsed: {error}"
-            raise MaterialError("TLS_Client_CRL", path, " ".join(reason.split())) from None
-        found.append(revocations)
-    if not found:
-        raise MaterialError("TLS_Client_CRL", path, "holds no revocation list")
-    return found
-
-
-def _old_revocations(path: Path, revocations: list[x509.CertificateRevocationList]) -> Iterator[MaterialWarning]:
-    now = datetime.now(UTC)
-    for each in revocations:
-        if each.next_update_utc is not None and each.next_update_utc < now:
-            name = distinguished_name(each.issuer)
-            reason = f'the list of "{name}" expired on {each.next_update_utc:%Y-%m-%d %H:%M} UTC: none of its '
-            yield MaterialWarning("TLS_Client_CRL", path, reason + "clients is verified until there is a new one")
-
-
 def _authorities_without_revocations(
-    path: Path, authorities: tuple[x509.Certificate, ...], revocations: list[x509.CertificateRevocationList]
+    path: Path, authorities: tuple[x509.Certificate, ...], revocations: list[RevocationList]
 ) -> Iterator[MaterialWarning]:
     """Name the authorities whose clients will never be verified, because only leaves are looked up in the lists.
 
     One that issued another of the bundle is taken for a root that issues no client certificates itself.
     """
-    served = {each.issuer for each in revocations}
-    above = {each.issuer for each in authorities if each.issuer != each.subject}
-    for authority in authorities:
-        if authority.subject not in served and authority.subject not in above:
-            name = distinguished_name(authority.subject)
+    with unwarned():
+        openssl = [crypto.X509.from_cryptography(each) for each in authorities]
+        pairs = [(each.get_subject(), each.get_issuer()) for each in openssl]
+    above = [issuer for subject, issuer in pairs if issuer != subject]
+    for authority, (subject, _) in zip(authorities, pairs, strict=True):
+        if subject not in above and all(each.name != subject for each in revocations):
+            name = certificate_facts(authority.public_bytes(Encoding.DER)).subject
             reason = f'"{name}" has no revocation list in TLS_Client_CRL: none of its clients is verified'
             yield MaterialWarning("TLS_Client_CA", path, reason)

@@ -4,6 +4,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -15,7 +16,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.settings import MaterialError, Option
 
-__all__ = ["Files", "PrivateKey", "others_can_read", "pem_blocks", "pem_certificates", "pem_key", "read_file"]
+__all__ = [
+    "Files", "PrivateKey", "file_in_memory", "others_can_read", "pem_blocks", "pem_certificates", "pem_key",
+    "read_file",
+]  # fmt: skip
 
 PrivateKey: TypeAlias = (
     rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -57,6 +61,16 @@ def _content(path: Path) -> bytes | str:
     if len(data) > _MAX_FILE:
         return f"is larger than {_MAX_FILE >> 20} MiB"
     return data if data.strip() else "is empty"
+
+
+@contextmanager
+def file_in_memory(data: bytes) -> Iterator[str]:
+    """Return a path to ``data``, for what OpenSSL reads from paths alone: what was checked, not what lies there now."""
+    descriptor = os.memfd_create("triosmtp", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"
 
 
 def others_can_read(path: Path) -> bool:

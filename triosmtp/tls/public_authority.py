@@ -13,8 +13,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from OpenSSL import crypto
 
-from triosmtp.tls.certificate import certificate_facts, public_key_info
+from triosmtp.tls.certificate import certificate_facts, key_digest
 
 __all__ = ["public_authorities"]
 
@@ -48,9 +49,9 @@ def public_authorities(bundle: Iterable[x509.Certificate]) -> tuple[str, ...]:
     known = set(_keys(map(Path, _SYSTEM))) - set(_keys(_own_files()))
     found = []
     for certificate in bundle:
-        der = certificate.public_bytes(Encoding.DER)
-        if public_key_info(der) in known or _is_named_so(certificate):
-            found.append(certificate_facts(der).subject or "without a subject")
+        facts = certificate_facts(certificate.public_bytes(Encoding.DER))
+        if facts.spki_sha256 in known or _is_named_so(certificate):
+            found.append(facts.subject or "without a subject")
     return tuple(found)
 
 
@@ -60,13 +61,13 @@ def _own_files() -> Iterator[Path]:
             yield from folder.rglob("*")
 
 
-def _keys(files: Iterable[Path]) -> Iterator[bytes]:
-    """Give the public keys of all certificates in ``files``; one that cannot be read is no authority that we know."""
+def _keys(files: Iterable[Path]) -> Iterator[str]:
+    """Return the hashes of the public keys of all certificates in ``files``, except those that cannot be read."""
     for file in files:
         with suppress(OSError):
             for match in _PEM.finditer(file.read_bytes()):
-                with suppress(ValueError):
-                    yield public_key_info(b64decode(match[1]))
+                with suppress(ValueError, crypto.Error):
+                    yield key_digest(crypto.load_certificate(crypto.FILETYPE_ASN1, b64decode(match[1])))
 
 
 def _is_named_so(certificate: x509.Certificate) -> bool:

@@ -125,8 +125,9 @@ class TLSSettings:
         for group in (self.identities, *(group for _, group in self.server_names)):
             for identity in group:
                 yield from identity.files
-        if self.request_certificate and self.client_ca is not None:
-            yield "TLS_Client_CA", self.client_ca
+        if self.request_certificate:
+            if self.client_ca is not None:
+                yield "TLS_Client_CA", self.client_ca
             for path in self.client_crls:
                 yield "TLS_Client_CRL", path
         if self.enable_dhe and self.dhparams_file is not None:

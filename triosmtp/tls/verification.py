@@ -13,7 +13,10 @@ from typing import Final
 from attrs import define
 from OpenSSL import SSL, crypto
 
+from triosmtp.tls.revocation import Revocations
+
 __all__ = [
+    "CERTIFICATE_REVOKED",
     "INVALID_PURPOSE",
     "NO_CERTIFICATE",
     "VERIFY_ERRORS",
@@ -29,7 +32,8 @@ _HANDSHAKE_DONE: Final = 0x20  # SSL_CB_HANDSHAKE_DONE
 
 INVALID_PURPOSE: Final = 26
 """X509_V_ERR_INVALID_PURPOSE: the certificate, or one above it, is not for a TLS client."""
-
+CERTIFICATE_REVOKED: Final = 23
+"""X509_V_ERR_CERT_REVOKED."""
 NO_CERTIFICATE: Final = "no certificate presented"
 """The verify error where the client presented no certificate, asked for or not."""
 
@@ -46,8 +50,12 @@ class Verification:
     """Whether another error than the first one came up, at any depth."""
     leaf_passed: bool = False
     """Whether OpenSSL finished with the leaf and had nothing (left) to say against it."""
+    revoked: bool = False
+    """Whether OpenSSL found the leaf in a revocation list, before or after any other error."""
     negotiations: int = 0
     """How many handshakes were finished; counted only where a client may negotiate anew."""
+    revocations: Revocations | None = None
+    """The lists that the chain is to be looked up in, set with the connection; None if there are none."""
 
     @property
     def vouched(self) -> bool:
@@ -58,6 +66,19 @@ class Verification:
     def only_purpose(self) -> bool:
         """Whether the chain is unsuitable for the purpose (error 26), at some depth, and nothing else is wrong."""
         return self.code == INVALID_PURPOSE and not self.mixed
+
+    def is_revoked(self, connection: SSL.Connection, leaf: crypto.X509) -> bool:
+        """Return whether a certificate of the chain below its anchor was revoked, whatever else is wrong with it.
+
+        The chain is the one that OpenSSL built, as far as it got.  If it cannot be looked up, it counts as revoked.
+        """
+        if self.revoked or self.revocations is None:
+            return self.revoked
+        try:
+            chain = connection.get_verified_chain() or [leaf, *(connection.get_peer_cert_chain() or ())]
+            return self.revocations.hold([leaf, *chain])
+        except Exception:  # noqa: BLE001 - what is raised for hostile certificates must not end the session
+            return True
 
 
 def record_verification(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
@@ -72,10 +93,11 @@ def record_verification(connection: SSL.Connection, certificate: crypto.X509, co
         record: Verification = connection.get_app_data()
         if ok == 1 and code == 0:
             record.leaf_passed = record.leaf_passed or depth == 0
-        elif record.code == 0:
-            record.code, record.depth = code or _UNSPECIFIED, depth
-        elif record.code != code:
-            record.mixed = True
+        else:
+            if record.code == 0:
+                record.code, record.depth = code or _UNSPECIFIED, depth
+            record.mixed = record.mixed or record.code != code
+            record.revoked = record.revoked or code == CERTIFICATE_REVOKED
         if record.code:
             forget_errors()
     except Exception:  # noqa: BLE001 - see above
@@ -93,7 +115,7 @@ def follow_negotiation(connection: SSL.Connection, where: int, _result: int) -> 
         return
     if where & _HANDSHAKE_START:
         record.code = record.depth = 0
-        record.leaf_passed = record.mixed = False
+        record.leaf_passed = record.mixed = record.revoked = False
     elif where & _HANDSHAKE_DONE:
         record.negotiations += 1
 
