@@ -29,7 +29,7 @@ Spool_Directory = "{folder}/spool"
 TLS_Certificate = "{folder}/server.pem"
 TLS_Key = "{folder}/server.key"
 TLS_Client_CA = "{folder}/ca.pem"
-SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )
+SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" "CHUNKING" )
 {options}
 ESMTP_Listener {{
   Listen "127.0.0.1:0" {{ }}

@@ -90,3 +90,52 @@ async def test_that_none_is_left_is_told_once_in_a_while(
             nursery.cancel_scope.cancel()
     told = "cannot accept a connection: Too many open files; trying again every 0.1 s"
     assert caplog.messages == [told, told, told, "connections are accepted again"]
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of tasks, and of the loop."""
+
+    def __init__(self) -> None:
+        self.tasks = self.loops = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.tasks += 1
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.loops += 1
+
+
+class CountingSocket(socket.socket):
+    """Counts the calls of accept(2)."""
+
+    accepts = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        self.accepts += 1
+        return super().accept()
+
+
+async def test_the_loop_does_not_spin_meanwhile(autojump_clock: trio.testing.MockClock) -> None:
+    with CountingSocket() as listening, ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(10)
+        listening.setblocking(False)
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(listening.getsockname()))
+        taken: list[socket.socket] = []
+        turns = Turns()
+        async with trio.open_nursery() as nursery:
+            with no_descriptors():
+                nursery.start_soon(accept_connections, listening, lambda sock, _peer: taken.append(sock))
+                trio.lowlevel.add_instrument(turns)
+                await trio.sleep(100)
+                trio.lowlevel.remove_instrument(turns)
+            assert taken == []
+            assert 900 < listening.accepts <= 1001  # one each 0.1 s
+            assert turns.tasks < 5000
+            assert turns.loops < 5000
+            await trio.sleep(1)
+            assert len(taken) == 5
+            nursery.cancel_scope.cancel()
+        for sock in taken:
+            sock.close()

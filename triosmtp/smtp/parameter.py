@@ -174,8 +174,8 @@ def _orcpt(value: str | None, facts: Facts) -> str:
 
 
 def _scalars(address: str) -> bool:
-    r"""Whether every ``\x{HEX}`` names a character."""
-    if "\\" in _EMBEDDED.sub("", address):
+    r"""Whether every ``\x{HEX}`` names a character, and no ``+HH`` would be a control to whoever decodes xtext."""
+    if "\\" in _EMBEDDED.sub("", address) or not all(0x20 <= int(each, 16) != 0x7F for each in _XCHAR.findall(address)):
         return False
     found = (int(match, 16) for match in _EMBEDDED.findall(address))
     return all(0x20 <= each < 0x7F or 0x9F < each < 0xD800 or 0xDFFF < each <= 0x10FFFF for each in found)

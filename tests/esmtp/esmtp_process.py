@@ -1,0 +1,74 @@
+"""`triosmtp serve` as a process, with workers or without, for one dialogue after another."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from triosmtp.testing import Authority
+
+REPOSITORY = Path(__file__).parents[2]
+CONF = """
+Relay_Domains = ( "example.com" )
+Deliver_To = "maildir:{folder}/Maildir"
+Spool_Directory = "{folder}/spool"
+TLS_Certificate = "{folder}/server.pem"
+TLS_Key = "{folder}/server.key"
+{more}
+ESMTP_Listener {{ Listen "127.0.0.1:0" {{ SMTP_Extensions = ( ENHANCEDSTATUSCODES STARTTLS CHUNKING ) }} }}
+"""
+
+
+@frozen
+class ESMTPServer:
+    """A server in a process of its own."""
+
+    folder: Path
+    port: int
+    pid: int
+    ca: str
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def delivered(self) -> list[bytes]:
+        """The bodies in the Maildir, without the header that the server put in front."""
+        new = self.folder / "Maildir" / "new"
+        texts = [path.read_bytes() for path in sorted(new.iterdir())] if new.exists() else []
+        return [re.split(rb"(?m)^(?=Subject:)", text, maxsplit=1)[-1] for text in texts]
+
+
+@contextmanager
+def esmtp_server(folder: Path, more: str = "", *, policy: str = "") -> Iterator[ESMTPServer]:
+    """Serve until the block is left; then it must end in good order, and no traceback be in its log."""
+    authority = Authority.create()
+    authority.issue("localhost", dns=["localhost"]).write(folder, "server")
+    if policy:
+        (folder / "rules.py").write_text(policy)
+    (folder / "my.conf").write_text(CONF.format(folder=folder, more=more))
+    command = [sys.executable, "-m", "triosmtp", "serve", "-c", "my.conf", "--control", "control"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            line = ""
+            while not line.startswith("Listen"):
+                line = process.stdout.readline()
+                assert line, (folder / "log").read_text()
+            yield ESMTPServer(folder, int(line.rpartition(" ")[2]), process.pid, authority.certificate_pem.decode())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+    assert "Traceback" not in (folder / "log").read_text()
