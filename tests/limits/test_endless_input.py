@@ -137,6 +137,8 @@ async def test_a_line_without_an_end_at_a_server(first: bytes) -> None:
                 sent += len(PIECE)
         except trio.BrokenResourceError:
             pass  # it has closed
+        else:
+            pytest.fail("it is read without an end")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert await client.read_eof() == b"500 5.5.2 Line too long\r\n"
