@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import re
 import stat
 from itertools import pairwise
 from pathlib import Path
@@ -308,6 +309,27 @@ def test_scram_binds_to_its_channel(
     assert claim.proven is not bool(reason)
     assert claim.last.startswith(b"v=") is not bool(reason)
     assert claim.reason.endswith(reason)
+
+
+@pytest.mark.parametrize(("actor", "told"), [(NFD, NFC), (NFC, NFC), ("root", "root")])
+def test_digest_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
+    path = tmp_path / "passwords"
+    path.write_text(f"{NFC}:{PASSWORD}\n")
+    exchange = MECHANISMS["DIGEST-MD5"].begin(Circumstances(hostname="h"), None)
+    nonce = re.findall(r'nonce="([^"]+)"', next(exchange).data.decode())[0]  # type: ignore[union-attr]
+
+    def md5(text: bytes) -> bytes:
+        return hashlib.md5(text).hexdigest().encode()
+
+    secret = hashlib.md5(f"{NFC}:h:{PASSWORD}".encode()).digest()
+    a1 = md5(secret + f":{nonce}:c:{actor}".encode())
+    response = md5(b":".join((a1, nonce.encode(), b"00000001", b"c", b"auth", md5(b"AUTHENTICATE:smtp/h")))).decode()
+    answer = f'username="{NFC}",nonce="{nonce}",cnonce="c",nc=00000001,digest-uri="smtp/h",response={response},'
+    lookup = exchange.send(f'{answer}realm="h",authzid="{actor}"'.encode())
+    secrets = PasswordFile(path).lookup(lookup.user)  # type: ignore[union-attr]
+    with pytest.raises(StopIteration) as stop:
+        exchange.send(secrets)
+    assert (stop.value.value.user, stop.value.value.authorization, stop.value.value.proven) == (NFC, told, True)
 
 
 @pytest.mark.parametrize(("actor", "told"), [(NFD, NFC), (NFC, NFC), ("", ""), ("root", "root")])
