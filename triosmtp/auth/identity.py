@@ -87,9 +87,7 @@ class IdentityMap:
             try:
                 entries[kind, _key(kind, value)] = words[1]
             except ValueError as error:
-                raise StoreError(
-                    f'"{self.path}" line {number}: {words[0]} stands for no certificate: {error}'
-                ) from None
+                raise StoreError(f'"{self.path}" line {number}: {words[0]} cannot be compared: {error}') from None
         self._read = mark, entries
         return entries
 
