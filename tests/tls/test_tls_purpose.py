@@ -3,19 +3,21 @@
 import ssl
 import subprocess
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import der
 import pytest
 from attrs import evolve, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from tls_peers import (
     VERSIONS,
     adopted,
@@ -335,3 +337,70 @@ async def test_nobody_is_verified_a_second_time_without_need(monkeypatch: pytest
 def test_settings_that_differ_in_the_purpose_are_different_contexts() -> None:
     one = context_with().material.settings
     assert one != evolve(one, client_purpose="client-or-server")
+
+
+OID_SERVER, OID_CLIENT = bytes.fromhex("06082b06010505070301"), bytes.fromhex("06082b06010505070302")
+USAGES = {
+    "server": [der.sequence(OID_SERVER)],
+    "client": [der.sequence(OID_CLIENT)],
+    "twice": [der.sequence(OID_SERVER)] * 2,
+    "server, then client": [der.sequence(OID_SERVER), der.sequence(OID_CLIENT)],
+    "client, then server": [der.sequence(OID_CLIENT), der.sequence(OID_SERVER)],
+    "empty": [der.sequence()],
+    "no content": [b""],
+    "a set": [der.element(0x31, OID_SERVER)],
+    "no sequence": [OID_SERVER],
+    "junk within": [der.sequence(OID_SERVER, b"\x05\x00")],
+    "junk behind": [der.sequence(OID_SERVER) + b"\x05\x00"],
+    "server behind client": [der.sequence(OID_CLIENT) + der.sequence(OID_SERVER)],
+    "long length": [b"\x30\x81\x0a" + OID_SERVER],
+    "length without end": [b"\x30\x80" + OID_SERVER + b"\x00\x00"],
+    "high tag number": [b"\x3f\x10\x0a" + OID_SERVER],
+    "number padded": [der.sequence(bytes.fromhex("06092b0601050507038001"))],
+    "number cut off": [der.sequence(bytes.fromhex("06082b06010505078301"))],
+    "nested": [der.sequence(der.sequence(OID_SERVER))],
+    "twice in one": [der.sequence(OID_SERVER, OID_SERVER)],
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("usages", USAGES.values(), ids=USAGES)
+def test_no_right_follows_from_usages_that_openssl_reads_otherwise(
+    usages: list[bytes], version: str, tmp_path: Path
+) -> None:
+    fields = der.Fields(extensions=[der.extension(der.EXTENDED_USAGE, usage) for usage in usages])
+    (tmp_path / "leaf.der").write_bytes(fields.signed_by(root()))
+    (tmp_path / "root.pem").write_bytes(root().certificate_pem)
+    as_client, as_server = (
+        openssl(tmp_path, f"verify -purpose {purpose} -CAfile root.pem -no-CApath -no-CAstore leaf.der").endswith(
+            "OK\n"
+        )
+        for purpose in ("sslclient", "sslserver")
+    )
+    listed = "TLS Web Server Authentication" in openssl(tmp_path, "x509 -in leaf.der -noout -ext extendedKeyUsage")
+    key = fields.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    engine = context_with(client_purpose="client-or-server").new_engine()
+    shake(engine, odd_client(version, (tmp_path / "leaf.der").read_bytes(), key))
+    info = tls_info(engine, certificate_requested=True)
+    assert as_client or (as_server and listed) or not info.verified
+    assert info.server_purpose is (info.verified and not as_client)
+    if len(usages) == 1 and usages[0] in {der.sequence(OID_SERVER), der.sequence(OID_CLIENT)}:
+        assert info.verified
+
+
+def openssl(folder: Path, arguments: str) -> str:
+    command = ["openssl", *arguments.split()]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+
+
+def odd_client(version: str, certificate: bytes, key: bytes) -> SSL.Connection:
+    """A client that presents what cryptography would not read."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION if version == "TLSv1.2" else SSL.TLS1_3_VERSION)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pyOpenSSL's own classes are to go
+        context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, certificate))
+        context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key))
+    client = SSL.Connection(context)
+    client.set_connect_state()
+    return client
