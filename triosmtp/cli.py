@@ -2,7 +2,8 @@
 
 Exit codes are those of sysexits.h: 0, 64 for a command that makes no sense, 78 for a configuration that cannot be used.
 69 is a running server that cannot be reached.  1 is the answer no: of `config get` where the option is not set, of
-`tls check` where it found an error, of `probe` where TLS did not come up.
+`tls check` where it found an error, of `probe` where TLS did not come up; 2 is the answer of `probe` to --ca and
+--expires-within where TLS came up.
 """
 
 import argparse
@@ -153,6 +154,9 @@ def _add_tls_commands(parser: argparse.ArgumentParser) -> None:
     check.set_defaults(run=_tls_check)
     tlsa = commands.add_parser("tlsa", help="DANE records 3 1 1 of the certificates in force")
     tlsa.add_argument("--next", metavar="PEM", action="append", default=[], help="a key to come, or its certificate")
+    tlsa.add_argument("--port", type=_port, metavar="PORT", help="the port that clients connect to; else the Listens'")
+    hosts = "as MX records name it; without one each Banner_Hostname and Server_Name"
+    tlsa.add_argument("hosts", metavar="HOST", nargs="*", help=hosts)
     tlsa.set_defaults(run=_tls_tlsa)
     which = show_.add_mutually_exclusive_group(required=True)
     which.add_argument("-c", dest="file", metavar="FILE", help="the configuration")
@@ -192,6 +196,11 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--starttls", dest="mode", action="store_const", const="starttls", help="but on port 465, so")
     mode.add_argument("--tls", dest="mode", action="store_const", const="tls", help="TLS from the first byte")
     parser.add_argument("--cert", metavar="PEM", help="our certificate; presented where the file holds its key, too")
+    parser.add_argument(
+        "--ca", metavar="PEM", help="the only authorities; status 2 if the server's chain does not verify"
+    )
+    within = "status 2 if a certificate of its chain expires within that many days"
+    parser.add_argument("--expires-within", dest="days", type=_days, metavar="DAYS", help=within)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_probe)
 
@@ -263,13 +272,20 @@ def _tls_check(arguments: argparse.Namespace) -> int:
 def _tls_tlsa(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.tls_command import tls_tlsa  # noqa: PLC0415 - as above
 
-    return tls_tlsa(load_config(arguments.file), arguments.next)
+    return tls_tlsa(load_config(arguments.file), arguments.hosts, arguments.next, port=arguments.port)
 
 
 def _probe(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.probe import probe_command  # noqa: PLC0415 - as above
 
-    return probe_command(arguments.target, arguments.mode, arguments.cert, as_json=arguments.json)
+    return probe_command(
+        arguments.target,
+        arguments.mode,
+        arguments.cert,
+        bundle=arguments.ca,
+        days=arguments.days,
+        as_json=arguments.json,
+    )
 
 
 def _target(arguments: argparse.Namespace) -> "Target":
@@ -362,6 +378,18 @@ def _examples(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.examples import examples_command  # noqa: PLC0415 - as above
 
     return examples_command(Path(arguments.folder))
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536):
+        raise argparse.ArgumentTypeError("expected a port from 1 to 65535")
+    return int(text)
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        raise argparse.ArgumentTypeError("expected a number of days")
+    return int(text)
 
 
 def _interval(text: str) -> float:

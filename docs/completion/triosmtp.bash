@@ -23,7 +23,7 @@ _shtab_triosmtp_config_options_option_strings=(-h --help --json)
 _shtab_triosmtp_config_option_strings=(-h --help)
 _shtab_triosmtp_tls_show_option_strings=(-h --help -c --running --control)
 _shtab_triosmtp_tls_check_option_strings=(-h --help --ca -c)
-_shtab_triosmtp_tls_tlsa_option_strings=(-h --help --next -c)
+_shtab_triosmtp_tls_tlsa_option_strings=(-h --help --next --port -c)
 _shtab_triosmtp_tls_option_strings=(-h --help)
 _shtab_triosmtp_policy_watch_option_strings=(-h --help --filter -c --url --token-file --json)
 _shtab_triosmtp_policy_record_option_strings=(-h --help -o -c --url --token-file)
@@ -32,7 +32,7 @@ _shtab_triosmtp_policy_replay_option_strings=(-h --help --listen --group --token
 _shtab_triosmtp_policy_option_strings=(-h --help)
 _shtab_triosmtp_passwd_option_strings=(-h --help --scheme --stdin --delete --list)
 _shtab_triosmtp_examples_option_strings=(-h --help)
-_shtab_triosmtp_probe_option_strings=(-h --help --starttls --tls --cert --json)
+_shtab_triosmtp_probe_option_strings=(-h --help --starttls --tls --cert --ca --expires-within --json)
 _shtab_triosmtp_option_strings=(-h --help --version)
 
 
@@ -79,6 +79,7 @@ _shtab_triosmtp_tls_show___help_nargs=0
 _shtab_triosmtp_tls_show___running_nargs=0
 _shtab_triosmtp_tls_check__h_nargs=0
 _shtab_triosmtp_tls_check___help_nargs=0
+_shtab_triosmtp_tls_tlsa_pos_0_nargs='*'
 _shtab_triosmtp_tls_tlsa__h_nargs=0
 _shtab_triosmtp_tls_tlsa___help_nargs=0
 _shtab_triosmtp_tls_pos_0_nargs=A...

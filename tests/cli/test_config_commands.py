@@ -90,9 +90,34 @@ def test_eval(capsys: pytest.CaptureFixture[str], conf: str, question: str, answ
     assert told.out.count("\n") == 1
 
 
-def test_eval_without_an_option_tells_all(capsys: pytest.CaptureFixture[str], conf: str) -> None:
-    told = run(capsys, "config", "eval", "-c", conf, "ESMTP_Listener", "Listen", ":25")
-    assert len(told.out.splitlines()) == len(OPTIONS)
+@pytest.mark.parametrize(
+    ("words", "scope"),
+    [
+        ("", "global"),
+        ("ESMTP_Listener", "ESMTP_Listener"),
+        ("ESMTP_Listener Listen :25", "Listen"),
+        ("ESMTP_Listener Listen :25 Peer 10.0.0.0/8", "Peer"),
+        ("Pathway_Group g", "Pathway_Group"),
+        ("Control_Listener Listen /c", "Listen of a Control_Listener"),
+        ("Log mainlog", "Log"),
+        ("Security", "Security"),
+    ],
+)
+def test_eval_without_an_option_tells_what_can_stand_there(
+    capsys: pytest.CaptureFixture[str], conf: str, words: str, scope: str
+) -> None:
+    more = 'Control_Listener { Listen "/c" { } } Log mainlog { Path = "/m" } Security { User = "nobody" }'
+    Path(conf).write_text(TEXT + more)
+    told = run(capsys, "config", "eval", "-c", conf, *words.split())
+    names = [line.partition(" = ")[0] for line in told.out.splitlines()]
+    assert names == [option.name for option in OPTIONS.values() if scope in option.scopes]
+
+
+def test_eval_for_a_connection_tells_what_holds_for_one(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    told = run(capsys, "config", "eval", "-c", conf, "--local", ":25", "--peer", "192.0.2.1")
+    names = {line.partition(" = ")[0] for line in told.out.splitlines()}
+    assert {"Idle_Time", "TLS_Watch", "Use_SSL", "Policy"} <= names
+    assert names.isdisjoint({"Path", "Format", "User", "Token_File", "Host_Names", "Capabilities"})
     assert "Idle_Time = 60  # e.conf:8\n" in told.out
 
 

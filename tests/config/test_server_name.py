@@ -227,4 +227,4 @@ def test_questions() -> None:
     assert other.tls_key == ()  # not the Listen's, as nothing in it is inherited
     assert other.smtp_extensions == ("STARTTLS",)
     option = find_query(config, [*scope, "TLS_Key"])
-    assert evaluate(option.settings(config), option.option) == ['TLS_Key = ( "/rsa.key" "/ecdsa.key" )  # e.conf:9']
+    assert evaluate(option.settings(config), option.options) == ['TLS_Key = ( "/rsa.key" "/ecdsa.key" )  # e.conf:9']

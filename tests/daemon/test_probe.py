@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import triosmtp
+from triosmtp.cli import main
 from triosmtp.daemon import probe as probing
 from triosmtp.daemon.probe import Report, load_credential, probe, probe_command
 from triosmtp.event import SessionEvent, TLSEstablished
@@ -231,9 +233,9 @@ async def test_nothing_that_a_stranger_says_reaches_the_terminal_unescaped() -> 
 async def test_nobody_there() -> None:
     async with stranger(silence) as port:
         pass
-    report = await probe("127.0.0.1", port, "starttls")
-    assert report.error is not None
-    assert report.error.startswith("connection: ")
+    for host in ("127.0.0.1", "localhost"):
+        report = await probe(host, port, "starttls")
+        assert report.error == "connection: connection refused"
 
 
 # The command
@@ -311,3 +313,56 @@ async def test_the_command_prints_text_or_json(folder: Path, capsys: pytest.Capt
     assert document["chain"][0]["subject"] == "CN=localhost"
     assert document["error"] is None
     assert set(document) == {field.name for field in attrs.fields(Report)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ((), 0, "verified          no: unable to get local issuer certificate"),
+        (("--ca", "ca.pem"), 0, "verified          yes"),
+        (("--ca", "stranger.pem"), 2, "verified          no: unable to get local issuer certificate"),
+        (("--expires-within", "5"), 0, "valid"),
+        (("--expires-within", "99999"), 2, "days left, until 20"),
+        (("--ca", "ca.pem", "--expires-within", "99999"), 2, "expires           CN=localhost: "),
+        (("--ca", "ca.pem", "--expires-within", "0"), 0, "verified          yes"),
+    ],
+)
+async def test_what_is_asked_of_the_certificate_decides_the_status(
+    arguments: tuple[str, ...], status: int, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "stranger.pem").write_bytes(Authority.create("Another").certificate_pem)
+    words = [str(folder / word) if word.endswith(".pem") else word for word in arguments]
+    async with serving(folder) as ports:
+        command = ["probe", f"localhost:{ports['127.0.0.1:0']}", *words]
+        assert await trio.to_thread.run_sync(main, command) == status
+    assert told in capsys.readouterr().out
+
+
+async def test_an_expired_certificate_expires_within_any_number_of_days(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority.create("Probe Root")
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    past = datetime.now(UTC) - timedelta(days=3)
+    authority.issue("localhost", dns=["localhost"], not_before=past - timedelta(days=9), not_after=past).write(
+        tmp_path, "cert"
+    )
+    async with serving(tmp_path) as ports:
+        command = ["probe", f"localhost:{ports['127.0.0.1:0']}", "--expires-within", "0"]
+        assert await trio.to_thread.run_sync(main, command) == 2
+        assert await trio.to_thread.run_sync(main, command[:2]) == 0
+    assert "CN=localhost: expired on " in capsys.readouterr().out
+
+
+def test_questions_about_the_certificate_that_make_no_sense(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "junk.pem").write_text("junk")
+    for words, told in (
+        (("--ca", str(tmp_path / "none.pem")), "No such file or directory"),
+        (("--ca", str(tmp_path / "junk.pem")), "holds no certificate"),
+    ):
+        assert main(["probe", "localhost:1", *words]) == 64
+        assert told in capsys.readouterr().err
+    for days in ("-1", "soon", "1000000"):
+        with pytest.raises(SystemExit) as caught:
+            main(["probe", "localhost:1", "--expires-within", days])
+        assert caught.value.code == 64

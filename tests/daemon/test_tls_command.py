@@ -340,3 +340,44 @@ def test_next_that_cannot_be_had(place: Place) -> None:
         assert (code, out) == (78, "")
         assert err.startswith("error: --next: ")
         assert told in err
+
+
+def test_tlsa_knows_the_ports_of_the_listens_and_asks_for_a_name(place: Place) -> None:
+    mx = place.use(place.root.issue("mx.example.org", dns=["mx.example.org"]))
+    place.conf(**{
+        '  Banner_Hostname = "mx.example.org"\n': "",
+        'Listen ":25" {': 'SMTP_Extensions = ( "STARTTLS" ) Listen ":587" { } Listen "127.0.0.1:465" { }\n'
+        '  Listen "/s" { } Listen "[*]:0" { } Listen ":25" {',
+    })  # fmt: skip
+    code, out, err = place.run("tls", "tlsa", "-c", "t.conf")
+    assert (code, out) == (64, "")
+    assert 'Listen ":587" has no Banner_Hostname: say for which host the records are' in err
+    code, out, err = place.run("tls", "tlsa", "-c", "t.conf", "MX.example.org.", "mx2.example.org")
+    assert (code, err) == (0, "")
+    assert sorted(line.partition(" ;")[0] for line in out.splitlines()) == [
+        f"_{port}._tcp.{host}.example.org. IN TLSA 3 1 1 {spki(mx)}" for port in (25, 587) for host in ("mx", "mx2")
+    ]
+    code, out, err = place.run("tls", "tlsa", "-c", "t.conf", "--port", "2525", "mx.example.org")
+    assert [line.partition(" ;")[0] for line in out.splitlines()] == [
+        f"_2525._tcp.mx.example.org. IN TLSA 3 1 1 {spki(mx)}"
+    ]
+    code, out, err = place.run("tls", "tlsa", "-c", "t.conf", "not a host")
+    assert (code, out) == (64, "")
+    assert "expected the name of a host, such as mx.example.org, found 'not a host'" in err
+
+
+def test_tlsa_of_a_host_that_is_a_server_name(place: Place) -> None:
+    place.use(place.root.issue("mx.example.org", dns=["mx.example.org"]))
+    named = place.use(place.root.issue("a", dns=["a.example.net"]), "a")
+    place.conf('Server_Name "*.example.net" { TLS_Certificate = "a.pem" TLS_Key = "a.key" }')
+    out = place.run("tls", "tlsa", "-c", "t.conf", "a.example.net")[1]
+    assert [line.partition(" ;")[0] for line in out.splitlines()] == [
+        f"_25._tcp.a.example.net. IN TLSA 3 1 1 {spki(named)}"
+    ]
+
+
+def test_tlsa_without_a_port_says_so(place: Place) -> None:
+    place.conf(**{'Listen ":25"': 'Listen "/run/smtp"'})
+    code, out, err = place.run("tls", "tlsa", "-c", "t.conf")
+    assert (code, out) == (64, "")
+    assert "no Listen with a certificate has a TCP port: --port says which one" in err

@@ -27,7 +27,7 @@ from triosmtp.config.configuration import Config, Listen, LogFile, Security
 from triosmtp.config.file import load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
-from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, show
+from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, options_of_connections, show
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.specification import OF_THE_DELIVERY
 from triosmtp.config.tls_value import RelayClient
@@ -56,6 +56,7 @@ __all__ = [
     "get",
     "load_config",
     "mechanisms_of",
+    "options_of_connections",
     "parse_address",
     "parse_config",
     "problem_at",

@@ -1,12 +1,12 @@
 """Questions about a configuration, in the words of Momentum's console: ``ESMTP_Listener Listen :25 Idle_Time``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
 from triosmtp.config.address import parse_address
 from triosmtp.config.configuration import Config, address_key
-from triosmtp.config.option import PEER, Option
+from triosmtp.config.option import EVERYWHERE, PEER, Option
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import settings_of
 from triosmtp.config.scope import SCOPES, Block, ScopeRule
@@ -15,7 +15,7 @@ from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import Network, parse_network, quote
 
-__all__ = ["Query", "QueryError", "evaluate", "find_query", "get", "show"]
+__all__ = ["Query", "QueryError", "evaluate", "find_query", "get", "options_of_connections", "show"]
 
 
 class QueryError(Exception):
@@ -42,6 +42,14 @@ class Query:
         if self.peer is None:
             return self.block
         return _child(self.block, SCOPES[PEER.lower()], self.peer, str(self.peer))
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The option that is asked for, or all that may stand in the scope."""
+        if self.option is not None:
+            return (self.option,)
+        scope = self.block.scope if self.peer is None else PEER
+        return tuple(option for option in OPTIONS.values() if scope in option.scopes)
 
     def settings(self, config: Config) -> Settings:
         """Give what is in force for the connections of the scope."""
@@ -89,9 +97,13 @@ def find_option(name: str) -> Option:
     return option
 
 
-def evaluate(settings: Settings, option: Option | None = None) -> list[str]:
-    """Give ``Name = value  # FILE:LINE`` (or ``# default``) for one option, or for all."""
-    options = OPTIONS.values() if option is None else (option,)
+def options_of_connections() -> tuple[Option, ...]:
+    """Return the options that hold for connections of SMTP: not those of logs, consoles or policy clients."""
+    return tuple(option for option in OPTIONS.values() if not set(EVERYWHERE).isdisjoint(option.scopes))
+
+
+def evaluate(settings: Settings, options: Iterable[Option]) -> list[str]:
+    """Return ``Name = value  # FILE:LINE`` (or ``# default``) for each of ``options``."""
     return [_line(each, getattr(settings, each.field), settings.places.get(each.field)) for each in options]
 
 

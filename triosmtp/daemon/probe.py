@@ -5,9 +5,11 @@ unescaped.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname
@@ -24,7 +26,7 @@ from triosmtp.tls import MaterialError
 from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.client import ObservedServer, TLSClient, observing_context
-from triosmtp.tls.inspection import key_type, matches_name, tlsa_data
+from triosmtp.tls.inspection import key_type, load_authorities, matches_name, tlsa_data
 from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
 from triosmtp.tls.verification import NO_CERTIFICATE
 from triosmtp.variables import TLSInfo
@@ -39,6 +41,7 @@ _WIDTH: Final = 16  # of the names in the printed report
 _STEP: Final = 15.0
 """Seconds that each step may take: connecting, one reply, the handshake."""
 _MAX_LINE: Final = 2048
+_DATE: Final = "%Y-%m-%dT%H:%M:%SZ"
 _MAX_LINES: Final = 100
 _UNKNOWABLE: Final = ("tls_client_verified", "tls_client_verify_error")
 """What depends on the authorities that the server trusts, once a certificate is presented."""
@@ -97,6 +100,8 @@ class Report:
     tlsa: str | None = None
     variables: dict[str, str] = field(factory=dict)
     """What triosmtp would fill of this handshake, were we its client, but for what depends on its TLS_Client_CA."""
+    expiry_error: str | None = None
+    """Which certificate expires too soon, if that was asked."""
     error: str | None = None
 
 
@@ -185,21 +190,39 @@ def load_credential(path: Path) -> Credential:
         raise ProbeError(f"--cert {path}: {error.reason}") from error
 
 
-async def probe(host: str, port: int, mode: Mode, credential: Credential | None = None) -> Report:
-    """Look at a server.  Never raises for what the server does: the report says how far it went."""
+async def probe(
+    host: str,
+    port: int,
+    mode: Mode,
+    credential: Credential | None = None,
+    authorities: tuple[x509.Certificate, ...] | None = None,
+) -> Report:
+    """Look at a server.  Never raises for what the server does: the report says how far it went.
+
+    ``authorities`` are the only ones that its chain may lead to; None: those of this system.
+    """
     report = Report(host=_shown(host.encode()), port=port, mode=mode)
     try:
-        await _look(report, host, credential or Credential())
+        await _look(report, host, credential or Credential(), authorities)
     except ProbeError as error:
         report.error = str(error)
     except HandshakeError as error:
         report.error = f"handshake: {_shown(str(error).encode())}"
     except (OSError, trio.BrokenResourceError) as error:
-        report.error = f"connection: {_shown(str(error).encode())}"
+        report.error = f"connection: {_shown(_why(error).encode())}"
     return report
 
 
-async def _look(report: Report, host: str, credential: Credential) -> None:
+def _why(error: BaseException) -> str:
+    """Say why no connection came about: trio's own words name only the address."""
+    causes = error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else (error.__cause__,)
+    reasons = [os.strerror(each.errno).lower() for each in causes if isinstance(each, OSError) and each.errno]
+    return ", ".join(dict.fromkeys(reasons)) or getattr(error, "strerror", None) or str(error)
+
+
+async def _look(
+    report: Report, host: str, credential: Credential, authorities: tuple[x509.Certificate, ...] | None
+) -> None:
     transport: trio.SocketStream | None = None
     with trio.move_on_after(_STEP):
         transport = await trio.open_tcp_stream(host, report.port)
@@ -215,7 +238,7 @@ async def _look(report: Report, host: str, credential: Credential) -> None:
                 raise ProbeError(f"STARTTLS: {code} {' '.join(lines)}")
             if plain.has_more:  # whoever takes that for what came encrypted lets anybody in between speak
                 raise ProbeError("STARTTLS: the server sent more behind its 220, in plaintext")
-        client = await _handshake(transport, report, host, credential)
+        client = await _handshake(transport, report, host, credential, authorities)
         secure = _Dialogue(client)
         if report.mode == "tls":
             await _greet(secure, report)
@@ -233,9 +256,15 @@ async def _greet(dialogue: _Dialogue, report: Report) -> None:
         raise ProbeError(f"banner: {report.banner}")
 
 
-async def _handshake(transport: trio.abc.Stream, report: Report, host: str, credential: Credential) -> TLSClient:
+async def _handshake(
+    transport: trio.abc.Stream,
+    report: Report,
+    host: str,
+    credential: Credential,
+    authorities: tuple[x509.Certificate, ...] | None,
+) -> TLSClient:
     try:
-        context = await trio.to_thread.run_sync(observing_context, credential.chain, credential.key)
+        context = await trio.to_thread.run_sync(observing_context, credential.chain, credential.key, authorities)
     except ValueError as error:
         raise ProbeError(f"--cert: {error}") from error
     name = None if _is_address(host) else host.rstrip(".")
@@ -277,8 +306,8 @@ def _certificate(der: bytes) -> Certificate:
         subject=facts.subject,
         issuer=facts.issuer,
         sans=facts.sans,
-        not_before=None if facts.not_before is None else f"{facts.not_before:%Y-%m-%dT%H:%M:%SZ}",
-        not_after=None if facts.not_after is None else f"{facts.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        not_before=None if facts.not_before is None else f"{facts.not_before:{_DATE}}",
+        not_after=None if facts.not_after is None else f"{facts.not_after:{_DATE}}",
         key_type="unknown" if parsed is None else key_type(parsed),
         fingerprint_sha256=facts.fingerprint_sha256,
     )
@@ -332,21 +361,58 @@ def _is_address(host: str) -> bool:
 # The command
 
 
-def probe_command(target: str, mode: Mode | None, certificate: str | None, *, as_json: bool) -> int:
+def probe_command(
+    target: str,
+    mode: Mode | None,
+    certificate: str | None,
+    *,
+    bundle: str | None = None,
+    days: int | None = None,
+    as_json: bool = False,
+) -> int:
     """Look at ``HOST[:PORT]`` and print what was found.
 
-    Without a mode it is TLS from the first byte on port 465, and STARTTLS on any other.  Gives the exit status: 0 where
-    TLS came up (whatever the certificate), 1 where it did not, 64 where the question makes no sense.
+    Without a mode it is TLS from the first byte on port 465, and STARTTLS on any other.  ``bundle`` holds the only
+    authorities; without it those of the system are known.
+
+    Return the exit status: 0 if TLS came up (whatever the certificate, unless something was asked of it), 1 if it did
+    not, 2 if the chain does not verify by ``bundle`` or expires within ``days``, 64 if the question makes no sense.
     """
     try:
         host, port, mode = _target(target, mode)
         credential = None if certificate is None else load_credential(Path(certificate))
+        authorities = None if bundle is None else _load_bundle(Path(bundle))
     except ProbeError as error:
         print(f"triosmtp: {error}", file=sys.stderr)
         return 64
-    report = trio.run(probe, host, port, mode, credential)
+    report = trio.run(probe, host, port, mode, credential, authorities)
+    if report.protocol is not None and days is not None:
+        report.expiry_error = _expiry_error(report, days)
     print(json.dumps(asdict(report), indent=2) if as_json else "\n".join(_lines(report, credential)))
-    return 0 if report.protocol is not None else 1
+    if report.protocol is None:
+        return 1
+    return 2 if report.expiry_error is not None or (bundle is not None and not report.verified) else 0
+
+
+def _load_bundle(path: Path) -> tuple[x509.Certificate, ...]:
+    try:
+        return load_authorities(path)
+    except OSError as error:
+        raise ProbeError(f"--ca {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ProbeError(f"--ca {path}: {error}") from error
+
+
+def _expiry_error(report: Report, days: int) -> str | None:
+    """Say which certificate of the chain expires first, if that is within ``days``."""
+    dates = [(each.not_after or "", each.subject or "without a subject") for each in report.chain]
+    first, subject = min(dates, default=("", "none"))
+    if not first:
+        return f"no date of expiry can be read ({subject})"
+    left = datetime.strptime(first, _DATE).replace(tzinfo=UTC) - datetime.now(UTC)
+    if left > timedelta(days=days):
+        return None
+    return f"{subject}: " + ("expired on" if left < timedelta(0) else f"{left.days} days left, until") + f" {first}"
 
 
 def _target(text: str, mode: Mode | None) -> tuple[str, int, Mode]:
@@ -388,6 +454,7 @@ def _lines(report: Report, credential: Credential | None) -> Iterator[str]:
                 "cipher": f"{report.cipher} ({report.cipher_bits} bits)",
                 "group": report.group or "none",
                 "verified": "yes" if report.verified else f"no: {report.verify_error}",
+                "expires": report.expiry_error,
                 "OCSP response": "stapled" if report.stapled else "none",
                 "client CAs named": str(report.client_authorities),
                 "TLSA": report.tlsa,

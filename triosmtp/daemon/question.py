@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from triosmtp.config import Config, Listen, QueryError, Settings, evaluate, find_query, get, show
+from triosmtp.config import (
+    Config,
+    Listen,
+    QueryError,
+    Settings,
+    evaluate,
+    find_query,
+    get,
+    options_of_connections,
+    show,
+)
 
 __all__ = ["NotSetError", "config_eval", "config_get", "config_show", "config_showrecurse"]
 
@@ -53,18 +63,19 @@ def config_get(config: Config, words: Sequence[str]) -> list[str]:
 def config_eval(
     config: Config, words: Sequence[str], *, local: str | None = None, peer: str | None = None
 ) -> list[str]:
-    """Give an option, or all, as in force in a scope, or for connections from ``peer`` to ``local``.
+    """Return an option, or all that may stand there, as in force in a scope, or for a connection to ``local``.
+
+    ``peer`` is where that connection comes from.
 
     :raises QueryError: where a word or an address names nothing.
     """
     query = find_query(config, words)
     if local is None and peer is None:
-        settings = query.settings(config)
-    elif query.block is config.root:
-        settings = _connection_settings(config, local, peer)
-    else:
+        return evaluate(query.settings(config), query.options)
+    if query.block is not config.root:
         raise QueryError("with --local or --peer an option stands alone, without scopes")
-    return evaluate(settings, query.option)
+    options = options_of_connections() if query.option is None else query.options
+    return evaluate(_connection_settings(config, local, peer), options)
 
 
 def _connection_settings(config: Config, local: str | None, peer: str | None) -> Settings:

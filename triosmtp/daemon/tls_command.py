@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname
 from typing import Final
@@ -9,7 +10,8 @@ from typing import Final
 from attrs import Factory, frozen
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from triosmtp.config import Config, Listen, ServerName, Settings, problem_at
+from triosmtp.config import Config, Listen, QueryError, ServerName, Settings, TCPAddress, problem_at
+from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server import material_problem, tls_settings
 from triosmtp.tls import (
@@ -22,6 +24,7 @@ from triosmtp.tls import (
     load_material,
 )
 from triosmtp.tls.certificate import certificate_facts
+from triosmtp.tls.context import select_name
 from triosmtp.tls.inspection import (
     Authorities,
     chain_findings,
@@ -45,6 +48,8 @@ class _Use:
     where: str
     settings: Settings
     server_names: tuple[ServerName, ...]
+    port: int | None = None
+    """The TCP port that others connect to; None if it is not known, or there is none."""
 
     @property
     def host(self) -> str:
@@ -71,8 +76,16 @@ def context_groups(config: Config) -> tuple[list[Group], list[str]]:
             if tls is None:
                 without.append(where)
             else:
-                groups.setdefault(tls, Group(tls)).uses.append(_Use(where, settings, names))
+                groups.setdefault(tls, Group(tls)).uses.append(_Use(where, settings, names, _public_port(listen)))
     return list(groups.values()), without
+
+
+def _public_port(listen: Listen) -> int | None:
+    """Return the port of a Listen; None for port 0, Unix sockets, and loopback."""
+    address = listen.address
+    if not isinstance(address, TCPAddress) or (address.host is not None and ip_address(address.host).is_loopback):
+        return None
+    return address.port or None
 
 
 def _variants(config: Config, listen: Listen) -> Iterator[tuple[str, Settings]]:
@@ -245,32 +258,65 @@ def _name_problems(use: _Use, material: IdentityMaterial) -> Iterator[Problem]:
 # tlsa
 
 
-def tls_tlsa(config: Config, next_keys: Iterable[str] = ()) -> int:
-    """Print TLSA records 3 1 1 for port 25 (RFC 7672) of every certificate in force and of keys to come.
+def tls_tlsa(
+    config: Config, hosts: Iterable[str] = (), next_keys: Iterable[str] = (), *, port: int | None = None
+) -> int:
+    """Print TLSA records 3 1 1 (RFC 7672) of every certificate in force and of keys to come.
 
-    :raises ConfigError: where a file cannot be used.
+    ``hosts`` are the names that MX records have; without them those are taken that the configuration tells: each
+    Banner_Hostname and Server_Name.  The ports are those of the Listens, unless ``port`` says otherwise.
+
+    :raises ConfigError: if a file cannot be used.
+    :raises QueryError: if no host or no port is known, or a host is no domain name.
     """
-    records: dict[str, dict[str, str]] = {}
+    records = _records(config, [_host(each) for each in hosts], port)
+    if not records:
+        raise QueryError("no Listen with a certificate has a TCP port: --port says which one clients connect to")
+    for next_key in next_keys:
+        data = _next(Path(next_key))
+        for found in records.values():
+            found.setdefault(data, f'next: "{next_key}"')
+    for (host, known), found in records.items():
+        for data, origin in found.items():
+            print(f"_{known}._tcp.{host}. IN TLSA {data} ; {origin}")
+    return 0
+
+
+def _records(config: Config, asked: Iterable[str], port: int | None) -> dict[tuple[str, int], dict[str, str]]:
+    """Return, by host and port, each record's data with where it comes from."""
+    records: dict[tuple[str, int], dict[str, str]] = {}
     for group in context_groups(config)[0]:
         use = group.uses[0]
         try:
             material = load_material(group.tls)
         except MaterialError as error:
             raise ConfigError([material_problem(use.settings, use.server_names, error)]) from error
-        hosts = {each.host for each in group.uses}
-        for host in sorted(hosts):
-            _record(records.setdefault(host, {}), material.identities)
-        for name, identities in material.server_names.items():
-            if not name.startswith("*."):  # a record belongs to a host
-                _record(records.setdefault(name, {}), identities)
-    for next_key in next_keys:
-        data = _next(Path(next_key))
-        for found in records.values():
-            found.setdefault(data, f'next: "{next_key}"')
-    for host, found in records.items():
-        for data, origin in found.items():
-            print(f"_25._tcp.{host.rstrip('.')}. IN TLSA {data} ; {origin}")
-    return 0
+        for each in group.uses:
+            served, known = _served(each, material, asked), port or each.port
+            if known is None:
+                continue
+            for host, identities in served.items():
+                _record(records.setdefault((host, known), {}), identities)
+    return records
+
+
+def _served(use: _Use, material: Material, asked: Iterable[str]) -> dict[str, tuple[IdentityMaterial, ...]]:
+    """Return what each host that is asked for, or else each that the configuration tells, shows its clients."""
+    named = material.server_names
+    if asked:
+        return {host: select_name(host.encode(), named.get) or material.identities for host in asked}
+    if use.settings.banner_hostname is None:
+        text = f"{use.where} has no Banner_Hostname: say for which host the records are, as the MX record names it"
+        raise QueryError(f"{text}: triosmtp tls tlsa -c FILE mx.example.org")
+    own = {_host(use.settings.banner_hostname): material.identities}
+    return own | {name: each for name, each in named.items() if not name.startswith("*.")}  # a record belongs to a host
+
+
+def _host(text: str) -> str:
+    try:
+        return name_key(text.removesuffix("."))
+    except DomainError as error:
+        raise QueryError(f"expected the name of a host, such as mx.example.org, found {text!r}: {error}") from None
 
 
 def _record(found: dict[str, str], identities: Iterable[IdentityMaterial]) -> None:

@@ -42,10 +42,14 @@ class ObservedServer:
     """Whether it sent an OCSP response."""
 
 
-def observing_context(certificates: Sequence[x509.Certificate] = (), key: PrivateKey | None = None) -> SSL.Context:
+def observing_context(
+    certificates: Sequence[x509.Certificate] = (),
+    key: PrivateKey | None = None,
+    authorities: Sequence[x509.Certificate] | None = None,
+) -> SSL.Context:
     """Make a context that takes every version, cipher and certificate, and presents ``certificates`` where asked.
 
-    Blocking: it reads the system's authorities.
+    ``authorities`` are the only ones that are known.  Without them it reads the system's, and that blocks.
 
     :raises ValueError: where the key is not that of the first certificate, or OpenSSL refuses either.
     """
@@ -53,7 +57,12 @@ def observing_context(certificates: Sequence[x509.Certificate] = (), key: Privat
     context.set_min_proto_version(SSL.TLS1_VERSION)
     context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")
     context.clear_mode(_PARTIAL_WRITE)
-    context.set_default_verify_paths()
+    if authorities is None:
+        context.set_default_verify_paths()
+    store = context.get_cert_store()
+    assert store is not None, "a context of OpenSSL's has a store"
+    for authority in authorities or ():
+        store.add_cert(crypto.X509.from_cryptography(authority))
     context.set_verify(SSL.VERIFY_PEER, record_verification)
     try:
         if certificates and key is not None:
