@@ -110,6 +110,8 @@ def test_the_checksum_is_checked() -> None:
     assert fed(good)[0].announced
     with pytest.raises(PreambleError, match="checksum"):
         fed(good.replace(b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"))
+    with pytest.raises(PreambleError, match="more than one checksum"):
+        fed(binary(0x11, body + tlv(3, bytes(4))))
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,14 @@ def test_only_line_ends_end_a_field() -> None:
     assert fields[2][1].endswith("f\tfolded")
 
 
+@pytest.mark.parametrize(("line", "shown"), [(b"a: b\r\n", 1000), (b":\n", 1000), (b"\n", 0), (b" x\n", 0)])
+def test_a_header_of_many_fields_is_shown_to_a_bound(line: bytes, shown: int) -> None:
+    answer = _headers(line * 30_000)
+    assert len(answer["headers"]) == shown
+    assert answer["headers_truncated"]
+    assert "headers_truncated" not in _headers(b"a: b\r\n" * 1000)
+
+
 # Shadows
 
 

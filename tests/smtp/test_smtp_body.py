@@ -5,6 +5,8 @@ of the octets that matter, cut at every place.
 """
 
 import os
+import re
+import time
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from smtp_dialogue import Dialogue, codes
 
 from triosmtp.smtp import BodyEnd, Rules
-from triosmtp.smtp.body import BodyDecoder
+from triosmtp.smtp.body import MAX_HEADER, BodyDecoder
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 MODES = ("ignore", "fix", "pedantic")
@@ -245,10 +247,83 @@ def test_eight_bit_and_nul_and_long_lines_are_kept() -> None:
 
 def test_large_pieces_are_given_on_at_once() -> None:
     dialogue = Dialogue()
-    dialogue.says("EHLO x", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA")
+    dialogue.says("EHLO x", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA", "Subject: x", "")
     line = b"x" * 76 + b"\r\n"
     for _ in range(20):
         dialogue.says(line * 1000)
         assert not dialogue.connection._buffer
     dialogue.says(".")
-    assert dialogue.events[-1] == BodyEnd(20 * 1000 * 78)
+    assert dialogue.events[-1] == BodyEnd(14 + 20 * 1000 * 78)
+
+
+def header(size: int) -> bytes:
+    """A header section of so many octets: lines, without the empty one."""
+    return b"x: " + b"y" * (size % 100 + 45) + b"\r\n" + (b"x: " + b"z" * 45 + b"\r\n") * (size // 50 - 1)
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 1000, 65536])
+@pytest.mark.parametrize(
+    ("mode", "empty"), [("pedantic", b"\r\n"), ("ignore", b"\n"), ("ignore", b"\r\n"), ("fix", b"\r\n")]
+)
+def test_a_header_has_a_bound(excess: int, cut: int, mode: str, empty: bytes) -> None:
+    lines = b"a: b\r\n" * (MAX_HEADER // 6) + b"c\r\n"
+    lines = b"x" * (MAX_HEADER + excess - len(lines)) + lines
+    body = b"y" * 3000 + b"\r\n"
+    pieces = [lines[:-cut], lines[-cut:] + empty[:1], empty[1:] + body[:-2], END]
+    outcome = decode(pieces, mode, mode)
+    if excess:
+        assert outcome == Outcome(lines[:MAX_HEADER], 552, b"")
+    else:
+        assert outcome == Outcome(lines + empty + body, 0, b"")
+
+
+@pytest.mark.parametrize("line", [b"a\r\n", b"", b":", b"\t", b"Received: x\r\n", b"a\n", b"\r"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_message_without_an_empty_line_is_all_header(line: bytes, binary: bool) -> None:
+    data = (line or b"x") * (2 * MAX_HEADER // len(line or b"x"))
+    rules = Rules(hostname="x", lone_lf_in_headers="ignore", lone_lf_in_body="ignore")
+    decoder = BodyDecoder(rules, binary=binary)
+    given = b"".join(decoder.take(data[at : at + 100_000], final=False) for at in range(0, len(data), 100_000))
+    assert decoder.fault is not None
+    assert decoder.fault.render() == b"552 5.3.4 The header of the message exceeds 1048576 octets\r\n"
+    assert (given, decoder.size) == (data[:MAX_HEADER], MAX_HEADER)
+
+
+def test_the_body_of_a_short_header_has_no_such_bound() -> None:
+    for start in (b"\r\n", b"a: b\r\n\r\n"):
+        assert decode([start, b"x" * 2 * MAX_HEADER, END]).code == 0
+
+
+@settings(max_examples=3000 if JUDGE else 300)
+@given(BODIES, st.integers(1, 40))
+def test_long_lines_are_broken_as_a_plain_search_breaks_them(data: bytes, most: int) -> None:
+    data = data.replace(b"x" * 700, b"x" * 80)
+    plain = re.sub(b"([^\r\n]{%d})(?=[^\r\n])" % most, rb"\1\r\n ", read(data + END, "ignore", "ignore").message)
+    assert decode([data + END], "ignore", "ignore", max_body_line=most, long_lines="fix").message == plain
+    longest = max(map(len, read(data + END, "ignore", "ignore").message.split(b"\r\n")))
+    refused = decode([data + END], "ignore", "ignore", max_body_line=most, long_lines="reject")
+    assert refused.code == (550 if longest > most else 0)
+
+
+NASTY = (
+    b"x" * 997 + b"\r\n", b"x" * 998 + b"\r", b"a\r\n" + b"x" * 998 + b"\n", b"\r\n", b"\r", b"\n", b"a", b"a\r\n",
+    b"..\r\n", b"a.", b".", b"\r\n..", b"\r\r\n", b"\n\r", b"\n.", b"Received: \r\n", b"Authentication-Results: a\r\n",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(not JUDGE, reason="it tells seconds: at full size only")
+@pytest.mark.parametrize("pattern", NASTY)
+def test_no_body_costs_more_than_a_moment(pattern: bytes) -> None:
+    """50 MB, in reads of 256 KiB: below 5 s of CPU whatever is in them, where most take 0.1 s."""
+    data = b"\r\n" + pattern * (50_000_000 // len(pattern))
+    for headers, body, long_lines in product(MODES, MODES, ("none", "fix", "reject")):
+        rules = Rules(
+            hostname="x", lone_lf_in_headers=headers, lone_lf_in_body=body, max_body_line=998, long_lines=long_lines,  # type: ignore[arg-type]
+        )  # fmt: skip
+        decoder, rest, began = BodyDecoder(rules), b"", time.thread_time()
+        for at in range(0, len(data), 262_144):
+            rest += data[at : at + 262_144]
+            _, used = decoder.decode(rest, 0)
+            rest = rest[used:]
+        assert time.thread_time() - began < 5, (pattern[:20], headers, body, long_lines)

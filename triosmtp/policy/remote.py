@@ -20,7 +20,8 @@ __all__ = ["HubPolicy", "question_of"]
 
 _HEADERS: Final = 65536
 """Octets of a message's header that deciders are shown."""
-
+_FIELDS: Final = 1000
+"""Lines of it, unfolded: to make values of them and of those JSON takes the event loop's time."""
 _BLANKS: Final = " \t\r"
 
 _numbers = count(1)
@@ -61,18 +62,17 @@ def _arguments(phase: Phase, given: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _headers(block: bytes) -> dict[str, Any]:
-    """Give the fields of a header block, unfolded, in their order; what is no field is left out."""
-    shown = block[:_HEADERS]
-    fields: list[list[str]] = []
+    """Return the fields of a header block, unfolded, in their order; what is no field is left out."""
     # Only what ends a line in mail ends one here: str.splitlines() would make fields out of a vertical tab or U+0085.
-    for line in shown.decode("utf-8", "replace").split("\n"):
-        if line[:1] in {" ", "\t"} and fields:
-            fields[-1][1] += line.rstrip("\r")
-            continue
+    text = block[:_HEADERS].decode("utf-8", "replace").replace("\r\n", "\n").replace("\n ", " ").replace("\n\t", "\t")
+    lines = text.split("\n", _FIELDS)
+    fields = []
+    for line in lines[:_FIELDS]:
         name, colon, value = line.partition(":")
         if colon:
             fields.append([name.rstrip(_BLANKS), value.strip(_BLANKS)])
-    return {"headers": fields} | ({"headers_truncated": True} if len(block) > _HEADERS else {})
+    truncated = len(block) > _HEADERS or (len(lines) > _FIELDS and lines[-1] != "")
+    return {"headers": fields} | ({"headers_truncated": True} if truncated else {})
 
 
 class HubPolicy(Policy):

@@ -5,8 +5,11 @@ two messages where the sender's server had passed one ("SMTP smuggling"), so a C
 line's end here: not for the end of the body, not for a stuffed dot.  ``fix`` changes only what is given out, after both
 were found in what came in; and a removed dot stands between two line ends, so removing it never joins a CR to an LF.
 
-Nothing looks at single octets.  Each step is one search, count or replacement over all that has arrived.  Octets that
-may turn out to be a part of the end, or of a CRLF, stay in the caller's buffer until more is known: three at most.
+Nothing looks at single octets, nor at single lines.  Each step is one search, count or replacement over all that has
+arrived, or one search for each ``max_body_line`` octets.  Octets that may turn out to be a part of the end, or of a
+CRLF, stay in the caller's buffer until more is known: three at most.
+
+The header section is bounded, so that whatever reads headers later has a bounded amount to read.
 """
 
 import re
@@ -14,8 +17,11 @@ import re
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.rules import LineEnding, Rules
 
-__all__ = ["BodyDecoder"]
+__all__ = ["MAX_HEADER", "BodyDecoder"]
 
+MAX_HEADER = 1 << 20  # octets up to the first empty line, or to the end of a message that has none
+
+_HEADER_TOO_BIG = Reply(552, f"The header of the message exceeds {MAX_HEADER} octets", "5.3.4")
 _TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
 _LONE = Reply(550, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.6.11")
 
@@ -25,8 +31,8 @@ _CR, _DOT = b"\r."
 # One literal octet to look for and a look behind it: half as fast again as searching for all three octets.
 _LEADING_DOT = re.compile(rb"\.(?<=\r\n\.)")
 _LONE_CR_OR_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-_ANY_BREAK = rb"(?>\r\n|\r|\n)"
-_EMPTY_LINE = {True: (re.compile(_ANY_BREAK), re.compile(_ANY_BREAK + rb"{2}")),
+# Two line ends in a row.  If any CR or LF ends a line, only the last octet of the first one is looked at: that is fast.
+_EMPTY_LINE = {True: (re.compile(rb"\r\n|\r|\n"), re.compile(rb"\n(?:\r\n|\r|\n)|\r\r\n?")),
                False: (re.compile(rb"\r\n"), re.compile(rb"\r\n\r\n"))}  # fmt: skip
 
 _DENSE = 512  # octets: where dots come closer than this, one compiled search is faster than a memchr for each
@@ -40,8 +46,8 @@ class BodyDecoder:
     """
 
     __slots__ = (
-        "_broken", "_column", "_held", "_in_headers", "_limit", "_line", "_line_ended", "_line_start", "_long_lines",
-        "_max_line", "_modes", "ended", "excess", "fault", "size",
+        "_column", "_header_tail", "_held", "_in_headers", "_limit", "_line", "_line_ended", "_line_start",
+        "_long_lines", "_max_line", "_modes", "ended", "excess", "fault", "size",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, *, binary: bool = False) -> None:
@@ -53,7 +59,6 @@ class BodyDecoder:
         self._modes: tuple[LineEnding, LineEnding] = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
         self._long_lines = rules.long_lines if rules.max_body_line and not binary else "none"
         self._max_line = rules.max_body_line
-        self._broken = re.compile(b"([^\r\n]{%d})(?=[^\r\n])" % self._max_line) if self._long_lines == "fix" else None
         self._line = b""  # of fix: the unfinished line; of reject: only its length counts
         self._column = 0
         if binary:  # BODY=BINARYMIME: a CR or an LF is an octet like any other (RFC 3030, section 3)
@@ -62,6 +67,7 @@ class BodyDecoder:
         self._in_headers = self._modes[0] != self._modes[1]
         self._held = b""  # a CR at the end of what came by BDAT, which may be half of a CRLF
         self._line_ended = True  # what was given out so far is nothing, or ends in a line end; kept up in headers
+        self._header_tail: bytes | None = b"\n"  # the end of what was given out; None if that holds the whole header
 
     def decode(self, buffer: bytes, start: int) -> tuple[bytes, int]:
         """Decode ``buffer`` from ``start``: give the next part of the message, and where the undecoded rest begins.
@@ -154,28 +160,36 @@ class BodyDecoder:
 
     def _with_short_lines(self, part: bytes, *, final: bool) -> bytes:
         """Refuse a line that is too long, or break it as Postfix does, by CRLF and a space."""
-        if self._broken is None:
-            lines = part.split(b"\r\n")
-            if self._column + len(lines[0]) > self._max_line or max(map(len, lines)) > self._max_line:
-                self.fault = _LONG_LINE
-                return part[: self._first_excess(lines)]
-            self._column = len(lines[-1]) + (self._column if len(lines) == 1 else 0)
-            return part
-        raw = self._line + part
-        tail = 0 if final else len(raw) - max(raw.rfind(b"\n"), raw.rfind(b"\r")) - 1
-        tail = (tail - 1) % self._max_line + 1 if tail else 0  # what may still become a line of its own
-        self._line = raw[len(raw) - tail :]
-        broken = self._broken.sub(rb"\1\r\n ", raw)
-        return broken[: len(broken) - tail]
+        if self._long_lines == "reject":
+            return self._up_to_long_line(part)
+        raw, most = self._line + part, self._max_line
+        pieces: list[bytes] = []
+        done = at = 0  # what was taken into pieces, and where the line begins
+        while len(raw) - at > most:
+            end = _last_break(raw, at, at + most + 1)
+            if end >= 0:
+                at = end + 1
+            else:
+                at += most
+                pieces += (raw[done:at], b"\r\n ")
+                done = at
+        end = len(raw) if final else max(at, _last_break(raw, at, len(raw)) + 1)
+        self._line = raw[end:]
+        pieces.append(raw[done:end])
+        return b"".join(pieces)
 
-    def _first_excess(self, lines: list[bytes]) -> int:
-        """Give the offset of the first octet that makes a line too long."""
-        at, column = 0, self._column
-        for line in lines:
-            if column + len(line) > self._max_line:
-                break
-            at, column = at + len(line) + 2, 0
-        return at + self._max_line - column
+    def _up_to_long_line(self, part: bytes) -> bytes:
+        """Return ``part`` up to the first octet that makes a line too long; only CRLF ends a line."""
+        at, room = 0, self._max_line - self._column
+        while len(part) - at > room:
+            end = part.rfind(b"\r\n", at, at + room + 2)
+            if end < 0:
+                self.fault = _LONG_LINE
+                return part[: at + room]
+            at, room = end + 2, self._max_line
+        end = part.rfind(b"\r\n", at)
+        self._column = len(part) - end - 2 if end >= 0 else len(part) - at + (self._max_line - room)
+        return part
 
     def _end_of_headers(self, part: bytes, *, lenient: bool) -> int:
         """Find the end of the first empty line that is given out; ``lenient`` where any CR or LF ends a line."""
@@ -187,11 +201,28 @@ class BodyDecoder:
         return -1
 
     def _within_limit(self, part: bytes) -> bytes:
+        if self._header_tail is not None and part:
+            part = self._with_short_header(part, self._header_tail)
         if self._limit and self.size + len(part) > self._limit:
             self.excess += self.size + len(part) - self._limit
             part = part[: self._limit - self.size]
             self.fault = _TOO_BIG
         self.size += len(part)
+        return part
+
+    def _with_short_header(self, part: bytes, tail: bytes) -> bytes:
+        """Look for the first empty line; refuse a header that is too long."""
+        text = tail + part
+        end = text.find(b"\n\r\n")
+        lone = text.find(b"\n\n", 0, end if end >= 0 else len(text))
+        end = lone if lone >= 0 else end
+        size = self.size - len(tail) + (end + 1 if end >= 0 else len(text))
+        self._header_tail = text[-2:] if end < 0 else None
+        if size > MAX_HEADER:
+            self._header_tail = None
+            self.excess += self.size + len(part) - MAX_HEADER
+            part = part[: MAX_HEADER - self.size]
+            self.fault = self.fault or _HEADER_TOO_BIG
         return part
 
 
@@ -206,3 +237,8 @@ def _leading_dot(buffer: bytes, start: int) -> int:
             return match.start() if match else -1
         dot = buffer.find(b".", dot + 1)
     return dot
+
+
+def _last_break(raw: bytes, start: int, stop: int) -> int:
+    """Return the offset of the last CR or LF, or -1."""
+    return max(raw.rfind(b"\n", start, stop), raw.rfind(b"\r", start, stop))

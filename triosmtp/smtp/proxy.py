@@ -186,9 +186,10 @@ def _fields(data: bytes, start: int = 0) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _check_sum(data: bytes, start: int) -> None:
-    for kind, at, value in _fields(data, start):
-        if kind != _CRC32C:
-            continue
+    sums = [(at, value) for kind, at, value in _fields(data, start) if kind == _CRC32C]
+    if len(sums) > 1:  # each would cost a look at every octet
+        raise PreambleError("more than one checksum")
+    for at, value in sums:
         whole = data[:at] + bytes(len(value)) + data[at + len(value) :]
         if len(value) != 4 or _crc32c(whole) != int.from_bytes(value, "big"):
             raise PreambleError("its checksum is wrong")
