@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from triosmtp.auth import DecoyKey
 from triosmtp.config import OPTIONS, TCPAddress, UnixAddress, load_config, parse_config
 from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.scope import SCOPES
+from triosmtp.policy import Chain
+from triosmtp.server.sasl import make_sasl
 
 PATH = Path(__file__).with_name("ecelerity.conf")
 CONFIG = load_config(PATH)
@@ -73,3 +76,52 @@ def test_each_thing_that_has_no_effect_is_told_once() -> None:
     assert not {"Capabilities", "mainlog", "script", "Bind_Address"} & set(told)
     assert not {"Relay_Domains", "Control_Listener", "Reconfig_Message"} & set(told)
     assert [listen.name for listen in CONFIG.control_listens] == ["/tmp/2025"]
+
+
+CURRENT = load_config(PATH.with_name("ecelerity-5.conf"))
+
+
+def test_a_whole_file_of_momentum_5_loads() -> None:
+    assert [(each.name, each.address) for each in CURRENT.listens] == [
+        ("*:25", TCPAddress(None, 25)),
+        ("127.0.0.1:25", TCPAddress("127.0.0.1", 25)),
+        ("[*]:25", TCPAddress(None, 25, ipv6=True)),
+        (":587", TCPAddress(None, 587)),
+    ]
+    assert [each.address for each in CURRENT.control_listens] == [UnixAddress("/tmp/2025", 0o660)]
+    assert CURRENT.base.log_hires_timestamp
+    every, near, six, submission = (CURRENT.resolve(listen, None) for listen in CURRENT.listens)
+    assert (every.open_relay, near.open_relay, six.open_relay) == (False, True, False)
+    assert every.relay_domains == ("example.net", "*.example.net")
+    assert every.proxy_protocol_timeout == 60.0
+    assert (submission.require_ehlo, submission.max_message_size) == (True, 10485760)
+    assert CURRENT.resolve(CURRENT.listens[3], ip_address("192.0.2.9")).idle_time == 30.0
+    offered = make_sasl(every, Chain(), {}, DecoyKey())
+    assert (list(offered.stores), sorted(offered.unbacked)) == (["CRAM-MD5"], ["LOGIN", "PLAIN"])
+
+
+def test_what_of_it_has_no_effect_is_told_at_its_place() -> None:
+    assert {each.severity for each in CURRENT.warnings} == {"warning"}
+    text = PATH.with_name("ecelerity-5.conf").read_text().splitlines()
+    told = [(each.position.line, each.message) for each in CURRENT.warnings if each.position is not None]
+    for line, message in told:
+        word = message.split(" ")[0].rstrip(":")
+        assert word.lower() in text[line - 1].lower() or word in {"there", "AuthPlainParameters"}, (line, message)
+    messages = "\n".join(message for _, message in told)
+    for part in (
+        'Listen "127.0.0.1:2025" is not served',
+        'Listen "[::1]:2025" is not served',
+        "Peer has no effect in a Control_Listener",
+        "AuthDigestMD5Parameters has no effect in a Control_Listener",
+        'there is no Pathway "default"',
+        "AuthPlainParameters: sqlauth:// is answered by a module",
+        "AuthLoginParameters: radius:// is answered by a module",
+        'Listen_Backlog has no effect for Listen "127.0.0.1:25"',
+        *(f"{name} is a scope of Momentum's" for name in ("Logs", "Binding", "Domain", "Curfew", "Debug_Throttle")),
+        *(
+            f"{name} is taken for a module"
+            for name in ("scriptlet", "ec_logger", "custom_logger", "auth_ds", "ds_core")
+        ),
+        *(f"{name} is an option of Momentum's" for name in ("Enable_DANE", "Timestampformat", "Use_MTA_STS")),
+    ):
+        assert part in messages, part
