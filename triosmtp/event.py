@@ -19,7 +19,8 @@ __all__ = [
     "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
     "MessageAccepted", "MessageRefused", "Observer", "PeerAnnounced", "PolicyClientConnected",
     "PolicyClientDisconnected", "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused",
-    "ServerCertificatePresented", "SessionEvent", "ShadowDiffered", "TLSEstablished", "TLSFailed",
+    "RevocationListExpired", "ServerCertificatePresented", "SessionEvent", "ShadowDiffered", "TLSEstablished",
+    "TLSFailed",
 ]  # fmt: skip
 
 
@@ -321,6 +322,18 @@ class CertificateExpiring:
     not_after: datetime
 
 
+@frozen(slots=True)
+class RevocationListExpired:
+    """A list of TLS_Client_CRL in force is past its ``nextUpdate``; told once for each list.
+
+    Its authority vouches for nobody until there is a new one.  What it lists stays revoked.
+    """
+
+    file: str
+    issuer: str
+    next_update: datetime
+
+
 @frozen(slots=True, kw_only=True)
 class ConfigurationReloaded:
     """A new configuration is in force for new connections.  The Listens are told by their names."""
@@ -348,7 +361,7 @@ class ConfigurationReloadFailed:
 
 SessionEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
-    ConfigurationReloaded |
+    ConfigurationReloaded | RevocationListExpired |
     PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
     Connected | PeerAnnounced | ConnectionRefused | TLSEstablished | ServerCertificatePresented | TLSFailed |
     Refused | PolicyFailed | MessageAccepted | MessageRefused | Disconnected

@@ -22,11 +22,13 @@ from rights_site import (
 
 from triosmtp import TLSInfo
 from triosmtp.errors import ConfigError
+from triosmtp.event import RevocationListExpired
 from triosmtp.testing import Authority, Client, MemoryServer, RecordingPolicy, open_memory_server
-from triosmtp.tls import Credential, Identity, MaterialError, TLSSettings, load_material
+from triosmtp.tls import ContextStore, Credential, Identity, MaterialError, TLSSettings, load_material, renew
 from triosmtp.tls.authority import new_key
 from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.der import SEQUENCE, element
+from triosmtp.tls.validation import ExpiryCalendar
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -238,6 +240,33 @@ async def test_a_list_that_openssl_cannot_load_is_an_error(der: bytes, site: Sit
             pass
 
 
+def test_a_reload_keeps_the_lists_that_can_be_used(site: Site) -> None:
+    path = site.folder / "crl.pem"
+    path.write_text(revocation_list(OURS, [b"\x01"]))
+    store = ContextStore()
+    before = store.prepare(settings(site))
+    path.write_text(revocation_list(OURS, [b"\x01", b"\x02"]).replace("M", "A", 1))
+    renewal = renew(store, [settings(site)])
+    (problem,) = renewal.problems.values()
+    assert (problem.error.option, problem.file) == ("TLS_Client_CRL", path)
+    assert renewal.contexts[settings(site)] is before
+    path.write_text(revocation_list(OURS, [b"\x01", b"\x02"]))
+    (after,) = renew(store, [settings(site)]).contexts.values()
+    assert [sorted(each.serials) for each in after.material.revocations] == [[1, 2]]
+
+
+def test_a_list_that_grows_old_is_told_once(site: Site) -> None:
+    path = site.folder / "crl.pem"
+    path.write_text(revocation_list(OURS, [b"\x01"]))
+    material, calendar = load_material(settings(site)), ExpiryCalendar()
+    (listed,) = material.revocations
+    assert listed.next_update is not None
+    assert calendar.expired_lists((material, material), listed.next_update - DAY / 24) == ()
+    (event,) = calendar.expired_lists((material, material), listed.next_update)
+    assert event == RevocationListExpired(str(path), "CN=client CA", listed.next_update)
+    assert calendar.expired_lists((material,), listed.next_update + DAY) == ()
+
+
 def revoked_info() -> TLSInfo:
     return TLSInfo(
         protocol="TLSv1.3", cipher="x", cipher_algbits=1, cipher_usebits=1, verify_code=23, revoked=True,
@@ -287,7 +316,12 @@ def test_the_same_by_a_running_server(workers: str, site: Site) -> None:
     )  # fmt: skip
     facts = certificate_facts(der_of(leaf.certificate))
     fingerprints = f'TLS_Relay_Clients = ( "sha256:{facts.fingerprint_sha256}" "dns:good.example" "dns:below.example" )'
+    old = site.clients.revocation_list(next_update=timedelta(minutes=1))
+    with (site.folder / "crl.pem").open("ab") as file:
+        file.write(old.public_bytes(Encoding.PEM))
     with site.serving(site.conf(f"{fingerprints} {lists}", WORKERS[workers])) as port:
         assert {name: site.rcpt(port, name) for name in ("good", "gone", "below")} == {
             "good": 250, "gone": 550, "below": 550,
         }  # fmt: skip
+    log = (site.folder / "log").read_text()
+    assert log.count("revocation-list-expired") == 1

@@ -18,6 +18,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -84,6 +85,9 @@ class NoSource:
 
     async def certificates(self) -> list[dict[str, Any]]:
         return []
+
+    def revocation_lists(self) -> dict[str, float]:
+        return {}
 
     def certificate_problems(self) -> list[dict[str, Any]]:
         return []
@@ -213,6 +217,27 @@ async def test_reloads_are_counted() -> None:
         found = await scrape(here)
         assert found["triosmtp_configuration_reloads_total", (("result", "failed"),)] == 1
         assert found["triosmtp_configuration_last_reload_successful", ()] == 0
+
+
+async def test_the_time_of_revocation_lists(tmp_path: Path) -> None:
+    authority, other = Authority.create("one"), Authority.create("two")
+    authority.issue("localhost").write(tmp_path, "cert")
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem + other.certificate_pem)
+    lists = [each.revocation_list(next_update=timedelta(days=days)) for each, days in ((authority, 9), (other, 3))]
+    (tmp_path / "crl.pem").write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in lists))
+    tls = "".join(
+        f'TLS_{option} = "{tmp_path}/{name}" '
+        for option, name in (
+            ("Certificate", "cert.pem"), ("Key", "cert.key"), ("Client_CA", "ca.pem"), ("Client_CRL", "crl.pem"),
+        )
+    )  # fmt: skip
+    listen = f'Listen "127.0.0.1:0" {{ SMTP_Extensions = ( "STARTTLS" ) {tls} }}'
+    options = 'Relay_Domains = ( "example.org" ) Deliver_To = "discard:"'
+    async with serving(f"{options} ESMTP_Listener {{ {listen} }} {STATUS}") as here:
+        found = await scrape(here)
+    name, file = "triosmtp_revocation_list_expiry_timestamp_seconds", str(tmp_path / "crl.pem")
+    assert lists[1].next_update_utc is not None
+    assert found[name, (("file", file),)] == lists[1].next_update_utc.timestamp()
 
 
 async def test_renewals_of_certificates_are_counted(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from triosmtp.event import (
     PolicyFailed,
     PolicyFallback,
     Refused,
+    RevocationListExpired,
     ServerCertificatePresented,
     SessionEvent,
     ShadowDiffered,
@@ -351,6 +352,10 @@ def _certificate_expiring(e: CertificateExpiring) -> Record:
     return _line("certificate-expiring", file=e.file, subject=e.subject, days=e.days, not_after=e.not_after.isoformat())
 
 
+def _revocation_list_expired(e: RevocationListExpired) -> Record:
+    return _line("revocation-list-expired", file=e.file, issuer=e.issuer, next_update=e.next_update.isoformat())
+
+
 def _configuration_reloaded(e: ConfigurationReloaded) -> Record:
     return _line(
         "configuration-reloaded",
@@ -391,6 +396,7 @@ _LINES: Final[dict[type, tuple[int, Callable[[Any], Record]]]] = {
     CertificatesReloaded: (logging.INFO, _certificates_reloaded),
     CertificateReloadFailed: (logging.ERROR, _certificate_reload_failed),
     CertificateExpiring: (logging.WARNING, _certificate_expiring),
+    RevocationListExpired: (logging.WARNING, _revocation_list_expired),
     ConfigurationReloaded: (logging.INFO, _configuration_reloaded),
     ConfigurationReloadFailed: (logging.ERROR, _configuration_reload_failed),
 }

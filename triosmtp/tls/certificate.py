@@ -45,6 +45,7 @@ _SERVER_AUTH, _CLIENT_AUTH = bytes.fromhex("2b06010505070301"), bytes.fromhex("2
 _ANY_USAGE: Final = bytes.fromhex("551d2500")
 _TEXTS: Final = {0x81: "email", 0x82: "dns", 0x86: "uri"}
 _ADDRESS: Final = 0x87
+_READ_NAMES: Final = re.compile(rb"\n +X509v3 Subject Alternative Name:[^\n]*\n +[A-Za-z]").search
 _TIME: Final = re.compile(rb"[0-9]{14}Z").fullmatch
 
 T = TypeVar("T")
@@ -200,8 +201,11 @@ def _alternative_names(certificate: crypto.X509, every_name: bool) -> tuple[str,
     if not found:
         return ()
     (extension,) = found  # twice: then OpenSSL has none of them
+    names = list(elements(only(extension)))
+    if any(name.tag not in _TEXTS and name.tag != _ADDRESS for name in names) and not _names_are_read(certificate):
+        raise ValueError("OpenSSL cannot read them")
     result: list[str] = []
-    for name in elements(only(extension)):
+    for name in names:
         if len(result) == _MAX_SANS and not every_name:
             result.append(CUT)
             break
@@ -223,6 +227,15 @@ def _extended_key_usage(certificate: crypto.X509) -> str | None:
     if client or server:
         return "client" if client else "server"
     return "any" if _ANY_USAGE in usages else "none"
+
+
+def _names_are_read(certificate: crypto.X509) -> bool:
+    """Whether OpenSSL can read the alternative names: if one is malformed inside, it has none of them.
+
+    Those that are shown here are strings of any octets.  Whether the others are in order, only OpenSSL knows; of what
+    it cannot read it prints the octets, the first of which is the 0 of a SEQUENCE.
+    """
+    return _READ_NAMES(crypto.dump_certificate(crypto.FILETYPE_TEXT, certificate)) is not None
 
 
 def _alternative_name(name: Element, every_name: bool) -> str | None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from triosmtp.event import CertificateExpiring
+from triosmtp.event import CertificateExpiring, RevocationListExpired
 from triosmtp.tls.identity import IdentityMaterial, validity_warnings
 from triosmtp.tls.material import Material
 from triosmtp.tls.settings import MaterialError, MaterialWarning
@@ -46,10 +46,11 @@ def _lost_names(material: Material, predecessor: Material) -> Iterator[MaterialW
 
 
 class ExpiryCalendar:
-    """Remembers of each certificate in force which reminder of its end was given."""
+    """Remembers of each certificate and revocation list in force which reminder of its end was given."""
 
     def __init__(self) -> None:
         self._given: dict[tuple[Path, str], int] = {}
+        self._expired: frozenset[RevocationListExpired] = frozenset()
 
     def due(self, materials: tuple[Material, ...], now: datetime) -> tuple[CertificateExpiring, ...]:
         """Give the reminders that are due and were not given: one for each file, the last where several are due."""
@@ -69,3 +70,15 @@ class ExpiryCalendar:
             given[key] = reached[-1]
         self._given = given
         return tuple(events)
+
+    def expired_lists(self, materials: tuple[Material, ...], now: datetime) -> tuple[RevocationListExpired, ...]:
+        """Return the revocation lists that are past their time and were not told, each once, whoever shares it."""
+        expired = {
+            RevocationListExpired(str(each.path), each.issuer, each.next_update): None
+            for material in materials
+            for each in material.revocations
+            if each.next_update is not None and each.next_update <= now
+        }
+        news = tuple(each for each in expired if each not in self._expired)
+        self._expired = frozenset(expired)
+        return news

@@ -22,7 +22,7 @@ import trio
 from attrs import frozen
 from watchfiles._rust_notify import RustNotify  # documented; awatch() would poll twenty times a second
 
-from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded
+from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, RevocationListExpired
 from triosmtp.tls.location import entries_of
 from triosmtp.tls.settings import TLSSettings
 from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
@@ -30,7 +30,9 @@ from triosmtp.tls.validation import ExpiryCalendar
 
 __all__ = ["CertificateEvent", "ReloadOutcome", "reload_certificates", "watch_certificates"]
 
-CertificateEvent: TypeAlias = CertificatesReloaded | CertificateReloadFailed | CertificateExpiring
+CertificateEvent: TypeAlias = (
+    CertificatesReloaded | CertificateReloadFailed | CertificateExpiring | RevocationListExpired
+)
 
 _log = logging.getLogger("triosmtp.tls")
 
@@ -140,7 +142,8 @@ async def watch_certificates(
 
 def _reminders(store: ContextStore, calendar: ExpiryCalendar) -> Iterable[CertificateEvent]:
     # Not where it waits for changes: old keys would lie in its variables.
-    return calendar.due(tuple(context.material for context in store.contexts()), datetime.now(UTC))
+    materials, now = tuple(context.material for context in store.contexts()), datetime.now(UTC)
+    return (*calendar.due(materials, now), *calendar.expired_lists(materials, now))
 
 
 async def _entries_of(paths: Iterable[Path]) -> frozenset[Path]:

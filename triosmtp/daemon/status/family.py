@@ -98,6 +98,11 @@ FAMILIES: Final[dict[str, Family]] = {
             "key",
             "server_name",
         ),
+        _gauge(
+            "revocation_list_expiry_timestamp_seconds",
+            "When the first list of a file of TLS_Client_CRL is past its time, in Unix time.",
+            "file",
+        ),
         _counter("certificate_reloads_total", "Attempts to put new files of TLS in force.", "result"),
         _gauge("certificate_problems", "Files of TLS that changed and cannot be used: what was in force stays so."),
         _gauge("certificate_last_reload_timestamp_seconds", "When the last one was, in Unix time; 0: never."),

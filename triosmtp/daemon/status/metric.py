@@ -257,6 +257,10 @@ class Metrics:
             "triosmtp_configuration_last_reload_successful",
             {(): float(self._reloads.get("configuration", (True,))[0])},
         )
+        yield (
+            "triosmtp_revocation_list_expiry_timestamp_seconds",
+            {(file,): when for file, when in source.revocation_lists().items()},
+        )
         yield "triosmtp_certificate_problems", {(): float(len(source.certificate_problems()))}
 
     def _policy(self, source: Source) -> Iterator[tuple[str, Mapping[Labels, float | Histogram]]]:

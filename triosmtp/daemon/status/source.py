@@ -49,6 +49,9 @@ class Source(Protocol):
         ``fingerprint_sha256``, ``not_before`` and ``not_after``; the last two as ISO 8601, or None.
         """
 
+    def revocation_lists(self) -> Mapping[str, float]:
+        """Return when the first list of each file of TLS_Client_CRL in force is past its time, in Unix time."""
+
     def certificate_problems(self) -> list[dict[str, Any]]:
         """Give why changed files of TLS are not in force: ``file``, ``option``, ``reason``, ``since`` (ISO 8601)."""
 
@@ -98,6 +101,16 @@ class ServerSource:
         """Give how many sessions are under way, by the name of their Listen."""
         names = (listen.name for listen in self._service.config.listens)
         return {**dict.fromkeys(names, 0), **self._service.sessions_by_listener}
+
+    def revocation_lists(self) -> Mapping[str, float]:
+        """Return when the first list of each file is past its time."""
+        found: dict[str, float] = {}
+        for context in self._service.contexts.contexts():
+            for each in context.material.revocations:
+                if each.next_update is not None:
+                    when = each.next_update.timestamp()
+                    found[str(each.path)] = min(when, found.get(str(each.path), when))
+        return found
 
     def certificate_problems(self) -> list[dict[str, Any]]:
         """Give why files of TLS that changed are not in force."""
