@@ -196,7 +196,8 @@ def test_a_weak_signature(place: Place) -> None:
     place.use(Credential((leaf.chain[0], weak), leaf.key))
     code, _, err = place.run("tls", "check", "-c", "t.conf")
     assert code == 1
-    assert "certificate 2 (CN=Old) has a weak signature: SHA1" in err
+    # OpenSSL before 4.0 refuses the chain itself.
+    assert "certificate 2 (CN=Old) has a weak signature: SHA1" in err or "is refused by OpenSSL: ca md too weak" in err
 
 
 def test_a_weak_key_is_refused_by_openssl_itself(place: Place) -> None:

@@ -182,4 +182,4 @@ def test_table_of_verify_errors_is_openssl_s() -> None:
             assert code not in VERIFY_ERRORS
             assert verify_error_text(code) == f"certificate verification error {code}"
         else:
-            assert verify_error_text(code) == text
+            assert verify_error_text(code) in {text, f"{text} or the system clock is incorrect"}

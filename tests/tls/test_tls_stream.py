@@ -1,5 +1,6 @@
 """The encrypted stream: Trio's own rules for streams, bulk and small data, options of the context, real programs."""
 
+import re
 import ssl
 import subprocess
 from functools import partial
@@ -444,7 +445,8 @@ async def test_a_handshake_by_SSLStream_that_fails() -> None:
     stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().wrapping(), server_side=True)
     with pytest.raises(trio.BrokenResourceError) as failure:
         await stream.do_handshake()
-    assert "wrong version number" in str(failure.value.__cause__)
+    # OpenSSL 4 and 3.5 say it differently.
+    assert re.search("wrong version number|packet length too long", str(failure.value.__cause__))
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -320,7 +320,8 @@ async def test_13_a_swap_builds_anew_and_leaves_connections_alone() -> None:
     engine = Engine(store.get(settings()).context)
     client = plain_client()
     shake(engine, client)
-    with pytest.raises(ValueError, match="already been used"):
+    # pyOpenSSL before 26.3 only warns, which is an error in these tests.
+    with pytest.raises((ValueError, DeprecationWarning), match=r"already been used|after a Connection was created"):
         old.context.set_mode(0)
     fresh = build_context(load_material(settings()))
     store.replace({settings(): fresh})
