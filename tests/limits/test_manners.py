@@ -82,6 +82,65 @@ async def test_a_rate_that_is_enough_is_never_too_slow(autojump_clock: trio.test
         assert (await client.read()).code == 250
 
 
+@pytest.mark.parametrize("size", [0, 100, 1_500_000])
+async def test_a_client_may_be_silent_in_a_message(autojump_clock: trio.testing.MockClock, size: int) -> None:
+    """RFC 5321, section 4.5.3.2: minutes. It may be looking for the rest of the message, or at what it has sent."""
+    pieces = [b"Subject: x\r\n\r\n" + b"x" * size, b"\r\nx", b"x", b"\r\n.\r\n"]
+    async with open_memory_server(conf("SMTP_Extensions = ( CHUNKING )")) as server:
+        client = await in_data(server)
+        for piece in pieces:
+            await trio.sleep(215)
+            await client.send(piece)
+        assert (await client.read()).code == 250
+        await client.command("MAIL FROM:<a@example.org>")
+        await client.command("RCPT TO:<b@example.com>")
+        for piece in [*pieces[:-1], b"\r\n"]:
+            await trio.sleep(215)
+            await client.send(b"BDAT %d\r\n" % len(piece) + piece[:1])
+            await trio.sleep(4)
+            await client.send(piece[1:])
+            assert (await client.read()).code == 250
+        await trio.sleep(20)
+        assert (await client.command("BDAT 0 LAST")).code == 250
+        await client.command("QUIT")
+    assert ends(server) == ["quit"]
+
+
+@pytest.mark.parametrize("gap", [4, 6, 40, 280])
+@pytest.mark.parametrize("chunks", [False, True])
+async def test_a_message_that_drips_ends(autojump_clock: trio.testing.MockClock, gap: int, chunks: bool) -> None:
+    more = "Max_Junk_Commands = 0 SMTP_Extensions = ( CHUNKING ENHANCEDSTATUSCODES )"
+    async with open_memory_server(conf(more)) as server:
+        client = await in_data(server) if not chunks else await hello(server)
+        if chunks:
+            await client.command("MAIL FROM:<a@example.org>")
+            await client.command("RCPT TO:<b@example.com>")
+        began = trio.current_time()
+        with suppress(trio.BrokenResourceError):
+            for _ in range(1000):
+                await client.send(b"BDAT 1\r\nx" if chunks else b"x")
+                await trio.sleep(gap)
+            pytest.fail("the server puts up with anything")
+        took = trio.current_time() - began
+        assert took < 45 if gap < 5 else 900 < took < 900 + 2 * gap + 5
+        assert b"421 4.4.2 The message arrives too slowly" in await client.read_eof()
+    assert ends(server) == ["slow"]
+
+
+async def test_the_silences_of_one_message_are_not_the_next_ones(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_memory_server(conf("SMTP_Extensions = ( CHUNKING )")) as server:
+        client = await hello(server)
+        for _ in range(10):
+            await client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nBDAT 9\r\nSubject: ")
+            for _ in range(3):
+                assert (await client.read()).code == 250
+            await trio.sleep(250)
+            await client.send(b"BDAT 5 LAST\r\nx\r\n\r\n")
+            assert (await client.read()).code == 250
+        await client.command("QUIT")
+    assert ends(server) == ["quit"]
+
+
 async def test_a_command_octet_by_octet_gains_no_time(autojump_clock: trio.testing.MockClock) -> None:
     async with open_memory_server(conf("Idle_Time = 20")) as server:
         client = await hello(server)

@@ -5,7 +5,12 @@ session only notes that it waits, and since when; the watch ends those that have
 enough for limits of minutes, and what a policy or a delivery takes is never counted as the peer's time.
 
 Three limits: the time for one command, or between two pieces of a message (a client that sends a command octet by octet
-gains nothing by it); the rate at which a message must arrive, over windows of half a minute; and the whole session's.
+gains nothing by it); the rate at which a message must arrive; and the whole session's.
+
+The rate is taken while octets come, over half a minute of that.  A gap above 5 s is silence: each is the first limit's
+affair (RFC 5321, section 4.5.3.2, asks for minutes).  All of them together have a limit, too: three times the first
+one, and what the octets of the message would have taken.  Else a message would last for ever that comes octet by octet,
+with a silence before each.
 """
 
 from collections.abc import Callable, Collection
@@ -19,7 +24,11 @@ __all__ = ["Exhausted", "Patience", "watch"]
 _LOOK: Final = 1.0
 """Seconds between two looks."""
 _WINDOW: Final = 30.0
-"""Seconds over which the rate of a message is taken."""
+"""Seconds over which the rate of a message is taken, silences left out."""
+_SILENCE: Final = 5.0
+"""Seconds without an octet that are no silence yet."""
+_SILENCES: Final = 3
+"""How many times the time between two pieces all silences of one message may last."""
 
 Exhausted: TypeAlias = Literal["idle", "slow", "overlong"]
 """Which limit was reached."""
@@ -36,8 +45,8 @@ class Patience:
     """
 
     __slots__ = (
-        "_ends", "_give_up", "_idle_time", "_min_rate", "_seen", "_since", "_window", "exhausted", "listening",
-        "octets", "receiving",
+        "_active", "_arrived", "_begun", "_ends", "_give_up", "_idle_time", "_message", "_min_rate", "_opened",
+        "_seen", "_silent", "_since", "exhausted", "listening", "octets", "receiving",
     )  # fmt: skip
 
     def __init__(
@@ -54,14 +63,16 @@ class Patience:
         self._min_rate = min_rate
         self._ends = started + session_time if session_time else inf
         self._since = inf
-        self._window = inf  # when the window opened, while a message arrives
-        self._seen = 0
+        self._message = 0  # which one was arriving at the last look; 0: none
+        self._begun = self._opened = self._seen = 0  # octets: when it began, when the window did, at the last look
+        self._arrived = 0.0  # when some were seen to have come
+        self._active = self._silent = 0.0  # seconds: of the window, and of all silences
         self.exhausted: Exhausted | None = None
         """Which limit was reached."""
         self.octets = 0
         """What has arrived: the session counts."""
-        self.receiving = False
-        """Whether what is waited for is a message."""
+        self.receiving = 0
+        """Which message is waited for, by a number that the next one has not; 0: none."""
         self.listening = False
         """Whether all was said that is due: a delivery under way, and its reply, are finished however long it lasts."""
 
@@ -89,16 +100,27 @@ class Patience:
             self._look_at_rate(now)
 
     def _look_at_rate(self, now: float) -> None:
-        if not self.receiving or inf in {self._since, self._window}:
-            # Between messages; or what holds the message up is on our side, and is not the peer's fault.
-            self._window, self._seen = now if self.receiving else inf, self.octets
-        elif now - self._window >= _WINDOW:
-            if self.octets - self._seen < self._min_rate * (now - self._window):
-                self._end("slow")
-            self._window, self._seen = now, self.octets
+        if self.receiving != self._message:
+            self._message, self._arrived = self.receiving, now
+            self._begun = self._opened = self._seen = self.octets
+            self._active = self._silent = 0.0
+        elif self._since == inf:
+            self._arrived = now  # what holds the message up is on our side
+        elif self._message and self.octets != self._seen:
+            gap, self._arrived, self._seen = now - self._arrived, now, self.octets
+            if gap > _SILENCE:
+                self._silent += gap
+                if self._silent > _SILENCES * self._idle_time + (self.octets - self._begun) / self._min_rate:
+                    self._end("slow")
+                return
+            self._active += gap
+            if self._active >= _WINDOW:
+                if self.octets - self._opened < self._min_rate * self._active:
+                    self._end("slow")
+                self._active, self._opened = 0.0, self.octets
 
     def _end(self, why: Exhausted) -> None:
-        self._since = self._window = self._ends = inf
+        self._since = self._ends = inf
         self._min_rate = 0
         self.exhausted = why
         self._give_up()

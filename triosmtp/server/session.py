@@ -236,7 +236,7 @@ class SessionDriver:
             self._since = trio.current_time()
         patience.start(self._since)
         in_body = connection.in_body
-        patience.receiving = connection.in_message
+        patience.receiving = connection.in_message and conversation.messages + 1
         if conversation.out:
             await self._send()
         if (self._service.draining or self._closing) and conversation.transaction is None:

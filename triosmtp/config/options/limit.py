@@ -64,7 +64,9 @@ class LimitOptions:
         "Min_Data_Rate",
         LIMIT,
         64,
-        "Bytes a second that a message must arrive with, over 30 seconds; below it 421. 0: any.",
+        "Bytes a second that a message must arrive with while it arrives, over 30 seconds; below it 421. 0: any. A "
+        "pause above 5 seconds is not counted: each may last Idle_Time, and those of one message three times that and "
+        "what its bytes would take at this rate.",
     )
     connections_per_peer: int = option(
         "Connections_Per_Peer", LIMIT, 0, "Connections at once from one address; beyond it 421. 0: unlimited."
