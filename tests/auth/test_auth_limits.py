@@ -318,6 +318,35 @@ async def test_addresses_have_their_turns_in_a_circle(tmp_path: Path, monkeypatc
             gate.open.set()
 
 
+async def test_a_file_system_that_hangs_holds_up_two_sessions_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, refresh = threading.Event(), PasswordFile.refresh
+
+    def held(file: PasswordFile) -> None:
+        assert gate.wait(60)
+        refresh(file)
+
+    (tmp_path / "passwords").write_text("joe:right\n")
+    more = f'AuthPlainParameters = [ uri = "file://{tmp_path}/passwords" ]'
+    async with open_memory_server(CONF.format(more=more, listen=":25")) as server:
+        monkeypatch.setattr(PasswordFile, "is_due", lambda _file, _now: True)
+        monkeypatch.setattr(PasswordFile, "refresh", held)
+        try:
+            stuck = [server.connect() for _ in range(2)]
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(3):
+                client = server.connect()
+                with trio.fail_after(30):
+                    assert (await client.read()).code == 220
+                    assert "AUTH PLAIN LOGIN" in (await client.command("EHLO x")).lines
+            assert len(server.service.running) == 5
+        finally:
+            gate.set()
+        for client in stuck:
+            assert (await client.read()).code == 220
+
+
 # The rate of failures
 
 

@@ -84,6 +84,8 @@ class Authentication:
         sasl, tls = profile.sasl, self._session.tls
         if sasl.stores:
             for file in sasl.due(trio.current_time()):
+                if not _FILES.available_tokens:
+                    break  # a file system hangs, or nearly so: what was read holds, and no session waits for more
                 await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
             identified = await self._identity(profile) is not None
             self._offered = sasl.offered(tls, identified=identified)
