@@ -1,9 +1,9 @@
 """The commands of `triosmtp`: what their words mean and what they print.  The work is done in the rooms below.
 
 Exit codes are those of sysexits.h: 0, 64 for a command that makes no sense, 78 for a configuration that cannot be used.
-69 is a running server that cannot be reached.  1 is the answer no: of `config get` where the option is not set, of
-`tls check` where it found an error, of `probe` where TLS did not come up; 2 is the answer of `probe` to --ca and
---expires-within where TLS came up.
+69 is a running server that cannot be reached.  1 is the answer no: of `check --strict` to warnings, of `config get`
+where the option is not set, of `tls check` where it found an error, of `probe` where TLS did not come up; 2 is
+the answer of `probe` to --ca and --expires-within where TLS came up.
 """
 
 import argparse
@@ -84,6 +84,7 @@ def command_parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     check = commands.add_parser("check", help="check a configuration, files and certificates too", allow_abbrev=False)
     _add_file(check)
+    check.add_argument("--strict", action="store_true", help="status 1 if there is a warning")
     check.set_defaults(run=_check)
     reload = commands.add_parser("reload", help="let a running server read its configuration again", allow_abbrev=False)
     _add_control(reload)
@@ -250,7 +251,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if any(problem.severity == "error" for problem in problems):
         return EXIT_CONFIG
     print("Configuration valid")
-    return 0
+    return 1 if arguments.strict and problems else 0
 
 
 def _tls_show(arguments: argparse.Namespace) -> int:

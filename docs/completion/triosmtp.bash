@@ -11,7 +11,7 @@ _shtab_triosmtp_policy_subparsers=(watch record report replay)
 _shtab_triosmtp_subparsers=(serve check reload console top config tls policy passwd examples probe)
 
 _shtab_triosmtp_serve_option_strings=(-h --help -c --control)
-_shtab_triosmtp_check_option_strings=(-h --help -c)
+_shtab_triosmtp_check_option_strings=(-h --help -c --strict)
 _shtab_triosmtp_reload_option_strings=(-h --help --control -c)
 _shtab_triosmtp_console_option_strings=(-h --help --control -c --json)
 _shtab_triosmtp_top_option_strings=(-h --help --control -c --once --interval)
@@ -47,6 +47,7 @@ _shtab_triosmtp_serve__h_nargs=0
 _shtab_triosmtp_serve___help_nargs=0
 _shtab_triosmtp_check__h_nargs=0
 _shtab_triosmtp_check___help_nargs=0
+_shtab_triosmtp_check___strict_nargs=0
 _shtab_triosmtp_reload__h_nargs=0
 _shtab_triosmtp_reload___help_nargs=0
 _shtab_triosmtp_console_pos_0_nargs='*'

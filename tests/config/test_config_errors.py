@@ -48,8 +48,8 @@ def test_a_misplaced_option_lists_where_it_is_valid() -> None:
 
 def test_a_bad_value_has_the_column_of_the_value() -> None:
     assert told(f"\tIdle_Time =\t5m\n{LISTENER}") == (
-        "e.conf:1:14: error: Idle_Time: expected a number of seconds, more than 0 without a unit or a separator, "
-        'found "5m"\n    \tIdle_Time =\t5m\n    \t           \t^'
+        "e.conf:1:14: error: Idle_Time: expected a number of seconds, more than 0, without a unit or a separator: "
+        'write 300, found "5m"\n    \tIdle_Time =\t5m\n    \t           \t^'
     )
 
 
@@ -197,6 +197,16 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
             "AuthPlainParameters = [ uri = 'file:///a' foo = b ]",
             "1:43: error: AuthPlainParameters: expected one of uri",
         ),
+        (
+            "Max_Recipients = 3",
+            "1:1: error: unknown option Max_Recipients; did you mean Max_Recipients_Per_Connection or M",
+        ),
+        ("mail_spool = '/x'", "1:1: error: unknown option mail_spool\n"),
+        ("Cert = x", "1:1: error: unknown option Cert; did you mean TLS_Certificate?\n"),
+        ("Retry_Intervall = 3", "1:1: error: unknown option Retry_Intervall; did you mean retry_interval?\n"),
+        ("Max = 3", "1:1: error: unknown option Max\n"),
+        ("Idle_Time = 5 m\nRetry_Interval = 3", "1:15: error: expected a statement after this value (one that holds"),
+        (f"Max_Message_Size = 10 MB\n{LISTENER}", "1:23: error: expected a statement after this value (one that holds"),
         ("Idle_Time = 3;", "1:14: error: no `;` stands after a value (one that ends with it must be quoted)"),
         ("TLS_Ciphers = DEFAULT;", "1:22: error: no `;` stands after a value"),
         ("Relay_Domains = ( a.b; c.d )", "1:22: error: no `;` stands after a value"),

@@ -65,6 +65,15 @@ def test_values(name: str, text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
+        ("Idle_Time", "1h", "without a unit or a separator: write 3600, found"),
+        ("Idle_Time", "'1.5 minutes'", "write 90, found"),
+        ("Idle_Time", "500ms", "write 0.5, found"),
+        ("Idle_Time", "7x", 'without a unit or a separator, found "7x"'),
+        ("Max_Message_Size", "10m", "write 10485760 or 600 for seconds, found"),
+        ("Max_Message_Size", "2GiB", "write 2147483648, found"),
+        ("Max_Session_Time", "1day", "write 86400 for seconds, found"),
+        ("Inbound_Throttle_Messages", "3", 'or off: write "3/60" for 3 a minute, found "3"'),
+        ("Inbound_Throttle_Messages", "3/hour", 'write "3/3600", found'),
         ("Proxy_Protocol", "true", '"true" would let every client pretend to be another one: list the proxies instead'),
         ("Proxy_Protocol", '"on"', '"on" would let every client pretend to be another one'),
         ("Proxy_Protocol", "1", '"1" would let every client'),
@@ -76,7 +85,11 @@ def test_values(name: str, text: str, value: object) -> None:
         ("Idle_Time", "1e9", "expected a number of seconds"),
         ("Idle_Time", "٣", "expected a number of seconds"),
         ("Idle_Time", "( 3 )", "found a list"),
-        ("Max_Message_Size", "50M", "expected a whole number, 0 or more without a unit"),
+        (
+            "Max_Message_Size",
+            "50M",
+            "0 or more, without a unit or a separator: write 52428800, found",
+        ),
         ("Max_Message_Size", "1.5", "expected a whole number"),
         ("Max_Message_Size", "9" * 5000, "at most 15 digits"),
         ("Open_Relay", "2", "expected true or false"),

@@ -382,3 +382,20 @@ def test_tlsa_without_a_port_says_so(place: Place) -> None:
     code, out, err = place.run("tls", "tlsa", "-c", "t.conf")
     assert (code, out) == (64, "")
     assert "no Listen with a certificate has a TCP port: --port says which one" in err
+
+
+def test_an_expired_certificate_is_a_warning_and_check_strict_ends_with_1(place: Place) -> None:
+    assert place.run("check", "-c", "t.conf", "--strict") == (0, "Configuration valid\n", "")
+    past = datetime.now(UTC) - timedelta(days=1)
+    place.use(
+        place.intermediate.issue(
+            "mx.example.org", dns=["mx.example.org"], not_before=past - timedelta(days=9), not_after=past
+        )
+    )
+    for arguments, status in ((("--strict",), 1), ((), 0)):
+        code, out, err = place.run("check", "-c", "t.conf", *arguments)
+        assert (code, out) == (status, "Configuration valid\n")
+        assert "t.conf:5:21: warning: TLS_Certificate: " in err
+        assert "expired on" in err
+    place.conf(**{'"mx.pem"': '"nope.pem"'})
+    assert place.run("check", "-c", "t.conf", "--strict")[0] == 78

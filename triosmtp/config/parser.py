@@ -166,10 +166,7 @@ class _Parser:
             return self._setting_or_scope(name, self._take())
         if after.kind in _COLLECTIONS:  # `AuthDigestMD5Parameters [ … ]`: the `=` may be left out
             return self._setting(name)
-        instance: Scalar | None = None
-        if after.kind in _TEXTS:
-            self._at = after.end
-            instance = Scalar(after.text, self._place(after), quoted=after.kind is Kind.STRING)
+        instance = self._instance(name, after)
         brace = self._take()
         if brace.kind is Kind.EQUALS and instance is not None:
             brace = self._take()
@@ -179,6 +176,14 @@ class _Parser:
             expected = "`=`, `{` or an instance name" if instance is None else "`{`"
             self._refuse(brace, f"{expected} after {name if instance is None else after}")
         return self._scope(name, instance, brace)
+
+    def _instance(self, name: Token, after: Token) -> Scalar | None:
+        if after.kind not in _TEXTS:
+            return None
+        if self._follows_value(name) and "\n" in self._text[name.end : after.start]:
+            self._refuse(name, self._expected_statement(name))  # `Max_Message_Size = 10 MB`
+        self._at = after.end
+        return Scalar(after.text, self._place(after), quoted=after.kind is Kind.STRING)
 
     def _expected_statement(self, token: Token) -> str:
         if token.text.startswith(";"):

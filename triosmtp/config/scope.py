@@ -31,7 +31,7 @@ from triosmtp.config.options import OPTIONS
 from triosmtp.config.parser import Dictionary, Include, Items, Scalar, Scope, Setting, Statement, Value, parse
 from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place, Problems, Source
-from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.suggestion import misspelt, nearest, suggest
 from triosmtp.config.value import BadValueError, Network, parse_network, quote
 
 __all__ = ["LOGS", "SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]
@@ -226,7 +226,7 @@ class _Builder:
             self._problems.warn(setting.place, message)
         else:
             known = [option.name for option in OPTIONS.values()]
-            name = nearest(setting.name, known) or nearest(setting.name, MOMENTUM_OPTIONS)
+            name = nearest(setting.name, known) or misspelt(setting.name, MOMENTUM_OPTIONS)
             self._problems.error(setting.place, f"unknown option {_short(setting.name)}{suggest(name)}")
 
     def _misplaced_in_server_name(self, statement: Setting | Scope) -> None:
@@ -270,7 +270,9 @@ class _Builder:
             message = f"{scope.name} is a scope of Momentum's that triosmtp does not implement: all in it is skipped"
             self._problems.warn(scope.place, message)
         else:
-            known = nearest(scope.name, (rule.name for rule in SCOPES.values())) or nearest(scope.name, MOMENTUM_SCOPES)
+            known = nearest(scope.name, (rule.name for rule in SCOPES.values())) or misspelt(
+                scope.name, MOMENTUM_SCOPES
+            )
             message = f"{_short(scope.name)} is taken for a module of Momentum's: all in it is skipped{suggest(known)}"
             self._problems.warn(scope.place, message)
 

@@ -19,6 +19,7 @@ from triosmtp.config.value import (
     Warn,
     bad_value,
     list_of,
+    plain_seconds,
     quote,
     text_of,
 )
@@ -246,11 +247,13 @@ def _read_rate(value: Value, warn: Warn) -> tuple[int, float] | None:
         return None
     match = re.fullmatch(r"0*([1-9][0-9]{0,8})/(.*)", text)
     if match is None:
-        raise bad_value(value, expected)
+        count = re.fullmatch(r"0*([1-9][0-9]{0,8})", text)
+        raise bad_value(value, expected + (f': write "{count[1]}/60" for {count[1]} a minute' if count else ""))
     try:
         return int(match[1]), SECONDS.read(Scalar(match[2], value.place), warn)
     except BadValueError as error:
-        raise bad_value(value, expected) from error
+        seconds = plain_seconds(match[2]) or plain_seconds(f"1{match[2]}")  # `3/60s`, `3/min`
+        raise bad_value(value, expected + (f': write "{match[1]}/{seconds}"' if seconds else "")) from error
 
 
 def _write_rate(value: object) -> str:

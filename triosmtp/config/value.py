@@ -35,6 +35,7 @@ __all__ = [
     "choice",
     "list_of",
     "parse_network",
+    "plain_seconds",
     "quote",
     "text_of",
 ]
@@ -107,7 +108,32 @@ def bad_value(value: Value, expected: str) -> BadValueError:
 
 _TRUE = {"true", "on", "enabled", "yes", "1"}
 _FALSE = {"false", "off", "disabled", "no", "0"}
-_SEPARATOR_HINT = " without a unit or a separator"
+_UNITS = {"ms": 0.001, "s sec second": 1, "m min minute": 60, "h hour": 3600, "d day": 86400, "w week": 604800}
+_TIMES = {name: seconds for names, seconds in _UNITS.items() for name in names.split()}
+_SIZES = {"": 1 << 0, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_WITH_UNIT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z]+)")
+
+
+def plain_seconds(text: str) -> str | None:
+    """Return what ``5m`` is in seconds, as it is to be written; None if it is no time with a unit."""
+    match = _WITH_UNIT.fullmatch(text)
+    unit = match[2].lower() if match else ""
+    factor = _TIMES.get(unit) or _TIMES.get(unit.removesuffix("s"))
+    return None if match is None or factor is None else f"{float(match[1]) * factor:.15g}"
+
+
+def _plain_size(text: str) -> str | None:
+    """Return what ``10M`` is in bytes, as it is to be written; None if it is no size with a unit."""
+    match = _WITH_UNIT.fullmatch(text)
+    unit = re.sub(r"i?b(ytes)?$", "", match[2].lower()) if match else ""
+    return str(int(float(match[1]) * _SIZES[unit])) if match is not None and unit in _SIZES else None
+
+
+def _write_instead(*plain: str | None) -> str:
+    """Return the part of an error message that says what to write: numbers have no unit."""
+    found = list(dict.fromkeys(each for each in plain if each is not None))
+    hint = ", without a unit or a separator"
+    return f"{hint}: write {' or '.join(found)}" if found else hint
 
 
 def _read_boolean(value: Value, _warn: Warn) -> bool:
@@ -124,7 +150,10 @@ def _read_limit(value: Value, _warn: Warn) -> int:
     expected = "a whole number, 0 or more"
     text = text_of(value, expected)
     if re.fullmatch(r"[0-9]+", text) is None:
-        raise bad_value(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
+        seconds = plain_seconds(text)
+        whole = seconds if seconds is not None and seconds.isdigit() and not text.endswith("M") else None
+        plain = _plain_size(text), None if whole is None else f"{whole} for seconds"
+        raise bad_value(value, expected + (_write_instead(*plain) if text[:1].isdigit() else ""))
     if len(text.lstrip("0")) > 15:
         raise BadValueError(value.place, "expected a number of at most 15 digits")
     return int(text)
@@ -144,7 +173,7 @@ def _read_seconds(value: Value, _warn: Warn) -> float:
     expected = "a number of seconds, more than 0"
     text = text_of(value, expected)
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) is None:
-        raise bad_value(value, expected + (_SEPARATOR_HINT if text[:1].isdigit() else ""))
+        raise bad_value(value, expected + (_write_instead(plain_seconds(text)) if text[:1].isdigit() else ""))
     if float(text) == 0:
         raise bad_value(value, expected)
     return float(text)
