@@ -14,12 +14,13 @@ The house, from the top down; imports run downwards only::
 """
 
 from triosmtp.config import Config, load_config, parse_config
-from triosmtp.delivery import Delivery, DeliveryError
+from triosmtp.delivery import Delivery, DeliveryError, FunctionDelivery
 from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, TrioSMTPError
 from triosmtp.message import Envelope, Message, Recipient
-from triosmtp.policy import DISCARD, DONE, AuthAttempt, Policy, Session
-from triosmtp.server import Server, serve
+from triosmtp.policy import DISCARD, DONE, AuthAttempt, Done, Policy, Session
+from triosmtp.server import Server, Statistics, serve
 from triosmtp.smtp import Address
+from triosmtp.spool import Body
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = [
@@ -27,11 +28,14 @@ __all__ = [
     "DONE",
     "Address",
     "AuthAttempt",
+    "Body",
     "Config",
     "ConfigError",
     "Delivery",
     "DeliveryError",
+    "Done",
     "Envelope",
+    "FunctionDelivery",
     "HandshakeError",
     "Message",
     "Policy",
@@ -41,6 +45,7 @@ __all__ = [
     "Reject",
     "Server",
     "Session",
+    "Statistics",
     "TLSInfo",
     "TrioSMTPError",
     "Variables",

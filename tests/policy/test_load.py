@@ -6,7 +6,8 @@ import pytest
 
 from triosmtp.config import parse_config
 from triosmtp.daemon.check import deep_problems
-from triosmtp.policy import PolicyLoader
+from triosmtp.loader import ModuleLoader
+from triosmtp.policy import load_policy
 
 MODULE = """
 from triosmtp import Policy
@@ -35,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["Good", "Nested.Inner", "instance"])
 def test_a_class_or_an_instance(folder: Path, name: str) -> None:
-    assert type(PolicyLoader(folder).load(f"python:loadable_policy:{name}")).__name__ == "Good"
+    assert type(load_policy(ModuleLoader(folder), f"python:loadable_policy:{name}")).__name__ == "Good"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_a_class_or_an_instance(folder: Path, name: str) -> None:
 )
 def test_what_cannot_be_had_is_named(folder: Path, specification: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        PolicyLoader(folder).load(specification)
+        load_policy(ModuleLoader(folder), specification)
 
 
 def test_a_method_with_a_wrong_signature_is_told_with_its_place(folder: Path) -> None:

@@ -255,3 +255,76 @@ def test_policies_beside_the_configuration_are_imported_anew(tmp_path: Path) -> 
         words.write_text('TEXT = "six"')
         assert server.console("config reload").status == 0
         assert said() == b"5.7.1 six"
+
+
+DELIVERY = """
+from pathlib import Path
+from triosmtp import Delivery, DeliveryError, Reject
+import words_beside_it
+
+class Store(Delivery):
+    async def deliver(self, message):
+        sender = message.envelope.sender.local_part
+        if sender == "refused":
+            raise Reject(554, "5.6.0", words_beside_it.TEXT)
+        if sender == "full":
+            raise DeliveryError("no room", storage=True)
+        if sender == "bug":
+            raise KeyError("a bug")
+        with message.body.open() as body:
+            Path("taken").write_bytes(body.read())
+
+    async def aclose(self):
+        with Path("closed").open("a") as file:
+            file.write(words_beside_it.TEXT)
+
+store = Store()
+
+async def take(message):
+    await store.deliver(message)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_delivery_beside_the_configuration_is_imported_anew(tmp_path: Path, workers: int) -> None:
+    port = free_port()
+    (tmp_path / "own_delivery.py").write_text(DELIVERY)
+    words = tmp_path / "words_beside_it.py"
+    words.write_text('TEXT = "one"')
+
+    def sent(sender: str) -> bytes:
+        with smtplib.SMTP("127.0.0.1", port, "client.example.org", 30) as client:
+            client.ehlo()
+            client.mail(f"{sender}@example.org")
+            client.rcpt("you@example.com")
+            return b"%d %s" % client.data(MESSAGE)
+
+    delivery = listens(port, options='Deliver_To = "python:own_delivery:take"')
+    with daemon(tmp_path, delivery, f"Workers = {workers}") as server:
+        assert sent("me").startswith(b"250 2.0.0 Ok: queued as ")
+        assert (tmp_path / "taken").read_bytes() == MESSAGE
+        assert sent("refused") == b"554 5.6.0 one"
+        assert sent("full") == b"452 4.3.1 Insufficient system storage"
+        words.write_text('TEXT = "two"')  # of the same size, in the same second
+        assert sent("refused") == b"554 5.6.0 one"
+        assert server.console("config reload").status == 0
+        assert sent("refused") == b"554 5.6.0 two"
+        for broken, told in (("TEXT = ", "SyntaxError"), ("raise SystemExit(3)", "SystemExit: 3")):
+            words.write_text(broken)
+            assert f"Deliver_To: 'python:own_delivery:take': {told}" in server.console("config reload").err
+            assert sent("refused") == b"554 5.6.0 two"
+
+
+def test_a_delivery_class_is_closed_with_the_last_session_of_its_configuration(tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "own_delivery.py").write_text(DELIVERY)
+    (tmp_path / "words_beside_it.py").write_text('TEXT = "one"')
+    with daemon(tmp_path, listens(port, options='Deliver_To = "python:own_delivery:Store"')) as server:
+        session = smtplib.SMTP("127.0.0.1", port, "client.example.org", 30)
+        (tmp_path / "words_beside_it.py").write_text('TEXT = "two"')
+        assert server.console("config reload").status == 0
+        assert not (tmp_path / "closed").exists()
+        session.quit()
+        with smtplib.SMTP("127.0.0.1", port, "client.example.org", 30):
+            pass
+    assert (tmp_path / "closed").read_text() == "onetwo"

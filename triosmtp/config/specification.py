@@ -131,11 +131,16 @@ def _read_policies(value: Value, _warn: Warn) -> tuple[str, ...]:
         if scheme == "websocket" and _GROUP(rest):
             policies.append(text)
             continue
-        module, _, name = rest.partition(":")
-        if scheme != "python" or not all(map(str.isidentifier, [*module.split("."), *name.split(".")])):
+        if scheme != "python" or not _is_object(rest):
             raise BadValueError(each.place, f"expected {_POLICY}, found {quote(text)}")
         policies.append(text)
     return tuple(policies)
+
+
+def _is_object(text: str) -> bool:
+    """Return whether ``text`` has the form ``package.module:Name``."""
+    module, _, name = text.partition(":")
+    return all(map(str.isidentifier, [*module.split("."), *name.split(".")]))
 
 
 POLICIES: Type[tuple[str, ...]] = Type("list of policies", _read_policies, list_of(TEXT, "list of policies").write)
@@ -163,19 +168,20 @@ FALLBACK_PHASES = Type("dictionary of fallbacks", _read_fallback_phases, VARIABL
 
 # Deliveries
 
-_DELIVERIES = "maildir:/path or discard:"
+_DELIVERIES = "maildir:/path, discard: or python:package.module:function"
 
 
 def _read_delivery(value: Value, _warn: Warn) -> str:
     text = text_of(value, _DELIVERIES)
     scheme, colon, rest = text.partition(":")
-    if colon and scheme == "discard" and not rest:
+    if colon and ((scheme == "discard" and not rest) or (scheme == "python" and _is_object(rest))):
         return text
     if colon and scheme == "maildir" and rest:
         folder = value.place.source.folder
         return f"maildir:{Path(rest) if folder is None else folder / rest}"
     found = value.text if isinstance(value, Scalar) else ""
-    close = "" if scheme in {"discard", "maildir"} else suggest(nearest(scheme, ("discard:", "maildir:")))
+    schemes = ("discard:", "maildir:", "python:")
+    close = "" if f"{scheme}:" in schemes else suggest(nearest(scheme, schemes))
     raise BadValueError(value.place, f"expected {_DELIVERIES}, found {quote(found)}{close}")
 
 

@@ -10,7 +10,7 @@ from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
 from triosmtp.config import Config, Listen, LogFile, ServerName, Settings, UnixAddress, problem_at
 from triosmtp.daemon.privilege import find_identity
 from triosmtp.daemon.status.listener import read_accesses
-from triosmtp.delivery import parse_delivery
+from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import Chain
 from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
@@ -39,7 +39,10 @@ def deep_problems(config: Config) -> list[Problem]:
         except ConfigError as error:
             problems += error.problems
     try:
-        problems += _faults(Profiles(config, "localhost").prepare())
+        profiles = Profiles(config, "localhost").prepare()
+        problems += _faults(profiles)
+        for profile in profiles:
+            problems += _unhonoured_problems(profile.settings, profile.delivery)
     except ConfigError as error:
         problems += error.problems
     for listen in config.listens:
@@ -144,9 +147,9 @@ def surprises(config: Config) -> list[Problem]:
             warnings.append(listen.problem(text, "warning"))
         warnings += _delivery_problems(settings)
         warnings += _auth_problems(settings)
-        for name in unhonoured(settings, parse_delivery(settings.deliver_to or f"maildir:{default_maildir()}")):
-            text = f"{name} is not offered: {settings.deliver_to or 'a Maildir'} does not honour it"
-            warnings.append(problem_at(settings, "smtp_extensions", text, "warning"))
+        specification = settings.deliver_to or f"maildir:{default_maildir()}"
+        if not specification.startswith("python:"):  # what that honours is known if it is imported, which check does
+            warnings += _unhonoured_problems(settings, parse_delivery(specification))
         spool = settings.spool_directory or state_directory() / "spool"
         if is_tmpfs(spool):
             warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", "warning"))
@@ -201,6 +204,18 @@ def _unverifiable(settings: Settings) -> str:
     if settings.tls_client_ca is not None and settings.tls_verify_mode != "none":
         return ""
     return "AUTH EXTERNAL is never offered: no client certificate verifies without TLS_Client_CA"
+
+
+def _unhonoured_problems(settings: Settings, delivery: Delivery) -> list[Problem]:
+    return [
+        problem_at(
+            settings,
+            "smtp_extensions",
+            f"{name} is not offered: {settings.deliver_to or 'a Maildir'} does not honour it",
+            "warning",
+        )
+        for name in unhonoured(settings, delivery)
+    ]
 
 
 def _delivery_problems(settings: Settings) -> list[Problem]:

@@ -4,6 +4,8 @@ from triosmtp.delivery.discard import Discard
 from triosmtp.delivery.function import FunctionDelivery
 from triosmtp.delivery.interface import Delivery, DeliveryError
 from triosmtp.delivery.maildir import Maildir
-from triosmtp.delivery.specification import parse_delivery
+from triosmtp.delivery.specification import load_delivery, parse_delivery
 
-__all__ = ["Delivery", "DeliveryError", "Discard", "FunctionDelivery", "Maildir", "parse_delivery"]
+__all__ = [
+    "Delivery", "DeliveryError", "Discard", "FunctionDelivery", "Maildir", "load_delivery", "parse_delivery",
+]  # fmt: skip

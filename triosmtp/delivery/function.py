@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from inspect import signature
 
 from triosmtp.delivery.interface import Delivery, DeliveryError
 from triosmtp.errors import Reject
@@ -18,10 +19,17 @@ class FunctionDelivery(Delivery):
     When it returns, the message is accepted.  It may raise :class:`Reject` and :class:`DeliveryError`; any other
     exception is logged with its traceback and means 'not now' (451 4.3.0), so that a bug loses no mail.
 
-    ``honours`` names the extensions whose promises the function keeps (see :attr:`Delivery.honours`).
+    ``honours`` names the extensions whose promises the function keeps (see :attr:`Delivery.honours`).  ``name`` is what
+    logs call the delivery; by default ``function``, a blank and the function's name.
+
+    :raises TypeError: if the function cannot be called with one argument.
     """
 
-    def __init__(self, function: Callable[[Message], Awaitable[None]], *, honours: Iterable[str] = ()) -> None:
+    def __init__(
+        self, function: Callable[[Message], Awaitable[None]], *, honours: Iterable[str] = (), name: str = ""
+    ) -> None:
+        self._name = name or f"function {getattr(function, '__qualname__', repr(function))}"
+        _check_signature(function, self._name)
         self._function = function
         self.honours = frozenset(each.upper() for each in honours)
 
@@ -36,4 +44,19 @@ class FunctionDelivery(Delivery):
             raise DeliveryError(f"{self}: {type(error).__name__}: {error}") from error
 
     def __str__(self) -> str:
-        return f"function {getattr(self._function, '__qualname__', repr(self._function))}"
+        return self._name
+
+
+def _check_signature(function: Callable[..., object], name: str) -> None:
+    """Check that ``function`` takes a message and needs nothing else.
+
+    :raises TypeError: saying what it takes.
+    """
+    try:
+        found = signature(function)
+    except ValueError:
+        return  # written in C: it does not say
+    try:
+        found.bind(None)
+    except TypeError as error:
+        raise TypeError(f"{name} takes {found}, and is called with one argument, the message: {error}") from None

@@ -1,13 +1,17 @@
-"""Reads a delivery from the word that stands for it in a configuration: ``maildir:/path``, ``discard:``."""
+"""Make the delivery that Deliver_To names: ``maildir:/path``, ``discard:``, ``python:package.module:function``."""
 
 from collections.abc import Callable
+from inspect import iscoroutinefunction, unwrap
 from pathlib import Path
+from typing import Any
 
 from triosmtp.delivery.discard import Discard
+from triosmtp.delivery.function import FunctionDelivery
 from triosmtp.delivery.interface import Delivery
 from triosmtp.delivery.maildir import Maildir
+from triosmtp.loader import ModuleLoader, telling
 
-__all__ = ["parse_delivery"]
+__all__ = ["load_delivery", "parse_delivery"]
 
 
 def parse_delivery(specification: str) -> Delivery:
@@ -21,6 +25,32 @@ def parse_delivery(specification: str) -> Delivery:
         known = ", ".join(f"{name}:{example}" for name, example in _EXAMPLES.items())
         raise ValueError(f"unknown delivery {specification!r}: expected one of {known}")
     return make(argument)
+
+
+def load_delivery(loader: ModuleLoader, specification: str) -> Delivery:
+    """Import the delivery that ``specification`` names, ``python:package.module:name``.  Blocks.
+
+    The name may be an async function of one argument (or an object that can be called as one), or a class derived from
+    :class:`Delivery`, which is called without arguments.
+
+    :raises ValueError: with the reason, if there is no such module or name, or if it is something else.
+    """
+    found: Any = loader.find(specification)
+    if isinstance(found, type) and issubclass(found, Delivery):
+        with telling(specification):
+            delivery: Delivery = found()
+        return delivery
+    if not _is_async(found):
+        expected = "an async function of one argument, or a class derived from triosmtp.Delivery"
+        raise ValueError(f"{specification!r} is not {expected}: {found!r}")
+    with telling(specification):
+        return FunctionDelivery(found, name=specification)
+
+
+def _is_async(found: Any) -> bool:
+    if isinstance(found, type):
+        return False  # to call it makes an object, and delivers nothing
+    return iscoroutinefunction(unwrap(found)) or iscoroutinefunction(getattr(type(found), "__call__", None))  # noqa: B004
 
 
 def _maildir(argument: str) -> Delivery:

@@ -1,98 +1,22 @@
-"""Find the policies that the option Policy names: ``python:package.module:Name``."""
+"""Make the policies that the option Policy names: ``python:package.module:Name``."""
 
-import importlib
-import sys
-from pathlib import Path
-from types import ModuleType
-
+from triosmtp.loader import ModuleLoader, telling
 from triosmtp.policy.interface import Policy
 
-__all__ = ["PolicyLoader"]
+__all__ = ["load_policy"]
 
 
-class PolicyLoader:
-    """Loads the policies of one configuration; their modules may lie in ``folder``, the configuration's own.
+def load_policy(loader: ModuleLoader, specification: str) -> Policy:
+    """Import the policy that ``specification`` names.  Blocks.
 
-    A configuration that takes the place of another has a loader with the other as ``previous``: the modules from the
-    folder that the other one imported are imported anew, so that a policy that was edited is the new one.  The modules
-    of the other live on with the policies that were made of them.  Modules from elsewhere, and those that the program
-    imported itself, are imported once, as always.
+    The name may be a class derived from :class:`Policy`, which is called without arguments, or an instance of one.
+
+    :raises ValueError: with the reason, if there is no such module or name, or if it is not a Policy.
     """
-
-    def __init__(self, folder: Path | None, previous: "PolicyLoader | None" = None) -> None:
-        self._folder = None if folder is None else folder.resolve()
-        self._modules: dict[str, ModuleType] = {}
-        self._replaced: dict[str, ModuleType] = {}
-        self._fresh = previous is None
-        """Whether the modules of the previous loader were put away."""
-        if previous is not None:
-            self._replaced = previous.modules
-
-    @property
-    def modules(self) -> dict[str, ModuleType]:
-        """The modules beside the configuration that are in use."""
-        return self._modules if self._fresh else self._replaced
-
-    def load(self, specification: str) -> Policy:
-        """Import the policy that ``specification`` names.  Blocks.
-
-        The name may be a class derived from :class:`Policy`, which is called without arguments, or an instance of one.
-
-        :raises ValueError: with the reason, where there is no such module or name, or where it is not a Policy.
-        """
-        scheme, _, rest = specification.partition(":")
-        module_name, _, name = rest.partition(":")
-        if scheme != "python" or not module_name or not name:
-            raise ValueError(f"{specification!r} is not of the form python:package.module:Name")
-        try:
-            found = self._import(module_name)
-            for part in name.split("."):
-                found = getattr(found, part)
-            if isinstance(found, type) and issubclass(found, Policy):
-                found = found()
-        except ModuleNotFoundError as error:
-            raise ValueError(f"{specification!r}: {error}") from error
-        except (Exception, SystemExit) as error:
-            # Whatever the operator's module does while it is imported, the report is one line that names it.
-            raise ValueError(f"{specification!r}: {type(error).__name__}: {error}") from error
-        if not isinstance(found, Policy):
-            raise ValueError(f"{specification!r} is not a triosmtp.Policy: {found!r}")  # noqa: TRY004 - as all else here
-        return found
-
-    def discard(self) -> None:
-        """Put back the modules of the previous loader: this one's configuration never came into force."""
-        for name in self._modules:
-            sys.modules.pop(name, None)
-        if self._fresh:
-            sys.modules.update(self._replaced)
-        self._modules.clear()
-
-    def _import(self, module_name: str) -> object:
-        # Last in the path: a file beside the configuration must not take the place of a module that is installed.
-        if self._folder is not None and str(self._folder) not in sys.path:
-            sys.path.append(str(self._folder))
-        if not self._fresh:
-            self._fresh = True
-            for name in self._replaced:
-                sys.modules.pop(name, None)
-        importlib.invalidate_caches()
-        before = set(sys.modules)
-        # No byte code is kept of it: that is told from its source by size and second of change alone.
-        writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-        try:
-            return importlib.import_module(module_name)
-        finally:
-            sys.dont_write_bytecode = writes
-            self._modules |= {
-                name: module
-                for name, module in sys.modules.copy().items()
-                if name not in before and self._is_beside(name, module)
-            }
-
-    def _is_beside(self, name: str, module: ModuleType) -> bool:
-        """Whether a module is one of the configuration's folder: a file in it, or of a package in it."""
-        file = getattr(module, "__file__", None)
-        if self._folder is None or file is None:
-            return False
-        path = Path(file).resolve()
-        return path.parent == self._folder or path.is_relative_to(self._folder / name.partition(".")[0])
+    found = loader.find(specification)
+    if isinstance(found, type) and issubclass(found, Policy):
+        with telling(specification):
+            found = found()
+    if not isinstance(found, Policy):
+        raise ValueError(f"{specification!r} is not a triosmtp.Policy: {found!r}")  # noqa: TRY004 - as all else here
+    return found

@@ -11,9 +11,10 @@ from attrs import evolve, frozen
 
 from triosmtp.auth import DecoyKey, IdentityMap, PasswordFile, StoreError
 from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
-from triosmtp.delivery import Delivery, parse_delivery
+from triosmtp.delivery import Delivery, load_delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.policy import PHASES, Chain, Policy, PolicyLoader
+from triosmtp.loader import ModuleLoader
+from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.policy.hub import Hub
 from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import Sasl, make_sasl
@@ -139,7 +140,7 @@ class Profiles:
         self.decoys = decoys or DecoyKey()
         """Makes the decoys for users who are not known."""
         self._given_chain = None if policies is None else Chain(policies)
-        self._loader = PolicyLoader(config.folder)
+        self._loader = ModuleLoader(config.folder)
         self._given_delivery = delivery
         self._policies: dict[str, Policy] = {}
         self._deliveries: dict[str, Delivery] = {}
@@ -148,10 +149,10 @@ class Profiles:
         self._profiles: dict[int, Profile] = {}
 
     def renewed(self, config: Config) -> "Profiles":
-        """Give the profiles of a configuration that is to take this one's place: its policies are imported anew."""
+        """Give the profiles of a configuration that is to take this one's place: its modules are imported anew."""
         renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, decoys=self.decoys)
         renewed._given_chain = self._given_chain
-        renewed._loader = PolicyLoader(config.folder, self._loader)
+        renewed._loader = ModuleLoader(config.folder, self._loader)
         return renewed
 
     async def discard(self) -> None:
@@ -243,7 +244,8 @@ class Profiles:
             fallbacks = {phase: settings.policy_fallback_phases.get(phase, otherwise) for phase in PHASES}
             return self._hub.policy(group, timeout=settings.policy_timeout, fallback_phases=fallbacks)
         if specification not in self._policies:
-            self._policies[specification] = _found(settings, "policy", partial(self._loader.load, specification))
+            make = partial(load_policy, self._loader, specification)
+            self._policies[specification] = _found(settings, "policy", make)
         return self._policies[specification]
 
     def _delivery(self, settings: Settings) -> Delivery:
@@ -252,7 +254,9 @@ class Profiles:
         specification = settings.deliver_to or f"maildir:{default_maildir()}"
         delivery = self._deliveries.get(specification)
         if delivery is None:
-            delivery = _found(settings, "deliver_to", partial(parse_delivery, specification))
+            python = specification.startswith("python:")
+            make = partial(load_delivery, self._loader) if python else parse_delivery
+            delivery = _found(settings, "deliver_to", partial(make, specification))
             self._deliveries[specification] = delivery
         return delivery
 

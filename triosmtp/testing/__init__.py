@@ -3,12 +3,13 @@
 from triosmtp.testing.client import Answer, Client
 from triosmtp.testing.policy import RecordingPolicy
 from triosmtp.testing.server import MemoryServer, ReceivedMessage, open_memory_server
-from triosmtp.tls.authority import Authority
+from triosmtp.tls.authority import Authority, Credential
 
 __all__ = [
     "Answer",
     "Authority",
     "Client",
+    "Credential",
     "MemoryServer",
     "ReceivedMessage",
     "RecordingPolicy",

@@ -64,7 +64,8 @@ class PolicyOptions:
         "Deliver_To",
         DELIVERY,
         None,
-        "Where accepted mail goes: maildir:/path, or discard:. Unset: a Maildir in the state folder.",
+        "Where accepted mail goes: maildir:/path, discard:, or python:package.module:function, an async function of "
+        "one argument, importable from the configuration's folder too. Unset: a Maildir in the state folder.",
     )
     spool_directory: Path | None = option(
         "Spool_Directory", PATH, None, "Folder that holds the bodies of messages while they arrive."
