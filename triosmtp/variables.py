@@ -141,7 +141,7 @@ class TLSInfo:
     client_spki_sha256: str | None = None
     client_sans: tuple[str, ...] = ()
     """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``: every name of a verified certificate; else the first 100, cut where
-    they are long, and ``…`` if there are more."""
+    they are long, and ``…`` if there are more, or none if they take more than 8 KB."""
     client_eku: str | None = None
     """What the extended key usage lists: ``client``, ``server`` or ``both``; ``any`` if it lists neither of them, but
     anyExtendedKeyUsage (which OpenSSL takes for neither); else ``none``.  None: there is no such extension."""

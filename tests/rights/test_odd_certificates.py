@@ -107,6 +107,23 @@ def test_names_are_bounded_for_display_alone(site: Site) -> None:
     assert variable["tls_client_cert_sans"] == ",".join(shown)
 
 
+COSTLY = {
+    "names": {"extensions": names(*[element(0x82, b"a")] * 10_000)},
+    "attributes": {
+        "subject": element(SEQUENCE, *[element(0x31, element(SEQUENCE, COMMON_NAME, element(0x0C, b"a")))] * 2000)
+    },
+    "extensions": {"extensions": (*names(HOST), *[extension("2a0304", b"")] * 3000)},
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_what_nobody_vouches_for_costs_little(kind: str) -> None:
+    facts = certificate_facts(assembled(KEY, KEY, **COSTLY[kind]))  # type: ignore[arg-type]  # one field of several
+    assert facts.sans == ()
+    assert facts.spki_sha256 is not None
+    assert (facts.subject is None) is (kind == "attributes")
+
+
 def test_alternative_names_twice_are_none() -> None:
     again = extension(ALTERNATIVE_NAME, element(SEQUENCE, HOST))
     assert certificate_facts(assembled(KEY, KEY, extensions=(*names(HOST), again))).sans == ()

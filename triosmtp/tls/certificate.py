@@ -33,6 +33,7 @@ from triosmtp.tls.distinguished_name import CUT, MAX_TEXT, DistinguishedName, pr
 __all__ = ["CertificateFacts", "certificate_facts", "extensions_of", "key_digest", "printable", "unwarned"]
 
 _MAX_SANS: Final = 100
+_MAX_CLAIMED: Final = 8192  # octets of alternative names that are read if nobody vouches for them
 _MAX_EXTENSIONS: Final = 256
 _MAX_SERIAL_BITS: Final = 64 * 8  # RFC 5280 allows 20 octets
 _MAX_CACHED: Final = 8192  # octets of DER: the cache must not hold what a hostile client makes big
@@ -76,7 +77,8 @@ def certificate_facts(der: bytes, *, every_name: bool = False) -> CertificateFac
     """Return the facts of one certificate.  Never raises, whatever ``der`` holds.
 
     ``every_name`` is for decisions: then the alternative names are there in full.  Otherwise there are the first 100,
-    cut where they are long, and ``…`` if there are more: for display, and for certificates that nobody vouches for.
+    cut where they are long, and ``…`` if there are more; or none if they take more than 8 KB: for display, and for
+    certificates that nobody vouches for, whose owners must not choose what they cost.
 
     The same certificates come again and again: the latest are remembered.
     """
@@ -201,6 +203,8 @@ def _alternative_names(certificate: crypto.X509, every_name: bool) -> tuple[str,
     if not found:
         return ()
     (extension,) = found  # twice: then OpenSSL has none of them
+    if len(extension) > _MAX_CLAIMED and not every_name:
+        raise ValueError("too many names")
     names = list(elements(only(extension)))
     if any(name.tag not in _TEXTS and name.tag != _ADDRESS for name in names) and not _names_are_read(certificate):
         raise ValueError("OpenSSL cannot read them")

@@ -20,6 +20,7 @@ CUT: Final = "…"
 """Ends what was cut off: no honest name ends so."""
 _MAX_NAME: Final = 1024  # characters of a distinguished name
 _MAX_ENCODED: Final = 8192  # octets of a name: more is not read
+_MAX_ATTRIBUTES: Final = 64
 _UNKNOWN: Final = "UNDEF"  # OpenSSL's short name for what it has no name for
 _SPECIAL: Final = frozenset(',+"\\<>;')
 
@@ -96,6 +97,8 @@ def read_name(name: crypto.X509Name) -> DistinguishedName:
         raise ValueError("too long")
     found: list[_Attribute] = []
     components = name.get_components()
+    if len(components) > _MAX_ATTRIBUTES:
+        raise ValueError("too many attributes")
     for rdn in elements(only(encoded)):
         for number, attribute in enumerate(elements(rdn.require(SET))):
             kind, value = elements(attribute.require(SEQUENCE))
