@@ -29,7 +29,7 @@ from triosmtp.config import parse_config
 from triosmtp.daemon.status import label
 from triosmtp.daemon.status.family import FAMILIES
 from triosmtp.daemon.status.lag import LongestLag, measure_lag
-from triosmtp.daemon.status.metric import Metrics
+from triosmtp.daemon.status.metric import MAX_REFUSAL_SERIES, Metrics
 from triosmtp.errors import ConfigError, Reject
 from triosmtp.histogram import Histogram
 from triosmtp.policy.client import PolicyClient, PolicyRequest
@@ -139,8 +139,12 @@ async def test_a_message_is_counted() -> None:
             ("commands_total", {"command": "RCPT"}, 2),
             ("commands_total", {"command": "QUIT"}, 1),
             ("commands_total", {"command": "other"}, 1),
-            ("refusals_total", {"phase": "rcptto", "code": "550", "decided_by": "relay"}, 1),
-            ("refusals_total", {"phase": "command", "code": "500", "decided_by": "protocol"}, 1),
+            ("refusals_total", {"listener": "127.0.0.1:0", "phase": "rcptto", "code": "550", "decided_by": "relay"}, 1),
+            (
+                "refusals_total",
+                {"listener": "127.0.0.1:0", "phase": "command", "code": "500", "decided_by": "protocol"},
+                1,
+            ),
         ):
             assert after[f"triosmtp_{name}", tuple(sorted(labels.items()))] == value, name
         assert after["triosmtp_message_bytes_total", listener] == after["triosmtp_message_size_bytes_sum", ()] > 10
@@ -177,15 +181,16 @@ async def test_handshakes_client_certificates_and_expiry_are_counted(tmp_path: P
         async with await trio.open_tcp_stream("127.0.0.1", here.mail_port) as client:
             await client.send_all(b"EHLO this.is.no.tls.example\r\n")
             assert await client.receive_some() is not None
-        await until(here, "triosmtp_tls_failures_total", 1, reason="not_tls")
+        await until(here, "triosmtp_tls_failures_total", 1, listener="127.0.0.1:0", reason="not_tls")
         found = await scrape(here)
     failures = [("failed", reason) for reason in ("expired", "unknown_issuer", "unsuitable")]
     for outcome, reason in (("absent", ""), ("verified", ""), *failures):
-        assert found["triosmtp_tls_client_certificates_total", (("outcome", outcome), ("reason", reason))] == 1
+        labels = ("listener", "127.0.0.1:0"), ("outcome", outcome), ("reason", reason)
+        assert found["triosmtp_tls_client_certificates_total", labels] == 1
     assert found["triosmtp_tls_handshakes_total", (("listener", "127.0.0.1:0"), ("result", "ok"))] == 5
     assert found["triosmtp_tls_handshakes_total", (("listener", "127.0.0.1:0"), ("result", "failed"))] == 1
     assert found["triosmtp_tls_handshake_duration_seconds_count", ()] == 5
-    assert found["triosmtp_tls_server_certificates_total", (("outcome", "failed"),)] == 1
+    assert found["triosmtp_tls_server_certificates_total", (("listener", "127.0.0.1:0"), ("outcome", "failed"))] == 1
     established = {dict(labels)["version"]: value for (name, labels), value in found.items() if "established" in name}
     assert established == {"TLSv1.2": 1, "TLSv1.3": 4}
     expiry = {
@@ -587,6 +592,28 @@ def test_names_of_ours_are_bounded_too() -> None:
     found = trio.run(series, metrics)["triosmtp_sessions_total"]
     assert len(found) == 201
     assert ("other",) in found
+
+
+def test_series_of_refusals_are_bounded_whatever_policies_answer() -> None:
+    metrics, most = Metrics(), 9 * 27 * 12
+    for listener in range(250):
+        for code in range(400, 600, 3):
+            metrics(events.Refused("s", "p", "connect", code, None, "", "python:P", "", listener=f"l{listener}"))
+            metrics(events.Refused("s", "p", "rcptto", code, None, "", "relay", "", listener=f"l{listener}"))
+    found = trio.run(series, metrics)["triosmtp_refusals_total"]
+    assert MAX_REFUSAL_SERIES < len(found) <= MAX_REFUSAL_SERIES + most
+    assert {labels[0] for labels in found if labels[1:] == ("rcptto", "550", "relay")} >= {"l0", "other"}
+    assert sum(metrics._refusals.values()) == 250 * len(range(400, 600, 3)) * 2
+
+
+async def test_refusals_and_certificates_begin_at_zero_on_each_listen() -> None:
+    other = MAIL.replace("127.0.0.1:0", "127.0.0.2:0")
+    async with serving(f"{MAIL} {other} {STATUS}") as here:
+        found = await scrape(here)
+    for listener in ("127.0.0.1:0", "127.0.0.2:0"):
+        labels = ("listener", listener), ("outcome", "failed"), ("reason", "other")
+        assert found["triosmtp_tls_client_certificates_total", labels] == 0
+        assert found["triosmtp_tls_failures_total", (("listener", listener), ("reason", "not_tls"))] == 0
 
 
 async def test_a_client_that_makes_up_commands_makes_no_series() -> None:

@@ -62,11 +62,12 @@ FAMILIES: Final[dict[str, Family]] = {
         _counter(
             "refusals_total",
             "Commands that were refused, by phase, reply code and who decided.",
+            "listener",
             "phase",
             "code",
             "decided_by",
         ),
-        _counter("auth_attempts_total", "Exchanges of AUTH that ended.", "mechanism", "result"),
+        _counter("auth_attempts_total", "Exchanges of AUTH that ended.", "listener", "mechanism", "result"),
         # TLS
         _counter("tls_handshakes_total", "TLS handshakes, by what became of them.", "listener", "result"),
         _gauge("tls_handshakes_under_way", "TLS handshakes under way."),
@@ -77,17 +78,19 @@ FAMILIES: Final[dict[str, Family]] = {
             "group",
             "cipher",
         ),
-        _counter("tls_failures_total", "Handshakes that came to nothing, by reason.", "reason"),
+        _counter("tls_failures_total", "Handshakes that came to nothing, by reason.", "listener", "reason"),
         _histogram("tls_handshake_duration_seconds", "How long completed handshakes took."),
         _counter(
             "tls_client_certificates_total",
             "Completed handshakes by the client's certificate: verified, failed (and why), or absent.",
+            "listener",
             "outcome",
             "reason",
         ),
         _counter(
             "tls_server_certificates_total",
             "Client certificates that verify for the purpose of a server alone: let in by TLS_Client_Purpose, or not.",
+            "listener",
             "outcome",
         ),
         # Certificates and reloads

@@ -39,7 +39,7 @@ from triosmtp.event import (
 from triosmtp.histogram import LATENCY_BOUNDS, Histogram
 from triosmtp.tls import REASONS
 
-__all__ = ["Metrics", "Samples"]
+__all__ = ["MAX_REFUSAL_SERIES", "Metrics", "Samples"]
 
 Labels: TypeAlias = tuple[str, ...]
 Counts: TypeAlias = defaultdict[Labels, float]
@@ -47,8 +47,13 @@ Counts: TypeAlias = defaultdict[Labels, float]
 _DURATIONS: Final = (0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 _SIZES: Final = (1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _RELOADS: Final = ("ok", "failed")
-_HANDSHAKES: Final = ("ok", "failed")
-_MESSAGES: Final = ("accepted", "discarded", "refused")
+_WHOLE: Final[tuple[Labels, ...]] = ((),)
+_HANDSHAKES: Final = (("ok",), ("failed",))
+_MESSAGES: Final = (("accepted",), ("discarded",), ("refused",))
+_CERTIFICATES: Final = (("verified", ""), ("absent", ""), ("failed", label.OTHER))
+_TLS_FAILURES: Final = tuple((reason,) for reason in REASONS)
+MAX_REFUSAL_SERIES: Final = 4000
+"""Series of refusals that name their Listen; what is new beyond them counts for the Listen ``other``."""
 
 
 @frozen(slots=True)
@@ -94,8 +99,6 @@ class Metrics:
         """Begin at 0 what alerts look at: a rate cannot be seen of what was not there before."""
         for name in ("triosmtp_certificate_reloads_total", "triosmtp_configuration_reloads_total"):
             self._counts[name].update(dict.fromkeys(((result,) for result in _RELOADS), 0.0))
-        self._counts["triosmtp_tls_failures_total"].update(dict.fromkeys(((reason,) for reason in REASONS), 0.0))
-        self._certificates.update({("verified", ""): 0.0, ("absent", ""): 0.0, ("failed", label.OTHER): 0.0})
         for name in ("triosmtp_message_recipients_total", "triosmtp_policy_clients_refused_total"):
             self._counts[name][()] = 0.0
 
@@ -122,33 +125,44 @@ class Metrics:
 
     def _refused(self, e: Refused) -> None:
         phase = label.known(e.phase, label.REFUSAL_PHASES)
-        self._refusals[phase, label.code(e.code), label.decider(e.decided_by)] += 1
+        self._count_refusal(e.listener, phase, e.code, e.decided_by)
+
+    def _count_refusal(self, listener: str, phase: str, code: int, decided_by: str) -> None:
+        """Count a refusal; once there are very many series, without its Listen: policies may use any code."""
+        rest = phase, label.code(code), label.decider(decided_by)
+        labels = (self._listener(listener), *rest)
+        if labels not in self._refusals and len(self._refusals) >= MAX_REFUSAL_SERIES:
+            labels = (label.OTHER, *rest)
+        self._refusals[labels] += 1
 
     def _auth_attempted(self, e: AuthAttempted) -> None:
-        labels = label.auth_mechanism(e.mechanism), "ok" if e.succeeded else "failed"
+        labels = self._listener(e.listener), label.auth_mechanism(e.mechanism), "ok" if e.succeeded else "failed"
         self._counts["triosmtp_auth_attempts_total"][labels] += 1
 
     # TLS
 
     def _tls_established(self, e: TLSEstablished) -> None:
         tls = e.tls
-        self._handshakes[self._listener(e.listener), "ok"] += 1
+        listener = self._listener(e.listener)
+        self._handshakes[listener, "ok"] += 1
         version = label.known(tls.protocol, label.VERSIONS)
         self._established[version, label.group(tls.group), label.cipher_class(tls.cipher)] += 1
         self._handshake_seconds.observe(tls.handshake_seconds)
         if tls.verified:
-            self._certificates["verified", ""] += 1
+            self._certificates[listener, "verified", ""] += 1
         elif tls.client_certificate is None:
-            self._certificates["absent", ""] += 1
+            self._certificates[listener, "absent", ""] += 1
         else:
-            self._certificates["failed", label.verify_reason(tls.verify_code)] += 1
+            self._certificates[listener, "failed", label.verify_reason(tls.verify_code)] += 1
 
     def _server_certificate_presented(self, e: ServerCertificatePresented) -> None:
-        self._counts["triosmtp_tls_server_certificates_total"]["verified" if e.tls.verified else "failed",] += 1
+        labels = self._listener(e.listener), "verified" if e.tls.verified else "failed"
+        self._counts["triosmtp_tls_server_certificates_total"][labels] += 1
 
     def _tls_failed(self, e: TLSFailed) -> None:
-        self._handshakes[self._listener(e.listener), "failed"] += 1
-        self._counts["triosmtp_tls_failures_total"][label.known(e.reason, frozenset(REASONS)),] += 1
+        listener = self._listener(e.listener)
+        self._handshakes[listener, "failed"] += 1
+        self._counts["triosmtp_tls_failures_total"][listener, label.known(e.reason, frozenset(REASONS))] += 1
 
     # Messages
 
@@ -164,7 +178,7 @@ class Metrics:
 
     def _message_refused(self, e: MessageRefused) -> None:
         self._messages[self._listener(e.listener), "refused"] += 1
-        self._refusals["data_spool", label.code(e.code), label.decider(e.decided_by)] += 1
+        self._count_refusal(e.listener, "data_spool", e.code, e.decided_by)
 
     # Reloads
 
@@ -220,13 +234,15 @@ class Metrics:
     def _begin_listeners(self, source: Source) -> None:
         for name in map(self._listener, source.sessions_by_listener()):
             for counts, results in (
-                (self._sessions, None),
-                (self._bytes, None),
+                (self._sessions, _WHOLE),
+                (self._bytes, _WHOLE),
                 (self._messages, _MESSAGES),
                 (self._handshakes, _HANDSHAKES),
+                (self._certificates, _CERTIFICATES),
+                (self._counts["triosmtp_tls_failures_total"], _TLS_FAILURES),
             ):
-                for labels in [(name,)] if results is None else [(name, result) for result in results]:
-                    counts.setdefault(labels, 0.0)
+                for rest in results:
+                    counts.setdefault((name, *rest), 0.0)
 
     def _histograms(self) -> Iterator[tuple[str, Mapping[Labels, Histogram]]]:
         for name, histogram in (
