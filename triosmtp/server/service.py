@@ -38,6 +38,8 @@ __all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key"]
 
 _log = logging.getLogger("triosmtp.server")
 
+_PER_TURN: Final = 256
+_LEAST_PER_TURN: Final = 8
 _HASHING: Final = 2
 """Attempts to authenticate that are computed at once, in each process."""
 _HASHING_WAITING: Final = 64
@@ -153,10 +155,28 @@ class Service:
         """Attempts to authenticate that are computed in threads: each takes a processor, and argon2 tens of MB."""
         self.spooling = PeerLimiter(THREADS, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
         """Bodies that are written to spool files.  Of each session one waits at most, so no other bound is needed."""
+        self._busy = 0  # sessions that have more to do, and wait for their turn
+        self.replies_per_turn = _PER_TURN
+        """Replies that a session gathers before it writes them and others get their turn, however many were pipelined.
+
+        The fewer, the more sessions are as busy: those that say one command at a time wait for all of these.
+        """
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)
         self._number = 0
+
+    async def give_way(self) -> None:
+        """Let others have their turn, in the middle of what a client has pipelined."""
+        self._count_busy(+1)
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._count_busy(-1)
+
+    def _count_busy(self, change: int) -> None:
+        self._busy += change
+        self.replies_per_turn = max(_LEAST_PER_TURN, _PER_TURN // (1 + self._busy))
 
     def attach(self, host: "ServiceHost") -> None:
         """Have ``host`` answer for the sessions, to policy clients as well."""

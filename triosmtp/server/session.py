@@ -50,8 +50,6 @@ _log = logging.getLogger("triosmtp.server")
 
 _COMMAND_READ: Final = 32768
 _BODY_READ: Final = 262144
-_GROUP: Final = 256
-"""Replies that are gathered before they are written, and other sessions get their turn, however many were pipelined."""
 _FAREWELL: Final = 2.0
 """Seconds that a last reply and a close_notify may take."""
 
@@ -219,9 +217,9 @@ class SessionDriver:
                 assert event is not PAUSED, "every event was answered"
                 await conversation.answer(event)
                 fresh = True
-                if len(conversation.out) >= _GROUP:
+                if len(conversation.out) >= self._service.replies_per_turn:
                     await self._flush()
-                    await trio.lowlevel.checkpoint()
+                    await self._service.give_way()
         await self._finish()
 
     async def _turn(self, *, fresh: bool) -> bool:
