@@ -19,8 +19,8 @@ __all__ = [
     "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
     "MessageAccepted", "MessageRefused", "Observer", "PeerAnnounced", "PolicyClientConnected",
     "PolicyClientDisconnected", "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused",
-    "RevocationListExpired", "ServerCertificatePresented", "SessionEvent", "ShadowDiffered", "TLSEstablished",
-    "TLSFailed",
+    "RevocationListExpired", "ServerCertificatePresented", "ServerDraining", "ServerEnded", "ServerStarted",
+    "SessionEvent", "ShadowDiffered", "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
 
@@ -121,6 +121,11 @@ class Refused:
     listener: str = ""
     variables: Mapping[str, str] = Factory(dict)
     message_variables: Mapping[str, str] = Factory(dict)
+    sender: str | None = None
+    """The sender of the message under way, or the one that was refused; ``""`` is the null sender, None that there is
+    none."""
+    recipients: tuple[str, ...] = ()
+    """The recipient that was refused; of a refusal at DATA or BDAT those of the message."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -149,6 +154,7 @@ class PolicyFailed:
     phase: str
     policy: str
     error: str
+    listener: str = ""
 
 
 @frozen(slots=True, kw_only=True)
@@ -162,6 +168,7 @@ class PolicyFallback:
     """``tempfail``, ``continue`` or ``reject``."""
     failure: str
     """Why: ``timed out after 5 s``, ``no decider``, …"""
+    listener: str = ""
 
 
 @frozen(slots=True, kw_only=True)
@@ -209,6 +216,7 @@ class ShadowDiffered:
     name: str
     answer: str
     outcome: str
+    listener: str = ""
 
 
 @frozen(slots=True, kw_only=True)
@@ -234,6 +242,8 @@ class MessageAccepted:
     """What the delivery took of that."""
     discarded_by: str = ""
     """The policy that had it thrown away; ``""`` where it was delivered."""
+    helo: str = ""
+    """The name that the client gave in EHLO or HELO; ``""`` if it gave none."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -258,6 +268,8 @@ class MessageRefused:
     listener: str = ""
     variables: Mapping[str, str] = Factory(dict)
     message_variables: Mapping[str, str] = Factory(dict)
+    helo: str = ""
+    """As in :class:`MessageAccepted`."""
 
 
 @frozen(slots=True)
@@ -277,6 +289,7 @@ class Disconnected:
     """How often each command was given, by its verb in capitals; what is no command is ``other``."""
     detail: str = ""
     """Of ``tls_alert`` the name of the alert that the peer sent; of ``tls_error`` why OpenSSL refused what came."""
+    listener: str = ""
 
 
 @frozen(slots=True, kw_only=True)
@@ -359,12 +372,50 @@ class ConfigurationReloadFailed:
     problems: tuple[Problem, ...]
 
 
+@frozen(slots=True, kw_only=True)
+class ServerStarted:
+    """``triosmtp serve`` serves: every socket listens, and signals are handled."""
+
+    version: str
+    process: int
+    path: str
+    """Of the configuration."""
+    listeners: tuple[str, ...]
+    """The Listens for mail, each with the address that it is bound to."""
+    workers: int
+
+
+@frozen(slots=True, kw_only=True)
+class ServerDraining:
+    """``triosmtp serve`` accepts no more connections, and finishes the messages under way."""
+
+    sessions: int
+    """Sessions under way."""
+    grace: float
+    """Seconds that they have: Drain_Timeout."""
+
+
+@frozen(slots=True, kw_only=True)
+class ServerEnded:
+    """``triosmtp serve`` has ended its last session."""
+
+    reason: str
+    """``drained``; ``stopped``, if a second signal cut the drain short; or ``failed``."""
+    seconds: float
+    """Since :class:`ServerStarted`."""
+    sessions: int
+    """Sessions since then."""
+    messages: int
+    """Messages that were accepted since then."""
+
+
 SessionEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded | RevocationListExpired |
     PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
     Connected | PeerAnnounced | ConnectionRefused | TLSEstablished | ServerCertificatePresented | TLSFailed |
-    Refused | PolicyFailed | MessageAccepted | MessageRefused | Disconnected
+    Refused | PolicyFailed | MessageAccepted | MessageRefused | Disconnected |
+    ServerStarted | ServerDraining | ServerEnded
 )  # fmt: skip
 
 Observer: TypeAlias = Callable[[SessionEvent], None]

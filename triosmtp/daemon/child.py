@@ -31,6 +31,7 @@ class SessionRecord:
     """What is told of a session whose worker has died."""
 
     peer: str
+    listener: str
     since: float
     messages: int = 0
 

@@ -36,6 +36,9 @@ from triosmtp.event import (
     Refused,
     RevocationListExpired,
     ServerCertificatePresented,
+    ServerDraining,
+    ServerEnded,
+    ServerStarted,
     SessionEvent,
     ShadowDiffered,
     TLSEstablished,
@@ -184,7 +187,10 @@ def _iso(moment: float) -> str:
 
 def _line(name: str, /, **fields: object) -> Record:
     # Nothing said is None, "" or (); a zero says something, and so does a sender that is empty: it is a report.
-    return Record(name, {key: value for key, value in fields.items() if value or value == 0 or key == "from"})
+    # None at "from" says that no sender is known.
+    return Record(
+        name, {key: value for key, value in fields.items() if value or value == 0 or (key == "from" and value == "")}
+    )
 
 
 def _quoted(key: str, value: object) -> str:
@@ -222,7 +228,8 @@ def _connection_refused(e: ConnectionRefused) -> Record:
 
 def _tls_established(e: TLSEstablished) -> Record:
     fields = _tls_fields(e.tls)
-    return _line("tls", session=e.session, peer=e.peer, seconds=round(e.tls.handshake_seconds, 4), **fields)
+    told = {"session": e.session, "peer": e.peer, "listener": e.listener}
+    return _line("tls", **told, seconds=round(e.tls.handshake_seconds, 4), **fields)
 
 
 def _server_certificate_presented(e: ServerCertificatePresented) -> Record:
@@ -239,7 +246,9 @@ def _refused(e: Refused) -> Record:
         "refused",
         session=e.session,
         peer=e.peer,
+        listener=e.listener,
         phase=e.phase,
+        **{"from": e.sender, "to": e.recipients},
         code=e.code,
         enhanced=e.enhanced,
         text=e.text,
@@ -253,6 +262,7 @@ def _auth_attempted(e: AuthAttempted) -> Record:
         "auth",
         session=e.session,
         peer=e.peer,
+        listener=e.listener,
         mechanism=e.mechanism,
         user=e.user,
         result="pass" if e.succeeded else "fail",
@@ -262,12 +272,13 @@ def _auth_attempted(e: AuthAttempted) -> Record:
 
 
 def _policy_failed(e: PolicyFailed) -> Record:
-    return _line("policy-failed", session=e.session, phase=e.phase, policy=e.policy, error=e.error)
+    told = {"phase": e.phase, "policy": e.policy, "error": e.error}
+    return _line("policy-failed", session=e.session, listener=e.listener, **told)
 
 
 def _policy_fallback(e: PolicyFallback) -> Record:
     fields = {"phase": e.phase, "group": e.group, "fallback": e.fallback, "failure": e.failure}
-    return _line("policy-fallback", session=e.session, **fields)
+    return _line("policy-fallback", session=e.session, listener=e.listener, **fields)
 
 
 def _policy_client_connected(e: PolicyClientConnected) -> Record:
@@ -288,7 +299,7 @@ def _policy_client_refused(e: PolicyClientRefused) -> Record:
 
 def _shadow_differed(e: ShadowDiffered) -> Record:
     fields = {"phase": e.phase, "group": e.group, "name": e.name, "answer": e.answer, "outcome": e.outcome}
-    return _line("policy-shadow", session=e.session, **fields)
+    return _line("policy-shadow", session=e.session, listener=e.listener, **fields)
 
 
 def _message(e: MessageAccepted | MessageRefused) -> dict[str, object]:
@@ -296,6 +307,8 @@ def _message(e: MessageAccepted | MessageRefused) -> dict[str, object]:
         "session": e.session,
         "message": e.message,
         "peer": e.peer,
+        "listener": e.listener,
+        "helo": e.helo,
         "from": e.sender,
         "to": e.recipients,
         "size": e.size,
@@ -325,7 +338,7 @@ def _message_refused(e: MessageRefused) -> Record:
 def _disconnected(e: Disconnected) -> Record:
     seconds = round(e.seconds, 3)
     told = {"reason": e.reason, "detail": e.detail, "seconds": seconds, "messages": e.messages}
-    return _line("disconnected", session=e.session, peer=e.peer, **told)
+    return _line("disconnected", session=e.session, peer=e.peer, listener=e.listener, **told)
 
 
 def _certificates_reloaded(e: CertificatesReloaded) -> Record:
@@ -375,6 +388,19 @@ def _configuration_reload_failed(e: ConfigurationReloadFailed) -> Record:
     return Record("configuration-reload-failed", fields, details)
 
 
+def _server_started(e: ServerStarted) -> Record:
+    where = {"path": e.path, "listeners": e.listeners, "workers": e.workers}
+    return _line("serving", version=e.version, process=e.process, **where)
+
+
+def _server_draining(e: ServerDraining) -> Record:
+    return _line("draining", sessions=e.sessions, grace=e.grace)
+
+
+def _server_ended(e: ServerEnded) -> Record:
+    return _line("ended", reason=e.reason, seconds=round(e.seconds, 3), sessions=e.sessions, messages=e.messages)
+
+
 _LINES: Final[dict[type, tuple[int, Callable[[Any], Record]]]] = {
     Connected: (logging.DEBUG, _connected),
     PeerAnnounced: (logging.INFO, _peer_announced),
@@ -399,4 +425,7 @@ _LINES: Final[dict[type, tuple[int, Callable[[Any], Record]]]] = {
     RevocationListExpired: (logging.WARNING, _revocation_list_expired),
     ConfigurationReloaded: (logging.INFO, _configuration_reloaded),
     ConfigurationReloadFailed: (logging.ERROR, _configuration_reload_failed),
+    ServerStarted: (logging.INFO, _server_started),
+    ServerDraining: (logging.INFO, _server_draining),
+    ServerEnded: (logging.INFO, _server_ended),
 }

@@ -25,8 +25,15 @@ from triosmtp.daemon.start import Start, begin_process
 from triosmtp.daemon.status.listener import StatusListener
 from triosmtp.daemon.status.source import ServerSource
 from triosmtp.daemon.supervisor import Supervisor, workers_of
+from triosmtp.daemon.version import versions
 from triosmtp.errors import ConfigError, is_transient
-from triosmtp.event import ConfigurationReloaded, ConfigurationReloadFailed
+from triosmtp.event import (
+    ConfigurationReloaded,
+    ConfigurationReloadFailed,
+    ServerDraining,
+    ServerEnded,
+    ServerStarted,
+)
 from triosmtp.server import Server, serve
 from triosmtp.server.binding import OpenedSocket
 
@@ -93,6 +100,7 @@ async def _serve(
     early: EarlySignals,
 ) -> None:
     fault: BaseExceptionGroup[ConfigError] | None = None
+    daemon: _Daemon | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(logs.run, name="log")
@@ -116,6 +124,7 @@ async def _serve(
                 # Before anybody is told that it serves: who reads that may send a signal at once.
                 await nursery.start(daemon.heed_signals)
                 _announce(greeting, config, server, control, status)
+                daemon.tell_started(config)
                 nursery.start_soon(feed_watchdog, notifier, name="watchdog")
                 notifier.ready("serving")
                 if early.reload:
@@ -126,6 +135,9 @@ async def _serve(
                 status.close()
     except* ConfigError as group:
         fault = group
+    finally:
+        if daemon is not None:
+            daemon.tell_ended()
     if fault is not None:  # raised here: Python 3.11.2 wraps what is raised within except*
         leaf: BaseException = fault
         while isinstance(leaf, BaseExceptionGroup):
@@ -183,6 +195,8 @@ class _Daemon:
         self._as_root = as_root
         self._reloading = trio.Lock()
         self._draining = False
+        self._end = "failed"
+        self._started: float | None = None  # on Trio's clock
 
     def open(self, config: Config, sockets: Mapping[object, OpenedSocket]) -> None:
         """Open the control sockets and the Status_Listener; ``sockets`` are there already, by the key of their Listen.
@@ -197,6 +211,28 @@ class _Daemon:
             raise
         self._control.follow(config, doors, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
+
+    def tell_started(self, config: Config) -> None:
+        """Tell the logs that it serves."""
+        self._started = trio.current_time()
+        addresses = self._server.addresses
+        named = ((listen.name, addresses.get(listen.name)) for listen in config.listens)
+        event = ServerStarted(
+            version=versions()["triosmtp"],
+            process=os.getpid(),
+            path=str(self._path),
+            listeners=tuple(name if bound is None else f"{name} {bound[0]} port {bound[1]}" for name, bound in named),
+            workers=workers_of(config),
+        )
+        self._server.service.tell(event)
+
+    def tell_ended(self) -> None:
+        """Tell the logs that the last session has ended."""
+        if self._started is not None:
+            service, seconds = self._server.service, trio.current_time() - self._started
+            counted = service.statistics
+            told = {"sessions": counted.sessions_total, "messages": counted.messages_accepted}
+            service.tell(ServerEnded(reason=self._end, seconds=seconds, **told))
 
     async def reload(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
         """Read the configuration again; give its warnings, too.
@@ -244,6 +280,7 @@ class _Daemon:
     def shut_down(self) -> None:
         """Begin to drain; where that was begun before, end at once."""
         if self._draining:
+            self._end = "stopped"
             self._nursery.cancel_scope.cancel()
             return
         self._draining = True
@@ -252,7 +289,10 @@ class _Daemon:
     async def _drain(self) -> None:
         grace = self._server.service.config.base.drain_timeout
         self._notifier.stopping(grace + _AFTER_DRAIN)
+        service = self._server.service
+        service.tell(ServerDraining(sessions=service.statistics.sessions, grace=grace))
         await self._server.aclose(grace=grace)
+        self._end = "drained"
         self._nursery.cancel_scope.cancel()
 
     async def heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

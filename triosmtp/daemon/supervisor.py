@@ -399,7 +399,8 @@ class Supervisor:
             _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.taken))
         for session, known in worker.sessions.items():
             service.gate.leave(session)
-            service.tell(Disconnected(session, known.peer, "failed", now - known.since, known.messages))
+            told = (session, known.peer, "failed", now - known.since, known.messages)
+            service.tell(Disconnected(*told, listener=known.listener))
         for counted in worker.taken.values():
             self._count_out(*counted)
         if self._draining.is_set():
@@ -410,7 +411,7 @@ class Supervisor:
     def _heard(self, number: int, event: SessionEvent) -> None:
         sessions = self._workers[number].sessions
         if isinstance(event, Connected):
-            sessions[event.session] = SessionRecord(event.peer, trio.current_time())
+            sessions[event.session] = SessionRecord(event.peer, event.listener, trio.current_time())
         elif isinstance(event, MessageAccepted | MessageRefused):
             known = sessions.get(event.session)
             if known is not None:

@@ -161,7 +161,12 @@ class Hub:
 
     def _fall_back(self, group: str, question: Question, fallback: Fallback, failure: str) -> Verdict:
         event = PolicyFallback(
-            session=question.session, phase=question.phase, group=group, fallback=fallback, failure=failure
+            session=question.session,
+            phase=question.phase,
+            group=group,
+            fallback=fallback,
+            failure=failure,
+            listener=question.listener,
         )
         self._tell(event)
         return fallback_verdict(group, question, fallback, failure)

@@ -216,6 +216,7 @@ class Shadows:
                     name=record.name,
                     answer=describe(verdict),
                     outcome=summary(outcome),
+                    listener=question.listener,
                 )
             )
 

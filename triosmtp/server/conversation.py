@@ -214,23 +214,23 @@ class Conversation:
     def _ended(self, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
         tell_ended(self._service, self.session, phase, refusal, *arguments)
 
-    def _refuse(self, phase: str, refusal: Refusal) -> None:
-        self._tell_refused(phase, refusal)
+    def _refuse(self, phase: str, refusal: Refusal, *about: Any) -> None:
+        self._tell_refused(phase, refusal, *about)
         self.out.append(self.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit"))
 
-    def _tell_refused(self, phase: str, refusal: Refusal) -> None:
-        tell_refused(self._service, self.session, phase, refusal)
+    def _tell_refused(self, phase: str, refusal: Refusal, *about: Any) -> None:
+        tell_refused(self._service, self.session, phase, refusal, *about)
         if refusal.reply.code == 421:
             self.end = "refused"
 
-    def _is_outdated(self, phase: str) -> bool:
+    def _is_outdated(self, phase: str, *about: Any) -> bool:
         """End a session that began before a reload, where no message is under way: policy is not asked."""
         if self._service.generation is self._generation:
             return False
         match = _ENHANCED.fullmatch(self._settings.reconfig_message)
         assert match is not None, "every text matches"
         reply = Reply(421, match[2], match[1] or "4.3.2")
-        self._refuse(phase, Refusal(reply, "reload", "the configuration was reloaded"))
+        self._refuse(phase, Refusal(reply, "reload", "the configuration was reloaded"), *about)
         self.end = "reconfigured"
         return True
 
@@ -264,7 +264,7 @@ class Conversation:
 
     async def _on_mail(self, event: MailFrom) -> None:
         self._end_transaction()
-        if self._is_outdated("mailfrom"):
+        if self._is_outdated("mailfrom", event.sender):
             return
         session, sender = self.session, event.sender
         session.message_variables.record(
@@ -285,7 +285,7 @@ class Conversation:
         except Refusal as refusal:
             self._discarded_by = before
             self._ended("mailfrom", refusal, sender, event.parameters)
-            self._refuse("mailfrom", refusal)
+            self._refuse("mailfrom", refusal, sender)
             return
         finally:
             session.message_headers += session.headers[headers:]  # said at MAIL, they are about this message
@@ -321,7 +321,7 @@ class Conversation:
                 await self._throttle("Recipient_Rate_Per_Peer", self._settings.recipient_rate_per_peer)
         except Refusal as refusal:
             self._ended("rcptto", refusal, recipient, event.parameters)
-            self._refuse("rcptto", self._counted(refusal))
+            self._refuse("rcptto", self._counted(refusal), transaction.envelope.sender, (recipient,))
             return
         self._ended("rcptto", None, recipient, event.parameters)
         self._recipients += 1
@@ -391,7 +391,7 @@ class Conversation:
         assert transaction is not None
         if transaction.refusal is not None:
             self._end_transaction()
-            self._refuse("data", transaction.refusal)
+            self._refuse("data", transaction.refusal, transaction.envelope.sender, transaction.envelope.recipients)
             return
         reply = await transaction.finish(event)
         if reply.code == 421:

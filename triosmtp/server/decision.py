@@ -1,14 +1,16 @@
 """How a step of a session is refused, and how policies are asked at one."""
 
 import logging
+from collections.abc import Iterable
 
 from triosmtp.errors import Reject
 from triosmtp.event import PolicyFailed, Refused
+from triosmtp.message import Recipient
 from triosmtp.policy import Chain, Decision, Phase, Session
 from triosmtp.policy.question import Outcome
 from triosmtp.policy.remote import question_of
 from triosmtp.server.service import Service
-from triosmtp.smtp import Reply
+from triosmtp.smtp import Address, Reply
 
 __all__ = ["Refusal", "ask", "refusal_of", "tell_ended", "tell_refused"]
 
@@ -38,7 +40,7 @@ async def ask(service: Service, session: Session, chain: Chain, phase: Phase, *a
     """
     decision = await chain.ask(phase, session, *arguments)
     if decision.error:
-        service.tell(PolicyFailed(session.id, phase, decision.source, decision.error))
+        service.tell(PolicyFailed(session.id, phase, decision.source, decision.error, session.listener))
     if decision.refusal is not None:
         raise refusal_of(decision.refusal, decision.source)
     return decision
@@ -66,9 +68,23 @@ def _outcome(refusal: Refusal | None) -> Outcome:
     )
 
 
-def tell_refused(service: Service, session: Session, phase: str, refusal: Refusal) -> None:
-    """Tell that a step of ``session`` was refused."""
-    reply = refusal.reply
+def tell_refused(
+    service: Service,
+    session: Session,
+    phase: str,
+    refusal: Refusal,
+    sender: Address | None = None,
+    recipients: Iterable[Address | Recipient] = (),
+) -> None:
+    """Tell that a step of ``session`` was refused.
+
+    ``sender`` and ``recipients`` are what it was about, if the transaction under way does not say so.
+    """
+    reply, envelope = refusal.reply, session.envelope
+    if envelope is not None and sender is None:
+        sender = envelope.sender
+        if phase == "data":
+            recipients = envelope.recipients
     text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
     service.tell(
         Refused(
@@ -84,5 +100,7 @@ def tell_refused(service: Service, session: Session, phase: str, refusal: Refusa
             listener=session.listener,
             variables=session.variables.snapshot(),
             message_variables=session.message_variables.snapshot(),
+            sender=None if sender is None else str(sender),
+            recipients=tuple(map(str, recipients)),
         )
     )

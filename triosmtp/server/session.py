@@ -165,9 +165,8 @@ class SessionDriver:
             finally:
                 seconds = trio.current_time() - self.started
                 end, messages, commands = conversation.end, conversation.messages, conversation.connection.commands
-                self._service.tell(
-                    Disconnected(session.id, session.peer, end, seconds, messages, commands, self._detail)
-                )
+                told = (session.id, session.peer, end, seconds, messages, commands, self._detail, session.listener)
+                self._service.tell(Disconnected(*told))
 
     def _resettle(self, profile: Profile) -> None:
         """A trusted peer speaks for another one: what holds for that."""

@@ -238,7 +238,7 @@ class Transaction:
         session, envelope = self._session, self.envelope
         recipients = tuple(str(r) for r in envelope.recipients)
         variables, message_variables = self._told or self._contexts()
-        sender = str(envelope.sender)
+        sender, helo = str(envelope.sender), "" if self._hello is None else self._hello.domain
         if reply.positive:
             event: MessageAccepted | MessageRefused = MessageAccepted(
                 session=session.id,
@@ -254,6 +254,7 @@ class Transaction:
                 listener=session.listener,
                 variables=variables,
                 message_variables=message_variables,
+                helo=helo,
             )
         else:
             event = MessageRefused(
@@ -274,5 +275,6 @@ class Transaction:
                 listener=session.listener,
                 variables=variables,
                 message_variables=message_variables,
+                helo=helo,
             )
         self._service.tell(event)
