@@ -107,7 +107,7 @@ class Stage:
             nursery or self.nursery,
             self._pair(access),  # type: ignore[arg-type]  # any stream will do
             "localhost",
-            "/",
+            upgrade.get("path", "/"),
             subprotocols=upgrade.get("subprotocols", [PROTOCOL]),
             extra_headers=[*headers, *upgrade.get("headers", [])],
         )

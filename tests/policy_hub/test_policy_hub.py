@@ -1,6 +1,7 @@
 """Deciding elsewhere: groups, time limits, deaths, fallbacks, shadows; with real websockets in memory."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -479,6 +480,7 @@ async def test_requests_come_after_initialize_which_comes_once() -> None:
 # Who may come in
 
 
+ORIGIN = (b"Origin", b"https://evil.example")
 TCP = Access(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token="a" * 16)
 
 
@@ -487,7 +489,21 @@ TCP = Access(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token=
     [
         (TCP, {}, 401),
         (TCP, {"token": "wrong"}, 401),
-        (TCP, {"token": "t" * 16, "headers": [(b"Origin", b"https://evil.example")]}, 403),
+        (TCP, {"headers": [ORIGIN]}, 403),
+        (TCP, {"token": "wrong", "headers": [ORIGIN]}, 403),
+        (TCP, {"token": "t" * 16, "headers": [(b"Authorization", b"Bearer wrong")]}, 400),
+        (TCP, {"headers": [ORIGIN, (b"Authorization", b"Basic " + b64encode(b"x:" + b"t" * 16))]}, 403),
+        (TCP, {"headers": [ORIGIN, (b"Authorization", b"Basic " + b"t" * 16)]}, 403),
+        (TCP, {"headers": [ORIGIN, (b"Cookie", b"token=" + b"t" * 16)]}, 403),
+        (TCP, {"headers": [ORIGIN], "subprotocols": [PROTOCOL, "t" * 16, f"Bearer.{'t' * 16}"]}, 403),
+        (TCP, {"headers": [ORIGIN], "path": f"/?access_token={'t' * 16}&token={'t' * 16}"}, 403),
+        (TCP, {"path": f"/?access_token={'t' * 16}"}, 401),
+        (TCP, {"subprotocols": [PROTOCOL, "t" * 16]}, 401),
+        (TCP, {"headers": [(b"Cookie", b"token=" + b"t" * 16)]}, 401),
+        (Access(listener="p", peer="x", encrypted=True, certificate=True), {"headers": [ORIGIN]}, 403),
+        (Access(listener="p", peer="x", encrypted=True, certificate=True, token="t" * 16), {"headers": [ORIGIN]}, 403),
+        (LOCAL, {"headers": [ORIGIN], "token": "wrong"}, 403),
+        (Access(listener="p", peer="unix", local=True), {"headers": [ORIGIN], "token": "t" * 16}, 403),
         (TCP, {"token": "t" * 16, "subprotocols": []}, 400),
         (TCP, {"token": "t" * 16, "subprotocols": ["policy.v2.triosmtp"]}, 400),
         (Access(listener="p", peer="x", encrypted=True, certificate=False, token="t" * 16), {"token": "t" * 16}, 403),
@@ -519,6 +535,22 @@ async def test_who_is_let_in_and_who_may_command(access: Access, token: str, adm
             answer = await raw.read()
             refused = answer.get("error", {}).get("code") == -32002
             assert refused is not admin
+
+
+@pytest.mark.parametrize("origin", [b"https://x.example", b"null", b""])
+@pytest.mark.parametrize("token", ["t" * 16, "a" * 16])
+@pytest.mark.parametrize(
+    "access",
+    [
+        TCP,
+        Access(listener="p", peer="unix", local=True, token="t" * 16, admin_token="a" * 16),
+        Access(listener="p", peer="x", encrypted=True, certificate=True, token="t" * 16, admin_token="a" * 16),
+    ],
+)
+async def test_a_program_that_sends_origin_comes_in_with_a_token(access: Access, token: str, origin: bytes) -> None:
+    async with open_stage() as stage:
+        raw = await stage.raw(access, token=token, headers=[(b"Origin", origin)])
+        assert (await raw.initialize())["result"]["protocol"] == PROTOCOL
 
 
 async def test_a_silent_peer_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:

@@ -44,7 +44,9 @@ def test_the_door(tmp_path: Path) -> None:
         assert upgrade(port, PROTOCOL, f"Authorization: Basic {TOKEN}").startswith("HTTP/1.1 401")
         assert upgrade(port, bearer).startswith("HTTP/1.1 400")
         assert upgrade(port, bearer, "Sec-WebSocket-Protocol: policy.v9.triosmtp").startswith("HTTP/1.1 400")
-        assert upgrade(port, bearer, PROTOCOL, "Origin: http://localhost").startswith("HTTP/1.1 403")
+        assert upgrade(port, PROTOCOL, "Origin: http://localhost").startswith("HTTP/1.1 403")
+        assert upgrade(port, bearer, PROTOCOL, "Origin: http://localhost").startswith("HTTP/1.1 101")
+        assert upgrade(port, bearer, bearer, PROTOCOL).startswith("HTTP/1.1 400")
         assert upgrade(port, bearer, PROTOCOL).startswith("HTTP/1.1 101")
         for junk in (b"\x16\x03\x01\x02\x00", b"HELO x\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000):
             with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:

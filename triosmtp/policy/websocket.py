@@ -120,16 +120,20 @@ def _admit(request: Any, access: Access) -> bool:
 
     :raises _Refused: where it may not come in at all.
     """
-    headers = dict(request.headers)
-    if b"origin" in headers:
-        # A page in somebody's browser: it would come with that browser's right to reach us.
-        raise _Refused(403, "browsers are not served")
     if access.certificate is False:
         raise _Refused(403, "the client certificate does not verify")
-    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-    token = given.strip() if scheme.lower() == b"bearer" else b""
+    # The Authorization field and nothing else: a page can choose URL, subprotocol and Basic, and it brings cookies.
+    given = [value for name, value in request.headers if name == b"authorization"]
+    if len(given) > 1:
+        raise _Refused(400, "the Authorization field stands twice")
+    scheme, _, rest = (given[0] if given else b"").partition(b" ")
+    token = rest.strip() if scheme.lower() == b"bearer" else b""
     admin = _equal(token, access.admin_token)
     known = admin or _equal(token, access.token)
+    if not known and any(name == b"origin" for name, _ in request.headers):
+        # A page in somebody's browser comes with that browser's certificate and right to reach us.  No page can set
+        # the Authorization field of a websocket, so a program that sends both is none.
+        raise _Refused(403, "browsers are not served; a program that sends Origin needs Authorization: Bearer")
     if token and not known and not (access.token is None and access.local):
         raise _Refused(401, "the token is not known")
     if not (known or access.local or access.certificate):
