@@ -256,6 +256,40 @@ async def test_rates_of_one_address(autojump_clock: trio.testing.MockClock) -> N
         assert (await client.command("MAIL FROM:<a@example.org>")).code == 250
 
 
+PROXY = 'Proxy_Protocol = ( "198.51.100.9" )'
+
+
+@pytest.mark.parametrize(
+    ("more", "peer", "bounded"),
+    [
+        ("", "192.0.2.1", True),
+        ("", "2001:db8::1", True),
+        ("", "127.0.0.1", False),
+        ("", "::1", False),
+        ('Relay_Hosts = ( "192.0.2.0/24" )', "192.0.2.1", False),
+        ('Relay_Hosts = ( "192.0.2.0/24" )', "192.0.3.1", True),
+        ('ESMTP_Listener { Listen ":26" { Peer "192.0.2.1" { SMTP_Extensions = ( XCLIENT ) } } }', "192.0.2.1", False),
+        ("Connections_Per_Peer = 50", "127.0.0.1", True),
+        ("Connections_Per_Peer = auto", "192.0.2.1", True),
+        ("Connections_Per_Peer = 0", "192.0.2.1", False),
+        (PROXY, "PROXY TCP4 192.0.2.7 192.0.2.8 9 25\r\n", True),
+        (PROXY, "PROXY TCP4 127.0.0.1 192.0.2.8 9 25\r\n", False),
+        (PROXY, "PROXY UNKNOWN\r\n", False),
+    ],
+)
+async def test_an_address_has_fifty_connections(more: str, peer: str, bounded: bool) -> None:
+    """Not loopback, nor whom others are behind; a proxy's clients are counted, and it is not."""
+    async with open_memory_server(conf(more)) as server:
+        codes = []
+        for _ in range(52):
+            listen = ":26" if ":26" in more else None
+            client = server.connect(peer="198.51.100.9" if peer.startswith("PROXY") else peer, listen=listen)
+            if peer.startswith("PROXY"):
+                await client.send(peer.encode())
+            codes.append((await client.read()).code)
+        assert codes == [220] * 50 + [421 if bounded else 220] * 2
+
+
 async def test_connections_of_one_address(autojump_clock: trio.testing.MockClock) -> None:
     async with open_memory_server(conf("Connections_Per_Peer = 2")) as server:
         first, _second = [await hello(server, "2001:db8::1") for _ in range(2)]

@@ -6,6 +6,7 @@ import signal
 import smtplib
 import socket
 import ssl
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -116,15 +117,29 @@ def test_failed_attempts_to_authenticate_count_over_all_workers(tmp_path: Path) 
         assert [attempt(session, "right") for session in sessions[4:]] == [454] * 4
 
 
-def test_who_finds_no_descriptor_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+def test_who_finds_no_descriptor_waits(tmp_path: Path, number: int) -> None:
     """Far more connect than there are descriptors for: each is greeted in the end, as soon as others have gone."""
-    with workers(tmp_path, descriptors=40) as service:
+    with workers(tmp_path, f"Workers = {number}", descriptors=60) as service:
         clients = [socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(100)]
         for client in clients:
             assert client.recv(4) == b"220 "
             client.close()
         said = [each for each in service.log if each.get("level") == "error"]
         assert said == []
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_idle_connections_leave_descriptors_for_mail(tmp_path: Path, number: int) -> None:
+    """A body in a file and its delivery need some, too, when as many are connected as there is room for."""
+    with workers(tmp_path, f"Workers = {number}", descriptors=60) as service, ExitStack() as stack:
+        client = service.session()
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60))
+        if number == 1:
+            service.until(lambda: service.logged("no descriptor is left for more"))
+        for _ in range(3):
+            assert client.sendmail("a@example.org", ["b@example.com"], "X-Id: 1\r\n\r\n" + "x\r\n" * 500_000) == {}
 
 
 async def test_a_policy_client_sees_and_decides_the_sessions_of_all(tmp_path: Path) -> None:

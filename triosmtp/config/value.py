@@ -15,6 +15,7 @@ from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.domain import DomainError, domain_key, name_key, pattern_key
 
 __all__ = [
+    "AUTO_LIMIT",
     "BOOLEAN",
     "DOMAIN",
     "DOMAIN_PATTERNS",
@@ -159,6 +160,12 @@ def _read_limit(value: Value, _warn: Warn) -> int:
     return int(text)
 
 
+def _read_auto_limit(value: Value, warn: Warn) -> int | None:
+    if text_of(value, "a whole number, 0 or more, or auto").lower() == "auto":
+        return None
+    return _read_limit(value, warn)
+
+
 def _read_workers(value: Value, _warn: Warn) -> int | None:
     expected = "a whole number from 1 to 512, or auto"
     text = text_of(value, expected)
@@ -189,6 +196,7 @@ def _read_file_mode(value: Value, _warn: Warn) -> int:
 
 BOOLEAN = Type("boolean", _read_boolean, lambda value: "true" if value else "false")
 LIMIT = Type("whole number", _read_limit, str)
+AUTO_LIMIT: "Type[int | None]" = Type("whole number or auto", _read_auto_limit, str, absent="auto")
 WORKERS = Type("number of processes", _read_workers, str, absent="auto")
 SECONDS = Type("seconds", _read_seconds, lambda value: f"{value:.9f}".rstrip("0").rstrip("."))
 FILE_MODE = Type("file mode", _read_file_mode, lambda value: f"0{value:o}")

@@ -16,8 +16,8 @@ import trio
 from attrs import field, frozen
 
 from triosmtp.daemon.child import Counted, Worker
-from triosmtp.daemon.descriptors import connections_at_most
 from triosmtp.daemon.handover import Handed, hand_over
+from triosmtp.server.descriptors import connections_at_most
 
 __all__ = ["Dispatch", "Unserved", "Waiting"]
 

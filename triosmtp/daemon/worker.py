@@ -22,12 +22,12 @@ from attrs import define, evolve
 from triosmtp.config import Config, Listen, Settings, TCPAddress
 from triosmtp.daemon.channel import Channel, ChannelClosedError
 from triosmtp.daemon.command import contexts_of
-from triosmtp.daemon.descriptors import connections_at_most
 from triosmtp.daemon.distant_hub import DistantHub
 from triosmtp.daemon.handover import Handed, Start, receive
 from triosmtp.policy import Session
 from triosmtp.policy.question import Interest
 from triosmtp.server import Service, open_service
+from triosmtp.server.descriptors import connections_at_most
 from triosmtp.server.host import ServiceHost
 from triosmtp.server.opening import prepare
 from triosmtp.server.patience import watch

@@ -6,6 +6,7 @@ To stop, the inner one is cancelled, the sessions are told, and theirs gets a de
 
 import logging
 import socket
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -28,6 +29,7 @@ from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy.hub import Hub
 from triosmtp.server.binding import Binding, Kept, OpenedSocket, Plan, close_all, plan
+from triosmtp.server.descriptors import connections_at_most
 from triosmtp.server.door import CLIENTS, CLIENTS_OF_ONE_PEER, Door, let_in
 from triosmtp.server.fleet import Fleet
 from triosmtp.server.listener import Peer, accept_connections, accept_waiting, peer_of
@@ -52,6 +54,10 @@ _GOODBYE = 1.0
 """Seconds that policy clients have to take leave of us."""
 _LAST_WORDS = 5.0
 """Seconds that a session has for its 421, when it had no more time for its transaction."""
+_AGAIN = 0.1
+"""Seconds from one look for a free descriptor to the next."""
+_TELL_AGAIN = 10.0
+"""Seconds from one line of the log about the same trouble to the next."""
 _THREADS = 60.0
 """Seconds more that workers have for deliveries in threads, which cannot be cancelled; then they are killed."""
 _WATCH_AGAIN = 30.0
@@ -76,6 +82,9 @@ class Server:
         self._watchers: trio.Nursery | None = None
         self._watching: trio.CancelScope | None = None
         self._clients: Counter[object] = Counter()  # policy clients by address
+        self._announcing = 0  # proxies that have not said yet whom they speak for
+        self._most = sys.maxsize  # connections that there are descriptors for
+        self._full = -_TELL_AGAIN  # when it was told that there are so many
         self._grace = 0.0
         self._reloading = trio.Lock()
         self._refusing = trio.Event()
@@ -223,8 +232,23 @@ class Server:
 
     async def _serve_binding(self, binding: Binding) -> None:
         with binding.accepting:
-            room = None if self.fleet is None or binding.listen.for_policy else self.fleet.room
+            sessions = self._room if self.fleet is None else self.fleet.room
+            room = None if binding.listen.for_policy else sessions
             await accept_connections(binding.sock, partial(self._take, binding), room)
+
+    async def _room(self) -> int:
+        """Wait until there are descriptors for more connections, and return for how many.
+
+        Those that are kept back are for bodies and deliveries of the sessions that there are.
+        """
+        while True:
+            room = self._most - self.service.statistics.sessions - self._announcing
+            if room > 0:
+                return room
+            if trio.current_time() >= self._full + _TELL_AGAIN:
+                self._full = trio.current_time()
+                _log.warning("%d connections are open, no descriptor is left for more: they wait", self._most)
+            await trio.sleep(_AGAIN)
 
     def _leave(self, binding: Binding) -> None:
         """Close a socket; where another one stands in its place, what waits in its queue is taken first."""
@@ -261,6 +285,7 @@ class Server:
 
     async def _take_from_proxy(self, binding: Binding, settings: Settings, sock: socket.socket, proxy: Peer) -> None:
         begun = False
+        self._announcing += 1
         try:
             local = binding.local or peer_of(sock.getsockname()).text
             listen = binding.listen_of(sock)
@@ -272,6 +297,7 @@ class Server:
         except Exception:  # noqa: BLE001 - one connection's failure must not end the server
             _log.exception("a connection of proxy %s cannot be served: it is closed", proxy.text)
         finally:
+            self._announcing -= 1
             if not begun:
                 sock.close()
 
@@ -353,6 +379,7 @@ class Server:
 
     async def _run(self, task_status: "trio.TaskStatus[Server]") -> None:
         try:
+            self._most = connections_at_most()
             async with trio.open_nursery() as self._watchers:
                 self._watchers.start_soon(watch, self.service.running, name="idle sessions")
                 if self._own_hub:

@@ -27,6 +27,7 @@ from triosmtp.server.patience import Patience
 from triosmtp.server.peer_count import PeerAddress, PeerCounts, peer_key
 from triosmtp.server.peer_limiter import PeerLimiter
 from triosmtp.server.profile import Profiles
+from triosmtp.smtp import TRUSTED
 from triosmtp.spool import THREADS
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
@@ -40,6 +41,8 @@ _log = logging.getLogger("triosmtp.server")
 
 _PER_TURN: Final = 256
 _LEAST_PER_TURN: Final = 8
+_CONNECTIONS: Final = 50
+"""Connections of one address, where nothing else is said: as Postfix has it."""
 _HASHING: Final = 2
 """Attempts to authenticate that are computed at once, in each process."""
 _HASHING_WAITING: Final = 64
@@ -120,6 +123,15 @@ class Running(Protocol):
 
     def close(self) -> None:
         """End with 421 as soon as no transaction is under way: somebody asked for it."""
+
+
+def _speaks_for_many(peer: PeerAddress | None, settings: Settings) -> bool:
+    """Whether many connections are to be expected of a peer: it is trusted, or others come by it."""
+    if peer is None or peer.is_loopback or peer in settings.proxy_protocol:
+        return True
+    if any(peer in network for network in settings.relay_hosts):
+        return True
+    return any(extension.upper() in TRUSTED for extension in settings.smtp_extensions)
 
 
 def limiter_key(session: Session) -> Hashable:
@@ -255,7 +267,15 @@ class Service:
         rate = settings.connection_rate_per_peer
         if rate is not None and not self.peers.count("Connection_Rate_Per_Peer", peer, rate, trio.current_time()):
             return "Connection_Rate_Per_Peer"
-        return "" if self.peers.connect(peer, settings.connections_per_peer) else "Connections_Per_Peer"
+        limit = settings.connections_per_peer
+        if limit is None:
+            limit = _CONNECTIONS
+        if self.peers.connect(peer, limit):
+            return ""
+        if settings.connections_per_peer is None and _speaks_for_many(peer, settings):
+            self.peers.connect(peer, 0)
+            return ""
+        return "Connections_Per_Peer"
 
     def admit(self, listen: Listen, listener_limit: int, service_limit: int) -> str:
         """Count a new session in, unless a limit (0: none) is reached; give the name of that limit, or ``""``."""

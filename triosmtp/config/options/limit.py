@@ -4,7 +4,7 @@ from attrs import frozen
 
 from triosmtp.config.option import option
 from triosmtp.config.tls_value import RATE
-from triosmtp.config.value import LIMIT, SECONDS
+from triosmtp.config.value import AUTO_LIMIT, LIMIT, SECONDS
 
 __all__ = ["LimitOptions"]
 
@@ -68,8 +68,12 @@ class LimitOptions:
         "pause above 5 seconds is not counted: each may last Idle_Time, and those of one message three times that and "
         "what its bytes would take at this rate.",
     )
-    connections_per_peer: int = option(
-        "Connections_Per_Peer", LIMIT, 0, "Connections at once from one address; beyond it 421. 0: unlimited."
+    connections_per_peer: int | None = option(
+        "Connections_Per_Peer",
+        AUTO_LIMIT,
+        None,
+        "Connections at once from one address; beyond it 421. 0: unlimited. auto: 50, and any number for loopback, for "
+        "Relay_Hosts, and for proxies and peers that speak for others (Proxy_Protocol, XCLIENT, XREMOTEIP).",
     )
     connection_rate_per_peer: tuple[int, float] | None = option(
         "Connection_Rate_Per_Peer", RATE, None, 'Connections from one address, as "n/seconds"; beyond it 421.'
