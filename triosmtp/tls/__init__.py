@@ -17,6 +17,7 @@ The way of a connection through this room::
     information.py     TLSInfo out of the finished connection
     certificate.py     the facts of one certificate, as OpenSSL reads it
     der.py               what OpenSSL does not tell of one, if it has one reading; distinguished_name.py
+    error_queue.py       what is left behind in OpenSSL's error queue
     revocation.py      revocation lists, and whether a chain stands in them
 
 ``authority.py`` issues certificates for development and tests.  For the commands alone: ``client.py`` looks at another

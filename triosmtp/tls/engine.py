@@ -32,7 +32,7 @@ What must be known to change this file:
 - **A client may negotiate anew**, in TLS 1.2 and where the settings allow it.  OpenSSL does that within ``recv`` and
   ``send``, and ``send`` then wants to read; SSLStream knows how to wait for that.  Its outcome is told by
   :func:`.handshake.renegotiated`.
-- **The error queue belongs to the thread**, not to the connection: see :func:`.verification.forget_errors`.
+- **The error queue belongs to the thread**, not to the connection: see :mod:`.error_queue`.
 """
 
 import ssl

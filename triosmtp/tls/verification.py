@@ -7,12 +7,12 @@ was ever seen before it), because OpenSSL forgets: after an error was waived it 
 call at all for a resumed session, whose certificate is there nevertheless.
 """
 
-import threading
 from typing import Final
 
 from attrs import define
 from OpenSSL import SSL, crypto
 
+from triosmtp.tls.error_queue import forget_errors
 from triosmtp.tls.revocation import Revocations
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "VERIFY_ERRORS",
     "Verification",
     "follow_negotiation",
-    "forget_errors",
     "record_verification",
     "verify_error_text",
 ]
@@ -118,31 +117,6 @@ def follow_negotiation(connection: SSL.Connection, where: int, _result: int) -> 
         record.leaf_passed = record.mixed = record.revoked = False
     elif where & _HANDSHAKE_DONE:
         record.negotiations += 1
-
-
-class _Scratch(threading.local):
-    """An unused connection for each thread: OpenSSL's error queue belongs to the thread."""
-
-    def __init__(self) -> None:
-        self.connection = SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD))
-        self.connection.set_accept_state()
-
-
-_scratch = _Scratch()
-
-
-def forget_errors() -> None:
-    """Empty this thread's OpenSSL error queue (about 1 µs).
-
-    A signature that does not hold leaves entries there even when the error is waived.  They would come up as the
-    reasons of the next failure in this thread, whatever that is; and an OpenSSL before 4.0 takes them, on every
-    connection, for a failure where it only wants more input.  A handshake that is told to go on clears the queue before
-    anything else; this one has no input, so that nothing else happens.
-    """
-    try:
-        _scratch.connection.do_handshake()
-    except SSL.WantReadError:
-        return
 
 
 def verify_error_text(code: int) -> str:
