@@ -5,12 +5,14 @@ is told is a reply of its own, short and without any detail of ours.
 """
 
 import errno
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from attrs import frozen
 
-__all__ = ["ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError", "is_transient"]
+__all__ = ["ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError", "collect", "is_transient"]
 
+_T = TypeVar("_T")
 _TRANSIENT: Final = {
     errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE,
     errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.ETXTBSY,
@@ -78,6 +80,18 @@ class ConfigError(TrioSMTPError):
 
     def __reduce__(self) -> "tuple[type[ConfigError], tuple[tuple[Problem, ...]]]":
         return ConfigError, (self.problems,)
+
+
+def collect(problems: list[Problem], make: Callable[[], _T]) -> _T | None:
+    """Return what ``make`` returns; if it raises ConfigError, add its problems to ``problems`` and return None.
+
+    For parts that do not depend on one another: the error of one must not hide that of another.
+    """
+    try:
+        return make()
+    except ConfigError as error:
+        problems += [problem for problem in error.problems if problem not in problems]
+        return None
 
 
 class HandshakeError(TrioSMTPError):

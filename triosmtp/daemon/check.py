@@ -13,7 +13,7 @@ from triosmtp.daemon.status.listener import read_accesses
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import Chain
-from triosmtp.server import Profiles, default_maildir, material_problem, tls_settings
+from triosmtp.server import Profiles, default_maildir, material_problem, material_problems, tls_settings
 from triosmtp.server.door import open_doors, token_problems
 from triosmtp.server.profile import Profile, unhonoured
 from triosmtp.server.sasl import Store, make_sasl
@@ -106,7 +106,7 @@ def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ..
         material = load_material(wanted)
         build_context(material)
     except MaterialError as error:
-        return [material_problem(settings, server_names, error)]
+        return material_problems(settings, server_names, error)
     problems = [material_problem(settings, server_names, warning, "warning") for warning in material.warnings]
     if settings.tls_verified_peer_can_relay and not settings.tls_relay_clients:
         problems += _anybody_may_relay(settings, material)

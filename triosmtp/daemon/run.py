@@ -26,7 +26,7 @@ from triosmtp.daemon.status.listener import StatusListener
 from triosmtp.daemon.status.source import ServerSource
 from triosmtp.daemon.supervisor import Supervisor, workers_of
 from triosmtp.daemon.version import versions
-from triosmtp.errors import ConfigError, is_transient
+from triosmtp.errors import ConfigError, Problem, collect, is_transient
 from triosmtp.event import (
     ConfigurationReloaded,
     ConfigurationReloadFailed,
@@ -258,12 +258,20 @@ class _Daemon:
         with ExitStack() as undo:
             try:
                 config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
-                logs = open_logs(config)
-                undo.callback(logs.close)
-                doors = self._control.open(config)
-                undo.callback(close_doors, doors)
-                prepared = await trio.to_thread.run_sync(self._status.prepare, config)
-                undo.callback(prepared.discard)
+                problems: list[Problem] = []
+                logs = collect(problems, partial(open_logs, config))
+                if logs is not None:
+                    undo.callback(logs.close)
+                doors = collect(problems, partial(self._control.open, config))
+                undo.callback(close_doors, doors or ())
+                prepared = await trio.to_thread.run_sync(collect, problems, partial(self._status.prepare, config))
+                if prepared is not None:
+                    undo.callback(prepared.discard)
+                if problems:
+                    raise ConfigError(problems)
+                assert logs is not None
+                assert doors is not None
+                assert prepared is not None
             except ConfigError as error:
                 failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
                 self._server.service.tell(failed)

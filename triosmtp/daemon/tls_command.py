@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from triosmtp.config import Config, Listen, QueryError, ServerName, Settings, TCPAddress, problem_at
 from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.server import material_problem, tls_settings
+from triosmtp.server import material_problem, material_problems, tls_settings
 from triosmtp.tls import (
     IdentityMaterial,
     Material,
@@ -108,7 +108,7 @@ def tls_show(config: Config) -> int:
         try:
             context = build_context(load_material(group.tls))
         except MaterialError as error:
-            raise ConfigError([material_problem(use.settings, use.server_names, error)]) from error
+            raise ConfigError(material_problems(use.settings, use.server_names, error)) from error
         print(f"Context {number}")
         print("\n".join(context_lines(group, context)))
     if without:
@@ -218,7 +218,7 @@ def _group_problems(group: Group, known: Authorities) -> Iterator[Problem]:
         material = load_material(group.tls)
         build_context(material)
     except MaterialError as error:
-        yield material_problem(use.settings, use.server_names, error)
+        yield from material_problems(use.settings, use.server_names, error)
         return
     for warning in material.warnings:
         severity = "error" if warning.option in _OURS else "warning"
@@ -290,7 +290,7 @@ def _records(config: Config, asked: Iterable[str], port: int | None) -> dict[tup
         try:
             material = load_material(group.tls)
         except MaterialError as error:
-            raise ConfigError([material_problem(use.settings, use.server_names, error)]) from error
+            raise ConfigError(material_problems(use.settings, use.server_names, error)) from error
         for each in group.uses:
             served, known = _served(each, material, asked), port or each.port
             if known is None:

@@ -7,7 +7,14 @@ relay, ``profile.py`` options as running parts, ``opening.py`` all that a config
 share, ``fleet.py`` those who serve in other processes.
 """
 
-from triosmtp.server.profile import Profile, Profiles, default_maildir, material_problem, tls_settings
+from triosmtp.server.profile import (
+    Profile,
+    Profiles,
+    default_maildir,
+    material_problem,
+    material_problems,
+    tls_settings,
+)
 from triosmtp.server.serve import Server, open_service, serve
 from triosmtp.server.service import Service, Statistics
 
@@ -19,6 +26,7 @@ __all__ = [
     "Statistics",
     "default_maildir",
     "material_problem",
+    "material_problems",
     "open_service",
     "serve",
     "tls_settings",

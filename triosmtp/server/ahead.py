@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from triosmtp.config import Config, ServerName, Settings
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.server.profile import material_problem, tls_settings
+from triosmtp.server.profile import material_problem, material_problems, tls_settings
 from triosmtp.tls import ContextStore, TLSSettings
 from triosmtp.tls.store import renew
 
@@ -39,7 +39,11 @@ def read_ahead(users: TLSUsers) -> tuple[ContextStore, list[Problem]]:
     """
     contexts = ContextStore()
     renewal = renew(contexts, users)
-    problems = [material_problem(*users[settings], problem.error) for settings, problem in renewal.problems.items()]
+    problems = [
+        found
+        for settings, problem in renewal.problems.items()
+        for found in material_problems(*users[settings], problem.error)
+    ]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     contexts.replace(renewal.contexts)

@@ -3,22 +3,24 @@
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import trio
 
 from triosmtp.auth import DecoyKey, PasswordFile
 from triosmtp.config import Config, ServerName, Settings
 from triosmtp.delivery import Delivery, FunctionDelivery
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.event import (
     Observer,
 )
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy.hub import Hub
+from triosmtp.server.ahead import tls_users
 from triosmtp.server.door import open_doors
 from triosmtp.server.host import ServiceHost
-from triosmtp.server.profile import Profiles, material_problem
+from triosmtp.server.profile import Profiles, material_problem, material_problems
 from triosmtp.server.service import Generation, Service
 from triosmtp.tls import ContextStore, TLSSettings
 from triosmtp.tls.settings import MaterialWarning
@@ -84,26 +86,20 @@ def prepare(
 
     :raises ConfigError: naming what cannot be had.
     """
-    users: dict[TLSSettings, tuple[Settings, tuple[ServerName, ...]]] = {}
+    problems: list[Problem] = []
     faults: dict[str, None] = {}
-    for profile in profiles.prepare():
+    for profile in collect(problems, profiles.prepare) or ():
         for _, file in profile.sasl.files():
             faults.update(dict.fromkeys(file.faults) if isinstance(file, PasswordFile) else {})
-        if profile.tls is not None:
-            users.setdefault(profile.tls, (profile.settings, profile.server_names))
     for fault in faults:
         _log.warning("%s: the line is skipped", fault)
-    doors = open_doors(config)
-    for door in doors.values():
-        if door.tls is not None:
-            users.setdefault(door.tls, (door.settings, ()))
+    doors = collect(problems, partial(open_doors, config)) or {}
+    users = tls_users(config)
     known = {context.material.settings: context for context in contexts.contexts()}
     renewal = renew(contexts, users)
-    problems = [
-        material_problem(*users[settings], problem.error)
-        for settings, problem in renewal.problems.items()
-        if settings not in spared
-    ]
+    for settings, problem in renewal.problems.items():
+        if settings not in spared:
+            problems += material_problems(*users[settings], problem.error)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     _log_warnings({each: told for each, told in renewal.renewed.items() if each not in known}, users)

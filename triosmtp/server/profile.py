@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from triosmtp.auth import DecoyKey, IdentityMap, PasswordFile, StoreError
 from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, load_delivery, parse_delivery
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.policy.hub import Hub
@@ -23,7 +23,7 @@ from triosmtp.state import state_directory
 from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
 
-__all__ = ["Profile", "Profiles", "default_maildir", "material_problem", "tls_settings"]
+__all__ = ["Profile", "Profiles", "default_maildir", "material_problem", "material_problems", "tls_settings"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -62,6 +62,11 @@ def material_problem(
     scopes: tuple[Settings | ServerName, ...] = (settings, *server_names)
     scope = next((scope for scope in scopes if found.path in _paths(scope, field)), settings)
     return problem_at(scope, field, f"{subject}{found.reason}", severity)
+
+
+def material_problems(settings: Settings, server_names: Iterable[ServerName], error: MaterialError) -> list[Problem]:
+    """Return the problems of an error, and of those that were found with it."""
+    return [material_problem(settings, server_names, each) for each in error.every]
 
 
 def _paths(scope: Settings | ServerName, field: str) -> tuple[Path, ...]:
@@ -183,10 +188,9 @@ class Profiles:
         profiles = []
         for listen in self._config.listens:
             for settings in self._config.variants(listen):
-                try:
-                    profiles.append(self.of(listen, settings))
-                except ConfigError as error:
-                    problems += [problem for problem in error.problems if problem not in problems]
+                profile = collect(problems, partial(self.of, listen, settings))
+                if profile is not None:
+                    profiles.append(profile)
         if problems:
             raise ConfigError(problems)
         return profiles
@@ -204,27 +208,39 @@ class Profiles:
     def _make(self, settings: Settings, server_names: tuple[ServerName, ...]) -> Profile:
         hostname = settings.banner_hostname or self._hostname
         tls = tls_settings(settings, server_names)
-        delivery = self._delivery(settings)
-        for key in settings.context:
-            if is_reserved(key):
-                raise ConfigError([problem_at(settings, "context", f"{key} is written by the TLS engine alone")])
+        problems = [
+            problem_at(settings, "context", f"{key} is written by the TLS engine alone")
+            for key in settings.context
+            if is_reserved(key)
+        ]
+        delivery = collect(problems, partial(self._delivery, settings))
+        chain = collect(problems, partial(self._chain, settings))
+        sasl = collect(problems, partial(self._sasl, settings, chain or Chain()))
+        if problems:
+            raise ConfigError(problems)
+        assert delivery is not None
+        assert chain is not None
+        assert sasl is not None
         return Profile(
             settings=settings,
             rules=_rules(settings, hostname, delivery, starttls=tls is not None and not settings.use_ssl),
             banner=_banner(settings, hostname),
             hostname=settings.received_hostname or hostname,
-            chain=self._chain(settings),
+            chain=chain,
             relay=RelayRules.of(settings),
             delivery=delivery,
             tls=tls,
-            sasl=self._sasl(settings),
+            sasl=sasl,
             server_names=server_names,
         )
 
-    def _sasl(self, settings: Settings) -> Sasl:
-        sasl = make_sasl(settings, self._chain(settings), self._stores, self.decoys)
+    def _sasl(self, settings: Settings, chain: Chain) -> Sasl:
+        sasl = make_sasl(settings, chain, self._stores, self.decoys)
+        problems: list[Problem] = []
         for field, store in sasl.files():
-            _found(settings, field, store.check)
+            collect(problems, partial(_found, settings, field, store.check))
+        if problems:
+            raise ConfigError(problems)
         return sasl
 
     def _chain(self, settings: Settings) -> Chain:
@@ -234,7 +250,11 @@ class Profiles:
         key = settings.policy, settings.policy_timeout, settings.policy_fallback, fallbacks
         chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[key] = Chain(self._policy(settings, each) for each in settings.policy)
+            problems: list[Problem] = []
+            policies = [collect(problems, partial(self._policy, settings, each)) for each in settings.policy]
+            if problems:
+                raise ConfigError(problems)
+            chain = self._chains[key] = Chain(each for each in policies if each is not None)
         return chain
 
     def _policy(self, settings: Settings, specification: str) -> Policy:

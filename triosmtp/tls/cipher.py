@@ -11,7 +11,15 @@ from OpenSSL import SSL
 from triosmtp.tls.settings import MaterialError
 from triosmtp.tls.verification import Verification
 
-__all__ = ["VERSIONS", "algorithm_bits", "effective_suites", "split_ciphers"]
+__all__ = [
+    "VERSIONS",
+    "algorithm_bits",
+    "check_ciphers",
+    "effective_suites",
+    "openssl_reason",
+    "split_ciphers",
+    "use_ciphers",
+]
 
 VERSIONS: Final = {
     "TLSv1.0": SSL.TLS1_VERSION,
@@ -39,6 +47,34 @@ def split_ciphers(ciphers: str) -> tuple[str, str | None]:
     modern = [name for name in names if name.startswith("TLS_")]
     others = [name for name in names if not name.startswith("TLS_")]
     return ":".join(others) or "DEFAULT", ":".join(modern) or None
+
+
+def check_ciphers(ciphers: str) -> None:
+    """Ask OpenSSL whether a cipher list selects anything.
+
+    :raises MaterialError: if it does not.
+    """
+    cipher_list, suites = split_ciphers(ciphers)
+    use_ciphers(SSL.Context(SSL.TLS_SERVER_METHOD), ciphers, cipher_list, suites)
+
+
+def use_ciphers(context: SSL.Context, ciphers: str, cipher_list: str, suites: str | None) -> None:
+    """Set the ciphers of a context; ``ciphers`` is what TLS_Ciphers says.
+
+    :raises MaterialError: if they select nothing.
+    """
+    try:
+        context.set_cipher_list(cipher_list.encode("ascii"))
+        if suites:
+            context.set_tls13_ciphersuites(suites.encode("ascii"))
+    except (SSL.Error, UnicodeError) as error:
+        raise MaterialError("TLS_Ciphers", None, f'"{ciphers}" selects nothing ({openssl_reason(error)})') from None
+
+
+def openssl_reason(error: Exception) -> str:
+    """Return what OpenSSL says in an error."""
+    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return "; ".join(reason for _, _, reason in entries if reason) or str(error) or type(error).__name__
 
 
 def effective_suites(context: SSL.Context, protocol: str) -> tuple[str, ...]:

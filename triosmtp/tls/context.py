@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from triosmtp.domain import DomainError, name_key
-from triosmtp.tls.cipher import VERSIONS, effective_suites
+from triosmtp.tls.cipher import VERSIONS, effective_suites, openssl_reason, use_ciphers
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material
@@ -190,13 +190,7 @@ def _use_ciphers(context: SSL.Context, material: Material) -> None:
         ciphers += ":!kDHE"
     if not _OLD.isdisjoint(material.settings.protocols):
         ciphers += ":@SECLEVEL=0"  # their signatures are made with SHA-1, which no other level allows
-    try:
-        context.set_cipher_list(ciphers.encode("ascii"))
-        if material.cipher_suites:
-            context.set_tls13_ciphersuites(material.cipher_suites.encode("ascii"))
-    except (SSL.Error, UnicodeError) as error:
-        reason = f'"{material.settings.ciphers}" selects nothing ({_reason(error)})'
-        raise MaterialError("TLS_Ciphers", None, reason) from None
+    use_ciphers(context, material.settings.ciphers, ciphers, material.cipher_suites)
 
 
 def _use_dh(context: SSL.Context, material: Material) -> None:
@@ -206,7 +200,7 @@ def _use_dh(context: SSL.Context, material: Material) -> None:
         with file_in_memory(material.dh_parameters) as path:
             context.load_tmp_dh(path)
     except (SSL.Error, crypto.Error) as error:
-        reason = f"is refused by OpenSSL: {_reason(error)}"
+        reason = f"is refused by OpenSSL: {openssl_reason(error)}"
         raise MaterialError("TLS_DHParams_File", material.settings.dhparams_file, reason) from None
 
 
@@ -216,14 +210,14 @@ def _use_identity(context: SSL.Context, material: IdentityMaterial) -> None:
         with file_in_memory(b"".join(each.public_bytes(Encoding.PEM) for each in material.chain)) as path:
             context.use_certificate_chain_file(path)
     except (SSL.Error, crypto.Error) as error:
-        reason = f"is refused by OpenSSL: {_reason(error)}"
+        reason = f"is refused by OpenSSL: {openssl_reason(error)}"
         raise MaterialError("TLS_Certificate", identity.certificate, reason) from None
     try:
         context.use_privatekey(material.key)
         context.check_privatekey()
     except (SSL.Error, crypto.Error) as error:
         option, place = identity.key_place
-        raise MaterialError(option, place, f"is refused by OpenSSL: {_reason(error)}") from None
+        raise MaterialError(option, place, f"is refused by OpenSSL: {openssl_reason(error)}") from None
 
 
 def _use_staples(context: SSL.Context, identities: tuple[IdentityMaterial, ...]) -> None:
@@ -293,9 +287,4 @@ def _use_authorities(context: SSL.Context, material: Material) -> None:
             store.set_flags(_CRL_CHECK)
     except (SSL.Error, crypto.Error) as error:
         path = material.settings.client_ca if option == "TLS_Client_CA" else None
-        raise MaterialError(option, path, f"is refused by OpenSSL: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(reason for _, _, reason in entries if reason) or str(error) or type(error).__name__
+        raise MaterialError(option, path, f"is refused by OpenSSL: {openssl_reason(error)}") from None

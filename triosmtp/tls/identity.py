@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from triosmtp.tls.certificate import CertificateFacts, certificate_facts
 from triosmtp.tls.ocsp import OCSPStaple, load_staple
 from triosmtp.tls.pem import Files, PrivateKey, others_can_read, pem_certificates, pem_key, read_file
-from triosmtp.tls.settings import Identity, MaterialError, MaterialWarning, Option
+from triosmtp.tls.settings import Identity, MaterialError, MaterialErrors, MaterialWarning, Option
 
 __all__ = ["IdentityMaterial", "KeyKind", "is_issued_by", "load_identities", "load_identity", "validity_warnings"]
 
@@ -48,9 +49,14 @@ def load_identities(
 
     :raises MaterialError: for the first thing that cannot be used.
     """
+    if not identities:
+        raise MaterialError("TLS_Certificate", None, "names no certificate")
+    parts = MaterialErrors()
+    found = [parts.attempt(partial(load_identity, identity, files, warnings)) for identity in identities]
+    parts.raise_any()
     loaded: dict[KeyKind, IdentityMaterial] = {}
-    for identity in identities:
-        material = load_identity(identity, files, warnings)
+    for identity, material in zip(identities, found, strict=True):
+        assert material is not None
         other = loaded.setdefault(material.key_kind, material)
         if other is not material:
             reason = (
@@ -61,16 +67,31 @@ def load_identities(
     return tuple(loaded.values())
 
 
+def _chain(certificate: Path, files: Files) -> tuple[x509.Certificate, ...]:
+    chain = pem_certificates("TLS_Certificate", certificate, read_file("TLS_Certificate", certificate, files))
+    _check_chain(certificate, chain)
+    return chain
+
+
+def _key(identity: Identity, files: Files, warnings: list[MaterialWarning]) -> PrivateKey:
+    option, path = identity.key_place
+    return pem_key(option, path, read_file(option, path, files), _password(identity, files, warnings))
+
+
 def load_identity(identity: Identity, files: Files, warnings: list[MaterialWarning]) -> IdentityMaterial:
     """Read and check one certificate with all that belongs to it; what is not as it should be goes to ``warnings``.
 
     :raises MaterialError: for the first thing that cannot be used.
     """
     certificate = identity.certificate
-    chain = pem_certificates("TLS_Certificate", certificate, read_file("TLS_Certificate", certificate, files))
-    _check_chain(certificate, chain)
     option, path = identity.key_place
-    key = pem_key(option, path, read_file(option, path, files), _password(identity, files, warnings))
+    parts = MaterialErrors()
+    chain = parts.attempt(partial(_chain, certificate, files))
+    if chain is not None or path != certificate:  # else the same file would be told twice
+        key = parts.attempt(partial(_key, identity, files, warnings))
+    parts.raise_any()
+    assert chain is not None
+    assert key is not None
     public = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise MaterialError(option, path, f'the private key does not match the first certificate of "{certificate}"')

@@ -5,8 +5,9 @@ a client connects.  Nothing is read again later: what was checked is what is use
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from attrs import field, frozen
@@ -15,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import crypto
 
 from triosmtp.tls.certificate import certificate_facts, unwarned
-from triosmtp.tls.cipher import split_ciphers
+from triosmtp.tls.cipher import check_ciphers, split_ciphers
 from triosmtp.tls.dh import group_for, group_parameters, load_parameters
 from triosmtp.tls.identity import IdentityMaterial, load_identities, validity_warnings
 from triosmtp.tls.pem import Files, pem_certificates, read_file
 from triosmtp.tls.revocation import RevocationList, load_revocation_lists
-from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, TLSSettings
+from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialErrors, MaterialWarning, TLSSettings
 
 __all__ = ["Material", "load_material", "read_files"]
 
@@ -63,17 +64,26 @@ def read_files(settings: TLSSettings, files: Files) -> Mapping[Path, bytes | str
 def load_material(settings: TLSSettings, files: Files | None = None) -> Material:
     """Read and check all files of ``settings``; what is in ``files`` was read before.  Blocking: call it in a thread.
 
-    :raises MaterialError: for the first thing that cannot be used.
+    :raises MaterialError: for the first thing that cannot be used; the error has the others, too.
     """
     files = {} if files is None else files
     warnings: list[MaterialWarning] = []
-    _check_protocols(settings)
-    cipher_list, cipher_suites = split_ciphers(settings.ciphers)
-    if not settings.identities:
-        raise MaterialError("TLS_Certificate", None, "names no certificate")
-    identities = load_identities(settings.identities, files, warnings)
-    server_names = {name: load_identities(group, files, warnings) for name, group in settings.server_names}
-    authorities, revocations = _authorities(settings, files, warnings)
+    parts = MaterialErrors()
+    parts.attempt(partial(_check_protocols, settings))
+    ciphers = parts.attempt(partial(split_ciphers, settings.ciphers))
+    identities = parts.attempt(partial(load_identities, settings.identities, files, warnings))
+    server_names = {
+        name: parts.attempt(partial(load_identities, group, files, warnings)) or ()
+        for name, group in settings.server_names
+    }
+    vouching = parts.attempt(partial(_authorities, settings, files, warnings))
+    dh_parameters = parts.attempt(partial(_dh_parameters, settings, identities or (), files))
+    if parts:  # else the context tries them
+        parts.attempt(partial(check_ciphers, settings.ciphers))
+    parts.raise_any()
+    assert ciphers is not None
+    assert identities is not None
+    assert vouching is not None
     if os.environ.get("OPENSSL_CONF"):
         source = os.environ["OPENSSL_CONF"]
         reason = f'OPENSSL_CONF is set to "{source}": TLS takes settings from there that no option shows'
@@ -82,11 +92,11 @@ def load_material(settings: TLSSettings, files: Files | None = None) -> Material
         settings=settings,
         identities=identities,
         server_names=server_names,
-        authorities=authorities,
-        revocations=revocations,
-        cipher_list=cipher_list,
-        cipher_suites=cipher_suites,
-        dh_parameters=_dh_parameters(settings, identities, files),
+        authorities=vouching[0],
+        revocations=vouching[1],
+        cipher_list=ciphers[0],
+        cipher_suites=ciphers[1],
+        dh_parameters=dh_parameters,
         files={path: files[path] for _, path in settings.files},
         warnings=tuple(dict.fromkeys(warnings)),
     )
@@ -105,6 +115,8 @@ def _dh_parameters(settings: TLSSettings, identities: tuple[IdentityMaterial, ..
         return None
     if settings.dhparams_file is not None:
         return load_parameters(settings.dhparams_file, files)
+    if not identities:
+        return None  # they cannot be used, and that is told
     return group_parameters(group_for(tuple(identity.key for identity in identities)))
 
 
@@ -114,16 +126,26 @@ def _authorities(
     if not settings.request_certificate:
         return (), ()
     path = settings.client_ca
+    parts = MaterialErrors()
     authorities: tuple[x509.Certificate, ...] = ()
     if path is not None:
-        authorities = pem_certificates("TLS_Client_CA", path, read_file("TLS_Client_CA", path, files))
+        authorities = parts.attempt(partial(_bundle, path, files)) or ()
         warnings += validity_warnings("TLS_Client_CA", path, authorities)
     revocations: list[RevocationList] = []
     for file in settings.client_crls:
-        revocations += load_revocation_lists(file, read_file("TLS_Client_CRL", file, files), warnings)
+        revocations += parts.attempt(partial(_revocation_lists, file, files, warnings)) or ()
+    parts.raise_any()
     if settings.client_crls and path is not None:
         warnings += _authorities_without_revocations(path, authorities, revocations)
     return authorities, tuple(revocations)
+
+
+def _bundle(path: Path, files: Files) -> tuple[x509.Certificate, ...]:
+    return pem_certificates("TLS_Client_CA", path, read_file("TLS_Client_CA", path, files))
+
+
+def _revocation_lists(path: Path, files: Files, warnings: list[MaterialWarning]) -> Iterable[RevocationList]:
+    return load_revocation_lists(path, read_file("TLS_Client_CRL", path, files), warnings)
 
 
 def _authorities_without_revocations(

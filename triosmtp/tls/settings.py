@@ -1,8 +1,8 @@
 """What an operator asks of TLS, as values, and the ways to say that it cannot be had."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -13,11 +13,14 @@ __all__ = [
     "ClientPurpose",
     "Identity",
     "MaterialError",
+    "MaterialErrors",
     "MaterialWarning",
     "Option",
     "Protocol",
     "TLSSettings",
 ]
+
+_T = TypeVar("_T")
 
 Option: TypeAlias = Literal[
     "TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response", "TLS_Client_CA", "TLS_Client_CRL",
@@ -38,7 +41,42 @@ class MaterialError(TrioSMTPError):
         self.option: Option = option
         self.path = path
         self.reason = reason
+        self.others: tuple[MaterialError, ...] = ()
+        """What else was found at the same time."""
         super().__init__(_sentence(option, path, reason))
+
+    @property
+    def every(self) -> "tuple[MaterialError, ...]":
+        """This one, and the others."""
+        return (self, *self.others)
+
+
+class MaterialErrors:
+    """Collects the errors of parts that do not depend on one another, so that none hides another."""
+
+    def __init__(self) -> None:
+        self._found: list[MaterialError] = []
+
+    def attempt(self, make: Callable[[], _T]) -> _T | None:
+        """Return what ``make`` returns; None if that is an error, which is kept."""
+        try:
+            return make()
+        except MaterialError as error:
+            self._found += error.every
+            return None
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def raise_any(self) -> None:
+        """Raise the first error, with the others.
+
+        :raises MaterialError: if there is one.
+        """
+        if self._found:
+            first, *others = {str(each): each for each in self._found}.values()
+            first.others = tuple(others)
+            raise first
 
 
 @frozen(slots=True)
