@@ -59,8 +59,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    install(session, "docs")
+    install(session, "docs", "test")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.run("pytest", "-q", "tests/page/test_documentation_site.py", env={"TRIOSMTP_SITE": "docs/_build/html"})
 
 
 @nox.session

@@ -11,7 +11,7 @@ author = "the triosmtp authors"
 project_copyright = f"2026, {author}"
 version = release = version_of("triosmtp")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib_trio", "option_reference"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinxcontrib_trio", "option_reference"]
 exclude_patterns = ["_build"]
 autodoc_typehints_format = "short"
 # Constructors that triosmtp alone calls are no part of the reference.
@@ -20,5 +20,11 @@ autodoc_default_options = {"exclude-members": "__init__"}
 autodoc_member_order = "bysource"
 myst_heading_anchors = 3
 
+# What is copied from a transcript is its commands: no prompt, no output, no line number.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .go"
+
+html_static_path = ["_static"]
 html_theme = "furo"
 html_title = f"triosmtp {version}"

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import smtplib
 import ssl
@@ -21,13 +20,11 @@ from pathlib import Path
 
 import pytest
 from attrs import define
-from selenium import webdriver
+from chromium import PATIENCE, browser, picture, text, wait
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from triosmtp.testing import Authority
 
-PATIENCE = 30
 TOKEN = "a-token-of-some-length"
 EVIL = "<img src=x onerror=document.title=1><script>document.title=1"
 CONF = """
@@ -100,50 +97,6 @@ def serving(folder: Path, token: str = "") -> Iterator[Site]:
             process.send_signal(signal.SIGTERM)
             process.wait(PATIENCE)
     assert "Traceback" not in (folder / "log").read_text()
-
-
-@contextmanager
-def browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed")
-        pytest.skip("chromium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={folder}/profile",
-    ):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def wait(driver: webdriver.Chrome, what: Callable[[], object]) -> None:
-    WebDriverWait(driver, PATIENCE, 0.1).until(lambda _: what())
-
-
-def text(driver: webdriver.Chrome, name: str) -> str:
-    return driver.find_element(By.ID, name).text
-
-
-def picture(driver: webdriver.Chrome, name: str, width: int, *, dark: bool) -> None:
-    """Save what it looks like, where somebody wants to see it."""
-    place = os.environ.get("TRIOSMTP_SCREENSHOTS")
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    wide = driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
-    assert wide <= 0, f"it scrolls sideways at {width}"
-    if place:
-        height = driver.execute_script("return document.documentElement.scrollHeight")
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "height": height})
-        driver.save_screenshot(f"{place}/{name}-{width}-{'dark' if dark else 'light'}.png")
 
 
 def test_what_an_operator_sees(tmp_path: Path) -> None:
