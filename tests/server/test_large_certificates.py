@@ -2,11 +2,10 @@
 
 import socket
 import ssl
-from collections.abc import Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -15,8 +14,9 @@ from tls_stanza import Material, secured
 
 import triosmtp
 from triosmtp.event import PolicyClientRefused, SessionEvent, TLSFailed
+from triosmtp.server.flight_limiter import FlightLimiter
+from triosmtp.server.peer_limiter import LimitReachedError, PeerLimiter
 from triosmtp.testing import open_memory_server
-from triosmtp.tls.flight import FlightQueueFullError, FlightThreads
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,15 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Hashable]:
     """The peers for which a thread was asked."""
     peers: list[Hashable] = []
-    run = FlightThreads.run
+    place = FlightLimiter.place
 
-    async def record(threads: FlightThreads, peer: Hashable, size: int, function: Any) -> Any:
+    def record(
+        limiter: FlightLimiter, peer: Hashable, is_gone: Callable[[], bool], size: int
+    ) -> AbstractAsyncContextManager[None]:
         peers.append(peer)
-        return await run(threads, peer, size, function)
+        return place(limiter, peer, is_gone, size)
 
-    monkeypatch.setattr(FlightThreads, "run", record)
+    monkeypatch.setattr(FlightLimiter, "place", record)
     return peers
 
 
@@ -58,10 +60,10 @@ async def test_a_session_waits_with_those_of_its_address(material: Material, ask
 
 
 async def test_where_the_queue_is_full_the_session_ends(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(*_: object) -> None:
-        raise FlightQueueFullError
+    def refuse(*_: object) -> AbstractAsyncContextManager[None]:
+        raise LimitReachedError
 
-    monkeypatch.setattr(FlightThreads, "run", refuse)
+    monkeypatch.setattr(PeerLimiter, "place", refuse)
     async with open_memory_server(material.conf()) as server:
         client = server.connect()
         await client.read()

@@ -1,9 +1,10 @@
-"""Large flights of clients: verified in threads of their own, few at once, and not at all above a size."""
+"""Large flights of clients: verified in threads, and not at all above a size."""
 
 import gc
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -31,198 +32,12 @@ from triosmtp.errors import HandshakeError
 from triosmtp.tls import Credential, build_context, close, handshake, load_material
 from triosmtp.tls.client import TLSClient, observing_context
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.flight import (
-    LARGE_FLIGHT,
-    MAX_FLIGHT,
-    MAX_RENEGOTIATION,
-    FlightQueueFullError,
-    FlightThreads,
-    flight_threads,
-)
+from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, THREADS
 from triosmtp.tls.verification import record_verification
 from triosmtp.variables import TLSInfo
 
 LARGE = 150
 """Names in each certificate of a chain of four: 8 KB."""
-
-
-class Work:
-    """Threads that are held until the test lets them go."""
-
-    def __init__(self, threads: FlightThreads, nursery: trio.Nursery) -> None:
-        self.threads = threads
-        self.nursery = nursery
-        self.begun: list[str] = []
-        self.refused: list[str] = []
-        self._gates: dict[str, threading.Event] = {}
-
-    async def submit(self, name: str, peer: Hashable, size: int = 10_000) -> trio.CancelScope:
-        """Begin to ask for a thread; return when it was got, or is waited for."""
-        scope = trio.CancelScope()
-        self._gates[name] = threading.Event()
-        self.nursery.start_soon(self._run, scope, name, peer, size)
-        await trio.testing.wait_all_tasks_blocked()
-        return scope
-
-    async def end(self, name: str) -> None:
-        """Let a thread come to its end, and wait for what follows of that."""
-        running = len(self.begun)
-        self._gates[name].set()
-        expected = bool(self.threads.waiting)
-        while name in self.begun or (expected and len(self.begun) < running):
-            await trio.testing.wait_all_tasks_blocked(0.01)
-
-    async def _run(self, scope: trio.CancelScope, name: str, peer: Hashable, size: int) -> None:
-        try:
-            with scope:
-                await self.threads.run(peer, size, partial(self._work, name))
-        except FlightQueueFullError:
-            self.refused.append(name)
-
-    def _work(self, name: str) -> None:
-        self.begun.append(name)
-        assert self._gates[name].wait(20)
-        self.begun.remove(name)
-
-    async def begun_are(self, *names: str) -> None:
-        with trio.fail_after(10):
-            while sorted(self.begun) != sorted(names):
-                await trio.testing.wait_all_tasks_blocked(0.01)
-
-
-def release_all(work: Work) -> None:
-    for gate in work._gates.values():
-        gate.set()
-
-
-async def test_two_at_once_and_one_of_each_peer() -> None:
-    async with trio.open_nursery() as nursery:
-        work = Work(FlightThreads(), nursery)
-        try:
-            await work.submit("a1", "a")
-            await work.submit("a2", "a")
-            await work.begun_are("a1")
-            assert (work.threads.running, work.threads.waiting) == (1, 1)
-            await work.submit("b1", "b")
-            await work.begun_are("a1", "b1")
-            await work.submit("c1", "c")
-            await work.begun_are("a1", "b1")
-            assert (work.threads.running, work.threads.waiting) == (2, 2)
-            await work.end("b1")  # a has a thread already: c's turn, though a2 was here before
-            await work.begun_are("a1", "c1")
-            await work.end("a1")
-            await work.begun_are("a2", "c1")
-        finally:
-            release_all(work)
-    assert (work.threads.running, work.threads.waiting) == (0, 0)
-
-
-async def test_peers_take_turns_however_many_one_of_them_has() -> None:
-    async with trio.open_nursery() as nursery:
-        work = Work(FlightThreads(), nursery)
-        try:
-            await work.submit("held", "h")
-            for name in ("a1", "a2", "a3", "a4", "b1"):
-                await work.submit(name, name[0])
-            await work.begun_are("held", "a1")
-            for ended, next_one in (("a1", "a2"), ("a2", "b1"), ("b1", "a3")):
-                await work.end(ended)
-                await work.begun_are("held", next_one)
-        finally:
-            release_all(work)
-
-
-async def test_peers_without_an_address_are_not_one_peer() -> None:
-    async with trio.open_nursery() as nursery:
-        work = Work(FlightThreads(), nursery)
-        try:
-            for name in ("u1", "u2", "u3"):
-                await work.submit(name, None)
-            await work.begun_are("u1", "u2")
-        finally:
-            release_all(work)
-
-
-async def test_of_huge_flights_sixteen_wait_and_the_peer_with_most_gives_way() -> None:
-    async with trio.open_nursery() as nursery:
-        work = Work(FlightThreads(), nursery)
-        try:
-            for number in range(17):
-                await work.submit(f"a{number}", "a", 50_000)
-            assert (work.threads.running, work.threads.waiting, work.refused) == (1, 16, [])
-            await work.submit("a17", "a", 50_000)
-            assert work.refused == ["a17"]
-            await work.submit("b0", "b", 50_000)  # runs: it waits for nobody
-            await work.submit("b1", "b", 50_000)
-            assert work.refused == ["a17", "a16"]
-            assert work.threads.waiting == 16
-            await work.submit("a18", "a", 32_768)  # what is not huge waits as long as its handshake has time
-            assert work.threads.waiting == 17
-            assert work.refused == ["a17", "a16"]
-        finally:
-            release_all(work)
-
-
-async def test_who_is_cancelled_while_waiting_holds_no_place() -> None:
-    async with trio.open_nursery() as nursery:
-        work = Work(FlightThreads(), nursery)
-        try:
-            await work.submit("a1", "a")
-            scope = await work.submit("a2", "a")
-            await work.submit("a3", "a")
-            scope.cancel()
-            await trio.testing.wait_all_tasks_blocked()
-            assert work.threads.waiting == 1
-            await work.end("a1")
-            await work.begun_are("a3")
-        finally:
-            release_all(work)
-    assert (work.threads.running, work.threads.waiting) == (0, 0)
-
-
-async def test_who_is_cancelled_with_a_thread_frees_its_place_when_that_is_back() -> None:
-    async with trio.open_nursery() as nursery:
-        work = Work(FlightThreads(), nursery)
-        try:
-            scope = await work.submit("a1", "a")
-            await work.submit("a2", "a")
-            await work.begun_are("a1")
-            scope.cancel()
-            await trio.testing.wait_all_tasks_blocked()
-            assert (work.threads.running, work.threads.waiting) == (1, 1)
-            await work.end("a1")
-            await work.begun_are("a2")
-        finally:
-            release_all(work)
-
-
-async def test_who_is_cancelled_as_its_turn_comes_passes_it_on() -> None:
-    threads = FlightThreads()
-    gate = threading.Event()
-    ran: list[str] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(threads.run, "a", 1, gate.wait)
-        await trio.testing.wait_all_tasks_blocked()
-        scope = trio.CancelScope()
-
-        async def second() -> None:
-            with scope:
-                await threads.run("a", 1, partial(ran.append, "second"))
-
-        nursery.start_soon(second)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(threads.run, "a", 1, partial(ran.append, "third"))
-        await trio.testing.wait_all_tasks_blocked()
-        start = threads._start_next
-
-        def start_and_cancel() -> None:
-            start()
-            scope.cancel()
-
-        threads._start_next = start_and_cancel  # type: ignore[method-assign]  # the moment that is to be hit
-        gate.set()
-    assert ran == ["third"]
-    assert (threads.running, threads.waiting) == (0, 0)
 
 
 # Handshakes
@@ -287,7 +102,7 @@ async def test_a_large_flight_is_verified_off_the_loop_and_a_small_one_on_it(ver
     info = await shaken(client_context(version, client_credential()), serve)
     assert info.verified
     assert set(callers) == {threading.get_ident()}
-    assert (flight_threads().running, flight_threads().waiting) == (0, 0)
+    assert THREADS.borrowed_tokens == 0
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -311,20 +126,20 @@ async def test_a_hello_above_64_kb_is_not_taken_either() -> None:
     assert caught.value.detail == "more than 65536 octets in one flight"
 
 
-async def test_where_the_queue_is_full_the_handshake_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Hashable, int]] = []
+async def test_where_there_is_no_place_the_handshake_fails(callers: list[int]) -> None:
+    context = build_context(load_material(settings()))
+    asked: list[int] = []
 
-    async def refuse(_: FlightThreads, peer: Hashable, size: int, _function: object) -> None:
-        asked.append((peer, size))
-        raise FlightQueueFullError
+    def refuse(size: int) -> AbstractAsyncContextManager[None]:
+        asked.append(size)
+        raise HandshakeError("verification_queue_full", "as the test wants it")
 
-    monkeypatch.setattr(FlightThreads, "run", refuse)
     with pytest.raises(HandshakeError) as caught:
-        await shaken(client_context(credential=hostile_chain(4, LARGE)), partial(handshake, server_context(), peer="p"))
+        await shaken(client_context(credential=hostile_chain(4, LARGE)), partial(handshake, context, place=refuse))
     assert caught.value.reason == "verification_queue_full"
-    [(peer, size)] = asked
-    assert peer == "p"
+    [size] = asked
     assert LARGE_FLIGHT < size < MAX_FLIGHT
+    assert callers == []
 
 
 async def test_a_handshake_that_fails_in_a_thread_sends_its_alert_and_leaves_nothing() -> None:

@@ -3,6 +3,7 @@
 import logging
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -117,9 +118,10 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
             return
         if door.tls is not None:
             context = service.context(service.generation, door.tls)
-            address = None if peer.address is None else peer_key(peer.address)
+            key = transport if peer.address is None else peer_key(peer.address)
+            place = partial(service.flights.place, key, transport.is_gone)
             with trio.fail_after(door.settings.tls_handshake_timeout):
-                stream, info = await handshake(context, transport, peer=address)
+                stream, info = await handshake(context, transport, place=place)
             if info.server_purpose:
                 service.tell(ServerCertificatePresented("", peer.text, door.listen.name, info))
             certificate = None if info.client_certificate is None else info.verified

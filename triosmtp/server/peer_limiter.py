@@ -2,8 +2,8 @@
 
 Three properties, each against an attack:
 
-*Bounds.*  So much is done at once, so much waits in all, and so much waits of one peer.  Beyond that the answer is a
-refusal at once, so no peer chooses how much memory or time waits here.
+*Bounds.*  So much is done at once, and so much waits, in all and of one peer.  Beyond that the answer is a refusal at
+once, so no peer chooses how much memory or time waits here.
 
 *Fairness.*  Places go round between the peers that wait, one each, in place of first come, first served.  If the queue
 is full, a peer with less in it takes the place of the peer with most in it.
@@ -11,7 +11,8 @@ is full, a peer with less in it takes the place of the peer with most in it.
 *Liveness.*  Before a place is given away, the limiter looks whether the peer is still connected.
 """
 
-from collections import OrderedDict, deque
+import sys
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
@@ -38,18 +39,24 @@ class _Waiter:
 
 
 class PeerLimiter:
-    """Places for ``at_once`` pieces of work.
+    """Places for ``at_once`` pieces of work, of which ``at_once_per_peer`` may be one peer's.
 
     ``waiting`` more may wait in all, ``waiting_per_peer`` of one peer.  A peer is any hashable key.
     """
 
-    __slots__ = ("_at_once", "_queues", "_taken", "_waiting", "_waiting_per_peer", "waiting")
+    __slots__ = (
+        "_at_once", "_at_once_per_peer", "_queues", "_taken", "_taken_by", "_waiting", "_waiting_per_peer", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, at_once: int, *, waiting: int, waiting_per_peer: int) -> None:
+    def __init__(
+        self, at_once: int, *, waiting: int, waiting_per_peer: int, at_once_per_peer: int = sys.maxsize
+    ) -> None:
         self._at_once = at_once
+        self._at_once_per_peer = at_once_per_peer
         self._waiting = waiting
         self._waiting_per_peer = waiting_per_peer
         self._taken = 0
+        self._taken_by: Counter[Hashable] = Counter()  # never more entries than places
         self._queues: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()  # whose turn is next stands first
         self.waiting = 0
         """How many wait now."""
@@ -68,15 +75,28 @@ class PeerLimiter:
         """
         if is_gone():
             raise PeerGoneError
-        if self._taken < self._at_once:  # then nobody waits
-            self._taken += 1
+        if self._has_place(peer):  # then nobody waits whom it could be given
+            self._take(peer)
         else:
             await self._wait(peer, _Waiter(is_gone))
         try:
             yield
         finally:
-            self._taken -= 1
-            self._give_places()
+            self._leave(peer)
+
+    def _has_place(self, peer: Hashable) -> bool:
+        return self._taken < self._at_once and self._taken_by[peer] < self._at_once_per_peer
+
+    def _take(self, peer: Hashable) -> None:
+        self._taken += 1
+        self._taken_by[peer] += 1
+
+    def _leave(self, peer: Hashable) -> None:
+        self._taken -= 1
+        self._taken_by[peer] -= 1
+        if not self._taken_by[peer]:
+            del self._taken_by[peer]
+        self._give_places()
 
     async def _wait(self, peer: Hashable, waiter: _Waiter) -> None:
         self._make_room(peer)
@@ -88,8 +108,7 @@ class PeerLimiter:
             if not waiter.woken.is_set():
                 self._remove(peer, waiter)
             elif waiter.error is None:  # it was given a place just now
-                self._taken -= 1
-                self._give_places()
+                self._leave(peer)
             raise
         if waiter.error is not None:
             raise waiter.error
@@ -119,16 +138,15 @@ class PeerLimiter:
         return self.waiting >= self._waiting or len(self._queues.get(peer, ())) >= self._waiting_per_peer
 
     def _give_places(self) -> None:
-        while self._queues and self._taken < self._at_once:
-            peer, queue = next(iter(self._queues.items()))
-            waiter = queue[0]
+        while (peer := next(filter(self._has_place, self._queues), None)) is not None:
+            waiter = self._queues[peer][0]
             if waiter.is_gone():
                 self._end(peer, waiter, PeerGoneError())
                 continue
             self._remove(peer, waiter)
             if peer in self._queues:
                 self._queues.move_to_end(peer)
-            self._taken += 1
+            self._take(peer)
             waiter.woken.set()
 
     def _end(self, peer: Hashable, waiter: _Waiter, error: Exception) -> None:

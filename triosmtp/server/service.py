@@ -22,6 +22,7 @@ from triosmtp.event import (
 )
 from triosmtp.policy import Session
 from triosmtp.policy.hub import Hub
+from triosmtp.server.flight_limiter import FlightLimiter
 from triosmtp.server.gate import HandshakeGate
 from triosmtp.server.patience import Patience
 from triosmtp.server.peer_count import PeerAddress, PeerCounts, peer_key
@@ -167,6 +168,8 @@ class Service:
         """Attempts to authenticate that are computed in threads: each takes a processor, and argon2 tens of MB."""
         self.spooling = PeerLimiter(THREADS, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
         """Bodies that are written to spool files.  Of each session one waits at most, so no other bound is needed."""
+        self.flights = FlightLimiter()
+        """Large flights of handshakes, which are verified in threads."""
         self._busy = 0  # sessions that have more to do, and wait for their turn
         self.replies_per_turn = _PER_TURN
         """Replies that a session gathers before it writes them and others get their turn, however many were pipelined.

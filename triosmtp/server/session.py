@@ -26,9 +26,8 @@ from triosmtp.server.conversation import Conversation
 from triosmtp.server.decision import Refusal
 from triosmtp.server.listener import Peer
 from triosmtp.server.patience import Patience
-from triosmtp.server.peer_count import peer_key
 from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service
+from triosmtp.server.service import Service, limiter_key
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
 from triosmtp.tls import (
@@ -369,8 +368,10 @@ class SessionDriver:
         self._greeting_tls = True
         try:
             with trio.move_on_after(limit):  # fail_after costs three times as much
-                peer = None if session.peer_address is None else peer_key(session.peer_address)
-                self._encrypted, session.tls = await handshake(context, self._transport, peer=peer)
+                place = partial(
+                    self._service.flights.place, limiter_key(session), self._conversation.authentication.is_gone
+                )
+                self._encrypted, session.tls = await handshake(context, self._transport, place=place)
                 self._stream = self._encrypted
                 self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
                 self._renegotiable = profile.settings.tls_allow_renegotiation

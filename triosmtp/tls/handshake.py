@@ -5,7 +5,7 @@ failed handshake must still send its alert.  What comes out is a plain SSLStream
 """
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, TypeVar, cast
 
@@ -15,7 +15,7 @@ from OpenSSL import SSL
 from triosmtp.errors import HandshakeError
 from triosmtp.tls.context import ServerContext
 from triosmtp.tls.engine import Engine, engine_of
-from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, FlightQueueFullError, flight_threads
+from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, THREADS, Place, any_place
 from triosmtp.tls.information import tls_info
 from triosmtp.variables import TLSInfo
 
@@ -85,14 +85,14 @@ Transport = TypeVar("Transport", bound=trio.abc.Stream)
 
 
 async def handshake(
-    context: ServerContext, transport: Transport, *, received: bytes | bytearray = b"", peer: Hashable = None
+    context: ServerContext, transport: Transport, *, received: bytes | bytearray = b"", place: Place = any_place
 ) -> tuple["trio.SSLStream[Transport]", TLSInfo]:
     """Do the handshake and give the encrypted stream, and what was established.
 
     ``received`` is what was read from the transport before and belongs to the handshake.  The deadline is that of the
-    caller's cancel scope, and 10 s for the first octet.  ``peer`` stands for the peer's address where large flights
-    wait for a thread (:mod:`.flight`); None is a peer without one.  After a failure or a cancellation the transport is
-    of no further use, but it is left to the caller to close it.  Close the stream with :func:`.engine.close`.
+    caller's cancel scope, and 10 s for the first octet.  ``place`` says when a large flight may have
+    a thread (:mod:`.flight`).  After a failure or a cancellation, which waits for that thread, the transport is of no
+    further use, but it is left to the caller to close it.  Close the stream with :func:`.engine.close`.
 
     :raises HandshakeError: with a reason out of :data:`REASONS`; the alert was then sent, within one second.
     """
@@ -106,7 +106,7 @@ async def handshake(
             first = received[0]
         engine.receive(received)
         received = b""
-        info = await _advance(engine, partial(_advance_now, engine, context, first, started), peer)
+        info = await _advance(engine, partial(_advance_now, engine, context, first, started), place)
         if isinstance(info, HandshakeError):
             await _send_alert(engine, transport)
             raise HandshakeError(info.reason, info.detail)
@@ -127,7 +127,7 @@ async def handshake(
 
 
 async def _advance(
-    engine: Engine, advance: Callable[[], TLSInfo | HandshakeError | None], peer: Hashable
+    engine: Engine, advance: Callable[[], TLSInfo | HandshakeError | None], place: Place
 ) -> TLSInfo | HandshakeError | None:
     """Go on with the handshake, in a thread if the flight is large."""
     size = engine.flight
@@ -135,10 +135,8 @@ async def _advance(
         return advance()
     if size > MAX_FLIGHT:
         raise HandshakeError("certificate_too_large", f"more than {MAX_FLIGHT} octets in one flight")
-    try:
-        return await flight_threads().run(peer, size, advance)
-    except FlightQueueFullError:
-        raise HandshakeError("verification_queue_full", f"a flight of {size} octets") from None
+    async with place(size):
+        return await trio.to_thread.run_sync(advance, limiter=THREADS)
 
 
 def _advance_now(engine: Engine, context: ServerContext, first: int, started: float) -> TLSInfo | HandshakeError | None:
