@@ -105,7 +105,8 @@ class TLSFailed:
 class Refused:
     """A command was answered with a refusal: a soft error of the protocol, or a decision.
 
-    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``reload``, ``TLS_Verify_Mode`` or ``python:Name``, for a
+    ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``reload``, the option of a rule such as ``TLS_Verify_Mode``,
+    ``python:Name`` or ``websocket:group``, for a
     message also ``spool`` or ``delivery``; ``reason`` is for the log.
     """
 

@@ -28,19 +28,44 @@ def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> 
         yield "smtp_extensions", f"STARTTLS excludes Use_SSL, which is set for {where} at {position}"
     if starttls and not settings.use_ssl and not settings.tls_certificate and not _unset_by_peer(chain):
         yield "smtp_extensions", f"STARTTLS {no_certificate}"
-    if settings.require_tls and not settings.use_ssl and not (starttls and settings.tls_certificate):
+    if settings.require_tls and not _has_tls(settings):
         yield "require_tls", f"nobody could come in: STARTTLS is not offered for {where}"
     if settings.tls_verify_mode == "require" and settings.tls_client_ca is None and not settings.asks_by_fingerprint:
         needed = "a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with TLS_Verified_Peer_Can_Relay"
         yield "tls_verify_mode", f"require needs {needed}, and none is in force for {where}"
+    yield from _demand_errors(where, settings)
     yield from pairing_errors(where, settings)
+
+
+def _demand_errors(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield field and message if nobody could meet TLS_Require_Verified or TLS_Require_Verified_From."""
+    if settings.tls_require_verified and not _has_tls(settings):
+        yield "tls_require_verified", f"nobody could send: STARTTLS is not offered for {where}"
+    for field in ("tls_require_verified", "tls_require_verified_from"):
+        if not getattr(settings, field):
+            continue
+        if settings.tls_client_ca is None and not settings.asks_by_fingerprint:
+            needed = "a TLS_Client_CA, or sha256: or spki: fingerprints in TLS_Relay_Clients"
+            yield field, f"needs {needed}, and none is in force for {where}"
+        elif settings.tls_verify_mode == "none":
+            position = settings.places["tls_verify_mode"].position
+            yield field, f"TLS_Verify_Mode = none ({position}): no client is asked for a certificate for {where}"
+
+
+def _has_tls(settings: Settings) -> bool:
+    return settings.use_ssl or settings.offers_starttls
 
 
 def tls_warnings(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield field and message of each TLS option that protects less than its name suggests, for ``where``."""
-    if settings.tls_verify_mode == "require" and not (settings.require_tls or settings.use_ssl):
+    if settings.tls_verify_mode == "require" and not (
+        settings.require_tls or settings.use_ssl or settings.tls_require_verified
+    ):
         why = f"require refuses no client that stays in plaintext, and TLS is not required for {where}"
         yield "tls_verify_mode", f"{why}: set Require_TLS"
+    for field, whose in (("require_tls_for", "for"), ("require_tls_from", "of"), ("tls_require_verified_from", "of")):
+        if getattr(settings, field) and not _has_tls(settings):
+            yield field, f"no mail {whose} these domains can come in: STARTTLS is not offered for {where}"
     if settings.tls_client_purpose == "client-or-server" and settings.tls_client_ca is not None:
         rights = " and ".join(_rights_of_servers(settings))
         if rights:
@@ -53,6 +78,8 @@ def _rights_of_servers(settings: Settings) -> Iterator[str]:
         yield "every server that TLS_Client_CA vouches for may relay"
     if settings.tls_verified_peer_can_relay and any(each.kind == "dns" for each in settings.tls_relay_clients):
         yield "a dns: entry of TLS_Relay_Clients lets every server of that name relay"
+    if settings.tls_require_verified:
+        yield "TLS_Require_Verified lets in every server that TLS_Client_CA vouches for"
     external = settings.authexternalparameters
     if external is not None and external.map in {"dns", "subject_cn"}:
         yield "every server may authenticate by AUTH EXTERNAL as its name"
@@ -83,7 +110,7 @@ def _files(count: int) -> str:
 
 
 def _lets_relay(settings: Settings) -> bool:
-    return settings.tls_verified_peer_can_relay or not settings.tls_relay_clients
+    return settings.tls_verified_peer_can_relay or not settings.tls_relay_clients or settings.asks_by_fingerprint
 
 
 def _names_can_hold(settings: Settings) -> bool:

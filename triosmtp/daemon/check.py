@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from triosmtp.server.door import open_doors, token_problems
 from triosmtp.server.profile import Profile, unhonoured
 from triosmtp.server.sasl import Store, make_sasl
 from triosmtp.state import is_tmpfs, is_visible, state_directory
-from triosmtp.tls import Material, MaterialError, build_context, load_material, public_authorities
+from triosmtp.tls import MaterialError, build_context, load_material, public_authorities
 
 __all__ = ["deep_problems", "surprises"]
 
@@ -108,23 +108,25 @@ def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ..
     except MaterialError as error:
         return material_problems(settings, server_names, error)
     problems = [material_problem(settings, server_names, warning, "warning") for warning in material.warnings]
-    if settings.tls_verified_peer_can_relay and not settings.tls_relay_clients:
-        problems += _anybody_may_relay(settings, material)
+    relays = settings.tls_verified_peer_can_relay and not settings.tls_relay_clients
+    public = public_authorities(material.authorities) if relays or settings.tls_require_verified else ()
+    if public and relays:
+        problems.append(_anybody_may(settings, public, "TLS_Verified_Peer_Can_Relay", "relay"))
+    if public and settings.tls_require_verified:
+        problems.append(_anybody_may(settings, public, "TLS_Require_Verified", "send"))
     return problems
 
 
-def _anybody_may_relay(settings: Settings, material: Material) -> list[Problem]:
-    """Warn where certificates that anybody can get are as good as a right to relay."""
-    found = public_authorities(material.authorities)
-    if not found:
-        return []
+def _anybody_may(settings: Settings, public: Sequence[str], option: str, what: str) -> Problem:
+    """Return the warning that certificates that anybody can get are as good as a right."""
     text = (
-        f'"{settings.tls_client_ca}": DANGER: holds {len(found)} public '
-        f"{'authority' if len(found) == 1 else 'authorities'} (the first: {found[0]}), and "
-        "TLS_Verified_Peer_Can_Relay is true: whoever has a certificate of theirs may relay. Name the clients in "
-        "TLS_Relay_Clients, or trust an authority of your own alone"
+        f'"{settings.tls_client_ca}": DANGER: holds {len(public)} public '
+        f"{'authority' if len(public) == 1 else 'authorities'} (the first: {public[0]}), and "
+        f"{option} is true: whoever has a certificate of theirs may {what}. "
+        f"{'Name the clients in TLS_Relay_Clients, or trust' if what == 'relay' else 'Trust'} an authority of your own "
+        "alone"
     )
-    return [problem_at(settings, "tls_client_ca", text, "warning")]
+    return problem_at(settings, "tls_client_ca", text, "warning")
 
 
 def surprises(config: Config) -> list[Problem]:

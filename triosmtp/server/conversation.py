@@ -16,7 +16,14 @@ from triosmtp.policy import Phase, Session
 from triosmtp.server.authentication import Authentication
 from triosmtp.server.decision import Refusal, ask, tell_ended, tell_refused
 from triosmtp.server.profile import Profile
-from triosmtp.server.rule import check_receptions, check_recipients, check_relay, check_tls_for, demand_certificate
+from triosmtp.server.rule import (
+    check_receptions,
+    check_recipients,
+    check_relay,
+    check_sender,
+    check_tls_for,
+    demand_certificate,
+)  # fmt: skip
 from triosmtp.server.service import Service
 from triosmtp.server.spokesman import Spokesman, answer_context
 from triosmtp.server.transaction import Transaction
@@ -60,26 +67,10 @@ class Conversation:
     """Answers the events of one session."""
 
     __slots__ = (
-        "_at_connect",
-        "_discarded_at_connect",
-        "_discarded_by",
-        "_generation",
-        "_hello",
-        "_recipients",
-        "_refused",
-        "_service",
-        "_settings",
-        "_transactions",
-        "authentication",
-        "connection",
-        "end",
-        "messages",
-        "out",
-        "profile",
-        "session",
-        "spokesman",
-        "transaction",
-    )
+        "_at_connect", "_discarded_at_connect", "_discarded_by", "_generation", "_hello", "_recipients", "_refused",
+        "_service", "_settings", "_transactions", "authentication", "connection", "end", "messages", "out", "profile",
+        "session", "spokesman", "transaction",
+    )  # fmt: skip
 
     def __init__(self, service: Service, listen: Listen, profile: Profile, session: Session) -> None:
         self._service = service
@@ -280,6 +271,8 @@ class Conversation:
             check_receptions(self._settings, self.messages)
             if not done:
                 demand_certificate(self._settings, session.tls)
+            if self.profile.relay.senders is not None:
+                check_sender(self.profile.relay.senders, session, sender)
             if self._settings.inbound_throttle_messages is not None:
                 await self._throttle("Inbound_Throttle_Messages", self._settings.inbound_throttle_messages)
         except Refusal as refusal:

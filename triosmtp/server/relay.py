@@ -11,7 +11,7 @@ from triosmtp.domain import DomainError, name_key, pattern_key
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
-__all__ = ["ClientList", "DomainList", "RelayRules"]
+__all__ = ["ClientList", "DomainList", "RelayRules", "SenderRules"]
 
 _ROUTING: Final = frozenset("@%!")  # user%host@relay, host!user@relay, "user@host"@relay; as in Postfix
 
@@ -73,9 +73,13 @@ class ClientList:
         """
         if tls.revoked:
             return False
-        if tls.client_fingerprint_sha256 in self.fingerprints or tls.client_spki_sha256 in self.keys:
-            return True
-        return tls.verified and any(map(self._names, tls.client_sans))
+        return self.lists_fingerprint_of(tls) or (tls.verified and any(map(self._names, tls.client_sans)))
+
+    def lists_fingerprint_of(self, tls: TLSInfo) -> bool:
+        """Whether the certificate of that handshake, or its key, is listed by fingerprint and not revoked."""
+        if tls.revoked or tls.client_certificate is None:
+            return False
+        return tls.client_fingerprint_sha256 in self.fingerprints or tls.client_spki_sha256 in self.keys
 
     def _names(self, alternative_name: str) -> bool:
         kind, _, value = alternative_name.partition(":")
@@ -102,6 +106,46 @@ def _mailbox_key(address: str) -> str | None:
 
 
 @frozen(slots=True)
+class SenderRules:
+    """Whose mail is taken over TLS alone, or of clients with a certificate that counts.
+
+    One counts if it verified, or if TLS_Relay_Clients lists it or its key by fingerprint; never if it is revoked.
+    """
+
+    everybody: bool
+    """Whether all mail needs such a certificate."""
+    verified: DomainList
+    tls: DomainList
+    clients: ClientList
+
+    @classmethod
+    def of(cls, settings: Settings) -> "SenderRules | None":
+        """Take the rules out of the options; None if there is none."""
+        if not (settings.demands_verified or settings.require_tls_from):
+            return None
+        return cls(
+            settings.tls_require_verified,
+            DomainList.of(settings.tls_require_verified_from),
+            DomainList.of(settings.require_tls_from),
+            ClientList.of(settings.tls_relay_clients),
+        )
+
+    def demand(self, sender: Address) -> tuple[str, bool]:
+        """Return the option that holds for mail of ``sender``, or ``""``, and whether it needs a certificate."""
+        if self.everybody:
+            return "TLS_Require_Verified", True
+        if sender and sender.domain_key in self.verified:
+            return "TLS_Require_Verified_From", True
+        if sender and sender.domain_key in self.tls:
+            return "Require_TLS_From", False
+        return "", False
+
+    def accepts(self, tls: TLSInfo | None) -> bool:
+        """Whether the certificate of a handshake counts."""
+        return tls is not None and (tls.verified or self.clients.lists_fingerprint_of(tls))
+
+
+@frozen(slots=True)
 class RelayRules:
     """The relay rules of one resolved set of options."""
 
@@ -116,6 +160,7 @@ class RelayRules:
     """Who may relay by certificate; None: every one that verified."""
     untrusted_routing: bool = False
     """Whether a peer that may not relay may name a route in a recipient of ours."""
+    senders: SenderRules | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "RelayRules":
@@ -129,6 +174,7 @@ class RelayRules:
             settings.tls_verified_peer_can_relay,
             ClientList.of(settings.tls_relay_clients) if settings.tls_relay_clients else None,
             settings.allow_untrusted_routing,
+            SenderRules.of(settings),
         )
 
     def trusts_host(self, address: IPv4Address | IPv6Address | None) -> bool:

@@ -6,14 +6,16 @@ from typing import Final
 from triosmtp.config import Settings
 from triosmtp.policy import Session
 from triosmtp.server.decision import Refusal
-from triosmtp.server.relay import RelayRules
+from triosmtp.server.relay import RelayRules, SenderRules
 from triosmtp.smtp import Address, Reply
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "check_headers", "check_receptions", "check_recipients", "check_relay", "check_tls_for", "demand_certificate",
+    "check_headers", "check_receptions", "check_recipients", "check_relay", "check_sender", "check_tls_for",
+    "demand_certificate",
 ]  # fmt: skip
 
+_PLAINTEXT: Final = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 
@@ -41,6 +43,20 @@ def demand_certificate(settings: Settings, tls: TLSInfo | None) -> None:
         raise Refusal(reply, "TLS_Verify_Mode", "certificate revoked")
 
 
+def check_sender(rules: SenderRules, session: Session, sender: Address) -> None:
+    """TLS_Require_Verified, TLS_Require_Verified_From and Require_TLS_From: at MAIL, whatever policy or AUTH said."""
+    option, verified = rules.demand(sender)
+    if not option:
+        return
+    if session.tls is None:
+        raise Refusal(_PLAINTEXT, option, f"{sender.domain or 'mail'} is taken over TLS alone")
+    tls = session.client_tls
+    if verified and not rules.accepts(tls):
+        reason = "the peer speaks for another client" if tls is None else tls.verify_error or "it did not verify"
+        reply = Reply(550, f"A client certificate that verifies is required: {reason}", "5.7.1")
+        raise Refusal(reply, option, reason)
+
+
 def check_recipients(settings: Settings, of_message: int, of_connection: int) -> None:
     """Max_Recipients_Per_Message and Max_Recipients_Per_Connection: at RCPT, after so many."""
     if settings.max_recipients_per_message and of_message >= settings.max_recipients_per_message:
@@ -54,8 +70,7 @@ def check_recipients(settings: Settings, of_message: int, of_connection: int) ->
 def check_tls_for(relay: RelayRules, session: Session, recipient: Address) -> None:
     """Require_TLS_For: recipients of these domains are taken over TLS alone."""
     if session.tls is None and relay.demands_tls(recipient):
-        reply = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
-        raise Refusal(reply, "Require_TLS_For", f"{recipient.domain} takes mail over TLS alone")
+        raise Refusal(_PLAINTEXT, "Require_TLS_For", f"{recipient.domain} takes mail over TLS alone")
 
 
 def check_relay(relay: RelayRules, session: Session, sender: Address, recipient: Address, path: str) -> bool:

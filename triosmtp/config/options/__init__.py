@@ -62,9 +62,15 @@ class Settings(
         return "STARTTLS" in self.smtp_extensions and bool(self.tls_certificate) and not self.use_ssl
 
     @property
+    def demands_verified(self) -> bool:
+        """Whether some mail is taken of clients with a verified or listed certificate alone."""
+        return self.tls_require_verified or bool(self.tls_require_verified_from)
+
+    @property
     def asks_by_fingerprint(self) -> bool:
-        """Whether a client may relay by a fingerprint: a certificate is then asked for without TLS_Client_CA too."""
-        return self.tls_verified_peer_can_relay and any(each.by_fingerprint for each in self.tls_relay_clients)
+        """Whether a client may do something by a fingerprint: a certificate is then asked for without TLS_Client_CA."""
+        wanted = self.tls_verified_peer_can_relay or self.demands_verified
+        return wanted and any(each.by_fingerprint for each in self.tls_relay_clients)
 
 
 def _rows() -> dict[str, Option]:

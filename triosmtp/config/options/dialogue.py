@@ -117,6 +117,12 @@ class DialogueOptions:
         (),
         "Domains whose recipients are taken over TLS alone: 530. example.org, *.example.org or *example.org.",
     )
+    require_tls_from: tuple[str, ...] = option(
+        "Require_TLS_From",
+        DOMAIN_PATTERNS,
+        (),
+        "Domains whose senders are taken over TLS alone: 530. example.org, *.example.org or *example.org.",
+    )
     rfc2822_trace_headers: bool = option(
         "RFC2822_Trace_Headers", BOOLEAN, True, "Whether a Received header is added to each message."
     )

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, NOT_GLOBAL, WITH_POLICY, WITH_SERVER_NAME, option
 from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, PROTOCOLS, RATE, RELAY_CLIENTS, RelayClient
-from triosmtp.config.value import BOOLEAN, LIMIT, PATH, SECONDS, choice
+from triosmtp.config.value import BOOLEAN, DOMAIN_PATTERNS, LIMIT, PATH, SECONDS, choice
 
 __all__ = ["TLSOptions"]
 
@@ -92,7 +92,7 @@ class TLSOptions:
         PATH,
         None,
         "PEM bundle of the authorities that client certificates are verified against; without it none is asked for, "
-        "unless TLS_Relay_Clients lists fingerprints.",
+        "unless TLS_Relay_Clients lists fingerprints that give a right.",
         scopes=WITH_POLICY,
     )
     tls_client_crl: tuple[Path, ...] = option(
@@ -156,7 +156,21 @@ class TLSOptions:
         RELAY_CLIENTS,
         (),
         "Which clients TLS_Verified_Peer_Can_Relay holds for: sha256: and spki: fingerprints of a certificate or its "
-        "key, verified or not; dns: and email: names in a certificate that verified.",
+        "key, verified or not; dns: and email: names in a certificate that verified. For TLS_Require_Verified and "
+        "TLS_Require_Verified_From the fingerprints count, too.",
+    )
+    tls_require_verified: bool = option(
+        "TLS_Require_Verified",
+        BOOLEAN,
+        False,
+        "Whether MAIL needs a client certificate that verified, or one that TLS_Relay_Clients lists by a fingerprint: "
+        "530 without TLS, else 550. After AUTH and for <> too, whatever a policy says; a Peer makes exceptions.",
+    )
+    tls_require_verified_from: tuple[str, ...] = option(
+        "TLS_Require_Verified_From",
+        DOMAIN_PATTERNS,
+        (),
+        "Domains whose senders need what TLS_Require_Verified asks for. example.org, *.example.org or *example.org.",
     )
     tls_handshake_timeout: float = option(
         "TLS_Handshake_Timeout", SECONDS, 30.0, "Seconds within which a TLS handshake must be done.", scopes=WITH_POLICY
