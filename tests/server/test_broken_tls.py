@@ -223,3 +223,20 @@ async def test_a_connection_that_is_lost_is_not_tls_that_broke(material: Materia
         await client.stream.aclose()
         end = await listener.end()
     assert (end.reason, end.detail) == ("peer_closed", "")
+
+
+async def test_the_alert_of_a_failed_handshake_reaches_a_client_that_goes_on_sending(material: Material) -> None:
+    """What it sends is read for a while: closing with something unread would reset the connection, and the alert."""
+    async with listening(material) as listener:
+        stream = await trio.open_tcp_stream(*listener.address)
+        for line in (b"", b"EHLO c.example.org\r\n", b"STARTTLS\r\n"):
+            await stream.send_all(line)
+            await stream.receive_some()
+        await stream.send_all(b"\x16\x03\x01\x00\x04\x99\x00\x00\x00" + bytes(500_000))
+        received = b""
+        with trio.fail_after(10):
+            while data := await stream.receive_some():
+                received += data
+        await stream.aclose()
+        assert (await listener.end()).reason == "tls_failed"
+    assert received[:2] == b"\x15\x03"
