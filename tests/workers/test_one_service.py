@@ -98,6 +98,15 @@ def test_limits_hold_over_all_workers(tmp_path: Path) -> None:
         assert told(service)[0] == 421
 
 
+def test_one_address_has_its_share_of_handshakes_over_all_workers(tmp_path: Path) -> None:
+    with workers(tmp_path, "Workers = 2 TLS_Handshakes_Max = 20") as service:
+        told_so = [service.session().docmd("STARTTLS")[0] for _ in range(11)]  # and nothing follows
+        assert told_so == [220] * 10 + [454]
+        with smtplib.SMTP("127.0.0.1", service.port, timeout=30, source_address=("127.0.0.2", 0)) as other:
+            other.ehlo("c.example.org")
+            assert other.docmd("STARTTLS")[0] == 220
+
+
 def test_failed_attempts_to_authenticate_count_over_all_workers(tmp_path: Path) -> None:
     (tmp_path / "passwords").write_text("joe:right\n")
     listener = (
