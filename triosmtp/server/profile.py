@@ -312,6 +312,7 @@ def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: b
         require_hello=settings.require_ehlo,
         allow_null_sender=settings.allow_null_envelope_sender,
         allow_ip_literal=settings.allow_ip_literal,
+        allow_unbracketed=settings.allow_unbracketed_addresses,
         allow_trailing_whitespace=settings.allow_trailing_whitespace_in_commands,
         sender_domain=settings.domain_for_unqualified_sender_address,
         recipient_domain=settings.domain_for_unqualified_recipient_addresses,

@@ -10,6 +10,7 @@ from triosmtp.smtp.event import Chunk, Data, Event, Hello, Help, MailFrom, Param
 from triosmtp.smtp.fact import CommandError, Facts
 from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_parameters
 from triosmtp.smtp.reply import Reply
+from triosmtp.smtp.rules import Rules
 
 __all__ = [
     "Parser", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_rcpt",
@@ -34,6 +35,8 @@ _ORDINARY_TO = re.compile(rf"[Tt][Oo]{_ORDINARY}".encode())
 _PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*")*>)(?: +(.+))?'
 _ANY_FROM = re.compile(rb"(?i:FROM):" + _PATH)
 _ANY_TO = re.compile(rb"(?i:TO):" + _PATH)
+# What devices send that know no better: the path without its brackets.
+_UNBRACKETED = re.compile(rb'(?:FROM|TO): *((?:[^<>" ]|"(?:[^"\\]|\\.)*")+)(?: +(.+))?', re.IGNORECASE)
 
 
 def without_argument(event: Event) -> Parser:
@@ -70,10 +73,8 @@ def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event
 def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
     """MAIL FROM:<reverse-path> [parameters]."""
     match = _ORDINARY_FROM.fullmatch(argument) or _ANY_FROM.fullmatch(argument)
-    if match is None:
-        raise CommandError(Reply(501, "Syntax: MAIL FROM:<address>", "5.5.4"), "malformed MAIL")
-    path, rest = match.groups()
     rules = facts.rules
+    path, rest = _bare_path(argument, "MAIL FROM:", rules) if match is None else match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
         # SMTPUTF8 stands behind the path that it allows to be UTF-8.
@@ -94,10 +95,8 @@ def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
 def parse_rcpt(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
     """RCPT TO:<forward-path> [parameters]."""
     match = _ORDINARY_TO.fullmatch(argument) or _ANY_TO.fullmatch(argument)
-    if match is None:
-        raise CommandError(Reply(501, "Syntax: RCPT TO:<address>", "5.5.4"), "malformed RCPT")
-    path, rest = match.groups()
     rules = facts.rules
+    path, rest = _bare_path(argument, "RCPT TO:", rules) if match is None else match.groups()
     parameters = _NO_PARAMETERS if rest is None else parse_parameters(rest, RCPT_PARAMETERS, facts)
     try:
         recipient = parse_path(
@@ -110,6 +109,22 @@ def parse_rcpt(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
     except PathError as error:
         raise _bad_path(error, "recipient", "5.1.3") from None
     return RcptTo(recipient, parameters, path.decode("utf-8"))
+
+
+def _bare_path(argument: bytes, command: str, rules: Rules) -> tuple[bytes, bytes | None]:
+    """Return the path of a command that has no brackets, with them, and what stands behind it.
+
+    :raises CommandError: if it is malformed, or may not stand without brackets.
+    """
+    verb, _, word = command.partition(" ")
+    match = _UNBRACKETED.fullmatch(argument)
+    if match is None or not argument.upper().startswith(word.encode()):
+        raise CommandError(Reply(501, f"Syntax: {command}<address>", "5.5.4"), f"malformed {verb}")
+    if not rules.allow_unbracketed:
+        reply = Reply(501, f"The address stands without < and >: use {command}<address>", "5.5.4")
+        raise CommandError(reply, f"{verb} without < and > (Allow_Unbracketed_Addresses)")
+    path, rest = match.groups()
+    return b"<" + path + b">", rest
 
 
 def _bad_path(error: PathError, whose: str, enhanced: str) -> CommandError:

@@ -49,6 +49,8 @@ class Rules:
     """Whether ``MAIL FROM:<>`` is taken."""
     allow_ip_literal: bool = True
     """Whether the domain of an address may be an address literal such as ``[192.0.2.1]``."""
+    allow_unbracketed: bool = False
+    """Whether an address in MAIL and RCPT may come without ``<`` and ``>``."""
     allow_trailing_whitespace: bool = True
     """Whether white space between a command and its CRLF is overlooked (RFC 5321, section 4.1.1).  Tabs are not after
     BDAT: its octets follow, so its line is read strictly."""

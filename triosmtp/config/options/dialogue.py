@@ -50,6 +50,13 @@ class DialogueOptions:
     allow_ip_literal: bool = option(
         "Allow_IP_Literal", BOOLEAN, True, "Whether an address may have an IP literal in place of its domain."
     )
+    allow_unbracketed_addresses: bool = option(
+        "Allow_Unbracketed_Addresses",
+        BOOLEAN,
+        False,
+        "Whether MAIL FROM:a@example.org and RCPT TO:a@example.org, without < and >, are taken, as some devices send "
+        "them; keep it to their Peer.",
+    )
     allow_trailing_whitespace_in_commands: bool = option(
         "Allow_Trailing_Whitespace_In_Commands",
         BOOLEAN,
