@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from triosmtp.config import OPTIONS, QueryError, load_config
+from triosmtp.config import OPTIONS, QueryError, examine_config, load_config
 from triosmtp.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -245,8 +245,10 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.check import deep_problems  # noqa: PLC0415 - the other commands do not need the server
 
-    config = load_config(arguments.file)
-    problems = [*config.warnings, *deep_problems(config)]
+    config, found = examine_config(arguments.file)
+    problems = list(found)
+    if config is not None:
+        problems += deep_problems(config)
     _print_problems(problems)
     if any(problem.severity == "error" for problem in problems):
         return EXIT_CONFIG

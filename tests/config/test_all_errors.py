@@ -82,3 +82,83 @@ def test_what_depends_on_an_error_is_not_told(tmp_path: Path, capsys: pytest.Cap
     (line, *_) = errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(errors) == 1
     assert 'TLS_Key: "' in line
+
+
+def errors(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        triosmtp.parse_config(text)
+    return [
+        f"{each.position.line}: {each.message}"
+        for each in caught.value.problems
+        if each.severity == "error" and each.position is not None
+    ]
+
+
+def test_a_bad_value_hides_neither_what_cannot_be_had_nor_what_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Authority.create().issue("mx.example.org", dns=["mx.example.org"]).write(tmp_path, "mx")
+    path = tmp_path / "t.conf"
+    path.write_text("""\
+TLS_Protocols = "+TLSv9"
+TLS_Ciphers = "bogus"
+Policy = ( "python:no_such:A" )
+Idle_Time = 5m
+TLS_Certificate = "mx.pem" TLS_Key = "mx.key"
+Deliver_To = "mbox:/x"
+Pathway = "nowhere"
+ESMTP_Listener {
+  Listen "127.0.0.1:0" { TLS_Verify_Mode = require }
+  Listen "127.0.0.1:26" { } Listen "127.0.0.1:26" { Idle_Tme = 3 } Listen "0.0.0.0:27" { } Listen ":27" { }
+}
+Log "mainlog" { Path = "/nowhere/at/all" }
+Policy_Listener { Listen "127.0.0.1:28" { } }
+""")
+    assert main(["check", "-c", str(path)]) == 78
+    told = capsys.readouterr().err
+    for line in (
+        "1:17: error: TLS_Protocols: expected ALL", '2:15: error: TLS_Ciphers: "bogus" selects nothing',
+        "3:10: error: Policy: 'python:no_such:A'", "4:13: error: Idle_Time: ", "6:14: error: Deliver_To: ",
+        '7:11: error: there is no Pathway "nowhere"', "9:44: error: TLS_Verify_Mode: require needs",
+        "10:53: error: unknown option Idle_Tme", 'Listen ":27" and Listen "0.0.0.0:27"',
+        '12:5: error: Log "mainlog": /nowhere/at/all', 'Listen "127.0.0.1:28" needs a Token_File',
+    ):  # fmt: skip
+        assert line in told, line
+    assert "No Relay_Domains" not in told  # surprises come when it could be served
+    assert "Configuration valid" not in told
+
+
+LISTEN = 'ESMTP_Listener { SMTP_Extensions = STARTTLS Listen ":25" { %s } }'
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (f"TLS_Certificate = ( ( ) )\n{LISTEN % ''}", "1: TLS_Certificate: "),
+        (f'TLS_Certificate = "x\n{LISTEN % ""}', "1: this string does not end on its line"),
+        (f"TLS_Certifcate = x\n{LISTEN % ''}", "1: unknown option TLS_Certifcate"),
+        (f"SMTP_Extensions = ( STARTTLS ) TLS_Certificate\n{LISTEN % ''}", "1: expected"),
+        (f"include 'nowhere'\n{LISTEN % ''}", "1: cannot include"),
+        (f"include 'nowhere'\n{LISTEN % 'TLS_Verify_Mode = require'}", "1: cannot include"),
+        ("include 'nowhere'", "1: cannot include"),
+        ("ESMTP_Listener { Listen '25' { } }", "1: Listen: "),
+        ("ESMTP_Listener { Listen { } }", "1: expected an instance"),
+        ("ESMTP_Listener { Listen ':25' { Enable = maybe } Enable = perhaps }", "1: Enable: "),
+        (f"TLS_Client_CA = ( ) {LISTEN % 'TLS_Verify_Mode = require TLS_Certificate = x'}", "1: TLS_Client_CA: "),
+        (f"Pathway = 'p' Pathway 'p {{ }}\n{LISTEN % 'TLS_Certificate = x'}", "1: this string"),
+        ("Log 'mainlog' { Path = ( ) } ESMTP_Listener { Listen ':25' { } }", "1: Path: "),
+        (
+            "ESMTP_Listener { Listen ':25' { } } Policy_Listener { Token_File = ( ) Listen '127.0.0.1:26' { } }",
+            "1: Token_File: ",
+        ),
+        (
+            f"{LISTEN % 'TLS_Certificate = x Server_Name a.example { TLS_Certificate = ( ( ) ) }'}",
+            "1: TLS_Certificate: ",
+        ),
+        (f"TLS_Key = ( ) TLS_Certificate = ( a b ) TLS_Key = ( ( ) ( ) ( ) ) {LISTEN % ''}", "1: TLS_Key: "),
+    ],
+)
+def test_what_may_only_follow_from_an_error_is_not_told(text: str, first: str) -> None:
+    found = errors(text)
+    assert found[0].startswith(first), found
+    assert not [each for each in found if "needs" in each or "no Listen" in each or "no Pathway" in each], found

@@ -229,7 +229,8 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
     ],
 )
 def test_one_error_each(text: str, line: str) -> None:
-    assert told(text).startswith("e.conf:" + line)
+    others = f"\n{told(text)}".replace("\ne.conf:1:1: error: no Listen is enabled: ", "\n")  # which most lack, too
+    assert f"\ne.conf:{line}" in others
 
 
 def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:

@@ -16,7 +16,7 @@ The route of a configuration::
       momentum.py        Momentum's names that are not built
     configuration.py   blocks → Config, which answers: Listens, and the Settings for a Listen and a peer
       resolution.py      the order of fallback, Peer blocks by address
-    check.py           what is wrong only as a whole
+    check.py           what is wrong only as a whole, and does not merely follow from another error
     query.py           questions as on Momentum's console: show, get, eval
 """
 
@@ -24,7 +24,7 @@ from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, pars
 from triosmtp.config.auth_value import AuthParameters, ExternalParameters, mechanisms_of
 from triosmtp.config.capability import CAPABILITY_NAMES
 from triosmtp.config.configuration import Config, Listen, LogFile, Security
-from triosmtp.config.file import load_config, parse_config
+from triosmtp.config.file import examine_config, load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
 from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, options_of_connections, show
@@ -52,6 +52,7 @@ __all__ = [
     "TCPAddress",
     "UnixAddress",
     "evaluate",
+    "examine_config",
     "find_query",
     "get",
     "load_config",

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from triosmtp.config.address import TCPAddress
 from triosmtp.config.configuration import Config, Listen, server_name_of
-from triosmtp.config.option import ESMTP_LISTENER, LISTEN, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
+from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import Chain, pathways_of
 from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
 from triosmtp.config.specification import OF_TRUSTED_PEERS
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.tls_check import idle_settings, pairing_errors, tls_errors, tls_warnings
+from triosmtp.config.tls_check import PAIRED, idle_settings, pairing_errors, tls_errors, tls_warnings
 from triosmtp.config.value import quote
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Problem
 
-__all__ = ["make_config"]
+__all__ = ["examine", "make_config"]
 
 
 def make_config(source: Source, read: Reader) -> Config:
@@ -25,22 +25,53 @@ def make_config(source: Source, read: Reader) -> Config:
 
     :raises ConfigError: with every problem found, in the order of the files.
     """
+    config, found = examine(source, read)
+    if config is None or any(problem.severity == "error" for problem in found):
+        raise ConfigError(found)
+    return config
+
+
+def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem, ...]]:
+    """Return every problem of ``source``, in the order of the files, and what could be read of it.
+
+    Each block says what is unknown there because of an error.  What may only follow from that is not told.
+    """
     problems = Problems()
     config: Config | None = None
     try:
-        root = build(source, problems, read)
-        _check_pathways(root, problems)
-        if not problems.has_errors:  # what is wrong in one place would be told again and again as missing in others
-            config = Config(source, root)
-            _check_listens(config, problems, source)
-            _check_logs(config, problems)
+        config = Config(source, build(source, problems, read))
+        _check_pathways(config.root, problems)
+        _check_listens(config, problems, source)
+        _check_logs(config, problems)
     except TooManyProblemsError:
         pass
     found = problems.in_order()
-    if config is None or problems.has_errors:
-        raise ConfigError(found)
-    config.warnings = found
-    return config
+    if config is not None:
+        config.warnings = found
+    return config, found
+
+
+_ANY_TLS = frozenset(
+    {field for field in OPTIONS if field.startswith("tls_")} | {"use_ssl", "smtp_extensions", "require_tls"}
+)
+_PAIRING = {field: frozenset({field, "tls_certificate"}) for field in PAIRED}
+_CONSULTED: Mapping[str, frozenset[str]] = {
+    **_PAIRING,
+    "use_ssl": frozenset({"use_ssl", "tls_certificate"}),
+    "smtp_extensions": frozenset({"smtp_extensions", "use_ssl", "tls_certificate"}),
+    "require_tls": frozenset({"require_tls", "use_ssl", "smtp_extensions", "tls_certificate"}),
+    "tls_verify_mode": frozenset({"tls_verify_mode", "tls_client_ca", "tls_relay_clients", "require_tls", "use_ssl"})
+    | {"tls_verified_peer_can_relay"},
+}
+"""The options that decide whether an error of an option is told: if one is unknown, it may be a consequence of that."""
+
+
+def _unknown(chain: Iterable[Block]) -> set[str]:
+    return {each for block in chain for each in block.unknown}
+
+
+def _is_known(unknown: set[str], field: str) -> bool:
+    return "*" not in unknown and unknown.isdisjoint(_CONSULTED.get(field, _ANY_TLS))
 
 
 # Pathways
@@ -48,7 +79,8 @@ def make_config(source: Source, read: Reader) -> Config:
 
 def _check_pathways(root: Block, problems: Problems) -> None:
     known = pathways_of(root)
-    _check_pathway_names(root, known, problems)
+    if _unknown((root, *root.of_kind(PATHWAY_GROUP))).isdisjoint({"*", "pathway", "pathway_group"}):
+        _check_pathway_names(root, known, problems)
     for group in root.of_kind(PATHWAY_GROUP):
         for pathway in group.of_kind(PATHWAY_SCOPE):
             first = known[pathway.instance or ""]
@@ -73,16 +105,23 @@ def _check_pathway_names(block: Block, known: dict[str, Block], problems: Proble
 
 
 def _check_listens(config: Config, problems: Problems, source: Source) -> None:
-    if not config.listens:
-        disabled = [block for each in config.root.of_kind(ESMTP_LISTENER) for block in each.of_kind(LISTEN)]
+    listeners = config.root.of_kind(ESMTP_LISTENER)
+    disabled = [block for each in listeners for block in each.of_kind(LISTEN)]
+    lost = _unknown((config.root, *listeners, *disabled)) & {"*", "listen", "esmtp_listener", "enable"}
+    if not config.listens and not lost:
         places = [block.place for block in disabled if block.place is not None]
         expected = 'expected ESMTP_Listener { Listen ":25" { … } }'
         problems.error(places[0] if places else Place(source, 0), f"no Listen is enabled: {expected}")
     _check_addresses(config, problems)
     for listen in config.policy_listens:
-        _check_policy_listen(listen, config.resolve(listen, None), problems)
+        if not _unknown(config.resolver(listen.block).chain(None)):
+            _check_policy_listen(listen, config.resolve(listen, None), problems)
     for listen in config.status_listens:
-        if config.resolve(listen, None).token_file is None and not _is_near(listen):
+        if (
+            not _unknown(config.resolver(listen.block).chain(None))
+            and config.resolve(listen, None).token_file is None
+            and not _is_near(listen)
+        ):
             why = "is not on a loopback address: it needs a Token_File"
             problems.error(listen.place, f"Listen {quote(listen.name)} {why}")
     in_force: list[Settings] = []
@@ -91,7 +130,7 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         in_force += variants.values()
         _check_server_names(listen, problems)
         _check_variants(listen, variants, problems)
-    for place, message in idle_settings(in_force):
+    for place, message in () if problems.has_errors else idle_settings(in_force):
         problems.warn(place, message)
 
 
@@ -101,13 +140,14 @@ def _check_variants(listen: Listen, variants: Mapping[Chain, Settings], problems
     def tell(problem: Callable[[Place, str], None], found: Iterable[tuple[str, str]], settings: Settings) -> None:
         for field, message in found:
             place = settings.places[field]
-            if (field, place) not in told:  # the Peers that inherit it are not told again
+            # The Peers that inherit it are not told again.
+            if (field, place) not in told and _is_known(unknown, field):
                 told.add((field, place))
                 problem(place, f"{OPTIONS[field].name}: {message}")
 
     named = bool(listen.block.of_kind(SERVER_NAME))
     for chain, settings in variants.items():
-        where = _call(listen, chain)
+        where, unknown = _call(listen, chain), _unknown(chain)
         tell(problems.warn, _misplaced_trust(listen, chain, settings), settings)
         tell(problems.error, tls_errors(where, chain, settings, named=named), settings)
         tell(problems.warn, tls_warnings(where, settings), settings)
@@ -128,13 +168,14 @@ def _misplaced_trust(listen: Listen, chain: Chain, settings: Settings) -> Iterat
 
 def _check_logs(config: Config, problems: Problems) -> None:
     paths: dict[Path, str] = {}
+    unknown = {block.instance for block in config.root.of_kind(LOG) if block.unknown}
     for log in config.logs:
         on_stderr = log.name == "stderr"
         if on_stderr and log.path is not None:
             problems.error(log.place, 'Log "stderr" has no Path: it goes where stderr of the process goes')
-        elif not on_stderr and log.path is None:
+        elif not on_stderr and log.path is None and log.name not in unknown:
             problems.error(log.place, f"Log {quote(log.name)} needs a Path")
-        elif not on_stderr and log.format != "auto":
+        elif not on_stderr and log.format != "auto" and log.path is not None:
             problems.warn(log.place, f"Format has no effect in Log {quote(log.name)}: it has Momentum's form")
         if log.path is not None and paths.setdefault(log.path, log.name) != log.name:
             problems.error(log.place, f"Log {quote(log.name)} has the Path of Log {quote(paths[log.path])}")
@@ -216,7 +257,7 @@ def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems)
 def _check_server_names(listen: Listen, problems: Problems) -> None:
     seen: dict[str, Block] = {}
     for block in listen.block.of_kind(SERVER_NAME):
-        if block.place is None or block.server_name is None:
+        if block.place is None or block.server_name is None or block.unknown:
             continue
         other = seen.setdefault(block.server_name, block)
         if other is not block and other.place is not None:

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from triosmtp.config.check import make_config
+from triosmtp.config.check import examine, make_config
 from triosmtp.config.configuration import Config
 from triosmtp.config.scope import IncludeError
 from triosmtp.config.source import Source
 from triosmtp.errors import ConfigError, Problem
 
-__all__ = ["load_config", "parse_config"]
+__all__ = ["examine_config", "load_config", "parse_config"]
 
 MAX_BYTES = 4 << 20  # of one configuration with all it includes
 MAX_FILES = 1000
@@ -24,13 +24,27 @@ def load_config(path: str | Path) -> Config:
 
     :raises ConfigError: with every problem found, a file that cannot be read among them.
     """
-    name = str(path)
+    source, reader = _open(path)
+    return make_config(source, reader.read)
+
+
+def examine_config(path: str | Path) -> tuple[Config | None, tuple[Problem, ...]]:
+    """Return every problem of the configuration in the file at ``path``, and what could be read of it.
+
+    The configuration is not fit to be served if there is an error; it is there to look for more of them.
+
+    :raises ConfigError: if the file cannot be read.
+    """
+    source, reader = _open(path)
+    return examine(source, reader.read)
+
+
+def _open(path: str | Path) -> "tuple[Source, _FileReader]":
     reader = _FileReader(Path(path).parent.absolute())
     try:
-        source = reader.source(Path(path), name, ())
+        return reader.source(Path(path), str(path), ()), reader
     except IncludeError as error:
         raise ConfigError([Problem("error", str(error))]) from error
-    return make_config(source, reader.read)
 
 
 def parse_config(text: str, name: str = "<string>", *, folder: Path | None = None) -> Config:

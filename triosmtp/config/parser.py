@@ -8,7 +8,7 @@ from attrs import frozen
 from triosmtp.config.lexer import Kind, Lexer, Token
 from triosmtp.config.source import Place, Problems, Source
 
-__all__ = ["Dictionary", "Include", "Items", "Scalar", "Scope", "Setting", "Statement", "Value", "parse"]
+__all__ = ["Broken", "Dictionary", "Include", "Items", "Scalar", "Scope", "Setting", "Statement", "Value", "parse"]
 
 MAX_DEPTH = 32  # of scopes in scopes, and of lists in lists
 
@@ -74,7 +74,14 @@ class Include:
     place: Place
 
 
-Statement: TypeAlias = Setting | Scope | Include
+@frozen(slots=True)
+class Broken:
+    """A statement that cannot be read; ``name`` is what it begins with, as far as that can be a name."""
+
+    name: str
+
+
+Statement: TypeAlias = Setting | Scope | Include | Broken
 
 
 def parse(source: Source, problems: Problems) -> tuple[Statement, ...]:
@@ -150,6 +157,7 @@ class _Parser:
                 statements.append(self._statement())
             except _SyntaxError as error:
                 self._error(error.offset, error.message)
+                statements.append(Broken(first.text if first.kind is Kind.WORD else ""))
                 self._skip_to_statement(first.start if first.kind is Kind.OPEN_SCOPE else first.end)
 
     def _statement(self) -> Statement:

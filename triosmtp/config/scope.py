@@ -97,6 +97,8 @@ class Block:
     """The name of a Server_Name, in the form in which it is compared."""
     assignments: dict[str, Assignment] = Factory(dict)
     children: "dict[tuple[str, Hashable], Block]" = Factory(dict)
+    unknown: set[str] = Factory(set)
+    """What errors keep from being known, in lower case: options, names of scopes; ``*`` is anything."""
 
     @property
     def scope(self) -> str:
@@ -149,17 +151,22 @@ class _Builder:
                 self._setting(statement, block)
             elif isinstance(statement, Scope):
                 self._scope(statement, block)
-            else:
+            elif isinstance(statement, Include):
                 self._include(statement, block)
+            else:
+                lower = statement.name.lower()
+                block.unknown.add(lower if lower in OPTIONS or lower in SCOPES else "*")
 
     def _include(self, include: Include, block: Block) -> None:
         if "\n" in include.path:
+            block.unknown.add("*")
             self._problems.error(include.place, unclosed(include.place.character))
             return
         try:
             for source in self._read(include.path, include.place.source):
                 self.statements(parse(source, self._problems), block)
         except IncludeError as error:
+            block.unknown.add("*")
             self._problems.error(include.place, str(error))
 
     # Options
@@ -167,10 +174,10 @@ class _Builder:
     def _setting(self, setting: Setting, block: Block) -> None:
         option = OPTIONS.get(setting.name.lower())
         if block.kind == SERVER_NAME and (option is None or SERVER_NAME not in option.scopes):
-            self._misplaced_in_server_name(setting)
+            self._misplaced_in_server_name(setting, block)
             return
         if option is None:
-            self._unknown_option(setting)
+            self._unknown_option(setting, block)
             return
         if block.scope not in option.scopes:
             self._misplaced(option, setting, block)
@@ -179,10 +186,12 @@ class _Builder:
             self._problems.warn(setting.place, f"{option.name} has no effect in a {block.kind}")
         malformed = [scalar for scalar in _scalars(setting.value) if self._is_malformed(scalar)]
         if malformed:
+            block.unknown.add(option.field)
             return
         try:
             value = option.type.read(setting.value, self._problems.warn)
         except BadValueError as error:
+            block.unknown.add(option.field)
             self._problems.error(error.place, f"{option.name}: {error.message}")
         else:
             block.assignments[option.field] = Assignment(value, setting.value.place)
@@ -211,10 +220,11 @@ class _Builder:
         if block.scope in CONTROL and option.field in MOMENTUM_CONTROL_OPTIONS:
             self._problems.warn(setting.place, f"{option.name} has no effect in {_scope(block.scope)}: {_CONSOLES}")
             return
+        block.unknown.add(option.field)
         valid = ", ".join(option.scopes)
         self._problems.error(setting.place, f"{option.name} is not valid in {_scope(block.scope)}; it is in: {valid}")
 
-    def _unknown_option(self, setting: Setting) -> None:
+    def _unknown_option(self, setting: Setting, block: Block) -> None:
         lower = setting.name.lower()
         if lower in SCOPES:
             rule = SCOPES[lower]
@@ -226,11 +236,13 @@ class _Builder:
             self._problems.warn(setting.place, message)
         else:
             known = [option.name for option in OPTIONS.values()]
+            block.unknown |= {each.lower() for each in (nearest(setting.name, known) or "").split(" or ") if each}
             name = nearest(setting.name, known) or misspelt(setting.name, MOMENTUM_OPTIONS)
             self._problems.error(setting.place, f"unknown option {_short(setting.name)}{suggest(name)}")
 
-    def _misplaced_in_server_name(self, statement: Setting | Scope) -> None:
+    def _misplaced_in_server_name(self, statement: Setting | Scope, block: Block) -> None:
         """Tell what may stand there: it is so little that nothing else, not even of Momentum's, is let pass."""
+        block.unknown.add("*")
         valid = [option.name for option in OPTIONS.values() if SERVER_NAME in option.scopes]
         lower = statement.name.lower()
         if lower in OPTIONS or lower in SCOPES:
@@ -245,16 +257,18 @@ class _Builder:
     def _scope(self, scope: Scope, block: Block) -> None:
         rule = SCOPES.get(scope.name.lower())
         if block.kind == SERVER_NAME:
-            self._misplaced_in_server_name(scope)
+            self._misplaced_in_server_name(scope, block)
         elif rule is None:
             self._unknown_scope(scope)
         elif rule.name == PEER and block.scope in CONTROL:
             message = f"{rule.name} has no effect in {_scope(block.scope)}: {_CONSOLES}; all in it is skipped"
             self._problems.warn(scope.place, message)
         elif block.scope not in rule.parents:
+            block.unknown.add(rule.name.lower())
             valid = ", ".join(rule.parents)
             self._problems.error(scope.place, f"{rule.name} is not valid in {_scope(block.scope)}; it is in: {valid}")
         elif scope.instance is None and rule.instance:
+            block.unknown.add(rule.name.lower())
             self._problems.error(scope.place, f"expected an instance: {rule.name} {rule.instance} {{ … }}")
         else:
             self.statements(scope.body, self._child(rule, scope, block))
@@ -299,6 +313,7 @@ class _Builder:
             elif rule.name == SERVER_NAME and instance is not None:
                 child.server_name = parse_server_name(instance)
         except ValueError as error:
+            block.unknown.add(rule.name.lower())
             self._problems.error(place, f"{rule.name}: {error}")
             return child  # what stands in it is checked all the same
         return block.children.setdefault((rule.name, child.key), child)

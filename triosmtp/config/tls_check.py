@@ -8,7 +8,11 @@ from triosmtp.config.resolution import Chain
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
 
-__all__ = ["idle_settings", "pairing_errors", "tls_errors", "tls_warnings"]
+__all__ = ["PAIRED", "idle_settings", "pairing_errors", "tls_errors", "tls_warnings"]
+
+
+PAIRED = ("tls_key", "tls_key_password_file", "tls_ocsp_response")
+"""The options whose files pair with those of TLS_Certificate."""
 
 
 def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
-from triosmtp.config import Config, Listen, LogFile, ServerName, Settings, UnixAddress, problem_at
+from triosmtp.config import Config, Listen, LogFile, ServerName, Settings, UnixAddress, problem_at, resolution
+from triosmtp.config.tls_check import PAIRED, pairing_errors
 from triosmtp.daemon.privilege import find_identity
 from triosmtp.daemon.status.listener import read_accesses
 from triosmtp.delivery import Delivery, parse_delivery
@@ -19,6 +20,7 @@ from triosmtp.server.profile import Profile, unhonoured
 from triosmtp.server.sasl import Store, make_sasl
 from triosmtp.state import is_tmpfs, is_visible, state_directory
 from triosmtp.tls import MaterialError, build_context, load_material, public_authorities
+from triosmtp.tls.cipher import check_ciphers
 
 __all__ = ["deep_problems", "surprises"]
 
@@ -30,8 +32,9 @@ def deep_problems(config: Config) -> list[Problem]:
     """Look at everything that ``config`` names and would need to be served.
 
     Gives errors (it would not start) and warnings (it would surprise), each with its place; ``config`` itself was
-    checked when it was loaded.
+    checked when it was loaded.  If it has errors, nothing is told that may only follow from them, and no surprises.
     """
+    broken = any(problem.severity == "error" for problem in config.warnings)
     problems: list[Problem] = []
     for look in (open_doors, read_accesses, find_identity):
         try:
@@ -46,10 +49,35 @@ def deep_problems(config: Config) -> list[Problem]:
     except ConfigError as error:
         problems += error.problems
     for listen in config.listens:
-        for settings in config.variants(listen):
-            problems += _certificate_problems(settings, config.server_names(listen))
+        for chain, settings in config.resolver(listen.block).variants().items():
+            if broken and not _files_are_known(chain, settings):
+                problems += _cipher_problems(settings)
+            else:
+                problems += _certificate_problems(settings, config.server_names(listen))
     problems += _path_problems(config)
+    if broken:
+        return list(dict.fromkeys(problem for problem in problems if problem.severity == "error"))
     return list(dict.fromkeys(problems + surprises(config)))
+
+
+_OF_FILES: Final = {
+    "*", "tls_certificate", *PAIRED, "tls_client_ca", "tls_client_crl", "tls_verify_mode", "tls_dhparams_file",
+}  # fmt: skip
+
+
+def _files_are_known(chain: resolution.Chain, settings: Settings) -> bool:
+    """Whether no error of the configuration keeps the files of TLS from being known."""
+    blocks = [*chain, *(name for block in chain for name in block.of_kind("Server_Name"))]
+    unknown = {each for block in blocks for each in block.unknown}
+    return unknown.isdisjoint(_OF_FILES) and not any(pairing_errors("", settings))
+
+
+def _cipher_problems(settings: Settings) -> list[Problem]:
+    try:
+        check_ciphers(settings.tls_ciphers)
+    except MaterialError as error:
+        return [material_problem(settings, (), error)]
+    return []
 
 
 def _faults(profiles: Iterable[Profile]) -> list[Problem]:
