@@ -120,6 +120,19 @@ def test_a_control_listener_of_momentum_has_its_unix_socket_served_and_no_tcp(tm
             assert server.console("config reload").status == 0
 
 
+def test_a_reload_tells_of_all_that_cannot_be_opened(tmp_path: Path) -> None:
+    with daemon(tmp_path, LISTEN) as server:
+        server.write(
+            LISTEN,
+            'Log "mainlog" { Path = "/nowhere/mainlog" }\nControl_Listener { Listen "/nowhere/control" { } }\n'
+            'Status_Listener { Token_File = "no-token" Listen "127.0.0.1:0" { } }',
+        )
+        failed = server.console("config reload")
+        assert failed.status == 78
+        for part in ('Log "mainlog": /nowhere/mainlog', 'Listen "/nowhere/control": No such file', "Token_File: "):
+            assert part in failed.err, failed.err
+
+
 def test_a_socket_whose_folder_went_away_comes_back_with_a_reload(tmp_path: Path) -> None:
     with daemon(tmp_path, LISTEN) as server:
         Path(server.control).unlink()
