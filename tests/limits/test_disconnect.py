@@ -126,7 +126,7 @@ async def test_200_connections_at_once_open_speak_and_go(tmp_path: Path, caplog:
             await stream.receive_some()
         await leave(stream, ("close", "reset")[number % 2])
 
-    async with besieged(tmp_path, caplog) as fortress:
+    async with besieged(tmp_path, caplog, "TLS_Handshakes_Max = 1000") as fortress:  # all are of one address
         for _ in range(rounds):
             together = trio.Event()
             async with trio.open_nursery() as nursery:

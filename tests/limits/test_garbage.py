@@ -166,7 +166,8 @@ async def test_garbage_after_a_handshake(tmp_path: Path, caplog: pytest.LogCaptu
                 await transport.send_all(b"QUIT\r\n")
             await hang_up(transport)
         await fortress.quiet()
-        assert set(fortress.ends) <= {"peer_closed"}
+        assert "tls_error" in fortress.ends
+        assert set(fortress.ends) <= {"peer_closed", "tls_error", "tls_alert"}
 
 
 async def test_a_handshake_that_never_goes_on_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
