@@ -1,11 +1,15 @@
 """No error hides another: whatever does not depend on the first one is told in the same run."""
 
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import triosmtp
 from triosmtp.cli import main
+from triosmtp.daemon.start import begin_process
 from triosmtp.errors import ConfigError
 from triosmtp.testing import Authority
 
@@ -162,3 +166,36 @@ def test_what_may_only_follow_from_an_error_is_not_told(text: str, first: str) -
     found = errors(text)
     assert found[0].startswith(first), found
     assert not [each for each in found if "needs" in each or "no Listen" in each or "no Pathway" in each], found
+
+
+BUSY = """\
+Deliver_To = "discard:"
+Policy = "python:no_such:A"
+TLS_Certificate = "nope.pem"
+Security { User = "nobody" }
+ESMTP_Listener { SMTP_Extensions = STARTTLS Listen "127.0.0.1:%d" { } Listen "127.0.0.2:0" { } }
+"""
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[triosmtp.Config]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield triosmtp.parse_config(BUSY % taken.getsockname()[1], folder=tmp_path)
+
+
+async def test_a_start_tells_of_ports_too(busy: triosmtp.Config) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await triosmtp.serve(busy)
+    told = str(caught.value)
+    for part in ("python:no_such:A", "nope.pem", "Address already in use"):
+        assert part in told
+    assert told.count("Address already in use") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone binds and reads for another user")
+def test_a_start_as_root_tells_of_ports_and_files(busy: triosmtp.Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        begin_process(busy, tmp_path / "t.conf")
+    told = str(caught.value)
+    assert "nope.pem" in told
+    assert "Address already in use" in told

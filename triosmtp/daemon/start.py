@@ -6,6 +6,7 @@ deliveries opened and connections accepted after that, by that user.
 
 import os
 import pwd
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.daemon.access import access_problems
 from triosmtp.daemon.activation import take_sockets
 from triosmtp.daemon.privilege import Identity, drop, find_identity
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.server.ahead import read_ahead, tls_users
 from triosmtp.server.binding import OpenedSocket, bind_ahead
 from triosmtp.tls import ContextStore
@@ -47,9 +48,13 @@ def begin_process(config: Config, path: Path) -> Start:
     identity = find_identity(config)
     if identity is None:
         return Start(sockets, warnings=_as_we_are(config))
-    sockets = bind_ahead(config, sockets, (identity.uid, identity.gid))
     users = tls_users(config)
-    contexts, warnings = read_ahead(users)
+    problems: list[Problem] = []
+    bound = collect(problems, partial(bind_ahead, config, sockets, (identity.uid, identity.gid)))
+    ahead = collect(problems, partial(read_ahead, users))
+    if bound is None or ahead is None:
+        raise ConfigError(problems)
+    sockets, (contexts, warnings) = bound, ahead
     try:
         drop(identity)
     except OSError as error:

@@ -26,7 +26,7 @@ from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
 from triosmtp.errors import ConfigError, Problem, is_transient
 from triosmtp.server.listener import bind, family_of, local_address_of, peer_of, unlink_if_ours
 
-__all__ = ["Binding", "OpenedSocket", "Plan", "bind_ahead", "close_all", "plan"]
+__all__ = ["Binding", "OpenedSocket", "Plan", "bind_ahead", "bind_problems", "close_all", "names_of", "plan"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -178,6 +178,18 @@ def bind_ahead(
     return {**sockets, **opened}
 
 
+def bind_problems(config: Config, sockets: Mapping[object, OpenedSocket]) -> list[Problem]:
+    """Return why TCP Listens of ``config`` could not be bound; nothing stays bound.  ``sockets`` are there already."""
+    try:
+        bound = bind_ahead(config, sockets, (os.geteuid(), os.getegid()))
+    except ConfigError as error:
+        return list(error.problems)
+    for key, opened in bound.items():
+        if key not in sockets:
+            opened.sock.close()
+    return []
+
+
 def plan(
     config: Config,
     bindings: Iterable[Binding] = (),
@@ -241,6 +253,11 @@ def _guests(config: Config, listens: Iterable[Listen]) -> dict[object, dict[IPv4
             assert listen.address.host is not None, "it names one address"
             guests.setdefault(wildcard.key, {})[ip_address(listen.address.host)] = listen
     return guests
+
+
+def names_of(sockets: "Iterable[Binding | Kept]") -> tuple[str, ...]:
+    """Return the names of the Listens that have sockets of their own."""
+    return tuple(each.listen.name for each in sockets)
 
 
 def close_all(bindings: Iterable[Binding]) -> None:

@@ -28,7 +28,7 @@ from triosmtp.event import (
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy.hub import Hub
-from triosmtp.server.binding import Binding, Kept, OpenedSocket, Plan, close_all, plan
+from triosmtp.server.binding import Binding, OpenedSocket, Plan, bind_problems, close_all, names_of, plan
 from triosmtp.server.descriptors import connections_at_most
 from triosmtp.server.door import CLIENTS, CLIENTS_OF_ONE_PEER, Door, let_in
 from triosmtp.server.fleet import Fleet
@@ -212,9 +212,9 @@ class Server:
         return ConfigurationReloaded(
             path=config.path,
             reason=reason,
-            opened=(*_names(changes.opened), *(name for name in after if name not in before)),
-            closed=(*_names(changes.closed), *(name for name in before if name not in after)),
-            kept=(*_names(changes.kept), *(name for name in after if name in before)),
+            opened=(*names_of(changes.opened), *(name for name in after if name not in before)),
+            closed=(*names_of(changes.closed), *(name for name in before if name not in after)),
+            kept=(*names_of(changes.kept), *(name for name in after if name in before)),
             sessions=service.statistics.sessions - generation.sessions,
         )
 
@@ -446,9 +446,12 @@ async def serve(
 
     :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
     """
-    service = await open_service(
-        config, policy=policy, deliver=deliver, observers=observers, hub=hub, contexts=contexts
-    )
+    try:
+        service = await open_service(
+            config, policy=policy, deliver=deliver, observers=observers, hub=hub, contexts=contexts
+        )
+    except ConfigError as error:  # which hides no socket that cannot be had
+        raise ConfigError([*error.problems, *bind_problems(config, sockets or {})]) from None
     if fleet is not None:
         fleet.attach(service)
     server = Server(service, plan(config, sockets=sockets).opened, own_hub=hub is None, fleet=fleet)
@@ -462,10 +465,6 @@ def session_of(
     profile = service.profiles.of(listen, settings)
     local = peer.local or local or peer_of(sock.getsockname()).text
     return SessionDriver(service, listen, profile, SocketTransport(sock), peer, local)
-
-
-def _names(sockets: Iterable[Binding | Kept]) -> tuple[str, ...]:
-    return tuple(each.listen.name for each in sockets)
 
 
 def _try_send(sock: socket.socket, data: bytes) -> None:
