@@ -10,9 +10,11 @@ temporary folder, because that is a tmpfs on many systems: bodies are written to
 a tmpfs is memory.
 
 How much memory one message takes: at most ``_FLUSH_SIZE`` of chunks before the last one came, the last one (the driver
-reads 256 KiB at most), and the head: together 1 MiB.
+reads 256 KiB at most), and the head: together 1 MiB.  All bodies of the process may hold ``_MEMORY``; if they hold
+more, each goes to its file when it has 32 KiB.
 """
 
+import errno
 import io
 import os
 import re
@@ -27,17 +29,19 @@ import trio
 from triosmtp.errors import TrioSMTPError
 from triosmtp.state import make_directory, state_directory
 
-__all__ = ["THREADS", "Body", "Spool", "SpoolError", "rewrite"]
+__all__ = ["KEEP_SIZE", "LIMITER", "THREADS", "Body", "Spool", "SpoolError", "rewrite"]
 
 _FLUSH_SIZE = 704 * 1024  # chunks of this size in memory are due to be written
 _FLUSH_COUNT = 1024  # so are so many chunks: tiny ones cost many times their size (and this is Linux's IOV_MAX)
-_KEEP_SIZE = 512 * 1024  # a body up to this size stays in memory: to join its chunks takes its size twice
+KEEP_SIZE = 512 * 1024  # a body up to this size stays in memory: to join its chunks takes its size twice
+_MEMORY = 64 * 1024 * 1024  # octets of all bodies in memory, beyond which …
+_EARLY_SIZE = 32 * 1024  # … chunks of this size are due
 _HEAD_SIZE = 64 * 1024
 _READ_SIZE = 256 * 1024
 _NOWHERE = Path()
 THREADS: Final = 32
 """Threads that read and write spool files at once."""
-_LIMITER = trio.CapacityLimiter(THREADS)  # its own: a disk that hangs must not take the threads of all else
+LIMITER = trio.CapacityLimiter(THREADS)  # its own: a disk that hangs must not take the threads of all else
 _EMPTY_LINE = re.compile(rb"\n\r?\n")  # a lone LF ends a line where the configuration lets it pass
 
 
@@ -58,6 +62,20 @@ class SpoolError(TrioSMTPError):
         return cls(str(error), error.errno, path)
 
 
+class _Memory:
+    """What bodies hold in the memory of this process.  Counted on the event loop alone."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    @property
+    def full(self) -> bool:
+        return self.held > _MEMORY
+
+
+_memory = _Memory()
+
+
 class Body:
     """The body of a received message, as the client sent it (dots unstuffed): readable again and again.
 
@@ -65,14 +83,22 @@ class Body:
     readers that were opened before stay good.  Made by :meth:`Spool.finish`, or from bytes.
     """
 
-    __slots__ = ("_data", "_directory", "_file", "head", "size")
+    __slots__ = ("_counted", "_data", "_directory", "_file", "head", "size")
 
     def __init__(self, data: bytes) -> None:
         self._data: bytes | None = data
+        self._counted = 0  # octets that are given back to _memory
         self._file: io.FileIO | None = None
         self._directory = _NOWHERE
         self.head: bytes = data[:_HEAD_SIZE]
         self.size: int = len(data)
+
+    @classmethod
+    def from_memory(cls, data: bytes) -> "Body":
+        """Return a body of ``data``, which a spool has counted as memory that is held."""
+        body = cls(data)
+        body._counted = len(data)
+        return body
 
     @classmethod
     def from_file(cls, file: io.FileIO, head: bytes, size: int, directory: Path) -> "Body":
@@ -114,7 +140,7 @@ class Body:
             left = self.size
             while left > 0:
                 try:
-                    chunk = await trio.to_thread.run_sync(reader.read, _READ_SIZE, limiter=_LIMITER)
+                    chunk = await trio.to_thread.run_sync(reader.read, _READ_SIZE, limiter=LIMITER)
                 except OSError as error:
                     raise SpoolError.from_os_error(error, self._directory) from error
                 if not chunk:
@@ -135,6 +161,8 @@ class Body:
     def close(self) -> None:
         """Give memory and file back.  May be called again."""
         self._data = None
+        _memory.held -= self._counted
+        self._counted = 0
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -166,13 +194,14 @@ class Spool:
 
     The driver's duty: ``add`` each chunk; when ``due`` then holds, ``flush`` before the next; in the end ``finish``,
     and whatever happens ``close``.  ``directory`` (default: ``spool`` in the state folder) is made, 0700, when the
-    first body needs it.
+    first body needs it.  ``min_free`` is how many octets are left free on its file system.
     """
 
-    __slots__ = ("_chunks", "_closed", "_directory", "_file", "_head", "_written", "size")
+    __slots__ = ("_chunks", "_closed", "_directory", "_file", "_head", "_min_free", "_written", "size")
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, min_free: int = 0) -> None:
         self._directory = directory
+        self._min_free = min_free
         self._chunks: list[bytes] = []
         self._file: io.FileIO | None = None
         self._head = b""
@@ -189,16 +218,23 @@ class Spool:
             raise ValueError("spool is closed")
         self._chunks.append(chunk)
         self.size += len(chunk)
+        _memory.held += len(chunk)
+
+    @property
+    def unwritten(self) -> int:
+        """Octets that are in memory alone."""
+        return self.size - self._written
 
     @property
     def due(self) -> bool:
         """Whether memory is full, so that :meth:`flush` must come before the next chunk."""
-        return self.size - self._written >= _FLUSH_SIZE or len(self._chunks) >= _FLUSH_COUNT
+        most = _EARLY_SIZE if _memory.full else _FLUSH_SIZE
+        return self.size - self._written >= most or len(self._chunks) >= _FLUSH_COUNT
 
     @property
     def on_disk(self) -> bool:
         """Whether the body is in a file, or will be when :meth:`finish` is called."""
-        return self._file is not None or self.size > _KEEP_SIZE
+        return self._file is not None or self.size > (_EARLY_SIZE if _memory.full else KEEP_SIZE)
 
     async def flush(self) -> None:
         """Write what is in memory to the file, in one thread call that a cancellation waits for.
@@ -208,7 +244,11 @@ class Spool:
         :raises SpoolError: where the system refuses (no space, quota, input/output error, …).
         """
         if self._chunks:
-            await trio.to_thread.run_sync(self._write, limiter=_LIMITER)
+            before = self._written
+            try:
+                await trio.to_thread.run_sync(self._write, limiter=LIMITER)
+            finally:
+                _memory.held -= self._written - before
 
     async def finish(self) -> Body:
         """Give the body, which the caller closes; the spool is empty and closed afterwards.
@@ -222,7 +262,8 @@ class Spool:
             await self.flush()
         file, self._file = self._file, None
         if file is None:
-            body = Body(b"".join(self._chunks))
+            body = Body.from_memory(b"".join(self._chunks))
+            self._written = self.size  # it is the body's to give back
         else:
             body = Body.from_file(file, self._head, self.size, self._folder())
         self.close()
@@ -232,6 +273,8 @@ class Spool:
         """Throw away what is here: memory and file.  May be called again, and after :meth:`finish`."""
         self._closed = True
         self._chunks = []
+        _memory.held -= self.size - self._written
+        self._written = self.size
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -244,6 +287,8 @@ class Spool:
         try:
             if self._file is None:
                 self._file = _open_unnamed(folder)
+            if self._min_free:
+                _check_free(self._file.fileno(), self._min_free + self.size - self._written)
             # At an offset of ours, so that a try after a failure in the middle writes nothing twice.
             _write_at(self._file.fileno(), self._chunks, self._written)
         except OSError as error:
@@ -284,7 +329,7 @@ async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], direct
             return None
 
     try:
-        made = await trio.to_thread.run_sync(run, limiter=_LIMITER)
+        made = await trio.to_thread.run_sync(run, limiter=LIMITER)
     except OSError as error:
         body.close()
         raise SpoolError.from_os_error(error, folder) from error
@@ -298,6 +343,12 @@ def _open_unnamed(folder: Path) -> io.FileIO:
     """Make a file without a name, 0600: O_TMPFILE, or where the file system has none, made and unlinked at once."""
     make_directory(folder)  # every time, so that a folder that was removed comes back
     return tempfile.TemporaryFile(mode="w+b", buffering=0, dir=folder, prefix="triosmtp-")
+
+
+def _check_free(fd: int, wanted: int) -> None:
+    found = os.fstatvfs(fd)
+    if found.f_bavail * found.f_frsize < wanted:
+        raise OSError(errno.ENOSPC, "less than Spool_Min_Free is left")
 
 
 def _first(chunks: list[bytes], size: int) -> bytes:

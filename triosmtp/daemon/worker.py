@@ -24,6 +24,7 @@ from triosmtp.daemon.channel import Channel, ChannelClosedError
 from triosmtp.daemon.command import contexts_of
 from triosmtp.daemon.distant_hub import DistantHub
 from triosmtp.daemon.handover import Handed, Start, receive
+from triosmtp.daemon.supervisor import workers_of
 from triosmtp.policy import Session
 from triosmtp.policy.question import Interest
 from triosmtp.server import Service, open_service
@@ -163,6 +164,7 @@ class _Worker:
         contexts = await trio.to_thread.run_sync(_contexts_of, start)
         make = partial(_WorkerService, self._channel)
         service = await open_service(start.config, hub=hub, contexts=contexts, decoys=start.decoys, make=make)
+        service.space.processes = workers_of(start.config)
         service.observe(partial(self._channel.post, "event"))
         self._service, self._generation = service, start.generation
         hub.follow(self._interest or start.interest)

@@ -21,6 +21,7 @@ from triosmtp.server.rule import (
     check_recipients,
     check_relay,
     check_sender,
+    check_space,
     check_tls_for,
     demand_certificate,
 )  # fmt: skip
@@ -54,7 +55,7 @@ from triosmtp.smtp import (
     XDumpContext,
     XRemoteIP,
     XSetContext,
-)
+)  # fmt: skip
 from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["Conversation"]
@@ -273,6 +274,8 @@ class Conversation:
                 demand_certificate(self._settings, session.tls)
             if self.profile.relay.senders is not None:
                 check_sender(self.profile.relay.senders, session, sender)
+            if "SIZE" in event.parameters:
+                await check_space(self._service, session, self._settings, event.parameters["SIZE"])
             if self._settings.inbound_throttle_messages is not None:
                 await self._throttle("Inbound_Throttle_Messages", self._settings.inbound_throttle_messages)
         except Refusal as refusal:

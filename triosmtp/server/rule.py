@@ -7,11 +7,14 @@ from triosmtp.config import Settings
 from triosmtp.policy import Session
 from triosmtp.server.decision import Refusal
 from triosmtp.server.relay import RelayRules, SenderRules
+from triosmtp.server.service import Service, limiter_key, speaks_for_many
+from triosmtp.server.space import lack_of_space
 from triosmtp.smtp import Address, Reply
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "check_headers", "check_receptions", "check_recipients", "check_relay", "check_sender", "check_tls_for",
+    "check_headers", "check_receptions", "check_recipients", "check_relay", "check_sender", "check_space",
+    "check_tls_for",
     "demand_certificate",
 ]  # fmt: skip
 
@@ -26,6 +29,14 @@ def check_receptions(settings: Settings, messages: int) -> None:
     if limit and messages >= limit:
         reply = Reply(421, "Too many messages on this connection", "4.7.0")
         raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
+
+
+async def check_space(service: Service, session: Session, settings: Settings, announced: str | None) -> None:
+    """Spool_Max_Size and Spool_Min_Free: at MAIL, whether a message of the announced SIZE has room (RFC 1870)."""
+    peer, shared = limiter_key(session), not speaks_for_many(session.peer_address, settings)
+    reason = await lack_of_space(service.space, peer, settings, int(announced or 0), shared=shared)
+    if reason:
+        raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "limit", reason)
 
 
 def demand_certificate(settings: Settings, tls: TLSInfo | None) -> None:

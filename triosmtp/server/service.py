@@ -28,6 +28,7 @@ from triosmtp.server.patience import Patience
 from triosmtp.server.peer_count import PeerAddress, PeerCounts, peer_key
 from triosmtp.server.peer_limiter import PeerLimiter
 from triosmtp.server.profile import Profiles
+from triosmtp.server.space import SpoolSpace
 from triosmtp.smtp import TRUSTED
 from triosmtp.spool import THREADS
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from triosmtp.server.door import Door
     from triosmtp.server.host import ServiceHost
 
-__all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key"]
+__all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key", "speaks_for_many"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -126,7 +127,7 @@ class Running(Protocol):
         """End with 421 as soon as no transaction is under way: somebody asked for it."""
 
 
-def _speaks_for_many(peer: PeerAddress | None, settings: Settings) -> bool:
+def speaks_for_many(peer: PeerAddress | None, settings: Settings) -> bool:
     """Whether many connections are to be expected of a peer: it is trusted, or others come by it."""
     if peer is None or peer.is_loopback or peer in settings.proxy_protocol:
         return True
@@ -176,6 +177,8 @@ class Service:
 
         The fewer, the more sessions are as busy: those that say one command at a time wait for all of these.
         """
+        self.space = SpoolSpace()
+        """What spool files hold."""
         self._sessions_of: Counter[str] = Counter()
         # Unique over restarts by its random part, cheap by its counter.
         self._prefix = secrets.token_hex(4)
@@ -275,7 +278,7 @@ class Service:
             limit = _CONNECTIONS
         if self.peers.connect(peer, limit):
             return ""
-        if settings.connections_per_peer is None and _speaks_for_many(peer, settings):
+        if settings.connections_per_peer is None and speaks_for_many(peer, settings):
             self.peers.connect(peer, 0)
             return ""
         return "Connections_Per_Peer"

@@ -232,6 +232,8 @@ class SessionDriver:
             self._since = trio.current_time()
         patience.start(self._since)
         in_body = connection.in_body
+        if in_body and connection.body_refused and conversation.transaction is not None:
+            conversation.transaction.close()  # what is still to come of it is thrown away
         patience.receiving = connection.in_message and conversation.messages + 1
         if conversation.out:
             await self._send()

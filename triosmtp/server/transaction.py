@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
+from errno import ENOSPC
 from time import monotonic
 
 from triosmtp.delivery import DeliveryError
@@ -19,7 +20,8 @@ from triosmtp.server.decision import Refusal, ask, refusal_of, tell_ended
 from triosmtp.server.profile import Profile
 from triosmtp.server.results import results_field, without_forged
 from triosmtp.server.rule import check_headers
-from triosmtp.server.service import Service, limiter_key
+from triosmtp.server.service import Service, limiter_key, speaks_for_many
+from triosmtp.server.space import spool_folder
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
 from triosmtp.spool import Spool, SpoolError
 from triosmtp.trace import field, has_field, received_field
@@ -39,6 +41,7 @@ class Transaction:
         "_service",
         "_session",
         "_spool",
+        "_spooled",
         "_told",
         "discarded_by",
         "envelope",
@@ -60,6 +63,7 @@ class Transaction:
         self.envelope = Envelope(mail.sender, mail.parameters)
         self.started = monotonic()
         self._spool: Spool | None = None
+        self._spooled = 0  # octets that are counted as being in a spool file
         self._failure: SpoolError | None = None
         self.discarded_by = ""
         """The policy that has the message thrown away, or ``""``."""
@@ -75,10 +79,14 @@ class Transaction:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+        if self._spooled:
+            self._service.space.give_back(limiter_key(self._session), self._spooled)
+            self._spooled = 0
 
     def begin_body(self) -> None:
         """Make room for the body."""
-        self._spool = Spool(self.profile.settings.spool_directory)
+        settings = self.profile.settings
+        self._spool = Spool(settings.spool_directory, settings.spool_min_free)
 
     def add(self, chunk: bytes) -> bool:
         """Take a part of the body.  Gives True when :meth:`flush` is due."""
@@ -91,11 +99,24 @@ class Transaction:
         """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
         assert self._spool is not None
         try:
+            self._take_space(self._spool)
             async with self._turn():
                 await self._spool.flush()
         except SpoolError as error:
             self._failure = error
             self.close()
+
+    def _take_space(self, spool: Spool) -> None:
+        """Count what is about to be written.
+
+        :raises SpoolError: if the spool may not hold so much.
+        """
+        service, settings, size = self._service, self.profile.settings, spool.unwritten
+        peer, shared = limiter_key(self._session), not speaks_for_many(self._session.peer_address, settings)
+        if not service.space.fits(peer, size, settings.spool_max_size, shared=shared):
+            raise SpoolError("Spool_Max_Size is reached", ENOSPC, spool_folder(settings))
+        service.space.take(peer, size)
+        self._spooled += size
 
     def _turn(self) -> AbstractAsyncContextManager[None]:
         """Wait for a turn at the spool files, which go round between the peers.
@@ -147,6 +168,8 @@ class Transaction:
         if failure is None and spool is not None:
             try:
                 rewrites = settings.authentication_results
+                if spool.on_disk:
+                    self._take_space(spool)
                 async with self._turn() if rewrites or spool.on_disk else nullcontext():
                     body = await spool.finish()
                     if rewrites:

@@ -129,6 +129,11 @@ class Connection:
         return self.state is _BODY or self.state is _CHUNK
 
     @property
+    def body_refused(self) -> bool:
+        """Whether the body that arrives, or the last one that did, has a fault, and nothing more of it is given out."""
+        return self._body.fault is not None
+
+    @property
     def in_message(self) -> bool:
         """Whether a message has begun and not ended: its octets are due, or the BDAT that brings more of them."""
         return self.in_body or self.state is _CHUNKS

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from triosmtp.config.option import POLICY, STATUS, option
 from triosmtp.config.specification import DELIVERY, FALLBACK_PHASES, POLICIES
-from triosmtp.config.value import PATH, SECONDS, choice
+from triosmtp.config.value import LIMIT, PATH, SECONDS, choice
 
 __all__ = ["PolicyOptions"]
 
@@ -69,4 +69,18 @@ class PolicyOptions:
     )
     spool_directory: Path | None = option(
         "Spool_Directory", PATH, None, "Folder that holds the bodies of messages while they arrive."
+    )
+    spool_max_size: int = option(
+        "Spool_Max_Size",
+        LIMIT,
+        4294967296,
+        "Bytes that all spool files may hold, a quarter of it for one address, with Workers an equal part in each; "
+        "beyond it 452. 0: unlimited.",
+    )
+    spool_min_free: int = option(
+        "Spool_Min_Free",
+        LIMIT,
+        0,
+        "Bytes that bodies leave free on the file system of the spool; below it 452. Whatever it is, a message whose "
+        "SIZE does not fit there is refused at MAIL.",
     )
