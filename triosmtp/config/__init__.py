@@ -23,7 +23,7 @@ The route of a configuration::
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.auth_value import AuthParameters, ExternalParameters, mechanisms_of
 from triosmtp.config.capability import CAPABILITY_NAMES
-from triosmtp.config.configuration import Config, Listen, LogFile, Security
+from triosmtp.config.configuration import Config, DomainScope, Listen, LogFile, Security
 from triosmtp.config.file import examine_config, load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
@@ -38,6 +38,7 @@ __all__ = [
     "OPTIONS",
     "AuthParameters",
     "Config",
+    "DomainScope",
     "ExternalParameters",
     "Listen",
     "ListenAddress",

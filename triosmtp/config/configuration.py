@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.option import (
     CONTROL_LISTENER,
+    DOMAIN_SCOPE,
     ESMTP_LISTENER,
     LISTEN,
     LOG,
@@ -25,7 +26,7 @@ from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place, Source
 from triosmtp.errors import Position, Problem
 
-__all__ = ["Config", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
+__all__ = ["Config", "DomainScope", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
 
 
 @frozen(slots=True, eq=False)
@@ -73,6 +74,22 @@ class LogFile:
 
     def problem(self, message: str, severity: str = "error") -> Problem:
         """Give a problem that stands at this scope."""
+        return self.place.problem(severity, message)
+
+
+@frozen(slots=True, eq=False)
+class DomainScope:
+    """A Domain scope: what holds for recipients of one domain, over what holds for the connection."""
+
+    key: str
+    """The key of the domain."""
+    settings: Settings
+    fields: frozenset[str]
+    """Those fields of ``settings`` that the scope itself sets."""
+    place: Place
+
+    def problem(self, message: str, severity: str = "error") -> Problem:
+        """Return a problem that stands at this scope."""
         return self.place.problem(severity, message)
 
 
@@ -127,6 +144,15 @@ class Config:
                 settings = self.resolver(block).resolve(None)
                 found.append(LogFile(block.instance, settings.path, settings.format, block.place))
         return tuple(found)
+
+    @property
+    def domains(self) -> tuple[DomainScope, ...]:
+        """Every Domain scope that sets something, in the order of the file."""
+        return tuple(
+            DomainScope(str(block.key), self.resolver(block).resolve(None), frozenset(block.assignments), block.place)
+            for block in self.root.of_kind(DOMAIN_SCOPE)
+            if block.assignments and block.place is not None
+        )
 
     @property
     def security(self) -> Security | None:

@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
-from triosmtp.config.option import PATHWAY_GROUP, PATHWAY_SCOPE, PEER, POLICY_LISTENER, SERVER_NAME, STATUS_LISTENER
+from triosmtp.config.option import (
+    DOMAIN_SCOPE,
+    PATHWAY_GROUP,
+    PATHWAY_SCOPE,
+    PEER,
+    POLICY_LISTENER,
+    SERVER_NAME,
+    STATUS_LISTENER,
+)
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place
@@ -122,7 +130,7 @@ class Resolver:
         if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER}:
             return blocks  # what admits clients of mail must not admit those who decide about it, or look on
         chain = (*blocks, self._root)
-        if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP}:
+        if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP, DOMAIN_SCOPE}:
             return chain
         name = next((block.assignments["pathway"].value for block in chain if "pathway" in block.assignments), None)
         pathway = self._pathways.get(name) if isinstance(name, str) else None

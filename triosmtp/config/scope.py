@@ -12,6 +12,7 @@ from triosmtp.config.option import (
     CONTROL,
     CONTROL_LISTEN,
     CONTROL_LISTENER,
+    DOMAIN_SCOPE,
     ESMTP_LISTENER,
     GLOBAL,
     LISTEN,
@@ -33,6 +34,7 @@ from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import misspelt, nearest, suggest
 from triosmtp.config.value import BadValueError, Network, parse_network, quote
+from triosmtp.domain import name_key
 
 __all__ = ["LOGS", "SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]
 
@@ -68,6 +70,7 @@ SCOPES = {
         ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER, POLICY_LISTENER, STATUS_LISTENER), '":25"'),
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
         ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
+        ScopeRule(DOMAIN_SCOPE, (GLOBAL,), '"example.org"'),
     )
 }
 """The scopes that are built, by their names in lower case."""
@@ -176,6 +179,9 @@ class _Builder:
         if block.kind == SERVER_NAME and (option is None or SERVER_NAME not in option.scopes):
             self._misplaced_in_server_name(setting, block)
             return
+        if block.kind == DOMAIN_SCOPE and (option is None or DOMAIN_SCOPE not in option.scopes):
+            self._misplaced_in_domain(setting)
+            return
         if option is None:
             self._unknown_option(setting, block)
             return
@@ -252,16 +258,34 @@ class _Builder:
         message = f"{name} is not valid in a {SERVER_NAME}; what is: {', '.join(valid)}{close}"
         self._problems.error(statement.place, message)
 
+    def _misplaced_in_domain(self, statement: Setting | Scope) -> None:
+        """Tell of what is Momentum's there: how mail is delivered to the domain."""
+        lower = statement.name.lower()
+        meant = misspelt(statement.name, _OF_DOMAINS)
+        if lower in OPTIONS and lower not in MOMENTUM_OPTIONS:
+            message = f"{OPTIONS[lower].name} is not valid in a {DOMAIN_SCOPE}; what is: {', '.join(_OF_DOMAINS)}"
+            self._problems.error(statement.place, message)
+        elif meant is not None and lower not in MOMENTUM_OPTIONS:
+            self._problems.error(statement.place, f"unknown option {_short(statement.name)}{suggest(meant)}")
+        else:
+            message = f"{_short(statement.name)} has no effect in a {DOMAIN_SCOPE}, {_READ_IN_DOMAINS}"
+            self._problems.warn(statement.place, message)
+
     # Scopes
 
     def _scope(self, scope: Scope, block: Block) -> None:
         rule = SCOPES.get(scope.name.lower())
         if block.kind == SERVER_NAME:
             self._misplaced_in_server_name(scope, block)
+        elif block.kind == DOMAIN_SCOPE:
+            self._misplaced_in_domain(scope)
         elif rule is None:
             self._unknown_scope(scope)
         elif rule.name == PEER and block.scope in CONTROL:
             message = f"{rule.name} has no effect in {_scope(block.scope)}: {_CONSOLES}; all in it is skipped"
+            self._problems.warn(scope.place, message)
+        elif rule.name == DOMAIN_SCOPE and not _concerns_recipients(scope):
+            message = f"{rule.name} is a scope of Momentum's, {_READ_IN_DOMAINS}: all in it is skipped"
             self._problems.warn(scope.place, message)
         elif block.scope not in rule.parents:
             block.unknown.add(rule.name.lower())
@@ -299,28 +323,48 @@ class _Builder:
                 raise ValueError(unclosed(place.character))
             if instance == "":
                 raise ValueError(f"expected {rule.instance or 'a name'}, found an empty string")
-            if rule.name == PEER and instance is not None:
-                child.network, loose = parse_network(instance)
-                child.key = child.network
-                if loose:
-                    self._problems.warn(place, f"{instance} means {child.network}: write that if it is meant")
-            elif rule.name == LISTEN and instance is not None:
-                child.address = parse_address(instance, place.source.folder)
-                if child.scope == CONTROL_LISTEN and isinstance(child.address, TCPAddress):
-                    self._problems.warn(place, f"Listen {quote(instance)} is not served: {_NO_TCP}")
-            elif rule.name == LOG and instance not in LOGS:
-                raise ValueError(f"expected {', '.join(LOGS)}, found {quote(instance or '')}")
-            elif rule.name == SERVER_NAME and instance is not None:
-                child.server_name = parse_server_name(instance)
+            if instance is not None:
+                self._identify(child, instance, place)
         except ValueError as error:
             block.unknown.add(rule.name.lower())
             self._problems.error(place, f"{rule.name}: {error}")
             return child  # what stands in it is checked all the same
         return block.children.setdefault((rule.name, child.key), child)
 
+    def _identify(self, child: Block, instance: str, place: Place) -> None:
+        """Read what a block is told by, out of its instance.
 
+        :raises ValueError: if it is not that.
+        """
+        if child.kind == PEER:
+            child.network, loose = parse_network(instance)
+            child.key = child.network
+            if loose:
+                self._problems.warn(place, f"{instance} means {child.network}: write that if it is meant")
+        elif child.kind == LISTEN:
+            child.address = parse_address(instance, place.source.folder)
+            if child.scope == CONTROL_LISTEN and isinstance(child.address, TCPAddress):
+                self._problems.warn(place, f"Listen {quote(instance)} is not served: {_NO_TCP}")
+        elif child.kind == LOG and instance not in LOGS:
+            raise ValueError(f"expected {', '.join(LOGS)}, found {quote(instance)}")
+        elif child.kind == SERVER_NAME:
+            child.server_name = parse_server_name(instance)
+        elif child.kind == DOMAIN_SCOPE:
+            child.key = name_key(instance)
+
+
+_OF_DOMAINS = tuple(option.name for option in OPTIONS.values() if DOMAIN_SCOPE in option.scopes)
+_READ_IN_DOMAINS = f"of which triosmtp reads {' and '.join(_OF_DOMAINS)} alone"
 _CONSOLES = "only its Unix sockets are served, and their File_Mode decides who may connect"
 _NO_TCP = f"{_CONSOLES}; a TCP port is open to every local user"
+
+
+def _concerns_recipients(domain: Scope) -> bool:
+    """Whether a Domain scope holds, or may hold, more than what is Momentum's."""
+    return any(
+        isinstance(each, Include) or (isinstance(each, Setting) and misspelt(each.name, _OF_DOMAINS) is not None)
+        for each in domain.body
+    )
 
 
 def _uri_place(value: Value) -> Place:

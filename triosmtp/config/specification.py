@@ -30,6 +30,7 @@ __all__ = [
     "OF_TRUSTED_PEERS",
     "PATHWAY",
     "POLICIES",
+    "RECIPIENT_FILES",
     "REPLY_421",
 ]
 
@@ -186,3 +187,22 @@ def _read_delivery(value: Value, _warn: Warn) -> str:
 
 
 DELIVERY = Type("delivery", _read_delivery, TEXT.write)
+
+# Files of recipients
+
+
+def _read_recipient_file(value: Value, _warn: Warn) -> Path:
+    expected = "file:/path"
+    text = text_of(value, expected)
+    scheme, colon, path = text.partition(":")
+    if path.startswith("///"):  # as in a URI
+        path = path[2:]
+    if not colon or scheme.lower() != "file" or not path.strip("/"):
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}")
+    folder = value.place.source.folder
+    return Path(path) if folder is None else folder / path
+
+
+RECIPIENT_FILES: Type[tuple[Path, ...]] = list_of(
+    Type("file of recipients", _read_recipient_file, lambda value: quote(f"file:{value}")), "list of files"
+)

@@ -17,6 +17,7 @@ from triosmtp.policy import Chain
 from triosmtp.server import Profiles, default_maildir, material_problem, material_problems, tls_settings
 from triosmtp.server.door import open_doors, token_problems
 from triosmtp.server.profile import Profile, unhonoured
+from triosmtp.server.relay import DomainList
 from triosmtp.server.sasl import Store, make_sasl
 from triosmtp.state import is_tmpfs, is_visible, state_directory
 from triosmtp.tls import MaterialError, build_context, load_material, public_authorities
@@ -87,6 +88,9 @@ def _faults(profiles: Iterable[Profile]) -> list[Problem]:
         for field, file in profile.sasl.files():
             for fault in file.faults if isinstance(file, PasswordFile) else ():
                 found.setdefault(fault, problem_at(profile.settings, field, fault))
+        for recipients in profile.recipients.every_file() if profile.recipients is not None else ():
+            for fault in recipients.faults:
+                found.setdefault(fault, problem_at(profile.settings, "known_recipients", fault, "warning"))
     return list(found.values())
 
 
@@ -187,7 +191,17 @@ def surprises(config: Config) -> list[Problem]:
         if asked and not config.policy_listens:
             text = f'"{asked[0]}": no Policy_Listener lets its deciders in: Policy_Fallback decides'
             warnings.append(problem_at(settings, "policy", text, "warning"))
-    return list(dict.fromkeys(warnings + token_problems(config)))
+    return list(dict.fromkeys(warnings + _domain_problems(config) + token_problems(config)))
+
+
+def _domain_problems(config: Config) -> list[Problem]:
+    """Warn of Domain scopes whose recipients nobody may send to."""
+    relayed = [DomainList.of(each.relay_domains) for listen in config.listens for each in config.variants(listen)]
+    return [
+        domain.problem(f'Domain "{domain.key}" has no effect: it is in no Relay_Domains', "warning")
+        for domain in config.domains
+        if not any(domain.key in each for each in relayed)
+    ]
 
 
 def _auth_problems(settings: Settings) -> list[Problem]:

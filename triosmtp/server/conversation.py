@@ -17,6 +17,7 @@ from triosmtp.server.authentication import Authentication
 from triosmtp.server.decision import Refusal, ask, tell_ended, tell_refused
 from triosmtp.server.profile import Profile
 from triosmtp.server.rule import (
+    check_exists,
     check_receptions,
     check_recipients,
     check_relay,
@@ -313,6 +314,8 @@ class Conversation:
                 # Holds for this sender alone: the variable goes when the transaction ends.
                 session.variables["can_relay"] = "true"
                 transaction.granted_relay = True
+            if self.profile.recipients is not None and self.profile.relay.is_local(recipient):
+                await check_exists(self.profile.recipients, recipient)
             if self._settings.recipient_rate_per_peer is not None:
                 await self._throttle("Recipient_Rate_Per_Peer", self._settings.recipient_rate_per_peer)
         except Refusal as refusal:

@@ -90,9 +90,12 @@ def prepare(
     faults: dict[str, None] = {}
     for profile in collect(problems, profiles.prepare) or ():
         for _, file in profile.sasl.files():
-            faults.update(dict.fromkeys(file.faults) if isinstance(file, PasswordFile) else {})
+            for fault in file.faults if isinstance(file, PasswordFile) else ():
+                faults[f"{fault}: the line is skipped"] = None
+        for recipients in profile.recipients.every_file() if profile.recipients is not None else ():
+            faults.update(dict.fromkeys(f"{fault}: skipped" for fault in recipients.faults))
     for fault in faults:
-        _log.warning("%s: the line is skipped", fault)
+        _log.warning("%s", fault)
     doors = collect(problems, partial(open_doors, config)) or {}
     users = tls_users(config)
     known = {context.material.settings: context for context in contexts.contexts()}

@@ -1,7 +1,7 @@
 """A profile: what one resolved set of options means in running parts, made once for all sessions it holds for."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,8 @@ from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.policy.hub import Hub
+from triosmtp.server.recipient import KnownRecipients
+from triosmtp.server.recipient_file import RecipientFile
 from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import Sasl, make_sasl
 from triosmtp.smtp import TRUSTED, Reply, Rules
@@ -48,6 +50,8 @@ class Profile:
     """What AUTH is checked against."""
     server_names: tuple[ServerName, ...]
     """The certificates of the Listen that are chosen by SNI."""
+    recipients: KnownRecipients | None
+    """Which recipients of ours exist; None if nobody says."""
 
 
 def material_problem(
@@ -151,6 +155,8 @@ class Profiles:
         self._deliveries: dict[str, Delivery] = {}
         self._chains: dict[Hashable, Chain] = {}
         self._stores: dict[Hashable, PasswordFile | IdentityMap] = {}
+        self._recipient_files: dict[tuple[Path, bool], RecipientFile] = {}
+        self._former_files: Mapping[tuple[Path, bool], RecipientFile] = {}
         self._profiles: dict[int, Profile] = {}
 
     def renewed(self, config: Config) -> "Profiles":
@@ -158,6 +164,7 @@ class Profiles:
         renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, decoys=self.decoys)
         renewed._given_chain = self._given_chain
         renewed._loader = ModuleLoader(config.folder, self._loader)
+        renewed._former_files = self._recipient_files  # a long list that has not changed is not read again
         return renewed
 
     async def discard(self) -> None:
@@ -216,6 +223,7 @@ class Profiles:
         delivery = collect(problems, partial(self._delivery, settings))
         chain = collect(problems, partial(self._chain, settings))
         sasl = collect(problems, partial(self._sasl, settings, chain or Chain()))
+        recipients = collect(problems, partial(self._recipients, settings))
         if problems:
             raise ConfigError(problems)
         assert delivery is not None
@@ -232,7 +240,23 @@ class Profiles:
             tls=tls,
             sasl=sasl,
             server_names=server_names,
+            recipients=recipients,
         )
+
+    def _recipients(self, settings: Settings) -> KnownRecipients | None:
+        problems: list[Problem] = []
+
+        def open_file(scope: Settings, path: Path, fold: bool) -> RecipientFile:
+            key = path, fold
+            file = self._recipient_files.get(key) or self._former_files.get(key) or RecipientFile(path, fold=fold)
+            self._recipient_files[key] = file
+            collect(problems, partial(_found, scope, "known_recipients", file.check))
+            return file
+
+        known = KnownRecipients.of(settings, self._config.domains, open_file)
+        if problems:
+            raise ConfigError(problems)
+        return known
 
     def _sasl(self, settings: Settings, chain: Chain) -> Sasl:
         sasl = make_sasl(settings, chain, self._stores, self.decoys)

@@ -6,6 +6,7 @@ from typing import Final
 from triosmtp.config import Settings
 from triosmtp.policy import Session
 from triosmtp.server.decision import Refusal
+from triosmtp.server.recipient import KnownRecipients
 from triosmtp.server.relay import RelayRules, SenderRules
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
 from triosmtp.server.space import lack_of_space
@@ -13,9 +14,8 @@ from triosmtp.smtp import Address, Reply
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "check_headers", "check_receptions", "check_recipients", "check_relay", "check_sender", "check_space",
-    "check_tls_for",
-    "demand_certificate",
+    "check_exists", "check_headers", "check_receptions", "check_recipients", "check_relay", "check_sender",
+    "check_space", "check_tls_for", "demand_certificate",
 ]  # fmt: skip
 
 _PLAINTEXT: Final = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
@@ -82,6 +82,13 @@ def check_tls_for(relay: RelayRules, session: Session, recipient: Address) -> No
     """Require_TLS_For: recipients of these domains are taken over TLS alone."""
     if session.tls is None and relay.demands_tls(recipient):
         raise Refusal(_PLAINTEXT, "Require_TLS_For", f"{recipient.domain} takes mail over TLS alone")
+
+
+async def check_exists(known: KnownRecipients, recipient: Address) -> None:
+    """Known_Recipients: a recipient of ours must exist, whatever policy said, and whoever the peer is."""
+    if not await known.hold(recipient):
+        reply = Reply(550, "The recipient is not known here", "5.1.1")
+        raise Refusal(reply, "Known_Recipients", f"{recipient} is not listed")
 
 
 def check_relay(relay: RelayRules, session: Session, sender: Address, recipient: Address, path: str) -> bool:

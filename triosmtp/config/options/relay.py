@@ -1,8 +1,11 @@
-"""Who may relay."""
+"""Who may relay, and which recipients exist."""
+
+from pathlib import Path
 
 from attrs import frozen
 
-from triosmtp.config.option import option
+from triosmtp.config.option import WITH_DOMAIN, option
+from triosmtp.config.specification import RECIPIENT_FILES
 from triosmtp.config.value import BOOLEAN, DOMAIN_PATTERNS, NETWORKS, Network
 
 __all__ = ["RelayOptions"]
@@ -17,6 +20,21 @@ class RelayOptions:
         DOMAIN_PATTERNS,
         (),
         "Domains that mail is accepted for: example.org itself, *.example.org all below it, *example.org both.",
+    )
+    known_recipients: tuple[Path, ...] = option(
+        "Known_Recipients",
+        RECIPIENT_FILES,
+        (),
+        'Files ("file:/path") of the recipients that exist in Relay_Domains: lines user@example.org, @example.org or '
+        "user+*@example.org; others are answered 550 5.1.1, postmaster apart. Empty: everybody exists.",
+        scopes=WITH_DOMAIN,
+    )
+    recipients_fold_case: bool = option(
+        "Recipients_Fold_Case",
+        BOOLEAN,
+        False,
+        "Whether local parts are compared with those of Known_Recipients without regard to case.",
+        scopes=WITH_DOMAIN,
     )
     relay_hosts: tuple[Network, ...] = option(
         "Relay_Hosts", NETWORKS, (), "Addresses and CIDR blocks of the clients that may relay; IPv6 without brackets."

@@ -58,8 +58,8 @@ CONNECTION_LIMITS: Final = frozenset({
 FALLBACKS: Final = frozenset({"tempfail", "continue", "reject"})
 DECIDERS: Final = frozenset({
     "protocol", "relay", "limit", "reload", "TLS_Verify_Mode", "TLS_Require_Verified", "TLS_Require_Verified_From",
-    "Require_TLS_From", "Require_TLS_For", "RFC2822_Missing_Headers", "python", "websocket", "spool", "delivery",
-    "store", "policy",
+    "Require_TLS_From", "Require_TLS_For", "Known_Recipients", "RFC2822_Missing_Headers", "python", "websocket",
+    "spool", "delivery", "store", "policy",
 })  # fmt: skip
 CODES: Final = frozenset({
     "421", "450", "451", "452", "454", "455", "500", "501", "502", "503", "504", "521", "523", "524", "530", "534",

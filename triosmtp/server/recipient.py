@@ -1,0 +1,71 @@
+"""Which recipients exist: Known_Recipients, by the domain of the recipient and by the connection."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import trio
+from attrs import frozen
+
+from triosmtp.config import DomainScope, Settings
+from triosmtp.server.recipient_file import RecipientFile
+from triosmtp.smtp import Address
+
+__all__ = ["Files", "KnownRecipients"]
+
+Files: TypeAlias = tuple[RecipientFile, ...]
+
+_FILES: Final = trio.CapacityLimiter(2)
+"""Threads that look at files of recipients, apart from all others; each file has one at most."""
+
+
+@frozen(slots=True)
+class KnownRecipients:
+    """The recipients that exist, for one resolved set of options.  Without files everybody exists."""
+
+    files: Files
+    by_domain: Mapping[str, Files]
+    """What Domain scopes say instead, by the key of the domain."""
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        domains: Iterable[DomainScope],
+        open_file: Callable[[Settings, Path, bool], RecipientFile],
+    ) -> "KnownRecipients | None":
+        """Take them out of the options; None if no file is named.
+
+        ``open_file`` is given where the file is named, its path, and whether case is folded.
+        """
+
+        def files(known: Settings, folding: Settings) -> Files:
+            return tuple(open_file(known, path, folding.recipients_fold_case) for path in known.known_recipients)
+
+        by_domain = {
+            each.key: files(
+                each.settings if "known_recipients" in each.fields else settings,
+                each.settings if "recipients_fold_case" in each.fields else settings,
+            )
+            for each in domains
+        }
+        default = files(settings, settings)
+        return cls(default, by_domain) if default or any(by_domain.values()) else None
+
+    def every_file(self) -> Iterator[RecipientFile]:
+        """Yield each file that is asked."""
+        yield from dict.fromkeys(file for files in (self.files, *self.by_domain.values()) for file in files)
+
+    async def hold(self, recipient: Address) -> bool:
+        """Whether a recipient of ours exists.  Postmaster always does (RFC 5321, section 4.5.1).
+
+        A file that has changed is read first, once a second at most.
+        """
+        domain = recipient.domain_key
+        files = self.by_domain.get(domain, self.files)
+        if not files or recipient.local_part.lower() == "postmaster":
+            return True
+        for file in files:
+            if _FILES.available_tokens and file.is_due(trio.current_time()):  # else what was read holds
+                await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
+        return any(file.holds(recipient.local_part, domain) for file in files)
