@@ -289,6 +289,19 @@ def test_show(place: Place) -> None:
     assert second.endswith('Without TLS\n  used by     Listen ":25" Peer "198.51.100.1"\n')
 
 
+def test_show_tells_which_anchors_are_no_roots(place: Place) -> None:
+    place.bundle(place.root, place.intermediate)
+    place.conf('TLS_Client_CA = "ca.pem"')
+    _, out, _ = place.run("tls", "show", "-c", "t.conf")
+    assert [line for line in out.splitlines() if line.startswith("  anchor")] == [
+        "  anchor      CN=Intermediate, no root, issued by CN=Root"
+    ]
+    many = [place.root.issue_authority(f"Issuing {number}") for number in range(12)]
+    place.bundle(*many)
+    _, out, _ = place.run("tls", "show", "-c", "t.conf")
+    assert "  anchor      and 2 more that are no roots" in out.splitlines()
+
+
 def test_show_needs_what_it_shows(place: Place) -> None:
     (place.folder / "mx.pem").unlink()
     code, out, err = place.run("tls", "show", "-c", "t.conf")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from tls_peers import folder, intermediate, plain_client, root, shake
 from tls_programs import GNUTLS, OPENSSL, context_with, converse, identity, needs_gnutls, the_failure, the_only, written
 
@@ -15,6 +15,7 @@ from triosmtp.tls.authority import new_key
 from triosmtp.tls.cipher import VERSIONS
 from triosmtp.tls.dh import GROUPS, group_for, group_parameters
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.public_key import read_key
 
 OLD = ["-cipher", "ALL:@SECLEVEL=0"]
 FLAGS = {"TLSv1": "-tls1", "TLSv1.1": "-tls1_1", "TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3"}
@@ -164,9 +165,13 @@ def test_the_groups_are_those_of_the_rfc(bits: int) -> None:
 
 
 def test_the_group_goes_with_the_weakest_key() -> None:
-    assert group_for((new_key("RSA-2048"), new_key("P-384"))) == 2048
-    assert group_for((new_key("P-256"),)) == 3072
-    assert group_for((new_key("P-384"),)) == 4096
+    rsa, small, large = (
+        read_key(crypto.PKey.from_cryptography_key(new_key(kind))) for kind in ("RSA-2048", "P-256", "P-384")
+    )
+    assert [rsa.name, small.name, large.name] == ["RSA-2048", "P-256", "P-384"]
+    assert group_for((rsa, large)) == 2048
+    assert group_for((small,)) == 3072
+    assert group_for((large,)) == 4096
 
 
 def dh_file(tmp_path: Path, bits: int) -> Path:

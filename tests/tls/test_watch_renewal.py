@@ -353,12 +353,14 @@ def test_reminders_of_the_end_come_once_each(tmp_path: Path) -> None:
 def test_a_late_reminder_is_one_and_a_renewal_ends_them(tmp_path: Path) -> None:
     calendar, now = ExpiryCalendar(), datetime.now(UTC)
     short = ending_in(tmp_path, 5.5)
+    end = short.identities[0].leaf.not_after
+    assert end is not None
     (event,) = calendar.due((short,), now)
     assert event == CertificateExpiring(
         str(short.settings.identities[0].certificate),
         "CN=mx.example.org",
         5,
-        short.identities[0].chain[0].not_valid_after_utc,
+        end,
     )
     assert calendar.due((short,), now) == ()
     assert calendar.due((ending_in(tmp_path, 90),), now) == ()

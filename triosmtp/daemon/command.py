@@ -7,7 +7,6 @@ from typing import Any, Final, TypeAlias
 
 import trio
 from attrs import field, frozen
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from triosmtp.config import Config, QueryError
 from triosmtp.daemon import question
@@ -18,7 +17,6 @@ from triosmtp.event import ConfigurationReloaded
 from triosmtp.server import Server
 from triosmtp.server.service import Service
 from triosmtp.tls import ServerContext
-from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.identity import IdentityMaterial
 
 __all__ = ["Answer", "Commands", "contexts_of", "split_words"]
@@ -286,9 +284,7 @@ def _contexts(config: Config, uses: _Uses) -> tuple[str, list[dict[str, object]]
                 "used_by": [] if group is None else [use.where for use in group.uses],
                 "ciphers": {protocol: list(names) for protocol, names in context.ciphers().items()},
                 "certificates": [_certificate(name, each) for name, each in named],
-                "client_ca": [
-                    certificate_facts(each.public_bytes(Encoding.DER)).subject for each in material.authorities
-                ],
+                "client_ca": [each.facts.subject for each in material.authorities],
             }
         )
     return "\n".join(lines), rows

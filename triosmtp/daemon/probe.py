@@ -17,8 +17,6 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import trio
 from attrs import asdict, define, field, frozen
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import HandshakeError, TrioSMTPError
@@ -27,6 +25,7 @@ from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.client import ObservedServer, TLSClient, observing_context
 from triosmtp.tls.inspection import key_type, load_authorities, matches_name, tlsa_data
+from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
 from triosmtp.tls.verification import NO_CERTIFICATE
 from triosmtp.variables import TLSInfo
@@ -119,7 +118,7 @@ class Stream(Protocol):
 class Credential:
     """What ``--cert`` gave: certificates, and their key where the file holds it."""
 
-    chain: tuple[x509.Certificate, ...] = ()
+    chain: tuple[LoadedCertificate, ...] = ()
     key: PrivateKey | None = field(default=None, repr=False)
 
 
@@ -195,7 +194,7 @@ async def probe(
     port: int,
     mode: Mode,
     credential: Credential | None = None,
-    authorities: tuple[x509.Certificate, ...] | None = None,
+    authorities: tuple[LoadedCertificate, ...] | None = None,
 ) -> Report:
     """Look at a server.  Never raises for what the server does: the report says how far it went.
 
@@ -221,7 +220,7 @@ def _why(error: BaseException) -> str:
 
 
 async def _look(
-    report: Report, host: str, credential: Credential, authorities: tuple[x509.Certificate, ...] | None
+    report: Report, host: str, credential: Credential, authorities: tuple[LoadedCertificate, ...] | None
 ) -> None:
     transport: trio.SocketStream | None = None
     with trio.move_on_after(_STEP):
@@ -261,7 +260,7 @@ async def _handshake(
     report: Report,
     host: str,
     credential: Credential,
-    authorities: tuple[x509.Certificate, ...] | None,
+    authorities: tuple[LoadedCertificate, ...] | None,
 ) -> TLSClient:
     try:
         context = await trio.to_thread.run_sync(observing_context, credential.chain, credential.key, authorities)
@@ -301,14 +300,14 @@ def _is_for(leaf: bytes, host: str) -> bool:
 
 
 def _certificate(der: bytes) -> Certificate:
-    facts, parsed = certificate_facts(der), _parsed(der)
+    facts = certificate_facts(der)
     return Certificate(
         subject=facts.subject,
         issuer=facts.issuer,
         sans=facts.sans,
         not_before=None if facts.not_before is None else f"{facts.not_before:{_DATE}}",
         not_after=None if facts.not_after is None else f"{facts.not_after:{_DATE}}",
-        key_type="unknown" if parsed is None else key_type(parsed),
+        key_type=key_type(der),
         fingerprint_sha256=facts.fingerprint_sha256,
     )
 
@@ -317,7 +316,7 @@ def _variables(seen: ObservedServer, name: str | None, credential: Credential) -
     """Give what triosmtp would write of this handshake: the same code fills it."""
     client: dict[str, Any] = {"verify_error": NO_CERTIFICATE}
     if credential.chain:
-        der = credential.chain[0].public_bytes(Encoding.DER)
+        der = credential.chain[0].der
         facts = asdict(certificate_facts(der), recurse=False)
         client = {"client_certificate": der, **{f"client_{name}": value for name, value in facts.items()}}
     info = TLSInfo(
@@ -331,13 +330,6 @@ def _variables(seen: ObservedServer, name: str | None, credential: Credential) -
     )
     values = info.variables()
     return values if not credential.chain else {key: value for key, value in values.items() if key not in _UNKNOWABLE}
-
-
-def _parsed(der: bytes) -> x509.Certificate | None:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
-        return None
 
 
 def _shown(data: bytes) -> str:
@@ -394,7 +386,7 @@ def probe_command(
     return 2 if report.expiry_error is not None or (bundle is not None and not report.verified) else 0
 
 
-def _load_bundle(path: Path) -> tuple[x509.Certificate, ...]:
+def _load_bundle(path: Path) -> tuple[LoadedCertificate, ...]:
     try:
         return load_authorities(path)
     except OSError as error:

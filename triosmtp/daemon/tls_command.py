@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from socket import gethostname
 from typing import Final
 
 from attrs import Factory, frozen
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from triosmtp.config import Config, Listen, QueryError, ServerName, Settings, TCPAddress, problem_at
 from triosmtp.domain import DomainError, name_key
@@ -23,12 +23,10 @@ from triosmtp.tls import (
     build_context,
     load_material,
 )
-from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.context import select_name
 from triosmtp.tls.inspection import (
     Authorities,
     chain_findings,
-    key_type,
     load_authorities,
     matches_name,
     tlsa_data,
@@ -39,6 +37,8 @@ __all__ = ["context_groups", "context_lines", "tls_check", "tls_show", "tls_tlsa
 
 _OURS: Final = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
 """What is warned of in these files is an error here: clients see it, or strangers read the key."""
+
+_MAX_ANCHORS: Final = 10
 
 
 @frozen(slots=True)
@@ -126,6 +126,7 @@ def context_lines(group: Group | None, context: ServerContext) -> Iterator[str]:
     for protocol, suites in context.ciphers().items():
         yield f"  {protocol}     {' '.join(suites) or 'no cipher suite'}"
     yield f"  clients     {_clients(material)}"
+    yield from _anchor_lines(material)
     yield from _identity_lines("the Listen's own", material.identities)
     for name, identities in material.server_names.items():
         yield from _identity_lines(f'Server_Name "{name}"', identities)
@@ -152,6 +153,15 @@ def _clients(material: Material) -> str:
     return ", ".join(parts)
 
 
+def _anchor_lines(material: Material) -> Iterator[str]:
+    """Name the authorities that vouch without a root above them."""
+    anchors = [each for each in material.authorities if not each.is_self_issued]
+    for each in anchors[:_MAX_ANCHORS]:
+        yield f"  anchor      {each.subject}, no root, issued by {each.facts.issuer}"
+    if len(anchors) > _MAX_ANCHORS:
+        yield f"  anchor      and {len(anchors) - _MAX_ANCHORS} more that are no roots"
+
+
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
@@ -163,18 +173,21 @@ def _size(path: Path) -> str:
         return "gone since"
 
 
+def _time(time: datetime | None) -> str:
+    return "unreadable" if time is None else f"{time:%Y-%m-%d %H:%M}"
+
+
 def _identity_lines(title: str, identities: Iterable[IdentityMaterial]) -> Iterator[str]:
     for material in identities:
         identity = material.identity
         yield f'  certificate "{identity.certificate}" ({title}), key {material.key_type} in "{identity.key_place[1]}"'
         for number, certificate in enumerate(material.chain, 1):
-            facts = certificate_facts(certificate.public_bytes(Encoding.DER))
-            yield f"    {number}  {facts.subject or 'without a subject'}  ({key_type(certificate)})"
+            facts = certificate.facts
+            yield f"    {number}  {certificate.subject}  ({certificate.key_name()})"
             if facts.sans:
                 yield f"       names      {' '.join(facts.sans)}"
             yield f"       issued by  {facts.issuer}"
-            begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-            yield f"       valid      {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+            yield f"       valid      {_time(facts.not_before)} to {_time(facts.not_after)} UTC"
         if identity.ocsp_response is not None:
             yield f'    OCSP response "{identity.ocsp_response}"'
 
@@ -232,7 +245,7 @@ def _group_problems(group: Group, known: Authorities) -> Iterator[Problem]:
     for scope in use.server_names:
         for identity in material.server_names[scope.name]:
             yield from _chain_problems(scope, identity, known)
-            if not matches_name(identity.chain[0].public_bytes(Encoding.DER), scope.name):
+            if not matches_name(identity.chain[0].der, scope.name):
                 text = f'"{identity.identity.certificate}" is not for its Server_Name, {scope.name}'
                 yield problem_at(scope, "tls_certificate", text)
 
@@ -244,7 +257,7 @@ def _chain_problems(scope: Settings | ServerName, material: IdentityMaterial, kn
 
 
 def _name_problems(use: _Use, material: IdentityMaterial) -> Iterator[Problem]:
-    if matches_name(material.chain[0].public_bytes(Encoding.DER), use.host):
+    if matches_name(material.chain[0].der, use.host):
         return
     path = material.identity.certificate
     if use.settings.banner_hostname is None:
@@ -322,7 +335,7 @@ def _host(text: str) -> str:
 def _record(found: dict[str, str], identities: Iterable[IdentityMaterial]) -> None:
     for material in identities:
         found.setdefault(
-            tlsa_data(material.chain[0].public_bytes(Encoding.DER)),
+            tlsa_data(material.chain[0].der),
             f'"{material.identity.certificate}" {material.key_type}',
         )
 

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import trio
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from triosmtp.event import SessionEvent
 from triosmtp.server.service import Running, Service
 from triosmtp.tls import ServerContext
-from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.watcher import reload_certificates
 from triosmtp.variables import POSTFIX_ALIASES
 
@@ -133,9 +131,7 @@ def _certificates(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:
                     "key": material.key_type,
                     "subject": facts.subject,
                     "issuer": facts.issuer,
-                    "chain": [
-                        certificate_facts(each.public_bytes(Encoding.DER)).subject for each in material.chain[1:]
-                    ],
+                    "chain": [each.facts.subject for each in material.chain[1:]],
                     "names": list(facts.sans),
                     "fingerprint_sha256": facts.fingerprint_sha256,
                     "not_before": None if facts.not_before is None else facts.not_before.isoformat(),

@@ -16,6 +16,7 @@ The way of a connection through this room::
     verification.py    what OpenSSL said of the client's certificate
     information.py     TLSInfo out of the finished connection
     certificate.py     the facts of one certificate, as OpenSSL reads it
+    loaded_certificate.py  one of the operator's files, as OpenSSL holds it; public_key.py, signature.py
     der.py               what OpenSSL does not tell of one, if it has one reading; distinguished_name.py
     error_queue.py       what is left behind in OpenSSL's error queue
     revocation.py      revocation lists, and whether a chain stands in them

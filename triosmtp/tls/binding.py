@@ -1,12 +1,13 @@
 """Channel bindings: what ties an authentication to this very TLS connection (RFC 5056, RFC 5929, RFC 9266)."""
 
+import hashlib
 from typing import Any
 
 import trio
-from cryptography.hazmat.primitives import hashes
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from triosmtp.tls.engine import engine_of
+from triosmtp.tls.signature import signature_digest
 
 __all__ = ["channel_binding"]
 
@@ -32,10 +33,11 @@ def channel_binding(stream: "trio.SSLStream[Any]", kind: str) -> bytes | None:
 
 def _server_end_point(facts: SSL.Connection) -> bytes | None:
     """RFC 5929, section 4.1: the hash of our certificate, by the hash of its signature, SHA-256 at least."""
-    certificate = facts.get_certificate(as_cryptography=True)
+    certificate = facts.get_certificate()
     if certificate is None:
         return None
-    algorithm = certificate.signature_hash_algorithm
-    if algorithm is None:
+    digest = signature_digest(certificate)
+    if digest is None:
         return None  # Ed25519 and its like: the RFC has no answer
-    return certificate.fingerprint(hashes.SHA256() if algorithm.name in _WEAK else algorithm)
+    der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+    return hashlib.new("sha256" if digest in _WEAK else digest, der).digest()

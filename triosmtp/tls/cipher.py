@@ -8,6 +8,7 @@ from typing import Final
 
 from OpenSSL import SSL
 
+from triosmtp.tls.error_queue import error_words
 from triosmtp.tls.settings import MaterialError
 from triosmtp.tls.verification import Verification
 
@@ -16,7 +17,6 @@ __all__ = [
     "algorithm_bits",
     "check_ciphers",
     "effective_suites",
-    "openssl_reason",
     "split_ciphers",
     "use_ciphers",
 ]
@@ -68,13 +68,7 @@ def use_ciphers(context: SSL.Context, ciphers: str, cipher_list: str, suites: st
         if suites:
             context.set_tls13_ciphersuites(suites.encode("ascii"))
     except (SSL.Error, UnicodeError) as error:
-        raise MaterialError("TLS_Ciphers", None, f'"{ciphers}" selects nothing ({openssl_reason(error)})') from None
-
-
-def openssl_reason(error: Exception) -> str:
-    """Return what OpenSSL says in an error."""
-    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(reason for _, _, reason in entries if reason) or str(error) or type(error).__name__
+        raise MaterialError("TLS_Ciphers", None, f'"{ciphers}" selects nothing ({error_words(error)})') from None
 
 
 def effective_suites(context: SSL.Context, protocol: str) -> tuple[str, ...]:

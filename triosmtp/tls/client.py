@@ -8,12 +8,14 @@ from typing import Final
 
 import trio
 from attrs import frozen
-from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from triosmtp.errors import HandshakeError
+from triosmtp.tls.certificate import unwarned
+from triosmtp.tls.error_queue import error_words
 from triosmtp.tls.flight import LARGE_FLIGHT
 from triosmtp.tls.handshake import failure_of
+from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import PrivateKey
 from triosmtp.tls.verification import Verification, record_verification, verify_error_text
 
@@ -43,9 +45,9 @@ class ObservedServer:
 
 
 def observing_context(
-    certificates: Sequence[x509.Certificate] = (),
+    certificates: Sequence[LoadedCertificate] = (),
     key: PrivateKey | None = None,
-    authorities: Sequence[x509.Certificate] | None = None,
+    authorities: Sequence[LoadedCertificate] | None = None,
 ) -> SSL.Context:
     """Make a context that takes every version, cipher and certificate, and presents ``certificates`` where asked.
 
@@ -62,14 +64,15 @@ def observing_context(
     store = context.get_cert_store()
     assert store is not None, "a context of OpenSSL's has a store"
     for authority in authorities or ():
-        store.add_cert(crypto.X509.from_cryptography(authority))
+        store.add_cert(authority.openssl)
     context.set_verify(SSL.VERIFY_PEER, record_verification)
     try:
         if certificates and key is not None:
-            context.use_certificate(certificates[0])
-            for certificate in certificates[1:]:
-                context.add_extra_chain_cert(certificate)
-            context.use_privatekey(key)
+            with unwarned():
+                context.use_certificate(certificates[0].openssl)
+                for certificate in certificates[1:]:
+                    context.add_extra_chain_cert(certificate.openssl)
+                context.use_privatekey(key)
             context.check_privatekey()
     except (SSL.Error, TypeError) as error:
         raise ValueError(
@@ -131,7 +134,7 @@ class TLSClient:
         try:
             self._connection.send(data)
         except SSL.Error as error:
-            raise trio.BrokenResourceError(_words(error)) from None
+            raise trio.BrokenResourceError(error_words(error)) from None
         await self._flush()
 
     async def receive_some(self) -> bytes:
@@ -150,7 +153,7 @@ class TLSClient:
             except SSL.ZeroReturnError:
                 return b""
             except SSL.Error as error:
-                raise trio.BrokenResourceError(_words(error)) from None
+                raise trio.BrokenResourceError(error_words(error)) from None
 
     async def _receive(self) -> bytes:
         try:
@@ -192,8 +195,3 @@ def _note_response(_connection: SSL.Connection, response: bytes, seen: list[bool
     if seen is not None:
         seen.append(bool(response))
     return True
-
-
-def _words(error: SSL.Error) -> str:
-    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(reason for _, _, reason in entries if reason) or "TLS failed"

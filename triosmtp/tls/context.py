@@ -9,9 +9,11 @@ Every line of :func:`build_context` stands against something that was seen to go
   ``require`` is the server's own rule, after the handshake.
 - **No partial writes** (SSLStream would lose the rest), and buffers are given back while a connection is idle.
 - **No automatic chain**: OpenSSL would complete the server's chain out of the client CAs.
-- **No flag of the X.509 store but CRL_CHECK** is touched: those for policies crash the process.  It looks the leaf up
-  and no other certificate; a list that is missing, or too old, verifies nobody.  The others are looked up afterwards
-  (:mod:`.revocation`), and the leaf too, because any error before hides that it was revoked.
+- **No flag of the X.509 store but CRL_CHECK and PARTIAL_CHAIN** is touched: those for policies crash the process.
+  CRL_CHECK looks the leaf up and no other certificate; a list that is missing, or too old, verifies nobody.  The others
+  are looked up afterwards (:mod:`.revocation`), and the leaf too, because any error before hides that it was revoked.
+  PARTIAL_CHAIN makes every certificate of TLS_Client_CA an anchor (RFC 5280, section 6.1.1 d), not the roots alone; a
+  chain ends at the first one.
 - **Each certificate brings its own chain** through a file in memory: added one by one, the intermediates of an RSA and
   an ECDSA certificate would be sent together.
 - **A context freezes at its first connection**, so a change of settings or files builds a new one (0.3 ms).
@@ -30,12 +32,13 @@ from typing import Final, TypeVar, cast
 from weakref import WeakSet
 
 from attrs import field, frozen
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from triosmtp.domain import DomainError, name_key
-from triosmtp.tls.cipher import VERSIONS, effective_suites, openssl_reason, use_ciphers
+from triosmtp.tls.certificate import unwarned
+from triosmtp.tls.cipher import VERSIONS, effective_suites, use_ciphers
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.error_queue import error_words
 from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material
 from triosmtp.tls.ocsp import OCSPStaple
@@ -50,6 +53,7 @@ _PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE
 _NO_AUTO_CHAIN: Final = 0x8  # SSL_MODE_NO_AUTO_CHAIN
 _ALLOW_CLIENT_RENEGOTIATION: Final = 0x100  # SSL_OP_ALLOW_CLIENT_RENEGOTIATION: OpenSSL 3 refuses it otherwise
 _CRL_CHECK: Final = crypto.X509StoreFlags.CRL_CHECK
+_PARTIAL_CHAIN: Final = crypto.X509StoreFlags.PARTIAL_CHAIN
 _APPLICATION: Final = b"smtp"  # the one ALPN protocol that is spoken here
 
 _WITHOUT: Final = {"TLSv1.1": SSL.OP_NO_TLSv1_1, "TLSv1.2": SSL.OP_NO_TLSv1_2}
@@ -142,9 +146,8 @@ def build_context(material: Material, generation: int = 1) -> ServerContext:
         context.set_tlsext_servername_callback(partial(_switch_context, named))
     revocations = None
     if material.revocations:
-        revocations = Revocations(
-            material.revocations, (each.public_bytes(Encoding.DER) for each in material.authorities)
-        )
+        roots = (each.der for each in material.authorities if each.is_self_issued)
+        revocations = Revocations(material.revocations, roots)
     return ServerContext(context, material, generation, revocations=revocations)
 
 
@@ -200,32 +203,29 @@ def _use_dh(context: SSL.Context, material: Material) -> None:
         with file_in_memory(material.dh_parameters) as path:
             context.load_tmp_dh(path)
     except (SSL.Error, crypto.Error) as error:
-        reason = f"is refused by OpenSSL: {openssl_reason(error)}"
+        reason = f"is refused by OpenSSL: {error_words(error)}"
         raise MaterialError("TLS_DHParams_File", material.settings.dhparams_file, reason) from None
 
 
 def _use_identity(context: SSL.Context, material: IdentityMaterial) -> None:
     identity = material.identity
     try:
-        with file_in_memory(b"".join(each.public_bytes(Encoding.PEM) for each in material.chain)) as path:
+        with file_in_memory(b"".join(each.pem for each in material.chain)) as path:
             context.use_certificate_chain_file(path)
     except (SSL.Error, crypto.Error) as error:
-        reason = f"is refused by OpenSSL: {openssl_reason(error)}"
+        reason = f"is refused by OpenSSL: {error_words(error)}"
         raise MaterialError("TLS_Certificate", identity.certificate, reason) from None
     try:
-        context.use_privatekey(material.key)
+        with unwarned():
+            context.use_privatekey(material.key)
         context.check_privatekey()
     except (SSL.Error, crypto.Error) as error:
         option, place = identity.key_place
-        raise MaterialError(option, place, f"is refused by OpenSSL: {openssl_reason(error)}") from None
+        raise MaterialError(option, place, f"is refused by OpenSSL: {error_words(error)}") from None
 
 
 def _use_staples(context: SSL.Context, identities: tuple[IdentityMaterial, ...]) -> None:
-    staples = {
-        identity.chain[0].public_bytes(Encoding.DER): identity.staple
-        for identity in identities
-        if identity.staple is not None
-    }
+    staples = {identity.chain[0].der: identity.staple for identity in identities if identity.staple is not None}
     if staples:
         context.set_ocsp_server_callback(_staple, staples)
 
@@ -270,15 +270,17 @@ def select_name(asked: bytes, find: Callable[[str], Chosen | None]) -> Chosen | 
 def _use_authorities(context: SSL.Context, material: Material) -> None:
     store = context.get_cert_store()
     assert store is not None, "a context of OpenSSL's has a store"
+    store.set_flags(_PARTIAL_CHAIN)
     names = set()
     option: Option = "TLS_Client_CA"
     try:
         for authority in material.authorities:
-            store.add_cert(crypto.X509.from_cryptography(authority))
-            name = authority.subject.public_bytes()
-            if name not in names and material.settings.send_client_ca_names:
-                names.add(name)
-                context.add_client_ca(authority)
+            store.add_cert(authority.openssl)
+            with unwarned():
+                name = authority.openssl.get_subject().der()
+                if name not in names and material.settings.send_client_ca_names:
+                    names.add(name)
+                    context.add_client_ca(authority.openssl)
         option = "TLS_Client_CRL"
         for each in material.revocations:
             with file_in_memory(each.pem + b"\n") as place:  # pyOpenSSL's other way leads through cryptography
@@ -287,4 +289,4 @@ def _use_authorities(context: SSL.Context, material: Material) -> None:
             store.set_flags(_CRL_CHECK)
     except (SSL.Error, crypto.Error) as error:
         path = material.settings.client_ca if option == "TLS_Client_CA" else None
-        raise MaterialError(option, path, f"is refused by OpenSSL: {openssl_reason(error)}") from None
+        raise MaterialError(option, path, f"is refused by OpenSSL: {error_words(error)}") from None

@@ -10,10 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
 from triosmtp.tls.der import INTEGER, SEQUENCE, element, elements, only
-from triosmtp.tls.pem import Files, PrivateKey, pem_blocks, read_file
+from triosmtp.tls.pem import Files, pem_blocks, read_file
+from triosmtp.tls.public_key import PublicKey
 from triosmtp.tls.settings import MaterialError, Option
 
 __all__ = ["GROUPS", "group_for", "group_parameters", "load_parameters"]
@@ -24,7 +23,7 @@ _LEAST_BITS: Final = 2048
 _OPTION: Final[Option] = "TLS_DHParams_File"
 
 
-def group_for(keys: tuple[PrivateKey, ...]) -> int:
+def group_for(keys: tuple[PublicKey, ...]) -> int:
     """Give the bits of the group that is no weaker than the weakest of the server's ``keys``, as far as there is one.
 
     SP 800-57 part 1, table 2: P-256 and RSA-3072 go with 3072, what is stronger with 4096 (and more, which is slow).
@@ -32,14 +31,10 @@ def group_for(keys: tuple[PrivateKey, ...]) -> int:
     return min((_fitting(key) for key in keys), default=2048)
 
 
-def _fitting(key: PrivateKey) -> int:
-    match key:
-        case rsa.RSAPrivateKey():
-            return 2048 if key.key_size < 3072 else 3072 if key.key_size < 4096 else 4096
-        case ec.EllipticCurvePrivateKey():
-            return 3072 if key.curve.key_size < 384 else 4096
-        case _:
-            return 3072
+def _fitting(key: PublicKey) -> int:
+    if key.kind in {"RSA", "RSA-PSS"}:
+        return 2048 if key.bits < 3072 else 3072 if key.bits < 4096 else 4096
+    return 4096 if key.kind == "ECDSA" and key.bits >= 384 else 3072
 
 
 @cache

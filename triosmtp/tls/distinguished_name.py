@@ -12,7 +12,7 @@ from OpenSSL import crypto
 
 from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, SET, elements, only
 
-__all__ = ["CUT", "MAX_TEXT", "DistinguishedName", "printable", "read_name"]
+__all__ = ["CUT", "MAX_TEXT", "DistinguishedName", "dotted", "printable", "read_name"]
 
 MAX_TEXT: Final = 256
 """Characters of one common name or alternative name, for display."""
@@ -78,6 +78,13 @@ class DistinguishedName:
             parts += [attribute.shown(), "," if attribute.first else "+"]
         return printable("".join(parts[:-1]), _MAX_NAME)
 
+    def values(self, label: str) -> tuple[str, ...]:
+        """Return the values of all attributes that OpenSSL calls ``label``, as they are.
+
+        :raises ValueError: if one cannot be decoded.
+        """
+        return tuple(attribute.text() for attribute in self.attributes if attribute.label == label)
+
     def common_name(self) -> str | None:
         """Return the last CN, the most specific one, as OpenSSL and Postfix do; None if there is none.
 
@@ -104,14 +111,14 @@ def read_name(name: crypto.X509Name) -> DistinguishedName:
             kind, value = elements(attribute.require(SEQUENCE))
             label = components[len(found)][0].decode("ascii") if len(found) < len(components) else ""
             if label == _UNKNOWN:
-                label = _dotted(kind.require(OBJECT_IDENTIFIER))
+                label = dotted(kind.require(OBJECT_IDENTIFIER))
             found.append(_Attribute(label, value.tag, value.content, value.encoded, number == 0))
     if [attribute.value for attribute in found] != [value for _, value in components]:
         raise ValueError("OpenSSL reads it otherwise")
     return DistinguishedName(tuple(found))
 
 
-def _dotted(octets: bytes) -> str:
+def dotted(octets: bytes) -> str:
     """Return an object identifier in the dotted form (X.690, section 8.19)."""
     numbers, number = [], 0
     for octet in octets:

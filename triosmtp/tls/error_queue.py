@@ -1,10 +1,10 @@
-"""OpenSSL's error queue: it belongs to the thread, not to the connection or certificate that left something there."""
+"""OpenSSL's errors: their words, and the queue, which belongs to the thread and not to what left something there."""
 
 import threading
 
 from OpenSSL import SSL
 
-__all__ = ["forget_errors"]
+__all__ = ["error_words", "forget_errors"]
 
 
 class _Scratch(threading.local):
@@ -30,3 +30,10 @@ def forget_errors() -> None:
         _scratch.connection.do_handshake()
     except SSL.WantReadError:
         return
+
+
+def error_words(error: Exception) -> str:
+    """Return OpenSSL's reasons out of an exception of pyOpenSSL's, or what else it says."""
+    if error.args and isinstance(error.args[0], list):
+        return "; ".join(reason for _, _, reason in error.args[0] if reason) or "no reason given"
+    return str(error) or type(error).__name__

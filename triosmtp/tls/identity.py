@@ -1,29 +1,27 @@
 """One certificate that the server may show: its chain, its key, and its authority's word that it still holds."""
 
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from attrs import field, frozen
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from OpenSSL import SSL, crypto
 
-from triosmtp.tls.certificate import CertificateFacts, certificate_facts
+from triosmtp.tls.certificate import CertificateFacts, unwarned
+from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.ocsp import OCSPStaple, load_staple
 from triosmtp.tls.pem import Files, PrivateKey, others_can_read, pem_certificates, pem_key, read_file
+from triosmtp.tls.public_key import KeyKind, PublicKey
 from triosmtp.tls.settings import Identity, MaterialError, MaterialErrors, MaterialWarning, Option
 
-__all__ = ["IdentityMaterial", "KeyKind", "is_issued_by", "load_identities", "load_identity", "validity_warnings"]
+__all__ = ["IdentityMaterial", "load_identities", "load_identity", "validity_warnings"]
 
-KeyKind: TypeAlias = Literal["RSA", "ECDSA", "Ed25519", "Ed448"]
-"""A context has room for one certificate of each kind."""
 
-_CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_MISMATCH: Final = re.compile("mismatch|different key types|unknown key type").search  # OpenSSL's words for it
 
 
 @frozen(slots=True, kw_only=True, eq=False)
@@ -31,15 +29,23 @@ class IdentityMaterial:
     """An identity that was read and checked."""
 
     identity: Identity
-    chain: tuple[x509.Certificate, ...] = field(repr=False)
+    chain: tuple[LoadedCertificate, ...] = field(repr=False)
     """As the file has it and as it is sent: the leaf first."""
     key: PrivateKey = field(repr=False)
     staple: OCSPStaple | None = None
-    leaf: CertificateFacts
-    """Subject, names and validity of the certificate."""
+    public_key: PublicKey
+    """Kind and size of the key."""
     key_kind: KeyKind
-    key_type: str
-    """``RSA-2048``, ``P-256``, ``Ed25519``, …"""
+
+    @property
+    def leaf(self) -> CertificateFacts:
+        """Subject, names and validity of the certificate."""
+        return self.chain[0].facts
+
+    @property
+    def key_type(self) -> str:
+        """``RSA-2048``, ``P-256``, ``Ed25519`` or another name of kind and size."""
+        return self.public_key.name
 
 
 def load_identities(
@@ -67,7 +73,7 @@ def load_identities(
     return tuple(loaded.values())
 
 
-def _chain(certificate: Path, files: Files) -> tuple[x509.Certificate, ...]:
+def _chain(certificate: Path, files: Files) -> tuple[LoadedCertificate, ...]:
     chain = pem_certificates("TLS_Certificate", certificate, read_file("TLS_Certificate", certificate, files))
     _check_chain(certificate, chain)
     return chain
@@ -92,50 +98,52 @@ def load_identity(identity: Identity, files: Files, warnings: list[MaterialWarni
     parts.raise_any()
     assert chain is not None
     assert key is not None
-    public = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if public != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        raise MaterialError(option, path, f'the private key does not match the first certificate of "{certificate}"')
+    public = chain[0].key
+    if public is None or public.kind is None:
+        why = "OpenSSL cannot use" if public is None else f"TLS does not use ({public.name})"
+        raise MaterialError("TLS_Certificate", certificate, f"its first certificate has a kind of key that {why}")
+    _check_key(identity, chain[0], key)
     if others_can_read(path):
         warnings.append(MaterialWarning(option, path, "holds a private key and can be read by every user"))
     warnings += validity_warnings("TLS_Certificate", certificate, chain)
     staple = None
     if identity.ocsp_response is not None:
         staple = load_staple(identity.ocsp_response, chain, files, warnings)
-    kind, name = _key_type(key)
     return IdentityMaterial(
-        identity=identity,
-        chain=chain,
-        key=key,
-        staple=staple,
-        leaf=certificate_facts(chain[0].public_bytes(Encoding.DER)),
-        key_kind=kind,
-        key_type=name,
+        identity=identity, chain=chain, key=key, staple=staple, public_key=public, key_kind=public.kind
     )
 
 
-def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether ``issuer`` issued ``certificate``, by name and signature."""
+def _check_key(identity: Identity, leaf: LoadedCertificate, key: PrivateKey) -> None:
+    """Ensure that the key is that of the certificate, at the lowest security level: which one holds is known later."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_cipher_list(b"ALL:@SECLEVEL=0")
+    option, path = identity.key_place
     try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+        with unwarned():
+            context.use_certificate(leaf.openssl)
+            context.use_privatekey(key)
+        context.check_privatekey()
+    except (SSL.Error, crypto.Error) as error:
+        words = error_words(error)
+        reason = f'the private key does not match the first certificate of "{identity.certificate}"'
+        if not _MISMATCH(words):
+            reason = f'the private key cannot be used with the first certificate of "{identity.certificate}": {words}'
+        raise MaterialError(option, path, reason) from None
+    finally:
+        forget_errors()
 
 
-def _check_chain(path: Path, chain: tuple[x509.Certificate, ...]) -> None:
+def _check_chain(path: Path, chain: tuple[LoadedCertificate, ...]) -> None:
     """Ensure that each certificate was issued by the next one of the file, as TLS 1.2 wants it (RFC 5246, 7.4.2)."""
     for number, (certificate, issuer) in enumerate(pairwise(chain), start=1):
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except UnsupportedAlgorithm:
-            continue  # the names fit, and nobody here can tell more
-        except (ValueError, TypeError, InvalidSignature):
-            name = certificate_facts(issuer.public_bytes(Encoding.DER)).subject
-            reason = f'certificate {number} was not issued by the next one of the file, "{name}"'
-            place = next((at for at, each in enumerate(chain, start=1) if is_issued_by(certificate, each)), None)
-            if place is not None and place != number:
-                reason += f": that is certificate {place}, which must stand right behind it"
-            raise MaterialError("TLS_Certificate", path, reason) from None
+        if certificate.is_issued_by(issuer):
+            continue
+        reason = f'certificate {number} was not issued by the next one of the file, "{issuer.subject}"'
+        place = next((at for at, each in enumerate(chain, start=1) if certificate.is_issued_by(each)), None)
+        if place is not None and place != number:
+            reason += f": that is certificate {place}, which must stand right behind it"
+        raise MaterialError("TLS_Certificate", path, reason)
 
 
 def _password(identity: Identity, files: Files, warnings: list[MaterialWarning]) -> tuple[Path, bytes] | None:
@@ -150,26 +158,10 @@ def _password(identity: Identity, files: Files, warnings: list[MaterialWarning])
 
 
 def validity_warnings(
-    option: Option, path: Path, certificates: tuple[x509.Certificate, ...]
+    option: Option, path: Path, certificates: tuple[LoadedCertificate, ...]
 ) -> Iterator[MaterialWarning]:
     """Name the certificates that are out of their time."""
-    now = datetime.now(UTC)
     for certificate in certificates:
-        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if begin <= now <= end:
-            continue
-        subject = certificate_facts(certificate.public_bytes(Encoding.DER)).subject
-        fault = f"expired on {end:%Y-%m-%d}" if now > end else f"is not valid before {begin:%Y-%m-%d %H:%M} UTC"
-        yield MaterialWarning(option, path, f'the certificate of "{subject}" {fault}')
-
-
-def _key_type(key: PrivateKey) -> tuple[KeyKind, str]:
-    match key:
-        case rsa.RSAPrivateKey():
-            return "RSA", f"RSA-{key.key_size}"
-        case ec.EllipticCurvePrivateKey():
-            return "ECDSA", _CURVES.get(key.curve.name, key.curve.name)
-        case ed25519.Ed25519PrivateKey():
-            return "Ed25519", "Ed25519"
-        case _:
-            return "Ed448", "Ed448"
+        fault = certificate.validity_fault()
+        if fault is not None:
+            yield MaterialWarning(option, path, f'the certificate of "{certificate.subject}" {fault}')

@@ -6,7 +6,6 @@ For the commands alone; the server needs none of it.
 import hashlib
 import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -14,20 +13,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from attrs import frozen
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
-from cryptography.x509.oid import AuthorityInformationAccessOID
+from OpenSSL import crypto
 
 from triosmtp.domain import DomainError, pattern_key
-from triosmtp.tls.certificate import certificate_facts
-from triosmtp.tls.identity import is_issued_by
+from triosmtp.tls.certificate import certificate_facts, extensions_of, unwarned
+from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
+from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.loaded_certificate import LoadedCertificate
+from triosmtp.tls.signature import signature_digest
 
 __all__ = [
     "Authorities", "Finding", "chain_findings", "key_type", "load_authorities", "matches_name", "tlsa_data",
@@ -36,8 +29,8 @@ __all__ = [
 
 _SOON: Final = timedelta(days=14)
 _WEAK_DIGESTS: Final = frozenset({"md5", "sha1"})
-_LEAST_RSA: Final = 2048
-_CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_ACCESS: Final = bytes.fromhex("2b06010505070101")  # 1.3.6.1.5.5.7.1.1, authorityInfoAccess
+_CA_ISSUERS: Final = bytes.fromhex("2b06010505073002")  # 1.3.6.1.5.5.7.48.2
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _SYSTEM_BUNDLES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
@@ -59,30 +52,32 @@ class Finding:
 class Authorities:
     """Certificates of authorities by subject, and whether a client knows no others."""
 
-    by_subject: dict[x509.Name, tuple[x509.Certificate, ...]]
+    by_subject: dict[int, tuple[LoadedCertificate, ...]]
+    """By OpenSSL's hash of the subject."""
     complete: bool = False
 
     @classmethod
-    def of(cls, certificates: Sequence[x509.Certificate], *, complete: bool = False) -> "Authorities":
+    def of(cls, certificates: Sequence[LoadedCertificate], *, complete: bool = False) -> "Authorities":
         """Sort certificates by subject."""
-        found: dict[x509.Name, tuple[x509.Certificate, ...]] = {}
+        found: dict[int, tuple[LoadedCertificate, ...]] = {}
         for certificate in certificates:
-            with suppress(ValueError):  # a malformed name finds no issuer
-                found[certificate.subject] = (*found.get(certificate.subject, ()), certificate)
+            key = certificate.openssl.subject_name_hash()
+            found[key] = (*found.get(key, ()), certificate)
         return cls(found, complete)
 
-    def joined_by(self, certificates: Sequence[x509.Certificate]) -> "Authorities":
+    def joined_by(self, certificates: Sequence[LoadedCertificate]) -> "Authorities":
         """Give these and others together."""
         ours = [each for named in self.by_subject.values() for each in named]
         return Authorities.of([*ours, *certificates], complete=self.complete)
 
-    def issuer_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
+    def issuer_of(self, certificate: LoadedCertificate) -> LoadedCertificate | None:
         """Give the authority that signed ``certificate``."""
-        named = self.by_subject.get(certificate.issuer, ())
-        return next((each for each in named if is_issued_by(certificate, each)), None)
+        with unwarned():
+            named = self.by_subject.get(certificate.openssl.get_issuer().hash(), ())
+        return next((each for each in named if certificate.is_issued_by(each)), None)
 
 
-def load_authorities(path: Path | None = None) -> tuple[x509.Certificate, ...]:
+def load_authorities(path: Path | None = None) -> tuple[LoadedCertificate, ...]:
     """Read a PEM bundle of authorities, by default the system's; nothing where the system has none.  Blocking.
 
     The system's is where ``$SSL_CERT_FILE`` says, as OpenSSL takes it, else in the usual places.
@@ -102,36 +97,21 @@ def load_authorities(path: Path | None = None) -> tuple[x509.Certificate, ...]:
     return ()
 
 
-def _certificates(data: bytes) -> tuple[x509.Certificate, ...]:
+def _certificates(data: bytes) -> tuple[LoadedCertificate, ...]:
     """Give what can be parsed of a bundle: in the system's own there are odd old roots."""
     found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for block in _CERTIFICATE.findall(data):
-            with suppress(ValueError):
-                found.append(x509.load_pem_x509_certificate(block))
+    for block in _CERTIFICATE.findall(data):
+        with suppress(ValueError):
+            found.append(LoadedCertificate.from_pem(block))
     return tuple(found)
 
 
-def key_type(certificate: x509.Certificate) -> str:
-    """Give kind and size of a certificate's key: ``RSA-2048``, ``P-256``, …; ``unknown`` where it cannot be read."""
+def key_type(der: bytes) -> str:
+    """Return kind and size of a certificate's key: ``RSA-2048``, ``P-256``, …; ``unknown`` if it cannot be read."""
     try:
-        key = certificate.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return LoadedCertificate.from_der(der).key_name()
+    except ValueError:
         return "unknown"
-    match key:
-        case rsa.RSAPublicKey():
-            return f"RSA-{key.key_size}"
-        case ec.EllipticCurvePublicKey():
-            return _CURVES.get(key.curve.name, key.curve.name)
-        case ed25519.Ed25519PublicKey():
-            return "Ed25519"
-        case ed448.Ed448PublicKey():
-            return "Ed448"
-        case dsa.DSAPublicKey():
-            return f"DSA-{key.key_size}"
-        case _:
-            return "unknown"
 
 
 def matches_name(der: bytes, host: str) -> bool:
@@ -167,17 +147,19 @@ def tlsa_data_of_pem(data: bytes) -> str:
     :raises ValueError: where it holds none of them, or an encrypted private key.
     """
     if b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" not in data:
-        return tlsa_data(_der(x509.load_pem_x509_certificate(data)))
+        return tlsa_data(LoadedCertificate.from_pem(data[data.index(b"-----BEGIN CERTIFICATE-----") :]).der)
+    if b"ENCRYPTED" in data:
+        raise ValueError("the private key is encrypted: give its public key, or its certificate")
     try:
         if b"PRIVATE KEY-----" in data:
-            public = load_pem_private_key(data[_begin_of_private_key(data) :], None).public_key()
+            key = crypto.load_privatekey(crypto.FILETYPE_PEM, data[_begin_of_private_key(data) :], b"")
         else:
-            public = load_pem_public_key(data)
-    except TypeError:
-        raise ValueError("the private key is encrypted: give its public key, or its certificate") from None
-    except UnsupportedAlgorithm as error:
-        raise ValueError(str(error)) from None
-    encoded = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            key = crypto.load_publickey(crypto.FILETYPE_PEM, data)
+        encoded = crypto.dump_publickey(crypto.FILETYPE_ASN1, key)
+    except crypto.Error as error:
+        raise ValueError(error_words(error)) from None
+    finally:
+        forget_errors()
     return f"3 1 1 {hashlib.sha256(encoded).hexdigest()}"
 
 
@@ -186,39 +168,35 @@ def _begin_of_private_key(data: bytes) -> int:
     return data.rindex(b"-----BEGIN ", 0, data.index(b"PRIVATE KEY-----") + 1)
 
 
-def chain_findings(chain: Sequence[x509.Certificate], known: Authorities) -> Iterator[Finding]:
+def chain_findings(chain: Sequence[LoadedCertificate], known: Authorities) -> Iterator[Finding]:
     """Tell what is wrong with a chain as it is sent, the leaf first; ``known`` are authorities that clients have."""
     for number, certificate in enumerate(chain, 1):
         yield from _weaknesses(certificate, number)
     yield from _completeness(chain, known)
 
 
-def _weaknesses(certificate: x509.Certificate, number: int) -> Iterator[Finding]:
-    name = f"certificate {number} ({_subject(certificate)})"
-    remaining = certificate.not_valid_after_utc - datetime.now(UTC)
-    if timedelta(0) < remaining < _SOON:
-        yield Finding("warning", f"{name} expires on {certificate.not_valid_after_utc:%Y-%m-%d}")
-    with suppress(UnsupportedAlgorithm):
-        digest = certificate.signature_hash_algorithm
-        if digest is not None and digest.name in _WEAK_DIGESTS and not _is_self_issued(certificate):
-            yield Finding("error", f"{name} has a weak signature: {digest.name.upper()}")
-    kind = key_type(certificate)
-    if kind.startswith(("RSA-", "DSA-")) and int(kind[4:]) < _LEAST_RSA:
-        yield Finding("error", f"{name} has a weak key: {kind}")
+def _weaknesses(certificate: LoadedCertificate, number: int) -> Iterator[Finding]:
+    name = f"certificate {number} ({certificate.subject})"
+    end = certificate.facts.not_after
+    if end is not None and timedelta(0) < end - datetime.now(UTC) < _SOON:
+        yield Finding("warning", f"{name} expires on {end:%Y-%m-%d}")
+    digest = signature_digest(certificate.openssl)
+    if digest in _WEAK_DIGESTS and not certificate.is_self_issued:
+        yield Finding("error", f"{name} has a weak signature: {digest.upper()}")
+    if certificate.key is not None and certificate.key.is_weak:
+        yield Finding("error", f"{name} has a weak key: {certificate.key.name}")
 
 
-def _completeness(chain: Sequence[x509.Certificate], known: Authorities) -> Iterator[Finding]:
+def _completeness(chain: Sequence[LoadedCertificate], known: Authorities) -> Iterator[Finding]:
     last = chain[-1]
-    if _is_self_issued(last):
+    if last.is_self_issued:
         if last is not chain[0]:
-            yield Finding(
-                "warning", f"the root ({_subject(last)}) need not be sent: clients have it or do not trust it"
-            )
+            yield Finding("warning", f"the root ({last.subject}) need not be sent: clients have it or do not trust it")
         return
     issuer = known.issuer_of(last)
-    if issuer is not None and _is_self_issued(issuer):
+    if issuer is not None and issuer.is_self_issued:
         return
-    name = certificate_facts(_der(last)).issuer
+    name = last.facts.issuer
     if issuer is not None or known.complete or _names_its_issuer(last):
         yield Finding(
             "error", f"an intermediate is missing: the chain ends below {name}, and clients will not have that"
@@ -228,22 +206,11 @@ def _completeness(chain: Sequence[x509.Certificate], known: Authorities) -> Iter
         yield Finding("warning", text)
 
 
-def _names_its_issuer(certificate: x509.Certificate) -> bool:
+def _names_its_issuer(certificate: LoadedCertificate) -> bool:
     """Whether it says where its issuer's can be fetched: public authorities write that for intermediates."""
-    try:
-        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-    return any(entry.access_method == AuthorityInformationAccessOID.CA_ISSUERS for entry in access)
-
-
-def _is_self_issued(certificate: x509.Certificate) -> bool:
-    return certificate.subject == certificate.issuer
-
-
-def _subject(certificate: x509.Certificate) -> str:
-    return certificate_facts(_der(certificate)).subject or "without a subject"
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
+    with suppress(ValueError), unwarned():
+        for kind, value in extensions_of(certificate.openssl):
+            if kind == _ACCESS:
+                entries = (next(elements(each.require(SEQUENCE))) for each in elements(only(value)))
+                return any(each.require(OBJECT_IDENTIFIER) == _CA_ISSUERS for each in entries)
+    return False

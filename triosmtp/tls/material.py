@@ -11,15 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from attrs import field, frozen
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import crypto
 
-from triosmtp.tls.certificate import certificate_facts, unwarned
+from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.cipher import check_ciphers, split_ciphers
 from triosmtp.tls.dh import group_for, group_parameters, load_parameters
 from triosmtp.tls.identity import IdentityMaterial, load_identities, validity_warnings
-from triosmtp.tls.pem import Files, pem_certificates, read_file
+from triosmtp.tls.loaded_certificate import LoadedCertificate
+from triosmtp.tls.pem import Files, pem_authorities, read_file
 from triosmtp.tls.revocation import RevocationList, load_revocation_lists
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialErrors, MaterialWarning, TLSSettings
 
@@ -34,7 +32,7 @@ class Material:
     identities: tuple[IdentityMaterial, ...]
     """What is shown to a client that asks for no server name, or for one that has no identities of its own."""
     server_names: Mapping[str, tuple[IdentityMaterial, ...]] = field(factory=dict)
-    authorities: tuple[x509.Certificate, ...] = field(default=(), repr=False)
+    authorities: tuple[LoadedCertificate, ...] = field(default=(), repr=False)
     """The client CAs; empty where no certificate is asked for, or none can be vouched for."""
     revocations: tuple[RevocationList, ...] = field(default=(), repr=False)
     cipher_list: str
@@ -117,19 +115,19 @@ def _dh_parameters(settings: TLSSettings, identities: tuple[IdentityMaterial, ..
         return load_parameters(settings.dhparams_file, files)
     if not identities:
         return None  # they cannot be used, and that is told
-    return group_parameters(group_for(tuple(identity.key for identity in identities)))
+    return group_parameters(group_for(tuple(identity.public_key for identity in identities)))
 
 
 def _authorities(
     settings: TLSSettings, files: Files, warnings: list[MaterialWarning]
-) -> tuple[tuple[x509.Certificate, ...], tuple[RevocationList, ...]]:
+) -> tuple[tuple[LoadedCertificate, ...], tuple[RevocationList, ...]]:
     if not settings.request_certificate:
         return (), ()
     path = settings.client_ca
     parts = MaterialErrors()
-    authorities: tuple[x509.Certificate, ...] = ()
+    authorities: tuple[LoadedCertificate, ...] = ()
     if path is not None:
-        authorities = parts.attempt(partial(_bundle, path, files)) or ()
+        authorities = parts.attempt(partial(_bundle, path, files, warnings)) or ()
         warnings += validity_warnings("TLS_Client_CA", path, authorities)
     revocations: list[RevocationList] = []
     for file in settings.client_crls:
@@ -140,8 +138,8 @@ def _authorities(
     return authorities, tuple(revocations)
 
 
-def _bundle(path: Path, files: Files) -> tuple[x509.Certificate, ...]:
-    return pem_certificates("TLS_Client_CA", path, read_file("TLS_Client_CA", path, files))
+def _bundle(path: Path, files: Files, warnings: list[MaterialWarning]) -> tuple[LoadedCertificate, ...]:
+    return pem_authorities(path, read_file("TLS_Client_CA", path, files), warnings)
 
 
 def _revocation_lists(path: Path, files: Files, warnings: list[MaterialWarning]) -> Iterable[RevocationList]:
@@ -149,18 +147,16 @@ def _revocation_lists(path: Path, files: Files, warnings: list[MaterialWarning])
 
 
 def _authorities_without_revocations(
-    path: Path, authorities: tuple[x509.Certificate, ...], revocations: list[RevocationList]
+    path: Path, authorities: tuple[LoadedCertificate, ...], revocations: list[RevocationList]
 ) -> Iterator[MaterialWarning]:
     """Name the authorities whose clients will never be verified, because only leaves are looked up in the lists.
 
     One that issued another of the bundle is taken for a root that issues no client certificates itself.
     """
     with unwarned():
-        openssl = [crypto.X509.from_cryptography(each) for each in authorities]
-        pairs = [(each.get_subject(), each.get_issuer()) for each in openssl]
+        pairs = [(each.openssl.get_subject(), each.openssl.get_issuer()) for each in authorities]
     above = [issuer for subject, issuer in pairs if issuer != subject]
     for authority, (subject, _) in zip(authorities, pairs, strict=True):
         if subject not in above and all(each.name != subject for each in revocations):
-            name = certificate_facts(authority.public_bytes(Encoding.DER)).subject
-            reason = f'"{name}" has no revocation list in TLS_Client_CRL: none of its clients is verified'
+            reason = f'"{authority.subject}" has no revocation list in TLS_Client_CRL: none of its clients is verified'
             yield MaterialWarning("TLS_Client_CA", path, reason)

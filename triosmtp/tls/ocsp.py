@@ -3,21 +3,31 @@
 Its signature is not looked at: that is the client's part, and a response that does not hold harms nobody but a client
 that was to be told.  What the operator may have mixed up is found: another certificate's response, a PEM file, an error
 in place of a response, a time that is over.
+
+It is read by :mod:`.der` (RFC 6960, section 4.2.1): cryptography refuses a response for one string in the name of who
+signed it, that OpenSSL takes.
 """
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from attrs import field, frozen
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.x509 import ocsp
 
+from triosmtp.tls.certificate import unwarned
+from triosmtp.tls.der import INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
+from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import Files, read_file
 from triosmtp.tls.settings import MaterialError, MaterialWarning
+from triosmtp.tls.signature import DIGESTS
 
 __all__ = ["OCSPStaple", "load_staple"]
+
+_ENUMERATED, _GENERALIZED_TIME = 0x0A, 0x18
+_EXPLICIT_0, _RESPONDER_BY_NAME, _RESPONDER_BY_KEY = 0xA0, 0xA1, 0xA2
+_STATUSES: Final = {1: "malformed_request", 2: "internal_error", 3: "try_later", 5: "sig_required", 6: "unauthorized"}
+_WORDS: Final = {0x80: "good", 0xA1: "revoked", 0x82: "unknown"}
 
 
 @frozen(slots=True)
@@ -37,28 +47,21 @@ class OCSPStaple:
 
 
 def load_staple(
-    path: Path, chain: tuple[x509.Certificate, ...], files: Files, warnings: list[MaterialWarning]
+    path: Path, chain: tuple[LoadedCertificate, ...], files: Files, warnings: list[MaterialWarning]
 ) -> OCSPStaple:
     """Read and check the response for the first certificate of ``chain``.
 
-    :raises MaterialError: where it is no successful response for that certificate.
+    :raises MaterialError: if it is no successful response for that certificate.
     """
     data = read_file("TLS_OCSP_Response", path, files)
     try:
-        response = ocsp.load_der_ocsp_response(data)
-        if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
-            name = response.response_status.name.lower()
-            raise MaterialError("TLS_OCSP_Response", path, f'is not a successful response, but "{name}"')
-        single = next((each for each in response.responses if _speaks_of(each, chain)), None)
-        if single is None:
-            reason = "is about another certificate than the first of the file beside it"
-            raise MaterialError("TLS_OCSP_Response", path, reason)
-        staple = OCSPStaple(
-            data, single.certificate_status.name.lower(), single.this_update_utc, single.next_update_utc
-        )
-    except (ValueError, UnsupportedAlgorithm) as error:
+        staple = _read(path, data, chain[0])
+    except ValueError as error:
         reason = f"is not an OCSP response in DER: {error}"
         raise MaterialError("TLS_OCSP_Response", path, " ".join(reason.split())) from None
+    if staple is None:
+        reason = "is about another certificate than the first of the file beside it"
+        raise MaterialError("TLS_OCSP_Response", path, reason)
     now = datetime.now(UTC)
     if staple.status != "good":
         warnings.append(MaterialWarning("TLS_OCSP_Response", path, f"says that the certificate is {staple.status}"))
@@ -71,11 +74,53 @@ def load_staple(
     return staple
 
 
-def _speaks_of(single: ocsp.OCSPSingleResponse, chain: tuple[x509.Certificate, ...]) -> bool:
-    """Whether a response is about the first certificate of a chain (RFC 6960, section 4.1.1)."""
-    leaf = chain[0]
-    if single.serial_number != leaf.serial_number:
+def _read(path: Path, data: bytes, leaf: LoadedCertificate) -> OCSPStaple | None:
+    """Return what the response says of ``leaf``; None if it does not speak of it.
+
+    :raises MaterialError: if it is an error.
+    :raises ValueError: if it is not a response.
+    """
+    status, *body = elements(only(data))
+    number = int.from_bytes(status.require(_ENUMERATED), "big")
+    if number:
+        name = _STATUSES.get(number, f"status {number}")
+        raise MaterialError("TLS_OCSP_Response", path, f'is not a successful response, but "{name}"')
+    (explicit,) = body
+    _, octets = elements(only(explicit.require(_EXPLICIT_0)))  # id-pkix-ocsp-basic, the response
+    signed, *_ = elements(only(octets.require(OCTET_STRING)))
+    fields = list(elements(signed.require(SEQUENCE)))
+    if fields[0].tag == _EXPLICIT_0:
+        del fields[0]  # version
+    if fields[0].tag not in {_RESPONDER_BY_NAME, _RESPONDER_BY_KEY}:
+        raise ValueError("it does not name who signed it")
+    fields[1].require(_GENERALIZED_TIME)
+    return next(filter(None, (_single(data, each, leaf) for each in elements(fields[2].require(SEQUENCE)))), None)
+
+
+def _single(data: bytes, single: Element, leaf: LoadedCertificate) -> OCSPStaple | None:
+    identifier, status, this_update, *rest = elements(single.require(SEQUENCE))
+    if not _speaks_of(identifier, leaf):
+        return None
+    next_update = next(
+        (_moment(only(each.content, _GENERALIZED_TIME)) for each in rest if each.tag == _EXPLICIT_0), None
+    )
+    if status.tag not in _WORDS:
+        raise ValueError("its status is none of RFC 6960")
+    return OCSPStaple(data, _WORDS[status.tag], _moment(this_update.require(_GENERALIZED_TIME)), next_update)
+
+
+def _speaks_of(identifier: Element, leaf: LoadedCertificate) -> bool:
+    """Whether a response is about a certificate (RFC 6960, section 4.1.1)."""
+    algorithm, name_hash, _, serial = elements(identifier.require(SEQUENCE))
+    with unwarned():
+        number, issuer = leaf.openssl.get_serial_number(), leaf.openssl.get_issuer().der()
+    if int.from_bytes(serial.require(INTEGER), "big", signed=True) != number:
         return False
-    digest = hashes.Hash(single.hash_algorithm)
-    digest.update(leaf.issuer.public_bytes())
-    return digest.finalize() == single.issuer_name_hash
+    digest = DIGESTS.get(next(elements(algorithm.require(SEQUENCE))).require(OBJECT_IDENTIFIER))
+    if digest is None:
+        raise ValueError("it hashes names in a way that is not known here")
+    return hashlib.new(digest, issuer, usedforsecurity=False).digest() == name_hash.require(OCTET_STRING)
+
+
+def _moment(time: bytes) -> datetime:
+    return datetime.strptime(time.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)

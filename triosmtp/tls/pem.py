@@ -1,35 +1,34 @@
 """Certificate files: read once, within bounds, and taken apart; whatever is wrong is named by option, path and line."""
 
+import binascii
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import crypto
 
-from triosmtp.tls.certificate import unwarned
-from triosmtp.tls.settings import MaterialError, Option
+from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.loaded_certificate import LoadedCertificate
+from triosmtp.tls.public_key import read_key
+from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
 
 __all__ = [
-    "Files", "PrivateKey", "file_in_memory", "others_can_read", "pem_blocks", "pem_certificates", "pem_key",
-    "read_file",
+    "Files", "PrivateKey", "file_in_memory", "others_can_read", "pem_authorities", "pem_blocks", "pem_certificates",
+    "pem_key", "read_file",
 ]  # fmt: skip
 
-PrivateKey: TypeAlias = (
-    rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-)
+PrivateKey: TypeAlias = crypto.PKey
 Files: TypeAlias = dict[Path, bytes | str]
 """Every file that was read: what it held, or why it cannot be had.  None is read twice."""
 
 _MAX_FILE: Final = 4 << 20  # bytes: the CA bundle of a whole operating system is a tenth of it
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9. ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN: Final = re.compile(rb"-----BEGIN ")
+_TRUSTED: Final = b"TRUSTED CERTIFICATE"  # a certificate, and for what OpenSSL shall trust it
 
 
 def read_file(option: Option, path: Path, files: Files) -> bytes:
@@ -98,34 +97,72 @@ def pem_blocks(option: Option, path: Path, data: bytes) -> Iterator[tuple[int, b
         raise MaterialError(option, path, f"is cut off: the PEM block of line {line} has no end")
 
 
-def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[x509.Certificate, ...]:
-    """Give the certificates of a file, in its order.
+def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[LoadedCertificate, ...]:
+    """Return the certificates of a file, in its order.
 
-    :raises MaterialError: where there is none, or one cannot be parsed.
+    :raises MaterialError: if there is none, or OpenSSL cannot parse one.
     """
-    certificates: list[x509.Certificate] = []
-    for line, label, block in pem_blocks(option, path, data):
-        if label not in {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}:
+    return tuple(certificate for _, certificate in _certificates(option, path, data))
+
+
+def pem_authorities(path: Path, data: bytes, warnings: list[MaterialWarning]) -> tuple[LoadedCertificate, ...]:
+    """Return the authorities of a TLS_Client_CA that OpenSSL can verify with; the others go to ``warnings``.
+
+    :raises MaterialError: if there is none, or OpenSSL cannot parse one.
+    """
+    option: Option = "TLS_Client_CA"
+    usable: list[LoadedCertificate] = []
+    reasons: list[str] = []
+    for place, certificate in _certificates(option, path, data):
+        if certificate.key is None:
+            why = "OpenSSL cannot use its kind of key"
+        elif place.label == _TRUSTED:
+            why = "a TRUSTED CERTIFICATE has settings of trust that are not used here (openssl x509 writes it without)"
+        else:
+            usable.append(certificate)
             continue
+        reasons.append(f'{place} is left out, and vouches for nobody: "{certificate.subject}": {why}')
+    if not usable:
+        raise MaterialError(option, path, reasons[0])
+    warnings += [MaterialWarning(option, path, reason) for reason in reasons]
+    return tuple(usable)
+
+
+class _Place(NamedTuple):
+    number: int
+    line: int
+    label: bytes
+
+    def __str__(self) -> str:
+        return f"certificate {self.number} (line {self.line})"
+
+
+def _certificates(option: Option, path: Path, data: bytes) -> Iterator[tuple[_Place, LoadedCertificate]]:
+    number = 0
+    for line, label, block in pem_blocks(option, path, data):
+        if label not in {b"CERTIFICATE", b"X509 CERTIFICATE", _TRUSTED}:
+            continue
+        number += 1
+        place = _Place(number, line, label)
         try:
-            with unwarned():
-                certificate = x509.load_pem_x509_certificate(block)
-                certificate.public_key()
-                # Read when they are asked for, elsewhere; what is malformed shall be found here.
-                _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc
-        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-            reason = f"certificate {len(certificates) + 1} (line {line}) cannot be parsed: {error}"
-            raise MaterialError(option, path, " ".join(reason.split())) from None
-        certificates.append(certificate)
-    if not certificates:
+            yield place, _parsed(label, block)
+        except ValueError as error:
+            raise MaterialError(option, path, " ".join(f"{place} cannot be parsed: {error}".split())) from None
+    if not number:
         raise MaterialError(option, path, "holds no certificate")
-    return tuple(certificates)
+
+
+def _parsed(label: bytes, block: bytes) -> LoadedCertificate:
+    if label != _TRUSTED:
+        return LoadedCertificate.from_pem(block)
+    der = binascii.a2b_base64(block[block.index(b"-----", 11) + 5 : block.rindex(b"-----END")])
+    return LoadedCertificate.from_der(der)  # OpenSSL reads the certificate, and not the settings behind it
 
 
 def pem_key(option: Option, path: Path, data: bytes, password: tuple[Path, bytes] | None) -> PrivateKey:
-    """Give the first private key of a file; ``password`` (and the file that holds it) is for an encrypted one.
+    """Return the first private key of a file; ``password`` (and the file that holds it) is for an encrypted one.
 
-    :raises MaterialError: where there is none, or it cannot be had; the password is not told.
+    :raises MaterialError: if there is none, or it cannot be used; the password is not told.
     """
     for line, label, block in pem_blocks(option, path, data):
         if not label.endswith(b"PRIVATE KEY"):
@@ -135,15 +172,20 @@ def pem_key(option: Option, path: Path, data: bytes, password: tuple[Path, bytes
             reason = f"the private key of line {line} is encrypted, and no TLS_Key_Password_File is given"
             raise MaterialError(option, path, reason)
         try:
-            key = load_pem_private_key(block, password[1] if encrypted and password else None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            if encrypted and password and not isinstance(error, UnsupportedAlgorithm):
+            # Without a password, OpenSSL would ask for one on the terminal.
+            secret = password[1] if encrypted and password else b""
+            key = crypto.load_privatekey(crypto.FILETYPE_PEM, block + b"\n", secret)
+            kind = read_key(key).kind
+        except (ValueError, crypto.Error) as error:
+            if encrypted and password:
                 # What the library says of a wrong password varies with what the wrong key made of the file.
                 reason = f'does not hold the password of the private key in "{path}" (line {line})'
                 raise MaterialError("TLS_Key_Password_File", password[0], reason) from None
-            reason = f"the private key of line {line} cannot be parsed: {error}"
+            reason = f"the private key of line {line} cannot be parsed: {error_words(error)}"
             raise MaterialError(option, path, " ".join(reason.split())) from None
-        if not isinstance(key, PrivateKey):
+        finally:
+            forget_errors()
+        if kind is None:
             raise MaterialError(option, path, f"the private key of line {line} is of a kind that TLS does not use")
         return key
     raise MaterialError(option, path, "holds no private key")

@@ -10,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 from OpenSSL import crypto
 
-from triosmtp.tls.certificate import certificate_facts, key_digest
+from triosmtp.tls.certificate import key_digest, unwarned
+from triosmtp.tls.distinguished_name import read_name
+from triosmtp.tls.loaded_certificate import LoadedCertificate
 
 __all__ = ["public_authorities"]
 
@@ -41,18 +40,13 @@ _OWN: Final = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anc
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
-def public_authorities(bundle: Iterable[x509.Certificate]) -> tuple[str, ...]:
+def public_authorities(bundle: Iterable[LoadedCertificate]) -> tuple[str, ...]:
     """Give the subjects of those certificates of ``bundle`` that belong to public authorities of the Web.
 
     They are told by their keys, which the system's bundle holds, or by their organisation.  Blocking: reads files.
     """
     known = set(_keys(map(Path, _SYSTEM))) - set(_keys(_own_files()))
-    found = []
-    for certificate in bundle:
-        facts = certificate_facts(certificate.public_bytes(Encoding.DER))
-        if facts.spki_sha256 in known or _is_named_so(certificate):
-            found.append(facts.subject or "without a subject")
-    return tuple(found)
+    return tuple(each.subject for each in bundle if each.facts.spki_sha256 in known or _is_named_so(each))
 
 
 def _own_files() -> Iterator[Path]:
@@ -70,8 +64,7 @@ def _keys(files: Iterable[Path]) -> Iterator[str]:
                     yield key_digest(crypto.load_certificate(crypto.FILETYPE_ASN1, b64decode(match[1])))
 
 
-def _is_named_so(certificate: x509.Certificate) -> bool:
-    with suppress(ValueError):
-        names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-        return any(isinstance(name.value, str) and _PUBLIC.match(name.value) for name in names)
+def _is_named_so(certificate: LoadedCertificate) -> bool:
+    with suppress(ValueError), unwarned():
+        return any(map(_PUBLIC.match, read_name(certificate.openssl.get_subject()).values("O")))
     return False

@@ -30,6 +30,7 @@ from triosmtp.tls.der import (
     elements,
     only,
 )
+from triosmtp.tls.error_queue import error_words
 from triosmtp.tls.pem import file_in_memory, pem_blocks
 from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
 
@@ -65,19 +66,22 @@ class RevocationList:
 class Revocations:
     """Lists in force, to look chains up in."""
 
-    def __init__(self, lists: Iterable[RevocationList], anchors: Iterable[bytes]) -> None:
-        """``anchors`` are the certificates, in DER, whose word is not in question."""
+    def __init__(self, lists: Iterable[RevocationList], roots: Iterable[bytes]) -> None:
+        """``roots`` are the certificates, in DER, that no other authority can revoke.
+
+        An intermediate is looked up even if it is an anchor: the authority above it may have revoked it.
+        """
         self._lists: dict[int, list[RevocationList]] = {}
         with unwarned():
             for each in lists:
                 self._lists.setdefault(each.name.hash(), []).append(each)
-        self._anchors = frozenset(anchors)
+        self._roots = frozenset(roots)
 
     def hold(self, chain: Sequence[crypto.X509]) -> bool:
-        """Return whether a certificate of ``chain`` is listed; its last one is not looked up if it is an anchor."""
+        """Return whether a certificate of ``chain`` is listed; its last one is not looked up if it is a root."""
         if not self._lists:
             return False
-        if chain and crypto.dump_certificate(crypto.FILETYPE_ASN1, chain[-1]) in self._anchors:
+        if chain and crypto.dump_certificate(crypto.FILETYPE_ASN1, chain[-1]) in self._roots:
             chain = chain[:-1]
         with unwarned():
             return any(map(self._listed, chain))
@@ -101,7 +105,7 @@ def load_revocation_lists(path: Path, data: bytes, warnings: list[MaterialWarnin
             _load(block)
             found, unused = _read(path, block)
         except (ValueError, crypto.Error) as error:
-            reason = f"revocation list {count} (line {line}) cannot be parsed: {_words(error)}"
+            reason = f"revocation list {count} (line {line}) cannot be parsed: {error_words(error)}"
             raise MaterialError(_OPTION, path, reason) from None
         if unused:
             reason = f'the list of "{found.issuer}" {_REASON[unused]}'
@@ -119,11 +123,6 @@ def load_revocation_lists(path: Path, data: bytes, warnings: list[MaterialWarnin
 def _load(pem: bytes) -> None:
     with file_in_memory(pem + b"\n") as path:
         crypto.X509Store().load_locations(path)
-
-
-def _words(error: Exception) -> str:
-    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(reason for _, _, reason in entries if reason) or str(error) or "OpenSSL does not take it"
 
 
 def _read(path: Path, pem: bytes) -> tuple[RevocationList, str]:

@@ -58,7 +58,9 @@ class ExpiryCalendar:
         given: dict[tuple[Path, str], int] = {}
         for identity in (identity for material in materials for identity in material.every_identity):
             path = identity.identity.certificate
-            end = identity.chain[0].not_valid_after_utc
+            end = identity.leaf.not_after
+            if end is None:
+                continue
             key = path, identity.leaf.fingerprint_sha256
             left = end - now
             reached = [days for days in _REMINDERS if left.total_seconds() <= days * 86400]

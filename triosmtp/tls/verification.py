@@ -67,7 +67,7 @@ class Verification:
         return self.code == INVALID_PURPOSE and not self.mixed
 
     def is_revoked(self, connection: SSL.Connection, leaf: crypto.X509) -> bool:
-        """Return whether a certificate of the chain below its anchor was revoked, whatever else is wrong with it.
+        """Return whether a certificate of the chain below its root was revoked, whatever else is wrong with it.
 
         The chain is the one that OpenSSL built, as far as it got.  If it cannot be looked up, it counts as revoked.
         """
