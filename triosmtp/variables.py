@@ -149,6 +149,14 @@ class TLSInfo:
     client_not_after: datetime | None = None
     handshake_seconds: float = 0.0
 
+    def without_client(self, reason: str) -> "TLSInfo":
+        """Return what holds of the connection alone: no client certificate, for ``reason``."""
+        return TLSInfo(
+            protocol=self.protocol, cipher=self.cipher, cipher_algbits=self.cipher_algbits,
+            cipher_usebits=self.cipher_usebits, group=self.group, sni=self.sni, alpn=self.alpn, verify_error=reason,
+            handshake_seconds=self.handshake_seconds,
+        )  # fmt: skip
+
     def variables(self) -> dict[str, str]:
         """Give the context variables of this handshake: Momentum's names, ours, and Postfix's."""
         values = {

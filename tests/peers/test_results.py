@@ -13,7 +13,8 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triosmtp.policy import Authenticated
+from triosmtp.errors import Reject
+from triosmtp.policy import Authenticated, Policy
 from triosmtp.server.results import _copy, is_forged, results_field, without_forged
 from triosmtp.spool import Body, Spool
 from triosmtp.testing import Authority, open_memory_server
@@ -395,6 +396,42 @@ async def test_a_spokesmans_certificate_is_nobody_elses(conf: Callable[..., str]
             assert (b"x-client-cert" in server.messages[-1].trace) is not asked
             unfolded = server.messages[-1].trace.replace(b"\r\n", b"")
             assert b'(client certificate CN "client.example.org" verified)' in unfolded, "of the connection it is true"
+
+
+@pytest.mark.parametrize("command", ["XCLIENT ADDR=203.0.113.9", "XREMOTEIP 203.0.113.9", "NOOP"])
+@pytest.mark.parametrize("first", [True, False], ids=["before TLS", "within TLS"])
+async def test_no_policy_takes_a_spokesmans_certificate_for_the_clients(
+    conf: Callable[..., str], tmp_path: Path, first: bool, command: str
+) -> None:
+    class Demanding(Policy):
+        async def validate_mailfrom(self, session, sender, parameters):  # type: ignore[no-untyped-def]  # as in the base
+            seen.append({key: value for key, value in session.variables.items() if "cert" in key})
+            if not (session.tls.verified and session.variables["tls_client_verified"] == "yes"):
+                errors = session.tls.verify_error, session.variables["tls_client_verify_error"]
+                raise Reject(550, "5.7.1", ": ".join(errors))
+
+    seen: list[dict[str, str]] = []
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+    async with open_memory_server(conf(""), policy=Demanding()) as server:
+        client = server.connect(peer="192.0.2.1")
+        await client.read()
+        await client.command("EHLO x")
+        if first:
+            assert (await client.command(command)).code in {220, 250}
+            await client.command("EHLO x")
+        assert (await client.starttls(context)).code == 220
+        await client.command("EHLO x")
+        if not first:
+            assert (await client.command(command)).code in {220, 250}
+            await client.command("EHLO x")
+        answer = str(await client.command("MAIL FROM:<a@example.org>"))
+    if command == "NOOP":
+        assert answer.startswith("250")
+        assert any("CN=client.example.org" in value for value in seen[0].values())
+    else:
+        assert answer == "550 the peer speaks for another client: the peer speaks for another client"
+        assert seen == [{}]
 
 
 async def test_a_session_tells_of_a_login(conf: Callable[..., str]) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from base64 import b64encode
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tls_stanza import Material, secured
 
 import triosmtp
 from triosmtp import ConfigError
-from triosmtp.event import SessionEvent, TLSEstablished
+from triosmtp.event import AuthAttempted, SessionEvent, TLSEstablished
 from triosmtp.testing import MemoryServer, open_memory_server
 
 
@@ -202,3 +203,58 @@ async def test_who_negotiates_anew_is_known_by_the_latest_certificate(
         nursery.cancel_scope.cancel()
     assert seen == codes
     assert [e.tls.verified for e in events if isinstance(e, TLSEstablished)] == [code == b"250" for code in codes]
+
+
+def log_in(material: Material, address: tuple[str, int], seen: list[bytes], anew: bool, mechanism: bytes) -> None:
+    """Begin AUTH with a good certificate, negotiate anew with a foreign one or not, and go on with AUTH."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    with socket.create_connection(address, timeout=10) as sock:
+        sock.recv(4096)
+        for line in (b"EHLO c\r\n", b"STARTTLS\r\n"):
+            sock.sendall(line)
+            sock.recv(4096)
+        sock.settimeout(None)
+        connection = SSL.Connection(context, sock)
+        connection.set_connect_state()
+        _present(connection, material, "good")
+        connection.do_handshake()
+        for line in (b"EHLO c\r\n", b"AUTH " + mechanism + b"\r\n"):
+            connection.sendall(line)
+            reply = connection.recv(4096)
+        assert reply[:3] == b"334"
+        if anew:
+            _present(connection, material, "foreign")
+            assert connection.renegotiate()
+            connection.do_handshake()
+        answer = b"" if mechanism == b"EXTERNAL" else b64encode(b"\0jo\0secret")
+        for line in (answer, b"MAIL FROM:<a@example.org>", b"RCPT TO:<b@elsewhere.example>"):
+            connection.sendall(line + b"\r\n")
+            seen.append(connection.recv(4096)[:3])
+        connection.shutdown()
+
+
+@pytest.mark.parametrize("mechanism", [b"EXTERNAL", b"PLAIN"])
+@pytest.mark.parametrize("anew", [False, True])
+async def test_an_authentication_ends_if_tls_is_negotiated_anew(
+    material: Named, tmp_path: Path, anew: bool, mechanism: bytes
+) -> None:
+    (tmp_path / "passwords").write_text("jo:secret\n")
+    more = f"""TLS_Allow_Renegotiation = true  AuthExternalParameters = [ map = "subject_cn" ]
+        AuthPlainParameters = [ uri = "file://{tmp_path}/passwords" ]"""
+    text = material.conf(more, STARTTLS='STARTTLS" "AUTH PLAIN EXTERNAL').replace('":25"', '"127.0.0.1:0"')
+    config = triosmtp.parse_config(text)
+    events: list[SessionEvent] = []
+    seen: list[bytes] = []
+
+    async def drop(message: triosmtp.Message) -> None:
+        return None
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(triosmtp.serve, config, deliver=drop, observers=[events.append]))
+        address = server.addresses["127.0.0.1:0"]
+        await trio.to_thread.run_sync(log_in, material, address, seen, anew, mechanism)
+        nursery.cancel_scope.cancel()
+    assert seen == ([b"501", b"250", b"550"] if anew else [b"235", b"250", b"250"])
+    [attempt] = [e for e in events if isinstance(e, AuthAttempted)]
+    assert attempt.succeeded is not anew

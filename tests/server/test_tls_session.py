@@ -115,6 +115,38 @@ async def test_what_was_known_before_tls_is_forgotten(material: Material) -> Non
     assert starttls["ehlo_note"] == "kept"
 
 
+async def test_what_policy_wrote_since_connect_is_forgotten(material: Material) -> None:
+    class Writing(RecordingPolicy):
+        async def validate_connect(self, session):  # type: ignore[no-untyped-def]  # as in the base
+            session.variables["partner"] = "by address"
+            session.add_header("X-Connect", "1")
+
+        async def validate_ehlo(self, session, domain):  # type: ignore[no-untyped-def]  # as in the base
+            session.variables["partner"] = session.variables["said"] = domain
+            session.add_header("X-Hello", domain)
+
+        async def validate_mailfrom(self, session, sender, parameters):  # type: ignore[no-untyped-def]  # as in the base
+            session.variables["early"] = str(sender)
+
+        async def validate_starttls(self, session, tls):  # type: ignore[no-untyped-def]  # as in the base
+            seen.append(dict(session.variables))
+
+    seen: list[dict[str, str]] = []
+    async with open_memory_server(material.conf(), policy=Writing()) as server:
+        client = server.connect()
+        await client.read()
+        await client.command("EHLO before.example.org")
+        assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
+        assert (await client.starttls(material.client("good"))).code == 220
+        await client.command("EHLO after.example.org")
+        assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
+    [variables] = seen
+    assert (variables["partner"], variables["connection_message_count"]) == ("by address", "1")
+    assert not {"said", "early"} & variables.keys()
+    assert server.messages[1].variables["said"] == "after.example.org"
+    assert server.messages[1].trace.endswith(b"\r\nX-Connect: 1\r\nX-Hello: after.example.org\r\n")
+
+
 async def test_commands_injected_behind_starttls_end_the_session(material: Material) -> None:
     async with open_memory_server(material.conf()) as server:
         client = server.connect()

@@ -34,10 +34,10 @@ class Session:
     """The connection context: lives as long as the connection, but STARTTLS clears what was learnt before it."""
     message_variables: Variables = Factory(Variables)
     """The message context: emptied for each message."""
-    tls: TLSInfo | None = None
-    """What the handshake established; None while there is no TLS."""
+    connection_tls: TLSInfo | None = field(default=None, alias="tls")
+    """What the handshake established with whoever connected; see :attr:`tls` for what it says of the client."""
     spoken_for: bool = False
-    """Whether a trusted peer said whose session this is (XCLIENT, XREMOTEIP).  TLS and certificate are its own."""
+    """Whether a trusted peer said whose session this is (XCLIENT, XREMOTEIP)."""
     auth: Authenticated | None = None
     """Who the client has proved to be by AUTH; None while it has not."""
     envelope: Envelope | None = None
@@ -50,9 +50,14 @@ class Session:
     """Exceptions that policies raised in it: only the first of them are logged."""
 
     @property
-    def client_tls(self) -> TLSInfo | None:
-        """:attr:`tls` where it tells who the client is: None while there is none, and where it is a trusted peer's."""
-        return None if self.spoken_for else self.tls
+    def tls(self) -> TLSInfo | None:
+        """What the handshake established; None while there is no TLS.
+
+        If a trusted peer speaks for the client, the certificate is that peer's and proves nothing of the client: then
+        there is none here.
+        """
+        tls = self.connection_tls
+        return tls if tls is None or not self.spoken_for else tls.without_client("the peer speaks for another client")
 
     def add_header(self, name: str, value: str) -> None:
         """Add a header field to the message under way; outside of a transaction, to every message of the session.

@@ -102,6 +102,10 @@ class Authentication:
         self._abandon()
         self._failures = 0
 
+    def break_off(self) -> None:
+        """Let the exchange under way fail at the client's next answer: the handshake that it began with is outdated."""
+        self._exchange = self._finished = None
+
     async def begin(self, event: Auth, profile: Profile) -> Reply:
         """Begin an exchange; give the reply.
 
@@ -173,8 +177,9 @@ class Authentication:
 
     async def _proceed(self, event: AuthResponse, profile: Profile) -> Reply:
         claim, self._finished = self._finished, None
-        if event.data is None:
-            cancelled = Claim(user=self._looked_up or "", reason="cancelled")
+        if event.data is None or (claim is None and self._exchange is None):
+            reason = "cancelled" if event.data is None else "TLS was negotiated anew in the middle of it"
+            cancelled = Claim(user=self._looked_up or "", reason=reason)
             return await self._fail(profile, _CANCELLED, cancelled, "protocol")
         if claim is not None:
             if event.data:
@@ -230,7 +235,7 @@ class Authentication:
 
     async def _identity(self, profile: Profile) -> str | None:
         identities = profile.sasl.identities
-        tls = self._session.client_tls
+        tls = self._session.tls
         if identities is None or tls is None or not tls.verified:  # a thread for those only who may be somebody
             return None
         try:

@@ -69,9 +69,9 @@ class Conversation:
     """Answers the events of one session."""
 
     __slots__ = (
-        "_at_connect", "_discarded_at_connect", "_discarded_by", "_generation", "_hello", "_recipients", "_refused",
-        "_service", "_settings", "_transactions", "authentication", "connection", "end", "messages", "out", "profile",
-        "session", "spokesman", "transaction",
+        "_at_connect", "_discarded_at_connect", "_discarded_by", "_generation", "_headers_at_connect", "_hello",
+        "_recipients", "_refused", "_service", "_settings", "_transactions", "authentication", "connection", "end",
+        "messages", "out", "profile", "session", "spokesman", "transaction",
     )  # fmt: skip
 
     def __init__(self, service: Service, listen: Listen, profile: Profile, session: Session) -> None:
@@ -80,6 +80,7 @@ class Conversation:
         self.profile = profile
         self._settings = profile.settings
         self._at_connect: dict[str, str] = {}
+        self._headers_at_connect: tuple[tuple[str, str], ...] = ()
         self._discarded_at_connect = self._discarded_by = ""  # the policy that throws away all that comes
         self._hello: Hello | None = None
         self._recipients = 0
@@ -119,6 +120,7 @@ class Conversation:
             self._ended("connect", None)
         finally:
             self._at_connect = session.variables.snapshot()
+            self._headers_at_connect = tuple(session.headers)
             self._discarded_at_connect = self._discarded_by
         return None
 
@@ -150,16 +152,24 @@ class Conversation:
         self._tell_refused("starttls", refusal)
 
     def forget(self) -> None:
-        """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it."""
+        """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it.
+
+        What policy wrote since connect goes, too: it may follow from that.
+        """
+        session, variables = self.session, self.session.variables
         self._end_transaction()
         self._hello = None
         self._discarded_by = self._discarded_at_connect
-        self.session.auth = None
-        self.session.variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
-        self.forget_tls()
+        session.auth = None
+        session.headers[:] = self._headers_at_connect
+        counts = {key: value for key, value in variables.items() if key.startswith("connection_")}
+        variables.renew()
+        variables.record({**self._at_connect, **counts})
+        variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
 
     def forget_tls(self) -> None:
         """Discard what a handshake established, and the rights that came of it."""
+        self.authentication.break_off()
         variables, auth = self.session.variables, self.session.auth
         variables.forget("can_relay", "tls_", *POSTFIX_ALIASES)
         if auth is not None:
@@ -174,7 +184,7 @@ class Conversation:
 
     def _grant_relay(self) -> None:
         relay, session = self.profile.relay, self.session
-        if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.client_tls):
+        if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls):
             session.variables["can_relay"] = "true"
 
     # -- policy
@@ -272,7 +282,7 @@ class Conversation:
             done = await self._ask("mailfrom", sender, event.parameters)
             check_receptions(self._settings, self.messages)
             if not done:
-                demand_certificate(self._settings, session.tls)
+                demand_certificate(self._settings, session.connection_tls)
             if self.profile.relay.senders is not None:
                 check_sender(self.profile.relay.senders, session, sender)
             if "SIZE" in event.parameters:

@@ -34,7 +34,7 @@ class ServiceHost:
         """Give the same, of each also whether it is on an old configuration, and its variables of TLS."""
         found = []
         for number, running in enumerate(tuple(self._service.running), 1):
-            tls = running.session.tls
+            tls = running.session.connection_tls
             more = {
                 "outdated": running.generation is not self._service.generation,
                 "tls_variables": {} if tls is None else _without_aliases(tls.variables()),
@@ -105,7 +105,7 @@ def _without_aliases(variables: dict[str, str]) -> dict[str, str]:
 
 
 def _session(running: Running) -> dict[str, Any]:
-    session, tls = running.session, running.session.tls
+    session, tls = running.session, running.session.connection_tls
     return {
         "id": session.id,
         "peer": session.peer,

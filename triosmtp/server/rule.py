@@ -61,9 +61,8 @@ def check_sender(rules: SenderRules, session: Session, sender: Address) -> None:
         return
     if session.tls is None:
         raise Refusal(_PLAINTEXT, option, f"{sender.domain or 'mail'} is taken over TLS alone")
-    tls = session.client_tls
-    if verified and not rules.accepts(tls):
-        reason = "the peer speaks for another client" if tls is None else tls.verify_error or "it did not verify"
+    if verified and not rules.accepts(session.tls):
+        reason = session.tls.verify_error or "it did not verify"
         reply = Reply(550, f"A client certificate that verifies is required: {reason}", "5.7.1")
         raise Refusal(reply, option, reason)
 
@@ -103,7 +102,7 @@ def check_relay(relay: RelayRules, session: Session, sender: Address, recipient:
     if (
         session.variables.get("can_relay") == "true"
         or relay.trusts_host(session.peer_address)
-        or relay.trusts_certificate(session.client_tls)
+        or relay.trusts_certificate(session.tls)
         or session.auth is not None
     ):
         return False

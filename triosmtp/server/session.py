@@ -268,7 +268,7 @@ class SessionDriver:
         if tls is None:
             return
         session = self.session
-        session.tls = tls
+        session.connection_tls = tls
         self._tell_of_handshake(tls)
         self._conversation.forget_tls()
         refusal = await self._conversation.tls_established()
@@ -373,11 +373,12 @@ class SessionDriver:
                 place = partial(
                     self._service.flights.place, limiter_key(session), self._conversation.authentication.is_gone
                 )
-                self._encrypted, session.tls = await handshake(context, self._transport, place=place)
+                self._encrypted, tls = await handshake(context, self._transport, place=place)
                 self._stream = self._encrypted
                 self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
                 self._renegotiable = profile.settings.tls_allow_renegotiation
-                self._tell_of_handshake(session.tls)
+                session.connection_tls = tls
+                self._tell_of_handshake(tls)
                 return True
         except HandshakeError as error:
             reason, detail = error.reason, error.detail

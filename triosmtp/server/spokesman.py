@@ -45,7 +45,7 @@ class Spokesman:
     def speak_for(self, event: XClient | XRemoteIP, hello: Hello | None) -> tuple[Profile, Hello | None]:
         """Make the session one of the peer that is told of; give what holds for that, and its hello.
 
-        What was learnt of the one before it is forgotten, TLS apart: that is the connection's, and says nothing of the
+        What was learnt of the one before it is forgotten.  TLS stays, without its certificate: that says nothing of the
         one that is told of.  ``hello`` is the one before, which XREMOTEIP lets stand.
         """
         session, variables = self._session, self._session.variables
@@ -57,10 +57,12 @@ class Spokesman:
             kept |= {key: value for key, value in variables.items() if key.startswith("ehlo_")}
             session.peer, session.peer_address = peer_of((str(event.address), 0)).text, event.address
             session.auth = None
-        variables.clear()
+        variables.renew()
         variables.record(kept)
         session.headers.clear()
         session.spoken_for = True
+        if session.tls is not None:
+            variables.record(session.tls.variables())
         profile = self._profile()
         by: Literal["XCLIENT", "XREMOTEIP"] = "XCLIENT" if isinstance(event, XClient) else "XREMOTEIP"
         self._connection.renew(

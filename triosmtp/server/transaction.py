@@ -217,7 +217,7 @@ class Transaction:
             session = self._session
             utf8 = self.envelope.smtputf8
             # On top: it is about the hop that our Received tells of (RFC 8601, section 4.1).
-            found = results_field(self.profile.hostname, session.auth, session.client_tls, utf8=utf8)
+            found = results_field(self.profile.hostname, session.auth, session.tls, utf8=utf8)
             message.trace = found + message.trace
         for name, value in (*self._session.headers, *self._session.message_headers):
             message.trace += field(name, value)
@@ -254,7 +254,7 @@ class Transaction:
             smtputf8=envelope.smtputf8,
             authenticated=session.auth is not None,
             recipient=str(envelope.recipients[0]) if len(envelope.recipients) == 1 else None,
-            tls=session.tls,
+            tls=session.connection_tls,
         )
 
     def _tell(self, reply: Reply, size: int, decided_by: str, reason: str) -> None:
@@ -271,7 +271,7 @@ class Transaction:
                 recipients=recipients,
                 size=size,
                 seconds=monotonic() - self.started,
-                tls=session.tls,
+                tls=session.connection_tls,
                 delivery_seconds=self._delivery_seconds,
                 discarded_by=self.discarded_by,
                 listener=session.listener,
@@ -292,7 +292,7 @@ class Transaction:
                 text=str(reply.text),
                 decided_by=decided_by,
                 reason=reason,
-                tls=session.tls,
+                tls=session.connection_tls,
                 seconds=monotonic() - self.started,
                 local=session.local,
                 listener=session.listener,
