@@ -213,7 +213,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         "TLS_Verified_Peer_Can_Relay",
     }
     for option in OPTIONS.values():
-        if option.name in {"Path", "Format"}:
+        if option.name in {"Path", "Format", "Facility"}:
             assert option.scopes == ("Log",)
             continue
         if option.name in {"User", "Group", "Capabilities"}:

@@ -170,13 +170,15 @@ def _check_logs(config: Config, problems: Problems) -> None:
     paths: dict[Path, str] = {}
     unknown = {block.instance for block in config.root.of_kind(LOG) if block.unknown}
     for log in config.logs:
-        on_stderr = log.name == "stderr"
-        if on_stderr and log.path is not None:
+        to_file = log.name not in {"stderr", "syslog"}
+        if log.name == "stderr" and log.path is not None:
             problems.error(log.place, 'Log "stderr" has no Path: it goes where stderr of the process goes')
-        elif not on_stderr and log.path is None and log.name not in unknown:
+        elif to_file and log.path is None and log.name not in unknown:
             problems.error(log.place, f"Log {quote(log.name)} needs a Path")
-        elif not on_stderr and log.format != "auto" and log.path is not None:
+        elif to_file and log.format != "auto" and log.path is not None:
             problems.warn(log.place, f"Format has no effect in Log {quote(log.name)}: it has Momentum's form")
+        if log.name != "syslog" and log.facility != "mail":
+            problems.warn(log.place, f'Facility has no effect in Log {quote(log.name)}: it is for Log "syslog"')
         if log.path is not None and paths.setdefault(log.path, log.name) != log.name:
             problems.error(log.place, f"Log {quote(log.name)} has the Path of Log {quote(paths[log.path])}")
 

@@ -67,9 +67,10 @@ class LogFile:
     """A Log scope: what one log is."""
 
     name: str
-    """``mainlog``, ``rejectlog``, ``acctlog`` or ``stderr``."""
+    """``mainlog``, ``rejectlog``, ``acctlog``, ``stderr`` or ``syslog``."""
     path: Path | None
     format: Literal["auto", "text", "json"]
+    facility: str
     place: Place
 
     def problem(self, message: str, severity: str = "error") -> Problem:
@@ -142,7 +143,7 @@ class Config:
         for block in self.root.of_kind(LOG):
             if block.instance is not None and block.place is not None:
                 settings = self.resolver(block).resolve(None)
-                found.append(LogFile(block.instance, settings.path, settings.format, block.place))
+                found.append(LogFile(block.instance, settings.path, settings.format, settings.facility, block.place))
         return tuple(found)
 
     @property

@@ -123,7 +123,7 @@ class Block:
         return self.kind if self.instance is None else f"{self.kind} {quote(self.instance)}"
 
 
-LOGS = ("mainlog", "rejectlog", "acctlog", "stderr")
+LOGS = ("mainlog", "rejectlog", "acctlog", "stderr", "syslog")
 """The logs that there are."""
 
 _LISTENS = {CONTROL_LISTENER: CONTROL_LISTEN, POLICY_LISTENER: POLICY_LISTEN, STATUS_LISTENER: STATUS_LISTEN}

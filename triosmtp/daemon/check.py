@@ -11,6 +11,7 @@ from triosmtp.config import Config, Listen, LogFile, ServerName, Settings, UnixA
 from triosmtp.config.tls_check import PAIRED, pairing_errors
 from triosmtp.daemon.privilege import find_identity
 from triosmtp.daemon.status.listener import read_accesses
+from triosmtp.daemon.syslog import open_syslog
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import Chain
@@ -98,7 +99,13 @@ def _path_problems(config: Config) -> list[Problem]:
     """Look whether files of logs and Unix sockets have a place where they can be made."""
     problems = []
     for log in config.logs:
-        if log.path is not None:
+        if log.name == "syslog":
+            opened = open_syslog(log)
+            if isinstance(opened, Problem):
+                problems.append(opened)
+            else:
+                opened.close()
+        elif log.path is not None:
             problems += _place_problems(log, f'Log "{log.name}": {log.path}', log.path)
     listens = (*config.listens, *config.control_listens, *config.policy_listens, *config.status_listens)
     for listen in listens:

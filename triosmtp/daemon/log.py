@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
@@ -46,7 +47,9 @@ from triosmtp.event import (
 )
 from triosmtp.variables import TLSInfo
 
-__all__ = ["EventLog", "Form", "Record", "configure", "describe", "loss_note"]
+__all__ = [
+    "EventLines", "EventLog", "Form", "Record", "configure", "describe", "formatter_of", "loss_note", "text_of",
+]  # fmt: skip
 
 _log = logging.getLogger("triosmtp")
 
@@ -100,7 +103,7 @@ class _OneObject(logging.Formatter):
 def configure(stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "text") -> None:
     """Send the log to ``stream``."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(form))
+    handler.setFormatter(formatter_of(form))
     _log.addHandler(handler)
     _log.setLevel(level)
     _log.propagate = False
@@ -108,24 +111,24 @@ def configure(stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
-def _formatter(form: Form) -> logging.Formatter:
-    return _OneObject() if form == "json" else _OneRecord("%(asctime)s %(levelname)s %(message)s")
+def formatter_of(form: Form, text: str = "%(asctime)s %(levelname)s %(message)s") -> logging.Formatter:
+    """Return what formats log records; ``text`` is how, in the text form."""
+    return _OneObject() if form == "json" else _OneRecord(text)
 
 
 def loss_note(form: Form, lines: int, reason: str) -> str:
     """Give the line that stands where others were lost."""
     text = f"{lines} lines of this log were lost: {reason}"
-    return _formatter(form).format(logging.LogRecord(_log.name, logging.WARNING, "", 0, text, None, None)) + "\n"
+    return formatter_of(form).format(logging.LogRecord(_log.name, logging.WARNING, "", 0, text, None, None)) + "\n"
 
 
-class EventLog:
-    """Writes events to a text stream, a line each, in the form that :func:`configure` gives to every other record.
+class EventLines(ABC):
+    """Makes a line of each event, in the form that :func:`configure` gives to every other record.
 
     The machinery of ``logging`` costs as much for one line as two SMTP commands, and there is a line for each message.
     """
 
-    def __init__(self, stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "text") -> None:
-        self._stream = stream
+    def __init__(self, level: int = logging.INFO, form: Form = "text") -> None:
         self._level = level
         self._json = form == "json"
         self._second = -1
@@ -144,21 +147,18 @@ class EventLog:
         record, now = describe(event), time.time()
         if more:
             record.fields["folded"] = more
-        line = self._object(level, record, now) if self._json else self._text(level, record, now)
-        if isinstance(self._stream, Outlet) and type(event) in _DEFERRED:
-            self._stream.defer(line)
-        else:
-            self._stream.write(line)
-            self._stream.flush()
+        self._put(event, level, self._object(level, record, now) if self._json else self._text(level, record, now))
+
+    @abstractmethod
+    def _put(self, event: SessionEvent, level: int, line: str) -> None:
+        """Take a line."""
 
     def _text(self, level: int, record: Record, now: float) -> str:
         second = int(now)
         if second != self._second:
             self._second, self._date = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        line = " ".join([record.name, *(f"{key}={_quoted(key, value)}" for key, value in record.fields.items())])
-        for detail in record.details:
-            line += f"\n    {detail}"
-        return f"{self._date},{int((now - second) * 1000):03d} {logging.getLevelName(level)} {line}\n"
+        milliseconds = int((now - second) * 1000)
+        return f"{self._date},{milliseconds:03d} {logging.getLevelName(level)} {text_of(record)}\n"
 
     def _object(self, level: int, record: Record, now: float) -> str:
         second = int(now)
@@ -174,6 +174,27 @@ class EventLog:
             fields["details"] = record.details
         # Beside the ASCII that JSON is written in by default there is nothing that any reader takes for a line's end.
         return _encode(fields) + "\n"
+
+
+class EventLog(EventLines):
+    """Writes the lines of events to a text stream."""
+
+    def __init__(self, stream: TextIO | Outlet, level: int = logging.INFO, form: Form = "text") -> None:
+        super().__init__(level, form)
+        self._stream = stream
+
+    def _put(self, event: SessionEvent, _level: int, line: str) -> None:
+        if isinstance(self._stream, Outlet) and type(event) in _DEFERRED:
+            self._stream.defer(line)
+        else:
+            self._stream.write(line)
+            self._stream.flush()
+
+
+def text_of(record: Record) -> str:
+    """Return the text form of a record, without time and level: a line, and its details below it."""
+    line = " ".join([record.name, *(f"{key}={_quoted(key, value)}" for key, value in record.fields.items())])
+    return "\n    ".join((line, *record.details))
 
 
 def describe(event: SessionEvent) -> Record:

@@ -162,7 +162,7 @@ def open_logs(config: Config) -> MomentumLogs:
     opened: dict[str, _File] = {}
     problems: list[Problem] = []
     for place in config.logs:
-        if place.path is None:
+        if place.path is None or place.name == "syslog":
             continue
         try:
             opened[place.name] = _open(place)

@@ -18,8 +18,7 @@ from triosmtp.daemon.check import surprises
 from triosmtp.daemon.command import Commands
 from triosmtp.daemon.control import Control, close_doors
 from triosmtp.daemon.early import EarlySignals, have_stderr
-from triosmtp.daemon.logs import Logs, form_of
-from triosmtp.daemon.momentum_log import open_logs
+from triosmtp.daemon.logs import Logs, form_of, open_every_log
 from triosmtp.daemon.notify import Notifier, feed_watchdog
 from triosmtp.daemon.start import Start, begin_process
 from triosmtp.daemon.status.listener import StatusListener
@@ -259,7 +258,7 @@ class _Daemon:
             try:
                 config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
                 problems: list[Problem] = []
-                logs = collect(problems, partial(open_logs, config))
+                logs = collect(problems, partial(open_every_log, config))
                 if logs is not None:
                     undo.callback(logs.close)
                 doors = collect(problems, partial(self._control.open, config))

@@ -3,7 +3,7 @@
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from attrs import frozen
 
@@ -14,6 +14,12 @@ __all__ = ["LogOptions"]
 
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 
+Facility: TypeAlias = Literal[
+    "mail", "user", "daemon", "auth", "authpriv", "cron", "ftp", "news", "uucp",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+]  # fmt: skip
+
+_FACILITIES: tuple[Facility, ...] = get_args(Facility)
 _LOG_FORMATS: tuple[LogFormat, ...] = ("auto", "text", "json")
 
 
@@ -25,7 +31,8 @@ class LogOptions:
         "Path",
         PATH,
         None,
-        "File that a mainlog, rejectlog or acctlog is appended to, in Momentum's form; it is opened anew on SIGHUP.",
+        "File that a mainlog, rejectlog or acctlog is appended to, in Momentum's form; it is opened anew on SIGHUP. Of "
+        'Log "syslog" the datagram socket of the syslog daemon; unset: /dev/log.',
         scopes=(LOG,),
     )
     log_hires_timestamp: bool = option(
@@ -39,6 +46,14 @@ class LogOptions:
         "Format",
         choice(_LOG_FORMATS),
         "auto",
-        'Form of Log "stderr": text, json, or auto: text on a terminal, otherwise a JSON object on each line.',
+        'Form of Log "stderr": text, json, or auto: text on a terminal, otherwise a JSON object on each line. Of Log '
+        '"syslog": text, json, or auto: text.',
+        scopes=(LOG,),
+    )
+    facility: Facility = option(
+        "Facility",
+        choice(_FACILITIES),
+        "mail",
+        'Facility of Log "syslog".',
         scopes=(LOG,),
     )
