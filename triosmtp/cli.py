@@ -173,6 +173,7 @@ def _add_policy_commands(parser: argparse.ArgumentParser) -> None:
     watch.add_argument("--filter", action="append", default=[], metavar="KEY=PATTERN", help="only what matches; all do")
     record = commands.add_parser("record", help="record sessions, to replay them", allow_abbrev=False)
     record.add_argument("-o", dest="output", metavar="FILE", required=True, help="the recording; added to")
+    record.add_argument("--bodies", action="store_true", help="with the messages; needs the token of Admin_Token_File")
     report = commands.add_parser("report", help="what deciders in shadow would do differently", allow_abbrev=False)
     for command, run in ((watch, _policy_watch), (record, _policy_record), (report, _policy_report)):
         command.set_defaults(run=run)
@@ -296,7 +297,7 @@ def _target(arguments: argparse.Namespace) -> "Target":
 
     config = None if arguments.file is None else load_config(arguments.file)
     try:
-        return target(config, arguments.url, arguments.token_file)
+        return target(config, arguments.url, arguments.token_file, admin=getattr(arguments, "bodies", False))
     except (OSError, UnicodeDecodeError) as error:
         raise QueryError(f"the token: {error}") from None
 
@@ -310,7 +311,7 @@ def _policy_watch(arguments: argparse.Namespace) -> int:
 def _policy_record(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.policy_command import record_command  # noqa: PLC0415 - as above
 
-    return record_command(_target(arguments), Path(arguments.output))
+    return record_command(_target(arguments), Path(arguments.output), bodies=arguments.bodies)
 
 
 def _policy_report(arguments: argparse.Namespace) -> int:

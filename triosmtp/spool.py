@@ -148,6 +148,26 @@ class Body:
                 yield chunk
                 left -= len(chunk)
 
+    async def part(self, start: int, size: int) -> bytes:
+        """Return up to ``size`` octets from ``start`` on; in a thread if they are in a file.
+
+        :raises SpoolError: if the file cannot be read.
+        :raises ValueError: if the body is closed.
+        """
+        end = min(start + size, self.size)
+        if self._data is not None:
+            return self._data[start:end]
+        if self._file is None:
+            raise ValueError("body is closed")
+        with _Reader(os.dup(self._file.fileno()), start) as reader:
+            try:
+                found = await trio.to_thread.run_sync(reader.read, end - start, limiter=LIMITER)
+            except OSError as error:
+                raise SpoolError.from_os_error(error, self._directory) from error
+        if found is None or len(found) < end - start:
+            raise SpoolError("the file ends early", None, self._directory)
+        return found
+
     def headers(self) -> bytes:
         """Give the header block with its last line end, without the empty line that follows; at most ``head``.
 
@@ -171,9 +191,9 @@ class Body:
 class _Reader(io.RawIOBase):
     """Reads a descriptor that it owns from an offset of its own: duplicates share the kernel's."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, offset: int = 0) -> None:
         self._fd = fd
-        self._offset = 0
+        self._offset = offset
 
     def readable(self) -> bool:
         return True

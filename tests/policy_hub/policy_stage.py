@@ -3,8 +3,10 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from typing import Any
 
+import jsonschema
 import trio
 import trio.testing
 import trio_websocket
@@ -14,6 +16,10 @@ from triosmtp.policy.hub import Access, Hub
 from triosmtp.policy.wire import PROTOCOL
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
+SCHEMA = jsonschema.Draft202012Validator(
+    json.loads((files("triosmtp.policy") / "schema" / "policy.v1.schema.json").read_text())
+)
+"""What the server says is held to its root."""
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
 Policy = ( "websocket:fraud" )
@@ -38,6 +44,7 @@ class Raw:
     async def read(self) -> dict[str, Any]:
         value = json.loads(await self.socket.get_message())
         assert isinstance(value, dict)
+        SCHEMA.validate(value)
         return value
 
     async def initialize(self, **params: object) -> dict[str, Any]:

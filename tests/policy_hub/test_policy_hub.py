@@ -121,7 +121,7 @@ async def test_discarded_mail_is_accepted_and_not_delivered() -> None:
         assert (await mail(session)).startswith("250")
         assert len(stage.server.messages) == 1
         told = [event.discarded_by for event in stage.server.events if isinstance(event, MessageAccepted)]
-        assert told == ["websocket:fraud", ""]
+        assert told == ["websocket:fraud/bar", ""]
 
 
 async def test_variables_and_header_fields_reach_the_message() -> None:

@@ -26,7 +26,7 @@ SCHEMA = json.loads((files("triosmtp.policy") / "schema" / "policy.v1.schema.jso
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{name}"})
+    return jsonschema.Draft202012Validator({"$defs": SCHEMA["$defs"], "$ref": f"#/$defs/{name}"})
 
 
 def question(phase: Any = "mailfrom") -> Question:

@@ -4,6 +4,7 @@ import json
 import signal
 import stat
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,8 @@ def test_watch_tells_what_happens_and_filters(tmp_path: Path) -> None:
                 with service.smtp(certificate) as session:
                     session.docmd("VRFY a\x1b[2Jb")
                     assert session.one()[0] == 250
+            assert first.log == f"connected to unix:{tmp_path}/policy.sock; waiting for events, end it with ^C\n"
+            assert second.log == f"connected to {service.url}; waiting for events, end it with ^C\n"
             line = first.until("session.tls ")[0]
             seen = [first.line() for _ in range(3)]
             assert line
@@ -154,6 +157,79 @@ def test_record_then_replay(tmp_path: Path) -> None:
                     "mailfrom: was refused 550 5.7.1 by websocket:fraud/script; now continue" in line for line in lines
                 )
         assert not path.exists()
+
+
+READER = """
+import sys, trio
+from triosmtp import Reject
+from triosmtp.policy.client import PolicyClient
+
+client = PolicyClient(sys.argv[1], name="reader", group="fraud")
+
+@client.on("data_spool")
+async def check(request):
+    body = await request.read_body()
+    if body.data.endswith(b"the last line\\r\\n") and not body.truncated:
+        raise Reject(550, "5.7.1", f"seen {body.size}")
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        await nursery.start(client.run)
+        print("ready", flush=True)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_messages_are_recorded_if_asked_for_and_replayed(tmp_path: Path, workers: int) -> None:
+    service = Service(tmp_path, f"Workers = {workers}")
+    (tmp_path / "reader.py").write_text(READER)
+    recordings = {"plain": ["--token-file", "token"], "full": ["--bodies", "--token-file", "admin"]}
+    text = b"Subject: x\r\n\r\n" + b"y" * 70 + b"\r\n" + b"z" * 70 + b"\r\n"
+    message = text + b"w" * 100 + b"\r\n" + (b"v" * 998 + b"\r\n") * 800 + b"the last line\r\n"  # in a file
+    socket = f"unix:{tmp_path}/policy.sock"
+    with service.serving() as server, ExitStack() as stack:
+        reader = stack.enter_context(running([COMMAND[0], "reader.py", socket], tmp_path, "reader"))
+        for name, more in recordings.items():
+            command = policy("record", "-o", f"{name}.jsonl", "--url", socket, *more)
+            stack.enter_context(running(command, tmp_path, name))
+        reader.until("ready")
+        wait_until(tmp_path, lambda: server.log.count("name=record") == 2)
+        with service.smtp() as session:
+            session.mail("a@example.org")
+            session.rcpt("you@example.com")
+            assert session.data(message) == (550, b"5.7.1 seen %d" % len(message))
+        for name in recordings:
+            wait_until(tmp_path, lambda name=name: "session.closed" in (tmp_path / f"{name}.jsonl").read_text())  # type: ignore[misc]
+    assert '"body"' not in (tmp_path / "plain.jsonl").read_text()
+    # With the message a decider decides as it did; without it there is nothing to ask for.
+    for name, failed in (("full", 0), ("plain", 1)):
+        path = tmp_path / f"{name}.sock"
+        command = policy("replay", f"{name}.jsonl", "--listen", str(path), "--group", "fraud", "--json")
+        with running(command, tmp_path, f"replay_{name}") as program:
+            wait_until(tmp_path, lambda: "waiting at" in program.log)
+            with running([COMMAND[0], "reader.py", f"unix:{path}"], tmp_path, "again"):
+                rows = [json.loads(program.line())]
+                while "summary" not in rows[-1]:
+                    rows.append(json.loads(program.line()))
+        assert rows[-1]["summary"]["failed"] == failed
+        assert ["data_spool" for row in rows if row.get("phase") == "data_spool"] == ["data_spool"] * failed
+
+
+def test_messages_are_not_recorded_without_the_right_to_them(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    with service.serving():
+        for url, token, said in (
+            (service.url, "admin", "needs a Unix socket or TLS"),
+            (f"unix:{tmp_path}/policy.sock", "token", "needs the token of Admin_Token_File"),
+        ):
+            command = policy("record", "--bodies", "-o", "x.jsonl", "--url", url, "--token-file", token)
+            done = subprocess.run(
+                command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
+            )
+            assert done.returncode == 69
+            assert f"bodies {said}" in done.stderr
 
 
 HEAD = '{"format":"triosmtp-policy-recording","version":1}\n'

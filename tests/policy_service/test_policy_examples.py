@@ -130,6 +130,21 @@ def test_with_asyncio(site: Site) -> None:
         judged(site, decider)
 
 
+def test_attachments_by_the_unix_socket(site: Site) -> None:
+    program = site.folder / "setup.exe"
+    program.write_bytes(b"MZ" + b"x" * 100_000)
+    command = [sys.executable, "attachments_trio.py", f"unix:{site.folder}/policy.sock"]
+    with running(command, site.folder, "decider") as decider:
+        decider.until("ready")
+        for attached, expected in (("token", "250 2.0.0 Ok"), ("setup.exe", "550 5.7.1 Programs are not accepted")):
+            done = subprocess.run(
+                ["swaks", "--server", f"127.0.0.1:{site.port}", "--from", "a@example.org", "--to", "you@example.com",
+                 "--attach-type", "application/octet-stream", "--attach", f"@{attached}"],
+                cwd=site.folder, capture_output=True, text=True, check=False, timeout=60,
+            )  # fmt: skip
+            assert expected in done.stdout, done.stdout[-2000:]
+
+
 def test_with_node(site: Site, modules: Path) -> None:
     (site.folder / "node_modules").symlink_to(modules)
     assert "node partners.mjs" in tutorial_step("npm install")

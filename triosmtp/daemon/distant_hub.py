@@ -42,6 +42,11 @@ class DistantHub(Hub):
         """Whether somebody wants to know what becomes of ``phase``."""
         return phase in self._interest.outcomes
 
+    @property
+    def recorded_octets(self) -> int:
+        """How many octets of each message somebody records."""
+        return self._interest.recorded_octets
+
     def ended(self, question: Question, outcome: Outcome) -> None:
         """Tell what became of a phase."""
         self._channel.post("ended", question, outcome)

@@ -48,6 +48,12 @@ class FleetHost(ServiceHost):
         """End a session as soon as no transaction is under way."""
         return bool(await self._fleet.ask_about(session, "close session", session))
 
+    async def body_part(self, question: str, session: str, start: int, size: int) -> tuple[bytes, int] | None:
+        """Return a part of the message that a policy question is about, and the size of the whole message."""
+        call = "body part", question, session, start, size
+        found: tuple[bytes, int] | None = await self._fleet.ask_about(session, *call)
+        return found
+
     async def reload_certificates(self) -> dict[str, Any]:
         """Read the files of TLS again, everywhere."""
         done = await super().reload_certificates()

@@ -29,8 +29,10 @@ class Target:
     token: str | None
 
 
-def target(config: Config | None, url: str | None, token_file: str | None) -> Target:
+def target(config: Config | None, url: str | None, token_file: str | None, *, admin: bool = False) -> Target:
     """Give where to connect: ``url``, or a Listen of the Policy_Listener, a Unix socket if there is one.
+
+    ``admin`` tells that the token of Admin_Token_File is needed.
 
     :raises QueryError: where neither tells.
     :raises OSError: where the token cannot be read.
@@ -45,7 +47,8 @@ def target(config: Config | None, url: str | None, token_file: str | None) -> Ta
         url = _url(listen, tls=bool(config.resolve(listen, None).tls_certificate))
         if file is None:
             settings = config.resolve(listen, None)
-            file = settings.token_file or settings.admin_token_file
+            files = settings.token_file, settings.admin_token_file
+            file = (files[1] or files[0]) if admin else (files[0] or files[1])
     return Target(url, None if file is None else file.read_text("ascii").strip())
 
 
@@ -72,7 +75,12 @@ def watch_command(where: Target, filters: Iterable[str], *, as_json: bool) -> in
         if all(matches(note) for matches in wanted):
             print(_json_line(note) if as_json else _line(note), flush=True)
 
-    return _run(client.run)
+    async def watch() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            print(f"connected to {where.url}; waiting for events, end it with ^C", file=sys.stderr, flush=True)
+
+    return _run(watch)
 
 
 def _filter(text: str) -> Callable[[Notification], bool]:
@@ -129,9 +137,9 @@ def _json_line(note: Notification) -> str:
 # record
 
 
-def record_command(where: Target, path: Path) -> int:
-    """Record sessions into ``path``, a line for each notification, until interrupted."""
-    client = PolicyClient(where.url, token=where.token, name="record")
+def record_command(where: Target, path: Path, *, bodies: bool) -> int:
+    """Record sessions into ``path``, a line for each notification, until interrupted; messages too, with ``bodies``."""
+    client = PolicyClient(where.url, token=where.token, name="record", bodies=bodies)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     lines = 0
     with open(descriptor, "a", encoding="ascii") as file:  # noqa: PTH123 - it is open already, for its user alone

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,12 @@ from triosmtp.event import PolicyClientConnected, SessionEvent
 from triosmtp.policy.control import read_question
 from triosmtp.policy.hub import Access, Hub
 from triosmtp.policy.question import Outcome, Question, Verdict
+from triosmtp.policy.recording import body_of_recording
 from triosmtp.policy.shadow import differs, summary
 from triosmtp.policy.wire import ProtocolError, describe
 from triosmtp.server.listener import Peer, accept_connections, bind_unix, unlink_if_ours
 from triosmtp.server.transport import SocketTransport
+from triosmtp.spool import Body
 
 __all__ = ["load_recording", "replay_command"]
 
@@ -35,6 +38,8 @@ class Recorded:
 
     question: Question
     outcome: Outcome
+    body: Body | None
+    """The message, if the recording holds it."""
 
 
 def load_recording(path: Path) -> Iterator[Recorded]:
@@ -51,6 +56,7 @@ def load_recording(path: Path) -> Iterator[Recorded]:
                 if value.get("method") != "session.phase":
                     continue
                 question = read_question(value, f"replay-{number}", "the phase")
+                body = body_of_recording(value.get("body"))
                 told = value["outcome"]
                 outcome = Outcome(
                     decision="refused" if told["decision"] == "refused" else "accepted",
@@ -63,7 +69,7 @@ def load_recording(path: Path) -> Iterator[Recorded]:
                 raise QueryError(f"{path}:{number}: {error}") from None
             except ProtocolError as error:
                 raise QueryError(f"{path}:{number}: {error.message}") from None
-            yield Recorded(question, outcome)
+            yield Recorded(question, outcome, body)
 
 
 def replay_command(
@@ -147,7 +153,9 @@ async def _compare(hub: Hub, recorded: list[Recorded], group: str, *, as_json: b
     counts: Counter[str] = Counter()
     for each in recorded:
         try:
-            verdict = await hub.rehearse(group, each.question, hub.limits.shadow_seconds)
+            shown = nullcontext() if each.body is None else hub.showing(each.question.id, each.body)
+            with shown:
+                verdict = await hub.rehearse(group, each.question, hub.limits.shadow_seconds)
         except ProtocolError as error:
             counts["failed"] += 1
             _print(each, None, error.message, as_json=as_json)

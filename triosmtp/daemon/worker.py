@@ -97,6 +97,7 @@ class _Worker:
                 "session": self._session,
                 "set variables": self._set_variables,
                 "close session": self._close_session,
+                "body part": self._body_part,
             },
             patient=True,
         )
@@ -251,6 +252,9 @@ class _Worker:
 
     async def _close_session(self, session: str) -> bool:
         return await self._host.close_session(session)
+
+    async def _body_part(self, question: str, session: str, start: int, size: int) -> tuple[bytes, int] | None:
+        return await self._host.body_part(question, session, start, size)
 
     # Connections
 

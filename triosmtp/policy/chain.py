@@ -66,6 +66,7 @@ class Chain:
         421 4.3.0 at ``connect``.
         """
         for source, hook in self._hooks[phase]:
+            session.decider = ""
             try:
                 answer = await hook(session, *arguments)
             except Exception as error:  # noqa: BLE001 - a policy's error must not become the peer's, nor end the session
@@ -74,9 +75,9 @@ class Chain:
                     return Decision(refusal=reject, source=reject.decided_by or source)
                 return _failed(session, phase, source, error)
             if answer is DONE:
-                return Decision(done=True, source=source)
+                return Decision(done=True, source=session.decider or source)
             if answer is DISCARD:
-                return Decision(done=True, discard=True, source=source)
+                return Decision(done=True, discard=True, source=session.decider or source)
             if answer is not None:
                 mistake = TypeError(
                     f"{source}: validate_{phase} returned {answer!r}; return None, DONE or DISCARD, or raise Reject"

@@ -33,11 +33,11 @@ import trio_websocket
 
 from triosmtp.errors import Reject, TrioSMTPError
 from triosmtp.policy.interface import DISCARD, DONE, PHASES
-from triosmtp.policy.request import Decision, Notification, PolicyRequest, TLSVariables, answer_of
+from triosmtp.policy.request import Decision, MessageBody, Notification, PolicyRequest, TLSVariables, answer_of
 from triosmtp.policy.wire import FAILED, NOTIFICATIONS, PROTOCOL
 
 __all__ = [
-    "DISCARD", "DONE", "Decision", "Notification", "PolicyClient", "PolicyClientError", "PolicyRequest",
+    "DISCARD", "DONE", "Decision", "MessageBody", "Notification", "PolicyClient", "PolicyClientError", "PolicyRequest",
     "PolicyRequestError", "TLSVariables",
 ]  # fmt: skip
 
@@ -49,7 +49,7 @@ _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 _CONNECT: Final = 10.0
 _PING: Final = 20.0
-_LARGEST: Final = 1024 * 1024
+_LARGEST: Final = 8 * 1024 * 1024
 _NOTES: Final = 10_000
 _SESSIONS: Final = 100_000
 _ANSWERS_AT_ONCE: Final = 1000
@@ -72,9 +72,11 @@ class PolicyClient:
 
     ``url`` is ``ws://host:port/``, ``wss://host:port/`` or ``unix:/path``; ``ssl_context`` is for ``wss``, where the
     authority is a private one or a client certificate is to be presented.  With handlers for phases it is a decider,
-    else an observer.  ``variables`` are patterns of the variables wanted, ``peers`` CIDR blocks and ``listeners`` names
-    of Listens that sessions are wanted of (none: all); ``changed_only`` has only changes sent, which are put together
-    again here.
+    else an observer.  ``variables`` are patterns of the variables wanted of the connection context, and
+    ``message_variables`` those of the message context (by default the same patterns); ``peers`` CIDR blocks and
+    ``listeners`` names of Listens that sessions are wanted of (none: all); ``changed_only`` has only changes sent,
+    which are put together again here.  ``bodies`` asks for the messages themselves in ``session.phase``: the token of
+    Admin_Token_File is needed, and a Unix socket or TLS.
     """
 
     def __init__(
@@ -86,9 +88,11 @@ class PolicyClient:
         token: str | None = None,
         mode: Literal["enforce", "shadow"] = "enforce",
         variables: Iterable[str] = ("*",),
+        message_variables: Iterable[str] | None = None,
         peers: Iterable[str] = (),
         listeners: Iterable[str] = (),
         changed_only: bool = False,
+        bodies: bool = False,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url
@@ -100,7 +104,10 @@ class PolicyClient:
         self._group = group
         self._token = token
         self._mode = mode
-        self._wanted = {"variables": list(variables), "peers": list(peers), "listeners": list(listeners)}
+        self._wanted: dict[str, object] = {"bodies": True} if bodies else {}
+        self._wanted |= {"variables": list(variables), "peers": list(peers), "listeners": list(listeners)}
+        if message_variables is not None:
+            self._wanted["message_variables"] = list(message_variables)
         self._changed_only = changed_only
         self._ssl_context = ssl_context
         self._handlers: dict[str, Callable[..., Awaitable[object]]] = {}
@@ -353,8 +360,12 @@ class PolicyClient:
 
     async def _answer(self, connection: Any, message: dict[str, Any], at_once: trio.Semaphore) -> None:
         number, params = message["id"], message["params"]
+
+        async def fetch(method: str, **more: object) -> Any:
+            return await self._request(connection, method, more)
+
         try:
-            request = self._request_of(number, params)
+            request = self._request_of(number, params, fetch)
             with trio.move_on_after(params["deadline_ms"] / 1000):
                 result = await self._decide(request)
                 await _send(connection, {"jsonrpc": "2.0", "id": number, **result})
@@ -374,7 +385,7 @@ class PolicyClient:
             _log.exception("the handler of %s failed", request.phase)
             return {"error": {"code": FAILED, "message": "the handler failed"}}
 
-    def _request_of(self, number: str, params: dict[str, Any]) -> PolicyRequest:
+    def _request_of(self, number: str, params: dict[str, Any], fetch: Callable[..., Awaitable[Any]]) -> PolicyRequest:
         connection, message = params["variables"], params["message_variables"]
         if self._changed_only:
             known = self._seen.setdefault(params["session"], ({}, {}))
@@ -395,6 +406,7 @@ class PolicyClient:
             message_variables=message,
             arguments=params["arguments"],
             deadline_ms=params["deadline_ms"],
+            fetch=fetch,
         )
 
 

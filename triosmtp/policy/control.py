@@ -1,15 +1,18 @@
 """What policy clients may ask of the server: its sessions, its certificates, and a rehearsal of recorded questions."""
 
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from triosmtp.policy.interface import PHASES
 from triosmtp.policy.link import ClientLink
 from triosmtp.policy.question import Host, Question
+from triosmtp.policy.recording import BODY_PART
 from triosmtp.policy.wire import (
     ADMIN_NEEDED,
     BAD_PARAMETERS,
     FAILED,
+    NO_QUESTION,
     NO_SESSION,
     UNKNOWN_METHOD,
     Call,
@@ -35,7 +38,7 @@ class Control:
         self._numbers = 0
 
     async def call(self, link: ClientLink, call: Call) -> object:
-        """Carry out one request.
+        """Carry out one request of a client that has introduced itself.
 
         :raises ProtocolError: where it cannot be.
         """
@@ -43,15 +46,16 @@ class Control:
         if free is not None:
             return free(self._hub)
         method = _ADMIN.get(call.method)
-        if method is None:
+        shows_body = call.method == "message.body"
+        if method is None and not shows_body:
             raise ProtocolError(UNKNOWN_METHOD, f"there is no method {call.method[:80]!r}")
-        if not link.admin:
+        if not link.admin and not shows_body:
             raise ProtocolError(ADMIN_NEEDED, f"{call.method} needs the token of Admin_Token_File")
         if link.control_requests >= _AT_ONCE:
             raise ProtocolError(FAILED, f"{_AT_ONCE} requests are under way already")
         link.control_requests += 1
         try:
-            return await method(self, call.params)
+            return await (self._body(link, call.params) if method is None else method(self, call.params))
         finally:
             link.control_requests -= 1
 
@@ -60,6 +64,38 @@ class Control:
         if self._hub.host is None:
             raise ProtocolError(FAILED, "there is no server behind this hub")
         return self._hub.host
+
+    async def _body(self, link: ClientLink, params: Mapping[str, Any]) -> object:
+        """Show a decider a part of the message that it is asked about."""
+        if link.registration is None or not link.registration.decides:
+            raise ProtocolError(FAILED, "message.body is for deciders in mode enforce")
+        if not link.access.private:
+            raise ProtocolError(FAILED, "message.body needs a Unix socket or TLS")
+        limit = link.access.body_limit
+        if not limit:
+            raise ProtocolError(FAILED, "Body_Limit is 0: no message is shown")
+        number, part = params.get("question"), params.get("part", 0)
+        question = link.open_question(number)
+        if question is None or question.phase != "data_spool":
+            raise ProtocolError(NO_QUESTION, "question: this client is not asked it at data_spool, or not any more")
+        if isinstance(part, bool) or not isinstance(part, int) or not 0 <= part <= (limit - 1) // BODY_PART:
+            raise ProtocolError(BAD_PARAMETERS, "part: expected an integer from 0 on, below Body_Limit")
+        start = part * BODY_PART
+        found = await self._read(question, start, min(BODY_PART, limit - start))
+        if found is None:
+            raise ProtocolError(NO_QUESTION, "question: its message is not there any more")
+        octets, size = found
+        parts = max(1, -(-min(size, limit) // BODY_PART))
+        if part >= parts:
+            raise ProtocolError(BAD_PARAMETERS, f"part: there are {parts}, and the first is 0")
+        data = b64encode(octets).decode("ascii")
+        return {"part": part, "parts": parts, "size": size, "truncated": size > limit, "data": data}
+
+    async def _read(self, question: Question, start: int, size: int) -> tuple[bytes, int] | None:
+        host = self._hub.host
+        if host is None:
+            return await self._hub.body_part(question.id, start, size)
+        return await host.body_part(question.id, question.session, start, size)
 
     async def _list(self, _params: Mapping[str, Any]) -> object:
         return {"sessions": await self._host.sessions()}

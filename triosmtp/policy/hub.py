@@ -32,13 +32,15 @@ of whoever is on the other side.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from triosmtp.event import (
     Connected,
@@ -58,6 +60,7 @@ from triosmtp.policy.link import Access, ClientLink, Failed, Limits
 from triosmtp.policy.notification import NOTES, Note
 from triosmtp.policy.outbox import frame
 from triosmtp.policy.question import Fallback, Host, Interest, Outcome, Question, Verdict, fallback_verdict
+from triosmtp.policy.recording import MAX_RECORDED, check_recorder, recorded_body
 from triosmtp.policy.remote import HubPolicy
 from triosmtp.policy.shadow import Shadows
 from triosmtp.policy.wire import (
@@ -74,6 +77,7 @@ from triosmtp.policy.wire import (
     read_registration,
     result_text,
 )
+from triosmtp.spool import Body
 
 __all__ = ["Access", "Hub", "Limits"]
 
@@ -102,6 +106,7 @@ class Hub:
         self._sequence = 0
         self._nursery: trio.Nursery | None = None
         self._control = Control(self)
+        self._bodies: dict[str, Body] = {}  # of the messages that questions under way are about, by their ids
 
     def attach(self, host: Host) -> None:
         """Take ``host`` as the server whose sessions these are."""
@@ -159,6 +164,23 @@ class Hub:
             return self._fall_back(group, question, fallback, str(error))
         return Verdict() if verdict is None else verdict
 
+    @contextmanager
+    def showing(self, question: str, body: Body) -> Iterator[None]:
+        """Let the deciders that are asked ``question`` ask for ``body``, until the block is left."""
+        self._bodies[question] = body
+        try:
+            yield
+        finally:
+            del self._bodies[question]
+
+    async def body_part(self, question: str, start: int, size: int) -> tuple[bytes, int] | None:
+        """Return up to ``size`` octets of the message of a question, and its whole size; None if none is shown.
+
+        :raises SpoolError: if the message cannot be read.
+        """
+        body = self._bodies.get(question)
+        return None if body is None else (await body.part(start, size), body.size)
+
     def _fall_back(self, group: str, question: Question, fallback: Fallback, failure: str) -> Verdict:
         event = PolicyFallback(
             session=question.session,
@@ -186,7 +208,15 @@ class Hub:
     def interest(self) -> Interest:
         """What anybody here may want to be asked or told: a value, for sessions in another process."""
         groups = {name: frozenset(each for each in PHASES if group.wants(each)) for name, group in self._groups.items()}
-        return Interest(groups=groups, outcomes=frozenset(each for each in PHASES if self.wants_outcome(each)))
+        outcomes = frozenset(each for each in PHASES if self.wants_outcome(each))
+        return Interest(groups=groups, outcomes=outcomes, recorded_octets=self.recorded_octets)
+
+    @property
+    def recorded_octets(self) -> int:
+        """How many octets of each message somebody records: usually none."""
+        links = self._listening.get("session.phase", ())
+        wanted = (each.access.body_limit for each in links if each.registration and each.registration.bodies)
+        return min(max(wanted, default=0), MAX_RECORDED)
 
     # What became of a phase
 
@@ -209,9 +239,10 @@ class Hub:
                 },
             }
             contexts = {"variables": question.variables, "message_variables": question.message_variables}
-            self._notify(Note("session.phase", params, contexts), question.session, question.peer, question.listener)
+            note = Note("session.phase", params, contexts, outcome.excerpt)
+            self._notify(note, question.session, question.peer, question.listener)
         if self._nursery is not None:
-            self._shadows.ask(question, outcome, self._nursery, self.limits)
+            self._shadows.ask(question, evolve(outcome, excerpt=None), self._nursery, self.limits)
 
     # Telling
 
@@ -246,17 +277,19 @@ class Hub:
         head: dict[str, Any] = {"sequence": self._sequence, "time": _now()}
         if session:
             head |= {"session": session, "peer": peer, "listener": listener}
-        bodies: dict[tuple[str, ...], str] = {}
-        framed: dict[tuple[str, ...], bytes] = {}
+        bodies: dict[object, str] = {}
+        framed: dict[object, bytes] = {}
         for link in self._listening[note.method]:
             registration = link.registration
             assert registration is not None, "it introduced itself"
             if session and not registration.wants_session(peer, listener):
                 continue
-            key = registration.variables.patterns if note.contexts else ()
+            limit = link.access.body_limit if registration.bodies and note.excerpt is not None else 0
+            key = registration.seen if note.contexts else (), limit
             if key not in bodies:
-                contexts = {name: registration.variables.of(values) for name, values in note.contexts.items()}
-                bodies[key] = encode({**head, **contexts, **note.params})
+                contexts = {name: registration.wanted(name).of(values) for name, values in note.contexts.items()}
+                body = recorded_body(note.excerpt, limit) if limit else {}
+                bodies[key] = encode({**head, **contexts, **note.params, **body})
             outbox = link.outbox
             if outbox.lost:
                 lost, outbox.lost = outbox.lost, 0
@@ -362,6 +395,8 @@ class Hub:
         if link.registration is not None:
             raise ProtocolError(BAD_REQUEST, "initialize comes once")
         registration = read_registration(call.params)
+        if registration.bodies:
+            check_recorder(link)
         if registration.shadows:
             self._shadows.join(link, registration)
         link.registration = registration

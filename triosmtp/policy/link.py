@@ -56,12 +56,14 @@ class Access:
     encrypted: bool = False
     certificate: bool | None = None
     """Whether the client's certificate verified; None where it presented none."""
+    body_limit: int = 1024 * 1024
+    """Octets of a message that it may ask for (Body_Limit)."""
     token: str | None = field(default=None, repr=False)
     admin_token: str | None = field(default=None, repr=False)
 
     @property
     def private(self) -> bool:
-        """Whether nobody can listen on the way: only then a password may take it."""
+        """Whether nobody can listen on the way: only then a password or a body may take it."""
         return self.local or self.encrypted
 
 
@@ -152,6 +154,11 @@ class ClientLink:
 
     # Questions
 
+    def open_question(self, number: object) -> Question | None:
+        """Return the question of that id, if this client owes its answer."""
+        pending = self._pending.get(number) if isinstance(number, str) else None
+        return None if pending is None else pending.question
+
     def ask(self, question: Question, deadline: float) -> Pending:
         """Send a question; ``deadline`` is on Trio's clock."""
         pending = Pending(question)
@@ -168,7 +175,7 @@ class ClientLink:
         registration = self.registration
         assert registration is not None, "who did not introduce itself is not asked"
         connection = registration.variables.of(question.variables)
-        message = registration.variables.of(question.message_variables)
+        message = registration.message_variables.of(question.message_variables)
         shown: tuple[Mapping[str, str | None], Mapping[str, str | None]] = (connection, message)
         if registration.changed_only:
             before = self._sent.get(question.session)

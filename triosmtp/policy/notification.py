@@ -23,6 +23,7 @@ from triosmtp.event import (
     TLSEstablished,
     TLSFailed,
 )
+from triosmtp.policy.question import Excerpt
 
 __all__ = ["NOTES", "Note"]
 
@@ -35,6 +36,8 @@ class Note:
     params: Mapping[str, Any]
     contexts: Mapping[str, Mapping[str, str]] = Factory(dict)
     """``variables`` and ``message_variables``."""
+    excerpt: Excerpt | None = None
+    """The message that it is about, for clients that asked for bodies alone."""
 
 
 def _opened(e: Connected) -> Note:

@@ -12,7 +12,17 @@ from attrs import field, frozen
 from triosmtp.event import SessionEvent
 from triosmtp.policy.interface import Phase
 
-__all__ = ["DecisionWord", "Fallback", "Host", "Interest", "Outcome", "Question", "Verdict", "fallback_verdict"]
+__all__ = [
+    "DecisionWord",
+    "Excerpt",
+    "Fallback",
+    "Host",
+    "Interest",
+    "Outcome",
+    "Question",
+    "Verdict",
+    "fallback_verdict",
+]
 
 DecisionWord: TypeAlias = Literal["continue", "done", "reject", "tempfail", "discard", "disconnect"]
 Fallback: TypeAlias = Literal["tempfail", "continue", "reject"]
@@ -39,6 +49,14 @@ class Question:
     arguments: Mapping[str, Any]
     password: str | None = field(default=None, repr=False)
     """At auth, where the client sent a readable one: for enforcing deciders behind a Unix socket or TLS alone."""
+
+
+@frozen(slots=True)
+class Excerpt:
+    """The beginning of a message, for a recording; ``size`` is that of the whole message."""
+
+    data: bytes = field(repr=False)
+    size: int
 
 
 @frozen(slots=True, kw_only=True)
@@ -69,7 +87,12 @@ class Outcome:
     enhanced: str | None = None
     text: str = ""
     decided_by: str = ""
-    """As :class:`triosmtp.event.Refused` has it; ``""`` where nobody objected."""
+    """As :class:`triosmtp.event.Refused` has it; ``""`` if nobody objected.
+
+    Of an accepted message, the policy that had it thrown away.
+    """
+    excerpt: Excerpt | None = None
+    """The message that ``data_spool`` was about, if somebody records it."""
 
 
 _FALLBACKS: Final[Mapping[Fallback, tuple[int, str, str]]] = {
@@ -98,6 +121,8 @@ class Interest:
     """The phases at which each group is to be asked."""
     outcomes: frozenset[Phase] = frozenset()
     """The phases whose outcome somebody wants to know."""
+    recorded_octets: int = 0
+    """How many octets of each message somebody records."""
 
 
 class Host(Protocol):
@@ -125,6 +150,14 @@ class Host(Protocol):
 
     def certificates(self) -> Awaitable[list[dict[str, Any]]]:
         """Give ``{file, server_name, key, subject, issuer, names, fingerprint_sha256, not_before, not_after}``."""
+
+    def body_part(self, question: str, session: str, start: int, size: int) -> Awaitable[tuple[bytes, int] | None]:
+        """Return up to ``size`` octets of the message that a question is about, and the size of the whole message.
+
+        None if that question is not open any more.
+
+        :raises SpoolError: if the message cannot be read.
+        """
 
     def reload_certificates(self) -> Awaitable[dict[str, Any]]:
         """Read the files of TLS again; give ``{generation, renewed, problems}``."""

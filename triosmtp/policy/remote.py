@@ -1,6 +1,7 @@
 """The session's side of deciding elsewhere: a policy that makes a phase a question, and a verdict its effect."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -89,12 +90,14 @@ class HubPolicy(Policy):
         """``websocket:GROUP``."""
         return f"websocket:{self._group}"
 
-    async def _ask(self, phase: Phase, session: Session, *arguments: object) -> Done | None:
+    async def _ask(self, phase: Phase, session: Session, *arguments: Any) -> Done | None:
         hub = self._hub
         if not hub.wants(self._group, phase):
             return None
         question = question_of(phase, session, *arguments)
-        verdict = await hub.decide(self._group, question, timeout=self._timeout, fallback=self._fallbacks[phase])
+        shown = hub.showing(question.id, arguments[0].body) if phase == "data_spool" else nullcontext()
+        with shown:
+            verdict = await hub.decide(self._group, question, timeout=self._timeout, fallback=self._fallbacks[phase])
         for context, changes in (
             (session.variables, verdict.set_connection),
             (session.message_variables, verdict.set_message),
@@ -114,6 +117,7 @@ class HubPolicy(Policy):
                 reason=f"fallback: {verdict.failure}" if verdict.failure else None,
                 decided_by=verdict.source,
             )
+        session.decider = verdict.source
         if verdict.decision == "discard":
             return DISCARD
         return DONE if verdict.decision == "done" else None

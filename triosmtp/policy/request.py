@@ -1,6 +1,7 @@
 """What a policy client's handlers are given and give back: a request with typed views, a decision, a notification."""
 
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from triosmtp.errors import Reject
 from triosmtp.policy.interface import DISCARD, DONE
 from triosmtp.policy.question import DecisionWord
 
-__all__ = ["Decision", "Notification", "PolicyRequest", "TLSVariables", "answer_of"]
+__all__ = ["Decision", "MessageBody", "Notification", "PolicyRequest", "TLSVariables", "answer_of"]
 
 
 @frozen(slots=True)
@@ -131,6 +132,7 @@ class PolicyRequest:
     """By the phase: ``domain``, ``sender``, ``recipient``, ``parameters``, ``size``, ``headers``, …"""
     deadline_ms: int
     """Milliseconds that were left when the server asked."""
+    _fetch: Callable[..., Awaitable[dict[str, Any]]] | None = field(default=None, repr=False)
     _connection: dict[str, str | None] = field(init=False, factory=dict)
     _message: dict[str, str | None] = field(init=False, factory=dict)
     _headers: list[list[str]] = field(init=False, factory=list)
@@ -152,6 +154,24 @@ class PolicyRequest:
         """Add a header field to the message, or before MAIL to every message of the session."""
         self._headers.append([name, value])
 
+    async def read_body(self, limit: int | None = None) -> "MessageBody":
+        """Ask the server for the message, at ``data_spool``: part by part, up to its Body_Limit, or ``limit`` octets.
+
+        It takes time of the answer's.  Only a decider in mode ``enforce`` may ask, by Unix socket or TLS.
+
+        :raises PolicyRequestError: if the server refuses, or if the time for the answer is over.
+        :raises trio.BrokenResourceError: if the connection is lost.
+        """
+        assert self._fetch is not None, "a client made this request"
+        data, size, parts, number = bytearray(), 0, 1, 0
+        while number < parts and (number == 0 or limit is None or len(data) < limit):
+            part = await self._fetch("message.body", question=self.id, part=number)
+            data += b64decode(part["data"])
+            size, parts, number = part["size"], part["parts"], number + 1
+        if limit is not None:
+            del data[limit:]
+        return MessageBody(bytes(data), size)
+
     def effects(self) -> dict[str, Any]:
         """Give what was set and added, as the protocol has it."""
         effects: dict[str, Any] = {}
@@ -160,6 +180,20 @@ class PolicyRequest:
         if self._headers:
             effects["add_headers"] = self._headers
         return effects
+
+
+@frozen(slots=True)
+class MessageBody:
+    """A message as the client sent it, header and all, or its beginning; without Received and what policy adds."""
+
+    data: bytes = field(repr=False)
+    size: int
+    """Octets of the whole message."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there is more of it than ``data``."""
+        return len(self.data) < self.size
 
 
 @frozen(slots=True)

@@ -46,6 +46,8 @@ class Session:
     """Header fields that every message of the session gets (see :meth:`add_header`)."""
     message_headers: list[tuple[str, str]] = Factory(list)
     """Header fields that the message under way gets."""
+    decider: str = field(default="", init=False, repr=False)
+    """Who decided for the policy that was asked last, if it asks others; its :attr:`Policy.source` otherwise."""
     failures: int = field(default=0, init=False, repr=False)
     """Exceptions that policies raised in it: only the first of them are logged."""
 

@@ -253,5 +253,5 @@ def differs(verdict: Verdict, outcome: Outcome) -> bool:
         # Built-in rules and other policies have refused what this one lets pass: it would not have changed that.
         return outcome.decision == "refused" and outcome.decided_by.startswith("websocket:")
     if verdict.decision == "discard":
-        return outcome.decision != "refused"
+        return outcome.decision != "refused" and not outcome.decided_by  # else it was discarded in truth
     return outcome.decision != "refused" or outcome.code // 100 != verdict.code // 100

@@ -20,9 +20,9 @@ from triosmtp.policy.question import DecisionWord, Question, Verdict
 from triosmtp.variables import is_reserved
 
 __all__ = [
-    "ADMIN_NEEDED", "BAD_PARAMETERS", "BAD_REQUEST", "FAILED", "NOTIFICATIONS", "NOT_INITIALIZED", "NO_SESSION",
-    "ON_REQUEST", "PROTOCOL", "UNKNOWN_METHOD", "Call", "Patterns", "ProtocolError", "Registration", "Response",
-    "describe", "encode", "error_text", "read_message", "read_registration", "read_verdict", "result_text",
+    "ADMIN_NEEDED", "BAD_PARAMETERS", "BAD_REQUEST", "FAILED", "NOTIFICATIONS", "NOT_INITIALIZED", "NO_QUESTION",
+    "NO_SESSION", "ON_REQUEST", "PROTOCOL", "UNKNOWN_METHOD", "Call", "Patterns", "ProtocolError", "Registration",
+    "Response", "describe", "encode", "error_text", "read_message", "read_registration", "read_verdict", "result_text",
     "variables_of",
 ]  # fmt: skip
 
@@ -37,6 +37,7 @@ FAILED: Final = -32000
 NOT_INITIALIZED: Final = -32001
 ADMIN_NEEDED: Final = -32002
 NO_SESSION: Final = -32003
+NO_QUESTION: Final = -32004
 
 NOTIFICATIONS: Final = (
     "session.opened", "session.tls", "session.tls_failed", "session.auth", "session.refused", "session.closed",
@@ -205,6 +206,9 @@ class Registration:
     role: Literal["observer", "decider"] = "observer"
     phases: frozenset[Phase] = frozenset()
     variables: Patterns = field(factory=lambda: Patterns(("*",)))
+    """Names that it wants of the connection context."""
+    message_variables: Patterns = field(factory=lambda: Patterns(("*",)))
+    """Names that it wants of the message context."""
     mode: Literal["enforce", "shadow"] = "enforce"
     peers: tuple[IPv4Network | IPv6Network, ...] = ()
     """Peers that it wants to hear of; empty: all of them."""
@@ -212,6 +216,17 @@ class Registration:
     """Names of Listens likewise."""
     notifications: frozenset[str] = frozenset(NOTIFICATIONS) - ON_REQUEST
     changed_only: bool = False
+    bodies: bool = False
+    """Whether it asks for the messages themselves in ``session.phase``."""
+
+    @property
+    def seen(self) -> object:
+        """What clients that see the same of the contexts have in common."""
+        return self.variables.patterns, self.message_variables.patterns
+
+    def wanted(self, context: str) -> Patterns:
+        """Return the patterns of a context: ``variables`` or ``message_variables``."""
+        return self.message_variables if context == "message_variables" else self.variables
 
     @property
     def decides(self) -> bool:
@@ -261,17 +276,20 @@ def read_registration(params: Mapping[str, Any]) -> Registration:
     if not _WORD(name):
         raise _bad("name", "expected 1 to 64 letters, digits, dots, dashes and underscores")
     wanted = _strings(params, "notifications", None)
+    variables = _strings(params, "variables", ("*",))
     return Registration(
         name=name,
         group=group,
         role="decider" if role == "decider" else "observer",
         phases=frozenset(phase for phase in PHASES if phase in phases),
-        variables=Patterns(_strings(params, "variables", ("*",))),
+        variables=Patterns(variables),
+        message_variables=Patterns(_strings(params, "message_variables", variables)),
         mode="shadow" if _choice(params, "mode", ("enforce", "shadow"), "enforce") == "shadow" else "enforce",
         peers=_networks(params),
         listeners=frozenset(_strings(params, "listeners", ())),
         notifications=_notifications(wanted),
         changed_only=_boolean(params, "changed_only"),
+        bodies=_boolean(params, "bodies"),
     )
 
 

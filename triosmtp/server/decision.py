@@ -7,7 +7,7 @@ from triosmtp.errors import Reject
 from triosmtp.event import PolicyFailed, Refused
 from triosmtp.message import Recipient
 from triosmtp.policy import Chain, Decision, Phase, Session
-from triosmtp.policy.question import Outcome
+from triosmtp.policy.question import Excerpt, Outcome
 from triosmtp.policy.remote import question_of
 from triosmtp.server.service import Service
 from triosmtp.smtp import Address, Reply
@@ -46,25 +46,41 @@ async def ask(service: Service, session: Session, chain: Chain, phase: Phase, *a
     return decision
 
 
-def tell_ended(service: Service, session: Session, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
+def tell_ended(
+    service: Service,
+    session: Session,
+    phase: Phase,
+    refusal: Refusal | None,
+    *arguments: object,
+    discarded_by: str = "",
+    excerpt: Excerpt | None = None,
+) -> None:
     """Tell the hub what became of a phase, if a client of the hub wants to know; ``arguments`` are the policies'.
+
+    ``discarded_by`` names the policy that had the message thrown away which the phase has accepted;
+    ``excerpt`` is what a recording gets of the message.
 
     The outcome is settled by then.  So a failure here is logged, and changes no reply.
     """
     try:
         if service.hub.wants_outcome(phase):
-            service.hub.ended(question_of(phase, session, *arguments), _outcome(refusal))
+            service.hub.ended(question_of(phase, session, *arguments), _outcome(refusal, discarded_by, excerpt))
     except Exception:  # noqa: BLE001 - whatever it is, it is not the session's fault
         _log.exception("session %s: policy clients were not told the outcome of %s", session.id, phase)
 
 
-def _outcome(refusal: Refusal | None) -> Outcome:
+def _outcome(refusal: Refusal | None, discarded_by: str, excerpt: Excerpt | None) -> Outcome:
     if refusal is None:
-        return Outcome(decision="accepted")
+        return Outcome(decision="accepted", decided_by=discarded_by, excerpt=excerpt)
     reply = refusal.reply
     text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
     return Outcome(
-        decision="refused", code=reply.code, enhanced=reply.enhanced, text=text, decided_by=refusal.decided_by
+        decision="refused",
+        code=reply.code,
+        enhanced=reply.enhanced,
+        text=text,
+        decided_by=refusal.decided_by,
+        excerpt=excerpt,
     )
 
 

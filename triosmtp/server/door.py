@@ -131,6 +131,7 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
             local=isinstance(door.listen.address, UnixAddress),
             encrypted=door.tls is not None,
             certificate=certificate,
+            body_limit=door.settings.body_limit,
             token=door.token,
             admin_token=door.admin_token,
         )

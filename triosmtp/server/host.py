@@ -79,6 +79,10 @@ class ServiceHost:
             running.close()
         return running is not None
 
+    async def body_part(self, question: str, session: str, start: int, size: int) -> tuple[bytes, int] | None:  # noqa: ARG002 - tells the supervisor which worker
+        """Return a part of the message that a policy question is about, and the size of the whole message."""
+        return await self._service.hub.body_part(question, start, size)
+
     async def certificates(self) -> list[dict[str, Any]]:
         """Give every certificate in force."""
         return await trio.to_thread.run_sync(_certificates, self._service.contexts.contexts())

@@ -16,6 +16,7 @@ from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.message import Envelope, Message
 from triosmtp.policy import Decision, Session
+from triosmtp.policy.question import Excerpt
 from triosmtp.server.decision import Refusal, ask, refusal_of, tell_ended
 from triosmtp.server.profile import Profile
 from triosmtp.server.results import results_field, without_forged
@@ -23,7 +24,7 @@ from triosmtp.server.rule import check_headers
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
 from triosmtp.server.space import spool_folder
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
-from triosmtp.spool import Spool, SpoolError
+from triosmtp.spool import Body, Spool, SpoolError
 from triosmtp.trace import field, has_field, received_field
 
 __all__ = ["Transaction"]
@@ -36,6 +37,7 @@ class Transaction:
 
     __slots__ = (
         "_delivery_seconds",
+        "_excerpt",
         "_failure",
         "_hello",
         "_service",
@@ -65,6 +67,7 @@ class Transaction:
         self._spool: Spool | None = None
         self._spooled = 0  # octets that are counted as being in a spool file
         self._failure: SpoolError | None = None
+        self._excerpt: Excerpt | None = None  # what a recording gets of the message
         self.discarded_by = ""
         """The policy that has the message thrown away, or ``""``."""
         self.refusal: Refusal | None = None
@@ -157,11 +160,11 @@ class Transaction:
             _log.exception("message %s: an error after its outcome was settled; the reply stays", self.id)
 
     def _ended(self, message: Message, refusal: Refusal | None) -> None:
-        service, session = self._service, self._session
-        tell_ended(service, session, "data_spool", refusal, message)
+        service, session, by = self._service, self._session, self.discarded_by
+        tell_ended(service, session, "data_spool", refusal, message, discarded_by=by, excerpt=self._excerpt)
         if service.hub.wants_outcome("data_spool_each_rcpt"):
             for recipient in self.envelope.recipients:
-                tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient)
+                tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient, discarded_by=by)
 
     async def _complete(self) -> Message:
         failure, spool, settings = self._failure, self._spool, self.profile.settings
@@ -199,12 +202,21 @@ class Transaction:
         )
 
     async def _decide(self, message: Message) -> None:
-        chain = self.profile.chain
+        chain, recorded = self.profile.chain, self._service.hub.recorded_octets
+        if recorded:
+            await self._record(message.body, recorded)
         if chain.asks("data_spool"):
             self._note(await ask(self._service, self._session, chain, "data_spool", message))
         if chain.asks("data_spool_each_rcpt"):
             for recipient in self.envelope.recipients:
                 self._note(await ask(self._service, self._session, chain, "data_spool_each_rcpt", message, recipient))
+
+    async def _record(self, body: Body, octets: int) -> None:
+        """Keep the beginning of a message for those who record it; before its delivery, since it is settled then."""
+        try:
+            self._excerpt = Excerpt(await body.part(0, octets), body.size)
+        except SpoolError as error:
+            _log.warning("message %s is missing in recordings: %s", self.id, error)
 
     def _note(self, decision: Decision) -> None:
         if decision.discard:

@@ -60,6 +60,13 @@ class PolicyOptions:
         "File that holds the token of policy clients that may also close sessions, set variables and reload.",
         scopes=POLICY,
     )
+    body_limit: int = option(
+        "Body_Limit",
+        LIMIT,
+        1024 * 1024,
+        "Octets of a message that a decider may ask for at data_spool. 0: none.",
+        scopes=POLICY,
+    )
     deliver_to: str | None = option(
         "Deliver_To",
         DELIVERY,
