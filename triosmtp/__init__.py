@@ -13,15 +13,19 @@ The house, from the top down; imports run downwards only::
     errors
 """
 
-from triosmtp.config import Config, load_config, parse_config
-from triosmtp.delivery import Delivery, DeliveryError, FunctionDelivery
-from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, TrioSMTPError
-from triosmtp.message import Envelope, Message, Recipient
-from triosmtp.policy import DISCARD, DONE, AuthAttempt, Done, Policy, Session
-from triosmtp.server import Server, Statistics, serve
-from triosmtp.smtp import Address
-from triosmtp.spool import Body
-from triosmtp.variables import TLSInfo, Variables
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triosmtp.config import Config, load_config, parse_config
+    from triosmtp.delivery import Delivery, DeliveryError, FunctionDelivery
+    from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, TrioSMTPError
+    from triosmtp.message import Envelope, Message, Recipient
+    from triosmtp.policy import DISCARD, DONE, AuthAttempt, Done, Policy, Session
+    from triosmtp.server import Server, Statistics, serve
+    from triosmtp.smtp import Address
+    from triosmtp.spool import Body
+    from triosmtp.variables import TLSInfo, Variables
 
 __all__ = [
     "DISCARD",
@@ -53,3 +57,30 @@ __all__ = [
     "parse_config",
     "serve",
 ]
+
+_MODULES = {
+    "triosmtp.config": ("Config", "load_config", "parse_config"),
+    "triosmtp.delivery": ("Delivery", "DeliveryError", "FunctionDelivery"),
+    "triosmtp.errors": ("ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError"),
+    "triosmtp.message": ("Envelope", "Message", "Recipient"),
+    "triosmtp.policy": ("DISCARD", "DONE", "AuthAttempt", "Done", "Policy", "Session"),
+    "triosmtp.server": ("Server", "Statistics", "serve"),
+    "triosmtp.smtp": ("Address",),
+    "triosmtp.spool": ("Body",),
+    "triosmtp.variables": ("TLSInfo", "Variables"),
+}
+"""Where the public names are.  A module is imported when it or one of its names is first used: commands need few."""
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(module), name)
+            return value
+        if module == f"{__name__}.{name}":
+            return import_module(module)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

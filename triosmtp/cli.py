@@ -14,16 +14,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from triosmtp.config import OPTIONS, QueryError, examine_config, load_config
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, QueryError
 
 if TYPE_CHECKING:
+    from triosmtp.config import Config
     from triosmtp.daemon.policy_command import Target
 
 __all__ = ["command_parser", "main"]
 
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
+
+PASSWORD_SCHEMES = ("argon2id", "scrypt", "pbkdf2-sha256", "scram-sha-256", "cleartext")
+"""Those of :data:`triosmtp.auth.SCHEMES`, and none.  Written out: importing that module takes 0.1 s."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,11 +124,9 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_passwd(parser: argparse.ArgumentParser) -> None:
-    from triosmtp.auth import SCHEMES  # noqa: PLC0415 - as above
-
     parser.add_argument("path", metavar="FILE", help="the file; it is made, mode 0600, where it is not there")
     parser.add_argument("user", metavar="USER", nargs="?", help="whose password is set")
-    parser.add_argument("--scheme", choices=(*SCHEMES, "cleartext"), default=SCHEMES[0], help="how it is stored")
+    parser.add_argument("--scheme", choices=PASSWORD_SCHEMES, default=PASSWORD_SCHEMES[0], help="how it is stored")
     parser.add_argument("--stdin", action="store_true", help="read the password from stdin, one line")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--delete", action="store_true", help="remove the user")
@@ -228,7 +229,13 @@ def _add_config_commands(parser: argparse.ArgumentParser) -> None:
     options.set_defaults(run=_options)
 
 
-# Commands
+# Commands.  Each imports what it needs itself: importing the server takes far longer than most commands do.
+
+
+def _load(file: str) -> "Config":
+    from triosmtp.config import load_config  # noqa: PLC0415 - only commands with a configuration need it
+
+    return load_config(file)
 
 
 def _version() -> str:
@@ -244,6 +251,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from triosmtp.config import examine_config  # noqa: PLC0415 - as above
     from triosmtp.daemon.check import deep_problems  # noqa: PLC0415 - the other commands do not need the server
 
     config, found = examine_config(arguments.file)
@@ -264,19 +272,19 @@ def _tls_show(arguments: argparse.Namespace) -> int:
         return run_command(["tls", "show", "cache"], _control(arguments))
     from triosmtp.daemon.tls_command import tls_show  # noqa: PLC0415 - the other commands do not need TLS
 
-    return tls_show(load_config(arguments.file))
+    return tls_show(_load(arguments.file))
 
 
 def _tls_check(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.tls_command import tls_check  # noqa: PLC0415 - as above
 
-    return tls_check(load_config(arguments.file), arguments.ca)
+    return tls_check(_load(arguments.file), arguments.ca)
 
 
 def _tls_tlsa(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon.tls_command import tls_tlsa  # noqa: PLC0415 - as above
 
-    return tls_tlsa(load_config(arguments.file), arguments.hosts, arguments.next, port=arguments.port)
+    return tls_tlsa(_load(arguments.file), arguments.hosts, arguments.next, port=arguments.port)
 
 
 def _probe(arguments: argparse.Namespace) -> int:
@@ -295,7 +303,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 def _target(arguments: argparse.Namespace) -> "Target":
     from triosmtp.daemon.policy_command import target  # noqa: PLC0415 - as above
 
-    config = None if arguments.file is None else load_config(arguments.file)
+    config = None if arguments.file is None else _load(arguments.file)
     try:
         return target(config, arguments.url, arguments.token_file, admin=getattr(arguments, "bodies", False))
     except (OSError, UnicodeDecodeError) as error:
@@ -340,7 +348,7 @@ def _policy_replay(arguments: argparse.Namespace) -> int:
 def _config(arguments: argparse.Namespace) -> int:
     from triosmtp.daemon import question  # noqa: PLC0415 - as above
 
-    config = load_config(arguments.file)
+    config = _load(arguments.file)
     try:
         match arguments.question:
             case "show":
@@ -370,7 +378,7 @@ def _console(arguments: argparse.Namespace) -> int:
 
     place = _control(arguments)
     if arguments.words:
-        from triosmtp.daemon.command import split_words  # noqa: PLC0415 - as above
+        from triosmtp.daemon.answer import split_words  # noqa: PLC0415 - as above
 
         # One word that holds all is how a shell quotes it; several are what it is without quotes.
         words = split_words(arguments.words[0]) if len(arguments.words) == 1 else arguments.words
@@ -414,10 +422,12 @@ def _control(arguments: argparse.Namespace) -> Path:
 
     if arguments.control is not None:
         return Path(arguments.control)
-    return console_place(None if arguments.file is None else load_config(arguments.file))
+    return console_place(None if arguments.file is None else _load(arguments.file))
 
 
 def _options(arguments: argparse.Namespace) -> int:
+    from triosmtp.config import OPTIONS  # noqa: PLC0415 - as above
+
     rows = [
         {
             "name": option.name,

@@ -10,7 +10,10 @@ from typing import Final, TypeVar
 
 from attrs import frozen
 
-__all__ = ["ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError", "collect", "is_transient"]
+__all__ = [
+    "ConfigError", "HandshakeError", "Position", "Problem", "QueryError", "Reject", "TrioSMTPError", "collect",
+    "is_transient",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 _TRANSIENT: Final = {
@@ -92,6 +95,10 @@ def collect(problems: list[Problem], make: Callable[[], _T]) -> _T | None:
     except ConfigError as error:
         problems += [problem for problem in error.problems if problem not in problems]
         return None
+
+
+class QueryError(Exception):
+    """A question about a scope or option that does not exist; the text says which."""
 
 
 class HandshakeError(TrioSMTPError):

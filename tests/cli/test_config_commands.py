@@ -325,6 +325,6 @@ def test_an_interrupt_is_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: 
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("triosmtp.cli.load_config", interrupted)
+    monkeypatch.setattr("triosmtp.config.load_config", interrupted)
     told = run(capsys, "config", "show", "-c", conf)
     assert (told.code, told.out, told.err) == (130, "", "")

@@ -35,7 +35,6 @@ from triosmtp.tls import (
     close,
     handshake,
     load_material,
-    openssl_version,
 )
 from triosmtp.tls.engine import Engine, engine_of
 from triosmtp.variables import TLSInfo
@@ -432,11 +431,6 @@ async def test_an_rsa_certificate() -> None:
     context = build_context(load_material(TLSSettings(identities=(Identity(certificate, key),))))
     info, _ = await meet(context, client_context("TLSv1.2"))
     assert "RSA" in info.cipher
-
-
-def test_version_is_that_of_the_openssl_that_works() -> None:
-    assert openssl_version().startswith("OpenSSL ")
-    assert openssl_version() != ssl.OPENSSL_VERSION or SSL.OPENSSL_VERSION_NUMBER == ssl.OPENSSL_VERSION_NUMBER
 
 
 async def test_a_handshake_by_SSLStream_that_fails() -> None:

@@ -27,7 +27,7 @@ from triosmtp.config.configuration import Config, DomainScope, Listen, LogFile, 
 from triosmtp.config.file import examine_config, load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
-from triosmtp.config.query import Query, QueryError, evaluate, find_query, get, options_of_connections, show
+from triosmtp.config.query import Query, evaluate, find_query, get, options_of_connections, show
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.specification import OF_THE_DELIVERY
 from triosmtp.config.tls_value import RelayClient
@@ -45,7 +45,6 @@ __all__ = [
     "LogFile",
     "Option",
     "Query",
-    "QueryError",
     "RelayClient",
     "Security",
     "ServerName",

@@ -14,12 +14,9 @@ from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import Network, parse_network, quote
+from triosmtp.errors import QueryError
 
-__all__ = ["Query", "QueryError", "evaluate", "find_query", "get", "options_of_connections", "show"]
-
-
-class QueryError(Exception):
-    """A question about a scope or option that there is not; the text says which."""
+__all__ = ["Query", "evaluate", "find_query", "get", "options_of_connections", "show"]
 
 
 @frozen(slots=True)

@@ -1,6 +1,5 @@
 """The commands of the console, as the server carries them out: words in, an answer out."""
 
-import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
@@ -8,39 +7,19 @@ from typing import Any, Final, TypeAlias
 import trio
 from attrs import field, frozen
 
-from triosmtp.config import Config, QueryError
+from triosmtp.config import Config
 from triosmtp.daemon import question
+from triosmtp.daemon.answer import Answer
 from triosmtp.daemon.tls_command import context_groups, context_lines
 from triosmtp.daemon.version import versions
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, QueryError
 from triosmtp.event import ConfigurationReloaded
 from triosmtp.server import Server
 from triosmtp.server.service import Service
 from triosmtp.tls import ServerContext
 from triosmtp.tls.identity import IdentityMaterial
 
-__all__ = ["Answer", "Commands", "contexts_of", "split_words"]
-
-
-@frozen(slots=True)
-class Answer:
-    """What a command gave: ``text`` for people, ``data`` (plain values, as JSON has them) for programs.
-
-    ``status`` is what the console ends with: 0; 1 for no; 64 where the command makes no sense; 78 where a configuration
-    or a certificate cannot be used.
-    """
-
-    text: str
-    data: object = None
-    status: int = 0
-
-
-def split_words(line: str) -> list[str]:
-    """Split a line as a shell does: quotes hold words together.
-
-    :raises ValueError: where a quotation is not closed.
-    """
-    return shlex.split(line)
+__all__ = ["Commands", "contexts_of"]
 
 
 @frozen(slots=True)

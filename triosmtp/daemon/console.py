@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from triosmtp.daemon.command import Answer, split_words
+from triosmtp.daemon.answer import Answer, split_words
 from triosmtp.state import make_directory, state_directory
 
 __all__ = ["UnreachableError", "ask", "run_command", "run_console"]

@@ -22,7 +22,8 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from triosmtp.config import Config, Listen, UnixAddress
-from triosmtp.daemon.command import Answer, Commands
+from triosmtp.daemon.answer import Answer
+from triosmtp.daemon.command import Commands
 from triosmtp.daemon.place import default_place
 from triosmtp.errors import ConfigError, Problem, is_transient
 from triosmtp.server.listener import Peer, accept_connections, bind_unix, unlink_if_ours

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from triosmtp.config import Config
 from triosmtp.state import is_visible, state_directory
+
+if TYPE_CHECKING:
+    from triosmtp.config import Config
 
 __all__ = ["console_place", "default_place"]
 
@@ -30,7 +32,7 @@ def default_place() -> Path:
     return state_directory() / "control"
 
 
-def console_place(config: Config | None = None) -> Path:
+def console_place(config: "Config | None" = None) -> Path:
     """Give the place where a console looks: the first Control_Listener of ``config``, else the default place.
 
     Where there is nothing, but a system service has a socket, that one's.

@@ -12,7 +12,8 @@ from typing import Any, Final
 import trio
 from attrs import frozen
 
-from triosmtp.config import Config, Listen, QueryError, TCPAddress
+from triosmtp.config import Config, Listen, TCPAddress
+from triosmtp.errors import QueryError
 from triosmtp.policy.client import Notification, PolicyClient, PolicyClientError, PolicyRequestError
 
 __all__ = ["Target", "record_command", "report_command", "target", "watch_command"]

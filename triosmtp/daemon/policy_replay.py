@@ -13,8 +13,9 @@ from typing import Any, Final
 import trio
 from attrs import frozen
 
-from triosmtp.config import QueryError, TCPAddress, UnixAddress
+from triosmtp.config import TCPAddress, UnixAddress
 from triosmtp.config.address import parse_address
+from triosmtp.errors import QueryError
 from triosmtp.event import PolicyClientConnected, SessionEvent
 from triosmtp.policy.control import read_question
 from triosmtp.policy.hub import Access, Hub

@@ -6,7 +6,6 @@ from ipaddress import ip_address
 from triosmtp.config import (
     Config,
     Listen,
-    QueryError,
     Settings,
     evaluate,
     find_query,
@@ -14,6 +13,7 @@ from triosmtp.config import (
     options_of_connections,
     show,
 )
+from triosmtp.errors import QueryError
 
 __all__ = ["NotSetError", "config_eval", "config_get", "config_show", "config_showrecurse"]
 

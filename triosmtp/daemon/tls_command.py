@@ -10,9 +10,9 @@ from typing import Final
 
 from attrs import Factory, frozen
 
-from triosmtp.config import Config, Listen, QueryError, ServerName, Settings, TCPAddress, problem_at
+from triosmtp.config import Config, Listen, ServerName, Settings, TCPAddress, problem_at
 from triosmtp.domain import DomainError, name_key
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, QueryError
 from triosmtp.server import material_problem, material_problems, tls_settings
 from triosmtp.tls import (
     IdentityMaterial,

@@ -3,9 +3,17 @@
 import platform
 from importlib import metadata
 
-from triosmtp.tls import openssl_version
+from cryptography.hazmat.backends.openssl import backend
 
-__all__ = ["versions"]
+__all__ = ["openssl_version", "versions"]
+
+
+def openssl_version() -> str:
+    """Return the version of the OpenSSL that does the work (not the one of the standard library's ``ssl``).
+
+    pyOpenSSL uses the OpenSSL that cryptography is linked with; asking pyOpenSSL would import all of it.
+    """
+    return backend.openssl_version_text()
 
 
 def versions() -> dict[str, str]:

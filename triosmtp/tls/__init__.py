@@ -27,7 +27,7 @@ server, ``inspection.py`` at a chain as its clients see it.
 
 from triosmtp.tls.authority import Authority, Credential, write_development_set
 from triosmtp.tls.binding import channel_binding
-from triosmtp.tls.context import ServerContext, build_context, openssl_version
+from triosmtp.tls.context import ServerContext, build_context
 from triosmtp.tls.engine import await_input, close, release, send_alert, send_close_notify
 from triosmtp.tls.handshake import REASONS, HandshakeReason, broken_by, handshake, renegotiated
 from triosmtp.tls.identity import IdentityMaterial
@@ -41,6 +41,6 @@ __all__ = [
     "PROTOCOLS", "REASONS", "Authority", "CertificateEvent", "CertificateProblem", "ContextStore", "Credential",
     "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning", "ReloadOutcome",
     "Renewal", "ServerContext", "TLSSettings", "await_input", "broken_by", "build_context", "channel_binding", "close",
-    "handshake", "load_material", "openssl_version", "public_authorities", "release", "reload_certificates",
+    "handshake", "load_material", "public_authorities", "release", "reload_certificates",
     "renegotiated", "renew", "send_alert", "send_close_notify", "watch_certificates", "write_development_set",
 ]  # fmt: skip

@@ -47,7 +47,7 @@ from triosmtp.tls.revocation import Revocations
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, Option
 from triosmtp.tls.verification import follow_negotiation, record_verification
 
-__all__ = ["ServerContext", "build_context", "openssl_version", "select_name"]
+__all__ = ["ServerContext", "build_context", "select_name"]
 
 _PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE
 _NO_AUTO_CHAIN: Final = 0x8  # SSL_MODE_NO_AUTO_CHAIN
@@ -61,11 +61,6 @@ _WITHOUT: Final = {"TLSv1.1": SSL.OP_NO_TLSv1_1, "TLSv1.2": SSL.OP_NO_TLSv1_2}
 _OLD: Final = {"TLSv1.0", "TLSv1.1"}
 
 Chosen = TypeVar("Chosen")
-
-
-def openssl_version() -> str:
-    """Give the version of the OpenSSL that does the work (not the one of the standard library's ``ssl``)."""
-    return SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode("ascii", "replace")
 
 
 class NoApplicationProtocolError(SSL.Error):
