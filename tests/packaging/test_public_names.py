@@ -45,7 +45,7 @@ def test_a_module_is_an_attribute_as_if_it_had_been_imported() -> None:
 
 def test_type_checkers_are_told_the_same() -> None:
     tree = ast.parse(Path(triosmtp.__file__).read_text("utf-8"))
-    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     told = {node.module: {each.name for each in node.names} for node in block.body if isinstance(node, ast.ImportFrom)}
     assert told == {module: set(names) for module, names in triosmtp._MODULES.items()}
     assert sorted(triosmtp.__all__) == sorted(name for names in told.values() for name in names)
