@@ -2,12 +2,13 @@
 
 import gc
 import os
+import resource
 import shutil
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from weakref import ref
 
 import pytest
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from layouts import AcmeSh, Certbot, Kubernetes, Layout, StepCA
 from renewal_server import House, fingerprint, issue, open_house, scaled
 from trio.testing import wait_all_tasks_blocked
+from watchfiles._rust_notify import RustNotify
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, TLSEstablished
 from triosmtp.testing import Client
@@ -27,6 +29,7 @@ from triosmtp.tls import (
     TLSSettings,
     reload_certificates,
     watch_certificates,
+    watcher,
 )
 
 FIRST: Final = "127.0.0.1:0"
@@ -183,6 +186,87 @@ async def test_a_change_that_the_system_does_not_tell_of_is_found_all_the_same(t
                 await reloaded.wait()
         nursery.cancel_scope.cancel()
     assert isinstance(told[-1], CertificatesReloaded)
+
+
+def in_store(folder: Path) -> tuple[ContextStore, TLSSettings]:
+    certificate, key = issue(Authority.create()).write(folder, "mx")
+    settings = TLSSettings(identities=(Identity(certificate, key),))
+    store = ContextStore()
+    store.prepare(settings)
+    return store, settings
+
+
+async def test_a_look_that_is_late_does_not_find_its_watch_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load a round may end before the thread of a look has had its turn."""
+    token, looking, late = trio.lowlevel.current_trio_token(), trio.Event(), threading.Event()
+
+    class LateWatch:
+        """The real one, whose thread comes late."""
+
+        def __init__(self, *arguments: Any) -> None:
+            self.real = RustNotify(*arguments)
+            self.close = self.real.close
+
+        def watch(self, *arguments: Any) -> object:
+            token.run_sync_soon(looking.set)
+            late.wait(30)
+            return self.real.watch(*arguments)
+
+    monkeypatch.setattr(watcher, "RustNotify", LateWatch)
+    monkeypatch.setattr(watcher, "_QUIET", 0)
+    store, settings = in_store(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_certificates, store, lambda: [settings], lambda _event: None)
+        await looking.wait()
+        looking = trio.Event()
+        store.adopted.set()  # the round ends
+        store.adopted = trio.Event()
+        await wait_all_tasks_blocked()
+        late.set()
+        await looking.wait()  # in the next round
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_descriptor_for_a_watch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The files are read all the same, in each round, and watched again when there is one."""
+    store, settings = in_store(tmp_path)
+    rounds = trio.Event()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+
+    def wanted() -> list[TLSSettings]:
+        rounds.set()
+        return [settings]
+
+    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+        await watch_certificates(store, wanted, lambda _event: None, rescan=0.01, task_status=task_status)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+            with trio.fail_after(30):
+                while "cannot be watched" not in caplog.text:
+                    rounds = trio.Event()
+                    await rounds.wait()
+            while taken:
+                os.close(taken.pop())
+            good = issue(Authority.create())
+            good.write(tmp_path, "mx")
+            with trio.fail_after(30):
+                while fingerprint(good) != store.get(settings).material.identities[0].leaf.fingerprint_sha256:
+                    rounds = trio.Event()
+                    await rounds.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in taken:
+            os.close(each)
 
 
 async def test_an_end_that_is_near_is_told_once(tmp_path: Path) -> None:

@@ -159,17 +159,17 @@ async def _watched(
     ``troubles`` holds why nothing could be watched, as far as it was logged before.
     """
     send, changes = trio.open_memory_channel[None](1)
-    async with send, changes, trio.open_nursery() as nursery:
-        watch = await trio.to_thread.run_sync(_open_watch, entries, troubles)
-        try:
+    watch = await trio.to_thread.run_sync(_open_watch, entries, troubles)
+    try:
+        async with send, changes, trio.open_nursery() as nursery:
             nursery.start_soon(_wake_after, adopted, send)
             if watch is not None:
                 nursery.start_soon(_follow, watch, frozenset(map(str, entries)), send, name="certificate files")
             yield changes
-        finally:
             nursery.cancel_scope.cancel()
-            if watch is not None:
-                watch.close()
+    finally:  # not before the thread of a look is back: to look at a closed watch is an error
+        if watch is not None:
+            watch.close()
 
 
 def _open_watch(entries: frozenset[Path], troubles: set[str]) -> RustNotify | None:
