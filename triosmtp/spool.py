@@ -11,7 +11,7 @@ a tmpfs is memory.
 
 How much memory one message takes: at most ``_FLUSH_SIZE`` of chunks before the last one came, the last one (the driver
 reads 256 KiB at most), and the head: together 1 MiB.  All bodies of the process may hold ``_MEMORY``; if they hold
-more, each goes to its file when it has 32 KiB.
+more, each goes to its file when it has 32 KiB, and no more than that is read at once.
 """
 
 import errno
@@ -29,13 +29,14 @@ import trio
 from triosmtp.errors import TrioSMTPError
 from triosmtp.state import make_directory, state_directory
 
-__all__ = ["KEEP_SIZE", "LIMITER", "THREADS", "Body", "Spool", "SpoolError", "rewrite"]
+__all__ = ["KEEP_SIZE", "LIMITER", "SMALL_READ", "THREADS", "Body", "Spool", "SpoolError", "read_size", "rewrite"]
 
 _FLUSH_SIZE = 704 * 1024  # chunks of this size in memory are due to be written
 _FLUSH_COUNT = 1024  # so are so many chunks: tiny ones cost many times their size (and this is Linux's IOV_MAX)
 KEEP_SIZE = 512 * 1024  # a body up to this size stays in memory: to join its chunks takes its size twice
 _MEMORY = 64 * 1024 * 1024  # octets of all bodies in memory, beyond which …
-_EARLY_SIZE = 32 * 1024  # … chunks of this size are due
+_EARLY_SIZE = 32 * 1024  # … chunks of this size are due, and …
+SMALL_READ: Final = 32 * 1024  # … no more than this is read at once
 _HEAD_SIZE = 64 * 1024
 _READ_SIZE = 256 * 1024
 _NOWHERE = Path()
@@ -76,6 +77,14 @@ class _Memory:
 _memory = _Memory()
 
 
+def read_size(wanted: int) -> int:
+    """Return how many octets may be read at once of a message, for a reader that would read up to ``wanted``.
+
+    What is read is held by its session until it is written, so many that read much would hold as much again.
+    """
+    return min(wanted, SMALL_READ) if _memory.full else wanted
+
+
 class Body:
     """The body of a received message, as the client sent it (dots unstuffed): readable again and again.
 
@@ -99,6 +108,12 @@ class Body:
         body = cls(data)
         body._counted = len(data)
         return body
+
+    def count(self) -> None:
+        """Count what is held in memory, for a body that no spool has counted."""
+        if self._data is not None and not self._counted:
+            self._counted = self.size
+            _memory.held += self.size
 
     @classmethod
     def from_file(cls, file: io.FileIO, head: bytes, size: int, directory: Path) -> "Body":
@@ -356,6 +371,7 @@ async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], direct
     if made is None:
         return body
     body.close()
+    made.count()
     return made
 
 

@@ -1,7 +1,9 @@
 """What bodies may hold: the memory of the process, the spool's files, and the share of one peer."""
 
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import trio
 import trio.testing
 
 from triosmtp import spool
+from triosmtp.server.results import without_forged
+from triosmtp.server.transport import SocketTransport
 from triosmtp.spool import Spool
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
@@ -70,6 +74,59 @@ async def test_bodies_in_memory_have_a_bound(tmp_path: Path, monkeypatch: pytest
             await client.send(b"\r\n.\r\n")
             assert (await client.read()).code == 250
     assert {len(message.body) for message in server.messages} == {600_000 + len(START) + 2}
+
+
+async def test_less_is_read_at_once_while_bodies_hold_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even of one that was waiting for more: 2000 of these would hold half a GiB."""
+    monkeypatch.setattr(spool, "_MEMORY", MB)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    transport, held = SocketTransport(ours), Spool()
+    sizes: list[int] = []
+
+    async def read() -> None:
+        sizes.append(len(await transport.receive_some(262_144)))
+
+    with theirs:
+        for size in (0, 2 * MB):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await trio.testing.wait_all_tasks_blocked()
+                held.add(b"x" * size)
+                theirs.send(b"x" * 100_000)
+            with suppress(BlockingIOError):
+                while ours.recv(MB):
+                    pass
+        held.close()
+    await transport.aclose()
+    assert sizes[0] > 32_768 == sizes[1]
+
+
+async def test_a_body_that_is_written_anew_is_counted(tmp_path: Path) -> None:
+    forged = b"Authentication-Results: mx.example.com; auth=pass\r\n"
+    body = Spool(tmp_path)
+    body.add(forged + START + b"x" * 100_000)
+    old = await body.finish()
+    new = await without_forged(old, "mx.example.com", tmp_path)
+    assert new is not old
+    assert spool._memory.held == new.size == 100_000 + len(START)
+    new.close()
+
+
+async def test_a_body_that_waits_to_be_written_anew_is_given_back_if_that_is_cancelled(tmp_path: Path) -> None:
+    async with open_memory_server(CONF.format(folder=tmp_path, more='Banner_Hostname = "mx.example.com"')) as server:
+        async with AsyncExitStack() as turns:
+            for number in range(spool.THREADS):
+                await turns.enter_async_context(server.service.spooling.place(number, lambda: False))
+            client = await begin(server)
+            await client.send(b"Authentication-Results: mx.example.com; auth=pass\r\n" + START + b"\r\n.\r\n")
+            await settled()
+            assert (server.service.spooling.waiting, spool._memory.held > 0) == (1, True)
+            for session in tuple(server.service.running):
+                session.expire()
+            await client.read_eof()
+        assert spool._memory.held == 0
 
 
 @pytest.mark.parametrize("size", [10, 100_000, 600_000, 3_000_000])

@@ -16,7 +16,7 @@ from triosmtp.spool import Body, rewrite
 from triosmtp.trace import field
 from triosmtp.variables import TLSInfo
 
-__all__ = ["is_forged", "results_field", "without_forged"]
+__all__ = ["is_forged", "may_have_results", "results_field", "without_forged"]
 
 _NAME: Final = "Authentication-Results"
 _TOKEN: Final = re.compile(r"""[!#-'*+.\w^`{|}~$%&-]+""", re.ASCII)  # RFC 2045, section 5.1
@@ -82,19 +82,22 @@ def _value(text: str, *, utf8: bool) -> str:
     return f'"{escaped}"'
 
 
+def may_have_results(body: Body) -> bool:
+    """Return whether the header has Authentication-Results fields, or more of it than is in memory."""
+    headers = body.headers()
+    if len(headers) == len(body.head) < body.size:
+        return True
+    text = b"\n" + headers
+    return _next_field(text, text.lower(), 1) >= 0
+
+
 async def without_forged(body: Body, authserv_id: str, directory: Path | None) -> Body:
     """Return ``body`` without the Authentication-Results fields that bear ``authserv_id``: itself if there are none.
 
-    If it is another one, the old one was closed.
+    If it is another one, the old one was closed.  Reads all of it: ask :func:`may_have_results` before.
 
     :raises SpoolError: if it cannot be read or written anew.
     """
-    headers = body.headers()
-    ends_later = len(headers) == len(body.head) < body.size  # the header is longer than what is in memory of it
-    if not ends_later:
-        text = b"\n" + headers
-        if _next_field(text, text.lower(), 1) < 0:
-            return body
     return await rewrite(body, partial(_copy, authserv_id), directory)
 
 

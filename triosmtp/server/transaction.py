@@ -19,7 +19,7 @@ from triosmtp.policy import Decision, Session
 from triosmtp.policy.question import Excerpt
 from triosmtp.server.decision import Refusal, ask, refusal_of, tell_ended
 from triosmtp.server.profile import Profile
-from triosmtp.server.results import results_field, without_forged
+from triosmtp.server.results import may_have_results, results_field, without_forged
 from triosmtp.server.rule import check_headers
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
 from triosmtp.server.space import spool_folder
@@ -170,13 +170,12 @@ class Transaction:
         failure, spool, settings = self._failure, self._spool, self.profile.settings
         if failure is None and spool is not None:
             try:
-                rewrites = settings.authentication_results
                 if spool.on_disk:
                     self._take_space(spool)
-                async with self._turn() if rewrites or spool.on_disk else nullcontext():
+                async with self._turn() if spool.on_disk else nullcontext():
                     body = await spool.finish()
-                    if rewrites:
-                        body = await without_forged(body, self.profile.hostname, settings.spool_directory)
+                if settings.authentication_results and may_have_results(body):
+                    body = await self._without_forged(body)
             except SpoolError as error:
                 failure = error
         if failure is not None or spool is None:
@@ -200,6 +199,14 @@ class Transaction:
             variables=self._session.variables,
             message_variables=variables,
         )
+
+    async def _without_forged(self, body: Body) -> Body:
+        try:
+            async with self._turn():
+                return await without_forged(body, self.profile.hostname, self.profile.settings.spool_directory)
+        except BaseException:
+            body.close()
+            raise
 
     async def _decide(self, message: Message) -> None:
         chain, recorded = self.profile.chain, self._service.hub.recorded_octets

@@ -2,8 +2,8 @@
 
 Thinner than ``trio.SocketStream`` on purpose: an SMTP server waits for its peer at every turn, so reading waits first
 and then asks the kernel once; what is written nearly always fits the kernel's buffer, so writing asks first and waits
-only when told to. That halves the cost of a turn.  A send that did not have to wait is no schedule point; every read is
-one.
+only when told to. That halves the cost of a turn.  A send that does not have to wait is no checkpoint: it does not look
+for cancellation either, so that what can be sent is sent.  Every read is one.
 
 What was given to ``send_all`` stays here until the kernel has it.  A send that is cancelled loses nothing: the next one
 sends the rest first.  So the last reply of a session never stands in the middle of another one, and a TLS record that
@@ -17,6 +17,8 @@ from errno import EBADF
 from typing import Final
 
 import trio
+
+from triosmtp.spool import SMALL_READ, read_size
 
 __all__ = ["SocketTransport"]
 
@@ -47,7 +49,6 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         if self._unsent:
             data = b"".join((self._unsent, data))
         self._unsent = data
-        await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             try:
                 sent = self._socket.send(data)
@@ -71,16 +72,18 @@ class SocketTransport(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive what is there, at least one byte; ``b""`` when the peer has closed its side.
 
+        It is less than ``max_bytes`` while message bodies take much of the memory.
+
         :raises trio.BrokenResourceError: where the connection is gone.
         :raises trio.ClosedResourceError: where this end was closed.
         """
-        sock = self._socket
+        sock, size = self._socket, max_bytes or _DEFAULT_READ
         if sock.fileno() < 0:
             raise trio.ClosedResourceError
         while True:
             await trio.lowlevel.wait_readable(sock)
             try:
-                return sock.recv(max_bytes or _DEFAULT_READ)
+                return sock.recv(size if size <= SMALL_READ else read_size(size))
             except BlockingIOError:
                 continue
             except OSError as error:
