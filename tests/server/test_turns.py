@@ -55,6 +55,6 @@ async def test_of_many_each_gathers_few(turns: list[int]) -> None:
         await flood(server, 40)
         assert server.service.replies_per_turn == 256
     assert turns[0] == 256
-    assert min(turns) == 8
+    assert min(turns) == 256 // 40
     assert statistics.median(turns) <= 16
     assert len(turns) > 40 * PIPELINED / 64

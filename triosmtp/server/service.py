@@ -42,7 +42,7 @@ __all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key", "spe
 _log = logging.getLogger("triosmtp.server")
 
 _PER_TURN: Final = 256
-_LEAST_PER_TURN: Final = 8
+_LEAST_PER_TURN: Final = 2
 _CONNECTIONS: Final = 50
 """Connections of one address, where nothing else is said: as Postfix has it."""
 _HASHING: Final = 2

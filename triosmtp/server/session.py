@@ -73,6 +73,7 @@ class SessionDriver:
         "_detail",
         "_encrypted",
         "_greeting_tls",
+        "_leaving",
         "_listen",
         "_profile",
         "_reading",
@@ -104,6 +105,7 @@ class SessionDriver:
         """What its handshake began with."""
         self._reading = False
         self._closing = False
+        self._leaving = False  # whether the session was cancelled from outside
         self._greeting_tls = False
         self._renegotiable = False
         self._detail = ""  # says more of how it ended
@@ -186,12 +188,16 @@ class SessionDriver:
     def drain(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way."""
         if self._reading and self._conversation.transaction is None:
-            self._scope.cancel()
+            self._leave()
 
     def expire(self) -> None:
         """End this session with 421 4.3.2 now; one in its handshake has no words for that."""
         if not self._greeting_tls:
-            self._scope.cancel()
+            self._leave()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._scope.cancel()
 
     def close(self) -> None:
         """End this session with 421 4.3.2 as soon as no transaction is under way: somebody asked for it."""
@@ -244,7 +250,7 @@ class SessionDriver:
         if self._encrypted is not None:
             await await_input(self._encrypted, size)
         data = await self._stream.receive_some(size)
-        if self._scope.cancel_called:
+        if self._leaving or patience.exhausted is not None:  # a scope that is asked reads the clock
             # It came as we gave up waiting.  To begin with it now would lose its reply, and within TLS the 421 as well.
             await trio.lowlevel.checkpoint()
         self._reading = False
@@ -285,14 +291,10 @@ class SessionDriver:
     async def _send(self) -> None:
         # The last point at which a cancellation leaves the replies in ``out``.  From here on the transport keeps them.
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._stream.send_all(self._take_out())
-
-    def _take_out(self) -> bytes:
-        """Take the replies that are due."""
         out = self._conversation.out
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
-        return data
+        await self._stream.send_all(data)
 
     async def _send_at_last(self, reply: Reply) -> None:
         """Send what was decided and not sent yet, and ``reply``, though the session is cut off."""
@@ -449,6 +451,8 @@ class SessionDriver:
         if self._renegotiable and self._conversation.out and not self._scope.cancel_called:
             await self._send()  # if the client has just begun to negotiate anew, only the stream can wait for it
         await trio.lowlevel.checkpoint_if_cancelled()
-        await send_close_notify(self._encrypted, self._take_out())
+        last = b"".join(self._conversation.out)
+        self._conversation.out.clear()
+        await send_close_notify(self._encrypted, last)
         if self._unsent:  # its close_notify is a part of that
             await self._transport.send_all(b"")
