@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from triosmtp import DONE, ConfigError, Policy, Server, Session, load_config, serve
-from triosmtp.config import parse_config
+from triosmtp.config import evaluate, find_query, parse_config
 from triosmtp.event import Refused
 from triosmtp.policy import Done
 from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
@@ -321,3 +321,12 @@ async def test_a_reload_without_the_file_changes_nothing_and_one_with_it_reads_i
         await server.reload(parse_config(conf))
         assert await codes() == [550, 250]
         nursery.cancel_scope.cancel()
+
+
+def test_config_eval_knows_the_scope_by_any_form_of_its_name() -> None:
+    config = parse_config('Domain "bücher.example" { Recipients_Fold_Case = true } ESMTP_Listener { Listen ":25" { } }')
+    for name in ("bücher.example", "BÜCHER.example", "xn--bcher-kva.example"):
+        query = find_query(config, ["Domain", name])
+        assert [option.name for option in query.options] == ["Known_Recipients", "Recipients_Fold_Case"]
+        _, fold = evaluate(query.settings(config), query.options)
+        assert fold.startswith("Recipients_Fold_Case = true  # ")

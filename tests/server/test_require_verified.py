@@ -4,13 +4,15 @@ import base64
 from pathlib import Path
 
 import pytest
-from test_tls_relay import fingerprint
+from attrs import evolve
+from test_tls_relay import fingerprint, info
 from tls_stanza import Material, secured
 
 from triosmtp import DONE, ConfigError, Policy, Session
 from triosmtp.config import parse_config
 from triosmtp.event import Refused
 from triosmtp.policy import Done
+from triosmtp.server.relay import RelayRules
 from triosmtp.smtp import Address
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
@@ -128,6 +130,17 @@ async def test_whom_a_trusted_peer_speaks_for_has_no_certificate(material: Mater
         await client.command("EHLO c.example.org")
         assert (await client.command("XCLIENT ADDR=203.0.113.7")).code == 220
         assert await mail(client) == f"{WORDS}the peer speaks for another client"
+
+
+def test_a_revoked_certificate_counts_by_no_fingerprint(material: Material) -> None:
+    listed = f'TLS_Relay_Clients = ( "sha256:{"aa" * 32}" "spki:{"bb" * 32}" )'
+    config = parse_config(material.conf(f"{VERIFIED} {listed}"))
+    rules = RelayRules.of(config.resolve(config.listens[0], None)).senders
+    assert rules is not None
+    assert rules.accepts(info(verified=False, code=18))
+    assert not rules.accepts(info(verified=False, code=23, revoked=True))
+    assert not rules.accepts(evolve(info(verified=False, code=18), client_certificate=None))
+    assert not rules.accepts(None)
 
 
 FORMS = ("a@bücher.example", "a@BÜCHER.example", "a@xn--bcher-kva.example", "a@XN--BCHER-KVA.Example")

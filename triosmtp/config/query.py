@@ -6,7 +6,7 @@ from attrs import frozen
 
 from triosmtp.config.address import parse_address
 from triosmtp.config.configuration import Config, address_key
-from triosmtp.config.option import EVERYWHERE, PEER, Option
+from triosmtp.config.option import DOMAIN_SCOPE, EVERYWHERE, PEER, Option
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import settings_of
 from triosmtp.config.scope import SCOPES, Block, ScopeRule
@@ -14,6 +14,7 @@ from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.value import Network, parse_network, quote
+from triosmtp.domain import name_key
 from triosmtp.errors import QueryError
 
 __all__ = ["Query", "evaluate", "find_query", "get", "options_of_connections", "show"]
@@ -153,8 +154,10 @@ def _child(block: Block, rule: ScopeRule, key: object, shown: str | None) -> Blo
 
 
 def _is_same(block: Block, text: str) -> bool:
-    """Whether ``text`` is another way to write the instance of a Listen or a Server_Name."""
+    """Whether ``text`` is another way to write the instance of a Listen, a Server_Name or a Domain."""
     try:
+        if block.kind == DOMAIN_SCOPE:
+            return block.key == name_key(text)
         if block.address is not None:
             return address_key(block.address) == address_key(parse_address(text))
         return block.server_name is not None and block.server_name == parse_server_name(text)
