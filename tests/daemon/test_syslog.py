@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,19 @@ def test_json_is_an_object_in_each_datagram(tmp_path: Path, dev_log: DevLog) -> 
         daemon.port()
         priority, text = dev_log.read()
         assert (priority, json.loads(text)["event"]) == (2 * 8 + 6, "serving")
+
+
+def test_the_form_is_that_of_logger(dev_log: DevLog) -> None:
+    command = ["logger", "-u", str(dev_log.path), "-t", "triosmtp", "--id=4711", "-p", "local3.warning", "a line"]
+    subprocess.run(command, check=True)
+    theirs = dev_log.socket.recv(1000)
+    sock = SyslogSocket(Destination(dev_log.path, 19, "text"))
+    sock.send(logging.WARNING, "a line")
+    ours = dev_log.socket.recv(1000).replace(b"[%d]" % os.getpid(), b"[4711]")
+    sock.close()
+    form = re.compile(rb"(<\d+>)\w{3} [ \d]\d \d\d:\d\d:\d\d (.*)")
+    assert [form.fullmatch(each) is not None for each in (theirs, ours)] == [True, True], (theirs, ours)
+    assert form.sub(rb"\1\2", theirs) == form.sub(rb"\1\2", ours) == b"<156>triosmtp[4711]: a line"
 
 
 HOSTILE = "a\r\n<0>forged\x1b\x00\u2028\u202e"
