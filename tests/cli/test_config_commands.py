@@ -113,6 +113,13 @@ def test_eval_without_an_option_tells_what_can_stand_there(
     assert names == [option.name for option in OPTIONS.values() if scope in option.scopes]
 
 
+def test_eval_of_a_console_falls_back_to_nothing(capsys: pytest.CaptureFixture[str], conf: str) -> None:
+    Path(conf).write_text(f"{TEXT}\nControl_Listener {{ }}\n")
+    told = run(capsys, "config", "eval", "-c", conf, "Control_Listener", "Idle_Time")
+    assert told.code == 64
+    assert "Idle_Time is not valid in a Control_Listener; it is in: global, " in told.err
+
+
 def test_eval_for_a_connection_tells_what_holds_for_one(capsys: pytest.CaptureFixture[str], conf: str) -> None:
     told = run(capsys, "config", "eval", "-c", conf, "--local", ":25", "--peer", "192.0.2.1")
     names = {line.partition(" = ")[0] for line in told.out.splitlines()}
@@ -164,6 +171,10 @@ def test_showrecurse(capsys: pytest.CaptureFixture[str], conf: str) -> None:
         ("eval -c e.conf ESMTP_Listener Listen", 'expected an instance: Listen ":25"'),
         ("eval -c e.conf Listen :25 Idle_Time", "Listen does not stand in global"),
         ("eval -c e.conf ESMTP_Listener Peer x Idle_Time", "expected an address or a CIDR block"),
+        ("eval -c e.conf User", "User is not valid in the global scope; it is in: Security"),
+        ("eval -c e.conf Use_SSL", "Use_SSL is not valid in the global scope; it is in: Pathway_Group, Pathway, ESMTP_Li"),
+        ("eval -c e.conf ESMTP_Listener Listen :25 Peer 10.0.0.1 User", "User is not valid in a Peer; it is in: Security"),
+        ("eval -c e.conf --local :25 User", "User is no option of connections; it is in: Security"),
         ("eval -c e.conf Idle_Time Max_Message_Size", "Idle_Time is an option: it stands last"),
         ("eval -c e.conf Pathway_Group x Idle_Time", 'there is no Pathway_Group "x"; there is: "g"'),
         ("eval -c e.conf --local :99 Idle_Time", "no Listen takes :99; there is: :25"),

@@ -119,7 +119,7 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
         ("Idle_Time =", "1:11: error: expected a value for Idle_Time after this `=`"),
         ("Peer = {", "1:1: error: Peer is not valid"),
         ("x {", "1:1: warning: x is taken"),
-        ("Idle_Time 5", "1:12: error: expected `{` after `5`, found the end of the file"),
+        ("Idle_Time 5", "1:12: error: expected `=` before `5`, or `{` after it, found the end of the file"),
         ("= 5", "1:1: error: expected a statement (`Name = value`"),
         ("{ }", "1:1: error: expected a statement (`Name = value`"),
         ('"Idle_Time" = 5', "1:1: error: expected a statement (`Name = value`"),
@@ -148,7 +148,7 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
         ("Pathway { }", '1:1: error: expected an instance: Pathway "name" { … }'),
         ("Pathway '' { }", '1:9: error: Pathway: expected "name", found an empty string'),
         ("ESMTP_Listener { Peer 'x' { } }", "1:23: error: Peer: expected an address or a CIDR block"),
-        ("ESMTP_Listener { Peer '[::1]' { } }", "1:23: error: Peer: IPv6 addresses are not bracketed here"),
+        ("ESMTP_Listener { Peer '[::1]' { } }", '1:23: error: Peer: IPv6 addresses are not bracketed here, found "['),
         ("ESMTP_Listener { Listen '::1:25' { } }", "1:25: error: Listen: an IPv6 address is bracketed here"),
         ("Control_Listener { Listen '2025' { } }", '1:27: error: Listen: expected ":2025" for that port on every addr'),
         (
@@ -178,7 +178,7 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
         ),
         (
             'AuthPlainParameters = [ uri = "fil:///a" ]',
-            '1:31: error: AuthPlainParameters: expected file:///path or digest:///path, found "fil://"; did you mean file?',
+            '1:31: error: AuthPlainParameters: expected file:///path or digest:///path, found "fil://"; did you mean file://?',
         ),
         (
             "AuthLoginParameters = [ uri = 'radus://' ]",
@@ -201,13 +201,28 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
             "Max_Recipients = 3",
             "1:1: error: unknown option Max_Recipients; did you mean Max_Recipients_Per_Connection or M",
         ),
+        (
+            "AuthLoginParameters = [ uri = 'filr:///a' ]",
+            '1:31: error: AuthLoginParameters: expected file:///path or digest:///path, found "filr://"; did you mean file:/',
+        ),
+        (
+            "Idle_Time = 5m;",
+            "1:13: error: Idle_Time: expected a number of seconds, more than 0, without a unit or a sep",
+        ),
+        ("Idle_Time = 5m;", "1:15: error: no `;` stands after a value: leave it out"),
+        ("TLS_Key_File = x", "1:1: error: unknown option TLS_Key_File; did you mean TLS_Key?\n"),
+        ("TLS_KeyFile = x", "1:1: error: unknown option TLS_KeyFile; did you mean TLS_Key?\n"),
+        ("TLS_CRL_Path = x", "1:1: error: unknown option TLS_CRL_Path; did you mean TLS_Client_CRL?\n"),
         ("mail_spool = '/x'", "1:1: error: unknown option mail_spool\n"),
         ("Cert = x", "1:1: error: unknown option Cert; did you mean TLS_Certificate?\n"),
         ("Retry_Intervall = 3", "1:1: error: unknown option Retry_Intervall; did you mean retry_interval?\n"),
         ("Max = 3", "1:1: error: unknown option Max\n"),
         ("Idle_Time = 5 m\nRetry_Interval = 3", "1:15: error: expected a statement after this value (one that holds"),
         (f"Max_Message_Size = 10 MB\n{LISTENER}", "1:23: error: expected a statement after this value (one that holds"),
-        ("Idle_Time = 3;", "1:14: error: no `;` stands after a value (one that ends with it must be quoted)"),
+        (
+            "Idle_Time = 3;",
+            "1:14: error: no `;` stands after a value: leave it out (a value that ends with it must be quoted)",
+        ),
         ("TLS_Ciphers = DEFAULT;", "1:22: error: no `;` stands after a value"),
         ("Relay_Domains = ( a.b; c.d )", "1:22: error: no `;` stands after a value"),
         ("Context = [ a = b; ]", "1:18: error: no `;` stands after a value"),
@@ -261,6 +276,7 @@ def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
         ("Control_Listener { Always_Allow = true }", "Always_Allow has no effect in a Control_Listener"),
         ("Control_Listener { Enable_Authentication = true }", "Enable_Authentication is an option of Momentum's"),
         ("Control_Listener { AuthDigestMD5Parameters = 1 }", "AuthDigestMD5Parameters has no effect in a Control_List"),
+        ("Control_Listener { AuthPlainParameters = 1 }", "AuthPlainParameters has no effect in a Control_Listener"),
         ("Control_Listener { Peer '::1' { x = y } }", "Peer has no effect in a Control_Listener"),
         ("Control_Listener { Listen ':2025' { } }", 'Listen ":2025" is not served: only its Unix sockets are served'),
         ("Control_Listener { Listen '[::1]:25' { } }", 'Listen "[::1]:25" is not served'),
@@ -280,6 +296,8 @@ def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
             "AuthLoginParameters: radius:// is answered by a module of Momentum's: the mechanism is not offered",
         ),
         ("Pathway = default", 'there is no Pathway "default": no options are taken from it'),
+        ("ESMTP_Listener { TLS_Verify = require }", "it has no effect; did you mean TLS_Verify_Mode?"),
+        ("ESMTP_Listener { Peer '::1' { Idle_Timeout = 3 } }", "it has no effect; did you mean Idle_Time?"),
         ("Use_DANE = true", "Use_DANE is an option of Momentum's"),
         ("Curfew { Timezone = 'UTC' }", "Curfew is a scope of Momentum's"),
         ("Logs { Manager { } File_Mode = 0600 }", "Logs is a scope of Momentum's"),
@@ -292,6 +310,17 @@ def test_warnings_do_not_keep_a_configuration_from_loading(text: str, warning: s
     assert warning in problem.message
     assert problem.position is not None
     assert problem.position.line == 1
+
+
+def test_a_value_before_a_semicolon_is_read() -> None:
+    text = told("Pathway = no; ESMTP_Listener { Listen ':25' { } }")
+    assert "e.conf:1:13: error: no `;` stands after a value" in text
+    assert 'e.conf:1:11: error: there is no Pathway "no"' in text
+
+
+def test_options_for_delivery_that_are_global_suggest_nothing() -> None:
+    (problem,) = parse_config(f"TLS_Verify = require\n{LISTENER}").warnings
+    assert "did you mean" not in problem.message
 
 
 def test_the_hundredth_error_is_the_last() -> None:

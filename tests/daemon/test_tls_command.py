@@ -397,7 +397,7 @@ def test_tlsa_without_a_port_says_so(place: Place) -> None:
     place.conf(**{'Listen ":25"': 'Listen "/run/smtp"'})
     code, out, err = place.run("tls", "tlsa", "-c", "t.conf")
     assert (code, out) == (64, "")
-    assert "no Listen with a certificate has a TCP port: --port says which one" in err
+    assert "no Listen with a certificate has a TCP port that other hosts reach: --port says which one" in err
 
 
 def test_an_expired_certificate_is_a_warning_and_check_strict_ends_with_1(place: Place) -> None:

@@ -107,7 +107,8 @@ def module_problem(scheme: str, registered: Collection[str]) -> tuple[str, str]:
     """
     if scheme.lower() in {*MOMENTUM_SCHEMES, *registered}:
         return "warning", f"{scheme}:// is answered by a module of Momentum's: the mechanism is not offered"
-    close = suggest(nearest(scheme, (*_SCHEMES, *MOMENTUM_SCHEMES, *registered)))
+    known = (*_SCHEMES, *MOMENTUM_SCHEMES, *registered)
+    close = suggest(nearest(f"{scheme}://", [f"{each}://" for each in known]))
     return "error", f"expected {_URI}, found {quote(f'{scheme}://')}{close}"
 
 

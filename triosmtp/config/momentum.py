@@ -3,7 +3,9 @@
 Those that the option table does not have are known and not implemented: a warning, never an error.
 """
 
-__all__ = ["MOMENTUM_CONTROL_OPTIONS", "MOMENTUM_OPTIONS", "MOMENTUM_SCOPES"]
+from typing import Final
+
+__all__ = ["INBOUND_COUNTERPARTS", "MOMENTUM_CONTROL_OPTIONS", "MOMENTUM_OPTIONS", "MOMENTUM_SCOPES"]
 
 _OPTIONS = """
 _unsafe_spool accept_queue_backlog adaptive_adjustment_interval adaptive_alert_email_destination
@@ -73,9 +75,9 @@ xmpp_dialback_secret xmpp_role
 
 _CONTROL_OPTIONS = """
 accept_queue_backlog always_allow always_deny authcrammd5parameters authdigestmd5parameters authloginparameters
-authorizationparameters concurrency disable_nagle_algorithm enable enable_authentication enable_authorization
-events_per_iter file_mode listen_backlog pool_name proxy_protocol proxy_protocol_timeout tcp_recv_buffer_size
-tcp_send_buffer_size timeout
+authorizationparameters authplainparameters concurrency disable_nagle_algorithm enable enable_authentication
+enable_authorization events_per_iter file_mode listen_backlog pool_name proxy_protocol proxy_protocol_timeout
+tcp_recv_buffer_size tcp_send_buffer_size timeout
 """
 
 _SCOPES = """
@@ -89,3 +91,13 @@ MOMENTUM_OPTIONS = frozenset(_OPTIONS.split())
 MOMENTUM_CONTROL_OPTIONS = frozenset(_CONTROL_OPTIONS.split())
 """Those that may stand in a Control_Listener, and in its Listens."""
 MOMENTUM_SCOPES = frozenset(_SCOPES.split())
+INBOUND_COUNTERPARTS: Final = {
+    "bind_address": "Listen",
+    "idle_timeout": "Idle_Time",
+    "max_recipients_per_batch": "Max_Recipients_Per_Message",
+    "outbound_throttle_messages": "Inbound_Throttle_Messages",
+    "tls": "Require_TLS",
+    "tls_ca": "TLS_Client_CA",
+    "tls_verify": "TLS_Verify_Mode",
+}
+"""Options for mail that Momentum delivers, and what was probably meant where such a one stands in a listener."""

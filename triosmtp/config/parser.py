@@ -181,8 +181,9 @@ class _Parser:
         if brace.kind is not Kind.OPEN_SCOPE:
             if self._follows_value(name) and brace.kind is not Kind.BAD:
                 self._refuse(name, self._expected_statement(name))
-            expected = "`=`, `{` or an instance name" if instance is None else "`{`"
-            self._refuse(brace, f"{expected} after {name if instance is None else after}")
+            if instance is None:
+                self._refuse(brace, f"`=`, `{{` or an instance name after {name}")
+            self._refuse(brace, f"`=` before {after}, or `{{` after it")
         return self._scope(name, instance, brace)
 
     def _instance(self, name: Token, after: Token) -> Scalar | None:

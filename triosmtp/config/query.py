@@ -6,7 +6,7 @@ from attrs import frozen
 
 from triosmtp.config.address import parse_address
 from triosmtp.config.configuration import Config, address_key
-from triosmtp.config.option import DOMAIN_SCOPE, EVERYWHERE, PEER, Option
+from triosmtp.config.option import DOMAIN_SCOPE, EVERYWHERE, GLOBAL, PEER, Option
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import settings_of
 from triosmtp.config.scope import SCOPES, Block, ScopeRule
@@ -49,6 +49,18 @@ class Query:
         scope = self.block.scope if self.peer is None else PEER
         return tuple(option for option in OPTIONS.values() if scope in option.scopes)
 
+    def check(self) -> None:
+        """Refuse an option that has no value here: one that stands neither in the scope nor in one it falls back to.
+
+        :raises QueryError: if it is one; the text says where it is valid.
+        """
+        scope = self.block.scope if self.peer is None else PEER
+        holding = {scope, GLOBAL} if scope in EVERYWHERE else {scope}
+        if self.option is not None and holding.isdisjoint(self.option.scopes):
+            where = "the global scope" if scope == GLOBAL else f"a {scope}"
+            valid = ", ".join(self.option.scopes)
+            raise QueryError(f"{self.option.name} is not valid in {where}; it is in: {valid}")
+
     def settings(self, config: Config) -> Settings:
         """Give what is in force for the connections of the scope."""
         return settings_of(config.resolver(self.block).chain(self.peer))
@@ -78,7 +90,7 @@ def find_query(config: Config, words: Sequence[str]) -> Query:
             try:
                 peer = parse_network(instance)[0]
             except ValueError as error:
-                raise QueryError(f"{error}, found {instance!r}") from error
+                raise QueryError(str(error)) from error
         else:
             block = _child(block, rule, instance, instance)
     return Query(block, peer)

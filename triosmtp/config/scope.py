@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
 
 from triosmtp.config.address import ListenAddress, TCPAddress, parse_address
 from triosmtp.config.auth_value import AuthParameters, module_problem
 from triosmtp.config.lexer import unclosed
-from triosmtp.config.momentum import MOMENTUM_CONTROL_OPTIONS, MOMENTUM_OPTIONS, MOMENTUM_SCOPES
+from triosmtp.config.momentum import (
+    INBOUND_COUNTERPARTS,
+    MOMENTUM_CONTROL_OPTIONS,
+    MOMENTUM_OPTIONS,
+    MOMENTUM_SCOPES,
+)
 from triosmtp.config.option import (
     CONTROL,
     CONTROL_LISTEN,
@@ -190,12 +195,12 @@ class _Builder:
             return
         if block.kind in option.idle_in:
             self._problems.warn(setting.place, f"{option.name} has no effect in a {block.kind}")
-        malformed = [scalar for scalar in _scalars(setting.value) if self._is_malformed(scalar)]
-        if malformed:
+        readable = self._readable(setting.value)
+        if readable is None:
             block.unknown.add(option.field)
             return
         try:
-            value = option.type.read(setting.value, self._problems.warn)
+            value = option.type.read(readable, self._problems.warn)
         except BadValueError as error:
             block.unknown.add(option.field)
             self._problems.error(error.place, f"{option.name}: {error.message}")
@@ -211,16 +216,19 @@ class _Builder:
             tell = self._problems.error if severity == "error" else self._problems.warn
             tell(place, f"{option}: {message}")
 
-    def _is_malformed(self, scalar: Scalar) -> bool:
-        """Tell what no option takes, and what some would take as a part of their value."""
-        if "\n" in scalar.text:  # Momentum's modules have such strings
-            self._problems.error(scalar.place, unclosed(scalar.place.character))
-        elif not scalar.quoted and scalar.text.endswith(";"):
-            place = scalar.place.after(len(scalar.text) - 1)
-            self._problems.error(place, "no `;` stands after a value (one that ends with it must be quoted)")
-        else:
-            return False
-        return True
+    def _readable(self, value: Value) -> Value | None:
+        """Tell what no option takes, and what some would take as a part of their value; return what can be read."""
+        scalars = list(_scalars(value))
+        for scalar in scalars:
+            if "\n" in scalar.text:  # Momentum's modules have such strings
+                self._problems.error(scalar.place, unclosed(scalar.place.character))
+            elif _ends_with_semicolon(scalar):
+                place = scalar.place.after(len(scalar.text) - 1)
+                message = "no `;` stands after a value: leave it out (a value that ends with it must be quoted)"
+                self._problems.error(place, message)
+        if isinstance(value, Scalar) and _ends_with_semicolon(value):
+            return evolve(value, text=value.text.rstrip(";"))
+        return None if any("\n" in each.text or _ends_with_semicolon(each) for each in scalars) else value
 
     def _misplaced(self, option: Option, setting: Setting, block: Block) -> None:
         if block.scope in CONTROL and option.field in MOMENTUM_CONTROL_OPTIONS:
@@ -239,7 +247,8 @@ class _Builder:
             self._problems.error(setting.place, message)
         elif lower in MOMENTUM_OPTIONS or lower in MOMENTUM_SCOPES:
             message = f"{setting.name} is an option of Momentum's that triosmtp does not implement: it has no effect"
-            self._problems.warn(setting.place, message)
+            meant = INBOUND_COUNTERPARTS.get(lower) if block.scope in _LISTENING else None
+            self._problems.warn(setting.place, f"{message}{suggest(meant)}")
         else:
             known = [option.name for option in OPTIONS.values()]
             block.unknown |= {each.lower() for each in (nearest(setting.name, known) or "").split(" or ") if each}
@@ -353,6 +362,7 @@ class _Builder:
             child.key = name_key(instance)
 
 
+_LISTENING = {ESMTP_LISTENER, LISTEN, PEER}
 _OF_DOMAINS = tuple(option.name for option in OPTIONS.values() if DOMAIN_SCOPE in option.scopes)
 _READ_IN_DOMAINS = f"of which triosmtp reads {' and '.join(_OF_DOMAINS)} alone"
 _CONSOLES = "only its Unix sockets are served, and their File_Mode decides who may connect"
@@ -393,6 +403,10 @@ def _scalars(value: Value) -> Iterator[Scalar]:
         for key, each in value.entries:
             yield key
             yield from _scalars(each)
+
+
+def _ends_with_semicolon(scalar: Scalar) -> bool:
+    return not scalar.quoted and scalar.text.endswith(";")
 
 
 def _scope(kind: str) -> str:

@@ -10,12 +10,14 @@ _LONGEST = 64  # the comparison takes quadratic time
 _ALIKE = 0.8
 _MOST = 3  # names in one suggestion; of more, none is what was meant
 _SHORTEST = 3  # characters of a word that is cut short
+_OF_A_FILE = re.compile(r"_?(?:file|path)$")  # what others call TLS_Key_File is TLS_Key
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like ``name``, without regard to case, or ``A or B``; None if none is."""
     names = {each.lower(): each for each in known}
-    return misspelt(name, names.values()) or _by_words(name, names)
+    short = _OF_A_FILE.sub("", name.lower())
+    return misspelt(name, names.values()) or names.get(short) or _by_words(name, names) or _by_words(short, names)
 
 
 def misspelt(name: str, known: Iterable[str]) -> str | None:

@@ -280,8 +280,9 @@ def parse_network(text: str) -> tuple[Network, bool]:
         network = ip_network(text, strict=False)
     except ValueError as error:
         if text.startswith("["):
-            raise ValueError("IPv6 addresses are not bracketed here") from error
-        raise ValueError("expected an address or a CIDR block, such as 192.0.2.0/24 or 2001:db8::/32") from error
+            raise ValueError(f"IPv6 addresses are not bracketed here, found {quote(text)}") from error
+        expected = "an address or a CIDR block, such as 192.0.2.0/24 or 2001:db8::/32"
+        raise ValueError(f"expected {expected}, found {quote(text)}") from error
     address = text.partition("/")[0]
     exact = address == str(network.network_address) or ip_network(address) == ip_network(network.network_address)
     if isinstance(network, IPv6Network) and network.prefixlen >= 96:
@@ -296,7 +297,7 @@ def _read_network(value: Value, warn: Warn) -> Network:
     try:
         network, loose = parse_network(text)
     except ValueError as error:
-        raise BadValueError(value.place, f"{error}, found {quote(text)}") from error
+        raise BadValueError(value.place, str(error)) from error
     if loose:
         warn(value.place, f"{text} means {network}: write that if it is meant")
     return network

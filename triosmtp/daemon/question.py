@@ -71,10 +71,13 @@ def config_eval(
     """
     query = find_query(config, words)
     if local is None and peer is None:
+        query.check()
         return evaluate(query.settings(config), query.options)
     if query.block is not config.root:
         raise QueryError("with --local or --peer an option stands alone, without scopes")
     options = options_of_connections() if query.option is None else query.options
+    if not all(each in options_of_connections() for each in options):
+        raise QueryError(f"{options[0].name} is no option of connections; it is in: {', '.join(options[0].scopes)}")
     return evaluate(_connection_settings(config, local, peer), options)
 
 

@@ -284,7 +284,8 @@ def tls_tlsa(
     """
     records = _records(config, [_host(each) for each in hosts], port)
     if not records:
-        raise QueryError("no Listen with a certificate has a TCP port: --port says which one clients connect to")
+        text = "no Listen with a certificate has a TCP port that other hosts reach"
+        raise QueryError(f"{text}: --port says which one clients connect to")
     for next_key in next_keys:
         data = _next(Path(next_key))
         for found in records.values():
