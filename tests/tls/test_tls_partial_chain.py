@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tls_peers import VERSIONS, client_context, meet, settings
@@ -157,6 +158,44 @@ async def test_an_anchor_that_the_authority_above_revoked_verifies_nobody(
     bad = with_lists(tmp_path, authorities, gone, issuing().revocation_list())
     info, _ = await meet(bad, client_context("TLSv1.3", client(issuing)))
     assert (info.verified, info.revoked) == (False, True)
+
+
+@cache
+def twin() -> Authority:
+    """The issuing authority's name and key, and another root's word for them."""
+    root, known = Authority.create("Other Root"), issuing()
+    key = known.certificate.public_key()
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(root.certificate.subject)
+        .subject_name(known.certificate.subject)
+        .public_key(key)
+        .serial_number(4711)
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    return Authority(builder.sign(root.key, hashes.SHA256()), known.key)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "verified"),
+    [
+        ((below, issuing, top), False),
+        ((issuing, below), False),
+        ((below, top), True),  # what is not in the bundle and not in the chain is not known
+        ((below, issuing, twin, top), True),
+    ],
+    ids=["all", "without the root", "without the revoked one", "with a twin of the revoked one"],
+)
+async def test_an_anchor_below_a_revoked_one_verifies_nobody(
+    bundle: tuple[Callable[[], Authority], ...], verified: bool, tmp_path: Path
+) -> None:
+    lists = [top().revocation_list([issuing().certificate]), issuing().revocation_list(), below().revocation_list()]
+    context = with_lists(tmp_path, of(*bundle)(), *lists)
+    for credential in (client(below), alone(client(below))):
+        info, _ = await meet(context, client_context("TLSv1.3", credential))
+        assert (info.verified, info.revoked) == (verified, not verified)
 
 
 async def test_a_client_that_an_anchor_revoked_is_not_verified(tmp_path: Path) -> None:

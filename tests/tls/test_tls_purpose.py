@@ -109,7 +109,7 @@ class Chain:
     """As what it is let in, at most."""
     eku: str | None = "server"
     listed: bool = True
-    """Whether the leaf lists what OpenSSL would take it for; if not, it is `nobody` although OpenSSL says yes."""
+    """Whether what OpenSSL would take the leaf for is listed where it must be; if not, it is `nobody` all the same."""
 
 
 CHAINS = {
@@ -140,6 +140,8 @@ CHAINS = {
     "below any": Chain(lambda: leaf(eku(SERVER), by=below(eku(ANY))), "nobody"),
     "below any and server": Chain(lambda: leaf(eku(SERVER), by=below(eku(ANY, SERVER))), "server"),
     "below mail": Chain(lambda: leaf(eku(SERVER), by=below(eku(MAIL))), "nobody"),
+    "below step-up": Chain(lambda: leaf(eku(SERVER), by=below(eku(STEP_UP))), "nobody", listed=False),
+    "below step-up and server": Chain(lambda: leaf(eku(SERVER), by=below(eku(STEP_UP, SERVER))), "server"),
     "both below server": Chain(lambda: leaf(eku(CLIENT, SERVER), by=below(eku(SERVER))), "server", "both"),
     "both below client": Chain(lambda: leaf(eku(CLIENT, SERVER), by=below(eku(CLIENT))), "client", "both"),
     "client below server": Chain(lambda: leaf(eku(CLIENT), by=below(eku(SERVER))), "nobody", "client"),

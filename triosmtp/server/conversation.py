@@ -13,19 +13,10 @@ from triosmtp.config import Listen
 from triosmtp.event import TLSFailed
 from triosmtp.message import Recipient
 from triosmtp.policy import Phase, Session
+from triosmtp.server import rule
 from triosmtp.server.authentication import Authentication
 from triosmtp.server.decision import Refusal, ask, tell_ended, tell_refused
 from triosmtp.server.profile import Profile
-from triosmtp.server.rule import (
-    check_exists,
-    check_receptions,
-    check_recipients,
-    check_relay,
-    check_sender,
-    check_space,
-    check_tls_for,
-    demand_certificate,
-)  # fmt: skip
 from triosmtp.server.service import Service
 from triosmtp.server.spokesman import Spokesman, answer_context
 from triosmtp.server.transaction import Transaction
@@ -280,15 +271,16 @@ class Conversation:
         before, headers = self._discarded_by, len(session.headers)
         try:
             done = await self._ask("mailfrom", sender, event.parameters)
-            check_receptions(self._settings, self.messages)
+            rule.check_receptions(self._settings, self.messages)
             if not done:
-                demand_certificate(self._settings, session.connection_tls)
+                rule.demand_certificate(self._settings, session.connection_tls)
             if self.profile.relay.senders is not None:
-                check_sender(self.profile.relay.senders, session, sender)
+                rule.check_sender(self.profile.relay.senders, session, sender)
             if "SIZE" in event.parameters:
-                await check_space(self._service, session, self._settings, event.parameters["SIZE"])
+                await rule.check_space(self._service, session, self._settings, event.parameters["SIZE"])
             if self._settings.inbound_throttle_messages is not None:
-                await self._throttle("Inbound_Throttle_Messages", self._settings.inbound_throttle_messages)
+                limit = self._settings.inbound_throttle_messages
+                await rule.check_rate(self._service, session, "Inbound_Throttle_Messages", limit)
         except Refusal as refusal:
             self._discarded_by = before
             self._ended("mailfrom", refusal, sender, event.parameters)
@@ -318,16 +310,17 @@ class Conversation:
         )
         try:
             await self._ask("rcptto", recipient, event.parameters)
-            check_recipients(self._settings, len(transaction.envelope.recipients), self._recipients)
-            check_tls_for(self.profile.relay, session, recipient)
-            if check_relay(self.profile.relay, session, transaction.envelope.sender, recipient, event.path):
+            rule.check_recipients(self._settings, len(transaction.envelope.recipients), self._recipients)
+            rule.check_tls_for(self.profile.relay, session, recipient)
+            if rule.check_relay(self.profile.relay, session, transaction.envelope.sender, recipient, event.path):
                 # Holds for this sender alone: the variable goes when the transaction ends.
                 session.variables["can_relay"] = "true"
                 transaction.granted_relay = True
             if self.profile.recipients is not None and self.profile.relay.is_local(recipient):
-                await check_exists(self.profile.recipients, recipient)
+                await rule.check_exists(self.profile.recipients, recipient)
             if self._settings.recipient_rate_per_peer is not None:
-                await self._throttle("Recipient_Rate_Per_Peer", self._settings.recipient_rate_per_peer)
+                limit = self._settings.recipient_rate_per_peer
+                await rule.check_rate(self._service, session, "Recipient_Rate_Per_Peer", limit)
         except Refusal as refusal:
             self._ended("rcptto", refusal, recipient, event.parameters)
             self._refuse("rcptto", self._counted(refusal), transaction.envelope.sender, (recipient,))
@@ -350,11 +343,6 @@ class Conversation:
         if not limit or self._refused <= limit or refusal.reply.code == 421:
             return refusal
         return Refusal(Reply(421, "Too many refused recipients", "4.7.0"), "limit", "Max_Refused_Recipients")
-
-    async def _throttle(self, option: str, limit: tuple[int, float]) -> None:
-        """Count one more of the peer's, where that is within its limit."""
-        if not await self._service.count_peer(option, self.session.peer_address, limit):
-            raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
 
     async def _on_data(self, _event: Data) -> None:
         assert self.transaction is not None

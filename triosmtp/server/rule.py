@@ -14,8 +14,8 @@ from triosmtp.smtp import Address, Reply
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "check_exists", "check_headers", "check_receptions", "check_recipients", "check_relay", "check_sender",
-    "check_space", "check_tls_for", "demand_certificate",
+    "check_exists", "check_headers", "check_rate", "check_receptions", "check_recipients", "check_relay",
+    "check_sender", "check_space", "check_tls_for", "demand_certificate",
 ]  # fmt: skip
 
 _PLAINTEXT: Final = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
@@ -29,6 +29,12 @@ def check_receptions(settings: Settings, messages: int) -> None:
     if limit and messages >= limit:
         reply = Reply(421, "Too many messages on this connection", "4.7.0")
         raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
+
+
+async def check_rate(service: Service, session: Session, option: str, limit: tuple[int, float]) -> None:
+    """Inbound_Throttle_Messages, Recipient_Rate_Per_Peer: count one more of the peer's, if that is within the limit."""
+    if not await service.count_peer(option, session.peer_address, limit):
+        raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
 
 
 async def check_space(service: Service, session: Session, settings: Settings, announced: str | None) -> None:

@@ -141,8 +141,7 @@ def build_context(material: Material, generation: int = 1) -> ServerContext:
         context.set_tlsext_servername_callback(partial(_switch_context, named))
     revocations = None
     if material.revocations:
-        roots = (each.der for each in material.authorities if each.is_self_issued)
-        revocations = Revocations(material.revocations, roots)
+        revocations = Revocations(material.revocations, material.authorities)
     return ServerContext(context, material, generation, revocations=revocations)
 
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from OpenSSL import SSL, crypto
 
+from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.verification import Verification, record_verification
 
 __all__ = ["verifies_as_server"]
@@ -58,7 +59,12 @@ def verifies_as_server(connection: SSL.Connection) -> bool:
     client.bio_write(_first_flight([crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in chain]))
     with suppress(SSL.Error):
         client.do_handshake()
-    return seen.vouched
+    return seen.vouched and all(map(_may_issue, (client.get_verified_chain() or chain)[1:]))
+
+
+def _may_issue(authority: crypto.X509) -> bool:
+    """Whether its extended key usage, if there is one, says server or any: to OpenSSL, SGC means server, too."""
+    return certificate_facts(crypto.dump_certificate(crypto.FILETYPE_ASN1, authority)).eku != "none"
 
 
 def _first_flight(chain: list[bytes]) -> bytes:

@@ -31,6 +31,7 @@ from triosmtp.tls.der import (
     only,
 )
 from triosmtp.tls.error_queue import error_words
+from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import file_in_memory, pem_blocks
 from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
 
@@ -66,25 +67,49 @@ class RevocationList:
 class Revocations:
     """Lists in force, to look chains up in."""
 
-    def __init__(self, lists: Iterable[RevocationList], roots: Iterable[bytes]) -> None:
-        """``roots`` are the certificates, in DER, that no other authority can revoke.
+    def __init__(self, lists: Iterable[RevocationList], anchors: Sequence[LoadedCertificate]) -> None:
+        """``anchors`` are the certificates that chains end at.
 
-        An intermediate is looked up even if it is an anchor: the authority above it may have revoked it.
+        No other authority can revoke a root.  An intermediate is looked up even if it is an anchor: the authority above
+        it may have revoked it, or may be revoked itself.
         """
         self._lists: dict[int, list[RevocationList]] = {}
         with unwarned():
             for each in lists:
                 self._lists.setdefault(each.name.hash(), []).append(each)
-        self._roots = frozenset(roots)
+            self._roots = frozenset(each.der for each in anchors if each.is_issued_by(each))
+            self._revoked_anchors = self._revoked_of(anchors)
 
     def hold(self, chain: Sequence[crypto.X509]) -> bool:
-        """Return whether a certificate of ``chain`` is listed; its last one is not looked up if it is a root."""
+        """Return whether a certificate of ``chain`` is listed; its last one is not looked up if it is a root.
+
+        If its last one is an anchor, the authorities above that count as well, as far as they are anchors, too.
+        """
         if not self._lists:
             return False
-        if chain and crypto.dump_certificate(crypto.FILETYPE_ASN1, chain[-1]) in self._roots:
-            chain = chain[:-1]
+        if chain:
+            last = crypto.dump_certificate(crypto.FILETYPE_ASN1, chain[-1])
+            if last in self._revoked_anchors:
+                return True
+            if last in self._roots:
+                chain = chain[:-1]
         with unwarned():
             return any(map(self._listed, chain))
+
+    def _revoked_of(self, anchors: Sequence[LoadedCertificate]) -> frozenset[bytes]:
+        """Return the anchors that are listed, and those that were issued by such anchors and by no others."""
+        below = [each for each in anchors if each.der not in self._roots]
+        revoked = {each.der for each in below if self._listed(each.openssl)}
+        more = bool(revoked)
+        while more:
+            more = False
+            for each in below:
+                if each.der not in revoked:
+                    above = [issuer.der in revoked for issuer in anchors if each.is_issued_by(issuer)]
+                    if above and all(above):
+                        revoked.add(each.der)
+                        more = True
+        return frozenset(revoked)
 
     def _listed(self, certificate: crypto.X509) -> bool:
         issuer, serial = certificate.get_issuer(), certificate.get_serial_number()
