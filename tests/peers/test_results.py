@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triosmtp.errors import Reject
+from triosmtp.event import TLSEstablished
 from triosmtp.policy import Authenticated, Policy
 from triosmtp.server.results import _copy, is_forged, results_field, without_forged
 from triosmtp.spool import Body, Spool
@@ -426,6 +427,8 @@ async def test_no_policy_takes_a_spokesmans_certificate_for_the_clients(
             assert (await client.command(command)).code in {220, 250}
             await client.command("EHLO x")
         answer = str(await client.command("MAIL FROM:<a@example.org>"))
+    [told] = [event.tls for event in server.events if isinstance(event, TLSEstablished)]
+    assert told.verified is (command == "NOOP" or not first), "the event has the name of the client"
     if command == "NOOP":
         assert answer.startswith("250")
         assert any("CN=client.example.org" in value for value in seen[0].values())

@@ -261,8 +261,11 @@ class SessionDriver:
         connection.receive_data(data)
         return in_body
 
-    def _tell_of_handshake(self, tls: TLSInfo) -> None:
+    def _established(self, tls: TLSInfo) -> None:
+        """Keep what a handshake established, and tell of it what it says of the client."""
         session = self.session
+        session.connection_tls = tls
+        tls = session.tls or tls
         self._service.tell(TLSEstablished(session.id, session.peer, session.listener, tls))
         if tls.server_purpose:
             self._service.tell(ServerCertificatePresented(session.id, session.peer, session.listener, tls))
@@ -273,9 +276,7 @@ class SessionDriver:
         tls = renegotiated(self._encrypted)
         if tls is None:
             return
-        session = self.session
-        session.connection_tls = tls
-        self._tell_of_handshake(tls)
+        self._established(tls)
         self._conversation.forget_tls()
         refusal = await self._conversation.tls_established()
         if refusal is not None:
@@ -379,8 +380,7 @@ class SessionDriver:
                 self._stream = self._encrypted
                 self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
                 self._renegotiable = profile.settings.tls_allow_renegotiation
-                session.connection_tls = tls
-                self._tell_of_handshake(tls)
+                self._established(tls)
                 return True
         except HandshakeError as error:
             reason, detail = error.reason, error.detail
