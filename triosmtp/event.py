@@ -113,6 +113,7 @@ class Refused:
     session: str
     peer: str
     phase: str
+    """A policy phase, or ``command`` for what belongs to none."""
     code: int
     enhanced: str | None
     text: str
@@ -137,9 +138,11 @@ class AuthAttempted:
     peer: str
     listener: str
     mechanism: str
+    """As registered: ``PLAIN``, ``SCRAM-SHA-256``, …"""
     user: str
     """What the client claimed; ``""`` where it came to no claim."""
     succeeded: bool
+    """Whether the client has authenticated."""
     reason: str = ""
     """Why it failed, for the log; the client is not told."""
     decided_by: str = ""
@@ -153,8 +156,11 @@ class PolicyFailed:
 
     session: str
     phase: str
+    """The policy phase."""
     policy: str
+    """The policy's :attr:`triosmtp.Policy.source`."""
     error: str
+    """``repr()`` of what it raised."""
     listener: str = ""
 
 
@@ -164,7 +170,9 @@ class PolicyFallback:
 
     session: str
     phase: str
+    """The policy phase."""
     group: str
+    """The group of deciders."""
     fallback: str
     """``tempfail``, ``continue`` or ``reject``."""
     failure: str
@@ -177,9 +185,13 @@ class PolicyClientConnected:
     """A policy client has introduced itself."""
 
     name: str
+    """What the client calls itself."""
     group: str
+    """Its group, or ``""``."""
     role: str
+    """``observer`` or ``decider``."""
     mode: str
+    """``enforce`` or ``shadow``."""
     peer: str
     listener: str
 
@@ -189,13 +201,18 @@ class PolicyClientDisconnected:
     """A policy client that had introduced itself is gone."""
 
     name: str
+    """What the client called itself."""
     group: str
+    """Its group, or ``""``."""
     role: str
+    """``observer`` or ``decider``."""
     mode: str
+    """``enforce`` or ``shadow``."""
     peer: str
     listener: str
     reason: str
     seconds: float
+    """How long it was connected."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -213,10 +230,15 @@ class ShadowDiffered:
 
     session: str
     phase: str
+    """The policy phase."""
     group: str
+    """The group of the decider."""
     name: str
+    """What the decider calls itself."""
     answer: str
+    """What it would have decided, in a few words."""
     outcome: str
+    """What really happened, in a few words."""
     listener: str = ""
 
 
@@ -285,7 +307,9 @@ class Disconnected:
     peer: str
     reason: str
     seconds: float
+    """How long the session lasted."""
     messages: int
+    """How many messages it began."""
     commands: Mapping[str, int] = Factory(dict)
     """How often each command was given, by its verb in capitals; what is no command is ``other``."""
     detail: str = ""
@@ -306,11 +330,15 @@ class CertificatesReloaded:
     changed: tuple[str, ...]
     """The files that differ from those that were in force, this one or others (a CA bundle, for example)."""
     subject: str
+    """The certificate's subject (RFC 4514)."""
     names: tuple[str, ...]
     """``dns:…``, ``ip:…``, …"""
     fingerprint_sha256: str
+    """SHA-256 of the certificate, in lower-case hexadecimal."""
     not_before: datetime | None
+    """When it begins to be valid, in UTC; None if it cannot be read."""
     not_after: datetime | None
+    """When it ends to be valid, likewise."""
     warnings: tuple[str, ...] = ()
     """What is not as it should be: a name that was lost, for example."""
 
@@ -322,6 +350,7 @@ class CertificateReloadFailed:
     file: str
     """``""`` where no file is to blame."""
     option: str
+    """The option that names the file."""
     reason: str
 
 
@@ -330,10 +359,13 @@ class CertificateExpiring:
     """A certificate in force ends soon: told once each when 30, 14, 7, 3 and 1 days are left."""
 
     file: str
+    """Where the certificate lies."""
     subject: str
+    """The certificate's subject (RFC 4514)."""
     days: int
     """Whole days that are left; below zero: it has expired."""
     not_after: datetime
+    """When it ends to be valid, in UTC."""
 
 
 @frozen(slots=True)
@@ -344,8 +376,11 @@ class RevocationListExpired:
     """
 
     file: str
+    """Where the list lies."""
     issuer: str
+    """The authority that issued the list (RFC 4514)."""
     next_update: datetime
+    """When the next list was due, in UTC."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -353,11 +388,13 @@ class ConfigurationReloaded:
     """A new configuration is in force for new connections.  The Listens are told by their names."""
 
     path: str
+    """The configuration's file, as it was named."""
     reason: str
     """Who asked: ``SIGHUP``, ``console``, or what the embedding program calls it."""
     opened: tuple[str, ...]
     """Listens that are new, or were bound anew because their sockets differ."""
     closed: tuple[str, ...]
+    """Listens that are no more, or were bound anew."""
     kept: tuple[str, ...]
     """Listens whose sockets, and the connections that wait in them, are the same as before."""
     sessions: int
@@ -369,8 +406,10 @@ class ConfigurationReloadFailed:
     """A configuration cannot be used; nothing was changed."""
 
     path: str
+    """The configuration's file, as it was named."""
     reason: str
     problems: tuple[Problem, ...]
+    """Every error, with its place in the configuration."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -378,12 +417,15 @@ class ServerStarted:
     """``triosmtp serve`` serves: every socket listens, and signals are handled."""
 
     version: str
+    """That of triosmtp."""
     process: int
+    """The number of the process."""
     path: str
     """Of the configuration."""
     listeners: tuple[str, ...]
     """The Listens for mail, each with the address that it is bound to."""
     workers: int
+    """How many processes serve sessions."""
 
 
 @frozen(slots=True, kw_only=True)

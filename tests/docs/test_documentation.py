@@ -1,9 +1,12 @@
 """What README and documentation show, works: stanzas parse, programs run, options that are named exist."""
 
+import ast
+import importlib
 import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -97,3 +100,26 @@ def test_readme_opens_with_two_commands_that_set_themselves_up() -> None:
     assert language == "sh"
     assert [command.rpartition("/")[2] for command in commands] == ["triosmtp serve", "nox"]
     assert all(command.startswith("python3 -m venv .venv && .venv/bin/pip install -q ") for command in commands)
+
+
+@pytest.mark.parametrize("module", ["triosmtp", "triosmtp.testing", "triosmtp.policy.client"])
+def test_everything_that_is_exported_is_in_the_reference(module: str) -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    shown = set(re.findall(r"\.\. auto\w+:: (\w+)", page))
+    elsewhere = {"DISCARD", "DONE"} if module == "triosmtp.policy.client" else set()
+    assert set(importlib.import_module(module).__all__) - shown - elsewhere == set()
+
+
+@pytest.mark.parametrize("module", ["event", "server/service"])
+def test_every_field_of_events_and_statistics_is_documented(module: str) -> None:
+    common = re.search(r"## triosmtp.event\n\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    assert common is not None
+    tree = ast.parse((ROOT / "triosmtp" / f"{module}.py").read_text())
+    for found in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        if module != "event" and found.name != "Statistics":
+            continue
+        words = (ast.get_docstring(found) or "") + common[1].replace("`", "``")
+        for before, after in pairwise([*found.body, ast.Pass()]):
+            if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                assert told or f"``{before.target.id}``" in words, f"{found.name}.{before.target.id}"

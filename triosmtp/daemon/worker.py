@@ -33,9 +33,9 @@ from triosmtp.server.host import ServiceHost
 from triosmtp.server.opening import prepare
 from triosmtp.server.patience import watch
 from triosmtp.server.peer_count import PeerAddress
-from triosmtp.server.serve import run_session, session_of
+from triosmtp.server.serve import run_session
 from triosmtp.server.service import Generation
-from triosmtp.server.session import SessionDriver
+from triosmtp.server.session import SessionDriver, session_of
 from triosmtp.tls import ContextStore, build_context, load_material
 from triosmtp.tls.store import Renewal
 from triosmtp.tls.watcher import reload_certificates

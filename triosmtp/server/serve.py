@@ -39,8 +39,9 @@ from triosmtp.server.peer_count import peer_key
 from triosmtp.server.proxy import announced_peer
 from triosmtp.server.queue import empty_queues, shut
 from triosmtp.server.service import Service, Statistics
-from triosmtp.server.session import SessionDriver
+from triosmtp.server.session import SessionDriver, session_of
 from triosmtp.server.transport import SocketTransport
+from triosmtp.server.unserved import warn_of_unserved
 from triosmtp.smtp import Reply
 from triosmtp.tls import ContextStore
 from triosmtp.tls.store import renew
@@ -75,6 +76,7 @@ class Server:
         self.fleet = fleet
         """Who serves the sessions; None: this process does."""
         self._own_hub = own_hub
+        self._embedded = False  # a program serves for itself, and nobody serves the rest of the configuration
         self._bindings = list(bindings)
         self._loops: trio.Nursery | None = None
         self._sessions: trio.Nursery | None = None
@@ -154,6 +156,8 @@ class Server:
                 self.service.tell(failed)
                 await self._note_certificate_problems()
                 raise
+        if self._embedded:
+            warn_of_unserved(config)
         self.service.tell(report)
         await self.reload_certificates(reason=reason)
         return report
@@ -444,6 +448,9 @@ async def serve(
     ``sockets`` are listening sockets that are there already, by the key of their Listen; ``contexts`` as for
     :func:`open_service`.  ``fleet``, where given, serves the sessions; this process then only accepts them.
 
+    What of a configuration ``triosmtp serve`` alone serves is a warning in the log ``triosmtp.server``, without
+    ``contexts``: Log, Status_Listener, Control_Listener, Security, Workers.
+
     :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
     """
     try:
@@ -455,16 +462,10 @@ async def serve(
     if fleet is not None:
         fleet.attach(service)
     server = Server(service, plan(config, sockets=sockets).opened, own_hub=hub is None, fleet=fleet)
+    if contexts is None:  # `triosmtp serve` has made them
+        server._embedded = True  # noqa: SLF001 - the two are one
+        warn_of_unserved(config)
     await server._run(task_status)  # noqa: SLF001 - the two are one
-
-
-def session_of(
-    service: Service, listen: Listen, settings: Settings, sock: socket.socket, peer: Peer, local: str = ""
-) -> SessionDriver:
-    """Give the session of a connection that was counted in; ``local`` is its own address, where that is known."""
-    profile = service.profiles.of(listen, settings)
-    local = peer.local or local or peer_of(sock.getsockname()).text
-    return SessionDriver(service, listen, profile, SocketTransport(sock), peer, local)
 
 
 def _try_send(sock: socket.socket, data: bytes) -> None:

@@ -58,13 +58,19 @@ class Statistics:
     sessions: int = 0
     """Sessions under way."""
     sessions_total: int = 0
+    """Sessions that began."""
     connections_refused: int = 0
+    """Connections that had no session, because a limit was reached."""
     handshakes: int = 0
+    """TLS handshakes that were completed, whatever became of the client's certificate."""
     handshakes_failed: int = 0
+    """TLS handshakes that were not, and plaintext behind STARTTLS."""
     messages_accepted: int = 0
+    """Messages that were delivered, or thrown away by a policy: their clients were told 250."""
     messages_refused: int = 0
     """Messages that were refused after their body had arrived."""
     bytes_accepted: int = 0
+    """Octets of accepted messages, as their clients sent them."""
 
     def count(self, event: SessionEvent) -> None:
         """Count ``event``."""

@@ -5,13 +5,14 @@ costs one read and one write, and no read has a cancel scope or a deadline of it
 """
 
 import logging
+import socket
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import trio
 
-from triosmtp.config import Listen
+from triosmtp.config import Listen, Settings
 from triosmtp.errors import HandshakeError
 from triosmtp.event import (
     Connected,
@@ -24,7 +25,7 @@ from triosmtp.event import (
 from triosmtp.policy import Session
 from triosmtp.server.conversation import Conversation
 from triosmtp.server.decision import Refusal
-from triosmtp.server.listener import Peer
+from triosmtp.server.listener import Peer, peer_of
 from triosmtp.server.patience import Patience
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service, limiter_key
@@ -43,7 +44,7 @@ from triosmtp.tls import (
 )
 from triosmtp.variables import TLSInfo, Variables
 
-__all__ = ["SessionDriver"]
+__all__ = ["SessionDriver", "session_of"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -456,3 +457,12 @@ class SessionDriver:
         await send_close_notify(self._encrypted, last)
         if self._unsent:  # its close_notify is a part of that
             await self._transport.send_all(b"")
+
+
+def session_of(
+    service: Service, listen: Listen, settings: Settings, sock: socket.socket, peer: Peer, local: str = ""
+) -> SessionDriver:
+    """Give the session of a connection that was counted in; ``local`` is its own address, where that is known."""
+    profile = service.profiles.of(listen, settings)
+    local = peer.local or local or peer_of(sock.getsockname()).text
+    return SessionDriver(service, listen, profile, SocketTransport(sock), peer, local)

@@ -1,6 +1,7 @@
 """For tests, ours and yours: a server on memory streams, a scripted client, certificates, a recording policy."""
 
 from triosmtp.testing.client import Answer, Client
+from triosmtp.testing.controller import Controller
 from triosmtp.testing.policy import RecordingPolicy
 from triosmtp.testing.server import MemoryServer, ReceivedMessage, open_memory_server
 from triosmtp.tls.authority import Authority, Credential
@@ -9,6 +10,7 @@ __all__ = [
     "Answer",
     "Authority",
     "Client",
+    "Controller",
     "Credential",
     "MemoryServer",
     "ReceivedMessage",

@@ -124,7 +124,7 @@ async def open_memory_server(
     messages: list[ReceivedMessage] = []
 
     async def collect(message: Message) -> None:
-        messages.append(_looked_at(message))
+        messages.append(as_received(message))
 
     service = await open_service(
         config, policy=policy, deliver=deliver or collect, observers=(events.append,), decoys=DecoyKey()
@@ -136,7 +136,8 @@ async def open_memory_server(
         nursery.cancel_scope.cancel()
 
 
-def _looked_at(message: Message) -> ReceivedMessage:
+def as_received(message: Message) -> ReceivedMessage:
+    """Return ``message`` as a test looks at it."""
     with message.body.open() as reader:
         body = reader.read()
     envelope = message.envelope
