@@ -9,10 +9,26 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.support.wait import WebDriverWait
 
 PATIENCE = 30
+_CUT = """
+const found = [];
+const range = document.createRange();
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+  if (!node.parentElement.checkVisibility() || node.parentElement.closest("script, style")) continue;
+  for (const word of node.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+    if (word[0].length > 24) continue;
+    range.setStart(node, word.index);
+    range.setEnd(node, word.index + word[0].length);
+    const tops = [...range.getClientRects()].filter((each) => each.width > 0).map((each) => Math.round(each.top));
+    if (new Set(tops).size > 1) found.push(word[0]);
+  }
+}
+return found;
+"""
 _WIDE = """
 return [...document.querySelectorAll("body, body *")].filter((each) => each.checkVisibility() && !each.closest("svg")
   && getComputedStyle(each).display !== "inline" && !["INPUT", "PROGRESS"].includes(each.tagName)
@@ -44,13 +60,25 @@ def browser(folder: Path) -> Iterator[webdriver.Chrome]:
 
 
 def wait(driver: webdriver.Chrome, what: Callable[[], object]) -> None:
-    """Wait until ``what()`` is true."""
-    WebDriverWait(driver, PATIENCE, 0.1).until(lambda _: what())
+    """Wait until ``what()`` is true; elements may be replaced meanwhile."""
+    gone = [StaleElementReferenceException, NoSuchElementException]
+    WebDriverWait(driver, PATIENCE, 0.1, ignored_exceptions=gone).until(lambda _: what())
 
 
 def text(driver: webdriver.Chrome, name: str) -> str:
     """Return the text of an element as it is shown."""
-    return driver.find_element(By.ID, name).text
+    found = texts(driver, f"#{name}")
+    if not found:
+        raise NoSuchElementException(name)
+    return found[0]
+
+
+def texts(driver: webdriver.Chrome, selector: str) -> list[str]:
+    """Return the texts of all elements of a kind at one moment, as they are shown."""
+    found: list[str] = driver.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((each) => each.innerText.trim())", selector
+    )
+    return found
 
 
 def resize(driver: webdriver.Chrome, width: int, height: int = 900, *, dark: bool = False) -> None:
@@ -62,9 +90,11 @@ def resize(driver: webdriver.Chrome, width: int, height: int = 900, *, dark: boo
 
 
 def assert_fits(driver: webdriver.Chrome) -> None:
-    """Assert that nothing scrolls sideways."""
-    wide = driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
-    assert wide <= 0, driver.execute_script(_WIDE)
+    """Assert that nothing scrolls sideways and no word is cut in two; words of more than 24 letters may be."""
+    wide = driver.execute_script(_WIDE)
+    assert wide == [], wide
+    cut = driver.execute_script(_CUT)
+    assert cut == [], cut
 
 
 def picture(driver: webdriver.Chrome, name: str, width: int, *, dark: bool) -> None:

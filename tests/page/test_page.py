@@ -1,102 +1,22 @@
-"""The status page in a real browser, and `triosmtp top` in a terminal of its own, beside real sessions."""
+"""The status page in a real browser, beside real sessions."""
 
 import json
-import os
-import pty
 import re
-import select
 import signal
 import smtplib
-import ssl
-import subprocess
-import sys
-import time
+import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from attrs import define
-from chromium import PATIENCE, browser, picture, text, wait
+from chromium import PATIENCE, assert_fits, browser, picture, resize, text, texts, wait
+from page_server import BROKEN, EVIL, MAIL, PROXIED, serving
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-from triosmtp.testing import Authority
-
 TOKEN = "a-token-of-some-length"
-EVIL = "<img src=x onerror=document.title=1><script>document.title=1"
-CONF = """
-Deliver_To = "discard:"
-Relay_Domains = ( "example.com" )
-TLS_Certificate = "{folder}/server.pem"
-TLS_Key = "{folder}/server.key"
-TLS_Client_CA = "{folder}/ca.pem"
-Status_Listener {{ Listen "127.0.0.1:0" {{ {token} }} }}
-ESMTP_Listener {{ Listen "127.0.0.1:0" {{ SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" ) }} }}
-"""
-
-
-@define
-class Site:
-    """A server that runs."""
-
-    folder: Path
-    process: subprocess.Popen[str]
-    authority: Authority
-    mail: int = 0
-    status: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.status}/"
-
-    def session(self, certificate: str = "client") -> smtplib.SMTP:
-        """Begin a session over TLS, and keep it."""
-        context = ssl.create_default_context(cafile=self.folder / "ca.pem")
-        context.load_cert_chain(self.folder / f"{certificate}.pem", self.folder / f"{certificate}.key")
-        smtp = smtplib.SMTP("127.0.0.1", self.mail, timeout=PATIENCE)
-        smtp.starttls(context=context)
-        smtp.ehlo()
-        return smtp
-
-    def top(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "triosmtp", "top", "--control", str(self.folder / "control"), *arguments]
-
-
-@contextmanager
-def serving(folder: Path, token: str = "") -> Iterator[Site]:
-    authority = Authority.create()
-    soon = datetime.now(UTC) + timedelta(days=5)
-    names = ["localhost", "mx.example.com"]
-    authority.issue("localhost", dns=names, ip=["127.0.0.1"], not_after=soon).write(folder, "server")
-    authority.issue("client", dns=["client.example"], usage=["client"]).write(folder, "client")
-    Authority.create("stranger").issue(EVIL, usage=["client"]).write(folder, "stranger")
-    (folder / "ca.pem").write_bytes(authority.certificate_pem)
-    (folder / "my.conf").write_text(CONF.format(folder=folder, token=token))
-    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(folder / "my.conf")]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            [*command, "--control", str(folder / "control")], stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
-        site = Site(folder, process, authority)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("Listen"):
-                site.mail = int(line.rpartition(" ")[2])
-            elif line.startswith("Status Listen"):
-                site.status = int(line.rpartition(" ")[2])
-            elif line.startswith("Control"):
-                break
-        try:
-            yield site
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE)
-    assert "Traceback" not in (folder / "log").read_text()
 
 
 def test_what_an_operator_sees(tmp_path: Path) -> None:
@@ -109,6 +29,11 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         assert "None." in text(driver, "sessions")
         good, evil = site.session(), site.session("stranger")
         evil.docmd("RCPT", f"TO:<{EVIL[:30]}")
+        evil.docmd("MAIL", "FROM:<a@b.example>")
+        for long in ("x" * 300, "(<" * 150, "9." * 150):
+            evil.docmd("VRFY", long)
+            evil.docmd("RCPT", f'TO:<"{long[:60]}"@{"y" * 60}.{"z" * 60}.example>')
+        evil.rset()
         evil.sendmail("a@example.org", ["b@example.com"], "Subject: x\r\n\r\n")
         with pytest.raises(smtplib.SMTPRecipientsRefused):
             evil.sendmail("a@example.org", ["b@elsewhere.example"], "")
@@ -117,7 +42,8 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         assert text(driver, "sessions-total") == "2"
         wait(driver, lambda: "relaying denied" in text(driver, "refusals"))
         assert "1" in text(driver, "n-messages")
-        assert "TLSv1.3: 2" in text(driver, "legend")
+        assert "TLSv1.3: 2" in text(driver, "handshakes-chart")
+        assert "accepted: 1" in text(driver, "messages-chart")
         assert re.search(r"verified\s+1\s+failed\s+1", text(driver, "outcomes"))
         # A certificate that is renewed shows itself, and what cannot be used is told.
         site.authority.issue("localhost", dns=["new.example"], ip=["127.0.0.1"]).write(tmp_path, "server")
@@ -125,11 +51,14 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         assert "taken" in text(driver, "reloads")
         (tmp_path / "server.pem").write_text("junk")
         wait(driver, lambda: "NOT taken" in text(driver, "reloads") and "Not in force" in text(driver, "problems"))
+        assert re.search(
+            r"server\.pem.*\s+In force instead: CN=localhost, valid until .*, read at ", text(driver, "problems")
+        )
         # By keyboard: the filter, and the details of a session.
         driver.find_element(By.ID, "filter").send_keys("CN=client")
         wait(driver, lambda: text(driver, "sessions-total") == "1 of 2")
-        driver.switch_to.active_element.send_keys("\ue004")
-        driver.switch_to.active_element.send_keys(" ")
+        press(driver, "\ue004")
+        press(driver, " ")
         wait(
             driver,
             lambda: "tls_client_cert_fingerprint_sha256" in text(driver, "sessions"),
@@ -137,10 +66,10 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         driver.find_element(By.ID, "filter").clear()
         driver.find_element(By.ID, "filter").send_keys("x\ue003")
         wait(driver, lambda: text(driver, "sessions-total") == "2")
-        for width in (1200, 380):
+        for width in (1280, 390):
             for dark in (False, True):
                 picture(driver, "page", width, dark=dark)
-        assert driver.title == "triosmtp"
+        assert driver.title == f"triosmtp on {socket.gethostname()}"
         assert not driver.find_elements(By.CSS_SELECTOR, "main script, main img")
         assert driver.execute("getLog", {"type": "browser"})["value"] == []
         good.quit()
@@ -148,6 +77,119 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         wait(driver, lambda: text(driver, "sessions-total") == "0")
         site.process.send_signal(signal.SIGTERM)
         wait(driver, lambda: "connection lost" in text(driver, "state"))
+
+
+def test_much_of_everything_is_folded_and_counted(tmp_path: Path) -> None:
+    names = [f"mx{number}.a-longer-name-of-a-host.example.org" for number in range(38)]
+    more = "Max_Command_Errors = 0 Max_Refused_Recipients = 0 Workers = 2"
+    with serving(tmp_path, more=more, names=names) as site, browser(tmp_path) as driver:
+        driver.get(site.url)
+        wait(driver, lambda: text(driver, "state") == "serving")
+        for number in range(40):
+            site.refuse(f"192.0.2.{number}" if number % 2 else f"2001:db8::{number}", 25)
+        with site.session("stranger", BROKEN) as smtp, pytest.raises(smtplib.SMTPDataError, match="Mailbox full"):
+            smtp.sendmail("a@sender.example", ["b@example.com", "c@example.com"], "Subject: x")
+        sessions = [site.session("stranger" if number % 2 else "client") for number in range(3)]
+        wait(driver, lambda: text(driver, "n-undelivered") == "1" and text(driver, "sessions-total") == "3")
+        # All 1,000 are counted, and those of the delivery; what repeats is one line.
+        assert text(driver, "n-refused") == "1,001"
+        assert "refused: 1,001" in text(driver, "messages-chart")
+        assert re.search(r"rcptto 550 relay\s+1,000", text(driver, "refusal-kinds"))
+        rows = texts(driver, "#refusals tr")
+        assert len(rows) == 16
+        assert rows[-1] == "25 more"
+        for part in (
+            "× 25",
+            "192.0.2.39:40000",
+            f"at {PROXIED}",
+            "rcptto",
+            "from <newsletter@lists.sender.example>",
+            "no TLS",
+        ):
+            assert part in rows[0], rows[0]
+        assert "to <number24.with.a.long.local.part@elsewhere.example>" in rows[0]
+        failures = text(driver, "deliveries")
+        for part in (
+            "from <a@sender.example>",
+            "to <b@example.com>, <c@example.com>",
+            "452 Mailbox full",
+            f"at {BROKEN}",
+        ):
+            assert part in failures, failures
+        # Figures of each Listen.
+        listens = {each.split()[0]: each.split()[1:] for each in texts(driver, "#listens tr")}
+        assert listens == {
+            MAIL: ["3", "0", "0", "3", "0", "0", "0"],
+            PROXIED: ["0", "0", "1,000", "0", "0", "0", "1,000"],
+            BROKEN: ["0", "0", "1", "1", "0", "0", "1"],
+        }
+        assert len(texts(driver, "#workers tr")) == 2
+        assert text(driver, "workers-total") == "2 ready, 0 died"
+        # The process, the metrics and the time axis.
+        assert f"on {socket.gethostname()}" in text(driver, "host")
+        assert re.match(r"version \S+, up \d+ (s|min)", text(driver, "process"))
+        assert driver.find_element(By.LINK_TEXT, "Metrics").get_attribute("href") == f"{site.url}metrics"
+        axis = texts(driver, "#messages-chart .axis")[0].split()
+        assert re.fullmatch(r"(\d\d:\d\d:\d\d ){4}now", " ".join(axis))
+        driver.find_element(By.CSS_SELECTOR, "#range input[value=last_day]").click()
+        assert re.fullmatch(r"(\d\d:\d\d\s){4}now", texts(driver, "#messages-chart .axis")[0])
+        assert "refused: 1,001" in text(driver, "messages-chart")
+        names_fold_and_stay_open(driver)
+        for width in (1280, 390):
+            for dark in (False, True):
+                picture(driver, "much", width, dark=dark)
+        for smtp in sessions:
+            smtp.quit()
+
+
+def press(driver: webdriver.Chrome, key: str) -> None:
+    """Press a key, whatever has the focus by then."""
+    ActionChains(driver).send_keys(key).perform()
+
+
+NOTHING = """
+Deliver_To = "discard:"
+Status_Listener {{ Listen "127.0.0.1:0" {{ }} }}
+ESMTP_Listener {{ Listen "127.0.0.1:0" {{ Relay_Domains = ( "example.com" ) }} }}
+"""
+
+
+def test_none_of_anything(tmp_path: Path) -> None:
+    with serving(tmp_path, conf=NOTHING) as site, browser(tmp_path) as driver:
+        driver.get(site.url)
+        wait(driver, lambda: text(driver, "state") == "serving")
+        for name, said in (
+            ("certificates", "No certificate: TLS is not offered."), ("sessions", "None."), ("refusals", "None."),
+            ("deliveries", "None."), ("policy", "No group has been asked."), ("groups", "none"), ("failures", "none"),
+            ("reloads", "none since this server is watched"), ("problems", ""), ("n-refused", "0"),
+            ("n-undelivered", "0"),
+        ):  # fmt: skip
+            assert text(driver, name) == said, name
+        assert not driver.find_element(By.ID, "workers-section").is_displayed()
+        assert "accepted: 0" in text(driver, "messages-chart")
+        for width in (1280, 390):
+            for dark in (False, True):
+                picture(driver, "nothing", width, dark=dark)
+        assert driver.execute("getLog", {"type": "browser"})["value"] == []
+
+
+def names_fold_and_stay_open(driver: webdriver.Chrome) -> None:
+    names = text(driver, "certificates")
+    assert "mx0.a-longer" in names
+    assert "mx1.a-longer" not in names
+    assert "38 more" in names
+    script = "const it = document.querySelector('#certificates button'); it.focus(); return it.ariaExpanded"
+    assert driver.execute_script(script) == "false"
+    press(driver, " ")
+    assert "mx37.a-longer-name-of-a-host.example.org" in text(driver, "certificates")
+    clock = text(driver, "clock")
+    wait(driver, lambda: text(driver, "clock") != clock)
+    assert "mx37.a-longer-name-of-a-host.example.org" in text(driver, "certificates")
+    assert driver.execute_script("return document.activeElement.innerText") == "fewer"
+    resize(driver, 390)
+    assert_fits(driver)
+    press(driver, " ")
+    assert "mx37" not in text(driver, "certificates")
 
 
 def test_nobody_looks_without_the_token(tmp_path: Path) -> None:
@@ -158,8 +200,8 @@ def test_nobody_looks_without_the_token(tmp_path: Path) -> None:
         driver.get(site.url)
         assert driver.current_url.endswith("/login")
         driver.find_element(By.ID, "token").send_keys("wrong\n")
-        wait(driver, lambda: not driver.find_element(By.ID, "token").get_attribute("value"))
-        picture(driver, "login", 380, dark=True)
+        wait(driver, lambda: text(driver, "problem") == "Wrong token.")
+        picture(driver, "login", 390, dark=True)
         driver.find_element(By.ID, "token").send_keys(f"{TOKEN}\n")
         wait(driver, lambda: driver.current_url == site.url and text(driver, "state") == "serving")
         cookie = driver.get_cookies()[0]
@@ -179,48 +221,6 @@ def test_nobody_looks_without_the_token(tmp_path: Path) -> None:
         wait(driver, lambda: driver.current_url.endswith("/login"))
         driver.get(site.url)
         assert driver.current_url.endswith("/login")
-
-
-def test_top_in_a_terminal(tmp_path: Path) -> None:
-    with serving(tmp_path) as site:
-        subprocess.run(site.top("--once"), check=True, capture_output=True)  # from now on it is watched
-        with site.session("stranger") as evil:
-            evil.docmd("VRFY", "\x1b[2Jx")
-            once = subprocess.run(site.top("--once"), check=True, capture_output=True, text=True).stdout
-            assert "localhost" in once
-            assert "SOON" in once
-            assert re.search(r"127\.0\.0\.1:\d+ .*TLSv1\.3 ", once)
-            assert "\x1b" not in once
-            main, worker = pty.openpty()
-            environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-            process = subprocess.Popen(
-                site.top("--interval", "0.2"), stdin=worker, stdout=worker, stderr=worker, env=environment
-            )
-            os.close(worker)
-            screen = read_until(main, lambda seen: seen.count("\x1b[H") >= 3)
-            frame = screen.split("\x1b[H")[-2]
-            assert frame.count("\r\n") <= 23
-            shown = [re.sub(r"\x1b\[[?0-9]*[A-Za-z]", "", line).strip("\r") for line in frame.split("\r\n")]
-            assert max(map(len, shown)) <= 80, shown
-            assert "\x1b[2J" not in screen
-            os.write(main, b"/nobody-of-that-name\r")
-            read_until(main, lambda seen: "filter: nobody-of-that-name\x1b" in seen)
-            os.write(main, b"q")
-            rest = read_until(main, lambda seen: "\x1b[?1049l" in seen)
-            assert rest.endswith("\x1b[?1049l")
-            assert process.wait(PATIENCE) == 0
-            os.close(main)
-    done = subprocess.run(site.top("--once"), check=False, capture_output=True, text=True)
-    assert done.returncode == 69
-    assert "is it running?" in done.stderr
-
-
-def read_until(terminal: int, enough: Callable[[str], bool]) -> str:
-    seen, end = "", time.monotonic() + PATIENCE
-    while not enough(seen):
-        assert select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0], seen
-        seen += os.read(terminal, 65536).decode("utf-8", "replace")
-    return seen
 
 
 def test_every_file_of_the_page_is_in_the_wheel() -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 from attrs import define
@@ -16,6 +17,7 @@ from attrs import define
 from triosmtp.config import parse_config
 from triosmtp.daemon.status.listener import StatusListener
 from triosmtp.daemon.status.source import ServerSource
+from triosmtp.histogram import Histogram
 from triosmtp.server import Server, serve
 
 REPOSITORY = Path(__file__).parents[2]
@@ -143,3 +145,49 @@ def daemon(folder: Path, text: str) -> Iterator[Daemon]:
             status = process.wait(60)
     assert status == 0
     assert "Traceback" not in (folder / "log").read_text()
+
+
+class NoSource:
+    """A service in which nothing is."""
+
+    def ready(self) -> bool:
+        return True
+
+    def state(self) -> str:
+        return "serving"
+
+    def workers(self) -> dict[str, int]:
+        return {}
+
+    def worker_deaths(self) -> int:
+        return 0
+
+    def worker_list(self) -> list[dict[str, Any]]:
+        return []
+
+    def sessions_by_listener(self) -> dict[str, int]:
+        return {}
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        return []
+
+    async def session(self, session: str) -> dict[str, Any] | None:
+        return None
+
+    async def certificates(self) -> list[dict[str, Any]]:
+        return []
+
+    def revocation_lists(self) -> dict[str, float]:
+        return {}
+
+    def certificate_problems(self) -> list[dict[str, Any]]:
+        return []
+
+    def policy_groups(self) -> list[dict[str, Any]]:
+        return []
+
+    def policy_latencies(self) -> dict[str, Histogram]:
+        return {}
+
+    def handshakes_under_way(self) -> int:
+        return 0

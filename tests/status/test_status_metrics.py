@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from status_server import MAIL, REPOSITORY, STATUS, Serving, get, serving
+from status_server import MAIL, REPOSITORY, STATUS, NoSource, Serving, get, serving
 
 from triosmtp import event as events
 from triosmtp.config import parse_config
@@ -57,49 +57,6 @@ async def until(here: Serving, name: str, value: float, **labels: str) -> None:
     with trio.fail_after(20):
         while (found := (await scrape(here)).get(key)) != value:
             assert found is None or found < value, f"{key} is {found}"
-
-
-class NoSource:
-    """A service in which nothing is."""
-
-    def ready(self) -> bool:
-        return True
-
-    def state(self) -> str:
-        return "serving"
-
-    def workers(self) -> dict[str, int]:
-        return {}
-
-    def worker_deaths(self) -> int:
-        return 0
-
-    def sessions_by_listener(self) -> dict[str, int]:
-        return {}
-
-    async def sessions(self) -> list[dict[str, Any]]:
-        return []
-
-    async def session(self, session: str) -> dict[str, Any] | None:
-        return None
-
-    async def certificates(self) -> list[dict[str, Any]]:
-        return []
-
-    def revocation_lists(self) -> dict[str, float]:
-        return {}
-
-    def certificate_problems(self) -> list[dict[str, Any]]:
-        return []
-
-    def policy_groups(self) -> list[dict[str, Any]]:
-        return []
-
-    def policy_latencies(self) -> dict[str, Histogram]:
-        return {}
-
-    def handshakes_under_way(self) -> int:
-        return 0
 
 
 async def series(metrics: Metrics) -> dict[str, set[tuple[str, ...]]]:

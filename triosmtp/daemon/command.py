@@ -142,7 +142,7 @@ class Commands:
             for each in service.contexts.problems
         ]
         for each in service.contexts.problems:
-            text += f"\nNOT taken since {each.since:%Y-%m-%d %H:%M:%S} UTC: {each.error}"
+            text += f"\nNOT taken since {each.since:%Y-%m-%d %H:%M:%S} UTC: {each.error}; what is in force stands above"
         if not service.config.base.tls_watch:
             text += "\nThe files are not watched (TLS_Watch = false)"
         generation = service.contexts.generation

@@ -58,7 +58,7 @@ from triosmtp.event import (
     SessionEvent,
 )
 from triosmtp.policy.question import Fallback, Question, Verdict
-from triosmtp.server.fleet import FleetState
+from triosmtp.server.fleet import FleetState, WorkerState
 from triosmtp.server.listener import Peer
 from triosmtp.server.peer_count import PeerAddress
 from triosmtp.server.service import Generation, Service
@@ -153,7 +153,12 @@ class Supervisor:
     def state(self) -> FleetState:
         """Give how the workers fare."""
         ready = len(self._those_ready())
-        return FleetState(ready, self._count - ready, self._deaths)
+        now = trio.current_time()
+        workers = tuple(
+            WorkerState(number, worker.process.pid, worker.ready, len(worker.sessions), now - worker.since)
+            for number, worker in sorted(self._workers.items())
+        )
+        return FleetState(ready, self._count - ready, self._deaths, workers)
 
     async def prepare(self, config: Config) -> None:
         """Have every worker prepare for ``config``.

@@ -17,7 +17,20 @@ from triosmtp.server.listener import Peer
 if TYPE_CHECKING:
     from triosmtp.server.service import Service
 
-__all__ = ["Fleet", "FleetState"]
+__all__ = ["Fleet", "FleetState", "WorkerState"]
+
+
+@frozen(slots=True)
+class WorkerState:
+    """How one worker fares."""
+
+    number: int
+    process: int
+    """Its process id."""
+    ready: bool
+    sessions: int
+    seconds: float
+    """Since it was started."""
 
 
 @frozen(slots=True)
@@ -29,6 +42,8 @@ class FleetState:
     """Those that are to be there, and are not ready yet, or not again."""
     deaths: int
     """Workers that ended unasked, so far."""
+    workers: tuple[WorkerState, ...] = ()
+    """Those that run, in the order of their numbers."""
 
 
 class Fleet(Protocol):

@@ -93,6 +93,12 @@ class ContextStore:
         """What was tried and could not be used, and is not solved yet; each once, whatever settings share it."""
         return tuple({str(each.error): each for each in self._snapshot.problems.values()}.values())
 
+    def in_force(self, problem: CertificateProblem) -> tuple[ServerContext, ...]:
+        """Return the contexts that stay in force as long as ``problem`` is not solved."""
+        snapshot = self._snapshot
+        troubled = [settings for settings, each in snapshot.problems.items() if str(each.error) == str(problem.error)]
+        return tuple(snapshot.contexts[settings] for settings in troubled if settings in snapshot.contexts)
+
     def prepare(self, settings: TLSSettings) -> ServerContext:
         """Read and build what ``settings`` ask for, where that was not done yet.  Blocking: call it in a thread.
 

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -67,6 +68,7 @@ class StatusListener:
         self._overview: Overview | None = None
         self._feed = Feed(self.overview)
         self._logins = Logins()
+        self._started = time.time()
         self._connections: Counter[str] = Counter()
 
     def observe(self, event: SessionEvent) -> None:
@@ -85,7 +87,7 @@ class StatusListener:
 
     def _watched(self) -> Overview:
         if self._overview is None:
-            self._overview = Overview()
+            self._overview = Overview(started=self._started)
             self._observers = (*self._observers, self._overview)
         return self._overview
 

@@ -39,7 +39,9 @@ def page_routes(access: Access, logins: Logins) -> list[BaseRoute]:
         given = parse_qs((await request.body()).decode("ascii", "replace")).get("token", [""])[0]
         name = logins.log_in(access, given)
         if name is None:
-            return _file("login.html", status=403 if await logins.hold_up(request.scope) else 429)
+            if await logins.hold_up(request.scope):
+                return _file("login.html", 403, problem=b"Wrong token.")
+            return _file("login.html", 429, problem=b"Too many wrong tokens at the moment. Try again in a few seconds.")
         answer = RedirectResponse("/", 303)
         answer.set_cookie(COOKIE, name, max_age=LIFE, httponly=True, samesite="strict", path="/")
         return answer
@@ -66,11 +68,13 @@ def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
     return static
 
 
-def _file(name: str, status: int = 200, *, with_login: bool = False) -> Response:
+def _file(name: str, status: int = 200, *, with_login: bool = False, problem: bytes = b"") -> Response:
     media = f"{_TYPES[name.rpartition('.')[2]]}; charset=utf-8"
     content = _content(name)
     if with_login:
         content = content.replace(b'<form id="logout" hidden', b'<form id="logout"')
+    if problem:
+        content = content.replace(b" hidden></p>", b">" + problem + b"</p>")
     return Response(content, status, {"content-type": media, "content-security-policy": _POLICY})
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from attrs import asdict
+
 from triosmtp.histogram import Histogram
 from triosmtp.server import Server
 from triosmtp.server.host import ServiceHost
+from triosmtp.tls import ServerContext
 
 __all__ = ["ServerSource", "Source"]
 
@@ -28,6 +31,9 @@ class Source(Protocol):
 
     def worker_deaths(self) -> int:
         """Give how many workers ended unasked."""
+
+    def worker_list(self) -> list[dict[str, Any]]:
+        """Return each worker: ``number``, ``process``, ``ready``, ``sessions`` and ``seconds`` since it was started."""
 
     def sessions_by_listener(self) -> Mapping[str, int]:
         """Give how many sessions are under way, by the name of their Listen; every Listen that serves is there."""
@@ -53,7 +59,11 @@ class Source(Protocol):
         """Return when the first list of each file of TLS_Client_CRL in force is past its time, in Unix time."""
 
     def certificate_problems(self) -> list[dict[str, Any]]:
-        """Give why changed files of TLS are not in force: ``file``, ``option``, ``reason``, ``since`` (ISO 8601)."""
+        """Return why changed files of TLS are not in force, and what is.
+
+        Each has ``file``, ``option``, ``reason``, ``since`` (ISO 8601), and ``in_force``: each certificate that is
+        still served with its ``subject``, ``not_after`` (ISO 8601 or None) and when it was ``read`` (ISO 8601).
+        """
 
     def policy_groups(self) -> list[dict[str, Any]]:
         """Give each group of deciders with its counters and clients, as :meth:`triosmtp.policy.hub.Hub.groups` does."""
@@ -97,6 +107,10 @@ class ServerSource:
         """Give how many workers ended unasked."""
         return 0 if self._fleet is None else self._fleet.state().deaths
 
+    def worker_list(self) -> list[dict[str, Any]]:
+        """Return each worker as a plain value."""
+        return [] if self._fleet is None else [asdict(each) for each in self._fleet.state().workers]
+
     def sessions_by_listener(self) -> Mapping[str, int]:
         """Give how many sessions are under way, by the name of their Listen."""
         names = (listen.name for listen in self._service.config.listens)
@@ -120,6 +134,7 @@ class ServerSource:
                 "option": problem.error.option,
                 "reason": problem.error.reason,
                 "since": problem.since.isoformat(),
+                "in_force": _in_force(self._service.contexts.in_force(problem)),
             }
             for problem in self._service.contexts.problems
         ]
@@ -135,3 +150,18 @@ class ServerSource:
     def handshakes_under_way(self) -> int:
         """Give how many TLS handshakes are under way."""
         return self._service.gate.under_way
+
+
+def _in_force(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:
+    """Return the certificates of contexts, each once."""
+    found = {}
+    for context in contexts:
+        material = context.material
+        for each in (*material.identities, *(each for group in material.server_names.values() for each in group)):
+            facts = each.leaf
+            found[facts.fingerprint_sha256] = {
+                "subject": facts.subject,
+                "not_after": None if facts.not_after is None else facts.not_after.isoformat(),
+                "read": context.loaded_at.isoformat(),
+            }
+    return list(found.values())
