@@ -119,6 +119,7 @@ def bench(session: nox.Session) -> None:
         session.error("the benchmark needs two CPUs: one for the server, one for the load")
     session.run("python", "-m", "bench", *session.posargs)
     if not session.posargs:
+        session.run("python", "-m", "bench.count")
         session.run("python", "-m", "bench.memory")
         session.run("python", "-m", "bench.policy")
         session.run("python", "-m", "bench.workers")

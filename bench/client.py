@@ -8,7 +8,7 @@ from attrs import define, frozen
 
 from bench.scenario import Scenario
 
-__all__ = ["Client", "Credentials", "connect", "make_context", "make_message"]
+__all__ = ["Client", "Credentials", "connect", "expect_reply", "make_context", "make_message"]
 
 _TIMEOUT = 30.0  # seconds: a server that is silent for so long has failed the test
 
@@ -60,7 +60,7 @@ class Client:
     def deliver_pipelined(self, payload: bytes) -> None:
         """Send one message; the envelope goes in one write."""
         self._socket.sendall(b"MAIL FROM:<load@example.org>\r\nRCPT TO:<sink@example.com>\r\nDATA\r\n")
-        _expect(self._socket, b"354", replies=3)
+        expect_reply(self._socket, b"354", replies=3)
         self._command(payload, b"250")
 
     def noop(self) -> None:
@@ -78,10 +78,10 @@ class Client:
 
     def _command(self, line: bytes, code: bytes) -> None:
         self._socket.sendall(line)
-        _expect(self._socket, code)
+        expect_reply(self._socket, code)
 
 
-def _expect(sock: socket.socket, code: bytes, replies: int = 1) -> None:
+def expect_reply(sock: socket.socket, code: bytes, replies: int = 1) -> None:
     """Read up to the end of a reply; more than one must be of one line each."""
     data = sock.recv(8192)
     while True:
@@ -101,13 +101,13 @@ def connect(port: int, context: ssl.SSLContext | None) -> Client:
     """Connect to 127.0.0.1 and say EHLO, with STARTTLS where there is a ``context``."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    _expect(sock, b"220")
+    expect_reply(sock, b"220")
     sock.sendall(b"EHLO load.example.org\r\n")
-    _expect(sock, b"250")
+    expect_reply(sock, b"250")
     if context is not None:
         sock.sendall(b"STARTTLS\r\n")
-        _expect(sock, b"220")
+        expect_reply(sock, b"220")
         sock = context.wrap_socket(sock, server_hostname="localhost")
         sock.sendall(b"EHLO load.example.org\r\n")
-        _expect(sock, b"250")
+        expect_reply(sock, b"250")
     return Client(sock)
