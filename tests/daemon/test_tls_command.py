@@ -293,6 +293,9 @@ def test_show_tells_which_anchors_are_no_roots(place: Place) -> None:
     place.bundle(place.root, place.intermediate)
     place.conf('TLS_Client_CA = "ca.pem"')
     _, out, _ = place.run("tls", "show", "-c", "t.conf")
+    assert "  anchor" not in out
+    place.bundle(place.intermediate)
+    _, out, _ = place.run("tls", "show", "-c", "t.conf")
     assert [line for line in out.splitlines() if line.startswith("  anchor")] == [
         "  anchor      CN=Intermediate, no root, issued by CN=Root"
     ]

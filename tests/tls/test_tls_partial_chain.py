@@ -69,6 +69,33 @@ def narrow_below() -> Authority:
     return narrow().issue_authority("Below the Narrow CA")
 
 
+CONSTRAINTS: dict[str, Callable[[], Authority]] = {
+    "names": lambda: top().issue_authority(
+        "Constrained", extensions=[(x509.NameConstraints([x509.DNSName("partner.example")], None), True)]
+    ),
+    "path length": narrow,
+    "usage": for_servers,
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+async def test_what_an_authority_above_demands_holds_if_the_bundle_reaches_its_root(
+    constraint: str, version: str, tmp_path: Path
+) -> None:
+    above = CONSTRAINTS[constraint]()
+    below = above.issue_authority("Below")
+    credential = below.issue("bank.example", dns=["bank.example"], usage=["client"])
+    free = issuing().issue("free.example", dns=["free.example"], usage=["client"])
+    chain = [below.certificate, above.certificate, top().certificate, issuing().certificate]
+    for bundle, verified in ((chain, False), (chain[2:], False), (chain[1:], False), (chain[:1], True)):
+        context = build_context(load_material(asked(tmp_path, bundle)))
+        info, _ = await meet(context, client_context(version, credential))
+        assert info.verified is verified, "an anchor alone has nothing above it"
+        info, _ = await meet(context, client_context(version, free))
+        assert info.verified is not verified
+
+
 def alone(credential: Credential) -> Credential:
     return Credential(credential.chain[:1], credential.key)
 

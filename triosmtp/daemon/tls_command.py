@@ -154,8 +154,8 @@ def _clients(material: Material) -> str:
 
 
 def _anchor_lines(material: Material) -> Iterator[str]:
-    """Name the authorities that vouch without a root above them."""
-    anchors = [each for each in material.authorities if not each.is_self_issued]
+    """Name the authorities that chains end at though they are no roots."""
+    anchors = [each for each in material.authorities if material.unfinished and not each.is_self_issued]
     for each in anchors[:_MAX_ANCHORS]:
         yield f"  anchor      {each.subject}, no root, issued by {each.facts.issuer}"
     if len(anchors) > _MAX_ANCHORS:

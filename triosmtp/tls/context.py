@@ -12,8 +12,8 @@ Every line of :func:`build_context` stands against something that was seen to go
 - **No flag of the X.509 store but CRL_CHECK and PARTIAL_CHAIN** is touched: those for policies crash the process.
   CRL_CHECK looks the leaf up and no other certificate; a list that is missing, or too old, verifies nobody.  The others
   are looked up afterwards (:mod:`.revocation`), and the leaf too, because any error before hides that it was revoked.
-  PARTIAL_CHAIN makes every certificate of TLS_Client_CA an anchor (RFC 5280, section 6.1.1 d), not the roots alone; a
-  chain ends at the first one.
+  PARTIAL_CHAIN makes every certificate of TLS_Client_CA an anchor (RFC 5280, section 6.1.1 d), and a chain ends at the
+  first one: so it is set only if not every chain can reach a root of the bundle.
 - **Each certificate brings its own chain** through a file in memory: added one by one, the intermediates of an RSA and
   an ECDSA certificate would be sent together.
 - **A context freezes at its first connection**, so a change of settings or files builds a new one (0.3 ms).
@@ -264,7 +264,8 @@ def select_name(asked: bytes, find: Callable[[str], Chosen | None]) -> Chosen | 
 def _use_authorities(context: SSL.Context, material: Material) -> None:
     store = context.get_cert_store()
     assert store is not None, "a context of OpenSSL's has a store"
-    store.set_flags(_PARTIAL_CHAIN)
+    if material.unfinished:
+        store.set_flags(_PARTIAL_CHAIN)
     names = set()
     option: Option = "TLS_Client_CA"
     try:

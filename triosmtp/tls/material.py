@@ -7,7 +7,7 @@ a client connects.  Nothing is read again later: what was checked is what is use
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from attrs import field, frozen
@@ -24,7 +24,7 @@ from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialErrors, Mate
 __all__ = ["Material", "load_material", "read_files"]
 
 
-@frozen(slots=True, kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False)
 class Material:
     """What :func:`.context.build_context` builds from, and what there is to show of it."""
 
@@ -44,6 +44,18 @@ class Material:
     files: Mapping[Path, bytes | str] = field(repr=False)
     """Every file of the settings as it was read: keys, too."""
     warnings: tuple[MaterialWarning, ...] = ()
+
+    @cached_property
+    def unfinished(self) -> tuple[LoadedCertificate, ...]:
+        """The client CAs whose own issuer is none of them, or out of its time.
+
+        Without any, every chain can go up to a root of the bundle, and what each authority on the way demands holds.
+        With one, chains must be able to end at authorities that are no roots.
+        """
+        in_time = [each for each in self.authorities if each.validity_fault() is None]
+        return tuple(
+            each for each in self.authorities if not any(each.is_issued_by(issuer) for issuer in (each, *in_time))
+        )
 
     @property
     def every_identity(self) -> tuple[IdentityMaterial, ...]:
