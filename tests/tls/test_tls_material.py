@@ -107,7 +107,8 @@ def encrypted(folder: Path, form: PrivateFormat) -> Path:
 
 
 def damaged(pem: bytes) -> bytes:
-    return pem.replace(b"\n-----END", b"AAAA\n-----END")
+    """Damage the tag.  Octets behind the end would be ignored if the base64 before them is not padded."""
+    return pem.replace(b"-----\nM", b"-----\nA")
 
 
 def of_no_version() -> bytes:
