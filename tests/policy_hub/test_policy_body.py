@@ -326,13 +326,13 @@ async def test_the_contexts_are_filtered_apart() -> None:
             }
             await raw.initialize(**wanted)
         decider = await stage.raw()
-        await decider.decider("rcptto", variables=["site"], message_variables=["nothing"], changed_only=True)
+        await decider.decider("rcptto", variables=["site"], message_variables=["mailfrom_l*"], changed_only=True)
         session = await stage.hello()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(sent, session, body_of(100))
             question = await decider.read()
             assert question["params"]["variables"] == {"site": "a"}
-            assert question["params"]["message_variables"] == {}
+            assert question["params"]["message_variables"] == {"mailfrom_localpart": "a"}
             await decider.answer(question, decision="continue", set={"message": {"mailfrom_x": "1", "rcpt_x": "2"}})
         seen = {name: (await raw.read())["params"] for name, raw in raws.items()}
         assert seen["apart"]["variables"] == {"site": "a"}
