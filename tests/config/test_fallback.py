@@ -199,12 +199,13 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
     status = ("Status_Listener", "Listen of a Status_Listener")
     only_global = {
         *("TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"),
+        "TLS_EC_Curve_Names",
         *("Drain_Timeout", "Workers", "Log_Hires_Timestamp"),
     }
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     in_policy_listeners = {
         *("File_Mode", "Listen_Backlog", "TLS_Protocols", "TLS_Ciphers", "TLS_Client_CA", "TLS_Client_CRL"),
-        "TLS_Client_Purpose",
+        *("TLS_Client_Purpose", "TLSv13_Ciphersuites"),
         *("TLS_Send_Client_CA_Names", "TLS_Verify_Depth", "TLS_Verify_Mode", "TLS_Handshake_Timeout"),
     }
     not_global = {

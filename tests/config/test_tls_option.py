@@ -46,6 +46,7 @@ ALL_FOUR = ("TLSv1.0", "TLSv1.1", *BOTH)
         ("TLS_Send_Client_CA_Names = no", False, "false"),
         ("TLS_Verify_Depth = 0", 0, "0"),
         ("TLS_Verify_Depth = 100", 100, "100"),
+        ('TLS_EC_Curve_Names = "X25519MLKEM768:P-256"', ("X25519MLKEM768", "P-256"), '"X25519MLKEM768:P-256"'),
         ("TLS_Handshakes_Per_Peer = 20/60", (20, 60.0), '"20/60"'),
         ('TLS_Handshakes_Per_Peer = "003/0.5"', (3, 0.5), '"3/0.5"'),
         ("TLS_Handshakes_Per_Peer = OFF", None, "off"),
@@ -223,7 +224,9 @@ def test_protocols_that_are_warned_of(text: str, value: object, written: str, wa
     assert again.resolve(again.listens[0], None).tls_protocols == value
 
 
-@pytest.mark.parametrize("name", ["TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max"])
+@pytest.mark.parametrize(
+    "name", ["TLS_DHParams_File", "TLS_EC_Curve_Names", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max"]
+)
 @pytest.mark.parametrize("scope", ["ESMTP_Listener", "Pathway 'p'", "Pathway_Group 'g'"])
 def test_an_option_for_the_global_scope_alone(name: str, scope: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -240,3 +243,54 @@ def test_off_for_a_peer_takes_away_an_inherited_rate() -> None:
     words = ["ESMTP_Listener", "Listen", ":25", "Peer", "::1", "TLS_Handshakes_Per_Peer"]
     query = find_query(config, words)
     assert query.settings(config).tls_handshakes_per_peer is None
+
+
+SUITES = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TLSv13_Ciphersuites = {} ESMTP_Listener {{ Listen ':25' {{ }} }}",
+        "ESMTP_Listener {{ TLSv13_Ciphersuites = {} Listen ':25' {{ }} }}",
+        "ESMTP_Listener {{ Listen ':25' {{ tlsv13_ciphersuites = {} }} }}",
+    ],
+)
+def test_tlsv13_ciphersuites(text: str) -> None:
+    config = parse_config(text.format(f'"{SUITES}"'))
+    assert config.warnings == ()
+    assert config.resolve(config.listens[0], None).tlsv13_ciphersuites == SUITES
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ('TLSv13_Ciphersuites = ""', "suites of TLS 1.3"),
+        ('TLSv13_Ciphersuites = "TLS_AES_128_GCM_SHA256:"', "suites of TLS 1.3"),
+        ('TLSv13_Ciphersuites = "HIGH"', "belongs into TLS_Ciphers"),
+        ('TLSv13_Ciphersuites = "TLS_AES_128_GCM_SHA256:ECDHE-RSA-AES128-SHA"', "belongs into TLS_Ciphers"),
+        ('TLSv13_Ciphersuites = "TLS_AES_128_GCM_SHA256 TLS_AES_256_GCM_SHA384"', "suites of TLS 1.3"),
+        ('TLS_EC_Curve_Names = ""', "names of groups"),
+        ('TLS_EC_Curve_Names = "P-256: P-384"', "names of groups"),
+        ('TLS_EC_Curve_Names = "?P-256"', "names of groups"),
+        ('TLS_EC_Curve_Names = "P-256/P-384"', "names of groups"),
+    ],
+)
+def test_lists_of_names_that_are_none(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"{setting}\n{LISTENER}")
+    (problem,) = caught.value.problems
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    "ciphers", ["TLS_AES_128_GCM_SHA256", "DEFAULT:TLS_AES_128_GCM_SHA256", "HIGH TLS_CHACHA20_POLY1305_SHA256"]
+)
+@pytest.mark.parametrize("policy", [False, True])
+def test_suites_of_tls_1_3_stand_in_one_place(ciphers: str, policy: bool) -> None:
+    both = f'TLS_Ciphers = "{ciphers}"\nTLSv13_Ciphersuites = "{SUITES}"'
+    text = f"Policy_Listener {{ {both}\n Listen '/run/p' {{ }} }}\n{LISTENER}" if policy else f"{both}\n{LISTENER}"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert any("names suites of TLS 1.3, too" in each.message for each in caught.value.problems)
+    parse_config(text.replace(f'"{ciphers}"', '"DEFAULT"'))

@@ -13,7 +13,7 @@ from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
 from triosmtp.config.specification import OF_TRUSTED_PEERS
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.tls_check import PAIRED, idle_settings, pairing_errors, tls_errors, tls_warnings
+from triosmtp.config.tls_check import PAIRED, idle_settings, pairing_errors, suite_errors, tls_errors, tls_warnings
 from triosmtp.config.value import quote
 from triosmtp.errors import ConfigError, Problem
 
@@ -239,7 +239,8 @@ def _check_sheltered(config: Config, listen: Listen, wildcard: Listen, problems:
 
 def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems) -> None:
     """Who decides about mail must show who it is, and what it is told must not be overheard."""
-    for field, message in pairing_errors(f"Listen {quote(listen.name)}", settings):
+    where = f"Listen {quote(listen.name)}"
+    for field, message in (*suite_errors(where, settings), *pairing_errors(where, settings)):
         problems.error(settings.places[field], f"{OPTIONS[field].name}: {message}")
     if settings.tls_client_ca is not None and not settings.tls_certificate:
         problems.error(

@@ -1,5 +1,6 @@
 """The checks of TLS that no statement shows alone: what an option needs of others, and files that pair by position."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from triosmtp.config.option import LISTEN, PEER
@@ -8,7 +9,7 @@ from triosmtp.config.resolution import Chain
 from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
 
-__all__ = ["PAIRED", "idle_settings", "pairing_errors", "tls_errors", "tls_warnings"]
+__all__ = ["PAIRED", "idle_settings", "pairing_errors", "suite_errors", "tls_errors", "tls_warnings"]
 
 
 PAIRED = ("tls_key", "tls_key_password_file", "tls_ocsp_response")
@@ -38,6 +39,7 @@ def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> 
         needed = "a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with TLS_Verified_Peer_Can_Relay"
         yield "tls_verify_mode", f"require needs {needed}, and none is in force for {where}"
     yield from _demand_errors(where, settings)
+    yield from suite_errors(where, settings)
     yield from pairing_errors(where, settings)
 
 
@@ -87,6 +89,13 @@ def _rights_of_servers(settings: Settings) -> Iterator[str]:
     external = settings.authexternalparameters
     if external is not None and external.map in {"dns", "subject_cn"}:
         yield "every server may authenticate by AUTH EXTERNAL as its name"
+
+
+def suite_errors(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield field and message if the suites of TLS 1.3 are named twice."""
+    if settings.tlsv13_ciphersuites is not None and re.search(r"(^|[:, ])TLS_", settings.tls_ciphers):
+        position = settings.places["tls_ciphers"].position
+        yield "tlsv13_ciphersuites", f"TLS_Ciphers names suites of TLS 1.3, too, for {where} ({position})"
 
 
 def pairing_errors(where: str, held: Settings | ServerName) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from triosmtp.config.value import (
 )
 from triosmtp.domain import DomainError, name_key, pattern_key
 
-__all__ = ["CIPHERS", "DEPTH", "FILES", "PROTOCOLS", "RATE", "RELAY_CLIENTS", "RelayClient"]
+__all__ = ["CIPHERS", "DEPTH", "FILES", "GROUPS", "PROTOCOLS", "RATE", "RELAY_CLIENTS", "SUITES", "RelayClient"]
 
 # Files
 
@@ -136,6 +136,38 @@ def _read_ciphers(value: Value, _warn: Warn) -> str:
 
 
 CIPHERS = Type("cipher list", _read_ciphers, TEXT.write)
+
+
+def _read_suites(value: Value, _warn: Warn) -> str:
+    expected = "suites of TLS 1.3, such as TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+    suites = _read_names(value, expected)
+    wrong = next((each for each in suites if not each.startswith("TLS_")), None)
+    if wrong is not None:
+        where = "a suite of TLS 1.2 belongs into TLS_Ciphers"
+        raise BadValueError(value.place, f"expected {expected}, found {quote(wrong)}: {where}")
+    return ":".join(suites)
+
+
+def _read_groups(value: Value, _warn: Warn) -> tuple[str, ...]:
+    return _read_names(value, "names of groups, such as X25519:P-256")
+
+
+def _read_names(value: Value, expected: str) -> tuple[str, ...]:
+    names = tuple(text_of(value, expected).strip().split(":"))
+    if not all(map(_NAME.fullmatch, names)):
+        raise bad_value(value, expected)
+    return names
+
+
+def _write_groups(value: object) -> str:
+    if not isinstance(value, tuple):
+        raise TypeError(f"not a tuple: {value!r}")
+    return quote(":".join(value)) if value else "unset"
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")  # OpenSSL's marks, such as ? and /, are not passed on
+SUITES: Type[str] = Type("suites of TLS 1.3", _read_suites, TEXT.write)
+GROUPS: Type[tuple[str, ...]] = Type("names of groups", _read_groups, _write_groups)
 
 # Clients that may relay
 

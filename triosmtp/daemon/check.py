@@ -23,6 +23,7 @@ from triosmtp.server.sasl import Store, make_sasl
 from triosmtp.state import is_tmpfs, is_visible, state_directory
 from triosmtp.tls import MaterialError, build_context, load_material, public_authorities
 from triosmtp.tls.cipher import check_ciphers
+from triosmtp.tls.group import check_groups
 
 __all__ = ["deep_problems", "surprises"]
 
@@ -76,7 +77,8 @@ def _files_are_known(chain: resolution.Chain, settings: Settings) -> bool:
 
 def _cipher_problems(settings: Settings) -> list[Problem]:
     try:
-        check_ciphers(settings.tls_ciphers)
+        check_ciphers(settings.tls_ciphers, settings.tlsv13_ciphersuites)
+        check_groups(settings.tls_ec_curve_names)
     except MaterialError as error:
         return [material_problem(settings, (), error)]
     return []
@@ -143,10 +145,10 @@ def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ..
         return []
     try:
         material = load_material(wanted)
-        build_context(material)
+        context = build_context(material)
     except MaterialError as error:
         return material_problems(settings, server_names, error)
-    problems = [material_problem(settings, server_names, warning, "warning") for warning in material.warnings]
+    problems = [material_problem(settings, server_names, warning, "warning") for warning in context.warnings]
     relays = settings.tls_verified_peer_can_relay and not settings.tls_relay_clients
     public = public_authorities(material.authorities) if relays or settings.tls_require_verified else ()
     if public and relays:

@@ -24,6 +24,7 @@ from triosmtp.tls import (
     load_material,
 )
 from triosmtp.tls.context import select_name
+from triosmtp.tls.group import CURVES_OF_CLIENTS, can_set_groups
 from triosmtp.tls.inspection import (
     Authorities,
     chain_findings,
@@ -125,12 +126,13 @@ def context_lines(group: Group | None, context: ServerContext) -> Iterator[str]:
     yield f"  protocols   {' '.join(tls.protocols)}"
     for protocol, suites in context.ciphers().items():
         yield f"  {protocol}     {' '.join(suites) or 'no cipher suite'}"
+    yield f"  groups      {_groups(tls)}"
     yield f"  clients     {_clients(material)}"
     yield from _anchor_lines(material)
     yield from _identity_lines("the Listen's own", material.identities)
     for name, identities in material.server_names.items():
         yield from _identity_lines(f'Server_Name "{name}"', identities)
-    for warning in material.warnings:
+    for warning in context.warnings:
         yield f"  warning     {warning}"
 
 
@@ -151,6 +153,14 @@ def _clients(material: Material) -> str:
     if material.revocations:
         parts.append(_count(len(material.revocations), "revocation list", "revocation lists"))
     return ", ".join(parts)
+
+
+def _groups(tls: TLSSettings) -> str:
+    if tls.groups:
+        return " ".join(tls.groups)
+    if tls.request_certificate and can_set_groups():
+        return f"OpenSSL's own; for keys of clients {' '.join(CURVES_OF_CLIENTS)}, as far as OpenSSL has them"
+    return "OpenSSL's own"
 
 
 def _anchor_lines(material: Material) -> Iterator[str]:
@@ -229,11 +239,11 @@ def _group_problems(group: Group, known: Authorities) -> Iterator[Problem]:
     use = group.uses[0]
     try:
         material = load_material(group.tls)
-        build_context(material)
+        context = build_context(material)
     except MaterialError as error:
         yield from material_problems(use.settings, use.server_names, error)
         return
-    for warning in material.warnings:
+    for warning in context.warnings:
         severity = "error" if warning.option in _OURS else "warning"
         yield material_problem(use.settings, use.server_names, warning, severity)
     if not known.complete:

@@ -6,6 +6,8 @@ The way of a connection through this room::
     material.py      files → Material: read once, checked, with warnings       (a thread, before anybody connects)
     identity.py        a certificate of the server with its chain, key (pem.py) and staple (ocsp.py)
     cipher.py, dh.py   cipher lists and Diffie-Hellman groups
+    group.py         groups of key exchange
+    usability.py     whether any client can use a context's certificates
     context.py       Material → ServerContext: OpenSSL's settings
     store.py         settings → ServerContext: the contexts in force, renewed and swapped whole
     validation.py      whether new material may take the place of the old; certificates that end soon

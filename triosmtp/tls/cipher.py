@@ -2,13 +2,15 @@
 
 import re
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.error_queue import error_words
+from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.group import use_groups
 from triosmtp.tls.settings import MaterialError
 from triosmtp.tls.verification import Verification
 
@@ -16,6 +18,8 @@ __all__ = [
     "VERSIONS",
     "algorithm_bits",
     "check_ciphers",
+    "check_suites",
+    "completes",
     "effective_suites",
     "split_ciphers",
     "use_ciphers",
@@ -33,10 +37,12 @@ _FLIGHT: Final = 1 << 18  # octets: with hundreds of names of client CAs it stil
 _GNUTLS: Final = re.compile(r"(NORMAL|SECURE\d+|PERFORMANCE|PFS|LEGACY|SYSTEM|NONE)($|[:,])|.*[-+]VERS-")
 
 
-def split_ciphers(ciphers: str) -> tuple[str, str | None]:
+def split_ciphers(ciphers: str, suites: str | None = None) -> tuple[str, str | None]:
     """Part a cipher list into OpenSSL's list for TLS 1.2 and the suites of TLS 1.3, which begin with ``TLS_``.
 
-    :raises MaterialError: where it is empty, or written for GnuTLS.
+    ``suites`` is what TLSv13_Ciphersuites says; then there are none in the list.
+
+    :raises MaterialError: if it is empty, or written for GnuTLS.
     """
     if _GNUTLS.match(ciphers.strip()):
         reason = f'"{ciphers}" is a GnuTLS priority string; an OpenSSL cipher list is needed, such as "DEFAULT"'
@@ -46,16 +52,33 @@ def split_ciphers(ciphers: str) -> tuple[str, str | None]:
         raise MaterialError("TLS_Ciphers", None, "is empty")
     modern = [name for name in names if name.startswith("TLS_")]
     others = [name for name in names if not name.startswith("TLS_")]
-    return ":".join(others) or "DEFAULT", ":".join(modern) or None
+    return ":".join(others) or "DEFAULT", ":".join(modern) or suites
 
 
-def check_ciphers(ciphers: str) -> None:
-    """Ask OpenSSL whether a cipher list selects anything.
+def check_ciphers(ciphers: str, suites: str | None = None) -> None:
+    """Ask OpenSSL whether a cipher list selects anything, and knows all ``suites`` (TLSv13_Ciphersuites).
 
     :raises MaterialError: if it does not.
     """
-    cipher_list, suites = split_ciphers(ciphers)
-    use_ciphers(SSL.Context(SSL.TLS_SERVER_METHOD), ciphers, cipher_list, suites)
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    use_ciphers(context, ciphers, *split_ciphers(ciphers))
+    if suites is not None:
+        check_suites(suites)
+
+
+def check_suites(suites: str) -> None:
+    """Ask OpenSSL whether it knows all suites of TLSv13_Ciphersuites: of those that it does not know it is silent.
+
+    :raises MaterialError: for the first one that it does not know.
+    """
+    for suite in suites.split(":"):
+        try:
+            SSL.Context(SSL.TLS_SERVER_METHOD).set_tls13_ciphersuites(suite.encode("ascii"))
+        except (SSL.Error, UnicodeError):
+            reason = f'OpenSSL has no suite "{suite}" for TLS 1.3'
+            raise MaterialError("TLSv13_Ciphersuites", None, reason) from None
+        finally:
+            forget_errors()
 
 
 def use_ciphers(context: SSL.Context, ciphers: str, cipher_list: str, suites: str | None) -> None:
@@ -71,7 +94,7 @@ def use_ciphers(context: SSL.Context, ciphers: str, cipher_list: str, suites: st
         raise MaterialError("TLS_Ciphers", None, f'"{ciphers}" selects nothing ({error_words(error)})') from None
 
 
-def effective_suites(context: SSL.Context, protocol: str) -> tuple[str, ...]:
+def effective_suites(context: SSL.Context, protocol: str, groups: Sequence[str] = ()) -> tuple[str, ...]:
     """Give the suites that a client of one ``protocol`` version can get, in the server's order of preference.
 
     OpenSSL's own list names suites that never come about: for keys that the server does not have, for secrets that
@@ -79,26 +102,27 @@ def effective_suites(context: SSL.Context, protocol: str) -> tuple[str, ...]:
     Blocking: half a millisecond each.
     """
     names = SSL.Connection(context).get_cipher_list()
-    return tuple(name for name in names if _comes_about(context, protocol, name))
+    return tuple(name for name in names if _comes_about(context, protocol, name, groups))
 
 
-def _comes_about(context: SSL.Context, protocol: str, name: str) -> bool:
+def _comes_about(context: SSL.Context, protocol: str, name: str, groups: Sequence[str]) -> bool:
     if name.startswith("TLS_") != (protocol == "TLSv1.3"):
         return False
     offer = SSL.Context(SSL.TLS_CLIENT_METHOD)
     offer.set_min_proto_version(VERSIONS[protocol])
     offer.set_max_proto_version(VERSIONS[protocol])
+    use_groups(offer, groups)
     try:
         if protocol == "TLSv1.3":
             offer.set_tls13_ciphersuites(name.encode("ascii"))
         else:
             offer.set_cipher_list(f"{name}:@SECLEVEL=0".encode("ascii"))
-        return _is_chosen(SSL.Connection(context), SSL.Connection(offer))
+        return completes(SSL.Connection(context), SSL.Connection(offer))
     except SSL.Error:
         return False
 
 
-def _is_chosen(server: SSL.Connection, client: SSL.Connection) -> bool:
+def completes(server: SSL.Connection, client: SSL.Connection) -> bool:
     """Whether a handshake comes to its end.
 
     :raises OpenSSL.SSL.Error: where one of the two ends it.

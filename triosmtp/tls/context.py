@@ -31,7 +31,7 @@ from functools import partial
 from typing import Final, TypeVar, cast
 from weakref import WeakSet
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from OpenSSL import SSL, crypto
 
 from triosmtp.domain import DomainError, name_key
@@ -39,12 +39,14 @@ from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.cipher import VERSIONS, effective_suites, use_ciphers
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.error_queue import error_words
+from triosmtp.tls.group import allow_curves_of_clients, use_groups
 from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material
 from triosmtp.tls.ocsp import OCSPStaple
 from triosmtp.tls.pem import file_in_memory
 from triosmtp.tls.revocation import Revocations
-from triosmtp.tls.settings import PROTOCOLS, MaterialError, Option
+from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, Option, TLSSettings
+from triosmtp.tls.usability import why_unusable
 from triosmtp.tls.verification import follow_negotiation, record_verification
 
 __all__ = ["ServerContext", "build_context", "select_name"]
@@ -79,6 +81,8 @@ class ServerContext:
     material: Material
     generation: int = 1
     """Which swap of the store brought it."""
+    warnings: tuple[MaterialWarning, ...] = ()
+    """What works and should not be as it is, of the material and of its use."""
     loaded_at: datetime = field(factory=lambda: datetime.now(UTC))
     revocations: Revocations | None = field(default=None, repr=False)
     """The lists that chains of clients are looked up in; None if there are none."""
@@ -107,7 +111,11 @@ class ServerContext:
         They are found by trying.  Blocking: half a millisecond for each.
         """
         protocols = self.material.settings.protocols
-        return {each: effective_suites(self.context, each) for each in PROTOCOLS if each in protocols}
+        return {
+            each: effective_suites(self.context, each, self.material.settings.groups)
+            for each in PROTOCOLS
+            if each in protocols
+        }
 
     def wrapping(self) -> ssl.SSLContext:
         """Give what ``trio.SSLStream(stream, …, server_side=True)`` takes for its context, to do the handshake itself.
@@ -135,6 +143,7 @@ def build_context(material: Material, generation: int = 1) -> ServerContext:
 
     :raises MaterialError: where OpenSSL refuses what looked right (a key too weak for the security level, for example).
     """
+    warnings = _unusable(material)
     context = _context(material, material.identities)
     if material.server_names:
         named = {name: _context(material, group) for name, group in material.server_names.items()}
@@ -142,7 +151,26 @@ def build_context(material: Material, generation: int = 1) -> ServerContext:
     revocations = None
     if material.revocations:
         revocations = Revocations(material.revocations, material.authorities)
-    return ServerContext(context, material, generation, revocations=revocations)
+    return ServerContext(context, material, generation, (*material.warnings, *warnings), revocations=revocations)
+
+
+def _unusable(material: Material) -> tuple[MaterialWarning, ...]:
+    """Try all certificates, and warn of those that no client can use beside others that one can.
+
+    :raises MaterialError: if no client can use any of those that stand side by side.
+    """
+    warnings = []
+    material = evolve(material, settings=evolve(material.settings, request_certificate=False))
+    for group in (material.identities, *material.server_names.values()):
+        certificate = group[0].identity.certificate
+        fault = why_unusable(_context(material, group), material.settings, group)
+        if fault is not None:
+            raise MaterialError("TLS_Certificate", certificate, fault)
+        for each in group if len(group) > 1 else ():
+            fault = why_unusable(_context(material, (each,)), material.settings, (each,), signed=True)
+            if fault is not None:
+                warnings.append(MaterialWarning("TLS_Certificate", each.identity.certificate, fault))
+    return tuple(warnings)
 
 
 def _context(material: Material, identities: tuple[IdentityMaterial, ...]) -> SSL.Context:
@@ -156,6 +184,7 @@ def _context(material: Material, identities: tuple[IdentityMaterial, ...]) -> SS
     _use_versions(context, material)
     _use_ciphers(context, material)
     _use_dh(context, material)
+    _use_groups(context, material.settings)
     for identity in identities:
         _use_identity(context, identity)
     _use_staples(context, identities)
@@ -199,6 +228,13 @@ def _use_dh(context: SSL.Context, material: Material) -> None:
     except (SSL.Error, crypto.Error) as error:
         reason = f"is refused by OpenSSL: {error_words(error)}"
         raise MaterialError("TLS_DHParams_File", material.settings.dhparams_file, reason) from None
+
+
+def _use_groups(context: SSL.Context, settings: TLSSettings) -> None:
+    if settings.groups:
+        use_groups(context, settings.groups)
+    elif settings.request_certificate:
+        allow_curves_of_clients(context)
 
 
 def _use_identity(context: SSL.Context, material: IdentityMaterial) -> None:

@@ -23,8 +23,8 @@ __all__ = ["REASONS", "HandshakeReason", "broken_by", "handshake", "renegotiated
 
 HandshakeReason = Literal[
     "no_common_version", "no_common_cipher", "not_tls", "peer_closed", "peer_alert", "timed_out", "injection",
-    "certificate_unparsable", "certificate_too_large", "bad_certificate_proof", "no_application_protocol",
-    "verification_queue_full", "protocol_error",
+    "certificate_unparsable", "certificate_too_large", "bad_certificate_proof", "curve_not_offered",
+    "no_application_protocol", "verification_queue_full", "protocol_error",
 ]  # fmt: skip
 """Why a handshake failed: fit for a metric's label."""
 
@@ -39,6 +39,7 @@ REASONS: Final[dict[HandshakeReason, str]] = {
     "certificate_unparsable": "The client's certificate cannot be parsed, or its key cannot be used.",
     "certificate_too_large": "What the client sent in one flight, its certificate and all, is larger than 64 KB.",
     "bad_certificate_proof": "The client did not prove that it holds the key of its certificate.",
+    "curve_not_offered": "The client's certificate has a key on a curve that not both sides offer (TLS 1.2).",
     "no_application_protocol": "The client names the protocols that it speaks (ALPN), and SMTP is not among them.",
     "verification_queue_full": "The client's certificate and its chain are large, and too many of that kind wait.",
     "protocol_error": "The client broke the protocol, in the way that stands beside.",
@@ -52,6 +53,7 @@ _HANDSHAKE_RECORD: Final = 0x16  # RFC 8446, section 5.1
 _WORDS: Final[tuple[tuple[HandshakeReason, frozenset[str]], ...]] = (
     ("no_application_protocol", frozenset({"no application protocol"})),
     ("certificate_too_large", frozenset({"excessive message size"})),
+    ("curve_not_offered", frozenset({"wrong curve"})),
     ("no_common_version", frozenset({
         "unsupported protocol", "version too low", "no protocols available", "inappropriate fallback",
         "bad protocol version number",

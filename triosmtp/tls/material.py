@@ -13,8 +13,9 @@ from pathlib import Path
 from attrs import field, frozen
 
 from triosmtp.tls.certificate import unwarned
-from triosmtp.tls.cipher import check_ciphers, split_ciphers
+from triosmtp.tls.cipher import check_ciphers, check_suites, split_ciphers
 from triosmtp.tls.dh import group_for, group_parameters, load_parameters
+from triosmtp.tls.group import check_groups
 from triosmtp.tls.identity import IdentityMaterial, load_identities, validity_warnings
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import Files, pem_authorities, read_file
@@ -80,7 +81,10 @@ def load_material(settings: TLSSettings, files: Files | None = None) -> Material
     warnings: list[MaterialWarning] = []
     parts = MaterialErrors()
     parts.attempt(partial(_check_protocols, settings))
-    ciphers = parts.attempt(partial(split_ciphers, settings.ciphers))
+    ciphers = parts.attempt(partial(split_ciphers, settings.ciphers, settings.cipher_suites))
+    if settings.cipher_suites is not None:
+        parts.attempt(partial(check_suites, settings.cipher_suites))
+    parts.attempt(partial(check_groups, settings.groups))
     identities = parts.attempt(partial(load_identities, settings.identities, files, warnings))
     server_names = {
         name: parts.attempt(partial(load_identities, group, files, warnings)) or ()

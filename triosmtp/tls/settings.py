@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 Option: TypeAlias = Literal[
     "TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response", "TLS_Client_CA", "TLS_Client_CRL",
-    "TLS_Protocols", "TLS_Ciphers", "TLS_DHParams_File",
+    "TLS_Protocols", "TLS_Ciphers", "TLSv13_Ciphersuites", "TLS_EC_Curve_Names", "TLS_DHParams_File",
 ]  # fmt: skip
 Protocol: TypeAlias = Literal["TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 
@@ -150,6 +150,10 @@ class TLSSettings:
     """Names out of :data:`PROTOCOLS`, ascending."""
     ciphers: str = "DEFAULT"
     """OpenSSL's cipher list; names that begin with ``TLS_`` select the suites of TLS 1.3."""
+    cipher_suites: str | None = None
+    """The suites of TLS 1.3, colon-separated; None: those of ``ciphers``, or OpenSSL's own."""
+    groups: tuple[str, ...] = ()
+    """OpenSSL's names for groups of key exchange, the preferred first; empty for OpenSSL's own."""
     dhparams_file: Path | None = None
     """PEM Diffie-Hellman parameters; None for a group of RFC 7919."""
     enable_dhe: bool = True

@@ -185,7 +185,8 @@ def _successor(
     try:
         material = load_material(settings, files)
         warnings = () if old is None else check_successor(material, old.material)
-        return build_context(material, generation), (*material.warnings, *warnings)
+        context = build_context(material, generation)
+        return context, (*context.warnings, *warnings)
     except MaterialError:
         raise
     except Exception as error:

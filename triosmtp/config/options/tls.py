@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, NOT_GLOBAL, WITH_POLICY, WITH_SERVER_NAME, option
-from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, PROTOCOLS, RATE, RELAY_CLIENTS, RelayClient
+from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, GROUPS, PROTOCOLS, RATE, RELAY_CLIENTS, SUITES, RelayClient
 from triosmtp.config.value import BOOLEAN, DOMAIN_PATTERNS, LIMIT, PATH, SECONDS, choice
 
 __all__ = ["TLSOptions"]
@@ -70,6 +70,21 @@ class TLSOptions:
         "DEFAULT",
         "OpenSSL cipher list; names that begin with TLS_ select TLS 1.3 suites.",
         scopes=WITH_POLICY,
+    )
+    tlsv13_ciphersuites: str | None = option(
+        "TLSv13_Ciphersuites",
+        SUITES,
+        None,
+        "Suites of TLS 1.3, separated by colons; unset: those that begin with TLS_ in TLS_Ciphers, or OpenSSL's own.",
+        scopes=WITH_POLICY,
+    )
+    tls_ec_curve_names: tuple[str, ...] = option(
+        "TLS_EC_Curve_Names",
+        GROUPS,
+        (),
+        "Groups of key exchange, separated by colons, the preferred one first, as OpenSSL names them (X25519, P-256, "
+        "X25519MLKEM768, …); unset: OpenSSL's own. Keys of clients under TLS 1.2 may be on these curves alone.",
+        scopes=(GLOBAL,),
     )
     tls_dhparams_file: Path | None = option(
         "TLS_DHParams_File",

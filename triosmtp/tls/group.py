@@ -1,0 +1,73 @@
+"""The groups of key exchange that are offered, which OpenSSL calls curves, too (RFC 8446, section 4.2.7).
+
+In TLS 1.2 they bound client certificates as well: OpenSSL ends a session if the curve of the client's key is not among
+the groups of both sides (RFC 8422, section 5.1).  What the client offers is its own affair.  On our side, if clients
+are asked for a certificate, the curves that their keys may be on are offered behind all others.
+
+pyOpenSSL has no call for groups.  The bindings that it is made of have OpenSSL's, under a name that is not public,
+since cryptography 47.  Without it OpenSSL's own groups are in force, and TLS_EC_Curve_Names is an error.  The other way
+would be a configuration file of OpenSSL's: it is read once in a process, before anything of ours runs, and holds for
+every other user of the library.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from OpenSSL import SSL
+
+from triosmtp.tls.error_queue import forget_errors
+from triosmtp.tls.settings import MaterialError
+
+__all__ = ["CURVES_OF_CLIENTS", "allow_curves_of_clients", "can_set_groups", "check_groups", "use_groups"]
+
+CURVES_OF_CLIENTS: Final = ("brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "secp256k1")
+"""What keys of clients may be on, beside OpenSSL's own groups.  P-224 and smaller curves are too weak to be offered."""
+
+_SET: Final[Callable[[Any, bytes], int] | None] = getattr(vars(SSL).get("_lib"), "SSL_CTX_set1_curves_list", None)
+
+
+def can_set_groups() -> bool:
+    """Whether the bindings have the call."""
+    return _SET is not None
+
+
+def use_groups(context: SSL.Context, groups: Sequence[str]) -> None:
+    """Offer ``groups`` alone, the preferred one first; nothing changes if there are none.
+
+    :raises MaterialError: if OpenSSL does not know one, or there is no way to say it.
+    """
+    if not groups:
+        return
+    if _SET is None:
+        reason = "needs another build of cryptography, 47 or newer: this one has no way to set groups"
+        raise MaterialError("TLS_EC_Curve_Names", None, reason)
+    if not _set(_SET, context, groups):
+        unknown = next((each for each in groups if not _is_known(_SET, each)), None)
+        reason = (
+            f'OpenSSL takes no list "{":".join(groups)}"' if unknown is None else f'OpenSSL has no group "{unknown}"'
+        )
+        raise MaterialError("TLS_EC_Curve_Names", None, reason)
+
+
+def check_groups(groups: Sequence[str]) -> None:
+    """Ask OpenSSL whether it knows all ``groups``.
+
+    :raises MaterialError: if it does not.
+    """
+    use_groups(SSL.Context(SSL.TLS_SERVER_METHOD), groups)
+
+
+def allow_curves_of_clients(context: SSL.Context) -> None:
+    """Offer the curves that keys of clients may be on, behind OpenSSL's own groups, as far as this OpenSSL can."""
+    if _SET is not None:
+        _set(_SET, context, ("DEFAULT", *(f"?{each}" for each in CURVES_OF_CLIENTS)))
+
+
+def _is_known(call: Callable[[Any, bytes], int], group: str) -> bool:
+    return _set(call, SSL.Context(SSL.TLS_SERVER_METHOD), (group,))
+
+
+def _set(call: Callable[[Any, bytes], int], context: SSL.Context, groups: Sequence[str]) -> bool:
+    done = call(context._context, ":".join(groups).encode("ascii")) == 1  # noqa: SLF001 - as above
+    forget_errors()
+    return done
