@@ -11,7 +11,7 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "imports", "types", "tests", "docs"]
 
-PYTHON_CODE = ("triosmtp", "pytest_triosmtp", "tests", "examples", "bench", "docs", "noxfile.py")
+PYTHON_CODE = ("triosmtp", "tests", "examples", "bench", "docs", "noxfile.py")
 SMOKE = (
     "tests/config", "tests/smtp", "tests/server", "tests/policy", "tests/packaging",
     "tests/daemon/test_serve_command.py",

@@ -170,8 +170,9 @@ import smtplib, sys
 import pytest
 
 def test_nothing_is_imported():
-    assert "pytest_triosmtp" in sys.modules
-    assert not {"triosmtp", "trio", "pytest_trio", "OpenSSL", "attrs"} & set(sys.modules)
+    assert "triosmtp.pytest_plugin" in sys.modules
+    assert [name for name in sys.modules if name.startswith("triosmtp.")] == ["triosmtp.pytest_plugin"]
+    assert not {"trio", "pytest_trio", "OpenSSL", "attrs"} & set(sys.modules)
 """
 FIXTURES = """
 import smtplib
@@ -215,21 +216,20 @@ def test_no_trio_plugin(request):
 def test_the_plugin_costs_nothing_until_a_fixture_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "test_plain.py").write_text(PLAIN)
     # The other plugins of this environment import attrs and more of their own accord.
-    done = pytest_of(tmp_path, "-p", "pytest_triosmtp", "-p", "no:hypothesispytest", "-p", "no:anyio")
+    done = pytest_of(tmp_path, "-p", "triosmtp.pytest_plugin", "-p", "no:hypothesispytest", "-p", "no:anyio")
     assert "1 passed" in done.stdout, done.stdout
 
 
 def test_the_fixtures(tmp_path: Path) -> None:
     (tmp_path / "test_fixtures.py").write_text(FIXTURES)
-    done = pytest_of(tmp_path, "-p", "pytest_triosmtp", "-W", "error")
+    done = pytest_of(tmp_path, "-p", "triosmtp.pytest_plugin", "-W", "error")
     assert "4 passed" in done.stdout, done.stdout
     assert "triosmtp" not in done.stderr
 
 
 def test_the_package_announces_the_plugin() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["entry-points"]["pytest11"] == {"pytest_triosmtp": "pytest_triosmtp"}
-    assert "pytest_triosmtp" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert project["project"]["entry-points"]["pytest11"] == {"triosmtp.pytest_plugin": "triosmtp.pytest_plugin"}
 
 
 # The port

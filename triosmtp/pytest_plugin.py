@@ -1,7 +1,7 @@
 """The pytest plugin of triosmtp: a real SMTP server as a fixture, for tests that need not know Trio.
 
-pytest imports this module at each of its starts, for whatever project.  So it imports nothing of triosmtp before a
-fixture is asked for, and it stands outside of that package, whose import would cost 0.3 s.
+pytest imports this module at each of its starts, for whatever project.  So it imports nothing else of triosmtp before a
+fixture is asked for.
 """
 
 from collections.abc import Iterator, Mapping
