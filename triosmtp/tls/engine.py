@@ -92,17 +92,17 @@ class Engine:
     # The handshake, as the pump drives it.
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Take ciphertext of the handshake from the transport."""
+        """Take ciphertext of the handshake from the transport; :meth:`advance` looks at it."""
         self.flight += len(data)
         self._received, self._offset = self._received[self._offset :] + bytes(data), 0
-        while self._feed():
-            pass
 
     def advance(self) -> bool:
         """Go on with the handshake as far as the input carries; True when it is done.
 
         :raises OpenSSL.SSL.Error: when it failed (:func:`.handshake.failure_of` tells why).
         """
+        while self._feed():  # thousands of records, if the client makes them small
+            pass
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:

@@ -17,6 +17,7 @@ from triosmtp.tls.context import ServerContext
 from triosmtp.tls.engine import Engine, engine_of
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, THREADS, Place, any_place
 from triosmtp.tls.information import tls_info
+from triosmtp.tls.turns import TURNS
 from triosmtp.variables import TLSInfo
 
 __all__ = ["REASONS", "HandshakeReason", "broken_by", "handshake", "renegotiated"]
@@ -108,7 +109,7 @@ async def handshake(
             first = received[0]
         engine.receive(received)
         received = b""
-        info = await _advance(engine, partial(_advance_now, engine, context, first, started), place)
+        info = await _advance(engine, partial(_advance_now, engine, context, first, started), place, transport)
         if isinstance(info, HandshakeError):
             await _send_alert(engine, transport)
             raise HandshakeError(info.reason, info.detail)
@@ -129,16 +130,23 @@ async def handshake(
 
 
 async def _advance(
-    engine: Engine, advance: Callable[[], TLSInfo | HandshakeError | None], place: Place
+    engine: Engine,
+    advance: Callable[[], TLSInfo | HandshakeError | None],
+    place: Place,
+    transport: trio.abc.Stream,
 ) -> TLSInfo | HandshakeError | None:
-    """Go on with the handshake, in a thread if the flight is large."""
+    """Go on with the handshake, in its turn, or in a thread if the flight is large."""
     size = engine.flight
     if size <= LARGE_FLIGHT:
-        return advance()
+        return await TURNS.run(advance, getattr(transport, "is_gone", _is_here))
     if size > MAX_FLIGHT:
         raise HandshakeError("certificate_too_large", f"more than {MAX_FLIGHT} octets in one flight")
     async with place(size):
         return await trio.to_thread.run_sync(advance, limiter=THREADS)
+
+
+def _is_here() -> bool:
+    return False
 
 
 def _advance_now(engine: Engine, context: ServerContext, first: int, started: float) -> TLSInfo | HandshakeError | None:

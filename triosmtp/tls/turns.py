@@ -1,0 +1,80 @@
+"""Steps of handshakes on the event loop: some milliseconds of them, then all other tasks have their turn.
+
+A step takes a millisecond, and up to 16 of them with a chain of certificates that is made to be dear (:mod:`.flight`).
+Trio runs all tasks that have something to do before it looks for input again.  So if a thousand clients, each from an
+address of its own, send such a flight at once, nobody else would be served for all the time that these take together.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final, TypeVar
+
+import trio
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
+
+from triosmtp.errors import HandshakeError
+
+__all__ = ["TURNS", "Turns"]
+
+_T = TypeVar("_T")
+
+_ROUND: Final = 0.01
+"""Seconds of steps, after which the others wait for the next round of the event loop."""
+_WOKEN: Final = 16
+"""Steps that go on at once in a round, if they turn out to be short."""
+
+
+class Turns:
+    """The steps of all servers in this process.  Those that wait go on in the order in which they came, or nearly."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
+        self._waiting: OrderedDict[Task, None] = OrderedDict()
+        self._woken = 0  # that have not gone on yet
+        self._spent = 0.0  # seconds since a round was ended
+        self._ending = False  # whether a task waits for the end of this round
+
+    async def run(self, step: Callable[[], _T], is_gone: Callable[[], bool]) -> _T:
+        """Do ``step``, in a later round of the event loop if this one has had enough.
+
+        :raises HandshakeError: if it had to wait, and the peer has disconnected meanwhile: ``is_gone`` tells.
+        """
+        waited = False
+        while self._ending:
+            await self._wait(again=waited)
+            waited = True
+        began = self._clock()
+        try:
+            if waited and is_gone():
+                raise HandshakeError("peer_closed", "while it waited for its turn")
+            return step()
+        finally:
+            self._spent += self._clock() - began
+            if self._spent >= _ROUND or (self._waiting and not self._woken):
+                await self._end_round()
+
+    async def _wait(self, *, again: bool) -> None:
+        task = current_task()
+        self._waiting[task] = None
+        if again:
+            self._waiting.move_to_end(task, last=False)
+
+        def abort(_: object) -> Abort:
+            del self._waiting[task]
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+        self._woken -= 1
+
+    async def _end_round(self) -> None:
+        """Wait for the next round, and let the next ones go on in it."""
+        self._ending = True
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._ending, self._spent = False, 0.0
+        while self._waiting and self._woken < _WOKEN:
+            reschedule(self._waiting.popitem(last=False)[0])
+            self._woken += 1
+
+
+TURNS: Final = Turns()
