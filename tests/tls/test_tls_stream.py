@@ -1,6 +1,7 @@
 """The encrypted stream: Trio's own rules for streams, bulk and small data, options of the context, real programs."""
 
 import re
+import socket
 import ssl
 import subprocess
 from functools import partial
@@ -251,6 +252,68 @@ def test_several_records_are_one_read() -> None:
         client.send(b"RCPT TO:<%d@example.org>\r\n" % number)
     incoming.write(taken(client))
     assert engine.read(65_536).count(b"\r\n") == 50
+
+
+def test_a_read_takes_few_records_however_small_they_are() -> None:
+    """Others have their turn then; what is left comes with the next reads, and nothing has to arrive for that."""
+    engine, client = Engine(server_context().context), plain_client()
+    shake(engine, client)
+    incoming, _ = adopted(engine)
+    sent = bytes(range(256)) * 4
+    for octet in sent:
+        client.send(bytes([octet]))
+    incoming.write(taken(client))
+    received = b""
+    while len(received) < len(sent):
+        assert not engine.thirsty
+        piece = engine.read(262_144)
+        assert len(piece) <= 64
+        received += piece
+    assert received == sent
+    with pytest.raises(ssl.SSLWantReadError):
+        engine.read()
+    assert engine.thirsty
+
+
+def key_updates(number: int) -> tuple[Engine, bytes]:
+    """The engine of a session with OpenSSL's program, and so many records of its KeyUpdate, none with data."""
+    engine = Engine(server_context().context)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        command = ["openssl", "s_client", "-tls1_3", "-connect", f"127.0.0.1:{listener.getsockname()[1]}"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+        ) as program:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(20)
+                done = False
+                while not done:
+                    engine.receive(connection.recv(65_536))
+                    done = engine.advance()
+                    connection.sendall(engine.output())
+                records = b""
+                for _ in range(number):
+                    program.stdin.write(b"K\n")  # the next one is a command only if it comes by itself
+                    told = b""
+                    while b"KEYUPDATE" not in told:
+                        told += program.stdout.read(4096)
+                    records += connection.recv(65_536)
+            program.kill()
+    return engine, records
+
+
+def test_many_records_without_data_break_the_session() -> None:
+    for number in (60, 70):
+        engine, records = key_updates(number)
+        incoming, _ = adopted(engine)
+        incoming.write(records)
+        with pytest.raises(ssl.SSLError) as failure:
+            engine.read()
+        assert isinstance(failure.value, ssl.SSLWantReadError) is (number == 60)
+    assert engine.failure == "more than 64 records without data"
 
 
 def test_facts_through_the_stream() -> None:

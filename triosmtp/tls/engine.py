@@ -49,6 +49,8 @@ __all__ = ["Engine", "await_input", "close", "engine_of", "release", "send_alert
 
 _HEADER: Final = 5  # of a TLS record: type, version, length (RFC 8446, section 5.1)
 _RECORD_READ: Final = 16384 + 1  # one octet more than a record can hold: less than asked for means that it is used up
+_RECORDS: Final = 64
+"""Records that one read decrypts: the client chooses how small they are, and each costs as much as a large one."""
 _HANDSHAKE: Final = 22  # the type of a record (RFC 5246, section 6.2.1); in TLS 1.3 it is encrypted
 _SLACK: Final = 4096  # what a drain must have room for beyond the plaintext: tickets held back, record headers, tags
 _FLIGHT: Final = 16384  # room for a handshake flight
@@ -216,9 +218,19 @@ class Engine:
             raise self._nothing_to_read()
 
     def read(self, limit: int = 16384) -> bytes:
-        """Decrypt up to ``limit`` octets, of several records where they are there; ``b""`` after close_notify."""
+        """Decrypt up to ``limit`` octets, of several records where they are there; ``b""`` after close_notify.
+
+        Records without data (KeyUpdate) break the session if there are many in a row, and data behind them.
+        """
         pieces: list[bytes] = []
+        records = _RECORDS
         while limit > 0 and not self._ended and self._failure is None:
+            if not records:
+                self._empty = False  # there may be more, for the next read
+                if not pieces:
+                    self._failure = f"more than {_RECORDS} records without data"
+                break
+            records -= 1
             if self._empty and not self._feed():
                 break
             piece = self._decrypt(min(limit, _RECORD_READ))
