@@ -96,7 +96,7 @@ async def test_those_that_do_not_wait_any_longer_leave_the_others_their_turn() -
         for scope in scopes[2::3]:
             scope.cancel()
     assert set(ends) == {"peer_closed"}
-    assert {number for number in range(0, 90, 3)} <= set(rounds.order)
+    assert set(range(0, 90, 3)) <= set(rounds.order)
     assert 0 < sum(scope.cancelled_caught for scope in scopes) <= 30
     assert len(rounds.order) + len(ends) + sum(scope.cancelled_caught for scope in scopes) == 90
 
