@@ -1,23 +1,28 @@
 """Files of the operator's that OpenSSL takes, and stricter readers refuse: they are served, and each kind of key is."""
 
+import hashlib
 import ssl
 import subprocess
 from base64 import encodebytes
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from der import ALTERNATIVE_NAME, BASIC, CLIENT_AUTH, EXTENDED_USAGE, Fields, common_name, element, extension, sequence
-from tls_peers import client_context, client_credential, meet, root, settings
+from OpenSSL import crypto
+from tls_peers import client_context, client_credential, meet, plain_client, root, settings, shake
 
+import triosmtp
+from triosmtp.daemon.probe import load_credential, probe
 from triosmtp.tls import (
     Authority,
     ContextStore,
@@ -25,6 +30,7 @@ from triosmtp.tls import (
     Identity,
     MaterialError,
     TLSSettings,
+    binding,
     build_context,
     load_material,
     renew,
@@ -295,3 +301,48 @@ def test_an_ocsp_response_by_an_odd_name(tmp_path: Path) -> None:
 def test_the_names_of_keys() -> None:
     loaded_key = LoadedCertificate.from_der(root().certificate.public_bytes(Encoding.DER)).openssl.get_pubkey()
     assert (read_key(loaded_key).kind, read_key(loaded_key).name) == ("ECDSA", "P-256")
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_channel_binding_with_an_odd_certificate(kind: str, tmp_path: Path) -> None:
+    """AUTH SCRAM-SHA-256-PLUS asks for it under TLS 1.2; it must not break the session."""
+    identity = odd_server(tmp_path, kind)
+    context = build_context(load_material(TLSSettings(identities=(identity,))))
+    engine, client = context.new_engine(), plain_client("TLSv1.2")
+    shake(engine, client)
+    shown = client.get_peer_certificate()
+    assert shown is not None
+    expected = hashlib.sha256(crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)).digest()
+    assert binding._server_end_point(engine.facts()) == expected
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_probe_tells_of_odd_certificates(kind: str, tmp_path: Path) -> None:
+    """Those of the server, the authorities of --ca, and the one that is presented."""
+    identity = odd_server(tmp_path, kind)
+    assert identity.key is not None
+    both = tmp_path / "both.pem"
+    both.write_bytes(identity.certificate.read_bytes() + identity.key.read_bytes())
+    conf = f'''
+    Relay_Domains = ( "example.com" )
+    ESMTP_Listener {{
+      TLS_Certificate = "{identity.certificate}"
+      TLS_Key = "{identity.key}"
+      TLS_Client_CA = "{identity.certificate}"
+      Listen "127.0.0.1:0" {{ SMTP_Extensions = ( "STARTTLS" ) }}
+    }}
+    '''
+
+    async def drop(message: triosmtp.Message) -> None:
+        return None
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(triosmtp.serve, triosmtp.parse_config(conf), deliver=drop))
+        _, port = server.addresses["127.0.0.1:0"]
+        report = await probe("127.0.0.1", port, "starttls", load_credential(both), (loaded(root()),))
+        nursery.cancel_scope.cancel()
+    assert report.error is None
+    assert report.verify_error == "the certificate is not for 127.0.0.1"
+    assert report.chain[0].subject == "CN=mx & co"
+    assert [each.key_type for each in report.chain] == ["P-256", "P-256"]
+    assert report.variables["tls_client_cert_subject"] == "CN=mx & co"
