@@ -54,6 +54,10 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         assert re.search(
             r"server\.pem.*\s+In force instead: CN=localhost, valid until .*, read at ", text(driver, "problems")
         )
+        (tmp_path / "my.conf").write_text("Nonsense = 1")
+        site.process.send_signal(signal.SIGHUP)
+        said = r"configuration .*my\.conf: .*Nonsense.*\s+In force instead: the configuration before, read at "
+        wait(driver, lambda: re.search(said, text(driver, "problems")))
         # By keyboard: the filter, and the details of a session.
         driver.find_element(By.ID, "filter").send_keys("CN=client")
         wait(driver, lambda: text(driver, "sessions-total") == "1 of 2")
@@ -221,6 +225,11 @@ def test_nobody_looks_without_the_token(tmp_path: Path) -> None:
         wait(driver, lambda: driver.current_url.endswith("/login"))
         driver.get(site.url)
         assert driver.current_url.endswith("/login")
+        # A page that is open when its login ends, as in another tab, asks for the token.
+        driver.find_element(By.ID, "token").send_keys(f"{TOKEN}\n")
+        wait(driver, lambda: driver.current_url == site.url and text(driver, "state") == "serving")
+        driver.execute_script("fetch('/logout', {method: 'POST'})")
+        wait(driver, lambda: driver.current_url.endswith("/login"))
 
 
 def test_every_file_of_the_page_is_in_the_wheel() -> None:
