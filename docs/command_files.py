@@ -4,6 +4,7 @@ The files are kept in the tree because building the package must not need the pa
 """
 
 import os
+import re
 from pathlib import Path
 
 import shtab
@@ -19,8 +20,11 @@ SECTIONS = r""".SH EXIT STATUS
 success
 .TP
 .B 1
-the answer is no: an option that is not set, an error that \fBtls check\fR found,
-a server that \fBprobe\fR found without TLS
+the answer is no: an option that is not set, an error that \fBtls check\fR found, a warning under \fBcheck --strict\fR,
+an answer that differs in \fBpolicy replay\fR, a server that \fBprobe\fR did not reach or found without TLS
+.TP
+.B 2
+the server's chain does not verify against \fBprobe --ca\fR, or a certificate of it expires within \fB--expires-within\fR
 .TP
 .B 64
 the command line is wrong
@@ -28,8 +32,14 @@ the command line is wrong
 .B 69
 the running server cannot be reached
 .TP
+.B 73
+the folder that \fBexamples\fR was given cannot be written
+.TP
 .B 75
 the server cannot start now, and may be able to later: an address in use, a file that is missing for the moment
+.TP
+.B 77
+the running server refused a command
 .TP
 .B 78
 the configuration cannot be used
@@ -55,7 +65,8 @@ def man_page() -> str:
     parser.man_short_description = "SMTP listener with inbound TLS"  # type: ignore[attr-defined]
     title, _, rest = str(Manpage(parser)).partition("\n")
     assert title.startswith(".TH TRIOSMTP")
-    return '.TH TRIOSMTP "1" "" "triosmtp" "User Commands"\n' + rest.rstrip() + "\n\n" + SECTIONS
+    page = '.TH TRIOSMTP "1" "" "triosmtp" "User Commands"\n' + rest.rstrip() + "\n\n" + SECTIONS
+    return re.sub(r"[^\x00-\x7f]", lambda match: f"\\[u{ord(match[0]):04X}]", page)  # whatever the reader's locale is
 
 
 def completion(shell: str) -> str:

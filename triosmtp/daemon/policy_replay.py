@@ -29,7 +29,6 @@ from triosmtp.spool import Body
 
 __all__ = ["load_recording", "replay_command"]
 
-_EX_DATA: Final = 65
 _EX_UNAVAILABLE: Final = 69
 
 
