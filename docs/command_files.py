@@ -24,7 +24,8 @@ the answer is no: an option that is not set, an error that \fBtls check\fR found
 an answer that differs in \fBpolicy replay\fR, a server that \fBprobe\fR did not reach or found without TLS
 .TP
 .B 2
-the server's chain does not verify against \fBprobe --ca\fR, or a certificate of it expires within \fB--expires-within\fR
+the server's chain does not verify against \fBprobe --ca\fR,
+or a certificate of it expires within \fB--expires-within\fR
 .TP
 .B 64
 the command line is wrong

@@ -4,7 +4,12 @@ import os
 import shutil
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
+
+# A machine that is busy is no failure: no example has a deadline.
+hypothesis.settings.register_profile("triosmtp", deadline=None)
+hypothesis.settings.load_profile("triosmtp")
 
 # Tests read the log of a server as a person does; those of the other form ask for it.
 os.environ.setdefault("TRIOSMTP_LOG_FORMAT", "text")

@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from triosmtp.config import OPTIONS, Settings, parse_config, problem_at
+from triosmtp.config.option import GLOBAL, LISTEN
 from triosmtp.config.proxy_value import Proxies
 from triosmtp.errors import ConfigError
 
@@ -152,14 +153,11 @@ def test_a_relative_path_is_meant_from_the_folder_of_its_file() -> None:
     assert read("TLS_Key", "key.pem") == (Path("key.pem"),)
 
 
-SCOPED = {"Body_Limit", "Capabilities", "Enable", "Format", "Host_Names"}
-"""Options that no Listen for mail may have."""
-
-
 def test_every_default_reads_as_itself() -> None:
     defaults = Settings()
     for option in OPTIONS.values():
-        if option.write_default() != "unset" and option.name not in SCOPED:
+        may_stand = not {GLOBAL, LISTEN}.isdisjoint(option.scopes)
+        if option.write_default() != "unset" and may_stand:
             assert read(option.name, option.write_default()) == getattr(defaults, option.field), option.name
 
 

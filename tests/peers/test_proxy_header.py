@@ -177,7 +177,7 @@ def outcome(stream: bytes, step: int) -> object:
     return preamble, rest
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.sampled_from(list(HEADERS)), st.integers(), st.binary(max_size=20))
 def test_whatever_comes_is_a_header_or_refused_whole_and_octet_by_octet(header: bytes, seed: int, tail: bytes) -> None:
     stream = mutated(header, seed) + tail
@@ -189,7 +189,7 @@ def test_whatever_comes_is_a_header_or_refused_whole_and_octet_by_octet(header: 
         assert {type(whole), type(single)} == {str}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=300))
 def test_noise_is_refused_within_bounds(noise: bytes) -> None:
     assert outcome(SIGNATURE + noise, 0) is not None

@@ -194,7 +194,7 @@ ANSWERS = st.fixed_dictionaries(
 
 
 @given(result=ANSWERS | JSON)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_whatever_is_answered_is_a_verdict_or_an_error_and_the_schema_agrees(result: Any) -> None:
     try:
         verdict = read_verdict(result, question(), "x")
