@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, TrioSMTPError
     from triosmtp.message import Envelope, Message, Recipient
     from triosmtp.policy import DISCARD, DONE, AuthAttempt, Done, Policy, Session
-    from triosmtp.server import Server, Statistics, serve
+    from triosmtp.server.serve import Server, serve
+    from triosmtp.server.service import Statistics
     from triosmtp.smtp import Address
     from triosmtp.spool import Body
     from triosmtp.variables import TLSInfo, Variables
@@ -64,7 +65,8 @@ _MODULES = {
     "triosmtp.errors": ("ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError"),
     "triosmtp.message": ("Envelope", "Message", "Recipient"),
     "triosmtp.policy": ("DISCARD", "DONE", "AuthAttempt", "Done", "Policy", "Session"),
-    "triosmtp.server": ("Server", "Statistics", "serve"),
+    "triosmtp.server.serve": ("Server", "serve"),
+    "triosmtp.server.service": ("Statistics",),
     "triosmtp.smtp": ("Address",),
     "triosmtp.spool": ("Body",),
     "triosmtp.variables": ("TLSInfo", "Variables"),
@@ -79,8 +81,8 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any name for one 
             if name in names:
                 value = globals()[name] = getattr(import_module(module), name)
                 return value
-            if module == f"{__name__}.{name}":
-                return import_module(module)
+            if module.split(".")[1] == name:
+                return import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

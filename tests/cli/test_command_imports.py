@@ -20,11 +20,11 @@ HEAVY = {
 CONFIG = {"triosmtp.config"}
 
 
-def imported(folder: Path, *words: str, status: int = 0) -> set[str]:
+def imported(folder: Path, *words: str, status: int = 0, text: str = "") -> set[str]:
     """Run a command and return the names of all modules that it imported."""
     conf = folder / "test.conf"
     conf.write_text(
-        'ESMTP_Listener { Listen "127.0.0.1:2525" { } }\nControl_Listener { Listen "/nowhere/control" { } }\n'
+        'ESMTP_Listener { Listen "127.0.0.1:2525" { } }\nControl_Listener { Listen "/nowhere/control" { } }\n' + text
     )
     command = [sys.executable, "-X", "importtime", "-m", "triosmtp", *(word.format(conf=conf) for word in words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -57,6 +57,23 @@ def test_a_command_imports_nothing_heavy(tmp_path: Path, words: list[str], statu
     found = imported(tmp_path, *words, status=status)
     assert "triosmtp.cli" in found
     assert found & ((HEAVY | CONFIG) - allowed) == set()
+
+
+SERVING = {
+    "anyio", "starlette", "prometheus_client", "trio_websocket", "watchfiles", "triosmtp.policy.hub",
+    "triosmtp.daemon.status.listener", "triosmtp.server.listener", "triosmtp.server.serve", "triosmtp.server.session",
+    "triosmtp.tls.watcher",
+}  # fmt: skip
+
+
+def test_check_imports_what_the_configuration_names_and_nothing_that_serves(tmp_path: Path) -> None:
+    found = imported(tmp_path, "check", "-c", "{conf}", status=78)
+    assert "triosmtp.server.profile" in found
+    assert found & SERVING == set()
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    text = 'Policy = "websocket:x"\nPolicy_Listener { Listen "127.0.0.1:2526" { } }\n'
+    assert "triosmtp.policy.hub" in imported(policy, "check", "-c", "{conf}", status=78, text=text)
 
 
 def test_the_words_of_the_command_line_are_those_of_the_modules_that_it_does_not_import() -> None:

@@ -10,7 +10,7 @@ from triosmtp.daemon.check import deep_problems, surprises
 from triosmtp.delivery import load_delivery
 from triosmtp.errors import ConfigError
 from triosmtp.loader import ModuleLoader
-from triosmtp.server import open_service
+from triosmtp.server.serve import open_service
 from triosmtp.testing import open_memory_server
 
 MODULE = """

@@ -25,14 +25,12 @@ from triosmtp.event import CertificateExpiring, CertificateReloadFailed, Certifi
 from triosmtp.testing import Client
 from triosmtp.tls import (
     Authority,
-    CertificateEvent,
     ContextStore,
     Identity,
     TLSSettings,
-    reload_certificates,
-    watch_certificates,
     watcher,
 )
+from triosmtp.tls.watcher import CertificateEvent, reload_certificates, watch_certificates
 
 FIRST: Final = "127.0.0.1:0"
 

@@ -18,7 +18,7 @@ from triosmtp.config import parse_config
 from triosmtp.daemon.status.listener import StatusListener
 from triosmtp.daemon.status.source import ServerSource
 from triosmtp.histogram import Histogram
-from triosmtp.server import Server, serve
+from triosmtp.server.serve import Server, serve
 
 REPOSITORY = Path(__file__).parents[2]
 MAIL = 'ESMTP_Listener { Listen "127.0.0.1:0" { Relay_Domains = ( "example.org" ) Deliver_To = "discard:" } }'

@@ -13,19 +13,17 @@ from tls_peers import client_context, client_credential, foreign_root, intermedi
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded
 from triosmtp.tls import (
-    CertificateEvent,
     ContextStore,
     Credential,
     Identity,
     Material,
     MaterialError,
-    ReloadOutcome,
     TLSSettings,
     load_material,
-    reload_certificates,
 )
 from triosmtp.tls.dh import group_parameters
 from triosmtp.tls.validation import ExpiryCalendar
+from triosmtp.tls.watcher import CertificateEvent, ReloadOutcome, reload_certificates
 
 DAY = timedelta(days=1)
 

@@ -17,9 +17,9 @@ from triosmtp.daemon.dispatch import Unserved, Waiting
 from triosmtp.daemon.handover import Handed, Start, hand_over
 from triosmtp.daemon.supervisor import Supervisor
 from triosmtp.policy.question import Interest
-from triosmtp.server import open_service
 from triosmtp.server.listener import peer_of
 from triosmtp.server.opening import prepare
+from triosmtp.server.serve import open_service
 from triosmtp.testing import Client
 
 ONE, TWO = "127.0.0.1", "127.0.0.2"

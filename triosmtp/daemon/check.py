@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,14 +10,19 @@ from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
 from triosmtp.config import Config, Listen, LogFile, ServerName, Settings, UnixAddress, problem_at, resolution
 from triosmtp.config.tls_check import PAIRED, pairing_errors
 from triosmtp.daemon.privilege import find_identity
-from triosmtp.daemon.status.listener import read_accesses
 from triosmtp.daemon.syslog import open_syslog
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.policy import Chain
-from triosmtp.server import Profiles, default_maildir, material_problem, material_problems, tls_settings
-from triosmtp.server.door import open_doors, token_problems
-from triosmtp.server.profile import Profile, unhonoured
+from triosmtp.server.profile import (
+    Profile,
+    Profiles,
+    default_maildir,
+    material_problem,
+    material_problems,
+    tls_settings,
+    unhonoured,
+)
 from triosmtp.server.relay import DomainList
 from triosmtp.server.sasl import Store, make_sasl
 from triosmtp.state import is_tmpfs, is_visible, state_directory
@@ -39,7 +44,7 @@ def deep_problems(config: Config) -> list[Problem]:
     """
     broken = any(problem.severity == "error" for problem in config.warnings)
     problems: list[Problem] = []
-    for look in (open_doors, read_accesses, find_identity):
+    for look in _looks(config):
         try:
             look(config)
         except ConfigError as error:
@@ -61,6 +66,27 @@ def deep_problems(config: Config) -> list[Problem]:
     if broken:
         return list(dict.fromkeys(problem for problem in problems if problem.severity == "error"))
     return list(dict.fromkeys(problems + surprises(config)))
+
+
+def _looks(config: Config) -> Iterator[Callable[[Config], object]]:
+    """Return what looks at a part of the configuration; what few have is imported if it is there."""
+    if config.policy_listens:
+        from triosmtp.server.door import open_doors  # noqa: PLC0415 - imports the hub, and what serves its clients
+
+        yield open_doors
+    if config.status_listens:
+        from triosmtp.daemon.status.listener import read_accesses  # noqa: PLC0415 - imports what accepts connections
+
+        yield read_accesses
+    yield find_identity
+
+
+def _token_problems(config: Config) -> list[Problem]:
+    if not (config.policy_listens or config.status_listens):
+        return []
+    from triosmtp.server.door import token_problems  # noqa: PLC0415 - as above
+
+    return token_problems(config)
 
 
 _OF_FILES: Final = {
@@ -200,7 +226,7 @@ def surprises(config: Config) -> list[Problem]:
         if asked and not config.policy_listens:
             text = f'"{asked[0]}": no Policy_Listener lets its deciders in: Policy_Fallback decides'
             warnings.append(problem_at(settings, "policy", text, "warning"))
-    return list(dict.fromkeys(warnings + _domain_problems(config) + token_problems(config)))
+    return list(dict.fromkeys(warnings + _domain_problems(config) + _token_problems(config)))
 
 
 def _domain_problems(config: Config) -> list[Problem]:

@@ -14,7 +14,7 @@ from triosmtp.daemon.tls_command import context_groups, context_lines
 from triosmtp.daemon.version import versions
 from triosmtp.errors import ConfigError, QueryError
 from triosmtp.event import ConfigurationReloaded
-from triosmtp.server import Server
+from triosmtp.server.serve import Server
 from triosmtp.server.service import Service
 from triosmtp.tls import ServerContext
 from triosmtp.tls.identity import IdentityMaterial

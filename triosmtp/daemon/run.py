@@ -33,8 +33,8 @@ from triosmtp.event import (
     ServerEnded,
     ServerStarted,
 )
-from triosmtp.server import Server, serve
 from triosmtp.server.binding import OpenedSocket
+from triosmtp.server.serve import Server, serve
 
 __all__ = ["serve_command"]
 

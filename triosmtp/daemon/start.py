@@ -26,7 +26,7 @@ __all__ = ["Start", "begin_process"]
 
 @frozen(slots=True, eq=False)
 class Start:
-    """What a process has when it begins to serve; the first two are for :func:`triosmtp.server.serve`."""
+    """What a process has when it begins to serve; the first two are for :func:`triosmtp.serve`."""
 
     sockets: dict[object, OpenedSocket]
     """Listening sockets that are there already, by the key of their Listen."""

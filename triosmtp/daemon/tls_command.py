@@ -13,7 +13,7 @@ from attrs import Factory, frozen
 from triosmtp.config import Config, Listen, ServerName, Settings, TCPAddress, problem_at
 from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import ConfigError, Problem, QueryError
-from triosmtp.server import material_problem, material_problems, tls_settings
+from triosmtp.server.profile import material_problem, material_problems, tls_settings
 from triosmtp.tls import (
     IdentityMaterial,
     Material,

@@ -27,14 +27,13 @@ from triosmtp.daemon.handover import Handed, Start, receive
 from triosmtp.daemon.supervisor import workers_of
 from triosmtp.policy import Session
 from triosmtp.policy.question import Interest
-from triosmtp.server import Service, open_service
 from triosmtp.server.descriptors import connections_at_most
 from triosmtp.server.host import ServiceHost
 from triosmtp.server.opening import prepare
 from triosmtp.server.patience import watch
 from triosmtp.server.peer_count import PeerAddress
-from triosmtp.server.serve import run_session
-from triosmtp.server.service import Generation
+from triosmtp.server.serve import open_service, run_session
+from triosmtp.server.service import Generation, Service
 from triosmtp.server.session import SessionDriver, session_of
 from triosmtp.tls import ContextStore, build_context, load_material
 from triosmtp.tls.store import Renewal

@@ -6,28 +6,3 @@ TLS, ``session.py`` one session's life, ``conversation.py`` its commands, ``tran
 relay, ``profile.py`` options as running parts, ``opening.py`` all that a configuration needs, ``service.py`` what all
 share, ``fleet.py`` those who serve in other processes.
 """
-
-from triosmtp.server.profile import (
-    Profile,
-    Profiles,
-    default_maildir,
-    material_problem,
-    material_problems,
-    tls_settings,
-)
-from triosmtp.server.serve import Server, open_service, serve
-from triosmtp.server.service import Service, Statistics
-
-__all__ = [
-    "Profile",
-    "Profiles",
-    "Server",
-    "Service",
-    "Statistics",
-    "default_maildir",
-    "material_problem",
-    "material_problems",
-    "open_service",
-    "serve",
-    "tls_settings",
-]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 from attrs import evolve, frozen
@@ -15,7 +15,6 @@ from triosmtp.delivery import Delivery, load_delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
-from triosmtp.policy.hub import Hub
 from triosmtp.server.recipient import KnownRecipients
 from triosmtp.server.recipient_file import RecipientFile
 from triosmtp.server.relay import RelayRules
@@ -24,6 +23,9 @@ from triosmtp.smtp import TRUSTED, Reply, Rules
 from triosmtp.state import state_directory
 from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
+
+if TYPE_CHECKING:
+    from triosmtp.policy.hub import Hub
 
 __all__ = ["Profile", "Profiles", "default_maildir", "material_problem", "material_problems", "tls_settings"]
 
@@ -142,11 +144,11 @@ class Profiles:
         *,
         policies: Iterable[Policy] | None = None,
         delivery: Delivery | None = None,
-        hub: Hub | None = None,
+        hub: "Hub | None" = None,
         decoys: DecoyKey | None = None,
     ) -> None:
         self._config = config
-        self._hub = hub or Hub()
+        self._hub = hub
         self._hostname = hostname
         self.decoys = decoys or DecoyKey()
         """Makes the decoys for users who are not known."""
@@ -288,6 +290,10 @@ class Profiles:
         if scheme == "websocket":
             otherwise = settings.policy_fallback
             fallbacks = {phase: settings.policy_fallback_phases.get(phase, otherwise) for phase in PHASES}
+            if self._hub is None:  # nothing is served, as in `triosmtp check`
+                from triosmtp.policy.hub import Hub  # noqa: PLC0415 - what serves has imported it
+
+                self._hub = Hub()
             return self._hub.policy(group, timeout=settings.policy_timeout, fallback_phases=fallbacks)
         if specification not in self._policies:
             make = partial(load_policy, self._loader, specification)

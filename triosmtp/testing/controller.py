@@ -17,8 +17,8 @@ from triosmtp.delivery import Delivery
 from triosmtp.event import SessionEvent
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server import Server, open_service
 from triosmtp.server.binding import plan
+from triosmtp.server.serve import Server, open_service
 from triosmtp.testing.server import ReceivedMessage, as_received
 from triosmtp.tls.authority import Authority, Credential
 

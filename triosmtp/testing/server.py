@@ -14,11 +14,11 @@ from triosmtp.delivery import Delivery
 from triosmtp.event import SessionEvent
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server import Service, open_service
 from triosmtp.server.listener import Peer
 from triosmtp.server.patience import watch
 from triosmtp.server.proxy import announced_peer
-from triosmtp.server.serve import begin, run_session
+from triosmtp.server.serve import begin, open_service, run_session
+from triosmtp.server.service import Service
 from triosmtp.server.session import SessionDriver
 from triosmtp.testing.client import Client
 

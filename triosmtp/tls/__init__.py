@@ -37,12 +37,11 @@ from triosmtp.tls.material import Material, load_material
 from triosmtp.tls.public_authority import public_authorities
 from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
-from triosmtp.tls.watcher import CertificateEvent, ReloadOutcome, reload_certificates, watch_certificates
 
 __all__ = [
-    "PROTOCOLS", "REASONS", "Authority", "CertificateEvent", "CertificateProblem", "ContextStore", "Credential",
-    "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning", "ReloadOutcome",
+    "PROTOCOLS", "REASONS", "Authority", "CertificateProblem", "ContextStore", "Credential",
+    "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning",
     "Renewal", "ServerContext", "TLSSettings", "await_input", "broken_by", "build_context", "channel_binding", "close",
-    "handshake", "load_material", "public_authorities", "release", "reload_certificates",
-    "renegotiated", "renew", "send_alert", "send_close_notify", "watch_certificates", "write_development_set",
+    "handshake", "load_material", "public_authorities", "release",
+    "renegotiated", "renew", "send_alert", "send_close_notify", "write_development_set",
 ]  # fmt: skip

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from attrs import asdict
 
 from triosmtp.histogram import Histogram
-from triosmtp.server import Server
 from triosmtp.server.host import ServiceHost
+from triosmtp.server.serve import Server
 from triosmtp.tls import ServerContext
 
 __all__ = ["ServerSource", "Source"]
