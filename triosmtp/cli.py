@@ -300,6 +300,10 @@ def _probe(arguments: argparse.Namespace) -> int:
     )
 
 
+def _unreadable(error: Exception) -> str:
+    return f"cannot read {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
 def _target(arguments: argparse.Namespace) -> "Target":
     from triosmtp.daemon.policy_command import target  # noqa: PLC0415 - as above
 
@@ -307,7 +311,7 @@ def _target(arguments: argparse.Namespace) -> "Target":
     try:
         return target(config, arguments.url, arguments.token_file, admin=getattr(arguments, "bodies", False))
     except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(f"the token: {error}") from None
+        raise QueryError(f"the token: {_unreadable(error)}") from None
 
 
 def _policy_watch(arguments: argparse.Namespace) -> int:
@@ -342,7 +346,7 @@ def _policy_replay(arguments: argparse.Namespace) -> int:
             as_json=arguments.json,
         )
     except (OSError, ValueError) as error:
-        raise QueryError(str(error)) from None
+        raise QueryError(_unreadable(error)) from None
 
 
 def _config(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """`triosmtp policy …` as processes beside a running server."""
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -78,8 +79,9 @@ def test_watch_tells_what_happens_and_filters(tmp_path: Path) -> None:
         (["watch", "--url", "unix:/nowhere", "--filter", "x"], 64, "expected KEY=PATTERN"),
         (["report", "--url", "unix:/nowhere"], 69, "No such file"),
         (["report", "--url", "gopher://x"], 69, "expected ws://"),
-        (["report", "--url", "unix:/x", "--token-file", "/nowhere"], 64, "the token: "),
-        (["replay", "/nowhere", "--listen", "./x", "--group", "g"], 64, "No such file"),
+        (["report", "--url", "unix:/x", "--token-file", "/nowhere"], 64, "the token: cannot read /nowhere: No"),
+        (["replay", "/nowhere", "--listen", "./x", "--group", "g"], 64, "cannot read /nowhere: No such file"),
+        (["replay", os.devnull, "--listen", "/no/x", "--group", "g"], 64, "--listen /no/x: No such file"),
         (["replay", "/nowhere", "--listen", "127.0.0.1:0", "--group", "g"], 64, "a token is always needed"),
     ],
 )

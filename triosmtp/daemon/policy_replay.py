@@ -84,7 +84,10 @@ def replay_command(
         raise QueryError("on TCP a token is always needed: give --token-file, or a path for a Unix socket")
     recorded = list(load_recording(recording))
     print(f"{len(recorded)} phases of {len({r.question.session for r in recorded})} sessions", file=sys.stderr)
-    sock = _bound(address)
+    try:
+        sock = _bound(address)
+    except OSError as error:
+        raise QueryError(f"--listen {listen}: {error.strerror}") from None
     try:
         return trio.run(partial(_replay, recorded, sock, listen, group, token, seconds, as_json=as_json))
     finally:
