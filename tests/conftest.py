@@ -30,12 +30,21 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 class _named_missing:
-    """Turn the error of starting a program that is not installed into a skip that names it, but not in CI."""
+    """Turn the error of starting a program that is not installed into a skip that names it, but not in CI.
+
+    A skip inside of a nursery gets its reason back.
+    """
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if (
+            isinstance(error, pytest.skip.Exception) and not error.msg
+        ):  # pytest-trio drops the reason of one in a nursery
+            for each in _leaves(error):
+                if isinstance(each, pytest.skip.Exception) and each.msg:
+                    pytest.skip(each.msg)
         if error is None or os.environ.get("CI"):
             return
         for each in _leaves(error):
