@@ -1,12 +1,15 @@
-"""Where triosmtp keeps what must outlive a connection: the state folder, and how folders of ours are made."""
+"""Where triosmtp keeps what must outlive a connection, how folders of ours are made, and how files are opened."""
 
 import os
+import stat
 from contextlib import suppress
+from errno import EINVAL
 from pathlib import Path
+from typing import BinaryIO
 
 from triosmtp.errors import ConfigError, Problem
 
-__all__ = ["is_tmpfs", "is_visible", "make_directory", "state_directory", "sync_directory"]
+__all__ = ["is_tmpfs", "is_visible", "make_directory", "open_regular", "state_directory", "sync_directory"]
 
 
 def state_directory() -> Path:
@@ -57,6 +60,21 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def open_regular(path: Path, flags: int = 0) -> BinaryIO:
+    """Open a regular file to read it.  Whatever else stands at ``path`` is refused, and not waited for.
+
+    ``flags`` are further ones of :func:`os.open`.
+
+    :raises OSError: if it cannot be opened, or is not a regular file.
+    """
+    # By open() itself, which closes the descriptor of a directory; os.fdopen() leaves it open.
+    file = open(path, "rb", opener=lambda name, mode: os.open(name, mode | os.O_NONBLOCK | flags))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(EINVAL, "not a regular file", str(path))
+    return file
 
 
 def is_visible(path: Path) -> bool:

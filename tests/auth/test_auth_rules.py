@@ -450,6 +450,13 @@ def test_lines_that_are_wrong_lock_out_nobody_else(
     assert caplog.messages == [f"{file.faults[0]}: the line is skipped"]
 
 
+def test_a_byte_order_mark_is_part_of_no_name(tmp_path: Path) -> None:
+    for name, text in (("passwords", "joe:x\n"), ("map", "cn:cn joe\n")):
+        (tmp_path / name).write_text(text, "utf-8-sig")
+    assert PasswordFile(tmp_path / "passwords").lookup("joe").verify("x")  # its names are prepared (RFC 4013)
+    assert IdentityMap(str(tmp_path / "map")).identify(presented("cn")) == "joe"
+
+
 def test_files_that_are_wrong(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     with pytest.raises(StoreError, match="No such file"):

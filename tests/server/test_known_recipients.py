@@ -116,6 +116,28 @@ async def test_who_exists(users: Path, recipient: str, known: bool) -> None:
         assert told == ([] if known else ["Known_Recipients"])
 
 
+def test_marks_comments_and_what_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "recipients"
+    lines = (
+        "first@example.org",
+        "tab@example.org\t# x",
+        '"a # b"@example.org # x',
+        '"lists+*"@example.org',
+        '""@example.org',
+    )
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join((*lines, "@all.example\t#x", "last+*@example.org\t#")).encode())
+    file = RecipientFile(path, fold=False)
+    file.check()
+    assert not file.faults
+    assert all(
+        file.holds(local_part, "example.org") for local_part in ("first", "tab", "a # b", "lists+*", "", "last+x")
+    )
+    assert file.holds("anybody", "all.example")
+    assert not any(
+        file.holds(local_part, "example.org") for local_part in ("lists+x", "anybody", "a", "last", "\ufefffirst")
+    )
+
+
 async def test_case_is_folded_if_it_is_said(users: Path) -> None:
     recipients = (
         "USER@example.org",
@@ -199,7 +221,7 @@ async def test_a_file_that_cannot_be_used_is_an_error_at_the_start(tmp_path: Pat
         ("missing", "No such file or directory"),
         ("empty", "no recipient stands in it"),
         ("long", "line 2 is longer than 2048 octets"),
-        ("pipe", "not a file"),
+        ("pipe", "not a regular file"),
         (".", "Is a directory"),
     ):
         with pytest.raises(ConfigError) as caught:

@@ -6,7 +6,6 @@ A real user shows SCRAM's clients the same salt for years, from whichever worker
 import logging
 import os
 import secrets
-import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 from attrs import define, field
 
 from triosmtp.errors import ConfigError
-from triosmtp.state import make_directory, state_directory, sync_directory
+from triosmtp.state import make_directory, open_regular, state_directory, sync_directory
 
 __all__ = ["DecoyKey"]
 
@@ -59,10 +58,9 @@ class DecoyKey:
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    with open_regular(path, os.O_NOFOLLOW) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise ValueError(f"{path}: not a file that is ours alone")
         key = file.read(_SIZE + 1)
     if len(key) != _SIZE:

@@ -11,6 +11,7 @@ from typing import Final
 
 from triosmtp.auth.store import StoreError
 from triosmtp.domain import name_key
+from triosmtp.state import open_regular
 from triosmtp.variables import TLSInfo
 
 __all__ = ["IdentityMap"]
@@ -69,7 +70,8 @@ class IdentityMap:
             mark = (status.st_ino, status.st_mtime_ns, status.st_size)
             if self._read is not None and self._read[0] == mark:
                 return self._read[1]
-            text = self.path.read_text("utf-8")
+            with open_regular(self.path) as file:
+                text = file.read().decode("utf-8-sig")  # some editors begin with a byte order mark
         except OSError as error:
             raise StoreError(f'"{self.path}": {error.strerror}') from error
         except UnicodeDecodeError:

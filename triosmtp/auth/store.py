@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 from triosmtp.auth.password import SCRAM_ITERATIONS, form_of, is_hash, prepare_password, read_scram
 from triosmtp.auth.secret import SCRAM_SALT, Likeness, Secret
 from triosmtp.errors import TrioSMTPError
+from triosmtp.state import open_regular
 
 __all__ = ["PasswordFile", "StoreError", "split_lines", "user_of"]
 
@@ -151,8 +152,7 @@ class PasswordFile:
     def _current(self, *, tell: bool = True) -> _Reading:
         before = self._read
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
+            with open_regular(self.path) as file:
                 status = os.fstat(file.fileno())
                 mark = (status.st_ino, status.st_dev, status.st_mtime_ns, status.st_size)
                 if before is not None and before.mark == mark:

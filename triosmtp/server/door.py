@@ -21,6 +21,7 @@ from triosmtp.server.profile import tls_settings
 from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.server.unix_peer import stranger
+from triosmtp.state import open_regular
 from triosmtp.tls import TLSSettings, handshake, release
 
 __all__ = ["CLIENTS", "CLIENTS_OF_ONE_PEER", "Door", "let_in", "open_doors", "read_token", "token_problems"]
@@ -78,7 +79,8 @@ def read_token(settings: Settings, field: str) -> str | None:
     path: Path | None = getattr(settings, field)
     if path is None:
         return None
-    token = path.read_bytes()[: _LONGEST + 1].strip()
+    with open_regular(path) as file:
+        token = file.read(_LONGEST + 2).strip()  # with the end of its line, were it as long as can be
     if not (token.isascii() and token.decode("ascii").isprintable() and b" " not in token):
         raise ValueError("expected one token of printable ASCII characters without blanks")
     if not _SHORTEST <= len(token) <= _LONGEST:

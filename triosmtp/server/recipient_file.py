@@ -7,11 +7,12 @@ hash of one that is happens once in 10¹³ attempts on a list of a million, and 
 
 import logging
 import os
-import stat
+import re
 import threading
 import time
 from array import array
 from bisect import bisect_left
+from codecs import BOM_UTF8
 from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
@@ -25,6 +26,7 @@ from attrs import define, field
 from triosmtp.domain import domain_key
 from triosmtp.errors import TrioSMTPError
 from triosmtp.smtp import PathError, parse_path
+from triosmtp.state import open_regular
 
 __all__ = ["RecipientFile", "RecipientFileError"]
 
@@ -38,6 +40,10 @@ _MAX_LINE: Final = 2048
 """Octets of a line: no longer one fits a command."""
 _FAULTS: Final = 10
 """Lines that are told of as skipped; of more, their number."""
+_LINE: Final = re.compile(rb'((?:"(?:[^"\\]|\\.)*")?[^\s"]*)(?:[ \t]+#.*)?')
+"""A recipient, and perhaps a comment behind blanks."""
+_EVERYBODY: Final = "\0"
+"""In the place of a local part, and behind one: what no address holds, so that no quoted one is taken for it."""
 _EXPECTED: Final = "expected user@domain, @domain or user+*@domain"
 
 
@@ -94,8 +100,8 @@ class RecipientFile:
         user, plus, _ = local_part.partition("+")
         return (
             self._has(f"{local_part}@{domain}")
-            or self._has(f"@{domain}")
-            or bool(plus and self._has(f"{user}+*@{domain}"))
+            or self._has(f"{_EVERYBODY}@{domain}")
+            or bool(plus and self._has(f"{user}+{_EVERYBODY}@{domain}"))
         )
 
     def is_due(self, now: float) -> bool:
@@ -140,12 +146,11 @@ class RecipientFile:
     def _read(self, *, settled: bool) -> bool:
         """Read the file if it has changed, and return whether it has."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb") as file:
+            with open_regular(self.path) as file:
                 mark = _mark(file)
                 if self._contents is not None and self._contents.mark == mark:
                     return False
-                if settled and 0 <= time.time() - os.fstat(descriptor).st_mtime < _SETTLED:
+                if settled and 0 <= time.time() - os.fstat(file.fileno()).st_mtime < _SETTLED:
                     return False
                 contents = self._parse(file, mark)
                 if _mark(file) != mark and settled:
@@ -158,15 +163,13 @@ class RecipientFile:
         return True
 
     def _parse(self, file: BinaryIO, mark: object) -> _Contents:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise RecipientFileError(f'"{self.path}": not a file')
         contents = _Contents(mark)
         hashes = contents.hashes
         for number, line in enumerate(iter(partial(file.readline, _MAX_LINE + 1), b""), 1):
             if len(line) > _MAX_LINE:
                 raise RecipientFileError(f'"{self.path}": line {number} is longer than {_MAX_LINE} octets')
             try:
-                entry = self._entry(line)
+                entry = self._entry(line.removeprefix(BOM_UTF8) if number == 1 else line)
             except ValueError as error:
                 contents.skipped += 1
                 if len(contents.faults) < _FAULTS:
@@ -187,10 +190,12 @@ class RecipientFile:
         text = line.strip()
         if not text or text.startswith(b"#"):
             return ""
-        if not text.startswith(b'"'):
-            text = text.partition(b" #")[0].rstrip()
+        match = _LINE.fullmatch(text)
+        if match is None:
+            raise ValueError(_EXPECTED)
+        text = match[1]
         if text.startswith(b"@"):
-            return f"@{domain_key(text[1:].decode('utf-8'))}"
+            return f"{_EVERYBODY}@{domain_key(text[1:].decode('utf-8'))}"
         with suppress(PathError):
             address = parse_path(b"<" + text + b">", utf8=True)
             local_part = address.local_part
@@ -198,6 +203,7 @@ class RecipientFile:
                 user = local_part.removesuffix("+*")
                 if not user or "*" in user or "+" in user or user == local_part:
                     raise ValueError(f"* stands for what follows the first +, and for nothing else: {_EXPECTED}")
+                local_part = f"{user}+{_EVERYBODY}"
             return f"{local_part.lower() if self._fold else local_part}@{address.domain_key}"
         raise ValueError(_EXPECTED)
 

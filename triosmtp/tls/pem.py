@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from OpenSSL import crypto
 
+from triosmtp.state import open_regular
 from triosmtp.tls.error_queue import error_words, forget_errors
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.public_key import read_key
@@ -46,11 +47,7 @@ def read_file(option: Option, path: Path, files: Files) -> bytes:
 
 def _content(path: Path) -> bytes | str:
     try:
-        # Not blocking, so that a FIFO does not stop everything.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return "cannot be read: not a regular file"
+        with open_regular(path) as file:
             data = file.read(_MAX_FILE + 1)
     except FileNotFoundError:
         return "does not exist"
