@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 
 
 def descriptors() -> list[str]:
-    return sorted(os.listdir("/proc/self/fd"))
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import trio
 
 from triosmtp import ConfigError, Message, Policy, Reject, Session
 from triosmtp.event import Disconnected
@@ -125,6 +126,34 @@ def test_start_and_stop() -> None:
         assert server.port == 0
         assert not threads()
     assert len([event for event in server.events if isinstance(event, Disconnected)]) == 3
+
+
+def test_it_starts_and_stops_in_a_program_that_runs_trio() -> None:
+    async def main() -> None:
+        with Controller() as server:
+            assert server.port
+
+    trio.run(main)
+    assert not threads()
+
+
+def test_a_test_that_fails_in_the_server_fails_where_it_is_stopped() -> None:
+    async def deliver(_message: Message) -> None:
+        pytest.fail("not this one")
+
+    server = Controller(deliver=deliver)
+    server.start()
+    thread, folder = server._thread, server._folder
+    assert thread is not None
+    assert folder is not None
+    with smtplib.SMTP(server.hostname, server.port) as client, pytest.raises(smtplib.SMTPServerDisconnected):
+        client.sendmail("a@example.org", ["b@anywhere.example"], MESSAGE)
+    thread.join()
+    with pytest.raises(pytest.fail.Exception, match="not this one"):
+        server.stop()
+    assert not Path(folder.name).exists()
+    server.start()
+    server.stop()
 
 
 def test_nothing_is_left_on_disk_or_in_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

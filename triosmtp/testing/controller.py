@@ -4,6 +4,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -115,7 +116,8 @@ class Controller:
         if self._thread is None or self._folder is None:
             return
         if self._end is not None:
-            self._end()
+            with suppress(trio.RunFinishedError):  # it failed: see below
+                self._end()
         self._thread.join()
         self._folder.cleanup()
         self._thread = self._folder = self._end = None
@@ -198,7 +200,7 @@ class Controller:
             server = Server(service, plan(service.config).opened)
             await nursery.start(server._run)  # noqa: SLF001 - as serve(), whose key for decoys is one of the machine
             self.port = server.addresses[_NAME][1]
-            self._end = partial(trio.from_thread.run_sync, over.set, trio_token=token)
+            self._end = partial(token.run_sync_soon, over.set)  # of any thread, one that runs Trio, too
             self._started.set()
             await over.wait()
             nursery.cancel_scope.cancel()
