@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,7 +17,8 @@ from status_server import MAIL, REPOSITORY, STATUS, Response, ask, daemon, get, 
 
 from triosmtp.config import parse_config
 from triosmtp.daemon.check import deep_problems, surprises
-from triosmtp.daemon.status.access import Access
+from triosmtp.daemon.status import application
+from triosmtp.daemon.status.access import Access, Guard
 from triosmtp.daemon.status.login import LIFE, Logins
 from triosmtp.errors import ConfigError
 
@@ -377,3 +379,54 @@ def until(port: int, line: str) -> bool:
     while f"\n{line}\n" not in curl(f"http://127.0.0.1:{port}/metrics"):
         assert time.monotonic() < end, line
     return True
+
+
+# What many requests cost the others
+
+
+async def test_pipelined_requests_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = [0]
+    answer = Guard.__call__
+
+    async def counted(self: Guard, *arguments: Any) -> None:
+        begun[-1] += 1
+        await answer(self, *arguments)
+
+    async def watch() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            begun.append(0)
+
+    monkeypatch.setattr(Guard, "__call__", counted)
+    async with serving() as here, trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        for _ in range(3):
+            stream = await trio.open_tcp_stream("127.0.0.1", here.port)
+            async with stream:
+                await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+                data = b""
+                while data.count(b"200 OK") < 100:
+                    data += await stream.receive_some()
+        nursery.cancel_scope.cancel()
+    assert sum(begun) == 300
+    assert max(begun) <= 2  # the order within a round is Trio's
+
+
+async def test_metrics_are_written_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = most = 0
+    write = application.expose
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal writing, most
+        writing += 1
+        most = max(most, writing)
+        try:
+            return write(*arguments)
+        finally:
+            writing -= 1
+
+    monkeypatch.setattr(application, "expose", watched)
+    async with serving() as here, trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(get, here.port, "/metrics")
+    assert most == 1

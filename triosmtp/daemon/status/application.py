@@ -1,6 +1,7 @@
 """What is there to see on the Status_Listener: one list of routes."""
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 from attrs import frozen
@@ -18,6 +19,10 @@ from triosmtp.daemon.status.page import OPEN_PATHS, page_routes
 from triosmtp.daemon.status.source import Source
 
 __all__ = ["Site", "application", "routes"]
+
+
+_EXPOSING: Final = trio.CapacityLimiter(1)
+"""Threads that write metrics: they hold the interpreter's lock, so many of them would slow down the event loop."""
 
 
 @frozen(slots=True)
@@ -57,7 +62,7 @@ def _metrics(site: Site) -> Callable[[Request], Awaitable[Response]]:
     async def metrics(request: Request) -> Response:
         samples = await site.metrics.scrape(site.source)
         accept = request.headers.get("accept", "")
-        content, content_type = await trio.to_thread.run_sync(expose, samples, accept)
+        content, content_type = await trio.to_thread.run_sync(expose, samples, accept, limiter=_EXPOSING)
         return Response(content, headers={"content-type": content_type})
 
     return metrics

@@ -70,6 +70,7 @@ class StatusListener:
         self._logins = Logins()
         self._started = time.time()
         self._connections: Counter[str] = Counter()
+        self._turn = trio.Lock()
 
     def observe(self, event: SessionEvent) -> None:
         """Hand an event on to what counts and shows."""
@@ -183,6 +184,8 @@ class StatusListener:
                 raise trio.ClosedResourceError("who looks on may do so no more")
             await send(message)
 
+        async with self._turn:  # in each round of the event loop one request begins, however many were pipelined
+            pass
         # A Listen may be taken away while its connections are open.
         application: Application = self._applications.get(binding.listen.key, _unavailable)
         await application(scope, receive, send_on)
