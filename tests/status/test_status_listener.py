@@ -17,7 +17,7 @@ from status_server import MAIL, REPOSITORY, STATUS, Response, ask, daemon, get, 
 
 from triosmtp.config import parse_config
 from triosmtp.daemon.check import deep_problems, surprises
-from triosmtp.daemon.status import application
+from triosmtp.daemon.status import application, exposition
 from triosmtp.daemon.status.access import Access, Guard
 from triosmtp.daemon.status.login import LIFE, Logins
 from triosmtp.errors import ConfigError
@@ -414,7 +414,7 @@ async def test_pipelined_requests_leave_others_their_turn(monkeypatch: pytest.Mo
 
 async def test_metrics_are_written_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     writing = most = 0
-    write = application.expose
+    write = exposition.expose
 
     def watched(*arguments: Any) -> Any:
         nonlocal writing, most
