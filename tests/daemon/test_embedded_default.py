@@ -1,5 +1,6 @@
 """`triosmtp serve` without a configuration: what it makes, and the commands that it prints, typed as they stand."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -9,7 +10,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,8 +40,21 @@ class Embedded:
         return [file.read_text() for file in files]
 
 
+@contextmanager
+def ports_of_one_run() -> Iterator[None]:
+    """Wait until no other run of these tests, of another Python for example, has the ports that the default names."""
+    with (Path(tempfile.gettempdir()) / "triosmtp-tests-embedded-default.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="module")
 def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    with ports_of_one_run():
+        yield from _default(tmp_path_factory)
+
+
+def _default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     for port in PORTS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
