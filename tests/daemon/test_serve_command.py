@@ -163,6 +163,30 @@ def test_a_signal_that_comes_before_it_serves(conf: Path, number: int) -> None:
         assert "Traceback" not in daemon.log
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_serves_what_a_program_that_embeds_the_server_does_not(conf: Path, workers: int) -> None:
+    control, mainlog = conf.with_name("control"), conf.with_name("mainlog")
+    more = f'''
+        Workers = {workers}
+        Log "mainlog" {{ Path = "{mainlog}" }}
+        Status_Listener {{ Listen "127.0.0.1:0" {{ }} }}
+        Control_Listener {{ Listen "{control}" {{ }} }}
+    '''
+    conf.write_text(more + CONFIGURATION)
+    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+        port = daemon.port()
+        assert control.exists()
+        assert mainlog.exists()
+        daemon.signal(signal.SIGHUP)
+        with LineClient(port) as client:
+            client.read()
+            while "SIGHUP" not in daemon.log:  # the report of the reload
+                assert client.ask("NOOP").startswith("250 ")
+        daemon.signal(signal.SIGTERM)
+        assert daemon.status() == 0
+        assert not re.findall(".*warning.*", daemon.log, re.IGNORECASE)
+
+
 def test_without_a_stderr_it_serves(conf: Path) -> None:
     """What was closed at the start leads nowhere, in the workers, too: no connection may be taken for it."""
     conf.write_text(f"Workers = 2\n{CONFIGURATION}")

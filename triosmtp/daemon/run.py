@@ -113,6 +113,7 @@ async def _serve(
                     sockets=start.sockets,
                     contexts=start.contexts,
                     fleet=Supervisor(workers) if workers > 1 else None,
+                    embedded=False,
                 )
             )
             status.attach(ServerSource(server))

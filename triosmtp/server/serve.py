@@ -76,7 +76,7 @@ class Server:
         self.fleet = fleet
         """Who serves the sessions; None: this process does."""
         self._own_hub = own_hub
-        self._embedded = False  # a program serves for itself, and nobody serves the rest of the configuration
+        self._embedded = False  # if True, nobody serves the rest of the configuration: see serve()
         self._bindings = list(bindings)
         self._loops: trio.Nursery | None = None
         self._sessions: trio.Nursery | None = None
@@ -438,6 +438,7 @@ async def serve(
     sockets: Mapping[object, OpenedSocket] | None = None,
     contexts: ContextStore | None = None,
     fleet: Fleet | None = None,
+    embedded: bool = True,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve every enabled Listen of ``config`` until cancelled, or until :meth:`Server.aclose` was called.
@@ -448,8 +449,8 @@ async def serve(
     ``sockets`` are listening sockets that are there already, by the key of their Listen; ``contexts`` as for
     :func:`open_service`.  ``fleet``, where given, serves the sessions; this process then only accepts them.
 
-    What of a configuration ``triosmtp serve`` alone serves is a warning in the log ``triosmtp.server``, without
-    ``contexts``: Log, Status_Listener, Control_Listener, Security, Workers.
+    What of a configuration ``triosmtp serve`` alone serves is a warning in the log ``triosmtp.server``: Log,
+    Status_Listener, Control_Listener, Security, Workers.  ``embedded`` is False if the caller serves them.
 
     :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
     """
@@ -462,8 +463,8 @@ async def serve(
     if fleet is not None:
         fleet.attach(service)
     server = Server(service, plan(config, sockets=sockets).opened, own_hub=hub is None, fleet=fleet)
-    if contexts is None:  # `triosmtp serve` has made them
-        server._embedded = True  # noqa: SLF001 - the two are one
+    server._embedded = embedded  # noqa: SLF001 - the two are one
+    if embedded:
         warn_of_unserved(config)
     await server._run(task_status)  # noqa: SLF001 - the two are one
 
