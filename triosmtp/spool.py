@@ -151,7 +151,11 @@ class Body:
             for start in range(0, len(data), _READ_SIZE):
                 yield data[start : start + _READ_SIZE]
             return
-        with self.open() as reader:
+        try:
+            opened = self.open()
+        except OSError as error:
+            raise SpoolError.from_os_error(error, self._directory) from error
+        with opened as reader:
             left = self.size
             while left > 0:
                 try:
@@ -174,11 +178,11 @@ class Body:
             return self._data[start:end]
         if self._file is None:
             raise ValueError("body is closed")
-        with _Reader(os.dup(self._file.fileno()), start) as reader:
-            try:
+        try:
+            with _Reader(os.dup(self._file.fileno()), start) as reader:
                 found = await trio.to_thread.run_sync(reader.read, end - start, limiter=LIMITER)
-            except OSError as error:
-                raise SpoolError.from_os_error(error, self._directory) from error
+        except OSError as error:
+            raise SpoolError.from_os_error(error, self._directory) from error
         if found is None or len(found) < end - start:
             raise SpoolError("the file ends early", None, self._directory)
         return found

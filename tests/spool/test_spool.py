@@ -266,6 +266,23 @@ async def test_reading_may_stop_early(tmp_path: Path) -> None:
     body.close()
 
 
+async def test_a_body_that_no_descriptor_is_left_for_is_told(tmp_path: Path) -> None:
+    body = await spooled(tmp_path, b"x" * 700 * KIB)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(SpoolError, match="Too many open files"):
+            await collected(body)
+        with pytest.raises(SpoolError, match="Too many open files"):
+            await body.part(0, 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert await body.part(0, 10) == b"x" * 10
+    body.close()
+
+
 async def test_a_file_that_was_cut_is_told(tmp_path: Path) -> None:
     body = await spooled(tmp_path, bytes(1500 * KIB))
     [entry] = [d for d in descriptors() if f":{tmp_path}/" in d]
