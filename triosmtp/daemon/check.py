@@ -189,7 +189,7 @@ def _anybody_may(settings: Settings, public: Sequence[str], option: str, what: s
     text = (
         f'"{settings.tls_client_ca}": DANGER: holds {len(public)} public '
         f"{'authority' if len(public) == 1 else 'authorities'} (the first: {public[0]}), and "
-        f"{option} is true: whoever has a certificate of theirs may {what}. "
+        f"{option} is true: every holder of a certificate of theirs may {what}. "
         f"{'Name the clients in TLS_Relay_Clients, or trust' if what == 'relay' else 'Trust'} an authority of your own "
         "alone"
     )

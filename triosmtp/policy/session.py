@@ -35,7 +35,7 @@ class Session:
     message_variables: Variables = Factory(Variables)
     """The message context: emptied for each message."""
     connection_tls: TLSInfo | None = field(default=None, alias="tls")
-    """What the handshake established with whoever connected; see :attr:`tls` for what it says of the client."""
+    """What the handshake established with the peer that connected; see :attr:`tls` for what it says of the client."""
     spoken_for: bool = False
     """Whether a trusted peer said whose session this is (XCLIENT, XREMOTEIP)."""
     auth: Authenticated | None = None
