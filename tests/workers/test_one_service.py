@@ -6,6 +6,7 @@ import signal
 import smtplib
 import socket
 import ssl
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,6 +76,47 @@ def test_certificates_are_the_same_everywhere(tmp_path: Path) -> None:
         os.kill(service.workers[0], signal.SIGKILL)
         service.until(lambda: service.logged("has taken the place"))
         assert {serial() for _ in range(4)} == second
+
+
+def test_a_worker_takes_the_place_of_a_dead_one_though_files_are_gone(tmp_path: Path) -> None:
+    recipients, users, token = (tmp_path / name for name in ("recipients", "users", "token"))
+    files = {recipients: "you@example.com\n", users: "jane:secret\n"}
+
+    def write() -> None:
+        for path, text in files.items():
+            path.write_text(text)
+            os.utime(path, (1, 1))
+
+    def answers() -> set[tuple[int, int]]:
+        found = set()
+        for _ in range(4):
+            with smtplib.SMTP("127.0.0.1", service.port, timeout=60) as client:
+                client.ehlo("c.example.org")
+                login = client.docmd("AUTH", "PLAIN AGphbmUAc2VjcmV0")[0]
+                client.mail("a@example.org")
+                found.add((login, client.rcpt("you@example.com")[0]))
+        return found
+
+    write()
+    options = f"""
+        Workers = 2
+        Known_Recipients = ( "file:{recipients}" )
+        AuthPlainParameters = [ uri = "file://{users}" stored_cleartext = true ]
+        Allow_Plaintext_Auth = true
+    """
+    with workers(tmp_path, options, 'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "AUTH PLAIN" )') as service:
+        assert answers() == {(235, 250)}
+        for path in (recipients, users, token):
+            path.unlink()
+        assert answers() == {(454, 250)}  # passwords are read from the file, and recipients kept
+        for worker in service.workers:
+            os.kill(worker, signal.SIGKILL)
+        service.until(lambda: sum("has taken the place" in str(each.get("message")) for each in service.log) == 2)
+        assert answers() == {(454, 451)}
+        write()
+        end = time.monotonic() + 60
+        while answers() != {(235, 250)}:  # it is looked at once a second
+            assert time.monotonic() < end
 
 
 def test_limits_hold_over_all_workers(tmp_path: Path) -> None:

@@ -115,9 +115,12 @@ class PasswordFile:
         return 0 if self._read is None else len({*self._read.contents.passwords, *self._read.contents.digests})
 
     def served_by(self, forms: frozenset[str], realm: str = "") -> int:
-        """Give how many of them can use a mechanism that takes passwords of these ``forms``, in ``realm``."""
+        """Give how many of them can use a mechanism that takes passwords of these ``forms``, in ``realm``.
+
+        1 if the file was never read: the mechanism is offered, and whoever uses it is told to come back.
+        """
         if self._read is None:
-            return 0
+            return 1
         return sum(self._read.forms[f"digest:{realm}" if form == "digest" else form] for form in forms)
 
     def lookup(self, user: str) -> Secret:

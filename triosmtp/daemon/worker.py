@@ -163,7 +163,9 @@ class _Worker:
         hub = DistantHub(self._channel, start.interest)
         contexts = await trio.to_thread.run_sync(_contexts_of, start)
         make = partial(_WorkerService, self._channel)
-        service = await open_service(start.config, hub=hub, contexts=contexts, decoys=start.decoys, make=make)
+        service = await open_service(
+            start.config, hub=hub, contexts=contexts, decoys=start.decoys, is_part=True, make=make
+        )
         service.space.processes = workers_of(start.config)
         service.observe(partial(self._channel.post, "event"))
         self._service, self._generation = service, start.generation

@@ -40,12 +40,15 @@ async def open_service(
     hub: Hub | None = None,
     contexts: ContextStore | None = None,
     decoys: DecoyKey | None = None,
+    is_part: bool = False,
     make: Callable[[Generation, ContextStore, Hub, Iterable[Observer]], Service] = Service,
 ) -> Service:
     """Make everything that sessions of ``config`` need, but no socket.
 
     ``contexts`` are TLS contexts that were made beforehand, by one who could read more: they are in force even where
     their files cannot be read again.  ``decoys`` is the key of a service that this one is part of.
+    ``is_part`` says that it is: then files of users and recipients were there when that one began.  One that cannot be
+    used now is logged, and whoever needs it is told to come back.  The policy clients are the other one's.
 
     :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
         configuration.
@@ -66,6 +69,7 @@ async def open_service(
         delivery=delivery,
         hub=hub,
         decoys=decoys or DecoyKey(kept=True),
+        is_part=is_part,
     )
     contexts = contexts or ContextStore()
     spared = frozenset(each.material.settings for each in contexts.contexts())
@@ -96,7 +100,7 @@ def prepare(
             faults.update(dict.fromkeys(f"{fault}: skipped" for fault in recipients.faults))
     for fault in faults:
         _log.warning("%s", fault)
-    doors = collect(problems, partial(open_doors, config)) or {}
+    doors = {} if profiles.is_part else collect(problems, partial(open_doors, config)) or {}
     users = tls_users(config)
     known = {context.material.settings: context for context in contexts.contexts()}
     renewal = renew(contexts, users)

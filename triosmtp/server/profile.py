@@ -16,7 +16,7 @@ from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.server.recipient import KnownRecipients
-from triosmtp.server.recipient_file import RecipientFile
+from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import Sasl, make_sasl
 from triosmtp.smtp import TRUSTED, Reply, Rules
@@ -146,12 +146,15 @@ class Profiles:
         delivery: Delivery | None = None,
         hub: "Hub | None" = None,
         decoys: DecoyKey | None = None,
+        is_part: bool = False,
     ) -> None:
         self._config = config
         self._hub = hub
         self._hostname = hostname
         self.decoys = decoys or DecoyKey()
         """Makes the decoys for users who are not known."""
+        self.is_part = is_part
+        """As for :func:`open_service`."""
         self._given_chain = None if policies is None else Chain(policies)
         self._loader = ModuleLoader(config.folder)
         self._given_delivery = delivery
@@ -254,7 +257,7 @@ class Profiles:
             key = path, fold
             file = self._recipient_files.get(key) or self._former_files.get(key) or RecipientFile(path, fold=fold)
             self._recipient_files[key] = file
-            collect(problems, partial(_found, scope, "known_recipients", file.check))
+            self._check(problems, scope, "known_recipients", file)
             return file
 
         known = KnownRecipients.of(settings, self._config.domains, open_file)
@@ -266,10 +269,21 @@ class Profiles:
         sasl = make_sasl(settings, chain, self._stores, self.decoys)
         problems: list[Problem] = []
         for field, store in sasl.files():
-            collect(problems, partial(_found, settings, field, store.check))
+            self._check(problems, settings, field, store)
         if problems:
             raise ConfigError(problems)
         return sasl
+
+    def _check(
+        self, problems: list[Problem], settings: Settings, field: str, file: RecipientFile | PasswordFile | IdentityMap
+    ) -> None:
+        try:
+            file.check()
+        except (RecipientFileError, StoreError) as error:
+            if self.is_part:
+                _log.error("%s: who needs it is told to come back", error)
+            else:
+                problems.append(problem_at(settings, field, str(error)))
 
     def _chain(self, settings: Settings) -> Chain:
         if self._given_chain is not None:

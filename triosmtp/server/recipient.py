@@ -8,7 +8,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import DomainScope, Settings
-from triosmtp.server.recipient_file import RecipientFile
+from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.smtp import Address
 
 __all__ = ["Files", "KnownRecipients"]
@@ -60,6 +60,8 @@ class KnownRecipients:
         """Whether a recipient of ours exists.  Postmaster always does (RFC 5321, section 4.5.1).
 
         A file that has changed is read first, once a second at most.
+
+        :raises RecipientFileError: if that cannot be said, since a file could not be read yet.
         """
         domain = recipient.domain_key
         files = self.by_domain.get(domain, self.files)
@@ -68,4 +70,9 @@ class KnownRecipients:
         for file in files:
             if _FILES.available_tokens and file.is_due(trio.current_time()):  # else what was read holds
                 await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
-        return any(file.holds(recipient.local_part, domain) for file in files)
+        if any(file.holds(recipient.local_part, domain) for file in files if file.is_read):
+            return True
+        for file in files:
+            if not file.is_read:
+                raise RecipientFileError(f'"{file}": not read yet')
+        return False

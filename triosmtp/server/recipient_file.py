@@ -83,6 +83,11 @@ class RecipientFile:
         return str(self.path)
 
     @property
+    def is_read(self) -> bool:
+        """Whether it was ever read."""
+        return self._contents is not None
+
+    @property
     def faults(self) -> tuple[str, ...]:
         """The lines that were skipped when the file was last read, the first of them each with what is wrong."""
         contents = self._contents
@@ -120,7 +125,8 @@ class RecipientFile:
         except RecipientFileError as error:
             if self._failure != str(error):
                 self._failure = str(error)
-                _log.error("%s: the recipients that were read before stay known", error)
+                until = "the recipients that were read before stay known" if self.is_read else "none can be looked up"
+                _log.error("%s: %s", error, until)
             return
         finally:
             self._reading.release()

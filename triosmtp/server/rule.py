@@ -7,6 +7,7 @@ from triosmtp.config import Settings
 from triosmtp.policy import Session
 from triosmtp.server.decision import Refusal
 from triosmtp.server.recipient import KnownRecipients
+from triosmtp.server.recipient_file import RecipientFileError
 from triosmtp.server.relay import RelayRules, SenderRules
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
 from triosmtp.server.space import lack_of_space
@@ -91,7 +92,12 @@ def check_tls_for(relay: RelayRules, session: Session, recipient: Address) -> No
 
 async def check_exists(known: KnownRecipients, recipient: Address) -> None:
     """Known_Recipients: a recipient of ours must exist, whatever policy said, and whoever the peer is."""
-    if not await known.hold(recipient):
+    try:
+        exists = await known.hold(recipient)
+    except RecipientFileError as error:
+        reply = Reply(451, "The recipient cannot be looked up, try again later", "4.3.0")
+        raise Refusal(reply, "Known_Recipients", str(error)) from None
+    if not exists:
         reply = Reply(550, "The recipient is not known here", "5.1.1")
         raise Refusal(reply, "Known_Recipients", f"{recipient} is not listed")
 
