@@ -104,6 +104,9 @@ def test_a_mistake_is_raised_where_it_is_started() -> None:
         server.start()
     with pytest.raises(TypeError, match="is called with one argument"):
         Controller(deliver=lambda: None).start()  # type: ignore[arg-type,misc]
+    for user, password in (("a:b", "x"), ("#a", "x"), ("", "x"), ("a\nb", "x"), ("a", ""), ("a", "x\n")):
+        with pytest.raises(ValueError, match="users: a name or password"):
+            Controller(users={"jane": "x", user: password}).start()
     assert not threads()
     server.stop()
 

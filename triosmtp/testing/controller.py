@@ -12,7 +12,7 @@ from typing import Self
 
 import trio
 
-from triosmtp.auth import DecoyKey
+from triosmtp.auth import DecoyKey, PasswordFile
 from triosmtp.config import parse_config
 from triosmtp.delivery import Delivery
 from triosmtp.event import SessionEvent
@@ -95,6 +95,7 @@ class Controller:
         """Begin to serve; return when the socket listens.
 
         :raises ConfigError: if the options cannot be had.
+        :raises ValueError: if a user cannot be: a name with a colon, an empty password.
         :raises RuntimeError: if it was started already.
         """
         if self._thread is not None:
@@ -164,6 +165,9 @@ class Controller:
             passwords = folder / "passwords"
             passwords.touch(0o600)
             passwords.write_text("".join(f"{user}:{password}\n" for user, password in self.users.items()))
+            stored = PasswordFile(passwords, cleartext=True)
+            if any("\n" in user or not stored.lookup(user).verify(self.users[user]) for user in self.users):
+                raise ValueError("users: a name or password that a file of passwords cannot hold")
             defaults += _AUTH.format(folder=folder, plaintext="false" if self.authority else "true")
             mechanisms += ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN"]
         if mechanisms:
