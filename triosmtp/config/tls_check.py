@@ -14,6 +14,7 @@ __all__ = ["PAIRED", "idle_settings", "pairing_errors", "suite_errors", "tls_err
 
 PAIRED = ("tls_key", "tls_key_password_file", "tls_ocsp_response")
 """The options whose files pair with those of TLS_Certificate."""
+_OFFERING = '; it takes a TLS_Certificate, and "STARTTLS" in SMTP_Extensions'
 
 
 def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> Iterator[tuple[str, str]]:
@@ -34,7 +35,7 @@ def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> 
     if starttls and not settings.use_ssl and not settings.tls_certificate and not _unset_by_peer(chain):
         yield "smtp_extensions", f"STARTTLS {no_certificate}"
     if settings.require_tls and not _has_tls(settings):
-        yield "require_tls", f"nobody could come in: STARTTLS is not offered for {where}"
+        yield "require_tls", f"nobody could come in: STARTTLS is not offered for {where}{_OFFERING}"
     if settings.tls_verify_mode == "require" and settings.tls_client_ca is None and not settings.asks_by_fingerprint:
         needed = "a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with TLS_Verified_Peer_Can_Relay"
         yield "tls_verify_mode", f"require needs {needed}, and none is in force for {where}"
@@ -46,7 +47,7 @@ def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> 
 def _demand_errors(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield field and message if nobody could meet TLS_Require_Verified or TLS_Require_Verified_From."""
     if settings.tls_require_verified and not _has_tls(settings):
-        yield "tls_require_verified", f"nobody could send: STARTTLS is not offered for {where}"
+        yield "tls_require_verified", f"nobody could send: STARTTLS is not offered for {where}{_OFFERING}"
     for field in ("tls_require_verified", "tls_require_verified_from"):
         if not getattr(settings, field):
             continue
@@ -71,7 +72,7 @@ def tls_warnings(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
         yield "tls_verify_mode", f"{why}: set Require_TLS"
     for field, whose in (("require_tls_for", "for"), ("require_tls_from", "of"), ("tls_require_verified_from", "of")):
         if getattr(settings, field) and not _has_tls(settings):
-            yield field, f"no mail {whose} these domains can come in: STARTTLS is not offered for {where}"
+            yield field, f"no mail {whose} these domains can come in: STARTTLS is not offered for {where}{_OFFERING}"
     if settings.tls_client_purpose == "client-or-server" and settings.tls_client_ca is not None:
         rights = " and ".join(_rights_of_servers(settings))
         if rights:
