@@ -7,6 +7,7 @@ import smtplib
 import socket
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -86,14 +87,15 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
 def test_much_of_everything_is_folded_and_counted(tmp_path: Path) -> None:
     names = [f"mx{number}.a-longer-name-of-a-host.example.org" for number in range(38)]
     more = "Max_Command_Errors = 0 Max_Refused_Recipients = 0 Workers = 2"
-    with serving(tmp_path, more=more, names=names) as site, browser(tmp_path) as driver:
+    with serving(tmp_path, more=more, names=names) as site, browser(tmp_path) as driver, ExitStack() as open_sessions:
         driver.get(site.url)
         wait(driver, lambda: text(driver, "state") == "serving")
         for number in range(40):
             site.refuse(f"192.0.2.{number}" if number % 2 else f"2001:db8::{number}", 25)
         with site.session("stranger", BROKEN) as smtp, pytest.raises(smtplib.SMTPDataError, match="Mailbox full"):
             smtp.sendmail("a@sender.example", ["b@example.com", "c@example.com"], "Subject: x")
-        sessions = [site.session("stranger" if number % 2 else "client") for number in range(3)]
+        for number in range(3):
+            open_sessions.enter_context(site.session("stranger" if number % 2 else "client"))
         wait(driver, lambda: text(driver, "n-undelivered") == "1" and text(driver, "sessions-total") == "3")
         # All 1,000 are counted, and those of the delivery; what repeats is one line.
         assert text(driver, "n-refused") == "1,001"
@@ -102,16 +104,16 @@ def test_much_of_everything_is_folded_and_counted(tmp_path: Path) -> None:
         rows = texts(driver, "#refusals tr")
         assert len(rows) == 16
         assert rows[-1] == "25 more"
+        last = next(row for row in rows if "192.0.2.39:40000" in row)  # two workers: the first row may be another's
         for part in (
             "× 25",
-            "192.0.2.39:40000",
             f"at {PROXIED}",
             "rcptto",
             "from <newsletter@lists.sender.example>",
             "no TLS",
         ):
-            assert part in rows[0], rows[0]
-        assert "to <number24.with.a.long.local.part@elsewhere.example>" in rows[0]
+            assert part in last, last
+        assert "to <number24.with.a.long.local.part@elsewhere.example>" in last
         failures = text(driver, "deliveries")
         for part in (
             "from <a@sender.example>",
@@ -142,8 +144,6 @@ def test_much_of_everything_is_folded_and_counted(tmp_path: Path) -> None:
         for width in (1280, 390):
             for dark in (False, True):
                 picture(driver, "much", width, dark=dark)
-        for smtp in sessions:
-            smtp.quit()
 
 
 def press(driver: webdriver.Chrome, key: str) -> None:

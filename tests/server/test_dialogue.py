@@ -5,7 +5,7 @@ from typing import NoReturn
 import pytest
 import trio.testing
 
-from triosmtp import DONE, Message, Policy, Reject, Session
+from triosmtp import DONE, Body, Message, Policy, Reject, Session
 from triosmtp.event import Connected, Disconnected, MessageAccepted, MessageRefused, PolicyFailed, Refused
 from triosmtp.testing import Client, MemoryServer, RecordingPolicy, open_memory_server
 
@@ -357,7 +357,13 @@ async def test_nothing_behind_a_delivery_costs_its_250(
     async def deliver(message: Message) -> None:
         delivered.append(message.id)
         if fails == "body.close":
-            monkeypatch.setattr(type(message.body), "close", fail)
+            monkeypatch.setattr(type(message.body), "close", close_and_fail)
+
+    close = Body.close
+
+    def close_and_fail(body: Body) -> NoReturn:
+        close(body)
+        raise RuntimeError("broken")
 
     delivered: list[str] = []
     async with open_memory_server(conf(), deliver=deliver) as server:
