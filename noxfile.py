@@ -69,7 +69,8 @@ def floors(session: nox.Session) -> None:
     """Run the tests with every direct dependency at the minimum that pyproject.toml states."""
     pyproject = nox.project.load_toml("pyproject.toml")
     stated = [*pyproject["project"]["dependencies"], *pyproject["project"]["optional-dependencies"]["status"]]
-    minima = Path(session.create_tmp()) / "minima"
+    # Not in session.create_tmp(): it sets TMPDIR, and the paths of Unix sockets below that are too long.
+    minima = Path(session.virtualenv.location) / "minima"
     minima.write_text("".join(f"{each.replace('>=', '==')}\n" for each in stated))
     wanted = nox.project.dependency_groups(pyproject, "test")
     session.install("-q", "--disable-pip-version-check", "-c", str(minima), *wanted, "-e", ".[status]")

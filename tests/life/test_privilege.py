@@ -3,14 +3,16 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life_server import COMMAND, PATIENCE, LineClient, Place, public_place
+from life_server import COMMAND, PATIENCE, REPOSITORY, LineClient, Place, public_place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 
@@ -264,7 +266,7 @@ def test_workers_are_that_user_too(place: Place) -> None:
 def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of ours as a user without rights, in an interpreter that root has loaded."""
     program = (
-        "import os, sys, triosmtp.cli, triosmtp.daemon.check, triosmtp.daemon.console\n"
+        "import os, sys, triosmtp.cli, triosmtp.daemon.check, triosmtp.daemon.console, triosmtp.daemon.place\n"
         f"os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
         "sys.exit(triosmtp.cli.main(sys.argv[1:]))\n"
     )
@@ -320,3 +322,21 @@ def test_the_console_of_a_user_to_whom_the_state_folder_is_closed(place: Place, 
     done = as_nobody(place, "console", "version", RUNTIME_DIRECTORY=f"{closed}/within")
     assert done.returncode == 69
     assert "Traceback" not in done.stderr
+
+
+def test_it_serves_from_a_package_that_is_closed_to_its_user(place: Place) -> None:
+    """What a server imports when it first needs it is loaded before root's rights are given up."""
+    readable(place)
+    closed = place.folder / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copytree(REPOSITORY / "triosmtp", closed / "triosmtp", ignore=shutil.ignore_patterns("__pycache__"))
+    place.write(LISTEN, SECURITY + ' Status_Listener { Listen "127.0.0.1:0" { } }')
+    with place.serving({"PYTHONPATH": str(closed)}) as process:
+        port, *others = (line.rpartition(" ")[2] for line in process.serves() if " port " in line)
+        with LineClient(int(port)) as client:
+            client.read()
+            assert client.deliver().startswith("250 ")
+        with urllib.request.urlopen(f"http://127.0.0.1:{others[-1]}/readyz", timeout=PATIENCE) as answer:
+            assert answer.status == 200
+        assert place.run("reload", "--control", f"{place.own}/control").returncode == 0
+    assert "Traceback" not in place.log

@@ -409,7 +409,7 @@ async def test_pipelined_requests_leave_others_their_turn(monkeypatch: pytest.Mo
                     data += await stream.receive_some()
         nursery.cancel_scope.cancel()
     assert sum(begun) == 300
-    assert max(begun) <= 2  # the order within a round is Trio's
+    assert max(begun) < 10  # the order within a round is Trio's; without turns it would be 100
 
 
 async def test_metrics_are_written_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,12 @@ deliveries opened and connections accepted after that, by that user.
 
 import os
 import pwd
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 from attrs import field, frozen
 
@@ -16,12 +19,24 @@ from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.daemon.access import access_problems
 from triosmtp.daemon.activation import take_sockets
 from triosmtp.daemon.privilege import Identity, drop, find_identity
+from triosmtp.daemon.version import versions
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.server.ahead import read_ahead, tls_users
 from triosmtp.server.binding import OpenedSocket, bind_ahead
 from triosmtp.tls import ContextStore
 
 __all__ = ["Start", "begin_process"]
+
+_LOADED_LATER: Final = (
+    "anyio._backends._trio",
+    "encodings.idna",
+    "triosmtp.daemon.status.application",
+    "triosmtp.daemon.status.http",
+    "triosmtp.policy.hub",
+    "triosmtp.policy.websocket",
+    "triosmtp.server.door",
+)
+"""Modules that a running server imports when it first needs them."""
 
 
 @frozen(slots=True, eq=False)
@@ -55,12 +70,21 @@ def begin_process(config: Config, path: Path) -> Start:
     if bound is None or ahead is None:
         raise ConfigError(problems)
     sockets, (contexts, warnings) = bound, ahead
+    _load_code()
     try:
         drop(identity)
     except OSError as error:
         raise ConfigError([Problem("error", f"Security: {error.strerror or error}")]) from error
     warnings += access_problems(config, path, users, identity.name)
     return Start(sockets, contexts, identity, warnings)
+
+
+def _load_code() -> None:
+    """Load what a server loads when it is first needed: the package may lie where the user who serves cannot read."""
+    versions()
+    for name in _LOADED_LATER:
+        with suppress(ImportError):  # an extra that is not installed
+            import_module(name)
 
 
 def _is_public(listen: Listen) -> bool:

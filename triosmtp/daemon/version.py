@@ -1,6 +1,7 @@
 """What runs here: the versions of triosmtp and of what it stands on."""
 
 import platform
+from functools import cache
 from importlib import metadata
 
 from cryptography.hazmat.backends.openssl import backend
@@ -16,8 +17,9 @@ def openssl_version() -> str:
     return backend.openssl_version_text()
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Give names and versions."""
+    """Return names and versions.  They are read once: files of the package may be closed to the user who serves."""
     try:
         version = metadata.version("triosmtp")
     except metadata.PackageNotFoundError:
