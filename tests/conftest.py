@@ -1,7 +1,10 @@
 """What holds for every test."""
 
+import gc
 import os
 import shutil
+import traceback
+import warnings
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -51,7 +54,17 @@ class _named_missing:
             if isinstance(each, FileNotFoundError) and isinstance(each.filename, str):
                 program = each.filename
                 if "/" not in program and shutil.which(program) is None:
+                    _drop_frames(error)
                     pytest.skip(f"{program} is not installed")
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Let go of what the interrupted test had open: the next test must not be blamed for a socket of this one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for each in _leaves(error):
+            traceback.clear_frames(each.__traceback__)
+        gc.collect()
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

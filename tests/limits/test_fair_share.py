@@ -55,6 +55,7 @@ async def test_peers_take_turns_at_the_spool_in_threads_of_its_own(
         try:
             clients = [await send(server, "192.0.2.1") for _ in range(4)]
             clients.append(await send(server, "192.0.2.2"))
+            await written.wait()  # the first one is in its thread
             assert (len(order), server.service.spooling.waiting) == (1, 4)
             # However many spool files hang, the threads of all else are free.
             assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
