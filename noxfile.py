@@ -1,6 +1,7 @@
 """The checks: `nox` runs them all; `nox -s judge` runs the tests at full size; `nox -s bench` measures."""
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -9,7 +10,7 @@ nox.needs_version = ">=2026.10"
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "imports", "types", "tests", "docs"]
+nox.options.sessions = ["lint", "prose", "imports", "types", "tests", "docs"]
 
 PYTHON_CODE = ("triosmtp", "tests", "examples", "bench", "docs", "noxfile.py")
 SMOKE = (
@@ -31,6 +32,12 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", *PYTHON_CODE)
     session.run("ruff", "format", "--check", *PYTHON_CODE)
     session.run("codespell", *PYTHON_CODE, *PROSE)
+
+
+@nox.session(venv_backend="none")
+def prose(session: nox.Session) -> None:
+    """Check the language of documentation, docstrings, comments and messages; arguments are paths."""
+    session.run(sys.executable, "docs/prose.py", *session.posargs)
 
 
 @nox.session
