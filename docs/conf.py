@@ -11,7 +11,10 @@ author = "the triosmtp authors"
 project_copyright = f"2026, {author}"
 version = release = version_of("triosmtp")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinxcontrib_trio", "option_reference"]
+extensions = [
+    "myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinxcontrib_trio",
+    "option_reference", "event_reference",
+]  # fmt: skip
 exclude_patterns = ["_build"]
 autodoc_typehints_format = "short"
 # Constructors that triosmtp alone calls are no part of the reference.

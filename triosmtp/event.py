@@ -1,13 +1,16 @@
-"""What happens on the server, as values: the one list that feeds logs, statistics, metrics and the policy stream.
+"""The events of the server: frozen values that feed logs, statistics, metrics and the notifications of policy clients.
 
-Every event of a session carries its id, and none anything that belongs to a stream, so that it may cross a process
-boundary.
-Strings that came from the peer are as it sent them: whoever prints them escapes them.
+All are made with keywords.  Every event of a session has the attribute ``session``, one :class:`SessionInfo` that the
+events of that session share.  No event holds anything that belongs to a stream, so each can cross a process boundary.
+
+Strings that came from the peer are as the peer sent them: code that prints them must escape them.
+
+The classes have no ``__slots__``: without them, ``attrs`` makes a frozen value with half the work.
 """
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import Factory, frozen
 
@@ -20,41 +23,56 @@ __all__ = [
     "MessageAccepted", "MessageRefused", "Observer", "PeerAnnounced", "PolicyClientConnected",
     "PolicyClientDisconnected", "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused",
     "RevocationListExpired", "ServerCertificatePresented", "ServerDraining", "ServerEnded", "ServerStarted",
-    "SessionEvent", "ShadowDiffered", "TLSEstablished", "TLSFailed",
+    "SessionEvent", "SessionInfo", "ShadowDiffered", "TLSEstablished", "TLSFailed",
 ]  # fmt: skip
 
 
-@frozen(slots=True)
+_NO_VARIABLES: Final[Mapping[str, str]] = {}
+
+
+@frozen(slots=False, kw_only=True)
+class SessionInfo:
+    """Which session an event is about.
+
+    A session has one of these, and a new one if a trusted peer announces another client (XCLIENT, XREMOTEIP).
+    """
+
+    id: str
+    """The id of the session; ``""`` for a connection that has none."""
+    peer: str
+    """The address and port of the client: ``192.0.2.7:53211``, ``[2001:db8::7]:53211``, or ``unix``."""
+    local: str = ""
+    """The address that the client connected to, likewise; ``""`` if it is not known."""
+    listener: str = ""
+    """The name of the Listen, as the configuration spells it."""
+
+
+@frozen(slots=False, kw_only=True)
 class Connected:
     """A session began."""
 
-    session: str
-    peer: str
-    local: str
-    listener: str
-    variables: Mapping[str, str] = Factory(dict)
-    """The connection context that it begins with."""
+    session: SessionInfo
+    variables: Mapping[str, str] = _NO_VARIABLES
+    """The connection context at the beginning of the session."""
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class PeerAnnounced:
-    """A trusted peer said for whom it speaks: the session is that one's from now on."""
+    """A trusted peer announced another client: the session is that client's from now on, and so is ``session``."""
 
-    session: str
-    peer: str
-    """The one that it speaks for."""
-    listener: str
+    session: SessionInfo
     real_peer: str
-    """Itself."""
+    """The trusted peer itself."""
     by: str
     """``XCLIENT`` or ``XREMOTEIP``."""
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class ConnectionRefused:
-    """A connection was turned away; ``reason`` names the option of the limit that it reached, or that it did not obey.
+    """A connection was refused; ``reason`` is the name of the option whose limit it reached or whose rule it broke.
 
-    At a limit of sessions it was answered 421 and had no session; at one of handshakes, under Use_SSL, it was closed.
+    A limit of sessions is answered 421, and there is no session.  At a limit of handshakes under Use_SSL, the
+    connection is closed.
     """
 
     peer: str
@@ -62,130 +80,116 @@ class ConnectionRefused:
     reason: str
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class TLSEstablished:
-    """A handshake was completed, whatever became of the client's certificate."""
+    """A TLS handshake was completed, with or without a verified client certificate."""
 
-    session: str
-    peer: str
-    listener: str
+    session: SessionInfo
     tls: TLSInfo
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class ServerCertificatePresented:
-    """A client presented a certificate that verifies for the purpose of a TLS server, and not for that of a client.
+    """A client presented a certificate that verifies for the purpose of a TLS server, but not for that of a client.
 
-    ``tls.verified`` is what TLS_Client_Purpose made of it: False is a client that ``client-or-server`` would let in.
-    It comes behind :class:`TLSEstablished`; ``session`` is ``""`` for a policy client.
+    ``tls.verified`` is the result under TLS_Client_Purpose.  If it is False, ``client-or-server`` would admit the
+    client.  The event follows :class:`TLSEstablished`.  For a policy client, ``session.id`` is ``""``.
     """
 
-    session: str
-    peer: str
-    listener: str
+    session: SessionInfo
     tls: TLSInfo
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class TLSFailed:
-    """A handshake came to nothing, or never began because plaintext stood behind STARTTLS.
+    """A TLS handshake failed, or did not begin because plaintext followed STARTTLS.
 
-    ``reason`` is one of the fixed list of :class:`triosmtp.HandshakeError`; ``detail`` says more, such as the name of
-    the peer's alert.
+    ``reason`` is one of the fixed list of :class:`triosmtp.HandshakeError`; ``detail`` is more precise: the name of
+    the peer's alert, for example.
     """
 
-    session: str
-    peer: str
-    listener: str
+    session: SessionInfo
     reason: str
     detail: str
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class Refused:
-    """A command was answered with a refusal: a soft error of the protocol, or a decision.
+    """A command was refused, by the protocol or by a decision.
 
     ``decided_by`` is ``protocol``, ``relay``, ``limit``, ``reload``, the option of a rule such as ``TLS_Verify_Mode``,
-    ``python:Name`` or ``websocket:group``, for a
-    message also ``spool`` or ``delivery``; ``reason`` is for the log.
+    ``python:Name`` or ``websocket:group``; of a message also ``spool`` or ``delivery``.  ``reason`` is for the log.
     """
 
-    session: str
-    peer: str
+    session: SessionInfo
     phase: str
-    """A policy phase, or ``command`` for what belongs to none."""
+    """A policy phase, or ``command`` for a command that has none."""
     code: int
     enhanced: str | None
     text: str
     decided_by: str
     reason: str
-    local: str = ""
-    listener: str = ""
-    variables: Mapping[str, str] = Factory(dict)
-    message_variables: Mapping[str, str] = Factory(dict)
+    variables: Mapping[str, str] = _NO_VARIABLES
+    message_variables: Mapping[str, str] = _NO_VARIABLES
     sender: str | None = None
-    """The sender of the message under way, or the one that was refused; ``""`` is the null sender, None that there is
-    none."""
+    """The sender of the message under way, or the sender that was refused.  ``""`` is the null sender; None: there is
+    no sender."""
     recipients: tuple[str, ...] = ()
-    """The recipient that was refused; of a refusal at DATA or BDAT those of the message."""
+    """The recipient that was refused; at DATA or BDAT all recipients of the message."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class AuthAttempted:
-    """An exchange of AUTH came to its end.  A password is never part of it."""
+    """An AUTH exchange ended.  The event never holds a password."""
 
-    session: str
-    peer: str
-    listener: str
+    session: SessionInfo
     mechanism: str
     """As registered: ``PLAIN``, ``SCRAM-SHA-256``, …"""
     user: str
-    """What the client claimed; ``""`` where it came to no claim."""
+    """The user that the client claimed to be; ``""`` if it named none."""
     succeeded: bool
     """Whether the client has authenticated."""
     reason: str = ""
-    """Why it failed, for the log; the client is not told."""
+    """Why it failed, for the log; it is not sent to the client."""
     decided_by: str = ""
     logged: bool = True
     """Whether log_authentication asks for a line of acctlog."""
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class PolicyFailed:
-    """A policy raised something that is not a refusal; its traceback is in the log of ``triosmtp.policy``."""
+    """A policy raised an exception other than ``Reject``; the logger ``triosmtp.policy`` has the traceback."""
 
-    session: str
+    session: SessionInfo
     phase: str
     """The policy phase."""
     policy: str
     """The policy's :attr:`triosmtp.Policy.source`."""
     error: str
-    """``repr()`` of what it raised."""
-    listener: str = ""
+    """``repr()`` of the exception."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class PolicyFallback:
-    """Deciders elsewhere gave no answer that could be applied, and the fallback was given in its place."""
+    """No policy client of a group gave an answer that could be applied, so the fallback was applied."""
 
-    session: str
+    session: SessionInfo
     phase: str
     """The policy phase."""
     group: str
-    """The group of deciders."""
+    """The group of the policy clients."""
     fallback: str
     """``tempfail``, ``continue`` or ``reject``."""
     failure: str
-    """Why: ``timed out after 5 s``, ``no decider``, …"""
-    listener: str = ""
+    """The cause: ``timed out after 5 s``, ``no decider``, …"""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class PolicyClientConnected:
-    """A policy client has introduced itself."""
+    """A policy client connected and sent ``initialize``."""
 
     name: str
-    """What the client calls itself."""
+    """The name that the client gave."""
     group: str
     """Its group, or ``""``."""
     role: str
@@ -196,12 +200,12 @@ class PolicyClientConnected:
     listener: str
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class PolicyClientDisconnected:
-    """A policy client that had introduced itself is gone."""
+    """A policy client of which :class:`PolicyClientConnected` told disconnected."""
 
     name: str
-    """What the client called itself."""
+    """The name that the client gave."""
     group: str
     """Its group, or ``""``."""
     role: str
@@ -212,45 +216,40 @@ class PolicyClientDisconnected:
     listener: str
     reason: str
     seconds: float
-    """How long it was connected."""
+    """How long the client was connected."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class PolicyClientRefused:
-    """Somebody who wanted to be a policy client was turned away."""
+    """A connection of a policy client was refused."""
 
     peer: str
     listener: str
     reason: str
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class ShadowDiffered:
-    """A decider in shadow would have decided otherwise than it came to be."""
+    """A policy client in shadow mode would have decided otherwise than the server did."""
 
-    session: str
+    session: SessionInfo
     phase: str
     """The policy phase."""
     group: str
-    """The group of the decider."""
+    """The group of the policy client."""
     name: str
-    """What the decider calls itself."""
+    """The name that the policy client gave."""
     answer: str
-    """What it would have decided, in a few words."""
+    """The decision of the policy client, in a few words."""
     outcome: str
-    """What really happened, in a few words."""
-    listener: str = ""
+    """The outcome of the phase, in a few words."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class MessageAccepted:
-    """A message was delivered: it is where the operator said, and the 250 is on its way.
+    """A message was delivered and is answered 250; or a policy discarded it, and ``discarded_by`` names the policy."""
 
-    Or a policy had it thrown away: then ``discarded_by`` names the policy.
-    """
-
-    session: str
-    peer: str
+    session: SessionInfo
     message: str
     sender: str
     recipients: tuple[str, ...]
@@ -258,23 +257,21 @@ class MessageAccepted:
     seconds: float
     """From MAIL to the end of the delivery."""
     tls: TLSInfo | None
-    listener: str = ""
-    variables: Mapping[str, str] = Factory(dict)
-    message_variables: Mapping[str, str] = Factory(dict)
+    variables: Mapping[str, str] = _NO_VARIABLES
+    message_variables: Mapping[str, str] = _NO_VARIABLES
     delivery_seconds: float = 0.0
-    """What the delivery took of that."""
+    """The time that the delivery took."""
     discarded_by: str = ""
-    """The policy that had it thrown away; ``""`` where it was delivered."""
+    """The policy that discarded the message; ``""`` if it was delivered."""
     helo: str = ""
     """The name that the client gave in EHLO or HELO; ``""`` if it gave none."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class MessageRefused:
-    """A message was refused after its body had arrived; see :class:`Refused` for ``decided_by``."""
+    """A message was refused after its body was received; see :class:`Refused` for ``decided_by``."""
 
-    session: str
-    peer: str
+    session: SessionInfo
     message: str
     sender: str
     recipients: tuple[str, ...]
@@ -287,15 +284,13 @@ class MessageRefused:
     tls: TLSInfo | None
     seconds: float = 0.0
     """From MAIL to the refusal."""
-    local: str = ""
-    listener: str = ""
-    variables: Mapping[str, str] = Factory(dict)
-    message_variables: Mapping[str, str] = Factory(dict)
+    variables: Mapping[str, str] = _NO_VARIABLES
+    message_variables: Mapping[str, str] = _NO_VARIABLES
     helo: str = ""
     """As in :class:`MessageAccepted`."""
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class Disconnected:
     """A session ended.
 
@@ -303,32 +298,30 @@ class Disconnected:
     tls_error, protocol_error, cancelled or failed.
     """
 
-    session: str
-    peer: str
+    session: SessionInfo
     reason: str
     seconds: float
     """How long the session lasted."""
     messages: int
-    """How many messages it began."""
+    """How many messages the session began."""
     commands: Mapping[str, int] = Factory(dict)
-    """How often each command was given, by its verb in capitals; what is no command is ``other``."""
+    """How often each command came, by its verb in capitals; ``other`` counts what is no command."""
     detail: str = ""
-    """Of ``tls_alert`` the name of the alert that the peer sent; of ``tls_error`` why OpenSSL refused what came."""
-    listener: str = ""
+    """For ``tls_alert`` the name of the alert that the peer sent; for ``tls_error`` the reason of OpenSSL."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class CertificatesReloaded:
-    """New files are in force for new handshakes; told once for each certificate of a context that was made anew."""
+    """New TLS files are in force for new handshakes.  There is one event for each certificate of a new context."""
 
     generation: int
-    """Counts the swaps since the server began."""
+    """The number of this reload since the server started."""
     reason: str
-    """Who asked: ``watch`` (the files changed), or what a caller named itself, such as ``SIGHUP``."""
+    """The cause of the reload: ``watch`` (the files changed), or the name that the caller gave, such as ``SIGHUP``."""
     file: str
-    """Where the certificate lies."""
+    """The path of the certificate."""
     changed: tuple[str, ...]
-    """The files that differ from those that were in force, this one or others (a CA bundle, for example)."""
+    """The files that differ from those before: this one or others (a CA bundle, for example)."""
     subject: str
     """The certificate's subject (RFC 4514)."""
     names: tuple[str, ...]
@@ -336,116 +329,116 @@ class CertificatesReloaded:
     fingerprint_sha256: str
     """SHA-256 of the certificate, in lower-case hexadecimal."""
     not_before: datetime | None
-    """When it begins to be valid, in UTC; None if it cannot be read."""
+    """The beginning of its validity, in UTC; None if it cannot be read."""
     not_after: datetime | None
-    """When it ends to be valid, likewise."""
+    """The end of its validity, likewise."""
     warnings: tuple[str, ...] = ()
-    """What is not as it should be: a name that was lost, for example."""
+    """Problems that do not prevent its use: a name that the certificate no longer has, for example."""
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class CertificateReloadFailed:
-    """Files that changed cannot be used: what was in force stays so, and they are tried again when they change."""
+    """Changed TLS files cannot be used.  Those before stay in force, and the files are read again when they change."""
 
     file: str
-    """``""`` where no file is to blame."""
+    """``""`` if the cause is not a file."""
     option: str
     """The option that names the file."""
     reason: str
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class CertificateExpiring:
-    """A certificate in force ends soon: told once each when 30, 14, 7, 3 and 1 days are left."""
+    """A certificate in force expires soon.  There is one event each when 30, 14, 7, 3 and 1 days are left."""
 
     file: str
-    """Where the certificate lies."""
+    """The path of the certificate."""
     subject: str
     """The certificate's subject (RFC 4514)."""
     days: int
-    """Whole days that are left; below zero: it has expired."""
+    """Whole days that are left; below zero: the certificate has expired."""
     not_after: datetime
-    """When it ends to be valid, in UTC."""
+    """The end of its validity, in UTC."""
 
 
-@frozen(slots=True)
+@frozen(slots=False, kw_only=True)
 class RevocationListExpired:
-    """A list of TLS_Client_CRL in force is past its ``nextUpdate``; told once for each list.
+    """A revocation list of TLS_Client_CRL in force is past its ``nextUpdate``.  There is one event for each list.
 
-    Its authority vouches for nobody until there is a new one.  What it lists stays revoked.
+    No certificate of its authority verifies until there is a new list.  Certificates in the list stay revoked.
     """
 
     file: str
-    """Where the list lies."""
+    """The path of the list."""
     issuer: str
     """The authority that issued the list (RFC 4514)."""
     next_update: datetime
-    """When the next list was due, in UTC."""
+    """The time at which the next list was due, in UTC."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class ConfigurationReloaded:
-    """A new configuration is in force for new connections.  The Listens are told by their names."""
+    """A new configuration is in force for new connections."""
 
     path: str
-    """The configuration's file, as it was named."""
+    """The file of the configuration, as it was named."""
     reason: str
-    """Who asked: ``SIGHUP``, ``console``, or what the embedding program calls it."""
+    """The cause of the reload: ``SIGHUP``, ``console``, or the name that the embedding program gave."""
     opened: tuple[str, ...]
-    """Listens that are new, or were bound anew because their sockets differ."""
+    """The names of Listens that are new, or whose sockets were bound again because they differ."""
     closed: tuple[str, ...]
-    """Listens that are no more, or were bound anew."""
+    """The names of Listens that were removed, or whose sockets were bound again."""
     kept: tuple[str, ...]
-    """Listens whose sockets, and the connections that wait in them, are the same as before."""
+    """The names of Listens that kept their sockets, and the connections that wait in them."""
     sessions: int
     """Sessions on the old configuration: each ends at its next MAIL FROM or RSET."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class ConfigurationReloadFailed:
-    """A configuration cannot be used; nothing was changed."""
+    """A new configuration cannot be used.  Nothing was changed."""
 
     path: str
-    """The configuration's file, as it was named."""
+    """The file of the configuration, as it was named."""
     reason: str
     problems: tuple[Problem, ...]
-    """Every error, with its place in the configuration."""
+    """Every error, with its position in the configuration."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class ServerStarted:
-    """``triosmtp serve`` serves: every socket listens, and signals are handled."""
+    """``triosmtp serve`` is ready: every socket listens, and signals are handled."""
 
     version: str
-    """That of triosmtp."""
+    """The version of triosmtp."""
     process: int
-    """The number of the process."""
+    """The process ID."""
     path: str
-    """Of the configuration."""
+    """The file of the configuration."""
     listeners: tuple[str, ...]
     """The Listens for mail, each with the address that it is bound to."""
     workers: int
-    """How many processes serve sessions."""
+    """The number of processes that serve sessions."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class ServerDraining:
-    """``triosmtp serve`` accepts no more connections, and finishes the messages under way."""
+    """``triosmtp serve`` accepts no more connections, and completes the messages under way."""
 
     sessions: int
     """Sessions under way."""
     grace: float
-    """Seconds that they have: Drain_Timeout."""
+    """Seconds until these sessions are ended: Drain_Timeout."""
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class ServerEnded:
     """``triosmtp serve`` has ended its last session."""
 
     reason: str
     """``drained``; ``stopped``, if a second signal cut the drain short; or ``failed``."""
     seconds: float
-    """Since :class:`ServerStarted`."""
+    """Time since :class:`ServerStarted`."""
     sessions: int
     """Sessions since then."""
     messages: int
@@ -462,4 +455,4 @@ SessionEvent: TypeAlias = (
 )  # fmt: skip
 
 Observer: TypeAlias = Callable[[SessionEvent], None]
-"""Called with each event, on the event loop: quick, and never blocking."""
+"""Called with each event, on the event loop.  It must be quick, and must not block."""

@@ -311,7 +311,7 @@ async def test_addresses_have_their_turns_in_a_circle(tmp_path: Path, monkeypatc
             for client in clients:
                 assert (await client.read()).code == 235
                 await client.aclose()
-            served = [event.peer.partition(":")[0] for event in here.events if isinstance(event, AuthAttempted)]
+            served = [event.session.peer.partition(":")[0] for event in here.events if isinstance(event, AuthAttempted)]
             # At the end of a FIFO it would be the last one.  Threads that run side by side may end in either order.
             assert served.index("127.0.0.3") <= 4
         finally:

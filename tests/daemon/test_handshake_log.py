@@ -99,5 +99,7 @@ async def test_the_reason_is_in_the_event_and_in_the_log(
     assert failed.reason == reason
     assert failed.reason in REASONS
     [line] = [line for line in log.getvalue().splitlines() if " tls-failed " in line]
-    assert f" session={failed.session} peer={failed.peer} listener=127.0.0.1:0 reason={reason} {detail}" in line
+    assert (
+        f" session={failed.session.id} peer={failed.session.peer} listener=127.0.0.1:0 reason={reason} {detail}" in line
+    )
     assert server.statistics.handshakes_failed == 1

@@ -10,27 +10,43 @@ import trio.testing
 from triosmtp import Policy
 from triosmtp.daemon.fold import Fold
 from triosmtp.daemon.log import EventLog
-from triosmtp.event import AuthAttempted, Connected, Disconnected, MessageAccepted, Refused, SessionEvent
+from triosmtp.event import AuthAttempted, Connected, Disconnected, MessageAccepted, Refused, SessionEvent, SessionInfo
 from triosmtp.policy import Session
 from triosmtp.testing import open_memory_server
 
 
 def refused(session: str = "s", code: int = 503, phase: str = "command", by: str = "protocol") -> Refused:
-    return Refused(session, "192.0.2.1:1", phase, code, "5.5.1", "No", by, "why")
+    return Refused(
+        session=SessionInfo(id=session, peer="192.0.2.1:1"),
+        phase=phase,
+        code=code,
+        enhanced="5.5.1",
+        text="No",
+        decided_by=by,
+        reason="why",
+    )
 
 
 def ended(session: str = "s") -> Disconnected:
-    return Disconnected(session, "192.0.2.1:1", "quit", 1.0, 0)
+    return Disconnected(session=SessionInfo(id=session, peer="192.0.2.1:1"), reason="quit", seconds=1.0, messages=0)
 
 
 def accepted(session: str = "s") -> MessageAccepted:
     return MessageAccepted(
-        session=session, peer="p", message="m", sender="a@b", recipients=("c@d",), size=1, seconds=0.1, tls=None
+        session=SessionInfo(id=session, peer="p"),
+        message="m",
+        sender="a@b",
+        recipients=("c@d",),
+        size=1,
+        seconds=0.1,
+        tls=None,
     )
 
 
 def attempt() -> AuthAttempted:
-    return AuthAttempted(session="s", peer="p", listener="l", mechanism="PLAIN", user="u", succeeded=False)
+    return AuthAttempted(
+        session=SessionInfo(id="s", peer="p", listener="l"), mechanism="PLAIN", user="u", succeeded=False
+    )
 
 
 def lines(*events: SessionEvent, level: int = logging.INFO) -> list[str]:

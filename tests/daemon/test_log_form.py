@@ -12,7 +12,7 @@ from daemon_process import LineClient, running
 import triosmtp
 from triosmtp.daemon.log import EventLog
 from triosmtp.daemon.logs import form_of
-from triosmtp.event import ConfigurationReloadFailed, MessageAccepted, Refused
+from triosmtp.event import ConfigurationReloadFailed, MessageAccepted, Refused, SessionInfo
 
 CONF = """
 Deliver_To = "discard:"
@@ -26,13 +26,29 @@ HOSTILE = 'a"b\r\n{"event":"accepted"}\x1b[2J\u2028\u202e\ud800'
 def test_an_event_is_one_object_on_one_line() -> None:
     out = io.StringIO()
     log = EventLog(out, logging.DEBUG, "json")
-    log(Refused("s", "p", "mailfrom", 550, "5.7.1", HOSTILE, HOSTILE, HOSTILE))
+    log(
+        Refused(
+            session=SessionInfo(id="s", peer="p"),
+            phase="mailfrom",
+            code=550,
+            enhanced="5.7.1",
+            text=HOSTILE,
+            decided_by=HOSTILE,
+            reason=HOSTILE,
+        )
+    )
     log(
         MessageAccepted(
-            session="s", peer="p", message="m", sender="", recipients=("a@x", HOSTILE), size=1, seconds=1.00004,
-            tls=None, variables={"auth_status": "pass", "auth_user": "u"},
+            session=SessionInfo(id="s", peer="p"),
+            message="m",
+            sender="",
+            recipients=("a@x", HOSTILE),
+            size=1,
+            seconds=1.00004,
+            tls=None,
+            variables={"auth_status": "pass", "auth_user": "u"},
         )
-    )  # fmt: skip
+    )
     log(ConfigurationReloadFailed(path="p", reason="r", problems=()))
     assert out.getvalue().isascii()
     refused, accepted, failed = map(json.loads, out.getvalue().splitlines())

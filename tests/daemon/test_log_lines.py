@@ -11,7 +11,7 @@ from daemon_process import PATIENCE, LineClient, running
 
 from triosmtp import Policy, Reject, Session
 from triosmtp.daemon.log import describe
-from triosmtp.event import Disconnected, PolicyFailed, PolicyFallback, Refused, ShadowDiffered
+from triosmtp.event import Disconnected, PolicyFailed, PolicyFallback, Refused, SessionInfo, ShadowDiffered
 from triosmtp.testing import open_memory_server
 
 CONF = """
@@ -88,14 +88,23 @@ async def test_a_refusal_of_the_data_carries_all_recipients() -> None:
 
 
 def test_every_line_of_a_session_names_the_listen() -> None:
-    fallback = {"session": "s", "phase": "ehlo", "group": "g", "fallback": "tempfail", "failure": "f"}
-    shadow = {"session": "s", "phase": "ehlo", "group": "g", "name": "n", "answer": "a", "outcome": "o"}
+    session = SessionInfo(id="s", peer="p", listener=":25")
+    fallback = {"phase": "ehlo", "group": "g", "fallback": "tempfail", "failure": "f"}
+    shadow = {"phase": "ehlo", "group": "g", "name": "n", "answer": "a", "outcome": "o"}
     for event in (
-        Disconnected("s", "p", "quit", 1.0, 0, listener=":25"),
-        PolicyFailed("s", "ehlo", "p", "e", listener=":25"),
-        PolicyFallback(**fallback, listener=":25"),
-        ShadowDiffered(**shadow, listener=":25"),
-        Refused("s", "p", "ehlo", 550, None, "t", "d", "r", listener=":25"),
+        Disconnected(session=session, reason="quit", seconds=1.0, messages=0),
+        PolicyFailed(session=session, phase="ehlo", policy="p", error="e"),
+        PolicyFallback(session=session, **fallback),
+        ShadowDiffered(session=session, **shadow),
+        Refused(
+            session=session,
+            phase="ehlo",
+            code=550,
+            enhanced=None,
+            text="t",
+            decided_by="d",
+            reason="r",
+        ),
     ):
         assert describe(event).fields["listener"] == ":25", event
 

@@ -14,7 +14,7 @@ from full_disk import FULL, full_at
 import triosmtp
 from triosmtp.daemon.log import EventLog, configure
 from triosmtp.daemon.logs import Logs
-from triosmtp.event import Disconnected, MessageAccepted, PolicyFailed, Refused
+from triosmtp.event import Disconnected, MessageAccepted, PolicyFailed, Refused, SessionInfo
 
 
 @pytest.fixture
@@ -51,8 +51,12 @@ def test_lines_that_were_lost_are_told_in_the_form_of_the_log(tmp_path: Path) ->
             logs = Logs(config, stream)
             with full_at(0):
                 logging.getLogger("triosmtp").warning("lost")
-                logs.observers[0](Disconnected("s", "p", "quit", 1.0, 0))
-            logs.observers[0](Disconnected("s", "p", "quit", 1.0, 0))
+                logs.observers[0](
+                    Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0)
+                )
+            logs.observers[0](
+                Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0)
+            )
             logs.close()
         logging.getLogger("triosmtp").handlers.clear()
     said = f"2 lines of this log were lost: {FULL}"
@@ -70,12 +74,19 @@ HOSTILE = 'a"b\r\n2026-01-01 forged peer=x\x1b[2J\u2028\u202e'
 @pytest.mark.parametrize(
     "event",
     [
-        Disconnected("s", HOSTILE, HOSTILE, 1.0, 0),
-        Refused("s", "p", "mailfrom", 550, "5.7.1", HOSTILE, HOSTILE, HOSTILE),
-        PolicyFailed("s", "mailfrom", HOSTILE, HOSTILE),
+        Disconnected(session=SessionInfo(id="s", peer=HOSTILE), reason=HOSTILE, seconds=1.0, messages=0),
+        Refused(
+            session=SessionInfo(id="s", peer="p"),
+            phase="mailfrom",
+            code=550,
+            enhanced="5.7.1",
+            text=HOSTILE,
+            decided_by=HOSTILE,
+            reason=HOSTILE,
+        ),
+        PolicyFailed(session=SessionInfo(id="s", peer=""), phase="mailfrom", policy=HOSTILE, error=HOSTILE),
         MessageAccepted(
-            session="s",
-            peer="p",
+            session=SessionInfo(id="s", peer="p"),
             message="m",
             sender=HOSTILE,
             recipients=(HOSTILE, HOSTILE),

@@ -18,7 +18,7 @@ from daemon_process import PATIENCE, LineClient, running
 
 import triosmtp
 from triosmtp.daemon.momentum_log import MomentumLogs, open_logs
-from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, Refused
+from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, Refused, SessionInfo
 
 CONF = """
 Deliver_To = "discard:"
@@ -83,19 +83,30 @@ HOSTILE = 'x@y\\"],z\r\n1700000000@forged\x00\x1b[2J\u2028\x85\u202e=[é'
 
 def test_nobody_forges_a_line_or_a_field(tmp_path: Path) -> None:
     logs = open_logs(config(tmp_path))
+    session = SessionInfo(id="s", peer="192.0.2.1:25", listener=":25")
     for event in (
         MessageAccepted(
-            session="s", peer="[2001:db8::1]:25", message="m", sender=HOSTILE, recipients=(HOSTILE,), size=1,
-            seconds=1.0, tls=None,
+            session=SessionInfo(id="s", peer="[2001:db8::1]:25"),
+            message="m",
+            sender=HOSTILE,
+            recipients=(HOSTILE,),
+            size=1,
+            seconds=1.0,
+            tls=None,
         ),
-        AuthAttempted(
-            session="s", peer="192.0.2.1:25", listener=":25", mechanism="PLAIN", user=HOSTILE, succeeded=False
-        ),
+        AuthAttempted(session=session, mechanism="PLAIN", user=HOSTILE, succeeded=False),
         Refused(
-            "s", "p", "ehlo", 550, None, HOSTILE, HOSTILE, "", variables={HOSTILE: HOSTILE},
+            session=SessionInfo(id="s", peer="p"),
+            phase="ehlo",
+            code=550,
+            enhanced=None,
+            text=HOSTILE,
+            decided_by=HOSTILE,
+            reason="",
+            variables={HOSTILE: HOSTILE},
             message_variables={"a": HOSTILE},
         ),
-    ):  # fmt: skip
+    ):
         logs(event)
     logs.close()
     [main], [account], [reject] = (lines(tmp_path / name) for name in ("mainlog", "acctlog", "rejectlog"))
@@ -115,13 +126,28 @@ def test_times_have_microseconds_where_that_is_asked_for(tmp_path: Path) -> None
         logs(attempt())
         logs(ConnectionRefused(peer="192.0.2.1:25", listener=":25", reason="Listener_Sessions"))
         for name in ("data", "rcptto"):
-            logs(Refused("s", "192.0.2.1:25", name, 550, None, "text", "reason", ""))
+            logs(
+                Refused(
+                    session=SessionInfo(id="s", peer="192.0.2.1:25"),
+                    phase=name,
+                    code=550,
+                    enhanced=None,
+                    text="text",
+                    decided_by="reason",
+                    reason="",
+                )
+            )
         logs(
             MessageAccepted(
-                session="s", peer="192.0.2.1:25", message="m", sender="a@b.example", recipients=("c@d.example",),
-                size=1, seconds=1.0, tls=None,
+                session=SessionInfo(id="s", peer="192.0.2.1:25"),
+                message="m",
+                sender="a@b.example",
+                recipients=("c@d.example",),
+                size=1,
+                seconds=1.0,
+                tls=None,
             )
-        )  # fmt: skip
+        )
 
     before = time.time()
     plain, hires = (
@@ -177,7 +203,9 @@ def test_files_are_opened_anew_and_a_failing_disk_is_told_once(
 
 
 def attempt(user: str = "u") -> AuthAttempted:
-    return AuthAttempted(session="s", peer="192.0.2.1:2", listener=":25", mechanism="PLAIN", user=user, succeeded=True)
+    return AuthAttempted(
+        session=SessionInfo(id="s", peer="192.0.2.1:2", listener=":25"), mechanism="PLAIN", user=user, succeeded=True
+    )
 
 
 def umask() -> int:

@@ -20,7 +20,7 @@ from triosmtp.daemon import syslog
 from triosmtp.daemon.check import deep_problems
 from triosmtp.daemon.logs import open_every_log
 from triosmtp.daemon.syslog import Destination, Syslog, SyslogSocket
-from triosmtp.event import Disconnected, Refused, TLSFailed
+from triosmtp.event import Disconnected, Refused, SessionInfo, TLSFailed
 
 CONF = """
 Relay_Domains = ( "example.com" )
@@ -128,11 +128,22 @@ HOSTILE = "a\r\n<0>forged\x1b\x00\u2028\u202e"
 def test_no_text_of_a_peer_makes_a_datagram(dev_log: DevLog) -> None:
     log = Syslog()
     log.follow(SyslogSocket(Destination(dev_log.path, 2, "text")))
-    log.observe(Refused("s", "p", "mailfrom", 550, "5.7.1", HOSTILE, HOSTILE, HOSTILE, sender=HOSTILE))
-    log.observe(TLSFailed("s", HOSTILE, "l", "alert", HOSTILE))
+    log.observe(
+        Refused(
+            session=SessionInfo(id="s", peer="p"),
+            phase="mailfrom",
+            code=550,
+            enhanced="5.7.1",
+            text=HOSTILE,
+            decided_by=HOSTILE,
+            reason=HOSTILE,
+            sender=HOSTILE,
+        )
+    )
+    log.observe(TLSFailed(session=SessionInfo(id="s", peer=HOSTILE, listener="l"), reason="alert", detail=HOSTILE))
     record = logging.LogRecord("triosmtp", logging.ERROR, "", 0, "%s", (HOSTILE,), None)
     log.emit(record)
-    log.observe(Disconnected("s", "p", "quit", 1.0, 0))
+    log.observe(Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0))
     told = [dev_log.read() for _ in range(6)]
     assert [priority for priority, _ in told] == [22, 20, 19, 19, 19, 22]
     assert [text.split(" ")[0] for _, text in told][:2] == ["refused", "tls-failed"]
@@ -220,7 +231,9 @@ async def test_a_reload_goes_on_elsewhere_with_what_waits(tmp_path: Path) -> Non
         log.follow(SyslogSocket(Destination(old.path, 2, "text")))
         assert log.socket is kept
         for number in range(1000):
-            log.observe(Disconnected(f"s{number}", "p", "quit", 1.0, 0))
+            log.observe(
+                Disconnected(session=SessionInfo(id=f"s{number}", peer="p"), reason="quit", seconds=1.0, messages=0)
+            )
         log.follow(SyslogSocket(Destination(new.path, 2, "text")))
         told: list[str] = []
         while True:
@@ -232,7 +245,7 @@ async def test_a_reload_goes_on_elsewhere_with_what_waits(tmp_path: Path) -> Non
             told.append(await new.next())
         assert [text.split()[1] for text in told] == [f"session=s{number}" for number in range(1000)]
         log.follow(None)
-        log.observe(Disconnected("s", "p", "quit", 1.0, 0))
+        log.observe(Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0))
         nursery.cancel_scope.cancel()
     for reader in (old, new):
         with pytest.raises(BlockingIOError):

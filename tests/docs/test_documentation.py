@@ -123,3 +123,14 @@ def test_every_field_of_events_and_statistics_is_documented(module: str) -> None
             if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name):
                 told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
                 assert told or f"``{before.target.id}``" in words, f"{found.name}.{before.target.id}"
+
+
+def test_the_page_of_the_library_lists_every_event() -> None:
+    assert "```{event-list}\n```" in (ROOT / "docs" / "library.md").read_text()
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        listed = importlib.import_module("event_reference").events()
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+    module = importlib.import_module("triosmtp.event")
+    assert {each.__name__ for each in listed} | {"Observer", "SessionEvent", "SessionInfo"} == set(module.__all__)

@@ -57,7 +57,7 @@ class Fortress:
     @property
     def sessions(self) -> list[str]:
         """The id of each session that began."""
-        return [event.session for event in self.events if isinstance(event, Connected)]
+        return [event.session.id for event in self.events if isinstance(event, Connected)]
 
     async def dial(self, *, use_ssl: bool = False) -> trio.SocketStream:
         """Connect, and say nothing."""

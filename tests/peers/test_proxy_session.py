@@ -46,7 +46,7 @@ async def test_the_client_that_is_announced_has_its_own_settings_and_is_told_of(
         assert (await client.read()).code == 250
         assert await mail(client, "away@elsewhere.example") == 250  # Relay_Hosts names the client
     [connected] = [e for e in server.events if isinstance(e, Connected)]
-    assert (connected.peer, connected.local) == ("203.0.113.7:40000", "198.51.100.25:25")
+    assert (connected.session.peer, connected.session.local) == ("203.0.113.7:40000", "198.51.100.25:25")
     assert connected.variables["real_peer"] == "10.1.2.3:1024"
     [message] = server.messages
     assert b"[203.0.113.7]" in message.trace
@@ -80,7 +80,7 @@ async def test_a_proxy_without_a_header_is_not_answered(first: bytes, caplog: py
         client = server.connect(peer="10.1.2.3")
         await client.send(first)
         assert await client.read_eof() == b""
-        assert server.events == [ConnectionRefused("10.1.2.3:1024", ":25", "Proxy_Protocol")]
+        assert server.events == [ConnectionRefused(peer="10.1.2.3:1024", listener=":25", reason="Proxy_Protocol")]
         assert server.service.statistics.sessions_total == 0
     assert "proxy 10.1.2.3:1024 sent no PROXY header that can be taken" in caplog.text
 
@@ -93,7 +93,9 @@ async def test_a_header_that_does_not_end_is_given_up_at_its_deadline(autojump_c
             await trio.sleep(1)
         assert await client.read_eof() == b""
         assert trio.current_time() - began == pytest.approx(3)
-        assert server.events == [ConnectionRefused("10.1.2.3:1024", ":25", "Proxy_Protocol_Timeout")]
+        assert server.events == [
+            ConnectionRefused(peer="10.1.2.3:1024", listener=":25", reason="Proxy_Protocol_Timeout")
+        ]
 
 
 async def test_a_proxy_that_only_looks_whether_the_port_is_open_is_no_event() -> None:

@@ -87,7 +87,11 @@ async def test_xclient_begins_the_session_anew_as_the_client_that_it_names() -> 
     assert message.variables["real_peer"] == "192.0.2.1:1024"
     assert message.variables["xclient_reverse_name"] == "rev.example.net"
     [announced] = [e for e in server.events if isinstance(e, PeerAnnounced)]
-    assert (announced.peer, announced.real_peer, announced.by) == ("203.0.113.7:4321", "192.0.2.1:1024", "XCLIENT")
+    assert (announced.session.peer, announced.real_peer, announced.by) == (
+        "203.0.113.7:4321",
+        "192.0.2.1:1024",
+        "XCLIENT",
+    )
     assert len([e for e in server.events if isinstance(e, Connected)]) == 1
     assert [phase for phase, _, _ in policy.calls].count("connect") == 2
 
@@ -158,7 +162,7 @@ async def test_an_unfinished_attempt_is_the_former_clients_and_costs_the_next_on
             assert "AUTH" not in str((await client.command("EHLO x")).lines)
             assert (await client.command(f"AUTH PLAIN {right}")).code == 502
         attempts = [event for event in server.events if isinstance(event, AuthAttempted)]
-        assert [(each.peer.partition(":")[0], each.reason) for each in attempts] == [
+        assert [(each.session.peer.partition(":")[0], each.reason) for each in attempts] == [
             ("192.0.2.1", "wrong user or password"), ("192.0.2.1", "broken off"),
             ("203.0.113.7", "wrong user or password"), ("203.0.113.7", ""),
         ]  # fmt: skip

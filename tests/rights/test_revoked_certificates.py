@@ -263,7 +263,7 @@ def test_a_list_that_grows_old_is_told_once(site: Site) -> None:
     assert listed.next_update is not None
     assert calendar.expired_lists((material, material), listed.next_update - DAY / 24) == ()
     (event,) = calendar.expired_lists((material, material), listed.next_update)
-    assert event == RevocationListExpired(str(path), "CN=client CA", listed.next_update)
+    assert event == RevocationListExpired(file=str(path), issuer="CN=client CA", next_update=listed.next_update)
     assert calendar.expired_lists((material,), listed.next_update + DAY) == ()
 
 

@@ -47,9 +47,9 @@ async def test_a_mail_servers_certificate_relays_by_its_name(
         assert await relayed(server, material) == expected
         [event] = [event for event in server.events if isinstance(event, ServerCertificatePresented)]
     assert seen == ["server"]
-    assert (event.listener, event.tls.verified) == (":25", expected == (250, "yes"))
+    assert (event.session.listener, event.tls.verified) == (":25", expected == (250, "yes"))
     assert logged(event).endswith(
-        f" server-certificate session={event.session} peer=192.0.2.1:1024 listener=:25 "
+        f" server-certificate session={event.session.id} peer=192.0.2.1:1024 listener=:25 "
         f'verified={expected[1]} client="CN=mx.partner.example"\n'
     )
 

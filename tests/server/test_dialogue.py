@@ -473,4 +473,7 @@ async def test_a_peer_is_written_as_on_a_socket() -> None:
     async with open_memory_server(conf()) as server:
         await hello(server, peer="2001:db8::7")
         await hello(server, peer="192.0.2.7")
-        assert [e.peer for e in server.events if isinstance(e, Connected)] == ["[2001:db8::7]:1024", "192.0.2.7:1024"]
+        assert [e.session.peer for e in server.events if isinstance(e, Connected)] == [
+            "[2001:db8::7]:1024",
+            "192.0.2.7:1024",
+        ]

@@ -32,17 +32,33 @@ def gather(overview: Overview) -> dict[str, Any]:
 
 def refused(number: int = 0, peer: str = "192.0.2.1:25", **more: Any) -> events.Refused:
     return events.Refused(
-        "s", peer, "rcptto", 550, "5.7.1", "relaying denied", "relay", f"number {number}",
-        listener=":25", sender="", recipients=(f"r{number}@example.org",), **more,
-    )  # fmt: skip
+        session=events.SessionInfo(id="s", peer=peer, listener=":25"),
+        phase="rcptto",
+        code=550,
+        enhanced="5.7.1",
+        text="relaying denied",
+        decided_by="relay",
+        reason=f"number {number}",
+        sender="",
+        recipients=(f"r{number}@example.org",),
+        **more,
+    )
 
 
 def message_refused(decided_by: str) -> events.MessageRefused:
     return events.MessageRefused(
-        session="s", peer="192.0.2.1:25", message="m", sender="a@example.org", recipients=("b@example.org",) * 5,
-        size=1, code=451, enhanced=None, text="later", decided_by=decided_by, reason="disk full", tls=None,
-        listener=":25",
-    )  # fmt: skip
+        session=events.SessionInfo(id="s", peer="192.0.2.1:25", listener=":25"),
+        message="m",
+        sender="a@example.org",
+        recipients=("b@example.org",) * 5,
+        size=1,
+        code=451,
+        enhanced=None,
+        text="later",
+        decided_by=decided_by,
+        reason="disk full",
+        tls=None,
+    )
 
 
 def refusals_of_every_kind() -> Iterator[Any]:
@@ -50,9 +66,13 @@ def refusals_of_every_kind() -> Iterator[Any]:
     yield message_refused("python:Mine")
     yield message_refused("delivery")
     yield message_refused("spool")
-    yield events.ConnectionRefused("192.0.2.1:25", ":25", "Listener_Sessions")
+    yield events.ConnectionRefused(peer="192.0.2.1:25", listener=":25", reason="Listener_Sessions")
     yield events.AuthAttempted(
-        session="s", peer="192.0.2.1:25", listener=":25", mechanism="PLAIN", user="me", succeeded=False, reason="no"
+        session=events.SessionInfo(id="s", peer="192.0.2.1:25", listener=":25"),
+        mechanism="PLAIN",
+        user="me",
+        succeeded=False,
+        reason="no",
     )
 
 
@@ -91,9 +111,13 @@ async def test_a_session_that_is_refused_a_thousand_times_is_counted_a_thousand_
 
 def test_a_refusal_says_over_which_tls_it_came() -> None:
     overview = Overview(Clock())
-    overview(events.TLSEstablished("s", "192.0.2.1:25", ":25", TLS))
+    overview(events.TLSEstablished(session=events.SessionInfo(id="s", peer="192.0.2.1:25", listener=":25"), tls=TLS))
     overview(refused())
-    overview(events.Disconnected("s", "192.0.2.1:25", "quit", 1.0, 0))
+    overview(
+        events.Disconnected(
+            session=events.SessionInfo(id="s", peer="192.0.2.1:25"), reason="quit", seconds=1.0, messages=0
+        )
+    )
     overview(refused(peer="192.0.2.2:25"))
     assert [each["tls"] for each in gather(overview)["refusals"]] == ["", "TLSv1.3, no certificate"]
 
@@ -116,7 +140,7 @@ def test_a_day_is_kept_in_bounded_memory_and_shown_by_five_minutes() -> None:
     overview = Overview(clock)
     for _ in range(3 * 24 * 60):
         overview(refused())
-        overview(events.TLSEstablished("", "192.0.2.1:25", ":25", TLS))
+        overview(events.TLSEstablished(session=events.SessionInfo(id="", peer="192.0.2.1:25", listener=":25"), tls=TLS))
         clock.now += 60
     day = gather(overview)["last_day"]
     assert day["seconds"] == 300
@@ -144,9 +168,17 @@ def test_nothing_that_peers_choose_grows_without_end() -> None:
     overview = Overview(Clock())
     for number in range(12_000):
         peer = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:25"
-        overview(events.TLSEstablished(f"s{number}", peer, f"listen {number}", TLS))
+        overview(
+            events.TLSEstablished(
+                session=events.SessionInfo(id=f"s{number}", peer=peer, listener=f"listen {number}"), tls=TLS
+            )
+        )
         overview(refused(number, peer))
-        overview(events.TLSFailed("s", peer, ":25", f"reason {number}", ""))
+        overview(
+            events.TLSFailed(
+                session=events.SessionInfo(id="s", peer=peer, listener=":25"), reason=f"reason {number}", detail=""
+            )
+        )
         overview(events.ConfigurationReloadFailed(path="x", reason="r", problems=(Problem("error", "y" * 1000),)))
     value = gather(overview)
     assert [each["reason"] for each in value["refusals"]] == [f"number {each}" for each in range(11_999, 11_899, -1)]

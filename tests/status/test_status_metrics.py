@@ -190,9 +190,12 @@ async def test_the_time_of_revocation_lists(tmp_path: Path) -> None:
     tls = "".join(
         f'TLS_{option} = "{tmp_path}/{name}" '
         for option, name in (
-            ("Certificate", "cert.pem"), ("Key", "cert.key"), ("Client_CA", "ca.pem"), ("Client_CRL", "crl.pem"),
+            ("Certificate", "cert.pem"),
+            ("Key", "cert.key"),
+            ("Client_CA", "ca.pem"),
+            ("Client_CRL", "crl.pem"),
         )
-    )  # fmt: skip
+    )
     listen = f'Listen "127.0.0.1:0" {{ SMTP_Extensions = ( "STARTTLS" ) {tls} }}'
     options = 'Relay_Domains = ( "example.org" ) Deliver_To = "discard:"'
     async with serving(f"{options} ESMTP_Listener {{ {listen} }} {STATUS}") as here:
@@ -483,10 +486,17 @@ def test_names_follow_the_conventions() -> None:
 
 HOSTILE = st.text(max_size=30) | st.from_regex(r"[A-Za-z0-9:\-_]{1,20}", fullmatch=True)
 TLS = st.builds(
-    TLSInfo, protocol=HOSTILE, cipher=HOSTILE, cipher_algbits=st.just(1), cipher_usebits=st.just(1),
-    group=st.none() | HOSTILE, sni=HOSTILE, verified=st.booleans(), verify_code=st.integers(0, 500),
+    TLSInfo,
+    protocol=HOSTILE,
+    cipher=HOSTILE,
+    cipher_algbits=st.just(1),
+    cipher_usebits=st.just(1),
+    group=st.none() | HOSTILE,
+    sni=HOSTILE,
+    verified=st.booleans(),
+    verify_code=st.integers(0, 500),
     client_certificate=st.none() | st.binary(max_size=3),
-)  # fmt: skip
+)
 
 
 def hostile(kind: type) -> st.SearchStrategy[Any]:
@@ -495,6 +505,10 @@ def hostile(kind: type) -> st.SearchStrategy[Any]:
     for field in attrs.fields(kind):
         if field.type is str or field.type == str | None:
             given_[field.name] = HOSTILE
+        elif field.name == "session":
+            given_[field.name] = st.builds(
+                events.SessionInfo, id=HOSTILE, peer=HOSTILE, local=HOSTILE, listener=st.just("ours")
+            )
         elif field.name == "tls":
             given_[field.name] = TLS
         elif field.name == "code":
@@ -507,11 +521,21 @@ def hostile(kind: type) -> st.SearchStrategy[Any]:
 
 
 EVENTS = (
-    events.Connected, events.ConnectionRefused, events.Disconnected, events.Refused, events.AuthAttempted,
-    events.TLSEstablished, events.ServerCertificatePresented, events.TLSFailed, events.MessageAccepted,
-    events.MessageRefused, events.PolicyFailed, events.PolicyFallback, events.ShadowDiffered,
+    events.Connected,
+    events.ConnectionRefused,
+    events.Disconnected,
+    events.Refused,
+    events.AuthAttempted,
+    events.TLSEstablished,
+    events.ServerCertificatePresented,
+    events.TLSFailed,
+    events.MessageAccepted,
+    events.MessageRefused,
+    events.PolicyFailed,
+    events.PolicyFallback,
+    events.ShadowDiffered,
     events.PolicyClientRefused,
-)  # fmt: skip
+)
 
 
 @given(st.lists(st.one_of(*map(hostile, EVENTS)), min_size=1, max_size=40))
@@ -545,7 +569,9 @@ def test_no_text_of_a_peer_is_ever_a_label(happened: list[Any]) -> None:
 def test_names_of_ours_are_bounded_too() -> None:
     metrics = Metrics()
     for number in range(5000):
-        metrics(events.Connected("s", "p", "l", f"listener-{number}"))
+        metrics(
+            events.Connected(session=events.SessionInfo(id="s", peer="p", local="l", listener=f"listener-{number}"))
+        )
     found = trio.run(series, metrics)["triosmtp_sessions_total"]
     assert len(found) == 201
     assert ("other",) in found
@@ -555,8 +581,28 @@ def test_series_of_refusals_are_bounded_whatever_policies_answer() -> None:
     metrics, most = Metrics(), 9 * 27 * 12
     for listener in range(220):
         for code in range(400, 600):
-            metrics(events.Refused("s", "p", "connect", code, None, "", "python:P", "", listener=f"l{listener}"))
-            metrics(events.Refused("s", "p", "rcptto", code, None, "", "relay", "", listener=f"l{listener}"))
+            metrics(
+                events.Refused(
+                    session=events.SessionInfo(id="s", peer="p", listener=f"l{listener}"),
+                    phase="connect",
+                    code=code,
+                    enhanced=None,
+                    text="",
+                    decided_by="python:P",
+                    reason="",
+                )
+            )
+            metrics(
+                events.Refused(
+                    session=events.SessionInfo(id="s", peer="p", listener=f"l{listener}"),
+                    phase="rcptto",
+                    code=code,
+                    enhanced=None,
+                    text="",
+                    decided_by="relay",
+                    reason="",
+                )
+            )
     found = trio.run(series, metrics)["triosmtp_refusals_total"]
     assert MAX_REFUSAL_SERIES < len(found) <= MAX_REFUSAL_SERIES + most
     assert {labels[0] for labels in found if labels[1:] == ("rcptto", "550", "relay")} >= {"l0", "other"}
@@ -594,9 +640,15 @@ def test_a_message_costs_a_handful_of_calls() -> None:
         protocol="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384", cipher_algbits=256, cipher_usebits=256, group="x25519"
     )
     message = events.MessageAccepted(
-        session="s", peer="192.0.2.1:1", message="m", sender="a@example.org", recipients=("b@example.org",), size=4000,
-        seconds=0.01, delivery_seconds=0.001, tls=tls, listener=":25",
-    )  # fmt: skip
+        session=events.SessionInfo(id="s", peer="192.0.2.1:1", listener=":25"),
+        message="m",
+        sender="a@example.org",
+        recipients=("b@example.org",),
+        size=4000,
+        seconds=0.01,
+        delivery_seconds=0.001,
+        tls=tls,
+    )
     metrics, calls = Metrics(), Counter[str]()
     metrics(message)
     before = sys.getprofile()

@@ -355,10 +355,7 @@ def test_a_late_reminder_is_one_and_a_renewal_ends_them(tmp_path: Path) -> None:
     assert end is not None
     (event,) = calendar.due((short,), now)
     assert event == CertificateExpiring(
-        str(short.settings.identities[0].certificate),
-        "CN=mx.example.org",
-        5,
-        end,
+        file=str(short.settings.identities[0].certificate), subject="CN=mx.example.org", days=5, not_after=end
     )
     assert calendar.due((short,), now) == ()
     assert calendar.due((ending_in(tmp_path, 90),), now) == ()

@@ -15,6 +15,7 @@ from triosmtp.config import Listen
 from triosmtp.daemon.channel import Channel, ChannelClosedError
 from triosmtp.daemon.handover import connections_pair
 from triosmtp.errors import ConfigError
+from triosmtp.event import SessionInfo
 from triosmtp.server.peer_count import PeerAddress
 from triosmtp.server.service import Generation
 
@@ -30,8 +31,7 @@ Counted: TypeAlias = tuple[Listen, Generation, PeerAddress | None]
 class SessionRecord:
     """What is told of a session whose worker has died."""
 
-    peer: str
-    listener: str
+    info: SessionInfo
     since: float
     messages: int = 0
 

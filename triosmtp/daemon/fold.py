@@ -64,13 +64,13 @@ class Fold:
             yield from self._repeat(event)
             return
         if (kind is Disconnected or kind is MessageAccepted) and self._sessions:
-            known = self._sessions.pop(event.session, None)  # type: ignore[union-attr] # these two have one
+            known = self._sessions.pop(event.session.id, None)  # type: ignore[union-attr] # these two have one
             if known is not None:
                 yield from known.folded.values()
         yield event, 0
 
     def _repeat(self, event: SessionEvent) -> Iterator[tuple[SessionEvent, int]]:
-        name: str = event.session  # type: ignore[union-attr] # all that are repeatable have one
+        name: str = event.session.id  # type: ignore[union-attr] # all that are repeatable have one
         known = self._sessions.get(name)
         if known is None:
             known = self._sessions[name] = _Session()

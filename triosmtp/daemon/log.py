@@ -41,6 +41,7 @@ from triosmtp.event import (
     ServerEnded,
     ServerStarted,
     SessionEvent,
+    SessionInfo,
     ShadowDiffered,
     TLSEstablished,
     TLSFailed,
@@ -235,12 +236,16 @@ def _tls_fields(tls: TLSInfo | None) -> dict[str, object]:
     }
 
 
+def _session(info: SessionInfo) -> dict[str, str]:
+    return {"session": info.id, "peer": info.peer, "listener": info.listener}
+
+
 def _connected(e: Connected) -> Record:
-    return _line("connected", session=e.session, peer=e.peer, listener=e.listener)
+    return _line("connected", **_session(e.session))
 
 
 def _peer_announced(e: PeerAnnounced) -> Record:
-    return _line("peer-announced", session=e.session, peer=e.peer, listener=e.listener, real_peer=e.real_peer, by=e.by)
+    return _line("peer-announced", **_session(e.session), real_peer=e.real_peer, by=e.by)
 
 
 def _connection_refused(e: ConnectionRefused) -> Record:
@@ -249,25 +254,22 @@ def _connection_refused(e: ConnectionRefused) -> Record:
 
 def _tls_established(e: TLSEstablished) -> Record:
     fields = _tls_fields(e.tls)
-    told = {"session": e.session, "peer": e.peer, "listener": e.listener}
-    return _line("tls", **told, seconds=round(e.tls.handshake_seconds, 4), **fields)
+    return _line("tls", **_session(e.session), seconds=round(e.tls.handshake_seconds, 4), **fields)
 
 
 def _server_certificate_presented(e: ServerCertificatePresented) -> Record:
     tls = {"verified": "yes" if e.tls.verified else "no", "client": e.tls.client_subject}
-    return _line("server-certificate", session=e.session, peer=e.peer, listener=e.listener, **tls)
+    return _line("server-certificate", **_session(e.session), **tls)
 
 
 def _tls_failed(e: TLSFailed) -> Record:
-    return _line("tls-failed", session=e.session, peer=e.peer, listener=e.listener, reason=e.reason, detail=e.detail)
+    return _line("tls-failed", **_session(e.session), reason=e.reason, detail=e.detail)
 
 
 def _refused(e: Refused) -> Record:
     return _line(
         "refused",
-        session=e.session,
-        peer=e.peer,
-        listener=e.listener,
+        **_session(e.session),
         phase=e.phase,
         **{"from": e.sender, "to": e.recipients},
         code=e.code,
@@ -281,9 +283,7 @@ def _refused(e: Refused) -> Record:
 def _auth_attempted(e: AuthAttempted) -> Record:
     return _line(
         "auth",
-        session=e.session,
-        peer=e.peer,
-        listener=e.listener,
+        **_session(e.session),
         mechanism=e.mechanism,
         user=e.user,
         result="pass" if e.succeeded else "fail",
@@ -294,12 +294,12 @@ def _auth_attempted(e: AuthAttempted) -> Record:
 
 def _policy_failed(e: PolicyFailed) -> Record:
     told = {"phase": e.phase, "policy": e.policy, "error": e.error}
-    return _line("policy-failed", session=e.session, listener=e.listener, **told)
+    return _line("policy-failed", session=e.session.id, listener=e.session.listener, **told)
 
 
 def _policy_fallback(e: PolicyFallback) -> Record:
     fields = {"phase": e.phase, "group": e.group, "fallback": e.fallback, "failure": e.failure}
-    return _line("policy-fallback", session=e.session, listener=e.listener, **fields)
+    return _line("policy-fallback", session=e.session.id, listener=e.session.listener, **fields)
 
 
 def _policy_client_connected(e: PolicyClientConnected) -> Record:
@@ -320,15 +320,15 @@ def _policy_client_refused(e: PolicyClientRefused) -> Record:
 
 def _shadow_differed(e: ShadowDiffered) -> Record:
     fields = {"phase": e.phase, "group": e.group, "name": e.name, "answer": e.answer, "outcome": e.outcome}
-    return _line("policy-shadow", session=e.session, listener=e.listener, **fields)
+    return _line("policy-shadow", session=e.session.id, listener=e.session.listener, **fields)
 
 
 def _message(e: MessageAccepted | MessageRefused) -> dict[str, object]:
     return {
-        "session": e.session,
+        "session": e.session.id,
         "message": e.message,
-        "peer": e.peer,
-        "listener": e.listener,
+        "peer": e.session.peer,
+        "listener": e.session.listener,
         "helo": e.helo,
         "from": e.sender,
         "to": e.recipients,
@@ -359,7 +359,7 @@ def _message_refused(e: MessageRefused) -> Record:
 def _disconnected(e: Disconnected) -> Record:
     seconds = round(e.seconds, 3)
     told = {"reason": e.reason, "detail": e.detail, "seconds": seconds, "messages": e.messages}
-    return _line("disconnected", session=e.session, peer=e.peer, listener=e.listener, **told)
+    return _line("disconnected", **_session(e.session), **told)
 
 
 def _certificates_reloaded(e: CertificatesReloaded) -> Record:

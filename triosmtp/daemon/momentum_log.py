@@ -232,11 +232,11 @@ def _reception(event: MessageAccepted, form: LogForm) -> Iterable[str]:
             now,
             event.message,
             event.message,  # what one transaction brought is one batch
-            event.session,
+            event.session.id,
             "R",
             *_halves(recipient),
             *sender,
-            _host(event.peer),
+            _host(event.session.peer),
             event.size,
             "esmtp",  # Momentum's name for all that came by SMTP
             _BINDING,
@@ -248,7 +248,7 @@ def _attempt(event: AuthAttempted, form: LogForm) -> Iterable[str]:
     passed = "1" if event.succeeded else "0"
     if not event.logged:
         return []
-    return [_record(form.now(), "N", event.listener, event.peer, event.user, passed)]
+    return [_record(form.now(), "N", event.session.listener, event.session.peer, event.user, passed)]
 
 
 def _rejection(event: Refused | MessageRefused, form: LogForm) -> Iterable[str]:
@@ -256,7 +256,7 @@ def _rejection(event: Refused | MessageRefused, form: LogForm) -> Iterable[str]:
     text = f"{event.enhanced} {event.text}" if event.enhanced else event.text
     pathway = event.variables.get("pathway", "")
     yield (
-        f"{form.now()}: R={_quoted(event.peer)} L={_quoted(event.local)} C={_quoted(event.session)} "
+        f"{form.now()}: R={_quoted(event.session.peer)} L={_quoted(event.session.local)} C={_quoted(event.session.id)} "
         f"PATH={_quoted(pathway)} PATH_GRP={_quoted(form.groups.get(pathway, ''))} P={_quoted(phase)} E={event.code} "
         f"M={_module(event.decided_by)} CTXCONN={_context(event.variables)} "
         f"CTXMESS={_context(event.message_variables)} {_escaped(text, _BACKSLASH)}"

@@ -252,7 +252,7 @@ class Supervisor:
                 text = "Service shutting down" if why is Unserved.SHUTDOWN else "No room at the moment, try again later"
                 connection.sock.send(Reply(421, text, "4.3.2").render())
         if why is Unserved.LATE:
-            self._served.tell(ConnectionRefused(peer.text, listen.name, "Workers"))
+            self._served.tell(ConnectionRefused(peer=peer.text, listener=listen.name, reason="Workers"))
         self._count_out(*connection.counted)
 
     def _count_out(self, listen: Listen, generation: Generation, peer: PeerAddress | None) -> None:
@@ -404,8 +404,8 @@ class Supervisor:
             _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.taken))
         for session, known in worker.sessions.items():
             service.gate.leave(session)
-            told = (session, known.peer, "failed", now - known.since, known.messages)
-            service.tell(Disconnected(*told, listener=known.listener))
+            seconds, messages = now - known.since, known.messages
+            service.tell(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
         for counted in worker.taken.values():
             self._count_out(*counted)
         if self._draining.is_set():
@@ -416,13 +416,13 @@ class Supervisor:
     def _heard(self, number: int, event: SessionEvent) -> None:
         sessions = self._workers[number].sessions
         if isinstance(event, Connected):
-            sessions[event.session] = SessionRecord(event.peer, event.listener, trio.current_time())
+            sessions[event.session.id] = SessionRecord(event.session, trio.current_time())
         elif isinstance(event, MessageAccepted | MessageRefused):
-            known = sessions.get(event.session)
+            known = sessions.get(event.session.id)
             if known is not None:
                 known.messages += 1
         elif isinstance(event, Disconnected):
-            sessions.pop(event.session, None)
+            sessions.pop(event.session.id, None)
         self._served.tell(event)
 
     def _over(self, number: int, connection: int) -> None:

@@ -51,6 +51,7 @@ from triosmtp.event import (
     PolicyClientRefused,
     PolicyFallback,
     SessionEvent,
+    SessionInfo,
 )
 from triosmtp.histogram import Histogram
 from triosmtp.policy.control import Control
@@ -183,12 +184,11 @@ class Hub:
 
     def _fall_back(self, group: str, question: Question, fallback: Fallback, failure: str) -> Verdict:
         event = PolicyFallback(
-            session=question.session,
+            session=question.info,
             phase=question.phase,
             group=group,
             fallback=fallback,
             failure=failure,
-            listener=question.listener,
         )
         self._tell(event)
         return fallback_verdict(group, question, fallback, failure)
@@ -249,10 +249,11 @@ class Hub:
     def observe(self, event: SessionEvent) -> None:
         """Tell the clients of an event: to be among the observers of a server."""
         kind = type(event)
-        session: str = getattr(event, "session", "")
+        info: SessionInfo | None = getattr(event, "session", None)
+        session = "" if info is None else info.id
         if kind is Connected:
-            assert isinstance(event, Connected)
-            self._sessions[session] = event.peer, event.listener
+            assert info is not None
+            self._sessions[session] = info.peer, info.listener
         if self._listening and kind in NOTES:
             note = NOTES[kind](event)
             if note.method in self._listening:

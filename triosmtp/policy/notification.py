@@ -41,7 +41,7 @@ class Note:
 
 
 def _opened(e: Connected) -> Note:
-    return Note("session.opened", {"local": e.local}, {"variables": e.variables})
+    return Note("session.opened", {"local": e.session.local}, {"variables": e.variables})
 
 
 def _tls(e: TLSEstablished) -> Note:

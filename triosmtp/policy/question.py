@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import field, frozen
 
-from triosmtp.event import SessionEvent
+from triosmtp.event import SessionEvent, SessionInfo
 from triosmtp.policy.interface import Phase
 
 __all__ = [
@@ -44,11 +44,18 @@ class Question:
     peer: str
     listener: str
     """The Listen's name, as it is written."""
+    local: str = ""
+    """The address that the client connected to; ``""`` in a recording."""
     variables: Mapping[str, str]
     message_variables: Mapping[str, str]
     arguments: Mapping[str, Any]
     password: str | None = field(default=None, repr=False)
     """At auth, where the client sent a readable one: for enforcing deciders behind a Unix socket or TLS alone."""
+
+    @property
+    def info(self) -> SessionInfo:
+        """Return what events say of the session."""
+        return SessionInfo(id=self.session, peer=self.peer, local=self.local, listener=self.listener)
 
 
 @frozen(slots=True)

@@ -37,6 +37,7 @@ def question_of(phase: Phase, session: Session, *arguments: Any) -> Question:
         phase=phase,
         peer=session.peer,
         listener=session.listener,
+        local=session.local,
         variables=session.variables.snapshot(),
         message_variables=session.message_variables.snapshot(),
         arguments=_arguments(phase, arguments),

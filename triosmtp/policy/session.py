@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from attrs import Factory, define, field
 
+from triosmtp.event import SessionInfo
 from triosmtp.message import Envelope
 from triosmtp.policy.attempt import Authenticated
 from triosmtp.variables import TLSInfo, Variables
@@ -50,6 +51,15 @@ class Session:
     """Who decided for the policy that was asked last, if it asks others; its :attr:`Policy.source` otherwise."""
     failures: int = field(default=0, init=False, repr=False)
     """Exceptions that policies raised in it: only the first of them are logged."""
+    _info: SessionInfo | None = field(default=None, init=False, repr=False)
+
+    @property
+    def info(self) -> SessionInfo:
+        """What the events of the session say of it: one value until its ``peer`` or ``local`` changes."""
+        info = self._info
+        if info is None or info.peer is not self.peer or info.local is not self.local:
+            info = self._info = SessionInfo(id=self.id, peer=self.peer, local=self.local, listener=self.listener)
+        return info
 
     @property
     def tls(self) -> TLSInfo | None:

@@ -210,13 +210,12 @@ class Shadows:
         elif record.compare(question, about, verdict, outcome):
             self._tell(
                 ShadowDiffered(
-                    session=question.session,
+                    session=question.info,
                     phase=question.phase,
                     group=record.group,
                     name=record.name,
                     answer=describe(verdict),
                     outcome=summary(outcome),
-                    listener=question.listener,
                 )
             )
 

@@ -335,9 +335,7 @@ class Authentication:
         session = self._session
         self._service.tell(
             AuthAttempted(
-                session=session.id,
-                peer=session.peer,
-                listener=session.listener,
+                session=session.info,
                 mechanism=self._mechanism,
                 user=claim.user,
                 succeeded=succeeded,

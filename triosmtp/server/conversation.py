@@ -411,8 +411,7 @@ class Conversation:
 
     async def _on_fatal(self, event: Fatal) -> None:
         if event.injection:
-            session = self.session
-            self._service.tell(TLSFailed(session.id, session.peer, session.listener, "injection", event.reason))
+            self._service.tell(TLSFailed(session=self.session.info, reason="injection", detail=event.reason))
         self._refuse("command", Refusal(event.reply, "protocol", event.reason))
         self.end = "protocol_error"
 

@@ -40,7 +40,8 @@ async def ask(service: Service, session: Session, chain: Chain, phase: Phase, *a
     """
     decision = await chain.ask(phase, session, *arguments)
     if decision.error:
-        service.tell(PolicyFailed(session.id, phase, decision.source, decision.error, session.listener))
+        failure = PolicyFailed(session=session.info, phase=phase, policy=decision.source, error=decision.error)
+        service.tell(failure)
     if decision.refusal is not None:
         raise refusal_of(decision.refusal, decision.source)
     return decision
@@ -104,16 +105,13 @@ def tell_refused(
     text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
     service.tell(
         Refused(
-            session.id,
-            session.peer,
-            phase,
-            reply.code,
-            reply.enhanced,
-            text,
-            refusal.decided_by,
-            refusal.reason,
-            local=session.local,
-            listener=session.listener,
+            session=session.info,
+            phase=phase,
+            code=reply.code,
+            enhanced=reply.enhanced,
+            text=text,
+            decided_by=refusal.decided_by,
+            reason=refusal.reason,
             variables=session.variables.snapshot(),
             message_variables=session.message_variables.snapshot(),
             sender=None if sender is None else str(sender),

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from triosmtp.config import Config, Listen, Settings, UnixAddress, problem_at
 from triosmtp.errors import ConfigError, HandshakeError, Problem
-from triosmtp.event import PolicyClientRefused, ServerCertificatePresented
+from triosmtp.event import PolicyClientRefused, ServerCertificatePresented, SessionInfo
 from triosmtp.policy.hub import Access
 from triosmtp.server.listener import Peer
 from triosmtp.server.peer_count import peer_key
@@ -125,7 +125,8 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
             with trio.fail_after(door.settings.tls_handshake_timeout):
                 stream, info = await handshake(context, transport, place=place)
             if info.server_purpose:
-                service.tell(ServerCertificatePresented("", peer.text, door.listen.name, info))
+                nobody = SessionInfo(id="", peer=peer.text, listener=door.listen.name)
+                service.tell(ServerCertificatePresented(session=nobody, tls=info))
             certificate = None if info.client_certificate is None else info.verified
         access = Access(
             listener=door.listen.name,

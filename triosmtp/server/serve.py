@@ -179,7 +179,9 @@ class Server:
             store.adopt(evolve(renewal, contexts={each: store.get(each) for each in wanted}, renewed={}, changed={}))
         for settings in renewal.news:
             error = renewal.problems[settings].error
-            self.service.tell(CertificateReloadFailed(str(error.path or ""), error.option, error.reason))
+            self.service.tell(
+                CertificateReloadFailed(file=str(error.path or ""), option=error.option, reason=error.reason)
+            )
 
     async def _reload(self, config: Config, reason: str) -> ConfigurationReloaded:
         service, old = self.service, self.service.generation
@@ -484,7 +486,7 @@ def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> b
         if not reached:
             return None
         service.peers.disconnect(peer.address)
-    service.tell(ConnectionRefused(peer.text, listen.name, reached))
+    service.tell(ConnectionRefused(peer=peer.text, listener=listen.name, reason=reached))
     # Under Use_SSL a plaintext line would only look like a broken handshake.
     return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later").render()
 

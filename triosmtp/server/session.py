@@ -137,7 +137,7 @@ class SessionDriver:
         session, conversation = self.session, self._conversation
         self._service.running.add(self)
         variables = {**session.variables, **self._profile.settings.context}
-        self._service.tell(Connected(session.id, session.peer, session.local, session.listener, variables))
+        self._service.tell(Connected(session=session.info, variables=variables))
         try:
             with self._scope:
                 await self._live()
@@ -165,10 +165,16 @@ class SessionDriver:
             try:
                 await self._close_transport()
             finally:
-                seconds = trio.current_time() - self.started
-                end, messages, commands = conversation.end, conversation.messages, conversation.connection.commands
-                told = (session.id, session.peer, end, seconds, messages, commands, self._detail, session.listener)
-                self._service.tell(Disconnected(*told))
+                self._service.tell(
+                    Disconnected(
+                        session=session.info,
+                        reason=conversation.end,
+                        seconds=trio.current_time() - self.started,
+                        messages=conversation.messages,
+                        commands=conversation.connection.commands,
+                        detail=self._detail,
+                    )
+                )
 
     def _resettle(self, profile: Profile) -> None:
         """A trusted peer speaks for another one: what holds for that."""
@@ -267,9 +273,9 @@ class SessionDriver:
         session = self.session
         session.connection_tls = tls
         tls = session.tls or tls
-        self._service.tell(TLSEstablished(session.id, session.peer, session.listener, tls))
+        self._service.tell(TLSEstablished(session=session.info, tls=tls))
         if tls.server_purpose:
-            self._service.tell(ServerCertificatePresented(session.id, session.peer, session.listener, tls))
+            self._service.tell(ServerCertificatePresented(session=session.info, tls=tls))
 
     async def _look_for_renegotiation(self) -> None:
         """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""
@@ -361,7 +367,7 @@ class SessionDriver:
         reached = await self._service.admit_handshake(session, self._profile.settings)
         if reached:
             self._conversation.end = "refused"
-            self._service.tell(ConnectionRefused(session.peer, session.listener, reached))
+            self._service.tell(ConnectionRefused(peer=session.peer, listener=session.listener, reason=reached))
         return not reached
 
     async def _handshake(self) -> bool:
@@ -391,7 +397,7 @@ class SessionDriver:
         self._conversation.end = "tls_failed"
         if not detail:
             detail = f"after {limit:g} s"
-        self._service.tell(TLSFailed(session.id, session.peer, session.listener, reason, detail))
+        self._service.tell(TLSFailed(session=session.info, reason=reason, detail=detail))
         if reason not in {"peer_closed", "timed_out"}:
             self._greeting_tls = True  # there are no words for a drain
             await self._linger()

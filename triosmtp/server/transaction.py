@@ -283,8 +283,7 @@ class Transaction:
         sender, helo = str(envelope.sender), "" if self._hello is None else self._hello.domain
         if reply.positive:
             event: MessageAccepted | MessageRefused = MessageAccepted(
-                session=session.id,
-                peer=session.peer,
+                session=session.info,
                 message=self.id,
                 sender=sender,
                 recipients=recipients,
@@ -293,15 +292,13 @@ class Transaction:
                 tls=session.connection_tls,
                 delivery_seconds=self._delivery_seconds,
                 discarded_by=self.discarded_by,
-                listener=session.listener,
                 variables=variables,
                 message_variables=message_variables,
                 helo=helo,
             )
         else:
             event = MessageRefused(
-                session=session.id,
-                peer=session.peer,
+                session=session.info,
                 message=self.id,
                 sender=sender,
                 recipients=recipients,
@@ -313,8 +310,6 @@ class Transaction:
                 reason=reason,
                 tls=session.connection_tls,
                 seconds=monotonic() - self.started,
-                local=session.local,
-                listener=session.listener,
                 variables=variables,
                 message_variables=message_variables,
                 helo=helo,

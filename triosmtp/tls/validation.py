@@ -68,7 +68,7 @@ class ExpiryCalendar:
                 continue
             if key not in given and reached[-1] < self._given.get(key, _REMINDERS[0] + 1):
                 subject = identity.leaf.subject or ""
-                events.append(CertificateExpiring(str(path), subject, left.days, end))
+                events.append(CertificateExpiring(file=str(path), subject=subject, days=left.days, not_after=end))
             given[key] = reached[-1]
         self._given = given
         return tuple(events)
@@ -76,7 +76,7 @@ class ExpiryCalendar:
     def expired_lists(self, materials: tuple[Material, ...], now: datetime) -> tuple[RevocationListExpired, ...]:
         """Return the revocation lists that are past their time and were not told, each once, whoever shares it."""
         expired = {
-            RevocationListExpired(str(each.path), each.issuer, each.next_update): None
+            RevocationListExpired(file=str(each.path), issuer=each.issuer, next_update=each.next_update): None
             for material in materials
             for each in material.revocations
             if each.next_update is not None and each.next_update <= now

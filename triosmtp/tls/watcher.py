@@ -105,7 +105,7 @@ def _events(renewal: Renewal, generation: int, reason: str) -> Iterable[Certific
     for settings in renewal.problems:
         if settings in renewal.news:
             error = renewal.problems[settings].error
-            events.append(CertificateReloadFailed(str(error.path or ""), error.option, error.reason))
+            events.append(CertificateReloadFailed(file=str(error.path or ""), option=error.option, reason=error.reason))
     return dict.fromkeys(events)
 
 

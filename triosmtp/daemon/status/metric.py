@@ -111,7 +111,7 @@ class Metrics:
     # Sessions
 
     def _connected(self, e: Connected) -> None:
-        self._sessions[self._listener(e.listener),] += 1
+        self._sessions[self._listener(e.session.listener),] += 1
 
     def _connection_refused(self, e: ConnectionRefused) -> None:
         labels = self._listener(e.listener), label.known(e.reason, label.CONNECTION_LIMITS)
@@ -125,7 +125,7 @@ class Metrics:
 
     def _refused(self, e: Refused) -> None:
         phase = label.known(e.phase, label.REFUSAL_PHASES)
-        self._count_refusal(e.listener, phase, e.code, e.decided_by)
+        self._count_refusal(e.session.listener, phase, e.code, e.decided_by)
 
     def _count_refusal(self, listener: str, phase: str, code: int, decided_by: str) -> None:
         """Count a refusal; once there are very many series, without its Listen: policies may use any code."""
@@ -136,14 +136,18 @@ class Metrics:
         self._refusals[labels] += 1
 
     def _auth_attempted(self, e: AuthAttempted) -> None:
-        labels = self._listener(e.listener), label.auth_mechanism(e.mechanism), "ok" if e.succeeded else "failed"
+        labels = (
+            self._listener(e.session.listener),
+            label.auth_mechanism(e.mechanism),
+            "ok" if e.succeeded else "failed",
+        )
         self._counts["triosmtp_auth_attempts_total"][labels] += 1
 
     # TLS
 
     def _tls_established(self, e: TLSEstablished) -> None:
         tls = e.tls
-        listener = self._listener(e.listener)
+        listener = self._listener(e.session.listener)
         self._handshakes[listener, "ok"] += 1
         version = label.known(tls.protocol, label.VERSIONS)
         self._established[version, label.group(tls.group), label.cipher_class(tls.cipher)] += 1
@@ -156,18 +160,18 @@ class Metrics:
             self._certificates[listener, "failed", label.verify_reason(tls.verify_code)] += 1
 
     def _server_certificate_presented(self, e: ServerCertificatePresented) -> None:
-        labels = self._listener(e.listener), "verified" if e.tls.verified else "failed"
+        labels = self._listener(e.session.listener), "verified" if e.tls.verified else "failed"
         self._counts["triosmtp_tls_server_certificates_total"][labels] += 1
 
     def _tls_failed(self, e: TLSFailed) -> None:
-        listener = self._listener(e.listener)
+        listener = self._listener(e.session.listener)
         self._handshakes[listener, "failed"] += 1
         self._counts["triosmtp_tls_failures_total"][listener, label.known(e.reason, frozenset(REASONS))] += 1
 
     # Messages
 
     def _accepted(self, e: MessageAccepted) -> None:
-        listener = self._listener(e.listener)
+        listener = self._listener(e.session.listener)
         self._messages[listener, "discarded" if e.discarded_by else "accepted"] += 1
         self._bytes[listener,] += e.size
         self._recipients[()] += len(e.recipients)
@@ -177,8 +181,8 @@ class Metrics:
             self._delivery_seconds.observe(e.delivery_seconds)
 
     def _message_refused(self, e: MessageRefused) -> None:
-        self._messages[self._listener(e.listener), "refused"] += 1
-        self._count_refusal(e.listener, "data_spool", e.code, e.decided_by)
+        self._messages[self._listener(e.session.listener), "refused"] += 1
+        self._count_refusal(e.session.listener, "data_spool", e.code, e.decided_by)
 
     # Reloads
 

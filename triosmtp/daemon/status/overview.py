@@ -29,6 +29,7 @@ from triosmtp.event import (
     MessageRefused,
     Refused,
     SessionEvent,
+    SessionInfo,
     TLSEstablished,
     TLSFailed,
 )
@@ -187,14 +188,14 @@ class Overview:
         self._totals[name, kind] += 1
 
     def _connected(self, e: Connected) -> None:
-        self._count(e.listener, "connected")
+        self._count(e.session.listener, "connected")
 
     def _disconnected(self, e: Disconnected) -> None:
-        self._tls.pop(e.session, None)
+        self._tls.pop(e.session.id, None)
 
     def _established(self, e: TLSEstablished) -> None:
         tls, now = e.tls, self._clock()
-        self._count(e.listener, "established")
+        self._count(e.session.listener, "established")
         kind = shortened(tls.protocol), shortened(tls.group or "none")
         self._minutes.at(now).handshakes[kind] += 1
         self._day.at(now).handshakes[kind] += 1
@@ -202,17 +203,17 @@ class Overview:
         self._certificates[outcome] += 1
         if outcome == "failed":
             _tally(self._reasons, tls.verify_error or "unknown")
-        if e.session:
-            self._tls[e.session] = _tls_text(tls)
+        if e.session.id:
+            self._tls[e.session.id] = _tls_text(tls)
             if len(self._tls) > _TLS:
                 self._tls.popitem(last=False)
 
     def _failed(self, e: TLSFailed) -> None:
-        self._count(e.listener, "failed")
+        self._count(e.session.listener, "failed")
         _tally(self._failures, e.reason)
 
     def _accepted(self, e: MessageAccepted) -> None:
-        self._count(e.listener, "accepted")
+        self._count(e.session.listener, "accepted")
 
     def _message_refused(self, e: MessageRefused) -> None:
         self._refuse(e, "message", e.code, e.text, e.decided_by, envelope(e.sender, e.recipients))
@@ -238,26 +239,26 @@ class Overview:
         addresses: dict[str, Any],
         reason: str | None = None,
     ) -> None:
-        session = "" if isinstance(e, ConnectionRefused) else e.session
+        info = SessionInfo(id="", peer=e.peer, listener=e.listener) if isinstance(e, ConnectionRefused) else e.session
         shown = {
-            "session": session,
-            "peer": shortened(e.peer),
-            "listener": e.listener,
+            "session": info.id,
+            "peer": shortened(info.peer),
+            "listener": info.listener,
             "phase": phase,
             "code": code,
             "text": shortened(text),
             "decided_by": shortened(decided_by),
             "reason": shortened(e.reason if reason is None else reason),
-            "tls": self._tls.get(session, ""),
+            "tls": self._tls.get(info.id, ""),
             **addresses,
         }
-        self._count(e.listener, "refused")
+        self._count(info.listener, "refused")
         _tally(self._refusal_kinds, f"{phase} {code} {decided_by}")
         if decided_by in {"delivery", "spool"}:
-            self._count(e.listener, "undelivered")
+            self._count(info.listener, "undelivered")
             self._deliveries.add(self._clock(), (decided_by, code, shown["reason"]), shown)
         else:
-            kind = host_of(shown["peer"]), e.listener, phase, code, shown["decided_by"]
+            kind = host_of(shown["peer"]), info.listener, phase, code, shown["decided_by"]
             self._refusals.add(self._clock(), kind, shown)
 
     def _certificates_reloaded(self, e: CertificatesReloaded) -> None:

@@ -1,0 +1,34 @@
+"""The directive `event-list`: every event of `triosmtp.event` with the first sentence of its docstring."""
+
+from inspect import getdoc
+from typing import get_args
+
+from docutils.nodes import Node
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+
+from triosmtp import event
+
+
+def events() -> list[type]:
+    """Return the classes of all events in the order of their module."""
+    names = list(vars(event))
+    return sorted(get_args(event.SessionEvent), key=lambda each: names.index(each.__name__))
+
+
+class _EventList(SphinxDirective):
+    """Writes the list."""
+
+    def run(self) -> list[Node]:
+        text = "\n".join(
+            f"- [`{each.__name__}`](#triosmtp.event.{each.__name__}): {(getdoc(each) or '').splitlines()[0]}"
+            for each in events()
+        )
+        return self.parse_text_to_nodes(text.replace("``", "`"))
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Register the directive."""
+    app.add_directive("event-list", _EventList)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
