@@ -59,7 +59,7 @@ class Dialogue:
             elif not isinstance(event, BodyChunk | Chunk):
                 assert self.connection.next_event() is PAUSED
                 replies = self.answers.get(type(event).__name__)
-                wire += self.connection.send(replies.pop(0) if replies else None)
+                wire += self.connection.send(replies.pop(0)) if replies else self.connection.accept()
         return wire
 
     def hangs_up(self) -> Event:

@@ -202,7 +202,7 @@ class Conversation:
             self._refuse(phase, refusal)
             return False
         self._ended(phase, None, *arguments)
-        self.out.append(self.connection.send())
+        self.out.append(self.connection.accept())
         return True
 
     def _ended(self, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
@@ -295,7 +295,7 @@ class Conversation:
         self.transaction = Transaction(self._service, session, self.profile, self._transactions, event, self._hello)
         self.transaction.discarded_by, self._discarded_by = self._discarded_by, before
         session.envelope = self.transaction.envelope
-        self.out.append(self.connection.send())
+        self.out.append(self.connection.accept())
 
     async def _on_rcpt(self, event: RcptTo) -> None:
         transaction, session = self.transaction, self.session
@@ -334,7 +334,7 @@ class Conversation:
                 "message_rcpt_count": str(len(transaction.envelope.recipients)),
             }
         )
-        self.out.append(self.connection.send())
+        self.out.append(self.connection.accept())
 
     def _counted(self, refusal: Refusal) -> Refusal:
         """Count a recipient that was refused; whoever guesses for too long is not listened to any more."""
@@ -404,7 +404,7 @@ class Conversation:
             reply = Reply(454, "TLS is not available for the moment", "4.7.0")
             self._refuse("starttls", Refusal(reply, "limit", reached))
             return
-        self.out.append(self.connection.send())
+        self.out.append(self.connection.accept())
 
     async def _on_bad_command(self, event: BadCommand) -> None:
         self._refuse("command", Refusal(event.reply, "protocol", event.reason))
@@ -420,16 +420,16 @@ class Conversation:
 
     async def _on_quit(self, _event: Quit) -> None:
         self.end = "quit"
-        self.out.append(self.connection.send())
+        self.out.append(self.connection.accept())
 
     async def _on_reset(self, _event: Reset) -> None:
         self._end_transaction()
         if self._is_outdated("command"):
             return
-        self.out.append(self.connection.send())
+        self.out.append(self.connection.accept())
 
     async def _on_other(self, _event: Noop | Verify | Help) -> None:
-        self.out.append(self.connection.send())
+        self.out.append(self.connection.accept())
 
     async def _on_announced(self, event: XClient | XRemoteIP) -> None:
         """A trusted peer speaks for another one from now on: the session begins anew as that one's."""
@@ -441,7 +441,7 @@ class Conversation:
         if self.session.auth is not None:
             self.session.variables["can_relay"] = "true"
         if refusal is None and isinstance(event, XRemoteIP):
-            self.out.append(self.connection.send())
+            self.out.append(self.connection.accept())
         else:
             self.greet(refusal, "connect")
 

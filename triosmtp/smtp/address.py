@@ -3,14 +3,14 @@
 import re
 from enum import Enum, auto
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from attrs import evolve, field, frozen
 
 from triosmtp.domain import MAX_DOMAIN, DomainError, domain_key
 from triosmtp.errors import TrioSMTPError
 
-__all__ = ["Address", "PathError", "PathProblem", "parse_path"]
+__all__ = ["PLAIN_PATH", "Address", "PathError", "PathProblem", "parse_path"]
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"  # the hyphen escaped: more follows it in a class
 _BEYOND = r"\u00a0-\u2027\u202a-\U0010ffff"  # RFC 6531's UTF8-non-ascii, less what breaks lines: C1, U+2028, U+2029
@@ -19,7 +19,9 @@ _DOT_STRING = re.compile(rf"[{_ATEXT}{_BEYOND}]+(?:\.[{_ATEXT}{_BEYOND}]+)*")
 _UNQUOTED = re.compile(rf"[{_ATEXT}{_BEYOND}][{_ATEXT}{_BEYOND}.]*")
 _QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_BEYOND}]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
-_ORDINARY = re.compile(rf"<([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9._-]+)>".encode())
+PLAIN_PATH: Final = rf"<([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9._-]+)>"
+"""The regular expression of nearly every path.  Its groups are the local part, and what is a domain if it has a key."""
+_PLAIN = re.compile(PLAIN_PATH)
 
 
 class PathProblem(Enum):
@@ -97,9 +99,9 @@ def parse_path(
     """
     if data == b"<>" and not forward:
         return Address.NULL
-    if match := _ORDINARY.fullmatch(data):
+    if match := _PLAIN.fullmatch(data.decode("latin-1")):
         local_part, domain = match.groups()
-        return Address(local_part.decode("ascii"), _checked(domain.decode("ascii")))
+        return Address(local_part, _checked(domain))
     mailbox, name = _split_mailbox(_without_route(_inside(data, utf8)))
     if name is None:
         if forward and mailbox.local_part.lower() == "postmaster":

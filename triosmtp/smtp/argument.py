@@ -5,7 +5,8 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final, Literal
 
-from triosmtp.smtp.address import PathError, PathProblem, parse_path
+from triosmtp.domain import DomainError, domain_key
+from triosmtp.smtp.address import PLAIN_PATH, Address, PathError, PathProblem, parse_path
 from triosmtp.smtp.event import Chunk, Data, Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
 from triosmtp.smtp.fact import CommandError, Facts
 from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_parameters
@@ -25,12 +26,13 @@ _CHUNK = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)
 MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
 
 _NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
+_DATA = Data()
 _NO_ARGUMENT = Reply(501, "This command takes no argument", "5.5.4")
 
-# Nearly every MAIL and RCPT: an unquoted local part, no space after the colon, all ASCII.
-_ORDINARY = r":(<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9._-]+>)(?: (.+))?"
-_ORDINARY_FROM = re.compile(rf"[Ff][Rr][Oo][Mm]{_ORDINARY}".encode())
-_ORDINARY_TO = re.compile(rf"[Tt][Oo]{_ORDINARY}".encode())
+# Nearly every MAIL and RCPT: an unquoted local part and a domain in ASCII, no space after the colon.  The general form
+# below has the same result.
+_PLAIN_FROM = re.compile(f"[Ff][Rr][Oo][Mm]:({PLAIN_PATH})(?: (.+))?").fullmatch
+_PLAIN_TO = re.compile(f"[Tt][Oo]:({PLAIN_PATH})(?: (.+))?").fullmatch
 # The end of any path is the first ">" outside of quotes.  Spaces after the colon are forgiven, as Postfix does.
 _PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*")*>)(?: +(.+))?'
 _ANY_FROM = re.compile(rb"(?i:FROM):" + _PATH)
@@ -72,15 +74,35 @@ def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event
 
 def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
     """MAIL FROM:<reverse-path> [parameters]."""
-    match = _ORDINARY_FROM.fullmatch(argument) or _ANY_FROM.fullmatch(argument)
+    match = _PLAIN_FROM(argument.decode("latin-1"))
+    if match is None:
+        return _parse_any_mail(argument, facts)
+    path, local_part, domain, rest = match.groups()
+    parameters = _NO_PARAMETERS
+    if rest is not None:
+        parameters = _mail_parameters(rest.encode("latin-1"), facts)
+    try:
+        domain_key(domain)
+    except DomainError:
+        return _parse_any_mail(argument, facts)
+    return MailFrom(Address(local_part, domain), parameters, path)
+
+
+def _mail_parameters(rest: bytes, facts: Facts) -> Parameters:
+    parameters = parse_parameters(rest, MAIL_PARAMETERS, facts)
+    facts.smtputf8 = "SMTPUTF8" in parameters
+    facts.binary = parameters.get("BODY") == "BINARYMIME"
+    return parameters
+
+
+def _parse_any_mail(argument: bytes, facts: Facts) -> MailFrom:
+    match = _ANY_FROM.fullmatch(argument)
     rules = facts.rules
     path, rest = _bare_path(argument, "MAIL FROM:", rules) if match is None else match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
         # SMTPUTF8 stands behind the path that it allows to be UTF-8.
-        parameters = parse_parameters(rest, MAIL_PARAMETERS, facts)
-    facts.smtputf8 = "SMTPUTF8" in parameters
-    facts.binary = parameters.get("BODY") == "BINARYMIME"
+        parameters = _mail_parameters(rest, facts)
     try:
         sender = parse_path(
             path, utf8=facts.smtputf8, unqualified=rules.sender_domain, allow_literal=rules.allow_ip_literal
@@ -94,7 +116,22 @@ def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
 
 def parse_rcpt(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
     """RCPT TO:<forward-path> [parameters]."""
-    match = _ORDINARY_TO.fullmatch(argument) or _ANY_TO.fullmatch(argument)
+    match = _PLAIN_TO(argument.decode("latin-1"))
+    if match is None:
+        return _parse_any_rcpt(argument, facts)
+    path, local_part, domain, rest = match.groups()
+    parameters = _NO_PARAMETERS
+    if rest is not None:
+        parameters = parse_parameters(rest.encode("latin-1"), RCPT_PARAMETERS, facts)
+    try:
+        domain_key(domain)
+    except DomainError:
+        return _parse_any_rcpt(argument, facts)
+    return RcptTo(Address(local_part, domain), parameters, path)
+
+
+def _parse_any_rcpt(argument: bytes, facts: Facts) -> RcptTo:
+    match = _ANY_TO.fullmatch(argument)
     rules = facts.rules
     path, rest = _bare_path(argument, "RCPT TO:", rules) if match is None else match.groups()
     parameters = _NO_PARAMETERS if rest is None else parse_parameters(rest, RCPT_PARAMETERS, facts)
@@ -177,7 +214,7 @@ def parse_data(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
     if facts.binary:
         # RFC 3030, section 3: lines that end a body mean nothing in a body that is not made of lines.
         raise CommandError(Reply(503, "BODY=BINARYMIME needs BDAT", "5.5.1"), "DATA for a binary body")
-    return Data()
+    return _DATA
 
 
 def parse_bdat(line: bytes, argument: bytes, facts: Facts) -> Chunk:  # noqa: ARG001 - as every Parser

@@ -35,55 +35,62 @@ _LONE_CR_OR_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _EMPTY_LINE = {True: (re.compile(rb"\r\n|\r|\n"), re.compile(rb"\n(?:\r\n|\r|\n)|\r\r\n?")),
                False: (re.compile(rb"\r\n"), re.compile(rb"\r\n\r\n"))}  # fmt: skip
 
+_SHORT = 4096  # octets: up to here one search for three octets is cheaper than a loop in Python
 _DENSE = 512  # octets: where dots come closer than this, one compiled search is faster than a memchr for each
 
 
 class BodyDecoder:
-    """Decodes one body.
+    """Decode one body.
 
-    ``size`` counts the octets given out; ``fault`` is the first thing found wrong, after which nothing more is given
-    out; ``excess`` counts the octets since then; ``ended`` is whether the end was seen.
+    A decoder is made for each message.  So what most messages leave as it is stands in the class, and no slots are
+    filled.
     """
 
-    __slots__ = (
-        "_column", "_header_tail", "_held", "_in_headers", "_limit", "_line", "_line_ended", "_line_start",
-        "_long_lines", "_max_line", "_modes", "ended", "excess", "fault", "size",
-    )  # fmt: skip
+    size: int = 0
+    """Octets of the message that were returned."""
+    fault: Reply | None = None
+    """The first error of the body.  After it nothing more is returned."""
+    ended: bool = False
+    """Whether the end of the body was seen."""
+    excess: int = 0
+    """Octets that were thrown away since the fault."""
+
+    _column: int = 0  # of "reject": octets of the unfinished line
+    _header_tail: bytes | None = b"\n"  # the end of what was returned; None after the header section
+    _held: bytes = b""  # a CR at the end of what came by BDAT, which may be half of a CRLF
+    _line: bytes = b""  # of "fix": the unfinished line
+    _line_ended: bool = True  # what was returned is nothing, or ends in a line end; kept up to date in headers
+    _line_start: bool = True  # what came in is nothing, or ends in CRLF
 
     def __init__(self, rules: Rules, *, binary: bool = False) -> None:
-        self.size = 0
-        self.fault: Reply | None = None
-        self.ended = False
-        self.excess = 0
         self._limit = rules.max_message_size
-        self._modes: tuple[LineEnding, LineEnding] = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
-        self._long_lines = rules.long_lines if rules.max_body_line and not binary else "none"
+        self._modes = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
         self._max_line = rules.max_body_line
-        self._line = b""  # of fix: the unfinished line; of reject: only its length counts
-        self._column = 0
+        self._long_lines = rules.long_lines if rules.max_body_line else "none"
         if binary:  # BODY=BINARYMIME: a CR or an LF is an octet like any other (RFC 3030, section 3)
             self._modes = ("ignore", "ignore")
-        self._line_start = True  # what came in so far is nothing, or ends in CRLF
+            self._long_lines = "none"
         self._in_headers = self._modes[0] != self._modes[1]
-        self._held = b""  # a CR at the end of what came by BDAT, which may be half of a CRLF
-        self._line_ended = True  # what was given out so far is nothing, or ends in a line end; kept up in headers
-        self._header_tail: bytes | None = b"\n"  # the end of what was given out; None if that holds the whole header
+        self._simple = self._long_lines == "none" and "ignore" not in self._modes and not self._in_headers
 
     def decode(self, buffer: bytes, start: int) -> tuple[bytes, int]:
-        """Decode ``buffer`` from ``start``: give the next part of the message, and where the undecoded rest begins.
+        """Decode ``buffer`` from ``start``.  Return the next part of the message, and where the undecoded rest begins.
 
-        The part may be empty; ``ended`` tells whether more of the buffer belongs to the body.
+        The part may be empty.  ``ended`` is whether the rest of the buffer is behind the body.
         """
-        stuffed = False
         leading = self._line_start and buffer.startswith(b".", start)
         if leading and buffer.startswith(b".\r\n", start):
             self.ended = True
             return b"", start + 3
+        stuffed = False
         stop = after = -1
-        dot = _leading_dot(buffer, start + leading)
+        if len(buffer) - start <= _SHORT:
+            dot = buffer.find(b"\r\n.", start)
+        else:
+            dot = _leading_dot(buffer, start + leading) - 2
         if dot >= 0:
-            end = buffer.find(b"\r\n.\r\n", dot - 2)
-            stuffed = end != dot - 2
+            end = buffer.find(b"\r\n.\r\n", dot)
+            stuffed = end != dot
             if end >= 0:
                 self.ended = True
                 stop, after = end + 2, end + 5
@@ -98,10 +105,15 @@ class BodyDecoder:
         part = buffer[start + leading : stop]
         if stuffed:
             part = part.replace(b"\r\n.", b"\r\n")
+        if not self._simple or part.replace(b"\r", b"").replace(b"\n", b"\r\n") != part:  # as in _apply
+            part = self._with_good_lines(part)
+        return self._within_limit(part), after
+
+    def _with_good_lines(self, part: bytes) -> bytes:
         part = self._with_line_ends(part)
         if self._long_lines != "none":  # of what comes before a fault, too
             part = self._with_short_lines(part, final=self.ended or self.fault is not None)
-        return self._within_limit(part), after
+        return part
 
     def take(self, octets: bytes, *, final: bool) -> bytes:
         """Take octets of a chunk of BDAT (RFC 3030): counted by the caller, never searched for an end or for dots.
@@ -201,6 +213,9 @@ class BodyDecoder:
         return -1
 
     def _within_limit(self, part: bytes) -> bytes:
+        if self.ended and not self.size and len(part) <= MAX_HEADER and not 0 < self._limit < len(part):
+            self.size = len(part)
+            return part
         if self._header_tail is not None and part:
             part = self._with_short_header(part, self._header_tail)
         if self._limit and self.size + len(part) > self._limit:

@@ -81,7 +81,7 @@ from triosmtp.smtp.trusted import (
 
 __all__ = [
     "ANNOUNCED", "BANNER", "BANNER_HELLO_DEMANDED", "COMMANDS", "END_OF_BODY", "END_OF_CHUNK", "HANDSHAKE",
-    "HARD_ERROR", "MISTAKE", "NOT_IMPLEMENTED", "RESPONSE", "TRUSTED_COMMANDS", "Command", "Row", "State",
+    "HARD_ERROR", "IN_ORDER", "MISTAKE", "NOT_IMPLEMENTED", "RESPONSE", "TRUSTED_COMMANDS", "Command", "Row", "State",
     "extensions", "trusted_command",
 ]  # fmt: skip
 
@@ -420,6 +420,16 @@ def trusted_command(verb: bytes, rules: Rules) -> Command | None:
     command = TRUSTED_COMMANDS.get(verb)
     return command if command is not None and command.name in rules.extensions else None
 
+
+IN_ORDER: Final[tuple[Mapping[bytes, Command], ...]] = tuple(
+    {
+        verb: command
+        for verb, command in COMMANDS.items()
+        if state in command.moves and verb not in {b"BDAT", b"STARTTLS"}  # what stands behind these matters
+    }
+    for state in State
+)
+"""For each state the commands that are in order, if no more is to be considered than the state."""
 
 NOT_IMPLEMENTED: Final = frozenset({b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
 """Verbs that are known to be commands: 502 where an unknown one is 500 (RFC 5321, section 4.2.4)."""

@@ -1,5 +1,6 @@
 """The settings of one sans-io connection: frozen, resolved once, kept until the connection ends."""
 
+from collections.abc import Hashable
 from typing import Literal, TypeAlias
 
 from attrs import field, frozen
@@ -77,3 +78,7 @@ class Rules:
     """What becomes of longer ones: they stay, are broken by CRLF and a space, or refuse the message."""
     max_line: int = field(default=2048, validator=ge(512))
     """Octets of a command line with its CRLF (RFC 5321, section 4.5.3.1.4, asks for at least 512)."""
+    rendered: dict[Hashable, bytes] = field(init=False, factory=dict, eq=False, repr=False)
+    """Positive replies as bytes, which :meth:`Connection.accept` renders once for all connections with these settings.
+
+    The keys are rows of the table, with what else the reply depends on.  No key comes from a peer."""
