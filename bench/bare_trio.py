@@ -1,7 +1,7 @@
 """The floor: a bare Trio accept loop, a thin stream over a non-blocking socket, and just enough SMTP to take a message.
 
 Nothing is checked and nothing is kept: what a real server costs beyond this is what its features cost.  With a
-certificate, STARTTLS is triosmtp's handshake and an unchanged `trio.SSLStream`, over triosmtp's own transport: the
+certificate, STARTTLS is triosmtp's handshake and the `trio.SSLStream` that it makes, over triosmtp's own transport: the
 floor of both. With `--sslstream` the stream does its handshake by itself, over triosmtp's adapter.
 Run as `python -m bench.bare_trio [--sslstream] PORT [CERTIFICATE KEY [CLIENT_CA]]`.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 
 from triosmtp.server.transport import SocketTransport
-from triosmtp.tls import Identity, ServerContext, TLSSettings, build_context, handshake, load_material, release
+from triosmtp.tls import Identity, ServerContext, TLSSettings, TLSStream, build_context, handshake, load_material
 
 __all__ = ["main"]
 
@@ -32,6 +32,7 @@ _REPLIES = {
 async def _session(sock: socket.socket, context: ServerContext | None, *, pump: bool) -> None:
     transport = SocketTransport(sock)
     peer: trio.abc.Stream = transport
+    stream: TLSStream[SocketTransport] | None = None
     with sock:
         await peer.send_all(b"220 bare ESMTP\r\n")
         buffer = b""
@@ -49,14 +50,15 @@ async def _session(sock: socket.socket, context: ServerContext | None, *, pump: 
                 await peer.send_all(b"250 OK\r\n")
             elif verb == b"STAR" and context is not None:
                 if pump:
-                    peer, _ = await handshake(context, transport)
+                    stream, _ = await handshake(context, transport)
+                    peer = stream.ssl_stream
                 else:
                     peer = trio.SSLStream(transport, context.wrapping(), server_side=True, https_compatible=True)
                     await peer.do_handshake()
             elif verb == b"QUIT":
                 break
-        if isinstance(peer, trio.SSLStream):
-            release(peer)
+        if stream is not None:
+            stream.release()
 
 
 async def _body(peer: trio.abc.Stream, received: bytes) -> bytes:

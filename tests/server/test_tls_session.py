@@ -11,6 +11,7 @@ from tls_stanza import Material, secured
 from triosmtp import DONE, ConfigError, Reject
 from triosmtp.event import Disconnected, MessageAccepted, TLSEstablished, TLSFailed
 from triosmtp.testing import Authority, RecordingPolicy, open_memory_server
+from triosmtp.tls import TLSStream
 
 
 @pytest.fixture(scope="module")
@@ -319,12 +320,12 @@ async def test_a_key_of_several_contexts_is_told_once(tmp_path: Path, caplog: py
 async def test_a_command_that_comes_as_the_server_gives_up_waiting_is_answered_421(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive = trio.SSLStream.receive_some
+    receive = TLSStream.receive_some
     async with open_memory_server(material.conf()) as server:
         client = await secured(server, material.client("good"))
         assert (await client.command("EHLO c.example.org")).code == 250
 
-        async def receive_and_drain(stream: "trio.SSLStream[trio.abc.Stream]", size: int | None = None) -> bytes:
+        async def receive_and_drain(stream: TLSStream[trio.abc.Stream], size: int | None = None) -> bytes:
             data = await receive(stream, size)
             if data == b"QUIT\r\n":  # the server's own reading: the drain begins before it goes on
                 server.service.draining = True
@@ -332,5 +333,5 @@ async def test_a_command_that_comes_as_the_server_gives_up_waiting_is_answered_4
                     session.drain()
             return bytes(data)
 
-        monkeypatch.setattr(trio.SSLStream, "receive_some", receive_and_drain)
+        monkeypatch.setattr(TLSStream, "receive_some", receive_and_drain)
         assert str(await client.command("QUIT")) == "421 4.3.2 Service shutting down"

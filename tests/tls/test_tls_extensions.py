@@ -15,7 +15,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from der import Fields, integer
 from OpenSSL import SSL
-from tls_peers import VERSIONS, adopted, client_context, client_credential, folder, foreign_root, meet, root, taken
+from tls_peers import (
+    VERSIONS,
+    adopted,
+    client_context,
+    client_credential,
+    close,
+    folder,
+    foreign_root,
+    meet,
+    root,
+    taken,
+)
 from tls_programs import (
     OPENSSL,
     context_with,
@@ -30,7 +41,7 @@ from tls_programs import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import Credential, Identity, MaterialError, close, handshake, load_material, renegotiated
+from triosmtp.tls import Credential, Identity, MaterialError, handshake, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.variables import TLSInfo
 
@@ -303,17 +314,17 @@ async def test_what_one_handshake_showed_says_nothing_in_the_next(first: str, se
         with trio.fail_after(10):
             stream, info = await handshake(context, ours)
             learnt.append(info)
-            assert renegotiated(stream) is None
+            assert stream.renegotiated() is None
             await stream.send_all(b"220 ready\r\n")
             said = b""
             while not said.endswith(b"NOOP 2\r\n"):
                 said += await stream.receive_some()
-                again = renegotiated(stream)
+                again = stream.renegotiated()
                 if again is not None:
                     learnt.append(again)
                 if said == b"NOOP 1\r\n":
                     await stream.send_all(b"250 once\r\n")
-            assert renegotiated(stream) is None
+            assert stream.renegotiated() is None
             await close(stream)
     assert [info.verified for info in learnt] == [first == "good", second == "good"]
     assert [info.verify_code for info in learnt] == [20 if who == "foreign" else 0 for who in (first, second)]

@@ -19,6 +19,7 @@ from tls_peers import (
     VERSIONS,
     client_context,
     client_credential,
+    close,
     folder,
     plain_client,
     server_context,
@@ -29,7 +30,7 @@ from tls_peers import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import Credential, build_context, close, handshake, load_material
+from triosmtp.tls import Credential, build_context, handshake, load_material
 from triosmtp.tls.client import TLSClient, observing_context
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, THREADS

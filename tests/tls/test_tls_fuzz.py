@@ -33,7 +33,7 @@ from trio.testing import memory_stream_pair
 from triosmtp.errors import HandshakeError
 from triosmtp.tls import REASONS, ServerContext, handshake
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.handshake import failure_of
+from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.information import tls_info
 
 OUTCOMES = {"waits", "done", *REASONS}

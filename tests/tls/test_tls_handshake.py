@@ -12,6 +12,7 @@ from tls_peers import (
     adopted,
     client_context,
     client_credential,
+    close,
     meet,
     plain_client,
     server_context,
@@ -21,9 +22,9 @@ from tls_peers import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import REASONS, HandshakeReason, close, handshake
+from triosmtp.tls import REASONS, HandshakeReason, handshake
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.handshake import failure_of
+from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.information import tls_info
 
 
@@ -224,13 +225,24 @@ async def test_data_that_comes_with_the_last_flight_is_not_lost(version: str) ->
         await close(stream)
 
 
-async def test_first_bytes_may_have_been_read_before() -> None:
+@pytest.mark.parametrize("size", [1, 4, 5, 6, 20])
+async def test_the_first_octets_may_come_alone(size: int) -> None:
     ours, theirs = memory_stream_pair()
-    client: trio.SSLStream[Any] = trio.SSLStream(theirs, client_context(), server_hostname="x")
+    near, far = memory_stream_pair()
+    client: trio.SSLStream[Any] = trio.SSLStream(far, client_context(), server_hostname="x")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.do_handshake)
-        early = await ours.receive_some(20)
-        stream, info = await handshake(server_context(), ours, received=early)
+
+        @nursery.start_soon
+        async def relay() -> None:
+            early = await near.receive_some(size)
+            await theirs.send_all(early)
+            await trio.testing.wait_all_tasks_blocked()
+            await theirs.send_all(await near.receive_some())
+            await near.send_all(await theirs.receive_some())
+            await theirs.send_all(await near.receive_some())
+
+        stream, info = await handshake(server_context(), ours)
     assert info.protocol == "TLSv1.3"
     await close(stream)
 

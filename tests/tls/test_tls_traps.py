@@ -18,6 +18,7 @@ from tls_peers import (
     adopted,
     client_context,
     client_credential,
+    close,
     foreign_root,
     intermediate,
     meet,
@@ -38,10 +39,8 @@ from triosmtp.tls import (
     Identity,
     TLSSettings,
     build_context,
-    close,
     handshake,
     load_material,
-    release,
 )
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.information import tls_info
@@ -268,8 +267,8 @@ async def test_9_release_is_enough_where_closing_is_not_possible() -> None:
             nursery.start_soon(client.do_handshake)
             stream, _ = await handshake(server_context(), ours)
         assert alive() == before + 1
-        release(stream)
-        release(stream)
+        stream.release()
+        stream.release()
         assert alive() == before
         await close(stream)  # in whatever order
     finally:

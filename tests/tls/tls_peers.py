@@ -20,8 +20,8 @@ from triosmtp.tls import (
     Identity,
     ServerContext,
     TLSSettings,
+    TLSStream,
     build_context,
-    close,
     handshake,
     load_material,
 )
@@ -137,6 +137,13 @@ async def meet(
         resumable: ssl.SSLSession | None = stream.session
         assert stream.session_reused is False
     return info[0], resumable
+
+
+async def close(stream: TLSStream[Any], *, within: float = 1.0) -> None:
+    """End a session as the server does: our close_notify, then the transport."""
+    with trio.move_on_after(within), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.send_close_notify()
+    await stream.aclose()
 
 
 def plain_client(version: str = "TLSv1.3", credential: Credential | None = None) -> SSL.Connection:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import evolve
-from tls_peers import folder, root, settings
+from tls_peers import close, folder, root, settings
 
 from triosmtp.errors import HandshakeError
 from triosmtp.tls import (
@@ -19,10 +19,8 @@ from triosmtp.tls import (
     ServerContext,
     TLSSettings,
     build_context,
-    close,
     handshake,
     load_material,
-    renegotiated,
 )
 from triosmtp.variables import TLSInfo
 
@@ -73,7 +71,7 @@ async def converse(context: ServerContext, command: Sequence[str], *said: tuple[
         with suppress(trio.BrokenResourceError):
             await stream.send_all(b"220 ready\r\n")
             while (line := await stream.receive_some()) not in {b"QUIT\r\n", b""}:
-                again = renegotiated(stream)
+                again = stream.renegotiated()
                 if again is not None:
                     learnt.append(again)
                 await stream.send_all(b"250 " + line)

@@ -22,7 +22,7 @@ from triosmtp.server.service import Service
 from triosmtp.server.transport import SocketTransport
 from triosmtp.server.unix_peer import stranger
 from triosmtp.state import open_regular
-from triosmtp.tls import TLSSettings, handshake, release
+from triosmtp.tls import TLSSettings, TLSStream, handshake
 
 __all__ = ["CLIENTS", "CLIENTS_OF_ONE_PEER", "Door", "let_in", "open_doors", "read_token", "token_problems"]
 
@@ -122,8 +122,8 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
             context = service.context(service.generation, door.tls)
             key = transport if peer.address is None else peer_key(peer.address)
             place = partial(service.flights.place, key, transport.is_gone)
-            with trio.fail_after(door.settings.tls_handshake_timeout):
-                stream, info = await handshake(context, transport, place=place)
+            limit = door.settings.tls_handshake_timeout
+            stream, info = await handshake(context, transport, seconds=limit, place=place)
             if info.server_purpose:
                 nobody = SessionInfo(id="", peer=peer.text, listener=door.listen.name)
                 service.tell(ServerCertificatePresented(session=nobody, tls=info))
@@ -139,14 +139,13 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
             admin_token=door.admin_token,
         )
         await service.hub.serve_client(stream, access)
-    except (HandshakeError, trio.TooSlowError) as error:
-        reason = f"TLS: {error}" if isinstance(error, HandshakeError) else "TLS: the handshake took too long"
-        service.tell(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=reason))
+    except HandshakeError as error:
+        service.tell(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=f"TLS: {error}"))
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         _log.debug("policy client %s is gone", peer.text)
     except Exception:  # noqa: BLE001 - one client's failure must not become the server's
         _log.exception("policy client %s failed", peer.text)
     finally:
-        if isinstance(stream, trio.SSLStream):
-            release(stream)
+        if isinstance(stream, TLSStream):
+            stream.release()
         transport.close()

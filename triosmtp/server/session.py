@@ -31,17 +31,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service, limiter_key
 from triosmtp.server.transport import SocketTransport
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
-from triosmtp.tls import (
-    ServerContext,
-    await_input,
-    broken_by,
-    channel_binding,
-    handshake,
-    release,
-    renegotiated,
-    send_alert,
-    send_close_notify,
-)
+from triosmtp.tls import ServerContext, TLSStream, channel_binding, handshake
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["SessionDriver", "session_of"]
@@ -50,6 +40,7 @@ _log = logging.getLogger("triosmtp.server")
 
 _COMMAND_READ: Final = 32768
 _BODY_READ: Final = 262144
+_ALERT_SECONDS: Final = 1.0
 _FAREWELL: Final = 2.0
 """Seconds that a last reply and a close_notify may take."""
 
@@ -99,7 +90,7 @@ class SessionDriver:
         self._profile = profile
         self._transport = transport
         self._stream: trio.abc.Stream = transport  # what is read and written: this, or …
-        self._encrypted: trio.SSLStream[trio.abc.Stream] | None = None
+        self._encrypted: TLSStream[trio.abc.Stream] | None = None
         self.started = trio.current_time()
         self.generation = service.generation
         self.context: ServerContext | None = None
@@ -161,7 +152,7 @@ class SessionDriver:
             if conversation.transaction is not None:
                 conversation.transaction.close()
             if self._encrypted is not None:
-                release(self._encrypted)
+                self._encrypted.release()
             try:
                 await self._close_transport()
             finally:
@@ -254,8 +245,6 @@ class SessionDriver:
             self._scope.cancel()
         self._reading = patience.listening = True
         size = _BODY_READ if in_body else _COMMAND_READ
-        if self._encrypted is not None:
-            await await_input(self._encrypted, size)
         data = await self._stream.receive_some(size)
         if self._leaving or patience.exhausted is not None:  # a scope that is asked reads the clock
             # It came as we gave up waiting.  To begin with it now would lose its reply, and within TLS the 421 as well.
@@ -280,7 +269,7 @@ class SessionDriver:
     async def _look_for_renegotiation(self) -> None:
         """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""
         assert self._encrypted is not None
-        tls = renegotiated(self._encrypted)
+        tls = self._encrypted.renegotiated()
         if tls is None:
             return
         self._established(tls)
@@ -302,7 +291,11 @@ class SessionDriver:
         out = self._conversation.out
         data = b"".join(out)
         out.clear()
-        await self._stream.send_all(data)
+        stream = self._stream
+        if not isinstance(stream, SocketTransport | TLSStream):
+            await stream.send_all(data)
+        elif not stream.start_send(data):
+            await stream.finish_send()
 
     async def _send_at_last(self, reply: Reply) -> None:
         """Send what was decided and not sent yet, and ``reply``, though the session is cut off."""
@@ -320,7 +313,7 @@ class SessionDriver:
     @property
     def _unsent(self) -> bool:
         """Whether the transport holds the rest of what was being sent when that was cancelled."""
-        return isinstance(self._transport, SocketTransport) and self._transport.unsent
+        return isinstance(self._stream, SocketTransport | TLSStream) and self._stream.unsent
 
     async def _open(self) -> bool:
         """Policy at connect, the handshake under Use_SSL, the banner.  Gives False where the session is over."""
@@ -376,27 +369,21 @@ class SessionDriver:
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = self._service.context(self.generation, profile.tls)
         limit = profile.settings.tls_handshake_timeout
-        reason, detail = "timed_out", ""
+        place = partial(self._service.flights.place, limiter_key(session), self._conversation.authentication.is_gone)
         self._greeting_tls = True
         try:
-            with trio.move_on_after(limit):  # fail_after costs three times as much
-                place = partial(
-                    self._service.flights.place, limiter_key(session), self._conversation.authentication.is_gone
-                )
-                self._encrypted, tls = await handshake(context, self._transport, place=place)
-                self._stream = self._encrypted
-                self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
-                self._renegotiable = profile.settings.tls_allow_renegotiation
-                self._established(tls)
-                return True
+            self._encrypted, tls = await handshake(context, self._transport, seconds=limit, place=place)
+            self._stream = self._encrypted
+            self._conversation.authentication.bindings = partial(channel_binding, self._encrypted)
+            self._renegotiable = profile.settings.tls_allow_renegotiation
+            self._established(tls)
+            return True
         except HandshakeError as error:
             reason, detail = error.reason, error.detail
         finally:
             self._greeting_tls = False
             self._service.leave_handshake(session.id)
         self._conversation.end = "tls_failed"
-        if not detail:
-            detail = f"after {limit:g} s"
         self._service.tell(TLSFailed(session=session.info, reason=reason, detail=detail))
         if reason not in {"peer_closed", "timed_out"}:
             self._greeting_tls = True  # there are no words for a drain
@@ -419,12 +406,13 @@ class SessionDriver:
             await self._part()
             await self._linger()
 
-    async def _end_broken_tls(self, stream: "trio.SSLStream[trio.abc.Stream]") -> None:
+    async def _end_broken_tls(self, stream: TLSStream[trio.abc.Stream]) -> None:
         """If it is TLS that broke, and not the connection below it, the peer hears why (RFC 8446, section 6.2)."""
-        broken = broken_by(stream)
+        broken = stream.broken_by()
         if broken is not None:
             self._conversation.end, self._detail = broken
-            await send_alert(stream)
+            with trio.move_on_after(_ALERT_SECONDS), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await stream.send_alert()
             await self._linger()
 
     async def _linger(self) -> None:
@@ -460,7 +448,7 @@ class SessionDriver:
         await trio.lowlevel.checkpoint_if_cancelled()
         last = b"".join(self._conversation.out)
         self._conversation.out.clear()
-        await send_close_notify(self._encrypted, last)
+        await self._encrypted.send_close_notify(last)
         if self._unsent:  # its close_notify is a part of that
             await self._transport.send_all(b"")
 

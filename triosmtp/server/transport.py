@@ -29,39 +29,71 @@ _LINGER_BYTES: Final = 4 << 20
 class SocketTransport(trio.abc.HalfCloseableStream):
     """A connected, non-blocking stream socket as a Trio stream.  The socket belongs to it."""
 
-    __slots__ = ("_socket", "_unsent")
+    __slots__ = ("_sending", "_socket", "_unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._unsent: bytes | bytearray | memoryview = b""
+        self._sending = False  # whether a task waits to send the rest
 
     @property
     def unsent(self) -> bool:
-        """Whether a cancelled call of :meth:`send_all` has left something."""
+        """Whether a cancelled send has left something."""
         return bool(self._unsent)
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send what a cancelled call has left, then all of ``data``, which must not change until it is sent.
+    def start_send(self, data: bytes | bytearray | memoryview) -> bool:
+        """Send what a cancelled send has left, then ``data``, as far as the kernel takes it at once.
+
+        Return whether it took all.  If not, call :meth:`finish_send`; ``data`` must not change until then.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.BusyResourceError: if another task is sending.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        if self._unsent:
+            if self._sending:
+                raise trio.BusyResourceError("another task is sending")
+            data = b"".join((self._unsent, data))
+            self._unsent = b""
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise _translated(error) from None
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(data)[sent:]
+        return False
+
+    async def finish_send(self) -> None:
+        """Send what :meth:`start_send` has left.
 
         :raises trio.BrokenResourceError: if the connection is gone.
         :raises trio.ClosedResourceError: if this end was closed.
         """
-        if self._unsent:
-            data = b"".join((self._unsent, data))
-        self._unsent = data
-        while True:
+        while self._unsent:
+            self._sending = True
             try:
-                sent = self._socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self._unsent = b""
-                raise _translated(error) from None
-            if sent == len(data):
-                self._unsent = b""
-                return
-            data = self._unsent = memoryview(data)[sent:]
-            await trio.lowlevel.wait_writable(self._socket)
+                await trio.lowlevel.wait_writable(self._socket)
+            finally:
+                self._sending = False
+            self.start_send(b"")
+
+    def take_unsent(self) -> bytes | bytearray | memoryview:
+        """Return what :meth:`start_send` has left, for a caller that sends it in another way."""
+        unsent, self._unsent = self._unsent, b""
+        return unsent
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what a cancelled send has left, then all of ``data``, which must not change until it is sent.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.BusyResourceError: if another task is sending.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        if not self.start_send(data):
+            await self.finish_send()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel takes data again."""

@@ -12,8 +12,10 @@ The way of a connection through this room::
     store.py         settings → ServerContext: the contexts in force, renewed and swapped whole
     validation.py      whether new material may take the place of the old; certificates that end soon
     watcher.py         when to renew them: as soon as a file has changed       (location.py: where it could change)
-    handshake.py     transport → trio.SSLStream + TLSInfo, or HandshakeError
+    handshake.py     transport → TLSStream + TLSInfo, or HandshakeError          (handshake_failure.py: the reasons)
     flight.py          large flights: which wait for a thread, and which are too large
+    turns.py           handshakes on the event loop, some milliseconds of them at a time
+    stream.py        the encrypted stream: a trio.SSLStream with a short way past it
     engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
     verification.py    what OpenSSL said of the client's certificate
     information.py     TLSInfo out of the finished connection
@@ -30,18 +32,18 @@ server, ``inspection.py`` at a chain as its clients see it.
 from triosmtp.tls.authority import Authority, Credential, write_development_set
 from triosmtp.tls.binding import channel_binding
 from triosmtp.tls.context import ServerContext, build_context
-from triosmtp.tls.engine import await_input, close, release, send_alert, send_close_notify
-from triosmtp.tls.handshake import REASONS, HandshakeReason, broken_by, handshake, renegotiated
+from triosmtp.tls.handshake import handshake
+from triosmtp.tls.handshake_failure import REASONS, HandshakeReason
 from triosmtp.tls.identity import IdentityMaterial
 from triosmtp.tls.material import Material, load_material
 from triosmtp.tls.public_authority import public_authorities
 from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
+from triosmtp.tls.stream import TLSStream
 
 __all__ = [
     "PROTOCOLS", "REASONS", "Authority", "CertificateProblem", "ContextStore", "Credential",
     "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning",
-    "Renewal", "ServerContext", "TLSSettings", "await_input", "broken_by", "build_context", "channel_binding", "close",
-    "handshake", "load_material", "public_authorities", "release",
-    "renegotiated", "renew", "send_alert", "send_close_notify", "write_development_set",
+    "Renewal", "ServerContext", "TLSSettings", "TLSStream", "build_context", "channel_binding",
+    "handshake", "load_material", "public_authorities", "renew", "write_development_set",
 ]  # fmt: skip

@@ -3,24 +3,23 @@
 import hashlib
 from typing import Any
 
-import trio
 from OpenSSL import SSL, crypto
 
-from triosmtp.tls.engine import engine_of
 from triosmtp.tls.signature import signature_digest
+from triosmtp.tls.stream import TLSStream
 
 __all__ = ["channel_binding"]
 
 _WEAK = ("md5", "sha1")
 
 
-def channel_binding(stream: "trio.SSLStream[Any]", kind: str) -> bytes | None:
+def channel_binding(stream: TLSStream[Any], kind: str) -> bytes | None:
     """Give the data of the binding ``kind``: tls-exporter, tls-unique or tls-server-end-point; None: not safe.
 
     ``tls-unique`` is given up to TLS 1.2 alone, where TLS 1.3 has ``tls-exporter`` (RFC 9266, section 3).  It names one
     connection only because none is ever resumed here; where clients may renegotiate it is not given.
     """
-    facts = engine_of(stream).facts()
+    facts = stream.engine.facts()
     modern = facts.get_protocol_version_name() == "TLSv1.3"
     if kind == "tls-exporter":
         return facts.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"") if modern else None

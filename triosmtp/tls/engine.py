@@ -37,35 +37,38 @@ What must be known to change this file:
 
 import ssl
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Final
 
-import trio
 from OpenSSL import SSL
 
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION
 from triosmtp.tls.verification import Verification
 
-__all__ = ["Engine", "await_input", "close", "engine_of", "release", "send_alert", "send_close_notify"]
+__all__ = ["FLUSH", "Engine"]
 
 _HEADER: Final = 5  # of a TLS record: type, version, length (RFC 8446, section 5.1)
 _RECORD_READ: Final = 16384 + 1  # one octet more than a record can hold: less than asked for means that it is used up
 _RECORDS: Final = 64
 """Records that one read decrypts: the client chooses how small they are, and each costs as much as a large one."""
 _HANDSHAKE: Final = 22  # the type of a record (RFC 5246, section 6.2.1); in TLS 1.3 it is encrypted
+_APPLICATION_DATA: Final = 23  # likewise; in TLS 1.3 every encrypted record has it
 _SLACK: Final = 4096  # what a drain must have room for beyond the plaintext: tickets held back, record headers, tags
 _FLIGHT: Final = 16384  # room for a handshake flight
 
+FLUSH: Final = bytes(bytearray(b"flush"))
+"""Given to ``SSLStream.send_all``, this very object has it send what is in ``outgoing``, and nothing else."""
+
 
 class Engine:
-    """One server-side TLS connection, driven by :func:`.handshake.handshake`, then by ``trio.SSLStream``.
+    """One server-side TLS connection, driven by :func:`.handshake.handshake`, then by a :class:`.stream.TLSStream`.
 
-    All methods below ``wrap_bio`` are those of :class:`ssl.SSLObject`, with its exceptions.
+    The methods from ``wrap_bio`` to ``cipher`` are those of :class:`ssl.SSLObject`, with its exceptions.
     """
 
     __slots__ = (
-        "__weakref__", "_connection", "_empty", "_ended", "_failure", "_incoming", "_left", "_negotiation", "_offset",
-        "_outgoing", "_protocol", "_received", "_released", "accepts_servers", "flight", "negotiations_told",
-        "verification",
+        "__weakref__", "_connection", "_ended", "_failure", "_incoming", "_is_broken", "_left", "_negotiation",
+        "_offset", "_outgoing", "_plaintext", "_protocol", "_received", "_released", "accepts_servers", "flight",
+        "needs_ciphertext", "negotiations_told", "verification",
     )  # fmt: skip
 
     server_side: Final = True
@@ -77,41 +80,62 @@ class Engine:
         self.verification = Verification()
         self.accepts_servers = accepts_servers  # whether a chain may verify for the purpose of a server instead
         self._connection.set_app_data(self.verification)
-        self.negotiations_told = 0  # how many handshakes the server has heard of (see handshake.renegotiated)
+        self.negotiations_told = 0  # how many handshakes the server has heard of (see stream.renegotiated)
         self._protocol: str | None = None  # set when the handshake is done
-        self._incoming = self._outgoing = ssl.MemoryBIO()  # replaced by wrap_bio
-        self._received: bytes = b""  # ciphertext that was taken from `incoming` …
-        self._offset = 0  # … and how much of it OpenSSL has
+        self._incoming = self._outgoing = _UNUSED  # replaced by wrap_bio
+        self._received: bytes = b""  # ciphertext that OpenSSL does not have yet, …
+        self._offset = 0  # … from here on
         self._left = 0  # octets that are still to come of the record that OpenSSL has the beginning of
-        self._empty = False  # whether OpenSSL is known to hold no input: then it need not be asked
+        self._plaintext: bytes = b""  # decrypted, but not read yet
         self._ended = False  # whether the peer sent close_notify
         self._released = False
+        self._is_broken = False  # whether nothing can be encrypted any more
         self._failure: str | None = None  # an error that waits behind plaintext
         self._negotiation = 0  # how many handshakes were done when `flight` began; only where there may be several
+        self.needs_ciphertext = False
+        """Whether there is nothing to read and nothing to report: a read would begin by waiting for the transport.
+
+        OpenSSL then holds no input, or a part of one record, and need not be asked.
+        """
         self.flight = 0
         """Octets of the client's flight: all of the handshake since something was last sent to it."""
 
-    # The handshake, as the pump drives it.
+    # The handshake.
 
     def receive(self, data: bytes | bytearray) -> None:
-        """Take ciphertext of the handshake from the transport; :meth:`advance` looks at it."""
+        """Keep ciphertext of the handshake; :meth:`advance` passes it to OpenSSL."""
         self.flight += len(data)
-        self._received, self._offset = self._received[self._offset :] + bytes(data), 0
+        self._received += data
 
     def advance(self) -> bool:
-        """Go on with the handshake as far as the input carries; True when it is done.
+        """Continue the handshake with the input received so far; return whether it is done.
 
-        :raises OpenSSL.SSL.Error: when it failed (:func:`.handshake.failure_of` tells why).
+        :raises OpenSSL.SSL.Error: if it failed (:func:`.handshake_failure.failure_of` classifies the reason).
         """
-        while self._feed():  # thousands of records, if the client makes them small
-            pass
+        self._feed_handshake()
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
             return False
         self.flight = 0
         self._protocol = self._connection.get_protocol_version_name()
+        # Data may have come right behind the handshake.  Asking now tells whether OpenSSL holds any.
+        self._plaintext = self._decrypt(_RECORD_READ)
         return True
+
+    def _feed_handshake(self) -> None:
+        """Write all that was received to OpenSSL at once, and note where the last record ends.
+
+        The first octets of a header stay here until the others have come: without them the record's end is not known.
+        """
+        data, end = self._received, self._left
+        size = len(data)
+        while size - end >= _HEADER:
+            end += _HEADER + (data[end + 3] << 8 | data[end + 4])
+        self._left = max(end - size, 0)
+        self._received = data[end:]
+        if end:
+            self._connection.bio_write(data[:end])
 
     def output(self) -> bytes:
         """Take what OpenSSL wants to be sent; in TLS 1.3, nothing once the handshake is done."""
@@ -124,15 +148,17 @@ class Engine:
         """Give the connection, to be asked for what was negotiated, by :mod:`.information` alone."""
         return self._connection
 
-    def farewell(self, last: bytes = b"") -> bytes:
-        """Give the close_notify, behind all that was held back and ``last``; nothing after :meth:`release`."""
+    # The end.
+
+    def close_notify(self, last: bytes = b"") -> bytes:
+        """Return the close_notify, behind all that was held back and ``last``; nothing after :meth:`release`."""
         if self._released:
             return b""
         with suppress(SSL.Error):
             if last:
                 self._connection.send(last)
             self._connection.shutdown()
-        return self._drained(len(last) + (len(last) >> 6) + _SLACK)
+        return self._outgoing.read() + self._drained(len(last) + (len(last) >> 6) + _SLACK)
 
     @property
     def failure(self) -> str | None:
@@ -149,28 +175,65 @@ class Engine:
         return self._released
 
     def release(self) -> None:
-        """Free OpenSSL's state now.  Nothing but :meth:`farewell` and this may be called afterwards."""
+        """Free OpenSSL's state now.  Nothing but :meth:`close_notify` and this may be called afterwards."""
         if not self._released:
-            self._released = True
+            self._released = self._is_broken = True
+            self.needs_ciphertext = False
             del self._connection
 
-    # What is done before SSLStream asks.
+    # The short way of TLSStream, beside SSLStream.
 
-    @property
-    def thirsty(self) -> bool:
-        """Whether there is nothing here to read, nor to tell: a read would begin by waiting for the transport."""
-        return (
-            self._empty  # then what is left of a record, if anything, is not all of it
-            and not (self._incoming.pending or self._ended)
-            and self._failure is None
-        )
+    def decrypt(self, data: bytes | bytearray, limit: int) -> bytes:
+        """Decrypt what the transport received while :attr:`needs_ciphertext` was true; up to ``limit`` octets.
 
-    def supply(self, data: bytes | bytearray) -> None:
-        """Take what the transport gave, as SSLStream does; ``b""`` is its end."""
-        if data:
-            self._incoming.write(data)
+        It is ``b""`` if there is no whole record yet, or if SSLStream must do the rest: something is to be sent, or
+        the session has ended.  Then ``needs_ciphertext`` is false, and SSLStream finds the plaintext here.
+        """
+        size = len(data)
+        if (
+            size > _HEADER
+            and data[0] == _APPLICATION_DATA
+            and _HEADER + (data[3] << 8 | data[4]) == size
+            and not (self._left or self._offset != len(self._received))
+        ):
+            self._connection.bio_write(data)  # one record: nearly every command comes as one
+        elif size:
+            self._received, self._offset = self._received[self._offset :] + data, 0
+            if not self._feed():
+                return b""
         else:
             self._incoming.write_eof()
+            self.needs_ciphertext = False
+            return b""
+        plaintext = self._decrypt(min(limit, _RECORD_READ))
+        if len(self._received) != self._offset or not plaintext:
+            plaintext = self._read(limit, plaintext)
+        if self._outgoing.pending:
+            self._plaintext, self.needs_ciphertext = plaintext, False
+            return b""
+        return plaintext
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Encrypt all of ``data``, which is not empty; ``b""`` if SSLStream must do it, or raise the reason why not."""
+        if self._is_broken or self._outgoing.pending:
+            return b""
+        try:
+            self._connection.send(data)
+        except SSL.Error as error:
+            if not isinstance(error, SSL.WantReadError):
+                self._fail(_text(error))
+            return b""
+        size = len(data)
+        return self._drained(size + (size >> 6) + _SLACK)
+
+    def put_back(self, ciphertext: bytes | bytearray | memoryview) -> None:
+        """Leave to SSLStream what the transport did not take; sending :data:`FLUSH` sends it."""
+        self._outgoing.write(ciphertext)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether SSLStream has still to send something."""
+        return bool(self._outgoing.pending)
 
     # What trio.SSLStream uses.
 
@@ -182,7 +245,7 @@ class Engine:
         server_hostname: str | bytes | None = None,
         session: object = None,
     ) -> "Engine":
-        """Give this engine, for the one stream that it belongs to: an engine is its own context."""
+        """Return this engine, for the one stream that it belongs to: an engine is its own context."""
         del session
         if not server_side or server_hostname is not None:
             raise ValueError("this TLS engine is a server")
@@ -191,11 +254,11 @@ class Engine:
 
     @property
     def context(self) -> "Engine":
-        """The engine itself, as ``SSLStream.context`` (see :func:`engine_of`)."""
+        """The engine itself, as ``SSLStream.context``."""
         return self
 
     def do_handshake(self) -> None:
-        """Do the handshake; nothing where the pump did it before.
+        """Do the handshake; nothing if :func:`.handshake.handshake` did it before.
 
         A large flight belongs into a thread (see :mod:`.flight`), and there is none here: it fails.
         """
@@ -218,33 +281,24 @@ class Engine:
             raise self._nothing_to_read()
 
     def read(self, limit: int = 16384) -> bytes:
-        """Decrypt up to ``limit`` octets, of several records where they are there; ``b""`` after close_notify.
+        """Decrypt up to ``limit`` octets, of several records if they are there; ``b""`` after close_notify.
 
         Records without data (KeyUpdate) break the session if there are many in a row, and data behind them.
         """
-        pieces: list[bytes] = []
-        records = _RECORDS
-        while limit > 0 and not self._ended and self._failure is None:
-            if not records:
-                self._empty = False  # there may be more, for the next read
-                if not pieces:
-                    self._failure = f"more than {_RECORDS} records without data"
-                break
-            records -= 1
-            if self._empty and not self._feed():
-                break
-            piece = self._decrypt(min(limit, _RECORD_READ))
-            if piece:
-                pieces.append(piece)
-                limit -= len(piece)
-        if pieces:
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._ended:
-            return b""
+        plaintext = self._plaintext
+        if plaintext:
+            self._plaintext = plaintext[limit:]
+            return plaintext[:limit]
+        plaintext = self._read(limit)
+        if plaintext or self._ended:
+            return plaintext
         raise self._nothing_to_read()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt all of ``data``.  There is no back-pressure in here: send big things in pieces of 64 KB."""
+        size = len(data)
+        if data is FLUSH:
+            return size
         if self._failure is not None:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
         while True:
@@ -255,16 +309,16 @@ class Engine:
                 if not self._feed():
                     raise self._nothing_to_read() from None
             except SSL.Error as error:
-                self._failure = _text(error)
-                raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure) from None
+                self._fail(_text(error))
+                raise self._nothing_to_read() from None
             else:
                 break
-        size = len(data)
         self._outgoing.write(self._drained(size + (size >> 6) + _SLACK))
         return size
 
     def unwrap(self) -> None:
         """Send close_notify, and wait for the peer's; what came behind that is left in ``incoming``."""
+        self.needs_ciphertext = False
         while not self._shut_down():
             if not self._feed():
                 raise self._nothing_to_read()
@@ -274,15 +328,15 @@ class Engine:
             self._incoming.write(behind)
 
     def version(self) -> str | None:
-        """Give the protocol version, from memory: SSLStream asks often."""
+        """Return the protocol version, from memory: SSLStream asks often."""
         return self._protocol
 
     def pending(self) -> int:
-        """Give the number of octets that are decrypted and not yet read."""
-        return self._connection.pending()
+        """Return the number of octets that are decrypted and not yet read."""
+        return len(self._plaintext) + self._connection.pending()
 
     def cipher(self) -> tuple[str, str, int] | None:
-        """Give the cipher suite's name, the protocol that defines it, and its secret bits."""
+        """Return the cipher suite's name, the protocol that defines it, and its secret bits."""
         name, version, bits = (
             self._connection.get_cipher_name(),
             self._connection.get_cipher_version(),
@@ -293,38 +347,58 @@ class Engine:
     # Between memory and OpenSSL.
 
     def _shut_down(self) -> bool:
-        """Send close_notify, if that was not done; whether the peer's is here, too."""
+        """Send close_notify, if that was not done; return whether the peer's is here, too."""
         try:
             both = self._connection.shutdown()
         except SSL.WantReadError:
             both = False
         except SSL.Error as error:
-            self._failure = _text(error)
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure) from None
+            self._fail(_text(error))
+            raise self._nothing_to_read() from None
         self._outgoing.write(self._drained(_SLACK))
         return both
 
+    def _read(self, limit: int, first: bytes = b"") -> bytes:
+        """Return ``first`` and what the records behind it hold, up to ``limit`` octets in all; ``b""`` if nothing."""
+        pieces = [first] if first else []
+        limit -= len(first)
+        records = _RECORDS - 1 if first else _RECORDS
+        while limit > 0 and not self._ended and self._failure is None:
+            if not records:
+                self.needs_ciphertext = False  # there may be more, for the next read
+                if not pieces:
+                    self._fail(f"more than {_RECORDS} records without data")
+                break
+            records -= 1
+            if self.needs_ciphertext and not self._feed():
+                break
+            piece = self._decrypt(min(limit, _RECORD_READ))
+            if piece:
+                pieces.append(piece)
+                limit -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def _decrypt(self, limit: int) -> bytes:
-        """Take plaintext out of OpenSSL; ``b""`` where there is none, and the state then says why."""
-        one = self._empty  # OpenSSL holds one record or a part of it, and nothing else
+        """Take plaintext out of OpenSSL; ``b""`` if there is none, and the state then says why."""
+        one = self.needs_ciphertext  # OpenSSL holds what was written since, of one record, and nothing else
         try:
             piece = self._connection.recv(limit)
         except SSL.WantReadError:
             if one and self._left == 0:  # a record without plaintext may want an answer
                 self._outgoing.write(self._drained(_SLACK))
-            self._empty = True
+            self.needs_ciphertext = True
             return b""
         except SSL.ZeroReturnError:
-            self._ended = True
+            self._ended, self.needs_ciphertext = True, False
             return b""
         except SSL.Error as error:
-            self._failure = _text(error)  # told when all plaintext before it was read
+            self._fail(_text(error))
             return b""
-        self._empty = one and len(piece) < limit
+        self.needs_ciphertext = one and len(piece) < limit
         return piece
 
     def _feed(self) -> bool:
-        """Give OpenSSL ciphertext up to the end of one record, or what is there of it; False where there is nothing.
+        """Give OpenSSL ciphertext up to the end of one record, or what is there of it; False if there is nothing.
 
         Fewer octets than a record's header wait here for the others: without them its end is not known.  OpenSSL does
         not look at an incomplete header either.
@@ -357,21 +431,25 @@ class Engine:
             self._negotiation, self.flight = self.verification.negotiations, 0
         self.flight += size
         if self.flight > MAX_RENEGOTIATION:
-            self._failure = f"more than {MAX_RENEGOTIATION} octets in a renegotiation"
+            self._fail(f"more than {MAX_RENEGOTIATION} octets in a renegotiation")
         return self._failure is not None
+
+    def _fail(self, reason: str) -> None:
+        """Note that the session is broken; it is raised when all plaintext before that was read."""
+        self._failure, self._is_broken, self.needs_ciphertext = reason, True, False
 
     def _drained(self, size: int) -> bytes:
         """Take all that OpenSSL has to send; ``size`` is a guess that makes a second look unnecessary."""
-        pieces = []
+        output = b""
         with suppress(SSL.WantReadError):
-            while True:
-                pieces.append(self._connection.bio_read(size))
-                if len(pieces[-1]) < size:
-                    break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            output = piece = self._connection.bio_read(size)
+            while len(piece) == size:
+                piece = self._connection.bio_read(size)
+                output += piece
+        return output
 
     def _nothing_to_read(self) -> ssl.SSLError:
-        """Give the exception that says why there is nothing: not yet, or never more."""
+        """Return the exception that says why there is nothing: not yet, or never more."""
         if self._failure is not None:
             return ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
         if self._incoming.eof:
@@ -379,68 +457,11 @@ class Engine:
         return ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more ciphertext is needed")
 
 
-def engine_of(stream: "trio.SSLStream[Any]") -> Engine:
-    """Give the engine of a stream that :func:`.handshake.handshake` returned or a context's ``wrapping()`` made."""
-    return cast("Engine", stream.context)
-
-
-async def await_input(stream: "trio.SSLStream[Any]", max_bytes: int) -> None:
-    """Wait for ciphertext where a read would, so that the read that follows finds it.
-
-    SSLStream learns that there is nothing by an exception, and waits under a lock; that costs as much as decrypting a
-    command.  No other task may be reading.  Errors are those of the transport's ``receive_some``.
-    """
-    engine = engine_of(stream)
-    if engine.thirsty:
-        engine.supply(await stream.transport_stream.receive_some(max_bytes))
-
-
-async def close(stream: "trio.SSLStream[Any]", *, within: float = 1.0) -> None:
-    """Close a TLS stream of ours in good order: close_notify, in at most ``within`` seconds, then the transport.
-
-    The peer's close_notify is not waited for (RFC 8446, section 6.1, asks for no more), and OpenSSL's memory is given
-    back at once.  A second call does nothing.
-    """
-    try:
-        with (
-            trio.move_on_after(within),
-            suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError),
-        ):
-            await send_close_notify(stream)
-    finally:
-        release(stream)
-        await stream.aclose()
-
-
-async def send_close_notify(stream: "trio.SSLStream[Any]", last: bytes = b"") -> None:
-    """Send our close_notify, behind all that was held back; for one who closes the transport by itself.
-
-    ``last`` is plaintext that goes before it, in the same packet; it is lost where a client that may negotiate anew has
-    just begun to.  Nothing may be under way on the stream, and no sending have failed.  Errors are those of the
-    transport's ``send_all``.  Follow it with :func:`release`.
-    """
-    final = engine_of(stream).farewell(last)
-    if final:
-        await stream.transport_stream.send_all(final)
-
-
-async def send_alert(stream: "trio.SSLStream[Any]", *, within: float = 1.0) -> None:
-    """Send what a broken session still has to say, in at most ``within`` seconds: what was held back, then the alert.
-
-    For one who closes the transport by itself.  Nothing may be under way on the stream.
-    """
-    last = engine_of(stream).last_output()
-    if last:
-        with trio.move_on_after(within), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.transport_stream.send_all(last)
-
-
-def release(stream: "trio.SSLStream[Any]") -> None:
-    """Give back OpenSSL's memory of a stream that is of no further use: for a ``finally``, after any end."""
-    engine_of(stream).release()
+_UNUSED: Final = ssl.MemoryBIO()
+"""Stands for the memory of SSLStream before there is any."""
 
 
 def _text(error: SSL.Error) -> str:
-    """Give OpenSSL's reasons as one line."""
+    """Return OpenSSL's reasons as one line."""
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return "; ".join(reason for _, _, reason in reasons) or "TLS failed"

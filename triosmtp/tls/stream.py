@@ -1,0 +1,209 @@
+"""The encrypted stream of a session: a ``trio.SSLStream``, and a short way past it for the usual read and write.
+
+SSLStream takes locks and makes a checkpoint of its own at each call, and learns by an exception that there is nothing
+to read.  That costs more than the encryption of a command.  A :class:`TLSStream` reads from the transport and decrypts,
+or encrypts and writes to it, by itself as long as nothing else has to be done.  All else is SSLStream's work.
+
+``ssl_stream`` can be used at any moment, by any task, with the same result as if the short way did not exist:
+
+- **The short way leaves nothing behind when it awaits**: a record is decrypted, or encrypted and given to the kernel,
+  in one step.  What the kernel does not take goes through SSLStream, in the order of its locks.
+- **It does not send while SSLStream sends**, in whatever task: SSLStream then holds its lock.  It sends through
+  SSLStream.
+- **It does not read what SSLStream could read**: only if the engine needs ciphertext.  Two tasks that read are an error
+  of the program, which the transport reports.
+- **An answer of TLS itself** (KeyUpdate, an alert), an end and an error are left to SSLStream, with the plaintext.
+- **A client that may renegotiate** is served by SSLStream alone: there a write may have to read.
+
+Two attributes of SSLStream are used that are not public, in this module alone: see :func:`_finish_handshake` and
+:func:`_send_lock`.  If a version of Trio lacks them, SSLStream does the work.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Generic, Literal, TypeVar, cast
+
+import trio
+
+from triosmtp.tls.engine import FLUSH, Engine
+from triosmtp.tls.handshake_failure import alert_name
+from triosmtp.tls.information import tls_info
+from triosmtp.variables import TLSInfo
+
+__all__ = ["TLSStream", "open_stream"]
+
+Transport = TypeVar("Transport", bound=trio.abc.Stream)
+
+_DEFAULT_READ: Final = 65536
+
+
+class TLSStream(trio.abc.Stream, Generic[Transport]):
+    """A server's TLS connection whose handshake is done; :func:`open_stream` makes it.
+
+    One task may receive while another one sends.  Call :meth:`release` at the end, in any case.
+    """
+
+    __slots__ = ("_fast", "_lock", "_start", "_waiting", "engine", "ssl_stream", "transport")
+
+    def __init__(self, transport: Transport, engine: Engine, *, may_renegotiate: bool) -> None:
+        self.transport = transport
+        self.engine = engine
+        self.ssl_stream = trio.SSLStream(transport, cast("Any", engine), server_side=True, https_compatible=True)
+        """The stream that the connection is wrapped in."""
+        self._fast = not may_renegotiate
+        self._lock = None if may_renegotiate else _send_lock(self.ssl_stream)
+        self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
+        self._waiting: bytes | bytearray | memoryview = b""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive and decrypt at least one byte; ``b""`` at the end, with or without close_notify.
+
+        :raises trio.BrokenResourceError: if the connection is gone, or TLS broke (see :meth:`broken_by`).
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        engine, size = self.engine, _DEFAULT_READ if max_bytes is None else max_bytes
+        while engine.needs_ciphertext and self._fast and size > 0:
+            plaintext = engine.decrypt(await self.transport.receive_some(size), size)
+            if plaintext:
+                return plaintext
+        return await self.ssl_stream.receive_some(max_bytes)
+
+    def start_send(self, data: bytes | bytearray | memoryview) -> bool:
+        """Encrypt and send ``data``, if nothing else is being sent and the kernel takes all of it at once.
+
+        Return whether it did.  If not, call :meth:`finish_send`; ``data`` must not change until then.  It is no
+        checkpoint, which :meth:`send_all` is.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        lock, start = self._lock, self._start
+        if data and lock is not None and start is not None and not lock.locked():
+            ciphertext = self.engine.encrypt(data)
+            if ciphertext:
+                if start(ciphertext):
+                    return True
+                self.engine.put_back(cast("Any", self.transport).take_unsent())
+                data = FLUSH
+        self._waiting = data
+        return False
+
+    async def finish_send(self) -> None:
+        """Send what :meth:`start_send` has left.
+
+        :raises trio.BrokenResourceError: if the connection is gone, TLS broke, or sending was cancelled before.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        data, self._waiting = self._waiting, b""
+        await self.ssl_stream.send_all(data)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send all of ``data``.
+
+        :raises trio.BrokenResourceError: if the connection is gone, TLS broke, or sending was cancelled before.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.start_send(data):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self.finish_send()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the transport takes data again."""
+        await self.ssl_stream.wait_send_all_might_not_block()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a cancelled call has left something unsent."""
+        return self.engine.unsent or getattr(self.transport, "unsent", False)
+
+    def broken_by(self) -> tuple[Literal["tls_alert", "tls_error"], str] | None:
+        """Return why TLS broke after the handshake; None if it did not: that the transport broke is not its fault.
+
+        ``tls_alert``: the peer sent a fatal alert, with its name.  ``tls_error``: what the peer sent was refused, with
+        OpenSSL's reasons.
+        """
+        failure = self.engine.failure
+        if failure is None:
+            return None
+        alert = next(filter(None, map(alert_name, failure.split("; "))), None)
+        return ("tls_error", failure) if alert is None else ("tls_alert", alert)
+
+    def renegotiated(self) -> TLSInfo | None:
+        """Return what a renegotiation since the last call established, or None if there was none.  Cheap.
+
+        For settings that allow clients to renegotiate (TLS 1.2 and before): ask before each command, and replace all
+        that was known of the client.  It may show another certificate this time, or none.
+        """
+        engine = self.engine
+        if engine.verification.negotiations <= engine.negotiations_told:
+            return None
+        engine.negotiations_told = engine.verification.negotiations
+        return tls_info(engine, certificate_requested=True)
+
+    async def send_close_notify(self, last: bytes = b"") -> None:
+        """Send our close_notify, behind all that was held back; the transport is left open.
+
+        ``last`` is plaintext that goes before it, in the same packet; it is lost if a client that may renegotiate has
+        just begun to.  Nothing may be under way on the stream.  The peer's close_notify is not waited for (RFC 8446,
+        section 6.1, asks for no more).
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        """
+        final = self.engine.close_notify(last)
+        if final:
+            await self.transport.send_all(final)
+
+    async def send_alert(self) -> None:
+        """Send what a broken session still has to say: what was held back, then the alert.
+
+        Nothing may be under way on the stream.  The deadline is that of the caller's cancel scope.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        """
+        last = self.engine.last_output()
+        if last:
+            await self.transport.send_all(last)
+
+    def release(self) -> None:
+        """Free OpenSSL's memory now: for a ``finally``, after any end.
+
+        SSLStream is a cycle (it keeps a bound method of its own), so that it would otherwise live on until the garbage
+        collector runs.
+        """
+        self.engine.release()
+
+    async def aclose(self) -> None:
+        """Close the transport at once, without close_notify, and free OpenSSL's memory."""
+        self.engine.release()
+        await self.ssl_stream.aclose()
+
+
+async def open_stream(transport: Transport, engine: Engine, *, may_renegotiate: bool) -> TLSStream[Transport]:
+    """Make the stream of a connection whose handshake is done."""
+    stream = TLSStream(transport, engine, may_renegotiate=may_renegotiate)
+    if not _finish_handshake(stream.ssl_stream):
+        with trio.CancelScope(shield=True):  # one that is cancelled would break the stream; nothing is waited for
+            await stream.ssl_stream.do_handshake()
+    return stream
+
+
+def _finish_handshake(stream: "trio.SSLStream[Any]") -> bool:
+    """Tell SSLStream that its handshake is done; return whether that was possible.
+
+    SSLStream does its handshake at the first call, and a cancellation of that breaks it.  To have it do a handshake in
+    which nothing is left to do costs as much as a command.
+    """
+    once = getattr(stream, "_handshook", None)
+    done = getattr(once, "_done", None)
+    if not isinstance(done, trio.Event) or not hasattr(once, "started"):
+        return False
+    cast("Any", once).started = True
+    done.set()
+    return True
+
+
+def _send_lock(stream: "trio.SSLStream[Any]") -> trio.StrictFIFOLock | None:
+    """Return the lock that SSLStream holds while it sends; None if this version of Trio has none of that name."""
+    lock = getattr(stream, "_inner_send_lock", None)
+    return lock if isinstance(lock, trio.StrictFIFOLock) else None
