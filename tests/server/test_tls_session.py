@@ -322,16 +322,16 @@ async def test_a_command_that_comes_as_the_server_gives_up_waiting_is_answered_4
 ) -> None:
     receive = TLSStream.receive_some
     async with open_memory_server(material.conf()) as server:
-        client = await secured(server, material.client("good"))
-        assert (await client.command("EHLO c.example.org")).code == 250
 
         async def receive_and_drain(stream: TLSStream[trio.abc.Stream], size: int | None = None) -> bytes:
             data = await receive(stream, size)
-            if data == b"QUIT\r\n":  # the server's own reading: the drain begins before it goes on
+            if data == b"QUIT\r\n":  # the drain begins before the server goes on
                 server.service.draining = True
                 for session in server.service.running:
                     session.drain()
             return bytes(data)
 
         monkeypatch.setattr(TLSStream, "receive_some", receive_and_drain)
+        client = await secured(server, material.client("good"))
+        assert (await client.command("EHLO c.example.org")).code == 250
         assert str(await client.command("QUIT")) == "421 4.3.2 Service shutting down"
