@@ -6,8 +6,11 @@ bounded, and quoted where a comment asks for it.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import add
+from typing import TypeAlias
 
 from triosmtp.variables import TLSInfo
 
@@ -16,10 +19,11 @@ __all__ = ["address_field", "field", "has_field", "received_field", "separator"]
 _FOLD = 78  # octets in a line without its CRLF, where there is a space to fold at (RFC 5322, section 2.1.1)
 _LIMIT = 998  # octets in any line
 _ADDRESS = 900  # octets of a recipient that is told: a longer one does not fit into a line, and cannot be folded
-_BLANK = ("", " ")
 _CLAIM = 255  # characters of a peer's claim that are told: the longest domain name
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NOT_DOMAIN = re.compile(r"[^\w.:\[\]-]")
+_PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
+_LINES = re.compile(r"[^ ](?:.{0,75}[^ ])?(?= |$)|[^ ]+").findall  # words for a line, behind its space; or a long one
 _COMMENT_SPECIAL = re.compile(r'[()\\"]')
 _BEGINS_AS_HEADER = re.compile(rb"[!-9;-~]{1,998}[ \t]*:|>?From |\r?\n")
 _COLON = re.compile(rb"[ \t]*:")  # the space is obsolete syntax, and still met
@@ -49,12 +53,14 @@ _ENCRYPTIONS = {
 
 
 def field(name: str, *clauses: str) -> bytes:
-    """Build the header field ``name`` of ``clauses``, in UTF-8, CRLF at the end.
+    """Build the header field ``name`` of ``clauses``, in UTF-8, with its CRLF.
 
-    It is folded at 78 octets where it can be, between clauses first and at spaces within a clause next, and at 998
-    whatever comes.  Control characters and line ends in ``clauses`` become ``?``; ``name`` is trusted.
+    It is folded at 78 octets where that is possible: first between clauses, then at spaces within a clause.  No line is
+    longer than 998 octets.  Control characters and line ends in ``clauses`` become ``?``; ``name`` is trusted.
     """
-    return _fold_plain(name, clauses) or _fold(name, clauses)
+    start = f"{name}:"
+    rest = _fold_plain(len(start), clauses)
+    return _fold(name, clauses) if rest is None else f"{start}{rest}\r\n".encode("ascii")
 
 
 def address_field(name: str, address: str) -> bytes:
@@ -85,30 +91,43 @@ def _fold(name: str, clauses: tuple[str, ...]) -> bytes:
     return b"\r\n".join(lines) + b"\r\n"
 
 
-def _fold_plain(name: str, clauses: tuple[str, ...]) -> bytes | None:
-    """Do the same where clauses are printable ASCII, and their words fit into lines, as nearly always: or give None."""
-    lines: list[str] = []
-    line = f"{name}:"
-    for clause in clauses:
-        if clause[:1] in _BLANK or not (clause.isascii() and clause.isprintable()):
+def _fold_plain(column: int, clauses: Sequence[str]) -> str | None:
+    """Fold ``clauses`` behind the first ``column`` characters of a line, as :func:`_fold` does.
+
+    Return None if they are not printable ASCII, without blanks side by side, in words that fit into lines: as is rare.
+    """
+    if not _PLAIN(" ".join(clauses)):
+        return None
+    separators = _separators(column, tuple(map(len, clauses)))
+    return _fold_words(column, clauses) if separators is None else "".join(map(add, separators, clauses))
+
+
+@lru_cache(maxsize=256)
+def _separators(column: int, sizes: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Return what stands before each clause, a space or a new line; None if a clause is empty or longer than a line."""
+    found = []
+    for size in sizes:
+        if not 0 < size < _FOLD:
             return None
-        if len(line) + 1 + len(clause) <= _FOLD:
-            line = f"{line} {clause}"
-        elif len(clause) < _FOLD:
-            lines.append(line)
-            line = f" {clause}"
-        else:
-            lines.append(line)
-            line = ""
-            for word in clause.split(" "):
-                if not 0 < len(word) < _FOLD:
-                    return None
-                if line and len(line) + 1 + len(word) > _FOLD:
-                    lines.append(line)
-                    line = ""
-                line = f"{line} {word}"
-    lines.append(f"{line}\r\n")
-    return "\r\n".join(lines).encode("ascii")
+        fits = column + 1 + size <= _FOLD
+        found.append(" " if fits else "\r\n ")
+        column = (column if fits else 0) + 1 + size
+    return tuple(found)
+
+
+def _fold_words(column: int, clauses: Sequence[str]) -> str | None:
+    text = ""
+    for clause in clauses:
+        if column + 1 + len(clause) <= _FOLD:
+            text += f" {clause}"
+            column += 1 + len(clause)
+            continue
+        if max(map(len, clause.split(" "))) >= _LIMIT:
+            return None
+        lines = _LINES(clause)
+        text += "".join(f"\r\n {line}" for line in lines)
+        column = 1 + len(lines[-1])
+    return text
 
 
 def received_field(
@@ -134,20 +153,50 @@ def received_field(
 
     :raises ValueError: where ``moment`` has no time zone.
     """
-    clauses = [_origin(helo, peer_name, peer_address, utf8=smtputf8)]
-    if tls is not None:
-        clauses += _tls_comments(tls, utf8=smtputf8)
-    clauses.append(f"by {by}")
-    clauses.append(f"with {_protocol(extended, smtputf8, tls is not None, authenticated)}")
-    clauses.append(f"id {id}")
+    claims = None if tls is None else _tls_claims(tls)
+    first, start, column = _start(helo, peer_name, peer_address, by, extended, smtputf8, authenticated, claims)
+    clauses = [f"id {id}"]
     if recipient is not None and len(recipient.encode("utf-8", "replace")) <= _ADDRESS:
         clauses.append(f"for <{recipient}>")
     suite = None if tls is None else _registered_name(tls.cipher)
     if suite is not None:
         clauses.append(f"tls {suite}")
     clauses[-1] += ";"
-    clauses.append(_date(moment))
-    return field("Received", *clauses)
+    if moment.tzinfo is None:
+        raise ValueError("a trace field needs a time with its zone")
+    clauses.append(_date(int(moment.timestamp())))
+    rest = None if start is None else _fold_plain(column, clauses)
+    return _fold("Received", (*first, *clauses)) if rest is None else f"{start}{rest}\r\n".encode("ascii")
+
+
+_Claims: TypeAlias = tuple[str, str, int, int, str | None, bool, str | None, bool, str | None]
+
+
+def _tls_claims(tls: TLSInfo) -> _Claims:
+    """Return what a field says of TLS, for a cache: claims of the peer are cut to what the field shows of them."""
+    name, reason = tls.client_subject_cn, tls.verify_error
+    return (
+        tls.protocol, tls.cipher, tls.cipher_usebits, tls.cipher_algbits, tls.group, tls.client_certificate is None,
+        name and name[:_CLAIM], tls.verified, reason and reason[:_CLAIM],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _start(
+    helo: str | None, peer_name: str | None, peer_address: str | None, by: str, extended: bool, utf8: bool,
+    authenticated: bool, tls: _Claims | None,
+) -> tuple[tuple[str, ...], str | None, int]:  # fmt: skip
+    """Return the first clauses of ``Received``, which the messages of a session share: as they are, and folded.
+
+    The folded text is None if :func:`_fold` must fold it; the number is the length of its last line.
+    """
+    comments = () if tls is None else _tls_comments(*tls, utf8=utf8)
+    origin = _origin(helo, peer_name, peer_address, utf8=utf8)
+    clauses = (origin, *comments, f"by {by}", f"with {_protocol(extended, utf8, tls is not None, authenticated)}")
+    name = "Received:"
+    rest = _fold_plain(len(name), clauses)
+    text = None if rest is None else name + rest
+    return clauses, text, 0 if text is None else len(text) - text.rfind("\n") - 1
 
 
 def has_field(headers: bytes, name: bytes) -> bool:
@@ -171,7 +220,6 @@ def separator(head: bytes) -> bytes:
     return b"" if _BEGINS_AS_HEADER.match(head) else b"\r\n"
 
 
-@lru_cache(maxsize=256)  # a session has one for all its messages
 def _origin(helo: str | None, peer_name: str | None, peer_address: str | None, *, utf8: bool) -> str:
     literal = _address_literal(peer_address)
     name = _domain(helo, utf8=utf8) or literal or "unknown"
@@ -186,22 +234,20 @@ def _protocol(extended: bool, smtputf8: bool, tls: bool, authenticated: bool) ->
     return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if authenticated else "")
 
 
-def _tls_comments(tls: TLSInfo, *, utf8: bool) -> list[str]:
-    session = _session_comment(tls.protocol, tls.cipher, tls.cipher_usebits, tls.cipher_algbits, tls.group)
-    if tls.client_certificate is None:
-        return [session, "(no client certificate)"]
-    name = f' CN "{_comment(tls.client_subject_cn, utf8=utf8)}"' if tls.client_subject_cn else ""
-    if tls.verified:
-        return [session, f"(client certificate{name} verified)"]
-    reason = f": {_comment(tls.verify_error, utf8=utf8)}" if tls.verify_error else ""
-    return [session, f"(client certificate{name} not verified{reason})"]
-
-
-@lru_cache(maxsize=256)
-def _session_comment(protocol: str, cipher: str, used_bits: int, bits: int, group: str | None) -> str:
+def _tls_comments(
+    protocol: str, cipher: str, used_bits: int, bits: int, group: str | None, anonymous: bool, common_name: str | None,
+    verified: bool, verify_error: str | None, *, utf8: bool,
+) -> tuple[str, str]:  # fmt: skip
     names = f"(using {_comment(protocol, utf8=False)} with cipher {_comment(cipher, utf8=False)}"
     key_exchange = f", group {_comment(group, utf8=False)}" if group else ""
-    return f"{names} ({used_bits}/{bits} bits){key_exchange})"
+    session = f"{names} ({used_bits}/{bits} bits){key_exchange})"
+    if anonymous:
+        return session, "(no client certificate)"
+    name = f' CN "{_comment(common_name, utf8=utf8)}"' if common_name else ""
+    if verified:
+        return session, f"(client certificate{name} verified)"
+    reason = f": {_comment(verify_error, utf8=utf8)}" if verify_error else ""
+    return session, f"(client certificate{name} not verified{reason})"
 
 
 def _comment(text: str, *, utf8: bool) -> str:
@@ -228,11 +274,10 @@ def _address_literal(address: str | None) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-def _date(moment: datetime) -> str:
-    """RFC 5322, section 3.3; by hand, because strftime speaks the locale's language."""
-    if moment.tzinfo is None:
-        raise ValueError("a trace field needs a time with its zone")
-    m = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+@lru_cache(maxsize=4)
+def _date(second: int) -> str:
+    """Return a time as RFC 5322, section 3.3, has it.  strftime is no help: it uses the language of the locale."""
+    m = datetime.fromtimestamp(second, UTC)
     return (
         f"{_DAYS[m.weekday()]}, {m.day:02d} {_MONTHS[m.month - 1]} {m.year}"
         f" {m.hour:02d}:{m.minute:02d}:{m.second:02d} +0000"

@@ -2,12 +2,14 @@ import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_bytes, policy
+from typing import Any
 
 import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triosmtp import trace
 from triosmtp.trace import (
     _fold,
     _fold_plain,
@@ -211,27 +213,36 @@ def test_a_field_never_breaks_its_line(clauses: list[str]) -> None:
         line.decode("utf-8")
 
 
-WORDS = st.lists(st.integers(0, 40).map("w".__mul__), max_size=8).map(" ".join)
+WORDS = st.lists((st.integers(0, 40) | st.integers(70, 90) | st.integers(990, 1000)).map("w".__mul__), max_size=8).map(
+    " ".join
+)
 CLAUSE = st.builds(
     lambda before, length, after: " " * before + "x" * length + " " * after,
     st.integers(0, 1), st.integers(0, 40), st.integers(0, 1),
 ) | st.text("ab é\r", max_size=30) | WORDS  # fmt: skip
 
 
-@given(st.lists(CLAUSE, max_size=6))
-def test_what_is_plain_is_folded_as_everything_else(clauses: list[str]) -> None:
-    plain = _fold_plain("Received", tuple(clauses))
-    assert plain in {None, _fold("Received", tuple(clauses))}
-    if all(clause.strip() == clause and clause.isascii() and 0 < len(clause) < 70 for clause in clauses):
-        assert plain is not None or "\r" in "".join(clauses)
+def plain(clauses: tuple[str, ...]) -> bytes | None:
+    """Return the field as the quick way folds it; None if it leaves that to the other one."""
+    rest = _fold_plain(len("Received:"), clauses)
+    return None if rest is None else f"Received:{rest}\r\n".encode()
+
+
+@given(st.lists(CLAUSE, max_size=6).map(tuple))
+def test_what_is_plain_is_folded_as_everything_else(clauses: tuple[str, ...]) -> None:
+    assert plain(clauses) in {None, _fold("Received", clauses)}
+    assert field("Received", *clauses) == _fold("Received", clauses)
+    if clauses and all(clause.strip() == clause and clause.isascii() and 0 < len(clause) < 70 for clause in clauses):
+        assert plain(clauses) is not None or "\r" in "".join(clauses) or "  " in "".join(clauses)
 
 
 def test_a_line_of_78_octets_is_full() -> None:
     for length in range(90):
         clauses: tuple[str, ...] = ("x" * 30, "y" * length, "z" * 30)
-        assert _fold_plain("Received", clauses) in {None, _fold("Received", clauses)}
+        assert plain(clauses) in {None, _fold("Received", clauses)}
         clauses = ("x" * 30, f"{'a' * 20} {'b' * length} {'c' * 30} {'d' * length} {'e' * 40}")
-        assert _fold_plain("Received", clauses) in {None, _fold("Received", clauses)}
+        assert plain(clauses) in {None, _fold("Received", clauses)}
+        assert (plain(clauses) is None) == (length == 0)
     assert b"y\r\n z" in field("X", "x" * 30, "y" * (78 - 34), "z" * 44)
 
 
@@ -272,3 +283,39 @@ def test_bodies_that_begin_as_a_header(head: bytes) -> None:
 )
 def test_bodies_that_do_not(head: bytes) -> None:
     assert separator(head) == b"\r\n"
+
+
+NASTY = st.text('ab.[]:%()\\"; é\r\n\x00\u2028', max_size=40) | st.sampled_from(
+    ["a.example", "w" * 80, "w " * 60, "é" * 300]
+)
+
+
+@given(
+    helo=NASTY | st.none(),
+    peer_address=NASTY | st.none(),
+    peer_name=NASTY | st.none(),
+    by=st.sampled_from(["mx.example.com", "m" * 70]),
+    id=st.sampled_from(["0a-1-1", "0a-1-12345", "i" * 70]),
+    recipient=NASTY | st.none(),
+    smtputf8=st.booleans(),
+    extended=st.booleans(),
+    authenticated=st.booleans(),
+    tls=st.none()
+    | st.builds(
+        evolve,
+        st.just(TLS),
+        client_subject_cn=NASTY | st.none(),
+        verify_error=NASTY | st.none(),
+        verified=st.booleans(),
+        group=NASTY | st.none(),
+        client_certificate=st.sampled_from([None, b"x"]),
+    ),
+)
+def test_what_the_messages_of_a_session_share_is_folded_as_if_they_did_not(**given: Any) -> None:
+    first = received_field(moment=MOMENT, **given)
+    assert received_field(moment=MOMENT, **given) == first  # out of the caches
+    trace._start.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_fold_plain", lambda *_: None)
+        assert received_field(moment=MOMENT, **given) == first
+    trace._start.cache_clear()
