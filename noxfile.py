@@ -14,8 +14,8 @@ nox.options.sessions = ["lint", "prose", "imports", "types", "tests", "docs"]
 
 PYTHON_CODE = ("triosmtp", "tests", "examples", "bench", "docs", "noxfile.py")
 SMOKE = (
-    "tests/config", "tests/smtp", "tests/server", "tests/policy", "tests/packaging",
-    "tests/daemon/test_serve_command.py",
+    "tests/unit/config", "tests/unit/smtp", "tests/unit/policy", "tests/system/session", "tests/system/packaging",
+    "tests/system/daemon/test_serve_command.py",
 )  # fmt: skip
 PROSE = ("README.md", "CHANGELOG.md", ".ci", "pyproject.toml")
 
@@ -68,7 +68,8 @@ def tests(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     install(session, "docs", "test")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
-    session.run("pytest", "-q", "tests/page/test_documentation_site.py", env={"TRIOSMTP_SITE": "docs/_build/html"})
+    site = "tests/system/status_page/test_documentation_site.py"
+    session.run("pytest", "-q", site, env={"TRIOSMTP_SITE": "docs/_build/html"})
 
 
 @nox.session
@@ -94,7 +95,7 @@ def package(session: nox.Session) -> None:
         empty = folder / archive.suffix.removeprefix(".")
         session.run("python", "-m", "venv", "--clear", str(empty))
         session.run(str(empty / "bin/pip"), "install", "-q", "--disable-pip-version-check", str(archive), external=True)
-        session.run(str(empty / "bin/python"), "-I", "tests/packaging/smoke.py", external=True)
+        session.run(str(empty / "bin/python"), "-I", "tests/system/packaging/smoke.py", external=True)
         archive.unlink()
 
 

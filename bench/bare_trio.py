@@ -13,8 +13,16 @@ from pathlib import Path
 
 import trio
 
-from triosmtp.server.transport import SocketTransport
-from triosmtp.tls import Identity, ServerContext, TLSSettings, TLSStream, build_context, handshake, load_material
+from triosmtp.sockets.transport import SocketTransport
+from triosmtp.tls import (
+    Identity,
+    ServerContext,
+    TLSSettings,
+    TLSStream,
+    build_context,
+    handshake,
+    load_material,
+)
 
 __all__ = ["main"]
 

@@ -29,7 +29,7 @@ ESMTP_Listener {{ Listen "127.0.0.1:0" {{ }} }}
 TOKEN = "a-token-for-the-benchmark"
 DECIDER = """
 import sys, trio
-from triosmtp.policy.client import PolicyClient
+from triosmtp.policy_client import PolicyClient
 client = PolicyClient(sys.argv[1], token=sys.argv[2], name="bench", group="bench", variables=["tls*"])
 @client.on("mailfrom")
 async def check(request): pass

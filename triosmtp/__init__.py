@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from triosmtp.delivery import Delivery, DeliveryError, FunctionDelivery
     from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, TrioSMTPError
     from triosmtp.message import Envelope, Message, Recipient
+    from triosmtp.message.spool import Body
     from triosmtp.policy import DISCARD, DONE, AuthAttempt, Done, Policy, Session
-    from triosmtp.server.serve import Server, serve
+    from triosmtp.server.server import Server, serve
     from triosmtp.server.service import Statistics
     from triosmtp.smtp import Address
-    from triosmtp.spool import Body
     from triosmtp.variables import TLSInfo, Variables
 
 __all__ = [
@@ -65,10 +65,10 @@ _MODULES = {
     "triosmtp.errors": ("ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError"),
     "triosmtp.message": ("Envelope", "Message", "Recipient"),
     "triosmtp.policy": ("DISCARD", "DONE", "AuthAttempt", "Done", "Policy", "Session"),
-    "triosmtp.server.serve": ("Server", "serve"),
+    "triosmtp.server.server": ("Server", "serve"),
     "triosmtp.server.service": ("Statistics",),
     "triosmtp.smtp": ("Address",),
-    "triosmtp.spool": ("Body",),
+    "triosmtp.message.spool": ("Body",),
     "triosmtp.variables": ("TLSInfo", "Variables"),
 }
 """Where the public names are.  A module is imported when it or one of its names is first used: commands need few."""

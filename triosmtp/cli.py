@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 from triosmtp.errors import ConfigError, Problem, QueryError
 
 if TYPE_CHECKING:
+    from triosmtp.commands.policy_command import Target
     from triosmtp.config import Config
-    from triosmtp.daemon.policy_command import Target
 
 __all__ = ["command_parser", "main"]
 
@@ -135,7 +135,7 @@ def _add_passwd(parser: argparse.ArgumentParser) -> None:
 
 
 def _passwd(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.passwd import passwd_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.passwd import passwd_command  # noqa: PLC0415 - as above
 
     return passwd_command(
         Path(arguments.path),
@@ -239,7 +239,7 @@ def _load(file: str) -> "Config":
 
 
 def _version() -> str:
-    from triosmtp.daemon.version import versions  # noqa: PLC0415 - only this command needs it
+    from triosmtp.version import versions  # noqa: PLC0415 - only this command needs it
 
     return "\n".join(f"{name} {version}" for name, version in versions().items())
 
@@ -267,28 +267,28 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _tls_show(arguments: argparse.Namespace) -> int:
     if arguments.running:
-        from triosmtp.daemon.console import run_command  # noqa: PLC0415 - the other commands do not need it
+        from triosmtp.control.console_client import run_command  # noqa: PLC0415 - the other commands do not need it
 
         return run_command(["tls", "show", "cache"], _control(arguments))
-    from triosmtp.daemon.tls_command import tls_show  # noqa: PLC0415 - the other commands do not need TLS
+    from triosmtp.control.tls_report import tls_show  # noqa: PLC0415 - the other commands do not need TLS
 
     return tls_show(_load(arguments.file))
 
 
 def _tls_check(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.tls_command import tls_check  # noqa: PLC0415 - as above
+    from triosmtp.control.tls_report import tls_check  # noqa: PLC0415 - as above
 
     return tls_check(_load(arguments.file), arguments.ca)
 
 
 def _tls_tlsa(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.tls_command import tls_tlsa  # noqa: PLC0415 - as above
+    from triosmtp.control.tls_report import tls_tlsa  # noqa: PLC0415 - as above
 
     return tls_tlsa(_load(arguments.file), arguments.hosts, arguments.next, port=arguments.port)
 
 
 def _probe(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.probe import probe_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.probe import probe_command  # noqa: PLC0415 - as above
 
     return probe_command(
         arguments.target,
@@ -305,7 +305,7 @@ def _unreadable(error: Exception) -> str:
 
 
 def _target(arguments: argparse.Namespace) -> "Target":
-    from triosmtp.daemon.policy_command import target  # noqa: PLC0415 - as above
+    from triosmtp.commands.policy_command import target  # noqa: PLC0415 - as above
 
     config = None if arguments.file is None else _load(arguments.file)
     try:
@@ -315,25 +315,25 @@ def _target(arguments: argparse.Namespace) -> "Target":
 
 
 def _policy_watch(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.policy_command import watch_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.policy_command import watch_command  # noqa: PLC0415 - as above
 
     return watch_command(_target(arguments), arguments.filter, as_json=arguments.json)
 
 
 def _policy_record(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.policy_command import record_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.policy_command import record_command  # noqa: PLC0415 - as above
 
     return record_command(_target(arguments), Path(arguments.output), bodies=arguments.bodies)
 
 
 def _policy_report(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.policy_command import report_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.policy_command import report_command  # noqa: PLC0415 - as above
 
     return report_command(_target(arguments), as_json=arguments.json)
 
 
 def _policy_replay(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.policy_replay import replay_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.policy_replay import replay_command  # noqa: PLC0415 - as above
 
     try:
         token = None if arguments.token_file is None else Path(arguments.token_file).read_text("ascii").strip()
@@ -350,7 +350,7 @@ def _policy_replay(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon import question  # noqa: PLC0415 - as above
+    from triosmtp.control import config_query as question  # noqa: PLC0415 - as above
 
     config = _load(arguments.file)
     try:
@@ -372,17 +372,17 @@ def _config(arguments: argparse.Namespace) -> int:
 
 
 def _reload(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.console import run_command  # noqa: PLC0415 - as above
+    from triosmtp.control.console_client import run_command  # noqa: PLC0415 - as above
 
     return run_command(["config", "reload"], _control(arguments))
 
 
 def _console(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.console import run_command, run_console  # noqa: PLC0415 - as above
+    from triosmtp.control.console_client import run_command, run_console  # noqa: PLC0415 - as above
 
     place = _control(arguments)
     if arguments.words:
-        from triosmtp.daemon.answer import split_words  # noqa: PLC0415 - as above
+        from triosmtp.control.console_protocol import split_words  # noqa: PLC0415 - as above
 
         # One word that holds all is how a shell quotes it; several are what it is without quotes.
         words = split_words(arguments.words[0]) if len(arguments.words) == 1 else arguments.words
@@ -391,7 +391,7 @@ def _console(arguments: argparse.Namespace) -> int:
 
 
 def _examples(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.examples import examples_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.examples import examples_command  # noqa: PLC0415 - as above
 
     return examples_command(Path(arguments.folder))
 
@@ -416,13 +416,13 @@ def _interval(text: str) -> float:
 
 
 def _top(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.top import top_command  # noqa: PLC0415 - as above
+    from triosmtp.commands.top import top_command  # noqa: PLC0415 - as above
 
     return top_command(_control(arguments), once=arguments.once, interval=arguments.interval)
 
 
 def _control(arguments: argparse.Namespace) -> Path:
-    from triosmtp.daemon.place import console_place  # noqa: PLC0415 - as above
+    from triosmtp.control.control_path import console_place  # noqa: PLC0415 - as above
 
     if arguments.control is not None:
         return Path(arguments.control)

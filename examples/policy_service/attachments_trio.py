@@ -13,7 +13,7 @@ from pathlib import PurePath
 import trio
 
 from triosmtp import Reject
-from triosmtp.policy.client import PolicyClient, PolicyRequest
+from triosmtp.policy_client import PolicyClient, PolicyRequest
 
 PROGRAMS = {".bat", ".cmd", ".com", ".exe", ".js", ".lnk", ".scr", ".vbs"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from triosmtp import Reject
-from triosmtp.policy.client import Notification, PolicyClient, PolicyRequest
+from triosmtp.policy_client import Notification, PolicyClient, PolicyRequest
 
 url, token_file, *rest = sys.argv[1:]
 client = PolicyClient(

@@ -20,17 +20,17 @@ The route of a configuration::
     query.py           questions as on Momentum's console: show, get, eval
 """
 
-from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
-from triosmtp.config.auth_value import AuthParameters, ExternalParameters, mechanisms_of
-from triosmtp.config.capability import CAPABILITY_NAMES
 from triosmtp.config.configuration import Config, DomainScope, Listen, LogFile, Security
 from triosmtp.config.file import examine_config, load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
 from triosmtp.config.query import Query, evaluate, find_query, get, options_of_connections, show
-from triosmtp.config.server_name import ServerName
-from triosmtp.config.specification import OF_THE_DELIVERY
-from triosmtp.config.tls_value import RelayClient
+from triosmtp.config.types.address import ListenAddress, TCPAddress, UnixAddress, parse_address
+from triosmtp.config.types.auth_value import AuthParameters, ExternalParameters, mechanisms_of
+from triosmtp.config.types.capability import CAPABILITY_NAMES
+from triosmtp.config.types.server_name import ServerName
+from triosmtp.config.types.specification import OF_THE_DELIVERY
+from triosmtp.config.types.tls_value import RelayClient
 
 __all__ = [
     "CAPABILITY_NAMES",

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-from triosmtp.config.address import TCPAddress
 from triosmtp.config.configuration import Config, Listen, server_name_of
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import Chain, pathways_of
 from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
-from triosmtp.config.specification import OF_TRUSTED_PEERS
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.tls_check import PAIRED, idle_settings, pairing_errors, suite_errors, tls_errors, tls_warnings
-from triosmtp.config.value import quote
+from triosmtp.config.types.address import TCPAddress
+from triosmtp.config.types.specification import OF_TRUSTED_PEERS
+from triosmtp.config.types.value import quote
 from triosmtp.errors import ConfigError, Problem
 
 __all__ = ["examine", "make_config"]

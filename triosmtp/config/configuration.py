@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from attrs import evolve, frozen
 
-from triosmtp.config.address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.option import (
     CONTROL_LISTENER,
     DOMAIN_SCOPE,
@@ -22,8 +21,9 @@ from triosmtp.config.option import (
 from triosmtp.config.options import Settings
 from triosmtp.config.resolution import Resolver, pathways_of
 from triosmtp.config.scope import Block
-from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place, Source
+from triosmtp.config.types.address import ListenAddress, TCPAddress, UnixAddress, parse_address
+from triosmtp.config.types.server_name import ServerName
 from triosmtp.errors import Position, Problem
 
 __all__ = ["Config", "DomainScope", "Listen", "LogFile", "Security", "address_key", "server_name_of"]

@@ -5,7 +5,7 @@ from typing import TypeVar
 import attrs
 from attrs import frozen
 
-from triosmtp.config.value import Type
+from triosmtp.config.types.value import Type
 
 __all__ = [
     "CONTROL",

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
-from triosmtp.config.address import parse_address
 from triosmtp.config.configuration import Config, address_key
 from triosmtp.config.option import DOMAIN_SCOPE, EVERYWHERE, GLOBAL, PEER, Option
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import settings_of
 from triosmtp.config.scope import SCOPES, Block, ScopeRule
-from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.value import Network, parse_network, quote
+from triosmtp.config.types.address import parse_address
+from triosmtp.config.types.server_name import parse_server_name
+from triosmtp.config.types.value import Network, parse_network, quote
 from triosmtp.domain import name_key
 from triosmtp.errors import QueryError
 

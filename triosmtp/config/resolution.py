@@ -16,7 +16,7 @@ from triosmtp.config.option import (
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place
-from triosmtp.config.value import Network
+from triosmtp.config.types.value import Network
 
 __all__ = ["Chain", "Resolver", "pathways_of", "settings_of"]
 

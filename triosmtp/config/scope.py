@@ -4,8 +4,6 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from attrs import Factory, define, evolve, frozen
 
-from triosmtp.config.address import ListenAddress, TCPAddress, parse_address
-from triosmtp.config.auth_value import AuthParameters, module_problem
 from triosmtp.config.lexer import unclosed
 from triosmtp.config.momentum import (
     INBOUND_COUNTERPARTS,
@@ -35,10 +33,12 @@ from triosmtp.config.option import (
 )
 from triosmtp.config.options import OPTIONS
 from triosmtp.config.parser import Dictionary, Include, Items, Scalar, Scope, Setting, Statement, Value, parse
-from triosmtp.config.server_name import parse_server_name
 from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import misspelt, nearest, suggest
-from triosmtp.config.value import BadValueError, Network, parse_network, quote
+from triosmtp.config.types.address import ListenAddress, TCPAddress, parse_address
+from triosmtp.config.types.auth_value import AuthParameters, module_problem
+from triosmtp.config.types.server_name import parse_server_name
+from triosmtp.config.types.value import BadValueError, Network, parse_network, quote
 from triosmtp.domain import name_key
 
 __all__ = ["LOGS", "SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]

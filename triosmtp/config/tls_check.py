@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from triosmtp.config.option import LISTEN, PEER
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import Chain
-from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
+from triosmtp.config.types.server_name import ServerName
 
 __all__ = ["PAIRED", "idle_settings", "pairing_errors", "suite_errors", "tls_errors", "tls_warnings"]
 

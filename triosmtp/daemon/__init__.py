@@ -1,10 +1,7 @@
-"""What ``triosmtp serve`` adds to the server: its embedded default, logs, the checks before it starts, signals.
+"""``triosmtp serve``: from the command to a running server, and to its end.
 
-``run.py`` the command, ``embedded.py`` the configuration it runs without one, ``check.py`` what can be told before
-serving, ``log.py`` events as log lines, ``tls_command.py`` and ``probe.py`` a look at TLS, ``question.py`` one at the
-configuration, ``version.py`` what runs here.  For the console: ``place.py`` where the socket is, ``control.py`` the
-socket, ``command.py`` what is carried out, ``console.py`` the operator's side.  With workers: ``supervisor.py`` and
-``worker.py`` the two kinds of processes, ``child.py`` how one starts the other, ``channel.py`` values and
-``handover.py`` connections between them, ``distant_hub.py`` and ``fleet_host.py`` what each sees of the other's
-sessions and policy clients.
+``run.py`` is the command, ``start.py`` what is done before the event loop, ``check.py`` what can be told of a
+configuration before it is served, ``embedded_default.py`` the configuration that runs without a file.
+``startup_signals.py`` handles signals until the loop does, ``systemd_notify.py`` and ``systemd_sockets.py`` speak with
+systemd, ``privileges.py`` gives up root's rights, ``reload_access.py`` tells what could not be read again after that.
 """

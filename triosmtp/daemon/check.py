@@ -9,10 +9,10 @@ from typing import Final
 from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
 from triosmtp.config import Config, Listen, LogFile, ServerName, Settings, UnixAddress, problem_at, resolution
 from triosmtp.config.tls_check import PAIRED, pairing_errors
-from triosmtp.daemon.privilege import find_identity
-from triosmtp.daemon.syslog import open_syslog
+from triosmtp.daemon.privileges import find_identity
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem
+from triosmtp.logs.syslog import open_syslog
 from triosmtp.policy import Chain
 from triosmtp.server.profile import (
     Profile,
@@ -71,11 +71,11 @@ def deep_problems(config: Config) -> list[Problem]:
 def _looks(config: Config) -> Iterator[Callable[[Config], object]]:
     """Return what looks at a part of the configuration; what few have is imported if it is there."""
     if config.policy_listens:
-        from triosmtp.server.door import open_doors  # noqa: PLC0415 - imports the hub, and what serves its clients
+        from triosmtp.server.policy_listener import open_doors  # noqa: PLC0415 - imports the hub, and what serves its clients
 
         yield open_doors
     if config.status_listens:
-        from triosmtp.daemon.status.listener import read_accesses  # noqa: PLC0415 - imports what accepts connections
+        from triosmtp.status.listener import read_accesses  # noqa: PLC0415 - imports what accepts connections
 
         yield read_accesses
     yield find_identity
@@ -84,7 +84,7 @@ def _looks(config: Config) -> Iterator[Callable[[Config], object]]:
 def _token_problems(config: Config) -> list[Problem]:
     if not (config.policy_listens or config.status_listens):
         return []
-    from triosmtp.server.door import token_problems  # noqa: PLC0415 - as above
+    from triosmtp.server.policy_listener import token_problems  # noqa: PLC0415 - as above
 
     return token_problems(config)
 

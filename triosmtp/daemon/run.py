@@ -13,18 +13,13 @@ from typing import Final
 import trio
 
 from triosmtp.config import Config, load_config
-from triosmtp.daemon import embedded
+from triosmtp.control.console_commands import Commands
+from triosmtp.control.control_socket import Control, close_doors
+from triosmtp.daemon import embedded_default as embedded
 from triosmtp.daemon.check import surprises
-from triosmtp.daemon.command import Commands
-from triosmtp.daemon.control import Control, close_doors
-from triosmtp.daemon.early import EarlySignals, have_stderr
-from triosmtp.daemon.logs import Logs, form_of, open_every_log
-from triosmtp.daemon.notify import Notifier, feed_watchdog
 from triosmtp.daemon.start import Start, begin_process
-from triosmtp.daemon.status.listener import StatusListener
-from triosmtp.daemon.status.source import ServerSource
-from triosmtp.daemon.supervisor import Supervisor, workers_of
-from triosmtp.daemon.version import versions
+from triosmtp.daemon.startup_signals import EarlySignals, have_stderr
+from triosmtp.daemon.systemd_notify import Notifier, feed_watchdog
 from triosmtp.errors import ConfigError, Problem, collect, is_transient
 from triosmtp.event import (
     ConfigurationReloaded,
@@ -33,8 +28,13 @@ from triosmtp.event import (
     ServerEnded,
     ServerStarted,
 )
-from triosmtp.server.binding import OpenedSocket
-from triosmtp.server.serve import Server, serve
+from triosmtp.logs.log_set import Logs, form_of, open_every_log
+from triosmtp.server.server import Server, serve
+from triosmtp.sockets.bound_socket import OpenedSocket
+from triosmtp.status.listener import StatusListener
+from triosmtp.status.source import ServerSource
+from triosmtp.version import versions
+from triosmtp.workers.supervisor import Supervisor, workers_of
 
 __all__ = ["serve_command"]
 

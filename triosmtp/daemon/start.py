@@ -16,25 +16,25 @@ from typing import Final
 from attrs import field, frozen
 
 from triosmtp.config import Config, Listen, TCPAddress
-from triosmtp.daemon.access import access_problems
-from triosmtp.daemon.activation import take_sockets
-from triosmtp.daemon.privilege import Identity, drop, find_identity
-from triosmtp.daemon.version import versions
+from triosmtp.daemon.privileges import Identity, drop, find_identity
+from triosmtp.daemon.reload_access import access_problems
+from triosmtp.daemon.systemd_sockets import take_sockets
 from triosmtp.errors import ConfigError, Problem, collect
-from triosmtp.server.ahead import read_ahead, tls_users
-from triosmtp.server.binding import OpenedSocket, bind_ahead
+from triosmtp.server.preload_contexts import read_ahead, tls_users
+from triosmtp.sockets.bound_socket import OpenedSocket, bind_ahead
 from triosmtp.tls import ContextStore
+from triosmtp.version import versions
 
 __all__ = ["Start", "begin_process"]
 
 _LOADED_LATER: Final = (
     "anyio._backends._trio",
     "encodings.idna",
-    "triosmtp.daemon.status.application",
-    "triosmtp.daemon.status.http",
-    "triosmtp.policy.hub",
-    "triosmtp.policy.websocket",
-    "triosmtp.server.door",
+    "triosmtp.status.application",
+    "triosmtp.status.http",
+    "triosmtp.policy_service.hub",
+    "triosmtp.policy_service.websocket",
+    "triosmtp.server.policy_listener",
 )
 """Modules that a running server imports when it first needs them."""
 

@@ -30,8 +30,8 @@ import trio
 
 from triosmtp.delivery.interface import Delivery, DeliveryError
 from triosmtp.message import Message
+from triosmtp.message.trace import address_field, separator
 from triosmtp.state import make_directory
-from triosmtp.trace import address_field, separator
 
 __all__ = ["Maildir"]
 

@@ -12,7 +12,7 @@ what goes between them, ``remote.py`` the session's side; ``group.py`` who is as
 from triosmtp.policy.attempt import AuthAttempt, Authenticated
 from triosmtp.policy.chain import CONTINUE, Chain, Decision
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy
-from triosmtp.policy.load import load_policy
+from triosmtp.policy.policy_loader import load_policy
 from triosmtp.policy.session import Session
 
 __all__ = [

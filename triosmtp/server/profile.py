@@ -25,7 +25,7 @@ from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
 
 if TYPE_CHECKING:
-    from triosmtp.policy.hub import Hub
+    from triosmtp.policy_service.hub import Hub
 
 __all__ = ["Profile", "Profiles", "default_maildir", "material_problem", "material_problems", "tls_settings"]
 
@@ -305,7 +305,7 @@ class Profiles:
             otherwise = settings.policy_fallback
             fallbacks = {phase: settings.policy_fallback_phases.get(phase, otherwise) for phase in PHASES}
             if self._hub is None:  # nothing is served, as in `triosmtp check`
-                from triosmtp.policy.hub import Hub  # noqa: PLC0415 - what serves has imported it
+                from triosmtp.policy_service.hub import Hub  # noqa: PLC0415 - what serves has imported it
 
                 self._hub = Hub()
             return self._hub.policy(group, timeout=settings.policy_timeout, fallback_phases=fallbacks)

@@ -20,22 +20,22 @@ from triosmtp.event import (
     TLSEstablished,
     TLSFailed,
 )
+from triosmtp.limits.flight_limiter import FlightLimiter
+from triosmtp.limits.handshake_limiter import HandshakeGate
+from triosmtp.limits.peer_count import PeerAddress, PeerCounts, peer_key
+from triosmtp.limits.peer_limiter import PeerLimiter
+from triosmtp.limits.spool_space import SpoolSpace
+from triosmtp.limits.timeouts import Patience
+from triosmtp.message.spool import THREADS
 from triosmtp.policy import Session
-from triosmtp.policy.hub import Hub
-from triosmtp.server.flight_limiter import FlightLimiter
-from triosmtp.server.gate import HandshakeGate
-from triosmtp.server.patience import Patience
-from triosmtp.server.peer_count import PeerAddress, PeerCounts, peer_key
-from triosmtp.server.peer_limiter import PeerLimiter
+from triosmtp.policy_service.hub import Hub
 from triosmtp.server.profile import Profiles
-from triosmtp.server.space import SpoolSpace
 from triosmtp.smtp import TRUSTED
-from triosmtp.spool import THREADS
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
 if TYPE_CHECKING:
-    from triosmtp.server.door import Door
-    from triosmtp.server.host import ServiceHost
+    from triosmtp.server.policy_listener import Door
+    from triosmtp.server.server_admin import ServiceHost
 
 __all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key", "speaks_for_many"]
 

@@ -18,8 +18,8 @@ from triosmtp.delivery import Delivery
 from triosmtp.event import SessionEvent
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server.binding import plan
-from triosmtp.server.serve import Server, open_service
+from triosmtp.server.server import Server, open_service
+from triosmtp.sockets.bound_socket import plan
 from triosmtp.testing.server import ReceivedMessage, as_received
 from triosmtp.tls.authority import Authority, Credential
 

@@ -12,14 +12,14 @@ from triosmtp.auth import DecoyKey
 from triosmtp.config import Config, Listen, Settings, parse_config
 from triosmtp.delivery import Delivery
 from triosmtp.event import SessionEvent
+from triosmtp.limits.timeouts import watch
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server.listener import Peer
-from triosmtp.server.patience import watch
-from triosmtp.server.proxy import announced_peer
-from triosmtp.server.serve import begin, open_service, run_session
+from triosmtp.server.proxied_connection import announced_peer
+from triosmtp.server.server import begin, open_service, run_session
 from triosmtp.server.service import Service
-from triosmtp.server.session import SessionDriver
+from triosmtp.server.session.driver import SessionDriver
+from triosmtp.sockets.listener import Peer
 from triosmtp.testing.client import Client
 
 __all__ = ["MemoryServer", "ReceivedMessage", "open_memory_server"]

@@ -24,8 +24,8 @@ from triosmtp.config.options.relay import RelayOptions
 from triosmtp.config.options.socket import SocketOptions
 from triosmtp.config.options.status import StatusOptions
 from triosmtp.config.options.tls import TLSOptions
-from triosmtp.config.server_name import ServerName
 from triosmtp.config.source import Place
+from triosmtp.config.types.server_name import ServerName
 from triosmtp.errors import Position, Problem
 
 __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]

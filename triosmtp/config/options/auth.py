@@ -4,10 +4,10 @@
 
 from attrs import frozen
 
-from triosmtp.config.auth_value import AUTH_PARAMETERS, EXTERNAL_PARAMETERS, AuthParameters, ExternalParameters
 from triosmtp.config.option import option
-from triosmtp.config.tls_value import RATE
-from triosmtp.config.value import BOOLEAN, LIMIT, SECONDS
+from triosmtp.config.types.auth_value import AUTH_PARAMETERS, EXTERNAL_PARAMETERS, AuthParameters, ExternalParameters
+from triosmtp.config.types.tls_value import RATE
+from triosmtp.config.types.value import BOOLEAN, LIMIT, SECONDS
 
 __all__ = ["AuthOptions"]
 

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import option
-from triosmtp.config.specification import BANNER, EXTENSIONS, REPLY_421
-from triosmtp.config.value import BOOLEAN, DOMAIN, DOMAIN_PATTERNS, HOSTNAME, LIMIT, choice
+from triosmtp.config.types.specification import BANNER, EXTENSIONS, REPLY_421
+from triosmtp.config.types.value import BOOLEAN, DOMAIN, DOMAIN_PATTERNS, HOSTNAME, LIMIT, choice
 
 __all__ = ["DialogueOptions"]
 

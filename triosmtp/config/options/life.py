@@ -2,9 +2,9 @@
 
 from attrs import frozen
 
-from triosmtp.config.capability import ACCOUNT, CAPABILITIES
 from triosmtp.config.option import GLOBAL, SECURITY, option
-from triosmtp.config.value import SECONDS
+from triosmtp.config.types.capability import ACCOUNT, CAPABILITIES
+from triosmtp.config.types.value import SECONDS
 
 __all__ = ["LifeOptions"]
 

@@ -3,8 +3,8 @@
 from attrs import frozen
 
 from triosmtp.config.option import option
-from triosmtp.config.tls_value import RATE
-from triosmtp.config.value import AUTO_LIMIT, LIMIT, SECONDS
+from triosmtp.config.types.tls_value import RATE
+from triosmtp.config.types.value import AUTO_LIMIT, LIMIT, SECONDS
 
 __all__ = ["LimitOptions"]
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, LOG, option
-from triosmtp.config.value import BOOLEAN, PATH, choice
+from triosmtp.config.types.value import BOOLEAN, PATH, choice
 
 __all__ = ["LogOptions"]
 

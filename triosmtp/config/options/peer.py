@@ -5,8 +5,8 @@
 from attrs import frozen
 
 from triosmtp.config.option import option
-from triosmtp.config.proxy_value import PROXIES, Proxies
-from triosmtp.config.value import SECONDS
+from triosmtp.config.types.proxy_value import PROXIES, Proxies
+from triosmtp.config.types.value import SECONDS
 
 __all__ = ["PeerOptions"]
 

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import POLICY, STATUS, option
-from triosmtp.config.specification import DELIVERY, FALLBACK_PHASES, POLICIES
-from triosmtp.config.value import LIMIT, PATH, SECONDS, choice
+from triosmtp.config.types.specification import DELIVERY, FALLBACK_PHASES, POLICIES
+from triosmtp.config.types.value import LIMIT, PATH, SECONDS, choice
 
 __all__ = ["PolicyOptions"]
 

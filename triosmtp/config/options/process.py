@@ -3,7 +3,7 @@
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, option
-from triosmtp.config.value import WORKERS
+from triosmtp.config.types.value import WORKERS
 
 __all__ = ["ProcessOptions"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from attrs import frozen
 
 from triosmtp.config.option import WITH_DOMAIN, option
-from triosmtp.config.specification import RECIPIENT_FILES
-from triosmtp.config.value import BOOLEAN, DOMAIN_PATTERNS, NETWORKS, Network
+from triosmtp.config.types.specification import RECIPIENT_FILES
+from triosmtp.config.types.value import BOOLEAN, DOMAIN_PATTERNS, NETWORKS, Network
 
 __all__ = ["RelayOptions"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from triosmtp.config.option import CONTROL, LISTENERS, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, STATUS, WITH_POLICY, option
-from triosmtp.config.specification import PATHWAY
-from triosmtp.config.value import BOOLEAN, FILE_MODE, LIMIT, VARIABLES
+from triosmtp.config.types.specification import PATHWAY
+from triosmtp.config.types.value import BOOLEAN, FILE_MODE, LIMIT, VARIABLES
 
 __all__ = ["SocketOptions"]
 

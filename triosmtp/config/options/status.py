@@ -3,7 +3,7 @@
 from attrs import frozen
 
 from triosmtp.config.option import STATUS, option
-from triosmtp.config.value import HOSTNAME, list_of
+from triosmtp.config.types.value import HOSTNAME, list_of
 
 __all__ = ["StatusOptions"]
 

@@ -8,8 +8,18 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, NOT_GLOBAL, WITH_POLICY, WITH_SERVER_NAME, option
-from triosmtp.config.tls_value import CIPHERS, DEPTH, FILES, GROUPS, PROTOCOLS, RATE, RELAY_CLIENTS, SUITES, RelayClient
-from triosmtp.config.value import BOOLEAN, DOMAIN_PATTERNS, LIMIT, PATH, SECONDS, choice
+from triosmtp.config.types.tls_value import (
+    CIPHERS,
+    DEPTH,
+    FILES,
+    GROUPS,
+    PROTOCOLS,
+    RATE,
+    RELAY_CLIENTS,
+    SUITES,
+    RelayClient,
+)
+from triosmtp.config.types.value import BOOLEAN, DOMAIN_PATTERNS, LIMIT, PATH, SECONDS, choice
 
 __all__ = ["TLSOptions"]
 

@@ -1,0 +1,135 @@
+"""Sessions and policy clients in memory: everything is real but the sockets."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import trio
+import trio.testing
+import trio_websocket
+
+from triosmtp.policy_client import PolicyClient
+from triosmtp.policy_service.hub import Access, Hub
+from triosmtp.policy_service.wire import PROTOCOL
+from triosmtp.testing import Client, MemoryServer, open_memory_server
+
+SCHEMA = jsonschema.Draft202012Validator(
+    json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
+)
+"""What the server says is held to its root."""
+CONFIGURATION = """
+Relay_Domains = ( "example.com" )
+Policy = ( "websocket:fraud" )
+%s
+ESMTP_Listener { Listen ":25" { } }
+"""
+LOCAL = Access(listener="policy", peer="unix", local=True, admin_token="a" * 16)
+
+
+class Raw:
+    """A policy client that says exactly what a test tells it to."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
+
+    async def send(self, **message: object) -> None:
+        await self.socket.send_message(json.dumps({"jsonrpc": "2.0", **message}))
+
+    async def text(self, text: str) -> None:
+        await self.socket.send_message(text)
+
+    async def read(self) -> dict[str, Any]:
+        value = json.loads(await self.socket.get_message())
+        assert isinstance(value, dict)
+        SCHEMA.validate(value)
+        return value
+
+    async def initialize(self, **params: object) -> dict[str, Any]:
+        wanted: dict[str, object] = {"name": "raw", "notifications": [], **params}
+        await self.send(id=1, method="initialize", params=wanted)
+        return await self.read()
+
+    async def decider(self, *phases: str, **params: object) -> dict[str, Any]:
+        return await self.initialize(group="fraud", role="decider", phases=list(phases), **params)
+
+    async def answer(self, question: dict[str, Any], **result: object) -> None:
+        await self.send(id=question["id"], result=result)
+
+    async def ended(self) -> int:
+        """Read to the end; give the code that the server closed with."""
+        try:
+            while True:
+                await self.socket.get_message()
+        except trio_websocket.ConnectionClosed as closed:
+            return -1 if closed.reason is None else int(closed.reason.code)
+
+
+class Stage:
+    def __init__(self, server: MemoryServer, nursery: trio.Nursery) -> None:
+        self.server = server
+        self.hub: Hub = server.service.hub
+        self.nursery = nursery
+
+    def _pair(self, access: Access) -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.nursery.start_soon(self.hub.serve_client, theirs, access)
+        return ours
+
+    async def attach(self, client: PolicyClient, access: Access = LOCAL) -> trio.CancelScope:
+        """Connect a client of the library; give what ends it at once."""
+        scope, begun = trio.CancelScope(), trio.Event()
+
+        async def run() -> None:
+            with scope:
+                await client.run_on(self._pair(access), begun=begun.set)
+
+        self.nursery.start_soon(run)
+        await begun.wait()
+        return scope
+
+    async def status(self, access: Access, **upgrade: Any) -> int:
+        """Give the HTTP status that an upgrade is refused with."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await self.raw(access, nursery=nursery, **upgrade)
+                nursery.cancel_scope.cancel()
+        except* trio_websocket.ConnectionRejected as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            assert isinstance(error, trio_websocket.ConnectionRejected)
+            status: int = error.status_code
+        else:
+            status = 101
+        return status
+
+    async def raw(
+        self, access: Access = LOCAL, *, token: str = "", nursery: trio.Nursery | None = None, **upgrade: Any
+    ) -> Raw:
+        headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
+        socket = await trio_websocket.wrap_client_stream(
+            nursery or self.nursery,
+            self._pair(access),  # type: ignore[arg-type]  # any stream will do
+            "localhost",
+            upgrade.get("path", "/"),
+            subprotocols=upgrade.get("subprotocols", [PROTOCOL]),
+            extra_headers=[*headers, *upgrade.get("headers", [])],
+        )
+        return Raw(socket)
+
+    async def hello(self, **where: str) -> Client:
+        client = self.server.connect(**where)
+        assert (await client.read()).code == 220
+        assert (await client.command("EHLO client.example.org")).code == 250
+        return client
+
+
+@asynccontextmanager
+async def open_stage(options: str = "", configuration: str = CONFIGURATION) -> AsyncIterator[Stage]:
+    text = configuration % options if "%s" in configuration else configuration
+    async with open_memory_server(text) as server, trio.open_nursery() as nursery:
+        yield Stage(server, nursery)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,62 @@
+"""The table of commands told a second time, and dialogues that stand in each of its states."""
+
+from smtp_dialogue import Dialogue
+
+from triosmtp.smtp import PAUSED, BodyChunk, Chunk, Reply, State
+
+LINES = {
+    "EHLO": "EHLO x",
+    "HELO": "HELO x",
+    "STARTTLS": "STARTTLS",
+    "AUTH": "AUTH PLAIN AGEAYg==",
+    "MAIL": "MAIL FROM:<>",
+    "RCPT": "RCPT TO:<postmaster>",
+    "DATA": "DATA",
+    "BDAT": "BDAT 1\r\nx",
+    "RSET": "RSET",
+    "NOOP": "NOOP",
+    "VRFY": "VRFY x",
+    "HELP": "HELP",
+    "QUIT": "QUIT",
+}
+#       START      READY       MAIL        DECLINED    RCPT       CHUNKS
+AFTER = {
+    "EHLO": "READY READY READY READY READY READY",
+    "HELO": "READY READY READY READY READY READY",
+    "STARTTLS": "SWITCHING SWITCHING SWITCHING SWITCHING SWITCHING SWITCHING",
+    "AUTH": "- READY - - - -",
+    "MAIL": "- MAIL - - - -",
+    "RCPT": "- - RCPT RCPT RCPT -",
+    "DATA": "- - - - BODY -",
+    "BDAT": "- - - - CHUNKS CHUNKS",
+    "RSET": "START READY READY READY READY READY",
+    "NOOP": "START READY MAIL DECLINED RCPT CHUNKS",
+    "VRFY": "START READY MAIL DECLINED RCPT CHUNKS",
+    "HELP": "START READY MAIL DECLINED RCPT CHUNKS",
+    "QUIT": "CLOSED CLOSED CLOSED CLOSED CLOSED CLOSED",
+}
+STATES = ["START", "READY", "MAIL", "DECLINED", "RCPT", "CHUNKS"]
+CELLS = [(name, STATES[i], after) for name, row in AFTER.items() for i, after in enumerate(row.split())]
+
+
+def said(name: str) -> bytes:
+    """The line of a command with its CRLF; behind BDAT its octet."""
+    return LINES[name].encode() + (b"" if name == "BDAT" else b"\r\n")
+
+
+def dialogue_in(state: str) -> Dialogue:
+    dialogue = Dialogue(starttls=True, require_hello=True, handshake=False, extensions=frozenset({"CHUNKING"}))
+    dialogue.connection.offer(("PLAIN",))
+    dialogue.answers["RcptTo"] = [Reply(550, "No")] if state == "DECLINED" else []
+    whole = ["EHLO", "MAIL", "RCPT", *(["BDAT"] if state == "CHUNKS" else [])]
+    for line in {"START": [], "READY": ["EHLO"], "MAIL": ["EHLO", "MAIL"]}.get(state, whole):
+        dialogue.says(said(line))
+    assert dialogue.connection.state is State[state]
+    return dialogue
+
+
+def pass_chunk(dialogue: Dialogue) -> None:
+    """Take events up to the one that a reply is owed for."""
+    while isinstance(dialogue.connection.next_event(), Chunk | BodyChunk):
+        pass
+    assert dialogue.connection.next_event() is PAUSED

@@ -1,0 +1,151 @@
+"""What systemd is told, and when, over the sockets that it opens for that."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from life_server import LineClient, Place, public_place
+
+from triosmtp.daemon.systemd_notify import Notifier, feed_watchdog
+
+LISTEN = 'Listen "127.0.0.1:0" { }'
+
+
+class Manager:
+    """The end of systemd."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(address.replace("@", "\0"))
+        self._socket.settimeout(30)
+
+    def hear(self) -> dict[str, str]:
+        """Wait for the next message."""
+        return dict(line.split("=", 1) for line in self._socket.recv(4096).decode().split("\n"))
+
+    def until(self, key: str) -> dict[str, str]:
+        """Wait for the next message that says something of `key`."""
+        while key not in (said := self.hear()):
+            pass
+        return said
+
+    def patience(self, seconds: float) -> None:
+        """Wait no longer than that for a message."""
+        self._socket.settimeout(seconds)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture(name="place")
+def _place() -> Iterator[Place]:
+    with public_place() as place:
+        yield place
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, place: Place) -> Iterator[Manager]:
+    address = f"{place.folder}/notify" if request.param == "path" else f"@triosmtp-test-{os.getpid()}"
+    manager = Manager(address)
+    yield manager
+    manager.close()
+
+
+def test_it_tells_of_its_life(place: Place, manager: Manager) -> None:
+    place.write(LISTEN)
+    with place.serving({"NOTIFY_SOCKET": manager.address}) as process:
+        said = manager.hear()
+        assert (said["READY"], said["STATUS"]) == ("1", "serving")
+        with LineClient(process.port()) as client:
+            assert client.read().startswith("220 "), "READY means that it serves"
+
+        before = time.monotonic_ns() // 1000
+        process.signal(signal.SIGHUP)
+        said = manager.hear()
+        assert said["RELOADING"] == "1"
+        assert before <= int(said["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+        assert manager.hear() == {"READY": "1", "STATUS": "serving"}
+
+        place.write(LISTEN + " Nonsense = 1")
+        process.signal(signal.SIGHUP)
+        assert manager.hear()["RELOADING"] == "1"
+        assert manager.hear() == {"READY": "1", "STATUS": "serving; the last reload failed"}
+
+        process.signal(signal.SIGTERM)
+        assert manager.hear() == {"STOPPING": "1", "STATUS": "draining", "EXTEND_TIMEOUT_USEC": "105000000"}
+        assert process.process.wait(30) == 0
+
+
+async def test_signs_of_life_come_twice_as_often_as_is_asked_for(
+    manager: Manager, mock_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    notifier = Notifier.take({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "4000000"})
+    nursery.start_soon(feed_watchdog, notifier)
+    for waited, signs in ((0, 1), (1.9, 0), (0.1, 1), (2, 1)):
+        mock_clock.jump(waited)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(signs):
+            assert manager.hear() == {"WATCHDOG": "1"}
+        manager.patience(0)
+        with pytest.raises(BlockingIOError):
+            manager.hear()
+        manager.patience(30)
+    notifier.close()
+
+
+def test_the_watchdog_hears_nothing_of_a_loop_that_is_stuck(place: Place, manager: Manager) -> None:
+    (place.folder / "stuck.py").write_text(
+        "import time\n"
+        "from triosmtp import Policy\n"
+        "class Stuck(Policy):\n"
+        "    async def validate_ehlo(self, *_):\n"
+        f"        open({str(place.folder / 'stuck')!r}, 'w').close()\n"
+        "        time.sleep(60)\n"
+    )
+    place.write(LISTEN, 'Policy = ( "python:stuck:Stuck" )')
+    with place.serving({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "400000"}) as process:
+        port = process.port()
+        manager.until("WATCHDOG")
+        manager.until("WATCHDOG")
+        with LineClient(port) as client:
+            client.read()
+            client.say("EHLO client.example")
+            manager.patience(2)
+            with pytest.raises(TimeoutError):
+                manager.until("silence")
+        assert (place.folder / "stuck").exists()
+
+
+def test_what_is_meant_for_another_process_is_not_heeded() -> None:
+    environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1", "PATH": "/bin"}
+    notifier = Notifier.take(environment)
+    assert notifier.watchdog is None
+    assert environment == {"PATH": "/bin"}, "no child speaks in our name"
+    notifier.close()
+
+
+@pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": "vsock:2:1234"}, {"WATCHDOG_USEC": "1000000"}])
+def test_without_a_manager_nobody_is_told(environment: dict[str, str]) -> None:
+    notifier = Notifier.take(environment)
+    notifier.ready("serving")
+    assert notifier.watchdog is None
+
+
+def test_a_manager_that_has_gone_or_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
+    gone = Notifier(f"{tmp_path}/nothing")
+    gone.ready("serving")
+    gone.close()
+    manager = Manager(f"{tmp_path}/deaf")
+    notifier = Notifier(manager.address)
+    for _ in range(10_000):
+        notifier.status("one\ntwo")
+    assert manager.hear() == {"STATUS": "one two"}
+    manager.close()
+    notifier.close()

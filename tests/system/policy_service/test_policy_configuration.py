@@ -1,0 +1,116 @@
+"""Policy_Listener and the options of deciding elsewhere, in the configuration's language."""
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from triosmtp import ConfigError, load_config, parse_config
+from triosmtp.daemon.check import deep_problems
+from triosmtp.server.policy_listener import open_doors
+
+MAIL = 'ESMTP_Listener { Listen ":25" { } } Relay_Domains = ( "example.com" ) Deliver_To = "discard:" '
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('Policy_Listener { Listen "127.0.0.1:8025" { } }', 'needs a Token_File, or a TLS_Client_CA'),
+        ('Policy_Listener { Token_File = t Listen ":8025" { } }', "is public, and has no TLS_Certificate"),
+        ('Policy_Listener { Token_File = t Listen "192.0.2.1:8025" { } }', "is public"),
+        ('Policy_Listener { Token_File = t Listen "[::]:8025" { } }', "is public"),
+        ('Policy_Listener { TLS_Client_CA = c Listen "/tmp/x" { } }', "TLS_Client_CA: needs a TLS_Certificate"),
+        ('Policy_Listener { Token_File = t Listen "127.0.0.1:25" { } } ESMTP_Listener { Listen "127.0.0.1:25" { } }',
+         "is the address of Listen"),
+        ('Policy_Listener { Listen "/tmp/x" { Idle_Time = 5 } }', "Idle_Time is not valid in a Listen of"),
+        ('Policy_Listener { Listen "/tmp/x" { Peer "10.0.0.1" { } } }', "Peer is not valid"),
+        ('Token_File = "t"', "Token_File is not valid in the global scope"),
+        ("Policy_Fallback = maybe", "Policy_Fallback: expected"),
+        ("Policy_Fallback_Phases = [ mail = continue ]", "Policy_Fallback_Phases: expected a phase"),
+        ("Policy_Fallback_Phases = [ mailfrom = no ]", "Policy_Fallback_Phases: expected"),
+        ("Policy_Fallback_Phases = tempfail", "expected a dictionary"),
+        ("Policy_Timeout = soon", "Policy_Timeout: expected"),
+        ("Policy = 'websocket:a b'", "Policy: expected python:"),
+        ("Policy = 'websocket:'", "Policy: expected python:"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said.replace("(", r"\(")):
+        parse_config(MAIL + text)
+
+
+def test_what_is_right_is_taken() -> None:
+    config = parse_config(
+        MAIL
+        + """
+        Policy = ( "websocket:fraud" "python:a.b:C" )
+        TLS_Certificate = "/global.pem" TLS_Client_CA = "/partners.pem"
+        ESMTP_Listener { Peer "10.0.0.0/8" { Policy_Timeout = 1.5 Policy_Fallback_Phases = [ connect = continue ] } }
+        Policy_Listener {
+          TLS_Certificate = "/policy.pem"
+          Listen ":8025" { TLS_Client_CA = "/deciders.pem" }
+          Listen "/run/policy" { File_Mode = 0600 TLS_Certificate = none }
+        }
+        """
+    )
+    public, unix = config.policy_listens
+    assert config.resolve(public, None).tls_client_ca == Path("/deciders.pem")
+    # What admits clients of mail never admits those who decide about it.
+    assert config.resolve(unix, None).tls_client_ca is None
+    assert config.resolve(unix, None).tls_certificate == ()
+    assert unix.address.mode == 0o600  # type: ignore[union-attr]  # a Unix socket
+    (mail,) = config.listens
+    settings = config.resolve(mail, ip_address("10.1.1.1"))
+    assert (settings.policy_timeout, settings.policy_fallback) == (1.5, "tempfail")
+    assert settings.policy_fallback_phases == {"connect": "continue"}
+    assert settings.policy == ("websocket:fraud", "python:a.b:C")
+
+
+def conf(folder: Path, token: bytes | None = b"0123456789abcdef") -> Path:
+    path = folder / "t.conf"
+    path.write_text(MAIL + 'Policy = "websocket:x" Policy_Listener { Token_File = "token" Listen "127.0.0.1:0" { } }')
+    if token is not None:
+        (folder / "token").write_bytes(token)
+        (folder / "token").chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "No such file"),
+        (b"", "found 0"),
+        (b"short", "expected a token of 16 to 4096 characters, found 5"),
+        (b"x" * 5000, "expected a token"),
+        (b"two words are too many", "without blanks"),
+        (b"\xff" * 20, "printable ASCII"),
+    ],
+)
+def test_a_token_that_cannot_be_used_is_an_error(tmp_path: Path, token: bytes | None, said: str) -> None:
+    config = load_config(conf(tmp_path, token))
+    with pytest.raises(ConfigError, match=said) as raised:
+        open_doors(config)
+    (problem,) = raised.value.problems
+    assert str(problem).startswith(f"{tmp_path}/t.conf:1:")
+    assert problem in deep_problems(config)
+
+
+def test_tokens_are_read_without_white_space_and_never_shown(tmp_path: Path) -> None:
+    (door,) = open_doors(load_config(conf(tmp_path, b"\n 0123456789abcdef \r\n"))).values()
+    assert door.token == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(door)
+
+
+def test_a_token_that_others_can_read_is_a_loud_warning(tmp_path: Path) -> None:
+    config = load_config(conf(tmp_path))
+    assert not [problem for problem in deep_problems(config) if "token" in problem.message]
+    (tmp_path / "token").chmod(0o644)
+    (found,) = [problem for problem in deep_problems(config) if "token" in problem.message]
+    assert found.severity == "warning"
+    assert "others can read or change it (mode 0644)" in found.message
+
+
+def test_a_group_that_nobody_can_join_is_a_warning() -> None:
+    config = parse_config(MAIL + "Policy = 'websocket:fraud'")
+    (found,) = [problem for problem in deep_problems(config) if "Policy_Listener" in problem.message]
+    assert '"websocket:fraud": no Policy_Listener lets its deciders in' in found.message

@@ -1,0 +1,71 @@
+"""Every example of the protocol's pages fits its schema, and every message has a page."""
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+PAGES = Path(__file__).parents[3] / "docs" / "policy-protocol"
+FOLDER = files("triosmtp.policy_service") / "schema"
+SCHEMA = json.loads((FOLDER / "policy.v1.schema.json").read_text())
+API = json.loads((FOLDER / "asyncapi.json").read_text())
+
+EXAMPLES = [
+    (path.name, number, json.loads(text))
+    for path in sorted(PAGES.glob("*.md"))
+    for number, text in enumerate(re.findall(r"```json\n(.*?)```", path.read_text(), re.DOTALL))
+]
+
+
+def check(name: str, value: object) -> None:
+    jsonschema.Draft202012Validator({"$defs": SCHEMA["$defs"], "$ref": f"#/$defs/{name}"}).validate(value)
+
+
+@pytest.mark.parametrize(("page", "number", "message"), EXAMPLES)
+def test_an_example_fits_its_schema(page: str, number: int, message: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(message)
+    if "method" in message:
+        assert message["method"].replace(".", "_") == page.removesuffix(".md")
+        check(message["method"], message)
+    elif "error" in message:
+        check("error", message)
+    elif page == "answer.md":
+        check("answer", message)
+    elif page == "initialize.md":
+        check("server", message["result"])
+    else:
+        name = page.removesuffix(".md").replace("_", ".", 1)
+        check(f"{name}.result", message["result"])
+
+
+def test_every_message_has_a_page_with_an_example() -> None:
+    methods = {name for name, schema in SCHEMA["$defs"].items() if "method" in schema.get("properties", {})}
+    assert len(methods) > 30
+    assert methods == {message["method"] for _, _, message in EXAMPLES if "method" in message}
+
+
+def test_the_schemas_are_schemas_and_everything_they_refer_to_is_there() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    for reference in re.findall(r'"\$ref": "#/\$defs/([^"]+)"', json.dumps(SCHEMA)):
+        assert reference in SCHEMA["$defs"]
+
+
+def test_the_asyncapi_document_holds_together() -> None:
+    assert API["asyncapi"] == "3.0.0"
+    for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(API)):
+        file, _, path = reference.partition("#/")
+        found = {"": API, "policy.v1.schema.json": SCHEMA}[file]
+        for part in path.split("/"):
+            found = found[part]
+    assert set(API["operations"]) == {"ask", "notify", "initialize", "control"}
+
+
+def test_a_schema_refuses() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        check("verdict", {"decision": "accept"})
+    with pytest.raises(jsonschema.ValidationError):
+        check("session.tls", {"jsonrpc": "2.0", "method": "session.tls", "params": {"sequence": 0}})

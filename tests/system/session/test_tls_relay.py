@@ -1,0 +1,127 @@
+"""Who may relay by certificate: what TLS_Relay_Clients lets through, and what it never does."""
+
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from tls_facts import fingerprint, info
+from tls_stanza import Material, secured
+
+from triosmtp import TLSInfo
+from triosmtp.config import RelayClient, parse_config
+from triosmtp.server.relay import ClientList, RelayRules
+from triosmtp.testing import RecordingPolicy, open_memory_server
+
+OUT = "x@elsewhere.example"
+BODY = b"x: y\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return Material(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "tls", "holds"),
+    [
+        ("dns:mx.partner.example", info("dns:mx.partner.example"), True),
+        ("dns:mx.partner.example", info("dns:MX.Partner.Example"), True),
+        ("dns:mx.partner.example", info("dns:mx.partner.example", verified=False), False),
+        ("dns:mx.partner.example", info("email:mx.partner.example"), False),
+        ("dns:mx.partner.example", info("uri:mx.partner.example"), False),
+        ("dns:*.partner.example", info("dns:other.example", "dns:mx.partner.example"), True),
+        ("dns:*.partner.example", info("dns:partner.example"), False),
+        ("dns:*.partner.example", info("dns:evilpartner.example"), False),
+        ("dns:*.partner.example", info(r"dns:evil.example\00.partner.example"), False),
+        ("dns:*.partner.example", info(r"dns:evil.example\2Cx.partner.example"), False),
+        ("dns:*.partner.example", info("dns:*.partner.example"), False),
+        ("dns:*.partner.example", info("dns:"), False),
+        ("email:ops@partner.example", info("email:ops@PARTNER.example"), True),
+        ("email:ops@partner.example", info("email:OPS@partner.example"), False),
+        ("email:ops@partner.example", info("email:ops@partner.example", verified=False), False),
+        ("email:ops@partner.example", info("dns:ops@partner.example"), False),
+        ("sha256:" + "aa" * 32, info(verified=False, code=18), True),
+        ("sha256:" + "bb" * 32, info(), False),
+        ("spki:" + "bb" * 32, info(verified=False, code=20), True),
+        ("spki:" + "aa" * 32, info(), False),
+        ("sha256:" + "aa" * 32, info(verified=False, code=23, revoked=True), False),
+        ("spki:" + "bb" * 32, info(verified=False, code=23, revoked=True), False),
+    ],
+)  # fmt: skip
+def test_an_entry_holds_for(entry: str, tls: TLSInfo, holds: bool) -> None:
+    kind, _, value = entry.partition(":")
+    assert ClientList.of([RelayClient(kind, value)]).holds(tls) is holds  # type: ignore[arg-type]  # a kind as text
+
+
+@pytest.mark.parametrize("tls", [None, TLSInfo(protocol="x", cipher="x", cipher_algbits=1, cipher_usebits=1)])
+def test_without_a_certificate_nobody_relays(tls: TLSInfo | None) -> None:
+    options = f'TLS_Verified_Peer_Can_Relay = true TLS_Relay_Clients = ( "sha256:{"aa" * 32}" )'
+    config = parse_config(f'ESMTP_Listener {{ {options} Listen ":0" {{ }} }}')
+    assert not RelayRules.of(config.resolve(config.listens[0], None)).trusts_certificate(tls)
+
+
+async def answers(material: Material, more: str, *names: str | None, **changes: str) -> list[int]:
+    """Give the answer that each client gets to a message for elsewhere."""
+    codes = []
+    async with open_memory_server(material.conf(more, **changes)) as server:
+        for name in names:
+            client = await secured(server, material.client(name))
+            await client.command("EHLO c.example.org")
+            codes.append((await client.message("a@example.org", [OUT], BODY)).code)
+    return codes
+
+
+RELAY = "TLS_Verified_Peer_Can_Relay = true"
+
+
+async def test_a_list_narrows_who_may_relay(material: Material) -> None:
+    assert await answers(material, RELAY, "good") == [250]
+    assert await answers(material, f'{RELAY} TLS_Relay_Clients = ( "dns:*.partner.example" )', "good") == [550]
+    assert await answers(material, f'{RELAY} TLS_Relay_Clients = ( "dns:good.example" )', "good", "expired") == [
+        250,
+        550,
+    ]
+
+
+async def test_a_list_has_no_effect_without_the_boolean(material: Material) -> None:
+    listed = f'TLS_Relay_Clients = ( "sha256:{fingerprint(material, "good")}" "dns:good.example" )'
+    assert await answers(material, f"TLS_Verified_Peer_Can_Relay = false {listed}", "good") == [550]
+
+
+@pytest.mark.parametrize("field", ["fingerprint_sha256", "spki_sha256"])
+async def test_a_fingerprint_holds_for_a_certificate_that_nobody_vouches_for(material: Material, field: str) -> None:
+    kind = {"fingerprint_sha256": "sha256", "spki_sha256": "spki"}[field]
+    listed = f'{RELAY} TLS_Relay_Clients = ( "{kind}:{fingerprint(material, "foreign", field)}" )'
+    assert await answers(material, listed, "foreign", "good") == [250, 550]
+
+
+@pytest.mark.parametrize("mode", ["require", "optional"])
+async def test_by_fingerprint_a_certificate_is_asked_for_without_any_authority(material: Material, mode: str) -> None:
+    listed = f'{RELAY} TLS_Relay_Clients = ( "sha256:{fingerprint(material, "foreign")}" )'
+    without = {f'TLS_Client_CA = "{material.folder}/clientca.bundle"': "", '"require"': f'"{mode}"'}
+    assert await answers(material, listed, "foreign", "good", None, **without) == [250, 550, 550]
+
+
+async def test_a_variable_gives_no_right(material: Material) -> None:
+    class Liar(RecordingPolicy):
+        async def validate_mailfrom(self, session, sender, parameters):  # type: ignore[no-untyped-def]  # as in the base
+            for key in ("tls_client_verified", "ccert_fingerprint", "tls_client_cert_sans"):
+                with pytest.raises(KeyError):
+                    session.variables[key] = "yes"
+
+    listed = f'{RELAY} TLS_Relay_Clients = ( "dns:good.example" )'
+    async with open_memory_server(material.conf(listed), policy=Liar()) as server:
+        client = await secured(server, material.client("foreign"))
+        await client.command("EHLO c.example.org")
+        assert (await client.message("a@example.org", [OUT], BODY)).code == 550
+
+
+async def test_a_revoked_certificate_is_out_of_its_list(tmp_path: Path) -> None:
+    material = Material(tmp_path)
+    leaf = x509.load_pem_x509_certificate((tmp_path / "good.pem").read_bytes())
+    listed = f'{RELAY} TLS_Relay_Clients = ( "sha256:{fingerprint(material, "good")}" )'
+    assert await answers(material, listed, "good") == [250]
+    (tmp_path / "crl.pem").write_bytes(material.clients.revocation_list([leaf]).public_bytes(Encoding.PEM))
+    revoking = f'{listed} TLS_Client_CRL = "{tmp_path}/crl.pem"'
+    assert await answers(material, revoking, "good") == [550]

@@ -1,0 +1,134 @@
+"""A wildcard and a Listen of one address beside it, with workers: who accepts chooses, and a reload loses nobody."""
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trio
+from worker_service import workers
+
+from triosmtp import parse_config
+from triosmtp.auth import DecoyKey
+from triosmtp.policy_service.messages import Interest
+from triosmtp.server.server import open_service
+from triosmtp.server.startup import prepare
+from triosmtp.sockets.listener import peer_of
+from triosmtp.testing import Client
+from triosmtp.workers.dispatch import Unserved, Waiting
+from triosmtp.workers.handoff import Handed, Start, hand_over
+from triosmtp.workers.process import start_worker
+from triosmtp.workers.supervisor import Supervisor
+
+ONE, TWO = "127.0.0.1", "127.0.0.2"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("0.0.0.0", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def listens(port: int, *hosts: str) -> str:
+    return " ".join(f'Listen "{host}:{port}" {{ Static_Banner = "220 {host}" }}' for host in hosts)
+
+
+def banner(port: int, host: str) -> str:
+    with socket.create_connection((host, port), timeout=60) as sock, sock.makefile("rb") as file:
+        line = file.readline().decode().strip()
+        sock.sendall(b"QUIT\r\n")
+        return line.removeprefix("220 ")
+
+
+@contextmanager
+def load(port: int, seen: Counter[str]) -> Iterator[None]:
+    """Connect without a pause, until the block is left."""
+    stopping = threading.Event()
+
+    def connect() -> None:
+        while not stopping.is_set():
+            try:
+                seen[banner(port, ONE)] += 1
+            except OSError as error:
+                seen[repr(error)] += 1
+
+    threads = [threading.Thread(target=connect) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_listen_comes_and_goes_beside_a_wildcard_and_nobody_is_lost(tmp_path: Path) -> None:
+    port, options = free_port(), "Workers = 2"
+    with workers(tmp_path, options, listens(port, "*", TWO)) as service:
+        assert [banner(port, host) for host in (ONE, TWO, "127.0.0.3")] == ["*", TWO, "*"]
+        seen: Counter[str] = Counter()
+        with load(port, seen):
+            for hosts in [("*", ONE, TWO), ("*", TWO)] * 3:
+                service.write(options, listens(port, *hosts))
+                assert service.console("config reload")["status"] == 0
+                assert banner(port, ONE) == hosts[-2]
+                assert banner(port, TWO) == TWO
+        assert set(seen) == {"*", ONE}
+        assert sum(seen.values()) > 6
+
+
+async def test_a_connection_whose_listen_went_while_it_waited_is_served_by_the_wildcard() -> None:
+    port = free_port()
+    before, after = (
+        parse_config(f'Deliver_To = "discard:" ESMTP_Listener {{ {listens(port, *hosts)} }}')
+        for hosts in (("*", ONE), ("*",))
+    )
+    posts = dict.fromkeys(("event", "over", "log", "ended"), _pass)
+    worker = await start_worker(1, 1, posts, {})
+    server = socket.create_server((ONE, 0))
+    with server, worker.connections, worker.theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.channel.run)
+            interest = Interest(groups={}, outcomes=frozenset())
+            start = Start(config=before, generation=1, interest=interest, files={}, decoys=DecoyKey())
+            await worker.channel.call("start", start)
+            await worker.channel.call("prepare", after)
+            worker.channel.post("commit", 2)
+            await worker.channel.call("confirm")
+            for listen in before.listens:
+                client = Client(await trio.open_tcp_stream(*server.getsockname()))
+                accepted, address = server.accept()
+                with accepted:
+                    assert hand_over(worker.connections, Handed(1, 1, listen.key, peer_of(address)), accepted)
+                assert str(await client.read()) == "220 *"
+                await client.aclose()
+            worker.process.kill()
+            await worker.process.wait()
+            nursery.cancel_scope.cancel()
+
+
+def _pass(*_: object) -> None:
+    pass
+
+
+async def test_a_connection_of_an_older_configuration_is_turned_away_by_that_one() -> None:
+    before, after = (parse_config(f'Deliver_To = "discard:" ESMTP_Listener {{ {listens(25, ONE)} }}') for _ in range(2))
+    service = await open_service(before)
+    supervisor, old = Supervisor(1), service.generation
+    supervisor.attach(service)
+    listen = before.listens[0]
+    assert not service.admit(listen, 0, 0)
+    profiles = old.profiles.renewed(after)
+    generation, _ = await trio.to_thread.run_sync(prepare, after, profiles, service.contexts)
+    service.succeed(generation)
+    ours, theirs = socket.socketpair()
+    waiting = Waiting(Handed(1, 1, listen.key, peer_of(("192.0.2.1", 1))), ours, (listen, old, None))
+    with theirs:
+        async with trio.open_nursery() as supervisor._nursery:
+            supervisor._refuse(waiting, Unserved.LATE)
+        assert theirs.recv(100).startswith(b"421 4.3.2 No room")
+    assert service.statistics.sessions == 0

@@ -1,0 +1,87 @@
+"""The table, row by row and state by state, against a second telling of it."""
+
+import pytest
+from smtp_table import AFTER, CELLS, LINES, dialogue_in, pass_chunk, said
+
+from triosmtp.smtp import COMMANDS, BadCommand, Reply, State
+from triosmtp.smtp.command import (
+    BANNER,
+    BANNER_HELLO_DEMANDED,
+    END_OF_BODY,
+    END_OF_CHUNK,
+    HANDSHAKE,
+    HARD_ERROR,
+    MISTAKE,
+    RESPONSE,
+)
+
+
+def test_every_command_is_told_twice() -> None:
+    assert [name.decode() for name in COMMANDS] == list(AFTER) == list(LINES)
+
+
+@pytest.mark.parametrize(("name", "state", "after"), CELLS)
+def test_a_positive_reply(name: str, state: str, after: str) -> None:
+    dialogue = dialogue_in(state)
+    lines = dialogue.says(said(name))
+    if after == "-":
+        assert isinstance(dialogue.events[-1], BadCommand)
+        assert lines[-1][:9] == ("554 5.5.1" if (name in {"DATA", "BDAT"} and state == "DECLINED") else "503 5.5.1")
+        after = "DECLINED" if (name, state) == ("RCPT", "MAIL") else state
+    else:
+        assert int(lines[-1][0]) == COMMANDS[name.encode()].reply_class
+    assert dialogue.connection.state is State[after]
+
+
+@pytest.mark.parametrize(("name", "state", "after"), [cell for cell in CELLS if cell[2] != "-"])
+def test_a_negative_reply(name: str, state: str, after: str) -> None:
+    dialogue = dialogue_in(state)
+    dialogue.connection.receive_data(said(name))
+    pass_chunk(dialogue)
+    dialogue.connection.send(Reply(550, "No", "5.7.1"))
+    after = "DECLINED" if (name, state) == ("RCPT", "MAIL") else "READY" if name == "BDAT" else state
+    assert dialogue.connection.state is State[after]
+
+
+@pytest.mark.parametrize(("name", "state", "after"), [cell for cell in CELLS if cell[2] != "-"])
+def test_421(name: str, state: str, after: str) -> None:
+    dialogue = dialogue_in(state)
+    dialogue.connection.receive_data(said(name))
+    pass_chunk(dialogue)
+    dialogue.connection.send(Reply(421, "Going down", "4.3.2"))
+    assert dialogue.connection.closed
+
+
+def test_columns() -> None:
+    rows = COMMANDS.values()
+    assert {row.name: row.phase for row in rows if row.phase} == {
+        "EHLO": "ehlo", "HELO": "ehlo", "AUTH": "auth", "MAIL": "mailfrom", "RCPT": "rcptto", "DATA": "data",
+        "BDAT": "data",
+    }  # fmt: skip
+    assert {row.phase for row in (BANNER, HANDSHAKE, END_OF_BODY)} == {"connect", "starttls", "data_spool"}
+    assert [row.name for row in rows if not row.ends_group] == ["MAIL", "RCPT", "RSET"]
+    assert [row.name for row in rows if row.before_tls] == ["EHLO", "HELO", "STARTTLS", "NOOP", "QUIT"]
+    assert [row.name for row in rows if not row.enhanced] == ["EHLO", "HELO"]
+
+
+def test_rows_without_a_line() -> None:
+    assert dict(BANNER.moves) == {State.CONNECTED: State.READY}
+    assert dict(BANNER_HELLO_DEMANDED.moves) == {State.CONNECTED: State.START}
+    assert dict(BANNER.refused) == dict(BANNER_HELLO_DEMANDED.refused) == {State.CONNECTED: State.REFUSED}
+    assert (
+        dict(END_OF_BODY.moves)
+        == dict(END_OF_BODY.refused)
+        == {
+            State.BODY: State.READY,
+            State.CHUNK: State.READY,
+        }
+    )
+    assert dict(END_OF_CHUNK.moves) == {State.CHUNK: State.CHUNKS}
+    assert dict(END_OF_CHUNK.refused) == {State.CHUNK: State.READY}
+    assert dict(RESPONSE.moves) == dict(RESPONSE.refused) == {State.AUTH: State.READY}
+    assert RESPONSE.continued is COMMANDS[b"AUTH"].continued is State.AUTH
+    assert dict(HANDSHAKE.moves) == {State.SWITCHING: State.START}
+    assert not MISTAKE.moves
+    assert not MISTAKE.refused
+    assert not HARD_ERROR.moves
+    assert set(HARD_ERROR.refused.values()) == {State.CLOSED}

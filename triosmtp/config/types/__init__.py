@@ -1,0 +1,1 @@
+"""Types of options: the text of a value to its Python value, and back."""

@@ -1,0 +1,89 @@
+"""Whether what was read as root can be read again by the user who serves: at a reload, and when it is renewed.
+
+Asked by that user himself, after root's rights were given up: nothing else knows of all that decides (modes, access
+control lists, mount options, and every folder on the way).
+"""
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from triosmtp.config import Config, load_config
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.server.preload_contexts import TLSUsers
+from triosmtp.server.profile import material_problem
+from triosmtp.tls import MaterialWarning
+from triosmtp.tls.location import entries_of
+
+__all__ = ["access_problems", "barrier"]
+
+
+def access_problems(config: Config, path: Path, users: TLSUsers, name: str) -> list[Problem]:
+    """Warn of each file that ``name``, who this process is by now, cannot read (again).
+
+    ``path`` is where ``config`` was loaded from; ``users`` are the TLS contexts with what asks for them.
+    """
+    problems: list[Problem] = []
+    try:
+        load_config(path)
+    except ConfigError as error:
+        reasons = "; ".join(problem.message for problem in error.problems[:3])
+        problems.append(Problem("warning", f'{config.path}: a reload will fail: user "{name}": {reasons}'))
+    hidden: set[Path] = set()
+    for tls, (settings, server_names) in users.items():
+        for option, file in tls.files:
+            reason = barrier(file)
+            if reason:
+                text = (
+                    f'user "{name}" cannot read it again: {reason}. What was read as root serves until the process '
+                    "ends; its renewal will fail, and so will a reload"
+                )
+                warning = MaterialWarning(option, file, text)
+                problems.append(material_problem(settings, server_names, warning, "warning"))
+            else:
+                hidden.update(_unlisted(file))
+    problems += [
+        Problem("warning", f'{folder}: user "{name}" cannot list it: what is renewed there is not noticed at once')
+        for folder in sorted(hidden)
+    ]
+    return list(dict.fromkeys(problems))
+
+
+def barrier(path: Path) -> str:
+    """Say what keeps this process from reading ``path``; ``""`` where nothing does."""
+    try:
+        with path.open("rb"):
+            return ""
+    except PermissionError:
+        for folder in _folders(path):
+            if not os.access(folder, os.X_OK):
+                return f"the folder {_described(folder)} is closed to it"
+        return f"{_described(path.resolve())} is closed to it"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _unlisted(path: Path) -> Iterable[Path]:
+    """Give the folders on the way to ``path`` that cannot be watched: inotify(7) asks for the right to read them."""
+    return [folder for folder in _folders(path) if not os.access(folder, os.R_OK)]
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted({entry.parent for entry in entries_of([path])}, key=lambda folder: (len(folder.parts), folder))
+
+
+def _described(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return str(path)
+    user, group = str(found.st_uid), str(found.st_gid)
+    with suppress(KeyError):
+        user = pwd.getpwuid(found.st_uid).pw_name
+    with suppress(KeyError):
+        group = grp.getgrgid(found.st_gid).gr_name
+    return f"{path} ({stat.filemode(found.st_mode)} {user} {group})"

@@ -1,0 +1,106 @@
+"""Sockets that systemd has opened for us: sd_listen_fds(3), matched to the Listens by their addresses.
+
+A name is not asked for: the configuration says what is served at an address, and the unit who opens it.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, MutableMapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from triosmtp.config import Config, Listen, TCPAddress
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.sockets.bound_socket import OpenedSocket
+
+__all__ = ["take_sockets"]
+
+_FIRST: Final = 3
+_MOST: Final = 1024
+_VARIABLES: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+
+
+def take_sockets(config: Config, environment: MutableMapping[str, str] = os.environ) -> dict[object, OpenedSocket]:
+    """Give the sockets that were passed to this process, by the key of the Listen whose address each has.
+
+    The variables are taken out of ``environment``, and the descriptors closed to children.  A Listen that none was
+    passed for is not among them.
+
+    :raises ConfigError: naming each socket that cannot be used, or that is no Listen's: who connects there would wait
+        for ever.
+    """
+    given = {name: environment.pop(name, "") for name in _VARIABLES}
+    count = given["LISTEN_FDS"]
+    if given["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal() or not 0 < int(count) <= _MOST:
+        return {}  # meant for another process
+    names = given["LISTEN_FDNAMES"].split(":")
+    found: dict[object, OpenedSocket] = {}
+    problems: list[Problem] = []
+    listens = [*config.listens, *config.policy_listens, *config.status_listens]
+    for number in range(int(count)):
+        descriptor = _FIRST + number
+        name = names[number] if number < len(names) else ""
+        what = f"descriptor {descriptor} that systemd passed" + (f' ("{name}")' if name else "")
+        try:
+            os.set_inheritable(descriptor, False)
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            problems.append(Problem("error", f"{what}: {error.strerror}"))
+            continue
+        problem, listen = _match(sock, [each for each in listens if each.key not in found])
+        if listen is None:
+            problems.append(Problem("error", f"{what}: {problem}"))
+            sock.close()
+            continue
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            nodelay = config.resolve(listen, None).disable_nagle_algorithm
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
+        found[listen.key] = OpenedSocket(sock, given=True)
+    if problems:
+        for each in found.values():
+            each.sock.close()
+        raise ConfigError(problems)
+    return found
+
+
+def _match(sock: socket.socket, listens: Iterable[Listen]) -> tuple[str, Listen | None]:
+    """Find the Listen that ``sock`` is for; without one, the first of the pair says why."""
+    name = sock.getsockname()
+    address = _written(name)
+    if sock.family not in {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}:
+        return "is no TCP or Unix socket", None
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return f"{address} is no listening stream socket: expected ListenStream= without Accept=yes", None
+    matching = [listen for listen in listens if _is_at(listen, sock, name)]
+    if not matching:
+        return f"no Listen has the address {address}", None
+    # ":25" takes a socket of either family; "[*]:25" only one of IPv6, so it goes first where both want one.
+    return "", min(matching, key=lambda listen: not getattr(listen.address, "ipv6", False))
+
+
+def _is_at(listen: Listen, sock: socket.socket, name: object) -> bool:
+    address = listen.address
+    if not isinstance(address, TCPAddress):
+        return isinstance(name, str) and bool(name) and _same_path(address.path, name)
+    if not isinstance(name, tuple) or name[1] != address.port:
+        return False
+    bound = ip_address(str(name[0]).partition("%")[0])
+    if address.host is not None:
+        return bound == ip_address(address.host)
+    if address.ipv6:
+        return bound.version == 6 and bound.is_unspecified
+    # On IPv6 alone it would not take what ":25" is to take.
+    dual = bound.version == 4 or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return bound.is_unspecified and dual
+
+
+def _same_path(one: str, other: str) -> bool:
+    return one == other or Path(one).resolve() == Path(other).resolve()
+
+
+def _written(name: object) -> str:
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)

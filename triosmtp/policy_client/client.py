@@ -1,0 +1,445 @@
+"""The client of the policy service: one connection, its handlers, and reconnection."""
+
+import json
+import logging
+import random
+import ssl
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
+from inspect import iscoroutinefunction
+from typing import Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import trio
+import trio_websocket
+
+from triosmtp.errors import Reject, TrioSMTPError
+from triosmtp.policy.interface import DISCARD, DONE, PHASES
+from triosmtp.policy_client.request import Decision, MessageBody, Notification, PolicyRequest, TLSVariables, answer_of
+from triosmtp.policy_service.wire import FAILED, NOTIFICATIONS, PROTOCOL
+
+__all__ = [
+    "DISCARD", "DONE", "Decision", "MessageBody", "Notification", "PolicyClient", "PolicyClientError", "PolicyRequest",
+    "PolicyRequestError", "TLSVariables",
+]  # fmt: skip
+
+_log = logging.getLogger("triosmtp.policy_client")
+
+_H = TypeVar("_H", bound=Callable[..., Awaitable[object]])
+
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 30.0
+_CONNECT: Final = 10.0
+_PING: Final = 20.0
+_LARGEST: Final = 8 * 1024 * 1024
+_NOTES: Final = 10_000
+_SESSIONS: Final = 100_000
+_ANSWERS_AT_ONCE: Final = 1000
+
+
+class PolicyClientError(TrioSMTPError):
+    """The server will not have this client, however often it asks: token, subprotocol or registration are wrong."""
+
+
+class PolicyRequestError(TrioSMTPError):
+    """The server refused a request; ``code`` is JSON-RPC's."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(f"{message} ({code})")
+
+
+class PolicyClient:
+    """One policy client.
+
+    ``url`` is ``ws://host:port/``, ``wss://host:port/`` or ``unix:/path``; ``ssl_context`` is for ``wss``, where the
+    authority is a private one or a client certificate is to be presented.  With handlers for phases it is a decider,
+    else an observer.  ``variables`` are patterns of the variables wanted of the connection context, and
+    ``message_variables`` those of the message context (by default the same patterns); ``peers`` CIDR blocks and
+    ``listeners`` names of Listens that sessions are wanted of (none: all); ``changed_only`` has only changes sent,
+    which are put together again here.  ``bodies`` asks for the messages themselves in ``session.phase``: the token of
+    Admin_Token_File is needed, and a Unix socket or TLS.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        group: str = "",
+        token: str | None = None,
+        mode: Literal["enforce", "shadow"] = "enforce",
+        variables: Iterable[str] = ("*",),
+        message_variables: Iterable[str] | None = None,
+        peers: Iterable[str] = (),
+        listeners: Iterable[str] = (),
+        changed_only: bool = False,
+        bodies: bool = False,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.url = url
+        self.server: dict[str, Any] = {}
+        """What the server said of itself: the result of ``initialize``."""
+        self.lost = 0
+        """Notifications that were lost, here or at the server, because they came faster than they were handled."""
+        self._name = name
+        self._group = group
+        self._token = token
+        self._mode = mode
+        self._wanted: dict[str, object] = {"bodies": True} if bodies else {}
+        self._wanted |= {"variables": list(variables), "peers": list(peers), "listeners": list(listeners)}
+        if message_variables is not None:
+            self._wanted["message_variables"] = list(message_variables)
+        self._changed_only = changed_only
+        self._ssl_context = ssl_context
+        self._handlers: dict[str, Callable[..., Awaitable[object]]] = {}
+        self._notified: list[tuple[tuple[str, ...], Callable[..., Awaitable[object]]]] = []
+        self._connection: Any = None
+        self._pending: dict[int, _Reply] = {}
+        self._numbers = 0
+        self._seen: OrderedDict[str, tuple[dict[str, str], dict[str, str]]] = OrderedDict()
+
+    # Handlers
+
+    def on(self, *phases: str) -> Callable[[_H], _H]:
+        """Have the async function decide at ``phases``: it is given a :class:`PolicyRequest`.
+
+        It returns None to go on, DONE, DISCARD or a :class:`Decision`, or raises :class:`~triosmtp.Reject`.  Any other
+        exception is logged, and the server gives its fallback.
+
+        :raises ValueError: where there is no such phase, or it has a handler already.
+        :raises TypeError: where it is not an async function.
+        """
+
+        def register(handler: _H) -> _H:
+            _check_async(handler)
+            for phase in phases:
+                if phase not in PHASES or phase in self._handlers:
+                    why = "has a handler already" if phase in self._handlers else f"is none of {', '.join(PHASES)}"
+                    raise ValueError(f"phase {phase!r} {why}")
+                self._handlers[phase] = handler
+            return handler
+
+        return register
+
+    def notification(self, *patterns: str) -> Callable[[_H], _H]:
+        """Have the async function told of what matches ``patterns``, such as ``session.*``: a :class:`Notification`.
+
+        They come one by one, in their order.  ``session.phase`` has to be named in full.
+
+        :raises ValueError: where a pattern matches nothing.
+        :raises TypeError: where it is not an async function.
+        """
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in NOTIFICATIONS):
+                raise ValueError(f"{pattern!r} matches no notification: there are {', '.join(NOTIFICATIONS)}")
+
+        def register(handler: _H) -> _H:
+            _check_async(handler)
+            self._notified.append((patterns, handler))
+            return handler
+
+        return register
+
+    # Running
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled, and connect again whenever the connection is lost.
+
+        ``task_status`` is told when the server has taken the client for the first time.
+
+        :raises PolicyClientError: where the server will not have it.
+        """
+        failures = 0
+        started = False
+
+        def begun(_value: None = None) -> None:
+            nonlocal started, failures
+            failures = 0
+            if not started:
+                started = True
+                task_status.started()
+
+        while True:
+            try:
+                stream = await self._open()
+                await self.run_on(stream, begun=begun)
+                _log.warning("%s: the connection was lost", self.url)
+            except (OSError, trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError) as error:
+                _log.warning("%s: %s", self.url, str(error) or type(error).__name__)
+            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**failures) * random.random()  # noqa: S311 - only to spread clients
+            failures = min(failures + 1, 10)
+            await trio.sleep(wait)
+
+    async def run_on(self, stream: trio.abc.Stream, *, begun: Callable[[], object] = lambda: None) -> None:
+        """Serve one connection over ``stream``, which may be one in memory, until it is lost.
+
+        :raises PolicyClientError: where the server will not have it.
+        """
+        try:
+            async with self._connected(stream):
+                begun()
+                await trio.sleep_forever()
+        except trio.BrokenResourceError as error:
+            _log.debug("%s: %s", self.url, error)
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator["PolicyClient"]:
+        """Connect once, for as long as the block lasts: to make requests.
+
+        :raises PolicyClientError: where the server will not have it.
+        :raises OSError: where it cannot be reached.
+        """
+        async with self._connected(await self._open()):
+            yield self
+
+    async def request(self, method: str, **params: object) -> Any:
+        """Make a control request, such as ``session.list``, and give its result.
+
+        :raises PolicyRequestError: where the server refuses it.
+        :raises trio.BrokenResourceError: where there is no connection, or it is lost meanwhile.
+        """
+        if self._connection is None:
+            raise trio.BrokenResourceError("not connected")
+        return await self._request(self._connection, method, params)
+
+    # One connection
+
+    @asynccontextmanager
+    async def _connected(self, stream: trio.abc.Stream) -> AsyncIterator[None]:
+        parts = urlsplit(self.url)
+        headers = [] if self._token is None else [(b"Authorization", b"Bearer " + self._token.encode())]
+        ended = closing = False
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_after(_CONNECT):
+                    connection = await trio_websocket.wrap_client_stream(
+                        nursery,
+                        stream,  # type: ignore[arg-type]  # any stream will do
+                        parts.hostname or "localhost",
+                        parts.path if parts.scheme != "unix" and parts.path else "/",
+                        subprotocols=[PROTOCOL],
+                        extra_headers=headers,
+                        max_message_size=_LARGEST,
+                        receive_buffer_size=65536,
+                        message_queue_size=16,
+                    )
+                send, receive = trio.open_memory_channel[Notification](_NOTES)
+                nursery.start_soon(self._tell, receive)
+                nursery.start_soon(_ping, connection)
+                scope = nursery.cancel_scope
+
+                async def read() -> None:
+                    nonlocal ended
+                    await self._read(connection, send)
+                    ended = not closing
+                    scope.cancel()
+
+                nursery.start_soon(read)
+                with trio.fail_after(_CONNECT):
+                    self.server = await self._initialize(connection)
+                self._connection = connection
+                yield
+                closing = True
+                with trio.move_on_after(2):
+                    await connection.aclose()
+                scope.cancel()
+            if ended:
+                raise trio.BrokenResourceError("the connection was lost")
+        except (BaseExceptionGroup, trio_websocket.HandshakeError, trio_websocket.ConnectionClosed) as error:
+            raise _plain(error) from None
+        finally:
+            self._connection = None
+            for reply in self._pending.values():
+                reply.fail()
+            self._pending.clear()
+            self._seen.clear()
+            await trio.aclose_forcefully(stream)
+
+    async def _open(self) -> trio.abc.Stream:
+        parts = urlsplit(self.url)
+        with trio.fail_after(_CONNECT):
+            if parts.scheme == "unix":
+                return await trio.open_unix_socket(parts.path)
+            if parts.scheme not in {"ws", "wss"} or not parts.hostname:
+                raise PolicyClientError(f"{self.url}: expected ws://host:port/, wss://host:port/ or unix:/path")
+            port = parts.port or (443 if parts.scheme == "wss" else 80)
+            stream: trio.abc.Stream = await trio.open_tcp_stream(parts.hostname, port)
+            if parts.scheme == "wss":
+                context = self._ssl_context or ssl.create_default_context()
+                tls = trio.SSLStream(stream, context, server_hostname=parts.hostname, https_compatible=True)
+                await tls.do_handshake()
+                stream = tls
+            return stream
+
+    async def _initialize(self, connection: Any) -> dict[str, Any]:
+        params: dict[str, Any] = {"name": self._name, **self._wanted, "changed_only": self._changed_only}
+        if self._handlers:
+            params |= {"role": "decider", "group": self._group, "mode": self._mode}
+            params["phases"] = [phase for phase in PHASES if phase in self._handlers]
+        elif self._group:
+            params["group"] = self._group
+        params["notifications"] = sorted({pattern for patterns, _ in self._notified for pattern in patterns})
+        try:
+            result: dict[str, Any] = await self._request(connection, "initialize", params)
+        except PolicyRequestError as error:
+            raise PolicyClientError(f"{self.url}: {error}") from None
+        return result
+
+    async def _request(self, connection: Any, method: str, params: object) -> Any:
+        self._numbers += 1
+        number = self._numbers
+        reply = self._pending[number] = _Reply()
+        try:
+            await _send(connection, {"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            return await reply.wait()
+        finally:
+            self._pending.pop(number, None)
+
+    async def _read(self, connection: Any, notes: "trio.MemorySendChannel[Notification]") -> None:
+        at_once = trio.Semaphore(_ANSWERS_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    message = json.loads(await connection.get_message())
+                except trio_websocket.ConnectionClosed:
+                    break
+                if "method" not in message:
+                    self._settle(message)
+                elif "id" in message:
+                    await at_once.acquire()
+                    nursery.start_soon(self._answer, connection, message, at_once)
+                else:
+                    self._note(Notification(message["method"], message["params"]), notes)
+            nursery.cancel_scope.cancel()
+
+    def _settle(self, message: dict[str, Any]) -> None:
+        number = message.get("id")
+        reply = self._pending.get(number) if isinstance(number, int) else None
+        if reply is None:
+            _log.warning("%s: the server objects: %s", self.url, message.get("error"))
+        elif "error" in message:
+            error = message["error"]
+            reply.settle(PolicyRequestError(error["code"], error["message"]))
+        else:
+            reply.settle(message["result"])
+
+    def _note(self, note: Notification, notes: "trio.MemorySendChannel[Notification]") -> None:
+        self.lost += note.params.get("lost", 0)
+        try:
+            notes.send_nowait(note)
+        except trio.WouldBlock:
+            self.lost += 1
+
+    async def _tell(self, notes: "trio.MemoryReceiveChannel[Notification]") -> None:
+        async for note in notes:
+            for patterns, handler in self._notified:
+                if any(fnmatchcase(note.method, pattern) for pattern in patterns):
+                    try:
+                        await handler(note)
+                    except Exception:  # noqa: BLE001 - one that fails must not cost the others theirs
+                        _log.exception("the handler of %s failed", note.method)
+
+    async def _answer(self, connection: Any, message: dict[str, Any], at_once: trio.Semaphore) -> None:
+        number, params = message["id"], message["params"]
+
+        async def fetch(method: str, **more: object) -> Any:
+            return await self._request(connection, method, more)
+
+        try:
+            request = self._request_of(number, params, fetch)
+            with trio.move_on_after(params["deadline_ms"] / 1000):
+                result = await self._decide(request)
+                await _send(connection, {"jsonrpc": "2.0", "id": number, **result})
+        except trio_websocket.ConnectionClosed:
+            pass  # the server asks another one
+        finally:
+            at_once.release()
+
+    async def _decide(self, request: PolicyRequest) -> dict[str, Any]:
+        handler = self._handlers.get(request.phase)
+        try:
+            answer = None if handler is None else await handler(request)
+            return {"result": answer_of(request, answer)}
+        except Reject as reject:
+            return {"result": answer_of(request, reject)}
+        except Exception:  # noqa: BLE001 - a handler may fail as it likes: the server falls back
+            _log.exception("the handler of %s failed", request.phase)
+            return {"error": {"code": FAILED, "message": "the handler failed"}}
+
+    def _request_of(self, number: str, params: dict[str, Any], fetch: Callable[..., Awaitable[Any]]) -> PolicyRequest:
+        connection, message = params["variables"], params["message_variables"]
+        if self._changed_only:
+            known = self._seen.setdefault(params["session"], ({}, {}))
+            for context, changes in zip(known, (connection, message), strict=True):
+                context.update(changes)
+                for name in [name for name, value in changes.items() if value is None]:
+                    del context[name]
+            if len(self._seen) > _SESSIONS:
+                self._seen.popitem(last=False)
+            connection, message = dict(known[0]), dict(known[1])
+        return PolicyRequest(
+            id=number,
+            session=params["session"],
+            phase=params["phase"],
+            peer=params["peer"],
+            listener=params["listener"],
+            variables=connection,
+            message_variables=message,
+            arguments=params["arguments"],
+            deadline_ms=params["deadline_ms"],
+            fetch=fetch,
+        )
+
+
+class _Reply:
+    """The answer to a request of ours, when it is there."""
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._value: Any = None
+
+    def settle(self, value: object) -> None:
+        self._value = value
+        self._done.set()
+
+    def fail(self) -> None:
+        self.settle(trio.BrokenResourceError("the connection was lost"))
+
+    async def wait(self) -> Any:
+        await self._done.wait()
+        if isinstance(self._value, Exception):
+            raise self._value
+        return self._value
+
+
+async def _send(connection: Any, message: dict[str, Any]) -> None:
+    await connection.send_message(json.dumps(message, separators=(",", ":")))
+
+
+async def _ping(connection: Any) -> None:
+    while True:
+        await trio.sleep(_PING)
+        with trio.fail_after(_PING):
+            await connection.ping()
+
+
+def _check_async(handler: Callable[..., object]) -> None:
+    if not iscoroutinefunction(handler):
+        raise TypeError(f"{handler!r} is not an async function")
+
+
+def _plain(error: BaseException) -> BaseException:
+    """Give the one error that the nurseries put groups around, in a form that says what to do about it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, trio_websocket.ConnectionRejected):
+        body = (error.body or b"").decode("utf-8", "replace").strip()[:200]
+        text = f"the server refuses with {error.status_code}: {body}"
+        final = 400 <= error.status_code < 500
+        return PolicyClientError(text) if final else trio.BrokenResourceError(text)
+    if isinstance(error, trio_websocket.HandshakeError | trio_websocket.ConnectionClosed):
+        return trio.BrokenResourceError(f"{type(error).__name__}: {error}")
+    return error

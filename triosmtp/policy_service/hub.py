@@ -1,0 +1,488 @@
+"""The hub: where sessions and the policy clients of other processes meet.
+
+**The theory.**  A policy that runs elsewhere can be slow, wrong, silent, or gone.  Mail must not wait for it longer
+than was agreed, must not be lost by it, and must not be let through because of it.  All else follows.
+
+*Values only.* A session asks a :class:`~triosmtp.policy_service.messages.Question` and gets a ``Verdict``.  Neither
+holds a stream, a session or a lock, so the hub may be in another process than the sessions; and nothing that a client
+says reaches a session but through :func:`~triosmtp.policy_service.wire.read_verdict`, which lets a whole answer pass,
+or none of it.
+
+*A verdict always comes.*  :meth:`Hub.decide` raises nothing.  Where there is no decider, where time runs out, or where
+the answer cannot be applied, the verdict is the *fallback* that the operator chose for that phase, marked as such, and
+told as an event: a fallback is never silent.  The group remembers at which phases its deciders wanted to be asked, so
+that those who are gone still guard them.
+
+*One question has one deadline,* however many deciders it meets.  One that dies in the middle gives the question back,
+and the next one is asked in what time is left.  Deciders of a group share the sessions: each session stays with the one
+that it began with, for only that one has seen what came before.
+
+*Who is slow pays for it himself.*  A client's frames wait in a queue of its own, which one task empties.  Notifications
+that find it full are lost, and the client is told how many; a question that finds it full ends the client.  Nothing
+that is told to one client waits for another, and no mail waits for anybody who only listens.
+
+*The breaker.*  Deciders that hang without dying cost every mail the whole time limit.  After a few time-outs in a row a
+group's fallback is given at once, and a single question now and then finds out whether it answers again.
+
+*Shadows.*  A decider in shadow is asked when the phase is over, with what was asked and with what came of it in hand.
+It can delay nothing, since nobody waits; and what it says is compared, counted, and thrown away.
+
+The hub itself knows no sockets: whoever accepts connections hands them to :meth:`Hub.serve_client`, with what is known
+of whoever is on the other side.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import trio
+from attrs import evolve
+
+from triosmtp.event import (
+    Connected,
+    Disconnected,
+    Observer,
+    PolicyClientConnected,
+    PolicyClientDisconnected,
+    PolicyClientRefused,
+    PolicyFallback,
+    SessionEvent,
+    SessionInfo,
+)
+from triosmtp.histogram import Histogram
+from triosmtp.message.spool import Body
+from triosmtp.policy.interface import PHASES, Phase, Policy
+from triosmtp.policy_service.group import Group, NoAnswerError
+from triosmtp.policy_service.hub_policy import HubPolicy
+from triosmtp.policy_service.link import Access, ClientLink, Failed, Limits
+from triosmtp.policy_service.messages import Fallback, Host, Interest, Outcome, Question, Verdict, fallback_verdict
+from triosmtp.policy_service.notification import NOTES, Note
+from triosmtp.policy_service.outbox import frame
+from triosmtp.policy_service.recording import MAX_RECORDED, check_recorder, recorded_body
+from triosmtp.policy_service.requests import Control
+from triosmtp.policy_service.shadow import Shadows
+from triosmtp.policy_service.wire import (
+    BAD_REQUEST,
+    FAILED,
+    NOT_INITIALIZED,
+    PROTOCOL,
+    Call,
+    ProtocolError,
+    Response,
+    encode,
+    error_text,
+    read_message,
+    read_registration,
+    result_text,
+)
+
+__all__ = ["Access", "Hub", "Limits"]
+
+_log = logging.getLogger("triosmtp.policy")
+
+
+class Hub:
+    """Asks, tells and counts policy clients.
+
+    It works as soon as it is made.  Deciders in shadow are asked only while :meth:`run` runs.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.host: Host | None = None
+        """The server whose sessions these are; None while there is none."""
+        self.on_event: Observer = self.observe
+        """Who is told of what happens in the hub while no server is attached."""
+        self.on_interest: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Called when :attr:`interest` has changed; a client is in when this has returned."""
+        self._links: list[ClientLink] = []
+        self._groups: dict[str, Group] = {}
+        self._shadows = Shadows(self._tell)
+        self._listening: dict[str, list[ClientLink]] = {}
+        self._sessions: dict[str, tuple[str, str]] = {}  # peer and listener of each
+        self._sequence = 0
+        self._nursery: trio.Nursery | None = None
+        self._control = Control(self)
+        self._bodies: dict[str, Body] = {}  # of the messages that questions under way are about, by their ids
+
+    def attach(self, host: Host) -> None:
+        """Take ``host`` as the server whose sessions these are."""
+        self.host = host
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Ask deciders in shadow, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    # Deciding
+
+    def policy(
+        self,
+        group: str,
+        *,
+        timeout: float = 5.0,
+        fallback: Fallback = "tempfail",
+        fallback_phases: Mapping[Phase, Fallback] | None = None,
+    ) -> Policy:
+        """Give the policy that asks ``group``, to stand in a list like any other.
+
+        ``timeout`` is in seconds; ``fallback_phases`` overrides ``fallback`` at single phases.
+        """
+        self.group(group).kept = True
+        return HubPolicy(
+            self, group, timeout, {phase: (fallback_phases or {}).get(phase, fallback) for phase in PHASES}
+        )
+
+    def group(self, name: str) -> Group:
+        """Give the group of that name."""
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = Group(name, self.limits)
+        return group
+
+    def wants(self, group: str, phase: Phase) -> bool:
+        """Whether anything may become of a question to ``group`` at ``phase``: cheap, to be asked first."""
+        known = self._groups.get(group)
+        return phase == "mailfrom" if known is None else known.wants(phase)
+
+    async def decide(self, group: str, question: Question, *, timeout: float, fallback: Fallback) -> Verdict:  # noqa: ASYNC109 - it is given to the clients
+        """Have ``group`` decide, within ``timeout`` seconds.  Never raises but for cancellation."""
+        asked = self.group(group)
+        asked.kept = True
+        try:
+            verdict = await asked.ask(question, timeout)
+        except NoAnswerError as error:
+            asked.fallbacks += 1
+            return self._fall_back(group, question, fallback, str(error))
+        return Verdict() if verdict is None else verdict
+
+    @contextmanager
+    def showing(self, question: str, body: Body) -> Iterator[None]:
+        """Let the deciders that are asked ``question`` ask for ``body``, until the block is left."""
+        self._bodies[question] = body
+        try:
+            yield
+        finally:
+            del self._bodies[question]
+
+    async def body_part(self, question: str, start: int, size: int) -> tuple[bytes, int] | None:
+        """Return up to ``size`` octets of the message of a question, and its whole size; None if none is shown.
+
+        :raises SpoolError: if the message cannot be read.
+        """
+        body = self._bodies.get(question)
+        return None if body is None else (await body.part(start, size), body.size)
+
+    def _fall_back(self, group: str, question: Question, fallback: Fallback, failure: str) -> Verdict:
+        event = PolicyFallback(
+            session=question.info,
+            phase=question.phase,
+            group=group,
+            fallback=fallback,
+            failure=failure,
+        )
+        self._tell(event)
+        return fallback_verdict(group, question, fallback, failure)
+
+    async def rehearse(self, group: str, question: Question, timeout: float) -> Verdict:  # noqa: ASYNC109 - as above
+        """Ask ``group`` without any consequence: for a replay.
+
+        :raises ProtocolError: where there is no answer that could be applied.
+        """
+        try:
+            verdict = await (self._groups.get(group) or Group(group, self.limits)).ask(question, timeout)
+        except NoAnswerError as error:
+            raise ProtocolError(FAILED, str(error)) from None
+        return Verdict() if verdict is None else verdict
+
+    @property
+    def interest(self) -> Interest:
+        """What anybody here may want to be asked or told: a value, for sessions in another process."""
+        groups = {name: frozenset(each for each in PHASES if group.wants(each)) for name, group in self._groups.items()}
+        outcomes = frozenset(each for each in PHASES if self.wants_outcome(each))
+        return Interest(groups=groups, outcomes=outcomes, recorded_octets=self.recorded_octets)
+
+    @property
+    def recorded_octets(self) -> int:
+        """How many octets of each message somebody records: usually none."""
+        links = self._listening.get("session.phase", ())
+        wanted = (each.access.body_limit for each in links if each.registration and each.registration.bodies)
+        return min(max(wanted, default=0), MAX_RECORDED)
+
+    # What became of a phase
+
+    def wants_outcome(self, phase: Phase) -> bool:
+        """Whether somebody wants to know what becomes of ``phase``."""
+        return self._shadows.wants(phase) or "session.phase" in self._listening
+
+    def ended(self, question: Question, outcome: Outcome) -> None:
+        """Tell what became of a phase to those who want to know."""
+        if "session.phase" in self._listening:
+            params = {
+                "phase": question.phase,
+                "arguments": question.arguments,
+                "outcome": {
+                    "decision": outcome.decision,
+                    "code": outcome.code or None,
+                    "enhanced": outcome.enhanced,
+                    "text": outcome.text,
+                    "decided_by": outcome.decided_by,
+                },
+            }
+            contexts = {"variables": question.variables, "message_variables": question.message_variables}
+            note = Note("session.phase", params, contexts, outcome.excerpt)
+            self._notify(note, question.session, question.peer, question.listener)
+        if self._nursery is not None:
+            self._shadows.ask(question, evolve(outcome, excerpt=None), self._nursery, self.limits)
+
+    # Telling
+
+    def observe(self, event: SessionEvent) -> None:
+        """Tell the clients of an event: to be among the observers of a server."""
+        kind = type(event)
+        info: SessionInfo | None = getattr(event, "session", None)
+        session = "" if info is None else info.id
+        if kind is Connected:
+            assert info is not None
+            self._sessions[session] = info.peer, info.listener
+        if self._listening and kind in NOTES:
+            note = NOTES[kind](event)
+            if note.method in self._listening:
+                self._notify(note, session, *self._sessions.get(session, ("", "")))
+        if kind is Disconnected:
+            self._sessions.pop(session, None)
+            for group in self._groups.values():
+                group.forget(session)
+            self._shadows.forget(session)
+            for link in self._links:
+                link.forget(session)
+
+    def _tell(self, event: SessionEvent) -> None:
+        if self.host is not None:
+            self.host.tell(event)
+        else:
+            self.on_event(event)
+
+    def _notify(self, note: Note, session: str, peer: str, listener: str) -> None:
+        """Encode a notification once for all clients that see the same of it, and put it into their queues."""
+        self._sequence += 1
+        head: dict[str, Any] = {"sequence": self._sequence, "time": _now()}
+        if session:
+            head |= {"session": session, "peer": peer, "listener": listener}
+        bodies: dict[object, str] = {}
+        framed: dict[object, bytes] = {}
+        for link in self._listening[note.method]:
+            registration = link.registration
+            assert registration is not None, "it introduced itself"
+            if session and not registration.wants_session(peer, listener):
+                continue
+            limit = link.access.body_limit if registration.bodies and note.excerpt is not None else 0
+            key = registration.seen if note.contexts else (), limit
+            if key not in bodies:
+                contexts = {name: registration.wanted(name).of(values) for name, values in note.contexts.items()}
+                body = recorded_body(note.excerpt, limit) if limit else {}
+                bodies[key] = encode({**head, **contexts, **note.params, **body})
+            outbox = link.outbox
+            if outbox.lost:
+                lost, outbox.lost = outbox.lost, 0
+                if not outbox.put(_frame(note.method, f'{{"lost":{lost},{bodies[key][1:]}')):
+                    outbox.lost += lost
+                continue
+            if key not in framed:
+                framed[key] = _frame(note.method, bodies[key])
+            outbox.put(framed[key])
+
+    # Clients
+
+    async def serve_client(self, stream: trio.abc.Stream, access: Access) -> None:
+        """Serve one client, on a stream whose TLS is up already, until it ends.  Closes the stream."""
+        from triosmtp.policy_service.websocket import serve_websocket  # noqa: PLC0415 - only where there are clients
+
+        await serve_websocket(self, stream, access)
+
+    def refused(self, access: Access, reason: str) -> None:
+        """Note that somebody was turned away."""
+        self._tell(PolicyClientRefused(peer=access.peer, listener=access.listener, reason=reason))
+
+    def open_link(self, access: Access, *, admin: bool, drop: Callable[[], None]) -> ClientLink:
+        """Take in a client that is allowed in; it has not introduced itself yet."""
+
+        def retire() -> None:
+            # At once: its tasks may take a while to end, and nobody is to be asked whose answer nobody reads.
+            if link.registration is not None and link.registration.decides:
+                self._leave(link, link.registration.group)
+            drop()
+
+        link = ClientLink(access, self.limits, admin=admin, drop=retire)
+        self._links.append(link)
+        return link
+
+    def _leave(self, link: ClientLink, name: str) -> None:
+        group = self._groups.get(name)
+        if group is not None:
+            group.leave(link)
+            if group.empty and not group.kept:
+                del self._groups[name]  # else whoever has a token could make up names without end
+
+    def close_link(self, link: ClientLink) -> None:
+        """Let go of a client that is gone."""
+        self._links.remove(link)
+        registration = link.registration
+        if registration is not None:
+            if registration.decides:
+                self._leave(link, registration.group)
+            if registration.shadows:
+                self._shadows.leave(link, registration)
+            for method in registration.notifications:
+                self._listening[method].remove(link)
+                if not self._listening[method]:
+                    del self._listening[method]
+            seconds = trio.current_time() - link.connected
+            self._tell(PolicyClientDisconnected(**_who(link), reason=link.reason, seconds=seconds))
+        link.release()  # whoever asks again now asks the others
+        if self._nursery is not None:
+            self._nursery.start_soon(self.on_interest)
+
+    def close_clients(self, reason: str, *, at: Collection[str]) -> None:
+        """End every client that came through one of the Listens ``at``."""
+        for link in tuple(self._links):
+            if link.access.listener in at:
+                link.drop(reason)
+
+    async def receive(self, link: ClientLink, text: str) -> None:
+        """Take one message of a client's."""
+        number: str | int | None = None
+        try:
+            message = read_message(text)
+            if isinstance(message, Response):
+                self._settle(link, message)
+                return
+            number = message.id
+            answer = await self._call(link, message)
+            if number is not None:
+                link.send(result_text(number, answer))
+        except ProtocolError as error:
+            link.send(error_text(number, error))
+            if error.code in {BAD_REQUEST, -32700}:
+                link.malformed += 1
+                if link.malformed >= self.limits.malformed:
+                    link.drop("too many malformed messages")
+        except Exception:  # noqa: BLE001 - what was asked for failed: the client is told so, and goes on
+            _log.exception("policy client %s: a request failed", link.access.peer)
+            link.send(error_text(number, ProtocolError(FAILED, "the request failed; the server's log says why")))
+
+    def _settle(self, link: ClientLink, response: Response) -> None:
+        link.settle(response.id, Failed(response.error) if response.error else response.result)
+
+    async def _call(self, link: ClientLink, call: Call) -> object:
+        if call.method == "initialize":
+            answer = self._initialize(link, call)
+            await self.on_interest()
+            return answer
+        if link.registration is None:
+            raise ProtocolError(NOT_INITIALIZED, "initialize comes first")
+        return await self._control.call(link, call)
+
+    def _initialize(self, link: ClientLink, call: Call) -> object:
+        if link.registration is not None:
+            raise ProtocolError(BAD_REQUEST, "initialize comes once")
+        registration = read_registration(call.params)
+        if registration.bodies:
+            check_recorder(link)
+        if registration.shadows:
+            self._shadows.join(link, registration)
+        link.registration = registration
+        if registration.decides:
+            self.group(registration.group).join(link)
+        for method in registration.notifications:
+            self._listening.setdefault(method, []).append(link)
+        self._tell(PolicyClientConnected(**_who(link)))
+        limits = self.limits
+        return {
+            "server": "triosmtp",
+            "version": _version(),
+            "protocol": PROTOCOL,
+            "limits": {
+                "message_bytes": limits.message_bytes,
+                "outstanding": limits.outstanding,
+                "queue": limits.queue,
+            },
+            "deadlines": {"shadow_ms": round(limits.shadow_seconds * 1000)},
+            "phases": sorted(registration.phases, key=PHASES.index),
+            "notifications": sorted(registration.notifications),
+        }
+
+    # Looking at it
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Give how each group does, with its clients; as plain values."""
+        found = [group.status() for group in self._groups.values()]
+        for status in found:
+            status["clients"] = [_client(link) for link in self._links if _group(link) == status["group"]]
+        return found
+
+    def latencies(self) -> dict[str, Histogram]:
+        """Give how long the answers of each group took, in seconds, by its name; later answers do not touch it."""
+        return {name: group.latency.copy() for name, group in self._groups.items()}
+
+    def clients(self) -> list[dict[str, Any]]:
+        """Give every client that has introduced itself, as plain values."""
+        return [_client(link) for link in self._links if link.registration is not None]
+
+    def report(self) -> list[dict[str, Any]]:
+        """Give what deciders in shadow would have done otherwise, as plain values."""
+        return self._shadows.report()
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    try:
+        return version("triosmtp")
+    except PackageNotFoundError:
+        return ""  # run from a source tree
+
+
+def _group(link: ClientLink) -> str:
+    return "" if link.registration is None else link.registration.group
+
+
+def _who(link: ClientLink) -> dict[str, str]:
+    registration = link.registration
+    assert registration is not None, "it introduced itself"
+    return {
+        "name": registration.name,
+        "group": registration.group,
+        "role": registration.role,
+        "mode": registration.mode,
+        "peer": link.access.peer,
+        "listener": link.access.listener,
+    }
+
+
+def _client(link: ClientLink) -> dict[str, Any]:
+    return _who(link) | {
+        "outstanding": link.outstanding,
+        "answered": link.answered,
+        "late": link.late,
+        "lost": link.outbox.lost,
+        "malformed": link.malformed,
+        "seconds": round(trio.current_time() - link.connected, 1),
+    }
+
+
+def _frame(method: str, body: str) -> bytes:
+    return frame(f'{{"jsonrpc":"2.0","method":"{method}","params":{body}}}'.encode("ascii"))
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,166 @@
+"""The session's side of deciding elsewhere: a policy that makes a phase a question, and a verdict its effect."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from triosmtp.errors import Reject
+from triosmtp.message import Message, Recipient
+from triosmtp.policy.attempt import AuthAttempt
+from triosmtp.policy.interface import DISCARD, DONE, Done, Phase, Policy
+from triosmtp.policy.session import Session
+from triosmtp.policy_service.messages import Fallback, Question
+from triosmtp.smtp import Address
+from triosmtp.variables import TLSInfo
+
+if TYPE_CHECKING:
+    from triosmtp.policy_service.hub import Hub
+
+__all__ = ["HubPolicy", "question_of"]
+
+_HEADERS: Final = 65536
+"""Octets of a message's header that deciders are shown."""
+_FIELDS: Final = 1000
+"""Lines of it, unfolded: to make values of them and of those JSON takes the event loop's time."""
+_BLANKS: Final = " \t\r"
+
+_numbers = count(1)
+
+
+def question_of(phase: Phase, session: Session, *arguments: Any) -> Question:
+    """Give the question of a phase, with what its policies were given behind the session."""
+    password = arguments[0].password if phase == "auth" else None
+    return Question(
+        id=f"{session.id}-{next(_numbers):x}",
+        session=session.id,
+        phase=phase,
+        peer=session.peer,
+        listener=session.listener,
+        local=session.local,
+        variables=session.variables.snapshot(),
+        message_variables=session.message_variables.snapshot(),
+        arguments=_arguments(phase, arguments),
+        password=password,
+    )
+
+
+def _arguments(phase: Phase, given: tuple[Any, ...]) -> dict[str, Any]:
+    match phase:
+        case "ehlo":
+            return {"domain": given[0]}
+        case "auth":
+            return {"mechanism": given[0].mechanism, "user": given[0].user}
+        case "mailfrom":
+            return {"sender": str(given[0]), "parameters": dict(given[1])}
+        case "rcptto":
+            return {"recipient": str(given[0]), "parameters": dict(given[1])}
+        case "data_spool":
+            return {"size": given[0].size, **_headers(given[0].body.headers())}
+        case "data_spool_each_rcpt":
+            return {"recipient": str(given[1])}
+        case _:
+            return {}
+
+
+def _headers(block: bytes) -> dict[str, Any]:
+    """Return the fields of a header block, unfolded, in their order; what is no field is left out."""
+    # Only what ends a line in mail ends one here: str.splitlines() would make fields out of a vertical tab or U+0085.
+    text = block[:_HEADERS].decode("utf-8", "replace").replace("\r\n", "\n").replace("\n ", " ").replace("\n\t", "\t")
+    lines = text.split("\n", _FIELDS)
+    fields = []
+    for line in lines[:_FIELDS]:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.append([name.rstrip(_BLANKS), value.strip(_BLANKS)])
+    truncated = len(block) > _HEADERS or (len(lines) > _FIELDS and lines[-1] != "")
+    return {"headers": fields} | ({"headers_truncated": True} if truncated else {})
+
+
+class HubPolicy(Policy):
+    """Has the deciders of a group decide; made by :meth:`triosmtp.policy_service.hub.Hub.policy`."""
+
+    def __init__(self, hub: "Hub", group: str, timeout: float, fallbacks: Mapping[Phase, Fallback]) -> None:
+        self._hub = hub
+        self._group = group
+        self._timeout = timeout
+        self._fallbacks = fallbacks
+
+    @property
+    def source(self) -> str:
+        """``websocket:GROUP``."""
+        return f"websocket:{self._group}"
+
+    async def _ask(self, phase: Phase, session: Session, *arguments: Any) -> Done | None:
+        hub = self._hub
+        if not hub.wants(self._group, phase):
+            return None
+        question = question_of(phase, session, *arguments)
+        shown = hub.showing(question.id, arguments[0].body) if phase == "data_spool" else nullcontext()
+        with shown:
+            verdict = await hub.decide(self._group, question, timeout=self._timeout, fallback=self._fallbacks[phase])
+        for context, changes in (
+            (session.variables, verdict.set_connection),
+            (session.message_variables, verdict.set_message),
+        ):
+            for name, value in changes.items():
+                if value is None:
+                    context.pop(name, None)
+                else:
+                    context[name] = value
+        for name, value in verdict.add_headers:
+            session.add_header(name, value)
+        if verdict.code:
+            raise Reject(
+                verdict.code,
+                verdict.enhanced,
+                verdict.text,
+                reason=f"fallback: {verdict.failure}" if verdict.failure else None,
+                decided_by=verdict.source,
+            )
+        session.decider = verdict.source
+        if verdict.decision == "discard":
+            return DISCARD
+        return DONE if verdict.decision == "done" else None
+
+    async def validate_connect(self, session: Session) -> Done | None:
+        """Ask at ``connect``."""
+        return await self._ask("connect", session)
+
+    async def validate_ehlo(self, session: Session, domain: str) -> Done | None:
+        """Ask at ``ehlo``."""
+        return await self._ask("ehlo", session, domain)
+
+    async def validate_starttls(self, session: Session, tls: TLSInfo) -> Done | None:
+        """Ask at ``starttls``: what the handshake established is in the variables."""
+        return await self._ask("starttls", session, tls)
+
+    async def validate_auth(self, session: Session, attempt: AuthAttempt) -> Done | None:
+        """Ask at ``auth``."""
+        return await self._ask("auth", session, attempt)
+
+    async def validate_mailfrom(
+        self, session: Session, sender: Address, parameters: Mapping[str, str | None]
+    ) -> Done | None:
+        """Ask at ``mailfrom``."""
+        return await self._ask("mailfrom", session, sender, parameters)
+
+    async def validate_rcptto(
+        self, session: Session, recipient: Address, parameters: Mapping[str, str | None]
+    ) -> Done | None:
+        """Ask at ``rcptto``."""
+        return await self._ask("rcptto", session, recipient, parameters)
+
+    async def validate_data(self, session: Session) -> Done | None:
+        """Ask at ``data``."""
+        return await self._ask("data", session)
+
+    async def validate_data_spool(self, session: Session, message: Message) -> Done | None:
+        """Ask at ``data_spool``."""
+        return await self._ask("data_spool", session, message)
+
+    async def validate_data_spool_each_rcpt(
+        self, session: Session, message: Message, recipient: Recipient
+    ) -> Done | None:
+        """Ask at ``data_spool_each_rcpt``."""
+        return await self._ask("data_spool_each_rcpt", session, message, recipient)

@@ -1,0 +1,51 @@
+"""Messages in recordings: who may have them, and their form in ``session.phase``."""
+
+from base64 import b64decode, b64encode
+from typing import Any, Final
+
+from triosmtp.message.spool import Body
+from triosmtp.policy_service.link import ClientLink
+from triosmtp.policy_service.messages import Excerpt
+from triosmtp.policy_service.wire import ADMIN_NEEDED, FAILED, ProtocolError
+
+__all__ = ["BODY_PART", "MAX_RECORDED", "body_of_recording", "check_recorder", "recorded_body"]
+
+BODY_PART: Final = 65536
+"""Octets of a message in one part."""
+MAX_RECORDED: Final = 4 * 1024 * 1024
+"""Octets of a message that a recording holds, whatever Body_Limit says: a notification is one frame."""
+
+
+def check_recorder(link: ClientLink) -> None:
+    """Check that a client may ask for bodies in ``session.phase``.
+
+    :raises ProtocolError: if it may not.
+    """
+    if not link.admin:
+        raise ProtocolError(ADMIN_NEEDED, "bodies needs the token of Admin_Token_File")
+    if not link.access.private:
+        raise ProtocolError(FAILED, "bodies needs a Unix socket or TLS")
+    if not link.access.body_limit:
+        raise ProtocolError(FAILED, "bodies: Body_Limit is 0")
+
+
+def recorded_body(excerpt: Excerpt | None, limit: int) -> dict[str, Any]:
+    """Return what ``session.phase`` holds of a message, up to ``limit`` octets: base64, in parts."""
+    if excerpt is None:
+        return {}
+    data = excerpt.data[:limit]
+    parts = [b64encode(data[at : at + BODY_PART]).decode("ascii") for at in range(0, len(data), BODY_PART)]
+    return {"body": {"parts": parts, "truncated": len(data) < excerpt.size}}
+
+
+def body_of_recording(value: object) -> Body | None:
+    """Return the message that a recorded phase holds; None if it holds none.
+
+    :raises ValueError: if it is damaged.
+    """
+    if value is None:
+        return None
+    parts = value.get("parts") if isinstance(value, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(each, str) for each in parts):
+        raise ValueError("body.parts: expected a list of strings")
+    return Body(b"".join(b64decode(each, validate=True) for each in parts))

@@ -1,0 +1,68 @@
+"""The beginning of a connection that comes by a proxy: the PROXY header, and the client that it names.
+
+A proxy that says nothing, or no PROXY header, is not answered: it would hand that answer to its client, who had no part
+in it.
+"""
+
+import logging
+
+import trio
+from attrs import evolve
+
+from triosmtp.config import Listen, Settings
+from triosmtp.event import ConnectionRefused
+from triosmtp.server.service import Service
+from triosmtp.smtp.proxy import FIRST_READ, Preamble, PreambleError, read_preamble
+from triosmtp.sockets.listener import Peer, peer_of
+
+__all__ = ["announced_peer"]
+
+_log = logging.getLogger("triosmtp.server")
+
+
+async def announced_peer(
+    service: Service, listen: Listen, settings: Settings, transport: trio.abc.Stream, proxy: Peer, local: str
+) -> Peer | None:
+    """Read the PROXY header of ``proxy``, whose own settings are ``settings``, and give whom it speaks for.
+
+    Gives None where there is no session to begin, and has told why; the connection is to be closed then.
+    """
+    data = bytearray()
+    try:
+        with trio.fail_after(settings.proxy_protocol_timeout):
+            preamble = await _read(transport, data)
+    except PreambleError as error:
+        # A proxy looks whether the port is open, and closes it again: nothing to tell of.
+        if data:
+            service.tell(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol"))
+            _log.warning("proxy %s sent no PROXY header that can be taken: %s", proxy.text, error)
+        return None
+    except trio.TooSlowError:
+        service.tell(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol_Timeout"))
+        return None
+    except trio.BrokenResourceError:
+        return None
+    variables = {"proxy_protocol": str(preamble.version), **preamble.variables}
+    if not preamble.announced:
+        return evolve(proxy, announced=variables)
+    variables.update(real_peer=proxy.text, real_local=local)
+    if preamble.source is None or preamble.destination is None:
+        return evolve(peer_of("unix"), announced=variables)
+    return evolve(_peer(preamble.source), local=_peer(preamble.destination).text, announced=variables)
+
+
+def _peer(end: tuple[object, int]) -> Peer:
+    return peer_of((str(end[0]), end[1]))
+
+
+async def _read(transport: trio.abc.Stream, data: bytearray) -> Preamble:
+    wanted = FIRST_READ
+    while True:
+        received = await transport.receive_some(wanted)
+        if not received:
+            raise PreambleError("the connection ended within it")
+        data += received
+        found = read_preamble(bytes(data))
+        if isinstance(found, Preamble):
+            return found
+        wanted = found

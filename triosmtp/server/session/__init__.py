@@ -1,0 +1,1 @@
+"""One SMTP session: from an accepted connection to its end."""

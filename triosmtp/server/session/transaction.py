@@ -1,0 +1,317 @@
+"""One mail transaction: from MAIL to the final reply.
+
+It holds what belongs to the message under way and takes it from phase to phase: policy first, then the built-in rules,
+then the spool, then the delivery; each step gives the reply, and only a delivery that returned gives 250.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import UTC, datetime
+from errno import ENOSPC
+from time import monotonic
+
+from triosmtp.delivery import DeliveryError
+from triosmtp.errors import Reject
+from triosmtp.event import MessageAccepted, MessageRefused
+from triosmtp.limits.spool_space import spool_folder
+from triosmtp.message import Envelope, Message
+from triosmtp.message.spool import Body, Spool, SpoolError
+from triosmtp.message.trace import field, has_field, received_field
+from triosmtp.policy import Decision, Session
+from triosmtp.policy_service.messages import Excerpt
+from triosmtp.server.profile import Profile
+from triosmtp.server.service import Service, limiter_key, speaks_for_many
+from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
+from triosmtp.server.session.refusal import Refusal, ask, refusal_of, tell_ended
+from triosmtp.server.session.restrictions import check_headers
+from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
+
+__all__ = ["Transaction"]
+
+_log = logging.getLogger("triosmtp.delivery")
+
+
+class Transaction:
+    """The message under way.  Made when MAIL was accepted; ``close`` throws away what it holds."""
+
+    __slots__ = (
+        "_delivery_seconds",
+        "_excerpt",
+        "_failure",
+        "_hello",
+        "_service",
+        "_session",
+        "_spool",
+        "_spooled",
+        "_told",
+        "discarded_by",
+        "envelope",
+        "granted_relay",
+        "id",
+        "profile",
+        "refusal",
+        "started",
+    )
+
+    def __init__(
+        self, service: Service, session: Session, profile: Profile, number: int, mail: MailFrom, hello: Hello | None
+    ) -> None:
+        self._hello = hello
+        self._service = service
+        self._session = session
+        self.profile = profile
+        self.id = f"{session.id}-{number}"
+        self.envelope = Envelope(mail.sender, mail.parameters)
+        self.started = monotonic()
+        self._spool: Spool | None = None
+        self._spooled = 0  # octets that are counted as being in a spool file
+        self._failure: SpoolError | None = None
+        self._excerpt: Excerpt | None = None  # what a recording gets of the message
+        self.discarded_by = ""
+        """The policy that has the message thrown away, or ``""``."""
+        self.refusal: Refusal | None = None
+        """What the octets of a BDAT that are under way will be answered with."""
+        self._delivery_seconds = 0.0
+        self._told: tuple[dict[str, str], dict[str, str]] | None = None  # the contexts that the delivery was given
+        self.granted_relay = False
+        """Whether can_relay was set for this transaction's sender, and goes with it."""
+
+    def close(self) -> None:
+        """Throw away the body, wherever it is."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+        if self._spooled:
+            self._service.space.give_back(limiter_key(self._session), self._spooled)
+            self._spooled = 0
+
+    def begin_body(self) -> None:
+        """Make room for the body."""
+        settings = self.profile.settings
+        self._spool = Spool(settings.spool_directory, settings.spool_min_free)
+
+    def add(self, chunk: bytes) -> bool:
+        """Take a part of the body.  Gives True when :meth:`flush` is due."""
+        if self._spool is None:
+            return False
+        self._spool.add(chunk)
+        return self._spool.due
+
+    async def flush(self) -> None:
+        """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
+        assert self._spool is not None
+        try:
+            self._take_space(self._spool)
+            async with self._turn():
+                await self._spool.flush()
+        except SpoolError as error:
+            self._failure = error
+            self.close()
+
+    def _take_space(self, spool: Spool) -> None:
+        """Count what is about to be written.
+
+        :raises SpoolError: if the spool may not hold so much.
+        """
+        service, settings, size = self._service, self.profile.settings, spool.unwritten
+        peer, shared = limiter_key(self._session), not speaks_for_many(self._session.peer_address, settings)
+        if not service.space.fits(peer, size, settings.spool_max_size, shared=shared):
+            raise SpoolError("Spool_Max_Size is reached", ENOSPC, spool_folder(settings))
+        service.space.take(peer, size)
+        self._spooled += size
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn at the spool files, which go round between the peers.
+
+        A peer that has gone has its turn, too: what came may be a whole message.
+        """
+        return self._service.spooling.place(limiter_key(self._session), lambda: False)
+
+    async def finish(self, end: BodyEnd) -> Reply:
+        """Take the message from the end of its body to the final reply, and tell what became of it."""
+        reply = end.fault
+        decided_by, reason = "protocol", "" if reply is None else str(reply.text)
+        message: Message | None = None
+        try:
+            if reply is None:
+                message = await self._complete()
+                await self._decide(message)
+                if not self.discarded_by:
+                    await self._deliver(message)
+                reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
+                self._report(self._ended, message, None)
+        except Refusal as refusal:
+            reply, decided_by, reason = refusal.reply, refusal.decided_by, refusal.reason
+            if message is not None:
+                self._report(self._ended, message, refusal)
+        finally:
+            if message is not None:
+                self._report(message.body.close)
+            self._report(self.close)
+        self._report(self._tell, reply, end.size, decided_by, reason)
+        return reply
+
+    def _report(self, work: Callable[..., None], *arguments: object) -> None:
+        """Do what follows the outcome.  The message may be delivered by then: no failure of this changes the reply."""
+        try:
+            work(*arguments)
+        except Exception:  # noqa: BLE001 - whatever it is, the client must hear the outcome
+            _log.exception("message %s: an error after its outcome was settled; the reply stays", self.id)
+
+    def _ended(self, message: Message, refusal: Refusal | None) -> None:
+        service, session, by = self._service, self._session, self.discarded_by
+        tell_ended(service, session, "data_spool", refusal, message, discarded_by=by, excerpt=self._excerpt)
+        if service.hub.wants_outcome("data_spool_each_rcpt"):
+            for recipient in self.envelope.recipients:
+                tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient, discarded_by=by)
+
+    async def _complete(self) -> Message:
+        failure, spool, settings = self._failure, self._spool, self.profile.settings
+        if failure is None and spool is not None:
+            try:
+                if spool.on_disk:
+                    self._take_space(spool)
+                async with self._turn() if spool.on_disk else nullcontext():
+                    body = await spool.finish()
+                if settings.authentication_results and may_have_results(body):
+                    body = await self._without_forged(body)
+            except SpoolError as error:
+                failure = error
+        if failure is not None or spool is None:
+            _log.error("message %s NOT taken, the client is told to come back: %s", self.id, failure)
+            raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
+        self._spool = None
+        variables = self._session.message_variables
+        headers = body.headers()
+        try:
+            check_headers(self.profile.settings, headers)
+        except Refusal:
+            body.close()
+            raise
+        if not has_field(headers, b"Date"):
+            variables["rfc2822_date_missing"] = "true"
+        return Message(
+            id=self.id,
+            envelope=self.envelope,
+            body=body,
+            received=datetime.now(UTC),
+            variables=self._session.variables,
+            message_variables=variables,
+        )
+
+    async def _without_forged(self, body: Body) -> Body:
+        try:
+            async with self._turn():
+                return await without_forged(body, self.profile.hostname, self.profile.settings.spool_directory)
+        except BaseException:
+            body.close()
+            raise
+
+    async def _decide(self, message: Message) -> None:
+        chain, recorded = self.profile.chain, self._service.hub.recorded_octets
+        if recorded:
+            await self._record(message.body, recorded)
+        if chain.asks("data_spool"):
+            self._note(await ask(self._service, self._session, chain, "data_spool", message))
+        if chain.asks("data_spool_each_rcpt"):
+            for recipient in self.envelope.recipients:
+                self._note(await ask(self._service, self._session, chain, "data_spool_each_rcpt", message, recipient))
+
+    async def _record(self, body: Body, octets: int) -> None:
+        """Keep the beginning of a message for those who record it; before its delivery, since it is settled then."""
+        try:
+            self._excerpt = Excerpt(await body.part(0, octets), body.size)
+        except SpoolError as error:
+            _log.warning("message %s is missing in recordings: %s", self.id, error)
+
+    def _note(self, decision: Decision) -> None:
+        if decision.discard:
+            self.discarded_by = decision.source
+
+    async def _deliver(self, message: Message) -> None:
+        if self.profile.settings.rfc2822_trace_headers:
+            message.trace = self._received(message) + message.trace  # in front of what policy added
+        if self.profile.settings.authentication_results:
+            session = self._session
+            utf8 = self.envelope.smtputf8
+            # On top: it is about the hop that our Received tells of (RFC 8601, section 4.1).
+            found = results_field(self.profile.hostname, session.auth, session.tls, utf8=utf8)
+            message.trace = found + message.trace
+        for name, value in (*self._session.headers, *self._session.message_headers):
+            message.trace += field(name, value)
+        # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.
+        self._told = self._contexts()
+        message.variables, message.message_variables = self._told
+        began = monotonic()
+        try:
+            await self.profile.delivery.deliver(message)
+            self._delivery_seconds = monotonic() - began
+        except Reject as reject:
+            raise refusal_of(reject, "delivery") from None
+        except DeliveryError as error:
+            reply = Reply(error.code, error.text, error.enhanced)
+            raise Refusal(reply, "delivery", error.reason) from None
+        except Exception as error:  # noqa: BLE001 - see below
+            # A callable of the embedding program may raise anything; the message is not accepted then.
+            _log.exception("delivery of %s failed", self.id)
+            raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
+
+    def _contexts(self) -> tuple[dict[str, str], dict[str, str]]:
+        return self._session.variables.snapshot(), self._session.message_variables.snapshot()
+
+    def _received(self, message: Message) -> bytes:
+        session, envelope = self._session, self.envelope
+        return received_field(
+            helo=None if self._hello is None else self._hello.domain,
+            peer_name=session.variables.get("xclient_name"),
+            peer_address=None if session.peer_address is None else str(session.peer_address),
+            by=self.profile.hostname,
+            id=self.id,
+            moment=message.received,
+            extended=self._hello is not None and self._hello.verb == "EHLO",
+            smtputf8=envelope.smtputf8,
+            authenticated=session.auth is not None,
+            recipient=str(envelope.recipients[0]) if len(envelope.recipients) == 1 else None,
+            tls=session.connection_tls,
+        )
+
+    def _tell(self, reply: Reply, size: int, decided_by: str, reason: str) -> None:
+        session, envelope = self._session, self.envelope
+        recipients = tuple(str(r) for r in envelope.recipients)
+        variables, message_variables = self._told or self._contexts()
+        sender, helo = str(envelope.sender), "" if self._hello is None else self._hello.domain
+        if reply.positive:
+            event: MessageAccepted | MessageRefused = MessageAccepted(
+                session=session.info,
+                message=self.id,
+                sender=sender,
+                recipients=recipients,
+                size=size,
+                seconds=monotonic() - self.started,
+                tls=session.connection_tls,
+                delivery_seconds=self._delivery_seconds,
+                discarded_by=self.discarded_by,
+                variables=variables,
+                message_variables=message_variables,
+                helo=helo,
+            )
+        else:
+            event = MessageRefused(
+                session=session.info,
+                message=self.id,
+                sender=sender,
+                recipients=recipients,
+                size=size,
+                code=reply.code,
+                enhanced=reply.enhanced,
+                text=str(reply.text),
+                decided_by=decided_by,
+                reason=reason,
+                tls=session.connection_tls,
+                seconds=monotonic() - self.started,
+                variables=variables,
+                message_variables=message_variables,
+                helo=helo,
+            )
+        self._service.tell(event)

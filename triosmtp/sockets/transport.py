@@ -1,0 +1,178 @@
+"""The transport stream under everything: a thin Trio stream over a non-blocking socket.
+
+Thinner than ``trio.SocketStream`` on purpose: an SMTP server waits for its peer at every turn, so reading waits first
+and then asks the kernel once; what is written nearly always fits the kernel's buffer, so writing asks first and waits
+only when told to. That halves the cost of a turn.  A send that does not have to wait is no checkpoint: it does not look
+for cancellation either, so that what can be sent is sent.  Every read is one.
+
+What was given to ``send_all`` stays here until the kernel has it.  A send that is cancelled loses nothing: the next one
+sends the rest first.  So the last reply of a session never stands in the middle of another one, and a TLS record that
+was encrypted is sent.
+"""
+
+import select
+import socket
+from contextlib import suppress
+from errno import EBADF
+from typing import Final
+
+import trio
+
+from triosmtp.message.spool import SMALL_READ, read_size
+
+__all__ = ["SocketTransport"]
+
+_DEFAULT_READ: Final = 65536
+_LINGER_BYTES: Final = 4 << 20
+
+
+class SocketTransport(trio.abc.HalfCloseableStream):
+    """A connected, non-blocking stream socket as a Trio stream.  The socket belongs to it."""
+
+    __slots__ = ("_sending", "_socket", "_unsent")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._unsent: bytes | bytearray | memoryview = b""
+        self._sending = False  # whether a task waits to send the rest
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a cancelled send has left something."""
+        return bool(self._unsent)
+
+    def start_send(self, data: bytes | bytearray | memoryview) -> bool:
+        """Send what a cancelled send has left, then ``data``, as far as the kernel takes it at once.
+
+        Return whether it took all.  If not, call :meth:`finish_send`; ``data`` must not change until then.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.BusyResourceError: if another task is sending.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        if self._unsent:
+            if self._sending:
+                raise trio.BusyResourceError("another task is sending")
+            data = b"".join((self._unsent, data))
+            self._unsent = b""
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise _translated(error) from None
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(data)[sent:]
+        return False
+
+    async def finish_send(self) -> None:
+        """Send what :meth:`start_send` has left.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        while self._unsent:
+            self._sending = True
+            try:
+                await trio.lowlevel.wait_writable(self._socket)
+            finally:
+                self._sending = False
+            self.start_send(b"")
+
+    def take_unsent(self) -> bytes | bytearray | memoryview:
+        """Return what :meth:`start_send` has left, for a caller that sends it in another way."""
+        unsent, self._unsent = self._unsent, b""
+        return unsent
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what a cancelled send has left, then all of ``data``, which must not change until it is sent.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.BusyResourceError: if another task is sending.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        if not self.start_send(data):
+            await self.finish_send()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the kernel takes data again."""
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive what is there, at least one byte; ``b""`` when the peer has closed its side.
+
+        It is less than ``max_bytes`` while message bodies take much of the memory.
+
+        :raises trio.BrokenResourceError: where the connection is gone.
+        :raises trio.ClosedResourceError: where this end was closed.
+        """
+        sock, size = self._socket, max_bytes or _DEFAULT_READ
+        if sock.fileno() < 0:
+            raise trio.ClosedResourceError
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            try:
+                return sock.recv(size if size <= SMALL_READ else read_size(size))
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise _translated(error) from None
+
+    def is_gone(self) -> bool:
+        """Whether the peer has closed its side or reset the connection, however much it has sent before that."""
+        if self._socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)  # errors and hang-ups are always told
+        return bool(poll.poll(0))
+
+    def acknowledge(self) -> None:
+        """Have the kernel acknowledge what was received now, and not along with what is sent next, or 40 ms later."""
+        with suppress(OSError):  # a Unix socket, or a peer that has gone
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    async def send_eof(self) -> None:
+        """Close the sending side."""
+        await trio.lowlevel.checkpoint()
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise _translated(error) from None
+
+    async def linger(self, seconds: float) -> None:
+        """Close the sending side, and take what the peer sends until it has closed, too, or the time is up.
+
+        Closing with something unread resets the connection, and a reset takes from the peer what it has not read yet:
+        our last words.  So a bounded amount is read and thrown away.
+        """
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+        left = _LINGER_BYTES
+        with trio.move_on_after(seconds), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while left > 0:
+                data = await self.receive_some()
+                if not data:
+                    return
+                left -= len(data)
+
+    def close(self) -> None:
+        """Close at once, in the task that uses it: no other may wait for it.  May be called again."""
+        self._socket.close()
+
+    async def aclose(self) -> None:
+        """Close at once; whoever waits for it is told."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+        await trio.lowlevel.checkpoint()
+
+
+def _translated(error: OSError) -> Exception:
+    if error.errno == EBADF:
+        return trio.ClosedResourceError("this connection was closed on our side")
+    return trio.BrokenResourceError(f"connection lost: {error.strerror}")

@@ -1,0 +1,336 @@
+"""What is counted: events come in, samples go out.
+
+An event costs a few additions in dictionaries; what can be asked for when somebody scrapes is not counted at all.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+
+from triosmtp.event import (
+    AuthAttempted,
+    CertificateReloadFailed,
+    CertificatesReloaded,
+    ConfigurationReloaded,
+    ConfigurationReloadFailed,
+    Connected,
+    ConnectionRefused,
+    Disconnected,
+    MessageAccepted,
+    MessageRefused,
+    PolicyClientRefused,
+    PolicyFailed,
+    PolicyFallback,
+    Refused,
+    ServerCertificatePresented,
+    SessionEvent,
+    ShadowDiffered,
+    TLSEstablished,
+    TLSFailed,
+)
+from triosmtp.histogram import LATENCY_BOUNDS, Histogram
+from triosmtp.status import label
+from triosmtp.status.family import FAMILIES, Family
+from triosmtp.status.source import Source
+from triosmtp.tls import REASONS
+from triosmtp.version import versions
+
+__all__ = ["MAX_REFUSAL_SERIES", "Metrics", "Samples"]
+
+Labels: TypeAlias = tuple[str, ...]
+Counts: TypeAlias = defaultdict[Labels, float]
+
+_DURATIONS: Final = (0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+_SIZES: Final = (1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+_RELOADS: Final = ("ok", "failed")
+_WHOLE: Final[tuple[Labels, ...]] = ((),)
+_HANDSHAKES: Final = (("ok",), ("failed",))
+_MESSAGES: Final = (("accepted",), ("discarded",), ("refused",))
+_CERTIFICATES: Final = (("verified", ""), ("absent", ""), ("failed", label.OTHER))
+_TLS_FAILURES: Final = tuple((reason,) for reason in REASONS)
+MAX_REFUSAL_SERIES: Final = 4000
+"""Series of refusals that name their Listen; what is new beyond them counts for the Listen ``other``."""
+
+
+@frozen(slots=True)
+class Samples:
+    """The values of one family at one moment, by the values of its labels."""
+
+    family: Family
+    values: Mapping[Labels, float | Histogram]
+
+
+class Metrics:
+    """Counts events.  It is an observer of the server."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counts] = {
+            row.name: defaultdict(float) for row in FAMILIES.values() if row.kind == "counter"
+        }
+        c = self._counts
+        self._sessions = c["triosmtp_sessions_total"]
+        self._ended = c["triosmtp_sessions_ended_total"]
+        self._commands = c["triosmtp_commands_total"]
+        self._messages = c["triosmtp_messages_total"]
+        self._bytes = c["triosmtp_message_bytes_total"]
+        self._recipients = c["triosmtp_message_recipients_total"]
+        self._handshakes = c["triosmtp_tls_handshakes_total"]
+        self._established = c["triosmtp_tls_established_total"]
+        self._certificates = c["triosmtp_tls_client_certificates_total"]
+        self._refusals = c["triosmtp_refusals_total"]
+        self._sizes = Histogram(_SIZES)
+        self._message_seconds = Histogram()
+        self._delivery_seconds = Histogram()
+        self._session_seconds = Histogram(_DURATIONS)
+        self._handshake_seconds = Histogram()
+        self.lag = Histogram(LATENCY_BOUNDS)
+        """Of the event loop; whoever measures it adds to it."""
+        self.longest_lag: Callable[[], float] = float  # nothing measures it yet
+        self._generation = -1
+        self._reloads: dict[str, tuple[bool, float]] = {}  # by what: whether the last one went well, and when one did
+        self._listener, self._group = label.Names(), label.Names()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Begin at 0 what alerts look at: a rate cannot be seen of what was not there before."""
+        for name in ("triosmtp_certificate_reloads_total", "triosmtp_configuration_reloads_total"):
+            self._counts[name].update(dict.fromkeys(((result,) for result in _RELOADS), 0.0))
+        for name in ("triosmtp_message_recipients_total", "triosmtp_policy_clients_refused_total"):
+            self._counts[name][()] = 0.0
+
+    def __call__(self, event: SessionEvent) -> None:
+        """Count ``event``."""
+        count = _COUNT.get(type(event))
+        if count is not None:
+            count(self, event)
+
+    # Sessions
+
+    def _connected(self, e: Connected) -> None:
+        self._sessions[self._listener(e.session.listener),] += 1
+
+    def _connection_refused(self, e: ConnectionRefused) -> None:
+        labels = self._listener(e.listener), label.known(e.reason, label.CONNECTION_LIMITS)
+        self._counts["triosmtp_connections_refused_total"][labels] += 1
+
+    def _disconnected(self, e: Disconnected) -> None:
+        self._ended[label.known(e.reason, label.ENDS),] += 1
+        self._session_seconds.observe(e.seconds)
+        for command, times in e.commands.items():
+            self._commands[label.known(command, label.VERBS),] += times
+
+    def _refused(self, e: Refused) -> None:
+        phase = label.known(e.phase, label.REFUSAL_PHASES)
+        self._count_refusal(e.session.listener, phase, e.code, e.decided_by)
+
+    def _count_refusal(self, listener: str, phase: str, code: int, decided_by: str) -> None:
+        """Count a refusal; once there are very many series, without its Listen: policies may use any code."""
+        rest = phase, label.code(code), label.decider(decided_by)
+        labels = (self._listener(listener), *rest)
+        if labels not in self._refusals and len(self._refusals) >= MAX_REFUSAL_SERIES:
+            labels = (label.OTHER, *rest)
+        self._refusals[labels] += 1
+
+    def _auth_attempted(self, e: AuthAttempted) -> None:
+        labels = (
+            self._listener(e.session.listener),
+            label.auth_mechanism(e.mechanism),
+            "ok" if e.succeeded else "failed",
+        )
+        self._counts["triosmtp_auth_attempts_total"][labels] += 1
+
+    # TLS
+
+    def _tls_established(self, e: TLSEstablished) -> None:
+        tls = e.tls
+        listener = self._listener(e.session.listener)
+        self._handshakes[listener, "ok"] += 1
+        version = label.known(tls.protocol, label.VERSIONS)
+        self._established[version, label.group(tls.group), label.cipher_class(tls.cipher)] += 1
+        self._handshake_seconds.observe(tls.handshake_seconds)
+        if tls.verified:
+            self._certificates[listener, "verified", ""] += 1
+        elif tls.client_certificate is None:
+            self._certificates[listener, "absent", ""] += 1
+        else:
+            self._certificates[listener, "failed", label.verify_reason(tls.verify_code)] += 1
+
+    def _server_certificate_presented(self, e: ServerCertificatePresented) -> None:
+        labels = self._listener(e.session.listener), "verified" if e.tls.verified else "failed"
+        self._counts["triosmtp_tls_server_certificates_total"][labels] += 1
+
+    def _tls_failed(self, e: TLSFailed) -> None:
+        listener = self._listener(e.session.listener)
+        self._handshakes[listener, "failed"] += 1
+        self._counts["triosmtp_tls_failures_total"][listener, label.known(e.reason, frozenset(REASONS))] += 1
+
+    # Messages
+
+    def _accepted(self, e: MessageAccepted) -> None:
+        listener = self._listener(e.session.listener)
+        self._messages[listener, "discarded" if e.discarded_by else "accepted"] += 1
+        self._bytes[listener,] += e.size
+        self._recipients[()] += len(e.recipients)
+        self._sizes.observe(e.size)
+        self._message_seconds.observe(e.seconds)
+        if not e.discarded_by:
+            self._delivery_seconds.observe(e.delivery_seconds)
+
+    def _message_refused(self, e: MessageRefused) -> None:
+        self._messages[self._listener(e.session.listener), "refused"] += 1
+        self._count_refusal(e.session.listener, "data_spool", e.code, e.decided_by)
+
+    # Reloads
+
+    def _certificates_reloaded(self, e: CertificatesReloaded) -> None:
+        if e.generation != self._generation:  # told once for each certificate
+            self._generation = e.generation
+            self._reloaded("certificate", well=True)
+
+    def _certificate_reload_failed(self, _e: CertificateReloadFailed) -> None:
+        self._reloaded("certificate", well=False)
+
+    def _configuration_reloaded(self, _e: ConfigurationReloaded) -> None:
+        self._reloaded("configuration", well=True)
+
+    def _configuration_reload_failed(self, _e: ConfigurationReloadFailed) -> None:
+        self._reloaded("configuration", well=False)
+
+    def _reloaded(self, what: str, *, well: bool) -> None:
+        self._counts[f"triosmtp_{what}_reloads_total"]["ok" if well else "failed",] += 1
+        before = self._reloads.get(what, (True, 0.0))[1]
+        self._reloads[what] = well, time.time() if well else before
+
+    # Policy
+
+    def _policy_failed(self, e: PolicyFailed) -> None:
+        self._counts["triosmtp_policy_failures_total"][label.known(e.phase, label.REFUSAL_PHASES),] += 1
+
+    def _policy_fallback(self, e: PolicyFallback) -> None:
+        phase = label.known(e.phase, label.REFUSAL_PHASES)
+        labels = self._group(e.group), phase, label.known(e.fallback, label.FALLBACKS)
+        self._counts["triosmtp_policy_fallbacks_total"][labels] += 1
+
+    def _shadow_differed(self, e: ShadowDiffered) -> None:
+        labels = self._group(e.group), label.known(e.phase, label.REFUSAL_PHASES)
+        self._counts["triosmtp_policy_shadow_differences_total"][labels] += 1
+
+    def _policy_client_refused(self, _e: PolicyClientRefused) -> None:
+        self._counts["triosmtp_policy_clients_refused_total"][()] += 1
+
+    # Giving it away
+
+    async def scrape(self, source: Source) -> list[Samples]:
+        """Give everything that was counted, and what ``source`` says now.  Later events do not touch it."""
+        now: dict[str, Mapping[Labels, float | Histogram]] = {}
+        now["triosmtp_certificate_expiry_timestamp_seconds"] = _expiries(await source.certificates())
+        self._begin_listeners(source)
+        now |= {name: dict(values) for name, values in self._counts.items()}
+        now |= self._histograms()
+        now |= self._gauges(source)
+        now |= self._policy(source)
+        return [Samples(family, now[name]) for name, family in FAMILIES.items()]
+
+    def _begin_listeners(self, source: Source) -> None:
+        for name in map(self._listener, source.sessions_by_listener()):
+            for counts, results in (
+                (self._sessions, _WHOLE),
+                (self._bytes, _WHOLE),
+                (self._messages, _MESSAGES),
+                (self._handshakes, _HANDSHAKES),
+                (self._certificates, _CERTIFICATES),
+                (self._counts["triosmtp_tls_failures_total"], _TLS_FAILURES),
+            ):
+                for rest in results:
+                    counts.setdefault((name, *rest), 0.0)
+
+    def _histograms(self) -> Iterator[tuple[str, Mapping[Labels, Histogram]]]:
+        for name, histogram in (
+            ("triosmtp_event_loop_lag_seconds", self.lag),
+            ("triosmtp_session_duration_seconds", self._session_seconds),
+            ("triosmtp_tls_handshake_duration_seconds", self._handshake_seconds),
+            ("triosmtp_message_size_bytes", self._sizes),
+            ("triosmtp_message_duration_seconds", self._message_seconds),
+            ("triosmtp_delivery_duration_seconds", self._delivery_seconds),
+        ):
+            yield name, {(): histogram.copy()}
+
+    def _gauges(self, source: Source) -> Iterator[tuple[str, Mapping[Labels, float]]]:
+        sessions: Counts = defaultdict(float)
+        for name, number in source.sessions_by_listener().items():
+            sessions[self._listener(name),] += number
+        yield "triosmtp_sessions", sessions
+        yield "triosmtp_ready", {(): float(source.ready())}
+        yield "triosmtp_workers", {(state,): float(number) for state, number in source.workers().items()}
+        yield "triosmtp_worker_deaths_total", {(): float(source.worker_deaths())}
+        yield "triosmtp_tls_handshakes_under_way", {(): float(source.handshakes_under_way())}
+        yield "triosmtp_event_loop_lag_max_seconds", {(): self.longest_lag()}
+        ours, python, _, openssl = versions().values()
+        yield "triosmtp_build_info", {(ours, python, openssl): 1.0}
+        for what in ("certificate", "configuration"):
+            yield f"triosmtp_{what}_last_reload_timestamp_seconds", {(): self._reloads.get(what, (True, 0.0))[1]}
+        yield (
+            "triosmtp_configuration_last_reload_successful",
+            {(): float(self._reloads.get("configuration", (True,))[0])},
+        )
+        yield (
+            "triosmtp_revocation_list_expiry_timestamp_seconds",
+            {(file,): when for file, when in source.revocation_lists().items()},
+        )
+        yield "triosmtp_certificate_problems", {(): float(len(source.certificate_problems()))}
+
+    def _policy(self, source: Source) -> Iterator[tuple[str, Mapping[Labels, float | Histogram]]]:
+        deciders: Counts = defaultdict(float)
+        breakers: dict[Labels, float] = {}
+        requests: Counts = defaultdict(float)
+        answers: Counts = defaultdict(float)
+        for group in source.policy_groups():
+            name = self._group(group["group"])
+            deciders[name,] += group["deciders"]
+            breakers[name,] = max(breakers.get((name,), 0.0), float(group["breaker"] == "open"))
+            requests[name,] += group["asked"]
+            for result, key in (("answered", "answered"), ("timed_out", "timeouts"), ("invalid", "invalid")):
+                answers[name, result] += group[key]
+        yield "triosmtp_policy_deciders", deciders
+        yield "triosmtp_policy_breaker_open", breakers
+        yield "triosmtp_policy_requests_total", requests
+        yield "triosmtp_policy_answers_total", answers
+        latencies = {self._group(group): latency for group, latency in source.policy_latencies().items()}
+        yield "triosmtp_policy_latency_seconds", {(name,): latency for name, latency in latencies.items()}
+
+
+def _expiries(certificates: list[dict[str, Any]]) -> dict[Labels, float]:
+    """Give when each certificate ends; of two that share file, key and name the earlier one."""
+    found: dict[Labels, float] = {}
+    for each in certificates:
+        if each["not_after"] is not None:
+            labels = each["file"], each["key"], each["server_name"] or ""
+            when = datetime.fromisoformat(each["not_after"]).timestamp()
+            found[labels] = min(when, found.get(labels, when))
+    return found
+
+
+_COUNT: Final[dict[type, Callable[[Metrics, Any], None]]] = {
+    AuthAttempted: Metrics._auth_attempted,
+    CertificateReloadFailed: Metrics._certificate_reload_failed,
+    CertificatesReloaded: Metrics._certificates_reloaded,
+    ConfigurationReloadFailed: Metrics._configuration_reload_failed,
+    ConfigurationReloaded: Metrics._configuration_reloaded,
+    Connected: Metrics._connected,
+    ConnectionRefused: Metrics._connection_refused,
+    Disconnected: Metrics._disconnected,
+    MessageAccepted: Metrics._accepted,
+    MessageRefused: Metrics._message_refused,
+    PolicyClientRefused: Metrics._policy_client_refused,
+    PolicyFailed: Metrics._policy_failed,
+    PolicyFallback: Metrics._policy_fallback,
+    Refused: Metrics._refused,
+    ShadowDiffered: Metrics._shadow_differed,
+    ServerCertificatePresented: Metrics._server_certificate_presented,
+    TLSEstablished: Metrics._tls_established,
+    TLSFailed: Metrics._tls_failed,
+}
