@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "docs" / "prose.py"
+PROGRAM = Path(__file__).parents[3] / "docs" / "prose.py"
 LONG = " ".join(["word"] * 31)
 
 

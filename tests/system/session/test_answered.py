@@ -15,7 +15,7 @@ import triosmtp
 from triosmtp import Delivery, Message, Policy, Session
 from triosmtp.event import MessageAccepted, SessionEvent
 from triosmtp.server.service import Running
-from triosmtp.server.session.driver import handlers as conversation
+from triosmtp.server.session import handlers as conversation
 from triosmtp.smtp import Noop
 from triosmtp.testing import Authority, Client
 

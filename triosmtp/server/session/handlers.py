@@ -15,8 +15,8 @@ from triosmtp.message import Recipient
 from triosmtp.policy import Phase, Session
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
+from triosmtp.server.session import restrictions as rule
 from triosmtp.server.session.auth import Authentication
-from triosmtp.server.session.driver import restrictions as rule
 from triosmtp.server.session.refusal import Refusal, ask, tell_ended, tell_refused
 from triosmtp.server.session.transaction import Transaction
 from triosmtp.server.session.xclient import Spokesman, answer_context
