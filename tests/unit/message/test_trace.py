@@ -9,8 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triosmtp import trace
-from triosmtp.message.trace import (
+from triosmtp.message import trace
 from triosmtp.message.trace import (
     _fold,
     _fold_plain,
