@@ -14,7 +14,7 @@ from triosmtp import event
 def events() -> list[type]:
     """Return the classes of all events in the order of their module."""
     names = list(vars(event))
-    return sorted(get_args(event.SessionEvent), key=lambda each: names.index(each.__name__))
+    return sorted(get_args(event.ServerEvent), key=lambda each: names.index(each.__name__))
 
 
 class _EventList(SphinxDirective):

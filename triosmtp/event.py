@@ -18,12 +18,35 @@ from triosmtp.errors import Problem
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "AuthAttempted", "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded",
-    "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
-    "MessageAccepted", "MessageRefused", "Observer", "PeerAnnounced", "PolicyClientConnected",
-    "PolicyClientDisconnected", "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused",
-    "RevocationListExpired", "ServerCertificatePresented", "ServerDraining", "ServerEnded", "ServerStarted",
-    "SessionEvent", "SessionInfo", "ShadowDiffered", "TLSEstablished", "TLSFailed",
+    "AuthAttempted",
+    "CertificateExpiring",
+    "CertificateReloadFailed",
+    "CertificatesReloaded",
+    "ConfigurationReloadFailed",
+    "ConfigurationReloaded",
+    "Connected",
+    "ConnectionRefused",
+    "Disconnected",
+    "MessageAccepted",
+    "MessageRefused",
+    "Observer",
+    "PeerAnnounced",
+    "PolicyClientConnected",
+    "PolicyClientDisconnected",
+    "PolicyClientRefused",
+    "PolicyFailed",
+    "PolicyFallback",
+    "Refused",
+    "RevocationListExpired",
+    "ServerCertificatePresented",
+    "ServerDraining",
+    "ServerEnded",
+    "ServerEvent",
+    "ServerStarted",
+    "SessionInfo",
+    "ShadowDiffered",
+    "TLSEstablished",
+    "TLSFailed",
 ]  # fmt: skip
 
 
@@ -445,7 +468,7 @@ class ServerEnded:
     """Messages that were accepted since then."""
 
 
-SessionEvent: TypeAlias = (
+ServerEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded | RevocationListExpired |
     PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
@@ -454,5 +477,5 @@ SessionEvent: TypeAlias = (
     ServerStarted | ServerDraining | ServerEnded
 )  # fmt: skip
 
-Observer: TypeAlias = Callable[[SessionEvent], None]
+Observer: TypeAlias = Callable[[ServerEvent], None]
 """Called with each event, on the event loop.  It must be quick, and must not block."""

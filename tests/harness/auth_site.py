@@ -12,7 +12,7 @@ from attrs import define, field
 
 import triosmtp
 from triosmtp import Message
-from triosmtp.event import AuthAttempted, SessionEvent
+from triosmtp.event import AuthAttempted, ServerEvent
 from triosmtp.testing import Authority
 
 CONF = """
@@ -44,7 +44,7 @@ class Site:
     starttls: int
     implicit: int
     authority: Authority
-    events: list[SessionEvent] = field(factory=list)
+    events: list[ServerEvent] = field(factory=list)
     messages: list[Message] = field(factory=list)
 
     @property
@@ -71,7 +71,7 @@ async def serving(folder: Path, more: str = "", auth: str = EVERY, stored: str =
     passwords.touch(0o600)
     passwords.write_text(f"# who may come\n{USER}:{stored}\nempty.domain:x y z\n")
     config = triosmtp.parse_config(CONF.format(folder=folder, more=more, auth=auth))
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     messages: list[Message] = []
 
     async def take(message: Message) -> None:

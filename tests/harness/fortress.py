@@ -18,7 +18,7 @@ from attrs import define
 
 import triosmtp
 from triosmtp import Delivery, Message, Server
-from triosmtp.event import Connected, Disconnected, SessionEvent
+from triosmtp.event import Connected, Disconnected, ServerEvent
 from triosmtp.testing import Authority, Client
 
 JUDGE = bool(os.environ.get("TRIOSMTP_JUDGE"))
@@ -44,7 +44,7 @@ class Fortress:
 
     server: Server
     client_tls: ssl.SSLContext
-    events: list[SessionEvent]
+    events: list[ServerEvent]
     messages: list[bytes]
     """The bodies that were delivered."""
     spool: Path
@@ -103,7 +103,7 @@ async def besieged(
     authority.issue("localhost", dns=["localhost"]).write(folder, "server")
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
     config = triosmtp.parse_config(CONFIGURATION.format(folder=folder, options=options))
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     messages: list[bytes] = []
 
     async def collect(message: Message) -> None:

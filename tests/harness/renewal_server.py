@@ -16,12 +16,12 @@ from layouts import Layout
 
 import triosmtp
 from triosmtp import Message, Server
-from triosmtp.event import CertificateReloadFailed, CertificatesReloaded, SessionEvent
+from triosmtp.event import CertificateReloadFailed, CertificatesReloaded, ServerEvent
 from triosmtp.testing import Client
 from triosmtp.tls import Authority, ContextStore, Credential
 
 JUDGE: Final = os.environ.get("TRIOSMTP_JUDGE") == "1"
-E = TypeVar("E", bound=SessionEvent)
+E = TypeVar("E", bound=ServerEvent)
 
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
@@ -54,10 +54,10 @@ def fingerprint(credential: Credential) -> str:
 class Told:
     """The events of the server, which can be waited for."""
 
-    events: list[SessionEvent] = Factory(list)
+    events: list[ServerEvent] = Factory(list)
     _more: trio.Event = Factory(trio.Event)
 
-    def __call__(self, event: SessionEvent) -> None:
+    def __call__(self, event: ServerEvent) -> None:
         self.events.append(event)
         self._more.set()
         self._more = trio.Event()

@@ -16,7 +16,7 @@ from attrs import frozen
 from triosmtp.config import TCPAddress, UnixAddress
 from triosmtp.config.types.address import parse_address
 from triosmtp.errors import QueryError
-from triosmtp.event import PolicyClientConnected, SessionEvent
+from triosmtp.event import PolicyClientConnected, ServerEvent
 from triosmtp.message.spool import Body
 from triosmtp.policy_service.hub import Access, Hub
 from triosmtp.policy_service.messages import Outcome, Question, Verdict
@@ -114,7 +114,7 @@ class _Stage:
         self.ready = trio.Event()
         self._group = group
 
-    def tell(self, event: SessionEvent) -> None:
+    def emit(self, event: ServerEvent) -> None:
         if isinstance(event, PolicyClientConnected) and event.group == self._group and event.role == "decider":
             self.ready.set()
 
@@ -130,7 +130,7 @@ async def _replay(
     as_json: bool,
 ) -> int:
     hub, stage = Hub(), _Stage(group)
-    hub.on_event = stage.tell
+    hub.on_event = stage.emit
     async with trio.open_nursery() as nursery:
 
         def take(accepted: socket.socket, peer: Peer) -> None:

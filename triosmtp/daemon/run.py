@@ -224,7 +224,7 @@ class _Daemon:
             listeners=tuple(name if bound is None else f"{name} {bound[0]} port {bound[1]}" for name, bound in named),
             workers=workers_of(config),
         )
-        self._server.service.tell(event)
+        self._server.service.emit(event)
 
     def tell_ended(self) -> None:
         """Tell the logs that the last session has ended."""
@@ -232,7 +232,7 @@ class _Daemon:
             service, seconds = self._server.service, trio.current_time() - self._started
             counted = service.statistics
             told = {"sessions": counted.sessions_total, "messages": counted.messages_accepted}
-            service.tell(ServerEnded(reason=self._end, seconds=seconds, **told))
+            service.emit(ServerEnded(reason=self._end, seconds=seconds, **told))
 
     async def reload(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
         """Read the configuration again; give its warnings, too.
@@ -274,7 +274,7 @@ class _Daemon:
                 assert prepared is not None
             except ConfigError as error:
                 failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
-                self._server.service.tell(failed)
+                self._server.service.emit(failed)
                 raise
             report = await self._server.reload(config, reason=reason)
             undo.pop_all()
@@ -298,7 +298,7 @@ class _Daemon:
         grace = self._server.service.config.base.drain_timeout
         self._notifier.stopping(grace + _AFTER_DRAIN)
         service = self._server.service
-        service.tell(ServerDraining(sessions=service.statistics.sessions, grace=grace))
+        service.emit(ServerDraining(sessions=service.statistics.sessions, grace=grace))
         await self._server.aclose(grace=grace)
         self._end = "drained"
         self._nursery.cancel_scope.cancel()

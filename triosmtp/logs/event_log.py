@@ -37,8 +37,8 @@ from triosmtp.event import (
     ServerCertificatePresented,
     ServerDraining,
     ServerEnded,
+    ServerEvent,
     ServerStarted,
-    SessionEvent,
     SessionInfo,
     ShadowDiffered,
     TLSEstablished,
@@ -136,12 +136,12 @@ class EventLines(ABC):
         self._date = ""  # of that second, as the form has it
         self._fold = Fold()
 
-    def __call__(self, event: SessionEvent) -> None:
+    def __call__(self, event: ServerEvent) -> None:
         """Write ``event``, if its level is high enough and its session did not repeat it too often."""
         for each, more in self._fold(event):
             self._write(each, more)
 
-    def _write(self, event: SessionEvent, more: int) -> None:
+    def _write(self, event: ServerEvent, more: int) -> None:
         level, describe = _LINES[type(event)]
         if level < self._level:
             return
@@ -151,7 +151,7 @@ class EventLines(ABC):
         self._put(event, level, self._object(level, record, now) if self._json else self._text(level, record, now))
 
     @abstractmethod
-    def _put(self, event: SessionEvent, level: int, line: str) -> None:
+    def _put(self, event: ServerEvent, level: int, line: str) -> None:
         """Take a line."""
 
     def _text(self, level: int, record: Record, now: float) -> str:
@@ -184,7 +184,7 @@ class EventLog(EventLines):
         super().__init__(level, form)
         self._stream = stream
 
-    def _put(self, event: SessionEvent, _level: int, line: str) -> None:
+    def _put(self, event: ServerEvent, _level: int, line: str) -> None:
         if isinstance(self._stream, Outlet) and type(event) in _DEFERRED:
             self._stream.defer(line)
         else:
@@ -198,7 +198,7 @@ def text_of(record: Record) -> str:
     return "\n    ".join((line, *record.details))
 
 
-def describe(event: SessionEvent) -> Record:
+def describe(event: ServerEvent) -> Record:
     """Give what the log says of ``event``."""
     return _LINES[type(event)][1](event)
 

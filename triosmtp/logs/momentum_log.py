@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from triosmtp.config import Config, LogFile
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, MessageRefused, Refused, SessionEvent
+from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, MessageRefused, Refused, ServerEvent
 from triosmtp.logs.non_blocking_writer import Outlet
 
 __all__ = ["MomentumLogs", "open_logs"]
@@ -142,7 +142,7 @@ class MomentumLogs:
         _close(self.files.values())
         self.files = {}
 
-    def __call__(self, event: SessionEvent) -> None:
+    def __call__(self, event: ServerEvent) -> None:
         """Write what the event asks for."""
         row = _ROWS.get(type(event)) if self.files else None
         if row is None:

@@ -20,7 +20,7 @@ from triosmtp.event import (
     PolicyFailed,
     PolicyFallback,
     Refused,
-    SessionEvent,
+    ServerEvent,
     ShadowDiffered,
 )
 
@@ -47,7 +47,7 @@ class _Session:
     """What was written of one session since its beginning or the latest accepted message."""
 
     seen: dict[_Kind, int] = field(factory=dict)
-    folded: dict[_Kind, tuple[SessionEvent, int]] = field(factory=dict)
+    folded: dict[_Kind, tuple[ServerEvent, int]] = field(factory=dict)
     latest: _Kind = ()
 
 
@@ -57,7 +57,7 @@ class Fold:
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
-    def __call__(self, event: SessionEvent) -> Iterator[tuple[SessionEvent, int]]:
+    def __call__(self, event: ServerEvent) -> Iterator[tuple[ServerEvent, int]]:
         """Yield what is to be written now: each event, and how many like it were not written, 0 for a plain line."""
         kind = type(event)
         if kind in _REPEATABLE:
@@ -69,7 +69,7 @@ class Fold:
                 yield from known.folded.values()
         yield event, 0
 
-    def _repeat(self, event: SessionEvent) -> Iterator[tuple[SessionEvent, int]]:
+    def _repeat(self, event: ServerEvent) -> Iterator[tuple[ServerEvent, int]]:
         name: str = event.session.id  # type: ignore[union-attr] # all that are repeatable have one
         known = self._sessions.get(name)
         if known is None:
@@ -89,7 +89,7 @@ class Fold:
             known.folded[kind] = event, known.folded.get(kind, (event, 0))[1] + 1
 
 
-def _kind_of(event: SessionEvent) -> _Kind:
+def _kind_of(event: ServerEvent) -> _Kind:
     match event:
         case Refused():
             return Refused, event.phase, event.code, event.decided_by

@@ -20,7 +20,7 @@ from attrs import frozen
 
 from triosmtp.config import LogFile
 from triosmtp.errors import Problem
-from triosmtp.event import SessionEvent
+from triosmtp.event import ServerEvent
 from triosmtp.logs.event_log import EventLines, Form, Record, formatter_of, text_of
 
 __all__ = ["Destination", "Syslog", "SyslogSocket", "open_syslog"]
@@ -270,7 +270,7 @@ class Syslog(logging.Handler):
         if self.socket is not None:
             self.socket.send(record.levelno, self.format(record))
 
-    def observe(self, event: SessionEvent) -> None:
+    def observe(self, event: ServerEvent) -> None:
         """Send an event."""
         if self._events is not None:
             self._events(event)
@@ -294,7 +294,7 @@ class _Events(EventLines):
         super().__init__(form=form)
         self._socket = sock
 
-    def _put(self, _event: SessionEvent, level: int, line: str) -> None:
+    def _put(self, _event: ServerEvent, level: int, line: str) -> None:
         self._socket.send(level, line)
 
     def _text(self, _level: int, record: Record, _now: float) -> str:

@@ -51,7 +51,7 @@ from triosmtp.event import (
     PolicyClientDisconnected,
     PolicyClientRefused,
     PolicyFallback,
-    SessionEvent,
+    ServerEvent,
     SessionInfo,
 )
 from triosmtp.histogram import Histogram
@@ -247,7 +247,7 @@ class Hub:
 
     # Telling
 
-    def observe(self, event: SessionEvent) -> None:
+    def observe(self, event: ServerEvent) -> None:
         """Tell the clients of an event: to be among the observers of a server."""
         kind = type(event)
         info: SessionInfo | None = getattr(event, "session", None)
@@ -267,9 +267,9 @@ class Hub:
             for link in self._links:
                 link.forget(session)
 
-    def _tell(self, event: SessionEvent) -> None:
+    def _tell(self, event: ServerEvent) -> None:
         if self.host is not None:
-            self.host.tell(event)
+            self.host.emit(event)
         else:
             self.on_event(event)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import field, frozen
 
-from triosmtp.event import SessionEvent, SessionInfo
+from triosmtp.event import ServerEvent, SessionInfo
 from triosmtp.policy.interface import Phase
 
 __all__ = [
@@ -135,7 +135,7 @@ class Interest:
 class Host(Protocol):
     """The server (or, one day, all its workers) behind a hub.  Every value is plain JSON."""
 
-    def tell(self, event: SessionEvent) -> None:
+    def emit(self, event: ServerEvent) -> None:
         """Tell the observers of the server what happened in the hub."""
 
     def sessions(self) -> Awaitable[list[dict[str, Any]]]:

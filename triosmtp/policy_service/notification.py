@@ -18,7 +18,7 @@ from triosmtp.event import (
     MessageRefused,
     PolicyFallback,
     Refused,
-    SessionEvent,
+    ServerEvent,
     ShadowDiffered,
     TLSEstablished,
     TLSFailed,
@@ -124,7 +124,7 @@ def _time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-NOTES: Final[Mapping[type[SessionEvent], Callable[[Any], Note]]] = {
+NOTES: Final[Mapping[type[ServerEvent], Callable[[Any], Note]]] = {
     AuthAttempted: _auth,
     CertificateExpiring: _expiring,
     CertificateReloadFailed: _reload_failed,

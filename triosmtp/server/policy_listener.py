@@ -116,7 +116,7 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
         if isinstance(door.listen.address, UnixAddress):
             reason = stranger(sock, door.listen.address.mode)
         if reason:
-            service.tell(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=reason))
+            service.emit(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=reason))
             return
         if door.tls is not None:
             context = service.context(service.generation, door.tls)
@@ -126,7 +126,7 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
             stream, info = await handshake(context, transport, seconds=limit, place=place)
             if info.server_purpose:
                 nobody = SessionInfo(id="", peer=peer.text, listener=door.listen.name)
-                service.tell(ServerCertificatePresented(session=nobody, tls=info))
+                service.emit(ServerCertificatePresented(session=nobody, tls=info))
             certificate = None if info.client_certificate is None else info.verified
         access = Access(
             listener=door.listen.name,
@@ -140,7 +140,7 @@ async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) 
         )
         await service.hub.serve_client(stream, access)
     except HandshakeError as error:
-        service.tell(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=f"TLS: {error}"))
+        service.emit(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=f"TLS: {error}"))
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         _log.debug("policy client %s is gone", peer.text)
     except Exception:  # noqa: BLE001 - one client's failure must not become the server's

@@ -34,11 +34,11 @@ async def announced_peer(
     except PreambleError as error:
         # A proxy looks whether the port is open, and closes it again: nothing to tell of.
         if data:
-            service.tell(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol"))
+            service.emit(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol"))
             _log.warning("proxy %s sent no PROXY header that can be taken: %s", proxy.text, error)
         return None
     except trio.TooSlowError:
-        service.tell(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol_Timeout"))
+        service.emit(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol_Timeout"))
         return None
     except trio.BrokenResourceError:
         return None

@@ -153,19 +153,19 @@ class Server:
                 report = await self._reload(config, reason)
             except ConfigError as error:
                 failed = ConfigurationReloadFailed(path=config.path, reason=reason, problems=error.problems)
-                self.service.tell(failed)
+                self.service.emit(failed)
                 await self._note_certificate_problems()
                 raise
         if self._embedded:
             warn_of_unserved(config)
-        self.service.tell(report)
+        self.service.emit(report)
         await self.reload_certificates(reason=reason)
         return report
 
     async def reload_certificates(self, *, reason: str = "reload") -> ReloadOutcome:
         """Read all files of TLS again, and put in force what has changed and can be used."""
         service = self.service
-        outcome = await reload_certificates(service.contexts, service.tls_settings, service.tell, reason=reason)
+        outcome = await reload_certificates(service.contexts, service.tls_settings, service.emit, reason=reason)
         if self.fleet is not None:
             await self.fleet.reload_certificates(reason)
         return outcome
@@ -179,7 +179,7 @@ class Server:
             store.adopt(evolve(renewal, contexts={each: store.get(each) for each in wanted}, renewed={}, changed={}))
         for settings in renewal.news:
             error = renewal.problems[settings].error
-            self.service.tell(
+            self.service.emit(
                 CertificateReloadFailed(file=str(error.path or ""), option=error.option, reason=error.reason)
             )
 
@@ -337,7 +337,7 @@ class Server:
         elif not near and self._clients[key] >= CLIENTS_OF_ONE_PEER:
             reason = f"{CLIENTS_OF_ONE_PEER} clients of this address are here already"
         if reason:
-            service.tell(PolicyClientRefused(peer=peer.text, listener=listen.name, reason=reason))
+            service.emit(PolicyClientRefused(peer=peer.text, listener=listen.name, reason=reason))
             sock.close()
             return
         door = service.generation.doors[listen.key]
@@ -371,7 +371,7 @@ class Server:
                 while True:
                     try:
                         await watch_certificates(
-                            service.contexts, service.tls_settings, service.tell, task_status=begun
+                            service.contexts, service.tls_settings, service.emit, task_status=begun
                         )
                     except Exception:
                         if not begun.told:
@@ -486,7 +486,7 @@ def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> b
         if not reached:
             return None
         service.peers.disconnect(peer.address)
-    service.tell(ConnectionRefused(peer=peer.text, listener=listen.name, reason=reached))
+    service.emit(ConnectionRefused(peer=peer.text, listener=listen.name, reason=reached))
     # Under Use_SSL a plaintext line would only look like a broken handshake.
     return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later").render()
 

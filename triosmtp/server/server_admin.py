@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from triosmtp.event import SessionEvent
+from triosmtp.event import ServerEvent
 from triosmtp.server.service import Running, Service
 from triosmtp.tls import ServerContext
 from triosmtp.tls.watcher import reload_certificates
@@ -22,9 +22,9 @@ class ServiceHost:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def tell(self, event: SessionEvent) -> None:
+    def emit(self, event: ServerEvent) -> None:
         """Tell the observers of the server."""
-        self._service.tell(event)
+        self._service.emit(event)
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Give every session under way, in a few words each."""
@@ -91,7 +91,7 @@ class ServiceHost:
         """Read the files of TLS again."""
         service = self._service
         outcome = await reload_certificates(
-            service.contexts, service.tls_settings, service.tell, reason="policy client"
+            service.contexts, service.tls_settings, service.emit, reason="policy client"
         )
         problems = list(dict.fromkeys(str(each.error) for each in outcome.problems.values()))
         return {"generation": outcome.generation, "renewed": len(outcome.renewed), "problems": problems}

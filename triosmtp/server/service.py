@@ -16,7 +16,7 @@ from triosmtp.event import (
     MessageAccepted,
     MessageRefused,
     Observer,
-    SessionEvent,
+    ServerEvent,
     TLSEstablished,
     TLSFailed,
 )
@@ -72,7 +72,7 @@ class Statistics:
     bytes_accepted: int = 0
     """Octets of accepted messages, as their clients sent them."""
 
-    def count(self, event: SessionEvent) -> None:
+    def count(self, event: ServerEvent) -> None:
         """Count ``event``."""
         kind = type(event)
         if isinstance(event, MessageAccepted):
@@ -244,7 +244,7 @@ class Service:
         except KeyError:
             return generation.last_contexts[settings]
 
-    def tell(self, event: SessionEvent) -> None:
+    def emit(self, event: ServerEvent) -> None:
         """Tell every observer of ``event``.  An observer that fails is logged; it costs no session anything."""
         for observer in self._observers:
             try:

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from triosmtp.config import Config, UnixAddress, problem_at
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.event import Observer, SessionEvent
+from triosmtp.event import Observer, ServerEvent
 from triosmtp.server.policy_listener import read_token
 from triosmtp.sockets.bound_socket import Binding, OpenedSocket, Plan, close_all, plan
 from triosmtp.sockets.listener import Peer, accept_connections
@@ -72,7 +72,7 @@ class StatusListener:
         self._connections: Counter[str] = Counter()
         self._turn = trio.Lock()
 
-    def observe(self, event: SessionEvent) -> None:
+    def observe(self, event: ServerEvent) -> None:
         """Hand an event on to what counts and shows."""
         for observer in self._observers:
             observer(event)

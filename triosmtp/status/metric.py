@@ -27,7 +27,7 @@ from triosmtp.event import (
     PolicyFallback,
     Refused,
     ServerCertificatePresented,
-    SessionEvent,
+    ServerEvent,
     ShadowDiffered,
     TLSEstablished,
     TLSFailed,
@@ -102,7 +102,7 @@ class Metrics:
         for name in ("triosmtp_message_recipients_total", "triosmtp_policy_clients_refused_total"):
             self._counts[name][()] = 0.0
 
-    def __call__(self, event: SessionEvent) -> None:
+    def __call__(self, event: ServerEvent) -> None:
         """Count ``event``."""
         count = _COUNT.get(type(event))
         if count is not None:

@@ -23,7 +23,7 @@ from triosmtp.event import (
     MessageAccepted,
     MessageRefused,
     Refused,
-    SessionEvent,
+    ServerEvent,
     SessionInfo,
     TLSEstablished,
     TLSFailed,
@@ -80,7 +80,7 @@ class Overview:
         self._tls: OrderedDict[str, str] = OrderedDict()  # by session
         self._host, self._version = socket.gethostname(), versions()["triosmtp"]
 
-    def __call__(self, event: SessionEvent) -> None:
+    def __call__(self, event: ServerEvent) -> None:
         """Take note of ``event``."""
         note = _NOTES.get(type(event))
         if note is not None:

@@ -15,7 +15,7 @@ import trio
 from triosmtp.auth import DecoyKey, PasswordFile
 from triosmtp.config import parse_config
 from triosmtp.delivery import Delivery
-from triosmtp.event import SessionEvent
+from triosmtp.event import ServerEvent
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.server.server import Server, open_service
@@ -76,7 +76,7 @@ class Controller:
         """The port, once it is started."""
         self.messages: list[ReceivedMessage] = []
         """What was accepted, in its order, unless ``deliver`` was given.  It is here before its client hears 250."""
-        self.events: list[SessionEvent] = []
+        self.events: list[ServerEvent] = []
         """Every event of every session (see :mod:`triosmtp.event`)."""
         self.users = dict(users or {})
         """The users of AUTH, with their passwords."""

@@ -11,7 +11,7 @@ from attrs import define, frozen
 from triosmtp.auth import DecoyKey
 from triosmtp.config import Config, Listen, Settings, parse_config
 from triosmtp.delivery import Delivery
-from triosmtp.event import SessionEvent
+from triosmtp.event import ServerEvent
 from triosmtp.limits.timeouts import watch
 from triosmtp.message import Message
 from triosmtp.policy import Policy
@@ -62,7 +62,7 @@ class MemoryServer:
     nursery: trio.Nursery
     messages: list[ReceivedMessage]
     """What was delivered, unless the test has a delivery of its own."""
-    events: list[SessionEvent]
+    events: list[ServerEvent]
     """Every event of every session."""
 
     def connect(self, *, peer: str = "192.0.2.1", listen: str | None = None) -> Client:
@@ -120,7 +120,7 @@ async def open_memory_server(
     :raises ConfigError: as :func:`triosmtp.serve` does.
     """
     config = parse_config(configuration) if isinstance(configuration, str) else configuration
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     messages: list[ReceivedMessage] = []
 
     async def collect(message: Message) -> None:

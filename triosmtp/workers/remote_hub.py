@@ -1,6 +1,6 @@
 """The hub as the sessions of a worker see it: what they ask, and what became of it, goes to the supervisor."""
 
-from triosmtp.event import SessionEvent
+from triosmtp.event import ServerEvent
 from triosmtp.policy import Phase
 from triosmtp.policy_service.hub import Hub
 from triosmtp.policy_service.messages import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
@@ -51,5 +51,5 @@ class DistantHub(Hub):
         """Tell what became of a phase."""
         self._channel.post("ended", question, outcome)
 
-    def observe(self, event: SessionEvent) -> None:
+    def observe(self, event: ServerEvent) -> None:
         """Leave that to the hub: every event goes there."""

@@ -50,7 +50,7 @@ from triosmtp.event import (
     Disconnected,
     MessageAccepted,
     MessageRefused,
-    SessionEvent,
+    ServerEvent,
 )
 from triosmtp.limits.peer_count import PeerAddress
 from triosmtp.policy_service.messages import Fallback, Question, Verdict
@@ -252,7 +252,7 @@ class Supervisor:
                 text = "Service shutting down" if why is Unserved.SHUTDOWN else "No room at the moment, try again later"
                 connection.sock.send(Reply(421, text, "4.3.2").render())
         if why is Unserved.LATE:
-            self._served.tell(ConnectionRefused(peer=peer.text, listener=listen.name, reason="Workers"))
+            self._served.emit(ConnectionRefused(peer=peer.text, listener=listen.name, reason="Workers"))
         self._count_out(*connection.counted)
 
     def _count_out(self, listen: Listen, generation: Generation, peer: PeerAddress | None) -> None:
@@ -405,7 +405,7 @@ class Supervisor:
         for session, known in worker.sessions.items():
             service.gate.leave(session)
             seconds, messages = now - known.since, known.messages
-            service.tell(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
+            service.emit(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
         for counted in worker.taken.values():
             self._count_out(*counted)
         if self._draining.is_set():
@@ -413,7 +413,7 @@ class Supervisor:
 
     # From a worker
 
-    def _heard(self, number: int, event: SessionEvent) -> None:
+    def _heard(self, number: int, event: ServerEvent) -> None:
         sessions = self._workers[number].sessions
         if isinstance(event, Connected):
             sessions[event.session.id] = SessionRecord(event.session, trio.current_time())
@@ -423,7 +423,7 @@ class Supervisor:
                 known.messages += 1
         elif isinstance(event, Disconnected):
             sessions.pop(event.session.id, None)
-        self._served.tell(event)
+        self._served.emit(event)
 
     def _over(self, number: int, connection: int) -> None:
         self._count_out(*self._workers[number].taken.pop(connection))
@@ -441,7 +441,7 @@ class Supervisor:
 
     # To all workers
 
-    def _heed(self, event: SessionEvent) -> None:
+    def _heed(self, event: ServerEvent) -> None:
         """Have the workers take up certificates that were found changed."""
         if isinstance(event, CertificatesReloaded) and event.reason == "watch" and not self._renewing:
             self._renewing = True

@@ -19,7 +19,7 @@ from attrs import define, field
 import triosmtp
 from triosmtp import DONE, AuthAttempt, Policy, Reject, Server, Session
 from triosmtp.auth import PasswordFile, Secret
-from triosmtp.event import AuthAttempted, Disconnected, Refused, SessionEvent
+from triosmtp.event import AuthAttempted, Disconnected, Refused, ServerEvent
 from triosmtp.limits.peer_count import PeerTable
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError, PeerLimiter
 from triosmtp.policy.interface import Done
@@ -204,7 +204,7 @@ class Gate:
 
 @define
 class Site:
-    events: list[SessionEvent] = field(factory=list)
+    events: list[ServerEvent] = field(factory=list)
     server: Server = field(init=False)
     _more: trio.Event = field(factory=trio.Event)
 
@@ -215,7 +215,7 @@ class Site:
         await client.command("EHLO x")
         return client
 
-    def hear(self, event: SessionEvent) -> None:
+    def hear(self, event: ServerEvent) -> None:
         self.events.append(event)
         self._more.set()
         self._more = trio.Event()

@@ -18,7 +18,7 @@ import triosmtp
 from triosmtp.cli import main
 from triosmtp.commands import probe as probing
 from triosmtp.commands.probe import Report, load_credential, probe, probe_command
-from triosmtp.event import SessionEvent, TLSEstablished
+from triosmtp.event import ServerEvent, TLSEstablished
 from triosmtp.testing import Authority
 from triosmtp.tls.inspection import tlsa_data
 
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def serving(folder: Path, events: list[SessionEvent] | None = None) -> AsyncIterator[dict[str, int]]:
+async def serving(folder: Path, events: list[ServerEvent] | None = None) -> AsyncIterator[dict[str, int]]:
     async def drop(message: triosmtp.Message) -> None:
         return None
 
@@ -97,7 +97,7 @@ async def test_an_authority_that_nobody_knows(folder: Path) -> None:
 
 
 async def test_the_variables_are_those_that_the_server_filled(folder: Path) -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(folder, events) as ports:
         report = await probe("localhost", ports["127.0.0.1:0"], "starttls", load_credential(folder / "both.pem"))
     [established] = [event for event in events if isinstance(event, TLSEstablished)]
@@ -108,7 +108,7 @@ async def test_the_variables_are_those_that_the_server_filled(folder: Path) -> N
 
 
 async def test_a_certificate_without_its_key_is_told_of_and_not_presented(folder: Path) -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(folder, events) as ports:
         report = await probe("localhost", ports["127.0.0.1:0"], "starttls", load_credential(folder / "client.pem"))
     assert report.variables["tls_client_cert_subject_cn"] == "client.example"

@@ -133,4 +133,4 @@ def test_the_page_of_the_library_lists_every_event() -> None:
     finally:
         sys.path.remove(str(ROOT / "docs"))
     module = importlib.import_module("triosmtp.event")
-    assert {each.__name__ for each in listed} | {"Observer", "SessionEvent", "SessionInfo"} == set(module.__all__)
+    assert {each.__name__ for each in listed} | {"Observer", "ServerEvent", "SessionInfo"} == set(module.__all__)

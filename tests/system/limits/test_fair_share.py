@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 import triosmtp
-from triosmtp.event import PolicyClientRefused, SessionEvent
+from triosmtp.event import PolicyClientRefused, ServerEvent
 from triosmtp.limits.peer_limiter import PeerLimiter
 from triosmtp.message.spool import Spool
 from triosmtp.sockets.listener import Peer
@@ -84,7 +84,7 @@ async def test_one_address_does_not_hold_every_place_of_policy_clients(tmp_path:
         'ESMTP_Listener { Listen "127.0.0.1:0" { } }\n'
         f'Policy_Listener {{ Token_File = "{tmp_path}/token" Listen "127.0.0.1:0" {{ }} }}\n'
     )
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     clients: list[socket.socket] = []
 
     async def discard(message: triosmtp.Message) -> None:

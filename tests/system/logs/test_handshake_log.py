@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import triosmtp
-from triosmtp.event import SessionEvent, TLSFailed
+from triosmtp.event import ServerEvent, TLSFailed
 from triosmtp.logs.event_log import EventLog
 from triosmtp.testing import Authority
 from triosmtp.tls import REASONS
@@ -83,7 +83,7 @@ def wait_quietly(sock: socket.socket) -> None:
 async def test_the_reason_is_in_the_event_and_in_the_log(
     folder: Path, fail: Callable[[socket.socket], None] | None, reason: str, detail: str
 ) -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     log = io.StringIO()
 
     async def drop(message: triosmtp.Message) -> None:

@@ -10,7 +10,7 @@ from attrs import evolve
 from policy_stage import LOCAL, Stage, open_stage
 
 from triosmtp import Reject
-from triosmtp.event import PolicyClientDisconnected, PolicyClientRefused, PolicyFallback, SessionEvent
+from triosmtp.event import PolicyClientDisconnected, PolicyClientRefused, PolicyFallback, ServerEvent
 from triosmtp.policy.interface import Phase
 from triosmtp.policy_client import PolicyClient, PolicyRequest
 from triosmtp.policy_service.group import NoAnswerError
@@ -84,7 +84,7 @@ async def test_an_upgrade_that_is_not_ascii_is_refused_and_told(
     where: bytes, autojump_clock: trio.testing.MockClock
 ) -> None:
     hub = Hub()
-    told: list[SessionEvent] = []
+    told: list[ServerEvent] = []
     hub.on_event = told.append
     await send_raw(
         hub, UPGRADE.replace(where, b"\xff" + where), Access(listener="p", peer="192.0.2.9:1", token="t" * 16)
@@ -117,7 +117,7 @@ async def test_a_decider_that_was_dropped_is_not_asked_and_opens_no_door() -> No
     hub = Hub()
     link = open_decider(hub, "mailfrom")
     link.drop("too slow")  # its tasks have not ended yet: nobody has called close_link
-    told: list[SessionEvent] = []
+    told: list[ServerEvent] = []
     hub.on_event = told.append
     with trio.fail_after(1):
         verdict = await hub.decide("g", question(), timeout=5, fallback="tempfail")
@@ -227,7 +227,7 @@ async def test_what_is_told_of_auth_holds_no_password() -> None:
 
 async def test_a_client_that_does_not_answer_a_ping_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
     hub = Hub()
-    told: list[SessionEvent] = []
+    told: list[ServerEvent] = []
     hub.on_event = told.append
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:

@@ -20,7 +20,7 @@ from triosmtp.event import (
     ConfigurationReloadFailed,
     Disconnected,
     Refused,
-    SessionEvent,
+    ServerEvent,
 )
 from triosmtp.testing import Authority, Client
 
@@ -32,7 +32,7 @@ def conf(body: str = "", more: str = "") -> triosmtp.Config:
 
 
 @asynccontextmanager
-async def serving(config: triosmtp.Config, events: list[SessionEvent], **kwargs: object) -> AsyncIterator[Server]:
+async def serving(config: triosmtp.Config, events: list[ServerEvent], **kwargs: object) -> AsyncIterator[Server]:
     async with trio.open_nursery() as nursery:
         serve = partial(triosmtp.serve, config, observers=(events.append,), **kwargs)  # type: ignore[arg-type]
         yield await nursery.start(serve)
@@ -56,7 +56,7 @@ class OnlyFriends(Policy):
 
 
 async def test_what_it_reports_and_tells() -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(conf(), events, deliver=drop) as server:
         address = server.addresses["127.0.0.1:0"]
         client = await connect(server)
@@ -113,7 +113,7 @@ async def test_the_program_keeps_its_policy_and_its_delivery() -> None:
 
 
 async def test_an_error_changes_nothing_and_is_told(tmp_path: Path) -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(conf(), events, deliver=drop) as server:
         before = server.service.generation
         client = await connect(server)
@@ -136,7 +136,7 @@ async def test_a_reload_that_fails_for_a_certificate_in_force_keeps_that_in_sigh
     Authority.create().issue("localhost", dns=["localhost"]).write(tmp_path, "server")
     body = f'TLS_Certificate = "{tmp_path}/server.pem" TLS_Key = "{tmp_path}/server.key"'
     config = triosmtp.parse_config(f"TLS_Watch = false {BASE % (body, '')}")
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(config, events, deliver=drop) as server:
         (before,) = server.service.contexts.contexts()
         good = (tmp_path / "server.key").read_bytes()
@@ -175,7 +175,7 @@ async def test_reloads_leave_nothing_behind(tmp_path: Path) -> None:
     maildir = f'Deliver_To = "maildir:{tmp_path}/Maildir"'
     one = conf(f"{tls} {maildir}")
     two = conf(f"{tls} {maildir} TLS_Verify_Mode = none TLS_Ciphers = HIGH", 'Listen "127.0.0.2:0" { }')
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(one, events) as server:
         generations: weakref.WeakSet[object] = weakref.WeakSet()
 

@@ -304,7 +304,7 @@ async def test_many_reloads_leave_nothing_behind(tmp_path: Path) -> None:
             if number % 5:
                 async with house.store.lock:  # so that the watcher does not come first
                     await layout.put(credential.certificate_pem, credential.key_pem)
-                await reload_certificates(house.store, service.tls_settings, service.tell, reason="test")
+                await reload_certificates(house.store, service.tls_settings, service.emit, reason="test")
             else:
                 since = len(house.told.events)
                 await layout.put(credential.certificate_pem, credential.key_pem)

@@ -13,7 +13,7 @@ from attrs import define, field
 
 import triosmtp
 from triosmtp import Delivery, Message, Policy, Session
-from triosmtp.event import MessageAccepted, SessionEvent
+from triosmtp.event import MessageAccepted, ServerEvent
 from triosmtp.server.service import Running
 from triosmtp.server.session import handlers as conversation
 from triosmtp.smtp import Noop
@@ -53,7 +53,7 @@ class Site:
     server: triosmtp.Server
     nursery: trio.Nursery
     disk: SlowDisk
-    events: list[SessionEvent]
+    events: list[ServerEvent]
     tls: ssl.SSLContext
 
     async def send_message(self, *, tls: bool, behind: bytes = b"") -> Client:
@@ -103,7 +103,7 @@ async def serving(folder: Path, *, renegotiation: str = "false", policy: Policy 
     authority.issue("localhost", dns=["localhost"]).write(folder, "server")
     context = ssl.create_default_context(cadata=authority.certificate_pem.decode())
     text = CONFIGURATION.format(folder=folder, renegotiation=renegotiation)
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     disk = SlowDisk()
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:

@@ -12,7 +12,7 @@ from OpenSSL import SSL
 from tls_stanza import Material
 
 import triosmtp
-from triosmtp.event import Disconnected, SessionEvent
+from triosmtp.event import Disconnected, ServerEvent
 from triosmtp.logs.event_log import EventLog
 
 VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
@@ -41,7 +41,7 @@ class Listener:
 async def listening(material: Material, more: str = "") -> AsyncIterator[Listener]:
     ends, ended = trio.open_memory_channel[Disconnected](1)
 
-    def note(event: SessionEvent) -> None:
+    def note(event: ServerEvent) -> None:
         if isinstance(event, Disconnected):
             ends.send_nowait(event)
 

@@ -16,7 +16,7 @@ from tls_stanza import Material, secured
 
 import triosmtp
 from triosmtp import ConfigError
-from triosmtp.event import AuthAttempted, SessionEvent, TLSEstablished
+from triosmtp.event import AuthAttempted, ServerEvent, TLSEstablished
 from triosmtp.testing import MemoryServer, open_memory_server
 
 
@@ -191,7 +191,7 @@ async def test_who_negotiates_anew_is_known_by_the_latest_certificate(
 ) -> None:
     more = "TLS_Allow_Renegotiation = true  TLS_Verified_Peer_Can_Relay = true"
     config = triosmtp.parse_config(material.conf(more).replace('":25"', '"127.0.0.1:0"'))
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     seen: list[bytes] = []
 
     async def drop(message: triosmtp.Message) -> None:
@@ -244,7 +244,7 @@ async def test_an_authentication_ends_if_tls_is_negotiated_anew(
         AuthPlainParameters = [ uri = "file://{tmp_path}/passwords" ]"""
     text = material.conf(more, STARTTLS='STARTTLS" "AUTH PLAIN EXTERNAL').replace('":25"', '"127.0.0.1:0"')
     config = triosmtp.parse_config(text)
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     seen: list[bytes] = []
 
     async def drop(message: triosmtp.Message) -> None:

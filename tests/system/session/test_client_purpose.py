@@ -7,7 +7,7 @@ import pytest
 from tls_stanza import Material, secured
 
 from triosmtp import parse_config
-from triosmtp.event import ServerCertificatePresented, SessionEvent, TLSEstablished
+from triosmtp.event import ServerCertificatePresented, ServerEvent, TLSEstablished
 from triosmtp.logs.event_log import EventLog
 from triosmtp.server.profile import tls_settings
 from triosmtp.testing import MemoryServer, RecordingPolicy, open_memory_server
@@ -54,7 +54,7 @@ async def test_a_mail_servers_certificate_relays_by_its_name(
     )
 
 
-def logged(event: SessionEvent) -> str:
+def logged(event: ServerEvent) -> str:
     log = io.StringIO()
     EventLog(log)(event)
     return log.getvalue()

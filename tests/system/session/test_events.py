@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from triosmtp import event
-from triosmtp.event import Connected, Disconnected, MessageAccepted, PeerAnnounced, SessionEvent, SessionInfo
+from triosmtp.event import Connected, Disconnected, MessageAccepted, PeerAnnounced, ServerEvent, SessionInfo
 from triosmtp.testing import open_memory_server
 from triosmtp.variables import TLSInfo
 
@@ -26,7 +26,7 @@ VALUES: dict[object, Any] = {
     SessionInfo: SessionInfo(id="s", peer="192.0.2.1:1024", local="192.0.2.2:25", listener=":25"),
     TLSInfo: TLSInfo(protocol="TLSv1.3", cipher="c", cipher_algbits=1, cipher_usebits=1),
 }
-KINDS = [*get_args(SessionEvent), SessionInfo]
+KINDS = [*get_args(ServerEvent), SessionInfo]
 
 
 def make(kind: type[Any]) -> Any:
@@ -47,7 +47,7 @@ def test_an_event_is_made_with_keywords_frozen_and_the_same_in_another_process(k
 
 def test_every_event_of_the_module_is_in_the_union() -> None:
     classes = {each for each in vars(event).values() if isinstance(each, type) and each.__module__ == event.__name__}
-    assert classes - {SessionInfo} == set(get_args(SessionEvent))
+    assert classes - {SessionInfo} == set(get_args(ServerEvent))
 
 
 async def test_the_events_of_a_session_share_what_they_say_of_it_until_a_peer_is_announced() -> None:

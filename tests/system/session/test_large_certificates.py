@@ -13,7 +13,7 @@ import trio.testing
 from tls_stanza import Material, secured
 
 import triosmtp
-from triosmtp.event import PolicyClientRefused, SessionEvent, TLSFailed
+from triosmtp.event import PolicyClientRefused, ServerEvent, TLSFailed
 from triosmtp.limits.flight_limiter import FlightLimiter
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerLimiter
 from triosmtp.testing import open_memory_server
@@ -85,7 +85,7 @@ Policy_Listener {{
   Listen "127.0.0.2:0" {{ }}
 }}"""
     )
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
 
     async def drop(_: triosmtp.Message) -> None:
         return None

@@ -22,7 +22,7 @@ import trio.testing
 import triosmtp
 from triosmtp import ConfigError, Message, Server
 from triosmtp.config import UnixAddress
-from triosmtp.event import ConnectionRefused, Disconnected, SessionEvent, TLSEstablished
+from triosmtp.event import ConnectionRefused, Disconnected, ServerEvent, TLSEstablished
 from triosmtp.server.session.driver import SessionDriver
 from triosmtp.sockets.listener import Peer, accept_connections, bind_unix
 from triosmtp.sockets.transport import SocketTransport
@@ -247,7 +247,7 @@ async def test_a_busy_port_is_a_configuration_error_with_its_place() -> None:
 
 @pytest.mark.parametrize("limit", ["Listener_Sessions", "Service_Sessions"])
 async def test_over_a_session_limit_is_421_and_room_comes_back(limit: str) -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(conf(f"{limit} = 2"), observers=[events.append]) as server:
         first, second = await connect(server), await connect(server)
         assert [(await c.read()).code for c in (first, second)] == [220, 220]
@@ -266,7 +266,7 @@ async def test_over_a_session_limit_is_421_and_room_comes_back(limit: str) -> No
 
 
 async def test_aclose_ends_idle_sessions_with_421_and_lets_a_message_finish() -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(conf(), observers=[events.append]) as server:
         idle, busy = await connect(server), await connect(server)
         for client in (idle, busy):
@@ -307,7 +307,7 @@ async def test_aclose_works_twice_and_without_sessions() -> None:
 
 
 async def test_a_peer_that_vanishes_costs_nothing() -> None:
-    events: list[SessionEvent] = []
+    events: list[ServerEvent] = []
     async with serving(conf(), observers=[events.append]) as server:
         with socket.create_connection(server.addresses[LISTEN]) as rude:
             rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -384,7 +384,7 @@ async def test_the_end_of_a_handshake_is_acknowledged_at_once(tmp_path: Path) ->
     tls = f'TLS_Certificate = "{tmp_path}/cert.pem" TLS_Key = "{tmp_path}/cert.key" SMTP_Extensions = ( STARTTLS )'
     established = trio.Event()
 
-    def observe(event: SessionEvent) -> None:
+    def observe(event: ServerEvent) -> None:
         if isinstance(event, TLSEstablished):
             assert event.tls.protocol == "TLSv1.3"
             established.set()

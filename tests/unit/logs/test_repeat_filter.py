@@ -8,7 +8,7 @@ import pytest
 import trio.testing
 
 from triosmtp import Policy
-from triosmtp.event import AuthAttempted, Connected, Disconnected, MessageAccepted, Refused, SessionEvent, SessionInfo
+from triosmtp.event import AuthAttempted, Connected, Disconnected, MessageAccepted, Refused, ServerEvent, SessionInfo
 from triosmtp.logs.event_log import EventLog
 from triosmtp.logs.repeat_filter import Fold
 from triosmtp.policy import Session
@@ -49,7 +49,7 @@ def attempt() -> AuthAttempted:
     )
 
 
-def lines(*events: SessionEvent, level: int = logging.INFO) -> list[str]:
+def lines(*events: ServerEvent, level: int = logging.INFO) -> list[str]:
     """What is written, without the time."""
     out = io.StringIO()
     log = EventLog(out, level)
@@ -75,7 +75,7 @@ def test_twenty_are_all_written() -> None:
 
 
 def test_sessions_and_kinds_are_told_apart() -> None:
-    events: list[SessionEvent] = [refused(), refused(code=501), refused(phase="rcptto", code=550)]
+    events: list[ServerEvent] = [refused(), refused(code=501), refused(phase="rcptto", code=550)]
     events += [refused("t"), attempt()]
     found = lines(*events * 20)
     assert len(found) == 100
@@ -100,8 +100,8 @@ def test_kinds_without_end_are_not_told_apart() -> None:
 
 
 def test_an_accepted_message_begins_anew() -> None:
-    few: list[SessionEvent] = [*[refused()] * 15, accepted()]
-    many: list[SessionEvent] = [*[refused()] * 25, accepted()]
+    few: list[ServerEvent] = [*[refused()] * 15, accepted()]
+    many: list[ServerEvent] = [*[refused()] * 25, accepted()]
     assert len(lines(*few * 10, ended())) == 161
     assert len(lines(*many * 2, ended())) == 2 * (20 + 1 + 1) + 1
 

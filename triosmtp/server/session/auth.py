@@ -333,7 +333,7 @@ class Authentication:
 
     def _tell(self, profile: Profile, claim: Claim, decided_by: str, *, succeeded: bool) -> None:
         session = self._session
-        self._service.tell(
+        self._service.emit(
             AuthAttempted(
                 session=session.info,
                 mechanism=self._mechanism,

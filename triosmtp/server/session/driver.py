@@ -133,7 +133,7 @@ class SessionDriver:
         session, conversation = self.session, self._conversation
         self._service.running.add(self)
         variables = {**session.variables, **self._profile.settings.context}
-        self._service.tell(Connected(session=session.info, variables=variables))
+        self._service.emit(Connected(session=session.info, variables=variables))
         try:
             with self._scope:
                 await self._live()
@@ -161,7 +161,7 @@ class SessionDriver:
             try:
                 await self._close_transport()
             finally:
-                self._service.tell(
+                self._service.emit(
                     Disconnected(
                         session=session.info,
                         reason=conversation.end,
@@ -267,9 +267,9 @@ class SessionDriver:
         session = self.session
         session.connection_tls = tls
         tls = session.tls or tls
-        self._service.tell(TLSEstablished(session=session.info, tls=tls))
+        self._service.emit(TLSEstablished(session=session.info, tls=tls))
         if tls.server_purpose:
-            self._service.tell(ServerCertificatePresented(session=session.info, tls=tls))
+            self._service.emit(ServerCertificatePresented(session=session.info, tls=tls))
 
     async def _look_for_renegotiation(self) -> None:
         """Where the client has shown itself anew, forget what its first handshake gave it before it is listened to."""
@@ -365,7 +365,7 @@ class SessionDriver:
         reached = await self._service.admit_handshake(session, self._profile.settings)
         if reached:
             self._conversation.end = "refused"
-            self._service.tell(ConnectionRefused(peer=session.peer, listener=session.listener, reason=reached))
+            self._service.emit(ConnectionRefused(peer=session.peer, listener=session.listener, reason=reached))
         return not reached
 
     async def _handshake(self) -> bool:
@@ -389,7 +389,7 @@ class SessionDriver:
             self._greeting_tls = False
             self._service.leave_handshake(session.id)
         self._conversation.end = "tls_failed"
-        self._service.tell(TLSFailed(session=session.info, reason=reason, detail=detail))
+        self._service.emit(TLSFailed(session=session.info, reason=reason, detail=detail))
         if reason not in {"peer_closed", "timed_out"}:
             self._greeting_tls = True  # there are no words for a drain
             await self._linger()

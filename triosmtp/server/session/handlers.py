@@ -411,7 +411,7 @@ class Conversation:
 
     async def _on_fatal(self, event: Fatal) -> None:
         if event.injection:
-            self._service.tell(TLSFailed(session=self.session.info, reason="injection", detail=event.reason))
+            self._service.emit(TLSFailed(session=self.session.info, reason="injection", detail=event.reason))
         self._refuse("command", Refusal(event.reply, "protocol", event.reason))
         self.end = "protocol_error"
 

@@ -41,7 +41,7 @@ async def ask(service: Service, session: Session, chain: Chain, phase: Phase, *a
     decision = await chain.ask(phase, session, *arguments)
     if decision.error:
         failure = PolicyFailed(session=session.info, phase=phase, policy=decision.source, error=decision.error)
-        service.tell(failure)
+        service.emit(failure)
     if decision.refusal is not None:
         raise refusal_of(decision.refusal, decision.source)
     return decision
@@ -103,7 +103,7 @@ def tell_refused(
         if phase == "data":
             recipients = envelope.recipients
     text = reply.text if isinstance(reply.text, str) else " ".join(reply.text)
-    service.tell(
+    service.emit(
         Refused(
             session=session.info,
             phase=phase,

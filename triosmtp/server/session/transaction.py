@@ -314,4 +314,4 @@ class Transaction:
                 message_variables=message_variables,
                 helo=helo,
             )
-        self._service.tell(event)
+        self._service.emit(event)

@@ -69,7 +69,7 @@ class Spokesman:
             profile.rules, hello=hello, authenticated=session.auth is not None, banner=isinstance(event, XClient)
         )
         self.resettle(profile)
-        self._service.tell(PeerAnnounced(session=session.info, real_peer=self._real, by=by))
+        self._service.emit(PeerAnnounced(session=session.info, real_peer=self._real, by=by))
         return profile, hello
 
     def _take(self, attributes: Mapping[str, str | None], before: dict[str, str], kept: dict[str, str]) -> Hello | None:
