@@ -91,7 +91,7 @@ def test_every_reason_of_a_failed_handshake_is_documented() -> None:
 
 def test_every_page_is_in_the_contents() -> None:
     contents = (ROOT / "docs" / "index.md").read_text().splitlines()
-    assert {page.stem for page in PAGES if page.parent.name == "docs"} - set(contents) == {"index"}
+    assert {page.stem for page in PAGES if page.parent == ROOT / "docs"} - set(contents) == {"index"}
 
 
 def test_readme_opens_with_two_commands_that_set_themselves_up() -> None:
