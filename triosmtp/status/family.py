@@ -89,7 +89,7 @@ FAMILIES: Final[dict[str, Family]] = {
         ),
         _counter(
             "tls_server_certificates_total",
-            "Client certificates that verify for the purpose of a server alone: admitted by TLS_Client_Purpose, or not.",
+            "Client certificates that verify only for the purpose of a server: admitted by TLS_Client_Purpose, or not.",
             "listener",
             "outcome",
         ),
