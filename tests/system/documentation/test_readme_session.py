@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triosmtp.testing import Controller
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (Path(__file__).parents[3] / "README.md").read_text()
 
 
 def test_readme_shows_the_reply_to_a_certificate_that_failed(tmp_path: Path) -> None:
