@@ -15,6 +15,7 @@ def test_readme_shows_the_reply_to_a_certificate_that_failed(tmp_path: Path) -> 
     assert block is not None
     command, shown = block[1].split(), block[2].splitlines()
     with Controller("TLS_Require_Verified = true", tls=True) as server:
+        assert server.authority is not None
         past = datetime.now(UTC) - timedelta(days=1)
         server.authority.issue("mail.partner.example", not_after=past).write(tmp_path, "expired")
         command[command.index("mx.example.com")] = f"localhost:{server.port}"
