@@ -67,7 +67,7 @@ def man_page() -> str:
     title, _, rest = str(Manpage(parser)).partition("\n")
     assert title.startswith(".TH TRIOSMTP")
     page = '.TH TRIOSMTP "1" "" "triosmtp" "User Commands"\n' + rest.rstrip() + "\n\n" + SECTIONS
-    return re.sub(r"[^\x00-\x7f]", lambda match: f"\\[u{ord(match[0]):04X}]", page)  # whatever the reader's locale is
+    return re.sub(r"[^\x00-\x7f]", lambda match: f"\\[u{ord(match[0]):04X}]", page)  # for readers in any locale
 
 
 def completion(shell: str) -> str:

@@ -38,7 +38,7 @@ NAME_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 class Text(NamedTuple):
-    """One paragraph: where it stands, what it is (docs, docstring, comment, string, name), and its words."""
+    """One paragraph: its line, its kind (docs, docstring, comment, string, name), and its words."""
 
     line: int
     kind: str

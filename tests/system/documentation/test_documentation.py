@@ -134,3 +134,31 @@ def test_the_page_of_the_library_lists_every_event() -> None:
         sys.path.remove(str(ROOT / "docs"))
     module = importlib.import_module("triosmtp.event")
     assert {each.__name__ for each in listed} | {"Observer", "ServerEvent", "SessionInfo"} == set(module.__all__)
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", page))
+    assert len(named) > 40
+    assert {name for name in named if not (ROOT / "triosmtp" / name).exists() and not (ROOT / name).exists()} == set()
+
+
+def test_every_decision_has_context_and_cost() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    decisions = re.findall(r"^### (.*)\n\n((?:- .*\n?)*)", page, re.MULTILINE)
+    assert len(decisions) > 30
+    form = ["- **Context.**", "- **Decision.**", "- **Cost.**"]
+    assert [
+        title
+        for title, text in decisions
+        if [line[: len(mark)] for line, mark in zip(text.splitlines(), form, strict=False)] != form
+    ] == []
+
+
+@pytest.mark.parametrize("page", [page.name for page in PAGES if page.stem not in {"README", "index", "changelog"}])
+def test_a_page_begins_with_its_readers(page: str) -> None:
+    """What a page is for, and for whom, stands in its first paragraph."""
+    first = (ROOT / "docs" / page).read_text().split("\n\n")[1]
+    assert re.match(r"For \w+|.* [Ff]or (operators|authors|developers|contributors|readers)", first.split("\n")[0]), (
+        first
+    )
