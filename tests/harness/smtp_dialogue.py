@@ -1,12 +1,14 @@
 """A client and a driver in one: feeds a Connection, answers its events, and keeps what was said."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from triosmtp.smtp import (
     NEED_DATA,
     PAUSED,
     BodyChunk,
+    BodyEnd,
     Chunk,
     Connection,
     ConnectionEnded,
@@ -73,7 +75,7 @@ class Dialogue:
 
     @property
     def body(self) -> bytes:
-        return b"".join(event.data for event in self.events if isinstance(event, BodyChunk))
+        return b"".join(event.data for event in self.events if isinstance(event, BodyChunk | BodyEnd))
 
 
 def codes(lines: Iterable[str]) -> list[int]:
@@ -81,10 +83,17 @@ def codes(lines: Iterable[str]) -> list[int]:
     return [int(line[:3]) for line in lines if line[3:4] != "-"]
 
 
+def parts_of(event: Event) -> list[Event]:
+    """Return the end of a body without its last part, and that before it."""
+    if isinstance(event, BodyEnd) and event.data:
+        return [BodyChunk(event.data), BodyEnd(event.size, event.error)]
+    return [event]
+
+
 def joined(events: Iterable[Event]) -> list[Event]:
     """Join adjacent parts of a body: where they are cut is an accident of the network."""
     result: list[Event] = []
-    for event in events:
+    for event in chain.from_iterable(map(parts_of, events)):
         last = result[-1] if result else None
         if isinstance(event, BodyChunk) and isinstance(last, BodyChunk):
             result[-1] = BodyChunk(last.data + event.data)

@@ -5,7 +5,7 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import ClassVar, Final
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from triosmtp.domain import MAX_DOMAIN, DomainError, domain_key
 from triosmtp.errors import TrioSMTPError
@@ -53,9 +53,7 @@ class Address:
 
     local_part: str
     domain: str
-    unquoted: bool = field(default=False, eq=False, repr=False)
-    """Whether the local part came without quotes, so that it is written without them although its dots ask for them:
-    ``a..b@example.org``."""
+    _text: str = field(default="", eq=False, repr=False)  # as SMTP writes it, if it came so
 
     NULL: ClassVar["Address"]
     """The null path ``<>``: the only address that is false."""
@@ -65,7 +63,7 @@ class Address:
 
     def __str__(self) -> str:
         """Return ``local@domain`` as SMTP writes it, the local part quoted if it must be; empty for the null path."""
-        return _written(self.local_part, self.domain, self.unquoted)
+        return self._text or _written(self.local_part, self.domain)
 
     @property
     def domain_key(self) -> str:
@@ -79,10 +77,9 @@ class Address:
 Address.NULL = Address("", "")
 
 
-@lru_cache(maxsize=1024)  # of each recipient a session says it five times
-def _written(local_part: str, domain: str, unquoted: bool) -> str:
-    form = _UNQUOTED if unquoted else _DOT_STRING
-    if not form.fullmatch(local_part) and (local_part or domain):
+@lru_cache(maxsize=1024)  # of addresses that a policy made
+def _written(local_part: str, domain: str) -> str:
+    if not _DOT_STRING.fullmatch(local_part) and (local_part or domain):
         local_part = '"' + re.sub(r'([\\"])', r"\\\1", local_part) + '"'
     return f"{local_part}@{domain}" if domain else local_part
 
@@ -101,17 +98,18 @@ def parse_path(
         return Address.NULL
     if match := _PLAIN.fullmatch(data.decode("latin-1")):
         local_part, domain = match.groups()
-        return Address(local_part, _checked(domain))
-    mailbox, name = _split_mailbox(_without_route(_inside(data, utf8)))
+        return Address(local_part, _checked(domain), f"{local_part}@{domain}")
+    local_part, written, name = _split_mailbox(_without_route(_inside(data, utf8)))
     if name is None:
-        if forward and mailbox.local_part.lower() == "postmaster":
-            return mailbox
+        if forward and local_part.lower() == "postmaster":
+            return Address(local_part, "")
         if unqualified is None:
             raise PathError(PathProblem.UNQUALIFIED, "no domain")
-        return evolve(mailbox, domain=unqualified if utf8 or unqualified.isascii() else domain_key(unqualified))
+        domain = unqualified if utf8 or unqualified.isascii() else domain_key(unqualified)
+        return Address(local_part, domain, f"{written}@{domain}" if written else "")
     if name.startswith("[") and not allow_literal:
         raise PathError(PathProblem.LITERAL, "address literals are not accepted")
-    return evolve(mailbox, domain=_checked(name))
+    return Address(local_part, _checked(name), f"{written}@{name}" if written else "")
 
 
 def _inside(data: bytes, utf8: bool) -> str:
@@ -141,20 +139,20 @@ def _without_route(path: str) -> str:
     return mailbox
 
 
-def _split_mailbox(mailbox: str) -> tuple[Address, str | None]:
-    """Return an address with the local part alone, and the domain, unchecked, or None if there is none."""
+def _split_mailbox(mailbox: str) -> tuple[str, str, str | None]:
+    """Return the local part; the same as it came, if it came without quotes; and the domain, unchecked, or None."""
     if match := _QUOTED_STRING.match(mailbox):
-        address = Address(_QUOTED_PAIR.sub(r"\1", match.group(1)), "")
+        local_part, written = _QUOTED_PAIR.sub(r"\1", match.group(1)), ""
     elif match := _UNQUOTED.match(mailbox):
-        address = Address(match.group(), "", unquoted=True)
+        local_part = written = match.group()
     else:
         raise PathError(PathProblem.SYNTAX, "no local part")
     rest = mailbox[match.end() :]
     if not rest:
-        return address, None
+        return local_part, written, None
     if not rest.startswith("@"):
         raise PathError(PathProblem.SYNTAX, "the local part is malformed")
-    return address, rest[1:]
+    return local_part, written, rest[1:]
 
 
 def _checked(domain: str) -> str:

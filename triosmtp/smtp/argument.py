@@ -85,7 +85,7 @@ def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
         domain_key(domain)
     except DomainError:
         return _parse_any_mail(argument, facts)
-    return MailFrom(Address(local_part, domain), parameters, path)
+    return MailFrom(Address(local_part, domain, path[1:-1]), parameters, path)
 
 
 def _mail_parameters(rest: bytes, facts: Facts) -> Parameters:
@@ -127,7 +127,7 @@ def parse_rcpt(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: AR
         domain_key(domain)
     except DomainError:
         return _parse_any_rcpt(argument, facts)
-    return RcptTo(Address(local_part, domain), parameters, path)
+    return RcptTo(Address(local_part, domain, path[1:-1]), parameters, path)
 
 
 def _parse_any_rcpt(argument: bytes, facts: Facts) -> RcptTo:

@@ -15,11 +15,9 @@ The header section is bounded, so that whatever reads headers later has a bounde
 import re
 
 from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.rules import LineEnding, Rules
+from triosmtp.smtp.rules import MAX_HEADER, LineEnding, Rules
 
 __all__ = ["MAX_HEADER", "BodyDecoder"]
-
-MAX_HEADER = 1 << 20  # octets up to the first empty line, or to the end of a message that has none
 
 _HEADER_TOO_BIG = Reply(552, f"The header of the message exceeds {MAX_HEADER} octets", "5.3.4")
 _TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
@@ -48,7 +46,7 @@ class BodyDecoder:
 
     size: int = 0
     """Octets of the message that were returned."""
-    fault: Reply | None = None
+    error: Reply | None = None
     """The first error of the body.  After it nothing more is returned."""
     ended: bool = False
     """Whether the end of the body was seen."""
@@ -59,11 +57,21 @@ class BodyDecoder:
     _header_tail: bytes | None = b"\n"  # the end of what was returned; None after the header section
     _held: bytes = b""  # a CR at the end of what came by BDAT, which may be half of a CRLF
     _line: bytes = b""  # of "fix": the unfinished line
+    _long_lines: str = "none"
+    _max_line: int = 0
+    _modes: tuple[LineEnding, LineEnding] = ("pedantic", "pedantic")  # in headers, in the body
+    _in_headers: bool = False  # and the two modes differ
     _line_ended: bool = True  # what was returned is nothing, or ends in a line end; kept up to date in headers
     _line_start: bool = True  # what came in is nothing, or ends in CRLF
 
     def __init__(self, rules: Rules, *, binary: bool = False) -> None:
         self._limit = rules.max_message_size
+        self._max_short = rules.max_short_body
+        self._simple = rules.strict_body and not binary
+        if not self._simple:
+            self._configure(rules, binary=binary)
+
+    def _configure(self, rules: Rules, *, binary: bool) -> None:
         self._modes = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
         self._max_line = rules.max_body_line
         self._long_lines = rules.long_lines if rules.max_body_line else "none"
@@ -71,7 +79,6 @@ class BodyDecoder:
             self._modes = ("ignore", "ignore")
             self._long_lines = "none"
         self._in_headers = self._modes[0] != self._modes[1]
-        self._simple = self._long_lines == "none" and "ignore" not in self._modes and not self._in_headers
 
     def decode(self, buffer: bytes, start: int) -> tuple[bytes, int]:
         """Decode ``buffer`` from ``start``.  Return the next part of the message, and where the undecoded rest begins.
@@ -96,23 +103,27 @@ class BodyDecoder:
                 stop, after = end + 2, end + 5
         if not self.ended:
             stop = after = self._known(buffer, start)
-            if stop == start:
-                return b"", start
-            self._line_start = buffer.startswith(b"\r\n", stop - 2, stop)
-        if self.fault is not None:
+        if self.error is not None:
             self.excess += after - start
             return b"", after
         part = buffer[start + leading : stop]
         if stuffed:
             part = part.replace(b"\r\n.", b"\r\n")
         if not self._simple or part.replace(b"\r", b"").replace(b"\n", b"\r\n") != part:  # as in _apply
-            part = self._with_good_lines(part)
-        return self._within_limit(part), after
+            part = self._with_good_lines(part, final=self.ended)
+        size = self.size + len(part)
+        if self.ended and size <= self._max_short:
+            self.size = size
+        else:
+            part = self._within_limit(part)
+        return part, after
 
-    def _with_good_lines(self, part: bytes) -> bytes:
-        part = self._with_line_ends(part)
-        if self._long_lines != "none":  # of what comes before a fault, too
-            part = self._with_short_lines(part, final=self.ended or self.fault is not None)
+    def _with_good_lines(self, part: bytes, *, final: bool) -> bytes:
+        """Apply the settings for lines; ``final`` is whether this is the end of the message."""
+        if part:
+            part = self._with_line_ends(part)
+        if self._long_lines != "none":  # of what comes before an error, too
+            part = self._with_short_lines(part, final=final or self.error is not None)
         return part
 
     def take(self, octets: bytes, *, final: bool) -> bytes:
@@ -120,17 +131,14 @@ class BodyDecoder:
 
         Gives the next part of the message.  ``final`` is whether they are the last of it.
         """
-        if self.fault is not None:
+        if self.error is not None:
             self.excess += len(octets)
             return b""
         if self._held:
             octets, self._held = self._held + octets, b""
         if not final and octets.endswith(b"\r"):
             octets, self._held = octets[:-1], b"\r"
-        part = self._with_line_ends(octets) if octets else b""
-        if self._long_lines != "none":  # of what comes before a fault, too
-            part = self._with_short_lines(part, final=final or self.fault is not None)
-        return self._within_limit(part)
+        return self._within_limit(self._with_good_lines(octets, final=final))
 
     @property
     def holds(self) -> bool:
@@ -145,6 +153,8 @@ class BodyDecoder:
         if stop > start and buffer[stop - 1] == _DOT:
             at_line_start = self._line_start if stop - 1 == start else buffer.startswith(b"\r\n", stop - 3, stop - 1)
             stop -= at_line_start
+        if stop > start:
+            self._line_start = buffer.startswith(b"\r\n", stop - 2, stop)
         return stop
 
     def _with_line_ends(self, part: bytes) -> bytes:
@@ -157,7 +167,7 @@ class BodyDecoder:
             return self._apply(headers, part)
         self._in_headers = False
         done = self._apply(headers, part[:end])
-        return done if self.fault is not None else done + self._apply(body, part[end:])
+        return done if self.error is not None else done + self._apply(body, part[end:])
 
     def _apply(self, mode: LineEnding, part: bytes) -> bytes:
         if mode == "ignore":
@@ -167,7 +177,7 @@ class BodyDecoder:
             return part
         if mode == "fix":
             return part.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-        self.fault = _LONE
+        self.error = _LONE
         return _LONE_CR_OR_LF.split(part, maxsplit=1)[0]
 
     def _with_short_lines(self, part: bytes, *, final: bool) -> bytes:
@@ -196,7 +206,7 @@ class BodyDecoder:
         while len(part) - at > room:
             end = part.rfind(b"\r\n", at, at + room + 2)
             if end < 0:
-                self.fault = _LONG_LINE
+                self.error = _LONG_LINE
                 return part[: at + room]
             at, room = end + 2, self._max_line
         end = part.rfind(b"\r\n", at)
@@ -213,15 +223,12 @@ class BodyDecoder:
         return -1
 
     def _within_limit(self, part: bytes) -> bytes:
-        if self.ended and not self.size and len(part) <= MAX_HEADER and not 0 < self._limit < len(part):
-            self.size = len(part)
-            return part
         if self._header_tail is not None and part:
             part = self._with_short_header(part, self._header_tail)
         if self._limit and self.size + len(part) > self._limit:
             self.excess += self.size + len(part) - self._limit
             part = part[: self._limit - self.size]
-            self.fault = _TOO_BIG
+            self.error = _TOO_BIG
         self.size += len(part)
         return part
 
@@ -237,7 +244,7 @@ class BodyDecoder:
             self._header_tail = None
             self.excess += self.size + len(part) - MAX_HEADER
             part = part[: MAX_HEADER - self.size]
-            self.fault = self.fault or _HEADER_TOO_BIG
+            self.error = self.error or _HEADER_TOO_BIG
         return part
 
 

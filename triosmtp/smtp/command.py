@@ -132,10 +132,6 @@ class Row:
     """The states that a negative reply leads away from, each with where to."""
     reply: Reply | Callable[[Facts], Reply] = _OK
     """The positive reply that is given where nobody has another."""
-    phase: str | None = None
-    """The policy phase that is asked before the reply."""
-    ends_group: bool = True
-    """Whether a client must wait for the reply, so that it must not be held back for others (RFC 2920, section 3)."""
     effect: Callable[[Facts], None] | None = None
     """What a positive reply establishes or ends, beside the state."""
     enhanced: bool = True
@@ -261,7 +257,6 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         moves=_moves(*_ANY, to=State.READY),
         parse=parse_ehlo,
         reply=_ehlo_reply,
-        phase="ehlo",
         before_tls=True,
         effect=_greet_esmtp,
         enhanced=False,
@@ -272,7 +267,6 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         moves=_moves(*_ANY, to=State.READY),
         parse=parse_helo,
         reply=_helo_reply,
-        phase="ehlo",
         before_tls=True,
         effect=_greet_smtp,
         enhanced=False,
@@ -290,7 +284,6 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         moves=_moves(State.READY),
         parse=parse_auth,
         reply=Reply(235, "Authentication successful", "2.7.0"),
-        phase="auth",
         continued=State.AUTH,
         effect=_authenticated,
         junk=True,
@@ -299,10 +292,8 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
     Command(
         name="MAIL",
         moves=_moves(State.READY, to=State.MAIL),
-        ends_group=False,
         parse=parse_mail,
         reply=Reply(250, "Sender ok", "2.1.0"),
-        phase="mailfrom",
         effect=_begin_anew,
         excuses=True,
         misplaced={
@@ -313,11 +304,9 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
     Command(
         name="RCPT",
         moves=_moves(*_TRANSACTION, to=State.RCPT),
-        ends_group=False,
         refused=_moves(State.MAIL, to=State.DECLINED),
         parse=parse_rcpt,
         reply=Reply(250, "Recipient ok", "2.1.5"),
-        phase="rcptto",
         excuses=True,
         excusable=True,
         refusal_counts=False,
@@ -328,7 +317,6 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         moves=_moves(State.RCPT, to=State.BODY),
         parse=parse_data,
         reply=Reply(354, "End data with <CR><LF>.<CR><LF>"),
-        phase="data",
         excusable=True,
         misplaced={
             State.START: _HELLO_FIRST,
@@ -342,7 +330,6 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         name="BDAT",
         moves=_moves(State.RCPT, State.CHUNKS, to=State.CHUNK),
         parse=parse_bdat,
-        phase="data",
         excusable=True,
         misplaced={
             State.START: _HELLO_FIRST,
@@ -354,7 +341,6 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
     Command(
         name="RSET",
         moves=MappingProxyType({**_moves(*_ANY, to=State.READY), State.START: State.START}),
-        ends_group=False,
         parse=without_argument(Reset()),
         effect=_begin_anew,
         junk=True,
@@ -397,7 +383,6 @@ TRUSTED_COMMANDS: Final[Mapping[bytes, Command]] = _table(
         name="XCLIENT",
         moves=_moves(State.START, State.READY),
         parse=parse_xclient,
-        phase="connect",
         junk=True,
         misplaced=_IN_TRANSACTION,
     ),
@@ -405,7 +390,6 @@ TRUSTED_COMMANDS: Final[Mapping[bytes, Command]] = _table(
         name="XREMOTEIP",
         moves=_moves(State.START, State.READY),
         parse=parse_xremoteip,
-        phase="connect",
         junk=True,
         misplaced=_IN_TRANSACTION,
     ),
@@ -425,7 +409,7 @@ IN_ORDER: Final[tuple[Mapping[bytes, Command], ...]] = tuple(
     {
         verb: command
         for verb, command in COMMANDS.items()
-        if state in command.moves and verb not in {b"BDAT", b"STARTTLS"}  # what stands behind these matters
+        if state in command.moves and verb != b"BDAT"  # its octets follow, so that its line is read strictly
     }
     for state in State
 )
@@ -440,7 +424,6 @@ BANNER: Final = Row(
     moves=_moves(State.CONNECTED, to=State.READY),
     refused=_moves(State.CONNECTED, to=State.REFUSED),
     reply=_banner,
-    phase="connect",
     enhanced=False,
     refusal_counts=False,
 )
@@ -451,7 +434,6 @@ ANNOUNCED: Final = Row(
     name="(announced)",
     moves=_moves(State.START, State.READY),
     refused=_moves(State.START, State.READY, to=State.REFUSED),
-    phase="connect",
 )
 """The answer about a peer that was announced in the middle of a dialogue: it is refused as at the beginning of one."""
 RESPONSE: Final = Row(
@@ -459,7 +441,6 @@ RESPONSE: Final = Row(
     moves=_moves(State.AUTH, to=State.READY),
     refused=_moves(State.AUTH, to=State.READY),
     reply=Reply(235, "Authentication successful", "2.7.0"),
-    phase="auth",
     continued=State.AUTH,
     effect=_authenticated,
 )
@@ -469,7 +450,6 @@ END_OF_BODY: Final = Row(
     moves=_moves(State.BODY, State.CHUNK, to=State.READY),
     refused=_moves(State.BODY, State.CHUNK, to=State.READY),
     reply=Reply(250, "Message accepted", "2.6.0"),
-    phase="data_spool",
     effect=_accepted,
 )
 """CRLF.CRLF, or the last octet of BDAT LAST: the transaction is over whatever the reply (RFC 5321, 4.1.1.4)."""
@@ -478,12 +458,10 @@ END_OF_CHUNK: Final = Row(
     moves=_moves(State.CHUNK, to=State.CHUNKS),
     refused=_moves(State.CHUNK, to=State.READY),
     reply=Reply(250, "Octets received", "2.0.0"),
-    phase="data",
-    ends_group=False,
     excuses=True,
 )
 """The last octet of a BDAT that is not the last one."""
-HANDSHAKE: Final = Row(name="(handshake)", moves=_moves(State.SWITCHING, to=State.START), phase="starttls")
+HANDSHAKE: Final = Row(name="(handshake)", moves=_moves(State.SWITCHING, to=State.START))
 """The end of the TLS handshake: there is no reply to it, a refusal by policy answers the next command."""
 MISTAKE: Final = Row(name="(mistake)", moves=MappingProxyType({}))
 """A line that is no command of ours: its replies are negative, and change nothing."""

@@ -98,13 +98,13 @@ class Chunk:
 
 @frozen(slots=True)
 class ChunkEnd:
-    """The end of a chunk that is not the last: a reply is owed.  ``size`` and ``fault`` are as in :class:`BodyEnd`.
+    """The end of a chunk that is not the last: a reply is owed.  ``size`` and ``error`` are as in :class:`BodyEnd`.
 
     A refusal ends the transaction.
     """
 
     size: int
-    fault: Reply | None = None
+    error: Reply | None = None
 
 
 @frozen(slots=True)
@@ -118,12 +118,14 @@ class BodyChunk:
 class BodyEnd:
     """The end of the body: a reply is owed.
 
-    ``fault`` is the refusal that the body itself earned (size, line endings), None where it was in order.  With a
-    fault, the chunks after it were thrown away.  ``size`` counts the octets of all chunks.
+    ``size`` counts the octets of the whole body.  ``error`` is the reply that refuses the body for its size or for its
+    lines, or None.  After an error the rest of the body was thrown away.  ``data`` is the last part of the body, which
+    no :class:`BodyChunk` held; it may be empty.
     """
 
     size: int
-    fault: Reply | None = None
+    error: Reply | None = None
+    data: bytes = b""
 
 
 @frozen(slots=True)

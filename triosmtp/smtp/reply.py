@@ -27,11 +27,6 @@ class Reply:
         """Whether the command was taken: 2yz or 3yz."""
         return self.code < 400
 
-    @property
-    def closes(self) -> bool:
-        """Whether the server closes the connection after this reply: 221 and 421 (RFC 5321, section 3.8)."""
-        return self.code in {221, 421}
-
     def render(self, *, enhanced: bool = True, utf8: bool = False) -> bytes:
         """Give the bytes of this reply; ``utf8`` where the client asked for SMTPUTF8 (RFC 6531, section 3.7.4.1)."""
         text = self.text

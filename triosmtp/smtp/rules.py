@@ -1,12 +1,15 @@
 """The settings of one sans-io connection: frozen, resolved once, kept until the connection ends."""
 
 from collections.abc import Hashable
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from attrs.validators import ge, in_, min_len
 
-__all__ = ["LineEnding", "Rules"]
+__all__ = ["MAX_HEADER", "LineEnding", "Rules"]
+
+MAX_HEADER: Final = 1 << 20
+"""Octets up to the first empty line of a message, or to the end of a message that has none."""
 
 LineEnding: TypeAlias = Literal["ignore", "fix", "pedantic"]
 """What becomes of a CR or LF that is no part of CRLF: kept as it came, made a CRLF, or the message is refused."""
@@ -78,6 +81,26 @@ class Rules:
     """What becomes of longer ones: they stay, are broken by CRLF and a space, or refuse the message."""
     max_line: int = field(default=2048, validator=ge(512))
     """Octets of a command line with its CRLF (RFC 5321, section 4.5.3.1.4, asks for at least 512)."""
+    strict_body: bool = field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=Factory(
+            lambda self: (
+                self.lone_lf_in_headers == self.lone_lf_in_body == "pedantic"
+                and (self.long_lines == "none" or not self.max_body_line)
+            ),
+            takes_self=True,
+        ),
+    )
+    """Whether a message with a lone CR or LF is refused, and nothing else is looked for in its lines."""
+    max_short_body: int = field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=Factory(lambda self: min(MAX_HEADER, self.max_message_size or MAX_HEADER), takes_self=True),
+    )
+    """Octets of a body that exceeds neither :attr:`max_message_size` nor what a header section may have."""
     rendered: dict[Hashable, bytes] = field(init=False, factory=dict, eq=False, repr=False)
     """Positive replies as bytes, which :meth:`Connection.accept` renders once for all connections with these settings.
 

@@ -135,15 +135,16 @@ class Core:
         while not isinstance(event := connection.next_event(), ConnectionEnded | SwitchToTLS):
             if event is NEED_DATA:
                 break
-            if isinstance(event, BodyChunk):
+            if isinstance(event, BodyChunk | BodyEnd):
                 self._body += event.data
+            if isinstance(event, BodyChunk):
                 continue
             if isinstance(event, Chunk):
                 continue
             wire += connection.send()
             if isinstance(event, MailFrom | Data):
                 self._body = b""
-            elif isinstance(event, BodyEnd) and event.fault is None:
+            elif isinstance(event, BodyEnd) and event.error is None:
                 self.messages.append(self._body)
         assert not isinstance(event, SwitchToTLS)
         assert wire.isascii()

@@ -45,7 +45,7 @@ def read(data: bytes, headers: str = "pedantic", body: str = "pedantic", limit: 
     raw, rest = data[:where], data[where + 3 :]
     message, mode = b"", headers
     line_start = empty = True
-    fault = 0
+    code = 0
     for token in tokens(raw):
         if token == b"." and line_start:
             line_start = False
@@ -53,7 +53,7 @@ def read(data: bytes, headers: str = "pedantic", body: str = "pedantic", limit: 
         line_start = token == b"\r\n"
         lone = token in {b"\r", b"\n"}
         if lone and mode == "pedantic":
-            fault = 550
+            code = 550
             break
         out = b"\r\n" if lone and mode == "fix" else token
         ends_line = out == b"\r\n"
@@ -62,9 +62,9 @@ def read(data: bytes, headers: str = "pedantic", body: str = "pedantic", limit: 
         empty = ends_line
         message += out
         if limit and len(message) > limit:
-            message, fault = message[:limit], 552
+            message, code = message[:limit], 552
             break
-    return Outcome(message, fault, rest)
+    return Outcome(message, code, rest)
 
 
 def decode(
@@ -90,7 +90,7 @@ def decode(
                 assert len(buffer) <= 3
     assert decoder.ended
     assert decoder.size == len(message)
-    return Outcome(message, decoder.fault.code if decoder.fault else 0, buffer)
+    return Outcome(message, decoder.error.code if decoder.error else 0, buffer)
 
 
 def octets(data: bytes) -> list[bytes]:
@@ -140,7 +140,7 @@ def test_cut_anywhere(data: bytes, headers: str, body: str, limit: int, cuts: li
 @given(BODIES, st.sampled_from(MODES), st.sampled_from(MODES), st.sampled_from(["fix", "reject"]), st.integers(0, 90))
 @example(b"a\r\nb" + b"x" * 30 + b"\n", "pedantic", "pedantic", "fix", 0)
 def test_long_lines_cut_anywhere(data: bytes, headers: str, body: str, mode: str, limit: int) -> None:
-    """The whole at once, octet by octet and in two halves: the same message, and the same fault."""
+    """The whole at once, octet by octet and in two halves: the same message, and the same error."""
     data = data.replace(b"x" * 700, b"x" * 35) + END + b"QUIT\r\n"
     lines = {"max_body_line": 20, "long_lines": mode}
     whole = decode([data], headers, body, limit, **lines)
@@ -180,7 +180,8 @@ class TestSmuggling:
         lines = dialogue.says(b"Subject: x\r\n\r\nharmless" + false_end + SMUGGLED + END, size=size)
         lone = b"\r" in false_end.replace(b"\r\n", b"") or b"\n" in false_end.replace(b"\r\n", b"")
         assert codes(lines) == [550 if lone and mode == "pedantic" else 250]
-        assert set(dialogue.names) == {"BodyChunk", "BodyEnd"}
+        assert dialogue.names[-1] == "BodyEnd"
+        assert set(dialogue.names) <= {"BodyChunk", "BodyEnd"}
         assert dialogue.names.count("BodyEnd") == 1
         if codes(lines) == [250]:
             assert b"smuggled" in dialogue.body
@@ -220,11 +221,11 @@ class TestFaults:
         assert dialogue.says("123456789", "QUIT", ".", "NOOP") == [
             "552 5.3.4 Message size exceeds the fixed limit", "250 2.0.0 Ok",
         ]  # fmt: skip
-        fault = dialogue.events[-2]
-        assert isinstance(fault, BodyEnd)
-        assert fault.size == 10
+        end = dialogue.events[-2]
+        assert isinstance(end, BodyEnd)
+        assert end.size == 10
 
-    def test_the_first_fault_stands(self) -> None:
+    def test_the_first_error_stands(self) -> None:
         assert decode([b"1234\n6789" + END], limit=8).code == 550
         assert decode([b"123456789\n" + END], limit=8).code == 552
         assert decode([b"12345678\n" + END], limit=8) == Outcome(b"12345678", 550, b"")
@@ -285,8 +286,8 @@ def test_a_message_without_an_empty_line_is_all_header(line: bytes, binary: bool
     rules = Rules(hostname="x", lone_lf_in_headers="ignore", lone_lf_in_body="ignore")
     decoder = BodyDecoder(rules, binary=binary)
     given = b"".join(decoder.take(data[at : at + 100_000], final=False) for at in range(0, len(data), 100_000))
-    assert decoder.fault is not None
-    assert decoder.fault.render() == b"552 5.3.4 The header of the message exceeds 1048576 octets\r\n"
+    assert decoder.error is not None
+    assert decoder.error.render() == b"552 5.3.4 The header of the message exceeds 1048576 octets\r\n"
     assert (given, decoder.size) == (data[:MAX_HEADER], MAX_HEADER)
 
 

@@ -54,12 +54,9 @@ def test_421(name: str, state: str, after: str) -> None:
 
 def test_columns() -> None:
     rows = COMMANDS.values()
-    assert {row.name: row.phase for row in rows if row.phase} == {
-        "EHLO": "ehlo", "HELO": "ehlo", "AUTH": "auth", "MAIL": "mailfrom", "RCPT": "rcptto", "DATA": "data",
-        "BDAT": "data",
-    }  # fmt: skip
-    assert {row.phase for row in (BANNER, HANDSHAKE, END_OF_BODY)} == {"connect", "starttls", "data_spool"}
-    assert [row.name for row in rows if not row.ends_group] == ["MAIL", "RCPT", "RSET"]
+    assert [row.name for row in rows if row.junk] == ["EHLO", "HELO", "AUTH", "RSET", "NOOP", "VRFY", "HELP"]
+    assert [row.name for row in rows if row.excuses] == ["MAIL", "RCPT"]
+    assert [row.name for row in rows if row.excusable] == ["RCPT", "DATA", "BDAT"]
     assert [row.name for row in rows if row.before_tls] == ["EHLO", "HELO", "STARTTLS", "NOOP", "QUIT"]
     assert [row.name for row in rows if not row.enhanced] == ["EHLO", "HELO"]
 

@@ -39,9 +39,8 @@ def test_utf8() -> None:
     assert Reply(550, "x" + "\u00fc" * 300).render(utf8=True) == b"550 x" + "\u00fc".encode() * 239 + b"\r\n"
 
 
-def test_class_and_end() -> None:
+def test_class() -> None:
     assert [Reply(code, "").positive for code in (220, 354, 421, 550)] == [True, True, False, False]
-    assert [Reply(code, "").closes for code in (220, 221, 421, 550)] == [False, True, True, False]
 
 
 @given(st.text(), st.booleans(), st.sampled_from([None, "5.7.1"]))

@@ -105,7 +105,7 @@ class Driver:
                 self.codes.append(int(self._reply(event, answer)[:3]))
 
     def _reply(self, event: Any, answer: Answer) -> bytes:
-        if type(event).__name__ in {"BadCommand", "Fatal", "Quit"} or getattr(event, "fault", None):
+        if type(event).__name__ in {"BadCommand", "Fatal", "Quit"} or getattr(event, "error", None):
             return self.connection.send()
         reply, by_limit = answer(event)
         if isinstance(event, RcptTo):

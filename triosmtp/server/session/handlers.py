@@ -378,14 +378,16 @@ class Conversation:
 
     async def _on_chunk_end(self, event: ChunkEnd) -> None:
         assert self.transaction is not None
-        if event.fault is None and self.transaction.refusal is None:
+        if event.error is None and self.transaction.refusal is None:
             self.out.append(self.connection.send(Reply(250, f"{event.size} octets received", "2.0.0")))
         else:
-            await self._on_body_end(BodyEnd(event.size, event.fault))
+            await self._on_body_end(BodyEnd(event.size, event.error))
 
     async def _on_body_end(self, event: BodyEnd) -> None:
         transaction = self.transaction
         assert transaction is not None
+        if event.data and transaction.add(event.data):
+            await transaction.flush()
         if transaction.refusal is not None:
             self._end_transaction()
             self._refuse("data", transaction.refusal, transaction.envelope.sender, transaction.envelope.recipients)

@@ -130,7 +130,7 @@ class Transaction:
 
     async def finish(self, end: BodyEnd) -> Reply:
         """Take the message from the end of its body to the final reply, and tell what became of it."""
-        reply = end.fault
+        reply = end.error
         decided_by, reason = "protocol", "" if reply is None else str(reply.text)
         message: Message | None = None
         try:
