@@ -7,8 +7,11 @@ an entry on the way to a file (:mod:`.location`): a link further up may be excha
       → wait for a change of any of these entries → wait until they are quiet
 
 so that no change between the reading and the watching is missed, a directory that came back is watched again, and one
-that is away is waited for by its nearest ancestor.  Where the system tells of no change, as with network file
-systems, the next round begins after a while all the same.
+that is away is waited for by its nearest ancestor.  If the system reports no change, as with network file systems, the
+next round begins after a while all the same.
+
+watchfiles reports what has changed.  It is asked only after a descriptor of :mod:`.inotify` has become readable: an
+idle server has nothing to do.
 """
 
 import logging
@@ -23,6 +26,7 @@ from attrs import frozen
 from watchfiles._rust_notify import RustNotify  # documented; awatch() would poll twenty times a second
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, RevocationListExpired
+from triosmtp.tls.inotify import Inotify
 from triosmtp.tls.location import entries_of
 from triosmtp.tls.settings import TLSSettings
 from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
@@ -41,8 +45,14 @@ _QUIET: Final = 0.3
 """Whoever writes several files is given this long between two of them …"""
 _LONGEST_WAIT: Final = 1.0
 """… but is not waited for longer than this: where something never ends, what is there is tried."""
-_LOOK: Final = 0.5
-"""Seconds between two looks for changes."""
+_GATHER: Final = 0.25
+"""Seconds between the kernel's first event and the question to watchfiles what has changed.
+
+The thread of watchfiles has read the same events by then.  In a folder in which something changes all the time, this is
+the time between two questions; it is below :data:`_QUIET`, so that a change that goes on is seen to go on.
+"""
+_POLL: Final = 0.5
+"""Seconds between two questions if there is no inotify."""
 _MOMENT: Final = 1  # milliseconds: what is there is wanted, and nothing is waited for
 
 
@@ -167,34 +177,73 @@ async def _watched(
                 nursery.start_soon(_follow, watch, frozenset(map(str, entries)), send, name="certificate files")
             yield changes
             nursery.cancel_scope.cancel()
-    finally:  # not before the thread of a look is back: to look at a closed watch is an error
+    finally:  # not before the thread of a question is back: to ask a closed watch is an error
         if watch is not None:
             watch.close()
 
 
-def _open_watch(entries: frozenset[Path], troubles: set[str]) -> RustNotify | None:
+@frozen(slots=True)
+class _Watch:
+    """A watch of folders."""
+
+    notify: RustNotify
+    """Reports what has changed."""
+    inotify: Inotify | None
+    """Says when to ask; None: ask every :data:`_POLL` seconds."""
+
+    def close(self) -> None:
+        self.notify.close()
+        if self.inotify is not None:
+            self.inotify.close()
+
+
+def _open_watch(entries: frozenset[Path], troubles: set[str]) -> _Watch | None:
     """Watch the directories of ``entries``.  None if the system does not: that is logged, once for each reason."""
     folders = sorted({str(entry.parent) for entry in entries})
     try:
-        return RustNotify(folders, False, False, 0, False, True)
-    except (OSError, RuntimeError) as error:
-        if str(error) not in troubles:
-            troubles.add(str(error))
-            _log.warning("certificate files cannot be watched; they are read every %g s: %s", _RESCAN, error)
+        notify = RustNotify(folders, False, False, 0, False, True)
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: a name that is not UTF-8
+        text = f"certificate files cannot be watched; they are read every {_RESCAN:g} s: {error}"
+        _warn_once(text, troubles)
         return None
+    try:
+        return _Watch(notify, Inotify(folders))
+    except OSError as error:
+        _warn_once(f"changes of certificate files are polled every {_POLL:g} s: {error}", troubles)
+        return _Watch(notify, None)
 
 
-async def _follow(watch: RustNotify, names: frozenset[str], send: trio.MemorySendChannel[None]) -> None:
-    """Look for changes of ``names`` every :data:`_LOOK` seconds.
+def _warn_once(text: str, troubles: set[str]) -> None:
+    if text not in troubles:
+        troubles.add(text)
+        _log.warning("%s", text)
 
-    The kernel's events are collected by a thread of the library, which waits without polling, but offers nothing to
-    wait for: its own waiting is a sleep in a loop, in one more thread.
-    """
+
+async def _follow(watch: _Watch, names: frozenset[str], send: trio.MemorySendChannel[None]) -> None:
+    """Wake the receiver of ``send`` whenever one of ``names`` has changed, or when that cannot be known."""
     while True:
-        await trio.sleep(_LOOK)
-        found = await trio.to_thread.run_sync(watch.watch, _MOMENT, _MOMENT, _MOMENT, None)
-        if not isinstance(found, str) and any(path in names for _, path in found):
+        if watch.inotify is None:
+            known = True
+            await trio.sleep(_POLL)
+        else:
+            known = await watch.inotify.wait()
+            # Events are read before the sleep: one that comes later wakes this task again, and is asked for then.
+            await trio.sleep(_GATHER)
+        changed = await trio.to_thread.run_sync(_changed, watch.notify, names)
+        if changed or not known:
             _wake(send)
+
+
+def _changed(notify: RustNotify, names: frozenset[str]) -> bool:
+    """Return whether one of ``names`` has changed since the last call."""
+    try:
+        found = notify.watch(_MOMENT, _MOMENT, _MOMENT, None)
+    except RuntimeError as error:
+        # watchfiles fails from now on if any entry of a folder has a name that is not UTF-8.  The next round has a
+        # new watch.
+        _log.debug("which files have changed cannot be known: %s", error)
+        return True
+    return not isinstance(found, str) and any(path in names for _, path in found)
 
 
 async def _settled(changes: trio.MemoryReceiveChannel[None]) -> None:

@@ -6,7 +6,7 @@ import resource
 import shutil
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from triosmtp.tls import (
     TLSSettings,
     watcher,
 )
+from triosmtp.tls.inotify import Inotify
 from triosmtp.tls.watcher import CertificateEvent, reload_certificates, watch_certificates
 
 FIRST: Final = "127.0.0.1:0"
@@ -196,11 +197,11 @@ def in_store(folder: Path) -> tuple[ContextStore, TLSSettings]:
     return store, settings
 
 
-async def test_a_look_that_is_late_does_not_find_its_watch_closed(
+async def test_a_question_that_is_late_does_not_find_its_watch_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under load a round may end before the thread of a look has had its turn."""
-    token, looking, late = trio.lowlevel.current_trio_token(), trio.Event(), threading.Event()
+    """Under load a round may end before the thread that asks watchfiles has had its turn."""
+    token, opened, asking, late = trio.lowlevel.current_trio_token(), trio.Event(), trio.Event(), threading.Event()
 
     class LateWatch:
         """The real one, whose thread comes late."""
@@ -210,22 +211,37 @@ async def test_a_look_that_is_late_does_not_find_its_watch_closed(
             self.close = self.real.close
 
         def watch(self, *arguments: Any) -> object:
-            token.run_sync_soon(looking.set)
+            token.run_sync_soon(asking.set)
             late.wait(30)
             return self.real.watch(*arguments)
 
+    class OpenedInotify(Inotify):
+        """The real one, which is opened last."""
+
+        def __init__(self, folders: Iterable[str]) -> None:
+            super().__init__(folders)
+            token.run_sync_soon(opened.set)
+
+    async def change() -> None:
+        nonlocal asking, opened
+        await opened.wait()
+        opened, asking = trio.Event(), trio.Event()
+        (tmp_path / "another file").write_bytes(b"")
+        await asking.wait()
+
     monkeypatch.setattr(watcher, "RustNotify", LateWatch)
+    monkeypatch.setattr(watcher, "Inotify", OpenedInotify)
     monkeypatch.setattr(watcher, "_QUIET", 0)
+    monkeypatch.setattr(watcher, "_GATHER", 0)
     store, settings = in_store(tmp_path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_certificates, store, lambda: [settings], lambda _event: None)
-        await looking.wait()
-        looking = trio.Event()
+        await change()
         store.adopted.set()  # the round ends
         store.adopted = trio.Event()
         await wait_all_tasks_blocked()
         late.set()
-        await looking.wait()  # in the next round
+        await change()  # in the next round
         nursery.cancel_scope.cancel()
 
 
