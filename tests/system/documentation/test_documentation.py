@@ -157,7 +157,7 @@ def test_every_decision_has_context_and_cost() -> None:
 
 @pytest.mark.parametrize("page", [page.name for page in PAGES if page.stem not in {"README", "index", "changelog"}])
 def test_a_page_begins_with_its_readers(page: str) -> None:
-    """What a page is for, and for whom, stands in its first paragraph."""
+    """The first paragraph says for whom the page is."""
     first = (ROOT / "docs" / page).read_text().split("\n\n")[1]
     assert re.match(r"For \w+|.* [Ff]or (operators|authors|developers|contributors|readers)", first.split("\n")[0]), (
         first
