@@ -278,7 +278,7 @@ class _Daemon:
                 raise
             report = await self._server.reload(config, reason=reason)
             undo.pop_all()
-        self._logs.follow(logs)
+        self._logs.apply(logs)
         self._control.follow(config, doors, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
         fixed = _fixed_at_the_start(config, as_root=self._as_root)

@@ -1,4 +1,4 @@
-"""All the logs of one server: the one on stderr, and Momentum's where the configuration asks for them."""
+"""The logs of one process: the log on stderr, syslog, and Momentum's logs."""
 
 import logging
 import os
@@ -14,17 +14,17 @@ from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.event import Observer
 from triosmtp.logs.event_log import EventLog, Form, configure, loss_note
 from triosmtp.logs.momentum_log import MomentumLogs, open_logs
-from triosmtp.logs.non_blocking_writer import Outlet
+from triosmtp.logs.non_blocking_writer import NonBlockingWriter
 from triosmtp.logs.syslog import Syslog, SyslogSocket, open_syslog
 
 __all__ = ["Logs", "OpenedLogs", "form_of", "open_every_log"]
 
 FORMAT_VARIABLE = "TRIOSMTP_LOG_FORMAT"
-"""The environment variable that says what Log "stderr" does not: ``text`` or ``json``."""
+"""The environment variable with the form, ``text`` or ``json``, for which Log "stderr" has no Format."""
 
 
 def form_of(config: Config, stream: TextIO) -> Form:
-    """Give the form of the log on ``stream``: what Log "stderr" says, else the environment, else by who reads it."""
+    """Return the form of the log on ``stream``: of Log "stderr", else of the environment, else text on a terminal."""
     for log in config.logs:
         if log.name == "stderr" and log.format != "auto":
             return log.format
@@ -36,7 +36,7 @@ def form_of(config: Config, stream: TextIO) -> Form:
 
 @frozen(slots=True)
 class OpenedLogs:
-    """The logs beside stderr that a configuration asks for, open."""
+    """The open logs of a configuration, except stderr."""
 
     files: MomentumLogs
     syslog: SyslogSocket | None
@@ -49,9 +49,9 @@ class OpenedLogs:
 
 
 def open_every_log(config: Config) -> OpenedLogs:
-    """Open the logs that ``config`` asks for beside stderr.
+    """Open the logs of ``config``, except stderr.
 
-    :raises ConfigError: naming each that cannot be opened.
+    :raises ConfigError: for each log that cannot be opened.
     """
     problems: list[Problem] = []
     files = collect(problems, partial(open_logs, config))
@@ -71,7 +71,7 @@ def open_every_log(config: Config) -> OpenedLogs:
 class Logs:
     """The logs of one process, from before its first event to after its last.
 
-    :raises ConfigError: where a file of a Log scope cannot be opened.
+    :raises ConfigError: if a file of a Log scope cannot be opened.
     """
 
     def __init__(self, config: Config, stream: TextIO = sys.stderr) -> None:
@@ -79,38 +79,38 @@ class Logs:
         self._momentum = opened.files
         self._syslog = Syslog()
         self.form = form_of(config, stream)
-        """How the log on stderr is written; it stays so until the end of the process."""
-        self.outlet = Outlet(stream, partial(loss_note, self.form))
-        configure(self.outlet, form=self.form)
+        """The form of the log on stderr, until the end of the process."""
+        self.writer = NonBlockingWriter(stream, partial(loss_note, self.form))
+        configure(self.writer, form=self.form)
         self.observers: tuple[Observer, ...] = (
-            EventLog(self.outlet, form=self.form),
+            EventLog(self.writer, form=self.form),
             self._momentum,
             self._syslog.observe,
         )
-        """Who writes what happens."""
+        """The observers that write events."""
         logging.getLogger("triosmtp").addHandler(self._syslog)
-        self._syslog.follow(opened.syslog)
+        self._syslog.apply(opened.syslog)
 
-    def follow(self, opened: OpenedLogs) -> None:
-        """Go on with what :func:`open_every_log` opened for a new configuration."""
-        self._momentum.succeed(opened.files)
-        self._syslog.follow(opened.syslog)
+    def apply(self, opened: OpenedLogs) -> None:
+        """Use the logs that :func:`open_every_log` opened for a new configuration."""
+        self._momentum.apply(opened.files)
+        self._syslog.apply(opened.syslog)
 
     def reopen(self) -> None:
-        """Open every file anew: whoever rotates logs has renamed the old one."""
+        """Open every file again, after log rotation has renamed the old one."""
         self._momentum.reopen()
         self._syslog.reopen()
 
     def close(self) -> None:
-        """Give what waits a last moment, and close the files."""
+        """Close the files, after a short wait for lines that are not written."""
         self._momentum.close()
-        self._syslog.follow(None)
+        self._syslog.apply(None)
         logging.getLogger("triosmtp").removeHandler(self._syslog)
-        self.outlet.close()
+        self.writer.close()
 
     async def run(self) -> None:
-        """Write what had to wait, until cancelled."""
+        """Write waiting lines, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._momentum.run)
             nursery.start_soon(self._syslog.run)
-            await self.outlet.run()
+            await self.writer.run()

@@ -1,7 +1,7 @@
-r"""Momentum's own logs, in its exact form: mainlog, rejectlog, acctlog, each where a Log scope names a file for it.
+r"""Momentum's mainlog, rejectlog and acctlog, in Momentum's exact form, for each of which a Log scope names a file.
 
-A line is one event, and whatever a peer said stays inside of its field: what separates fields is escaped by ``\``, and
-no character that any reader takes for the end of a line is written as it is.
+A line is one event.  Text of a peer stays within its field: separators of fields are escaped by ``\``, and so is every
+character that a reader may take for the end of a line.
 """
 
 import logging
@@ -18,16 +18,16 @@ from attrs import define, field, frozen
 from triosmtp.config import Config, LogFile
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, MessageRefused, Refused, ServerEvent
-from triosmtp.logs.non_blocking_writer import Outlet
+from triosmtp.logs.non_blocking_writer import NonBlockingWriter
 
 __all__ = ["MomentumLogs", "open_logs"]
 
 _log = logging.getLogger("triosmtp.log")
 
 _MODE: Final = 0o640
-"""Who may read addresses is for the operator to widen."""
+"""The logs hold addresses: the operator may let others read them."""
 _BINDING: Final = "default"
-"""Bindings are Momentum's outbound addresses: there are none here."""
+"""A binding is an outbound address in Momentum; triosmtp has none."""
 
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
 _LISTED: Final = re.compile(r"[\\,=\[\]]")
@@ -35,47 +35,47 @@ _LISTED: Final = re.compile(r"[\\,=\[\]]")
 
 @define(slots=True, eq=False)
 class _File:
-    """A log that is open."""
+    """An open log."""
 
     place: LogFile
     descriptor: int
-    outlet: Outlet = field(init=False)
+    writer: NonBlockingWriter = field(init=False)
     failing: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self.outlet = Outlet(self.descriptor, self.report)
+        self.writer = NonBlockingWriter(self.descriptor, self.report)
 
     def write(self, line: str) -> None:
-        """Append a line.  That lines are lost is told once, on stderr, until it works again."""
-        self.outlet.write(f"{line}\n")
-        trouble = self.outlet.trouble
+        """Append a line.  If lines are lost, report that once on stderr."""
+        self.writer.write(f"{line}\n")
+        trouble = self.writer.trouble
         if trouble is not None and not self.failing:
             _log.error("%s: %s: lines are lost", self.place.path, trouble)
         self.failing = trouble is not None
 
     def report(self, lines: int, reason: str) -> str:
-        """Tell on stderr what was lost: in the file itself nothing stands but Momentum's lines."""
+        """Report lost lines on stderr: the file itself holds only Momentum's lines."""
         _log.error("%s: %s: %d lines were lost", self.place.path, reason, lines)
         return ""
 
-    def close(self, *, patient: bool = True) -> None:
-        self.outlet.close(patient=patient)
+    def close(self, *, wait: bool = True) -> None:
+        self.writer.close(wait=wait)
         os.close(self.descriptor)
 
-    def succeed(self, old: "_File") -> "_File":
-        """Give what is to go on: the old one where it is the same file, else this one, with what waits there."""
+    def replace(self, old: "_File") -> "_File":
+        """Return the log to use: ``old`` if it is the same file, else this one, with the lines that wait in ``old``."""
         if os.path.sameopenfile(self.descriptor, old.descriptor):
             old.place = self.place
             self.close()
             return old
-        self.outlet.take_over(old.outlet.surrender())
+        self.writer.adopt(old.writer.detach())
         os.close(old.descriptor)
         return self
 
 
 @frozen(slots=True)
 class LogForm:
-    """What the lines of all logs depend on, beside the event."""
+    """Settings on which the lines of all logs depend."""
 
     groups: Mapping[str, str] = field(factory=dict, repr=False)
     """The Pathway_Group of each Pathway."""
@@ -90,27 +90,27 @@ class LogForm:
 
 @define(slots=True, eq=False)
 class MomentumLogs:
-    """An observer of events that writes those logs that a configuration asks for; made by :func:`open_logs`.
+    """An observer that writes the logs of a configuration; made by :func:`open_logs`.
 
-    Where nobody reads a pipe, lines wait; :meth:`run` writes them when somebody does.
+    If the reader of a pipe does not read, lines wait; :meth:`run` writes them when it does.
     """
 
     files: dict[str, _File] = field(factory=dict, repr=False)
     form: LogForm = field(factory=LogForm)
     _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
 
-    def succeed(self, logs: "MomentumLogs") -> None:
-        """Go on with the files of ``logs``, and close those of before.  What waits for a log goes on with it."""
+    def apply(self, logs: "MomentumLogs") -> None:
+        """Use the files of ``logs`` from now on, and close those before.  Waiting lines go to the new file."""
         old, self.files, self.form = self.files, {}, logs.form
         for name, file in logs.files.items():
             self._take(name, file, old.pop(name, None))
         for each in old.values():
-            each.close(patient=False)
+            each.close(wait=False)
 
     def reopen(self) -> None:
-        """Open every file anew, under the name that it has: whoever rotates logs has renamed the old one.
+        """Open every file again under its name, after log rotation has renamed the old one.
 
-        One that cannot be opened is told, and goes on as it was.
+        If a file cannot be opened, report that and go on with the old one.
         """
         for name, old in self.files.items():
             try:
@@ -121,29 +121,29 @@ class MomentumLogs:
                 self._take(name, file, old)
 
     def _take(self, name: str, file: _File, old: _File | None) -> None:
-        kept = file if old is None else file.succeed(old)
+        kept = file if old is None else file.replace(old)
         self.files[name] = kept
         if kept is file and self._nursery is not None:
-            self._nursery.start_soon(file.outlet.run, name=f"log {name}")
+            self._nursery.start_soon(file.writer.run, name=f"log {name}")
 
     async def run(self) -> None:
-        """Write what had to wait, whatever files come and go, until cancelled."""
+        """Write waiting lines of the files in use, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for name, file in self.files.items():
-                nursery.start_soon(file.outlet.run, name=f"log {name}")
+                nursery.start_soon(file.writer.run, name=f"log {name}")
             try:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
 
     def close(self) -> None:
-        """Close every file.  What waits is given a last moment."""
+        """Close every file, after a short wait for lines that are not written."""
         _close(self.files.values())
         self.files = {}
 
     def __call__(self, event: ServerEvent) -> None:
-        """Write what the event asks for."""
+        """Write the lines of ``event``."""
         row = _ROWS.get(type(event)) if self.files else None
         if row is None:
             return
@@ -157,7 +157,7 @@ class MomentumLogs:
 def open_logs(config: Config) -> MomentumLogs:
     """Open the files that ``config`` names.
 
-    :raises ConfigError: naming each that cannot be opened.
+    :raises ConfigError: for each file that cannot be opened.
     """
     opened: dict[str, _File] = {}
     problems: list[Problem] = []
@@ -175,7 +175,7 @@ def open_logs(config: Config) -> MomentumLogs:
 
 
 def _open(place: LogFile) -> _File:
-    """Open for appending.  A pipe is opened for reading, too: that waits for no reader, and breaks without none."""
+    """Open for appending.  A pipe is opened for reading too, so that it needs no reader."""
     assert place.path is not None
     flags = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
     try:
@@ -216,7 +216,7 @@ def _record(*fields: object) -> str:
 
 
 def _host(peer: str) -> str:
-    """Give the address of ``address:port``, without the brackets that IPv6 has there."""
+    """Return the address of ``address:port``, without the brackets of an IPv6 address."""
     return peer.rpartition(":")[0].strip("[]") or peer
 
 

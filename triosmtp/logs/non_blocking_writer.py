@@ -1,16 +1,17 @@
-"""Where log lines leave the process: a descriptor, written from the event loop, which never waits for its reader.
+"""Writes log lines to a descriptor from the event loop, without ever waiting for the reader.
 
-A pipe whose reader sleeps takes 64 KiB and then blocks the writer.  So before each write the kernel is asked whether
-there is room.  Where there is, as nearly always, lines are written: no thread, no queue.  Where there is none, they
-wait in bounded memory until there is room again; what does not fit is counted, and told.
+A pipe whose reader does not read takes 64 KiB and then blocks the writer.  So the kernel is asked before each write
+whether there is room.  If there is, lines are written at once, without a thread or a queue.  If there is none, they
+wait in bounded memory until there is room again.  Lines that do not fit are lost: they are counted and reported.
 
-A write that fails, as on a full disk, loses its lines: they are counted and told as well.  It may leave half a line
-behind, and then what comes next begins on a line of its own.  (To cut the half off is no way: others may append, too.)
+A write that fails, as on a full disk, loses its lines, which are counted and reported too.  It may leave a part of a
+line in the file; then the next line begins on a line of its own.  (The part is not cut off, because other processes
+may append to the file.)
 
-What need not be there at once, such as that a session has ended, may wait for a moment and for more like it: a system
-call costs as much as parsing a command.
+Lines that may be late, such as that a session has ended, wait a moment for others: a system call costs as much as the
+parsing of a command.
 
-The descriptor itself is left as it is: O_NONBLOCK would hold for every process that shares the terminal.
+The descriptor does not become non-blocking: O_NONBLOCK would hold for every process that shares the terminal.
 """
 
 import os
@@ -24,38 +25,40 @@ from typing import Final, TextIO, TypeAlias
 import trio
 from attrs import frozen
 
-__all__ = ["Backlog", "Outlet", "Report"]
+__all__ = ["NonBlockingWriter", "Report", "Unwritten"]
 
 _PIECE: Final = 4096
-"""Octets that can be written without waiting where poll says that there is room: PIPE_BUF, a page."""
+"""Octets that can be written without waiting if poll says that there is room: PIPE_BUF, a page."""
 _BACKLOG: Final = 4 * 1024 * 1024
 _MOMENT: Final = 0.01
 """Seconds that a deferred line waits for others."""
 _GATHERED: Final = 100
-"""Lines that are gathered before they are written, however little time has passed."""
-_LAST_WORDS: Final = 500
-"""Milliseconds that what waits at the process's end is given."""
+"""Deferred lines that are written at once, however little time has passed."""
+_CLOSE_MS: Final = 500
+"""Milliseconds for which :meth:`NonBlockingWriter.close` waits for room."""
 _UNREAD: Final = "nobody read it"
+_NEWLINE: Final = ord("\n")
 
 Report: TypeAlias = Callable[[int, str], str]
-"""Tells how many lines were lost, and why.  What it gives is written in their place: a whole line, or nothing."""
+"""Called with the number of lost lines and the reason.  It returns the line to write in their place, or ``""``."""
 
 
 @frozen(slots=True)
-class Backlog:
-    """What an outlet leaves to another one."""
+class Unwritten:
+    """Lines that one writer leaves to another."""
 
     waiting: tuple[tuple[bytes, int], ...]
-    """What was not written, and of how many lines the loss would be."""
+    """Octets that were not written, and the number of lines in them."""
     lost: int
+    """Lines that were lost and not reported."""
     reason: str
 
 
-class Outlet:
-    """A text stream for logs, on a descriptor.  It has what :class:`logging.StreamHandler` needs.
+class NonBlockingWriter:
+    """A text stream for logs, on a descriptor.  It has the methods that :class:`logging.StreamHandler` needs.
 
-    ``report`` is called when lines were lost and it goes on; ``limit`` is how many octets may wait.  :meth:`run` writes
-    what waits; without it, the next write does.
+    ``report`` is called when lines were lost and lines can be written again; ``limit`` is the number of octets that may
+    wait.  :meth:`run` writes waiting lines as soon as there is room.  Without it, the next write writes them.
     """
 
     def __init__(self, stream: TextIO | int, report: Report, limit: int = _BACKLOG) -> None:
@@ -64,11 +67,11 @@ class Outlet:
         self._limit = limit
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
-        self._has_room = stat.S_ISREG(os.fstat(self._fd).st_mode)  # always: it is a file
+        self._has_room = stat.S_ISREG(os.fstat(self._fd).st_mode)  # always, because it is a file
         self._gathered: list[bytes] = []
-        self._waiting: deque[tuple[bytes, int]] = deque()  # what, and of how many lines the loss would be
+        self._waiting: deque[tuple[bytes, int]] = deque()  # octets, and the number of lines in them
         self._size = 0
-        self._in_line = False  # the last octet that was written is no line's end
+        self._in_line = False  # the last octet that was written does not end a line
         self._failure: str | None = None  # of the latest write
         self._reason = ""  # why lines are lost
         self._lock = threading.Lock()  # records come from worker threads, too
@@ -77,23 +80,23 @@ class Outlet:
         self._token: trio.lowlevel.TrioToken | None = None
         self._running = trio.CancelScope()
         self.lost = 0
-        """Lines that were lost, and not told yet.  There are some only while others wait, or since a write failed."""
+        """Lines that were lost and not reported.  It is above 0 only while others wait, or after a failed write."""
 
     @property
     def trouble(self) -> str | None:
-        """Why lines are lost now; None where they are not."""
+        """Why lines are lost now; None if they are not."""
         return self._reason if self.lost else None
 
     def write(self, text: str) -> None:
-        """Write whole lines, or let them wait.  Never blocks, and never raises for what the descriptor does."""
+        """Write whole lines, or let them wait.  It does not block, and an error of the descriptor raises nothing."""
         with self._lock:
             self._gathered.append(text.encode("utf-8", "backslashreplace"))
             self._write_gathered()
 
     def defer(self, text: str) -> None:
-        """Write whole lines with what is written next, or after a moment."""
+        """Write whole lines together with the next ones, or after a moment."""
         if self._loop != threading.get_ident():
-            self.write(text)  # nobody comes back to it
+            self.write(text)  # run() does not run, so nothing would write it
             return
         with self._lock:
             self._gathered.append(text.encode("utf-8", "backslashreplace"))
@@ -102,21 +105,21 @@ class Outlet:
         self._wanted.set()
 
     def flush(self) -> None:
-        """Do nothing: what is deferred can wait, and all else is written already where there is room."""
+        """Do nothing: deferred lines may wait, and all others are written already if there is room."""
 
-    def surrender(self) -> Backlog:
-        """End, and give what is not written.  The descriptor may then be closed."""
+    def detach(self) -> Unwritten:
+        """Stop, and return the lines that are not written.  The descriptor may be closed afterwards."""
         with self._lock:
             self._write_gathered()
-            if self._in_line and self._waiting:  # the rest of a line that was begun: nowhere else it is one
+            if self._in_line and self._waiting:  # the rest of a line that was begun is no line elsewhere
                 self._lose(self._waiting.popleft()[1], _UNREAD)
-            left = Backlog(tuple(self._waiting), self.lost, self._reason)
+            left = Unwritten(tuple(self._waiting), self.lost, self._reason)
             self._forget()
         self._running.cancel()
         return left
 
-    def take_over(self, left: Backlog) -> None:
-        """Go on with what another outlet did not write."""
+    def adopt(self, left: Unwritten) -> None:
+        """Write the lines that another writer left."""
         with self._lock:
             for data, lines in left.waiting:
                 self._waiting.append((data, lines))
@@ -125,16 +128,16 @@ class Outlet:
                 self._lose(left.lost, left.reason)
             self._write_waiting()
             if self.lost and not self._waiting:
-                self._tell()
+                self._report_lost()
                 self._write_waiting()
             if self._waiting:
                 self._wake()
 
-    def close(self, *, patient: bool = True) -> None:
-        """End.  Where ``patient``, what waits is given a last moment; what is lost with that is told."""
+    def close(self, *, wait: bool = True) -> None:
+        """Stop.  With ``wait``, wait up to half a second for room for waiting lines.  Report those that are lost."""
         with self._lock:
             self._write_gathered()
-            while patient and self._waiting and self._poll.poll(_LAST_WORDS):
+            while wait and self._waiting and self._poll.poll(_CLOSE_MS):
                 before = self._size
                 self._write_waiting()
                 if self._size == before:
@@ -146,7 +149,7 @@ class Outlet:
         self._running.cancel()
 
     async def run(self) -> None:
-        """Write what waits as soon as there is room, until cancelled or closed.  To be called once."""
+        """Write waiting lines as soon as there is room, until cancelled or closed.  To be called once."""
         self._token = trio.lowlevel.current_trio_token()
         self._loop = threading.get_ident()
         try:
@@ -169,13 +172,14 @@ class Outlet:
                 try:
                     await trio.lowlevel.wait_writable(self._fd)
                 except OSError:
-                    break  # nothing that epoll takes: it is asked again after a moment
+                    break  # epoll does not take the descriptor: try again after a moment
                 with self._lock:
                     self._write_waiting()
 
     def _write_gathered(self) -> None:
         lines, self._gathered = self._gathered, []
-        self._write_waiting()
+        if self._waiting:
+            self._write_waiting()
         if not lines:
             return
         done = 0
@@ -183,8 +187,8 @@ class Outlet:
             data = b"".join(lines)
             done = self._write(data)
             if done == len(data):
-                if self.lost:  # it failed before, and works again
-                    self._tell()
+                if self.lost:  # writes failed before, and work again
+                    self._report_lost()
                     self._write_waiting()
                 return
         for line in lines:
@@ -195,7 +199,7 @@ class Outlet:
     def _keep(self, data: bytes, *, begun: bool) -> None:
         if self._failure is not None:
             self._lose(1, self._failure)
-        # The rest of a line that was begun is kept whatever comes: half a line would swallow the next.
+        # The rest of a line that was begun is always kept: without it, the next line would continue that one.
         elif self._waiting and not begun and (self.lost or self._size + len(data) > self._limit):
             self._lose(1, _UNREAD)
         else:
@@ -219,10 +223,10 @@ class Outlet:
                 return
             self._waiting.popleft()
             if self.lost and not self._waiting:
-                self._tell()
+                self._report_lost()
 
-    def _tell(self) -> None:
-        """Report what was lost.  Where that fails as well, so much is lost again."""
+    def _report_lost(self) -> None:
+        """Report the lines that were lost.  If that cannot be written either, they are lost again."""
         note = self._report(self.lost, self._reason).encode("utf-8", "backslashreplace")
         if note:
             self._waiting.append((note, self.lost))
@@ -234,7 +238,7 @@ class Outlet:
         self._reason = reason
 
     def _drop(self, reason: str) -> None:
-        """Lose all that waits."""
+        """Lose all waiting lines."""
         if self._waiting:
             self._lose(sum(lines for _, lines in self._waiting), reason)
             self._waiting.clear()
@@ -245,14 +249,12 @@ class Outlet:
         self._size = self.lost = 0
 
     def _write(self, data: bytes) -> int:
-        """Write as much as there is room for; give how much that was."""
+        """Write as much as there is room for; return how many octets that were."""
         if self._in_line and self._failure is not None and not self._write_some(b"\n"):
             return 0
-        done = 0
-        while done < len(data):
-            written = self._write_some(data if self._has_room and not done else data[done : done + _PIECE])
-            if not written:
-                break
+        done = written = self._write_some(data if self._has_room else data[:_PIECE]) if data else 0
+        while written and done < len(data):
+            written = self._write_some(data[done : done + _PIECE])
             done += written
         return done
 
@@ -267,5 +269,5 @@ class Outlet:
             self._failure = error.strerror or repr(error)
             return 0
         self._failure = None
-        self._in_line = data[written - 1] != ord("\n")
+        self._in_line = data[written - 1] != _NEWLINE
         return written

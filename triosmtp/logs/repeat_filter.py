@@ -1,8 +1,8 @@
-"""Which lines of one session are written: of a kind that it repeats, twenty, and then how many more there were.
+"""Limits how often one session repeats a line of the log: twenty lines of a kind, then one with a count.
 
-What a client repeats costs a line each time, and the client chooses how often.  So the log has the first lines of a
-kind, and one with a count when the session goes on to something else, gets a message through, or ends.  Metrics, the
-policy stream and Momentum's logs have every event.
+A line costs work and disk space, and a client can cause some of them as often as it likes.  So the log has the first
+lines of a kind.  A line with the count of those left out follows when the session does something else, gets a message
+accepted, or ends.  Metrics, notifications of policy clients and Momentum's logs have every event.
 """
 
 from collections import OrderedDict
@@ -24,47 +24,53 @@ from triosmtp.event import (
     ShadowDiffered,
 )
 
-__all__ = ["Fold", "Repeatable"]
+__all__ = ["RepeatFilter", "Repeatable"]
 
 Repeatable: TypeAlias = (
     Refused | MessageRefused | AuthAttempted | PeerAnnounced | PolicyFailed | PolicyFallback | ShadowDiffered
 )
-"""What a client can bring about as often as it likes, without a message that is accepted."""
+"""Events that a client can cause as often as it likes, without a message that is accepted."""
 
-_REPEATABLE: Final = frozenset(Repeatable.__args__)
+_REPEATABLE: Final[frozenset[type]] = frozenset(Repeatable.__args__)
+_ENDING: Final = _REPEATABLE | {Disconnected, MessageAccepted}
 _WRITTEN: Final = 20
-"""Lines of a kind that are written, and that must have been folded before something else brings the count out."""
+"""Lines of a kind that are written; as many must be left out before another event causes a line with their count."""
 _KINDS: Final = 50
-"""Kinds of one session that are told apart: codes and names are the policies' to choose."""
+"""Kinds that are distinguished in one session: policies choose codes and names."""
 _SESSIONS: Final = 10_000
-"""Sessions that are remembered; of more, those that began to repeat first are given up."""
+"""Sessions that are remembered; if there are more, those that began to repeat first are forgotten."""
 
 _Kind: TypeAlias = tuple[object, ...]
 
 
 @define(slots=True)
 class _Session:
-    """What was written of one session since its beginning or the latest accepted message."""
+    """The lines of one session since its beginning or its latest accepted message."""
 
     seen: dict[_Kind, int] = field(factory=dict)
     folded: dict[_Kind, tuple[ServerEvent, int]] = field(factory=dict)
     latest: _Kind = ()
 
 
-class Fold:
-    """Decides which events become lines."""
+class RepeatFilter:
+    """Decides which events become lines.
+
+    ``kinds`` has the types of events to be filtered now; an event of another type becomes a line.
+    """
 
     def __init__(self) -> None:
+        self.kinds = _REPEATABLE
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
     def __call__(self, event: ServerEvent) -> Iterator[tuple[ServerEvent, int]]:
-        """Yield what is to be written now: each event, and how many like it were not written, 0 for a plain line."""
-        kind = type(event)
-        if kind in _REPEATABLE:
+        """Yield each event to be written now, and how many like it were left out: 0 for a plain line."""
+        if type(event) in _REPEATABLE:
             yield from self._repeat(event)
             return
-        if (kind is Disconnected or kind is MessageAccepted) and self._sessions:
-            known = self._sessions.pop(event.session.id, None)  # type: ignore[union-attr] # these two have one
+        if isinstance(event, Disconnected | MessageAccepted):
+            known = self._sessions.pop(event.session.id, None)
+            if not self._sessions:
+                self.kinds = _REPEATABLE
             if known is not None:
                 yield from known.folded.values()
         yield event, 0
@@ -73,6 +79,7 @@ class Fold:
         name: str = event.session.id  # type: ignore[union-attr] # all that are repeatable have one
         known = self._sessions.get(name)
         if known is None:
+            self.kinds = _ENDING
             known = self._sessions[name] = _Session()
             if len(self._sessions) > _SESSIONS:
                 yield from self._sessions.popitem(last=False)[1].folded.values()

@@ -1,7 +1,7 @@
 """The log in syslog: a datagram for each line, to the socket of the local syslog daemon (/dev/log).
 
-Nothing here waits for that daemon.  What its socket has no room for, or what comes while it is away, waits in bounded
-memory until it takes lines again; what does not fit is counted, and told.
+Nothing here waits for that daemon.  If its socket is full or closed, lines wait in bounded memory until it takes lines
+again.  Lines that do not fit are lost: they are counted and reported.
 """
 
 import logging
@@ -21,7 +21,8 @@ from attrs import frozen
 from triosmtp.config import LogFile
 from triosmtp.errors import Problem
 from triosmtp.event import ServerEvent
-from triosmtp.logs.event_log import EventLines, Form, Record, formatter_of, text_of
+from triosmtp.logs.event_fields import Fields
+from triosmtp.logs.event_log import EventLines, Form, formatter_of, text_of
 
 __all__ = ["Destination", "Syslog", "SyslogSocket", "open_syslog"]
 
@@ -37,19 +38,19 @@ _SEVERITIES: Final = {
 }  # fmt: skip
 """The severity of each level (RFC 5424, section 6.2.1)."""
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_LONGEST: Final = 8192
-"""Octets of a datagram: what syslog daemons take by default."""
+_MAX_DATAGRAM: Final = 8192
+"""Octets of a datagram: the most that syslog daemons take by default."""
 _WAITING: Final = 4 * 1024 * 1024
-_AGAIN: Final = 1.0
-"""Seconds between two attempts to reach a daemon that is away."""
+_RETRY_SECONDS: Final = 1.0
+"""Seconds between two attempts to connect to the daemon."""
 _UNREAD: Final = "nobody read it"
-_LAST_WORDS: Final = 500
-"""Milliseconds that what waits at the process's end is given."""
+_CLOSE_MS: Final = 500
+"""Milliseconds for which :meth:`SyslogSocket.close` waits for the daemon."""
 
 
 @frozen(slots=True)
 class Destination:
-    """Where lines go, and how they read."""
+    """The socket, the facility and the form of the lines."""
 
     path: Path
     facility: int
@@ -57,9 +58,9 @@ class Destination:
 
 
 class SyslogSocket:
-    """A connection to the socket of a syslog daemon, which comes back when that daemon does.
+    """A connection to the socket of a syslog daemon.  It is made again if the daemon was started again.
 
-    :raises OSError: if there is no such socket.  A daemon that is away for the moment is no error.
+    :raises OSError: if there is no such socket.  A daemon that does not listen at the moment is no error.
     """
 
     def __init__(self, destination: Destination) -> None:
@@ -68,9 +69,9 @@ class SyslogSocket:
         self._socket: socket.socket | None = None
         self._waiting: deque[bytes] = deque()
         self._size = 0
-        self._trouble = ""  # why lines wait or are lost; told once, until it works again
+        self._trouble = ""  # why lines wait or are lost; reported once
         self._lost = 0
-        self._lock = threading.Lock()  # records come from worker threads, too
+        self._lock = threading.Lock()  # log records come from worker threads too
         self._wanted = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._loop = 0  # the thread of the event loop, which alone sends while run() runs
@@ -93,7 +94,7 @@ class SyslogSocket:
             _log.error('Log "syslog": %s: %s: lines wait, and may be lost', self.destination.path, trouble)
 
     async def run(self) -> None:
-        """Send what waits as soon as the daemon takes it, until cancelled or closed.  To be called once."""
+        """Send waiting lines as soon as the daemon takes them, until cancelled or closed.  To be called once."""
         self._token, self._loop = trio.lowlevel.current_trio_token(), threading.get_ident()
         try:
             with self._running:
@@ -109,16 +110,16 @@ class SyslogSocket:
             self._token = None
 
     def adopt(self, old: "SyslogSocket") -> None:
-        """Go on with what another one did not send."""
-        waiting, lost = old.surrender()
+        """Send the lines that another socket left."""
+        waiting, lost = old.detach()
         with self._lock:
             for datagram in waiting:
                 self._keep(datagram)
             self._lost += lost
             self._send_waiting()
 
-    def surrender(self) -> tuple[tuple[bytes, ...], int]:
-        """Return what was not sent, and how many lines were lost, and forget them."""
+    def detach(self) -> tuple[tuple[bytes, ...], int]:
+        """Remove and return the lines that were not sent, and the number of lost lines."""
         with self._lock:
             left = tuple(self._waiting), self._lost
             self._waiting.clear()
@@ -126,20 +127,20 @@ class SyslogSocket:
             return left
 
     def reconnect(self) -> None:
-        """Connect anew: the daemon may have made a new socket."""
+        """Connect again, because the daemon may have made a new socket."""
         with self._lock:
             self._disconnect()
             self._send_waiting()
 
     def close(self) -> None:
-        """End.  What waits is given a last moment."""
+        """Stop, after a short wait for the daemon to take the waiting lines."""
         with self._lock:
             self._send_waiting()
             poll = select.poll()
             while self._waiting and self._socket is not None:
                 poll.register(self._socket, select.POLLOUT)
                 before = len(self._waiting)
-                if poll.poll(_LAST_WORDS):
+                if poll.poll(_CLOSE_MS):
                     self._send_waiting()
                 if len(self._waiting) == before:
                     break
@@ -151,15 +152,15 @@ class SyslogSocket:
             _log.error('Log "syslog": %s: %d lines were lost', self.destination.path, lost)
 
     async def _wait(self) -> None:
-        """Wait until the daemon may take more."""
+        """Wait until the daemon may take more lines."""
         sock = self._socket
         if sock is None:
-            await trio.sleep(_AGAIN)
+            await trio.sleep(_RETRY_SECONDS)
             return
         try:
             await trio.lowlevel.wait_writable(sock)
         except (OSError, trio.ClosedResourceError):
-            await trio.sleep(_AGAIN)
+            await trio.sleep(_RETRY_SECONDS)
 
     def _datagram(self, level: int, line: str) -> bytes:
         """Return a line as syslog daemons take it from /dev/log: without a host, in local time (RFC 3164)."""
@@ -167,9 +168,9 @@ class SyslogSocket:
         priority = self.destination.facility * 8 + _SEVERITIES.get(level, 6)
         moment = f"{_MONTHS[now.tm_mon - 1]} {now.tm_mday:2} {now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
         data = f"<{priority}>{moment} {self._tag}{line}".encode("utf-8", "backslashreplace")
-        if len(data) <= _LONGEST:
+        if len(data) <= _MAX_DATAGRAM:
             return data
-        return data[: _LONGEST - 3].decode("utf-8", "ignore").encode() + "…".encode()
+        return data[: _MAX_DATAGRAM - 3].decode("utf-8", "ignore").encode() + "…".encode()
 
     def _keep(self, datagram: bytes) -> None:
         if self._waiting and self._size + len(datagram) > _WAITING:
@@ -191,7 +192,7 @@ class SyslogSocket:
         self._trouble = ""
 
     def _send(self, datagram: bytes) -> bool:
-        """Send one, over a new connection if the old one has broken; return whether it was taken."""
+        """Send a datagram, over a new connection if the old one broke; return whether the daemon took it."""
         for _ in range(2):
             try:
                 if self._socket is None:
@@ -224,7 +225,7 @@ class SyslogSocket:
 
 
 def open_syslog(place: LogFile) -> SyslogSocket | Problem:
-    """Return the socket that ``Log "syslog"`` asks for, or what is wrong with it."""
+    """Return the socket of ``Log "syslog"``, or the problem with it."""
     path = place.path or DEV_LOG
     destination = Destination(path, _FACILITIES[place.facility], "json" if place.format == "json" else "text")
     try:
@@ -234,7 +235,7 @@ def open_syslog(place: LogFile) -> SyslogSocket | Problem:
 
 
 class Syslog(logging.Handler):
-    """Sends events, as an observer of them, and log records to syslog, if a configuration asks for it."""
+    """Sends events, as an observer, and log records to syslog, if the configuration has ``Log "syslog"``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -242,8 +243,8 @@ class Syslog(logging.Handler):
         self._events: _Events | None = None
         self._nursery: trio.Nursery | None = None
 
-    def follow(self, opened: SyslogSocket | None) -> None:
-        """Go on with ``opened``, or, if it goes where the old one goes, with that."""
+    def apply(self, opened: SyslogSocket | None) -> None:
+        """Use ``opened`` from now on; or the old socket, if both have the same destination."""
         old = self.socket
         if old is not None and opened is not None and old.destination == opened.destination:
             opened.close()
@@ -261,7 +262,7 @@ class Syslog(logging.Handler):
             old.close()
 
     def reopen(self) -> None:
-        """Connect anew: the daemon may have made a new socket."""
+        """Connect again, because the daemon may have made a new socket."""
         if self.socket is not None:
             self.socket.reconnect()
 
@@ -276,7 +277,7 @@ class Syslog(logging.Handler):
             self._events(event)
 
     async def run(self) -> None:
-        """Send what had to wait, whatever sockets come and go, until cancelled."""
+        """Send waiting lines over the socket in use, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             if self.socket is not None:
@@ -288,14 +289,14 @@ class Syslog(logging.Handler):
 
 
 class _Events(EventLines):
-    """Formats events as the log on stderr does, without the time and the level: syslog has its own."""
+    """Formats events as the log on stderr does, but without the time and the level, which syslog adds."""
 
     def __init__(self, sock: SyslogSocket, form: Form) -> None:
         super().__init__(form=form)
         self._socket = sock
 
-    def _put(self, _event: ServerEvent, level: int, line: str) -> None:
+    def _put(self, level: int, line: str, *, deferrable: bool) -> None:  # noqa: ARG002 - a datagram is never late
         self._socket.send(level, line)
 
-    def _text(self, _level: int, record: Record, _now: float) -> str:
-        return text_of(record)
+    def _text_line(self, _level: int, name: str, fields: Fields) -> str:
+        return text_of(name, fields)

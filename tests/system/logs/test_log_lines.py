@@ -11,7 +11,7 @@ from daemon_process import PATIENCE, LineClient, running
 
 from triosmtp import Policy, Reject, Session
 from triosmtp.event import Disconnected, PolicyFailed, PolicyFallback, Refused, SessionInfo, ShadowDiffered
-from triosmtp.logs.event_log import describe
+from triosmtp.logs.event_fields import fields_of
 from triosmtp.testing import open_memory_server
 
 CONF = """
@@ -56,7 +56,7 @@ async def test_a_refusal_carries_sender_and_recipient_as_far_as_known() -> None:
         ("rcptto", "", ("far@example.net",)),
         ("command", "", ()),
     ]
-    sender = [describe(event).fields.get("from", "unknown") for event in found]
+    sender = [fields_of(event).get("from", "unknown") for event in found]
     assert sender == ["unknown", "unknown", "", ""]
 
 
@@ -106,7 +106,7 @@ def test_every_line_of_a_session_names_the_listen() -> None:
             reason="r",
         ),
     ):
-        assert describe(event).fields["listener"] == ":25", event
+        assert fields_of(event)["listener"] == ":25", event
 
 
 def lines(log: str) -> list[dict[str, object]]:

@@ -156,9 +156,9 @@ def test_times_have_microseconds_where_that_is_asked_for(tmp_path: Path) -> None
     )
     logs = open_logs(hires)
     write(logs)
-    logs.succeed(open_logs(plain))
+    logs.apply(open_logs(plain))
     write(logs)
-    logs.succeed(open_logs(hires))
+    logs.apply(open_logs(hires))
     write(logs)
     logs.close()
     for name, separator in (("mainlog", "@"), ("rejectlog", ": "), ("acctlog", "@")):
@@ -239,23 +239,23 @@ async def test_what_waits_for_a_reader_outlives_reopening_and_reloads(
     await trio.testing.wait_all_tasks_blocked()
     for user in users[:4000]:  # far more than a pipe holds
         logs(attempt(user))
-    outlet, waiting = logs.files["acctlog"].outlet, len(logs.files["acctlog"].outlet._waiting)
+    writer, waiting = logs.files["acctlog"].writer, len(logs.files["acctlog"].writer._waiting)
     assert waiting > 1000
     logs.reopen()
-    logs.succeed(open_logs(config(tmp_path)))
-    assert logs.files["acctlog"].outlet is outlet, "the same pipe stays open"
-    assert len(outlet._waiting) == waiting, "and nobody was waited for"
+    logs.apply(open_logs(config(tmp_path)))
+    assert logs.files["acctlog"].writer is writer, "the same pipe stays open"
+    assert len(writer._waiting) == waiting, "and nobody was waited for"
     for user in users[4000:]:
         logs(attempt(user))
     with pipe.open("r+b", buffering=0) as reader:
         assert await read_users(reader.fileno(), 5000) == users, "without a further line to write"
     assert not caplog.records
-    outlet._limit = 0
+    writer._limit = 0
     for user in users:
         logs(attempt(user))
     trouble = f"{pipe}: nobody read it: lines are lost"
     assert [record.getMessage() for record in caplog.records] == [trouble], "told once, and at once"
-    lost, held = outlet.lost, 5000 - outlet.lost
+    lost, held = writer.lost, 5000 - writer.lost
     with pipe.open("r+b", buffering=0) as reader:
         logs.reopen()
         assert await read_users(reader.fileno(), held) == users[:held]
@@ -287,8 +287,8 @@ async def test_another_pipe_is_given_what_waits_and_a_log_that_is_gone_tells_its
         assert not caplog.records
         for user in users:
             logs(attempt(user))
-        waiting = len(logs.files["acctlog"].outlet._waiting)
-        logs.succeed(open_logs(triosmtp.parse_config('ESMTP_Listener { Listen ":25" { } }')))
+        waiting = len(logs.files["acctlog"].writer._waiting)
+        logs.apply(open_logs(triosmtp.parse_config('ESMTP_Listener { Listen ":25" { } }')))
     assert [record.getMessage() for record in caplog.records] == [f"{pipe}: nobody read it: {waiting} lines were lost"]
 
 

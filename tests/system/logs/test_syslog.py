@@ -127,7 +127,7 @@ HOSTILE = "a\r\n<0>forged\x1b\x00\u2028\u202e"
 
 def test_no_text_of_a_peer_makes_a_datagram(dev_log: DevLog) -> None:
     log = Syslog()
-    log.follow(SyslogSocket(Destination(dev_log.path, 2, "text")))
+    log.apply(SyslogSocket(Destination(dev_log.path, 2, "text")))
     log.observe(
         Refused(
             session=SessionInfo(id="s", peer="p"),
@@ -150,7 +150,7 @@ def test_no_text_of_a_peer_makes_a_datagram(dev_log: DevLog) -> None:
     assert told[2][1] == "a"
     assert told[3][1].startswith("    <0>forged\\x1b")  # the record's second line, and indented
     assert all(text.isprintable() for _, text in told)
-    log.follow(None)
+    log.apply(None)
 
 
 def test_a_line_that_is_too_long_is_cut(dev_log: DevLog) -> None:
@@ -192,7 +192,7 @@ async def test_who_does_not_read_holds_up_nobody_and_loses_what_does_not_fit(
 async def test_lines_outlive_a_restart_of_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(syslog, "_AGAIN", 0.01)
+    monkeypatch.setattr(syslog, "_RETRY_SECONDS", 0.01)
     first = DevLog(tmp_path / "log")
     sock = SyslogSocket(Destination(first.path, 2, "text"))
     async with trio.open_nursery() as nursery:
@@ -226,15 +226,15 @@ async def test_a_reload_goes_on_elsewhere_with_what_waits(tmp_path: Path) -> Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()
-        log.follow(SyslogSocket(Destination(old.path, 2, "text")))
+        log.apply(SyslogSocket(Destination(old.path, 2, "text")))
         kept = log.socket
-        log.follow(SyslogSocket(Destination(old.path, 2, "text")))
+        log.apply(SyslogSocket(Destination(old.path, 2, "text")))
         assert log.socket is kept
         for number in range(1000):
             log.observe(
                 Disconnected(session=SessionInfo(id=f"s{number}", peer="p"), reason="quit", seconds=1.0, messages=0)
             )
-        log.follow(SyslogSocket(Destination(new.path, 2, "text")))
+        log.apply(SyslogSocket(Destination(new.path, 2, "text")))
         told: list[str] = []
         while True:
             try:
@@ -244,7 +244,7 @@ async def test_a_reload_goes_on_elsewhere_with_what_waits(tmp_path: Path) -> Non
         while len(told) < 1000:
             told.append(await new.next())
         assert [text.split()[1] for text in told] == [f"session=s{number}" for number in range(1000)]
-        log.follow(None)
+        log.apply(None)
         log.observe(Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0))
         nursery.cancel_scope.cancel()
     for reader in (old, new):

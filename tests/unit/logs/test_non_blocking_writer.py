@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from full_disk import FULL, full_at
 
-from triosmtp.logs.non_blocking_writer import Outlet
+from triosmtp.logs.non_blocking_writer import NonBlockingWriter
 
 Pipe = tuple[int, TextIO]
 
@@ -42,42 +42,42 @@ def note(lines: int, reason: str) -> str:
     return f"{lines} lost: {reason}\n"
 
 
-def fill(outlet: Outlet, lines: int, octets: int = 100) -> None:
+def fill(writer: NonBlockingWriter, lines: int, octets: int = 100) -> None:
     for number in range(lines):
-        outlet.write(f"{number:06d} {'x' * (octets - 8)}\n")
+        writer.write(f"{number:06d} {'x' * (octets - 8)}\n")
 
 
 def test_lines_are_written_at_once(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1], note)
-    outlet.write("one\n")
+    writer = NonBlockingWriter(pipe[1], note)
+    writer.write("one\n")
     assert os.read(pipe[0], 100) == b"one\n"
 
 
 def test_a_full_pipe_makes_lines_wait_and_none_is_torn(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1], note)
-    fill(outlet, 2000)  # 200 kB into a pipe of 64 KiB
+    writer = NonBlockingWriter(pipe[1], note)
+    fill(writer, 2000)  # 200 kB into a pipe of 64 KiB
     data = read_all(pipe[0])
-    while outlet._waiting:
-        outlet.write("")
+    while writer._waiting:
+        writer.write("")
         data += read_all(pipe[0])
     lines = data.decode().splitlines()
     assert [int(line[:6]) for line in lines] == list(range(2000))
     assert {len(line) for line in lines} == {99}
-    assert outlet.lost == 0
+    assert writer.lost == 0
 
 
 def test_what_does_not_fit_is_counted_and_told(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1], note, limit=10_000)
-    fill(outlet, 2000)
-    assert outlet._size <= 10_000 + 100
-    assert outlet.lost > 1000
-    assert outlet.trouble == "nobody read it"
+    writer = NonBlockingWriter(pipe[1], note, limit=10_000)
+    fill(writer, 2000)
+    assert writer._size <= 10_000 + 100
+    assert writer.lost > 1000
+    assert writer.trouble == "nobody read it"
     data = b""
-    while outlet._waiting:
+    while writer._waiting:
         data += read_all(pipe[0])
-        with outlet._lock:
-            outlet._write_waiting()
-    outlet.write("last\n")
+        with writer._lock:
+            writer._write_waiting()
+    writer.write("last\n")
     *lines, told, last = (data + read_all(pipe[0])).decode().splitlines()
     assert [int(line[:6]) for line in lines] == list(range(len(lines)))
     assert told == f"{2000 - len(lines)} lost: nobody read it"
@@ -86,17 +86,17 @@ def test_what_does_not_fit_is_counted_and_told(pipe: Pipe) -> None:
 
 def test_a_note_that_finds_room_for_its_beginning_goes_on_where_it_was(pipe: Pipe) -> None:
     long = f"{'n' * 9000}\n"
-    outlet = Outlet(pipe[1], lambda *_: long, limit=10_000)
-    fill(outlet, 2000)
+    writer = NonBlockingWriter(pipe[1], lambda *_: long, limit=10_000)
+    fill(writer, 2000)
     data = b""
-    while outlet.lost:
+    while writer.lost:
         data += os.read(pipe[0], 4096)  # in the end there is room for a part of the note
-        outlet.write("")
-    assert outlet._waiting
-    outlet.write("waits\n")
-    while outlet._waiting:
+        writer.write("")
+    assert writer._waiting
+    writer.write("waits\n")
+    while writer._waiting:
         data += os.read(pipe[0], 4096)
-        outlet.write("")
+        writer.write("")
     *lines, told, last = (data + read_all(pipe[0])).decode().splitlines()
     assert [int(line[:6]) for line in lines] == list(range(len(lines)))
     assert (f"{told}\n", last) == (long, "waits")
@@ -104,19 +104,19 @@ def test_a_note_that_finds_room_for_its_beginning_goes_on_where_it_was(pipe: Pip
 
 def test_a_full_disk_tears_a_line_and_no_other_is_glued_to_it(tmp_path: Path) -> None:
     with (tmp_path / "log").open("a") as stream:
-        outlet = Outlet(stream, note)
-        outlet.write("first\n")
+        writer = NonBlockingWriter(stream, note)
+        writer.write("first\n")
         with full_at(10):
-            outlet.write("second\n")
-            outlet.write("third\n")
-        assert (outlet.lost, outlet.trouble) == (2, FULL)
+            writer.write("second\n")
+            writer.write("third\n")
+        assert (writer.lost, writer.trouble) == (2, FULL)
         with full_at(21):  # as far as into the note
-            outlet.write("fourth\n")
-        assert (outlet.lost, outlet.trouble) == (2, FULL)
-        outlet.write("fifth\n")
-        outlet.write("sixth\n")
-        assert outlet.trouble is None
-        outlet.close()
+            writer.write("fourth\n")
+        assert (writer.lost, writer.trouble) == (2, FULL)
+        writer.write("fifth\n")
+        writer.write("sixth\n")
+        assert writer.trouble is None
+        writer.close()
     told = f"2 lost: {FULL}"
     assert (tmp_path / "log").read_text().splitlines() == ["first", "seco", "fourth", told[:3], "fifth", told, "sixth"]
 
@@ -125,23 +125,23 @@ async def test_a_writer_does_not_turn_in_circles_on_a_full_disk(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     with (tmp_path / "log").open("a") as stream:
-        outlet = Outlet(stream, note)
+        writer = NonBlockingWriter(stream, note)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(outlet.run)
+            nursery.start_soon(writer.run)
             with full_at(0):
-                outlet.write("lost\n")
+                writer.write("lost\n")
             await trio.sleep(10)
-            assert outlet.lost == 1, "nobody has tried"
+            assert writer.lost == 1, "nobody has tried"
             nursery.cancel_scope.cancel()
 
 
 async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1], note)
+    writer = NonBlockingWriter(pipe[1], note)
     seen = b""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(outlet.run)
+        nursery.start_soon(writer.run)
         await trio.testing.wait_all_tasks_blocked()
-        await trio.to_thread.run_sync(fill, outlet, 1500)  # from another thread, as logging does
+        await trio.to_thread.run_sync(fill, writer, 1500)  # from another thread, as logging does
         with trio.fail_after(10):
             os.set_blocking(pipe[0], False)
             while seen.count(b"\n") < 1500:
@@ -153,40 +153,40 @@ async def test_waiting_lines_are_written_when_somebody_reads(pipe: Pipe) -> None
 
 async def test_a_deferred_line_waits_a_moment_for_more(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("triosmtp.logs.non_blocking_writer._MOMENT", 0.5)
-    outlet = Outlet(pipe[1], note)
+    writer = NonBlockingWriter(pipe[1], note)
     os.set_blocking(pipe[0], False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(outlet.run)
+        nursery.start_soon(writer.run)
         await trio.testing.wait_all_tasks_blocked()
-        outlet.defer("one\n")
-        outlet.write("two\n")
+        writer.defer("one\n")
+        writer.write("two\n")
         assert os.read(pipe[0], 100) == b"one\ntwo\n", "it goes with what is written next"
-        outlet.defer("three\n")
-        outlet.defer("four\n")
+        writer.defer("three\n")
+        writer.defer("four\n")
         with pytest.raises(BlockingIOError):
             os.read(pipe[0], 100)
         with trio.fail_after(10):
             await trio.lowlevel.wait_readable(pipe[0])
         assert os.read(pipe[0], 100) == b"three\nfour\n"
         for _ in range(150):  # more than is gathered
-            outlet.defer("five\n")
+            writer.defer("five\n")
         assert os.read(pipe[0], 65536).count(b"\n") == 100
-        await trio.to_thread.run_sync(outlet.write, "thread\n")
+        await trio.to_thread.run_sync(writer.write, "thread\n")
         assert read_all(pipe[0]).endswith(b"thread\n"), "another thread's line is behind what was said before"
-        outlet.defer("last\n")
+        writer.defer("last\n")
         nursery.cancel_scope.cancel()
     assert read_all(pipe[0]) == b"last\n"
-    outlet.defer("after\n")
+    writer.defer("after\n")
     assert read_all(pipe[0]) == b"after\n", "nobody would come back to it"
 
 
 async def test_a_moment_that_says_more_than_a_pipe_takes(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1], note)
+    writer = NonBlockingWriter(pipe[1], note)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(outlet.run)
+        nursery.start_soon(writer.run)
         await trio.testing.wait_all_tasks_blocked()
         for number in range(95):  # 95 kB at once
-            outlet.defer(f"{number:06d} {'x' * 992}\n")
+            writer.defer(f"{number:06d} {'x' * 992}\n")
         seen = b""
         os.set_blocking(pipe[0], False)
         with trio.fail_after(10):
@@ -202,22 +202,22 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as stream:
-        outlet = Outlet(stream, note)
-        outlet.write("nobody\n")
-        outlet.close()
+        writer = NonBlockingWriter(stream, note)
+        writer.write("nobody\n")
+        writer.close()
 
 
 def test_a_file_takes_everything(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
-        outlet = Outlet(stream, note)
-        fill(outlet, 3000)
-        outlet.close()
+        writer = NonBlockingWriter(stream, note)
+        fill(writer, 3000)
+        writer.close()
     assert len((tmp_path / "log").read_text().splitlines()) == 3000
 
 
 def test_the_end_gives_what_waits_a_last_moment(pipe: Pipe) -> None:
-    outlet = Outlet(pipe[1], note)
-    fill(outlet, 1000)
+    writer = NonBlockingWriter(pipe[1], note)
+    fill(writer, 1000)
     seen: list[bytes] = []
 
     def read() -> None:
@@ -226,7 +226,7 @@ def test_the_end_gives_what_waits_a_last_moment(pipe: Pipe) -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    outlet.close()
+    writer.close()
     reader.join()
     assert len(b"".join(seen).splitlines()) == 1000
 

@@ -10,7 +10,7 @@ import trio.testing
 from triosmtp import Policy
 from triosmtp.event import AuthAttempted, Connected, Disconnected, MessageAccepted, Refused, ServerEvent, SessionInfo
 from triosmtp.logs.event_log import EventLog
-from triosmtp.logs.repeat_filter import Fold
+from triosmtp.logs.repeat_filter import RepeatFilter
 from triosmtp.policy import Session
 from triosmtp.testing import open_memory_server
 
@@ -111,7 +111,7 @@ def test_accepted_messages_are_never_folded() -> None:
 
 
 def test_what_is_not_written_leaves_nothing_behind() -> None:
-    fold = Fold()
+    fold = RepeatFilter()
     for number in range(30_000):  # of sessions whose end nobody told
         list(fold(refused(str(number))))
     assert len(fold._sessions) == 10_000
