@@ -11,7 +11,7 @@ import trio
 from triosmtp.delivery import Maildir
 from triosmtp.message import Envelope, Message, Recipient
 from triosmtp.message.spool import Body
-from triosmtp.smtp.address import Address
+from triosmtp.smtp.mail_address import Address
 
 
 async def main() -> None:

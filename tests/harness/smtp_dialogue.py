@@ -12,9 +12,9 @@ from triosmtp.smtp import (
     Chunk,
     Connection,
     ConnectionEnded,
+    ConnectionSettings,
     Event,
     Reply,
-    Rules,
     SwitchToTLS,
 )
 
@@ -25,7 +25,7 @@ class Dialogue:
     """``says`` gives the server's reply lines; ``answers`` maps an event's name to the replies it gets in turn."""
 
     def __init__(self, *, banner: Reply | None = None, tls: bool = False, handshake: bool = True, **rules: Any) -> None:
-        self.connection = Connection(Rules(**{"hostname": HOST, **rules}))
+        self.connection = Connection(ConnectionSettings(**{"hostname": HOST, **rules}))
         self.events: list[Event] = []
         self.answers: dict[str, list[Reply]] = {}
         self.handshake = handshake

@@ -85,14 +85,14 @@ def any_rules(rng: random.Random) -> dict[str, Any]:
         "max_body_line": rng.choice([0, 20]),
         "long_lines": rng.choice(["none", "fix", "reject"]),
         "extensions": rng.choice([frozenset(), EVERY_EXTENSION]),
-        "max_excess": rng.choice([0, 30, 10**9]),
+        "max_discarded_size": rng.choice([0, 30, 10**9]),
     }
 
 
 def run(depth: str, data: bytes, rules: dict[str, Any], size: int) -> tuple[list[Event], bytes]:
     dialogue = Dialogue(**rules)
     if depth == "auth":
-        dialogue.connection.offer(("PLAIN", "CRAM-MD5"), frozenset({"LOGIN"}))
+        dialogue.connection.offer_auth(("PLAIN", "CRAM-MD5"), frozenset({"LOGIN"}))
         dialogue.answers["Auth"] = [Reply(334, "")]
     dialogue.says(*DEPTHS[depth])
     dialogue.answers["AuthResponse"] = [Reply(334, "more"), Reply(535, "No", "5.7.8")]

@@ -19,7 +19,7 @@ LINES = {
     "HELP": "HELP",
     "QUIT": "QUIT",
 }
-#       START      READY       MAIL        DECLINED    RCPT       CHUNKS
+#       START      READY       MAIL        RCPT_REFUSED    RCPT       CHUNKS
 AFTER = {
     "EHLO": "READY READY READY READY READY READY",
     "HELO": "READY READY READY READY READY READY",
@@ -30,12 +30,12 @@ AFTER = {
     "DATA": "- - - - BODY -",
     "BDAT": "- - - - CHUNKS CHUNKS",
     "RSET": "START READY READY READY READY READY",
-    "NOOP": "START READY MAIL DECLINED RCPT CHUNKS",
-    "VRFY": "START READY MAIL DECLINED RCPT CHUNKS",
-    "HELP": "START READY MAIL DECLINED RCPT CHUNKS",
+    "NOOP": "START READY MAIL RCPT_REFUSED RCPT CHUNKS",
+    "VRFY": "START READY MAIL RCPT_REFUSED RCPT CHUNKS",
+    "HELP": "START READY MAIL RCPT_REFUSED RCPT CHUNKS",
     "QUIT": "CLOSED CLOSED CLOSED CLOSED CLOSED CLOSED",
 }
-STATES = ["START", "READY", "MAIL", "DECLINED", "RCPT", "CHUNKS"]
+STATES = ["START", "READY", "MAIL", "RCPT_REFUSED", "RCPT", "CHUNKS"]
 CELLS = [(name, STATES[i], after) for name, row in AFTER.items() for i, after in enumerate(row.split())]
 
 
@@ -46,8 +46,8 @@ def said(name: str) -> bytes:
 
 def dialogue_in(state: str) -> Dialogue:
     dialogue = Dialogue(starttls=True, require_hello=True, handshake=False, extensions=frozenset({"CHUNKING"}))
-    dialogue.connection.offer(("PLAIN",))
-    dialogue.answers["RcptTo"] = [Reply(550, "No")] if state == "DECLINED" else []
+    dialogue.connection.offer_auth(("PLAIN",))
+    dialogue.answers["RcptTo"] = [Reply(550, "No")] if state == "RCPT_REFUSED" else []
     whole = ["EHLO", "MAIL", "RCPT", *(["BDAT"] if state == "CHUNKS" else [])]
     for line in {"START": [], "READY": ["EHLO"], "MAIL": ["EHLO", "MAIL"]}.get(state, whole):
         dialogue.says(said(line))

@@ -19,7 +19,7 @@ from triosmtp.server.recipient import KnownRecipients
 from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import Sasl, make_sasl
-from triosmtp.smtp import TRUSTED, Reply, Rules
+from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
 from triosmtp.state import state_directory
 from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
@@ -39,7 +39,7 @@ class Profile:
     """The running parts of one :class:`~triosmtp.config.Settings`."""
 
     settings: Settings
-    rules: Rules
+    rules: ConnectionSettings
     banner: Reply
     hostname: str
     """What we call ourselves in Received."""
@@ -344,10 +344,10 @@ def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
     return tuple(x for x in settings.smtp_extensions if x in OF_THE_DELIVERY and x not in delivery.honours)
 
 
-def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: bool) -> Rules:
+def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: bool) -> ConnectionSettings:
     extensions = {name.upper() for name in settings.smtp_extensions}
-    optional = extensions & {"CHUNKING", "LIMITS", *OF_THE_DELIVERY, *TRUSTED}
-    return Rules(
+    optional = extensions & {"CHUNKING", "LIMITS", *OF_THE_DELIVERY, *TRUSTED_EXTENSIONS}
+    return ConnectionSettings(
         hostname=hostname,
         starttls=starttls and "STARTTLS" in extensions,
         enhanced_status_codes="ENHANCEDSTATUSCODES" in extensions,

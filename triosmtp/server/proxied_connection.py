@@ -12,7 +12,7 @@ from attrs import evolve
 from triosmtp.config import Listen, Settings
 from triosmtp.event import ConnectionRefused
 from triosmtp.server.service import Service
-from triosmtp.smtp.proxy import FIRST_READ, Preamble, PreambleError, read_preamble
+from triosmtp.smtp.proxy_header import MIN_PROXY_HEADER_SIZE, ProxyHeader, ProxyHeaderError, parse_proxy_header
 from triosmtp.sockets.listener import Peer, peer_of
 
 __all__ = ["announced_peer"]
@@ -31,7 +31,7 @@ async def announced_peer(
     try:
         with trio.fail_after(settings.proxy_protocol_timeout):
             preamble = await _read(transport, data)
-    except PreambleError as error:
+    except ProxyHeaderError as error:
         # A proxy looks whether the port is open, and closes it again: nothing to tell of.
         if data:
             service.emit(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol"))
@@ -43,7 +43,7 @@ async def announced_peer(
     except trio.BrokenResourceError:
         return None
     variables = {"proxy_protocol": str(preamble.version), **preamble.variables}
-    if not preamble.announced:
+    if not preamble.proxied:
         return evolve(proxy, announced=variables)
     variables.update(real_peer=proxy.text, real_local=local)
     if preamble.source is None or preamble.destination is None:
@@ -55,14 +55,14 @@ def _peer(end: tuple[object, int]) -> Peer:
     return peer_of((str(end[0]), end[1]))
 
 
-async def _read(transport: trio.abc.Stream, data: bytearray) -> Preamble:
-    wanted = FIRST_READ
+async def _read(transport: trio.abc.Stream, data: bytearray) -> ProxyHeader:
+    wanted = MIN_PROXY_HEADER_SIZE
     while True:
         received = await transport.receive_some(wanted)
         if not received:
-            raise PreambleError("the connection ended within it")
+            raise ProxyHeaderError("the connection ended within it")
         data += received
-        found = read_preamble(bytes(data))
-        if isinstance(found, Preamble):
+        found = parse_proxy_header(bytes(data))
+        if isinstance(found, ProxyHeader):
             return found
         wanted = found

@@ -30,7 +30,7 @@ from triosmtp.message.spool import THREADS
 from triosmtp.policy import Session
 from triosmtp.policy_service.hub import Hub
 from triosmtp.server.profile import Profiles
-from triosmtp.smtp import TRUSTED
+from triosmtp.smtp import TRUSTED_EXTENSIONS
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def speaks_for_many(peer: PeerAddress | None, settings: Settings) -> bool:
         return True
     if any(peer in network for network in settings.relay_hosts):
         return True
-    return any(extension.upper() in TRUSTED for extension in settings.smtp_extensions)
+    return any(extension.upper() in TRUSTED_EXTENSIONS for extension in settings.smtp_extensions)
 
 
 def limiter_key(session: Session) -> Hashable:

@@ -15,14 +15,16 @@ The map of the room::
     connection.py  Connection: carries the table out over a buffer
     event.py       what a Connection tells its driver
     reply.py       what the driver answers
-    rules.py       the settings of a Connection
+    settings.py       the settings of a Connection
 """
 
 from triosmtp.domain import domain_key
-from triosmtp.smtp.address import Address, PathError, PathProblem, parse_path
-from triosmtp.smtp.command import COMMANDS, Command, Row, State
+from triosmtp.smtp.command import COMMANDS, Command, State, Transition
 from triosmtp.smtp.connection import Connection
-from triosmtp.smtp.event import (
+from triosmtp.smtp.connection_settings import ConnectionSettings, LineEnding
+from triosmtp.smtp.mail_address import Address, PathError, PathProblem, parse_path
+from triosmtp.smtp.parameter import decode_orcpt, decode_xtext
+from triosmtp.smtp.protocol_event import (
     NEED_DATA,
     PAUSED,
     Auth,
@@ -52,16 +54,14 @@ from triosmtp.smtp.event import (
     XRemoteIP,
     XSetContext,
 )
-from triosmtp.smtp.parameter import decode_orcpt, decode_xtext
 from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.rules import LineEnding, Rules
-from triosmtp.smtp.trusted import TRUSTED
+from triosmtp.smtp.trusted_command import TRUSTED_EXTENSIONS
 
 __all__ = [
     "COMMANDS",
     "NEED_DATA",
     "PAUSED",
-    "TRUSTED",
+    "TRUSTED_EXTENSIONS",
     "Address",
     "Auth",
     "AuthResponse",
@@ -73,6 +73,7 @@ __all__ = [
     "Command",
     "Connection",
     "ConnectionEnded",
+    "ConnectionSettings",
     "Data",
     "Event",
     "Fatal",
@@ -88,11 +89,10 @@ __all__ = [
     "RcptTo",
     "Reply",
     "Reset",
-    "Row",
-    "Rules",
     "StartTLS",
     "State",
     "SwitchToTLS",
+    "Transition",
     "Verify",
     "XClient",
     "XDumpContext",

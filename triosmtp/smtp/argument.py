@@ -6,12 +6,12 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from triosmtp.domain import DomainError, domain_key
-from triosmtp.smtp.address import PLAIN_PATH, Address, PathError, PathProblem, parse_path
-from triosmtp.smtp.event import Chunk, Data, Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
-from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.connection_settings import ConnectionSettings
+from triosmtp.smtp.dialogue_state import CommandError, DialogueState
+from triosmtp.smtp.mail_address import PLAIN_PATH, Address, PathError, PathProblem, parse_path
 from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_parameters
+from triosmtp.smtp.protocol_event import Chunk, Data, Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
 from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.rules import Rules
 
 __all__ = [
     "Parser", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_rcpt",
@@ -19,8 +19,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-Parser = Callable[[bytes, bytes, Facts], Event]
-"""Takes the whole line, its part behind the verb, and the facts; raises :class:`CommandError`."""
+Parser = Callable[[bytes, bytes, DialogueState], Event]
+"""Takes the whole line, its part behind the verb, and the dialogue; raises :class:`CommandError`."""
 
 _CHUNK = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)
 MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
@@ -44,7 +44,7 @@ _UNBRACKETED = re.compile(rb'(?:FROM|TO): *((?:[^<>" ]|"(?:[^"\\]|\\.)*")+)(?: +
 def without_argument(event: Event) -> Parser:
     """Give a parser for a command that takes no argument."""
 
-    def parse(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+    def parse(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
         if argument:
             raise CommandError(_NO_ARGUMENT, "argument to a command that takes none")
         return event
@@ -52,12 +52,12 @@ def without_argument(event: Event) -> Parser:
     return parse
 
 
-def parse_ehlo(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_ehlo(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """EHLO: see :func:`_hello`."""
     return _hello("EHLO", line, argument)
 
 
-def parse_helo(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_helo(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """HELO: see :func:`_hello`."""
     return _hello("HELO", line, argument)
 
@@ -72,83 +72,83 @@ def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event
     return Hello(verb, domain.decode("ascii"), line.decode("ascii"))
 
 
-def parse_mail(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """MAIL FROM:<reverse-path> [parameters]."""
     match = _PLAIN_FROM(argument.decode("latin-1"))
     if match is None:
-        return _parse_any_mail(argument, facts)
+        return _parse_any_mail(argument, dialogue)
     path, local_part, domain, rest = match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
-        parameters = _mail_parameters(rest.encode("latin-1"), facts)
+        parameters = _mail_parameters(rest.encode("latin-1"), dialogue)
     try:
         domain_key(domain)
     except DomainError:
-        return _parse_any_mail(argument, facts)
+        return _parse_any_mail(argument, dialogue)
     return MailFrom(Address(local_part, domain, path[1:-1]), parameters, path)
 
 
-def _mail_parameters(rest: bytes, facts: Facts) -> Parameters:
-    parameters = parse_parameters(rest, MAIL_PARAMETERS, facts)
-    facts.smtputf8 = "SMTPUTF8" in parameters
-    facts.binary = parameters.get("BODY") == "BINARYMIME"
+def _mail_parameters(rest: bytes, dialogue: DialogueState) -> Parameters:
+    parameters = parse_parameters(rest, MAIL_PARAMETERS, dialogue)
+    dialogue.smtputf8 = "SMTPUTF8" in parameters
+    dialogue.binary = parameters.get("BODY") == "BINARYMIME"
     return parameters
 
 
-def _parse_any_mail(argument: bytes, facts: Facts) -> MailFrom:
+def _parse_any_mail(argument: bytes, dialogue: DialogueState) -> MailFrom:
     match = _ANY_FROM.fullmatch(argument)
-    rules = facts.rules
-    path, rest = _bare_path(argument, "MAIL FROM:", rules) if match is None else match.groups()
+    settings = dialogue.settings
+    path, rest = _bare_path(argument, "MAIL FROM:", settings) if match is None else match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
         # SMTPUTF8 stands behind the path that it allows to be UTF-8.
-        parameters = _mail_parameters(rest, facts)
+        parameters = _mail_parameters(rest, dialogue)
     try:
         sender = parse_path(
-            path, utf8=facts.smtputf8, unqualified=rules.sender_domain, allow_literal=rules.allow_ip_literal
+            path, utf8=dialogue.smtputf8, unqualified=settings.sender_domain, allow_literal=settings.allow_ip_literal
         )
     except PathError as error:
         raise _bad_path(error, "sender", "5.1.7") from None
-    if not (sender or rules.allow_null_sender):
+    if not (sender or settings.allow_null_sender):
         raise CommandError(Reply(550, "The null sender is not accepted here", "5.7.1"), "null sender")
     return MailFrom(sender, parameters, path.decode("utf-8"))
 
 
-def parse_rcpt(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_rcpt(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """RCPT TO:<forward-path> [parameters]."""
     match = _PLAIN_TO(argument.decode("latin-1"))
     if match is None:
-        return _parse_any_rcpt(argument, facts)
+        return _parse_any_rcpt(argument, dialogue)
     path, local_part, domain, rest = match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
-        parameters = parse_parameters(rest.encode("latin-1"), RCPT_PARAMETERS, facts)
+        parameters = parse_parameters(rest.encode("latin-1"), RCPT_PARAMETERS, dialogue)
     try:
         domain_key(domain)
     except DomainError:
-        return _parse_any_rcpt(argument, facts)
+        return _parse_any_rcpt(argument, dialogue)
     return RcptTo(Address(local_part, domain, path[1:-1]), parameters, path)
 
 
-def _parse_any_rcpt(argument: bytes, facts: Facts) -> RcptTo:
+def _parse_any_rcpt(argument: bytes, dialogue: DialogueState) -> RcptTo:
     match = _ANY_TO.fullmatch(argument)
-    rules = facts.rules
-    path, rest = _bare_path(argument, "RCPT TO:", rules) if match is None else match.groups()
-    parameters = _NO_PARAMETERS if rest is None else parse_parameters(rest, RCPT_PARAMETERS, facts)
+    settings = dialogue.settings
+    path, rest = _bare_path(argument, "RCPT TO:", settings) if match is None else match.groups()
+    parameters = _NO_PARAMETERS if rest is None else parse_parameters(rest, RCPT_PARAMETERS, dialogue)
     try:
         recipient = parse_path(
             path,
-            utf8=facts.smtputf8,
+            utf8=dialogue.smtputf8,
             forward=True,
-            unqualified=rules.recipient_domain,
-            allow_literal=rules.allow_ip_literal,
+            unqualified=settings.recipient_domain,
+            allow_literal=settings.allow_ip_literal,
         )
     except PathError as error:
         raise _bad_path(error, "recipient", "5.1.3") from None
     return RcptTo(recipient, parameters, path.decode("utf-8"))
 
 
-def _bare_path(argument: bytes, command: str, rules: Rules) -> tuple[bytes, bytes | None]:
+def _bare_path(argument: bytes, command: str, settings: ConnectionSettings) -> tuple[bytes, bytes | None]:
     """Return the path of a command that has no brackets, with them, and what stands behind it.
 
     :raises CommandError: if it is malformed, or may not stand without brackets.
@@ -157,7 +157,7 @@ def _bare_path(argument: bytes, command: str, rules: Rules) -> tuple[bytes, byte
     match = _UNBRACKETED.fullmatch(argument)
     if match is None or not argument.upper().startswith(word.encode()):
         raise CommandError(Reply(501, f"Syntax: {command}<address>", "5.5.4"), f"malformed {verb}")
-    if not rules.allow_unbracketed:
+    if not settings.allow_unbracketed:
         reply = Reply(501, f"The address stands without < and >: use {command}<address>", "5.5.4")
         raise CommandError(reply, f"{verb} without < and > (Allow_Unbracketed_Addresses)")
     path, rest = match.groups()
@@ -177,14 +177,14 @@ def _bad_path(error: PathError, whose: str, enhanced: str) -> CommandError:
     return CommandError(reply, f"bad {whose} path: {error}")
 
 
-def parse_vrfy(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_vrfy(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """VRFY string."""
     if not argument:
         raise CommandError(Reply(501, "Syntax: VRFY address", "5.5.4"), "VRFY without an argument")
     return Verify(_text(argument))
 
 
-def parse_help(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_help(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """HELP [string]."""
     return Help(_text(argument))
 
@@ -196,28 +196,28 @@ def _text(argument: bytes) -> str:
         raise CommandError(Reply(501, "The argument is not UTF-8", "5.5.4"), "argument is not UTF-8") from None
 
 
-def parse_starttls(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_starttls(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """STARTTLS (RFC 3207, section 4)."""
-    if facts.tls:
+    if dialogue.tls:
         raise CommandError(Reply(503, "TLS is already active", "5.5.1"), "STARTTLS inside TLS")
-    if not facts.rules.starttls:
+    if not dialogue.settings.starttls:
         raise CommandError(Reply(502, "Command not implemented", "5.5.1"), "STARTTLS is not offered")
     if argument:
         raise CommandError(_NO_ARGUMENT, "argument to STARTTLS")
     return StartTLS()
 
 
-def parse_data(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_data(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """DATA."""
     if argument:
         raise CommandError(_NO_ARGUMENT, "argument to DATA")
-    if facts.binary:
+    if dialogue.binary:
         # RFC 3030, section 3: lines that end a body mean nothing in a body that is not made of lines.
         raise CommandError(Reply(503, "BODY=BINARYMIME needs BDAT", "5.5.1"), "DATA for a binary body")
     return _DATA
 
 
-def parse_bdat(line: bytes, argument: bytes, facts: Facts) -> Chunk:  # noqa: ARG001 - as every Parser
+def parse_bdat(line: bytes, argument: bytes, dialogue: DialogueState) -> Chunk:  # noqa: ARG001 - as every Parser
     """BDAT chunk-size [LAST] (RFC 3030, section 2)."""
     match = _CHUNK.fullmatch(argument)
     if match is None:

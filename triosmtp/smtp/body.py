@@ -14,8 +14,8 @@ The header section is bounded, so that whatever reads headers later has a bounde
 
 import re
 
+from triosmtp.smtp.connection_settings import MAX_HEADER, ConnectionSettings, LineEnding
 from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.rules import MAX_HEADER, LineEnding, Rules
 
 __all__ = ["MAX_HEADER", "BodyDecoder"]
 
@@ -50,7 +50,7 @@ class BodyDecoder:
     """The first error of the body.  After it nothing more is returned."""
     ended: bool = False
     """Whether the end of the body was seen."""
-    excess: int = 0
+    discarded_size: int = 0
     """Octets that were thrown away since the fault."""
 
     _column: int = 0  # of "reject": octets of the unfinished line
@@ -64,17 +64,17 @@ class BodyDecoder:
     _line_ended: bool = True  # what was returned is nothing, or ends in a line end; kept up to date in headers
     _line_start: bool = True  # what came in is nothing, or ends in CRLF
 
-    def __init__(self, rules: Rules, *, binary: bool = False) -> None:
-        self._limit = rules.max_message_size
-        self._max_short = rules.max_short_body
-        self._simple = rules.strict_body and not binary
+    def __init__(self, settings: ConnectionSettings, *, binary: bool = False) -> None:
+        self._limit = settings.max_message_size
+        self._max_short = settings.max_short_body
+        self._simple = settings.strict_body and not binary
         if not self._simple:
-            self._configure(rules, binary=binary)
+            self._configure(settings, binary=binary)
 
-    def _configure(self, rules: Rules, *, binary: bool) -> None:
-        self._modes = (rules.lone_lf_in_headers, rules.lone_lf_in_body)
-        self._max_line = rules.max_body_line
-        self._long_lines = rules.long_lines if rules.max_body_line else "none"
+    def _configure(self, settings: ConnectionSettings, *, binary: bool) -> None:
+        self._modes = (settings.lone_lf_in_headers, settings.lone_lf_in_body)
+        self._max_line = settings.max_body_line
+        self._long_lines = settings.long_lines if settings.max_body_line else "none"
         if binary:  # BODY=BINARYMIME: a CR or an LF is an octet like any other (RFC 3030, section 3)
             self._modes = ("ignore", "ignore")
             self._long_lines = "none"
@@ -104,7 +104,7 @@ class BodyDecoder:
         if not self.ended:
             stop = after = self._known(buffer, start)
         if self.error is not None:
-            self.excess += after - start
+            self.discarded_size += after - start
             return b"", after
         part = buffer[start + leading : stop]
         if stuffed:
@@ -132,7 +132,7 @@ class BodyDecoder:
         Gives the next part of the message.  ``final`` is whether they are the last of it.
         """
         if self.error is not None:
-            self.excess += len(octets)
+            self.discarded_size += len(octets)
             return b""
         if self._held:
             octets, self._held = self._held + octets, b""
@@ -226,7 +226,7 @@ class BodyDecoder:
         if self._header_tail is not None and part:
             part = self._with_short_header(part, self._header_tail)
         if self._limit and self.size + len(part) > self._limit:
-            self.excess += self.size + len(part) - self._limit
+            self.discarded_size += self.size + len(part) - self._limit
             part = part[: self._limit - self.size]
             self.error = _TOO_BIG
         self.size += len(part)
@@ -242,7 +242,7 @@ class BodyDecoder:
         self._header_tail = text[-2:] if end < 0 else None
         if size > MAX_HEADER:
             self._header_tail = None
-            self.excess += self.size + len(part) - MAX_HEADER
+            self.discarded_size += self.size + len(part) - MAX_HEADER
             part = part[: MAX_HEADER - self.size]
             self.error = self.error or _HEADER_TOO_BIG
         return part
@@ -251,10 +251,10 @@ class BodyDecoder:
 def _leading_dot(buffer: bytes, start: int) -> int:
     """Find the first dot behind a CRLF, or -1.  Base64 has no dots at all, and other text often few."""
     dot = buffer.find(b".", start)
-    budget = start - 8 * _DENSE
+    errors = start - 8 * _DENSE
     while dot >= 0 and buffer[dot - 2 : dot] != b"\r\n":
-        budget += _DENSE
-        if budget > dot:
+        errors += _DENSE
+        if errors > dot:
             match = _LEADING_DOT.search(buffer, dot)
             return match.start() if match else -1
         dot = buffer.find(b".", dot + 1)

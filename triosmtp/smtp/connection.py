@@ -2,7 +2,7 @@
 
 Three verbs and two pauses::
 
-    connection = Connection(rules)
+    connection = Connection(settings)
     wire = connection.send(Reply(220, "mx.example.org ESMTP"))   # the banner is owed first
     while not connection.closed:
         event = connection.next_event()
@@ -22,21 +22,23 @@ from attrs import evolve
 
 from triosmtp.smtp.argument import parse_bdat
 from triosmtp.smtp.authentication import MAX_AUTH_LINE, parse_response
+from triosmtp.smtp.bdat import PendingBdat, bdat_error
 from triosmtp.smtp.body import BodyDecoder
-from triosmtp.smtp.chunk import ChunkState, chunk_error
 from triosmtp.smtp.command import (
+    BAD_COMMAND,
     COMMANDS,
     END_OF_BODY,
     END_OF_CHUNK,
-    HARD_ERROR,
+    FATAL,
     IN_ORDER,
-    MISTAKE,
     RESPONSE,
     State,
     trusted_command,
 )
-from triosmtp.smtp.dialogue import Dialogue
-from triosmtp.smtp.event import (
+from triosmtp.smtp.connection_settings import ConnectionSettings
+from triosmtp.smtp.dialogue_state import CommandError
+from triosmtp.smtp.line import check_line, match_plain_line
+from triosmtp.smtp.protocol_event import (
     NEED_DATA,
     PAUSED,
     BadCommand,
@@ -49,21 +51,19 @@ from triosmtp.smtp.event import (
     Pause,
     SwitchToTLS,
 )
-from triosmtp.smtp.fact import CommandError
-from triosmtp.smtp.fault import (
+from triosmtp.smtp.replies import (
     BAD_SEQUENCE,
     INJECTION,
     TLS_FIRST,
     TOO_LONG,
     TOO_MANY_ERRORS,
-    TOO_MUCH,
+    TOO_MUCH_JUNK,
     begins_like_bdat,
-    not_a_command,
-    told,
+    loggable_line,
+    unknown_command,
 )
-from triosmtp.smtp.octet import check_octets, plain_line
 from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.rules import Rules
+from triosmtp.smtp.responder import Responder
 
 __all__ = ["Connection"]
 
@@ -72,7 +72,16 @@ MAX_LINE_SHOWN = 512  # octets of a line that a BadCommand carries
 # Members of an Enum are slow to look up in Python 3.11, and these stand on the way of every event.
 _READY, _BODY, _SWITCHING, _CLOSED = State.READY, State.BODY, State.SWITCHING, State.CLOSED
 _REFUSED, _RCPT, _CHUNK, _CHUNKS, _AUTH = State.REFUSED, State.RCPT, State.CHUNK, State.CHUNKS, State.AUTH
-_UNCLEAN = (State.MAIL, State.DECLINED, State.RCPT, State.CHUNKS, State.AUTH, State.BODY, State.CHUNK, State.SWITCHING)
+_UNCLEAN = (
+    State.MAIL,
+    State.RCPT_REFUSED,
+    State.RCPT,
+    State.CHUNKS,
+    State.AUTH,
+    State.BODY,
+    State.CHUNK,
+    State.SWITCHING,
+)
 
 _NAMES = {verb: verb.decode("ascii") for verb in COMMANDS}
 
@@ -81,18 +90,18 @@ _STARTTLS = COMMANDS[b"STARTTLS"]
 _AFTER_REFUSAL = frozenset({b"QUIT", b"BDAT"})  # octets follow BDAT, which must not be taken for commands
 
 
-class Connection(Dialogue):
+class Connection(Responder):
     """One connection, from the banner to its end.  Every input has an outcome that is an event."""
 
-    __slots__ = ("_chunk", "_chunk_left", "_ended", "_thrown_away", "commands")
+    __slots__ = ("_chunk", "_chunk_left", "_discarded_size", "_ended", "commands")
 
-    def __init__(self, rules: Rules) -> None:
-        super().__init__(rules)
+    def __init__(self, settings: ConnectionSettings) -> None:
+        super().__init__(settings)
         self.commands: dict[str, int] = defaultdict(int)
         """How often each command came, by its verb; what is none is ``other``."""
-        self._thrown_away = 0  # octets of a line that is too long
+        self._discarded_size = 0  # octets of a line that is too long
         self._ended = False  # the peer closed
-        self._chunk: ChunkState | None = None
+        self._chunk: PendingBdat | None = None
         self._chunk_left = 0  # octets of it that have not come yet
 
     def receive_data(self, data: bytes | bytearray) -> None:
@@ -102,8 +111,8 @@ class Connection(Dialogue):
         """
         if data and self._open and not self._buffer:
             self._buffer = bytes(data)  # the very same object if it is bytes already
-            if self._facts.excused and self.state is not _CHUNK:
-                self._facts.excused = False
+            if self._dialogue.pipelined_after_refusal and self.state is not _CHUNK:
+                self._dialogue.pipelined_after_refusal = False
         elif self.state >= _SWITCHING:
             if self.state is _SWITCHING and data:
                 raise RuntimeError("octets of a TLS handshake are not for the SMTP connection")
@@ -126,9 +135,9 @@ class Connection(Dialogue):
         if not buffer and state <= _BODY and self._shortcut:
             return NEED_DATA
         if state >= _BODY:
-            return self._next_without_command()
+            return self._next_of_body()
         start = self._offset
-        if not self._shortcut or (match := plain_line(buffer, start, start + self._max_line)) is None:
+        if not self._shortcut or (match := match_plain_line(buffer, start, start + self._max_line)) is None:
             return self._next_line()
         line, verb, argument = match.groups(b"")
         command = IN_ORDER[state].get(verb)
@@ -145,12 +154,12 @@ class Connection(Dialogue):
             self._offset = end
         self._owed = command
         self.commands[command.name] += 1
-        if command.junk and self._facts.budget.add_junk():
+        if command.junk and self._dialogue.errors.count_junk():
             return self._too_much_junk()
         try:
-            return command.parse(line, argument, self._facts)
+            return command.parse(line, argument, self._dialogue)
         except CommandError as error:
-            return self._bad_command(error, told(line, secret=False))
+            return self._bad_command(error, loggable_line(line, secret=False))
 
     def _next_line(self) -> Event | Pause:
         """Return what the next line is, whatever it holds; or what is to be done if it is incomplete."""
@@ -167,13 +176,13 @@ class Connection(Dialogue):
         try:
             if self.state is _AUTH:
                 self._owed = RESPONSE
-                check_octets(line)
+                check_line(line)
                 return parse_response(line)
             return self._command(line)
         except CommandError as error:
             if self.state is not _AUTH and begins_like_bdat(line):
-                return self._hard_error(error.reply, f"{error.reason}, in a BDAT: where its octets end is not known")
-            return self._bad_command(error, told(line, secret=self.state is _AUTH))
+                return self._fatal(error.reply, f"{error.reason}, in a BDAT: where its octets end is not known")
+            return self._bad_command(error, loggable_line(line, secret=self.state is _AUTH))
 
     def _use(self, offset: int) -> None:
         """Take note that the buffer was handled up to ``offset``."""
@@ -187,81 +196,81 @@ class Connection(Dialogue):
 
     def _command(self, line: bytes) -> Event | Pause:
         """Turn one line into its event, and owe its reply."""
-        rules, facts, state = self.rules, self._facts, self.state
-        if rules.allow_trailing_whitespace and line.endswith((b" ", b"\t")) and not begins_like_bdat(line):
+        settings, dialogue, state = self.settings, self._dialogue, self.state
+        if settings.allow_trailing_whitespace and line.endswith((b" ", b"\t")) and not begins_like_bdat(line):
             line = line.rstrip(b" \t")
-        check_octets(line)
+        check_line(line)
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         self.commands[_NAMES.get(verb, "other")] += 1
         if state is _REFUSED and verb not in _AFTER_REFUSAL:
-            raise CommandError(BAD_SEQUENCE, "a command after the banner was a refusal")
+            raise CommandError(BAD_SEQUENCE, "a command after the banner refused the client")
         if verb == b"BDAT":
             return self._begin_chunk(line, argument)
-        command = self._owed = COMMANDS.get(verb) or trusted_command(verb, rules)
+        command = self._owed = COMMANDS.get(verb) or trusted_command(verb, settings)
         if command is None or line.endswith(b" "):
-            raise not_a_command(command, verb)
+            raise unknown_command(command, verb)
         row = command
         if self._refusal is not None and verb != b"QUIT":
-            raise CommandError(self._refusal, "refused before")
-        if rules.require_tls and not (facts.tls or row.before_tls):
+            raise CommandError(self._refusal, "all commands are refused")
+        if settings.require_tls and not (dialogue.tls or row.before_tls):
             raise CommandError(TLS_FIRST, "TLS is required")
-        move = row.moves.get(state)
+        move = row.transitions.get(state)
         if move is None or (self._switch_due and move in {_BODY, _SWITCHING}):
-            raise row.out_of_sequence(state, facts)
-        if row.junk and facts.budget.add_junk():
+            raise row.out_of_sequence(state, dialogue)
+        if row.junk and dialogue.errors.count_junk():
             return self._too_much_junk()
-        event = row.parse(line, argument, facts)
-        if move is _SWITCHING and rules.starttls_injection == "reject" and self._offset < len(self._buffer):
+        event = row.parse(line, argument, dialogue)
+        if move is _SWITCHING and settings.starttls_injection == "reject" and self._offset < len(self._buffer):
             return self._injection("STARTTLS injection: input behind STARTTLS in plaintext")
         return event
 
     def _too_much_junk(self) -> Fatal:
-        return self._hard_error(TOO_MUCH, "too many commands that do nothing for a message")
+        return self._fatal(TOO_MUCH_JUNK, "too many commands that do nothing for a message")
 
     def _begin_chunk(self, line: bytes, argument: bytes) -> Event | Pause:
         """Begin to take the octets that follow BDAT, whatever its reply will be: they are never commands."""
-        facts, before = self._facts, self.state
-        chunk = parse_bdat(line, argument, facts)
-        refused = chunk_error(facts, before, self._refusal, switch_due=self._switch_due)
-        if not (chunk.size or chunk.last) and facts.budget.add_junk():
-            return self._hard_error(TOO_MUCH, "too many chunks of nothing")
-        self._chunk = ChunkState(line, before, chunk.last, refused)
+        dialogue, before = self._dialogue, self.state
+        chunk = parse_bdat(line, argument, dialogue)
+        refused = bdat_error(dialogue, before, self._refusal, switch_due=self._switch_due)
+        if not (chunk.size or chunk.last) and dialogue.errors.count_junk():
+            return self._fatal(TOO_MUCH_JUNK, "too many chunks of nothing")
+        self._chunk = PendingBdat(line, before, chunk.last, refused)
         self._chunk_left = chunk.size
         if refused is not None:
-            if chunk.size > self.rules.max_excess:
-                return self._hard_error(refused.reply, f"{refused.reason}, and {chunk.size} octets to be thrown away")
+            if chunk.size > self.settings.max_discarded_size:
+                return self._fatal(refused.reply, f"{refused.reason}, and {chunk.size} octets to be thrown away")
             self._enter(_CHUNK)
             return self._next_of_chunk()
         first = before is not _CHUNKS
         if first:
-            self._body = BodyDecoder(self.rules, binary=facts.binary)
+            self._body = BodyDecoder(self.settings, binary=dialogue.binary)
         self._enter(_CHUNK)
         return evolve(chunk, first=first)
 
     def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | Fatal:
         reply = self._refusal or error.reply
-        if reply is TOO_MANY_ERRORS or reply is TOO_MUCH:
-            return self._hard_error(reply, "too many commands were refused")
+        if reply is TOO_MANY_ERRORS or reply is TOO_MUCH_JUNK:
+            return self._fatal(reply, "too many commands were refused")
         self._counted = True
-        if error.counts and self._facts.budget.add_error():
-            return self._hard_error(TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
-        self._owed = self._owed or MISTAKE
+        if error.counts and self._dialogue.errors.count_error():
+            return self._fatal(TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
+        self._owed = self._owed or BAD_COMMAND
         self._error = reply
         return BadCommand(reply, line[:MAX_LINE_SHOWN], error.reason)
 
-    def _hard_error(self, reply: Reply, reason: str) -> Fatal:
-        self._owed = HARD_ERROR
+    def _fatal(self, reply: Reply, reason: str) -> Fatal:
+        self._owed = FATAL
         self._error = reply
         return Fatal(reply, reason)
 
     def _injection(self, reason: str) -> Fatal:
-        return evolve(self._hard_error(INJECTION, reason), injection=True)
+        return evolve(self._fatal(INJECTION, reason), injection=True)
 
     def _may_be_longer(self, end: int) -> bool:
         """Whether the line that begins here is one of AUTH, and not too long for that."""
-        facts, start = self._facts, self._offset
-        if self._skipped or not facts.mechanisms:
+        dialogue, start = self._dialogue, self._offset
+        if self._skipped or not dialogue.mechanisms:
             return False
         if self.state is not _AUTH and self._buffer[start : start + 5].upper() != b"AUTH ":
             return False
@@ -271,36 +280,36 @@ class Connection(Dialogue):
         """Throw away a line that is too long, up to its CRLF at ``end``, and keep its beginning for the log."""
         line = self._skipped or self._buffer[self._offset : self._offset + MAX_LINE_SHOWN]
         if begins_like_bdat(line) and self.state is not _AUTH:
-            return self._hard_error(TOO_LONG, "what begins like BDAT is too long")
+            return self._fatal(TOO_LONG, "what begins like BDAT is too long")
         stop = end if end >= 0 else len(self._buffer) - self._buffer.endswith(b"\r")
-        self._thrown_away += stop - self._offset
-        if self._thrown_away > self.rules.max_excess:
-            return self._hard_error(TOO_LONG, f"{self._thrown_away} octets of a line that is too long")
+        self._discarded_size += stop - self._offset
+        if self._discarded_size > self.settings.max_discarded_size:
+            return self._fatal(TOO_LONG, f"{self._discarded_size} octets of a line that is too long")
         if end < 0:
             self._skipped = line
             self._shortcut = False
             self._offset = stop
             return self._without_input()
         self._skipped = b""
-        self._find_shortcut()
-        self._thrown_away = 0
+        self._update_shortcut()
+        self._discarded_size = 0
         self._offset = end + 2
         self._owed = RESPONSE if self.state is _AUTH else None
-        error = CommandError(TOO_LONG, f"a line above {self.rules.max_line} octets")
-        return self._bad_command(error, told(line, secret=self.state is _AUTH))
+        error = CommandError(TOO_LONG, f"a line above {self.settings.max_line} octets")
+        return self._bad_command(error, loggable_line(line, secret=self.state is _AUTH))
 
     # Everything that is no command
 
-    def _next_without_command(self) -> Event | Pause:
+    def _next_of_body(self) -> Event | Pause:
         if self.state is not _BODY:
-            return self._next_outside_of_lines()
+            return self._next_without_line()
         body = self._body
         assert body is not None
         part = b""
         if self._buffer:
             part, offset = body.decode(self._buffer, self._offset)
             self._use(offset)
-        if body.excess > self.rules.max_excess:
+        if body.discarded_size > self.settings.max_discarded_size:
             return self._give_up(body)
         if body.ended:
             self._owed = END_OF_BODY
@@ -308,7 +317,7 @@ class Connection(Dialogue):
             return BodyEnd(body.size, body.error, part)
         return BodyChunk(part) if part else self._without_input()
 
-    def _next_outside_of_lines(self) -> Event | Pause:
+    def _next_without_line(self) -> Event | Pause:
         if self.state is _CHUNK:
             return self._next_of_chunk()
         if self.state is _CLOSED:
@@ -323,7 +332,7 @@ class Connection(Dialogue):
         if chunk.error is not None:
             return self._skip_chunk(chunk, chunk.error)
         assert body is not None
-        while self._chunk_left and body.excess <= self.rules.max_excess:
+        while self._chunk_left and body.discarded_size <= self.settings.max_discarded_size:
             octets = self._take_of_chunk()
             if not octets:
                 return self._without_input()
@@ -340,8 +349,8 @@ class Connection(Dialogue):
         self._owed = END_OF_BODY if chunk.last else END_OF_CHUNK
         return (BodyEnd if chunk.last else ChunkEnd)(body.size, body.error)
 
-    def _skip_chunk(self, chunk: ChunkState, error: CommandError) -> Event | Pause:
-        """Throw away the octets of a BDAT that is refused.  Its size was compared with ``max_excess`` before."""
+    def _skip_chunk(self, chunk: PendingBdat, error: CommandError) -> Event | Pause:
+        """Throw away the octets of a BDAT that is refused.  Its size was compared with the limit before."""
         self._take_of_chunk()
         if self._chunk_left:
             return self._without_input()
@@ -357,10 +366,10 @@ class Connection(Dialogue):
     def _give_up(self, body: BodyDecoder) -> Fatal:
         """Answer a body that was refused long ago, and read no more of it."""
         assert body.error is not None
-        return self._hard_error(body.error, f"{body.excess} octets of a body that was refused")
+        return self._fatal(body.error, f"{body.discarded_size} octets of a body that was refused")
 
     def _switch(self) -> Event:
-        if self.rules.starttls_injection == "reject" and self._offset < len(self._buffer):
+        if self.settings.starttls_injection == "reject" and self._offset < len(self._buffer):
             return self._injection("STARTTLS injection: input between STARTTLS and its reply")
         self._switch_due = False
         self._buffer = self._skipped = b""

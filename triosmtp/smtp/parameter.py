@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from triosmtp.smtp.event import Parameters
-from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.dialogue_state import CommandError, DialogueState
+from triosmtp.smtp.protocol_event import Parameters
 from triosmtp.smtp.reply import Reply
 
 __all__ = ["MAIL_PARAMETERS", "RCPT_PARAMETERS", "decode_orcpt", "decode_xtext", "parse_parameters"]
@@ -32,11 +32,11 @@ _PRIORITY = re.compile(r"-?[0-9]")
 _HOLD = re.compile(r"[0-9]{1,9}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 
-Check = Callable[[str | None, Facts], str | None]
-"""Takes the value and the facts, gives the value in its normal form; raises :class:`CommandError`."""
+Check = Callable[[str | None, DialogueState], str | None]
+"""Takes the value and the dialogue, gives the value in its normal form; raises :class:`CommandError`."""
 
 
-def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], facts: Facts) -> Parameters:
+def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], dialogue: DialogueState) -> Parameters:
     """Parse ``KEYWORD[=value] …``, each keyword known, offered, and at most once.
 
     :raises CommandError: naming the first that is not.
@@ -47,19 +47,19 @@ def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], facts:
     except UnicodeDecodeError:
         raise CommandError(_BAD_PARAMETER, "parameters are not UTF-8") from None
     if "SMTPUTF8" in known and "SMTPUTF8" in map(_upper, words):
-        facts.smtputf8 = facts.esmtp  # it may stand behind what it allows to be UTF-8
+        dialogue.smtputf8 = dialogue.esmtp  # it may stand behind what it allows to be UTF-8
     for word in filter(None, words):
         match = _PARAMETER.fullmatch(word)
         if match is None:
             raise CommandError(_BAD_PARAMETER, "malformed parameter")
         keyword, value = match[1].upper(), match[2]
         extension, check = known.get(keyword, ("", None))
-        if check is None or not facts.esmtp or (extension and not facts.offers(extension)):
+        if check is None or not dialogue.esmtp or (extension and not dialogue.offers(extension)):
             shown = keyword[:MAX_PARAMETER_SHOWN]
             raise CommandError(Reply(555, f"Unsupported parameter: {shown}", "5.5.4"), f"parameter {shown}")
         if keyword in parameters:
             raise CommandError(_BAD_PARAMETER, f"{keyword} given twice")
-        parameters[keyword] = check(value, facts)
+        parameters[keyword] = check(value, dialogue)
     if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
         raise CommandError(_BAD_PARAMETER, "HOLDFOR and HOLDUNTIL exclude each other (RFC 4865, section 5)")
     return parameters
@@ -102,26 +102,26 @@ def _refuse(text: str, reason: str) -> CommandError:
     return CommandError(Reply(501, text, "5.5.4"), reason)
 
 
-def _body(value: str | None, facts: Facts) -> str:
+def _body(value: str | None, dialogue: DialogueState) -> str:
     """BODY= (RFC 6152; BINARYMIME: RFC 3030, section 3)."""
     body = _upper(value)
-    binary = facts.offers("BINARYMIME") and facts.offers("CHUNKING")
+    binary = dialogue.offers("BINARYMIME") and dialogue.offers("CHUNKING")
     if body in {"7BIT", "8BITMIME"} or (body == "BINARYMIME" and binary):
         return body
     raise _refuse(f"BODY is 7BIT{', 8BITMIME or BINARYMIME' if binary else ' or 8BITMIME'}", "unknown BODY")
 
 
-def _size(value: str | None, facts: Facts) -> str:
+def _size(value: str | None, dialogue: DialogueState) -> str:
     """SIZE= (RFC 1870)."""
     if value is None or not (value.isascii() and value.isdigit() and len(value) <= 20):
         raise _refuse("SIZE is a number of octets", "malformed SIZE")
-    limit = facts.rules.max_message_size
+    limit = dialogue.settings.max_message_size
     if 0 < limit < int(value):
         raise CommandError(_TOO_BIG, f"SIZE={value} announced, {limit} allowed")
     return value
 
 
-def _auth(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+def _auth(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
     """AUTH= (RFC 4954, section 5): who submitted the message, in xtext; ``<>`` is nobody known."""
     if value != "<>" and (not value or len(value) > MAX_ORCPT or not _is_xtext(value, ascii_only=False)):
         raise _refuse("AUTH is a mailbox in xtext, or <>", "malformed AUTH=")
@@ -129,14 +129,14 @@ def _auth(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every ch
 
 
 def _no_value(keyword: str) -> Check:
-    def check(value: str | None, facts: Facts) -> None:  # noqa: ARG001 - as every check
+    def check(value: str | None, dialogue: DialogueState) -> None:  # noqa: ARG001 - as every check
         if value is not None:
             raise _refuse(f"{keyword} takes no value", f"{keyword} with a value")
 
     return check
 
 
-def _ret(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+def _ret(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
     """RET= (RFC 3461, section 4.3)."""
     ret = _upper(value)
     if ret not in {"FULL", "HDRS"}:
@@ -144,14 +144,14 @@ def _ret(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every che
     return ret
 
 
-def _envid(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+def _envid(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
     """ENVID= (RFC 3461, section 4.4): xtext, which stays encoded."""
     if value is None or len(value) > MAX_ENVID or not _is_xtext(value):
         raise _refuse(f"ENVID is printable ASCII in xtext, at most {MAX_ENVID} characters", "malformed ENVID")
     return value
 
 
-def _notify(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+def _notify(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
     """NOTIFY= (RFC 3461, section 4.1)."""
     words = _upper(value).split(",")
     if words != ["NEVER"] and (len(set(words)) != len(words) or not {"SUCCESS", "FAILURE", "DELAY"}.issuperset(words)):
@@ -159,7 +159,7 @@ def _notify(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every 
     return ",".join(words)
 
 
-def _orcpt(value: str | None, facts: Facts) -> str:
+def _orcpt(value: str | None, dialogue: DialogueState) -> str:
     """ORCPT= (RFC 3461, section 4.2; RFC 6533, section 3): the address stays encoded."""
     kind, semicolon, address = (value or "").partition(";")
     if semicolon and address and _ADDRESS_TYPE.fullmatch(kind) and len(value or "") <= MAX_ORCPT:
@@ -167,7 +167,7 @@ def _orcpt(value: str | None, facts: Facts) -> str:
             fine = _is_xtext(address)
         else:
             # Not ASCII only where SMTPUTF8 was asked for; else embedded as \x{HEX}.
-            fine = (facts.smtputf8 or address.isascii()) and address.isprintable() and _scalars(address)
+            fine = (dialogue.smtputf8 or address.isascii()) and address.isprintable() and _scalars(address)
         if fine:
             return f"{kind};{address}"
     raise _refuse("ORCPT is type;address, the address printable and in xtext", "malformed ORCPT")
@@ -181,7 +181,7 @@ def _scalars(address: str) -> bool:
     return all(0x20 <= each < 0x7F or 0x9F < each < 0xD800 or 0xDFFF < each <= 0x10FFFF for each in found)
 
 
-def _by(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+def _by(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
     """BY= (RFC 2852, section 4): seconds, mode, trace."""
     match = _BY.fullmatch(value or "")
     if match is None:
@@ -191,22 +191,22 @@ def _by(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every chec
     return f"{int(match[1])};{match[2].upper()}{match[3].upper()}"
 
 
-def _mt_priority(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+def _mt_priority(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
     """MT-PRIORITY= (RFC 6710, section 4.1)."""
     if value is None or not _PRIORITY.fullmatch(value) or value == "-0":
         raise _refuse("MT-PRIORITY is a number from -9 to 9", "malformed MT-PRIORITY")
     return value
 
 
-def _holdfor(value: str | None, facts: Facts) -> str:
+def _holdfor(value: str | None, dialogue: DialogueState) -> str:
     """HOLDFOR= (RFC 4865, section 5): seconds."""
-    limit = facts.rules.max_hold
+    limit = dialogue.settings.max_hold
     if value is None or not _HOLD.fullmatch(value) or not 0 < int(value) <= limit:
         raise _refuse(f"HOLDFOR is a number of seconds, at most {limit}", "malformed HOLDFOR")
     return value
 
 
-def _holduntil(value: str | None, facts: Facts) -> str:  # noqa: ARG001 - as every check
+def _holduntil(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
     """HOLDUNTIL= (RFC 4865, section 5): a date and time of RFC 3339, with its zone."""
     try:
         moment = _RFC3339.fullmatch(value or "") and datetime.fromisoformat((value or "").upper()).astimezone(UTC)

@@ -20,9 +20,9 @@ from triosmtp.smtp import (
     Chunk,
     Connection,
     ConnectionEnded,
+    ConnectionSettings,
     Data,
     MailFrom,
-    Rules,
     SwitchToTLS,
 )
 from triosmtp.testing import Client, open_memory_server
@@ -119,7 +119,7 @@ class Core:
     """The sans-io core, driven as the server drives it: everything in order is taken."""
 
     def __init__(self) -> None:
-        rules = Rules(hostname="mx.example.org", starttls=True, extensions=frozenset({"CHUNKING", "DSN"}))
+        rules = ConnectionSettings(hostname="mx.example.org", starttls=True, extensions=frozenset({"CHUNKING", "DSN"}))
         self.connection = Connection(rules)
         self.connection.send()
         self.messages: list[bytes] = []

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from fortress import JUDGE, besieged
 
-from triosmtp.smtp import NEED_DATA, BodyChunk, Chunk, Connection, Fatal, Reply, Rules
+from triosmtp.smtp import NEED_DATA, BodyChunk, Chunk, Connection, ConnectionSettings, Fatal, Reply
 from triosmtp.testing import Client, open_memory_server
 
 CHUNKS = 1_000_000 if JUDGE else 20_000
@@ -28,7 +28,7 @@ class Driver:
 
     def __init__(self, **rules: int) -> None:
         self.connection = Connection(
-            Rules(hostname="mx.example.org", extensions=frozenset({"CHUNKING"}), **rules)  # type: ignore[arg-type]
+            ConnectionSettings(hostname="mx.example.org", extensions=frozenset({"CHUNKING"}), **rules)  # type: ignore[arg-type]
         )
         self.connection.send()
         self.latest: object = None
@@ -99,7 +99,7 @@ async def test_chunks_of_nothing_end_with_the_defaults(tmp_path: Path) -> None:
 
 
 def test_a_line_without_an_end_in_the_core() -> None:
-    driver = Driver(max_excess=1_000_000)
+    driver = Driver(max_discarded_size=1_000_000)
     tracemalloc.start()
     fed = 0
     while not driver.connection.closed:
@@ -114,7 +114,7 @@ def test_a_line_without_an_end_in_the_core() -> None:
 
 
 def test_lines_that_end_have_a_bound_each() -> None:
-    driver = Driver(max_excess=1_000_000)
+    driver = Driver(max_discarded_size=1_000_000)
     for _ in range(20):
         driver.hears(b"x" * 900_000 + b"\r\n")
         assert driver.codes == [b"500"]

@@ -51,7 +51,7 @@ PLACES = {
     "START": [],
     "READY": ["EHLO x"],
     "MAIL": ["EHLO x", "MAIL FROM:<a@example.org>"],
-    "DECLINED": ["EHLO x", "MAIL FROM:<a@example.org>", "RCPT TO:<b@elsewhere.example>"],
+    "RCPT_REFUSED": ["EHLO x", "MAIL FROM:<a@example.org>", "RCPT TO:<b@elsewhere.example>"],
     "RCPT": ["EHLO x", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>"],
 }
 BAD = ["", "NONSENSE", "MAIL FROM:<", "RCPT TO:<", "BDAT 0 LAST", "STARTTLS x", "AUTH PLAIN !", "EHLO \t", "x" * 3000]
@@ -139,7 +139,7 @@ async def test_each_command(conf: Callable[..., str], place: str, kind: str) -> 
     lines = [LINES.get(name, name) for name in NAMES] + BAD
     async with open_memory_server(conf()) as server:
         for line in lines:
-            if line == LINES["RCPT"] and place in {"MAIL", "DECLINED", "RCPT"}:
+            if line == LINES["RCPT"] and place in {"MAIL", "RCPT_REFUSED", "RCPT"}:
                 continue  # taken, and then bounded by its own limits: see below
             if (line, kind) == ("STARTTLS", "tls") or line != "STARTTLS":
                 codes = await says_for_ever(await started(server, kind, place), line)

@@ -15,9 +15,9 @@ from triosmtp.smtp import (
     Chunk,
     Connection,
     ConnectionEnded,
+    ConnectionSettings,
     Hello,
     Reply,
-    Rules,
     SwitchToTLS,
     XClient,
     XRemoteIP,
@@ -287,7 +287,9 @@ WORDS = (
 def test_the_core_has_an_outcome_for_every_sequence_with_them(seed: int) -> None:
     chance = random.Random(seed)
     extensions = frozenset([*ALL.split(), "CHUNKING"])
-    rules = Rules(hostname="mx.example.com", extensions=extensions, starttls=True, require_hello=seed % 2 == 0)
+    rules = ConnectionSettings(
+        hostname="mx.example.com", extensions=extensions, starttls=True, require_hello=seed % 2 == 0
+    )
     connection = Connection(rules)
     connection.send()
     while not connection.closed and chance.random() > 0.02:
@@ -300,7 +302,7 @@ def test_the_core_has_an_outcome_for_every_sequence_with_them(seed: int) -> None
             assert event is not PAUSED
             if isinstance(event, XClient | XRemoteIP):
                 hello = chance.choice([None, Hello("EHLO", "x", "EHLO x")])
-                connection.renew(rules, hello=hello, banner=isinstance(event, XClient))
+                connection.change_peer(rules, hello=hello, banner=isinstance(event, XClient))
             if not isinstance(event, BodyChunk | Chunk | ConnectionEnded):  # no reply is owed for these
                 refused = chance.random() < 0.2
                 wire = connection.send(Reply(550, "no") if refused else None)
@@ -308,12 +310,14 @@ def test_the_core_has_an_outcome_for_every_sequence_with_them(seed: int) -> None
 
 
 def test_inside_tls_the_session_of_tls_stays() -> None:
-    connection = Connection(Rules(hostname="mx.example.com", extensions=frozenset({"XCLIENT"}), starttls=True))
+    connection = Connection(
+        ConnectionSettings(hostname="mx.example.com", extensions=frozenset({"XCLIENT"}), starttls=True)
+    )
     connection.tls_started()
     connection.send()
     connection.receive_data(b"XCLIENT ADDR=203.0.113.7\r\nEHLO x\r\n")
     assert isinstance(connection.next_event(), XClient)
-    connection.renew(connection.rules, hello=None, banner=True)
+    connection.change_peer(connection.settings, hello=None, banner=True)
     connection.send()
     assert isinstance(connection.next_event(), Hello)
     assert b"STARTTLS" not in connection.send()

@@ -11,7 +11,7 @@ import pytest
 
 from triosmtp.message import Envelope, Message, Recipient
 from triosmtp.message.spool import Body
-from triosmtp.smtp.address import Address
+from triosmtp.smtp.mail_address import Address
 
 MessageMaker = Callable[..., Message]
 JOE = Address("joe", "example.com")

@@ -13,7 +13,7 @@ import trio
 from triosmtp.delivery import DeliveryError, Maildir
 from triosmtp.message import Message
 from triosmtp.message.spool import Body, Spool
-from triosmtp.smtp.address import Address
+from triosmtp.smtp.mail_address import Address
 
 MessageMaker = Callable[..., Message]
 HELLO = (

@@ -10,9 +10,9 @@ from triosmtp.smtp import Auth, AuthResponse, BadCommand, Reply, State
 PLAIN = base64.b64encode(b"\0joe\0secret").decode()
 
 
-def offering(*mechanisms: str, withheld: frozenset[str] = frozenset(), hello: str = "EHLO x") -> Dialogue:
+def offering(*mechanisms: str, tls_only_mechanisms: frozenset[str] = frozenset(), hello: str = "EHLO x") -> Dialogue:
     dialogue = Dialogue()
-    dialogue.connection.offer(mechanisms, withheld)
+    dialogue.connection.offer_auth(mechanisms, tls_only_mechanisms)
     dialogue.says(hello)
     dialogue.events.clear()
     return dialogue
@@ -68,7 +68,7 @@ def test_nothing_as_a_response() -> None:
     ],
 )
 def test_errors(line: str, reply: str) -> None:
-    dialogue = offering("PLAIN", withheld=frozenset({"LOGIN"}))
+    dialogue = offering("PLAIN", tls_only_mechanisms=frozenset({"LOGIN"}))
     assert dialogue.says(line, "NOOP") == [reply, "250 2.0.0 Ok"]
 
 
@@ -77,7 +77,7 @@ def test_out_of_place() -> None:
     assert codes(offering("PLAIN").says("MAIL FROM:<>", f"AUTH PLAIN {PLAIN}")) == [250, 503]
     assert codes(offering().says(f"AUTH PLAIN {PLAIN}")) == [502]
     assert codes(offering().says("MAIL FROM:<> AUTH=<>")) == [555]
-    assert "AUTH" not in offering(withheld=frozenset({"PLAIN"})).says("EHLO x")[-1]
+    assert "AUTH" not in offering(tls_only_mechanisms=frozenset({"PLAIN"})).says("EHLO x")[-1]
 
 
 def test_a_response_is_cancelled_or_wrong_and_the_session_goes_on() -> None:
@@ -101,7 +101,7 @@ def test_long_lines_are_for_auth_alone() -> None:
 
 
 def test_no_password_is_shown() -> None:
-    dialogue = offering("LOGIN", withheld=frozenset({"PLAIN"}))
+    dialogue = offering("LOGIN", tls_only_mechanisms=frozenset({"PLAIN"}))
     dialogue.answers = {"Auth": [Reply(334, "")]}
     dialogue.says(f"AUTH PLAIN {PLAIN}", f"AUTH X {PLAIN}", "AUTH LOGIN", f"{PLAIN}!", f"AUTH LOGIN {PLAIN}")
     shown = "".join(map(repr, dialogue.events))

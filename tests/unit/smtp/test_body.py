@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from smtp_dialogue import Dialogue, codes
 
-from triosmtp.smtp import BodyEnd, Rules
+from triosmtp.smtp import BodyEnd, ConnectionSettings
 from triosmtp.smtp.body import MAX_HEADER, BodyDecoder
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
@@ -71,7 +71,7 @@ def decode(
     pieces: list[bytes], headers: str = "pedantic", body: str = "pedantic", limit: int = 0, **lines: Any
 ) -> Outcome:
     """The decoder, driven as Connection drives it."""
-    rules = Rules(
+    rules = ConnectionSettings(
         hostname="x",
         lone_lf_in_headers=headers,  # type: ignore[arg-type] # a str from MODES
         lone_lf_in_body=body,  # type: ignore[arg-type] # a str from MODES
@@ -231,7 +231,7 @@ class TestFaults:
         assert decode([b"12345678\n" + END], limit=8) == Outcome(b"12345678", 550, b"")
 
     def test_what_is_thrown_away_is_not_kept(self) -> None:
-        decoder = BodyDecoder(Rules(hostname="x", max_message_size=10))
+        decoder = BodyDecoder(ConnectionSettings(hostname="x", max_message_size=10))
         for _ in range(3):
             part, offset = decoder.decode(b"x" * 65536, 0)
             assert len(part) <= 10
@@ -262,18 +262,18 @@ def header(size: int) -> bytes:
     return b"x: " + b"y" * (size % 100 + 45) + b"\r\n" + (b"x: " + b"z" * 45 + b"\r\n") * (size // 50 - 1)
 
 
-@pytest.mark.parametrize("excess", [0, 1])
+@pytest.mark.parametrize("discarded_size", [0, 1])
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 1000, 65536])
 @pytest.mark.parametrize(
     ("mode", "empty"), [("pedantic", b"\r\n"), ("ignore", b"\n"), ("ignore", b"\r\n"), ("fix", b"\r\n")]
 )
-def test_a_header_has_a_bound(excess: int, cut: int, mode: str, empty: bytes) -> None:
+def test_a_header_has_a_bound(discarded_size: int, cut: int, mode: str, empty: bytes) -> None:
     lines = b"a: b\r\n" * (MAX_HEADER // 6) + b"c\r\n"
-    lines = b"x" * (MAX_HEADER + excess - len(lines)) + lines
+    lines = b"x" * (MAX_HEADER + discarded_size - len(lines)) + lines
     body = b"y" * 3000 + b"\r\n"
     pieces = [lines[:-cut], lines[-cut:] + empty[:1], empty[1:] + body[:-2], END]
     outcome = decode(pieces, mode, mode)
-    if excess:
+    if discarded_size:
         assert outcome == Outcome(lines[:MAX_HEADER], 552, b"")
     else:
         assert outcome == Outcome(lines + empty + body, 0, b"")
@@ -283,7 +283,7 @@ def test_a_header_has_a_bound(excess: int, cut: int, mode: str, empty: bytes) ->
 @pytest.mark.parametrize("binary", [False, True])
 def test_a_message_without_an_empty_line_is_all_header(line: bytes, binary: bool) -> None:
     data = (line or b"x") * (2 * MAX_HEADER // len(line or b"x"))
-    rules = Rules(hostname="x", lone_lf_in_headers="ignore", lone_lf_in_body="ignore")
+    rules = ConnectionSettings(hostname="x", lone_lf_in_headers="ignore", lone_lf_in_body="ignore")
     decoder = BodyDecoder(rules, binary=binary)
     given = b"".join(decoder.take(data[at : at + 100_000], final=False) for at in range(0, len(data), 100_000))
     assert decoder.error is not None
@@ -319,7 +319,7 @@ def test_no_body_costs_more_than_a_moment(pattern: bytes) -> None:
     """50 MB, in reads of 256 KiB: below 5 s of CPU whatever is in them, where most take 0.1 s."""
     data = b"\r\n" + pattern * (50_000_000 // len(pattern))
     for headers, body, long_lines in product(MODES, MODES, ("none", "fix", "reject")):
-        rules = Rules(
+        rules = ConnectionSettings(
             hostname="x", lone_lf_in_headers=headers, lone_lf_in_body=body, max_body_line=998, long_lines=long_lines,  # type: ignore[arg-type]
         )  # fmt: skip
         decoder, rest, began = BodyDecoder(rules), b"", time.thread_time()

@@ -144,11 +144,11 @@ def test_the_size_limit_is_exact_and_excess_is_not_read_for_ever() -> None:
             code,
             250,
         ]
-    dialogue = begun(max_message_size=100, max_excess=1000)
+    dialogue = begun(max_message_size=100, max_discarded_size=1000)
     lines = dialogue.says(b"BDAT 999999999999999999 LAST\r\n", *[b"x" * 500] * 4)
     assert codes(lines) == [552]
     assert dialogue.connection.closed
-    dialogue = begun(max_message_size=100, max_excess=1000)
+    dialogue = begun(max_message_size=100, max_discarded_size=1000)
     assert codes(dialogue.says("DATA", *["x" * 500] * 5, "NOOP")) == [354, 552]
     dialogue = Dialogue(extensions=OFFERED)
     assert codes(dialogue.says("BDAT 99999999999 LAST")) == [503]

@@ -5,13 +5,13 @@ from smtp_table import AFTER, CELLS, LINES, dialogue_in, pass_chunk, said
 
 from triosmtp.smtp import COMMANDS, BadCommand, Reply, State
 from triosmtp.smtp.command import (
+    BAD_COMMAND,
     BANNER,
     BANNER_HELLO_DEMANDED,
     END_OF_BODY,
     END_OF_CHUNK,
+    FATAL,
     HANDSHAKE,
-    HARD_ERROR,
-    MISTAKE,
     RESPONSE,
 )
 
@@ -26,8 +26,8 @@ def test_a_positive_reply(name: str, state: str, after: str) -> None:
     lines = dialogue.says(said(name))
     if after == "-":
         assert isinstance(dialogue.events[-1], BadCommand)
-        assert lines[-1][:9] == ("554 5.5.1" if (name in {"DATA", "BDAT"} and state == "DECLINED") else "503 5.5.1")
-        after = "DECLINED" if (name, state) == ("RCPT", "MAIL") else state
+        assert lines[-1][:9] == ("554 5.5.1" if (name in {"DATA", "BDAT"} and state == "RCPT_REFUSED") else "503 5.5.1")
+        after = "RCPT_REFUSED" if (name, state) == ("RCPT", "MAIL") else state
     else:
         assert int(lines[-1][0]) == COMMANDS[name.encode()].reply_class
     assert dialogue.connection.state is State[after]
@@ -39,7 +39,7 @@ def test_a_negative_reply(name: str, state: str, after: str) -> None:
     dialogue.connection.receive_data(said(name))
     pass_chunk(dialogue)
     dialogue.connection.send(Reply(550, "No", "5.7.1"))
-    after = "DECLINED" if (name, state) == ("RCPT", "MAIL") else "READY" if name == "BDAT" else state
+    after = "RCPT_REFUSED" if (name, state) == ("RCPT", "MAIL") else "READY" if name == "BDAT" else state
     assert dialogue.connection.state is State[after]
 
 
@@ -55,30 +55,30 @@ def test_421(name: str, state: str, after: str) -> None:
 def test_columns() -> None:
     rows = COMMANDS.values()
     assert [row.name for row in rows if row.junk] == ["EHLO", "HELO", "AUTH", "RSET", "NOOP", "VRFY", "HELP"]
-    assert [row.name for row in rows if row.excuses] == ["MAIL", "RCPT"]
-    assert [row.name for row in rows if row.excusable] == ["RCPT", "DATA", "BDAT"]
+    assert [row.name for row in rows if row.excuses_pipelined] == ["MAIL", "RCPT"]
+    assert [row.name for row in rows if row.depends_on_previous] == ["RCPT", "DATA", "BDAT"]
     assert [row.name for row in rows if row.before_tls] == ["EHLO", "HELO", "STARTTLS", "NOOP", "QUIT"]
     assert [row.name for row in rows if not row.enhanced] == ["EHLO", "HELO"]
 
 
 def test_rows_without_a_line() -> None:
-    assert dict(BANNER.moves) == {State.CONNECTED: State.READY}
-    assert dict(BANNER_HELLO_DEMANDED.moves) == {State.CONNECTED: State.START}
+    assert dict(BANNER.transitions) == {State.CONNECTED: State.READY}
+    assert dict(BANNER_HELLO_DEMANDED.transitions) == {State.CONNECTED: State.START}
     assert dict(BANNER.refused) == dict(BANNER_HELLO_DEMANDED.refused) == {State.CONNECTED: State.REFUSED}
     assert (
-        dict(END_OF_BODY.moves)
+        dict(END_OF_BODY.transitions)
         == dict(END_OF_BODY.refused)
         == {
             State.BODY: State.READY,
             State.CHUNK: State.READY,
         }
     )
-    assert dict(END_OF_CHUNK.moves) == {State.CHUNK: State.CHUNKS}
+    assert dict(END_OF_CHUNK.transitions) == {State.CHUNK: State.CHUNKS}
     assert dict(END_OF_CHUNK.refused) == {State.CHUNK: State.READY}
-    assert dict(RESPONSE.moves) == dict(RESPONSE.refused) == {State.AUTH: State.READY}
+    assert dict(RESPONSE.transitions) == dict(RESPONSE.refused) == {State.AUTH: State.READY}
     assert RESPONSE.continued is COMMANDS[b"AUTH"].continued is State.AUTH
-    assert dict(HANDSHAKE.moves) == {State.SWITCHING: State.START}
-    assert not MISTAKE.moves
-    assert not MISTAKE.refused
-    assert not HARD_ERROR.moves
-    assert set(HARD_ERROR.refused.values()) == {State.CLOSED}
+    assert dict(HANDSHAKE.transitions) == {State.SWITCHING: State.START}
+    assert not BAD_COMMAND.transitions
+    assert not BAD_COMMAND.refused
+    assert not FATAL.transitions
+    assert set(FATAL.refused.values()) == {State.CLOSED}

@@ -13,17 +13,17 @@ from triosmtp.smtp import (
     BodyEnd,
     Connection,
     ConnectionEnded,
+    ConnectionSettings,
     Fatal,
     Hello,
     Help,
     MailFrom,
     RcptTo,
     Reply,
-    Rules,
     State,
     Verify,
 )
-from triosmtp.smtp.budget import MAX_EXCUSED
+from triosmtp.smtp.error_limit import MAX_PIPELINED_AFTER_REFUSAL
 
 ENVELOPE = ("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
 
@@ -37,7 +37,7 @@ def greeted(**rules: Any) -> Dialogue:
 
 class TestBanner:
     def test_it_is_owed_before_anything_is_read(self) -> None:
-        connection = Connection(Rules(hostname=HOST))
+        connection = Connection(ConnectionSettings(hostname=HOST))
         connection.receive_data(b"NOOP\r\n")
         assert connection.next_event() is PAUSED
         assert connection.send() == b"220 mx.example.org ESMTP\r\n"
@@ -338,7 +338,7 @@ class TestErrorBudget:
     def test_excuses_are_bounded(self) -> None:
         dialogue = Dialogue(max_command_errors=3)
         said = codes(dialogue.says("MAIL FROM:<", *["DATA"] * 5000))
-        assert said == [501] + [503] * (MAX_EXCUSED + 2) + [421]
+        assert said == [501] + [503] * (MAX_PIPELINED_AFTER_REFUSAL + 2) + [421]
 
     @pytest.mark.parametrize(
         ("event", "group"), [("MailFrom", ENVELOPE[:1]), ("Hello", ["EHLO x"]), ("Data", [*ENVELOPE, "DATA", "RSET"])]
@@ -435,7 +435,7 @@ class TestInjection:
     @pytest.mark.parametrize("behind", [b"RSET\r\n", b"MAIL FROM:<evil@example.org>\r\n", b"x", b"\r", b"\x16\x03\x01"])
     def test_reject(self, behind: bytes) -> None:
         dialogue = Dialogue(starttls=True)
-        assert dialogue.says(b"STARTTLS\r\n" + behind) == ["554 5.7.0 Input behind STARTTLS is not accepted"]
+        assert dialogue.says(b"STARTTLS\r\n" + behind) == ["554 5.7.0 Input after STARTTLS is not accepted"]
         assert dialogue.names == ["Fatal"]
         assert "injection" in str(dialogue.events[0])
         assert dialogue.connection.closed
@@ -490,7 +490,7 @@ class TestInjection:
 class TestRefuse:
     def test_every_command_but_quit_gets_the_refusal(self) -> None:
         dialogue = Dialogue()
-        dialogue.connection.refuse(Reply(550, "A valid certificate is required", "5.7.1"))
+        dialogue.connection.refuse_commands(Reply(550, "A valid certificate is required", "5.7.1"))
         lines = dialogue.says("EHLO x", *ENVELOPE, "RUBBISH", b"x\n\r\n", "x" * 3000, "QUIT now")
         assert lines == ["550 A valid certificate is required"] + ["550 5.7.1 A valid certificate is required"] * 6
         assert dialogue.names == ["BadCommand"] * 7
@@ -498,12 +498,12 @@ class TestRefuse:
 
     def test_who_goes_on_for_ever_is_shown_the_door(self) -> None:
         dialogue = Dialogue(max_command_errors=2)
-        dialogue.connection.refuse(Reply(550, "A valid certificate is required", "5.7.1"))
+        dialogue.connection.refuse_commands(Reply(550, "A valid certificate is required", "5.7.1"))
         assert codes(dialogue.says(*["NOOP"] * 4)) == [550, 550, 421]
 
     def test_421_closes(self) -> None:
         dialogue = Dialogue()
-        dialogue.connection.refuse(Reply(421, "No", "4.7.0"))
+        dialogue.connection.refuse_commands(Reply(421, "No", "4.7.0"))
         assert dialogue.says("NOOP", "NOOP") == ["421 4.7.0 No"]
         assert dialogue.connection.closed
 

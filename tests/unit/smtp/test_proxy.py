@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triosmtp.smtp.proxy import FIRST_READ, MAX_PREAMBLE, Preamble, PreambleError, _crc32c, read_preamble
+from triosmtp.smtp.proxy_header import (
+    MAX_PROXY_HEADER_SIZE,
+    MIN_PROXY_HEADER_SIZE,
+    ProxyHeader,
+    ProxyHeaderError,
+    _crc32c,
+    parse_proxy_header,
+)
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 FOUR = ip_address("192.0.2.1").packed + ip_address("198.51.100.2").packed + struct.pack("!HH", 4000, 25)
@@ -23,15 +30,15 @@ def tlv(kind: int, value: bytes) -> bytes:
     return struct.pack("!BH", kind, len(value)) + value
 
 
-def fed(stream: bytes, step: int = 0) -> tuple[Preamble, bytes]:
+def fed(stream: bytes, step: int = 0) -> tuple[ProxyHeader, bytes]:
     """Read as the server does: never more than was said to be safe; ``step`` octets at a time at most."""
-    taken, wanted = 0, FIRST_READ
+    taken, wanted = 0, MIN_PROXY_HEADER_SIZE
     while True:
         taken += min(wanted, step or wanted)
         if taken > len(stream):
             raise EOFError
-        found = read_preamble(stream[:taken])
-        if isinstance(found, Preamble):
+        found = parse_proxy_header(stream[:taken])
+        if isinstance(found, ProxyHeader):
             return found, stream[taken:]
         assert found > 0
         wanted = found
@@ -107,10 +114,10 @@ def test_the_checksum_is_checked() -> None:
     body = FOUR + tlv(2, b"x") + tlv(3, bytes(4))
     whole = binary(0x11, body)
     good = whole[:-4] + _crc32c(whole).to_bytes(4, "big")
-    assert fed(good)[0].announced
-    with pytest.raises(PreambleError, match="checksum"):
+    assert fed(good)[0].proxied
+    with pytest.raises(ProxyHeaderError, match="checksum"):
         fed(good.replace(b"\xc0\x00\x02\x01", b"\xc0\x00\x02\x02"))
-    with pytest.raises(PreambleError, match="more than one checksum"):
+    with pytest.raises(ProxyHeaderError, match="more than one checksum"):
         fed(binary(0x11, body + tlv(3, bytes(4))))
 
 
@@ -148,7 +155,7 @@ def test_the_checksum_is_checked() -> None:
 )
 @pytest.mark.parametrize("step", [0, 1])
 def test_what_is_no_header_is_refused(bad: bytes, step: int) -> None:
-    with pytest.raises(PreambleError):
+    with pytest.raises(ProxyHeaderError):
         fed(bad, step)
 
 
@@ -170,7 +177,7 @@ def mutated(header: bytes, seed: int) -> bytes:
 def outcome(stream: bytes, step: int) -> object:
     try:
         preamble, rest = fed(stream, step)
-    except PreambleError:
+    except ProxyHeaderError:
         return "refused"
     except EOFError:
         return "unfinished"
@@ -193,4 +200,4 @@ def test_whatever_comes_is_a_header_or_refused_whole_and_octet_by_octet(header: 
 @given(st.binary(max_size=300))
 def test_noise_is_refused_within_bounds(noise: bytes) -> None:
     assert outcome(SIGNATURE + noise, 0) is not None
-    assert outcome(noise + bytes(MAX_PREAMBLE), 1) == "refused" or noise.startswith((b"PROXY ", SIGNATURE))
+    assert outcome(noise + bytes(MAX_PROXY_HEADER_SIZE), 1) == "refused" or noise.startswith((b"PROXY ", SIGNATURE))

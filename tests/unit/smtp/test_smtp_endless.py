@@ -17,30 +17,30 @@ from triosmtp.smtp import (
     Chunk,
     Connection,
     ConnectionEnded,
+    ConnectionSettings,
     Event,
     RcptTo,
     Reply,
-    Rules,
     State,
     SwitchToTLS,
 )
-from triosmtp.smtp.budget import MAX_EXCUSED
 from triosmtp.smtp.command import TRUSTED_COMMANDS
+from triosmtp.smtp.error_limit import MAX_PIPELINED_AFTER_REFUSAL
 
 TIMES = 5000
-RULES = Rules(
+RULES = ConnectionSettings(
     hostname="mx.example.org",
     starttls=True,
     require_hello=True,
     max_message_size=100,
-    max_excess=5000,
+    max_discarded_size=5000,
     extensions=frozenset({"CHUNKING", "BINARYMIME", "DSN", *(row.name for row in TRUSTED_COMMANDS.values())}),
 )
 BUDGET = RULES.max_command_errors + RULES.max_junk_commands
 RECIPIENTS = 50
 """What the driver of these tests takes, and what it refuses before it ends the session, as the server does."""
 GROUND = 8
-"""Replies on the way to a state, and the one that crosses each budget."""
+"""Replies on the way to a state, and the one that crosses each errors."""
 
 LINES: dict[str, list[bytes]] = {
     "EHLO": [b"EHLO x", b"EHLO"],
@@ -63,7 +63,7 @@ PLACES = {
     "START": b"",
     "READY": b"EHLO x\r\n",
     "MAIL": b"EHLO x\r\nMAIL FROM:<>\r\n",
-    "DECLINED": b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<\r\n",
+    "RCPT_REFUSED": b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<\r\n",
     "RCPT": b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\n",
     "CHUNKS": b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nBDAT 1\r\nx",
     "AUTH": b"EHLO x\r\nAUTH LOGIN\r\n",
@@ -88,7 +88,7 @@ class Driver:
     def __init__(self) -> None:
         self.connection = Connection(RULES)
         self.connection.send()
-        self.connection.offer(("PLAIN", "LOGIN"))
+        self.connection.offer_auth(("PLAIN", "LOGIN"))
         self.codes: list[int] = []
         self.recipients = self.refused = 0
 
@@ -100,7 +100,7 @@ class Driver:
         while (event := connection.next_event()) is not NEED_DATA and not isinstance(event, ConnectionEnded):
             if isinstance(event, SwitchToTLS):
                 connection.tls_started()
-                connection.offer(("PLAIN", "LOGIN"))
+                connection.offer_auth(("PLAIN", "LOGIN"))
             elif not isinstance(event, BodyChunk | Chunk):
                 self.codes.append(int(self._reply(event, answer)[:3]))
 
@@ -186,7 +186,12 @@ def test_pipelined_behind_a_refusal(refused: bytes, tls: bool) -> None:
             size = 32768
             for at in range(cut, len(octets), size):
                 driver.hears(octets[at : at + size])
-            bound = (BUDGET + MAX_EXCUSED) * replies_to(unit) + 2 * RECIPIENTS + RULES.max_message_size + GROUND
+            bound = (
+                (BUDGET + MAX_PIPELINED_AFTER_REFUSAL) * replies_to(unit)
+                + 2 * RECIPIENTS
+                + RULES.max_message_size
+                + GROUND
+            )
             wrong += [f"{unit[:60]!r} in {place}: {problem}" for problem in endings(driver, bound)]
     assert wrong == [] or _only_messages(wrong, "taken")
 

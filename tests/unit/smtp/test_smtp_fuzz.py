@@ -23,12 +23,12 @@ def test_only_documented_outcomes(depth: str) -> None:
         assert all(len(line) <= 510 for line in wire.split(b"\r\n"))
         split_events, split_wire = run(depth, data, rules, 1)
         if (
-            rules["max_excess"] > 30
+            rules["max_discarded_size"] > 30
             and not rules["max_command_errors"]
             and (not rules["starttls"] or b"STARTTLS" not in data.upper())
         ):
             # What comes "behind STARTTLS in the same buffer" is a matter of how it was cut; so is when patience with a
-            # body that is refused already ends, and what was pipelined and is excused.
+            # body that is refused already ends, and what was pipelined and is pipelined_after_refusal.
             assert (split_events, split_wire) == (events, wire), (data, rules)
 
 

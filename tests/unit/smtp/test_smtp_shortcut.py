@@ -11,9 +11,9 @@ from smtp_dialogue import HOST, Dialogue
 from smtp_fuzz import DEPTHS, any_input, any_rules, run
 from smtp_table import CELLS, dialogue_in, pass_chunk, said
 
-from triosmtp.smtp import PAUSED, BadCommand, Connection, Reply, Rules, address, argument, connection
-from triosmtp.smtp.budget import Budget
-from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp import PAUSED, BadCommand, Connection, ConnectionSettings, Reply, argument, connection, mail_address
+from triosmtp.smtp.dialogue_state import CommandError, DialogueState
+from triosmtp.smtp.error_limit import ErrorCounts
 
 PATHS = st.text(alphabet='<>@ab.-_"\\[]:,1 +=\x7f\u00fc', max_size=20).map(lambda text: text.encode())
 LOCAL_PARTS = ["a", "a.b", "a+b=c", "a..b", ".a", "a.", "'", '"a b"', '"a', "\u00fc", "a\u00a0", ""]
@@ -35,17 +35,17 @@ ARGUMENTS = st.builds(
     PATHS | MAILBOXES | st.sampled_from([b"<>", b"<postmaster>", b"<@a,@b:c@d>"]),
     PARAMETERS,
 )
-RULES = Rules(hostname=HOST, extensions=frozenset({"DSN", "CHUNKING", "BINARYMIME"}))
+RULES = ConnectionSettings(hostname=HOST, extensions=frozenset({"DSN", "CHUNKING", "BINARYMIME"}))
 
 
 def outcome(parse: Any, data: bytes) -> object:
-    facts = Facts(RULES, Budget(RULES), esmtp=True)
+    state = DialogueState(RULES, ErrorCounts(RULES), esmtp=True)
     try:
-        event = parse(b"", data, facts)
+        event = parse(b"", data, state)
     except CommandError as error:
-        return str(error), error.reply, facts
+        return str(error), error.reply, state
     mailbox = getattr(event, "sender", None) or getattr(event, "recipient", None)
-    return event, event.path, dict(event.parameters), str(mailbox), facts
+    return event, event.path, dict(event.parameters), str(mailbox), state
 
 
 @example(b"FROM:<a@b>", argument.parse_mail)
@@ -57,7 +57,7 @@ def test_an_argument(data: bytes, parse: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_PLAIN_FROM", "_PLAIN_TO"):
             patch.setattr(argument, name, lambda _text: None)
-        patch.setattr(address, "_PLAIN", re.compile(r"(?!)"))
+        patch.setattr(mail_address, "_PLAIN", re.compile(r"(?!)"))
         assert outcome(parse, data) == short
 
 
@@ -66,7 +66,7 @@ def test_a_line(depth: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(f"line {depth}")
     cases = [(any_input(rng), any_rules(rng) | {"require_tls": rng.random() < 0.2}) for _ in range(150)]
     short = [run(depth, data, rules, len(data)) for data, rules in cases]
-    monkeypatch.setattr(connection, "plain_line", lambda *_: None)
+    monkeypatch.setattr(connection, "match_plain_line", lambda *_: None)
     for (data, rules), result in zip(cases, short, strict=True):
         assert run(depth, data, rules, len(data)) == result, (data, rules)
 
@@ -78,7 +78,7 @@ def test_a_line(depth: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_white_space_at_the_end(line: str, allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     short, general = (Dialogue(allow_trailing_whitespace=allowed) for _ in range(2))
     lines = short.says("EHLO x", line)
-    monkeypatch.setattr(connection, "plain_line", lambda *_: None)
+    monkeypatch.setattr(connection, "match_plain_line", lambda *_: None)
     assert general.says("EHLO x", line) == lines
     assert general.events == short.events
     assert (lines[-1][:3] == "250") is allowed
@@ -123,12 +123,15 @@ def test_what_accept_cannot_answer() -> None:
 
 
 def test_replies_of_one_connection_are_not_those_of_another() -> None:
-    rules, ascii_rules = Rules(hostname="\u00fc.example", starttls=True), Rules(hostname=HOST, starttls=True)
+    rules, ascii_rules = (
+        ConnectionSettings(hostname="\u00fc.example", starttls=True),
+        ConnectionSettings(hostname=HOST, starttls=True),
+    )
     plain, smtputf8 = Connection(rules), Connection(rules)
     encrypted, without_auth = (Connection(ascii_rules) for _ in range(2))
     encrypted.tls_started()
     without_auth.tls_started()
-    encrypted.offer(("PLAIN",))
+    encrypted.offer_auth(("PLAIN",))
     for each in (plain, encrypted, smtputf8, without_auth):
         each.accept()
         each.receive_data(b"EHLO x\r\n")
@@ -151,7 +154,7 @@ def test_replies_of_one_connection_are_not_those_of_another() -> None:
 
 
 def test_what_is_rendered_is_kept_with_the_settings() -> None:
-    rules = Rules(hostname=HOST)
+    rules = ConnectionSettings(hostname=HOST)
     for _ in range(3):
         each = Connection(rules)
         each.accept()
@@ -160,8 +163,8 @@ def test_what_is_rendered_is_kept_with_the_settings() -> None:
         each.accept()
     assert len(rules.rendered) == 2
     assert all(isinstance(wire, bytes) for wire in rules.rendered.values())
-    assert Rules(hostname=HOST) == rules
-    assert Rules(hostname=HOST).rendered == {}
+    assert ConnectionSettings(hostname=HOST) == rules
+    assert ConnectionSettings(hostname=HOST).rendered == {}
 
 
 def test_where_the_dialogue_stands() -> None:
@@ -186,7 +189,7 @@ def test_where_the_dialogue_stands() -> None:
 
 def test_a_refusal_closes_the_shortcut() -> None:
     dialogue = Dialogue()
-    dialogue.connection.refuse(Reply(550, "No", "5.7.1"))
+    dialogue.connection.refuse_commands(Reply(550, "No", "5.7.1"))
     assert dialogue.says("NOOP", "EHLO x") == ["550 5.7.1 No", "550 No"]
 
 

@@ -33,7 +33,7 @@ RULES = st.fixed_dictionaries(
 
 
 def talk(pieces: list[bytes], rules: dict[str, object]) -> tuple[list[object], list[str]]:
-    dialogue = Dialogue(**rules)  # type: ignore[arg-type] # settings of Rules, by name
+    dialogue = Dialogue(**rules)  # type: ignore[arg-type] # settings of ConnectionSettings, by name
     lines = [line for piece in pieces for line in dialogue.says(piece)]
     if not dialogue.connection.closed:
         dialogue.hangs_up()

@@ -89,7 +89,7 @@ class Authentication:
                 await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
             identified = await self._identity(profile) is not None
             self._offered = sasl.offered(tls, identified=identified)
-            self._connection.offer(self._offered, sasl.withheld(tls))
+            self._connection.offer_auth(self._offered, sasl.withheld(tls))
 
     async def renew(self, profile: Profile) -> None:
         """Begin anew: from now on the peer speaks for another client, who has not failed yet.

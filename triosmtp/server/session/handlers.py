@@ -139,7 +139,7 @@ class Conversation:
 
     def refuse_from_now_on(self, refusal: Refusal) -> None:
         """Answer every command that follows, but QUIT, with this refusal: a handshake has no reply of its own."""
-        self.connection.refuse(refusal.reply)
+        self.connection.refuse_commands(refusal.reply)
         self._tell_refused("starttls", refusal)
 
     def forget(self) -> None:

@@ -15,7 +15,7 @@ from triosmtp.policy import Authenticated, Session
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.session.refusal import Refusal
-from triosmtp.smtp import TRUSTED, Connection, Hello, Reply, XClient, XDumpContext, XRemoteIP, XSetContext
+from triosmtp.smtp import TRUSTED_EXTENSIONS, Connection, Hello, Reply, XClient, XDumpContext, XRemoteIP, XSetContext
 from triosmtp.sockets.listener import peer_of
 from triosmtp.variables import is_reserved
 
@@ -38,7 +38,7 @@ class Spokesman:
         self._session = session
         self._connection = connection
         self._real = session.peer
-        self._rights = connection.rules.extensions & TRUSTED
+        self._rights = connection.settings.extensions & TRUSTED_EXTENSIONS
         self.resettle: Callable[[Profile], None] = lambda _: None
         """What is to be called with the profile of another peer."""
 
@@ -65,7 +65,7 @@ class Spokesman:
             variables.record(session.tls.variables())
         profile = self._profile()
         by: Literal["XCLIENT", "XREMOTEIP"] = "XCLIENT" if isinstance(event, XClient) else "XREMOTEIP"
-        self._connection.renew(
+        self._connection.change_peer(
             profile.rules, hello=hello, authenticated=session.auth is not None, banner=isinstance(event, XClient)
         )
         self.resettle(profile)
@@ -102,7 +102,7 @@ class Spokesman:
         generation, listen = self._generation, self._listen
         settings = generation.config.resolve(listen, self._session.peer_address)
         profile = generation.profiles.of(listen, settings)
-        extensions = profile.rules.extensions - TRUSTED | self._rights
+        extensions = profile.rules.extensions - TRUSTED_EXTENSIONS | self._rights
         return evolve(profile, rules=evolve(profile.rules, extensions=extensions))
 
 

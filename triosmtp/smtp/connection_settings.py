@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 from attrs import Factory, field, frozen
 from attrs.validators import ge, in_, min_len
 
-__all__ = ["MAX_HEADER", "LineEnding", "Rules"]
+__all__ = ["MAX_HEADER", "ConnectionSettings", "LineEnding"]
 
 MAX_HEADER: Final = 1 << 20
 """Octets up to the first empty line of a message, or to the end of a message that has none."""
@@ -18,7 +18,7 @@ _LINE_ENDINGS: tuple[LineEnding, ...] = ("ignore", "fix", "pedantic")
 
 
 @frozen(slots=True, kw_only=True)
-class Rules:
+class ConnectionSettings:
     """What a :class:`~triosmtp.smtp.Connection` offers and puts up with.
 
     :raises ValueError: where a number is too small, ``hostname`` is empty, or a choice is not one of its names.
@@ -42,7 +42,7 @@ class Rules:
     """Seconds that FUTURERELEASE may ask for (RFC 4865)."""
     max_message_size: int = field(default=0, validator=ge(0))
     """Octets of a body without its stuffed dots; 0 is unlimited."""
-    max_excess: int = field(default=67_108_864, validator=ge(0))
+    max_discarded_size: int = field(default=67_108_864, validator=ge(0))
     """Octets of a body that is refused already, or of a command line that is too long, which are read and thrown away,
     so that the sender hears the reply; whoever sends more hears it at once, and the connection ends."""
     require_hello: bool = False

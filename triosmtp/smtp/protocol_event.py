@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from triosmtp.smtp.address import Address
+from triosmtp.smtp.mail_address import Address
 from triosmtp.smtp.reply import Reply
 
 __all__ = [

@@ -1,25 +1,35 @@
 """The commands of peers that are trusted to speak for others.
 
 XCLIENT is Postfix's; XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT are Momentum's.  Each is known where
-:attr:`~triosmtp.smtp.Rules.extensions` lists it, and a command like any unknown one elsewhere.
+:attr:`~triosmtp.smtp.ConnectionSettings.extensions` lists it, and a command like any unknown one elsewhere.
 """
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
-from triosmtp.smtp.event import Event, XClient, XDumpContext, XRemoteIP, XSetContext
-from triosmtp.smtp.fact import CommandError, Facts
+from triosmtp.smtp.dialogue_state import CommandError, DialogueState
 from triosmtp.smtp.parameter import decode_xtext
+from triosmtp.smtp.protocol_event import Event, XClient, XDumpContext, XRemoteIP, XSetContext
 from triosmtp.smtp.reply import Reply
 
-__all__ = ["KEYWORDS", "TRUSTED", "parse_xclient", "parse_xdumpcontext", "parse_xremoteip", "parse_xsetcontext"]
+__all__ = [
+    "TRUSTED_EXTENSIONS",
+    "TRUSTED_KEYWORDS",
+    "parse_xclient",
+    "parse_xdumpcontext",
+    "parse_xremoteip",
+    "parse_xsetcontext",
+]
 
-TRUSTED: Final = frozenset({"XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"})
+TRUSTED_EXTENSIONS: Final = frozenset({"XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"})
 """The commands, which are extensions by the same names."""
 
 _ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
-KEYWORDS: Final = (("XCLIENT", f"XCLIENT {' '.join(_ATTRIBUTES)}"), *((x, x) for x in sorted(TRUSTED - {"XCLIENT"})))
+TRUSTED_KEYWORDS: Final = (
+    ("XCLIENT", f"XCLIENT {' '.join(_ATTRIBUTES)}"),
+    *((x, x) for x in sorted(TRUSTED_EXTENSIONS - {"XCLIENT"})),
+)
 """Each extension with its line in the reply to EHLO."""
 
 _MAX_VALUE = 255  # octets, as in Postfix
@@ -34,7 +44,7 @@ def _malformed(text: str, reason: str) -> CommandError:
     return CommandError(Reply(501, text, "5.5.4"), reason)
 
 
-def parse_xclient(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_xclient(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """XCLIENT attribute=value …, values in xtext (Postfix's XCLIENT_README)."""
     attributes: dict[str, str | None] = {}
     for key, value in _pairs(argument, "XCLIENT attribute=value ..."):
@@ -91,7 +101,7 @@ def _address(text: str) -> IPv4Address | IPv6Address:
     return address.ipv4_mapped or address
 
 
-def parse_xremoteip(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_xremoteip(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """XREMOTEIP address."""
     try:
         return XRemoteIP(_address(argument.decode("ascii").strip("[]")))
@@ -99,14 +109,14 @@ def parse_xremoteip(line: bytes, argument: bytes, facts: Facts) -> Event:  # noq
         raise _malformed("Syntax: XREMOTEIP address", "XREMOTEIP with a malformed address") from None
 
 
-def parse_xdumpcontext(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_xdumpcontext(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """XDUMPCONTEXT."""
     if argument:
         raise _malformed("This command takes no argument", "argument to XDUMPCONTEXT")
     return XDumpContext()
 
 
-def parse_xsetcontext(line: bytes, argument: bytes, facts: Facts) -> Event:  # noqa: ARG001 - as every Parser
+def parse_xsetcontext(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
     """XSETCONTEXT name=value …, both in xtext."""
     values: dict[str, str] = {}
     for key, value in _pairs(argument, "XSETCONTEXT name=value ..."):

@@ -8,15 +8,15 @@ from collections.abc import Hashable
 from typing import cast
 
 from triosmtp.smtp.body import BodyDecoder
-from triosmtp.smtp.budget import Budget
-from triosmtp.smtp.command import ANNOUNCED, BANNER, BANNER_HELLO_DEMANDED, HANDSHAKE, MISTAKE, Row, State
-from triosmtp.smtp.event import Hello
-from triosmtp.smtp.fact import Facts
-from triosmtp.smtp.fault import TOO_MANY_ERRORS, TOO_MUCH
+from triosmtp.smtp.command import BAD_COMMAND, BANNER, BANNER_HELLO_DEMANDED, HANDSHAKE, PEER_CHANGED, State, Transition
+from triosmtp.smtp.connection_settings import ConnectionSettings
+from triosmtp.smtp.dialogue_state import DialogueState
+from triosmtp.smtp.error_limit import ErrorCounts
+from triosmtp.smtp.protocol_event import Hello
+from triosmtp.smtp.replies import TOO_MANY_ERRORS, TOO_MUCH_JUNK
 from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.rules import Rules
 
-__all__ = ["Dialogue"]
+__all__ = ["Responder"]
 
 # Members of an Enum are slow to look up in Python 3.11, and every reply needs these.
 _READY, _RCPT, _BODY, _CHUNK = State.READY, State.RCPT, State.BODY, State.CHUNK
@@ -25,19 +25,35 @@ _RECEIVES = tuple((state in {_BODY, _CHUNK}, state in {_BODY, _CHUNK, State.CHUN
 _CLOSING = (221, 421)  # RFC 5321, section 3.8
 
 
-class Dialogue:
+class Responder:
     """The state of a dialogue, changed by replies.
 
     A :class:`RuntimeError` is a mistake of the program that drives the connection, never of the peer.
     """
 
     __slots__ = (
-        "_body", "_buffer", "_counted", "_error", "_facts", "_max_line", "_offset", "_open", "_owed", "_refusal",
-        "_shortcut", "_skipped", "_switch_due", "closed", "in_body", "in_message", "rules", "state",
+        "_body",
+        "_buffer",
+        "_counted",
+        "_dialogue",
+        "_error",
+        "_max_line",
+        "_offset",
+        "_open",
+        "_owed",
+        "_refusal",
+        "_shortcut",
+        "_skipped",
+        "_switch_due",
+        "closed",
+        "in_body",
+        "in_message",
+        "settings",
+        "state",
     )  # fmt: skip
 
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self.settings = settings
         self.state = State.CONNECTED
         """Where the dialogue stands; for reading."""
         self.closed = False
@@ -46,18 +62,18 @@ class Dialogue:
         """Whether what arrives now is a message: a reason to read in large pieces."""
         self.in_message = False
         """Whether a message has begun and not ended: its octets are due, or the BDAT that brings more of them."""
-        self._facts = Facts(rules, Budget(rules))
-        self._max_line = rules.max_line
+        self._dialogue = DialogueState(settings, ErrorCounts(settings))
+        self._max_line = settings.max_line
         self._buffer = b""
         self._offset = 0  # what is before it in the buffer was handled; 0 if the buffer is empty
         self._skipped = b""  # the beginning of a line that is too long, while the rest of it is thrown away
         self._open = True  # octets of SMTP may arrive: not during a handshake, not after the end
-        self._owed: Row | None = BANNER_HELLO_DEMANDED if rules.require_hello else BANNER
+        self._owed: Transition | None = BANNER_HELLO_DEMANDED if settings.require_hello else BANNER
         self._error: Reply | None = None  # the reply that a bad command, a body with an error or a hard error is owed
-        self._counted = False  # the bad command that waits for its reply was counted, or excused
+        self._counted = False  # the bad command that waits for its reply was counted, or pipelined_after_refusal
         self._refusal: Reply | None = None  # the answer to every command
         self._switch_due = False  # 220 to STARTTLS was sent, SwitchToTLS was not returned yet
-        self._shortcut = not rules.require_tls  # nothing but the state decides which commands are in order
+        self._shortcut = not settings.require_tls  # nothing but the state decides which commands are in order
         self._body: BodyDecoder | None = None
 
     @property
@@ -65,12 +81,12 @@ class Dialogue:
         """Whether the body that arrives, or the last one, has an error, so that no more of it is returned."""
         return self._body is not None and self._body.error is not None
 
-    def offer(self, mechanisms: tuple[str, ...], withheld: frozenset[str] = frozenset()) -> None:
+    def offer_auth(self, mechanisms: tuple[str, ...], tls_only_mechanisms: frozenset[str] = frozenset()) -> None:
         """Offer AUTH with these mechanisms from now on; ``withheld`` are those that wait for TLS.
 
         Call it again after :meth:`tls_started`, which forgets them.
         """
-        self._facts.mechanisms, self._facts.withheld = mechanisms, withheld
+        self._dialogue.mechanisms, self._dialogue.tls_only_mechanisms = mechanisms, tls_only_mechanisms
 
     def accept(self) -> bytes:
         """Answer what is owed with the positive reply of its row; return the bytes to write.
@@ -83,32 +99,32 @@ class Dialogue:
         row, state = self._owed, self.state
         if row is None or self._error is not None:
             return self.send()
-        wire = self.rules.rendered.get(row) or self._positive_reply(row)
+        wire = self.settings.rendered.get(row) or self._positive_reply(row)
         self._owed = None
-        move = row.moves[state]
+        move = row.transitions[state]
         if move > _RCPT or state > _RCPT:
             self._move(row, move)
             return wire
         self.state = move
-        facts = self._facts
+        dialogue = self._dialogue
         if row.effect is not None:
-            row.effect(facts)
+            row.effect(dialogue)
         if move <= _READY:
-            facts.smtputf8 = facts.binary = False
+            dialogue.smtputf8 = dialogue.binary = False
         return wire
 
-    def _positive_reply(self, row: Row) -> bytes:
+    def _positive_reply(self, row: Transition) -> bytes:
         """Render the positive reply of ``row``.  Keep the bytes if the settings and the key alone decide about them."""
-        facts, rendered = self._facts, self.rules.rendered
+        dialogue, rendered = self._dialogue, self.settings.rendered
         reply, key = row.reply, cast("Hashable", row)
         if not isinstance(reply, Reply):
-            key = row, facts.tls, facts.mechanisms
+            key = row, dialogue.tls, dialogue.mechanisms
             if wire := rendered.get(key):
                 return wire
-            reply = reply(facts)
-        enhanced = row.enhanced and self.rules.enhanced_status_codes
-        wire = reply.render(enhanced=enhanced, utf8=facts.smtputf8)
-        if wire == reply.render(enhanced=enhanced, utf8=not facts.smtputf8):
+            reply = reply(dialogue)
+        enhanced = row.enhanced and self.settings.enhanced_status_codes
+        wire = reply.render(enhanced=enhanced, utf8=dialogue.smtputf8)
+        if wire == reply.render(enhanced=enhanced, utf8=not dialogue.smtputf8):
             rendered[key] = wire
         return wire
 
@@ -118,25 +134,25 @@ class Dialogue:
         None is the reply that a :class:`BadCommand`, :class:`Fatal` or :class:`BodyEnd` carries, otherwise the one of
         :meth:`accept`.  A 421 may be sent at any time: it ends the connection (RFC 5321, section 3.8).
 
-        A refusal counts in :attr:`Rules.max_command_errors`, except for a RCPT, whose refusals the caller bounds.  One
-        that is ``by_limit`` (a limit was reached, and the client is no worse for that), and a 454, count in
-        :attr:`Rules.max_junk_commands`.  When there were too many, the next command but QUIT is a :class:`Fatal`.
+        A refusal counts in ``max_command_errors`` of the settings, except for RCPT, whose refusals the caller limits.
+        A refusal ``by_limit`` (a limit of the server was reached) and a 454 count in ``max_junk_commands``.  If there
+        were too many, the next command except QUIT is a :class:`Fatal`.
 
         :raises RuntimeError: if no reply is owed, or if a positive one does not answer what is owed.
         """
-        row, facts = self._owed, self._facts
+        row, dialogue = self._owed, self._dialogue
         if row is None:
             if reply is None or reply.code != 421 or self.state >= _SWITCHING:
                 raise RuntimeError("no reply is owed")
-            row = MISTAKE
+            row = BAD_COMMAND
         if reply is None:
             default = self._error or row.reply
-            reply = default if isinstance(default, Reply) else default(facts)
+            reply = default if isinstance(default, Reply) else default(dialogue)
         code, move = reply.code, None
         if code < 400:
             good = code // 100 == row.reply_class and self._error is None
-            move = row.moves[self.state] if good else self._continue(row, code)
-        wire = reply.render(enhanced=row.enhanced and self.rules.enhanced_status_codes, utf8=facts.smtputf8)
+            move = row.transitions[self.state] if good else self._continue(row, code)
+        wire = reply.render(enhanced=row.enhanced and self.settings.enhanced_status_codes, utf8=dialogue.smtputf8)
         self._owed = self._error = None
         if move is None:
             self._refused(row, code, by_limit=by_limit)
@@ -148,51 +164,51 @@ class Dialogue:
             self.close()
         return wire
 
-    def _continue(self, row: Row, code: int) -> State:
+    def _continue(self, row: Transition, code: int) -> State:
         if code == 334 and row.continued is not None and self._error is None:
             return row.continued
         raise RuntimeError(f"{code} does not answer {row.name}{' that is in error' if self._error else ''}")
 
-    def _refused(self, row: Row, code: int, *, by_limit: bool) -> None:
+    def _refused(self, row: Transition, code: int, *, by_limit: bool) -> None:
         """Do what a negative reply brings with it."""
-        facts = self._facts
+        dialogue = self._dialogue
         self._enter(row.refused.get(self.state, self.state))
-        facts.excused = facts.excused or row.excuses
+        dialogue.pipelined_after_refusal = dialogue.pipelined_after_refusal or row.excuses_pipelined
         if self._counted or not row.refusal_counts:
             self._counted = False
         elif by_limit or code == 454:
-            if not row.junk and facts.budget.add_junk():  # those of junk were counted when they came
-                self.refuse(TOO_MUCH)
-        elif facts.budget.add_error():
-            self.refuse(TOO_MANY_ERRORS)
+            if not row.junk and dialogue.errors.count_junk():  # those of junk were counted when they came
+                self.refuse_commands(TOO_MUCH_JUNK)
+        elif dialogue.errors.count_error():
+            self.refuse_commands(TOO_MANY_ERRORS)
 
-    def _move(self, row: Row, move: State) -> None:
+    def _move(self, row: Transition, move: State) -> None:
         """Do what a positive reply brings with it."""
         if move is _BODY:
-            self._body = BodyDecoder(self.rules)
+            self._body = BodyDecoder(self.settings)
         elif move is _SWITCHING:
             self._switch_due = True
             self._shortcut = False
-            if self.rules.starttls_injection == "allow":
+            if self.settings.starttls_injection == "allow":
                 return  # the move waits until all that came with STARTTLS was handled
         self._enter(move)
         if row.effect is not None:
-            row.effect(self._facts)
+            row.effect(self._dialogue)
 
     def _enter(self, state: State) -> None:
         """Go to ``state``.  Between the states up to RCPT, :meth:`accept` does the same without a call."""
         self.state = state
         self.in_body, self.in_message = _RECEIVES[state]
         if state <= _READY:
-            self._facts.smtputf8 = self._facts.binary = False
+            self._dialogue.smtputf8 = self._dialogue.binary = False
         elif state is _SWITCHING:
             self._open = False
         elif state is _CLOSED:
             self.close()
 
-    def _find_shortcut(self) -> None:
+    def _update_shortcut(self) -> None:
         """Find out whether nothing but the state decides which commands are in order."""
-        free = self._facts.tls or not self.rules.require_tls
+        free = self._dialogue.tls or not self.settings.require_tls
         self._shortcut = free and self._open and self._refusal is None and not (self._switch_due or self._skipped)
 
     def close(self) -> None:
@@ -203,7 +219,7 @@ class Dialogue:
         self._buffer = self._skipped = b""
         self._offset = 0
 
-    def refuse(self, reply: Reply) -> None:
+    def refuse_commands(self, reply: Reply) -> None:
         """From now on answer every line but QUIT with ``reply``, as a :class:`BadCommand`.
 
         For a policy that refuses where there is no command to answer: at the end of a handshake.
@@ -219,25 +235,27 @@ class Dialogue:
         :raises RuntimeError: where no handshake was due.
         """
         if self.state is _SWITCHING:
-            self._enter(HANDSHAKE.moves[self.state])
+            self._enter(HANDSHAKE.transitions[self.state])
         elif self.state is not State.CONNECTED:
             raise RuntimeError("no handshake was due")
-        self._facts = Facts(self.rules, self._facts.budget, tls=True)
+        self._dialogue = DialogueState(self.settings, self._dialogue.errors, tls=True)
         self._open = True
-        self._find_shortcut()
+        self._update_shortcut()
 
-    def renew(self, rules: Rules, *, hello: Hello | None, authenticated: bool = False, banner: bool = False) -> None:
-        """Go on with ``rules``: the peer speaks for another one from now on, whose ``hello`` is known or not.
+    def change_peer(
+        self, settings: ConnectionSettings, *, hello: Hello | None, authenticated: bool = False, banner: bool = False
+    ) -> None:
+        """Go on with ``settings``: the peer speaks for another one from now on, whose ``hello`` is known or not.
 
         With ``banner`` the dialogue begins anew (XCLIENT): what is owed is the greeting.
         """
-        old = self._facts
-        self.rules, self._max_line = rules, rules.max_line
-        old.budget.rules = rules
-        self._facts = Facts(rules, old.budget, tls=old.tls, authenticated=authenticated)
-        self._facts.esmtp = hello is not None and hello.verb == "EHLO"
-        self._owed = ANNOUNCED
+        old = self._dialogue
+        self.settings, self._max_line = settings, settings.max_line
+        old.errors.settings = settings
+        self._dialogue = DialogueState(settings, old.errors, tls=old.tls, authenticated=authenticated)
+        self._dialogue.esmtp = hello is not None and hello.verb == "EHLO"
+        self._owed = PEER_CHANGED
         if banner:
             self._enter(State.CONNECTED)
-            self._owed = BANNER_HELLO_DEMANDED if rules.require_hello and hello is None else BANNER
-        self._find_shortcut()
+            self._owed = BANNER_HELLO_DEMANDED if settings.require_hello and hello is None else BANNER
+        self._update_shortcut()

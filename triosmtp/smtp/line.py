@@ -1,26 +1,26 @@
-"""Which octets a command line may hold."""
+"""Command lines: the octets that they may hold, and the usual form."""
 
 import re
 from typing import Final
 
-from triosmtp.smtp.fact import CommandError
+from triosmtp.smtp.dialogue_state import CommandError
 from triosmtp.smtp.reply import Reply
 
-__all__ = ["check_octets", "plain_line"]
+__all__ = ["check_line", "match_plain_line"]
 
 _BAD_LINE_END = Reply(500, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.5.2")
 _BAD_OCTET = Reply(500, "Control characters are not accepted", "5.5.2")
-plain_line: Final = re.compile(rb"(([!-~]+)(?: ([ -~]*[!-~]))?)\r\n").match
-"""Match a line of printable ASCII without white space at its end: the line, the verb, and the argument if there is one.
+match_plain_line: Final = re.compile(rb"(([!-~]+)(?: ([ -~]*[!-~]))?)\r\n").match
+"""Match a line of printable ASCII without trailing white space.  The groups are the line, the verb, and the argument.
 
-The time that a search takes is linear in the number of octets."""
+The time of a search is linear in the number of octets."""
 _CONTROLS = bytes(range(32)) + b"\x7f"
 
 
-def check_octets(line: bytes) -> None:
-    """Refuse control characters, a lone CR or LF among them.
+def check_line(line: bytes) -> None:
+    """Refuse control characters, including a lone CR or LF.
 
-    :raises CommandError: with the reply that says which.
+    :raises CommandError: if the line has one.
     """
     if line.isascii() and str(line, "ascii").isprintable():
         return

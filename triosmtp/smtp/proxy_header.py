@@ -1,7 +1,7 @@
-"""The PROXY protocol's preamble, versions 1 and 2 (HAProxy's ``proxy-protocol.txt``): what a proxy says of its client.
+"""The header of the PROXY protocol, versions 1 and 2 (HAProxy's ``proxy-protocol.txt``): a proxy describes its client.
 
-:func:`read_preamble` is asked again with every octet that came.  It says how many more may be read without reading past
-the preamble, since what follows it belongs to SMTP, or to TLS.
+:func:`parse_proxy_header` is called with all octets that arrived.  It returns how many more may be read without reading
+past the header, since the octets behind it belong to SMTP or to TLS.
 """
 
 import re
@@ -14,11 +14,11 @@ from attrs import Factory, frozen
 
 from triosmtp.errors import TrioSMTPError
 
-__all__ = ["FIRST_READ", "MAX_PREAMBLE", "Preamble", "PreambleError", "read_preamble"]
+__all__ = ["MAX_PROXY_HEADER_SIZE", "MIN_PROXY_HEADER_SIZE", "ProxyHeader", "ProxyHeaderError", "parse_proxy_header"]
 
-FIRST_READ: Final = 15
+MIN_PROXY_HEADER_SIZE: Final = 15
 """Octets that any preamble has: what may be read first."""
-MAX_PREAMBLE: Final = 16_384
+MAX_PROXY_HEADER_SIZE: Final = 16_384
 """Octets of the longest preamble that is taken; the specification allows 65,551, and no proxy sends a tenth of it."""
 
 _MAX_LINE = 107  # version 1, with its CRLF
@@ -43,83 +43,83 @@ _SSL_TEXTS = {
 }
 _BY_SSL, _BY_CERTIFICATE, _BY_SESSION = 0x01, 0x02, 0x04
 
-End: TypeAlias = tuple[IPv4Address | IPv6Address, int]
+Endpoint: TypeAlias = tuple[IPv4Address | IPv6Address, int]
 
 
-class PreambleError(TrioSMTPError):
+class ProxyHeaderError(TrioSMTPError):
     """What came is no preamble of the PROXY protocol, or one that is not taken."""
 
 
 @frozen(slots=True)
-class Preamble:
-    """What a proxy announced.
+class ProxyHeader:
+    """What a proxy proxied.
 
-    Where ``announced`` is False it says nothing of a client (LOCAL, UNKNOWN): the connection is the proxy's own.
+    Where ``proxied`` is False it says nothing of a client (LOCAL, UNKNOWN): the connection is the proxy's own.
     ``source`` and ``destination`` are None for a client of a Unix socket.
     """
 
     version: int
-    announced: bool = False
-    source: End | None = None
-    destination: End | None = None
+    proxied: bool = False
+    source: Endpoint | None = None
+    destination: Endpoint | None = None
     variables: Mapping[str, str] = Factory(dict)
     """What else it said, under the names of context variables, all of which begin with ``proxy_``."""
 
 
-def read_preamble(data: bytes) -> Preamble | int:
+def parse_proxy_header(data: bytes) -> ProxyHeader | int:
     """Read the preamble that ``data`` is, or begins to be: then give how many octets may be read next.
 
-    :raises PreambleError: as soon as it can be none, or is longer than :data:`MAX_PREAMBLE`.
+    :raises ProxyHeaderError: as soon as it can be none, or is longer than :data:`MAX_PROXY_HEADER_SIZE`.
     """
     if data[:1] == b"P":
         return _read_line(data)
     if not _SIGNATURE.startswith(data[: len(_SIGNATURE)]):
-        raise PreambleError("it begins with no PROXY header")
+        raise ProxyHeaderError("it begins with no PROXY header")
     if len(data) < _HEAD:
-        return _HEAD - len(data) if data else FIRST_READ
+        return _HEAD - len(data) if data else MIN_PROXY_HEADER_SIZE
     command, family, size = data[12], data[13], data[14] << 8 | data[15]
     if command >> 4 != 2 or command & 0xF > 1:
-        raise PreambleError(f"version and command {command:#04x} are not known")
-    if _HEAD + size > MAX_PREAMBLE:
-        raise PreambleError(f"a header of {_HEAD + size} octets is longer than {MAX_PREAMBLE}")
+        raise ProxyHeaderError(f"version and command {command:#04x} are not known")
+    if _HEAD + size > MAX_PROXY_HEADER_SIZE:
+        raise ProxyHeaderError(f"a header of {_HEAD + size} octets is longer than {MAX_PROXY_HEADER_SIZE}")
     if len(data) < _HEAD + size:
         return _HEAD + size - len(data)
     if len(data) > _HEAD + size:
-        raise PreambleError("more was read than the header")
+        raise ProxyHeaderError("more was read than the header")
     return _read_binary(data, local=command & 0xF == 0, family=family)
 
 
 # Version 1
 
 
-def _read_line(data: bytes) -> Preamble | int:
+def _read_line(data: bytes) -> ProxyHeader | int:
     start = b"PROXY "
     if not start.startswith(data[: len(start)]):
-        raise PreambleError("it begins with no PROXY header")
+        raise ProxyHeaderError("it begins with no PROXY header")
     end = data.find(b"\n")
     if end < 0:
         if len(data) >= _MAX_LINE:
-            raise PreambleError(f"a line above {_MAX_LINE} octets")
+            raise ProxyHeaderError(f"a line above {_MAX_LINE} octets")
         return _at_least(data)
     match = _LINE.fullmatch(data[: end - 1]) if data[end - 1 : end] == b"\r" else None
     if match is None or len(data) > end + 1:
-        raise PreambleError("a malformed line")
+        raise ProxyHeaderError("a malformed line")
     if match[1] is None:
-        return Preamble(1)
+        return ProxyHeader(1)
     try:
         addresses = [ip_address(match[i].decode("ascii")) for i in (2, 3)]
     except ValueError:
-        raise PreambleError("a malformed address") from None
+        raise ProxyHeaderError("a malformed address") from None
     ports = [int(match[i]) for i in (4, 5)]
     if {each.version for each in addresses} != {int(match[1][3:])} or max(ports) > 65_535:
-        raise PreambleError("an address or a port that does not fit")
+        raise ProxyHeaderError("an address or a port that does not fit")
     return _announced(1, (addresses[0], ports[0]), (addresses[1], ports[1]), {})
 
 
 def _at_least(data: bytes) -> int:
     """Give how many octets the line must still have: each field that is missing has one, and a separator."""
-    if len(data) < FIRST_READ:
-        return FIRST_READ - len(data)
+    if len(data) < MIN_PROXY_HEADER_SIZE:
+        return MIN_PROXY_HEADER_SIZE - len(data)
     if data.endswith(b"\r"):
         return 1
     if not data.startswith(b"PROXY TCP"):
@@ -131,41 +131,43 @@ def _at_least(data: bytes) -> int:
 # Version 2
 
 
-def _read_binary(data: bytes, *, local: bool, family: int) -> Preamble:
+def _read_binary(data: bytes, *, local: bool, family: int) -> ProxyHeader:
     if local:
-        return Preamble(2)  # whatever else it holds is to be ignored
+        return ProxyHeader(2)  # whatever else it holds is to be ignored
     network, transport = family >> 4, family & 0xF
     if network > _UNIX or transport > 2:
-        raise PreambleError(f"address family {family:#04x} is not known")
+        raise ProxyHeaderError(f"address family {family:#04x} is not known")
     if network and transport != _STREAM:
-        raise PreambleError("a client that is not connected by a stream")
-    ends: tuple[End, End] | tuple[None, None] = (None, None)
+        raise ProxyHeaderError("a client that is not connected by a stream")
+    ends: tuple[Endpoint, Endpoint] | tuple[None, None] = (None, None)
     size = 0
     if network == _UNIX:
         size = _UNIX_SIZE
     elif network:
         size = 2 * (_ADDRESS_SIZES[network] + 2)
     if len(data) < _HEAD + size:
-        raise PreambleError("its addresses are cut off")
+        raise ProxyHeaderError("its addresses are cut off")
     if network in _ADDRESS_SIZES:
         ends = _ends(data[_HEAD : _HEAD + size], _ADDRESS_SIZES[network])
     _check_sum(data, _HEAD + size)
     source, destination = ends
-    return _announced(2, source, destination, _texts(data[_HEAD + size :])) if network else Preamble(2)
+    return _announced(2, source, destination, _texts(data[_HEAD + size :])) if network else ProxyHeader(2)
 
 
-def _ends(data: bytes, size: int) -> tuple[End, End]:
+def _ends(data: bytes, size: int) -> tuple[Endpoint, Endpoint]:
     source, destination = ip_address(data[:size]), ip_address(data[size : 2 * size])
     from_port, to_port = struct.unpack_from("!HH", data, 2 * size)
     return (source, int(from_port)), (destination, int(to_port))
 
 
-def _announced(version: int, source: End | None, destination: End | None, more: Mapping[str, str]) -> Preamble:
+def _announced(
+    version: int, source: Endpoint | None, destination: Endpoint | None, more: Mapping[str, str]
+) -> ProxyHeader:
     source, destination = _unmapped(source), _unmapped(destination)
-    return Preamble(version, announced=True, source=source, destination=destination, variables=more)
+    return ProxyHeader(version, proxied=True, source=source, destination=destination, variables=more)
 
 
-def _unmapped(end: End | None) -> End | None:
+def _unmapped(end: Endpoint | None) -> Endpoint | None:
     """An IPv4-mapped IPv6 address is the IPv4 address: that is what a peer is compared as."""
     if end is not None and isinstance(end[0], IPv6Address) and end[0].ipv4_mapped is not None:
         return end[0].ipv4_mapped, end[1]
@@ -176,11 +178,11 @@ def _fields(data: bytes, start: int = 0) -> Iterator[tuple[int, int, bytes]]:
     """Give type, offset and value of each TLV."""
     while start < len(data):
         if start + 3 > len(data):
-            raise PreambleError("a field that is cut off")
+            raise ProxyHeaderError("a field that is cut off")
         kind, size = struct.unpack_from("!BH", data, start)
         start += 3
         if start + size > len(data):
-            raise PreambleError("a field that is cut off")
+            raise ProxyHeaderError("a field that is cut off")
         yield kind, start, data[start : start + size]
         start += size
 
@@ -188,11 +190,11 @@ def _fields(data: bytes, start: int = 0) -> Iterator[tuple[int, int, bytes]]:
 def _check_sum(data: bytes, start: int) -> None:
     sums = [(at, value) for kind, at, value in _fields(data, start) if kind == _CRC32C]
     if len(sums) > 1:  # each would cost a look at every octet
-        raise PreambleError("more than one checksum")
+        raise ProxyHeaderError("more than one checksum")
     for at, value in sums:
         whole = data[:at] + bytes(len(value)) + data[at + len(value) :]
         if len(value) != 4 or _crc32c(whole) != int.from_bytes(value, "big"):
-            raise PreambleError("its checksum is wrong")
+            raise ProxyHeaderError("its checksum is wrong")
 
 
 def _texts(data: bytes) -> dict[str, str]:
@@ -204,7 +206,7 @@ def _texts(data: bytes) -> dict[str, str]:
             values["proxy_authority"] = _text(value)
         elif kind == _UNIQUE_ID:
             if len(value) > 128:
-                raise PreambleError("a unique id above 128 octets")
+                raise ProxyHeaderError("a unique id above 128 octets")
             values["proxy_unique_id"] = _text(value)
         elif kind == _SSL:
             values.update(_ssl(value))
@@ -213,7 +215,7 @@ def _texts(data: bytes) -> dict[str, str]:
 
 def _ssl(value: bytes) -> dict[str, str]:
     if len(value) < 5:
-        raise PreambleError("a field that is cut off")
+        raise ProxyHeaderError("a field that is cut off")
     client, verify = struct.unpack_from("!BI", value)
     if not client & _BY_SSL:
         return {}
