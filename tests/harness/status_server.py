@@ -56,7 +56,7 @@ async def serving(text: str = f"{MAIL} {STATUS}") -> AsyncIterator[Serving]:
     config = parse_config(text)
     status = StatusListener()
     async with trio.open_nursery() as nursery:
-        server: Server = await nursery.start(partial(serve, config, observers=(status.observe,)))
+        server: Server = await nursery.start(partial(serve, config, observers=(status.subscription,)))
         status.attach(ServerSource(server))
         status.follow(status.prepare(config), nursery)
         try:

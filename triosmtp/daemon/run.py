@@ -109,7 +109,7 @@ async def _serve(
                 partial(
                     serve,
                     config,
-                    observers=(*logs.observers, status.observe),
+                    observers=(*logs.observers, status.subscription),
                     sockets=start.sockets,
                     contexts=start.contexts,
                     fleet=Supervisor(workers) if workers > 1 else None,

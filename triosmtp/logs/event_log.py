@@ -107,6 +107,8 @@ class EventLines(ABC):
         self._second = -1
         self._date = ""  # of that second, in the form
         self._filter = RepeatFilter()
+        self.kinds: frozenset[type] = self._filter.kinds | self._lines.keys()
+        """The types of events that matter to it."""
 
     def __call__(self, event: ServerEvent) -> None:
         """Write the line of ``event``, if its level is high enough and its session did not repeat it too often."""

@@ -16,6 +16,7 @@ from triosmtp.logs.event_log import EventLog, Form, configure, loss_note
 from triosmtp.logs.momentum_log import MomentumLogs, open_logs
 from triosmtp.logs.non_blocking_writer import NonBlockingWriter
 from triosmtp.logs.syslog import Syslog, SyslogSocket, open_syslog
+from triosmtp.observer import Subscription
 
 __all__ = ["Logs", "OpenedLogs", "form_of", "open_every_log"]
 
@@ -82,10 +83,11 @@ class Logs:
         """The form of the log on stderr, until the end of the process."""
         self.writer = NonBlockingWriter(stream, partial(loss_note, self.form))
         configure(self.writer, form=self.form)
+        log = EventLog(self.writer, form=self.form)
         self.observers: tuple[Observer, ...] = (
-            EventLog(self.writer, form=self.form),
-            self._momentum,
-            self._syslog.observe,
+            Subscription(log, log.kinds),
+            self._momentum.subscription,
+            self._syslog.subscription,
         )
         """The observers that write events."""
         logging.getLogger("triosmtp").addHandler(self._syslog)

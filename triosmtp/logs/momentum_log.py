@@ -19,6 +19,7 @@ from triosmtp.config import Config, LogFile
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, MessageRefused, Refused, ServerEvent
 from triosmtp.logs.non_blocking_writer import NonBlockingWriter
+from triosmtp.observer import Subscription
 
 __all__ = ["MomentumLogs", "open_logs"]
 
@@ -97,7 +98,16 @@ class MomentumLogs:
 
     files: dict[str, _File] = field(factory=dict, repr=False)
     form: LogForm = field(factory=LogForm)
+    subscription: Subscription = field(init=False, repr=False)
+    """The observer that writes the lines of events."""
     _nursery: trio.Nursery | None = field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.subscription = Subscription(self, ())
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        self.subscription.change([kind for kind, (name, _) in _ROWS.items() if name in self.files])
 
     def apply(self, logs: "MomentumLogs") -> None:
         """Use the files of ``logs`` from now on, and close those before.  Waiting lines go to the new file."""
@@ -106,6 +116,7 @@ class MomentumLogs:
             self._take(name, file, old.pop(name, None))
         for each in old.values():
             each.close(wait=False)
+        self._subscribe()
 
     def reopen(self) -> None:
         """Open every file again under its name, after log rotation has renamed the old one.
@@ -144,7 +155,7 @@ class MomentumLogs:
 
     def __call__(self, event: ServerEvent) -> None:
         """Write the lines of ``event``."""
-        row = _ROWS.get(type(event)) if self.files else None
+        row = _ROWS.get(type(event))
         if row is None:
             return
         name, write = row

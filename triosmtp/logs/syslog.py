@@ -23,6 +23,7 @@ from triosmtp.errors import Problem
 from triosmtp.event import ServerEvent
 from triosmtp.logs.event_fields import Fields
 from triosmtp.logs.event_log import EventLines, Form, formatter_of, text_of
+from triosmtp.observer import Subscription
 
 __all__ = ["Destination", "Syslog", "SyslogSocket", "open_syslog"]
 
@@ -240,6 +241,8 @@ class Syslog(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.socket: SyslogSocket | None = None
+        self.subscription = Subscription(self._observe)
+        """The observer that sends events."""
         self._events: _Events | None = None
         self._nursery: trio.Nursery | None = None
 
@@ -250,9 +253,11 @@ class Syslog(logging.Handler):
             opened.close()
             return
         self.socket, self._events = opened, None
+        self.subscription.change(())
         if opened is not None:
             form = opened.destination.form
             self._events = _Events(opened, form)
+            self.subscription.change(self._events.kinds)
             self.setFormatter(formatter_of(form, "%(message)s"))
             if self._nursery is not None:
                 self._nursery.start_soon(opened.run, name="syslog")
@@ -271,8 +276,7 @@ class Syslog(logging.Handler):
         if self.socket is not None:
             self.socket.send(record.levelno, self.format(record))
 
-    def observe(self, event: ServerEvent) -> None:
-        """Send an event."""
+    def _observe(self, event: ServerEvent) -> None:
         if self._events is not None:
             self._events(event)
 

@@ -38,7 +38,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Final
 
 import trio
 from attrs import evolve
@@ -56,6 +56,7 @@ from triosmtp.event import (
 )
 from triosmtp.histogram import Histogram
 from triosmtp.message.spool import Body
+from triosmtp.observer import Subscription
 from triosmtp.policy.interface import PHASES, Phase, Policy
 from triosmtp.policy_service.group import Group, NoAnswerError
 from triosmtp.policy_service.hub_policy import HubPolicy
@@ -83,6 +84,8 @@ from triosmtp.policy_service.wire import (
 
 __all__ = ["Access", "Hub", "Limits"]
 
+_ALWAYS_OBSERVED: Final[frozenset[type]] = frozenset({Connected, Disconnected})
+
 _log = logging.getLogger("triosmtp.policy")
 
 
@@ -105,6 +108,12 @@ class Hub:
         self._shadows = Shadows(self._tell)
         self._listening: dict[str, list[ClientLink]] = {}
         self._sessions: dict[str, tuple[str, str]] = {}  # peer and listener of each
+        self.outcome_phases: frozenset[Phase] = frozenset()
+        """The phases whose outcome some client wants to know."""
+        self.recorded_octets = 0
+        """How many octets of each message some client records: usually none."""
+        self.subscription = Subscription(self.observe, _ALWAYS_OBSERVED)
+        """The observer of a server's events that notifies the clients."""
         self._sequence = 0
         self._nursery: trio.Nursery | None = None
         self._control = Control(self)
@@ -209,21 +218,17 @@ class Hub:
     def interest(self) -> Interest:
         """What anybody here may want to be asked or told: a value, for sessions in another process."""
         groups = {name: frozenset(each for each in PHASES if group.wants(each)) for name, group in self._groups.items()}
-        outcomes = frozenset(each for each in PHASES if self.wants_outcome(each))
-        return Interest(groups=groups, outcomes=outcomes, recorded_octets=self.recorded_octets)
+        return Interest(groups=groups, outcomes=self.outcome_phases, recorded_octets=self.recorded_octets)
 
-    @property
-    def recorded_octets(self) -> int:
-        """How many octets of each message somebody records: usually none."""
-        links = self._listening.get("session.phase", ())
-        wanted = (each.access.body_limit for each in links if each.registration and each.registration.bodies)
-        return min(max(wanted, default=0), MAX_RECORDED)
+    def _update_interest(self) -> None:
+        """Compute what sessions ask at every phase and event: to be called when a client has come or gone."""
+        recorders = self._listening.get("session.phase", ())
+        self.outcome_phases = frozenset(PHASES) if recorders else self._shadows.phases
+        wanted = (each.access.body_limit for each in recorders if each.registration and each.registration.bodies)
+        self.recorded_octets = min(max(wanted, default=0), MAX_RECORDED)
+        self.subscription.change(_ALWAYS_OBSERVED | NOTES.keys() if self._listening else _ALWAYS_OBSERVED)
 
     # What became of a phase
-
-    def wants_outcome(self, phase: Phase) -> bool:
-        """Whether somebody wants to know what becomes of ``phase``."""
-        return self._shadows.wants(phase) or "session.phase" in self._listening
 
     def ended(self, question: Question, outcome: Outcome) -> None:
         """Tell what became of a phase to those who want to know."""
@@ -248,7 +253,7 @@ class Hub:
     # Telling
 
     def observe(self, event: ServerEvent) -> None:
-        """Tell the clients of an event: to be among the observers of a server."""
+        """Notify the clients of an event."""
         kind = type(event)
         info: SessionInfo | None = getattr(event, "session", None)
         session = "" if info is None else info.id
@@ -347,6 +352,7 @@ class Hub:
                 self._listening[method].remove(link)
                 if not self._listening[method]:
                     del self._listening[method]
+            self._update_interest()
             seconds = trio.current_time() - link.connected
             self._tell(PolicyClientDisconnected(**_who(link), reason=link.reason, seconds=seconds))
         link.release()  # whoever asks again now asks the others
@@ -406,6 +412,7 @@ class Hub:
             self.group(registration.group).join(link)
         for method in registration.notifications:
             self._listening.setdefault(method, []).append(link)
+        self._update_interest()
         self._tell(PolicyClientConnected(**_who(link)))
         limits = self.limits
         return {

@@ -138,9 +138,10 @@ class Shadows:
         self._links: dict[Phase, list[tuple[ClientLink, Registration]]] = {phase: [] for phase in PHASES}
         self._asked = 0
 
-    def wants(self, phase: Phase) -> bool:
-        """Whether one of them is to be asked at ``phase``."""
-        return bool(self._links[phase])
+    @property
+    def phases(self) -> frozenset[Phase]:
+        """The phases at which one of them is to be asked."""
+        return frozenset(phase for phase, links in self._links.items() if links)
 
     def join(self, link: ClientLink, registration: Registration) -> None:
         """Take one in.

@@ -1,6 +1,5 @@
 """What all sessions of one server share: profiles, TLS contexts, counters, limits, and the way to tell what happens."""
 
-import logging
 import secrets
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from triosmtp.limits.peer_limiter import PeerLimiter
 from triosmtp.limits.spool_space import SpoolSpace
 from triosmtp.limits.timeouts import Patience
 from triosmtp.message.spool import THREADS
+from triosmtp.observer import Observers, Subscription
 from triosmtp.policy import Session
 from triosmtp.policy_service.hub import Hub
 from triosmtp.server.profile import Profiles
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key", "speaks_for_many"]
 
-_log = logging.getLogger("triosmtp.server")
 
 _PER_TURN: Final = 256
 _LEAST_PER_TURN: Final = 2
@@ -72,19 +71,23 @@ class Statistics:
     bytes_accepted: int = 0
     """Octets of accepted messages, as their clients sent them."""
 
-    def count(self, event: ServerEvent) -> None:
-        """Count ``event``."""
-        kind = type(event)
+    def subscription(self) -> Subscription:
+        """Return what counts the events of a server."""
+        return Subscription(
+            self._count, (MessageAccepted, MessageRefused, TLSEstablished, TLSFailed, ConnectionRefused)
+        )
+
+    def _count(self, event: ServerEvent) -> None:
         if isinstance(event, MessageAccepted):
             self.messages_accepted += 1
             self.bytes_accepted += event.size
-        elif kind is MessageRefused:
+        elif isinstance(event, MessageRefused):
             self.messages_refused += 1
-        elif kind is TLSEstablished:
+        elif isinstance(event, TLSEstablished):
             self.handshakes += 1
-        elif kind is TLSFailed:
+        elif isinstance(event, TLSFailed):
             self.handshakes_failed += 1
-        elif kind is ConnectionRefused:
+        else:
             self.connections_refused += 1
 
 
@@ -168,7 +171,9 @@ class Service:
         """The sessions under way; each enters and leaves by itself."""
         self.host: ServiceHost | None = None
         """Answers for the sessions, wherever they are."""
-        self._observers: tuple[Observer, ...] = (self.statistics.count, hub.observe, *observers)
+        self._observers = Observers((self.statistics.subscription(), hub.subscription, *observers))
+        self.emit: Observer = self._observers.emit
+        """Call every observer of an event."""
         self.peers = PeerCounts()
         """What is counted of each peer."""
         self.hashing = PeerLimiter(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
@@ -208,8 +213,8 @@ class Service:
         self.hub.attach(host)
 
     def observe(self, observer: Observer) -> None:
-        """Have ``observer`` told as well."""
-        self._observers = (*self._observers, observer)
+        """Call ``observer`` with each event from now on."""
+        self._observers.add(observer)
 
     @property
     def config(self) -> Config:
@@ -243,14 +248,6 @@ class Service:
             return self.contexts.get(settings)
         except KeyError:
             return generation.last_contexts[settings]
-
-    def emit(self, event: ServerEvent) -> None:
-        """Tell every observer of ``event``.  An observer that fails is logged; it costs no session anything."""
-        for observer in self._observers:
-            try:
-                observer(event)
-            except Exception:  # noqa: BLE001 - whatever it is, it is not the session's fault
-                _log.exception("an observer failed at %r", type(event).__name__)
 
     def new_session_id(self) -> str:
         """Give an id that no other session has or had."""

@@ -15,6 +15,7 @@ from attrs import frozen
 from triosmtp.config import Config, UnixAddress, problem_at
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import Observer, ServerEvent
+from triosmtp.observer import EVENTS, Subscription
 from triosmtp.server.policy_listener import read_token
 from triosmtp.sockets.bound_socket import Binding, OpenedSocket, Plan, close_all, plan
 from triosmtp.sockets.listener import Peer, accept_connections
@@ -55,8 +56,7 @@ class Prepared:
 class StatusListener:
     """The Status_Listener of one server.
 
-    :meth:`observe` is to be among the observers of the server from its beginning; it counts nothing until there is a
-    Listen.
+    ``subscription`` is to be among the observers of the server from its start.
     """
 
     def __init__(self) -> None:
@@ -64,6 +64,8 @@ class StatusListener:
         self._bindings: list[Binding] = []
         self._applications: dict[object, Guard] = {}
         self._observers: tuple[Observer, ...] = ()
+        self.subscription = Subscription(self._observe)
+        """The observer that counts and shows events; it gets none before the first Listen or the first overview."""
         self._metrics: Metrics | None = None
         self._overview: Overview | None = None
         self._feed = Feed(self.overview)
@@ -72,8 +74,11 @@ class StatusListener:
         self._connections: Counter[str] = Counter()
         self._turn = trio.Lock()
 
-    def observe(self, event: ServerEvent) -> None:
-        """Hand an event on to what counts and shows."""
+    def _add_observer(self, observer: Observer) -> None:
+        self._observers = (*self._observers, observer)
+        self.subscription.change(EVENTS)
+
+    def _observe(self, event: ServerEvent) -> None:
         for observer in self._observers:
             observer(event)
 
@@ -89,7 +94,7 @@ class StatusListener:
     def _watched(self) -> Overview:
         if self._overview is None:
             self._overview = Overview(started=self._started)
-            self._observers = (*self._observers, self._overview)
+            self._add_observer(self._overview)
         return self._overview
 
     @property
@@ -138,7 +143,7 @@ class StatusListener:
         longest = LongestLag()
         metrics = self._metrics = Metrics()
         metrics.longest_lag = longest
-        self._observers = (*self._observers, metrics)
+        self._add_observer(metrics)
         nursery.start_soon(measure_lag, metrics.lag, longest, name="event loop lag")
         return metrics
 

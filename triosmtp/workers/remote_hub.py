@@ -1,6 +1,5 @@
 """The hub as the sessions of a worker see it: what they ask, and what became of it, goes to the supervisor."""
 
-from triosmtp.event import ServerEvent
 from triosmtp.policy import Phase
 from triosmtp.policy_service.hub import Hub
 from triosmtp.policy_service.messages import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
@@ -19,11 +18,14 @@ class DistantHub(Hub):
     def __init__(self, channel: Channel, interest: Interest) -> None:
         super().__init__()
         self._channel = channel
-        self._interest = interest
+        self.subscription.change(())  # every event goes to the hub at the other end
+        self.apply(interest)
 
-    def follow(self, interest: Interest) -> None:
-        """Take up what the hub wants from now on."""
+    def apply(self, interest: Interest) -> None:
+        """Ask and tell what ``interest`` says from now on."""
         self._interest = interest
+        self.outcome_phases = interest.outcomes
+        self.recorded_octets = interest.recorded_octets
 
     def wants(self, group: str, phase: Phase) -> bool:
         """Whether anything may become of a question to ``group`` at ``phase``."""
@@ -38,18 +40,6 @@ class DistantHub(Hub):
             return fallback_verdict(group, question, fallback, "the supervisor is gone")
         return verdict
 
-    def wants_outcome(self, phase: Phase) -> bool:
-        """Whether somebody wants to know what becomes of ``phase``."""
-        return phase in self._interest.outcomes
-
-    @property
-    def recorded_octets(self) -> int:
-        """How many octets of each message somebody records."""
-        return self._interest.recorded_octets
-
     def ended(self, question: Question, outcome: Outcome) -> None:
         """Tell what became of a phase."""
         self._channel.post("ended", question, outcome)
-
-    def observe(self, event: ServerEvent) -> None:
-        """Leave that to the hub: every event goes there."""

@@ -169,7 +169,7 @@ class _Worker:
         service.space.processes = workers_of(start.config)
         service.observe(partial(self._channel.post, "event"))
         self._service, self._generation = service, start.generation
-        hub.follow(self._interest or start.interest)
+        hub.apply(self._interest or start.interest)
         self._listens = _by_key(start.config)
         self._started.set()
         return connections_at_most()
@@ -231,7 +231,7 @@ class _Worker:
         self._interest = interest
         if self._service is not None:
             assert isinstance(self._service.hub, DistantHub), "it was made here"
-            self._service.hub.follow(interest)
+            self._service.hub.apply(interest)
 
     async def _reload_certificates(self, reason: str) -> list[str]:
         """Read the files of TLS again; give what cannot be used."""

@@ -128,7 +128,7 @@ HOSTILE = "a\r\n<0>forged\x1b\x00\u2028\u202e"
 def test_no_text_of_a_peer_makes_a_datagram(dev_log: DevLog) -> None:
     log = Syslog()
     log.apply(SyslogSocket(Destination(dev_log.path, 2, "text")))
-    log.observe(
+    log.subscription(
         Refused(
             session=SessionInfo(id="s", peer="p"),
             phase="mailfrom",
@@ -140,10 +140,10 @@ def test_no_text_of_a_peer_makes_a_datagram(dev_log: DevLog) -> None:
             sender=HOSTILE,
         )
     )
-    log.observe(TLSFailed(session=SessionInfo(id="s", peer=HOSTILE, listener="l"), reason="alert", detail=HOSTILE))
+    log.subscription(TLSFailed(session=SessionInfo(id="s", peer=HOSTILE, listener="l"), reason="alert", detail=HOSTILE))
     record = logging.LogRecord("triosmtp", logging.ERROR, "", 0, "%s", (HOSTILE,), None)
     log.emit(record)
-    log.observe(Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0))
+    log.subscription(Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0))
     told = [dev_log.read() for _ in range(6)]
     assert [priority for priority, _ in told] == [22, 20, 19, 19, 19, 22]
     assert [text.split(" ")[0] for _, text in told][:2] == ["refused", "tls-failed"]
@@ -231,7 +231,7 @@ async def test_a_reload_goes_on_elsewhere_with_what_waits(tmp_path: Path) -> Non
         log.apply(SyslogSocket(Destination(old.path, 2, "text")))
         assert log.socket is kept
         for number in range(1000):
-            log.observe(
+            log.subscription(
                 Disconnected(session=SessionInfo(id=f"s{number}", peer="p"), reason="quit", seconds=1.0, messages=0)
             )
         log.apply(SyslogSocket(Destination(new.path, 2, "text")))
@@ -245,7 +245,7 @@ async def test_a_reload_goes_on_elsewhere_with_what_waits(tmp_path: Path) -> Non
             told.append(await new.next())
         assert [text.split()[1] for text in told] == [f"session=s{number}" for number in range(1000)]
         log.apply(None)
-        log.observe(Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0))
+        log.subscription(Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0))
         nursery.cancel_scope.cancel()
     for reader in (old, new):
         with pytest.raises(BlockingIOError):

@@ -7,6 +7,7 @@ import trio.testing
 
 from triosmtp import DONE, Body, Message, Policy, Reject, Session
 from triosmtp.event import Connected, Disconnected, MessageAccepted, MessageRefused, PolicyFailed, Refused
+from triosmtp.policy import PHASES
 from triosmtp.testing import Client, MemoryServer, RecordingPolicy, open_memory_server
 
 PLAIN = """
@@ -347,7 +348,7 @@ async def test_a_delivery_that_breaks_is_451() -> None:
         assert (await client.command("NOOP")).code == 250
 
 
-@pytest.mark.parametrize("fails", ["hub.wants_outcome", "hub.ended", "MessageAccepted", "observer", "body.close"])
+@pytest.mark.parametrize("fails", ["question_of", "hub.ended", "MessageAccepted", "observer", "body.close"])
 async def test_nothing_behind_a_delivery_costs_its_250(
     fails: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -367,9 +368,11 @@ async def test_nothing_behind_a_delivery_costs_its_250(
 
     delivered: list[str] = []
     async with open_memory_server(conf(), deliver=deliver) as server:
-        if fails.startswith("hub."):
-            monkeypatch.setattr(server.service.hub, "wants_outcome", lambda _phase: True)
-            monkeypatch.setattr(server.service.hub, fails[4:], fail)
+        server.service.hub.outcome_phases = frozenset(PHASES if fails in {"question_of", "hub.ended"} else ())
+        if fails == "question_of":
+            monkeypatch.setattr("triosmtp.server.session.refusal.question_of", fail)
+        elif fails == "hub.ended":
+            monkeypatch.setattr(server.service.hub, "ended", fail)
         elif fails == "MessageAccepted":
             monkeypatch.setattr("triosmtp.server.session.transaction.MessageAccepted", fail)
         elif fails == "observer":

@@ -9,6 +9,7 @@ import pytest
 
 from triosmtp import event
 from triosmtp.event import Connected, Disconnected, MessageAccepted, PeerAnnounced, ServerEvent, SessionInfo
+from triosmtp.observer import EVENTS, Observers, Subscription
 from triosmtp.testing import open_memory_server
 from triosmtp.variables import TLSInfo
 
@@ -69,3 +70,47 @@ async def test_the_events_of_a_session_share_what_they_say_of_it_until_a_peer_is
         id=announced.session.id, peer="192.0.2.1:1024", local=connected.session.local, listener=":25"
     )
     assert announced.session.peer == "203.0.113.7:0"
+
+
+def note(kind: str) -> Any:
+    return lambda happened: HEARD.append((kind, type(happened)))
+
+
+HEARD: list[tuple[str, type]] = []
+
+
+def test_an_observer_is_called_with_the_events_that_it_wants_alone() -> None:
+    HEARD.clear()
+    some = Subscription(note("some"), {Connected})
+    none = Subscription(note("none"))
+    observers = Observers([note("all"), some, none])
+    observers.emit(make(Connected))
+    observers.emit(make(Disconnected))
+    assert [("all", Connected), ("some", Connected), ("all", Disconnected)] == HEARD
+    HEARD.clear()
+    some.change({Disconnected})
+    none.change(EVENTS)
+    observers.add(note("late"))
+    observers.emit(make(Connected))
+    observers.emit(make(Disconnected))
+    assert [
+        ("all", Connected), ("none", Connected), ("late", Connected),
+        ("all", Disconnected), ("some", Disconnected), ("none", Disconnected), ("late", Disconnected),
+    ] == HEARD  # fmt: skip
+
+
+def test_an_observer_that_fails_is_logged_and_the_next_one_is_called(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_event: ServerEvent) -> None:
+        raise RuntimeError("broken")
+
+    HEARD.clear()
+    Observers([Subscription(fail, EVENTS), fail, note("next")]).emit(make(Connected))
+    assert [("next", Connected)] == HEARD
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
+@pytest.mark.parametrize("kind", KINDS[:-1])
+async def test_every_observer_of_a_server_is_called_with_every_event(kind: type[Any]) -> None:
+    async with open_memory_server(CONF) as server:
+        server.service.emit(make(kind))
+    assert server.events == [make(kind)]

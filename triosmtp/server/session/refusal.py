@@ -64,7 +64,7 @@ def tell_ended(
     The outcome is settled by then.  So a failure here is logged, and changes no reply.
     """
     try:
-        if service.hub.wants_outcome(phase):
+        if phase in service.hub.outcome_phases:
             service.hub.ended(question_of(phase, session, *arguments), _outcome(refusal, discarded_by, excerpt))
     except Exception:  # noqa: BLE001 - whatever it is, it is not the session's fault
         _log.exception("session %s: policy clients were not told the outcome of %s", session.id, phase)

@@ -162,7 +162,7 @@ class Transaction:
     def _ended(self, message: Message, refusal: Refusal | None) -> None:
         service, session, by = self._service, self._session, self.discarded_by
         tell_ended(service, session, "data_spool", refusal, message, discarded_by=by, excerpt=self._excerpt)
-        if service.hub.wants_outcome("data_spool_each_rcpt"):
+        if "data_spool_each_rcpt" in service.hub.outcome_phases:
             for recipient in self.envelope.recipients:
                 tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient, discarded_by=by)
 
