@@ -122,13 +122,21 @@ def judge(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure server CPU beside aiosmtpd; arguments go to `python -m bench`."""
+    """Measure everything: tables here, the same as bench-results-*.json, a plot.  About 50 minutes, on two idle CPUs.
+
+    With arguments: ``python -m bench ARGUMENTS`` alone, CPU beside the other servers.
+    """
     install(session, "bench")
     if (os.cpu_count() or 1) < 2:
         session.error("the benchmark needs two CPUs: one for the server, one for the load")
-    session.run("python", "-m", "bench", *session.posargs)
-    if not session.posargs:
-        session.run("python", "-m", "bench.count")
-        session.run("python", "-m", "bench.memory")
-        session.run("python", "-m", "bench.policy")
-        session.run("python", "-m", "bench.workers")
+    if session.posargs:
+        session.run("python", "-m", "bench", *session.posargs)
+        return
+    session.run("python", "-m", "bench.count", "--policies", "--json", "bench-results-count.json")
+    session.run("python", "-m", "bench", "--runs", "5", "--json", "bench-results-cpu.json")
+    session.run(
+        "python", "-m", "bench.growth", "--json", "bench-results-growth.json", "--plot", "docs/_static/growth.svg"
+    )
+    session.run("python", "-m", "bench.memory")
+    session.run("python", "-m", "bench.policy")
+    session.run("python", "-m", "bench.workers")

@@ -63,6 +63,12 @@ class Client:
         expect_reply(self._socket, b"354", replies=3)
         self._command(payload, b"250")
 
+    def deliver_to(self, recipients: bytes, number: int, payload: bytes) -> None:
+        """Send one message to so many recipients, whose RCPT commands are ``recipients``; the envelope is pipelined."""
+        self._socket.sendall(b"MAIL FROM:<load@example.org>\r\n" + recipients + b"DATA\r\n")
+        expect_reply(self._socket, b"354", replies=number + 2)
+        self._command(payload, b"250")
+
     def noop(self) -> None:
         """Say NOOP, and wait for the answer."""
         self._command(b"NOOP\r\n", b"250")

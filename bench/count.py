@@ -24,6 +24,8 @@ from bench.counted import FIGURES
 __all__ = ["BUDGET", "TESTS", "Count", "count", "environment", "excess", "growth", "load_budget"]
 
 TESTS: Final = ("A", "B", "Bp", "De", "Ee")
+PRICES: Final = ("B", "B+python", "B+websocket")
+"""What a policy at MAIL adds: no budget holds for it."""
 BUDGET: Final = Path(__file__).parent / "budget.json"
 TOLERANCE: Final = 0.03
 _HOW: Final = "python -m bench.count --write makes this file, in an environment as told below"
@@ -113,6 +115,13 @@ def _table(counts: Budget, budget: Budget) -> Iterator[str]:
         yield row
 
 
+def _price_lines(prices: Mapping[str, Count]) -> Iterator[str]:
+    for test, each in prices.items():
+        if test != "B":
+            more = ", ".join(f"{value - prices['B'].figures[name]:+,} {name}" for name, value in each.figures.items())
+            yield f"{test.partition('+')[2]} policy at MAIL: {more}"
+
+
 def _names(text: str) -> list[str]:
     names = text.split(",")
     if unknown := [name for name in names if name not in TESTS]:
@@ -129,6 +138,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.count", description=__doc__)
     parser.add_argument("--tests", type=_names, default=list(TESTS), metavar="A,B,…")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="the N functions that take most, too")
+    parser.add_argument("--policies", action="store_true", help="what a policy in Python and a websocket decider add")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--write", action="store_true", help="make the figures the budget")
     options = parser.parse_args()
     if options.write and set(options.tests) != set(TESTS):
@@ -141,6 +152,13 @@ def main() -> None:
         print(f"The budget is of {known}, not of {environment()}: nothing is compared.")
         budget = {}
     _print(_table(counts, budget))
+    prices = {test: count(test) for test in PRICES} if options.policies else {}
+    _print(_price_lines(prices))
+    if options.json:
+        figures = {test: each.figures for test, each in {**counts, **prices}.items()}
+        options.json.write_text(
+            json.dumps({"environment": environment(), "figures": figures}, indent=1) + "\n", "utf-8"
+        )
     for test, each in counts.items():
         if options.functions:
             shown = list(each.functions.items())[: options.functions]

@@ -16,6 +16,7 @@ import json
 import os
 import select
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -50,6 +51,7 @@ _FILE_CALLS: Final = frozenset(
 _NOT_CALLS: Final = frozenset({"detach", "fileno", "gettimeout"})
 
 _CONFIGURATION: Final = """
+{policy}
 Relay_Domains = ( "example.com" )
 Deliver_To = "discard:"
 Spool_Directory = "{folder}"
@@ -68,6 +70,37 @@ _STARTTLS: Final = """
 _CLIENT_CERTIFICATE: Final = """
   TLS_Client_CA = "{0.authority}"
   TLS_Verify_Mode = "require"
+"""
+
+_POLICIES: Final = {
+    "": "",
+    "python": 'Policy = ( "python:counted_policy:Accept" )',
+    "websocket": 'Policy = ( "websocket:bench" ) Policy_Listener {{ Listen "{folder}/policy" {{ }} }}',
+}
+"""What decides at MAIL."""
+_PYTHON_POLICY: Final = """
+from triosmtp import Policy
+
+class Accept(Policy):
+    async def validate_mailfrom(self, session, sender, parameters):
+        pass
+"""
+_DECIDER: Final = """
+import sys, trio
+from triosmtp.policy_client import PolicyClient
+
+client = PolicyClient("unix:" + sys.argv[1], name="bench", group="bench", variables=["tls*"])
+
+@client.on("mailfrom")
+async def check(request):
+    pass
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        await nursery.start(client.run)
+        print("ready", flush=True)
+
+trio.run(main)
 """
 
 
@@ -272,8 +305,12 @@ def _wait_until_served(port: int, clock: LockstepClock) -> None:
 
 
 def main() -> None:
-    """Serve and count: `python -m bench.counted TEST FOLDER` leaves ``result.json`` in the folder."""
-    scenario, folder = SCENARIOS[sys.argv[1]], Path(sys.argv[2])
+    """Serve and count: `python -m bench.counted TEST FOLDER` leaves ``result.json`` in the folder.
+
+    ``TEST`` may name what decides at MAIL: ``B+python``, ``B+websocket``.
+    """
+    test, _, policy = sys.argv[1].partition("+")
+    scenario, folder = SCENARIOS[test], Path(sys.argv[2])
     from triosmtp.daemon.run import serve_command  # noqa: PLC0415 - before the meter runs, and not for the tests
 
     credentials = make_credentials(folder)
@@ -282,7 +319,9 @@ def main() -> None:
     if scenario.security == "client-certificate":
         tls += _CLIENT_CERTIFICATE
     conf = folder / "bench.conf"
-    conf.write_text(_CONFIGURATION.format(folder=folder, port=port, tls=tls.format(credentials)))
+    (folder / "counted_policy.py").write_text(_PYTHON_POLICY)
+    decides = _POLICIES[policy].format(folder=folder)
+    conf.write_text(_CONFIGURATION.format(folder=folder, port=port, tls=tls.format(credentials), policy=decides))
     context = make_context(scenario, credentials)
     clock, meter = LockstepClock(), Meter()
 
@@ -290,11 +329,18 @@ def main() -> None:
         status = 1
         try:
             _wait_until_served(port, clock)
+            if policy == "websocket":
+                decider = [sys.executable, "-c", _DECIDER, str(folder / "policy")]
+                client = subprocess.Popen(decider, stdout=subprocess.PIPE)
+                assert client.stdout is not None
+                assert client.stdout.readline() == b"ready\n"
             result = _drive(scenario, port, context, clock, meter)
             (folder / "result.json").write_text(json.dumps(result.result()))
             status = 0
         except Exception:  # noqa: BLE001 - whatever it is, there is no result
             traceback.print_exc()
+        if policy == "websocket":
+            client.kill()
         os._exit(status)  # an orderly end would wait for a clock that stands still
 
     run = trio.run

@@ -34,8 +34,8 @@ def format_table(results: Results) -> str:
         baseline = results.get((name, _BASELINE))
         ratio = f"{middle / median(s.figure for s in baseline):.2f}" if baseline else "-"
         must, aim = "", ""
-        if rival == "triosmtp" and scenario.rival and scenario.must and scenario.aim:
-            must, aim = f"{scenario.must / scenario.rival:.2f}", f"{scenario.aim / scenario.rival:.2f}"
+        if rival == "triosmtp" and scenario.must and scenario.aim:
+            must, aim = f"{scenario.must:.2f}", f"{scenario.aim:.2f}"
         spread = (max(figures) - min(figures)) / middle
         rate = median(sample.messages / sample.seconds for sample in samples)
         cost = f"{middle:.3f} {scenario.unit}"

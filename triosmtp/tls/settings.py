@@ -126,7 +126,7 @@ class Identity:
             yield "TLS_OCSP_Response", self.ocsp_response
 
 
-@frozen(slots=True, kw_only=True)
+@frozen(slots=True, kw_only=True, cache_hash=True)  # a key that each handshake looks up
 class TLSSettings:
     """The effective TLS options of a listener, a Listen or a Peer; equal settings share one context."""
 

@@ -1,9 +1,11 @@
 """The benchmark stays runnable, and its arithmetic is right."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +36,7 @@ def test_table_gives_medians_and_the_ratio_to_aiosmtpd() -> None:
     table = format_table({("A", "aiosmtpd"): samples(0.7, 0.8, 9.0), ("A", "triosmtp"): samples(0.2, 0.1, 0.4)})
     rival, ours = (line.split() for line in table.splitlines()[2:4])
     assert rival == ["A", "aiosmtpd", "0.800", "ms", "1038%", "1.00", "50.0"]
-    assert ours == ["A", "triosmtp", "0.200", "ms", "150%", "0.25", "0.51", "0.38", "50.0"]
+    assert ours == ["A", "triosmtp", "0.200", "ms", "150%", "0.25", "0.65", "0.50", "50.0"]
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU for the server, one for the load")
@@ -56,3 +58,18 @@ def test_bare_server_is_measured_end_to_end() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()[2:4]] == [["A", "bare"], ["B", "bare"]]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU for the server, one for the load")
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="taskset is not installed")
+def test_growth_is_measured_end_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.growth", "--units", "20", "--runs", "1", "--most", "10"]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "json")], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    points = json.loads((tmp_path / "json").read_text())
+    assert {point["series"] for point in points} == {
+        "connections", "TLS connections", "Listens", "Peers", "Server_Names", "recipients",
+    }  # fmt: skip
+    assert all(point["kibibytes"] > 0 for point in points if "connections" in point["series"])
