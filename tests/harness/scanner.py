@@ -78,7 +78,7 @@ class Scan:
     def names(self) -> set[str]:
         return {cipher.name for cipher in self.ciphers}
 
-    def names_of(self, protocol: str) -> set[str]:
+    def listen_names(self, protocol: str) -> set[str]:
         return {cipher.name for cipher in self.ciphers if cipher.protocol == protocol}
 
 

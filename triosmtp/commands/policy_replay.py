@@ -24,7 +24,7 @@ from triosmtp.policy_service.recording import body_of_recording
 from triosmtp.policy_service.requests import read_question
 from triosmtp.policy_service.shadow import differs, summary
 from triosmtp.policy_service.wire import ProtocolError, describe
-from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_if_ours
+from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
 from triosmtp.sockets.transport import SocketTransport
 
 __all__ = ["load_recording", "replay_command"]
@@ -92,7 +92,7 @@ def replay_command(
         return trio.run(partial(_replay, recorded, sock, listen, group, token, seconds, as_json=as_json))
     finally:
         if isinstance(address, UnixAddress):
-            unlink_if_ours(Path(address.path), Path(address.path).lstat().st_ino)
+            unlink_own_socket(Path(address.path), Path(address.path).lstat().st_ino)
         sock.close()
 
 

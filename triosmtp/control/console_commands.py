@@ -125,11 +125,11 @@ class Commands:
     # tls
 
     async def _tls_show(self, _rest: list[str]) -> Answer:
-        service, fleet = self.server.service, self.server.fleet
-        if fleet is None:
+        service, pool = self.server.service, self.server.pool
+        if pool is None:
             text, rows = await contexts_of(service)
         else:
-            shown = [(number, *each) for number, each in enumerate(await fleet.gather("contexts"), 1)]
+            shown = [(number, *each) for number, each in enumerate(await pool.gather("contexts"), 1)]
             text = "\n".join(f"Worker {number}\n{told}" for number, told, _ in shown)
             rows = [{"worker": number} | row for number, _, contexts in shown for row in contexts]
         problems = [

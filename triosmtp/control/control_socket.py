@@ -26,8 +26,8 @@ from triosmtp.control.console_commands import Commands
 from triosmtp.control.console_protocol import Answer
 from triosmtp.control.control_path import default_place
 from triosmtp.errors import ConfigError, Problem, is_transient
-from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_if_ours
-from triosmtp.sockets.peer_credentials import stranger
+from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
+from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.state import make_directory
 
@@ -65,7 +65,7 @@ class _Door:
     def close(self, *, unlink: bool = True) -> None:
         self.scope.cancel()
         if unlink:
-            unlink_if_ours(Path(self.address.path), self.inode)
+            unlink_own_socket(Path(self.address.path), self.inode)
         self.sock.close()
 
 
@@ -159,7 +159,7 @@ class Control:
             await accept_connections(door.sock, partial(self._take, door, commands, nursery))
 
     def _take(self, door: _Door, commands: Commands, nursery: trio.Nursery, sock: socket.socket, _peer: Peer) -> None:
-        refused = stranger(sock, door.address.mode)
+        refused = check_peer_credentials(sock, door.address.mode)
         if not refused and self._connections >= _CONNECTIONS:
             refused = "too many consoles at once"
         if refused:

@@ -24,7 +24,7 @@ from triosmtp.server.profile import (
     unhonoured,
 )
 from triosmtp.server.relay import DomainList
-from triosmtp.server.sasl import Store, make_sasl
+from triosmtp.server.sasl import Store, build_sasl_config
 from triosmtp.state import is_tmpfs, is_visible, state_directory
 from triosmtp.tls import MaterialError, build_context, load_material, public_authorities
 from triosmtp.tls.cipher import check_ciphers
@@ -71,9 +71,9 @@ def deep_problems(config: Config) -> list[Problem]:
 def _looks(config: Config) -> Iterator[Callable[[Config], object]]:
     """Return what looks at a part of the configuration; what few have is imported if it is there."""
     if config.policy_listens:
-        from triosmtp.server.policy_listener import open_doors  # noqa: PLC0415 - imports the hub, and what serves its clients
+        from triosmtp.server.policy_listener import read_policy_endpoints  # noqa: PLC0415 - imports the hub, and what serves its clients
 
-        yield open_doors
+        yield read_policy_endpoints
     if config.status_listens:
         from triosmtp.status.listener import read_accesses  # noqa: PLC0415 - imports what accepts connections
 
@@ -84,9 +84,9 @@ def _looks(config: Config) -> Iterator[Callable[[Config], object]]:
 def _token_problems(config: Config) -> list[Problem]:
     if not (config.policy_listens or config.status_listens):
         return []
-    from triosmtp.server.policy_listener import token_problems  # noqa: PLC0415 - as above
+    from triosmtp.server.policy_listener import token_warnings  # noqa: PLC0415 - as above
 
-    return token_problems(config)
+    return token_warnings(config)
 
 
 _OF_FILES: Final = {
@@ -231,7 +231,9 @@ def surprises(config: Config) -> list[Problem]:
 
 def _domain_problems(config: Config) -> list[Problem]:
     """Warn of Domain scopes whose recipients nobody may send to."""
-    relayed = [DomainList.of(each.relay_domains) for listen in config.listens for each in config.variants(listen)]
+    relayed = [
+        DomainList.from_patterns(each.relay_domains) for listen in config.listens for each in config.variants(listen)
+    ]
     return [
         domain.problem(f'Domain "{domain.key}" has no effect: it is in no Relay_Domains', "warning")
         for domain in config.domains
@@ -244,7 +246,7 @@ def _auth_problems(settings: Settings) -> list[Problem]:
 
     Whether a policy decides about AUTH is known when it is there: then it may back what no file does.
     """
-    sasl = make_sasl(settings, Chain(), {}, DecoyKey())
+    sasl = build_sasl_config(settings, Chain(), {}, DecoyKey())
     problems = [
         problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", "warning")
         for name in sasl.unbacked

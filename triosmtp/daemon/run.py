@@ -30,7 +30,7 @@ from triosmtp.event import (
 )
 from triosmtp.logs.log_set import Logs, form_of, open_every_log
 from triosmtp.server.server import Server, serve
-from triosmtp.sockets.bound_socket import OpenedSocket
+from triosmtp.sockets.bound_socket import InheritedSocket
 from triosmtp.status.listener import StatusListener
 from triosmtp.status.source import ServerSource
 from triosmtp.version import versions
@@ -112,7 +112,7 @@ async def _serve(
                     observers=(*logs.observers, status.subscription),
                     sockets=start.sockets,
                     contexts=start.contexts,
-                    fleet=Supervisor(workers) if workers > 1 else None,
+                    pool=Supervisor(workers) if workers > 1 else None,
                     embedded=False,
                 )
             )
@@ -198,7 +198,7 @@ class _Daemon:
         self._end = "failed"
         self._started: float | None = None  # on Trio's clock
 
-    def open(self, config: Config, sockets: Mapping[object, OpenedSocket]) -> None:
+    def open(self, config: Config, sockets: Mapping[object, InheritedSocket]) -> None:
         """Open the control sockets and the Status_Listener; ``sockets`` are there already, by the key of their Listen.
 
         :raises ConfigError: where one that was asked for cannot be had.

@@ -20,8 +20,8 @@ from triosmtp.daemon.privileges import Identity, drop, find_identity
 from triosmtp.daemon.reload_access import access_problems
 from triosmtp.daemon.systemd_sockets import take_sockets
 from triosmtp.errors import ConfigError, Problem, collect
-from triosmtp.server.preload_contexts import read_ahead, tls_users
-from triosmtp.sockets.bound_socket import OpenedSocket, bind_ahead
+from triosmtp.server.preload_contexts import preload_contexts, tls_users
+from triosmtp.sockets.bound_socket import InheritedSocket, bind_at_startup
 from triosmtp.tls import ContextStore
 from triosmtp.version import versions
 
@@ -43,7 +43,7 @@ _LOADED_LATER: Final = (
 class Start:
     """What a process has when it begins to serve; the first two are for :func:`triosmtp.serve`."""
 
-    sockets: dict[object, OpenedSocket]
+    sockets: dict[object, InheritedSocket]
     """Listening sockets that are there already, by the key of their Listen."""
     contexts: ContextStore | None = None
     """TLS contexts of files that were read as root; None: they are read by the server."""
@@ -65,8 +65,8 @@ def begin_process(config: Config, path: Path) -> Start:
         return Start(sockets, warnings=_as_we_are(config))
     users = tls_users(config)
     problems: list[Problem] = []
-    bound = collect(problems, partial(bind_ahead, config, sockets, (identity.uid, identity.gid)))
-    ahead = collect(problems, partial(read_ahead, users))
+    bound = collect(problems, partial(bind_at_startup, config, sockets, (identity.uid, identity.gid)))
+    ahead = collect(problems, partial(preload_contexts, users))
     if bound is None or ahead is None:
         raise ConfigError(problems)
     sockets, (contexts, warnings) = bound, ahead

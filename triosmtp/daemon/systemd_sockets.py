@@ -12,7 +12,7 @@ from typing import Final
 
 from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.errors import ConfigError, Problem
-from triosmtp.sockets.bound_socket import OpenedSocket
+from triosmtp.sockets.bound_socket import InheritedSocket
 
 __all__ = ["take_sockets"]
 
@@ -21,7 +21,7 @@ _MOST: Final = 1024
 _VARIABLES: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
-def take_sockets(config: Config, environment: MutableMapping[str, str] = os.environ) -> dict[object, OpenedSocket]:
+def take_sockets(config: Config, environment: MutableMapping[str, str] = os.environ) -> dict[object, InheritedSocket]:
     """Give the sockets that were passed to this process, by the key of the Listen whose address each has.
 
     The variables are taken out of ``environment``, and the descriptors closed to children.  A Listen that none was
@@ -35,7 +35,7 @@ def take_sockets(config: Config, environment: MutableMapping[str, str] = os.envi
     if given["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal() or not 0 < int(count) <= _MOST:
         return {}  # meant for another process
     names = given["LISTEN_FDNAMES"].split(":")
-    found: dict[object, OpenedSocket] = {}
+    found: dict[object, InheritedSocket] = {}
     problems: list[Problem] = []
     listens = [*config.listens, *config.policy_listens, *config.status_listens]
     for number in range(int(count)):
@@ -57,7 +57,7 @@ def take_sockets(config: Config, environment: MutableMapping[str, str] = os.envi
         if sock.family != socket.AF_UNIX:
             nodelay = config.resolve(listen, None).disable_nagle_algorithm
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
-        found[listen.key] = OpenedSocket(sock, given=True)
+        found[listen.key] = InheritedSocket(sock, given=True)
     if problems:
         for each in found.values():
             each.sock.close()

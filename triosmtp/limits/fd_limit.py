@@ -5,13 +5,13 @@ import resource
 import sys
 from typing import Final
 
-__all__ = ["connections_at_most"]
+__all__ = ["max_connections"]
 
 _RESERVE: Final = 8
 """Descriptors that are left for what else is opened, spools and deliveries; or an eighth of all, where that is more."""
 
 
-def connections_at_most() -> int:
+def max_connections() -> int:
     """Give how many connections may be open at once in this process, beside what is open now."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:

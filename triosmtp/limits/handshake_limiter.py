@@ -10,7 +10,7 @@ from typing import Final
 
 from triosmtp.limits.peer_count import MAX_PEERS, PeerTable, peer_key
 
-__all__ = ["HandshakeGate"]
+__all__ = ["HandshakeLimiter"]
 
 _SHARE: Final = 10
 """One peer has a tenth of all places, …"""
@@ -18,7 +18,7 @@ _LEAST_SHARE: Final = 10
 """… and at least so many."""
 
 
-class HandshakeGate:
+class HandshakeLimiter:
     """Lets handshakes in, and counts them."""
 
     __slots__ = ("_peers", "_under_way", "_under_way_of", "limit")
@@ -35,7 +35,7 @@ class HandshakeGate:
         """How many handshakes are under way."""
         return len(self._under_way)
 
-    def enter(
+    def admit(
         self,
         session: str,
         peer: IPv4Address | IPv6Address | None,
@@ -56,13 +56,13 @@ class HandshakeGate:
                 return "TLS_Handshakes_Max"
         if per_peer is not None and peer is not None and not self._peers.count(peer, per_peer, now):
             return "TLS_Handshakes_Per_Peer"
-        self.leave(session)
+        self.release(session)
         self._under_way[session] = key
         if key is not None:
             self._under_way_of[key] += 1
         return ""
 
-    def leave(self, session: str) -> None:
+    def release(self, session: str) -> None:
         """Count the handshake of ``session`` out, however it ended.  May be called where it was not let in."""
         key = self._under_way.pop(session, None)
         if key is not None:

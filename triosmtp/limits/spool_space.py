@@ -12,7 +12,7 @@ from triosmtp.config import Settings
 from triosmtp.message.spool import KEEP_SIZE, LIMITER
 from triosmtp.state import state_directory
 
-__all__ = ["SpoolSpace", "lack_of_space", "spool_folder"]
+__all__ = ["SpoolSpace", "find_spool_limit", "spool_folder"]
 
 _SHARE: Final = 4
 """What one peer may have of the spool: one part in so many."""
@@ -39,7 +39,7 @@ class SpoolSpace:
         self.used += size
         self._of_peer[peer] += size
 
-    def give_back(self, peer: Hashable, size: int) -> None:
+    def release(self, peer: Hashable, size: int) -> None:
         """Count octets out that :meth:`take` counted in."""
         self.used -= size
         self._of_peer[peer] -= size
@@ -52,7 +52,7 @@ def spool_folder(settings: Settings) -> Path:
     return settings.spool_directory if settings.spool_directory is not None else state_directory() / "spool"
 
 
-async def lack_of_space(space: SpoolSpace, peer: Hashable, settings: Settings, size: int, *, shared: bool) -> str:
+async def find_spool_limit(space: SpoolSpace, peer: Hashable, settings: Settings, size: int, *, shared: bool) -> str:
     """Return why a message of ``size`` octets has no room, if it needs a file; ``""`` if it has.
 
     The file system is asked in a thread.  What it cannot tell is found out when the body is written.

@@ -61,7 +61,15 @@ from triosmtp.policy.interface import PHASES, Phase, Policy
 from triosmtp.policy_service.group import Group, NoAnswerError
 from triosmtp.policy_service.hub_policy import HubPolicy
 from triosmtp.policy_service.link import Access, ClientLink, Failed, Limits
-from triosmtp.policy_service.messages import Fallback, Host, Interest, Outcome, Question, Verdict, fallback_verdict
+from triosmtp.policy_service.messages import (
+    Fallback,
+    Interest,
+    Outcome,
+    Question,
+    ServerAdmin,
+    Verdict,
+    fallback_verdict,
+)
 from triosmtp.policy_service.notification import NOTES, Note
 from triosmtp.policy_service.outbox import frame
 from triosmtp.policy_service.recording import MAX_RECORDED, check_recorder, recorded_body
@@ -97,7 +105,7 @@ class Hub:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self.host: Host | None = None
+        self.host: ServerAdmin | None = None
         """The server whose sessions these are; None while there is none."""
         self.on_event: Observer = self.observe
         """Who is told of what happens in the hub while no server is attached."""
@@ -119,7 +127,7 @@ class Hub:
         self._control = Control(self)
         self._bodies: dict[str, Body] = {}  # of the messages that questions under way are about, by their ids
 
-    def attach(self, host: Host) -> None:
+    def attach(self, host: ServerAdmin) -> None:
         """Take ``host`` as the server whose sessions these are."""
         self.host = host
 

@@ -1,7 +1,8 @@
 """What goes between a session and those who decide about it elsewhere: plain values, fit to cross a process boundary.
 
 A session asks a :class:`Question` and gets a :class:`Verdict`; what it came to in the end is an :class:`Outcome`.  The
-hub (``hub.py``) stands between them and the clients; it knows sessions by these values and by a :class:`Host` alone.
+hub (``hub.py``) stands between them and the clients; it knows sessions by these values and by a :class:`ServerAdmin`
+alone.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -16,10 +17,10 @@ __all__ = [
     "DecisionWord",
     "Excerpt",
     "Fallback",
-    "Host",
     "Interest",
     "Outcome",
     "Question",
+    "ServerAdmin",
     "Verdict",
     "fallback_verdict",
 ]
@@ -132,7 +133,7 @@ class Interest:
     """How many octets of each message somebody records."""
 
 
-class Host(Protocol):
+class ServerAdmin(Protocol):
     """The server (or, one day, all its workers) behind a hub.  Every value is plain JSON."""
 
     def emit(self, event: ServerEvent) -> None:

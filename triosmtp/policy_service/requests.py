@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from triosmtp.policy.interface import PHASES
 from triosmtp.policy_service.link import ClientLink
-from triosmtp.policy_service.messages import Host, Question
+from triosmtp.policy_service.messages import Question, ServerAdmin
 from triosmtp.policy_service.recording import BODY_PART
 from triosmtp.policy_service.wire import (
     ADMIN_NEEDED,
@@ -60,7 +60,7 @@ class Control:
             link.control_requests -= 1
 
     @property
-    def _host(self) -> Host:
+    def _host(self) -> ServerAdmin:
         if self._hub.host is None:
             raise ProtocolError(FAILED, "there is no server behind this hub")
         return self._hub.host

@@ -4,5 +4,5 @@
 TLS, ``session.py`` one session's life, ``conversation.py`` its commands, ``transaction.py`` its messages,
 ``patience.py`` its idle limit, ``gate.py`` the limits of handshakes, ``decision.py`` refusals, ``relay.py`` who may
 relay, ``profile.py`` options as running parts, ``opening.py`` all that a configuration needs, ``service.py`` what all
-share, ``fleet.py`` those who serve in other processes.
+share, ``pool.py`` those who serve in other processes.
 """

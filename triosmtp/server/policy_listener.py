@@ -1,4 +1,4 @@
-"""The doors for policy clients: what a Listen of a Policy_Listener demands of whoever comes, and the way in."""
+"""Listens for policy clients: what each requires of a client, and how a client is served."""
 
 import logging
 import socket
@@ -19,25 +19,33 @@ from triosmtp.policy_service.hub import Access
 from triosmtp.server.profile import tls_settings
 from triosmtp.server.service import Service
 from triosmtp.sockets.listener import Peer
-from triosmtp.sockets.peer_credentials import stranger
+from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.state import open_regular
 from triosmtp.tls import TLSSettings, TLSStream, handshake
 
-__all__ = ["CLIENTS", "CLIENTS_OF_ONE_PEER", "Door", "let_in", "open_doors", "read_token", "token_problems"]
+__all__ = [
+    "MAX_POLICY_CLIENTS",
+    "MAX_POLICY_CLIENTS_PER_PEER",
+    "PolicyEndpoint",
+    "read_policy_endpoints",
+    "read_token",
+    "serve_policy_client",
+    "token_warnings",
+]
 
 _log = logging.getLogger("triosmtp.server")
 
 _SHORTEST: Final = 16
 _LONGEST: Final = 4096
-CLIENTS: Final = 64
+MAX_POLICY_CLIENTS: Final = 64
 """Policy clients at once; further ones are turned away."""
-CLIENTS_OF_ONE_PEER: Final = 32
+MAX_POLICY_CLIENTS_PER_PEER: Final = 32
 """Of these, those of one address, loopback and Unix sockets apart: nobody holds all places who has shown no token."""
 
 
 @frozen(slots=True)
-class Door:
+class PolicyEndpoint:
     """What is demanded at one Listen."""
 
     listen: Listen
@@ -47,13 +55,13 @@ class Door:
     admin_token: str | None = attrs.field(repr=False)
 
 
-def open_doors(config: Config) -> dict[object, Door]:
-    """Read the tokens, and give each door by the key of its Listen.  Blocks.
+def read_policy_endpoints(config: Config) -> dict[object, PolicyEndpoint]:
+    """Read the tokens, and give each endpoint by the key of its Listen.  Blocks.
 
     :raises ConfigError: naming each token file that cannot be used.
     """
     problems: list[Problem] = []
-    doors = {}
+    policy_endpoints = {}
     for listen in config.policy_listens:
         settings = config.resolve(listen, None)
         tokens: dict[str, str | None] = {}
@@ -64,10 +72,10 @@ def open_doors(config: Config) -> dict[object, Door]:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 problems.append(problem_at(settings, field, f"{getattr(settings, field)}: {reason}"))
         token, admin_token = tokens.get("token_file"), tokens.get("admin_token_file")
-        doors[listen.key] = Door(listen, settings, tls_settings(settings), token, admin_token)
+        policy_endpoints[listen.key] = PolicyEndpoint(listen, settings, tls_settings(settings), token, admin_token)
     if problems:
         raise ConfigError(problems)
-    return doors
+    return policy_endpoints
 
 
 def read_token(settings: Settings, field: str) -> str | None:
@@ -88,7 +96,7 @@ def read_token(settings: Settings, field: str) -> str | None:
     return token.decode("ascii")
 
 
-def token_problems(config: Config) -> list[Problem]:
+def token_warnings(config: Config) -> list[Problem]:
     """Warn of token files that others can read."""
     problems = []
     for settings in (config.resolve(listen, None) for listen in (*config.policy_listens, *config.status_listens)):
@@ -106,41 +114,41 @@ def token_problems(config: Config) -> list[Problem]:
     return list(dict.fromkeys(problems))
 
 
-async def let_in(service: Service, door: Door, sock: socket.socket, peer: Peer) -> None:
+async def serve_policy_client(service: Service, endpoint: PolicyEndpoint, sock: socket.socket, peer: Peer) -> None:
     """Serve one policy client from its first byte to its last.  Raises nothing but cancellation."""
     transport = SocketTransport(sock)
     stream: trio.abc.Stream = transport
     certificate: bool | None = None
     try:
         reason = ""
-        if isinstance(door.listen.address, UnixAddress):
-            reason = stranger(sock, door.listen.address.mode)
+        if isinstance(endpoint.listen.address, UnixAddress):
+            reason = check_peer_credentials(sock, endpoint.listen.address.mode)
         if reason:
-            service.emit(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=reason))
+            service.emit(PolicyClientRefused(peer=peer.text, listener=endpoint.listen.name, reason=reason))
             return
-        if door.tls is not None:
-            context = service.context(service.generation, door.tls)
+        if endpoint.tls is not None:
+            context = service.context(service.generation, endpoint.tls)
             key = transport if peer.address is None else peer_key(peer.address)
             place = partial(service.flights.place, key, transport.is_gone)
-            limit = door.settings.tls_handshake_timeout
+            limit = endpoint.settings.tls_handshake_timeout
             stream, info = await handshake(context, transport, seconds=limit, place=place)
             if info.server_purpose:
-                nobody = SessionInfo(id="", peer=peer.text, listener=door.listen.name)
+                nobody = SessionInfo(id="", peer=peer.text, listener=endpoint.listen.name)
                 service.emit(ServerCertificatePresented(session=nobody, tls=info))
             certificate = None if info.client_certificate is None else info.verified
         access = Access(
-            listener=door.listen.name,
+            listener=endpoint.listen.name,
             peer=peer.text,
-            local=isinstance(door.listen.address, UnixAddress),
-            encrypted=door.tls is not None,
+            local=isinstance(endpoint.listen.address, UnixAddress),
+            encrypted=endpoint.tls is not None,
             certificate=certificate,
-            body_limit=door.settings.body_limit,
-            token=door.token,
-            admin_token=door.admin_token,
+            body_limit=endpoint.settings.body_limit,
+            token=endpoint.token,
+            admin_token=endpoint.admin_token,
         )
         await service.hub.serve_client(stream, access)
     except HandshakeError as error:
-        service.emit(PolicyClientRefused(peer=peer.text, listener=door.listen.name, reason=f"TLS: {error}"))
+        service.emit(PolicyClientRefused(peer=peer.text, listener=endpoint.listen.name, reason=f"TLS: {error}"))
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         _log.debug("policy client %s is gone", peer.text)
     except Exception:  # noqa: BLE001 - one client's failure must not become the server's

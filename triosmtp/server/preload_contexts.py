@@ -9,7 +9,7 @@ from triosmtp.server.profile import material_problem, material_problems, tls_set
 from triosmtp.tls import ContextStore, TLSSettings
 from triosmtp.tls.store import renew
 
-__all__ = ["TLSUsers", "read_ahead", "tls_users"]
+__all__ = ["TLSUsers", "preload_contexts", "tls_users"]
 
 TLSUsers: TypeAlias = Mapping[TLSSettings, tuple[Settings, tuple[ServerName, ...]]]
 """Settings of TLS contexts, with the options that ask for each."""
@@ -32,7 +32,7 @@ def tls_users(config: Config) -> TLSUsers:
     return users
 
 
-def read_ahead(users: TLSUsers) -> tuple[ContextStore, list[Problem]]:
+def preload_contexts(users: TLSUsers) -> tuple[ContextStore, list[Problem]]:
     """Read certificates and keys, and build the contexts of ``users``; give the warnings about them, too.  Blocks.
 
     :raises ConfigError: naming each file that cannot be used, with its place in the configuration.

@@ -15,10 +15,10 @@ from triosmtp.delivery import Delivery, load_delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
-from triosmtp.server.recipient import KnownRecipients
+from triosmtp.server.known_recipients import KnownRecipients
 from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay import RelayRules
-from triosmtp.server.sasl import Sasl, make_sasl
+from triosmtp.server.sasl import SaslConfig, build_sasl_config
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
 from triosmtp.state import state_directory
 from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
@@ -48,7 +48,7 @@ class Profile:
     delivery: Delivery
     tls: TLSSettings | None
     """The key of the TLS context in the store; None where there is no certificate."""
-    sasl: Sasl
+    sasl: SaslConfig
     """What AUTH is checked against."""
     server_names: tuple[ServerName, ...]
     """The certificates of the Listen that are chosen by SNI."""
@@ -242,7 +242,7 @@ class Profiles:
             banner=_banner(settings, hostname),
             hostname=settings.received_hostname or hostname,
             chain=chain,
-            relay=RelayRules.of(settings),
+            relay=RelayRules.from_settings(settings),
             delivery=delivery,
             tls=tls,
             sasl=sasl,
@@ -260,13 +260,13 @@ class Profiles:
             self._check(problems, scope, "known_recipients", file)
             return file
 
-        known = KnownRecipients.of(settings, self._config.domains, open_file)
+        known = KnownRecipients.from_settings(settings, self._config.domains, open_file)
         if problems:
             raise ConfigError(problems)
         return known
 
-    def _sasl(self, settings: Settings, chain: Chain) -> Sasl:
-        sasl = make_sasl(settings, chain, self._stores, self.decoys)
+    def _sasl(self, settings: Settings, chain: Chain) -> SaslConfig:
+        sasl = build_sasl_config(settings, chain, self._stores, self.decoys)
         problems: list[Problem] = []
         for field, store in sasl.files():
             self._check(problems, settings, field, store)

@@ -28,7 +28,7 @@ class DomainList:
     endings: tuple[str, ...]
 
     @classmethod
-    def of(cls, patterns: tuple[str, ...]) -> "DomainList":
+    def from_patterns(cls, patterns: tuple[str, ...]) -> "DomainList":
         """Sort patterns as they stand in the configuration into the two kinds.
 
         :raises DomainError: if one of them is none.
@@ -53,7 +53,7 @@ class ClientList:
     mailboxes: frozenset[str]
 
     @classmethod
-    def of(cls, clients: Iterable[RelayClient]) -> "ClientList":
+    def from_entries(cls, clients: Iterable[RelayClient]) -> "ClientList":
         """Sort the entries by their kinds."""
         values: dict[str, list[str]] = {"sha256": [], "spki": [], "dns": [], "email": []}
         for client in clients:
@@ -61,7 +61,7 @@ class ClientList:
         return cls(
             frozenset(values["sha256"]),
             frozenset(values["spki"]),
-            DomainList.of(tuple(values["dns"])),
+            DomainList.from_patterns(tuple(values["dns"])),
             frozenset(filter(None, map(_mailbox_key, values["email"]))),
         )
 
@@ -119,15 +119,15 @@ class SenderRules:
     clients: ClientList
 
     @classmethod
-    def of(cls, settings: Settings) -> "SenderRules | None":
+    def from_settings(cls, settings: Settings) -> "SenderRules | None":
         """Take the rules out of the options; None if there is none."""
         if not (settings.demands_verified or settings.require_tls_from):
             return None
         return cls(
             settings.tls_require_verified,
-            DomainList.of(settings.tls_require_verified_from),
-            DomainList.of(settings.require_tls_from),
-            ClientList.of(settings.tls_relay_clients),
+            DomainList.from_patterns(settings.tls_require_verified_from),
+            DomainList.from_patterns(settings.require_tls_from),
+            ClientList.from_entries(settings.tls_relay_clients),
         )
 
     def demand(self, sender: Address) -> tuple[str, bool]:
@@ -163,18 +163,18 @@ class RelayRules:
     senders: SenderRules | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> "RelayRules":
+    def from_settings(cls, settings: Settings) -> "RelayRules":
         """Take the rules out of the options."""
         return cls(
-            DomainList.of(settings.relay_domains),
-            DomainList.of(settings.relay_for_sending_domains),
+            DomainList.from_patterns(settings.relay_domains),
+            DomainList.from_patterns(settings.relay_for_sending_domains),
             settings.relay_hosts,
             settings.open_relay,
-            DomainList.of(settings.require_tls_for),
+            DomainList.from_patterns(settings.require_tls_for),
             settings.tls_verified_peer_can_relay,
-            ClientList.of(settings.tls_relay_clients) if settings.tls_relay_clients else None,
+            ClientList.from_entries(settings.tls_relay_clients) if settings.tls_relay_clients else None,
             settings.allow_untrusted_routing,
-            SenderRules.of(settings),
+            SenderRules.from_settings(settings),
         )
 
     def trusts_host(self, address: IPv4Address | IPv6Address | None) -> bool:

@@ -10,7 +10,7 @@ from triosmtp.config import AuthParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain
 from triosmtp.variables import TLSInfo
 
-__all__ = ["Sasl", "Store", "make_sasl"]
+__all__ = ["SaslConfig", "Store", "build_sasl_config"]
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "PLAIN": ("authplainparameters",),
@@ -44,7 +44,7 @@ class Store:
 
 
 @frozen(slots=True)
-class Sasl:
+class SaslConfig:
     """The AUTH of one resolved set of options."""
 
     stores: Mapping[str, Store]
@@ -87,9 +87,9 @@ class Sasl:
             yield "authexternalparameters", self.identities
 
 
-def make_sasl(
+def build_sasl_config(
     settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap], decoys: DecoyKey
-) -> Sasl:
+) -> SaslConfig:
     """Read the options; ``known`` are the files that other options named, and grows."""
     stores: dict[str, Store] = {}
     unbacked: list[str] = []
@@ -119,7 +119,7 @@ def make_sasl(
             stores[name] = Store(_FIELDS[name][0])
         else:
             unbacked.append(name)
-    return Sasl(stores, tuple(unbacked), identities, settings.allow_plaintext_auth)
+    return SaslConfig(stores, tuple(unbacked), identities, settings.allow_plaintext_auth)
 
 
 def _file(

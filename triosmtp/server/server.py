@@ -25,23 +25,36 @@ from triosmtp.event import (
     Observer,
     PolicyClientRefused,
 )
-from triosmtp.limits.fd_limit import connections_at_most
+from triosmtp.limits.fd_limit import max_connections
 from triosmtp.limits.peer_count import peer_key
 from triosmtp.limits.timeouts import watch
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy_service.hub import Hub
-from triosmtp.server.policy_listener import CLIENTS, CLIENTS_OF_ONE_PEER, Door, let_in
-from triosmtp.server.proxied_connection import announced_peer
+from triosmtp.server.embedded_warnings import warn_ignored_scopes
+from triosmtp.server.policy_listener import (
+    MAX_POLICY_CLIENTS,
+    MAX_POLICY_CLIENTS_PER_PEER,
+    PolicyEndpoint,
+    serve_policy_client,
+)
+from triosmtp.server.proxy_protocol import read_proxy_header
 from triosmtp.server.service import Service, Statistics
 from triosmtp.server.session.driver import SessionDriver, session_of
-from triosmtp.server.startup import open_service, prepare
-from triosmtp.server.unserved import warn_of_unserved
-from triosmtp.server.worker_pool import Fleet
+from triosmtp.server.startup import open_service, prepare_generation
+from triosmtp.server.worker_pool import WorkerPool
 from triosmtp.smtp import Reply
-from triosmtp.sockets.bound_socket import Binding, OpenedSocket, Plan, bind_problems, close_all, names_of, plan
-from triosmtp.sockets.listen_backlog import empty_queues, shut
-from triosmtp.sockets.listener import Peer, accept_connections, accept_waiting, peer_of
+from triosmtp.sockets.bound_socket import (
+    Binding,
+    InheritedSocket,
+    Plan,
+    close_sockets,
+    find_bind_problems,
+    listen_names,
+    plan,
+)
+from triosmtp.sockets.listen_backlog import drain_backlog, shut
+from triosmtp.sockets.listener import Peer, accept_connections, accept_pending, peer_from_sockaddr
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import ContextStore
 from triosmtp.tls.store import renew
@@ -69,11 +82,11 @@ class Server:
     """A running server: what :func:`serve` gives to its caller."""
 
     def __init__(
-        self, service: Service, bindings: Iterable[Binding], *, own_hub: bool = True, fleet: Fleet | None = None
+        self, service: Service, bindings: Iterable[Binding], *, own_hub: bool = True, pool: WorkerPool | None = None
     ) -> None:
         self.service = service
         """What its sessions share; for those who show it."""
-        self.fleet = fleet
+        self.pool = pool
         """Who serves the sessions; None: this process does."""
         self._own_hub = own_hub
         self._embedded = False  # if True, nobody serves the rest of the configuration: see serve()
@@ -125,9 +138,9 @@ class Server:
             self._loops.cancel_scope.cancel()
             scope = self._sessions.cancel_scope
             # Threads are waited for here, and so they are in workers: what a slow disk stores in the end is answered.
-            rest = _LAST_WORDS if self.fleet is None else _LAST_WORDS + _THREADS
+            rest = _LAST_WORDS if self.pool is None else _LAST_WORDS + _THREADS
             scope.deadline = min(scope.deadline, trio.current_time() + grace + rest)
-            # Who is told to go away and comes back at once shall find the door shut, not be queued and then reset.
+            # Who is told to go away and comes back at once shall find the endpoint shut, not be queued and then reset.
             await self._refusing.wait()
         for session in tuple(self.service.running):
             session.drain()
@@ -157,7 +170,7 @@ class Server:
                 await self._note_certificate_problems()
                 raise
         if self._embedded:
-            warn_of_unserved(config)
+            warn_ignored_scopes(config)
         self.service.emit(report)
         await self.reload_certificates(reason=reason)
         return report
@@ -166,8 +179,8 @@ class Server:
         """Read all files of TLS again, and put in force what has changed and can be used."""
         service = self.service
         outcome = await reload_certificates(service.contexts, service.tls_settings, service.emit, reason=reason)
-        if self.fleet is not None:
-            await self.fleet.reload_certificates(reason)
+        if self.pool is not None:
+            await self.pool.reload_certificates(reason)
         return outcome
 
     async def _note_certificate_problems(self) -> None:
@@ -190,18 +203,20 @@ class Server:
         profiles = old.profiles.renewed(config)
         async with service.contexts.lock:
             try:
-                generation, renewal = await trio.to_thread.run_sync(prepare, config, profiles, service.contexts)
-                if self.fleet is not None:
-                    await self.fleet.prepare(config)
+                generation, renewal = await trio.to_thread.run_sync(
+                    prepare_generation, config, profiles, service.contexts
+                )
+                if self.pool is not None:
+                    await self.pool.prepare(config)
                 changes = self._plan(config)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await profiles.discard()
                 raise
-            service.succeed(generation)
+            service.activate(generation)
             service.contexts.adopt(renewal)
-            if self.fleet is not None:
-                self.fleet.commit()
+            if self.pool is not None:
+                self.pool.commit()
         before = [listen.name for binding in self._bindings for listen in binding.guests.values()]
         for kept in changes.kept:
             kept.follow()
@@ -218,9 +233,9 @@ class Server:
         return ConfigurationReloaded(
             path=config.path,
             reason=reason,
-            opened=(*names_of(changes.opened), *(name for name in after if name not in before)),
-            closed=(*names_of(changes.closed), *(name for name in before if name not in after)),
-            kept=(*names_of(changes.kept), *(name for name in after if name in before)),
+            opened=(*listen_names(changes.opened), *(name for name in after if name not in before)),
+            closed=(*listen_names(changes.closed), *(name for name in before if name not in after)),
+            kept=(*listen_names(changes.kept), *(name for name in after if name in before)),
             sessions=service.statistics.sessions - generation.sessions,
         )
 
@@ -228,8 +243,8 @@ class Server:
         try:
             return plan(config, self._bindings)
         except ConfigError:
-            if self.fleet is not None:
-                self.fleet.discard()
+            if self.pool is not None:
+                self.pool.discard()
             raise
 
     def _accept(self, binding: Binding) -> None:
@@ -238,7 +253,7 @@ class Server:
 
     async def _serve_binding(self, binding: Binding) -> None:
         with binding.accepting:
-            sessions = self._room if self.fleet is None else self.fleet.room
+            sessions = self._room if self.pool is None else self.pool.room
             room = None if binding.listen.for_policy else sessions
             await accept_connections(binding.sock, partial(self._take, binding), room)
 
@@ -261,7 +276,7 @@ class Server:
         successors = [each for each in self._bindings if each.succeeds(binding)]
         if successors:
             try:
-                accept_waiting(binding.sock, partial(self._take_over, successors), binding.settings.listen_backlog + 1)
+                accept_pending(binding.sock, partial(self._take_over, successors), binding.settings.listen_backlog + 1)
             except OSError as error:
                 _log.warning('Listen "%s": connections that waited are lost: %s', binding.listen.name, error.strerror)
         binding.close()
@@ -293,9 +308,9 @@ class Server:
         begun = False
         self._announcing += 1
         try:
-            local = binding.local or peer_of(sock.getsockname()).text
+            local = binding.local or peer_from_sockaddr(sock.getsockname()).text
             listen = binding.listen_of(sock)
-            peer = await announced_peer(self.service, listen, settings, SocketTransport(sock), proxy, local)
+            peer = await read_proxy_header(self.service, listen, settings, SocketTransport(sock), proxy, local)
             if peer is not None and binding in self._bindings:  # a reload may have come before the header did
                 listen = binding.listen_of(sock)  # as the configuration in force now has it
                 self._begin(binding, listen, self.service.config.resolve(listen, peer.address), sock, peer)
@@ -315,8 +330,8 @@ class Server:
         if refusal is not None:
             with sock:
                 _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
-        elif self.fleet is not None:
-            self.fleet.take(listen, sock, peer)
+        elif self.pool is not None:
+            self.pool.take(listen, sock, peer)
         else:
             try:
                 driver = session_of(service, listen, settings, sock, peer, binding.local)
@@ -332,21 +347,21 @@ class Server:
         near = peer.address is None or peer.address.is_loopback
         key = None if near or peer.address is None else peer_key(peer.address)
         reason = ""
-        if self._clients.total() >= CLIENTS:
-            reason = f"{CLIENTS} clients are here already"
-        elif not near and self._clients[key] >= CLIENTS_OF_ONE_PEER:
-            reason = f"{CLIENTS_OF_ONE_PEER} clients of this address are here already"
+        if self._clients.total() >= MAX_POLICY_CLIENTS:
+            reason = f"{MAX_POLICY_CLIENTS} clients are here already"
+        elif not near and self._clients[key] >= MAX_POLICY_CLIENTS_PER_PEER:
+            reason = f"{MAX_POLICY_CLIENTS_PER_PEER} clients of this address are here already"
         if reason:
             service.emit(PolicyClientRefused(peer=peer.text, listener=listen.name, reason=reason))
             sock.close()
             return
-        door = service.generation.doors[listen.key]
+        endpoint = service.generation.policy_endpoints[listen.key]
         self._clients[key] += 1
-        self._guests.start_soon(self._serve_client, door, sock, peer, key)
+        self._guests.start_soon(self._serve_client, endpoint, sock, peer, key)
 
-    async def _serve_client(self, door: Door, sock: socket.socket, peer: Peer, key: object) -> None:
+    async def _serve_client(self, endpoint: PolicyEndpoint, sock: socket.socket, peer: Peer, key: object) -> None:
         try:
-            await let_in(self.service, door, sock, peer)
+            await serve_policy_client(self.service, endpoint, sock, peer)
         finally:
             self._clients[key] -= 1
             if not self._clients[key]:
@@ -385,7 +400,7 @@ class Server:
 
     async def _run(self, task_status: "trio.TaskStatus[Server]") -> None:
         try:
-            self._most = connections_at_most()
+            self._most = max_connections()
             async with trio.open_nursery() as self._watchers:
                 self._watchers.start_soon(watch, self.service.running, name="idle sessions")
                 if self._own_hub:
@@ -394,8 +409,8 @@ class Server:
                 # Around the sessions: these may need to be decided about to their end.
                 async with trio.open_nursery() as self._guests:
                     async with trio.open_nursery() as self._sessions:
-                        if self.fleet is not None:
-                            await self._sessions.start(self.fleet.run, name="workers")
+                        if self.pool is not None:
+                            await self._sessions.start(self.pool.run, name="workers")
                         async with trio.open_nursery() as self._loops:
                             for binding in self._bindings:
                                 self._accept(binding)
@@ -403,15 +418,15 @@ class Server:
                         for binding in self._bindings:
                             shut(binding)
                         self._refusing.set()
-                        await empty_queues(self._bindings, self._take)
-                        close_all(self._bindings)
-                        if self.fleet is not None:
-                            self.fleet.drain(self._grace)
+                        await drain_backlog(self._bindings, self._take)
+                        close_sockets(self._bindings)
+                        if self.pool is not None:
+                            self.pool.drain(self._grace)
                     self.service.hub.close_clients("going away", at={each.listen.name for each in self._bindings})
                     self._guests.cancel_scope.deadline = trio.current_time() + _GOODBYE
                 self._watchers.cancel_scope.cancel()
         finally:
-            close_all(self._bindings)
+            close_sockets(self._bindings)
             self._refusing.set()
             self._ended.set()
             await self.service.profiles.aclose()
@@ -437,9 +452,9 @@ async def serve(
     deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
     observers: Iterable[Observer] = (),
     hub: Hub | None = None,
-    sockets: Mapping[object, OpenedSocket] | None = None,
+    sockets: Mapping[object, InheritedSocket] | None = None,
     contexts: ContextStore | None = None,
-    fleet: Fleet | None = None,
+    pool: WorkerPool | None = None,
     embedded: bool = True,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -449,7 +464,7 @@ async def serve(
     async function: when it returns, the message is taken.  ``task_status`` gives the :class:`Server` when every socket
     listens.  ``hub`` is where policy clients are: one that the embedding program runs, or else one of the server's own.
     ``sockets`` are listening sockets that are there already, by the key of their Listen; ``contexts`` as for
-    :func:`open_service`.  ``fleet``, where given, serves the sessions; this process then only accepts them.
+    :func:`open_service`.  ``pool``, where given, serves the sessions; this process then only accepts them.
 
     What of a configuration ``triosmtp serve`` alone serves is a warning in the log ``triosmtp.server``: Log,
     Status_Listener, Control_Listener, Security, Workers.  ``embedded`` is False if the caller serves them.
@@ -461,13 +476,13 @@ async def serve(
             config, policy=policy, deliver=deliver, observers=observers, hub=hub, contexts=contexts
         )
     except ConfigError as error:  # which hides no socket that cannot be had
-        raise ConfigError([*error.problems, *bind_problems(config, sockets or {})]) from None
-    if fleet is not None:
-        fleet.attach(service)
-    server = Server(service, plan(config, sockets=sockets).opened, own_hub=hub is None, fleet=fleet)
+        raise ConfigError([*error.problems, *find_bind_problems(config, sockets or {})]) from None
+    if pool is not None:
+        pool.attach(service)
+    server = Server(service, plan(config, sockets=sockets).opened, own_hub=hub is None, pool=pool)
     server._embedded = embedded  # noqa: SLF001 - the two are one
     if embedded:
-        warn_of_unserved(config)
+        warn_ignored_scopes(config)
     await server._run(task_status)  # noqa: SLF001 - the two are one
 
 

@@ -20,7 +20,7 @@ from triosmtp.event import (
     TLSFailed,
 )
 from triosmtp.limits.flight_limiter import FlightLimiter
-from triosmtp.limits.handshake_limiter import HandshakeGate
+from triosmtp.limits.handshake_limiter import HandshakeLimiter
 from triosmtp.limits.peer_count import PeerAddress, PeerCounts, peer_key
 from triosmtp.limits.peer_limiter import PeerLimiter
 from triosmtp.limits.spool_space import SpoolSpace
@@ -34,8 +34,8 @@ from triosmtp.smtp import TRUSTED_EXTENSIONS
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
 if TYPE_CHECKING:
-    from triosmtp.server.policy_listener import Door
-    from triosmtp.server.server_admin import ServiceHost
+    from triosmtp.server.local_sessions import LocalSessions
+    from triosmtp.server.policy_listener import PolicyEndpoint
 
 __all__ = ["Generation", "Running", "Service", "Statistics", "limiter_key", "speaks_for_many"]
 
@@ -99,7 +99,7 @@ class Generation:
     profiles: Profiles
     tls: tuple[TLSSettings, ...]
     """Every TLS context that its connections can need."""
-    doors: "Mapping[object, Door]" = field(factory=dict)
+    policy_endpoints: "Mapping[object, PolicyEndpoint]" = field(factory=dict)
     """What each Listen for policy clients demands, by its key."""
     sessions: int = 0
     """Sessions under way."""
@@ -164,12 +164,12 @@ class Service:
         self.contexts = contexts
         self.hub = hub
         """Where policy clients are."""
-        self.gate = HandshakeGate(generation.config.base.tls_handshakes_max)
+        self.handshakes = HandshakeLimiter(generation.config.base.tls_handshakes_max)
         self.statistics = Statistics()
         self.draining = False
         self.running: set[Running] = set()
         """The sessions under way; each enters and leaves by itself."""
-        self.host: ServiceHost | None = None
+        self.host: LocalSessions | None = None
         """Answers for the sessions, wherever they are."""
         self._observers = Observers((self.statistics.subscription(), hub.subscription, *observers))
         self.emit: Observer = self._observers.emit
@@ -195,7 +195,7 @@ class Service:
         self._prefix = secrets.token_hex(4)
         self._number = 0
 
-    async def give_way(self) -> None:
+    async def yield_turn(self) -> None:
         """Let others have their turn, in the middle of what a client has pipelined."""
         self._count_busy(+1)
         try:
@@ -207,7 +207,7 @@ class Service:
         self._busy += change
         self.replies_per_turn = max(_LEAST_PER_TURN, _PER_TURN // (1 + self._busy))
 
-    def attach(self, host: "ServiceHost") -> None:
+    def attach(self, host: "LocalSessions") -> None:
         """Have ``host`` answer for the sessions, to policy clients as well."""
         self.host = host
         self.hub.attach(host)
@@ -235,11 +235,11 @@ class Service:
         """Give the settings of every TLS context in force."""
         return self.generation.tls
 
-    def succeed(self, generation: Generation) -> None:
+    def activate(self, generation: Generation) -> None:
         """Put ``generation`` in force for the sessions that begin from now on."""
         old = self.generation
         old.last_contexts = {settings: self.contexts.get(settings) for settings in old.tls}
-        self.gate.limit = generation.config.base.tls_handshakes_max
+        self.handshakes.limit = generation.config.base.tls_handshakes_max
         self.generation = generation
 
     def context(self, generation: Generation, settings: TLSSettings) -> ServerContext:
@@ -257,11 +257,11 @@ class Service:
     async def admit_handshake(self, session: Session, settings: Settings) -> str:
         """Let a handshake in, unless a limit is reached; give the name of that limit, or ``""``."""
         per_peer = settings.tls_handshakes_per_peer
-        return self.gate.enter(session.id, session.peer_address, per_peer, trio.current_time())
+        return self.handshakes.admit(session.id, session.peer_address, per_peer, trio.current_time())
 
     def leave_handshake(self, session: str) -> None:
         """Count the handshake of ``session`` out.  May be called where none was let in."""
-        self.gate.leave(session)
+        self.handshakes.release(session)
 
     async def count_peer(self, option: str, peer: PeerAddress | None, limit: tuple[int, float]) -> bool:
         """Count one more of what ``option`` limits for ``peer``; False where it has had its share."""

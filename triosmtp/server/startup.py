@@ -17,16 +17,16 @@ from triosmtp.event import (
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy_service.hub import Hub
-from triosmtp.server.policy_listener import open_doors
+from triosmtp.server.local_sessions import LocalSessions
+from triosmtp.server.policy_listener import read_policy_endpoints
 from triosmtp.server.preload_contexts import tls_users
 from triosmtp.server.profile import Profiles, material_problem, material_problems
-from triosmtp.server.server_admin import ServiceHost
 from triosmtp.server.service import Generation, Service
 from triosmtp.tls import ContextStore, TLSSettings
 from triosmtp.tls.settings import MaterialWarning
 from triosmtp.tls.store import Renewal, renew
 
-__all__ = ["open_service", "prepare"]
+__all__ = ["open_service", "prepare_generation"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -73,14 +73,14 @@ async def open_service(
     )
     contexts = contexts or ContextStore()
     spared = frozenset(each.material.settings for each in contexts.contexts())
-    generation, renewal = await trio.to_thread.run_sync(prepare, config, profiles, contexts, spared)
+    generation, renewal = await trio.to_thread.run_sync(prepare_generation, config, profiles, contexts, spared)
     contexts.replace(renewal.contexts)
     service = make(generation, contexts, hub, observers)
-    service.attach(ServiceHost(service))
+    service.attach(LocalSessions(service))
     return service
 
 
-def prepare(
+def prepare_generation(
     config: Config, profiles: Profiles, contexts: ContextStore, spared: Collection[TLSSettings] = ()
 ) -> tuple[Generation, Renewal]:
     """Have everything that ``config`` names.  Blocks, and changes nothing that is in force.
@@ -100,7 +100,7 @@ def prepare(
             faults.update(dict.fromkeys(f"{fault}: skipped" for fault in recipients.faults))
     for fault in faults:
         _log.warning("%s", fault)
-    doors = {} if profiles.is_part else collect(problems, partial(open_doors, config)) or {}
+    policy_endpoints = {} if profiles.is_part else collect(problems, partial(read_policy_endpoints, config)) or {}
     users = tls_users(config)
     known = {context.material.settings: context for context in contexts.contexts()}
     renewal = renew(contexts, users)
@@ -112,7 +112,7 @@ def prepare(
     _log_warnings({each: told for each, told in renewal.renewed.items() if each not in known}, users)
     in_force = {settings: known.get(settings, context) for settings, context in renewal.contexts.items()}
     adopted = Renewal(contexts=in_force, renewed={}, problems={}, news=frozenset(), changed={})
-    return Generation(config, profiles, tuple(users), doors), adopted
+    return Generation(config, profiles, tuple(users), policy_endpoints), adopted
 
 
 def _log_warnings(

@@ -17,7 +17,7 @@ from triosmtp.sockets.listener import Peer
 if TYPE_CHECKING:
     from triosmtp.server.service import Service
 
-__all__ = ["Fleet", "FleetState", "WorkerState"]
+__all__ = ["WorkerPool", "WorkerPoolState", "WorkerState"]
 
 
 @frozen(slots=True)
@@ -34,7 +34,7 @@ class WorkerState:
 
 
 @frozen(slots=True)
-class FleetState:
+class WorkerPoolState:
     """How the workers of a server fare."""
 
     ready: int
@@ -46,7 +46,7 @@ class FleetState:
     """Those that run, in the order of their numbers."""
 
 
-class Fleet(Protocol):
+class WorkerPool(Protocol):
     """The workers of a server."""
 
     def attach(self, service: "Service") -> None:
@@ -64,7 +64,7 @@ class Fleet(Protocol):
     def room(self) -> Awaitable[int]:
         """Wait until there is room for connections, and give for how many; more than that may be lost."""
 
-    def state(self) -> FleetState:
+    def state(self) -> WorkerPoolState:
         """Give how the workers fare."""
 
     def prepare(self, config: Config) -> Awaitable[None]:

@@ -24,9 +24,18 @@ from attrs import define, evolve, field, frozen
 
 from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
 from triosmtp.errors import ConfigError, Problem, is_transient
-from triosmtp.sockets.listener import bind, family_of, local_address_of, peer_of, unlink_if_ours
+from triosmtp.sockets.listener import bind, family_of, local_address_of, peer_from_sockaddr, unlink_own_socket
 
-__all__ = ["Binding", "OpenedSocket", "Plan", "bind_ahead", "bind_problems", "close_all", "names_of", "plan"]
+__all__ = [
+    "Binding",
+    "InheritedSocket",
+    "Plan",
+    "bind_at_startup",
+    "close_sockets",
+    "find_bind_problems",
+    "listen_names",
+    "plan",
+]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -35,7 +44,7 @@ Guests: TypeAlias = Mapping[IPv4Address | IPv6Address, Listen]
 
 
 @frozen(slots=True)
-class OpenedSocket:
+class InheritedSocket:
     """A listening socket that was there before the server."""
 
     sock: socket.socket
@@ -70,7 +79,7 @@ class Binding:
         self.address = name if isinstance(name, str) else (name[0], name[1])
         if isinstance(name, str):
             self.inode = Path(name).lstat().st_ino
-        peer = peer_of(name)
+        peer = peer_from_sockaddr(name)
         self.local = "" if peer.address is not None and peer.address.is_unspecified else peer.text
 
     def listen_of(self, sock: socket.socket) -> Listen:
@@ -122,7 +131,7 @@ class Binding:
         """Stop to accept, and close the socket."""
         self.accepting.cancel()
         if isinstance(self.address, str) and not self.given:
-            unlink_if_ours(Path(self.address), self.inode)
+            unlink_own_socket(Path(self.address), self.inode)
         self.sock.close()
 
 
@@ -149,9 +158,9 @@ class Plan:
     closed: tuple[Binding, ...]
 
 
-def bind_ahead(
-    config: Config, sockets: Mapping[object, OpenedSocket], owner: tuple[int, int]
-) -> dict[object, OpenedSocket]:
+def bind_at_startup(
+    config: Config, sockets: Mapping[object, InheritedSocket], owner: tuple[int, int]
+) -> dict[object, InheritedSocket]:
     """Bind the TCP Listens of ``config`` that none of ``sockets`` is for, and give them all, by the key of the Listen.
 
     For a process that is about to give up the right to do so; user and group ``owner``, who it will be, then owns them:
@@ -160,14 +169,14 @@ def bind_ahead(
     :raises ConfigError: naming each Listen that cannot be bound; then nothing was bound.
     """
     listens = (*config.listens, *config.policy_listens, *config.status_listens)
-    opened: dict[object, OpenedSocket] = {}
+    opened: dict[object, InheritedSocket] = {}
     problems: list[Problem] = []
     for listen in listens:
         if listen.key in sockets or not isinstance(listen.address, TCPAddress) or config.wildcard_of(listen):
             continue
         try:
             sock = bind(listen, config.resolve(listen, None), listens)
-            opened[listen.key] = OpenedSocket(sock)
+            opened[listen.key] = InheritedSocket(sock)
             os.fchown(sock.fileno(), *owner)
         except OSError as error:
             problems.append(_problem(listen, error))
@@ -178,10 +187,10 @@ def bind_ahead(
     return {**sockets, **opened}
 
 
-def bind_problems(config: Config, sockets: Mapping[object, OpenedSocket]) -> list[Problem]:
+def find_bind_problems(config: Config, sockets: Mapping[object, InheritedSocket]) -> list[Problem]:
     """Return why TCP Listens of ``config`` could not be bound; nothing stays bound.  ``sockets`` are there already."""
     try:
-        bound = bind_ahead(config, sockets, (os.geteuid(), os.getegid()))
+        bound = bind_at_startup(config, sockets, (os.geteuid(), os.getegid()))
     except ConfigError as error:
         return list(error.problems)
     for key, opened in bound.items():
@@ -194,7 +203,7 @@ def plan(
     config: Config,
     bindings: Iterable[Binding] = (),
     listens: Sequence[Listen] | None = None,
-    sockets: Mapping[object, OpenedSocket] | None = None,
+    sockets: Mapping[object, InheritedSocket] | None = None,
 ) -> Plan:
     """Bind what ``config`` asks for and ``bindings`` do not have: ``listens``, or else those for mail and policy.
 
@@ -238,7 +247,7 @@ def plan(
         else:
             opened.append(Binding(listen, settings, sock, family, guests=guests.get(listen.key, {})))
     if problems:
-        close_all(opened)
+        close_sockets(opened)
         raise ConfigError(problems)
     return Plan(tuple(opened), tuple(kept), closed)
 
@@ -255,12 +264,12 @@ def _guests(config: Config, listens: Iterable[Listen]) -> dict[object, dict[IPv4
     return guests
 
 
-def names_of(sockets: "Iterable[Binding | Kept]") -> tuple[str, ...]:
+def listen_names(sockets: "Iterable[Binding | Kept]") -> tuple[str, ...]:
     """Return the names of the Listens that have sockets of their own."""
     return tuple(each.listen.name for each in sockets)
 
 
-def close_all(bindings: Iterable[Binding]) -> None:
+def close_sockets(bindings: Iterable[Binding]) -> None:
     """Close the sockets."""
     for binding in bindings:
         binding.close()

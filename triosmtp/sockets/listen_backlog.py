@@ -18,9 +18,9 @@ from typing import Final
 import trio
 
 from triosmtp.sockets.bound_socket import Binding
-from triosmtp.sockets.listener import Peer, accept_waiting, unlink_if_ours
+from triosmtp.sockets.listener import Peer, accept_pending, unlink_own_socket
 
-__all__ = ["empty_queues", "shut"]
+__all__ = ["drain_backlog", "shut"]
 
 _SO_ATTACH_FILTER: Final = 26
 _ALL: Final = 1 << 16
@@ -45,7 +45,7 @@ def shut(binding: Binding) -> None:
     if binding.given:
         return
     if isinstance(binding.address, str):
-        unlink_if_ours(Path(binding.address), binding.inode)
+        unlink_own_socket(Path(binding.address), binding.inode)
         return
     program = ctypes.create_string_buffer(_DROP_SYN)
     # struct sock_fprog: how many instructions, and where they are.
@@ -54,7 +54,7 @@ def shut(binding: Binding) -> None:
         binding.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
-async def empty_queues(bindings: list[Binding], take: Callable[[Binding, socket.socket, Peer], None]) -> None:
+async def drain_backlog(bindings: list[Binding], take: Callable[[Binding, socket.socket, Peer], None]) -> None:
     """Hand everybody who waits in the queues of :func:`shut` sockets to ``take``."""
     ours = [binding for binding in bindings if not binding.given]
     _empty(ours, take)
@@ -66,4 +66,4 @@ async def empty_queues(bindings: list[Binding], take: Callable[[Binding, socket.
 def _empty(bindings: list[Binding], take: Callable[[Binding, socket.socket, Peer], None]) -> None:
     for binding in bindings:
         with suppress(OSError):  # no descriptors are left: these are lost
-            accept_waiting(binding.sock, partial(take, binding), _ALL)
+            accept_pending(binding.sock, partial(take, binding), _ALL)

@@ -19,13 +19,13 @@ from triosmtp.config import Listen, Settings, TCPAddress, UnixAddress
 __all__ = [
     "Peer",
     "accept_connections",
-    "accept_waiting",
+    "accept_pending",
     "bind",
     "bind_unix",
     "family_of",
     "local_address_of",
-    "peer_of",
-    "unlink_if_ours",
+    "peer_from_sockaddr",
+    "unlink_own_socket",
 ]
 
 _log = logging.getLogger("triosmtp.server")
@@ -65,7 +65,7 @@ def _unmapped(host: str) -> str:
     return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
-def peer_of(address: object) -> Peer:
+def peer_from_sockaddr(address: object) -> Peer:
     """Give the peer for a socket address as ``accept`` returned it; an IPv4-mapped IPv6 address becomes IPv4."""
     if not isinstance(address, tuple):
         return _UNIX_PEER
@@ -200,7 +200,7 @@ def _remove_stale(path: Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
 
 
-def unlink_if_ours(path: Path, inode: int) -> None:
+def unlink_own_socket(path: Path, inode: int) -> None:
     """Remove the path of a Unix socket that was bound there, unless another process has put its own in that place."""
     with suppress(FileNotFoundError):
         if path.lstat().st_ino == inode:
@@ -223,7 +223,7 @@ async def accept_connections(
         await trio.lowlevel.wait_readable(sock)
         most = _ACCEPTS_PER_TURN if room is None else min(_ACCEPTS_PER_TURN, await room())
         try:
-            accept_waiting(sock, take, most)
+            accept_pending(sock, take, most)
         except OSError as error:
             if sock.fileno() < 0:
                 return
@@ -237,7 +237,7 @@ async def accept_connections(
                 _log.warning("connections are accepted again")
 
 
-def accept_waiting(sock: socket.socket, take: Callable[[socket.socket, Peer], None], limit: int) -> None:
+def accept_pending(sock: socket.socket, take: Callable[[socket.socket, Peer], None], limit: int) -> None:
     """Accept what waits in the kernel's queue, up to ``limit`` connections, and hand each to ``take``.
 
     A connection that ``take`` fails at is closed; the failure is logged.
@@ -255,7 +255,7 @@ def accept_waiting(sock: socket.socket, take: Callable[[socket.socket, Peer], No
             continue  # that peer has gone again
         try:
             accepted.setblocking(False)
-            take(accepted, peer_of(address))
+            take(accepted, peer_from_sockaddr(address))
         except Exception:  # noqa: BLE001 - one connection's failure must not end the accept loop
             accepted.close()
             _log.exception("an accepted connection cannot be served: it is closed")

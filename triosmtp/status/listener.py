@@ -17,9 +17,9 @@ from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import Observer, ServerEvent
 from triosmtp.observer import EVENTS, Subscription
 from triosmtp.server.policy_listener import read_token
-from triosmtp.sockets.bound_socket import Binding, OpenedSocket, Plan, close_all, plan
+from triosmtp.sockets.bound_socket import Binding, InheritedSocket, Plan, close_sockets, plan
 from triosmtp.sockets.listener import Peer, accept_connections
-from triosmtp.sockets.peer_credentials import stranger
+from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.status.access import Access, Guard
 from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, refusal
@@ -50,7 +50,7 @@ class Prepared:
 
     def discard(self) -> None:
         """Close what was bound."""
-        close_all(self.sockets.opened)
+        close_sockets(self.sockets.opened)
 
 
 class StatusListener:
@@ -102,7 +102,7 @@ class StatusListener:
         """Where each Listen is bound, by its name."""
         return {each.listen.name: each.address for each in self._bindings}
 
-    def prepare(self, config: Config, sockets: Mapping[object, OpenedSocket] | None = None) -> Prepared:
+    def prepare(self, config: Config, sockets: Mapping[object, InheritedSocket] | None = None) -> Prepared:
         """Have what ``config`` asks for, and change nothing.  Hand it to :meth:`follow`, or discard it.
 
         ``sockets`` are listening sockets that are there already, by the key of their Listen.
@@ -128,14 +128,14 @@ class StatusListener:
                 self._applications[key] = application(Site(self._source, access, metrics, self._feed, self._logins))
         for kept in prepared.sockets.kept:
             kept.follow()
-        close_all(prepared.sockets.closed)
+        close_sockets(prepared.sockets.closed)
         for binding in prepared.sockets.opened:
             nursery.start_soon(self._accept, binding, nursery, name=f"status {binding.listen.name}")
         self._bindings = [*(kept.binding for kept in prepared.sockets.kept), *prepared.sockets.opened]
 
     def close(self) -> None:
         """Close all sockets."""
-        close_all(self._bindings)
+        close_sockets(self._bindings)
         self._bindings.clear()
 
     def _count(self, nursery: trio.Nursery) -> Metrics:
@@ -155,7 +155,7 @@ class StatusListener:
 
     def _take(self, binding: Binding, nursery: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
         address = binding.listen.address
-        if isinstance(address, UnixAddress) and (who := stranger(sock, address.mode)):
+        if isinstance(address, UnixAddress) and (who := check_peer_credentials(sock, address.mode)):
             _log.warning("turned away from the status of this server: %s", who)
             sock.close()
             return

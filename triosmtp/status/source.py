@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from attrs import asdict
 
 from triosmtp.histogram import Histogram
+from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.server import Server
-from triosmtp.server.server_admin import ServiceHost
 from triosmtp.tls import ServerContext
 
 __all__ = ["ServerSource", "Source"]
@@ -80,8 +80,8 @@ class ServerSource:
 
     def __init__(self, server: Server) -> None:
         self._service = server.service
-        self._fleet = server.fleet
-        self._host = server.service.host or ServiceHost(server.service)
+        self._fleet = server.pool
+        self._host = server.service.host or LocalSessions(server.service)
         self.sessions = self._host.inbound
         self.session = self._host.session
         self.certificates = self._host.certificates
@@ -149,7 +149,7 @@ class ServerSource:
 
     def handshakes_under_way(self) -> int:
         """Give how many TLS handshakes are under way."""
-        return self._service.gate.under_way
+        return self._service.handshakes.under_way
 
 
 def _in_force(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from triosmtp.event import ServerEvent
 from triosmtp.limits.timeouts import watch
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server.proxied_connection import announced_peer
+from triosmtp.server.proxy_protocol import read_proxy_header
 from triosmtp.server.server import begin, open_service, run_session
 from triosmtp.server.service import Service
 from triosmtp.server.session.driver import SessionDriver
@@ -85,7 +85,7 @@ class MemoryServer:
         return Client(theirs)
 
     async def _take_from_proxy(self, listen: Listen, settings: Settings, ours: trio.abc.Stream, proxy: Peer) -> None:
-        peer = await announced_peer(self.service, listen, settings, ours, proxy, "memory")
+        peer = await read_proxy_header(self.service, listen, settings, ours, proxy, "memory")
         if peer is None:
             await ours.aclose()
         else:

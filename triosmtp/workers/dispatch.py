@@ -15,8 +15,8 @@ from typing import Final
 import trio
 from attrs import field, frozen
 
-from triosmtp.limits.fd_limit import connections_at_most
-from triosmtp.workers.handoff import Handed, hand_over
+from triosmtp.limits.fd_limit import max_connections
+from triosmtp.workers.handoff import Handoff, send_connection
 from triosmtp.workers.process import Counted, Worker
 
 __all__ = ["Dispatch", "Unserved", "Waiting"]
@@ -41,7 +41,7 @@ class Unserved(Enum):
 class Waiting:
     """A connection that no worker has yet."""
 
-    handed: Handed
+    handed: Handoff
     sock: socket.socket
     counted: Counted
     since: float = field(factory=trio.current_time)
@@ -73,7 +73,7 @@ class Dispatch:
             if len(worker.taken) >= worker.capacity:
                 continue
             try:
-                if not hand_over(worker.connections, connection.handed, connection.sock):
+                if not send_connection(worker.connections, connection.handed, connection.sock):
                     continue
             except OSError:
                 continue  # it is dead, and that will be noticed
@@ -102,7 +102,7 @@ class Dispatch:
 
     async def run(self) -> None:
         """Offer those that wait again and again, until :meth:`stop`."""
-        self._most = connections_at_most()
+        self._most = max_connections()
         with self._running:
             while True:
                 await self._stuck.wait()

@@ -21,7 +21,7 @@ from triosmtp.policy_service.messages import Interest
 from triosmtp.sockets.listener import Peer
 from triosmtp.tls import TLSSettings
 
-__all__ = ["Handed", "Start", "connections_pair", "hand_over", "receive", "skip"]
+__all__ = ["Handoff", "WorkerInit", "connections_pair", "receive_connection", "send_connection", "skip"]
 
 _LONGEST: Final = 65536
 _INT: Final = struct.Struct("@i")
@@ -29,7 +29,7 @@ _NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS
 
 
 @frozen(slots=True, kw_only=True)
-class Start:
+class WorkerInit:
     """What a worker is told first."""
 
     config: Config
@@ -43,7 +43,7 @@ class Start:
 
 
 @frozen(slots=True)
-class Handed:
+class Handoff:
     """What goes with a connection."""
 
     number: int
@@ -63,7 +63,7 @@ def connections_pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def hand_over(to: socket.socket, handed: Handed, sock: socket.socket) -> bool:
+def send_connection(to: socket.socket, handed: Handoff, sock: socket.socket) -> bool:
     """Hand a connection over; give whether there was room.  The socket stays the caller's to close.
 
     :raises OSError: where nobody is there.
@@ -77,7 +77,7 @@ def hand_over(to: socket.socket, handed: Handed, sock: socket.socket) -> bool:
     return True
 
 
-def receive(sock: socket.socket) -> tuple[Handed, socket.socket | None] | None:
+def receive_connection(sock: socket.socket) -> tuple[Handoff, socket.socket | None] | None:
     """Take a connection; None where none waits.
 
     Without a socket it could not be taken, as no descriptor is left for it: it waits on, until :func:`skip`.
@@ -91,7 +91,7 @@ def receive(sock: socket.socket) -> tuple[Handed, socket.socket | None] | None:
         return None
     if not data:
         return None
-    handed: Handed = pickle.loads(data)  # noqa: S301 - nobody but the supervisor can write to it
+    handed: Handoff = pickle.loads(data)  # noqa: S301 - nobody but the supervisor can write to it
     if not ancillary:
         return handed, None
     skip(sock)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from triosmtp.server.server_admin import ServiceHost
+from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
 
-__all__ = ["Asked", "FleetHost"]
+__all__ = ["Asked", "PooledSessions"]
 
 
 class Asked(Protocol):
@@ -22,12 +22,12 @@ class Asked(Protocol):
         """Have every worker read the files of TLS again."""
 
 
-class FleetHost(ServiceHost):
+class PooledSessions(LocalSessions):
     """Answers for the sessions of all workers."""
 
-    def __init__(self, service: Service, fleet: Asked) -> None:
+    def __init__(self, service: Service, pool: Asked) -> None:
         super().__init__(service)
-        self._fleet = fleet
+        self._fleet = pool
 
     async def inbound(self) -> list[dict[str, Any]]:
         """Give every session under way."""

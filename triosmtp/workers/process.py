@@ -68,7 +68,7 @@ async def start_worker(
     posts: Mapping[str, Callable[..., None]],
     calls: Mapping[str, Callable[..., Awaitable[Any]]],
 ) -> Worker:
-    """Start a worker: a new process of this interpreter, with its ends of two sockets and nothing else of ours.
+    """WorkerInit a worker: a new process of this interpreter, with its ends of two sockets and nothing else of ours.
 
     :raises OSError: where it cannot be started.
     """

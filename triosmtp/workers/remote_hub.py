@@ -5,10 +5,10 @@ from triosmtp.policy_service.hub import Hub
 from triosmtp.policy_service.messages import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
 from triosmtp.workers.channel import Channel, ChannelClosedError
 
-__all__ = ["DistantHub"]
+__all__ = ["RemoteHub"]
 
 
-class DistantHub(Hub):
+class RemoteHub(Hub):
     """Asks the hub at the other end of ``channel``.
 
     What that one wants is kept here as a value, so that what nobody wants costs nothing.  It may say too much for a

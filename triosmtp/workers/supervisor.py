@@ -55,13 +55,13 @@ from triosmtp.event import (
 from triosmtp.limits.peer_count import PeerAddress
 from triosmtp.policy_service.messages import Fallback, Question, Verdict
 from triosmtp.server.service import Generation, Service
-from triosmtp.server.worker_pool import FleetState, WorkerState
+from triosmtp.server.worker_pool import WorkerPoolState, WorkerState
 from triosmtp.smtp import Reply
 from triosmtp.sockets.listener import Peer
 from triosmtp.workers.channel import ChannelClosedError
 from triosmtp.workers.dispatch import Dispatch, Unserved, Waiting
-from triosmtp.workers.handoff import Handed, Start, receive, skip
-from triosmtp.workers.pooled_sessions import FleetHost
+from triosmtp.workers.handoff import Handoff, WorkerInit, receive_connection, skip
+from triosmtp.workers.pooled_sessions import PooledSessions
 from triosmtp.workers.process import SessionRecord, Worker, attempt, start_worker
 
 __all__ = ["Supervisor", "workers_of"]
@@ -87,7 +87,7 @@ def workers_of(config: Config) -> int:
 
 
 class Supervisor:
-    """Has so many workers.  It is a :class:`~triosmtp.server.worker_pool.Fleet`."""
+    """Has so many workers.  It is a :class:`~triosmtp.server.worker_pool.WorkerPool`."""
 
     def __init__(self, workers: int, hung: float = _HUNG) -> None:
         self.hung = hung
@@ -117,12 +117,12 @@ class Supervisor:
         assert self._nursery is not None, "run() runs"
         return self._nursery
 
-    # As a fleet
+    # As a pool
 
     def attach(self, service: Service) -> None:
         """Work for ``service``."""
         self._service = service
-        service.attach(FleetHost(service, self))
+        service.attach(PooledSessions(service, self))
         service.observe(self._heed)
         service.hub.on_interest = self._tell_interest
 
@@ -141,7 +141,7 @@ class Supervisor:
 
     def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
         """Have a connection served."""
-        handed = Handed(next(self._numbers), self._generation, listen.key, peer)
+        handed = Handoff(next(self._numbers), self._generation, listen.key, peer)
         self._dispatch.hand(Waiting(handed, sock, (listen, self._served.generation, peer.address)))
         if self._draining.is_set() and not self._those_ready():
             self._dispatch.turn_away()
@@ -150,7 +150,7 @@ class Supervisor:
         """Wait until there is room for connections, and give for how many."""
         return self._dispatch.room()
 
-    def state(self) -> FleetState:
+    def state(self) -> WorkerPoolState:
         """Give how the workers fare."""
         ready = len(self._those_ready())
         now = trio.current_time()
@@ -158,7 +158,7 @@ class Supervisor:
             WorkerState(number, worker.process.pid, worker.ready, len(worker.sessions), now - worker.since)
             for number, worker in sorted(self._workers.items())
         )
-        return FleetState(ready, self._count - ready, self._deaths, workers)
+        return WorkerPoolState(ready, self._count - ready, self._deaths, workers)
 
     async def prepare(self, config: Config) -> None:
         """Have every worker prepare for ``config``.
@@ -304,7 +304,7 @@ class Supervisor:
             "event": partial(self._heard, number),
             "over": partial(self._over, number),
             "handshake": self._count_handshake,
-            "handshake over": service.gate.leave,
+            "handshake over": service.handshakes.release,
             "uncount": service.uncount_peer,
             "ended": service.hub.ended,
             "log": _write,
@@ -333,7 +333,7 @@ class Supervisor:
     async def _begin(self, worker: Worker) -> None:
         """Have a worker come to be ready."""
         service = self._served
-        start = Start(
+        start = WorkerInit(
             config=service.config,
             generation=worker.generation,
             interest=service.hub.interest,
@@ -385,7 +385,7 @@ class Supervisor:
         del self._workers[worker.number]
         service, now = self._served, trio.current_time()
         left = []
-        while (received := receive(worker.theirs)) is not None:
+        while (received := receive_connection(worker.theirs)) is not None:
             left.append(received)
             if received[1] is None:
                 skip(worker.theirs)
@@ -403,7 +403,7 @@ class Supervisor:
             how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
             _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.taken))
         for session, known in worker.sessions.items():
-            service.gate.leave(session)
+            service.handshakes.release(session)
             seconds, messages = now - known.since, known.messages
             service.emit(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
         for counted in worker.taken.values():
@@ -434,10 +434,10 @@ class Supervisor:
     async def _admit_handshake(
         self, session: str, peer: IPv4Address | IPv6Address | None, per_peer: tuple[int, float] | None
     ) -> str:
-        return self._served.gate.enter(session, peer, per_peer, trio.current_time())
+        return self._served.handshakes.admit(session, peer, per_peer, trio.current_time())
 
     def _count_handshake(self, session: str) -> None:
-        self._served.gate.enter(session, None, None, trio.current_time())
+        self._served.handshakes.admit(session, None, None, trio.current_time())
 
     # To all workers
 

@@ -21,22 +21,22 @@ from attrs import define, evolve
 
 from triosmtp.config import Config, Listen, Settings, TCPAddress
 from triosmtp.control.console_commands import contexts_of
-from triosmtp.limits.fd_limit import connections_at_most
+from triosmtp.limits.fd_limit import max_connections
 from triosmtp.limits.peer_count import PeerAddress
 from triosmtp.limits.timeouts import watch
 from triosmtp.policy import Session
 from triosmtp.policy_service.messages import Interest
+from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.server import open_service, run_session
-from triosmtp.server.server_admin import ServiceHost
 from triosmtp.server.service import Generation, Service
 from triosmtp.server.session.driver import SessionDriver, session_of
-from triosmtp.server.startup import prepare
+from triosmtp.server.startup import prepare_generation
 from triosmtp.tls import ContextStore, build_context, load_material
 from triosmtp.tls.store import Renewal
 from triosmtp.tls.watcher import reload_certificates
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.handoff import Handed, Start, receive
-from triosmtp.workers.remote_hub import DistantHub
+from triosmtp.workers.handoff import Handoff, WorkerInit, receive_connection
+from triosmtp.workers.remote_hub import RemoteHub
 from triosmtp.workers.supervisor import workers_of
 
 __all__ = ["main"]
@@ -111,7 +111,7 @@ class _Worker:
         self._listens: dict[object, Listen] = {}
         self._prepared: _Prepared | None = None
         self._interest: Interest | None = None
-        self._early: deque[tuple[Handed, socket.socket]] = deque()
+        self._early: deque[tuple[Handoff, socket.socket]] = deque()
 
     async def run(self) -> None:
         """Serve until drained; or until the supervisor is gone, and what was under way is done."""
@@ -140,7 +140,7 @@ class _Worker:
         return self._service
 
     @property
-    def _host(self) -> ServiceHost:
+    def _host(self) -> LocalSessions:
         assert self._running.host is not None, "open_service() attached it"
         return self._running.host
 
@@ -155,12 +155,12 @@ class _Worker:
 
     # From the supervisor
 
-    async def _start(self, start: Start) -> int:
+    async def _start(self, start: WorkerInit) -> int:
         """Have everything that the configuration names; give for how many connections there is room.
 
         :raises ConfigError: where it cannot be had.
         """
-        hub = DistantHub(self._channel, start.interest)
+        hub = RemoteHub(self._channel, start.interest)
         contexts = await trio.to_thread.run_sync(_contexts_of, start)
         make = partial(_WorkerService, self._channel)
         service = await open_service(
@@ -172,14 +172,16 @@ class _Worker:
         hub.apply(self._interest or start.interest)
         self._listens = _by_key(start.config)
         self._started.set()
-        return connections_at_most()
+        return max_connections()
 
     async def _prepare(self, config: Config) -> None:
         service = self._running
         profiles = service.profiles.renewed(config)
         async with service.contexts.lock:
             try:
-                generation, renewal = await trio.to_thread.run_sync(prepare, config, profiles, service.contexts)
+                generation, renewal = await trio.to_thread.run_sync(
+                    prepare_generation, config, profiles, service.contexts
+                )
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await profiles.discard()
@@ -190,7 +192,7 @@ class _Worker:
         service, prepared = self._running, self._prepared
         assert prepared is not None, "it was prepared"
         old, self._prepared = service.generation, None
-        service.succeed(prepared.generation)
+        service.activate(prepared.generation)
         service.contexts.adopt(_with_newer(prepared.renewal, service.contexts))
         self._generation, self._listens = number, _by_key(service.config)
         assert self._background is not None, "it runs"
@@ -230,7 +232,7 @@ class _Worker:
     def _follow(self, interest: Interest) -> None:
         self._interest = interest
         if self._service is not None:
-            assert isinstance(self._service.hub, DistantHub), "it was made here"
+            assert isinstance(self._service.hub, RemoteHub), "it was made here"
             self._service.hub.apply(interest)
 
     async def _reload_certificates(self, reason: str) -> list[str]:
@@ -271,7 +273,7 @@ class _Worker:
     def _take_waiting(self, limit: int) -> bool:
         """Take up to ``limit`` connections; give whether there was a descriptor for each."""
         for _ in range(limit):
-            received = receive(self._connections)
+            received = receive_connection(self._connections)
             if received is None:
                 break
             handed, sock = received
@@ -280,7 +282,7 @@ class _Worker:
             self._take(handed, sock)
         return True
 
-    def _take(self, handed: Handed, sock: socket.socket) -> None:
+    def _take(self, handed: Handoff, sock: socket.socket) -> None:
         if handed.generation > self._generation:
             self._early.append((handed, sock))  # its configuration is on its way
             return
@@ -304,7 +306,7 @@ class _Worker:
             return
         sessions.start_soon(self._serve, listen, driver, handed.number, name=f"session {driver.session.id}")
 
-    def _listen_of(self, handed: Handed) -> Listen | None:
+    def _listen_of(self, handed: Handoff) -> Listen | None:
         """Return the Listen that a connection came to; where that has gone, the wildcard that took its place."""
         listen = self._listens.get(handed.listen)
         if listen is None and isinstance(handed.listen, TCPAddress):
@@ -330,7 +332,7 @@ class _WorkerService(Service):
         """Let a handshake in, unless a limit of the whole service is reached."""
         per_peer = settings.tls_handshakes_per_peer
         self._shaking.add(session.id)
-        if not self.gate.limit and per_peer is None:
+        if not self.handshakes.limit and per_peer is None:
             self._channel.post("handshake", session.id)  # to be counted; nothing can be said against it
             return ""
         try:
@@ -357,7 +359,7 @@ class _WorkerService(Service):
             self._channel.post("handshake over", session)
 
 
-def _contexts_of(start: Start) -> ContextStore:
+def _contexts_of(start: WorkerInit) -> ContextStore:
     """Build the contexts that are in force in the supervisor, from what it has read."""
     return ContextStore(
         {settings: build_context(load_material(settings, dict(files))) for settings, files in start.files.items()}

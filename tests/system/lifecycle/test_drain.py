@@ -16,7 +16,7 @@ from life_server import LineClient, Place, public_place
 
 from triosmtp import parse_config
 from triosmtp.sockets.bound_socket import plan
-from triosmtp.sockets.listen_backlog import empty_queues, shut
+from triosmtp.sockets.listen_backlog import drain_backlog, shut
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 CLIENTS = 300 if JUDGE else 60
@@ -185,7 +185,7 @@ async def test_a_door_that_is_shut_lets_out_and_nobody_in() -> None:
         late.settimeout(0.3)
         with pytest.raises(TimeoutError):
             late.connect(address)
-        await empty_queues([binding], lambda _binding, sock, _peer: taken.append(sock))
+        await drain_backlog([binding], lambda _binding, sock, _peer: taken.append(sock))
         early.sendall(b"x")
         [server_side] = taken
         with server_side:

@@ -7,7 +7,7 @@ import pytest
 
 from triosmtp import ConfigError, load_config, parse_config
 from triosmtp.daemon.check import deep_problems
-from triosmtp.server.policy_listener import open_doors
+from triosmtp.server.policy_listener import read_policy_endpoints
 
 MAIL = 'ESMTP_Listener { Listen ":25" { } } Relay_Domains = ( "example.com" ) Deliver_To = "discard:" '
 
@@ -89,14 +89,14 @@ def conf(folder: Path, token: bytes | None = b"0123456789abcdef") -> Path:
 def test_a_token_that_cannot_be_used_is_an_error(tmp_path: Path, token: bytes | None, said: str) -> None:
     config = load_config(conf(tmp_path, token))
     with pytest.raises(ConfigError, match=said) as raised:
-        open_doors(config)
+        read_policy_endpoints(config)
     (problem,) = raised.value.problems
     assert str(problem).startswith(f"{tmp_path}/t.conf:1:")
     assert problem in deep_problems(config)
 
 
 def test_tokens_are_read_without_white_space_and_never_shown(tmp_path: Path) -> None:
-    (door,) = open_doors(load_config(conf(tmp_path, b"\n 0123456789abcdef \r\n"))).values()
+    (door,) = read_policy_endpoints(load_config(conf(tmp_path, b"\n 0123456789abcdef \r\n"))).values()
     assert door.token == "0123456789abcdef"
     assert "0123456789abcdef" not in repr(door)
 

@@ -142,7 +142,7 @@ def presented(server: ServerContext, certificate: crypto.X509) -> TLSInfo | None
 
 
 def may(tls: TLSInfo, kind: str, value: str) -> bool:
-    return ClientList.of([RelayClient(kind, value)]).holds(tls)  # type: ignore[arg-type]  # a kind as text
+    return ClientList.from_entries([RelayClient(kind, value)]).holds(tls)  # type: ignore[arg-type]  # a kind as text
 
 
 def rights_held(tls: TLSInfo, certificate: crypto.X509) -> None:

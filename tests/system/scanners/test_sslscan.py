@@ -23,7 +23,7 @@ def test_nothing_weak_at_defaults(tmp_path: Path) -> None:
             assert {cipher.strength for cipher in scan.ciphers} == {"strong", "acceptable"}
             assert min(cipher.bits for cipher in scan.ciphers) == 128
             assert {cipher.dh_bits for cipher in scan.ciphers if cipher.kind == "DHE-RSA"} == {2048}
-            assert scan.names_of("TLSv1.3") == {
+            assert scan.listen_names("TLSv1.3") == {
                 "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256",
             }  # fmt: skip
             # What DEFAULT leaves in for TLS 1.2, which a scanner mentions: CBC, and RSA without forward secrecy.
@@ -53,8 +53,8 @@ def test_tls_ciphers(tmp_path: Path) -> None:
     with serving(tmp_path, 'TLS_Ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20:TLS_AES_128_GCM_SHA256"') as server:
         for port in server.ports:
             scan = sslscan(port)
-            assert scan.names_of("TLSv1.3") == {"TLS_AES_128_GCM_SHA256"}
-            assert scan.names_of("TLSv1.2") == {
+            assert scan.listen_names("TLSv1.3") == {"TLS_AES_128_GCM_SHA256"}
+            assert scan.listen_names("TLSv1.2") == {
                 f"ECDHE-{kind}-{cipher}"
                 for kind in ("ECDSA", "RSA")
                 for cipher in ("AES256-GCM-SHA384", "AES128-GCM-SHA256", "CHACHA20-POLY1305")

@@ -124,7 +124,7 @@ def test_a_list_of_domains_is_asked_by_key_alone(text: str, pattern: str) -> Non
         key = domain_key(text)
     except DomainError:
         return
-    held = DomainList.of((pattern, f"*.{pattern}"))
+    held = DomainList.from_patterns((pattern, f"*.{pattern}"))
     assert (key in held) is f".{key}".endswith(f".{domain_key(pattern)}")
 
 
@@ -181,6 +181,6 @@ async def test_a_route_to_ours_does_not_make_a_relay_of_a_sender() -> None:
 
 def test_the_rules_of_a_route_are_options() -> None:
     config = parse_config(CONF.format(OURS))
-    rules = RelayRules.of(config.resolve(config.listens[0], None))
+    rules = RelayRules.from_settings(config.resolve(config.listens[0], None))
     assert rules.is_barred_route(Address("a%b", "ours.example"), "<a%b@ours.example>")
     assert not rules.is_barred_route(Address("a", "ours.example"), "<a@ours.example>")

@@ -136,7 +136,7 @@ async def test_whom_a_trusted_peer_speaks_for_has_no_certificate(material: Mater
 def test_a_revoked_certificate_counts_by_no_fingerprint(material: Material) -> None:
     listed = f'TLS_Relay_Clients = ( "sha256:{"aa" * 32}" "spki:{"bb" * 32}" )'
     config = parse_config(material.conf(f"{VERIFIED} {listed}"))
-    rules = RelayRules.of(config.resolve(config.listens[0], None)).senders
+    rules = RelayRules.from_settings(config.resolve(config.listens[0], None)).senders
     assert rules is not None
     assert rules.accepts(info(verified=False, code=18))
     assert not rules.accepts(info(verified=False, code=23, revoked=True))

@@ -51,14 +51,14 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 )  # fmt: skip
 def test_an_entry_holds_for(entry: str, tls: TLSInfo, holds: bool) -> None:
     kind, _, value = entry.partition(":")
-    assert ClientList.of([RelayClient(kind, value)]).holds(tls) is holds  # type: ignore[arg-type]  # a kind as text
+    assert ClientList.from_entries([RelayClient(kind, value)]).holds(tls) is holds  # type: ignore[arg-type]  # a kind as text
 
 
 @pytest.mark.parametrize("tls", [None, TLSInfo(protocol="x", cipher="x", cipher_algbits=1, cipher_usebits=1)])
 def test_without_a_certificate_nobody_relays(tls: TLSInfo | None) -> None:
     options = f'TLS_Verified_Peer_Can_Relay = true TLS_Relay_Clients = ( "sha256:{"aa" * 32}" )'
     config = parse_config(f'ESMTP_Listener {{ {options} Listen ":0" {{ }} }}')
-    assert not RelayRules.of(config.resolve(config.listens[0], None)).trusts_certificate(tls)
+    assert not RelayRules.from_settings(config.resolve(config.listens[0], None)).trusts_certificate(tls)
 
 
 async def answers(material: Material, more: str, *names: str | None, **changes: str) -> list[int]:

@@ -20,13 +20,13 @@ PIPELINED = 1000
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many replies a session may gather, each time that one gives way."""
     seen: list[int] = []
-    give_way = Service.give_way
+    yield_turn = Service.yield_turn
 
     async def record(service: Service) -> None:
         seen.append(service.replies_per_turn)
-        await give_way(service)
+        await yield_turn(service)
 
-    monkeypatch.setattr(Service, "give_way", record)
+    monkeypatch.setattr(Service, "yield_turn", record)
     return seen
 
 

@@ -12,7 +12,7 @@ import trio
 import triosmtp
 from triosmtp import ConfigError, Message, Server
 from triosmtp.event import ConfigurationReloaded
-from triosmtp.sockets.bound_socket import OpenedSocket, Plan, bind_ahead
+from triosmtp.sockets.bound_socket import InheritedSocket, Plan, bind_at_startup
 from triosmtp.testing import Client
 
 ALL, ONE, TWO = "*", "127.0.0.1", "127.0.0.2"
@@ -219,7 +219,7 @@ async def test_a_second_server_is_an_error() -> None:
 def test_one_socket_is_bound_ahead_and_a_socket_that_was_given_is_its_listens_own() -> None:
     port = free_port()
     config = conf(port, ONE, ALL, TWO)
-    bound = bind_ahead(config, {}, (os.getuid(), os.getgid()))
+    bound = bind_at_startup(config, {}, (os.getuid(), os.getgid()))
     assert list(bound) == [config.listens[1].key]
     for each in bound.values():
         each.sock.close()
@@ -233,7 +233,7 @@ async def test_a_given_wildcard_has_guests_as_well() -> None:
         port = sock.getsockname()[1]
         config = conf(port, ALL, ONE)
         async with trio.open_nursery() as nursery:
-            given = {config.listens[0].key: OpenedSocket(sock, given=True)}
+            given = {config.listens[0].key: InheritedSocket(sock, given=True)}
             server: Server = await nursery.start(partial(triosmtp.serve, config, deliver=drop, sockets=given))
             assert await banner(port, ONE) == ONE
             assert await banner(port, TWO) == ALL

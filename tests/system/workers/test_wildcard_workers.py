@@ -13,12 +13,11 @@ from worker_service import workers
 from triosmtp import parse_config
 from triosmtp.auth import DecoyKey
 from triosmtp.policy_service.messages import Interest
-from triosmtp.server.server import open_service
-from triosmtp.server.startup import prepare
-from triosmtp.sockets.listener import peer_of
+from triosmtp.server.startup import open_service, prepare_generation
+from triosmtp.sockets.listener import peer_from_sockaddr
 from triosmtp.testing import Client
 from triosmtp.workers.dispatch import Unserved, Waiting
-from triosmtp.workers.handoff import Handed, Start, hand_over
+from triosmtp.workers.handoff import Handoff, WorkerInit, send_connection
 from triosmtp.workers.process import start_worker
 from triosmtp.workers.supervisor import Supervisor
 
@@ -94,7 +93,7 @@ async def test_a_connection_whose_listen_went_while_it_waited_is_served_by_the_w
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.channel.run)
             interest = Interest(groups={}, outcomes=frozenset())
-            start = Start(config=before, generation=1, interest=interest, files={}, decoys=DecoyKey())
+            start = WorkerInit(config=before, generation=1, interest=interest, files={}, decoys=DecoyKey())
             await worker.channel.call("start", start)
             await worker.channel.call("prepare", after)
             worker.channel.post("commit", 2)
@@ -103,7 +102,9 @@ async def test_a_connection_whose_listen_went_while_it_waited_is_served_by_the_w
                 client = Client(await trio.open_tcp_stream(*server.getsockname()))
                 accepted, address = server.accept()
                 with accepted:
-                    assert hand_over(worker.connections, Handed(1, 1, listen.key, peer_of(address)), accepted)
+                    assert send_connection(
+                        worker.connections, Handoff(1, 1, listen.key, peer_from_sockaddr(address)), accepted
+                    )
                 assert str(await client.read()) == "220 *"
                 await client.aclose()
             worker.process.kill()
@@ -123,10 +124,10 @@ async def test_a_connection_of_an_older_configuration_is_turned_away_by_that_one
     listen = before.listens[0]
     assert not service.admit(listen, 0, 0)
     profiles = old.profiles.renewed(after)
-    generation, _ = await trio.to_thread.run_sync(prepare, after, profiles, service.contexts)
-    service.succeed(generation)
+    generation, _ = await trio.to_thread.run_sync(prepare_generation, after, profiles, service.contexts)
+    service.activate(generation)
     ours, theirs = socket.socketpair()
-    waiting = Waiting(Handed(1, 1, listen.key, peer_of(("192.0.2.1", 1))), ours, (listen, old, None))
+    waiting = Waiting(Handoff(1, 1, listen.key, peer_from_sockaddr(("192.0.2.1", 1))), ours, (listen, old, None))
     with theirs:
         async with trio.open_nursery() as supervisor._nursery:
             supervisor._refuse(waiting, Unserved.LATE)

@@ -9,7 +9,7 @@ from triosmtp.auth import DecoyKey
 from triosmtp.config import parse_config
 from triosmtp.policy_service.messages import Interest
 from triosmtp.testing import Authority
-from triosmtp.workers.handoff import Start, connections_pair
+from triosmtp.workers.handoff import WorkerInit, connections_pair
 from triosmtp.workers.worker import _Worker
 
 CONF = """
@@ -39,7 +39,7 @@ async def test_a_commit_does_not_bring_back_certificates_from_before_a_reload(tm
             (identity,) = context.material.every_identity
             return identity.leaf.fingerprint_sha256
 
-        start = Start(
+        start = WorkerInit(
             config=parse_config(conf(tmp_path)), generation=1, interest=Interest(), files={}, decoys=DecoyKey()
         )
         await worker._start(start)

@@ -19,7 +19,7 @@ from worker_service import Load, workers
 
 from triosmtp.sockets.listener import Peer
 from triosmtp.workers.dispatch import Dispatch, Unserved, Waiting
-from triosmtp.workers.handoff import Handed
+from triosmtp.workers.handoff import Handoff
 
 
 def test_a_killed_worker_takes_nothing_along_but_its_sessions(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ async def test_who_waits_for_a_worker_is_not_forgotten(autojump_clock: trio.test
         peers = []
         for number in range(3):
             ours, theirs = socket.socketpair()
-            dispatch.hand(Waiting(Handed(number, 1, None, Peer("p", None)), ours, (None, None, None)))  # type: ignore[arg-type]  # it is only passed on
+            dispatch.hand(Waiting(Handoff(number, 1, None, Peer("p", None)), ours, (None, None, None)))  # type: ignore[arg-type]  # it is only passed on
             peers.append(theirs)
         peers[1].close()
         peers[2].sendall(b"EHLO early.example\r\n")

@@ -10,7 +10,7 @@ from triosmtp.config import OPTIONS, TCPAddress, UnixAddress, load_config, parse
 from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.scope import SCOPES
 from triosmtp.policy import Chain
-from triosmtp.server.sasl import make_sasl
+from triosmtp.server.sasl import build_sasl_config
 
 PATH = Path(__file__).with_name("ecelerity.conf")
 CONFIG = load_config(PATH)
@@ -96,7 +96,7 @@ def test_a_whole_file_of_momentum_5_loads() -> None:
     assert every.proxy_protocol_timeout == 60.0
     assert (submission.require_ehlo, submission.max_message_size) == (True, 10485760)
     assert CURRENT.resolve(CURRENT.listens[3], ip_address("192.0.2.9")).idle_time == 30.0
-    offered = make_sasl(every, Chain(), {}, DecoyKey())
+    offered = build_sasl_config(every, Chain(), {}, DecoyKey())
     assert (list(offered.stores), sorted(offered.unbacked)) == (["CRAM-MD5"], ["LOGIN", "PLAIN"])
 
 

@@ -174,16 +174,16 @@ CHAINS = {
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 async def test_purposes_are_those_of_openssl(chain: Chain, version: str, tmp_path: Path) -> None:
     credential = chain.make()
-    let_in = {
+    serve_policy_client = {
         purpose: await presented(credential, version, client_purpose=purpose) for purpose in PURPOSES
     }  # a context for each
     as_client, as_server = (openssl_verifies(credential, purpose, tmp_path) for purpose in ("sslclient", "sslserver"))
     assert as_client == (chain.grant == "client")
     if chain.grant != "client":
         assert as_server == (chain.grant == "server" or not chain.listed)
-    assert let_in["client"].verified == as_client
-    assert let_in["client-or-server"].verified == (chain.grant != "nobody")
-    for info in let_in.values():
+    assert serve_policy_client["client"].verified == as_client
+    assert serve_policy_client["client-or-server"].verified == (chain.grant != "nobody")
+    for info in serve_policy_client.values():
         assert (info.server_purpose, info.client_eku) == (chain.grant == "server", chain.eku)
         assert (info.verify_error is None, info.verify_code == 0) == (info.verified, info.verified)
         assert info.variables().get("tls_client_eku") == chain.eku

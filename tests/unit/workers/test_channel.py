@@ -18,7 +18,7 @@ from triosmtp.errors import Problem
 from triosmtp.sockets.listener import Peer
 from triosmtp.workers import channel as channel_module
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.handoff import Handed, connections_pair, hand_over, receive, skip
+from triosmtp.workers.handoff import Handoff, connections_pair, receive_connection, send_connection, skip
 from triosmtp.workers.process import Worker
 from triosmtp.workers.supervisor import Supervisor
 
@@ -155,11 +155,11 @@ def test_a_connection_is_handed_over_whole_or_not_at_all() -> None:
     while True:
         pair = socket.socketpair()
         pairs.append(pair)
-        if not hand_over(ours, Handed(len(pairs), 1, ("127.0.0.1", 25), Peer("p", None)), pair[0]):
+        if not send_connection(ours, Handoff(len(pairs), 1, ("127.0.0.1", 25), Peer("p", None)), pair[0]):
             break
     assert len(pairs) > 20
     taken = 0
-    while (received := receive(theirs)) is not None:
+    while (received := receive_connection(theirs)) is not None:
         handed, sock = received
         assert sock is not None
         taken += 1
@@ -170,7 +170,7 @@ def test_a_connection_is_handed_over_whole_or_not_at_all() -> None:
     assert taken == len(pairs) - 1
     theirs.close()
     with pytest.raises(OSError, match="Broken pipe"):
-        hand_over(ours, Handed(0, 1, None, Peer("p", None)), pairs[0][0])
+        send_connection(ours, Handoff(0, 1, None, Peer("p", None)), pairs[0][0])
     ours.close()
     for one, other in pairs:
         one.close()
@@ -181,19 +181,19 @@ def test_a_connection_without_a_descriptor_for_it_waits() -> None:
     ours, theirs = connections_pair()
     accepted, peer = socket.socketpair()
     for number in (1, 2):
-        assert hand_over(ours, Handed(number, 1, None, Peer("p", None)), accepted)
+        assert send_connection(ours, Handoff(number, 1, None, Peer("p", None)), accepted)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(ours.fileno())
     os.close(lowest)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
     try:
         for _ in range(2):
-            received = receive(theirs)
+            received = receive_connection(theirs)
             assert received is not None
             assert (received[0].number, received[1]) == (1, None)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    received = receive(theirs)
+    received = receive_connection(theirs)
     assert received is not None
     assert received[0].number == 1
     assert received[1] is not None
@@ -201,7 +201,7 @@ def test_a_connection_without_a_descriptor_for_it_waits() -> None:
     assert peer.recv(10) == b"x"
     received[1].close()
     skip(theirs)
-    assert receive(theirs) is None
+    assert receive_connection(theirs) is None
     accepted.close()
     assert peer.recv(10) == b"", "nothing refers to it any more"
     for sock in (ours, theirs, peer):

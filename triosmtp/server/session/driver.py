@@ -29,7 +29,7 @@ from triosmtp.server.service import Service, limiter_key
 from triosmtp.server.session.handlers import Conversation
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import NEED_DATA, PAUSED, Reply, State, SwitchToTLS
-from triosmtp.sockets.listener import Peer, peer_of
+from triosmtp.sockets.listener import Peer, peer_from_sockaddr
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import (
     ServerContext,
@@ -226,7 +226,7 @@ class SessionDriver:
                 fresh = True
                 if len(conversation.out) >= self._service.replies_per_turn:
                     await self._flush()
-                    await self._service.give_way()
+                    await self._service.yield_turn()
         await self._finish()
 
     async def _turn(self, *, fresh: bool) -> bool:
@@ -463,5 +463,5 @@ def session_of(
 ) -> SessionDriver:
     """Give the session of a connection that was counted in; ``local`` is its own address, where that is known."""
     profile = service.profiles.of(listen, settings)
-    local = peer.local or local or peer_of(sock.getsockname()).text
+    local = peer.local or local or peer_from_sockaddr(sock.getsockname()).text
     return SessionDriver(service, listen, profile, SocketTransport(sock), peer, local)

@@ -4,9 +4,9 @@ import re
 from typing import Final
 
 from triosmtp.config import Settings
-from triosmtp.limits.spool_space import lack_of_space
+from triosmtp.limits.spool_space import find_spool_limit
 from triosmtp.policy import Session
-from triosmtp.server.recipient import KnownRecipients
+from triosmtp.server.known_recipients import KnownRecipients
 from triosmtp.server.recipient_file import RecipientFileError
 from triosmtp.server.relay import RelayRules, SenderRules
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
@@ -41,7 +41,7 @@ async def check_rate(service: Service, session: Session, option: str, limit: tup
 async def check_space(service: Service, session: Session, settings: Settings, announced: str | None) -> None:
     """Spool_Max_Size and Spool_Min_Free: at MAIL, whether a message of the announced SIZE has room (RFC 1870)."""
     peer, shared = limiter_key(session), not speaks_for_many(session.peer_address, settings)
-    reason = await lack_of_space(service.space, peer, settings, int(announced or 0), shared=shared)
+    reason = await find_spool_limit(service.space, peer, settings, int(announced or 0), shared=shared)
     if reason:
         raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "limit", reason)
 
@@ -93,7 +93,7 @@ def check_tls_for(relay: RelayRules, session: Session, recipient: Address) -> No
 async def check_exists(known: KnownRecipients, recipient: Address) -> None:
     """Known_Recipients: a recipient of ours must exist, whatever policy said, and whoever the peer is."""
     try:
-        exists = await known.hold(recipient)
+        exists = await known.contains(recipient)
     except RecipientFileError as error:
         reply = Reply(451, "The recipient cannot be looked up, try again later", "4.3.0")
         raise Refusal(reply, "Known_Recipients", str(error)) from None

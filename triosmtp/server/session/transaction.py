@@ -83,7 +83,7 @@ class Transaction:
             self._spool.close()
             self._spool = None
         if self._spooled:
-            self._service.space.give_back(limiter_key(self._session), self._spooled)
+            self._service.space.release(limiter_key(self._session), self._spooled)
             self._spooled = 0
 
     def begin_body(self) -> None:

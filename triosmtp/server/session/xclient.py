@@ -16,7 +16,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import TRUSTED_EXTENSIONS, Connection, Hello, Reply, XClient, XDumpContext, XRemoteIP, XSetContext
-from triosmtp.sockets.listener import peer_of
+from triosmtp.sockets.listener import peer_from_sockaddr
 from triosmtp.variables import is_reserved
 
 __all__ = ["Spokesman", "answer_context"]
@@ -55,7 +55,7 @@ class Spokesman:
             hello = self._take(event.attributes, variables.snapshot(), kept)
         else:
             kept |= {key: value for key, value in variables.items() if key.startswith("ehlo_")}
-            session.peer, session.peer_address = peer_of((str(event.address), 0)).text, event.address
+            session.peer, session.peer_address = peer_from_sockaddr((str(event.address), 0)).text, event.address
             session.auth = None
         variables.renew()
         variables.record(kept)
@@ -77,11 +77,11 @@ class Spokesman:
         session = self._session
         if "ADDR" in attributes or "PORT" in attributes:
             address = attributes.get("ADDR", None if session.peer_address is None else str(session.peer_address))
-            peer = None if address is None else peer_of((address, int(attributes.get("PORT") or 0)))
+            peer = None if address is None else peer_from_sockaddr((address, int(attributes.get("PORT") or 0)))
             session.peer = "unknown" if peer is None else peer.text
             session.peer_address = None if peer is None else peer.address
         if attributes.get("DESTADDR"):
-            session.local = peer_of((attributes["DESTADDR"], int(attributes.get("DESTPORT") or 0))).text
+            session.local = peer_from_sockaddr((attributes["DESTADDR"], int(attributes.get("DESTPORT") or 0))).text
         for name in ("NAME", "REVERSE_NAME"):
             variable = f"xclient_{name.lower()}"
             value = attributes.get(name, before.get(variable))

@@ -13,14 +13,14 @@ from triosmtp.config import Listen, Settings
 from triosmtp.event import ConnectionRefused
 from triosmtp.server.service import Service
 from triosmtp.smtp.proxy_header import MIN_PROXY_HEADER_SIZE, ProxyHeader, ProxyHeaderError, parse_proxy_header
-from triosmtp.sockets.listener import Peer, peer_of
+from triosmtp.sockets.listener import Peer, peer_from_sockaddr
 
-__all__ = ["announced_peer"]
+__all__ = ["read_proxy_header"]
 
 _log = logging.getLogger("triosmtp.server")
 
 
-async def announced_peer(
+async def read_proxy_header(
     service: Service, listen: Listen, settings: Settings, transport: trio.abc.Stream, proxy: Peer, local: str
 ) -> Peer | None:
     """Read the PROXY header of ``proxy``, whose own settings are ``settings``, and give whom it speaks for.
@@ -47,12 +47,12 @@ async def announced_peer(
         return evolve(proxy, announced=variables)
     variables.update(real_peer=proxy.text, real_local=local)
     if preamble.source is None or preamble.destination is None:
-        return evolve(peer_of("unix"), announced=variables)
+        return evolve(peer_from_sockaddr("unix"), announced=variables)
     return evolve(_peer(preamble.source), local=_peer(preamble.destination).text, announced=variables)
 
 
 def _peer(end: tuple[object, int]) -> Peer:
-    return peer_of((str(end[0]), end[1]))
+    return peer_from_sockaddr((str(end[0]), end[1]))
 
 
 async def _read(transport: trio.abc.Stream, data: bytearray) -> ProxyHeader:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from triosmtp.config import Config, problem_at
 from triosmtp.errors import Problem
 
-__all__ = ["unserved", "warn_of_unserved"]
+__all__ = ["unserved", "warn_ignored_scopes"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -30,7 +30,7 @@ def unserved(config: Config) -> Iterator[Problem]:
         yield problem_at(config.base, "workers", text, "warning")
 
 
-def warn_of_unserved(config: Config) -> None:
+def warn_ignored_scopes(config: Config) -> None:
     """Log them, a line each."""
     for problem in unserved(config):
         _log.warning("%s", str(problem).partition("\n")[0])

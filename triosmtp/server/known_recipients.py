@@ -28,7 +28,7 @@ class KnownRecipients:
     """What Domain scopes say instead, by the key of the domain."""
 
     @classmethod
-    def of(
+    def from_settings(
         cls,
         settings: Settings,
         domains: Iterable[DomainScope],
@@ -56,7 +56,7 @@ class KnownRecipients:
         """Yield each file that is asked."""
         yield from dict.fromkeys(file for files in (self.files, *self.by_domain.values()) for file in files)
 
-    async def hold(self, recipient: Address) -> bool:
+    async def contains(self, recipient: Address) -> bool:
         """Whether a recipient of ours exists.  Postmaster always does (RFC 5321, section 4.5.1).
 
         A file that has changed is read first, once a second at most.

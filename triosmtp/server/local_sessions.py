@@ -11,13 +11,13 @@ from triosmtp.tls import ServerContext
 from triosmtp.tls.watcher import reload_certificates
 from triosmtp.variables import POSTFIX_ALIASES
 
-__all__ = ["ServiceHost"]
+__all__ = ["LocalSessions"]
 
 _AT_ONCE = 500  # sessions that are looked at before others get their turn
 
 
-class ServiceHost:
-    """Answers for one service.  It is a :class:`~triosmtp.policy_service.messages.Host`."""
+class LocalSessions:
+    """Answers for one service.  It is a :class:`~triosmtp.policy_service.messages.ServerAdmin`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
