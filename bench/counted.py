@@ -53,6 +53,7 @@ _NOT_CALLS: Final = frozenset({"detach", "fileno", "gettimeout"})
 _CONFIGURATION: Final = """
 {policy}
 Relay_Domains = ( "example.com" )
+TLS_Watch = false
 Deliver_To = "discard:"
 Spool_Directory = "{folder}"
 Max_Receptions_Per_Connection = 0

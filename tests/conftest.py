@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import tempfile
 import traceback
 import warnings
 from collections.abc import Generator, Iterator
@@ -16,6 +17,18 @@ hypothesis.settings.load_profile("triosmtp")
 
 # Tests read the log of a server as a person does; those of the other form ask for it.
 os.environ.setdefault("TRIOSMTP_LOG_FORMAT", "text")
+
+# A server whose test names no folder must not use the user's own: mail may be in it, and the control socket of another
+# process of these tests.
+for _name in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR"):
+    os.environ.pop(_name, None)
+_state = tempfile.mkdtemp(prefix="triosmtp-state-")
+os.environ["XDG_STATE_HOME"] = _state
+
+
+def pytest_unconfigure() -> None:
+    """Remove what servers left there."""
+    shutil.rmtree(_state, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

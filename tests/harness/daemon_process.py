@@ -8,11 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
+from time import monotonic
 from typing import Self
+
+from watchfiles import watch
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "triosmtp")
 PATIENCE = 30.0
+
+
+def wait_for_log(log: Path, text: str, times: int = 1) -> None:
+    """Return when the file `log` holds `text` so often: read again at each change of its folder."""
+    deadline = monotonic() + PATIENCE
+    if log.read_text().count(text) >= times:
+        return
+    for _ in watch(log.parent, recursive=False, debounce=20, step=10, rust_timeout=1000, yield_on_timeout=True):
+        if log.read_text().count(text) >= times:
+            return
+        assert monotonic() < deadline, log.read_text()
 
 
 class Daemon:
@@ -26,6 +40,10 @@ class Daemon:
     def log(self) -> str:
         """What it wrote to stderr so far."""
         return self._log.read_text()
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until it has written `text` to stderr."""
+        wait_for_log(self._log, text)
 
     def read_until(self, beginning: str) -> list[str]:
         """Read its stdout up to a line that begins so; give all lines read."""

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Timer
+from typing import IO, Any
 
 from attrs import define
+from daemon_process import PATIENCE
 
 from triosmtp.testing import Authority
 
@@ -62,9 +64,17 @@ class DaemonServer:
                 command, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, env=self.environment
             )
         assert self.process.stdout is not None
+        guard = Timer(PATIENCE, self.process.kill)  # it serves, but has no control socket, or never gets so far
+        guard.start()
+        try:
+            self._read_addresses(self.process.stdout)
+        finally:
+            guard.cancel()
+
+    def _read_addresses(self, stdout: IO[bytes]) -> None:
         while not self.control:
-            line = self.process.stdout.readline().decode()
-            assert line, self.log
+            line = stdout.readline().decode()
+            assert line, f"it has no control socket: {self.log}"
             if match := re.match(r'Listen "(.*)": (.*)$', line):
                 self.addresses[match[1]] = match[2]
             elif match := re.match(r"Control socket: (.*)$", line):

@@ -153,11 +153,8 @@ def test_a_signal_that_comes_before_it_serves(conf: Path, number: int) -> None:
     conf.write_text(f'Policy = ( "python:early:Early" )\n{CONFIGURATION}')
     with running("-c", str(conf), log=conf.with_name("log")) as daemon:
         if number == signal.SIGHUP:
-            port = daemon.port()
-            with LineClient(port) as client:
-                client.read()
-                while "SIGHUP" not in daemon.log:  # the report of the reload
-                    assert client.ask("NOOP").startswith("250 ")
+            daemon.port()
+            daemon.wait_for_log("SIGHUP")  # the report of the reload
             daemon.signal(signal.SIGTERM)
         assert daemon.status() == 0
         assert "Traceback" not in daemon.log
@@ -174,14 +171,11 @@ def test_it_serves_what_a_program_that_embeds_the_server_does_not(conf: Path, wo
     '''
     conf.write_text(more + CONFIGURATION)
     with running("-c", str(conf), log=conf.with_name("log")) as daemon:
-        port = daemon.port()
+        daemon.port()
         assert control.exists()
         assert mainlog.exists()
         daemon.signal(signal.SIGHUP)
-        with LineClient(port) as client:
-            client.read()
-            while "SIGHUP" not in daemon.log:  # the report of the reload
-                assert client.ask("NOOP").startswith("250 ")
+        daemon.wait_for_log("SIGHUP")  # the report of the reload
         daemon.signal(signal.SIGTERM)
         assert daemon.status() == 0
         assert not re.findall(".*warning.*", daemon.log, re.IGNORECASE)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from daemon_process import wait_for_log
 from life_server import COMMAND, PATIENCE, REPOSITORY, LineClient, Place, free_port, public_place
 
 from triosmtp import parse_config
@@ -192,8 +193,7 @@ def test_a_socket_of_systemds_is_served(place: Place) -> None:
     with place.serving(
         command=(*activate, *environment, *COMMAND, "serve", "-c", f"{place.folder}/triosmtp.conf")
     ) as process:
-        while "Listening on" not in place.log:
-            assert process.process.poll() is None, place.log
+        wait_for_log(place.folder / "log", "Listening on")
         with LineClient(port) as client:  # which is what starts it
             assert client.read().startswith("220 ")
             assert f'Listen ":{port}": :: port {port}' in process.serves()

@@ -1,13 +1,11 @@
 """What the lines of the log tell: of a server's life, and of whom each line of a session is."""
 
 import json
-import os
 import re
 import signal
 from pathlib import Path
-from time import monotonic
 
-from daemon_process import PATIENCE, LineClient, running
+from daemon_process import LineClient, running
 
 from triosmtp import Policy, Reject, Session
 from triosmtp.event import Disconnected, PolicyFailed, PolicyFallback, Refused, SessionInfo, ShadowDiffered
@@ -157,10 +155,7 @@ def test_a_drain_that_is_cut_short_says_so(tmp_path: Path) -> None:
         client.ask("HELO c")
         client.ask("MAIL FROM:<me@example.net>")  # a transaction: the drain waits for it
         daemon.signal(signal.SIGTERM)
-        until = monotonic() + PATIENCE
-        while '"draining"' not in daemon.log:
-            assert monotonic() < until
-            os.sched_yield()
+        daemon.wait_for_log('"draining"')
         daemon.signal(signal.SIGTERM)
         assert daemon.status() == 0
     told = {str(line["event"]): line for line in lines(daemon.log)}

@@ -347,8 +347,7 @@ def test_a_server_goes_on_beside_a_pipe_that_nobody_reads(tmp_path: Path) -> Non
         for number in range(400):
             assert client.rcpt(f"{number}@elsewhere.example")[0] == 550
         daemon.signal(signal.SIGHUP)
-        while "configuration-reloaded" not in daemon.log:
-            client.noop()
+        daemon.wait_for_log("configuration-reloaded")
         data, reader = b"", os.open(pipe, os.O_RDONLY)
         while data.count(b"\n") < 400:
             assert select.select([reader], [], [], PATIENCE / 2)[0], data[-100:]

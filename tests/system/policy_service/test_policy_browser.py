@@ -1,8 +1,6 @@
 """No web page comes in, whatever it knows; a program that always sends Origin does, with the token in its place."""
 
 import json
-import os
-import shutil
 import socket
 import ssl
 import threading
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import websocket  # it comes with selenium
+from chromium import browser
 from policy_server import ADMIN, TOKEN, Service
 from selenium import webdriver
 
@@ -86,29 +85,9 @@ def web_site() -> Iterator[int]:
             thread.join()
 
 
-@contextmanager
-def browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed")
-        pytest.skip("chromium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={folder}/profile",
-    ):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    try:
-        driver.set_script_timeout(60)
-        yield driver
-    finally:
-        driver.quit()
-
-
 def attempts(driver: webdriver.Chrome, port: int, token: str) -> dict[str, str]:
     script = "const done = arguments[2]; attempts(arguments[0], arguments[1]).then(done, e => done(String(e)))"
+    driver.set_script_timeout(60)
     found = driver.execute_async_script(script, port, token)
     assert isinstance(found, dict), found
     return found

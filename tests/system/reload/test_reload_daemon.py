@@ -4,12 +4,11 @@ import signal
 import smtplib
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from daemon_process import wait_for_log
 from daemon_server import DaemonServer, daemon, free_port
-from watchfiles import watch
 
 MESSAGE = b"Subject: reload\r\n\r\nA line.\r\n"
 
@@ -19,14 +18,8 @@ def listens(*ports: int, options: str = "") -> str:
 
 
 def wait_for(server: DaemonServer, text: str, times: int = 1) -> None:
-    """Return when the log holds `text` so often: asked at each change of the folder that it lies in."""
-    if server.log.count(text) >= times:
-        return
-    deadline = time.monotonic() + 30
-    for _ in watch(server.folder, debounce=20, step=10, rust_timeout=1000, yield_on_timeout=True):
-        if server.log.count(text) >= times:
-            return
-        assert time.monotonic() < deadline, server.log
+    """Return when the log holds `text` so often."""
+    wait_for_log(server.folder / "log", text, times)
 
 
 def is_served(port: int) -> bool:

@@ -845,17 +845,17 @@ async def test_a_server_that_will_not_have_a_client_is_not_asked_again() -> None
 async def test_a_client_gives_up_at_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
     async with open_stage("Policy_Timeout = 1") as stage:
         client = decider()
-        ended: list[str] = []
+        ended = trio.Event()
 
         @client.on("mailfrom")
         async def slow(request: PolicyRequest) -> None:
             try:
                 await trio.sleep_forever()
             finally:
-                ended.append(request.phase)
+                ended.set()
 
         await stage.attach(client)
         session = await stage.hello()
         await session.command("MAIL FROM:<>")
-        await trio.sleep(0.1)
-        assert ended == ["mailfrom"]
+        with trio.fail_after(30):  # of the mock clock
+            await ended.wait()
