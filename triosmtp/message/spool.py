@@ -1,17 +1,16 @@
-"""A message body while it arrives, and after: in memory first, then in a file that has no name.
+"""The body of a message while it is received, and afterwards: in memory first, then in a file without a name.
 
-A :class:`Spool` takes the body in.  Its first part stays in memory; when that is full, the driver lets it be written to
-an unlinked file of the spool folder, in a thread.  What is there at the end is a :class:`Body`, which can be read as
-often as policy and delivery like.  Neither survives the process: a message is durable when a delivery says so, and the
-kernel takes the unnamed file away with its last descriptor, however the process ends.
+A :class:`Spool` receives the body.  Its first part stays in memory.  When that part is full, a thread writes it to an
+unlinked file of the spool folder.  The result is a :class:`Body`, which policies and the delivery can read repeatedly.
+Neither survives the process: a message is durable when its delivery has returned, and the kernel removes the unnamed
+file with its last descriptor, however the process ends.
 
-The default folder is ``spool`` in the state folder (:func:`triosmtp.state.state_directory`) and not the system's
-temporary folder, because that is a tmpfs on many systems: bodies are written to a file so that they leave memory, and
-a tmpfs is memory.
+The default folder is ``spool`` in the state folder (:func:`triosmtp.state.state_directory`).  It is not the temporary
+folder of the system, which is a tmpfs on many systems: bodies go to a file to free memory, and a tmpfs is memory.
 
-How much memory one message takes: at most ``_FLUSH_SIZE`` of chunks before the last one came, the last one (the driver
-reads 256 KiB at most), and the head: together 1 MiB.  All bodies of the process may hold ``_MEMORY``; if they hold
-more, each goes to its file when it has 32 KiB, and no more than that is read at once.
+One message takes at most 1 MiB of memory: ``_FLUSH_SIZE`` of chunks, the last chunk (the driver reads 256 KiB at most),
+and the head.  All bodies of the process may take ``_MEMORY``.  If they take more, each body is written to its file as
+soon as it has 32 KiB, and no more than that is read at once.
 """
 
 import errno
@@ -32,24 +31,24 @@ from triosmtp.state import make_directory, state_directory
 __all__ = ["KEEP_SIZE", "LIMITER", "SMALL_READ", "THREADS", "Body", "Spool", "SpoolError", "read_size", "rewrite"]
 
 _FLUSH_SIZE = 704 * 1024  # chunks of this size in memory are due to be written
-_FLUSH_COUNT = 1024  # so are so many chunks: tiny ones cost many times their size (and this is Linux's IOV_MAX)
+_FLUSH_COUNT = 1024  # so are so many chunks: small ones take many times their size (and this is IOV_MAX of Linux)
 KEEP_SIZE = 512 * 1024  # a body up to this size stays in memory: to join its chunks takes its size twice
-_MEMORY = 64 * 1024 * 1024  # octets of all bodies in memory, beyond which …
-_EARLY_SIZE = 32 * 1024  # … chunks of this size are due, and …
+_MEMORY = 64 * 1024 * 1024  # octets of all bodies in memory; above it, …
+_SMALL_SIZE = 32 * 1024  # … chunks of this size are due, and …
 SMALL_READ: Final = 32 * 1024  # … no more than this is read at once
 _HEAD_SIZE = 64 * 1024
 _READ_SIZE = 256 * 1024
-_NOWHERE = Path()
+_NO_DIRECTORY = Path()
 THREADS: Final = 32
-"""Threads that read and write spool files at once."""
-LIMITER = trio.CapacityLimiter(THREADS)  # its own: a disk that hangs must not take the threads of all else
-_EMPTY_LINE = re.compile(rb"\n\r?\n")  # a lone LF ends a line where the configuration lets it pass
+"""The number of threads that read and write spool files at the same time."""
+LIMITER = trio.CapacityLimiter(THREADS)  # a limiter of its own: a disk that hangs must not use up the threads of others
+_HEADER_END = re.compile(rb"(?:\A|\n)(?=\r?\n)").search  # a lone LF ends a line if the configuration allows it
 
 
 class SpoolError(TrioSMTPError):
-    """The spool file could not be made, written or read.
+    """The spool file cannot be made, written or read.
 
-    ``errno`` is the system's number (ENOSPC, EDQUOT, EIO, …; None where there is none), ``path`` the spool folder.
+    ``errno`` is the number of the system error (ENOSPC, EDQUOT, EIO, …) or None; ``path`` is the spool folder.
     """
 
     def __init__(self, reason: str, errno: int | None, path: Path) -> None:
@@ -59,65 +58,56 @@ class SpoolError(TrioSMTPError):
 
     @classmethod
     def from_os_error(cls, error: OSError, path: Path) -> "SpoolError":
-        """Give the spool error that ``error`` means for the spool folder ``path``."""
+        """Return the spool error for ``error`` in the spool folder ``path``."""
         return cls(str(error), error.errno, path)
 
 
 class _Memory:
-    """What bodies hold in the memory of this process.  Counted on the event loop alone."""
+    """The octets of bodies in the memory of this process.  They are counted on the event loop only."""
+
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
         self.held = 0
-
-    @property
-    def full(self) -> bool:
-        return self.held > _MEMORY
 
 
 _memory = _Memory()
 
 
 def read_size(wanted: int) -> int:
-    """Return how many octets may be read at once of a message, for a reader that would read up to ``wanted``.
+    """Return how many octets of a message may be read at once: ``wanted``, or fewer if much memory is in use.
 
-    What is read is held by its session until it is written, so many that read much would hold as much again.
+    A session holds the octets that it has read until they are written.
     """
-    return min(wanted, SMALL_READ) if _memory.full else wanted
+    return min(wanted, SMALL_READ) if _memory.held > _MEMORY else wanted
 
 
 class Body:
-    """The body of a received message, as the client sent it (dots unstuffed): readable again and again.
+    """The body of a received message as the client sent it, without dot-stuffing.  It can be read repeatedly.
 
-    ``size`` is in octets; ``head`` holds the first 64 KiB, or all of a shorter body.  Who got the body closes it;
-    readers that were opened before stay good.  Made by :meth:`Spool.finish`, or from bytes.
+    ``size`` is in octets; ``head`` holds the first 64 KiB, or all of a shorter body.  The owner of the body closes it;
+    readers that were opened before stay usable.  It is made by a :class:`Spool`, or from bytes.
     """
 
     __slots__ = ("_counted", "_data", "_directory", "_file", "head", "size")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, counted: int = 0) -> None:
         self._data: bytes | None = data
-        self._counted = 0  # octets that are given back to _memory
+        self._counted = counted  # octets that close() subtracts from _memory
         self._file: io.FileIO | None = None
-        self._directory = _NOWHERE
+        self._directory = _NO_DIRECTORY
         self.head: bytes = data[:_HEAD_SIZE]
         self.size: int = len(data)
 
-    @classmethod
-    def from_memory(cls, data: bytes) -> "Body":
-        """Return a body of ``data``, which a spool has counted as memory that is held."""
-        body = cls(data)
-        body._counted = len(data)
-        return body
-
     def count(self) -> None:
-        """Count what is held in memory, for a body that no spool has counted."""
+        """Count the memory of a body that no spool has counted."""
         if self._data is not None and not self._counted:
             self._counted = self.size
             _memory.held += self.size
 
     @classmethod
     def from_file(cls, file: io.FileIO, head: bytes, size: int, directory: Path) -> "Body":
-        """Give the body that the first ``size`` octets of ``file`` hold, and own the file from now on."""
+        """Return the body in the first ``size`` octets of ``file``, and own the file from now on."""
         body = cls(head)
         body._data = None
         body._file = file
@@ -126,25 +116,25 @@ class Body:
         return body
 
     def open(self) -> BinaryIO:
-        """Give a reader of its own, at the first octet, for a thread: it blocks.  Several may read at once.
+        """Return a new reader at the first octet.  It blocks, so use it in a thread.  Several may read at once.
 
         Reading may raise :class:`OSError`.
 
-        :raises OSError: where there is no descriptor left.
-        :raises ValueError: where the body is closed.
+        :raises OSError: if no descriptor is left.
+        :raises ValueError: if the body is closed.
         """
         if self._data is not None:
-            return io.BytesIO(self._data)  # shares the bytes
+            return io.BytesIO(self._data)  # without a copy
         if self._file is None:
             raise ValueError("body is closed")
-        # Duplicated, so that the number cannot come to mean another file while a thread reads.
+        # Duplicated, so that its number cannot become that of another file while a thread reads.
         return io.BufferedReader(_Reader(os.dup(self._file.fileno())), _READ_SIZE)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Read the body in pieces of up to 256 KiB, in threads where it is in a file.  Use with ``aclosing``.
+        """Read the body in pieces of up to 256 KiB, in threads if it is in a file.  Use it with ``aclosing``.
 
-        :raises SpoolError: where the file cannot be read.
-        :raises ValueError: where the body is closed.
+        :raises SpoolError: if the file cannot be read.
+        :raises ValueError: if the body is closed.
         """
         if self._data is not None:
             data = self._data
@@ -188,17 +178,15 @@ class Body:
         return found
 
     def headers(self) -> bytes:
-        """Give the header block with its last line end, without the empty line that follows; at most ``head``.
+        """Return the header section with its last line end, without the empty line that follows; at most ``head``.
 
         A body without an empty line is all header.
         """
-        if self.head.startswith((b"\r\n", b"\n")):
-            return b""
-        end = _EMPTY_LINE.search(self.head)
-        return self.head if end is None else self.head[: end.start() + 1]
+        end = _HEADER_END(self.head)
+        return self.head if end is None else self.head[: end.end()]
 
     def close(self) -> None:
-        """Give memory and file back.  May be called again."""
+        """Release memory and file.  May be called again."""
         self._data = None
         _memory.held -= self._counted
         self._counted = 0
@@ -208,7 +196,7 @@ class Body:
 
 
 class _Reader(io.RawIOBase):
-    """Reads a descriptor that it owns from an offset of its own: duplicates share the kernel's."""
+    """Reads a descriptor that it owns, with an offset of its own: duplicates share the offset of the kernel."""
 
     def __init__(self, fd: int, offset: int = 0) -> None:
         self._fd = fd
@@ -229,11 +217,12 @@ class _Reader(io.RawIOBase):
 
 
 class Spool:
-    """A message body on its way in.  ``size`` is what came so far, in octets.
+    """A message body that is being received.  ``size`` is the number of octets so far.
 
-    The driver's duty: ``add`` each chunk; when ``due`` then holds, ``flush`` before the next; in the end ``finish``,
-    and whatever happens ``close``.  ``directory`` (default: ``spool`` in the state folder) is made, 0700, when the
-    first body needs it.  ``min_free`` is how many octets are left free on its file system.
+    The session calls :meth:`add` with each chunk.  If it returns True, the session calls :meth:`flush` before the next.
+    At the end it calls :meth:`finish_in_memory` or :meth:`finish`; and :meth:`close`, whatever happened.  ``directory``
+    (default: ``spool`` in the state folder) is made, 0700, for the first body that needs it.  ``min_free`` octets are
+    left free on its file system.
     """
 
     __slots__ = ("_chunks", "_closed", "_directory", "_file", "_head", "_min_free", "_written", "size")
@@ -248,39 +237,45 @@ class Spool:
         self._closed = False
         self.size = 0
 
-    def add(self, chunk: bytes) -> None:
-        """Take ``chunk`` into memory.
+    def add(self, chunk: bytes) -> bool:
+        """Take ``chunk`` into memory; return whether memory is full, and :meth:`flush` must come before the next chunk.
 
-        :raises ValueError: where the spool is closed or finished: nothing is thrown away in silence.
+        :raises ValueError: if the spool is closed or finished: nothing is discarded silently.
         """
         if self._closed:
             raise ValueError("spool is closed")
-        self._chunks.append(chunk)
-        self.size += len(chunk)
-        _memory.held += len(chunk)
+        chunks, size = self._chunks, len(chunk)
+        chunks.append(chunk)
+        self.size += size
+        _memory.held += size
+        if self.size - self._written < _SMALL_SIZE and len(chunks) < _FLUSH_COUNT:
+            return False
+        return self.due
 
     @property
     def unwritten(self) -> int:
-        """Octets that are in memory alone."""
+        """The octets that are only in memory."""
         return self.size - self._written
 
     @property
     def due(self) -> bool:
         """Whether memory is full, so that :meth:`flush` must come before the next chunk."""
-        most = _EARLY_SIZE if _memory.full else _FLUSH_SIZE
+        most = _SMALL_SIZE if _memory.held > _MEMORY else _FLUSH_SIZE
         return self.size - self._written >= most or len(self._chunks) >= _FLUSH_COUNT
 
     @property
     def on_disk(self) -> bool:
         """Whether the body is in a file, or will be when :meth:`finish` is called."""
-        return self._file is not None or self.size > (_EARLY_SIZE if _memory.full else KEEP_SIZE)
+        if self.size <= _SMALL_SIZE:
+            return self._file is not None
+        return self._file is not None or self.size > KEEP_SIZE or _memory.held > _MEMORY
 
     async def flush(self) -> None:
-        """Write what is in memory to the file, in one thread call that a cancellation waits for.
+        """Write what is in memory to the file, in one call in a thread.  A cancellation waits for the thread.
 
-        After an error the spool is as before, and ``flush`` may be tried again or the spool closed.
+        After an error the spool is as before: ``flush`` may be called again, or ``close``.
 
-        :raises SpoolError: where the system refuses (no space, quota, input/output error, …).
+        :raises SpoolError: if the file cannot be written (no space, quota, input/output error, …).
         """
         if self._chunks:
             before = self._written
@@ -289,27 +284,42 @@ class Spool:
             finally:
                 _memory.held -= self._written - before
 
-    async def finish(self) -> Body:
-        """Give the body, which the caller closes; the spool is empty and closed afterwards.
+    def finish_in_memory(self) -> Body | None:
+        """Return the body and close the spool; or return None if the body belongs in a file, see :meth:`finish`.
 
-        :raises SpoolError: as :meth:`flush`.
-        :raises ValueError: where the spool is closed or finished.
+        The caller closes the body.
+
+        :raises ValueError: if the spool is closed or finished.
         """
         if self._closed:
             raise ValueError("spool is closed")
         if self.on_disk:
+            return None
+        body = Body(b"".join(self._chunks), self.size)
+        self._closed = True
+        self._chunks = []
+        self._written = self.size  # close() of the body subtracts it
+        return body
+
+    async def finish(self) -> Body:
+        """Return the body, after it was written if it belongs in a file, and close the spool.
+
+        The caller closes the body.
+
+        :raises SpoolError: as :meth:`flush`.
+        :raises ValueError: if the spool is closed or finished.
+        """
+        body = self.finish_in_memory()
+        if body is None:
             await self.flush()
-        file, self._file = self._file, None
-        if file is None:
-            body = Body.from_memory(b"".join(self._chunks))
-            self._written = self.size  # it is the body's to give back
-        else:
+            file, self._file = self._file, None
+            assert file is not None, "it was written"
             body = Body.from_file(file, self._head, self.size, self._folder())
-        self.close()
+            self.close()
         return body
 
     def close(self) -> None:
-        """Throw away what is here: memory and file.  May be called again, and after :meth:`finish`."""
+        """Discard memory and file.  May be called again, and after :meth:`finish`."""
         self._closed = True
         self._chunks = []
         _memory.held -= self.size - self._written
@@ -328,7 +338,7 @@ class Spool:
                 self._file = _open_unnamed(folder)
             if self._min_free:
                 _check_free(self._file.fileno(), self._min_free + self.size - self._written)
-            # At an offset of ours, so that a try after a failure in the middle writes nothing twice.
+            # At an explicit offset: an attempt after a partial write writes nothing twice.
             _write_at(self._file.fileno(), self._chunks, self._written)
         except OSError as error:
             raise SpoolError.from_os_error(error, folder) from error
@@ -339,12 +349,12 @@ class Spool:
 
 
 async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], directory: Path | None = None) -> Body:
-    """Give the body that ``copy`` makes of ``body``, which is closed then; or ``body`` where ``copy`` gives False.
+    """Return the body that ``copy`` makes of ``body``, and close ``body``.
 
-    ``copy`` reads one file and writes another in a thread.  The new body is where the old one was: in memory, or in a
-    file of the spool folder ``directory``.
+    If ``copy`` returns False, return ``body`` unchanged.  ``copy`` reads one file and writes another in a thread.  The
+    new body is where the old one is: in memory, or in a file of the spool folder ``directory``.
 
-    :raises SpoolError: where the system refuses (no space, quota, input/output error, …).
+    :raises SpoolError: if the file cannot be written (no space, quota, input/output error, …).
     """
     folder = directory if directory is not None else state_directory() / "spool"
 
@@ -380,8 +390,8 @@ async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], direct
 
 
 def _open_unnamed(folder: Path) -> io.FileIO:
-    """Make a file without a name, 0600: O_TMPFILE, or where the file system has none, made and unlinked at once."""
-    make_directory(folder)  # every time, so that a folder that was removed comes back
+    """Make a file without a name, 0600: with O_TMPFILE, or, if the file system has none, unlinked at once."""
+    make_directory(folder)  # each time, because the folder may have been removed
     return tempfile.TemporaryFile(mode="w+b", buffering=0, dir=folder, prefix="triosmtp-")
 
 

@@ -6,13 +6,14 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 from errno import EEXIST, EFBIG
+from itertools import product
 from pathlib import Path
 from random import Random
 
 import pytest
 import trio
 
-from triosmtp.message.spool import Body, Spool, SpoolError
+from triosmtp.message.spool import Body, Spool, SpoolError, _memory
 
 KIB = 1024
 
@@ -41,8 +42,9 @@ def no_descriptor_left() -> Iterator[None]:
 async def spooled(directory: Path, data: bytes, step: int = 64 * KIB) -> Body:
     spool = Spool(directory)
     for start in range(0, len(data), step):
-        spool.add(data[start : start + step])
-        if spool.due:
+        due = spool.add(data[start : start + step])
+        assert due == spool.due
+        if due:
             await spool.flush()
     return await spool.finish()
 
@@ -306,3 +308,32 @@ async def test_a_file_that_was_cut_is_told(tmp_path: Path) -> None:
 )
 def test_the_header_block(data: bytes, headers: bytes) -> None:
     assert Body(data).headers() == headers
+
+
+def test_the_header_block_ends_at_the_first_empty_line_of_either_kind() -> None:
+    for parts in product((b"", b"a: b", b"\n", b"\r\n", b"\r", b"\n\r"), repeat=4):
+        data = b"".join(parts)
+        lines = data.split(b"\n")
+        empty = next((number for number, line in enumerate(lines[:-1]) if line in {b"", b"\r"}), None)
+        expected = data if empty is None else b"".join(line + b"\n" for line in lines[:empty])
+        assert Body(data).headers() == expected, data
+
+
+async def test_a_body_is_finished_in_memory_unless_it_belongs_in_a_file(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.add(b"x" * 512 * KIB)
+    body = spool.finish_in_memory()
+    assert body is not None
+    with body.open() as reader:
+        assert reader.read() == b"x" * 512 * KIB
+    body.close()
+    spool.close()
+    with pytest.raises(ValueError, match="closed"):
+        spool.finish_in_memory()
+    spool = Spool(tmp_path)
+    spool.add(b"x" * (512 * KIB + 1))
+    assert spool.finish_in_memory() is None
+    body = await spool.finish()
+    assert (body.size, await collected(body)) == (512 * KIB + 1, b"x" * (512 * KIB + 1))
+    body.close()
+    assert _memory.held == 0
