@@ -20,9 +20,9 @@ from triosmtp.tls import (
     TLSSettings,
     TLSStream,
     build_context,
-    handshake,
     load_material,
 )
+from triosmtp.tls.handshake import handshake
 
 __all__ = ["main"]
 

@@ -13,8 +13,9 @@ The house, from the top down; imports run downwards only::
     errors
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from triosmtp.lazy_import import lazy_names
 
 if TYPE_CHECKING:
     from triosmtp.config import Config, load_config, parse_config
@@ -64,26 +65,16 @@ _MODULES = {
     "triosmtp.delivery": ("Delivery", "DeliveryError", "FunctionDelivery"),
     "triosmtp.errors": ("ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError"),
     "triosmtp.message": ("Envelope", "Message", "Recipient"),
+    "triosmtp.message.spool": ("Body",),
     "triosmtp.policy": ("DISCARD", "DONE", "AuthAttempt", "Done", "Policy", "Session"),
     "triosmtp.server.server": ("Server", "serve"),
     "triosmtp.server.service": ("Statistics",),
     "triosmtp.smtp": ("Address",),
-    "triosmtp.message.spool": ("Body",),
     "triosmtp.variables": ("TLSInfo", "Variables"),
 }
-"""Where the public names are.  A module is imported when it or one of its names is first used: commands need few."""
 
-
-if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
-
-    def __getattr__(name: str) -> object:
-        for module, names in _MODULES.items():
-            if name in names:
-                value = globals()[name] = getattr(import_module(module), name)
-                return value
-            if module.split(".")[1] == name:
-                return import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -251,18 +251,9 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from triosmtp.config import examine_config  # noqa: PLC0415 - as above
-    from triosmtp.daemon.check import deep_problems  # noqa: PLC0415 - the other commands do not need the server
+    from triosmtp.commands.check_command import check_command  # noqa: PLC0415 - as above
 
-    config, found = examine_config(arguments.file)
-    problems = list(found)
-    if config is not None:
-        problems += deep_problems(config)
-    _print_problems(problems)
-    if any(problem.severity == "error" for problem in problems):
-        return EXIT_CONFIG
-    print("Configuration valid")
-    return 1 if arguments.strict and problems else 0
+    return check_command(arguments.file, strict=arguments.strict)
 
 
 def _tls_show(arguments: argparse.Namespace) -> int:
@@ -270,19 +261,19 @@ def _tls_show(arguments: argparse.Namespace) -> int:
         from triosmtp.control.console_client import run_command  # noqa: PLC0415 - the other commands do not need it
 
         return run_command(["tls", "show", "cache"], _control(arguments))
-    from triosmtp.control.tls_report import tls_show  # noqa: PLC0415 - the other commands do not need TLS
+    from triosmtp.commands.tls_command import tls_show  # noqa: PLC0415 - the other commands do not need TLS
 
     return tls_show(_load(arguments.file))
 
 
 def _tls_check(arguments: argparse.Namespace) -> int:
-    from triosmtp.control.tls_report import tls_check  # noqa: PLC0415 - as above
+    from triosmtp.commands.tls_command import tls_check  # noqa: PLC0415 - as above
 
     return tls_check(_load(arguments.file), arguments.ca)
 
 
 def _tls_tlsa(arguments: argparse.Namespace) -> int:
-    from triosmtp.control.tls_report import tls_tlsa  # noqa: PLC0415 - as above
+    from triosmtp.commands.tls_command import tls_tlsa  # noqa: PLC0415 - as above
 
     return tls_tlsa(_load(arguments.file), arguments.hosts, arguments.next, port=arguments.port)
 

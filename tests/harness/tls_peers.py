@@ -22,10 +22,10 @@ from triosmtp.tls import (
     TLSSettings,
     TLSStream,
     build_context,
-    handshake,
     load_material,
 )
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
 
 VERSIONS: Final = ("TLSv1.2", "TLSv1.3")

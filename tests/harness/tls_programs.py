@@ -19,9 +19,9 @@ from triosmtp.tls import (
     ServerContext,
     TLSSettings,
     build_context,
-    handshake,
     load_material,
 )
+from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
 
 needs_gnutls = pytest.mark.skipif(shutil.which("gnutls-cli") is None, reason="gnutls-cli is not installed")

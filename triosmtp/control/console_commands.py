@@ -1,8 +1,7 @@
 """The commands of the console, as the server carries them out: words in, an answer out."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import trio
 from attrs import field, frozen
@@ -10,16 +9,13 @@ from attrs import field, frozen
 from triosmtp.config import Config
 from triosmtp.control import config_query as question
 from triosmtp.control.console_protocol import Answer
-from triosmtp.control.tls_report import context_groups, context_lines
 from triosmtp.errors import ConfigError, QueryError
 from triosmtp.event import ConfigurationReloaded
 from triosmtp.server.server import Server
-from triosmtp.server.service import Service
-from triosmtp.tls import ServerContext
-from triosmtp.tls.identity import IdentityMaterial
+from triosmtp.server.tls_report import TLSReport, tls_report
 from triosmtp.version import versions
 
-__all__ = ["Commands", "contexts_of"]
+__all__ = ["Commands"]
 
 
 @frozen(slots=True)
@@ -127,11 +123,12 @@ class Commands:
     async def _tls_show(self, _rest: list[str]) -> Answer:
         service, pool = self.server.service, self.server.pool
         if pool is None:
-            text, rows = await contexts_of(service)
+            report = await tls_report(service)
+            text, rows = report.text, report.contexts
         else:
-            shown = [(number, *each) for number, each in enumerate(await pool.gather("contexts"), 1)]
-            text = "\n".join(f"Worker {number}\n{told}" for number, told, _ in shown)
-            rows = [{"worker": number} | row for number, _, contexts in shown for row in contexts]
+            reports: list[tuple[int, TLSReport]] = list(enumerate(await pool.gather("contexts"), 1))
+            text = "\n".join(f"Worker {number}\n{report.text}" for number, report in reports)
+            rows = [{"worker": number} | row for number, report in reports for row in report.contexts]
         problems = [
             {
                 "file": None if each.file is None else str(each.file),
@@ -220,68 +217,6 @@ def _policy_text(groups: Sequence[Mapping[str, Any]], clients: Sequence[Mapping[
             f"{each['outstanding']} outstanding, {each['answered']} answered, {each['late']} late, {each['lost']} lost"
         )
     return "\n".join([*lines, f"{len(clients)} policy clients"])
-
-
-# TLS contexts
-
-
-async def contexts_of(service: Service) -> tuple[str, list[dict[str, object]]]:
-    """Give text and data of the TLS contexts in force, and of those that sessions still use."""
-    used = [session.context for session in tuple(service.running) if session.context is not None]
-    in_force = service.contexts.contexts()
-    uses = [(each, each.sessions, each in in_force) for each in dict.fromkeys((*in_force, *used))]
-    return await trio.to_thread.run_sync(_contexts, service.config, uses)
-
-
-_Uses: TypeAlias = list[tuple[ServerContext, int, bool]]
-
-
-def _contexts(config: Config, uses: _Uses) -> tuple[str, list[dict[str, object]]]:
-    """Give text and data of contexts: each with the sessions that use it, and whether it is in force.  Blocks."""
-    groups = {group.tls: group for group in context_groups(config)[0]}
-    now = datetime.now(UTC)
-    lines: list[str] = []
-    rows: list[dict[str, object]] = []
-    for number, (context, sessions, in_force) in enumerate(uses, 1):
-        material = context.material
-        group = groups.get(material.settings)
-        age = round((now - context.loaded_at).total_seconds())
-        lines.append(f"Context {number}" + ("" if in_force else " (out of force: for sessions that began with it)"))
-        lines.append(f"  loaded      {context.loaded_at:%Y-%m-%d %H:%M:%S} UTC, {age} s ago")
-        lines.append(f"  generation  {context.generation}")
-        lines.append(f"  sessions    {sessions}")
-        lines += context_lines(group, context)
-        named = [("", each) for each in material.identities]
-        named += [(name, each) for name, group_ in material.server_names.items() for each in group_]
-        rows.append(
-            {
-                "in_force": in_force,
-                "generation": context.generation,
-                "loaded_at": context.loaded_at.isoformat(timespec="seconds"),
-                "age": age,
-                "sessions": sessions,
-                "used_by": [] if group is None else [use.where for use in group.uses],
-                "ciphers": {protocol: list(names) for protocol, names in context.ciphers().items()},
-                "certificates": [_certificate(name, each) for name, each in named],
-                "client_ca": [each.facts.subject for each in material.authorities],
-            }
-        )
-    return "\n".join(lines), rows
-
-
-def _certificate(server_name: str, material: IdentityMaterial) -> dict[str, object]:
-    facts = material.leaf
-    return {
-        "file": str(material.identity.certificate),
-        "server_name": server_name or None,
-        "key": material.key_type,
-        "subject": facts.subject,
-        "issuer": facts.issuer,
-        "names": list(facts.sans),
-        "fingerprint_sha256": facts.fingerprint_sha256,
-        "not_before": None if facts.not_before is None else facts.not_before.isoformat(),
-        "not_after": None if facts.not_after is None else facts.not_after.isoformat(),
-    }
 
 
 # The table

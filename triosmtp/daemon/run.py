@@ -16,7 +16,7 @@ from triosmtp.config import Config, load_config
 from triosmtp.control.console_commands import Commands
 from triosmtp.control.control_socket import Control, close_doors
 from triosmtp.daemon import embedded_default as embedded
-from triosmtp.daemon.check import surprises
+from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.daemon.start import Start, begin_process
 from triosmtp.daemon.startup_signals import EarlySignals, have_stderr
 from triosmtp.daemon.systemd_notify import Notifier, feed_watchdog
@@ -65,7 +65,7 @@ def _run(config_path: str | None, control_path: str | None, early: EarlySignals)
         path = embedded.prepare() if config_path is None else Path(config_path)
         config = load_config(path)
         start = begin_process(config, path)
-        warnings = (*config.warnings, *start.warnings, *surprises(config))
+        warnings = (*config.warnings, *start.warnings, *config_warnings(config))
         logs = Logs(config, sys.stderr)
         for warning in warnings:
             if logs.form == "json":
@@ -337,4 +337,4 @@ def _fixed_at_the_start(config: Config, *, as_root: bool) -> dict[str, object]:
 
 def _look_at(path: Path) -> tuple[Config, list[str]]:
     config = load_config(path)
-    return config, [str(warning) for warning in (*config.warnings, *surprises(config))]
+    return config, [str(warning) for warning in (*config.warnings, *config_warnings(config))]

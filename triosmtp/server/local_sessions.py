@@ -7,6 +7,7 @@ import trio
 
 from triosmtp.event import ServerEvent
 from triosmtp.server.service import Running, Service
+from triosmtp.server.tls_report import certificate_rows
 from triosmtp.tls import ServerContext
 from triosmtp.tls.watcher import reload_certificates
 from triosmtp.variables import POSTFIX_ALIASES
@@ -122,24 +123,4 @@ def _session(running: Running) -> dict[str, Any]:
 
 
 def _certificates(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:
-    found = []
-    for context in contexts:
-        named = [("", each) for each in context.material.identities]
-        named += [(name, each) for name, group in context.material.server_names.items() for each in group]
-        for name, material in named:
-            facts = material.leaf
-            found.append(
-                {
-                    "file": str(material.identity.certificate),
-                    "server_name": name or None,
-                    "key": material.key_type,
-                    "subject": facts.subject,
-                    "issuer": facts.issuer,
-                    "chain": [each.facts.subject for each in material.chain[1:]],
-                    "names": list(facts.sans),
-                    "fingerprint_sha256": facts.fingerprint_sha256,
-                    "not_before": None if facts.not_before is None else facts.not_before.isoformat(),
-                    "not_after": None if facts.not_after is None else facts.not_after.isoformat(),
-                }
-            )
-    return found
+    return [row for context in contexts for row in certificate_rows(context.material)]

@@ -22,7 +22,8 @@ from triosmtp.sockets.listener import Peer
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.state import open_regular
-from triosmtp.tls import TLSSettings, TLSStream, handshake
+from triosmtp.tls import TLSSettings, TLSStream
+from triosmtp.tls.handshake import handshake
 
 __all__ = [
     "MAX_POLICY_CLIENTS",

@@ -29,21 +29,41 @@ The way of a connection through this room::
 server, ``inspection.py`` at a chain as its clients see it.
 """
 
-from triosmtp.tls.authority import Authority, Credential, write_development_set
-from triosmtp.tls.binding import channel_binding
-from triosmtp.tls.context import ServerContext, build_context
-from triosmtp.tls.handshake import handshake
-from triosmtp.tls.handshake_failure import REASONS, HandshakeReason
-from triosmtp.tls.identity import IdentityMaterial
-from triosmtp.tls.material import Material, load_material
-from triosmtp.tls.public_authority import public_authorities
-from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
-from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
-from triosmtp.tls.stream import TLSStream
+from typing import TYPE_CHECKING
+
+from triosmtp.lazy_import import lazy_names
+
+if TYPE_CHECKING:
+    from triosmtp.tls.authority import Authority, Credential, write_development_set
+    from triosmtp.tls.binding import channel_binding
+    from triosmtp.tls.context import ServerContext, build_context
+    from triosmtp.tls.handshake_failure import REASONS, HandshakeReason
+    from triosmtp.tls.identity import IdentityMaterial
+    from triosmtp.tls.material import Material, load_material
+    from triosmtp.tls.public_authority import public_authorities
+    from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
+    from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
+    from triosmtp.tls.stream import TLSStream
 
 __all__ = [
     "PROTOCOLS", "REASONS", "Authority", "CertificateProblem", "ContextStore", "Credential",
     "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning",
     "Renewal", "ServerContext", "TLSSettings", "TLSStream", "build_context", "channel_binding",
-    "handshake", "load_material", "public_authorities", "renew", "write_development_set",
+    "load_material", "public_authorities", "renew", "write_development_set",
 ]  # fmt: skip
+
+_MODULES = {
+    "triosmtp.tls.authority": ("Authority", "Credential", "write_development_set"),
+    "triosmtp.tls.binding": ("channel_binding",),
+    "triosmtp.tls.context": ("ServerContext", "build_context"),
+    "triosmtp.tls.handshake_failure": ("REASONS", "HandshakeReason"),
+    "triosmtp.tls.identity": ("IdentityMaterial",),
+    "triosmtp.tls.material": ("Material", "load_material"),
+    "triosmtp.tls.public_authority": ("public_authorities",),
+    "triosmtp.tls.settings": ("PROTOCOLS", "Identity", "MaterialError", "MaterialWarning", "TLSSettings"),
+    "triosmtp.tls.store": ("CertificateProblem", "ContextStore", "Renewal", "renew"),
+    "triosmtp.tls.stream": ("TLSStream",),
+}
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__ = lazy_names(__name__, _MODULES)

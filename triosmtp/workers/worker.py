@@ -20,7 +20,6 @@ import trio
 from attrs import define, evolve
 
 from triosmtp.config import Config, Listen, Settings, TCPAddress
-from triosmtp.control.console_commands import contexts_of
 from triosmtp.limits.fd_limit import max_connections
 from triosmtp.limits.peer_count import PeerAddress
 from triosmtp.limits.timeouts import watch
@@ -31,6 +30,7 @@ from triosmtp.server.server import open_service, run_session
 from triosmtp.server.service import Generation, Service
 from triosmtp.server.session.driver import SessionDriver, session_of
 from triosmtp.server.startup import prepare_generation
+from triosmtp.server.tls_report import tls_report
 from triosmtp.tls import ContextStore, build_context, load_material
 from triosmtp.tls.store import Renewal
 from triosmtp.tls.watcher import reload_certificates
@@ -244,7 +244,7 @@ class _Worker:
 
     async def _ask(self, what: str) -> Any:
         if what == "contexts":
-            return await contexts_of(self._running)
+            return await tls_report(self._running)
         return await self._host.inbound()
 
     async def _session(self, session: str) -> dict[str, Any] | None:

@@ -371,7 +371,7 @@ def test_tlsa_knows_the_ports_of_the_listens_and_asks_for_a_name(place: Place) -
     })  # fmt: skip
     code, out, err = place.run("tls", "tlsa", "-c", "t.conf")
     assert (code, out) == (64, "")
-    assert 'Listen ":587" has no Banner_Hostname: say for which host the records are' in err
+    assert 'Listen ":587" has no Banner_Hostname: name the host of the MX record' in err
     code, out, err = place.run("tls", "tlsa", "-c", "t.conf", "MX.example.org.", "mx2.example.org")
     assert (code, err) == (0, "")
     assert sorted(line.partition(" ;")[0] for line in out.splitlines()) == [
@@ -400,7 +400,7 @@ def test_tlsa_without_a_port_says_so(place: Place) -> None:
     place.conf(**{'Listen ":25"': 'Listen "/run/smtp"'})
     code, out, err = place.run("tls", "tlsa", "-c", "t.conf")
     assert (code, out) == (64, "")
-    assert "no Listen with a certificate has a TCP port that other hosts reach: --port says which one" in err
+    assert "no Listen with a certificate has a TCP port that other hosts reach: set the port" in err
 
 
 def test_an_expired_certificate_is_a_warning_and_check_strict_ends_with_1(place: Place) -> None:

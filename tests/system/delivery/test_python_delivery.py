@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from triosmtp import FunctionDelivery, Message
+from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config
-from triosmtp.daemon.check import deep_problems, surprises
+from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.delivery import load_delivery
 from triosmtp.errors import ConfigError
 from triosmtp.loader import ModuleLoader
@@ -99,7 +100,7 @@ def test_what_is_refused_is_told_by_check_with_its_place(folder: Path, name: str
         f'Relay_Domains = ( "*" )\nDeliver_To = "python:own_delivery:{name}"\nESMTP_Listener {{ Listen ":25" {{ }} }}'
     )
     (problem,) = [
-        each for each in deep_problems(parse_config(text, "t.conf", folder=folder)) if each.severity == "error"
+        each for each in check_config(parse_config(text, "t.conf", folder=folder)) if each.severity == "error"
     ]
     assert str(problem).startswith(f"t.conf:2:14: error: Deliver_To: 'python:own_delivery:{name}'")
     with pytest.raises(ValueError, match=REFUSED[name]):
@@ -120,17 +121,17 @@ def test_check_says_which_extensions_it_does_not_honour(folder: Path) -> None:
     for name, expected in {"take": {"DSN", "DELIVERBY"}, "Store": {"DELIVERBY"}}.items():
         text = f'{extensions} Deliver_To = "python:own_delivery:{name}" ESMTP_Listener {{ Listen ":25" {{ }} }}'
         config = parse_config(text, "t.conf", folder=folder)
-        told = [each.message for each in deep_problems(config) if "is not offered" in each.message]
+        told = [each.message for each in check_config(config) if "is not offered" in each.message]
         assert {each.split(": ")[1].split(" ")[0] for each in told} == expected
-        assert all(f"python:own_delivery:{name} does not honour it" in each for each in told)
+        assert all(f"python:own_delivery:{name} does not support it" in each for each in told)
 
 
 def test_nothing_is_imported_before_it_is_served(folder: Path) -> None:
     (folder / "fails_at_import.py").write_text("raise SystemExit(3)")
     text = 'Deliver_To = "python:fails_at_import:take" ESMTP_Listener { Listen ":25" { } }'
     config = parse_config(text, "t.conf", folder=folder)
-    assert not [each for each in surprises(config) if each.severity == "error"]  # else a reload would keep the old one
-    (error,) = [each for each in deep_problems(config) if each.severity == "error"]
+    assert not [each for each in config_warnings(config) if each.severity == "error"]  # else a reload would fail
+    (error,) = [each for each in check_config(config) if each.severity == "error"]
     assert "'python:fails_at_import:take': SystemExit: 3" in error.message
 
 

@@ -266,7 +266,7 @@ def test_workers_are_that_user_too(place: Place) -> None:
 def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of ours as a user without rights, in an interpreter that root has loaded."""
     program = (
-        "import os, sys, triosmtp.cli, triosmtp.daemon.check\n"
+        "import os, sys, triosmtp.cli, triosmtp.commands.check_command\n"
         "import triosmtp.control.console_client, triosmtp.control.control_path\n"
         f"os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
         "sys.exit(triosmtp.cli.main(sys.argv[1:]))\n"
@@ -308,7 +308,7 @@ def test_check_by_a_user_to_whom_folders_of_the_configuration_are_closed(place: 
     assert (done.returncode, done.stdout) == (0, "Configuration valid\n")
     assert "Traceback" not in done.stderr
     for what in ('Log "mainlog"', "Listen"):
-        assert re.search(f"warning: {what}.*within.*: Permission denied; checked as another user", done.stderr)
+        assert re.search(f"warning: {what}.*within.*: Permission denied; is triosmtp check run by", done.stderr)
 
 
 def test_an_include_from_a_folder_that_is_closed_is_an_error(place: Place, closed: Path) -> None:

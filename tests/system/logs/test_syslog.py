@@ -16,7 +16,7 @@ import trio.testing
 from daemon_process import PATIENCE, LineClient, running
 
 from triosmtp import ConfigError, parse_config
-from triosmtp.daemon.check import deep_problems
+from triosmtp.commands.check_command import check_config
 from triosmtp.event import Disconnected, Refused, SessionInfo, TLSFailed
 from triosmtp.logs import syslog
 from triosmtp.logs.log_set import open_every_log
@@ -262,7 +262,7 @@ def test_a_socket_that_is_not_there_is_an_error(tmp_path: Path) -> None:
             continue
         with pytest.raises(ConfigError, match=f'Log "syslog": {path}: {error}'):
             open_every_log(config)
-        assert f'Log "syslog": {path}: {error}' in [problem.message for problem in deep_problems(config)]
+        assert f'Log "syslog": {path}: {error}' in [problem.message for problem in check_config(config)]
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with stream:
         stream.bind(str(tmp_path / "stream"))

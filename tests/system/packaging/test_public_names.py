@@ -5,10 +5,12 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import triosmtp
+import triosmtp.tls
 
 LIST_MODULES = "import sys; print(*(name for name in sys.modules if name.split('.')[0] in {'triosmtp', 'trio'}))"
 
@@ -19,12 +21,12 @@ def run(code: str) -> list[str]:
 
 
 def test_the_package_alone_imports_nothing() -> None:
-    assert run(f"import triosmtp; {LIST_MODULES}") == ["triosmtp"]
+    assert run(f"import triosmtp; {LIST_MODULES}") == ["triosmtp.lazy_import", "triosmtp"]
 
 
 def test_a_name_imports_what_defines_it() -> None:
     found = run(f"from triosmtp import Reject; {LIST_MODULES}")
-    assert found == ["triosmtp", "triosmtp.errors"]
+    assert found == ["triosmtp.lazy_import", "triosmtp", "triosmtp.errors"]
 
 
 @pytest.mark.parametrize("name", triosmtp.__all__)
@@ -43,12 +45,13 @@ def test_a_module_is_an_attribute_as_if_it_had_been_imported() -> None:
     assert run("import triosmtp; print(triosmtp.smtp.Address.__name__, triosmtp.Address.__name__)") == ["Address"] * 2
 
 
-def test_type_checkers_are_told_the_same() -> None:
-    tree = ast.parse(Path(triosmtp.__file__).read_text("utf-8"))
+@pytest.mark.parametrize("package", [triosmtp, triosmtp.tls], ids=lambda package: package.__name__)
+def test_type_checkers_see_the_same_names(package: ModuleType) -> None:
+    tree = ast.parse(Path(str(package.__file__)).read_text("utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
     told = {node.module: {each.name for each in node.names} for node in block.body if isinstance(node, ast.ImportFrom)}
-    assert told == {module: set(names) for module, names in triosmtp._MODULES.items()}
-    assert sorted(triosmtp.__all__) == sorted(name for names in told.values() for name in names)
+    assert told == {module: set(names) for module, names in package._MODULES.items()}
+    assert sorted(package.__all__) == sorted(name for names in told.values() for name in names)
 
 
 def test_what_is_not_there_is_an_attribute_error() -> None:

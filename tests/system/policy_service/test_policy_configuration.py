@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from triosmtp import ConfigError, load_config, parse_config
-from triosmtp.daemon.check import deep_problems
+from triosmtp.commands.check_command import check_config
 from triosmtp.server.policy_listener import read_policy_endpoints
 
 MAIL = 'ESMTP_Listener { Listen ":25" { } } Relay_Domains = ( "example.com" ) Deliver_To = "discard:" '
@@ -92,7 +92,7 @@ def test_a_token_that_cannot_be_used_is_an_error(tmp_path: Path, token: bytes | 
         read_policy_endpoints(config)
     (problem,) = raised.value.problems
     assert str(problem).startswith(f"{tmp_path}/t.conf:1:")
-    assert problem in deep_problems(config)
+    assert problem in check_config(config)
 
 
 def test_tokens_are_read_without_white_space_and_never_shown(tmp_path: Path) -> None:
@@ -103,14 +103,14 @@ def test_tokens_are_read_without_white_space_and_never_shown(tmp_path: Path) -> 
 
 def test_a_token_that_others_can_read_is_a_loud_warning(tmp_path: Path) -> None:
     config = load_config(conf(tmp_path))
-    assert not [problem for problem in deep_problems(config) if "token" in problem.message]
+    assert not [problem for problem in check_config(config) if "token" in problem.message]
     (tmp_path / "token").chmod(0o644)
-    (found,) = [problem for problem in deep_problems(config) if "token" in problem.message]
+    (found,) = [problem for problem in check_config(config) if "token" in problem.message]
     assert found.severity == "warning"
     assert "others can read or change it (mode 0644)" in found.message
 
 
 def test_a_group_that_nobody_can_join_is_a_warning() -> None:
     config = parse_config(MAIL + "Policy = 'websocket:fraud'")
-    (found,) = [problem for problem in deep_problems(config) if "Policy_Listener" in problem.message]
-    assert '"websocket:fraud": no Policy_Listener lets its deciders in' in found.message
+    (found,) = [problem for problem in check_config(config) if "Policy_Listener" in problem.message]
+    assert '"websocket:fraud": no Policy_Listener for its deciders' in found.message

@@ -15,8 +15,9 @@ import trio
 import trio.testing
 from status_server import MAIL, REPOSITORY, STATUS, Response, ask, daemon, get, serving
 
+from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config
-from triosmtp.daemon.check import deep_problems, surprises
+from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.errors import ConfigError
 from triosmtp.status import application, exposition
 from triosmtp.status.access import Access, Guard
@@ -297,13 +298,13 @@ async def test_a_token_file_that_cannot_be_used_is_named(tmp_path: Path) -> None
 
 
 def test_check_looks_at_token_files_too(tmp_path: Path) -> None:
-    problems = deep_problems(parse_config(listener(tmp_path / "none")))
+    problems = check_config(parse_config(listener(tmp_path / "none")))
     assert any(problem.severity == "error" and "none: No such file" in problem.message for problem in problems)
 
 
 def test_a_token_file_that_others_can_read_is_a_danger(token: Path) -> None:
     token.chmod(0o644)
-    warnings = [problem.message for problem in surprises(parse_config(listener(token)))]
+    warnings = [problem.message for problem in config_warnings(parse_config(listener(token)))]
     assert any("Token_File" in text and "DANGER: others can read" in text for text in warnings)
 
 

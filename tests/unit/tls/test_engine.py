@@ -36,10 +36,10 @@ from triosmtp.tls import (
     TLSSettings,
     TLSStream,
     build_context,
-    handshake,
     load_material,
 )
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.handshake import handshake
 from triosmtp.tls.stream import open_stream
 from triosmtp.variables import TLSInfo
 

@@ -30,10 +30,11 @@ from tls_peers import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import Credential, build_context, handshake, load_material
+from triosmtp.tls import Credential, build_context, load_material
 from triosmtp.tls.client import TLSClient, observing_context
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, THREADS
+from triosmtp.tls.handshake import handshake
 from triosmtp.tls.verification import record_verification
 from triosmtp.variables import TLSInfo
 

@@ -22,8 +22,9 @@ from tls_peers import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import REASONS, HandshakeReason, handshake
+from triosmtp.tls import REASONS, HandshakeReason
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.handshake import handshake
 from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.information import tls_info
 

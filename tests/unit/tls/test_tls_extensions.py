@@ -41,8 +41,9 @@ from tls_programs import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import Credential, Identity, MaterialError, handshake, load_material
+from triosmtp.tls import Credential, Identity, MaterialError, load_material
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
 
 NOW = datetime.now(UTC)

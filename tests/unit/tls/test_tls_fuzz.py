@@ -31,8 +31,9 @@ from tls_programs import context_with, identity, written
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import REASONS, ServerContext, handshake
+from triosmtp.tls import REASONS, ServerContext
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.handshake import handshake
 from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.information import tls_info
 

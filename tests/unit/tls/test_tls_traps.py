@@ -39,10 +39,10 @@ from triosmtp.tls import (
     Identity,
     TLSSettings,
     build_context,
-    handshake,
     load_material,
 )
 from triosmtp.tls.engine import Engine
+from triosmtp.tls.handshake import handshake
 from triosmtp.tls.information import tls_info
 from triosmtp.tls.verification import Verification
 

@@ -9,7 +9,7 @@ import trio
 from tls_peers import client_context, meet, server_context
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import handshake
+from triosmtp.tls.handshake import handshake
 from triosmtp.tls.turns import Turns
 
 

@@ -35,8 +35,8 @@ from triosmtp.tls import (
     ServerContext,
     TLSStream,
     channel_binding,
-    handshake,
 )
+from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["SessionDriver", "session_of"]

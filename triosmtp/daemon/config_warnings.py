@@ -1,0 +1,144 @@
+"""Warnings about a configuration that is valid but probably not what the operator means.
+
+They are printed by ``triosmtp check``, at start and at each reload.
+"""
+
+import os
+from pathlib import Path
+
+from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
+from triosmtp.config import Config, Settings, problem_at
+from triosmtp.delivery import Delivery, parse_delivery
+from triosmtp.errors import Problem
+from triosmtp.policy import Chain
+from triosmtp.server.profile import default_maildir, unhonoured
+from triosmtp.server.relay import DomainList
+from triosmtp.server.sasl import Store, build_sasl_config
+from triosmtp.state import is_tmpfs, is_visible, state_directory
+
+__all__ = ["config_warnings", "extension_warnings"]
+
+
+def config_warnings(config: Config) -> list[Problem]:
+    """Return warnings about ``config``.  Reads files of passwords and tokens, and blocks."""
+    warnings: list[Problem] = []
+    for listen in config.listens:
+        settings = config.resolve(listen, None)
+        for field, open_to_all in (
+            ("open_relay", settings.open_relay),
+            ("relay_domains", "*" in settings.relay_domains),
+            ("relay_for_sending_domains", "*" in settings.relay_for_sending_domains),
+        ):
+            if open_to_all:
+                warnings.append(problem_at(settings, field, "open relay: every client may relay", "warning"))
+        if not (settings.relay_domains or settings.open_relay):
+            text = f'Listen "{listen.name}": no Relay_Domains: only postmaster and trusted peers are accepted'
+            warnings.append(listen.problem(text, "warning"))
+        if settings.deliver_to is None:
+            text = f'Listen "{listen.name}": no Deliver_To: mail goes to {default_maildir()}'
+            warnings.append(listen.problem(text, "warning"))
+        warnings += _delivery_warnings(settings)
+        warnings += _auth_warnings(settings)
+        specification = settings.deliver_to or f"maildir:{default_maildir()}"
+        if not specification.startswith("python:"):  # the check command imports it, and then knows its extensions
+            warnings += extension_warnings(settings, parse_delivery(specification))
+        spool = settings.spool_directory or state_directory() / "spool"
+        if is_tmpfs(spool):
+            warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", "warning"))
+        remote = [policy for policy in settings.policy if policy.startswith("websocket:")]
+        if remote and not config.policy_listens:
+            text = f'"{remote[0]}": no Policy_Listener for its deciders to connect to: Policy_Fallback decides'
+            warnings.append(problem_at(settings, "policy", text, "warning"))
+    return list(dict.fromkeys(warnings + _domain_warnings(config) + _token_warnings(config)))
+
+
+def extension_warnings(settings: Settings, delivery: Delivery) -> list[Problem]:
+    """Warn of extensions that are configured, but not offered because ``delivery`` does not support them."""
+    return [
+        problem_at(
+            settings,
+            "smtp_extensions",
+            f"{name} is not offered: {settings.deliver_to or 'a Maildir'} does not support it",
+            "warning",
+        )
+        for name in unhonoured(settings, delivery)
+    ]
+
+
+def _token_warnings(config: Config) -> list[Problem]:
+    if not (config.policy_listens or config.status_listens):
+        return []
+    from triosmtp.server.policy_listener import token_warnings  # noqa: PLC0415 - imports the policy service
+
+    return token_warnings(config)
+
+
+def _domain_warnings(config: Config) -> list[Problem]:
+    """Warn of Domain scopes for which no mail is accepted."""
+    relayed = [
+        DomainList.from_patterns(each.relay_domains) for listen in config.listens for each in config.variants(listen)
+    ]
+    return [
+        domain.problem(f'Domain "{domain.key}" has no effect: it is in no Relay_Domains', "warning")
+        for domain in config.domains
+        if not any(domain.key in each for each in relayed)
+    ]
+
+
+def _auth_warnings(settings: Settings) -> list[Problem]:
+    """Warn of mechanisms that not all users can use, and of files of passwords that every local user can read.
+
+    A policy may decide about AUTH, which is known only after its import: so it counts as a source of passwords.
+    """
+    sasl = build_sasl_config(settings, Chain(), {}, DecoyKey())
+    problems = [
+        problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", "warning")
+        for name in sasl.unbacked
+        if not (settings.policy and name in PLAINTEXT)
+    ]
+    problems += [
+        problem_at(settings, "smtp_extensions", text, "warning")
+        for name, store in sasl.stores.items()
+        if not (store.otherwise or (settings.policy and name in PLAINTEXT))
+        and (text := _unusable(name, store) if name != "EXTERNAL" else _unverifiable(settings))
+    ]
+    if settings.always_allow and not settings.always_deny and sasl.stores:
+        text = "every client that authenticates may relay"
+        problems.append(problem_at(settings, "always_allow", text, "warning"))
+    for field, file in sasl.files():
+        if isinstance(file, PasswordFile) and file.is_exposed:
+            text = f'"{file}": DANGER: every local user can read these passwords: chmod o-r'
+            problems.append(problem_at(settings, field, text, "warning"))
+    return problems
+
+
+def _unusable(name: str, store: Store) -> str:
+    """Return a warning if the file of a mechanism holds passwords that the mechanism cannot use."""
+    if store.file is None:
+        return ""
+    try:
+        store.file.check()
+    except StoreError:
+        return ""  # reported as an error
+    served, users = store.served_by(name), store.file.users
+    if not served:
+        return f'AUTH {name} is not offered: it can use no password of "{store.file}"'
+    return f'AUTH {name}: only {served} of {users} users of "{store.file}" can use it' if served < users else ""
+
+
+def _unverifiable(settings: Settings) -> str:
+    if settings.tls_client_ca is not None and settings.tls_verify_mode != "none":
+        return ""
+    return "AUTH EXTERNAL is never offered: no client certificate verifies without TLS_Client_CA"
+
+
+def _delivery_warnings(settings: Settings) -> list[Problem]:
+    scheme, _, path = (settings.deliver_to or f"maildir:{default_maildir()}").partition(":")
+    if scheme != "maildir":
+        return []
+    folder = Path(path)
+    while not is_visible(folder) and folder != folder.parent:
+        folder = folder.parent
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return []
+    return [problem_at(settings, "deliver_to", f"{folder} cannot be written: mail will be answered 452", "warning")]
