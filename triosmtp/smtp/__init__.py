@@ -1,21 +1,26 @@
-"""Sans-io SMTP, the server's side (RFC 5321): bytes in, events out; replies in, bytes out.
+"""SMTP without I/O, the server's side (RFC 5321): bytes in, events out; replies in, bytes out.
 
-The map of the room::
+The way of a command through this package::
 
-    command.py     the table: states, commands, what follows from a reply; the theory is told there
-    argument.py    what stands behind a verb, parsed into events
-    authentication.py  the lines of AUTH
-    trusted.py     the commands of trusted peers
-    proxy.py       the PROXY header, which comes before all that
-    parameter.py   the parameters of MAIL and RCPT
-    octet.py       which octets a line may hold
-    fact.py        what a dialogue has established; what an error of a command is
-    address.py     addresses and the path grammar
-    body.py        the octets behind DATA and BDAT
-    connection.py  Connection: carries the table out over a buffer
-    event.py       what a Connection tells its driver
-    reply.py       what the driver answers
-    settings.py       the settings of a Connection
+    connection.py      Connection: bytes in, events out                            (the three verbs are explained there)
+    line.py              the octets of a command line, and its usual form
+    command.py         the table: states, commands, and the transition after each reply    (the theory is there)
+    argument.py          the argument of each command → an event, or the reply that refuses it
+    mail_address.py        addresses and the path grammar
+    parameter.py           the parameters of MAIL and RCPT
+    authentication.py      the lines of AUTH
+    trusted_command.py     XCLIENT, XREMOTEIP, XDUMPCONTEXT, XSETCONTEXT
+    body.py            the octets after DATA and BDAT → the message
+    bdat.py              a BDAT while its octets arrive
+    protocol_event.py  the events that a Connection returns to its caller
+    responder.py       the half of Connection that replies: reply in, bytes out, transition of the state
+    reply.py             a reply and its form on the wire
+    replies.py           the replies to lines that no row of the table accepts
+    dialogue_state.py  the results of earlier commands; CommandError
+    error_limit.py       the counters that end a dialogue without progress
+    connection_settings.py  extensions, limits and checks of a Connection
+
+``proxy_header.py`` parses the header of the PROXY protocol, which precedes all of this.
 """
 
 from triosmtp.domain import domain_key

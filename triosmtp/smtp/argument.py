@@ -1,4 +1,4 @@
-"""The arguments of commands: how each is parsed into its event, or refused with the reply that says why."""
+"""The arguments of commands: each is parsed into its event, or refused with a reply that names the error."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ __all__ = [
 
 
 Parser = Callable[[bytes, bytes, DialogueState], Event]
-"""Takes the whole line, its part behind the verb, and the dialogue; raises :class:`CommandError`."""
+"""A function of the whole line, the argument and the dialogue's state; it raises :class:`CommandError`."""
 
 _CHUNK = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)
 MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
@@ -29,20 +29,20 @@ _NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
 _DATA = Data()
 _NO_ARGUMENT = Reply(501, "This command takes no argument", "5.5.4")
 
-# Nearly every MAIL and RCPT: an unquoted local part and a domain in ASCII, no space after the colon.  The general form
-# below has the same result.
+# Nearly every MAIL and RCPT: a dot-string and a domain in ASCII, no space after the colon.  The general form below has
+# the same result.
 _PLAIN_FROM = re.compile(f"[Ff][Rr][Oo][Mm]:({PLAIN_PATH})(?: (.+))?").fullmatch
 _PLAIN_TO = re.compile(f"[Tt][Oo]:({PLAIN_PATH})(?: (.+))?").fullmatch
-# The end of any path is the first ">" outside of quotes.  Spaces after the colon are forgiven, as Postfix does.
+# A path ends at the first ">" outside of quotes.  Spaces after the colon are accepted, as in Postfix.
 _PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*")*>)(?: +(.+))?'
 _ANY_FROM = re.compile(rb"(?i:FROM):" + _PATH)
 _ANY_TO = re.compile(rb"(?i:TO):" + _PATH)
-# What devices send that know no better: the path without its brackets.
+# Some devices send the path without its brackets.
 _UNBRACKETED = re.compile(rb'(?:FROM|TO): *((?:[^<>" ]|"(?:[^"\\]|\\.)*")+)(?: +(.+))?', re.IGNORECASE)
 
 
 def without_argument(event: Event) -> Parser:
-    """Give a parser for a command that takes no argument."""
+    """Return a parser for a command that takes no argument."""
 
     def parse(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
         if argument:
@@ -53,17 +53,17 @@ def without_argument(event: Event) -> Parser:
 
 
 def parse_ehlo(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """EHLO: see :func:`_hello`."""
+    """Parse EHLO domain."""
     return _hello("EHLO", line, argument)
 
 
 def parse_helo(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """HELO: see :func:`_hello`."""
+    """Parse HELO domain."""
     return _hello("HELO", line, argument)
 
 
 def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event:
-    """Take any one word of printable ASCII: what real clients say is seldom a domain (RFC 5321, section 4.1.4)."""
+    """Accept any word of printable ASCII, since few clients send a domain (RFC 5321, section 4.1.4)."""
     domain = argument.strip(b" ")
     if not domain:
         raise CommandError(Reply(501, f"Syntax: {verb} hostname", "5.5.4"), f"{verb} without a domain")
@@ -73,7 +73,7 @@ def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event
 
 
 def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """MAIL FROM:<reverse-path> [parameters]."""
+    """Parse MAIL FROM:<reverse-path> [parameters]."""
     match = _PLAIN_FROM(argument.decode("latin-1"))
     if match is None:
         return _parse_any_mail(argument, dialogue)
@@ -101,7 +101,7 @@ def _parse_any_mail(argument: bytes, dialogue: DialogueState) -> MailFrom:
     path, rest = _bare_path(argument, "MAIL FROM:", settings) if match is None else match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
-        # SMTPUTF8 stands behind the path that it allows to be UTF-8.
+        # Before the path, since SMTPUTF8 decides whether the path may be UTF-8.
         parameters = _mail_parameters(rest, dialogue)
     try:
         sender = parse_path(
@@ -115,7 +115,7 @@ def _parse_any_mail(argument: bytes, dialogue: DialogueState) -> MailFrom:
 
 
 def parse_rcpt(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """RCPT TO:<forward-path> [parameters]."""
+    """Parse RCPT TO:<forward-path> [parameters]."""
     match = _PLAIN_TO(argument.decode("latin-1"))
     if match is None:
         return _parse_any_rcpt(argument, dialogue)
@@ -149,16 +149,16 @@ def _parse_any_rcpt(argument: bytes, dialogue: DialogueState) -> RcptTo:
 
 
 def _bare_path(argument: bytes, command: str, settings: ConnectionSettings) -> tuple[bytes, bytes | None]:
-    """Return the path of a command that has no brackets, with them, and what stands behind it.
+    """Return the path of a command without brackets, in brackets, and the parameters behind it.
 
-    :raises CommandError: if it is malformed, or may not stand without brackets.
+    :raises CommandError: if it is malformed, or if brackets are required.
     """
     verb, _, word = command.partition(" ")
     match = _UNBRACKETED.fullmatch(argument)
     if match is None or not argument.upper().startswith(word.encode()):
         raise CommandError(Reply(501, f"Syntax: {command}<address>", "5.5.4"), f"malformed {verb}")
     if not settings.allow_unbracketed:
-        reply = Reply(501, f"The address stands without < and >: use {command}<address>", "5.5.4")
+        reply = Reply(501, f"The address has no < and >: use {command}<address>", "5.5.4")
         raise CommandError(reply, f"{verb} without < and > (Allow_Unbracketed_Addresses)")
     path, rest = match.groups()
     return b"<" + path + b">", rest
@@ -178,14 +178,14 @@ def _bad_path(error: PathError, whose: str, enhanced: str) -> CommandError:
 
 
 def parse_vrfy(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """VRFY string."""
+    """Parse VRFY string."""
     if not argument:
         raise CommandError(Reply(501, "Syntax: VRFY address", "5.5.4"), "VRFY without an argument")
     return Verify(_text(argument))
 
 
 def parse_help(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """HELP [string]."""
+    """Parse HELP [string]."""
     return Help(_text(argument))
 
 
@@ -197,7 +197,7 @@ def _text(argument: bytes) -> str:
 
 
 def parse_starttls(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """STARTTLS (RFC 3207, section 4)."""
+    """Parse STARTTLS (RFC 3207, section 4)."""
     if dialogue.tls:
         raise CommandError(Reply(503, "TLS is already active", "5.5.1"), "STARTTLS inside TLS")
     if not dialogue.settings.starttls:
@@ -208,17 +208,17 @@ def parse_starttls(line: bytes, argument: bytes, dialogue: DialogueState) -> Eve
 
 
 def parse_data(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """DATA."""
+    """Parse DATA."""
     if argument:
         raise CommandError(_NO_ARGUMENT, "argument to DATA")
     if dialogue.binary:
-        # RFC 3030, section 3: lines that end a body mean nothing in a body that is not made of lines.
+        # RFC 3030, section 3: a binary body has no lines, so that no line can end it.
         raise CommandError(Reply(503, "BODY=BINARYMIME needs BDAT", "5.5.1"), "DATA for a binary body")
     return _DATA
 
 
 def parse_bdat(line: bytes, argument: bytes, dialogue: DialogueState) -> Chunk:  # noqa: ARG001 - as every Parser
-    """BDAT chunk-size [LAST] (RFC 3030, section 2)."""
+    """Parse BDAT chunk-size [LAST] (RFC 3030, section 2)."""
     match = _CHUNK.fullmatch(argument)
     if match is None:
         raise CommandError(Reply(501, "Syntax: BDAT size [LAST]", "5.5.4"), "malformed BDAT")

@@ -1,15 +1,15 @@
-"""The body of DATA, and of BDAT: octets in, the message out (RFC 5321, section 4.5.2; RFC 3030), fast.
+"""The body of DATA and of BDAT: octets in, the message out (RFC 5321, section 4.5.2; RFC 3030).
 
-The end of a body is CRLF ``.`` CRLF and nothing else.  Servers that also took ``LF . LF`` or the like were made to see
-two messages where the sender's server had passed one ("SMTP smuggling"), so a CR or LF on its own is never taken for a
-line's end here: not for the end of the body, not for a stuffed dot.  ``fix`` changes only what is given out, after both
-were found in what came in; and a removed dot stands between two line ends, so removing it never joins a CR to an LF.
+A body ends with CRLF ``.`` CRLF only.  Servers that also accepted ``LF . LF`` saw two messages in one message of
+another server ("SMTP smuggling").  So a lone CR or LF never ends a line here: neither for the end of the body, nor for
+a stuffed dot.  ``fix`` changes the message only after both were found in the input.  A stuffed dot is between
+two line ends, so its removal never joins a CR to an LF.
 
-Nothing looks at single octets, nor at single lines.  Each step is one search, count or replacement over all that has
-arrived, or one search for each ``max_body_line`` octets.  Octets that may turn out to be a part of the end, or of a
-CRLF, stay in the caller's buffer until more is known: three at most.
+No step looks at single octets or single lines.  Each step is one search, count or replacement over all octets that
+arrived, or one search for each ``max_body_line`` octets.  Octets that may be a part of the end or of a CRLF stay in the
+caller's buffer until more octets arrive: at most three.
 
-The header section is bounded, so that whatever reads headers later has a bounded amount to read.
+The size of the header section is limited, so that later readers of headers have a bounded amount to read.
 """
 
 import re
@@ -26,43 +26,43 @@ _LONE = Reply(550, "Lines must end in CR LF; a lone CR or LF is not accepted", "
 _LONG_LINE = Reply(550, "A line of the message is too long", "5.6.0")
 
 _CR, _DOT = b"\r."
-# One literal octet to look for and a look behind it: half as fast again as searching for all three octets.
+# A search for one octet with a look-behind is half as fast again as a search for three octets.
 _LEADING_DOT = re.compile(rb"\.(?<=\r\n\.)")
 _LONE_CR_OR_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-# Two line ends in a row.  If any CR or LF ends a line, only the last octet of the first one is looked at: that is fast.
+# Two line ends in a row, with headers and body of any CR or LF (True) or of CRLF only (False).
 _EMPTY_LINE = {True: (re.compile(rb"\r\n|\r|\n"), re.compile(rb"\n(?:\r\n|\r|\n)|\r\r\n?")),
                False: (re.compile(rb"\r\n"), re.compile(rb"\r\n\r\n"))}  # fmt: skip
 
-_SHORT = 4096  # octets: up to here one search for three octets is cheaper than a loop in Python
-_DENSE = 512  # octets: where dots come closer than this, one compiled search is faster than a memchr for each
+_SHORT = 4096  # Octets.  Up to this size one search for three octets is cheaper than a loop in Python.
+_DENSE = 512  # Octets.  If dots are closer than this, one regular expression is faster than a search for each dot.
 
 
 class BodyDecoder:
     """Decode one body.
 
-    A decoder is made for each message.  So what most messages leave as it is stands in the class, and no slots are
-    filled.
+    There is one for each message.  Values that most messages do not change are attributes of the class, because setting
+    them for each message costs more than the rest of the construction.
     """
 
     size: int = 0
     """Octets of the message that were returned."""
     error: Reply | None = None
-    """The first error of the body.  After it nothing more is returned."""
+    """The first error of the body.  The rest of the body is discarded."""
     ended: bool = False
-    """Whether the end of the body was seen."""
+    """Whether the end of the body was found."""
     discarded_size: int = 0
-    """Octets that were thrown away since the fault."""
+    """Octets that were discarded since the error."""
 
-    _column: int = 0  # of "reject": octets of the unfinished line
-    _header_tail: bytes | None = b"\n"  # the end of what was returned; None after the header section
-    _held: bytes = b""  # a CR at the end of what came by BDAT, which may be half of a CRLF
-    _line: bytes = b""  # of "fix": the unfinished line
+    _column: int = 0  # Of "reject": octets of the unfinished line.
+    _header_tail: bytes | None = b"\n"  # The last octets returned.  None after the header section.
+    _held: bytes = b""  # A CR at the end of a chunk, which may be half of a CRLF.
+    _line: bytes = b""  # Of "fix": the unfinished line.
     _long_lines: str = "none"
     _max_line: int = 0
-    _modes: tuple[LineEnding, LineEnding] = ("pedantic", "pedantic")  # in headers, in the body
-    _in_headers: bool = False  # and the two modes differ
-    _line_ended: bool = True  # what was returned is nothing, or ends in a line end; kept up to date in headers
-    _line_start: bool = True  # what came in is nothing, or ends in CRLF
+    _modes: tuple[LineEnding, LineEnding] = ("pedantic", "pedantic")  # In headers, in the body.
+    _in_headers: bool = False  # And the two modes differ.
+    _line_ended: bool = True  # The octets returned are none or end with a line end.  Only for headers.
+    _line_start: bool = True  # The input is empty or ends with CRLF.
 
     def __init__(self, settings: ConnectionSettings, *, binary: bool = False) -> None:
         self._limit = settings.max_message_size
@@ -75,15 +75,15 @@ class BodyDecoder:
         self._modes = (settings.lone_lf_in_headers, settings.lone_lf_in_body)
         self._max_line = settings.max_body_line
         self._long_lines = settings.long_lines if settings.max_body_line else "none"
-        if binary:  # BODY=BINARYMIME: a CR or an LF is an octet like any other (RFC 3030, section 3)
+        if binary:  # BODY=BINARYMIME: CR and LF have no meaning (RFC 3030, section 3)
             self._modes = ("ignore", "ignore")
             self._long_lines = "none"
         self._in_headers = self._modes[0] != self._modes[1]
 
     def decode(self, buffer: bytes, start: int) -> tuple[bytes, int]:
-        """Decode ``buffer`` from ``start``.  Return the next part of the message, and where the undecoded rest begins.
+        """Decode ``buffer`` from ``start``.  Return the next part of the message, and the offset of the undecoded rest.
 
-        The part may be empty.  ``ended`` is whether the rest of the buffer is behind the body.
+        The part may be empty.  If ``ended`` is true, the rest of the buffer does not belong to the body.
         """
         leading = self._line_start and buffer.startswith(b".", start)
         if leading and buffer.startswith(b".\r\n", start):
@@ -122,14 +122,14 @@ class BodyDecoder:
         """Apply the settings for lines; ``final`` is whether this is the end of the message."""
         if part:
             part = self._with_line_ends(part)
-        if self._long_lines != "none":  # of what comes before an error, too
+        if self._long_lines != "none":  # also for the octets before an error
             part = self._with_short_lines(part, final=final or self.error is not None)
         return part
 
     def take(self, octets: bytes, *, final: bool) -> bytes:
-        """Take octets of a chunk of BDAT (RFC 3030): counted by the caller, never searched for an end or for dots.
+        """Take octets of a chunk of BDAT (RFC 3030), which the caller counts.  Return the next part of the message.
 
-        Gives the next part of the message.  ``final`` is whether they are the last of it.
+        They are not searched for an end or for dots.  ``final`` is whether they are the last of the message.
         """
         if self.error is not None:
             self.discarded_size += len(octets)
@@ -142,11 +142,11 @@ class BodyDecoder:
 
     @property
     def holds(self) -> bool:
-        """Whether :meth:`take` keeps something back."""
+        """Whether :meth:`take` has octets that it has not returned."""
         return bool(self._held or self._line)
 
     def _known(self, buffer: bytes, start: int) -> int:
-        """Give the offset up to which no octet can still be a part of the end of the body, or half of a CRLF."""
+        """Return the offset before which no octet can be a part of the end of the body, or half of a CRLF."""
         stop = len(buffer)
         if stop > start and buffer[stop - 1] == _CR:
             stop -= 1
@@ -172,7 +172,7 @@ class BodyDecoder:
     def _apply(self, mode: LineEnding, part: bytes) -> bytes:
         if mode == "ignore":
             return part
-        # Faster than any way of counting CRs, LFs and CRLFs: each step is a memchr and a memcpy.
+        # This is faster than counting CR, LF and CRLF.
         if part.replace(b"\r", b"").replace(b"\n", b"\r\n") == part:
             return part
         if mode == "fix":
@@ -181,12 +181,12 @@ class BodyDecoder:
         return _LONE_CR_OR_LF.split(part, maxsplit=1)[0]
 
     def _with_short_lines(self, part: bytes, *, final: bool) -> bytes:
-        """Refuse a line that is too long, or break it as Postfix does, by CRLF and a space."""
+        """Refuse a line that is too long, or break it with CRLF and a space as Postfix does."""
         if self._long_lines == "reject":
             return self._up_to_long_line(part)
         raw, most = self._line + part, self._max_line
         pieces: list[bytes] = []
-        done = at = 0  # what was taken into pieces, and where the line begins
+        done = at = 0  # the offset of the rest that is not in pieces, and of the line
         while len(raw) - at > most:
             end = _last_break(raw, at, at + most + 1)
             if end >= 0:
@@ -201,20 +201,20 @@ class BodyDecoder:
         return b"".join(pieces)
 
     def _up_to_long_line(self, part: bytes) -> bytes:
-        """Return ``part`` up to the first octet that makes a line too long; only CRLF ends a line."""
-        at, room = 0, self._max_line - self._column
-        while len(part) - at > room:
-            end = part.rfind(b"\r\n", at, at + room + 2)
+        """Return ``part`` up to the first octet that makes a line too long.  Only CRLF ends a line."""
+        at, left = 0, self._max_line - self._column
+        while len(part) - at > left:
+            end = part.rfind(b"\r\n", at, at + left + 2)
             if end < 0:
                 self.error = _LONG_LINE
-                return part[: at + room]
-            at, room = end + 2, self._max_line
+                return part[: at + left]
+            at, left = end + 2, self._max_line
         end = part.rfind(b"\r\n", at)
-        self._column = len(part) - end - 2 if end >= 0 else len(part) - at + (self._max_line - room)
+        self._column = len(part) - end - 2 if end >= 0 else len(part) - at + (self._max_line - left)
         return part
 
     def _end_of_headers(self, part: bytes, *, lenient: bool) -> int:
-        """Find the end of the first empty line that is given out; ``lenient`` where any CR or LF ends a line."""
+        """Find the end of the first empty line; with ``lenient`` any CR or LF ends a line."""
         line_end, empty_line = _EMPTY_LINE[lenient]
         match = (self._line_ended and line_end.match(part)) or empty_line.search(part)
         if match:
@@ -233,7 +233,7 @@ class BodyDecoder:
         return part
 
     def _with_short_header(self, part: bytes, tail: bytes) -> bytes:
-        """Look for the first empty line; refuse a header that is too long."""
+        """Look for the first empty line.  Refuse a header section that is too long."""
         text = tail + part
         end = text.find(b"\n\r\n")
         lone = text.find(b"\n\n", 0, end if end >= 0 else len(text))
@@ -249,12 +249,12 @@ class BodyDecoder:
 
 
 def _leading_dot(buffer: bytes, start: int) -> int:
-    """Find the first dot behind a CRLF, or -1.  Base64 has no dots at all, and other text often few."""
+    """Return the offset of the first dot behind a CRLF, or -1.  Base64 has no dots, and text has few."""
     dot = buffer.find(b".", start)
-    errors = start - 8 * _DENSE
+    allowance = start - 8 * _DENSE
     while dot >= 0 and buffer[dot - 2 : dot] != b"\r\n":
-        errors += _DENSE
-        if errors > dot:
+        allowance += _DENSE
+        if allowance > dot:
             match = _LEADING_DOT.search(buffer, dot)
             return match.start() if match else -1
         dot = buffer.find(b".", dot + 1)

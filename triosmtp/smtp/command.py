@@ -81,7 +81,7 @@ from triosmtp.smtp.trusted_command import (
 __all__ = [
     "BAD_COMMAND",
     "BANNER",
-    "BANNER_HELLO_DEMANDED",
+    "BANNER_HELLO_REQUIRED",
     "COMMANDS",
     "END_OF_BODY",
     "END_OF_CHUNK",
@@ -101,7 +101,7 @@ __all__ = [
 
 
 class State(IntEnum):
-    """Where the dialogue stands.  Up to READY there is no transaction; from BODY on no command is read."""
+    """The states.  Up to READY there is no transaction.  From BODY on no command is read."""
 
     CONNECTED = 0
     REFUSED = 1
@@ -127,7 +127,7 @@ _MAIL_FIRST = Reply(503, "Need MAIL command first", "5.5.1")
 
 
 def _from(*states: State, to: State | None = None) -> StateMap:
-    """Give the transitions from each of ``states`` to ``to``, or to itself."""
+    """Return the map from each of ``states`` to ``to``, or to itself."""
     return MappingProxyType({state: state if to is None else to for state in states})
 
 
@@ -137,45 +137,45 @@ _ANY = (State.START, State.READY, *_TRANSACTION, State.CHUNKS)
 
 @frozen(slots=True, kw_only=True, eq=False)
 class Transition:
-    """One row of the table: something that is answered, and what follows from the answer."""
+    """One row of the table: an input that has a reply, and the consequences of the reply."""
 
     name: str
     transitions: StateMap
-    """The states in which it may happen, each with the one that a positive reply leads to."""
+    """The states in which it is allowed, with the states that a positive reply leads to."""
     refused: StateMap = MappingProxyType({})
-    """The states that a negative reply leads away from, each with where to."""
+    """The states that a negative reply changes, with the states that it leads to."""
     reply: Reply | Callable[[DialogueState], Reply] = _OK
-    """The positive reply that is given where nobody has another."""
+    """The positive reply of :meth:`~triosmtp.smtp.Connection.accept`."""
     effect: Callable[[DialogueState], None] | None = None
-    """What a positive reply establishes or ends, beside the state."""
+    """The change of :class:`DialogueState` that a positive reply makes."""
     enhanced: bool = True
-    """Whether its replies have enhanced status codes (RFC 2034, section 4: not the banner's, not a hello's)."""
+    """Whether its replies have enhanced status codes (RFC 2034, section 4: not the banner, EHLO and HELO)."""
     excuses_pipelined: bool = False
-    """Whether its refusal excuses_pipelined what was pipelined behind it."""
+    """Whether commands that were pipelined behind it, and fail because it was refused, are no errors."""
     reply_class: int = 2
     """The first digit of its positive replies."""
     junk: bool = False
-    """Whether it does nothing for a message, so that no client needs many of it."""
+    """Whether it does nothing for a message, so that a client needs few of it."""
     refusal_counts: bool = True
-    """Whether it counts as an error if the driver refuses it.  How often it refuses RCPT, the driver bounds itself."""
+    """Whether a refusal by the caller counts as an error.  The caller limits refusals of RCPT itself."""
     continued: State | None = None
-    """The state that a 334 leads to, where one may be given (RFC 4954)."""
+    """The state that a 334 leads to, or None if 334 is not a possible reply (RFC 4954)."""
 
 
 @frozen(slots=True, kw_only=True, eq=False)
 class Command(Transition):
-    """A row that begins with a line of the client's."""
+    """A row for a command line."""
 
     parse: Parser
     before_tls: bool = False
-    """Whether it may come before TLS where TLS is required (RFC 3207, section 4)."""
+    """Whether it is allowed before TLS if TLS is required (RFC 3207, section 4)."""
     depends_on_previous: bool = False
-    """Whether a refused MAIL or RCPT before it can be why it is out of sequence."""
+    """Whether a refused MAIL or RCPT before it can make it out of sequence."""
     out_of_sequence_replies: Mapping[State, Reply] = field(factory=dict)
-    """What is said in states that it is not allowed in, where it is more than that the sequence is bad."""
+    """The replies in states in which it is not allowed, if they are more specific than "bad sequence"."""
 
     def out_of_sequence(self, state: State, dialogue: DialogueState) -> CommandError:
-        """Give the error that this command came in ``state``, which is not one of its transitions."""
+        """Return the error of this command in ``state``, in which it is not allowed."""
         reply = self.out_of_sequence_replies.get(state, _BAD_SEQUENCE)
         counts = not (
             self.depends_on_previous and dialogue.pipelined_after_refusal and dialogue.errors.count_pipelined()
@@ -192,7 +192,7 @@ def _greet_smtp(dialogue: DialogueState) -> None:
     dialogue.esmtp = dialogue.pipelined_after_refusal = False
 
 
-def _begin_anew(dialogue: DialogueState) -> None:
+def _end_pipelined_group(dialogue: DialogueState) -> None:
     dialogue.pipelined_after_refusal = False
 
 
@@ -205,7 +205,7 @@ def _accepted(dialogue: DialogueState) -> None:
 
 
 def ehlo_keywords(dialogue: DialogueState) -> tuple[str, ...]:
-    """Give the keyword lines of the reply to EHLO (RFC 5321, section 4.1.1.1), as they are offered now."""
+    """Return the keyword lines of the reply to EHLO (RFC 5321, section 4.1.1.1) that are offered now."""
     settings = dialogue.settings
     offered = ["PIPELINING", "8BITMIME", f"SIZE {settings.max_message_size}", "SMTPUTF8"]
     if settings.enhanced_status_codes:
@@ -233,14 +233,14 @@ def _optional(dialogue: DialogueState) -> Iterator[str]:
         elif keyword == "FUTURERELEASE" and dialogue.offers(keyword):
             yield f"FUTURERELEASE {settings.max_hold} {_END_OF_TIME}"
         elif keyword == "BINARYMIME" and not dialogue.offers("CHUNKING"):
-            continue  # nothing could bring such a body (RFC 3030, section 3)
+            continue  # it needs BDAT (RFC 3030, section 3)
         elif dialogue.offers(keyword):
             yield keyword
     yield from (line for keyword, line in TRUSTED_KEYWORDS if dialogue.offers(keyword))
 
 
 _OPTIONAL = ("CHUNKING", "BINARYMIME", "DSN", "LIMITS", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE")
-_END_OF_TIME = "9999-12-31T23:59:59Z"  # RFC 4865, section 3, demands a date; HOLDFOR's limit is the one that counts
+_END_OF_TIME = "9999-12-31T23:59:59Z"  # RFC 4865, section 3, requires a date; the limit of HOLDFOR is the effective one
 
 
 def _banner(dialogue: DialogueState) -> Reply:
@@ -310,7 +310,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         transitions=_from(State.READY, to=State.MAIL),
         parse=parse_mail,
         reply=Reply(250, "Sender ok", "2.1.0"),
-        effect=_begin_anew,
+        effect=_end_pipelined_group,
         excuses_pipelined=True,
         out_of_sequence_replies={
             State.START: _HELLO_FIRST,
@@ -358,7 +358,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         name="RSET",
         transitions=MappingProxyType({**_from(*_ANY, to=State.READY), State.START: State.START}),
         parse=without_argument(Reset()),
-        effect=_begin_anew,
+        effect=_end_pipelined_group,
         junk=True,
     ),
     Command(
@@ -390,7 +390,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         before_tls=True,
     ),
 )
-"""Every command that is implemented, by its verb in upper case."""
+"""Every implemented command by its verb in upper case."""
 
 _IN_TRANSACTION = dict.fromkeys((*_TRANSACTION, State.CHUNKS), Reply(503, "A mail transaction is in progress", "5.5.1"))
 
@@ -412,11 +412,11 @@ TRUSTED_COMMANDS: Final[Mapping[bytes, Command]] = _table(
     Command(name="XDUMPCONTEXT", transitions=_from(*_ANY), parse=parse_xdumpcontext, enhanced=False, junk=True),
     Command(name="XSETCONTEXT", transitions=_from(*_ANY), parse=parse_xsetcontext, junk=True),
 )
-"""Those of trusted peers."""
+"""The commands of trusted peers."""
 
 
 def trusted_command(verb: bytes, settings: ConnectionSettings) -> Command | None:
-    """Give the command of trusted peers that ``verb`` is, where the settings list it among the extensions."""
+    """Return the command of trusted peers with this verb if the settings offer it, else None."""
     command = TRUSTED_COMMANDS.get(verb)
     return command if command is not None and command.name in settings.extensions else None
 
@@ -425,14 +425,14 @@ IN_ORDER: Final[tuple[Mapping[bytes, Command], ...]] = tuple(
     {
         verb: command
         for verb, command in COMMANDS.items()
-        if state in command.transitions and verb != b"BDAT"  # its octets follow, so that its line is read strictly
+        if state in command.transitions and verb != b"BDAT"  # octets follow it, so that its line is read strictly
     }
     for state in State
 )
-"""For each state the commands that are in order, if no more is to be considered than the state."""
+"""For each state the commands that are in sequence, if there are no other conditions."""
 
 NOT_IMPLEMENTED: Final = frozenset({b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
-"""Verbs that are known to be commands: 502 where an unknown one is 500 (RFC 5321, section 4.2.4)."""
+"""Commands that are known but not implemented: 502 instead of 500 (RFC 5321, section 4.2.4)."""
 
 
 BANNER: Final = Transition(
@@ -443,15 +443,15 @@ BANNER: Final = Transition(
     enhanced=False,
     refusal_counts=False,
 )
-"""The greeting."""
-BANNER_HELLO_DEMANDED: Final = evolve(BANNER, transitions=_from(State.CONNECTED, to=State.START))
-"""The greeting where MAIL needs a hello before it."""
+"""The banner."""
+BANNER_HELLO_REQUIRED: Final = evolve(BANNER, transitions=_from(State.CONNECTED, to=State.START))
+"""The banner if MAIL requires EHLO or HELO before it."""
 PEER_CHANGED: Final = Transition(
-    name="(announced)",
+    name="(peer changed)",
     transitions=_from(State.START, State.READY),
     refused=_from(State.START, State.READY, to=State.REFUSED),
 )
-"""The answer about a peer that was announced in the middle of a dialogue: it is refused as at the beginning of one."""
+"""The reply about a client that a trusted peer announced.  A refusal is like one at the banner."""
 RESPONSE: Final = Transition(
     name="(response)",
     transitions=_from(State.AUTH, to=State.READY),
@@ -460,7 +460,7 @@ RESPONSE: Final = Transition(
     continued=State.AUTH,
     effect=_authenticated,
 )
-"""A line that answers a 334."""
+"""The response to a 334."""
 END_OF_BODY: Final = Transition(
     name="(end of body)",
     transitions=_from(State.BODY, State.CHUNK, to=State.READY),
@@ -468,7 +468,7 @@ END_OF_BODY: Final = Transition(
     reply=Reply(250, "Message accepted", "2.6.0"),
     effect=_accepted,
 )
-"""CRLF.CRLF, or the last octet of BDAT LAST: the transaction is over whatever the reply (RFC 5321, 4.1.1.4)."""
+"""CRLF.CRLF, or the last octet of BDAT LAST.  Every reply ends the transaction (RFC 5321, section 4.1.1.4)."""
 END_OF_CHUNK: Final = Transition(
     name="(end of chunk)",
     transitions=_from(State.CHUNK, to=State.CHUNKS),
@@ -476,10 +476,12 @@ END_OF_CHUNK: Final = Transition(
     reply=Reply(250, "Octets received", "2.0.0"),
     excuses_pipelined=True,
 )
-"""The last octet of a BDAT that is not the last one."""
+"""The last octet of a BDAT without LAST."""
 HANDSHAKE: Final = Transition(name="(handshake)", transitions=_from(State.SWITCHING, to=State.START))
-"""The end of the TLS handshake: there is no reply to it, a refusal by policy answers the next command."""
-BAD_COMMAND: Final = Transition(name="(mistake)", transitions=MappingProxyType({}))
-"""A line that is no command of ours: its replies are negative, and change nothing."""
-FATAL: Final = Transition(name="(hard error)", transitions=MappingProxyType({}), refused=_from(*State, to=State.CLOSED))
-"""What the connection does not survive."""
+"""The end of the TLS handshake.  It has no reply; a refusal by policy is the reply to the next command."""
+BAD_COMMAND: Final = Transition(name="(bad command)", transitions=MappingProxyType({}))
+"""A line that is not a known command.  Its replies are negative and keep the state."""
+FATAL: Final = Transition(
+    name="(fatal error)", transitions=MappingProxyType({}), refused=_from(*State, to=State.CLOSED)
+)
+"""An error that ends the connection."""

@@ -6,14 +6,16 @@ Three verbs and two pauses::
     wire = connection.send(Reply(220, "mx.example.org ESMTP"))   # the banner is owed first
     while not connection.closed:
         event = connection.next_event()
-        if event is NEED_DATA:                 # write what is due, then
-            connection.receive_data(read())    # b"" where the peer closed
-        elif isinstance(event, BodyChunk):     # the only events besides SwitchToTLS and ConnectionEnded
-            spool(event.data)                  # that no reply is owed for
+        if event is NEED_DATA:                 # write the replies, then
+            connection.receive_data(read())    # b"" if the peer closed
+        elif isinstance(event, BodyChunk):     # no reply is owed; also to Chunk, SwitchToTLS and ConnectionEnded
+            spool(event.data)
+        elif accepts(event):
+            wire += connection.accept()        # the positive reply of the table
         else:
-            wire += connection.send(answer(event))
+            wire += connection.send(reply(event))
 
-The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`; here it is only carried out.
+The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`.  This module applies it.
 """
 
 from collections import defaultdict
@@ -69,9 +71,9 @@ __all__ = ["Connection"]
 
 MAX_LINE_SHOWN = 512  # octets of a line that a BadCommand carries
 
-# Members of an Enum are slow to look up in Python 3.11, and these stand on the way of every event.
-_READY, _BODY, _SWITCHING, _CLOSED = State.READY, State.BODY, State.SWITCHING, State.CLOSED
-_REFUSED, _RCPT, _CHUNK, _CHUNKS, _AUTH = State.REFUSED, State.RCPT, State.CHUNK, State.CHUNKS, State.AUTH
+# Members of an Enum are slow to look up in Python 3.11, and every event needs these.
+_BODY, _SWITCHING, _CLOSED = State.BODY, State.SWITCHING, State.CLOSED
+_REFUSED, _CHUNK, _CHUNKS, _AUTH = State.REFUSED, State.CHUNK, State.CHUNKS, State.AUTH
 _UNCLEAN = (
     State.MAIL,
     State.RCPT_REFUSED,
@@ -85,32 +87,31 @@ _UNCLEAN = (
 
 _NAMES = {verb: verb.decode("ascii") for verb in COMMANDS}
 
-_CLOSING = (221, 421)  # as Reply.closes, without a call
 _STARTTLS = COMMANDS[b"STARTTLS"]
 _AFTER_REFUSAL = frozenset({b"QUIT", b"BDAT"})  # octets follow BDAT, which must not be taken for commands
 
 
 class Connection(Responder):
-    """One connection, from the banner to its end.  Every input has an outcome that is an event."""
+    """One connection, from the banner to its end.  The outcome of every input is an event."""
 
     __slots__ = ("_chunk", "_chunk_left", "_discarded_size", "_ended", "commands")
 
     def __init__(self, settings: ConnectionSettings) -> None:
         super().__init__(settings)
         self.commands: dict[str, int] = defaultdict(int)
-        """How often each command came, by its verb; what is none is ``other``."""
+        """Counts of commands by verb.  Lines that are not a known command count as ``other``."""
         self._discarded_size = 0  # octets of a line that is too long
         self._ended = False  # the peer closed
         self._chunk: PendingBdat | None = None
-        self._chunk_left = 0  # octets of it that have not come yet
+        self._chunk_left = 0  # octets of it that have not arrived
 
     def receive_data(self, data: bytes | bytearray) -> None:
-        """Take what the peer sent; ``b""`` is that it closed.  After the end of the dialogue it is thrown away.
+        """Take octets from the peer, or ``b""`` if it closed.  After the end of the dialogue they are discarded.
 
-        :raises RuntimeError: after ``b""``, or while a TLS handshake is under way.
+        :raises RuntimeError: after ``b""``, or during a TLS handshake.
         """
         if data and self._open and not self._buffer:
-            self._buffer = bytes(data)  # the very same object if it is bytes already
+            self._buffer = bytes(data)  # no copy if it is bytes
             if self._dialogue.pipelined_after_refusal and self.state is not _CHUNK:
                 self._dialogue.pipelined_after_refusal = False
         elif self.state >= _SWITCHING:
@@ -120,7 +121,7 @@ class Connection(Responder):
         elif self._ended:
             raise RuntimeError("the peer has closed already")
         elif data:
-            # In the middle of a line: the rest of it, and what is behind it, was under way with the beginning.
+            # The buffer ends in the middle of a line, so that its rest was sent before the last reply was read.
             self._buffer = self._buffer[self._offset :] + data
             self._offset = 0
         else:
@@ -128,7 +129,7 @@ class Connection(Responder):
             self._open = self._shortcut = False
 
     def next_event(self) -> Event | Pause:
-        """Give the next event, or why there is none: :data:`NEED_DATA` or :data:`PAUSED`."""
+        """Return the next event, or why there is none: :data:`NEED_DATA` or :data:`PAUSED`."""
         if self._owed is not None:
             return PAUSED
         buffer, state = self._buffer, self.state
@@ -143,13 +144,13 @@ class Connection(Responder):
         command = IN_ORDER[state].get(verb)
         if command is None:
             return self._next_line()
-        # Nearly every command: a shorter way to what _next_line() and _command() would return.
+        # Nearly every command comes here.  _next_line() and _command() would return the same.
         end = match.end()
         if end == len(buffer):
             self._buffer = b""
             self._offset = 0
         elif command is _STARTTLS:
-            return self._next_line()  # what stands behind it matters
+            return self._next_line()  # octets behind it are an error
         else:
             self._offset = end
         self._owed = command
@@ -162,7 +163,7 @@ class Connection(Responder):
             return self._bad_command(error, loggable_line(line, secret=False))
 
     def _next_line(self) -> Event | Pause:
-        """Return what the next line is, whatever it holds; or what is to be done if it is incomplete."""
+        """Return the event of the next line, with all checks."""
         buffer, start = self._buffer, self._offset
         end = buffer.find(b"\r\n", start)
         most = self._max_line - 2
@@ -181,11 +182,11 @@ class Connection(Responder):
             return self._command(line)
         except CommandError as error:
             if self.state is not _AUTH and begins_like_bdat(line):
-                return self._fatal(error.reply, f"{error.reason}, in a BDAT: where its octets end is not known")
+                return self._fatal(error.reply, f"{error.reason}, in a BDAT, so that the end of its octets is unknown")
             return self._bad_command(error, loggable_line(line, secret=self.state is _AUTH))
 
     def _use(self, offset: int) -> None:
-        """Take note that the buffer was handled up to ``offset``."""
+        """Mark the buffer as handled up to ``offset``."""
         if offset == len(self._buffer):
             self._buffer = b""
             self._offset = 0
@@ -195,7 +196,7 @@ class Connection(Responder):
     # Lines and commands
 
     def _command(self, line: bytes) -> Event | Pause:
-        """Turn one line into its event, and owe its reply."""
+        """Parse one line into its event; its reply is owed."""
         settings, dialogue, state = self.settings, self._dialogue, self.state
         if settings.allow_trailing_whitespace and line.endswith((b" ", b"\t")) and not begins_like_bdat(line):
             line = line.rstrip(b" \t")
@@ -222,24 +223,24 @@ class Connection(Responder):
             return self._too_much_junk()
         event = row.parse(line, argument, dialogue)
         if move is _SWITCHING and settings.starttls_injection == "reject" and self._offset < len(self._buffer):
-            return self._injection("STARTTLS injection: input behind STARTTLS in plaintext")
+            return self._injection("STARTTLS injection: plaintext input after STARTTLS")
         return event
 
     def _too_much_junk(self) -> Fatal:
         return self._fatal(TOO_MUCH_JUNK, "too many commands that do nothing for a message")
 
     def _begin_chunk(self, line: bytes, argument: bytes) -> Event | Pause:
-        """Begin to take the octets that follow BDAT, whatever its reply will be: they are never commands."""
+        """Begin to take the octets that follow BDAT.  They are not commands, also if BDAT is refused."""
         dialogue, before = self._dialogue, self.state
         chunk = parse_bdat(line, argument, dialogue)
         refused = bdat_error(dialogue, before, self._refusal, switch_due=self._switch_due)
         if not (chunk.size or chunk.last) and dialogue.errors.count_junk():
-            return self._fatal(TOO_MUCH_JUNK, "too many chunks of nothing")
+            return self._fatal(TOO_MUCH_JUNK, "too many empty chunks")
         self._chunk = PendingBdat(line, before, chunk.last, refused)
         self._chunk_left = chunk.size
         if refused is not None:
             if chunk.size > self.settings.max_discarded_size:
-                return self._fatal(refused.reply, f"{refused.reason}, and {chunk.size} octets to be thrown away")
+                return self._fatal(refused.reply, f"{refused.reason}, and {chunk.size} octets to discard")
             self._enter(_CHUNK)
             return self._next_of_chunk()
         first = before is not _CHUNKS
@@ -254,7 +255,7 @@ class Connection(Responder):
             return self._fatal(reply, "too many commands were refused")
         self._counted = True
         if error.counts and self._dialogue.errors.count_error():
-            return self._fatal(TOO_MANY_ERRORS, f"too many errors; the last one: {error.reason}")
+            return self._fatal(TOO_MANY_ERRORS, f"too many errors, the last one: {error.reason}")
         self._owed = self._owed or BAD_COMMAND
         self._error = reply
         return BadCommand(reply, line[:MAX_LINE_SHOWN], error.reason)
@@ -268,7 +269,7 @@ class Connection(Responder):
         return evolve(self._fatal(INJECTION, reason), injection=True)
 
     def _may_be_longer(self, end: int) -> bool:
-        """Whether the line that begins here is one of AUTH, and not too long for that."""
+        """Return whether the next line belongs to AUTH and is within the limit of AUTH lines."""
         dialogue, start = self._dialogue, self._offset
         if self._skipped or not dialogue.mechanisms:
             return False
@@ -277,10 +278,10 @@ class Connection(Responder):
         return (end if end >= 0 else len(self._buffer) - 1) - start <= MAX_AUTH_LINE - 2
 
     def _too_long(self, end: int) -> Event | Pause:
-        """Throw away a line that is too long, up to its CRLF at ``end``, and keep its beginning for the log."""
+        """Discard a line that is too long, up to its CRLF at ``end``.  Keep its beginning for the log."""
         line = self._skipped or self._buffer[self._offset : self._offset + MAX_LINE_SHOWN]
         if begins_like_bdat(line) and self.state is not _AUTH:
-            return self._fatal(TOO_LONG, "what begins like BDAT is too long")
+            return self._fatal(TOO_LONG, "a line that begins like BDAT is too long")
         stop = end if end >= 0 else len(self._buffer) - self._buffer.endswith(b"\r")
         self._discarded_size += stop - self._offset
         if self._discarded_size > self.settings.max_discarded_size:
@@ -295,10 +296,10 @@ class Connection(Responder):
         self._discarded_size = 0
         self._offset = end + 2
         self._owed = RESPONSE if self.state is _AUTH else None
-        error = CommandError(TOO_LONG, f"a line above {self.settings.max_line} octets")
+        error = CommandError(TOO_LONG, f"a line of more than {self.settings.max_line} octets")
         return self._bad_command(error, loggable_line(line, secret=self.state is _AUTH))
 
-    # Everything that is no command
+    # The body, chunks, and the switch to TLS
 
     def _next_of_body(self) -> Event | Pause:
         if self.state is not _BODY:
@@ -350,7 +351,7 @@ class Connection(Responder):
         return (BodyEnd if chunk.last else ChunkEnd)(body.size, body.error)
 
     def _skip_chunk(self, chunk: PendingBdat, error: CommandError) -> Event | Pause:
-        """Throw away the octets of a BDAT that is refused.  Its size was compared with the limit before."""
+        """Discard the octets of a BDAT that is refused.  Its size was compared with the limit before."""
         self._take_of_chunk()
         if self._chunk_left:
             return self._without_input()
@@ -364,21 +365,22 @@ class Connection(Responder):
         return octets
 
     def _give_up(self, body: BodyDecoder) -> Fatal:
-        """Answer a body that was refused long ago, and read no more of it."""
+        """End a connection that continues to send a body after its error."""
         assert body.error is not None
         return self._fatal(body.error, f"{body.discarded_size} octets of a body that was refused")
 
     def _switch(self) -> Event:
         if self.settings.starttls_injection == "reject" and self._offset < len(self._buffer):
-            return self._injection("STARTTLS injection: input between STARTTLS and its reply")
+            return self._injection("STARTTLS injection: plaintext input before the reply to STARTTLS")
         self._switch_due = False
         self._buffer = self._skipped = b""
         self._offset = 0
-        self._enter(_SWITCHING)
+        if self.state is not _SWITCHING:
+            self._enter(_SWITCHING)
         return SwitchToTLS()
 
     def _without_input(self) -> Event | Pause:
-        """Say what there is when what was received holds no further event; let go of all but the unhandled rest."""
+        """Return the event if the buffer holds no complete one, and keep only its unhandled rest."""
         if self._switch_due:
             return self._switch()
         self._buffer = self._buffer[self._offset :]

@@ -12,20 +12,20 @@ from triosmtp.errors import TrioSMTPError
 
 __all__ = ["PLAIN_PATH", "Address", "PathError", "PathProblem", "parse_path"]
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"  # the hyphen escaped: more follows it in a class
-_BEYOND = r"\u00a0-\u2027\u202a-\U0010ffff"  # RFC 6531's UTF8-non-ascii, less what breaks lines: C1, U+2028, U+2029
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"  # the hyphen is escaped, since it is used inside a class
+_BEYOND = r"\u00a0-\u2027\u202a-\U0010ffff"  # UTF8-non-ascii of RFC 6531 without line breaks: C1, U+2028, U+2029
 _DOT_STRING = re.compile(rf"[{_ATEXT}{_BEYOND}]+(?:\.[{_ATEXT}{_BEYOND}]+)*")
-# Dots in a row and at the end are met in practice, and Postfix accepts them.  Not at the beginning.
+# Dots in a row and at the end occur in practice, and Postfix accepts them.  A dot at the beginning is refused.
 _UNQUOTED = re.compile(rf"[{_ATEXT}{_BEYOND}][{_ATEXT}{_BEYOND}.]*")
 _QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_BEYOND}]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 PLAIN_PATH: Final = rf"<([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9._-]+)>"
-"""The regular expression of nearly every path.  Its groups are the local part, and what is a domain if it has a key."""
+"""The regular expression of nearly every path.  Its groups are the local part and the domain, which is not checked."""
 _PLAIN = re.compile(PLAIN_PATH)
 
 
 class PathProblem(Enum):
-    """What is wrong with a path."""
+    """The kind of error in a path."""
 
     SYNTAX = auto()
     LENGTH = auto()
@@ -35,7 +35,7 @@ class PathProblem(Enum):
 
 
 class PathError(TrioSMTPError, ValueError):
-    """A path that is not one; ``problem`` says in what way, ``str()`` in words."""
+    """A malformed or refused path.  ``problem`` is the kind of error, and ``str()`` describes it."""
 
     def __init__(self, problem: PathProblem, message: str) -> None:
         self.problem = problem
@@ -44,32 +44,32 @@ class PathError(TrioSMTPError, ValueError):
 
 @frozen(slots=True)
 class Address:
-    """A mailbox: its local part without quotes, and its domain as it came (literals keep their brackets).
+    """A mailbox: its local part without quotes, and its domain as the client sent it (literals keep their brackets).
 
-    ``domain`` is empty for the null path, :attr:`NULL`, and for the bare ``postmaster`` alone.  Addresses compare by
-    these two fields; to compare domains use :attr:`domain_key`.  The length of a local part is bounded by the command
-    line alone (RFC 5321, section 4.5.3.1.1, says what must be accepted at least).
+    ``domain`` is empty only for the null path, :attr:`NULL`, and for ``postmaster`` without a domain.  Addresses are
+    compared by these two fields; to compare domains use :attr:`domain_key`.  Only the command line limits the length
+    of a local part (RFC 5321, section 4.5.3.1.1, sets the least that must be accepted).
     """
 
     local_part: str
     domain: str
-    _text: str = field(default="", eq=False, repr=False)  # as SMTP writes it, if it came so
+    _text: str = field(default="", eq=False, repr=False)  # the form of SMTP, if the client sent it so
 
     NULL: ClassVar["Address"]
-    """The null path ``<>``: the only address that is false."""
+    """The null path ``<>``.  No other address is false."""
 
     def __bool__(self) -> bool:
         return bool(self.local_part or self.domain)
 
     def __str__(self) -> str:
-        """Return ``local@domain`` as SMTP writes it, the local part quoted if it must be; empty for the null path."""
+        """Return ``local@domain`` in the form of SMTP, the local part in quotes if needed; ``""`` for the null path."""
         return self._text or _written(self.local_part, self.domain)
 
     @property
     def domain_key(self) -> str:
-        """The domain in the form to compare and look up: lower case, U-labels as A-labels; empty if there is none.
+        """The domain in the form to compare and look up: lower case, U-labels as A-labels; ``""`` if there is none.
 
-        :raises DomainError: if the domain is none, which no address of :func:`parse_path` has.
+        :raises DomainError: if the domain is malformed.  This cannot occur with an address of :func:`parse_path`.
         """
         return domain_key(self.domain) if self.domain else ""
 
@@ -77,7 +77,7 @@ class Address:
 Address.NULL = Address("", "")
 
 
-@lru_cache(maxsize=1024)  # of addresses that a policy made
+@lru_cache(maxsize=1024)  # for addresses that a policy made
 def _written(local_part: str, domain: str) -> str:
     if not _DOT_STRING.fullmatch(local_part) and (local_part or domain):
         local_part = '"' + re.sub(r'([\\"])', r"\\\1", local_part) + '"'
@@ -87,19 +87,19 @@ def _written(local_part: str, domain: str) -> str:
 def parse_path(
     data: bytes, *, utf8: bool, forward: bool = False, unqualified: str | None = None, allow_literal: bool = True
 ) -> Address:
-    """Parse one path, with its ``<`` and ``>``; a source route before the mailbox is checked and dropped.
+    """Parse one path with its ``<`` and ``>``.  A source route before the mailbox is checked and removed.
 
-    ``utf8`` allows what SMTPUTF8 allows.  ``forward`` is for RCPT: no null path, but the bare ``<postmaster>``.
+    ``utf8`` allows the syntax of SMTPUTF8.  ``forward`` is for RCPT: ``<postmaster>`` is allowed, ``<>`` is not.
     ``unqualified`` is the domain for a mailbox without one.
 
-    :raises PathError: if it is not a path, or not one that these settings allow.
+    :raises PathError: if the path is malformed, or if these arguments do not allow it.
     """
     if data == b"<>" and not forward:
         return Address.NULL
     if match := _PLAIN.fullmatch(data.decode("latin-1")):
         local_part, domain = match.groups()
-        return Address(local_part, _checked(domain), f"{local_part}@{domain}")
-    local_part, written, name = _split_mailbox(_without_route(_inside(data, utf8)))
+        return Address(local_part, _check_domain(domain), f"{local_part}@{domain}")
+    local_part, written, name = _split_mailbox(_strip_route(_strip_brackets(data, utf8)))
     if name is None:
         if forward and local_part.lower() == "postmaster":
             return Address(local_part, "")
@@ -109,11 +109,11 @@ def parse_path(
         return Address(local_part, domain, f"{written}@{domain}" if written else "")
     if name.startswith("[") and not allow_literal:
         raise PathError(PathProblem.LITERAL, "address literals are not accepted")
-    return Address(local_part, _checked(name), f"{written}@{name}" if written else "")
+    return Address(local_part, _check_domain(name), f"{written}@{name}" if written else "")
 
 
-def _inside(data: bytes, utf8: bool) -> str:
-    """Decode what stands between ``<`` and ``>``."""
+def _strip_brackets(data: bytes, utf8: bool) -> str:
+    """Decode the text between ``<`` and ``>``."""
     if not (utf8 or data.isascii()):
         raise PathError(PathProblem.NON_ASCII, "not ASCII, without SMTPUTF8")
     try:
@@ -121,12 +121,12 @@ def _inside(data: bytes, utf8: bool) -> str:
     except UnicodeDecodeError:
         raise PathError(PathProblem.SYNTAX, "not UTF-8") from None
     if not (text.startswith("<") and text.endswith(">")):
-        raise PathError(PathProblem.SYNTAX, "a path stands in < and >")
+        raise PathError(PathProblem.SYNTAX, "no < and > around the path")
     return text[1:-1]
 
 
-def _without_route(path: str) -> str:
-    """Drop ``@one.example,@two.example:`` (RFC 5321, section 4.1.2 and appendix C: accepted, and ignored)."""
+def _strip_route(path: str) -> str:
+    """Remove ``@one.example,@two.example:`` (RFC 5321, section 4.1.2 and appendix C: accepted and ignored)."""
     if not path.startswith("@"):
         return path
     route, colon, mailbox = path.partition(":")
@@ -135,12 +135,12 @@ def _without_route(path: str) -> str:
     for hop in route.split(","):
         if not hop.startswith("@") or hop.startswith("@["):
             raise PathError(PathProblem.SYNTAX, "a source route with a hop that is not @ and a domain")
-        _checked(hop[1:])
+        _check_domain(hop[1:])
     return mailbox
 
 
 def _split_mailbox(mailbox: str) -> tuple[str, str, str | None]:
-    """Return the local part; the same as it came, if it came without quotes; and the domain, unchecked, or None."""
+    """Return the local part, its form on the wire (``""`` if quoted), and the unchecked domain or None."""
     if match := _QUOTED_STRING.match(mailbox):
         local_part, written = _QUOTED_PAIR.sub(r"\1", match.group(1)), ""
     elif match := _UNQUOTED.match(mailbox):
@@ -155,8 +155,8 @@ def _split_mailbox(mailbox: str) -> tuple[str, str, str | None]:
     return local_part, written, rest[1:]
 
 
-def _checked(domain: str) -> str:
-    """Return ``domain`` as it came if it is one."""
+def _check_domain(domain: str) -> str:
+    """Return ``domain`` unchanged if it is well-formed."""
     try:
         domain_key(domain)
     except DomainError as error:

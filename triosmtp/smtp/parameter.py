@@ -1,6 +1,6 @@
-"""The parameters of MAIL and RCPT (RFC 5321, section 4.1.2): which there are, and what each may say.
+"""The parameters of MAIL and RCPT (RFC 5321, section 4.1.2) and the check of each value.
 
-A parameter of an extension that is not offered is as unknown as any other: 555 with its name (section 4.1.1.11).
+A parameter of an extension that is not offered is unknown: 555 with its name (section 4.1.1.11).
 """
 
 import re
@@ -33,13 +33,13 @@ _HOLD = re.compile(r"[0-9]{1,9}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 
 Check = Callable[[str | None, DialogueState], str | None]
-"""Takes the value and the dialogue, gives the value in its normal form; raises :class:`CommandError`."""
+"""A function of the value and the dialogue's state.  It returns the canonical value or raises :class:`CommandError`."""
 
 
 def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], dialogue: DialogueState) -> Parameters:
-    """Parse ``KEYWORD[=value] …``, each keyword known, offered, and at most once.
+    """Parse ``KEYWORD[=value] …``.  Each keyword must be known and offered, and may occur once.
 
-    :raises CommandError: naming the first that is not.
+    :raises CommandError: for the first parameter that is not accepted.
     """
     parameters: dict[str, str | None] = {}
     try:
@@ -47,7 +47,7 @@ def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], dialog
     except UnicodeDecodeError:
         raise CommandError(_BAD_PARAMETER, "parameters are not UTF-8") from None
     if "SMTPUTF8" in known and "SMTPUTF8" in map(_upper, words):
-        dialogue.smtputf8 = dialogue.esmtp  # it may stand behind what it allows to be UTF-8
+        dialogue.smtputf8 = dialogue.esmtp  # it may follow a parameter that it allows to be UTF-8
     for word in filter(None, words):
         match = _PARAMETER.fullmatch(word)
         if match is None:
@@ -58,7 +58,7 @@ def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], dialog
             shown = keyword[:MAX_PARAMETER_SHOWN]
             raise CommandError(Reply(555, f"Unsupported parameter: {shown}", "5.5.4"), f"parameter {shown}")
         if keyword in parameters:
-            raise CommandError(_BAD_PARAMETER, f"{keyword} given twice")
+            raise CommandError(_BAD_PARAMETER, f"{keyword} occurs twice")
         parameters[keyword] = check(value, dialogue)
     if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
         raise CommandError(_BAD_PARAMETER, "HOLDFOR and HOLDUNTIL exclude each other (RFC 4865, section 5)")
@@ -66,9 +66,9 @@ def parse_parameters(rest: bytes, known: Mapping[str, tuple[str, Check]], dialog
 
 
 def decode_xtext(text: str) -> str:
-    """Decode xtext (RFC 3461, section 4): ``+HH`` is an octet; octets that are no UTF-8 become U+FFFD.
+    """Decode xtext (RFC 3461, section 4): ``+HH`` is an octet.  Octets that are not UTF-8 become U+FFFD.
 
-    :raises ValueError: where it is none.
+    :raises ValueError: if the text is not xtext.
     """
     if not _XTEXT.fullmatch(text):
         raise ValueError("not xtext")
@@ -77,7 +77,7 @@ def decode_xtext(text: str) -> str:
 
 
 def _is_xtext(text: str, *, ascii_only: bool = True) -> bool:
-    """Whether a text is xtext whose octets are printable (RFC 3461, sections 4.2 and 4.4); AUTH= may hold UTF-8."""
+    """Return whether a text is xtext of printable octets (RFC 3461, sections 4.2 and 4.4); AUTH= may be UTF-8."""
     if not _XTEXT.fullmatch(text):
         return False
     octets = (int(each, 16) for each in _XCHAR.findall(text))
@@ -85,7 +85,7 @@ def _is_xtext(text: str, *, ascii_only: bool = True) -> bool:
 
 
 def decode_orcpt(value: str) -> tuple[str, str]:
-    """Give address type and address of an ORCPT (RFC 3461, section 4.2; type ``utf-8``: RFC 6533, section 3)."""
+    """Return address type and address of an ORCPT (RFC 3461, section 4.2; type ``utf-8``: RFC 6533, section 3)."""
     kind, _, address = value.partition(";")
     kind = kind.lower()
     if kind == "utf-8":
@@ -94,7 +94,7 @@ def decode_orcpt(value: str) -> tuple[str, str]:
 
 
 def _upper(value: str | None) -> str:
-    """Return an ASCII value in upper case, else "": ``str.upper`` makes ASCII of characters that are not."""
+    """Return an ASCII value in upper case, else "", since ``str.upper`` turns some other characters into ASCII."""
     return value.upper() if value is not None and value.isascii() else ""
 
 
@@ -103,7 +103,7 @@ def _refuse(text: str, reason: str) -> CommandError:
 
 
 def _body(value: str | None, dialogue: DialogueState) -> str:
-    """BODY= (RFC 6152; BINARYMIME: RFC 3030, section 3)."""
+    """Check BODY= (RFC 6152; BINARYMIME: RFC 3030, section 3)."""
     body = _upper(value)
     binary = dialogue.offers("BINARYMIME") and dialogue.offers("CHUNKING")
     if body in {"7BIT", "8BITMIME"} or (body == "BINARYMIME" and binary):
@@ -112,7 +112,7 @@ def _body(value: str | None, dialogue: DialogueState) -> str:
 
 
 def _size(value: str | None, dialogue: DialogueState) -> str:
-    """SIZE= (RFC 1870)."""
+    """Check SIZE= (RFC 1870)."""
     if value is None or not (value.isascii() and value.isdigit() and len(value) <= 20):
         raise _refuse("SIZE is a number of octets", "malformed SIZE")
     limit = dialogue.settings.max_message_size
@@ -122,7 +122,7 @@ def _size(value: str | None, dialogue: DialogueState) -> str:
 
 
 def _auth(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
-    """AUTH= (RFC 4954, section 5): who submitted the message, in xtext; ``<>`` is nobody known."""
+    """Check AUTH= (RFC 4954, section 5): the submitter of the message in xtext, or ``<>`` if unknown."""
     if value != "<>" and (not value or len(value) > MAX_ORCPT or not _is_xtext(value, ascii_only=False)):
         raise _refuse("AUTH is a mailbox in xtext, or <>", "malformed AUTH=")
     return value
@@ -137,7 +137,7 @@ def _no_value(keyword: str) -> Check:
 
 
 def _ret(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
-    """RET= (RFC 3461, section 4.3)."""
+    """Check RET= (RFC 3461, section 4.3)."""
     ret = _upper(value)
     if ret not in {"FULL", "HDRS"}:
         raise _refuse("RET is FULL or HDRS", "unknown RET")
@@ -145,14 +145,14 @@ def _ret(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - a
 
 
 def _envid(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
-    """ENVID= (RFC 3461, section 4.4): xtext, which stays encoded."""
+    """Check ENVID= (RFC 3461, section 4.4): xtext, which stays encoded."""
     if value is None or len(value) > MAX_ENVID or not _is_xtext(value):
         raise _refuse(f"ENVID is printable ASCII in xtext, at most {MAX_ENVID} characters", "malformed ENVID")
     return value
 
 
 def _notify(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
-    """NOTIFY= (RFC 3461, section 4.1)."""
+    """Check NOTIFY= (RFC 3461, section 4.1)."""
     words = _upper(value).split(",")
     if words != ["NEVER"] and (len(set(words)) != len(words) or not {"SUCCESS", "FAILURE", "DELAY"}.issuperset(words)):
         raise _refuse("NOTIFY is NEVER, or some of SUCCESS, FAILURE, DELAY", "malformed NOTIFY")
@@ -160,13 +160,13 @@ def _notify(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 
 
 
 def _orcpt(value: str | None, dialogue: DialogueState) -> str:
-    """ORCPT= (RFC 3461, section 4.2; RFC 6533, section 3): the address stays encoded."""
+    """Check ORCPT= (RFC 3461, section 4.2; RFC 6533, section 3): the address stays encoded."""
     kind, semicolon, address = (value or "").partition(";")
     if semicolon and address and _ADDRESS_TYPE.fullmatch(kind) and len(value or "") <= MAX_ORCPT:
         if kind.lower() != "utf-8":
             fine = _is_xtext(address)
         else:
-            # Not ASCII only where SMTPUTF8 was asked for; else embedded as \x{HEX}.
+            # Other characters than ASCII need SMTPUTF8, or are embedded as \x{HEX}.
             fine = (dialogue.smtputf8 or address.isascii()) and address.isprintable() and _scalars(address)
         if fine:
             return f"{kind};{address}"
@@ -174,7 +174,7 @@ def _orcpt(value: str | None, dialogue: DialogueState) -> str:
 
 
 def _scalars(address: str) -> bool:
-    r"""Whether every ``\x{HEX}`` names a character, and no ``+HH`` would be a control to whoever decodes xtext."""
+    r"""Return whether each ``\x{HEX}`` is a character, and no ``+HH`` is a control character if decoded as xtext."""
     if "\\" in _EMBEDDED.sub("", address) or not all(0x20 <= int(each, 16) != 0x7F for each in _XCHAR.findall(address)):
         return False
     found = (int(match, 16) for match in _EMBEDDED.findall(address))
@@ -182,7 +182,7 @@ def _scalars(address: str) -> bool:
 
 
 def _by(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
-    """BY= (RFC 2852, section 4): seconds, mode, trace."""
+    """Check BY= (RFC 2852, section 4): seconds, mode, trace."""
     match = _BY.fullmatch(value or "")
     if match is None:
         raise _refuse("BY is seconds;N or seconds;R, with T for a trace", "malformed BY")
@@ -192,14 +192,14 @@ def _by(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as
 
 
 def _mt_priority(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
-    """MT-PRIORITY= (RFC 6710, section 4.1)."""
+    """Check MT-PRIORITY= (RFC 6710, section 4.1)."""
     if value is None or not _PRIORITY.fullmatch(value) or value == "-0":
         raise _refuse("MT-PRIORITY is a number from -9 to 9", "malformed MT-PRIORITY")
     return value
 
 
 def _holdfor(value: str | None, dialogue: DialogueState) -> str:
-    """HOLDFOR= (RFC 4865, section 5): seconds."""
+    """Check HOLDFOR= (RFC 4865, section 5): seconds."""
     limit = dialogue.settings.max_hold
     if value is None or not _HOLD.fullmatch(value) or not 0 < int(value) <= limit:
         raise _refuse(f"HOLDFOR is a number of seconds, at most {limit}", "malformed HOLDFOR")
@@ -207,10 +207,10 @@ def _holdfor(value: str | None, dialogue: DialogueState) -> str:
 
 
 def _holduntil(value: str | None, dialogue: DialogueState) -> str:  # noqa: ARG001 - as every check
-    """HOLDUNTIL= (RFC 4865, section 5): a date and time of RFC 3339, with its zone."""
+    """Check HOLDUNTIL= (RFC 4865, section 5): a date and time of RFC 3339, with its zone."""
     try:
         moment = _RFC3339.fullmatch(value or "") and datetime.fromisoformat((value or "").upper()).astimezone(UTC)
-    except (ValueError, OverflowError):  # no such day, or one behind the end of time that is announced
+    except (ValueError, OverflowError):  # no such day, or one after the year 9999
         moment = None
     if value is None or moment is None:
         raise _refuse("HOLDUNTIL is a date and time as in 2030-01-31T12:00:00Z", "malformed HOLDUNTIL")
@@ -232,8 +232,8 @@ MAIL_PARAMETERS: Final[Mapping[str, tuple[str, Check]]] = MappingProxyType(
         "HOLDUNTIL": ("FUTURERELEASE", _holduntil),
     }
 )
-"""Each parameter of MAIL: the extension that it belongs to where that is not always offered, and its check."""
+"""The parameters of MAIL, with the extension if it is not always offered, and the check."""
 RCPT_PARAMETERS: Final[Mapping[str, tuple[str, Check]]] = MappingProxyType(
     {"NOTIFY": ("DSN", _notify), "ORCPT": ("DSN", _orcpt)}
 )
-"""Those of RCPT likewise."""
+"""The parameters of RCPT, in the same form."""

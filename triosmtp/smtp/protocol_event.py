@@ -1,4 +1,4 @@
-"""What the sans-io connection tells its driver: the commands and the body, in the RFC's own words."""
+"""The events of a :class:`~triosmtp.smtp.Connection`: commands, the body, errors, and the end."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -17,25 +17,25 @@ __all__ = [
 ]  # fmt: skip
 
 Parameters: TypeAlias = Mapping[str, str | None]
-"""ESMTP parameters: upper-case keyword to value, None where there was no ``=``."""
+"""ESMTP parameters: upper-case keyword to value, None if there was no ``=``."""
 
 
 class Pause(Enum):
-    """Why there is no event just now."""
+    """The reasons why there is no event now."""
 
     NEED_DATA = auto()
     PAUSED = auto()
 
 
 NEED_DATA: Final = Pause.NEED_DATA
-"""Everything received was handled: send what is due, then read."""
+"""All received octets were handled: write the replies, then read."""
 PAUSED: Final = Pause.PAUSED
-"""A reply is owed: call ``send`` first."""
+"""A reply is owed: call ``accept`` or ``send`` first."""
 
 
 @frozen(slots=True)
 class Hello:
-    """EHLO or HELO.  ``line`` is the whole command line, decoded."""
+    """EHLO or HELO.  ``line`` is the whole command line."""
 
     verb: Literal["EHLO", "HELO"]
     domain: str
@@ -44,7 +44,7 @@ class Hello:
 
 @frozen(slots=True)
 class Auth:
-    """AUTH (RFC 4954): a mechanism, in upper case, and the decoded initial response; None where there was none.
+    """AUTH (RFC 4954): a mechanism, in upper case, and the decoded initial response or None.
 
     A 334 asks for an :class:`AuthResponse`, 235 ends the exchange well.
     """
@@ -55,14 +55,14 @@ class Auth:
 
 @frozen(slots=True)
 class AuthResponse:
-    """What the client answered to a 334, decoded; None where it cancelled the exchange."""
+    """The decoded response to a 334, or None if the client cancelled the exchange."""
 
     data: bytes | None = field(repr=False)
 
 
 @frozen(slots=True)
 class MailFrom:
-    """MAIL FROM.  ``sender`` is false for the null path ``<>``; ``path`` is the path as it came, decoded."""
+    """MAIL FROM.  ``sender`` is false for the null path ``<>``; ``path`` is the path as the client sent it."""
 
     sender: Address
     parameters: Parameters
@@ -71,7 +71,7 @@ class MailFrom:
 
 @frozen(slots=True)
 class RcptTo:
-    """RCPT TO."""
+    """RCPT TO.  ``path`` is the path as the client sent it."""
 
     recipient: Address
     parameters: Parameters
@@ -80,15 +80,15 @@ class RcptTo:
 
 @frozen(slots=True)
 class Data:
-    """DATA: a positive answer is 354, and the body follows."""
+    """DATA: the positive reply is 354, and the body follows."""
 
 
 @frozen(slots=True)
 class Chunk:
-    """BDAT (RFC 3030): ``size`` octets follow it.  No reply is owed until they have come.
+    """BDAT (RFC 3030): ``size`` octets follow it.  No reply is owed until they have arrived.
 
-    ``first`` is whether the message begins with it.  What arrives is told as :class:`BodyChunk`, then comes a
-    :class:`ChunkEnd`, or with ``last`` a :class:`BodyEnd`.
+    ``first`` is whether the message begins with it.  The next events are :class:`BodyChunk`, then
+    :class:`ChunkEnd`, or :class:`BodyEnd` if ``last``.
     """
 
     size: int
@@ -109,7 +109,7 @@ class ChunkEnd:
 
 @frozen(slots=True)
 class BodyChunk:
-    """A part of the body, dots unstuffed, as it came otherwise.  No reply is owed."""
+    """A part of the body, without stuffed dots.  No reply is owed."""
 
     data: bytes
 
@@ -119,7 +119,7 @@ class BodyEnd:
     """The end of the body: a reply is owed.
 
     ``size`` counts the octets of the whole body.  ``error`` is the reply that refuses the body for its size or for its
-    lines, or None.  After an error the rest of the body was thrown away.  ``data`` is the last part of the body, which
+    lines, or None.  After an error the rest of the body was discarded.  ``data`` is the last part of the body, which
     no :class:`BodyChunk` held; it may be empty.
     """
 
@@ -130,12 +130,12 @@ class BodyEnd:
 
 @frozen(slots=True)
 class StartTLS:
-    """STARTTLS: a positive answer is 220, and ``SwitchToTLS`` follows."""
+    """STARTTLS: the positive reply is 220, and ``SwitchToTLS`` follows."""
 
 
 @frozen(slots=True)
 class SwitchToTLS:
-    """The 220 must be on its way now, then the handshake; ``tls_started`` tells the connection that it is done."""
+    """The caller writes the 220, does the handshake, and calls ``tls_started``."""
 
 
 @frozen(slots=True)
@@ -164,14 +164,14 @@ class Help:
 
 @frozen(slots=True)
 class Quit:
-    """QUIT: after the answer the connection is closed."""
+    """QUIT: the connection is closed after the reply."""
 
 
 @frozen(slots=True)
 class XClient:
-    """XCLIENT: the peer speaks for another one, of whom these are the attributes, by their names in capitals.
+    """XCLIENT: the trusted peer announces a client, with its attributes by their names in upper case.
 
-    None is what it does not know.  A :meth:`~triosmtp.smtp.Connection.renew` is to follow.
+    A value is None if the peer does not know it.  Call :meth:`~triosmtp.smtp.Connection.change_peer` before the reply.
     """
 
     attributes: Mapping[str, str | None]
@@ -179,7 +179,7 @@ class XClient:
 
 @frozen(slots=True)
 class XRemoteIP:
-    """XREMOTEIP: likewise, and nothing but the address changes."""
+    """XREMOTEIP: the trusted peer announces the address of a client.  See :class:`XClient`."""
 
     address: IPv4Address | IPv6Address
 
@@ -198,7 +198,7 @@ class XSetContext:
 
 @frozen(slots=True)
 class BadCommand:
-    """A soft error: the reply that is owed for it, and why, for the log.  The session goes on."""
+    """A command that is refused, with the reply that is owed, and the reason for the log.  The session continues."""
 
     reply: Reply
     line: bytes
@@ -207,17 +207,17 @@ class BadCommand:
 
 @frozen(slots=True)
 class Fatal:
-    """A hard error: send ``reply``, then close.  No further event follows."""
+    """An error that ends the connection: send ``reply``, then close.  No further event follows."""
 
     reply: Reply
     reason: str
     injection: bool = False
-    """Whether plaintext stood behind STARTTLS, so that no handshake was begun."""
+    """Whether the error is plaintext input after STARTTLS, so that no handshake was begun."""
 
 
 @frozen(slots=True)
 class ConnectionEnded:
-    """The peer closed.  ``clean`` is False where that cut off a command, a body or a reply."""
+    """The peer closed.  ``clean`` is False if a command, a body or a reply was incomplete."""
 
     clean: bool
 

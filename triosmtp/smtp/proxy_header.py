@@ -17,16 +17,16 @@ from triosmtp.errors import TrioSMTPError
 __all__ = ["MAX_PROXY_HEADER_SIZE", "MIN_PROXY_HEADER_SIZE", "ProxyHeader", "ProxyHeaderError", "parse_proxy_header"]
 
 MIN_PROXY_HEADER_SIZE: Final = 15
-"""Octets that any preamble has: what may be read first."""
+"""Octets that every header has, so that as many may be read at first."""
 MAX_PROXY_HEADER_SIZE: Final = 16_384
-"""Octets of the longest preamble that is taken; the specification allows 65,551, and no proxy sends a tenth of it."""
+"""Octets of the longest header that is accepted.  The specification allows 65,551; real headers are far shorter."""
 
 _MAX_LINE = 107  # version 1, with its CRLF
-_MAX_TEXT = 1024  # octets of a text that is told further
+_MAX_TEXT = 1024  # octets of a text in a variable
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _HEAD = 16
 _LINE = re.compile(rb"PROXY (?:UNKNOWN(?: [!-~ ]*)?|(TCP[46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) (\d{1,5}) (\d{1,5}))")
-_FIELDS = 6  # of a line for TCP
+_FIELDS = 6  # fields of a line for TCP
 
 _ADDRESS_SIZES = {0x1: 4, 0x2: 16}
 _UNIX = 0x3
@@ -47,14 +47,14 @@ Endpoint: TypeAlias = tuple[IPv4Address | IPv6Address, int]
 
 
 class ProxyHeaderError(TrioSMTPError):
-    """What came is no preamble of the PROXY protocol, or one that is not taken."""
+    """Octets that are not a header of the PROXY protocol, or a header that is not accepted."""
 
 
 @frozen(slots=True)
 class ProxyHeader:
-    """What a proxy proxied.
+    """A header: the connection that a proxy forwards.
 
-    Where ``proxied`` is False it says nothing of a client (LOCAL, UNKNOWN): the connection is the proxy's own.
+    If ``proxied`` is False, it describes no client (LOCAL, UNKNOWN): the connection is the proxy's own.
     ``source`` and ``destination`` are None for a client of a Unix socket.
     """
 
@@ -63,18 +63,18 @@ class ProxyHeader:
     source: Endpoint | None = None
     destination: Endpoint | None = None
     variables: Mapping[str, str] = Factory(dict)
-    """What else it said, under the names of context variables, all of which begin with ``proxy_``."""
+    """Further data as context variables, with names that begin with ``proxy_``."""
 
 
 def parse_proxy_header(data: bytes) -> ProxyHeader | int:
-    """Read the preamble that ``data`` is, or begins to be: then give how many octets may be read next.
+    """Parse a header, or return how many octets may be read next if ``data`` is the beginning of one.
 
     :raises ProxyHeaderError: as soon as it can be none, or is longer than :data:`MAX_PROXY_HEADER_SIZE`.
     """
     if data[:1] == b"P":
         return _read_line(data)
     if not _SIGNATURE.startswith(data[: len(_SIGNATURE)]):
-        raise ProxyHeaderError("it begins with no PROXY header")
+        raise ProxyHeaderError("it does not begin with a PROXY header")
     if len(data) < _HEAD:
         return _HEAD - len(data) if data else MIN_PROXY_HEADER_SIZE
     command, family, size = data[12], data[13], data[14] << 8 | data[15]
@@ -85,7 +85,7 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | int:
     if len(data) < _HEAD + size:
         return _HEAD + size - len(data)
     if len(data) > _HEAD + size:
-        raise ProxyHeaderError("more was read than the header")
+        raise ProxyHeaderError("more octets were read than the header")
     return _read_binary(data, local=command & 0xF == 0, family=family)
 
 
@@ -95,7 +95,7 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | int:
 def _read_line(data: bytes) -> ProxyHeader | int:
     start = b"PROXY "
     if not start.startswith(data[: len(start)]):
-        raise ProxyHeaderError("it begins with no PROXY header")
+        raise ProxyHeaderError("it does not begin with a PROXY header")
     end = data.find(b"\n")
     if end < 0:
         if len(data) >= _MAX_LINE:
@@ -112,12 +112,12 @@ def _read_line(data: bytes) -> ProxyHeader | int:
         raise ProxyHeaderError("a malformed address") from None
     ports = [int(match[i]) for i in (4, 5)]
     if {each.version for each in addresses} != {int(match[1][3:])} or max(ports) > 65_535:
-        raise ProxyHeaderError("an address or a port that does not fit")
-    return _announced(1, (addresses[0], ports[0]), (addresses[1], ports[1]), {})
+        raise ProxyHeaderError("an address or a port that does not match")
+    return _proxied(1, (addresses[0], ports[0]), (addresses[1], ports[1]), {})
 
 
 def _at_least(data: bytes) -> int:
-    """Give how many octets the line must still have: each field that is missing has one, and a separator."""
+    """Return how many octets the line must still have: each missing field has one, and a separator."""
     if len(data) < MIN_PROXY_HEADER_SIZE:
         return MIN_PROXY_HEADER_SIZE - len(data)
     if data.endswith(b"\r"):
@@ -133,12 +133,12 @@ def _at_least(data: bytes) -> int:
 
 def _read_binary(data: bytes, *, local: bool, family: int) -> ProxyHeader:
     if local:
-        return ProxyHeader(2)  # whatever else it holds is to be ignored
+        return ProxyHeader(2)  # the specification says to ignore its rest
     network, transport = family >> 4, family & 0xF
     if network > _UNIX or transport > 2:
         raise ProxyHeaderError(f"address family {family:#04x} is not known")
     if network and transport != _STREAM:
-        raise ProxyHeaderError("a client that is not connected by a stream")
+        raise ProxyHeaderError("a client that does not use a stream")
     ends: tuple[Endpoint, Endpoint] | tuple[None, None] = (None, None)
     size = 0
     if network == _UNIX:
@@ -148,19 +148,19 @@ def _read_binary(data: bytes, *, local: bool, family: int) -> ProxyHeader:
     if len(data) < _HEAD + size:
         raise ProxyHeaderError("its addresses are cut off")
     if network in _ADDRESS_SIZES:
-        ends = _ends(data[_HEAD : _HEAD + size], _ADDRESS_SIZES[network])
+        ends = _endpoints(data[_HEAD : _HEAD + size], _ADDRESS_SIZES[network])
     _check_sum(data, _HEAD + size)
     source, destination = ends
-    return _announced(2, source, destination, _texts(data[_HEAD + size :])) if network else ProxyHeader(2)
+    return _proxied(2, source, destination, _texts(data[_HEAD + size :])) if network else ProxyHeader(2)
 
 
-def _ends(data: bytes, size: int) -> tuple[Endpoint, Endpoint]:
+def _endpoints(data: bytes, size: int) -> tuple[Endpoint, Endpoint]:
     source, destination = ip_address(data[:size]), ip_address(data[size : 2 * size])
     from_port, to_port = struct.unpack_from("!HH", data, 2 * size)
     return (source, int(from_port)), (destination, int(to_port))
 
 
-def _announced(
+def _proxied(
     version: int, source: Endpoint | None, destination: Endpoint | None, more: Mapping[str, str]
 ) -> ProxyHeader:
     source, destination = _unmapped(source), _unmapped(destination)
@@ -168,14 +168,14 @@ def _announced(
 
 
 def _unmapped(end: Endpoint | None) -> Endpoint | None:
-    """An IPv4-mapped IPv6 address is the IPv4 address: that is what a peer is compared as."""
+    """Replace an IPv4-mapped IPv6 address by the IPv4 address, since peers are compared in this form."""
     if end is not None and isinstance(end[0], IPv6Address) and end[0].ipv4_mapped is not None:
         return end[0].ipv4_mapped, end[1]
     return end
 
 
 def _fields(data: bytes, start: int = 0) -> Iterator[tuple[int, int, bytes]]:
-    """Give type, offset and value of each TLV."""
+    """Yield type, offset and value of each TLV."""
     while start < len(data):
         if start + 3 > len(data):
             raise ProxyHeaderError("a field that is cut off")
@@ -189,7 +189,7 @@ def _fields(data: bytes, start: int = 0) -> Iterator[tuple[int, int, bytes]]:
 
 def _check_sum(data: bytes, start: int) -> None:
     sums = [(at, value) for kind, at, value in _fields(data, start) if kind == _CRC32C]
-    if len(sums) > 1:  # each would cost a look at every octet
+    if len(sums) > 1:  # each takes time for every octet
         raise ProxyHeaderError("more than one checksum")
     for at, value in sums:
         whole = data[:at] + bytes(len(value)) + data[at + len(value) :]
@@ -232,7 +232,7 @@ def _ssl(value: bytes) -> dict[str, str]:
 
 
 def _text(value: bytes) -> str:
-    """Give ``value`` as text, what is not printable as ``?``."""
+    """Return ``value`` as text, with ``?`` for characters that are not printable."""
     text = value[:_MAX_TEXT].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)
 
@@ -250,7 +250,7 @@ _CRC_TABLE = _crc_table()
 
 
 def _crc32c(data: bytes) -> int:
-    """RFC 3720, section 12.1: the polynomial of Castagnoli."""
+    """Return the checksum CRC-32C (RFC 3720, section 12.1)."""
     crc, table = 0xFFFFFFFF, _CRC_TABLE
     for octet in data:
         crc = crc >> 8 ^ table[(crc ^ octet) & 0xFF]

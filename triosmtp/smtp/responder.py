@@ -1,14 +1,14 @@
-"""One dialogue: where it stands, which reply is owed, and what follows from the reply that is sent.
+"""The half of a connection that replies: the state of the dialogue, the reply that is owed, and its consequences.
 
-The grammar is the table in :mod:`triosmtp.smtp.command`.  Here it is carried out for the server's side of the dialogue;
-the client's side, bytes in and events out, is :mod:`triosmtp.smtp.connection`.
+The grammar is the table in :mod:`triosmtp.smtp.command`.  The other half, bytes in and events out, is
+:mod:`triosmtp.smtp.connection`.
 """
 
 from collections.abc import Hashable
 from typing import cast
 
 from triosmtp.smtp.body import BodyDecoder
-from triosmtp.smtp.command import BAD_COMMAND, BANNER, BANNER_HELLO_DEMANDED, HANDSHAKE, PEER_CHANGED, State, Transition
+from triosmtp.smtp.command import BAD_COMMAND, BANNER, BANNER_HELLO_REQUIRED, HANDSHAKE, PEER_CHANGED, State, Transition
 from triosmtp.smtp.connection_settings import ConnectionSettings
 from triosmtp.smtp.dialogue_state import DialogueState
 from triosmtp.smtp.error_limit import ErrorCounts
@@ -55,25 +55,25 @@ class Responder:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self.state = State.CONNECTED
-        """Where the dialogue stands; for reading."""
+        """The state of the dialogue.  Read only."""
         self.closed = False
-        """Whether the dialogue is over: send what is due, then close."""
+        """Whether the dialogue is over: write the replies, then close."""
         self.in_body = False
-        """Whether what arrives now is a message: a reason to read in large pieces."""
+        """Whether octets that arrive now belong to a message, so that large reads pay.  Read only."""
         self.in_message = False
-        """Whether a message has begun and not ended: its octets are due, or the BDAT that brings more of them."""
+        """Whether a message has begun and not ended: its octets are due, or the next BDAT.  Read only."""
         self._dialogue = DialogueState(settings, ErrorCounts(settings))
         self._max_line = settings.max_line
         self._buffer = b""
-        self._offset = 0  # what is before it in the buffer was handled; 0 if the buffer is empty
-        self._skipped = b""  # the beginning of a line that is too long, while the rest of it is thrown away
-        self._open = True  # octets of SMTP may arrive: not during a handshake, not after the end
-        self._owed: Transition | None = BANNER_HELLO_DEMANDED if settings.require_hello else BANNER
-        self._error: Reply | None = None  # the reply that a bad command, a body with an error or a hard error is owed
-        self._counted = False  # the bad command that waits for its reply was counted, or pipelined_after_refusal
-        self._refusal: Reply | None = None  # the answer to every command
-        self._switch_due = False  # 220 to STARTTLS was sent, SwitchToTLS was not returned yet
-        self._shortcut = not settings.require_tls  # nothing but the state decides which commands are in order
+        self._offset = 0  # Octets of the buffer that were handled.  0 if the buffer is empty.
+        self._skipped = b""  # The beginning of a line that is too long, while its rest is discarded.
+        self._open = True  # Octets of SMTP may arrive: no handshake is due, and the dialogue has not ended.
+        self._owed: Transition | None = BANNER_HELLO_REQUIRED if settings.require_hello else BANNER
+        self._error: Reply | None = None  # The reply that is owed to a bad command, a body or a fatal error.
+        self._counted = False  # The bad command that waits for its reply was counted.
+        self._refusal: Reply | None = None  # The reply to every command except QUIT.
+        self._switch_due = False  # 220 to STARTTLS was sent, SwitchToTLS was not returned yet.
+        self._shortcut = not settings.require_tls  # The state alone decides which commands are accepted.
         self._body: BodyDecoder | None = None
 
     @property
@@ -170,33 +170,33 @@ class Responder:
         raise RuntimeError(f"{code} does not answer {row.name}{' that is in error' if self._error else ''}")
 
     def _refused(self, row: Transition, code: int, *, by_limit: bool) -> None:
-        """Do what a negative reply brings with it."""
+        """Apply a negative reply."""
         dialogue = self._dialogue
         self._enter(row.refused.get(self.state, self.state))
         dialogue.pipelined_after_refusal = dialogue.pipelined_after_refusal or row.excuses_pipelined
         if self._counted or not row.refusal_counts:
             self._counted = False
         elif by_limit or code == 454:
-            if not row.junk and dialogue.errors.count_junk():  # those of junk were counted when they came
+            if not row.junk and dialogue.errors.count_junk():  # a junk command was counted when it arrived
                 self.refuse_commands(TOO_MUCH_JUNK)
         elif dialogue.errors.count_error():
             self.refuse_commands(TOO_MANY_ERRORS)
 
     def _move(self, row: Transition, move: State) -> None:
-        """Do what a positive reply brings with it."""
+        """Apply a positive reply."""
         if move is _BODY:
             self._body = BodyDecoder(self.settings)
         elif move is _SWITCHING:
             self._switch_due = True
             self._shortcut = False
             if self.settings.starttls_injection == "allow":
-                return  # the move waits until all that came with STARTTLS was handled
+                return  # only after all octets that arrived with STARTTLS
         self._enter(move)
         if row.effect is not None:
             row.effect(self._dialogue)
 
     def _enter(self, state: State) -> None:
-        """Go to ``state``.  Between the states up to RCPT, :meth:`accept` does the same without a call."""
+        """Enter ``state``.  For states up to RCPT, :meth:`accept` does the same without a call."""
         self.state = state
         self.in_body, self.in_message = _RECEIVES[state]
         if state <= _READY:
@@ -207,12 +207,12 @@ class Responder:
             self.close()
 
     def _update_shortcut(self) -> None:
-        """Find out whether nothing but the state decides which commands are in order."""
+        """Determine whether the state alone decides which commands are accepted."""
         free = self._dialogue.tls or not self.settings.require_tls
         self._shortcut = free and self._open and self._refusal is None and not (self._switch_due or self._skipped)
 
     def close(self) -> None:
-        """End the dialogue from our side: no octets are handled any more."""
+        """End the dialogue from the server's side: no more octets are handled."""
         self.state = _CLOSED
         self.closed = True
         self.in_body = self.in_message = self._open = self._shortcut = False
@@ -220,22 +220,22 @@ class Responder:
         self._offset = 0
 
     def refuse_commands(self, reply: Reply) -> None:
-        """From now on answer every line but QUIT with ``reply``, as a :class:`BadCommand`.
+        """Refuse every command except QUIT with ``reply`` from now on, as a :class:`BadCommand`.
 
-        For a policy that refuses where there is no command to answer: at the end of a handshake.
+        This is for a refusal at the end of a handshake, which has no reply.
         """
         self._refusal = reply
         self._shortcut = False
 
     def tls_started(self) -> None:
-        """Take note that the handshake is done: all that was learnt before it is forgotten (RFC 3207, section 4.2).
+        """Record that the handshake is complete.  Earlier results are discarded (RFC 3207, section 4.2).
 
-        Where TLS is there from the first octet, call it before the banner.
+        If the connection begins with TLS, call this before the banner.
 
-        :raises RuntimeError: where no handshake was due.
+        :raises RuntimeError: if no handshake was due.
         """
         if self.state is _SWITCHING:
-            self._enter(HANDSHAKE.transitions[self.state])
+            self.state = HANDSHAKE.transitions[_SWITCHING]
         elif self.state is not State.CONNECTED:
             raise RuntimeError("no handshake was due")
         self._dialogue = DialogueState(self.settings, self._dialogue.errors, tls=True)
@@ -245,9 +245,10 @@ class Responder:
     def change_peer(
         self, settings: ConnectionSettings, *, hello: Hello | None, authenticated: bool = False, banner: bool = False
     ) -> None:
-        """Go on with ``settings``: the peer speaks for another one from now on, whose ``hello`` is known or not.
+        """Apply the ``settings`` of another client, which a trusted peer announced.
 
-        With ``banner`` the dialogue begins anew (XCLIENT): what is owed is the greeting.
+        ``hello`` is that client's EHLO or HELO, or None if it is unknown.  With ``banner`` the dialogue begins again
+        (XCLIENT), and the banner is owed.
         """
         old = self._dialogue
         self.settings, self._max_line = settings, settings.max_line
@@ -257,5 +258,5 @@ class Responder:
         self._owed = PEER_CHANGED
         if banner:
             self._enter(State.CONNECTED)
-            self._owed = BANNER_HELLO_DEMANDED if settings.require_hello and hello is None else BANNER
+            self._owed = BANNER_HELLO_REQUIRED if settings.require_hello and hello is None else BANNER
         self._update_shortcut()

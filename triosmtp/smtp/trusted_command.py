@@ -1,7 +1,7 @@
-"""The commands of peers that are trusted to speak for others.
+"""The commands of trusted peers, such as proxies, which announce the client that they act for.
 
-XCLIENT is Postfix's; XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT are Momentum's.  Each is known where
-:attr:`~triosmtp.smtp.ConnectionSettings.extensions` lists it, and a command like any unknown one elsewhere.
+XCLIENT is a command of Postfix; XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT are commands of Momentum.  Each is known only
+if :attr:`~triosmtp.smtp.ConnectionSettings.extensions` lists it.
 """
 
 import re
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 TRUSTED_EXTENSIONS: Final = frozenset({"XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"})
-"""The commands, which are extensions by the same names."""
+"""The extensions, which have the names of their commands."""
 
 _ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
 TRUSTED_KEYWORDS: Final = (
@@ -45,28 +45,28 @@ def _malformed(text: str, reason: str) -> CommandError:
 
 
 def parse_xclient(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """XCLIENT attribute=value …, values in xtext (Postfix's XCLIENT_README)."""
+    """Parse XCLIENT attribute=value …, values in xtext (XCLIENT_README of Postfix)."""
     attributes: dict[str, str | None] = {}
     for key, value in _pairs(argument, "XCLIENT attribute=value ..."):
         name = key.upper()
         if name not in _ATTRIBUTES:
             raise _malformed("Unknown attribute", f"XCLIENT with {key[:40]!r}")
         if name in attributes:
-            raise _malformed(f"{name} is given twice", f"XCLIENT with {name} twice")
+            raise _malformed(f"{name} occurs twice", f"XCLIENT with {name} twice")
         if value.upper() in _ABSENT:
             attributes[name] = None
             continue
         try:
-            attributes[name] = _checked(name, decode_xtext(value) if len(value) <= _MAX_VALUE else "")
+            attributes[name] = _canonical(name, decode_xtext(value) if len(value) <= _MAX_VALUE else "")
         except ValueError:
             raise _malformed(f"Bad value of {name}", f"XCLIENT with a malformed {name}") from None
     return XClient(attributes)
 
 
-def _checked(name: str, value: str) -> str:
-    """Give the value in its usual form.
+def _canonical(name: str, value: str) -> str:
+    """Return the value in its canonical form.
 
-    :raises ValueError: where it is none.
+    :raises ValueError: if it is malformed.
     """
     if not value or not value.isprintable():
         raise ValueError(name)
@@ -94,15 +94,15 @@ def _address(text: str) -> IPv4Address | IPv6Address:
     address = ip_address(text[5:] if prefixed else text)
     if isinstance(address, IPv4Address):
         if prefixed:
-            raise ValueError("an IPv4 address behind IPV6:")
+            raise ValueError("an IPv4 address after IPV6:")
         return address
     if address.scope_id is not None:
-        raise ValueError("a zone means nothing elsewhere")
+        raise ValueError("a zone has no meaning on another host")
     return address.ipv4_mapped or address
 
 
 def parse_xremoteip(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """XREMOTEIP address."""
+    """Parse XREMOTEIP address."""
     try:
         return XRemoteIP(_address(argument.decode("ascii").strip("[]")))
     except ValueError:
@@ -110,14 +110,14 @@ def parse_xremoteip(line: bytes, argument: bytes, dialogue: DialogueState) -> Ev
 
 
 def parse_xdumpcontext(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """XDUMPCONTEXT."""
+    """Parse XDUMPCONTEXT."""
     if argument:
         raise _malformed("This command takes no argument", "argument to XDUMPCONTEXT")
     return XDumpContext()
 
 
 def parse_xsetcontext(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """XSETCONTEXT name=value …, both in xtext."""
+    """Parse XSETCONTEXT name=value …, both in xtext."""
     values: dict[str, str] = {}
     for key, value in _pairs(argument, "XSETCONTEXT name=value ..."):
         try:
@@ -127,7 +127,7 @@ def parse_xsetcontext(line: bytes, argument: bytes, dialogue: DialogueState) -> 
         if not _VARIABLE(name) or not (text.isprintable() or not text):
             raise _malformed("Bad name or value", "XSETCONTEXT with a malformed name, or a control character")
         if name in values:
-            raise _malformed("A name is given twice", f"XSETCONTEXT with {name} twice")
+            raise _malformed("A name occurs twice", f"XSETCONTEXT with {name} twice")
         values[name] = text
     return XSetContext(values)
 
@@ -135,11 +135,11 @@ def parse_xsetcontext(line: bytes, argument: bytes, dialogue: DialogueState) -> 
 def _pairs(argument: bytes, syntax: str) -> list[tuple[str, str]]:
     words = argument.split()
     if not words or not argument.isascii():
-        raise _malformed(f"Syntax: {syntax}", "no pairs, or some that are not ASCII")
+        raise _malformed(f"Syntax: {syntax}", "no pairs, or not ASCII")
     pairs = []
     for word in words:
         key, equals, value = word.decode("ascii").partition("=")
         if not equals or not key:
-            raise _malformed(f"Syntax: {syntax}", "something that is no pair")
+            raise _malformed(f"Syntax: {syntax}", "a word that is not a pair")
         pairs.append((key, value))
     return pairs

@@ -160,7 +160,7 @@ async def test_commands_injected_behind_starttls_end_the_session(material: Mater
     [failed] = [e for e in server.events if isinstance(e, TLSFailed)]
     assert (failed.reason, failed.detail) == (
         "injection",
-        "STARTTLS injection: input behind STARTTLS in plaintext",
+        "STARTTLS injection: plaintext input after STARTTLS",
     )
     assert server.service.handshakes.under_way == 0
 

@@ -7,7 +7,7 @@ from triosmtp.smtp import COMMANDS, BadCommand, Reply, State
 from triosmtp.smtp.command import (
     BAD_COMMAND,
     BANNER,
-    BANNER_HELLO_DEMANDED,
+    BANNER_HELLO_REQUIRED,
     END_OF_BODY,
     END_OF_CHUNK,
     FATAL,
@@ -63,8 +63,8 @@ def test_columns() -> None:
 
 def test_rows_without_a_line() -> None:
     assert dict(BANNER.transitions) == {State.CONNECTED: State.READY}
-    assert dict(BANNER_HELLO_DEMANDED.transitions) == {State.CONNECTED: State.START}
-    assert dict(BANNER.refused) == dict(BANNER_HELLO_DEMANDED.refused) == {State.CONNECTED: State.REFUSED}
+    assert dict(BANNER_HELLO_REQUIRED.transitions) == {State.CONNECTED: State.START}
+    assert dict(BANNER.refused) == dict(BANNER_HELLO_REQUIRED.refused) == {State.CONNECTED: State.REFUSED}
     assert (
         dict(END_OF_BODY.transitions)
         == dict(END_OF_BODY.refused)

@@ -8,8 +8,8 @@ from smtp_dialogue import Dialogue
 from triosmtp.smtp import BadCommand, MailFrom, RcptTo
 from triosmtp.testing import RecordingPolicy, open_memory_server
 
-USE_MAIL = "501 5.5.4 The address stands without < and >: use MAIL FROM:<address>"
-USE_RCPT = "501 5.5.4 The address stands without < and >: use RCPT TO:<address>"
+USE_MAIL = "501 5.5.4 The address has no < and >: use MAIL FROM:<address>"
+USE_RCPT = "501 5.5.4 The address has no < and >: use RCPT TO:<address>"
 SYNTAX = "501 5.5.4 Syntax: MAIL FROM:<address>"
 
 
