@@ -1,4 +1,4 @@
-"""The checks: `nox` runs them all; `nox -s judge` runs the tests at full size; `nox -s bench` measures."""
+"""Sessions marked with * run by default: `nox`.  Run one with `nox -s NAME`, and pass arguments to it after `--`."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ SMOKE = (
     "tests/unit/config", "tests/unit/smtp", "tests/unit/policy", "tests/system/session", "tests/system/packaging",
     "tests/system/daemon/test_serve_command.py",
 )  # fmt: skip
-PROSE = ("README.md", "CHANGELOG.md", ".ci", "pyproject.toml")
+PROSE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", ".ci", "pyproject.toml")
 
 
 def install(session: nox.Session, *groups: str, project: bool = True) -> None:
@@ -26,8 +26,16 @@ def install(session: nox.Session, *groups: str, project: bool = True) -> None:
     session.install("-q", "--disable-pip-version-check", *wanted, *(("-e", ".") if project else ()))
 
 
+@nox.session(venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Install the project and all tools into the environment that nox itself runs in: `.venv`."""
+    wanted = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev")
+    session.run(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted, "-e", ".[status]")
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
+    """Check code style, formatting and spelling with ruff and codespell."""
     install(session, "lint", project=False)
     session.run("ruff", "check", *PYTHON_CODE)
     session.run("ruff", "format", "--check", *PYTHON_CODE)
@@ -42,6 +50,7 @@ def prose(session: nox.Session) -> None:
 
 @nox.session
 def imports(session: nox.Session) -> None:
+    """Check that packages import in one direction only, by the contracts in pyproject.toml."""
     # import-linter reads source text: what the project depends on need not be there.
     install(session, "imports", project=False)
     session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "."})
@@ -49,12 +58,14 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
+    """Check types with mypy in strict mode."""
     install(session, "types")
     session.run("mypy")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
+    """Run the tests with branch coverage; arguments go to pytest: `nox -s tests -- -k maildir`."""
     install(session, "test")
     session.run("coverage", "erase")
     # Two processes, a file's tests in one of them: half of the time goes into waiting for servers and mail programs.
@@ -66,6 +77,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
+    """Build the documentation with warnings as errors, and test it in a browser."""
     install(session, "docs", "test")
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
     site = "tests/system/status_page/test_documentation_site.py"
@@ -115,7 +127,7 @@ def manual(session: nox.Session) -> None:
 
 @nox.session
 def judge(session: nox.Session) -> None:
-    """Run every test with nothing scaled down.  Takes far longer than `nox -s tests`."""
+    """Run every test with full sizes.  It takes far longer than `nox -s tests`."""
     install(session, "test")
     session.run("pytest", *session.posargs, env={"TRIOSMTP_JUDGE": "1"})
 

@@ -1,0 +1,71 @@
+"""Lists that CONTRIBUTING.md names in its recipes are complete, and the files that it names exist."""
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from triosmtp import ConfigError, Policy, parse_config
+from triosmtp.delivery.specification import parse_delivery
+from triosmtp.event import ServerEvent
+from triosmtp.logs.event_fields import LINES
+from triosmtp.policy import PHASES
+from triosmtp.policy_service.hub_policy import HubPolicy
+from triosmtp.testing import RecordingPolicy
+
+ROOT = Path(__file__).parents[3]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+CONF = 'Deliver_To = {} ESMTP_Listener {{ Listen ":25" {{ }} }}'
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = set(re.findall(r"`((?:triosmtp|tests|docs|\.ci|examples)/[\w./-]*)`", CONTRIBUTING))
+    assert len(named) > 30
+    assert {name for name in named if not re.search("[A-Z]{4}", name) and not (ROOT / name).exists()} == set()
+
+
+def test_there_are_five_recipes() -> None:
+    assert re.findall("^### A new (.*)$", CONTRIBUTING, re.MULTILINE) == [
+        "option", "event", "SMTP command", "policy phase", "delivery",
+    ]  # fmt: skip
+
+
+def test_every_event_has_a_log_line() -> None:
+    assert set(LINES) == set(get_args(ServerEvent))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_phase_is_known_everywhere(phase: str) -> None:
+    method = f"validate_{phase}"
+    assert method in vars(Policy)
+    assert method in vars(HubPolicy)
+    assert method in vars(RecordingPolicy)
+    parse_config(f"Policy_Fallback_Phases = [ {phase} = continue ] {CONF.format('discard:')}")
+    assert (
+        method in json.loads((files("triosmtp.policy_service") / "schema/policy.v1.schema.json").read_text())["$defs"]
+    )
+    assert f"`{method}(" in page("policy.md")
+    assert (ROOT / "docs" / "policy-protocol" / f"{method}.md").exists()
+
+
+def test_configuration_and_delivery_know_the_same_schemes() -> None:
+    with pytest.raises(ValueError, match="expected one of") as unknown:
+        parse_delivery("unknown:")
+    delivery = re.findall(r"(\w+:)", str(unknown.value).partition("expected one of")[2])
+    with pytest.raises(ConfigError) as refused:
+        parse_config(CONF.format('"unknown:"'))
+    configuration = re.findall(r"(\w+:)(?:/path|,| or|package)", str(refused.value).partition("expected")[2])
+    assert {*delivery, "python:"} == set(configuration)
+
+
+@pytest.mark.parametrize("scheme", ["maildir:", "discard:", "python:"])
+def test_every_scheme_of_a_delivery_is_documented(scheme: str) -> None:
+    assert f"| `{scheme}" in page("running.md")
+    assert f"| `{scheme}" in page("esmtp.md")
