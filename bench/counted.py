@@ -50,6 +50,7 @@ _FILE_CALLS: Final = frozenset(
 )
 _NOT_CALLS: Final = frozenset({"detach", "fileno", "gettimeout"})
 
+# Without a watch of files: what others do in the folder for temporary files would wake the server out of step.
 _CONFIGURATION: Final = """
 {policy}
 Relay_Domains = ( "example.com" )
