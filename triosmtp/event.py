@@ -317,8 +317,8 @@ class MessageRefused:
 class Disconnected:
     """A session ended.
 
-    ``reason``: quit, peer_closed, idle, slow, overlong, drain, closed, reconfigured, refused, tls_failed, tls_alert,
-    tls_error, protocol_error, cancelled or failed.
+    ``reason``: quit, peer_closed, idle, slow, max_session_time, drain, closed, reconfigured, refused, tls_failed,
+    tls_alert, tls_error, protocol_error, cancelled or failed.
     """
 
     session: SessionInfo

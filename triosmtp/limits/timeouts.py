@@ -1,145 +1,137 @@
-"""How long a session waits for its peer: one watch over all sessions, that looks at them once a second.
+"""How long a session waits for its peer: one task looks at all sessions once a second.
 
 A cancel scope for each read would cost more than the read, and moving a deadline as much as parsing a command.  So a
-session only notes that it waits, and since when; the watch ends those that have waited too long.  A second is exact
-enough for limits of minutes, and what a policy or a delivery takes is never counted as the peer's time.
+session only notes since when it waits for its peer, and :func:`watch` ends the sessions that have waited too long.  A
+second is exact enough for limits of minutes.  What a policy or a delivery takes is never counted as the peer's time.
 
-Three limits: the time for one command, or between two pieces of a message (a client that sends a command octet by octet
-gains nothing by it); the rate at which a message must arrive; and the whole session's.
+There are three limits: the time for one command or between two pieces of a message, the rate at which a message must
+arrive, and the time of the whole session.  A client that sends a command octet by octet gains nothing by it.
 
-The rate is taken while octets come, over half a minute of that.  A gap above 5 s is silence: each is the first limit's
-affair (RFC 5321, section 4.5.3.2, asks for minutes).  All of them together have a limit, too: three times the first
-one, and what the octets of the message would have taken.  Else a message would last for ever that comes octet by octet,
-with a silence before each.
+The rate is measured over 30 s in which octets arrive.  A gap above 5 s is a silence and belongs to the first limit (RFC
+5321, section 4.5.3.2, asks for minutes).  All silences of one message have a limit of their own: three times Idle_Time,
+and what its octets would have taken at the minimum rate.  Without it a message could last for ever, if each octet came
+after a silence.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from math import inf
 from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
-__all__ = ["Exhausted", "Patience", "watch"]
+__all__ = ["Expired", "SessionTimeouts", "watch"]
 
-_LOOK: Final = 1.0
-"""Seconds between two looks."""
-_WINDOW: Final = 30.0
-"""Seconds over which the rate of a message is taken, silences left out."""
-_SILENCE: Final = 5.0
-"""Seconds without an octet that are no silence yet."""
-_SILENCES: Final = 3
-"""How many times the time between two pieces all silences of one message may last."""
+_INTERVAL_SECONDS: Final = 1.0
+_WINDOW_SECONDS: Final = 30.0
+"""The time over which the rate of a message is measured, without silences."""
+_SILENCE_SECONDS: Final = 5.0
+"""A longer gap between two pieces of a message is a silence."""
+_MAX_SILENCES: Final = 3
+"""All silences of one message may last this many times Idle_Time."""
 
-Exhausted: TypeAlias = Literal["idle", "slow", "overlong"]
-"""Which limit was reached."""
+Expired: TypeAlias = Literal["idle", "slow", "max_session_time"]
+"""The limit that was reached."""
 
 
-class Patience:
-    """The limits of one session: whichever is reached is named in ``exhausted``, then ``give_up`` is called.
+class SessionTimeouts:
+    """The time limits of one session.
 
-    What it calls must not hold the session, which holds this: a circle would keep each session, and its TLS, until the
-    garbage collector comes by.
-
-    ``idle_time`` is the seconds of waiting for the peer, ``min_rate`` the octets a second of a message (0: any),
-    ``session_time`` the seconds from ``started`` (0: any).
+    ``idle_time`` is how many seconds the peer may take for a command or a piece of a message.  ``min_rate`` is in
+    octets a second of a message (0: any).  ``max_session_time`` is in seconds from ``started`` (0: unlimited).
     """
 
-    __slots__ = (
-        "_active", "_arrived", "_begun", "_ends", "_give_up", "_idle_time", "_message", "_min_rate", "_opened",
-        "_seen", "_silent", "_since", "exhausted", "listening", "octets", "receiving",
-    )  # fmt: skip
+    __slots__ = ("_ends", "_idle_time", "_min_rate", "_rate", "expired", "octets", "since")
 
-    def __init__(
-        self,
-        idle_time: float,
-        give_up: Callable[[], None],
-        *,
-        min_rate: int = 0,
-        session_time: float = 0,
-        started: float = 0,
-    ) -> None:
+    def __init__(self, idle_time: float, *, min_rate: int = 0, max_session_time: float = 0, started: float = 0) -> None:
         self._idle_time = idle_time
-        self._give_up = give_up
         self._min_rate = min_rate
-        self._ends = started + session_time if session_time else inf
-        self._since = inf
-        self._message = 0  # which one was arriving at the last look; 0: none
-        self._begun = self._opened = self._seen = 0  # octets: when it began, when the window did, at the last look
-        self._arrived = 0.0  # when some were seen to have come
-        self._active = self._silent = 0.0  # seconds: of the window, and of all silences
-        self.exhausted: Exhausted | None = None
-        """Which limit was reached."""
+        self._ends = started + max_session_time if max_session_time else inf
+        self._rate: _MessageRate | None = None
+        self.since = inf
+        """Since when the session waits for its peer; infinite while it does not.  The session assigns it."""
         self.octets = 0
-        """What has arrived: the session counts."""
-        self.receiving = 0
-        """Which message is waited for, by a number that the next one has not; 0: none."""
-        self.listening = False
-        """Whether all was said that is due: a delivery under way, and its reply, are finished however long it lasts."""
+        """Octets of messages that have arrived.  The session counts them."""
+        self.expired: Expired | None = None
+        """The limit that was reached, if any."""
 
     def change(self, idle_time: float, *, min_rate: int) -> None:
-        """Take other limits; that of the whole session stays."""
+        """Set other limits.  The limit of the whole session stays."""
         self._idle_time, self._min_rate = idle_time, min_rate
 
-    def start(self, now: float) -> None:
-        """It is the peer's turn."""
-        self._since = now
+    def check(self, now: float, message: int, *, sending: bool = False) -> Expired | None:
+        """Return the limit that has been reached since the last call, if any.
 
-    def stop(self) -> float:
-        """It is our turn; give since when it was the peer's."""
-        since, self._since = self._since, inf
-        self.listening = False
-        return since
+        ``message`` is the number of the message that is arriving; 0 if there is none.  ``sending`` is whether the peer
+        has replies to take yet: these are sent even if the session has lasted too long.
+        """
+        if self.expired is not None:
+            return None
+        if now - self.since > self._idle_time:
+            self.expired = "idle"
+        elif now >= self._ends and self.since != inf and not sending:
+            self.expired = "max_session_time"
+        elif self._min_rate and self._is_slow(now, message):
+            self.expired = "slow"
+        return self.expired
 
-    def look(self, now: float) -> None:
-        """Give up where the peer has had its time."""
-        if now - self._since > self._idle_time:
-            self._end("idle")
-        elif now >= self._ends and self.listening:
-            self._end("overlong")
-        elif self._min_rate:
-            self._look_at_rate(now)
-
-    def _look_at_rate(self, now: float) -> None:
-        if self.receiving != self._message:
-            self._message, self._arrived = self.receiving, now
-            self._begun = self._opened = self._seen = self.octets
-            self._active = self._silent = 0.0
-        elif self._since == inf:
-            self._arrived = now  # what holds the message up is on our side
-        elif self._message and self.octets != self._seen:
-            gap, self._arrived, self._seen = now - self._arrived, now, self.octets
-            if gap > _SILENCE:
-                self._silent += gap
-                if self._silent > _SILENCES * self._idle_time + (self.octets - self._begun) / self._min_rate:
-                    self._end("slow")
-                return
-            self._active += gap
-            if self._active >= _WINDOW:
-                if self.octets - self._opened < self._min_rate * self._active:
-                    self._end("slow")
-                self._active, self._opened = 0.0, self.octets
-
-    def _end(self, why: Exhausted) -> None:
-        self._since = self._ends = inf
-        self._min_rate = 0
-        self.exhausted = why
-        self._give_up()
+    def _is_slow(self, now: float, message: int) -> bool:
+        rate = self._rate
+        if not message:
+            self._rate = None
+        elif rate is None or rate.message != message:
+            self._rate = _MessageRate(message, now, self.octets)
+        elif self.since == inf:
+            rate.hold(now)
+        elif self.octets != rate.seen:
+            return rate.is_slow(now, self.octets, self._min_rate, _MAX_SILENCES * self._idle_time)
+        return False
 
 
-class Waiting(Protocol):
-    """Whatever has patience."""
+class _MessageRate:
+    """How fast one message arrives."""
 
-    patience: Patience
+    __slots__ = ("_active", "_arrived", "_begun", "_opened", "_silent", "message", "seen")
+
+    def __init__(self, message: int, now: float, octets: int) -> None:
+        self.message = message
+        self.seen = octets  # at the last look
+        self._begun = self._opened = octets  # when the message began, when the window did
+        self._arrived = now  # when some were seen to have arrived
+        self._active = self._silent = 0.0  # seconds of the window, and of all silences
+
+    def hold(self, now: float) -> None:
+        """Leave out the time until ``now``: the session itself held up the message."""
+        self._arrived = now
+
+    def is_slow(self, now: float, octets: int, min_rate: int, max_silence: float) -> bool:
+        """Count what has arrived; return whether the message is too slow."""
+        gap, self._arrived, self.seen = now - self._arrived, now, octets
+        if gap > _SILENCE_SECONDS:
+            self._silent += gap
+            return self._silent > max_silence + (octets - self._begun) / min_rate
+        self._active += gap
+        if self._active < _WINDOW_SECONDS:
+            return False
+        slow = octets - self._opened < min_rate * self._active
+        self._active, self._opened = 0.0, octets
+        return slow
 
 
-async def watch(sessions: Collection[Waiting]) -> None:
-    """Look at every session once a second, until cancelled."""
+class Watched(Protocol):
+    """A session whose time-outs are checked."""
+
+    def check_timeouts(self, now: float) -> None:
+        """End the session if a limit has been reached at ``now``, on Trio's clock."""
+
+
+async def watch(sessions: Collection[Watched]) -> None:
+    """Check the time-outs of all ``sessions`` once a second, until cancelled."""
     while True:
-        await trio.sleep(_LOOK)
-        _look_at(sessions, trio.current_time())
+        await trio.sleep(_INTERVAL_SECONDS)
+        _check(sessions, trio.current_time())
 
 
-def _look_at(sessions: Collection[Waiting], now: float) -> None:
-    # Not in the loop: asleep, it would hold the last session, and with it the TLS context of a session that has ended.
+def _check(sessions: Collection[Watched], now: float) -> None:
+    # Not in the loop: the variable would hold the last session, and its TLS context, during the sleep.
     for session in tuple(sessions):
-        session.patience.look(now)
+        session.check_timeouts(now)

@@ -37,8 +37,8 @@ class Session:
     """The message context: emptied for each message."""
     connection_tls: TLSInfo | None = field(default=None, alias="tls")
     """What the handshake established with the peer that connected; see :attr:`tls` for what it says of the client."""
-    spoken_for: bool = False
-    """Whether a trusted peer said whose session this is (XCLIENT, XREMOTEIP)."""
+    is_proxied: bool = False
+    """Whether a trusted peer has announced the client (XCLIENT, XREMOTEIP)."""
     auth: Authenticated | None = None
     """Who the client has proved to be by AUTH; None while it has not."""
     envelope: Envelope | None = None
@@ -47,6 +47,8 @@ class Session:
     """Header fields that every message of the session gets (see :meth:`add_header`)."""
     message_headers: list[tuple[str, str]] = Factory(list)
     """Header fields that the message under way gets."""
+    in_transaction: bool = field(default=False, init=False, repr=False)
+    """Whether a message is under way: from MAIL, before policy is asked about it, to its end."""
     decider: str = field(default="", init=False, repr=False)
     """Who decided for the policy that was asked last, if it asks others; its :attr:`Policy.source` otherwise."""
     failures: int = field(default=0, init=False, repr=False)
@@ -69,7 +71,7 @@ class Session:
         there is none here.
         """
         tls = self.connection_tls
-        return tls if tls is None or not self.spoken_for else tls.without_client("the peer speaks for another client")
+        return tls if tls is None or not self.is_proxied else tls.without_client("the peer speaks for another client")
 
     def add_header(self, name: str, value: str) -> None:
         """Add a header field to the message under way; outside of a transaction, to every message of the session.
@@ -81,4 +83,4 @@ class Session:
         """
         if not _FIELD_NAME(name):
             raise ValueError(f"{name!r} is not the name of a header field")
-        (self.headers if self.envelope is None else self.message_headers).append((name, value))
+        (self.message_headers if self.in_transaction else self.headers).append((name, value))

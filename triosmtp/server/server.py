@@ -40,7 +40,7 @@ from triosmtp.server.policy_listener import (
 )
 from triosmtp.server.proxy_protocol import read_proxy_header
 from triosmtp.server.service import Service, Statistics
-from triosmtp.server.session.driver import SessionDriver, session_of
+from triosmtp.server.session.driver import SMTPSession
 from triosmtp.server.startup import open_service, prepare_generation
 from triosmtp.server.worker_pool import WorkerPool
 from triosmtp.smtp import Reply
@@ -334,7 +334,7 @@ class Server:
             self.pool.take(listen, sock, peer)
         else:
             try:
-                driver = session_of(service, listen, settings, sock, peer, binding.local)
+                driver = SMTPSession.of_socket(service, listen, settings, sock, peer, binding.local)
             except BaseException:
                 service.peers.disconnect(peer.address)
                 service.count_out(listen, service.generation)
@@ -506,7 +506,7 @@ def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> b
     return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later").render()
 
 
-async def run_session(service: Service, listen: Listen, driver: SessionDriver) -> None:
+async def run_session(service: Service, listen: Listen, driver: SMTPSession) -> None:
     """Run a session that :func:`begin` counted in, and count it out."""
     address = driver.session.peer_address  # as it was counted in: a trusted peer may tell of another one
     try:

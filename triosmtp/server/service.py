@@ -24,7 +24,6 @@ from triosmtp.limits.handshake_limiter import HandshakeLimiter
 from triosmtp.limits.peer_count import PeerAddress, PeerCounts, peer_key
 from triosmtp.limits.peer_limiter import PeerLimiter
 from triosmtp.limits.spool_space import SpoolSpace
-from triosmtp.limits.timeouts import Patience
 from triosmtp.message.spool import THREADS
 from triosmtp.observer import Observers, Subscription
 from triosmtp.policy import Session
@@ -111,12 +110,14 @@ class Running(Protocol):
     """A session under way, as the service sees it."""
 
     session: Session
-    patience: Patience
-    generation: Generation
     started: float
     """On Trio's clock."""
     context: ServerContext | None
     """The TLS context that its handshake began with."""
+
+    @property
+    def generation(self) -> Generation:
+        """The configuration that the session began with."""
 
     @property
     def state(self) -> str:
@@ -134,6 +135,9 @@ class Running(Protocol):
 
     def close(self) -> None:
         """End with 421 as soon as no transaction is under way: somebody asked for it."""
+
+    def check_timeouts(self, now: float) -> None:
+        """End if a time limit has been reached at ``now``."""
 
 
 def speaks_for_many(peer: PeerAddress | None, settings: Settings) -> bool:

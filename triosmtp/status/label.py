@@ -46,7 +46,7 @@ class Names:
 VERBS: Final = frozenset(name.decode("ascii") for name in COMMANDS) | {OTHER}
 REFUSAL_PHASES: Final = frozenset({*PHASES, "command"})
 ENDS: Final = frozenset({
-    "quit", "peer_closed", "idle", "slow", "overlong", "drain", "closed", "reconfigured", "refused",
+    "quit", "peer_closed", "idle", "slow", "max_session_time", "drain", "closed", "reconfigured", "refused",
     "tls_failed", "tls_alert", "tls_error", "protocol_error", "cancelled", "failed",
 })  # fmt: skip
 """The reasons of :class:`triosmtp.event.Disconnected`."""

@@ -18,7 +18,7 @@ from triosmtp.policy import Policy
 from triosmtp.server.proxy_protocol import read_proxy_header
 from triosmtp.server.server import begin, open_service, run_session
 from triosmtp.server.service import Service
-from triosmtp.server.session.driver import SessionDriver
+from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.listener import Peer
 from triosmtp.testing.client import Client
 
@@ -98,7 +98,7 @@ class MemoryServer:
             self.nursery.start_soon(_turn_away, ours, refusal)
             return
         profile = self.service.profiles.of(listen, settings)
-        driver = SessionDriver(self.service, listen, profile, ours, peer, peer.local or "memory")
+        driver = SMTPSession(self.service, listen, profile, ours, peer, peer.local or "memory")
         self.nursery.start_soon(run_session, self.service, listen, driver)
 
 

@@ -28,7 +28,7 @@ from triosmtp.policy_service.messages import Interest
 from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.server import open_service, run_session
 from triosmtp.server.service import Generation, Service
-from triosmtp.server.session.driver import SessionDriver, session_of
+from triosmtp.server.session.driver import SMTPSession
 from triosmtp.server.startup import prepare_generation
 from triosmtp.server.tls_report import tls_report
 from triosmtp.tls import ContextStore, build_context, load_material
@@ -297,7 +297,7 @@ class _Worker:
         service.admit(listen, 0, 0)
         try:
             settings = service.config.resolve(listen, handed.peer.address)
-            driver = session_of(service, listen, settings, sock, handed.peer)
+            driver = SMTPSession.of_socket(service, listen, settings, sock, handed.peer)
         except Exception:  # noqa: BLE001 - one connection's failure must not end the worker
             _log.exception("a connection of %s cannot be served: it is closed", handed.peer.text)
             sock.close()
@@ -313,7 +313,7 @@ class _Worker:
             return self._running.config.taker_of(handed.listen)
         return listen
 
-    async def _serve(self, listen: Listen, driver: SessionDriver, number: int) -> None:
+    async def _serve(self, listen: Listen, driver: SMTPSession, number: int) -> None:
         try:
             await run_session(self._running, listen, driver)
         finally:

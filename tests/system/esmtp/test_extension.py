@@ -182,19 +182,19 @@ async def test_a_large_message_in_odd_chunks_over_sockets(tmp_path: Path, tls: b
 
 async def test_one_read_and_one_write_carry_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     reads, writes = [], []
-    receive, send = SocketTransport.receive_some, SocketTransport.send_all
+    receive, send = SocketTransport.receive_some, SocketTransport.start_send
 
     async def receive_some(self: SocketTransport, max_bytes: int | None = None) -> bytes:
         data = await receive(self, max_bytes)
         reads.append(bytes(data))
         return data
 
-    async def send_all(self: SocketTransport, data: bytes) -> None:
+    def start_send(self: SocketTransport, data: bytes) -> bool:
         writes.append(bytes(data))
-        await send(self, data)
+        return send(self, data)
 
     monkeypatch.setattr(SocketTransport, "receive_some", receive_some)
-    monkeypatch.setattr(SocketTransport, "send_all", send_all)
+    monkeypatch.setattr(SocketTransport, "start_send", start_send)
     text = conf('Deliver_To = "discard:"', "127.0.0.1:0", '( "ENHANCEDSTATUSCODES" "CHUNKING" )')
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(triosmtp.serve, triosmtp.parse_config(text)))

@@ -64,7 +64,7 @@ async def test_peers_take_turns_at_the_spool_in_threads_of_its_own(
                 released.release()
                 await written.wait()
             spools = {
-                driver._conversation.transaction._spool: driver.session.peer.partition(":")[0]  # type: ignore[attr-defined]
+                driver._state.transaction._spool: driver.session.peer.partition(":")[0]  # type: ignore[attr-defined]
                 for driver in server.service.running
             }
             # Whoever came last waits for one of the four others, not for all.

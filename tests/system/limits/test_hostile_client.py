@@ -11,7 +11,7 @@ from fortress import JUDGE, Fortress, besieged, reset
 from triosmtp import Policy
 from triosmtp.event import Disconnected
 from triosmtp.policy import Session
-from triosmtp.server.session.driver import SessionDriver
+from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.listener import Peer
 from triosmtp.testing import Authority, Client, open_memory_server
 
@@ -90,7 +90,7 @@ async def test_a_peer_that_does_not_read_the_last_replies_is_cut_off(
         ours, theirs = trio.testing.lockstep_stream_pair()
         listen = server.service.config.listens[0]
         profile = server.service.profiles.of(listen, server.service.config.resolve(listen, None))
-        driver = SessionDriver(server.service, listen, profile, ours, Peer("p", None), "l")
+        driver = SMTPSession(server.service, listen, profile, ours, Peer("p", None), "l")
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(driver.run)

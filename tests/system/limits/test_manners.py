@@ -184,7 +184,7 @@ async def test_what_is_under_way_is_finished_however_long_the_session(autojump_c
         assert (await client.message("a@example.org", ["b@example.com"], b"x: y\r\n")).code == 250
         assert (await client.read_eof()).startswith(b"421 ")
     assert len(taken) == 1
-    assert ends(server) == ["overlong"]
+    assert ends(server) == ["max_session_time"]
 
 
 async def test_no_session_lasts_for_ever(autojump_clock: trio.testing.MockClock) -> None:
@@ -198,7 +198,7 @@ async def test_no_session_lasts_for_ever(autojump_clock: trio.testing.MockClock)
         assert str(answer) == "421 4.4.2 The connection has lasted too long"
         assert 100 <= trio.current_time() < 110
         await client.read_eof()
-    assert ends(server) == ["overlong"]
+    assert ends(server) == ["max_session_time"]
 
 
 async def test_who_speaks_before_the_banner(autojump_clock: trio.testing.MockClock) -> None:

@@ -15,7 +15,7 @@ import triosmtp
 from triosmtp import Delivery, Message, Policy, Session
 from triosmtp.event import MessageAccepted, ServerEvent
 from triosmtp.server.service import Running
-from triosmtp.server.session import handlers as conversation
+from triosmtp.server.session import handlers
 from triosmtp.smtp import Noop
 from triosmtp.testing import Authority, Client
 
@@ -93,7 +93,7 @@ class Site:
 
     async def outlast(self) -> None:
         """Have Max_Session_Time end."""
-        self.session.patience.look(trio.current_time() + 3600)
+        self.session.check_timeouts(trio.current_time() + 3600)
         self.session.close()
 
 
@@ -167,7 +167,7 @@ async def test_a_stored_message_is_answered_though_the_session_fails(
 
     async with serving(tmp_path) as site:
         client = await site.send_message(tls=tls, behind=b"NOOP\r\n")
-        monkeypatch.setitem(conversation._HANDLERS, Noop, fail)
+        monkeypatch.setitem(handlers.HANDLERS, Noop, fail)
         site.disk.may_end.set()
         assert (await client.read()).code == 250
         assert (await client.read()).code == 421

@@ -370,7 +370,7 @@ async def test_nothing_behind_a_delivery_costs_its_250(
     async with open_memory_server(conf(), deliver=deliver) as server:
         server.service.hub.outcome_phases = frozenset(PHASES if fails in {"question_of", "hub.ended"} else ())
         if fails == "question_of":
-            monkeypatch.setattr("triosmtp.server.session.refusal.question_of", fail)
+            monkeypatch.setattr("triosmtp.server.session.policy_phase.question_of", fail)
         elif fails == "hub.ended":
             monkeypatch.setattr(server.service.hub, "ended", fail)
         elif fails == "MessageAccepted":

@@ -23,7 +23,7 @@ import triosmtp
 from triosmtp import ConfigError, Message, Server
 from triosmtp.config import UnixAddress
 from triosmtp.event import ConnectionRefused, Disconnected, ServerEvent, TLSEstablished
-from triosmtp.server.session.driver import SessionDriver
+from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.listener import Peer, accept_connections, bind_unix
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.testing import Authority, Client
@@ -192,15 +192,15 @@ async def test_no_error_of_accept_ends_the_loop_and_none_makes_it_spin(
 async def test_a_connection_that_cannot_be_served_costs_no_other_and_counts_no_more(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = SessionDriver.__init__
+    made = SMTPSession.__init__
     failures = [OSError(errno.ENOTCONN, "it was reset"), RuntimeError("whatever")]
 
-    def fails(self: SessionDriver, *arguments: Any) -> None:
+    def fails(self: SMTPSession, *arguments: Any) -> None:
         if failures:
             raise failures.pop()
         made(self, *arguments)
 
-    monkeypatch.setattr(SessionDriver, "__init__", fails)
+    monkeypatch.setattr(SMTPSession, "__init__", fails)
     async with serving(conf("Connections_Per_Peer = 1 Service_Sessions = 1")) as server:
         for _ in range(2):
             with pytest.raises(EOFError):  # the connection is closed, and nothing was said

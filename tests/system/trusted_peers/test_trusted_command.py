@@ -110,7 +110,7 @@ async def test_rights_are_those_of_the_peer_that_really_connects() -> None:
     assert server.service.statistics.sessions == 0
 
 
-async def test_no_right_is_gained_by_being_spoken_for() -> None:
+async def test_no_right_is_gained_by_being_proxied() -> None:
     text = CONF.replace(f"( ENHANCEDSTATUSCODES {ALL} )", "( XCLIENT )").replace(
         'Peer "203.0.113.0/24" {', f'Peer "203.0.113.0/24" {{ SMTP_Extensions = ( {ALL} )'
     )

@@ -1,13 +1,12 @@
 """AUTH in a session: the exchange step by step, what it is checked against, who decides, and what a failure costs.
 
-A readable password is asked of policy first, then of the store.  Whoever proved itself against a store is then asked of
-policy, too.  Nobody is in who was not proven by a store or accepted by a policy with DONE.
+A readable password is shown to policy first, then checked against the store.  A client that has proved itself against a
+store is shown to policy, too.  Nobody is authenticated without a proof for a store or a policy's DONE.
 """
 
 import base64
 import secrets
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
@@ -15,12 +14,10 @@ from attrs import evolve
 
 from triosmtp.auth import (
     MECHANISMS,
-    Answer,
     Challenge,
     Circumstances,
     Claim,
     Derivation,
-    Exchange,
     Likeness,
     Lookup,
     Malformed,
@@ -30,24 +27,26 @@ from triosmtp.auth import (
 )
 from triosmtp.event import AuthAttempted
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError
-from triosmtp.policy import AuthAttempt, Authenticated, Session
-from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service, limiter_key
-from triosmtp.server.session.refusal import Refusal, ask, tell_ended
-from triosmtp.smtp import Auth, AuthResponse, Connection, Reply
+from triosmtp.policy import AuthAttempt, Authenticated, Decision
+from triosmtp.server.sasl import Store
+from triosmtp.server.service import limiter_key
+from triosmtp.server.session.policy_phase import settle
+from triosmtp.server.session.refusal import Refusal
+from triosmtp.server.session.state import SASLState, SessionState, no_binding
+from triosmtp.smtp import Auth, AuthResponse, Reply
 
-__all__ = ["Authentication"]
+__all__ = ["answer", "break_off", "offer", "start_over"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _HASHING: Final = trio.CapacityLimiter(2)
-"""Threads of the attempts that :attr:`Service.hashing` lets in; an abandoned thread keeps its place until it ends."""
+"""Threads of the attempts that :attr:`Service.hashing` admits; an abandoned thread keeps its place until it ends."""
 _FILES: Final = trio.CapacityLimiter(2)
-"""Threads that look at files for what is offered, apart from all others: a file system that hangs holds up no mail."""
+"""Threads that read the files behind the offer, apart from all others: a file system that hangs delays no mail."""
 _RATE: Final = "Auth_Failure_Rate_Per_Peer"
-_LONGEST: Final = 8
-"""How many times Auth_Failure_Delay the answer to a failure waits at most."""
+_MAX_DELAYS: Final = 8
+"""The answer to a failure waits at most this many times Auth_Failure_Delay."""
 
 _FAILED: Final = Reply(535, "Authentication credentials invalid", "5.7.8")
 _TEMPORARY: Final = Reply(454, "Temporary authentication failure", "4.7.0")
@@ -56,295 +55,292 @@ _MALFORMED: Final = Reply(501, "Malformed authentication", "5.5.2")
 _TOO_MANY: Final = Reply(421, "Too many failed authentications", "4.7.0")
 
 
-class Authentication:
-    """The AUTH of one session.  ``bindings`` gives the data of a channel binding by its type, over TLS."""
+async def offer(state: SessionState) -> None:
+    """Offer the mechanisms that may be used now: at the beginning, and after each handshake."""
+    sasl, tls = state.profile.sasl, state.session.tls
+    if not sasl.stores:
+        return
+    for file in sasl.due(trio.current_time()):
+        if not _FILES.available_tokens:
+            break  # a file system hangs, or nearly so: what was read holds, and no session waits for more
+        await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
+    identified = await _identity(state) is not None
+    if state.sasl is None:
+        state.sasl = SASLState()
+    state.sasl.offered = sasl.offered(tls, identified=identified)
+    state.connection.offer_auth(state.sasl.offered, sasl.withheld(tls))
 
-    __slots__ = (
-        "_connection", "_exchange", "_failed", "_failures", "_finished", "_looked_up", "_mechanism", "_offered",
-        "_service", "_session", "bindings", "is_gone",
-    )  # fmt: skip
 
-    def __init__(self, service: Service, session: Session, connection: Connection) -> None:
-        self._service = service
-        self._session = session
-        self._connection = connection
-        self._exchange: Exchange | None = None
-        self._finished: Claim | None = None  # proven; the client must still answer the last challenge with nothing
-        self._looked_up: str | None = None  # the user of an exchange that is under way, once that was looked up
-        self._mechanism = ""
-        self._offered: tuple[str, ...] = ()
-        self._failures = 0
-        self._failed = False  # whether the step under way was a failure that counts for the peer's address
-        self.bindings: Callable[[str], bytes | None] = lambda _: None
-        self.is_gone: Callable[[], bool] = lambda: False
-        """Tells whether the client has disconnected."""
+async def start_over(state: SessionState) -> None:
+    """Forget the failures and the exchange of this client: the peer announces another one.
 
-    async def offer(self, profile: Profile) -> None:
-        """Offer the mechanisms that may be used now: at the beginning, and after each handshake."""
-        sasl, tls = profile.sasl, self._session.tls
-        if sasl.stores:
-            for file in sasl.due(trio.current_time()):
-                if not _FILES.available_tokens:
-                    break  # a file system hangs, or nearly so: what was read holds, and no session waits for more
-                await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
-            identified = await self._identity(profile) is not None
-            self._offered = sasl.offered(tls, identified=identified)
-            self._connection.offer_auth(self._offered, sasl.withheld(tls))
+    An unfinished attempt is reported as failed.
+    """
+    sasl = state.sasl
+    if sasl is None:
+        return
+    if sasl.looked_up is not None:
+        _emit(state, sasl, Claim(user=sasl.looked_up, reason="broken off"), "protocol", succeeded=False)
+        await _count_peer(state)
+    _abandon(sasl)
+    sasl.failures = 0
 
-    async def renew(self, profile: Profile) -> None:
-        """Begin anew: from now on the peer speaks for another client, who has not failed yet.
 
-        ``profile`` is that of the client before, who is told of as one that has failed if its attempt is unfinished.
-        """
-        if self._looked_up is not None:
-            self._tell(profile, Claim(user=self._looked_up, reason="broken off"), "protocol", succeeded=False)
-            await self._count_peer(profile)
-        self._abandon()
-        self._failures = 0
+def break_off(state: SessionState) -> None:
+    """Let the current exchange fail at the client's next answer: the handshake that it began with is outdated."""
+    if state.sasl is not None:
+        state.sasl.exchange = state.sasl.finished = None
 
-    def break_off(self) -> None:
-        """Let the exchange under way fail at the client's next answer: the handshake that it began with is outdated."""
-        self._exchange = self._finished = None
 
-    async def begin(self, event: Auth, profile: Profile) -> Reply:
-        """Begin an exchange; give the reply.
+async def answer(state: SessionState, event: Auth | AuthResponse) -> Reply:
+    """Begin an exchange, or continue it with the client's answer; return the reply.
 
-        :raises Refusal: where the attempt fails.
-        :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
-        """
-        if self._looked_up is not None:
-            # What the client answered then was no response at all, and ended the exchange before it came here.
-            await self._count_peer(profile)
-            await self._count(profile, Claim(user=self._looked_up, reason="broken off"), "protocol")
-        return await self._limited(partial(self._begin, event, profile), profile)
+    :raises Refusal: if the attempt fails.
+    :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
+    """
+    sasl = state.sasl
+    assert sasl is not None, "AUTH was offered"
+    if isinstance(event, Auth) and sasl.looked_up is not None:
+        # What the client answered then was no response at all, and ended the exchange before it came here.
+        await _count_peer(state)
+        await _count(state, sasl, Claim(user=sasl.looked_up, reason="broken off"), "protocol")
+    # The step is counted as a failure before its outcome is known, and uncounted if it was none.  Otherwise attempts at
+    # the same time would all be within the limit.
+    if not await _count_peer(state):
+        _abandon(sasl)
+        raise Refusal(_TEMPORARY, "limit", _RATE)
+    sasl.failed = False
+    try:
+        return await (_begin(state, sasl, event) if isinstance(event, Auth) else _proceed(state, sasl, event.data))
+    except Malformed as error:
+        return await _fail(state, sasl, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
+    finally:
+        if not sasl.failed and _is_counted(state):
+            state.service.uncount_peer(_RATE, state.session.peer_address)
 
-    async def proceed(self, event: AuthResponse, profile: Profile) -> Reply:
-        """Go on with what the client answered; give the reply.
 
-        :raises Refusal: where the attempt fails.
-        :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
-        """
-        return await self._limited(partial(self._proceed, event, profile), profile)
+def _is_counted(state: SessionState) -> bool:
+    settings, address = state.profile.settings, state.session.peer_address
+    if settings.auth_failure_rate_per_peer is None or address is None:
+        return False
+    return not any(address in network for network in settings.relay_hosts)
 
-    async def _limited(self, step: Callable[[], Awaitable[Reply]], profile: Profile) -> Reply:
-        """Take a step of an exchange, if the peer's address has not failed too often.
 
-        It is counted as a failure before its outcome is known, and taken back if it was none: attempts at the same time
-        would all pass otherwise.
-        """
-        if not await self._count_peer(profile):
-            self._abandon()
-            raise Refusal(_TEMPORARY, "limit", _RATE)
-        self._failed = False
-        try:
-            return await step()
-        finally:
-            if not self._failed and self._is_counted(profile):
-                self._service.uncount_peer(_RATE, self._session.peer_address)
+async def _count_peer(state: SessionState) -> bool:
+    """Count a failure of the peer's address; return whether it is within the limit."""
+    rate = state.profile.settings.auth_failure_rate_per_peer
+    if rate is None or not _is_counted(state):
+        return True
+    return await state.service.count_peer(_RATE, state.session.peer_address, rate)
 
-    def _is_counted(self, profile: Profile) -> bool:
-        settings, address = profile.settings, self._session.peer_address
-        if settings.auth_failure_rate_per_peer is None or address is None:
-            return False
-        return not any(address in network for network in settings.relay_hosts)
 
-    async def _count_peer(self, profile: Profile) -> bool:
-        """Count a failure of the peer's address; return whether that is within its limit."""
-        rate = profile.settings.auth_failure_rate_per_peer
-        if rate is None or not self._is_counted(profile):
-            return True
-        return await self._service.count_peer(_RATE, self._session.peer_address, rate)
+def _abandon(sasl: SASLState) -> None:
+    """Forget the current exchange."""
+    sasl.exchange = sasl.finished = sasl.looked_up = None
 
-    def _abandon(self) -> None:
-        """Forget the exchange under way."""
-        self._exchange = self._finished = self._looked_up = None
 
-    async def _begin(self, event: Auth, profile: Profile) -> Reply:
-        self._mechanism, self._finished = event.mechanism, None
-        circumstances = Circumstances(
-            hostname=profile.rules.hostname,
-            realm=profile.sasl.stores[event.mechanism].realm,
-            tls=self._session.tls,
-            identity=await self._identity(profile) if event.mechanism == "EXTERNAL" else None,
-            bindings=self.bindings if event.mechanism.endswith("-PLUS") else lambda _: None,
-            plus="SCRAM-SHA-256-PLUS" in self._offered,
-        )
-        try:
-            self._exchange = MECHANISMS[event.mechanism].begin(circumstances, event.initial)
-            return await self._advance(None, profile)
-        except Malformed as error:
-            return await self._fail(profile, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
+async def _begin(state: SessionState, sasl: SASLState, event: Auth) -> Reply:
+    sasl.mechanism, sasl.finished = event.mechanism, None
+    circumstances = Circumstances(
+        hostname=state.profile.rules.hostname,
+        realm=_store(state, sasl).realm,
+        tls=state.session.tls,
+        identity=await _identity(state) if event.mechanism == "EXTERNAL" else None,
+        bindings=state.bindings if event.mechanism.endswith("-PLUS") else no_binding,
+        plus="SCRAM-SHA-256-PLUS" in sasl.offered,
+    )
+    sasl.exchange = MECHANISMS[event.mechanism].begin(circumstances, event.initial)
+    return await _advance(state, sasl, None)
 
-    async def _proceed(self, event: AuthResponse, profile: Profile) -> Reply:
-        claim, self._finished = self._finished, None
-        if event.data is None or (claim is None and self._exchange is None):
-            reason = "cancelled" if event.data is None else "TLS was negotiated anew in the middle of it"
-            cancelled = Claim(user=self._looked_up or "", reason=reason)
-            return await self._fail(profile, _CANCELLED, cancelled, "protocol")
-        if claim is not None:
-            if event.data:
-                claim = evolve(claim, proven=False, reason="more than was asked for")
-            return await self._conclude(claim, profile)
-        try:
-            return await self._advance(event.data, profile)
-        except Malformed as error:
-            return await self._fail(profile, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
 
-    async def _advance(self, answer: Answer | None, profile: Profile) -> Reply:
-        exchange = self._exchange
-        assert exchange is not None
-        try:
-            while True:
-                step = next(exchange) if answer is None else exchange.send(answer)
-                if isinstance(step, Challenge):
-                    return Reply(334, base64.b64encode(step.data).decode("ascii"))
-                answer = await self._work(step, profile)
-        except StopIteration as stop:
-            claim: Claim = stop.value
-        except StoreError as error:
-            return await self._fail(profile, _TEMPORARY, Claim(user="", reason=str(error)), "store")
-        self._exchange = None
-        if claim.last and claim.proven:
-            self._finished = claim
-            return Reply(334, base64.b64encode(claim.last).decode("ascii"))
-        return await self._conclude(claim, profile)
+async def _proceed(state: SessionState, sasl: SASLState, data: bytes | None) -> Reply:
+    claim, sasl.finished = sasl.finished, None
+    if data is None or (claim is None and sasl.exchange is None):
+        reason = "cancelled" if data is None else "TLS was renegotiated in the middle of it"
+        return await _fail(state, sasl, _CANCELLED, Claim(user=sasl.looked_up or "", reason=reason), "protocol")
+    if claim is None:
+        return await _advance(state, sasl, data)
+    if data:
+        claim = evolve(claim, proven=False, reason="more than was asked for")
+    return await _conclude(state, sasl, claim)
 
-    async def _work(self, step: Lookup | Derivation, profile: Profile) -> Secret | ScramKeys:
-        if isinstance(step, Derivation):
-            return await self._compute(step.secret.derive)
-        self._looked_up = step.user
-        file = profile.sasl.stores[self._mechanism].file
-        if file is None:  # Always_Allow or Always_Deny, with no file: what is looked up decides nothing
-            return Secret(step.user, False, Likeness(key=secrets.token_bytes(32)))
-        return await self._compute(file.lookup, step.user)
 
-    async def _compute(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do the work of an attempt in a thread, when it is this peer's turn.
+async def _advance(state: SessionState, sasl: SASLState, data: bytes | None) -> Reply:
+    exchange = sasl.exchange
+    assert exchange is not None, "it was begun"
+    given: bytes | Secret | ScramKeys | None = data
+    try:
+        while True:
+            step = next(exchange) if given is None else exchange.send(given)
+            if isinstance(step, Challenge):
+                return Reply(334, base64.b64encode(step.data).decode("ascii"))
+            given = await _work(state, sasl, step)
+    except StopIteration as stop:
+        claim: Claim = stop.value
+    except StoreError as error:
+        return await _fail(state, sasl, _TEMPORARY, Claim(user="", reason=str(error)), "store")
+    sasl.exchange = None
+    if claim.last and claim.proven:
+        sasl.finished = claim
+        return Reply(334, base64.b64encode(claim.last).decode("ascii"))
+    return await _conclude(state, sasl, claim)
 
-        :raises Refusal: if too many attempts wait already.
-        :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
-        """
-        try:
-            async with self._service.hashing.place(limiter_key(self._session), self.is_gone):
-                return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
-        except LimitReachedError:
-            self._abandon()
-            raise Refusal(_TEMPORARY, "limit", "too many attempts to authenticate wait") from None
-        except PeerGoneError:
-            raise trio.BrokenResourceError("the client has disconnected during AUTH") from None
 
-    async def _identity(self, profile: Profile) -> str | None:
-        identities = profile.sasl.identities
-        tls = self._session.tls
-        if identities is None or tls is None or not tls.verified:  # a thread for those only who may be somebody
-            return None
-        try:
-            return await trio.to_thread.run_sync(identities.identify, tls, limiter=_FILES, abandon_on_cancel=True)
-        except StoreError:
-            return None  # it was read at start; while it cannot be, nobody is identified
+async def _work(state: SessionState, sasl: SASLState, step: Lookup | Derivation) -> Secret | ScramKeys:
+    if isinstance(step, Derivation):
+        return await _compute(state, sasl, step.secret.derive)
+    sasl.looked_up = step.user
+    file = _store(state, sasl).file
+    if file is None:  # Always_Allow or Always_Deny, with no file: what is looked up decides nothing
+        return Secret(step.user, False, Likeness(key=secrets.token_bytes(32)))
+    return await _compute(state, sasl, file.lookup, step.user)
 
-    async def _conclude(self, claim: Claim, profile: Profile) -> Reply:
-        """Ask policy and store, and the options that stand over both."""
-        settings = profile.settings
-        if settings.always_deny:
-            return await self._fail(profile, _FAILED, claim, "Always_Deny")
-        if claim.authorization and claim.authorization != claim.user:
-            claim = evolve(claim, proven=False, password=None, reason="acts for another one")
-        elif settings.always_allow:
-            return self._succeed(profile, claim, "Always_Allow")
-        if claim.password is None and not claim.proven:
-            return await self._fail(profile, _FAILED, claim, "store")
-        return await self._decide(claim, profile)
 
-    async def _decide(self, claim: Claim, profile: Profile) -> Reply:
-        chain, store = profile.chain, profile.sasl.stores[self._mechanism]
-        attempt = AuthAttempt(
-            mechanism=self._mechanism,
-            user=claim.user,
-            authorization=claim.authorization,
-            password=claim.password,
-            proven=True if claim.password is None else None,
-        )
-        decided_by = "store"
-        if chain.asks("auth"):
-            try:
-                decision = await ask(self._service, self._session, chain, "auth", attempt)
-            except Refusal as refusal:
-                tell_ended(self._service, self._session, "auth", refusal, attempt)
-                return await self._fail(
-                    profile, refusal.reply, evolve(claim, reason=refusal.reason), refusal.decided_by
-                )
-            if decision.done:
-                claim, decided_by = evolve(claim, proven=True, password=None), decision.source
-        if claim.password is not None:
-            if store.file is None:
-                return await self._fail(profile, _FAILED, evolve(claim, reason="no policy accepted"), "policy")
-            try:
-                right = await self._compute(_verify, store.file.lookup, claim.user, claim.password)
-            except StoreError as error:
-                return await self._fail(profile, _TEMPORARY, evolve(claim, reason=str(error)), "store")
-            if not right:
-                return await self._fail(profile, _FAILED, evolve(claim, reason="wrong user or password"), "store")
-        tell_ended(self._service, self._session, "auth", None, attempt)
-        return self._succeed(profile, claim, decided_by)
+async def _compute(state: SessionState, sasl: SASLState, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Do the work of an attempt in a thread, when it is this peer's turn.
 
-    def _succeed(self, profile: Profile, claim: Claim, decided_by: str) -> Reply:
-        session = self._session
-        self._looked_up = None
-        session.auth = Authenticated(self._mechanism, claim.user)
-        session.variables.record(
-            {"auth_name": self._mechanism, "auth_status": "pass", "auth_user": claim.user, "can_relay": "true"}
-        )
-        self._tell(profile, claim, decided_by, succeeded=True)
-        return Reply(235, "Authentication successful", "2.7.0")
+    :raises Refusal: if too many attempts wait already.
+    :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
+    """
+    try:
+        async with state.service.hashing.place(limiter_key(state.session), state.is_gone):
+            return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
+    except LimitReachedError:
+        _abandon(sasl)
+        raise Refusal(_TEMPORARY, "limit", "too many attempts to authenticate wait") from None
+    except PeerGoneError:
+        raise trio.BrokenResourceError("the client has disconnected during AUTH") from None
 
-    async def _fail(self, profile: Profile, reply: Reply, claim: Claim, decided_by: str) -> Reply:
-        """Tell the failure, let the client wait for its answer, and give that.
 
-        :raises Refusal: always.
-        """
-        status = "error" if reply.code in {454, 501} else "fail"
-        # Who gives up before anybody is looked up has tried nothing; how often is bounded as for any idle command.
-        counts = reply is not _CANCELLED or self._looked_up is not None
-        self._failed = counts and reply.code >= 500  # what is to be tried again was no wrong guess
-        await self._count(profile, claim, decided_by, status, counts=counts)
-        raise Refusal(reply, decided_by, self._described(claim))
+async def _identity(state: SessionState) -> str | None:
+    identities, tls = state.profile.sasl.identities, state.session.tls
+    if identities is None or tls is None or not tls.verified:  # a thread only for clients that may be listed
+        return None
+    try:
+        return await trio.to_thread.run_sync(identities.identify, tls, limiter=_FILES, abandon_on_cancel=True)
+    except StoreError:
+        return None  # it was read at start; while it cannot be, nobody is identified
 
-    async def _count(
-        self, profile: Profile, claim: Claim, decided_by: str, status: str = "error", *, counts: bool = True
-    ) -> None:
-        """Tell a failure, and let the client wait.
 
-        :raises Refusal: where it is one too many.
-        """
-        session, settings = self._session, profile.settings
-        self._exchange = self._looked_up = None
-        session.variables.record({"auth_name": self._mechanism, "auth_status": status, "auth_user": claim.user})
-        self._tell(profile, claim, decided_by, succeeded=False)
-        if not counts:
-            return
-        self._failures += 1
-        await trio.sleep(settings.auth_failure_delay * min(2 ** (self._failures - 1), _LONGEST))
-        if settings.max_auth_failures and self._failures >= settings.max_auth_failures:
-            raise Refusal(_TOO_MANY, decided_by, self._described(claim))
+def _store(state: SessionState, sasl: SASLState) -> Store:
+    return state.profile.sasl.stores[sasl.mechanism]
 
-    def _described(self, claim: Claim) -> str:
-        return f"{self._mechanism}: {claim.reason or 'refused'}"
 
-    def _tell(self, profile: Profile, claim: Claim, decided_by: str, *, succeeded: bool) -> None:
-        session = self._session
-        self._service.emit(
-            AuthAttempted(
-                session=session.info,
-                mechanism=self._mechanism,
-                user=claim.user,
-                succeeded=succeeded,
-                reason="" if succeeded else claim.reason,
-                decided_by=decided_by,
-                logged=profile.sasl.stores[self._mechanism].logged,
-            )
-        )
+async def _conclude(state: SessionState, sasl: SASLState, claim: Claim) -> Reply:
+    """Apply the options that take precedence over policy and store, then ask both."""
+    settings = state.profile.settings
+    if settings.always_deny:
+        return await _fail(state, sasl, _FAILED, claim, "Always_Deny")
+    if claim.authorization and claim.authorization != claim.user:
+        claim = evolve(claim, proven=False, password=None, reason="acts for another one")
+    elif settings.always_allow:
+        return _succeed(state, sasl, claim, "Always_Allow")
+    if claim.password is None and not claim.proven:
+        return await _fail(state, sasl, _FAILED, claim, "store")
+    return await _decide(state, sasl, claim)
+
+
+async def _decide(state: SessionState, sasl: SASLState, claim: Claim) -> Reply:
+    attempt = AuthAttempt(
+        mechanism=sasl.mechanism,
+        user=claim.user,
+        authorization=claim.authorization,
+        password=claim.password,
+        proven=True if claim.password is None else None,
+    )
+
+    async def check_store(decision: Decision) -> None:
+        if claim.password is not None and not decision.done:
+            await _check_password(state, sasl, claim.user, claim.password)
+
+    service, session, chain = state.service, state.session, state.profile.chain
+    decision, refusal = await settle(service, session, chain, "auth", attempt, restrict=check_store)
+    if decision.discard:
+        state.discard(decision.source)
+    if refusal is None:
+        proven = evolve(claim, proven=True, password=None)
+        return _succeed(state, sasl, proven, decision.source if decision.done else "store")
+    if refusal.decided_by == "limit":  # no guess was judged
+        raise refusal
+    return await _fail(state, sasl, refusal.reply, evolve(claim, reason=refusal.reason), refusal.decided_by)
+
+
+async def _check_password(state: SessionState, sasl: SASLState, user: str, password: str) -> None:
+    """Check a readable password against the store.
+
+    :raises Refusal: if it is wrong or cannot be checked.
+    """
+    file = _store(state, sasl).file
+    if file is None:
+        raise Refusal(_FAILED, "policy", "no policy accepted")
+    try:
+        right = await _compute(state, sasl, _verify, file.lookup, user, password)
+    except StoreError as error:
+        raise Refusal(_TEMPORARY, "store", str(error)) from None
+    if not right:
+        raise Refusal(_FAILED, "store", "wrong user or password")
 
 
 def _verify(lookup: Callable[[str], Secret], user: str, password: str) -> bool:
     return lookup(user).verify(password)
+
+
+def _succeed(state: SessionState, sasl: SASLState, claim: Claim, decided_by: str) -> Reply:
+    session = state.session
+    sasl.looked_up = None
+    session.auth = Authenticated(sasl.mechanism, claim.user)
+    session.variables.record(
+        {"auth_name": sasl.mechanism, "auth_status": "pass", "auth_user": claim.user, "can_relay": "true"}
+    )
+    _emit(state, sasl, claim, decided_by, succeeded=True)
+    return Reply(235, "Authentication successful", "2.7.0")
+
+
+async def _fail(state: SessionState, sasl: SASLState, reply: Reply, claim: Claim, decided_by: str) -> Reply:
+    """Report the failure, let the client wait for its answer, and raise that.
+
+    :raises Refusal: always.
+    """
+    status = "error" if reply.code in {454, 501} else "fail"
+    # A client that gives up before anybody is looked up has tried nothing.  How often is limited as for NOOP.
+    counts = reply is not _CANCELLED or sasl.looked_up is not None
+    sasl.failed = counts and reply.code >= 500  # what is to be tried again was no wrong guess
+    await _count(state, sasl, claim, decided_by, status, counts=counts)
+    raise Refusal(reply, decided_by, _described(sasl, claim))
+
+
+async def _count(
+    state: SessionState, sasl: SASLState, claim: Claim, decided_by: str, status: str = "error", *, counts: bool = True
+) -> None:
+    """Report a failure, and let the client wait.
+
+    :raises Refusal: if it is one too many.
+    """
+    session, settings = state.session, state.profile.settings
+    sasl.exchange = sasl.looked_up = None
+    session.variables.record({"auth_name": sasl.mechanism, "auth_status": status, "auth_user": claim.user})
+    _emit(state, sasl, claim, decided_by, succeeded=False)
+    if not counts:
+        return
+    sasl.failures += 1
+    await trio.sleep(settings.auth_failure_delay * min(2 ** (sasl.failures - 1), _MAX_DELAYS))
+    if settings.max_auth_failures and sasl.failures >= settings.max_auth_failures:
+        raise Refusal(_TOO_MANY, decided_by, _described(sasl, claim))
+
+
+def _described(sasl: SASLState, claim: Claim) -> str:
+    return f"{sasl.mechanism}: {claim.reason or 'refused'}"
+
+
+def _emit(state: SessionState, sasl: SASLState, claim: Claim, decided_by: str, *, succeeded: bool) -> None:
+    state.service.emit(
+        AuthAttempted(
+            session=state.session.info,
+            mechanism=sasl.mechanism,
+            user=claim.user,
+            succeeded=succeeded,
+            reason="" if succeeded else claim.reason,
+            decided_by=decided_by,
+            logged=_store(state, sasl).logged,
+        )
+    )

@@ -1,26 +1,26 @@
-"""The conversation of one session: what each event of the sans-io connection asks for, and the reply to it.
+"""What each event of the sans-io connection asks for, and the reply to it.
 
-Policy is asked first, then the built-in rule of the phase; what they say becomes the reply.  There is no SMTP grammar
-here (that is ``smtp/``) and no stream (that is ``session.py``): replies are gathered in ``out`` and written once for
-each turn of the peer.
+A handler is a function that takes the state of the session and an event, and returns the reply as it is sent.  If it
+has to wait for a policy, a disk or a delivery, it returns an awaitable instead.  Policy is asked first, then the
+built-in restrictions of the phase.  There is no SMTP grammar here (that is ``smtp/``) and no stream (``driver.py``).
 """
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
 
-from triosmtp.config import Listen
 from triosmtp.event import TLSFailed
 from triosmtp.message import Recipient
-from triosmtp.policy import Phase, Session
-from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service
-from triosmtp.server.session import restrictions as rule
-from triosmtp.server.session.auth import Authentication
-from triosmtp.server.session.refusal import Refusal, ask, tell_ended, tell_refused
+from triosmtp.policy import CONTINUE, Decision, Phase
+from triosmtp.server.session import auth, xclient
+from triosmtp.server.session.policy_phase import settle
+from triosmtp.server.session.refusal import Refusal, emit_refused
+from triosmtp.server.session.restrictions import must_wait_for_space
+from triosmtp.server.session.state import SessionEnd, SessionState
 from triosmtp.server.session.transaction import Transaction
-from triosmtp.server.session.xclient import Spokesman, answer_context
 from triosmtp.smtp import (
+    Address,
     Auth,
     AuthResponse,
     BadCommand,
@@ -28,10 +28,8 @@ from triosmtp.smtp import (
     BodyEnd,
     Chunk,
     ChunkEnd,
-    Connection,
     ConnectionEnded,
     Data,
-    Event,
     Fatal,
     Hello,
     Help,
@@ -42,454 +40,421 @@ from triosmtp.smtp import (
     Reply,
     Reset,
     StartTLS,
+    SwitchToTLS,
     Verify,
     XClient,
     XDumpContext,
     XRemoteIP,
     XSetContext,
 )  # fmt: skip
-from triosmtp.variables import POSTFIX_ALIASES
 
-__all__ = ["Conversation"]
+__all__ = ["HANDLERS", "Answer", "connect", "end_of_dialogue", "establish_tls", "greet", "refuse_from_now_on"]
 
 _WEIGHT: Final = 100  # of a recipient that was refused for good, beside one that was refused for now
 _ENHANCED: Final = re.compile(r"(?:(4\.\d+\.\d+)(?: |$))?(.*)")
 
+E = TypeVar("E")
 
-class Conversation:
-    """Answers the events of one session."""
-
-    __slots__ = (
-        "_at_connect", "_discarded_at_connect", "_discarded_by", "_generation", "_headers_at_connect", "_hello",
-        "_recipients", "_refused", "_service", "_settings", "_transactions", "authentication", "connection", "end",
-        "messages", "out", "profile", "session", "spokesman", "transaction",
-    )  # fmt: skip
-
-    def __init__(self, service: Service, listen: Listen, profile: Profile, session: Session) -> None:
-        self._service = service
-        self._generation = service.generation
-        self.profile = profile
-        self._settings = profile.settings
-        self._at_connect: dict[str, str] = {}
-        self._headers_at_connect: tuple[tuple[str, str], ...] = ()
-        self._discarded_at_connect = self._discarded_by = ""  # the policy that throws away all that comes
-        self._hello: Hello | None = None
-        self._recipients = 0
-        self._refused = 0  # recipients, since a message was taken
-        self._transactions = 0
-        self.session = session
-        self.connection = Connection(profile.rules)
-        self.authentication = Authentication(service, session, self.connection)
-        self.spokesman = Spokesman(service, listen, session, self.connection)
-        self.transaction: Transaction | None = None
-        self.out: list[bytes] = []
-        self.messages = 0
-        """Bodies that were begun: what Max_Receptions_Per_Connection and connection_message_count count."""
-        self.end = "failed"
-        """Why the session ends: the reason of :class:`~triosmtp.event.Disconnected`."""
-
-    async def answer(self, event: Event) -> None:
-        """Do what ``event`` asks for, and gather the reply."""
-        await _HANDLERS[type(event)](self, event)
-
-    # -- the steps around a connection's beginning and its handshake
-
-    async def connect(self) -> Refusal | None:
-        """Fill the context, and ask policy about the new connection."""
-        session = self.session
-        session.variables.record(self._settings.context)
-        if self._settings.pathway:
-            session.variables["pathway"] = self._settings.pathway
-        self._grant_relay()
-        await self.authentication.offer(self.profile)
-        try:
-            await self._ask("connect")
-        except Refusal as refusal:
-            self._ended("connect", refusal)
-            return refusal
-        else:
-            self._ended("connect", None)
-        finally:
-            self._at_connect = session.variables.snapshot()
-            self._headers_at_connect = tuple(session.headers)
-            self._discarded_at_connect = self._discarded_by
-        return None
-
-    async def tls_established(self) -> Refusal | None:
-        """Fill the context with what the handshake established, and ask policy about it."""
-        session = self.session
-        assert session.tls is not None
-        session.variables.record(session.tls.variables())
-        self._grant_relay()
-        await self.authentication.offer(self.profile)
-        try:
-            await self._ask("starttls", session.tls)
-        except Refusal as refusal:
-            self._ended("starttls", refusal, session.tls)
-            return refusal
-        self._ended("starttls", None, session.tls)
-        return None
-
-    def greet(self, refusal: Refusal | None, phase: str) -> None:
-        """Gather the banner, or the refusal that stands in its place."""
-        if refusal is not None:
-            self._refuse(phase, refusal)
-        else:
-            self.out.append(self.connection.send(self.profile.banner))
-
-    def refuse_from_now_on(self, refusal: Refusal) -> None:
-        """Answer every command that follows, but QUIT, with this refusal: a handshake has no reply of its own."""
-        self.connection.refuse_commands(refusal.reply)
-        self._tell_refused("starttls", refusal)
-
-    def forget(self) -> None:
-        """Discard what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it.
-
-        What policy wrote since connect goes, too: it may follow from that.
-        """
-        session, variables = self.session, self.session.variables
-        self._end_transaction()
-        self._hello = None
-        self._discarded_by = self._discarded_at_connect
-        session.auth = None
-        session.headers[:] = self._headers_at_connect
-        counts = {key: value for key, value in variables.items() if key.startswith("connection_")}
-        variables.renew()
-        variables.record({**self._at_connect, **counts})
-        variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
-
-    def forget_tls(self) -> None:
-        """Discard what a handshake established, and the rights that came of it."""
-        self.authentication.break_off()
-        variables, auth = self.session.variables, self.session.auth
-        variables.forget("can_relay", "tls_", *POSTFIX_ALIASES)
-        if auth is not None:
-            if auth.mechanism == "EXTERNAL":  # it was the certificate's
-                self.session.auth = None
-                variables.forget("auth_name", "auth_status", "auth_user")
-            else:
-                variables["can_relay"] = "true"
-        # What holds without a word of the client stays: its address, and what policy found at connect.
-        if "can_relay" in self._at_connect:
-            variables["can_relay"] = self._at_connect["can_relay"]
-
-    def _grant_relay(self) -> None:
-        relay, session = self.profile.relay, self.session
-        if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls):
-            session.variables["can_relay"] = "true"
-
-    # -- policy
-
-    async def _ask(self, phase: Phase, *arguments: object) -> bool:
-        """Ask the policies.  Gives True where one of them ended the phase."""
-        chain = self.profile.chain
-        if not chain.asks(phase):
-            return False
-        decision = await ask(self._service, self.session, chain, phase, *arguments)
-        if decision.discard:
-            if self.transaction is not None:
-                self.transaction.discarded_by = decision.source
-            else:
-                self._discarded_by = decision.source
-        return decision.done
-
-    async def _decide(self, phase: Phase, *arguments: object) -> bool:
-        """Ask the policies, and gather their refusal, or the row's own reply: then True."""
-        try:
-            await self._ask(phase, *arguments)
-        except Refusal as refusal:
-            self._ended(phase, refusal, *arguments)
-            self._refuse(phase, refusal)
-            return False
-        self._ended(phase, None, *arguments)
-        self.out.append(self.connection.accept())
-        return True
-
-    def _ended(self, phase: Phase, refusal: Refusal | None, *arguments: object) -> None:
-        tell_ended(self._service, self.session, phase, refusal, *arguments)
-
-    def _refuse(self, phase: str, refusal: Refusal, *about: Any) -> None:
-        self._tell_refused(phase, refusal, *about)
-        self.out.append(self.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit"))
-
-    def _tell_refused(self, phase: str, refusal: Refusal, *about: Any) -> None:
-        tell_refused(self._service, self.session, phase, refusal, *about)
-        if refusal.reply.code == 421:
-            self.end = "refused"
-
-    def _is_outdated(self, phase: str, *about: Any) -> bool:
-        """End a session that began before a reload, where no message is under way: policy is not asked."""
-        if self._service.generation is self._generation:
-            return False
-        match = _ENHANCED.fullmatch(self._settings.reconfig_message)
-        assert match is not None, "every text matches"
-        reply = Reply(421, match[2], match[1] or "4.3.2")
-        self._refuse(phase, Refusal(reply, "reload", "the configuration was reloaded"), *about)
-        self.end = "reconfigured"
-        return True
-
-    # -- what each event asks for
-
-    async def _on_hello(self, event: Hello) -> None:
-        variables = self.session.variables
-        before = {name: variables.get(name) for name in ("ehlo_string", "ehlo_domain")}
-        variables.record({"ehlo_string": event.line, "ehlo_domain": event.domain})
-        if await self._decide("ehlo", event.domain):
-            self._end_transaction()
-            self._hello = event
-            return
-        # A refused one changes nothing (RFC 5321, section 4.1.4): the one before it stands, if there was one.
-        for name, value in before.items():
-            if value is None:
-                variables.pop(name, None)
-            else:
-                variables[name] = value
-
-    async def _on_auth(self, event: Auth | AuthResponse) -> None:
-        try:
-            if isinstance(event, Auth):
-                reply = await self.authentication.begin(event, self.profile)
-            else:
-                reply = await self.authentication.proceed(event, self.profile)
-        except Refusal as refusal:
-            self._refuse("auth", refusal)
-            return
-        self.out.append(self.connection.send(reply))
-
-    async def _on_mail(self, event: MailFrom) -> None:
-        self._end_transaction()
-        if self._is_outdated("mailfrom", event.sender):
-            return
-        session, sender = self.session, event.sender
-        session.message_variables.record(
-            {
-                "mailfrom_string": str(sender),
-                "mailfrom_localpart": sender.local_part,
-                "mailfrom_domain": sender.domain,
-            }
-        )
-        before, headers = self._discarded_by, len(session.headers)
-        try:
-            done = await self._ask("mailfrom", sender, event.parameters)
-            rule.check_receptions(self._settings, self.messages)
-            if not done:
-                rule.demand_certificate(self._settings, session.connection_tls)
-            if self.profile.relay.senders is not None:
-                rule.check_sender(self.profile.relay.senders, session, sender)
-            if "SIZE" in event.parameters:
-                await rule.check_space(self._service, session, self._settings, event.parameters["SIZE"])
-            if self._settings.inbound_throttle_messages is not None:
-                limit = self._settings.inbound_throttle_messages
-                await rule.check_rate(self._service, session, "Inbound_Throttle_Messages", limit)
-        except Refusal as refusal:
-            self._discarded_by = before
-            self._ended("mailfrom", refusal, sender, event.parameters)
-            self._refuse("mailfrom", refusal, sender)
-            return
-        finally:
-            session.message_headers += session.headers[headers:]  # said at MAIL, they are about this message
-            del session.headers[headers:]
-        self._ended("mailfrom", None, sender, event.parameters)
-        self._transactions += 1
-        session.variables.record({"message_rcpt_count": "0"})
-        self.transaction = Transaction(self._service, session, self.profile, self._transactions, event, self._hello)
-        self.transaction.discarded_by, self._discarded_by = self._discarded_by, before
-        session.envelope = self.transaction.envelope
-        self.out.append(self.connection.accept())
-
-    async def _on_rcpt(self, event: RcptTo) -> None:
-        transaction, session = self.transaction, self.session
-        assert transaction is not None
-        recipient = event.recipient
-        session.message_variables.record(
-            {
-                "rcptto_string": str(recipient),
-                "rcptto_localpart": recipient.local_part,
-                "rcptto_domain": recipient.domain,
-            }
-        )
-        try:
-            await self._ask("rcptto", recipient, event.parameters)
-            rule.check_recipients(self._settings, len(transaction.envelope.recipients), self._recipients)
-            rule.check_tls_for(self.profile.relay, session, recipient)
-            if rule.check_relay(self.profile.relay, session, transaction.envelope.sender, recipient, event.path):
-                # Holds for this sender alone: the variable goes when the transaction ends.
-                session.variables["can_relay"] = "true"
-                transaction.granted_relay = True
-            if self.profile.recipients is not None and self.profile.relay.is_local(recipient):
-                await rule.check_exists(self.profile.recipients, recipient)
-            if self._settings.recipient_rate_per_peer is not None:
-                limit = self._settings.recipient_rate_per_peer
-                await rule.check_rate(self._service, session, "Recipient_Rate_Per_Peer", limit)
-        except Refusal as refusal:
-            self._ended("rcptto", refusal, recipient, event.parameters)
-            self._refuse("rcptto", self._counted(refusal), transaction.envelope.sender, (recipient,))
-            return
-        self._ended("rcptto", None, recipient, event.parameters)
-        self._recipients += 1
-        transaction.envelope.recipients.append(Recipient(recipient, event.parameters))
-        session.variables.record(
-            {
-                "connection_rcpt_count": str(self._recipients),
-                "message_rcpt_count": str(len(transaction.envelope.recipients)),
-            }
-        )
-        self.out.append(self.connection.accept())
-
-    def _counted(self, refusal: Refusal) -> Refusal:
-        """Count a recipient that was refused; whoever guesses for too long is not listened to any more."""
-        self._refused += _WEIGHT if refusal.reply.code >= 500 else 1
-        limit = self._settings.max_refused_recipients * _WEIGHT
-        if not limit or self._refused <= limit or refusal.reply.code == 421:
-            return refusal
-        return Refusal(Reply(421, "Too many refused recipients", "4.7.0"), "limit", "Max_Refused_Recipients")
-
-    async def _on_data(self, _event: Data) -> None:
-        assert self.transaction is not None
-        self.transaction.begin_body()
-        if await self._decide("data"):
-            self._count_message()
-
-    def _count_message(self) -> None:
-        self.messages += 1
-        self.session.variables.record({"connection_message_count": str(self.messages)})
-
-    async def _on_chunk(self, event: BodyChunk) -> None:
-        assert self.transaction is not None
-        if self.transaction.add(event.data):
-            await self.transaction.flush()
-
-    async def _on_bdat(self, event: Chunk) -> None:
-        """Ask policy about the first chunk.  A refusal waits for the octets that are under way already."""
-        transaction = self.transaction
-        assert transaction is not None
-        if not event.first:
-            return
-        transaction.begin_body()
-        try:
-            await self._ask("data")
-        except Refusal as refusal:
-            transaction.close()
-            transaction.refusal = refusal
-            self._ended("data", refusal)
-            return
-        self._ended("data", None)
-        self._count_message()
-
-    async def _on_chunk_end(self, event: ChunkEnd) -> None:
-        assert self.transaction is not None
-        if event.error is None and self.transaction.refusal is None:
-            self.out.append(self.connection.send(Reply(250, f"{event.size} octets received", "2.0.0")))
-        else:
-            await self._on_body_end(BodyEnd(event.size, event.error))
-
-    async def _on_body_end(self, event: BodyEnd) -> None:
-        transaction = self.transaction
-        assert transaction is not None
-        if event.data and transaction.add(event.data):
-            await transaction.flush()
-        if transaction.refusal is not None:
-            self._end_transaction()
-            self._refuse("data", transaction.refusal, transaction.envelope.sender, transaction.envelope.recipients)
-            return
-        reply = await transaction.finish(event)
-        if reply.code == 421:
-            self.end = "refused"
-        elif reply.positive:
-            self._refused = 0
-        self._end_transaction()
-        self.out.append(self.connection.send(reply))
-
-    async def _on_starttls(self, _event: StartTLS) -> None:
-        reached = await self._service.admit_handshake(self.session, self._settings)
-        if reached:
-            reply = Reply(454, "TLS is not available for the moment", "4.7.0")
-            self._refuse("starttls", Refusal(reply, "limit", reached))
-            return
-        self.out.append(self.connection.accept())
-
-    async def _on_bad_command(self, event: BadCommand) -> None:
-        self._refuse("command", Refusal(event.reply, "protocol", event.reason))
-
-    async def _on_fatal(self, event: Fatal) -> None:
-        if event.injection:
-            self._service.emit(TLSFailed(session=self.session.info, reason="injection", detail=event.reason))
-        self._refuse("command", Refusal(event.reply, "protocol", event.reason))
-        self.end = "protocol_error"
-
-    async def _on_end(self, _event: ConnectionEnded) -> None:
-        self.end = "peer_closed"  # between two commands too: nobody said QUIT
-
-    async def _on_quit(self, _event: Quit) -> None:
-        self.end = "quit"
-        self.out.append(self.connection.accept())
-
-    async def _on_reset(self, _event: Reset) -> None:
-        self._end_transaction()
-        if self._is_outdated("command"):
-            return
-        self.out.append(self.connection.accept())
-
-    async def _on_other(self, _event: Noop | Verify | Help) -> None:
-        self.out.append(self.connection.accept())
-
-    async def _on_announced(self, event: XClient | XRemoteIP) -> None:
-        """A trusted peer speaks for another one from now on: the session begins anew as that one's."""
-        await self.authentication.renew(self.profile)
-        self.profile, self._hello = self.spokesman.speak_for(event, self._hello)
-        self._settings = self.profile.settings
-        self._discarded_by = ""
-        refusal = await self.connect()
-        if self.session.auth is not None:
-            self.session.variables["can_relay"] = "true"
-        if refusal is None and isinstance(event, XRemoteIP):
-            self.out.append(self.connection.accept())
-        else:
-            self.greet(refusal, "connect")
-
-    async def _on_context(self, event: XDumpContext | XSetContext) -> None:
-        try:
-            reply = answer_context(self.session, event)
-        except Refusal as refusal:
-            self._refuse("command", refusal)
-        else:
-            self.out.append(self.connection.send(reply))
-
-    def _end_transaction(self) -> None:
-        """Forget the message under way, if there is one."""
-        transaction, session = self.transaction, self.session
-        session.message_variables.renew()
-        session.message_headers.clear()
-        if transaction is not None:
-            if transaction.granted_relay:
-                session.variables.forget("can_relay")
-            transaction.close()
-            self.transaction = None
-            session.envelope = None
+Answer: TypeAlias = bytes | Awaitable[bytes]
+"""A reply, ``b""`` if none is due yet; or what must be awaited for it."""
 
 
-_HANDLERS: Final[dict[type, Callable[[Conversation, Any], Awaitable[None]]]] = {
-    Hello: Conversation._on_hello,
-    Auth: Conversation._on_auth,
-    AuthResponse: Conversation._on_auth,
-    MailFrom: Conversation._on_mail,
-    RcptTo: Conversation._on_rcpt,
-    Data: Conversation._on_data,
-    Chunk: Conversation._on_bdat,
-    ChunkEnd: Conversation._on_chunk_end,
-    BodyChunk: Conversation._on_chunk,
-    BodyEnd: Conversation._on_body_end,
-    StartTLS: Conversation._on_starttls,
-    Reset: Conversation._on_reset,
-    Noop: Conversation._on_other,
-    Verify: Conversation._on_other,
-    Help: Conversation._on_other,
-    Quit: Conversation._on_quit,
-    XClient: Conversation._on_announced,
-    XRemoteIP: Conversation._on_announced,
-    XDumpContext: Conversation._on_context,
-    XSetContext: Conversation._on_context,
-    BadCommand: Conversation._on_bad_command,
-    Fatal: Conversation._on_fatal,
-    ConnectionEnded: Conversation._on_end,
+# The steps without a command: the beginning of a connection, and a handshake
+
+
+async def connect(state: SessionState) -> Refusal | None:
+    """Fill the connection context and ask policy about the new connection; return its refusal, if any."""
+    profile, variables = state.profile, state.session.variables
+    settings = profile.settings
+    if settings.context:
+        variables.record(settings.context)
+    if settings.pathway:
+        variables["pathway"] = settings.pathway
+    state.grant_relay()
+    if profile.sasl.stores:
+        await auth.offer(state)
+    refusal = None
+    if state.restrictions["connect"].waits or "connect" in state.service.hub.outcome_phases:
+        refusal = await _settle(state, "connect")
+    state.remember_beginning()
+    return refusal
+
+
+async def establish_tls(state: SessionState) -> Refusal | None:
+    """Fill the connection context with what a handshake established, and ask policy about it."""
+    tls = state.session.tls
+    assert tls is not None, "the handshake is done"
+    state.session.variables.record(tls.variables())
+    state.grant_relay()
+    if state.profile.sasl.stores:
+        await auth.offer(state)
+    if state.restrictions["starttls"].waits or "starttls" in state.service.hub.outcome_phases:
+        return await _settle(state, "starttls", tls)
+    return None
+
+
+async def _settle(state: SessionState, phase: Phase, *arguments: object) -> Refusal | None:
+    decision, refusal = await settle(state.service, state.session, state.profile.chain, phase, *arguments)
+    if decision.discard:
+        state.discard(decision.source)
+    return refusal
+
+
+def greet(state: SessionState, refusal: Refusal | None, phase: str) -> bytes:
+    """Return the banner, or the refusal in its place."""
+    return state.connection.send(state.profile.banner) if refusal is None else _refuse(state, phase, refusal)
+
+
+def refuse_from_now_on(state: SessionState, refusal: Refusal) -> None:
+    """Answer every later command but QUIT with ``refusal``: a handshake has no reply of its own."""
+    state.connection.refuse_commands(refusal.reply)
+    emit_refused(state.service, state.session, "starttls", refusal)
+
+
+def end_of_dialogue(state: SessionState, event: object) -> SessionEnd:
+    """Return why the dialogue is over; ``event`` is the last one that was handled."""
+    if state.was_outdated:
+        return SessionEnd.RECONFIGURED
+    return _ENDS.get(type(event), SessionEnd.REFUSED)
+
+
+_ENDS: Final = {
+    Quit: SessionEnd.QUIT,
+    Fatal: SessionEnd.PROTOCOL_ERROR,
+    ConnectionEnded: SessionEnd.PEER_CLOSED,  # between two commands too: nobody said QUIT
 }
+
+
+# Deciding
+
+
+def _decide(
+    state: SessionState,
+    phase: Phase,
+    event: E,
+    decided: Callable[[SessionState, E, Decision, Refusal | None], bytes],
+    *arguments: object,
+) -> Answer:
+    """Decide a phase, then return what ``decided`` makes of the outcome; ``arguments`` are what policies get.
+
+    If nothing has to be waited for and nobody wants the outcome, there is no coroutine.
+    """
+    restrictions = state.restrictions[phase]
+    if restrictions.waits or phase in state.service.hub.outcome_phases:
+        return _decide_later(state, phase, event, decided, *arguments)
+    try:
+        for check in restrictions.checks:
+            check(state, event, False)
+    except Refusal as refusal:
+        return decided(state, event, CONTINUE, refusal)
+    return decided(state, event, CONTINUE, None)
+
+
+async def _decide_later(
+    state: SessionState,
+    phase: Phase,
+    event: E,
+    decided: Callable[[SessionState, E, Decision, Refusal | None], bytes],
+    *arguments: object,
+) -> bytes:
+    restrictions = state.restrictions[phase]
+
+    async def restrict(decision: Decision) -> None:
+        if decision.discard and phase != "mailfrom":  # there it is about the transaction that begins
+            state.discard(decision.source)
+        for check in restrictions.checks:
+            check(state, event, decision.done)
+        for waiting_check in restrictions.waiting_checks:
+            await waiting_check(state, event)
+
+    chain = state.profile.chain
+    decision, refusal = await settle(state.service, state.session, chain, phase, *arguments, restrict=restrict)
+    return decided(state, event, decision, refusal)
+
+
+def _refuse(
+    state: SessionState,
+    phase: str,
+    refusal: Refusal,
+    sender: Address | None = None,
+    recipients: Iterable[Address | Recipient] = (),
+) -> bytes:
+    emit_refused(state.service, state.session, phase, refusal, sender, recipients)
+    return state.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit")
+
+
+def _refuse_outdated(state: SessionState, phase: str, sender: Address | None = None) -> bytes:
+    """End a session that began before a reload, as no message is under way: policy is not asked."""
+    match = _ENHANCED.fullmatch(state.profile.settings.reconfig_message)
+    assert match is not None, "every text matches"
+    reply = Reply(421, match[2], match[1] or "4.3.2")
+    state.was_outdated = True
+    return _refuse(state, phase, Refusal(reply, "reload", "the configuration was reloaded"), sender)
+
+
+# The handlers
+
+
+def on_hello(state: SessionState, event: Hello) -> Answer:
+    """Handle EHLO and HELO."""
+    variables = state.session.variables
+    before = {name: variables.get(name) for name in ("ehlo_string", "ehlo_domain")}
+    variables.record({"ehlo_string": event.line, "ehlo_domain": event.domain})
+    return _decide(state, "ehlo", event, partial(_hello_decided, before), event.domain)
+
+
+def _hello_decided(
+    before: dict[str, str | None], state: SessionState, event: Hello, _decision: Decision, refusal: Refusal | None
+) -> bytes:
+    if refusal is None:
+        state.end_transaction()
+        state.hello = event
+        return state.connection.accept()
+    # A refused one changes nothing (RFC 5321, section 4.1.4): the one before it stands, if there was one.
+    variables = state.session.variables
+    for name, value in before.items():
+        if value is None:
+            variables.pop(name, None)
+        else:
+            variables[name] = value
+    return _refuse(state, "ehlo", refusal)
+
+
+async def on_auth(state: SessionState, event: Auth | AuthResponse) -> bytes:
+    """Handle AUTH and the client's answer to a challenge."""
+    try:
+        reply = await auth.answer(state, event)
+    except Refusal as refusal:
+        return _refuse(state, "auth", refusal)
+    return state.connection.send(reply)
+
+
+def on_mail(state: SessionState, event: MailFrom) -> Answer:
+    """Handle MAIL."""
+    session, sender = state.session, event.sender
+    state.end_transaction()
+    if state.service.generation is not state.generation:
+        return _refuse_outdated(state, "mailfrom", sender)
+    session.in_transaction = True
+    session.message_variables.record(
+        {"mailfrom_string": str(sender), "mailfrom_localpart": sender.local_part, "mailfrom_domain": sender.domain}
+    )
+    decide = _decide_later if must_wait_for_space(event) else _decide
+    return decide(state, "mailfrom", event, _mail_decided, sender, event.parameters)
+
+
+def _mail_decided(state: SessionState, event: MailFrom, decision: Decision, refusal: Refusal | None) -> bytes:
+    session = state.session
+    if refusal is not None:
+        session.in_transaction = False
+        return _refuse(state, "mailfrom", refusal, event.sender)
+    state.transactions += 1
+    session.variables.record({"message_rcpt_count": "0"})
+    transaction = Transaction(state.service, session, state.profile, state.transactions, event, state.hello)
+    transaction.discarded_by = decision.source if decision.discard else state.discarded_by
+    state.transaction, session.envelope = transaction, transaction.envelope
+    return state.connection.accept()
+
+
+def on_rcpt(state: SessionState, event: RcptTo) -> Answer:
+    """Handle RCPT."""
+    recipient = event.recipient
+    state.session.message_variables.record(
+        {
+            "rcptto_string": str(recipient),
+            "rcptto_localpart": recipient.local_part,
+            "rcptto_domain": recipient.domain,
+        }
+    )
+    return _decide(state, "rcptto", event, _rcpt_decided, recipient, event.parameters)
+
+
+def _rcpt_decided(state: SessionState, event: RcptTo, _decision: Decision, refusal: Refusal | None) -> bytes:
+    transaction = state.transaction
+    assert transaction is not None, "MAIL was accepted"
+    envelope = transaction.envelope
+    if refusal is not None:
+        return _refuse(state, "rcptto", _counted(state, refusal), envelope.sender, (event.recipient,))
+    state.recipients += 1
+    envelope.recipients.append(Recipient(event.recipient, event.parameters))
+    state.session.variables.record(
+        {"connection_rcpt_count": str(state.recipients), "message_rcpt_count": str(len(envelope.recipients))}
+    )
+    return state.connection.accept()
+
+
+def _counted(state: SessionState, refusal: Refusal) -> Refusal:
+    """Count a refused recipient; end the session of a client that guesses for too long."""
+    state.refused_recipients += _WEIGHT if refusal.reply.code >= 500 else 1
+    limit = state.profile.settings.max_refused_recipients * _WEIGHT
+    if not limit or state.refused_recipients <= limit or refusal.reply.code == 421:
+        return refusal
+    return Refusal(Reply(421, "Too many refused recipients", "4.7.0"), "limit", "Max_Refused_Recipients")
+
+
+def on_data(state: SessionState, event: Data) -> Answer:
+    """Handle DATA."""
+    assert state.transaction is not None, "MAIL was accepted"
+    state.transaction.begin_body()
+    return _decide(state, "data", event, _data_decided)
+
+
+def _data_decided(state: SessionState, _event: Data, _decision: Decision, refusal: Refusal | None) -> bytes:
+    if refusal is not None:
+        return _refuse(state, "data", refusal)
+    _count_message(state)
+    return state.connection.accept()
+
+
+def _count_message(state: SessionState) -> None:
+    state.messages += 1
+    state.session.variables.record({"connection_message_count": str(state.messages)})
+
+
+def on_chunk(state: SessionState, event: Chunk) -> Answer:
+    """Handle BDAT: ask policy about the first chunk.  A refusal waits for the octets that are under way already."""
+    assert state.transaction is not None, "MAIL was accepted"
+    if not event.first:
+        return b""
+    state.transaction.begin_body()
+    return _decide(state, "data", event, _chunk_decided)
+
+
+def _chunk_decided(state: SessionState, _event: Chunk, _decision: Decision, refusal: Refusal | None) -> bytes:
+    transaction = state.transaction
+    assert transaction is not None, "MAIL was accepted"
+    if refusal is None:
+        _count_message(state)
+    else:
+        transaction.close()
+        transaction.refusal = refusal
+    return b""
+
+
+def on_body_part(state: SessionState, event: BodyChunk) -> Answer:
+    """Handle a part of the body."""
+    assert state.transaction is not None, "MAIL was accepted"
+    return _flush(state.transaction) if state.transaction.add(event.data) else b""
+
+
+async def _flush(transaction: Transaction) -> bytes:
+    await transaction.flush()
+    return b""
+
+
+def on_chunk_end(state: SessionState, event: ChunkEnd) -> Answer:
+    """Handle the end of a chunk that is not the last one."""
+    assert state.transaction is not None, "MAIL was accepted"
+    if event.error is None and state.transaction.refusal is None:
+        return state.connection.send(Reply(250, f"{event.size} octets received", "2.0.0"))
+    return on_body_end(state, BodyEnd(event.size, event.error))
+
+
+async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
+    """Handle the end of the body, or of what there was of it if it was refused."""
+    transaction = state.transaction
+    assert transaction is not None, "MAIL was accepted"
+    if event.data and transaction.add(event.data):
+        await transaction.flush()
+    if transaction.refusal is not None:
+        state.end_transaction()
+        envelope = transaction.envelope
+        return _refuse(state, "data", transaction.refusal, envelope.sender, envelope.recipients)
+    reply = await transaction.finish(event)
+    if reply.code < 400:
+        state.refused_recipients = 0
+    state.end_transaction()
+    return state.connection.send(reply)
+
+
+async def on_starttls(state: SessionState, _event: StartTLS) -> bytes:
+    """Handle STARTTLS."""
+    reached = await state.service.admit_handshake(state.session, state.profile.settings)
+    if reached:
+        reply = Reply(454, "TLS is not available for the moment", "4.7.0")
+        return _refuse(state, "starttls", Refusal(reply, "limit", reached))
+    return state.connection.accept()
+
+
+def on_bad_command(state: SessionState, event: BadCommand) -> bytes:
+    """Handle a command that cannot be accepted."""
+    return _refuse(state, "command", Refusal(event.reply, "protocol", event.reason))
+
+
+def on_fatal(state: SessionState, event: Fatal) -> bytes:
+    """Handle a hard error, which ends the connection."""
+    if event.injection:
+        state.service.emit(TLSFailed(session=state.session.info, reason="injection", detail=event.reason))
+    return _refuse(state, "command", Refusal(event.reply, "protocol", event.reason))
+
+
+def on_end(_state: SessionState, _event: ConnectionEnded) -> bytes:
+    """Handle the end of what the peer sends."""
+    return b""
+
+
+def on_reset(state: SessionState, _event: Reset) -> bytes:
+    """Handle RSET."""
+    state.end_transaction()
+    if state.service.generation is not state.generation:
+        return _refuse_outdated(state, "command")
+    return state.connection.accept()
+
+
+def on_other(state: SessionState, _event: Noop | Verify | Help | Quit) -> bytes:
+    """Handle a command that changes nothing here."""
+    return state.connection.accept()
+
+
+async def on_announced(state: SessionState, event: XClient | XRemoteIP) -> bytes:
+    """Handle XCLIENT and XREMOTEIP: from now on the session is that of another client."""
+    await auth.start_over(state)
+    xclient.announce(state, event)
+    refusal = await connect(state)
+    if state.session.auth is not None:
+        state.session.variables["can_relay"] = "true"
+    if refusal is None and isinstance(event, XRemoteIP):
+        return state.connection.accept()
+    return greet(state, refusal, "connect")
+
+
+def on_context(state: SessionState, event: XDumpContext | XSetContext) -> bytes:
+    """Handle XDUMPCONTEXT and XSETCONTEXT."""
+    try:
+        reply = xclient.answer_context(state.session, event)
+    except Refusal as refusal:
+        return _refuse(state, "command", refusal)
+    return state.connection.send(reply)
+
+
+def on_switch(_state: SessionState, _event: SwitchToTLS) -> None:
+    """Leave the handshake to the driver."""
+
+
+HANDLERS: Final[dict[type, Callable[[SessionState, Any], Answer | None]]] = {
+    Hello: on_hello,
+    Auth: on_auth,
+    AuthResponse: on_auth,
+    MailFrom: on_mail,
+    RcptTo: on_rcpt,
+    Data: on_data,
+    Chunk: on_chunk,
+    ChunkEnd: on_chunk_end,
+    BodyChunk: on_body_part,
+    BodyEnd: on_body_end,
+    StartTLS: on_starttls,
+    Reset: on_reset,
+    Noop: on_other,
+    Verify: on_other,
+    Help: on_other,
+    Quit: on_other,
+    XClient: on_announced,
+    XRemoteIP: on_announced,
+    XDumpContext: on_context,
+    XSetContext: on_context,
+    BadCommand: on_bad_command,
+    Fatal: on_fatal,
+    ConnectionEnded: on_end,
+    SwitchToTLS: on_switch,
+}
+"""The handler of each event.  None is what the driver must do: the TLS handshake."""

@@ -1,57 +1,145 @@
-"""The built-in rules: what a phase refuses where no policy has decided already.  Each raises its refusal."""
+"""The built-in restrictions: what a phase refuses if no policy has refused already.
+
+:func:`restrictions_of` makes the list of checks that the options of a profile ask for.  An option that is not set adds
+no check.  Each check raises the refusal.
+"""
 
 import re
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
+
+from attrs import frozen
 
 from triosmtp.config import Settings
 from triosmtp.limits.spool_space import find_spool_limit
-from triosmtp.policy import Session
-from triosmtp.server.known_recipients import KnownRecipients
+from triosmtp.message.spool import KEEP_SIZE
+from triosmtp.policy import PHASES, Phase, Session
+from triosmtp.server.profile import Profile
 from triosmtp.server.recipient_file import RecipientFileError
-from triosmtp.server.relay import RelayRules, SenderRules
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
 from triosmtp.server.session.refusal import Refusal
-from triosmtp.smtp import Address, Reply
-from triosmtp.variables import TLSInfo
+from triosmtp.smtp import MailFrom, RcptTo, Reply
 
-__all__ = [
-    "check_exists", "check_headers", "check_rate", "check_receptions", "check_recipients", "check_relay",
-    "check_sender", "check_space", "check_tls_for", "demand_certificate",
-]  # fmt: skip
+__all__ = ["Restricted", "Restrictions", "check_headers", "must_wait_for_space", "restrictions_of"]
 
 _PLAINTEXT: Final = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
-def check_receptions(settings: Settings, messages: int) -> None:
-    """Max_Receptions_Per_Connection: at MAIL, after so many ``messages``."""
-    limit = settings.max_receptions_per_connection
-    if limit and messages >= limit:
-        reply = Reply(421, "Too many messages on this connection", "4.7.0")
-        raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
+class Restricted(Protocol):
+    """What the checks look at: the state of a session."""
+
+    service: Service
+    session: Session
+    profile: Profile
+    messages: int
+    """Messages that the session has begun."""
+    recipients: int
+    """Recipients that the session has accepted."""
+    granted_relay: bool
+    """Whether ``can_relay`` was set for the sender of the current transaction alone."""
 
 
-async def check_rate(service: Service, session: Session, option: str, limit: tuple[int, float]) -> None:
-    """Inbound_Throttle_Messages, Recipient_Rate_Per_Peer: count one more of the peer's, if that is within the limit."""
-    if not await service.count_peer(option, session.peer_address, limit):
-        raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
+Check: TypeAlias = Callable[[Restricted, Any, bool], None]
+"""Called with the state, the event, and whether a policy ended the phase."""
+WaitingCheck: TypeAlias = Callable[[Restricted, Any], Awaitable[None]]
 
 
-async def check_space(service: Service, session: Session, settings: Settings, announced: str | None) -> None:
-    """Spool_Max_Size and Spool_Min_Free: at MAIL, whether a message of the announced SIZE has room (RFC 1870)."""
-    peer, shared = limiter_key(session), not speaks_for_many(session.peer_address, settings)
-    reason = await find_spool_limit(service.space, peer, settings, int(announced or 0), shared=shared)
+@frozen(slots=True)
+class Restrictions:
+    """What one profile demands at one phase."""
+
+    checks: tuple[Check, ...] = ()
+    waiting_checks: tuple[WaitingCheck, ...] = ()
+    """They come after ``checks``."""
+    waits: bool = False
+    """Whether something must be waited for: a policy that is asked, or a check."""
+
+
+_made: Final[WeakKeyDictionary[Profile, Mapping[Phase, Restrictions]]] = WeakKeyDictionary()
+
+
+def restrictions_of(profile: Profile) -> Mapping[Phase, Restrictions]:
+    """Return the restrictions of each phase; they are made once for each profile."""
+    made = _made.get(profile)
+    if made is None:
+        made = _made[profile] = {phase: _make(profile, phase) for phase in PHASES}
+    return made
+
+
+def _make(profile: Profile, phase: Phase) -> Restrictions:
+    checks: list[Check] = []
+    waiting: list[WaitingCheck] = []
+    if phase == "mailfrom":
+        checks, waiting = _at_mail(profile)
+    elif phase == "rcptto":
+        checks, waiting = _at_rcpt(profile)
+    waits = profile.chain.asks(phase) or waiting not in ([], [_check_space])
+    return Restrictions(tuple(checks), tuple(waiting), waits)
+
+
+def _at_mail(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
+    settings = profile.settings
+    checks: list[Check] = []
+    waiting: list[WaitingCheck] = [_check_space]  # which most messages need not wait for
+    if settings.max_receptions_per_connection:
+        checks.append(_check_receptions)
+    if settings.tls_verify_mode == "require":
+        checks.append(_demand_certificate)
+    if profile.relay.senders is not None:
+        checks.append(_check_sender)
+    if settings.inbound_throttle_messages is not None:
+        waiting.append(_check_message_rate)
+    return checks, waiting
+
+
+def _at_rcpt(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
+    settings = profile.settings
+    checks: list[Check] = []
+    waiting: list[WaitingCheck] = []
+    if settings.max_recipients_per_message or settings.max_recipients_per_connection:
+        checks.append(_check_recipients)
+    if settings.require_tls_for:
+        checks.append(_check_tls_for)
+    checks.append(_check_relay)
+    if profile.recipients is not None:
+        waiting.append(_check_exists)
+    if settings.recipient_rate_per_peer is not None:
+        waiting.append(_check_recipient_rate)
+    return checks, waiting
+
+
+def must_wait_for_space(mail: MailFrom) -> bool:
+    """Whether :func:`check_space` has to ask the file system about a message: it announced a large SIZE (RFC 1870)."""
+    return int(mail.parameters.get("SIZE") or 0) > KEEP_SIZE
+
+
+async def _check_space(state: Restricted, mail: MailFrom) -> None:
+    """Apply Spool_Max_Size and Spool_Min_Free to the announced SIZE (RFC 1870)."""
+    session, settings = state.session, state.profile.settings
+    shared = not speaks_for_many(session.peer_address, settings)
+    size = int(mail.parameters.get("SIZE") or 0)
+    reason = await find_spool_limit(state.service.space, limiter_key(session), settings, size, shared=shared)
     if reason:
         raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "limit", reason)
 
 
-def demand_certificate(settings: Settings, tls: TLSInfo | None) -> None:
-    """TLS_Verify_Mode = "require": a certificate must be there, and not be revoked.
+def _check_receptions(state: Restricted, _mail: MailFrom, _done: bool) -> None:
+    """Apply Max_Receptions_Per_Connection."""
+    if state.messages >= state.profile.settings.max_receptions_per_connection:
+        reply = Reply(421, "Too many messages on this connection", "4.7.0")
+        raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
 
-    Whether it verified is for policy to judge.
+
+def _demand_certificate(state: Restricted, _mail: MailFrom, done: bool) -> None:
+    """Apply TLS_Verify_Mode = "require": there must be a certificate that is not revoked.
+
+    Policy judges whether it verified.  A policy that returned DONE waives the option.
     """
-    if settings.tls_verify_mode != "require" or tls is None:
+    tls = state.session.connection_tls
+    if done or tls is None:
         return
     if tls.client_certificate is None:
         reply = Reply(550, "A client certificate is required", "5.7.1")
@@ -61,37 +149,91 @@ def demand_certificate(settings: Settings, tls: TLSInfo | None) -> None:
         raise Refusal(reply, "TLS_Verify_Mode", "certificate revoked")
 
 
-def check_sender(rules: SenderRules, session: Session, sender: Address) -> None:
-    """TLS_Require_Verified, TLS_Require_Verified_From and Require_TLS_From: at MAIL, whatever policy or AUTH said."""
+def _check_sender(state: Restricted, mail: MailFrom, _done: bool) -> None:
+    """Apply TLS_Require_Verified, TLS_Require_Verified_From and Require_TLS_From, whatever policy or AUTH said."""
+    rules, tls, sender = state.profile.relay.senders, state.session.tls, mail.sender
+    assert rules is not None, "the check was not asked for"
     option, verified = rules.demand(sender)
     if not option:
         return
-    if session.tls is None:
-        raise Refusal(_PLAINTEXT, option, f"{sender.domain or 'mail'} is taken over TLS alone")
-    if verified and not rules.accepts(session.tls):
-        reason = session.tls.verify_error or "it did not verify"
+    if tls is None:
+        raise Refusal(_PLAINTEXT, option, f"{sender.domain or 'mail'} is accepted over TLS alone")
+    if verified and not rules.accepts(tls):
+        reason = tls.verify_error or "it did not verify"
         reply = Reply(550, f"A client certificate that verifies is required: {reason}", "5.7.1")
         raise Refusal(reply, option, reason)
 
 
-def check_recipients(settings: Settings, of_message: int, of_connection: int) -> None:
-    """Max_Recipients_Per_Message and Max_Recipients_Per_Connection: at RCPT, after so many."""
-    if settings.max_recipients_per_message and of_message >= settings.max_recipients_per_message:
+async def _check_message_rate(state: Restricted, _mail: MailFrom) -> None:
+    """Apply Inbound_Throttle_Messages."""
+    await _check_rate(state, "Inbound_Throttle_Messages", state.profile.settings.inbound_throttle_messages)
+
+
+async def _check_recipient_rate(state: Restricted, _rcpt: RcptTo) -> None:
+    """Apply Recipient_Rate_Per_Peer."""
+    await _check_rate(state, "Recipient_Rate_Per_Peer", state.profile.settings.recipient_rate_per_peer)
+
+
+async def _check_rate(state: Restricted, option: str, limit: tuple[int, float] | None) -> None:
+    assert limit is not None, "the check was not asked for"
+    if not await state.service.count_peer(option, state.session.peer_address, limit):
+        raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
+
+
+def _check_recipients(state: Restricted, _rcpt: RcptTo, _done: bool) -> None:
+    """Apply Max_Recipients_Per_Message and Max_Recipients_Per_Connection."""
+    settings, envelope = state.profile.settings, state.session.envelope
+    assert envelope is not None, "MAIL was accepted"
+    limit = settings.max_recipients_per_message
+    if limit and len(envelope.recipients) >= limit:
         # The sender comes back with the rest (RFC 5321, section 4.5.3.1.10).
         raise Refusal(Reply(452, "Too many recipients", "4.5.3"), "limit", "Max_Recipients_Per_Message")
-    if settings.max_recipients_per_connection and of_connection >= settings.max_recipients_per_connection:
+    limit = settings.max_recipients_per_connection
+    if limit and state.recipients >= limit:
         reply = Reply(421, "Too many recipients on this connection", "4.7.0")
         raise Refusal(reply, "limit", "Max_Recipients_Per_Connection")
 
 
-def check_tls_for(relay: RelayRules, session: Session, recipient: Address) -> None:
-    """Require_TLS_For: recipients of these domains are taken over TLS alone."""
-    if session.tls is None and relay.demands_tls(recipient):
-        raise Refusal(_PLAINTEXT, "Require_TLS_For", f"{recipient.domain} takes mail over TLS alone")
+def _check_tls_for(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
+    """Apply Require_TLS_For."""
+    if state.session.tls is None and state.profile.relay.demands_tls(rcpt.recipient):
+        raise Refusal(_PLAINTEXT, "Require_TLS_For", f"{rcpt.recipient.domain} accepts mail over TLS alone")
 
 
-async def check_exists(known: KnownRecipients, recipient: Address) -> None:
-    """Known_Recipients: a recipient of ours must exist, whatever policy said, and whoever the peer is."""
+def _check_relay(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
+    """Refuse a recipient of others unless the peer may relay, and a route through this host likewise."""
+    relay, session, recipient = state.profile.relay, state.session, rcpt.recipient
+    local = relay.is_local(recipient)
+    if local and not relay.is_barred_route(recipient, rcpt.path):
+        return
+    # The rules are asked again, not only the variable: a policy that removed it took away no right.
+    if (
+        session.variables.get("can_relay") == "true"
+        or relay.trusts_host(session.peer_address)
+        or relay.trusts_certificate(session.tls)
+        or session.auth is not None
+    ):
+        return
+    assert session.envelope is not None, "MAIL was accepted"
+    if relay.trusts_sender(session.envelope.sender):
+        if not local:
+            # It holds for this sender alone: the variable goes when the transaction ends.
+            session.variables["can_relay"] = "true"
+            state.granted_relay = True
+        return
+    if local:
+        reply = Reply(550, "Recipient addresses with a route are not accepted", "5.7.1")
+        raise Refusal(reply, "relay", f"{rcpt.path} names a route, the peer may not relay")
+    reason = f"{recipient} is not ours, the peer may not relay"
+    raise Refusal(Reply(550, "relaying denied", "5.7.1"), "relay", reason)
+
+
+async def _check_exists(state: Restricted, rcpt: RcptTo) -> None:
+    """Apply Known_Recipients: a recipient of ours must exist, whatever policy said, and whoever the peer is."""
+    known, recipient = state.profile.recipients, rcpt.recipient
+    assert known is not None, "the check was not asked for"
+    if not state.profile.relay.is_local(recipient):
+        return
     try:
         exists = await known.contains(recipient)
     except RecipientFileError as error:
@@ -102,33 +244,11 @@ async def check_exists(known: KnownRecipients, recipient: Address) -> None:
         raise Refusal(reply, "Known_Recipients", f"{recipient} is not listed")
 
 
-def check_relay(relay: RelayRules, session: Session, sender: Address, recipient: Address, path: str) -> bool:
-    """Whether the peer may send to ``recipient``.  Return True if it is its sender alone that permits it.
-
-    ``path`` is the recipient's path as it came.
-    """
-    local = relay.is_local(recipient)
-    if local and not relay.is_barred_route(recipient, path):
-        return False
-    # Asked of the rules again, not only of the variable: a policy that removed it took away no right.
-    if (
-        session.variables.get("can_relay") == "true"
-        or relay.trusts_host(session.peer_address)
-        or relay.trusts_certificate(session.tls)
-        or session.auth is not None
-    ):
-        return False
-    if relay.trusts_sender(sender):
-        return not local
-    if local:
-        reply = Reply(550, "Recipient addresses with a route are not accepted", "5.7.1")
-        raise Refusal(reply, "relay", f"{path} names a route, the peer may not relay")
-    reason = f"{recipient} is not ours, the peer may not relay"
-    raise Refusal(Reply(550, "relaying denied", "5.7.1"), "relay", reason)
-
-
 def check_headers(settings: Settings, headers: bytes) -> None:
-    """RFC2822_Missing_Headers, and mail that goes in a circle (RFC 5321, section 6.3): at the end of the body."""
+    """Apply RFC2822_Missing_Headers and detect mail loops (RFC 5321, section 6.3), at the end of the body.
+
+    :raises Refusal: if the message is not accepted.
+    """
     if settings.rfc2822_missing_headers == "reject" and not _FIELD.match(headers):
         raise Refusal(Reply(550, "The message has no header", "5.6.0"), "RFC2822_Missing_Headers", "no header")
     limit = settings.max_received_headers

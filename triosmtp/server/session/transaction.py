@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from errno import ENOSPC
+from functools import partial
 from time import monotonic
 
 from triosmtp.delivery import DeliveryError
@@ -23,7 +24,8 @@ from triosmtp.policy_service.messages import Excerpt
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
-from triosmtp.server.session.refusal import Refusal, ask, refusal_of, tell_ended
+from triosmtp.server.session.policy_phase import ask_policies, emit_outcome
+from triosmtp.server.session.refusal import Refusal, refusal_of
 from triosmtp.server.session.restrictions import check_headers
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
 
@@ -47,7 +49,6 @@ class Transaction:
         "_told",
         "discarded_by",
         "envelope",
-        "granted_relay",
         "id",
         "profile",
         "refusal",
@@ -74,8 +75,6 @@ class Transaction:
         """What the octets of a BDAT that are under way will be answered with."""
         self._delivery_seconds = 0.0
         self._told: tuple[dict[str, str], dict[str, str]] | None = None  # the contexts that the delivery was given
-        self.granted_relay = False
-        """Whether can_relay was set for this transaction's sender, and goes with it."""
 
     def close(self) -> None:
         """Throw away the body, wherever it is."""
@@ -161,10 +160,10 @@ class Transaction:
 
     def _ended(self, message: Message, refusal: Refusal | None) -> None:
         service, session, by = self._service, self._session, self.discarded_by
-        tell_ended(service, session, "data_spool", refusal, message, discarded_by=by, excerpt=self._excerpt)
+        emit_outcome(service, session, "data_spool", refusal, message, discarded_by=by, excerpt=self._excerpt)
         if "data_spool_each_rcpt" in service.hub.outcome_phases:
             for recipient in self.envelope.recipients:
-                tell_ended(service, session, "data_spool_each_rcpt", refusal, message, recipient, discarded_by=by)
+                emit_outcome(service, session, "data_spool_each_rcpt", refusal, message, recipient, discarded_by=by)
 
     async def _complete(self) -> Message:
         failure, spool, settings = self._failure, self._spool, self.profile.settings
@@ -212,11 +211,12 @@ class Transaction:
         chain, recorded = self.profile.chain, self._service.hub.recorded_octets
         if recorded:
             await self._record(message.body, recorded)
+        ask = partial(ask_policies, self._service, self._session, chain)
         if chain.asks("data_spool"):
-            self._note(await ask(self._service, self._session, chain, "data_spool", message))
+            self._note(await ask("data_spool", message))
         if chain.asks("data_spool_each_rcpt"):
             for recipient in self.envelope.recipients:
-                self._note(await ask(self._service, self._session, chain, "data_spool_each_rcpt", message, recipient))
+                self._note(await ask("data_spool_each_rcpt", message, recipient))
 
     async def _record(self, body: Body, octets: int) -> None:
         """Keep the beginning of a message for those who record it; before its delivery, since it is settled then."""

@@ -1,115 +1,101 @@
-"""A trusted peer that speaks for others: whose session it says this is, and its way to the session's context.
+"""XCLIENT, XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT: the commands of trusted peers.
 
-What it may say is settled by its own address, once: whoever it speaks for, it keeps those rights, and no peer gains
-them by being spoken for.  So does Postfix.
+A peer's own address decides once which of these commands it may use.  It keeps these rights whomever it announces, and
+no peer gains them by being announced, as in Postfix.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from attrs import evolve
 
-from triosmtp.config import Listen
 from triosmtp.event import PeerAnnounced
 from triosmtp.policy import Authenticated, Session
 from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service
 from triosmtp.server.session.refusal import Refusal
-from triosmtp.smtp import TRUSTED_EXTENSIONS, Connection, Hello, Reply, XClient, XDumpContext, XRemoteIP, XSetContext
+from triosmtp.server.session.state import SessionState
+from triosmtp.smtp import TRUSTED_EXTENSIONS, Hello, Reply, XClient, XDumpContext, XRemoteIP, XSetContext
 from triosmtp.sockets.listener import peer_from_sockaddr
 from triosmtp.variables import is_reserved
 
-__all__ = ["Spokesman", "answer_context"]
+__all__ = ["announce", "answer_context"]
 
 _OURS: Final = ("proxy_", "real_", "xclient_")
 _KEPT: Final = ("proxy_", "real_", "connection_")
 _MAX_VARIABLES: Final = 1000
 
 
-class Spokesman:
-    """The peer of one session, as far as it is trusted."""
+def announce(state: SessionState, event: XClient | XRemoteIP) -> None:
+    """Make the session that of the announced client.
 
-    __slots__ = ("_connection", "_generation", "_listen", "_real", "_rights", "_service", "_session", "resettle")
+    What was learnt of the client before it is forgotten.  TLS stays, but not its certificate, which says nothing of the
+    announced client.  XREMOTEIP keeps EHLO.
+    """
+    session, variables = state.session, state.session.variables
+    if not state.own_peer:
+        state.own_peer, state.own_rights = session.peer, state.profile.rules.extensions & TRUSTED_EXTENSIONS
+    kept = {key: value for key, value in variables.items() if key.startswith(_KEPT)}
+    kept.setdefault("real_peer", state.own_peer)
+    if isinstance(event, XClient):
+        state.hello = _apply(session, event.attributes, kept)
+    else:
+        kept |= {key: value for key, value in variables.items() if key.startswith("ehlo_")}
+        session.peer, session.peer_address = peer_from_sockaddr((str(event.address), 0)).text, event.address
+        session.auth = None
+    variables.renew()
+    variables.record(kept)
+    session.headers.clear()
+    session.is_proxied = True
+    if session.tls is not None:
+        variables.record(session.tls.variables())
+    state.discarded_by = ""
+    state.switch_profile(_profile_of_client(state))
+    by: Literal["XCLIENT", "XREMOTEIP"] = "XCLIENT" if isinstance(event, XClient) else "XREMOTEIP"
+    authenticated = session.auth is not None
+    state.connection.change_peer(
+        state.profile.rules, hello=state.hello, authenticated=authenticated, banner=by == "XCLIENT"
+    )
+    state.service.emit(PeerAnnounced(session=session.info, real_peer=state.own_peer, by=by))
 
-    def __init__(self, service: Service, listen: Listen, session: Session, connection: Connection) -> None:
-        self._service = service
-        self._generation = service.generation
-        self._listen = listen
-        self._session = session
-        self._connection = connection
-        self._real = session.peer
-        self._rights = connection.settings.extensions & TRUSTED_EXTENSIONS
-        self.resettle: Callable[[Profile], None] = lambda _: None
-        """What is to be called with the profile of another peer."""
 
-    def speak_for(self, event: XClient | XRemoteIP, hello: Hello | None) -> tuple[Profile, Hello | None]:
-        """Make the session one of the peer that is told of; give what holds for that, and its hello.
+def _apply(session: Session, attributes: Mapping[str, str | None], kept: dict[str, str]) -> Hello | None:
+    """Apply the attributes of XCLIENT; return its hello.  Absent attributes keep their values, as in Postfix."""
+    if "ADDR" in attributes or "PORT" in attributes:
+        address = attributes.get("ADDR", None if session.peer_address is None else str(session.peer_address))
+        peer = None if address is None else peer_from_sockaddr((address, int(attributes.get("PORT") or 0)))
+        session.peer = "unknown" if peer is None else peer.text
+        session.peer_address = None if peer is None else peer.address
+    if attributes.get("DESTADDR"):
+        session.local = peer_from_sockaddr((attributes["DESTADDR"], int(attributes.get("DESTPORT") or 0))).text
+    for name in ("NAME", "REVERSE_NAME"):
+        variable = f"xclient_{name.lower()}"
+        value = attributes.get(name, session.variables.get(variable))
+        if value is not None:
+            kept[variable] = value
+    login, domain = attributes.get("LOGIN"), attributes.get("HELO")
+    session.auth = None if login is None else Authenticated("XCLIENT", login)
+    if login is not None:
+        kept |= {"auth_name": "XCLIENT", "auth_status": "pass", "auth_user": login}
+    if domain is None:
+        return None
+    kept["ehlo_domain"] = domain
+    verb: Literal["EHLO", "HELO"] = "EHLO" if attributes.get("PROTO") == "ESMTP" else "HELO"
+    kept["ehlo_string"] = f"{verb} {domain}"
+    return Hello(verb, domain, f"{verb} {domain}")
 
-        What was learnt of the one before it is forgotten.  TLS stays, without its certificate: that says nothing of the
-        one that is told of.  ``hello`` is the one before, which XREMOTEIP lets stand.
-        """
-        session, variables = self._session, self._session.variables
-        kept = {key: value for key, value in variables.items() if key.startswith(_KEPT)}
-        kept.setdefault("real_peer", self._real)
-        if isinstance(event, XClient):
-            hello = self._take(event.attributes, variables.snapshot(), kept)
-        else:
-            kept |= {key: value for key, value in variables.items() if key.startswith("ehlo_")}
-            session.peer, session.peer_address = peer_from_sockaddr((str(event.address), 0)).text, event.address
-            session.auth = None
-        variables.renew()
-        variables.record(kept)
-        session.headers.clear()
-        session.spoken_for = True
-        if session.tls is not None:
-            variables.record(session.tls.variables())
-        profile = self._profile()
-        by: Literal["XCLIENT", "XREMOTEIP"] = "XCLIENT" if isinstance(event, XClient) else "XREMOTEIP"
-        self._connection.change_peer(
-            profile.rules, hello=hello, authenticated=session.auth is not None, banner=isinstance(event, XClient)
-        )
-        self.resettle(profile)
-        self._service.emit(PeerAnnounced(session=session.info, real_peer=self._real, by=by))
-        return profile, hello
 
-    def _take(self, attributes: Mapping[str, str | None], before: dict[str, str], kept: dict[str, str]) -> Hello | None:
-        """Take the attributes of XCLIENT; give its hello.  Attributes that do not come stay, as in Postfix."""
-        session = self._session
-        if "ADDR" in attributes or "PORT" in attributes:
-            address = attributes.get("ADDR", None if session.peer_address is None else str(session.peer_address))
-            peer = None if address is None else peer_from_sockaddr((address, int(attributes.get("PORT") or 0)))
-            session.peer = "unknown" if peer is None else peer.text
-            session.peer_address = None if peer is None else peer.address
-        if attributes.get("DESTADDR"):
-            session.local = peer_from_sockaddr((attributes["DESTADDR"], int(attributes.get("DESTPORT") or 0))).text
-        for name in ("NAME", "REVERSE_NAME"):
-            variable = f"xclient_{name.lower()}"
-            value = attributes.get(name, before.get(variable))
-            if value is not None:
-                kept[variable] = value
-        login, domain = attributes.get("LOGIN"), attributes.get("HELO")
-        session.auth = None if login is None else Authenticated("XCLIENT", login)
-        if login is not None:
-            kept |= {"auth_name": "XCLIENT", "auth_status": "pass", "auth_user": login}
-        if domain is None:
-            return None
-        kept["ehlo_domain"] = domain
-        verb: Literal["EHLO", "HELO"] = "EHLO" if attributes.get("PROTO") == "ESMTP" else "HELO"
-        kept["ehlo_string"] = f"{verb} {domain}"
-        return Hello(verb, domain, f"{verb} {domain}")
-
-    def _profile(self) -> Profile:
-        generation, listen = self._generation, self._listen
-        settings = generation.config.resolve(listen, self._session.peer_address)
-        profile = generation.profiles.of(listen, settings)
-        extensions = profile.rules.extensions - TRUSTED_EXTENSIONS | self._rights
-        return evolve(profile, rules=evolve(profile.rules, extensions=extensions))
+def _profile_of_client(state: SessionState) -> Profile:
+    generation, listen = state.generation, state.listen
+    settings = generation.config.resolve(listen, state.session.peer_address)
+    profile = generation.profiles.of(listen, settings)
+    extensions = profile.rules.extensions - TRUSTED_EXTENSIONS | state.own_rights
+    return evolve(profile, rules=evolve(profile.rules, extensions=extensions))
 
 
 def answer_context(session: Session, event: XDumpContext | XSetContext) -> Reply | None:
-    """Read or write the context for a trusted peer; give the reply, None for the usual one.
+    """Read or write the contexts for a trusted peer; return the reply, None for the usual one.
 
-    :raises Refusal: where a variable is not its to write.
+    :raises Refusal: if the peer may not write a variable.
     """
     if isinstance(event, XDumpContext):
         contexts = (("connection", session.variables), ("message", session.message_variables))

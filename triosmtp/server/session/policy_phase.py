@@ -1,0 +1,95 @@
+"""A policy phase: ask the policies, apply the restrictions, report the outcome.
+
+All phases of a session go through :func:`settle`, except those that nobody asks about (see ``handlers.py``) and the
+phases of a whole message (see ``transaction.py``), which have two of them before one outcome.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from triosmtp.event import PolicyFailed
+from triosmtp.policy import CONTINUE, Chain, Decision, Phase, Session
+from triosmtp.policy_service.hub_policy import question_of
+from triosmtp.policy_service.messages import Excerpt, Outcome
+from triosmtp.server.service import Service
+from triosmtp.server.session.refusal import Refusal, refusal_of, text_of_reply
+
+__all__ = ["ask_policies", "emit_outcome", "settle"]
+
+_log = logging.getLogger("triosmtp.server")
+
+
+async def settle(
+    service: Service,
+    session: Session,
+    chain: Chain,
+    phase: Phase,
+    *arguments: object,
+    restrict: Callable[[Decision], Awaitable[None]] | None = None,
+) -> tuple[Decision, Refusal | None]:
+    """Ask the policies of ``chain`` at ``phase``, then ``restrict``; report the outcome and return it.
+
+    ``arguments`` are what the policies get after the session.  ``restrict`` applies the built-in restrictions to the
+    policies' decision and raises the refusal, if any.
+    """
+    decision, refusal = CONTINUE, None
+    try:
+        if chain.asks(phase):
+            decision = await ask_policies(service, session, chain, phase, *arguments)
+        if restrict is not None:
+            await restrict(decision)
+    except Refusal as error:
+        refusal = error
+    emit_outcome(service, session, phase, refusal, *arguments)
+    return decision, refusal
+
+
+async def ask_policies(service: Service, session: Session, chain: Chain, phase: Phase, *arguments: object) -> Decision:
+    """Ask the policies of ``chain`` at ``phase``.
+
+    :raises Refusal: if one of them refuses or fails.
+    """
+    decision = await chain.ask(phase, session, *arguments)
+    if decision.error:
+        failure = PolicyFailed(session=session.info, phase=phase, policy=decision.source, error=decision.error)
+        service.emit(failure)
+    if decision.refusal is not None:
+        raise refusal_of(decision.refusal, decision.source)
+    return decision
+
+
+def emit_outcome(
+    service: Service,
+    session: Session,
+    phase: Phase,
+    refusal: Refusal | None,
+    *arguments: Any,
+    discarded_by: str = "",
+    excerpt: Excerpt | None = None,
+) -> None:
+    """Report the outcome of a phase to the hub, if a policy client wants it.
+
+    ``discarded_by`` names the policy that discarded the accepted message; ``excerpt`` is for recordings.  The outcome
+    is settled by then, so a failure here is logged and changes no reply.
+    """
+    if phase not in service.hub.outcome_phases:
+        return
+    try:
+        service.hub.ended(question_of(phase, session, *arguments), _outcome(refusal, discarded_by, excerpt))
+    except Exception:  # noqa: BLE001 - whatever it is, it is not the session's fault
+        _log.exception("session %s: the outcome of %s was not sent to policy clients", session.id, phase)
+
+
+def _outcome(refusal: Refusal | None, discarded_by: str, excerpt: Excerpt | None) -> Outcome:
+    if refusal is None:
+        return Outcome(decision="accepted", decided_by=discarded_by, excerpt=excerpt)
+    reply = refusal.reply
+    return Outcome(
+        decision="refused",
+        code=reply.code,
+        enhanced=reply.enhanced,
+        text=text_of_reply(reply),
+        decided_by=refusal.decided_by,
+        excerpt=excerpt,
+    )
