@@ -19,6 +19,7 @@ from triosmtp.smtp import (
 )
 
 HOST = "mx.example.org"
+ENVELOPE = ("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
 
 
 class Dialogue:
@@ -100,3 +101,11 @@ def joined(events: Iterable[Event]) -> list[Event]:
         else:
             result.append(event)
     return result
+
+
+def greeted(**rules: Any) -> Dialogue:
+    """Return a dialogue after EHLO."""
+    dialogue = Dialogue(**rules)
+    dialogue.says("EHLO client.example")
+    dialogue.events.clear()
+    return dialogue

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from smtp_dialogue import Dialogue, codes
 
 from triosmtp.smtp import BodyEnd, ConnectionSettings
+from triosmtp.smtp import body as body_module
 from triosmtp.smtp.body import MAX_HEADER, BodyDecoder
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
@@ -133,7 +134,10 @@ def test_cut_anywhere(data: bytes, headers: str, body: str, limit: int, cuts: li
     data += END + b"QUIT\r\n"
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     pieces = [data[a:b] for a, b in pairwise(places)]
-    assert decode(pieces, headers, body, limit) == read(data, headers, body, limit)
+    for short in (0, 4096):  # with both ways to find a leading dot
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(body_module, "_SHORT", short)
+            assert decode(pieces, headers, body, limit) == read(data, headers, body, limit), short
 
 
 @settings(max_examples=3000 if JUDGE else 300)

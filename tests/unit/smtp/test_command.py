@@ -12,6 +12,7 @@ from triosmtp.smtp.command import (
     END_OF_CHUNK,
     FATAL,
     HANDSHAKE,
+    IN_ORDER,
     RESPONSE,
 )
 
@@ -82,3 +83,11 @@ def test_rows_without_a_line() -> None:
     assert not BAD_COMMAND.refused
     assert not FATAL.transitions
     assert set(FATAL.refused.values()) == {State.CLOSED}
+
+
+def test_commands_in_sequence() -> None:
+    """The look-up by state agrees with the rows.  BDAT is absent: its line is read strictly."""
+    for state in State:
+        expected = {verb for verb, row in COMMANDS.items() if state in row.transitions} - {b"BDAT"}
+        assert IN_ORDER[state].keys() == expected
+        assert all(IN_ORDER[state][verb] is COMMANDS[verb] for verb in expected)

@@ -1,10 +1,16 @@
 """ESMTP parameters: taken where they are offered and right, refused by name where not."""
 
 import pytest
-from smtp_dialogue import Dialogue
+from smtp_dialogue import Dialogue, codes, greeted
 
 from triosmtp.message import Envelope, Recipient
-from triosmtp.smtp import Address, MailFrom, RcptTo, decode_orcpt, decode_xtext
+from triosmtp.smtp import (
+    Address,
+    MailFrom,
+    RcptTo,
+    decode_orcpt,
+    decode_xtext,
+)
 
 EVERY = frozenset({"CHUNKING", "BINARYMIME", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE"})
 JOE = Address("joe", "example.com")
@@ -126,3 +132,54 @@ def test_what_an_envelope_gives() -> None:
     assert decode_orcpt(r"UTF-8;\x{F6}x") == ("utf-8", "\u00f6x")
     with pytest.raises(ValueError, match="not xtext"):
         decode_xtext("+2")
+
+
+class TestParameters:
+    def test_all_that_are_known(self) -> None:
+        dialogue = greeted()
+        assert codes(dialogue.says("MAIL FROM:<a@example.org> size=12  BODY=8bitmime smtputf8")) == [250]
+        (event,) = dialogue.events
+        assert isinstance(event, MailFrom)
+        assert event.parameters == {"SIZE": "12", "BODY": "8BITMIME", "SMTPUTF8": None}
+
+    @pytest.mark.parametrize(
+        ("parameters", "reply"),
+        [
+            ("SIZE", "501 5.5.4 SIZE is a number of octets"),
+            ("SIZE=x", "501 5.5.4 SIZE is a number of octets"),
+            ("SIZE=\u0661", "501 5.5.4 SIZE is a number of octets"),
+            ("SIZE=" + "1" * 21, "501 5.5.4 SIZE is a number of octets"),
+            ("SIZE=1001", "552 5.3.4 Message size exceeds the fixed limit"),
+            ("BODY", "501 5.5.4 BODY is 7BIT or 8BITMIME"),
+            ("BODY=BINARYMIME", "501 5.5.4 BODY is 7BIT or 8BITMIME"),
+            ("SMTPUTF8=yes", "501 5.5.4 SMTPUTF8 takes no value"),
+            ("SIZE=", "501 5.5.4 Malformed parameter"),
+            ("=1", "501 5.5.4 Malformed parameter"),
+            ("SIZE=1=2", "501 5.5.4 Malformed parameter"),
+            ("SIZE=1 SIZE=1", "501 5.5.4 Malformed parameter"),
+            ("-X", "501 5.5.4 Malformed parameter"),
+            ("RET=HDRS", "555 5.5.4 Unsupported parameter: RET"),
+            ("AUTH=<>", "555 5.5.4 Unsupported parameter: AUTH"),
+            ("X" * 99, "555 5.5.4 Unsupported parameter: " + "X" * 40),
+        ],
+    )
+    def test_bad(self, parameters: str, reply: str) -> None:
+        assert greeted(max_message_size=1000).says(f"MAIL FROM:<a@example.org> {parameters}") == [reply]
+
+    def test_not_utf8(self) -> None:
+        assert codes(greeted().says(b"MAIL FROM:<> X=\xff\r\n")) == [501]
+
+    def test_size_at_the_limit(self) -> None:
+        assert codes(greeted(max_message_size=1000).says("MAIL FROM:<> SIZE=1000")) == [250]
+        assert codes(greeted().says("MAIL FROM:<> SIZE=99999999999999999999")) == [250]
+
+    def test_rcpt_has_none(self) -> None:
+        dialogue = greeted()
+        assert dialogue.says("MAIL FROM:<>", "RCPT TO:<b@example.com> NOTIFY=NEVER")[1] == (
+            "555 5.5.4 Unsupported parameter: NOTIFY"
+        )
+
+    @pytest.mark.parametrize("hello", [["HELO x"], ["NOOP"], ["EHLO x", "HELO x"]])
+    def test_none_without_ehlo(self, hello: list[str]) -> None:
+        dialogue = Dialogue()
+        assert dialogue.says(*hello, "MAIL FROM:<> SIZE=1")[-1] == "555 5.5.4 Unsupported parameter: SIZE"

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, TypeAlias
 
 import pytest
+from smtp_dialogue import ENVELOPE, Dialogue, codes
 
 from triosmtp.smtp import (
     COMMANDS,
@@ -19,6 +20,8 @@ from triosmtp.smtp import (
     ConnectionEnded,
     ConnectionSettings,
     Event,
+    Fatal,
+    MailFrom,
     RcptTo,
     Reply,
     State,
@@ -202,3 +205,91 @@ def test_an_opener_does_not_renew_what_is_excused(unit: bytes) -> None:
     for _ in range(TIMES):
         driver.hears(unit)
     assert list(endings(driver, BUDGET * replies_to(unit))) == []
+
+
+class TestErrorCounts:
+    def test_the_error_beyond_it_is_fatal(self) -> None:
+        dialogue = Dialogue(max_command_errors=3)
+        assert dialogue.says(*["FOO"] * 5) == ["500 5.5.1 Command not recognized"] * 3 + ["421 4.7.0 Too many errors"]
+        assert isinstance(dialogue.events[-1], Fatal)
+        assert dialogue.connection.closed
+
+    def test_none(self) -> None:
+        assert codes(Dialogue(max_command_errors=0).says(*["FOO"] * 100)) == [500] * 100
+
+    def test_an_accepted_message_renews_it(self) -> None:
+        dialogue = Dialogue(max_command_errors=3)
+        assert codes(dialogue.says(*["FOO"] * 3, *ENVELOPE, "DATA", ".", *["FOO"] * 4))[-4:] == [500, 500, 500, 421]
+
+    def test_a_refused_message_does_not(self) -> None:
+        dialogue = Dialogue(max_command_errors=3)
+        dialogue.answers["BodyEnd"] = [Reply(554, "No")]
+        assert codes(dialogue.says(*["FOO"] * 3, *ENVELOPE, "DATA", ".", "FOO"))[-1] == 421
+
+    def test_what_was_pipelined_behind_a_refusal_is_excused(self) -> None:
+        dialogue = Dialogue(max_command_errors=30)
+        dialogue.answers["MailFrom"] = [Reply(550, "No")] * 29
+        dialogue.answers["RcptTo"] = [Reply(550, "No")] * 30
+        for _ in range(29):  # a refused MAIL counts, what is behind it does not
+            assert codes(dialogue.says(*ENVELOPE, "DATA")) == [550, 503, 503]
+        for _ in range(30):  # how many recipients are refused is bounded by the driver
+            assert codes(dialogue.says(*ENVELOPE, "DATA", "RSET")) == [250, 550, 554, 250]
+        assert codes(dialogue.says("DATA", "DATA")) == [503, 421]
+
+    @pytest.mark.parametrize("refused", ["MAIL FROM:<", "RCPT TO:<"])
+    def test_what_comes_after_the_refusal_was_written_is_not_excused(self, refused: str) -> None:
+        dialogue = Dialogue(max_command_errors=3)
+        dialogue.says("MAIL FROM:<a@example.org>" if refused[0] == "R" else "NOOP")
+        assert codes(dialogue.says(refused, *["DATA"] * 5))[1:] in ([503] * 5, [554] * 5)
+        assert [codes(dialogue.says("DATA"))[0] for _ in range(3)] in ([503, 503, 421], [554, 554, 421])
+
+    def test_a_group_that_is_read_in_pieces_is_excused(self) -> None:
+        dialogue = Dialogue(max_command_errors=1)
+        dialogue.answers["MailFrom"] = [Reply(450, "Not now")]
+        group = "".join(f"{line}\r\n" for line in [ENVELOPE[0], *["RCPT TO:<c@example.com>"] * 50, "DATA"]).encode()
+        said = [code for at in range(0, len(group), 100) for code in codes(dialogue.says(group[at : at + 100]))]
+        assert said == [450] + [503] * 51
+
+    def test_excuses_are_bounded(self) -> None:
+        dialogue = Dialogue(max_command_errors=3)
+        said = codes(dialogue.says("MAIL FROM:<", *["DATA"] * 5000))
+        assert said == [501] + [503] * (MAX_PIPELINED_AFTER_REFUSAL + 2) + [421]
+
+    @pytest.mark.parametrize(
+        ("event", "group"), [("MailFrom", ENVELOPE[:1]), ("Hello", ["EHLO x"]), ("Data", [*ENVELOPE, "DATA", "RSET"])]
+    )
+    def test_refusals_by_the_driver_count(self, event: str, group: list[str]) -> None:
+        dialogue = Dialogue(max_command_errors=3)
+        dialogue.answers[event] = [Reply(550, "No")] * 9
+        said = [code for _ in range(9) for code in codes(dialogue.says(*group))]
+        assert said.count(550) == 4  # each is answered with its own reply, and the command behind the last with 421
+        assert said[-1] == 421
+        assert isinstance(dialogue.events[-1], Fatal)
+
+    def test_after_too_many_refusals_quit_is_answered(self) -> None:
+        dialogue = Dialogue(max_command_errors=1)
+        dialogue.answers["MailFrom"] = [Reply(550, "No")] * 2
+        assert codes(dialogue.says(ENVELOPE[0], ENVELOPE[0], "QUIT")) == [550, 550, 221]
+
+    def test_a_refusal_by_a_limit_is_junk(self) -> None:
+        dialogue = Dialogue(max_command_errors=1, max_junk_commands=5)
+        for _ in range(6):
+            dialogue.connection.receive_data(b"MAIL FROM:<>\r\n")
+            assert isinstance(dialogue.connection.next_event(), MailFrom)
+            dialogue.connection.send(Reply(450, "Later"), by_limit=True)
+        assert dialogue.says("NOOP") == ["421 4.7.0 Too many commands without a message"]
+
+    def test_all_of_a_long_group_is_excused(self) -> None:
+        dialogue = Dialogue(max_command_errors=1)
+        dialogue.answers["MailFrom"] = [Reply(550, "No")]
+        assert codes(dialogue.says(*ENVELOPE, "DATA", "RCPT TO:<c@example.com>", "DATA", "DATA")) == [550] + [503] * 5
+
+    def test_a_handshake_does_not_renew_it(self) -> None:
+        dialogue = Dialogue(max_command_errors=2, starttls=True)
+        assert codes(dialogue.says("FOO", "FOO", "STARTTLS")) == [500, 500, 220]
+        assert codes(dialogue.says("FOO")) == [421]
+
+    def test_the_excuse_ends_with_a_hello(self) -> None:
+        dialogue = Dialogue(max_command_errors=2)
+        dialogue.answers["MailFrom"] = [Reply(550, "No")] * 2
+        assert codes(dialogue.says(*ENVELOPE, "HELO x", "DATA", "DATA")) == [550, 503, 250, 503, 421]

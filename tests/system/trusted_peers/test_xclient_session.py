@@ -1,27 +1,12 @@
 """XCLIENT, XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT: whole for those who are trusted, unknown to all others."""
 
 import base64
-import random
 from pathlib import Path
 
 import pytest
 
 from triosmtp import Policy, Reject, Session
 from triosmtp.event import AuthAttempted, Connected, PeerAnnounced
-from triosmtp.smtp import (
-    NEED_DATA,
-    PAUSED,
-    BodyChunk,
-    Chunk,
-    Connection,
-    ConnectionEnded,
-    ConnectionSettings,
-    Hello,
-    Reply,
-    SwitchToTLS,
-    XClient,
-    XRemoteIP,
-)
 from triosmtp.testing import Answer, Client, MemoryServer, RecordingPolicy, open_memory_server
 
 ALL = "XCLIENT XREMOTEIP XDUMPCONTEXT XSETCONTEXT"
@@ -273,51 +258,3 @@ async def test_the_number_of_variables_is_bounded() -> None:
             pairs = " ".join(f"v{start + i}=x" for i in range(100))
             codes.add((await client.command(f"XSETCONTEXT {pairs}")).code)
         assert codes == {250, 452}
-
-
-WORDS = (
-    b"XCLIENT ADDR=203.0.113.7", b"XCLIENT NAME=x HELO=y", b"XCLIENT LOGIN=u", b"XREMOTEIP 2001:db8::1",
-    b"XSETCONTEXT a=b", b"XDUMPCONTEXT", b"EHLO x", b"MAIL FROM:<a@b.example>", b"RCPT TO:<c@d.example>", b"DATA",
-    b"x\r\n.", b"RSET",
-    b"STARTTLS", b"BDAT 3", b"BDAT 0 LAST", b"XCLIENT \xff=\x00", b"NOOP", b"QUIT",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(150))
-def test_the_core_has_an_outcome_for_every_sequence_with_them(seed: int) -> None:
-    chance = random.Random(seed)
-    extensions = frozenset([*ALL.split(), "CHUNKING"])
-    rules = ConnectionSettings(
-        hostname="mx.example.com", extensions=extensions, starttls=True, require_hello=seed % 2 == 0
-    )
-    connection = Connection(rules)
-    connection.send()
-    while not connection.closed and chance.random() > 0.02:
-        event = connection.next_event()
-        if event is NEED_DATA:
-            connection.receive_data(chance.choice(WORDS) + b"\r\n" * (chance.random() > 0.05))
-        elif isinstance(event, SwitchToTLS):
-            connection.tls_started()
-        else:
-            assert event is not PAUSED
-            if isinstance(event, XClient | XRemoteIP):
-                hello = chance.choice([None, Hello("EHLO", "x", "EHLO x")])
-                connection.change_peer(rules, hello=hello, banner=isinstance(event, XClient))
-            if not isinstance(event, BodyChunk | Chunk | ConnectionEnded):  # no reply is owed for these
-                refused = chance.random() < 0.2
-                wire = connection.send(Reply(550, "no") if refused else None)
-                assert refused or wire[:1] != b"2" or not isinstance(event, XClient) or wire[:3] == b"220"
-
-
-def test_inside_tls_the_session_of_tls_stays() -> None:
-    connection = Connection(
-        ConnectionSettings(hostname="mx.example.com", extensions=frozenset({"XCLIENT"}), starttls=True)
-    )
-    connection.tls_started()
-    connection.send()
-    connection.receive_data(b"XCLIENT ADDR=203.0.113.7\r\nEHLO x\r\n")
-    assert isinstance(connection.next_event(), XClient)
-    connection.change_peer(connection.settings, hello=None, banner=True)
-    connection.send()
-    assert isinstance(connection.next_event(), Hello)
-    assert b"STARTTLS" not in connection.send()
