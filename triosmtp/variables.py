@@ -11,12 +11,15 @@ from typing import Final, TypeVar, overload
 
 from attrs import frozen
 
-__all__ = ["POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
+__all__ = ["NO_CERTIFICATE", "POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
 
 T = TypeVar("T")
 
 _MAX_NAMES: Final = 100  # alternative names in a variable
 _MAX_NAME: Final = 1024  # characters of one of them
+
+NO_CERTIFICATE: Final = "no certificate presented"
+"""The verify error if the client presented no certificate, whether it was asked for one or not."""
 
 POSTFIX_ALIASES: Final = frozenset({
     "ccert_subject", "ccert_issuer", "ccert_fingerprint", "ccert_pubkey_fingerprint", "encryption_protocol",
@@ -167,10 +170,24 @@ class TLSInfo:
             "tls_client_verified": "yes" if self.verified else "no",
             "tls_protocol": self.protocol,
         }
+        if self.group is not None:
+            values["tls_group"] = self.group
+        if self.sni is not None:
+            values["tls_sni"] = self.sni
+        if self.verify_error is not None:
+            values["tls_client_verify_error"] = self.verify_error
+        if self.verify_error != NO_CERTIFICATE:
+            values.update(self._of_certificate())
+        values["encryption_protocol"] = self.protocol
+        values["encryption_cipher"] = self.cipher
+        values["encryption_keysize"] = str(self.cipher_usebits)
+        if self.verify_error != NO_CERTIFICATE:
+            values.update(self._aliases())
+        return values
+
+    def _of_certificate(self) -> dict[str, str]:
+        """Return what the client's certificate says."""
         optional = {
-            "tls_group": self.group,
-            "tls_sni": self.sni,
-            "tls_client_verify_error": self.verify_error,
             "tls_client_cert_subject": self.client_subject,
             "tls_client_cert_issuer": self.client_issuer,
             "tls_client_cert_subject_cn": self.client_subject_cn,
@@ -184,29 +201,21 @@ class TLSInfo:
             "tls_client_cert_not_before": _rfc3339(self.client_not_before),
             "tls_client_cert_not_after": _rfc3339(self.client_not_after),
         }
-        values.update((k, v) for k, v in optional.items() if v is not None)
-        values.update(self._aliases())
-        return values
+        return {name: value for name, value in optional.items() if value is not None}
 
     def _aliases(self) -> dict[str, str]:
-        """Give Postfix's names, as Postfix fills them.
+        """Return Postfix's names for the client's certificate, as Postfix fills them.
 
         Names of a certificate only if it verified; fingerprints of every one that was presented and is not revoked, in
         upper case with colons.  The digest is SHA-256 (Postfix takes what ``smtpd_tls_fingerprint_digest`` says).
         """
-        values = {
-            "encryption_protocol": self.protocol,
-            "encryption_cipher": self.cipher,
-            "encryption_keysize": str(self.cipher_usebits),
-        }
         optional = {
             "ccert_subject": _xtext(self.client_subject_cn) if self.verified else None,
             "ccert_issuer": _xtext(self.client_issuer_cn) if self.verified else None,
             "ccert_fingerprint": None if self.revoked else _colons(self.client_fingerprint_sha256),
             "ccert_pubkey_fingerprint": None if self.revoked else _colons(self.client_spki_sha256),
         }
-        values.update((k, v) for k, v in optional.items() if v is not None)
-        return values
+        return {name: value for name, value in optional.items() if value is not None}
 
 
 def _bounded(names: tuple[str, ...]) -> str | None:

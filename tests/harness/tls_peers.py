@@ -73,18 +73,22 @@ def client_credential() -> Credential:
 
 
 @cache
-def settings(*, ask: bool = True, ciphers: str = "DEFAULT") -> TLSSettings:
+def settings(*, ask: bool = True, ciphers: str = "DEFAULT", renegotiation: bool = False) -> TLSSettings:
     certificate, key = server_credential().write(folder(), "server")
     bundle = folder() / "ca.pem"
     bundle.write_bytes(root().certificate_pem)
     return TLSSettings(
-        identities=(Identity(certificate, key),), client_ca=bundle, request_certificate=ask, ciphers=ciphers
+        identities=(Identity(certificate, key),),
+        client_ca=bundle,
+        request_certificate=ask,
+        ciphers=ciphers,
+        allow_renegotiation=renegotiation,
     )
 
 
 @cache
-def server_context(*, ask: bool = True, ciphers: str = "DEFAULT") -> ServerContext:
-    return build_context(load_material(settings(ask=ask, ciphers=ciphers)))
+def server_context(*, ask: bool = True, ciphers: str = "DEFAULT", renegotiation: bool = False) -> ServerContext:
+    return build_context(load_material(settings(ask=ask, ciphers=ciphers, renegotiation=renegotiation)))
 
 
 def client_context(

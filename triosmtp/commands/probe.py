@@ -27,8 +27,7 @@ from triosmtp.tls.client import ObservedServer, TLSClient, observing_context
 from triosmtp.tls.inspection import key_type, load_authorities, matches_name, tlsa_data
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
-from triosmtp.tls.verification import NO_CERTIFICATE
-from triosmtp.variables import TLSInfo
+from triosmtp.variables import NO_CERTIFICATE, TLSInfo
 
 __all__ = ["Credential", "ProbeError", "Report", "load_credential", "probe", "probe_command"]
 

@@ -100,7 +100,7 @@ def tls_settings(settings: Settings, server_names: Iterable[ServerName] = ()) ->
         allow_renegotiation=settings.tls_allow_renegotiation,
     )
     if not tls.request_certificate:
-        return tls  # equal for all who ask for none, whatever they would verify it with
+        return tls.shared()  # equal for all who ask for none, whatever they would verify it with
     return evolve(
         tls,
         client_ca=settings.tls_client_ca,
@@ -108,7 +108,7 @@ def tls_settings(settings: Settings, server_names: Iterable[ServerName] = ()) ->
         client_purpose=settings.tls_client_purpose,
         send_client_ca_names=settings.tls_send_client_ca_names,
         verify_depth=settings.tls_verify_depth,
-    )
+    ).shared()
 
 
 def _requests_certificate(settings: Settings) -> bool:

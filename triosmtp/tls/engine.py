@@ -42,6 +42,13 @@ from typing import Final
 from OpenSSL import SSL
 
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION
+from triosmtp.tls.openssl_memory import (
+    holds_input,
+    read_plaintext,
+    take_ciphertext,
+    write_ciphertext,
+    write_plaintext,
+)
 from triosmtp.tls.verification import Verification
 
 __all__ = ["FLUSH", "Engine"]
@@ -51,9 +58,6 @@ _RECORD_READ: Final = 16384 + 1  # one octet more than a record can hold: less t
 _RECORDS: Final = 64
 """Records that one read decrypts: the client chooses how small they are, and each costs as much as a large one."""
 _HANDSHAKE: Final = 22  # the type of a record (RFC 5246, section 6.2.1); in TLS 1.3 it is encrypted
-_APPLICATION_DATA: Final = 23  # likewise; in TLS 1.3 every encrypted record has it
-_SLACK: Final = 4096  # what a drain must have room for beyond the plaintext: tickets held back, record headers, tags
-_FLIGHT: Final = 16384  # room for a handshake flight
 
 FLUSH: Final = bytes(bytearray(b"flush"))
 """Given to ``SSLStream.send_all``, this very object has it send what is in ``outgoing``, and nothing else."""
@@ -119,8 +123,10 @@ class Engine:
             return False
         self.flight = 0
         self._protocol = self._connection.get_protocol_version_name()
-        # Data may have come right behind the handshake.  Asking now tells whether OpenSSL holds any.
-        self._plaintext = self._decrypt(_RECORD_READ)
+        if holds_input(self._connection):  # data may have come right behind the handshake
+            self._plaintext = self._decrypt(_RECORD_READ)
+        else:
+            self.needs_ciphertext = True
         return True
 
     def _feed_handshake(self) -> None:
@@ -135,11 +141,11 @@ class Engine:
         self._left = max(end - size, 0)
         self._received = data[end:]
         if end:
-            self._connection.bio_write(data[:end])
+            write_ciphertext(self._connection, data[:end])
 
     def output(self) -> bytes:
         """Take what OpenSSL wants to be sent; in TLS 1.3, nothing once the handshake is done."""
-        output = b"" if self._protocol == "TLSv1.3" else self._drained(_FLIGHT)
+        output = b"" if self._protocol == "TLSv1.3" else take_ciphertext(self._connection)
         if output:
             self.flight = 0
         return output
@@ -156,9 +162,9 @@ class Engine:
             return b""
         with suppress(SSL.Error):
             if last:
-                self._connection.send(last)
+                write_plaintext(self._connection, last)
             self._connection.shutdown()
-        return self._outgoing.read() + self._drained(len(last) + (len(last) >> 6) + _SLACK)
+        return self._outgoing.read() + take_ciphertext(self._connection)
 
     @property
     def failure(self) -> str | None:
@@ -167,7 +173,7 @@ class Engine:
 
     def last_output(self) -> bytes:
         """Take all that is still to be sent of a session that is broken: what was held back, then the alert."""
-        return b"" if self._released else self._outgoing.read() + self._drained(_SLACK)
+        return b"" if self._released else self._outgoing.read() + take_ciphertext(self._connection)
 
     @property
     def released(self) -> bool:
@@ -190,24 +196,18 @@ class Engine:
         the session has ended.  Then ``needs_ciphertext`` is false, and SSLStream finds the plaintext here.
         """
         size = len(data)
-        if (
-            size > _HEADER
-            and data[0] == _APPLICATION_DATA
-            and _HEADER + (data[3] << 8 | data[4]) == size
-            and not (self._left or self._offset != len(self._received))
-        ):
-            self._connection.bio_write(data)  # one record: nearly every command comes as one
+        if size > _HEADER and data[3] << 8 | data[4] == size - _HEADER and not (self._left or self._received):
+            write_ciphertext(self._connection, data)  # one record: nearly every command comes as one
+            plaintext = self._decrypt(min(_RECORD_READ, limit))
+            if plaintext:
+                return plaintext
         elif size:
             self._received, self._offset = self._received[self._offset :] + data, 0
-            if not self._feed():
-                return b""
         else:
             self._incoming.write_eof()
             self.needs_ciphertext = False
             return b""
-        plaintext = self._decrypt(min(limit, _RECORD_READ))
-        if len(self._received) != self._offset or not plaintext:
-            plaintext = self._read(limit, plaintext)
+        plaintext = self._read(limit)
         if self._outgoing.pending:
             self._plaintext, self.needs_ciphertext = plaintext, False
             return b""
@@ -218,13 +218,12 @@ class Engine:
         if self._is_broken or self._outgoing.pending:
             return b""
         try:
-            self._connection.send(data)
+            write_plaintext(self._connection, data)
         except SSL.Error as error:
             if not isinstance(error, SSL.WantReadError):
                 self._fail(_text(error))
             return b""
-        size = len(data)
-        return self._drained(size + (size >> 6) + _SLACK)
+        return take_ciphertext(self._connection)
 
     def put_back(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Leave to SSLStream what the transport did not take; sending :data:`FLUSH` sends it."""
@@ -274,7 +273,7 @@ class Engine:
         except SSL.ZeroReturnError:
             raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the TLS session in its handshake") from None
         except SSL.Error as error:
-            self._outgoing.write(self._drained(_FLIGHT))
+            self._outgoing.write(take_ciphertext(self._connection))
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
         self._outgoing.write(self.output())
         if not done:
@@ -303,9 +302,9 @@ class Engine:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
         while True:
             try:
-                self._connection.send(data)
+                write_plaintext(self._connection, data)
             except SSL.WantReadError:  # the client negotiates anew: nothing goes out before that is done
-                self._outgoing.write(self._drained(_FLIGHT))
+                self._outgoing.write(take_ciphertext(self._connection))
                 if not self._feed():
                     raise self._nothing_to_read() from None
             except SSL.Error as error:
@@ -313,7 +312,7 @@ class Engine:
                 raise self._nothing_to_read() from None
             else:
                 break
-        self._outgoing.write(self._drained(size + (size >> 6) + _SLACK))
+        self._outgoing.write(take_ciphertext(self._connection))
         return size
 
     def unwrap(self) -> None:
@@ -355,14 +354,13 @@ class Engine:
         except SSL.Error as error:
             self._fail(_text(error))
             raise self._nothing_to_read() from None
-        self._outgoing.write(self._drained(_SLACK))
+        self._outgoing.write(take_ciphertext(self._connection))
         return both
 
-    def _read(self, limit: int, first: bytes = b"") -> bytes:
-        """Return ``first`` and what the records behind it hold, up to ``limit`` octets in all; ``b""`` if nothing."""
-        pieces = [first] if first else []
-        limit -= len(first)
-        records = _RECORDS - 1 if first else _RECORDS
+    def _read(self, limit: int) -> bytes:
+        """Decrypt up to ``limit`` octets of what is here; ``b""`` if that is nothing."""
+        pieces: list[bytes] = []
+        records = _RECORDS
         while limit > 0 and not self._ended and self._failure is None:
             if not records:
                 self.needs_ciphertext = False  # there may be more, for the next read
@@ -382,10 +380,10 @@ class Engine:
         """Take plaintext out of OpenSSL; ``b""`` if there is none, and the state then says why."""
         one = self.needs_ciphertext  # OpenSSL holds what was written since, of one record, and nothing else
         try:
-            piece = self._connection.recv(limit)
+            piece = read_plaintext(self._connection, limit)
         except SSL.WantReadError:
             if one and self._left == 0:  # a record without plaintext may want an answer
-                self._outgoing.write(self._drained(_SLACK))
+                self._outgoing.write(take_ciphertext(self._connection))
             self.needs_ciphertext = True
             return b""
         except SSL.ZeroReturnError:
@@ -421,8 +419,12 @@ class Engine:
             self._left = size - take
         if take == 0:
             return False
-        self._connection.bio_write(data if take == len(data) else memoryview(data)[start : start + take])
-        self._offset = start + take
+        end = start + take
+        write_ciphertext(self._connection, data if take == len(data) else memoryview(data)[start:end])
+        if end == len(data):
+            self._received, self._offset = b"", 0
+        else:
+            self._offset = end
         return True
 
     def _is_too_much(self, size: int) -> bool:
@@ -437,16 +439,6 @@ class Engine:
     def _fail(self, reason: str) -> None:
         """Note that the session is broken; it is raised when all plaintext before that was read."""
         self._failure, self._is_broken, self.needs_ciphertext = reason, True, False
-
-    def _drained(self, size: int) -> bytes:
-        """Take all that OpenSSL has to send; ``size`` is a guess that makes a second look unnecessary."""
-        output = b""
-        with suppress(SSL.WantReadError):
-            output = piece = self._connection.bio_read(size)
-            while len(piece) == size:
-                piece = self._connection.bio_read(size)
-                output += piece
-        return output
 
     def _nothing_to_read(self) -> ssl.SSLError:
         """Return the exception that says why there is nothing: not yet, or never more."""

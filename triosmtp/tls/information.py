@@ -8,8 +8,8 @@ from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.purpose import verifies_as_server
-from triosmtp.tls.verification import CERTIFICATE_REVOKED, NO_CERTIFICATE, verify_error_text
-from triosmtp.variables import TLSInfo
+from triosmtp.tls.verification import CERTIFICATE_REVOKED, verify_error_text
+from triosmtp.variables import NO_CERTIFICATE, TLSInfo
 
 __all__ = ["tls_info"]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from attrs import frozen
 
@@ -161,6 +162,10 @@ class TLSSettings:
     allow_renegotiation: bool = False
     """Whether a client may negotiate anew in TLS 1.2 and before."""
 
+    def shared(self) -> "TLSSettings":
+        """Return the one object that stands for all equal ones: a look-up by it compares nothing."""
+        return _SHARED.setdefault(self, self)
+
     @property
     def files(self) -> Iterator[tuple[Option, Path]]:
         """Every file that a context of these settings is made of, with the option that names it."""
@@ -174,3 +179,6 @@ class TLSSettings:
                 yield "TLS_Client_CRL", path
         if self.enable_dhe and self.dhparams_file is not None:
             yield "TLS_DHParams_File", self.dhparams_file
+
+
+_SHARED: Final[WeakValueDictionary[TLSSettings, TLSSettings]] = WeakValueDictionary()

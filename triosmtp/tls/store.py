@@ -139,7 +139,8 @@ class ContextStore:
         self, contexts: Mapping[TLSSettings, ServerContext], problems: Mapping[TLSSettings, CertificateProblem]
     ) -> None:
         generation = max((context.generation for context in contexts.values()), default=0)
-        self._snapshot = _Snapshot(dict(contexts), problems, max(generation, self._snapshot.generation))
+        shared = {settings.shared(): context for settings, context in contexts.items()}
+        self._snapshot = _Snapshot(shared, problems, max(generation, self._snapshot.generation))
 
 
 def renew(store: ContextStore, wanted: Iterable[TLSSettings]) -> Renewal:

@@ -42,15 +42,14 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
     One task may receive while another one sends.  Call :meth:`release` at the end, in any case.
     """
 
-    __slots__ = ("_fast", "_lock", "_start", "_waiting", "engine", "ssl_stream", "transport")
+    __slots__ = ("_lock", "_start", "_waiting", "engine", "ssl_stream", "transport")
 
-    def __init__(self, transport: Transport, engine: Engine, *, may_renegotiate: bool) -> None:
+    def __init__(self, transport: Transport, engine: Engine) -> None:
         self.transport = transport
         self.engine = engine
         self.ssl_stream = trio.SSLStream(transport, cast("Any", engine), server_side=True, https_compatible=True)
         """The stream that the connection is wrapped in."""
-        self._fast = not may_renegotiate
-        self._lock = None if may_renegotiate else _send_lock(self.ssl_stream)
+        self._lock = _send_lock(self.ssl_stream)
         self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
         self._waiting: bytes | bytearray | memoryview = b""
 
@@ -61,7 +60,7 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         :raises trio.ClosedResourceError: if this end was closed.
         """
         engine, size = self.engine, _DEFAULT_READ if max_bytes is None else max_bytes
-        while engine.needs_ciphertext and self._fast and size > 0:
+        while size > 0 and engine.needs_ciphertext:
             plaintext = engine.decrypt(await self.transport.receive_some(size), size)
             if plaintext:
                 return plaintext
@@ -179,9 +178,24 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         await self.ssl_stream.aclose()
 
 
+class RenegotiableStream(TLSStream[Transport]):
+    """A stream whose client may renegotiate: SSLStream does all, since a write may have to read there."""
+
+    __slots__ = ()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive and decrypt at least one byte, as :meth:`TLSStream.receive_some` does."""
+        return await self.ssl_stream.receive_some(max_bytes)
+
+    def start_send(self, data: bytes | bytearray | memoryview) -> bool:
+        """Send nothing yet: :meth:`finish_send` sends ``data``."""
+        self._waiting = data
+        return False
+
+
 async def open_stream(transport: Transport, engine: Engine, *, may_renegotiate: bool) -> TLSStream[Transport]:
     """Make the stream of a connection whose handshake is done."""
-    stream = TLSStream(transport, engine, may_renegotiate=may_renegotiate)
+    stream = (RenegotiableStream if may_renegotiate else TLSStream)(transport, engine)
     if not _finish_handshake(stream.ssl_stream):
         with trio.CancelScope(shield=True):  # one that is cancelled would break the stream; nothing is waited for
             await stream.ssl_stream.do_handshake()

@@ -18,7 +18,6 @@ from triosmtp.tls.revocation import Revocations
 __all__ = [
     "CERTIFICATE_REVOKED",
     "INVALID_PURPOSE",
-    "NO_CERTIFICATE",
     "VERIFY_ERRORS",
     "Verification",
     "follow_negotiation",
@@ -33,8 +32,6 @@ INVALID_PURPOSE: Final = 26
 """X509_V_ERR_INVALID_PURPOSE: the certificate, or one above it, is not for a TLS client."""
 CERTIFICATE_REVOKED: Final = 23
 """X509_V_ERR_CERT_REVOKED."""
-NO_CERTIFICATE: Final = "no certificate presented"
-"""The verify error where the client presented no certificate, asked for or not."""
 
 
 @define(slots=True, eq=False)
