@@ -13,10 +13,7 @@ import os
 import re
 from typing import Final
 
-import argon2
 from attrs import frozen
-from scramp import ScramException, ScramMechanism
-from scramp.utils import saslprep
 
 __all__ = [
     "SCHEMES",
@@ -25,6 +22,7 @@ __all__ = [
     "form_of",
     "hash_password",
     "is_hash",
+    "load_libraries",
     "prepare_password",
     "read_scram",
     "verify_password",
@@ -55,6 +53,15 @@ class ScramKeys:
     iterations: int
     stored_key: bytes
     server_key: bytes
+
+
+def load_libraries() -> None:
+    """Import the libraries below this module, which takes 25 ms: a server does it before it serves, not at an AUTH.
+
+    A program that reads a configuration without AUTH does not need them.
+    """
+    import argon2  # noqa: F401, PLC0415 - as above
+    import scramp.utils  # noqa: F401, PLC0415 - as above
 
 
 def is_hash(stored: str) -> bool:
@@ -94,6 +101,8 @@ def verify_password(stored: str, password: str) -> bool:
     :raises ValueError: where ``stored`` is a malformed hash.
     """
     if stored.startswith("$argon2"):
+        import argon2  # noqa: PLC0415 - see load_libraries()
+
         try:
             return argon2.PasswordHasher().verify(stored, password)
         except argon2.exceptions.VerificationError:
@@ -127,6 +136,8 @@ def hash_password(password: str, scheme: str = "argon2id") -> str:
     salt = os.urandom(16)
     match scheme:
         case "argon2id":
+            import argon2  # noqa: PLC0415 - as above
+
             return argon2.PasswordHasher().hash(password)
         case "scrypt":
             n, r, p = 1 << _SCRYPT_LN, _SCRYPT_R, _SCRYPT_P
@@ -149,6 +160,9 @@ def prepare_password(password: str) -> str:
     """
     if password.isascii() and password.isprintable() and password:
         return password  # nothing in it is changed or forbidden
+    from scramp import ScramException  # noqa: PLC0415 - as above
+    from scramp.utils import saslprep  # noqa: PLC0415 - as above
+
     try:
         result = str(saslprep(password))
     except ScramException:
@@ -160,6 +174,8 @@ def prepare_password(password: str) -> str:
 
 def derive_scram(password: str, salt: bytes, iterations: int) -> ScramKeys:
     """Derive the keys of SCRAM-SHA-256 from a password.  Blocking: 10 ms."""
+    from scramp import ScramMechanism  # noqa: PLC0415 - as above
+
     _, stored_key, server_key, _ = ScramMechanism("SCRAM-SHA-256").make_auth_info(password, iterations, salt)
     return ScramKeys(salt, iterations, stored_key, server_key)
 

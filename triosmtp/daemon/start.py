@@ -29,7 +29,9 @@ __all__ = ["Start", "begin_process"]
 
 _LOADED_LATER: Final = (
     "anyio._backends._trio",
+    "argon2",
     "encodings.idna",
+    "scramp.utils",
     "triosmtp.status.application",
     "triosmtp.status.http",
     "triosmtp.policy_service.hub",

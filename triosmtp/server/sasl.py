@@ -6,6 +6,7 @@ from pathlib import Path
 from attrs import frozen
 
 from triosmtp.auth import MECHANISMS, PLAINTEXT, DecoyKey, IdentityMap, PasswordFile
+from triosmtp.auth.password import load_libraries
 from triosmtp.config import AuthParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain
 from triosmtp.variables import TLSInfo
@@ -119,6 +120,8 @@ def build_sasl_config(
             stores[name] = Store(_FIELDS[name][0])
         else:
             unbacked.append(name)
+    if stores:
+        load_libraries()
     return SaslConfig(stores, tuple(unbacked), identities, settings.allow_plaintext_auth)
 
 

@@ -13,11 +13,14 @@ from triosmtp.errors import TrioSMTPError
 __all__ = ["PLAIN_PATH", "Address", "PathError", "PathProblem", "parse_path"]
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"  # the hyphen is escaped, since it is used inside a class
-_BEYOND = r"\u00a0-\u2027\u202a-\U0010ffff"  # UTF8-non-ascii of RFC 6531 without line breaks: C1, U+2028, U+2029
-_DOT_STRING = re.compile(rf"[{_ATEXT}{_BEYOND}]+(?:\.[{_ATEXT}{_BEYOND}]+)*")
+# UTF8-non-ascii of RFC 6531 without line breaks: C1, U+2028, U+2029.  These classes list what they exclude, because
+# `re` compiles a class with a large range slowly, and each command that reads a configuration would wait for that.
+_NOT_TEXT = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_NOT_UTEXT = rf'{_NOT_TEXT} "(),:;<>@\[\\\]'
+_DOT_STRING = re.compile(rf"[^{_NOT_UTEXT}.]+(?:\.[^{_NOT_UTEXT}.]+)*")
 # Dots in a row and at the end occur in practice, and Postfix accepts them.  A dot at the beginning is refused.
-_UNQUOTED = re.compile(rf"[{_ATEXT}{_BEYOND}][{_ATEXT}{_BEYOND}.]*")
-_QUOTED_STRING = re.compile(rf'"((?:[ !#-\[\]-~{_BEYOND}]|\\[ -~])*)"')
+_UNQUOTED = re.compile(rf"[^{_NOT_UTEXT}.][^{_NOT_UTEXT}]*")
+_QUOTED_STRING = re.compile(rf'"((?:[^{_NOT_TEXT}"\\]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 PLAIN_PATH: Final = rf"<([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9._-]+)>"
 """The regular expression of nearly every path.  Its groups are the local part and the domain, which is not checked."""

@@ -60,20 +60,44 @@ def test_a_command_imports_nothing_heavy(tmp_path: Path, words: list[str], statu
 
 
 SERVING = {
-    "anyio", "starlette", "prometheus_client", "trio_websocket", "watchfiles", "triosmtp.policy_service.hub",
-    "triosmtp.status.listener", "triosmtp.sockets.listener", "triosmtp.server.server", "triosmtp.server.session.driver",
-    "triosmtp.tls.watcher",
+    "anyio", "starlette", "prometheus_client", "trio_websocket", "watchfiles", "triosmtp.logs.event_log",
+    "triosmtp.policy_service.hub", "triosmtp.server.server", "triosmtp.server.service",
+    "triosmtp.server.session.driver", "triosmtp.sockets.listener", "triosmtp.status.listener",
+    "triosmtp.tls.handshake", "triosmtp.tls.watcher",
 }  # fmt: skip
+OF_AUTH = {"argon2", "scramp"}
+OF_TLS = {"OpenSSL", "cryptography"}
+CERTIFICATE = 'TLS_Certificate = "/nowhere/server.pem"\n'
+PASSWORDS = 'SMTP_Extensions = ( "AUTH PLAIN" )\nAuthPlainParameters = [ uri = "file:///nowhere/passwords" ]\n'
+POLICY = 'Policy = "websocket:x"\nPolicy_Listener { Listen "127.0.0.1:2526" { } }\n'
+LOG = 'Log "syslog" { }\n'
 
 
-def test_check_imports_what_the_configuration_names_and_nothing_that_serves(tmp_path: Path) -> None:
-    found = imported(tmp_path, "check", "-c", "{conf}", status=78)
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        ("", set()),
+        (CERTIFICATE, OF_TLS),
+        (PASSWORDS, OF_AUTH),
+        (POLICY, {"triosmtp.policy_service.hub", *OF_TLS}),
+        (LOG, {"triosmtp.logs.event_log"}),
+    ],
+    ids=["plain", "TLS", "AUTH", "policy", "syslog"],
+)
+def test_check_imports_what_the_configuration_needs(tmp_path: Path, text: str, needed: set[str]) -> None:
+    found = imported(tmp_path, "check", "-c", "{conf}", status=78, text=text)
     assert "triosmtp.server.profile" in found
-    assert found & SERVING == set()
-    policy = tmp_path / "policy"
-    policy.mkdir()
-    text = 'Policy = "websocket:x"\nPolicy_Listener { Listen "127.0.0.1:2526" { } }\n'
-    assert "triosmtp.policy_service.hub" in imported(policy, "check", "-c", "{conf}", status=78, text=text)
+    if "triosmtp.policy_service.hub" in needed:
+        assert needed <= found
+    else:
+        assert found & (SERVING | OF_AUTH | OF_TLS) == needed
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_tls_commands_import_nothing_that_serves(tmp_path: Path, command: str) -> None:
+    found = imported(tmp_path, "tls", command, "-c", "{conf}")
+    assert "triosmtp.server.tls_report" in found
+    assert found & (SERVING | OF_AUTH) == set()
 
 
 def test_the_words_of_the_command_line_are_those_of_the_modules_that_it_does_not_import() -> None:
