@@ -65,7 +65,7 @@ class SessionInfo:
     peer: str
     """The address and port of the client: ``192.0.2.7:53211``, ``[2001:db8::7]:53211``, or ``unix``."""
     local: str = ""
-    """The address that the client connected to, likewise; ``""`` if it is not known."""
+    """The address and port that the client connected to; ``""`` if they are not known."""
     listener: str = ""
     """The name of the Listen, as the configuration spells it."""
 
@@ -354,7 +354,7 @@ class CertificatesReloaded:
     not_before: datetime | None
     """The beginning of its validity, in UTC; None if it cannot be read."""
     not_after: datetime | None
-    """The end of its validity, likewise."""
+    """The end of its validity, in UTC; None if it cannot be read."""
     warnings: tuple[str, ...] = ()
     """Problems that do not prevent its use: a name that the certificate no longer has, for example."""
 

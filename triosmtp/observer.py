@@ -1,4 +1,4 @@
-"""Who hears of the events of a server: each observer, or of some types of events alone."""
+"""The observers of a server: each is called with every event, or with the types of events that it wants."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable
@@ -15,7 +15,7 @@ EVENTS: Final[frozenset[type]] = frozenset(get_args(ServerEvent))
 
 
 class Subscription:
-    """An observer of some types of events; which, may change at any time."""
+    """An observer of some types of events.  The types may change at any time."""
 
     __slots__ = ("kinds", "observer", "on_change")
 
@@ -37,7 +37,7 @@ class Subscription:
 
 
 class Observers:
-    """The observers of one server, by the type of event: an event that nobody wants costs one look-up."""
+    """The observers of one server by type of event: an event without an observer costs one look-up."""
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._all: list[Observer] = []
@@ -72,4 +72,4 @@ class Observers:
 
 
 def _nothing() -> None:
-    """Do nothing."""
+    """Return at once."""

@@ -1,4 +1,4 @@
-"""Where triosmtp keeps what must outlive a connection, how folders of ours are made, and how files are opened."""
+"""The state folder, and how folders are made and files are opened."""
 
 import os
 import stat
@@ -13,12 +13,12 @@ __all__ = ["is_tmpfs", "is_visible", "make_directory", "open_regular", "state_di
 
 
 def state_directory() -> Path:
-    """Give the state folder, whether it exists or not.
+    """Return the state folder, which need not exist.
 
-    ``$STATE_DIRECTORY`` as systemd sets it (the first of a colon list), else ``$XDG_STATE_HOME/triosmtp``, else
-    ``~/.local/state/triosmtp``.  A relative path in ``$XDG_STATE_HOME`` is ignored, as its specification demands.
+    It is ``$STATE_DIRECTORY`` as systemd sets it (the first of a colon list), else ``$XDG_STATE_HOME/triosmtp``, else
+    ``~/.local/state/triosmtp``.  A relative path in ``$XDG_STATE_HOME`` is ignored, as its specification requires.
 
-    :raises ConfigError: where none of them is set and the user has no home folder.
+    :raises ConfigError: if none of them is set and the user has no home folder.
     """
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
@@ -33,11 +33,11 @@ def state_directory() -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Make ``path`` and its missing parents, each 0700, and sync each new entry to disk.  Blocks.
+    """Make ``path`` and its missing parents, each 0700, and sync each new entry to disk.  It blocks.
 
-    What is there already is left as it is, its mode too.
+    Folders that exist are not changed, nor is their mode.
 
-    :raises OSError: where that is not possible; :class:`FileExistsError` where a file stands in the way.
+    :raises OSError: if that is not possible; :class:`FileExistsError` if a file has the name of a folder.
     """
     if path.is_dir():
         return
@@ -51,9 +51,9 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the entries of folder ``path`` to disk.  Blocks.
+    """Write to disk the entries of folder ``path``.  It blocks.
 
-    :raises OSError: where it cannot be opened or synced.
+    :raises OSError: if it cannot be opened or synced.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -63,7 +63,7 @@ def sync_directory(path: Path) -> None:
 
 
 def open_regular(path: Path, flags: int = 0) -> BinaryIO:
-    """Open a regular file to read it.  Whatever else stands at ``path`` is refused, and not waited for.
+    """Open a regular file to read it.  Refuse anything else at ``path``, without waiting for it.
 
     ``flags`` are further ones of :func:`os.open`.
 
@@ -78,14 +78,14 @@ def open_regular(path: Path, flags: int = 0) -> BinaryIO:
 
 
 def is_visible(path: Path) -> bool:
-    """Whether something is at ``path``; False too if a folder on the way is closed to this user."""
+    """Return whether ``path`` exists; False also if this user may not enter a folder on the way."""
     return os.access(path, os.F_OK)
 
 
 def is_tmpfs(path: Path) -> bool:
-    """Whether ``path`` (or, while it is missing, its nearest existing parent) lies in memory: on a tmpfs or ramfs.
+    """Return whether ``path`` (or, if it is missing, its nearest existing parent) is in memory: on a tmpfs or ramfs.
 
-    False where the system does not tell: it is asked through ``/proc/self/mountinfo``.
+    The system is asked through ``/proc/self/mountinfo``; without that file the result is False.
     """
     path = path.absolute()
     while not is_visible(path) and path != path.parent:

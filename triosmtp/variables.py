@@ -1,8 +1,8 @@
-"""The connection and message context: named strings that policy reads and writes, and the facts of a TLS session.
+"""The connection and message context: variables that policies read and write; and the result of a TLS handshake.
 
-Names and meanings are Momentum's, and beside them stand Postfix's for the same facts, so that policy logic written for
-either moves over.  Keys that only the engine may write (``tls``, every ``tls_…`` and Postfix's names) are guarded here,
-once, so that no policy, no ``Context`` option and no peer can claim a verified certificate.
+Names and meanings are those of Momentum, and there are the names of Postfix for the same values, so that policies for
+either can be ported.  Some keys may be written by the TLS engine only: ``tls``, every ``tls_…``, and the names of
+Postfix.  This is enforced here, so that no policy, no ``Context`` option and no peer can claim a verified certificate.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -25,19 +25,19 @@ POSTFIX_ALIASES: Final = frozenset({
     "ccert_subject", "ccert_issuer", "ccert_fingerprint", "ccert_pubkey_fingerprint", "encryption_protocol",
     "encryption_cipher", "encryption_keysize",
 })  # fmt: skip
-"""What Postfix tells a policy service of TLS, under its own names (its SMTPD_POLICY_README)."""
+"""The TLS attributes that Postfix sends to a policy service (its SMTPD_POLICY_README)."""
 
 
 def is_reserved(key: str) -> bool:
-    """Whether only the engine may write ``key``: ``tls``, what begins with ``tls_``, and :data:`POSTFIX_ALIASES`."""
+    """Return whether only the TLS engine may write ``key``: ``tls``, every ``tls_…``, and :data:`POSTFIX_ALIASES`."""
     return key.startswith("tls_") or key == "tls" or key in POSTFIX_ALIASES
 
 
 class Variables(MutableMapping[str, str]):
     """A context: a mapping of ``str`` to ``str``.
 
-    Writing or deleting a key for which :func:`is_reserved` holds raises :class:`KeyError`; a key or value that is not a
-    ``str`` raises :class:`TypeError`.  ``clear()`` leaves reserved keys alone.
+    To write or delete a key for which :func:`is_reserved` holds raises :class:`KeyError`; a key or value that is not a
+    ``str`` raises :class:`TypeError`.  ``clear()`` keeps reserved keys.
     """
 
     __slots__ = ("_values",)
@@ -51,7 +51,7 @@ class Variables(MutableMapping[str, str]):
         return self._values[key]
 
     def __setitem__(self, key: str, value: str) -> None:
-        # Policies are not all type-checked, and a number in a context would surface far from its mistake.
+        # Not all policies are type-checked, and a number in a context would raise far from the mistake.
         if type(key) is not str or type(value) is not str:
             raise TypeError(f"context variables map str to str, not {key!r} to {value!r}")
         if is_reserved(key):
@@ -80,38 +80,38 @@ class Variables(MutableMapping[str, str]):
     @overload
     def get(self, key: str, default: str | T, /) -> str | T: ...
     def get(self, key: str, default: str | T | None = None, /) -> str | T | None:
-        """Give the value of ``key``, or ``default``."""
-        return self._values.get(key, default)  # the mapping's own way goes by an exception
+        """Return the value of ``key``, or ``default``."""
+        return self._values.get(key, default)  # that of the base class catches an exception
 
     def clear(self) -> None:
         """Remove every variable that is not reserved."""
         self._values = {k: v for k, v in self._values.items() if is_reserved(k)}
 
     def renew(self) -> None:
-        """Remove every variable, for the engine, reserved ones included."""
+        """Remove every variable, reserved ones too.  Not for policies."""
         self._values = {}
 
     def snapshot(self) -> dict[str, str]:
-        """Give a copy that later changes do not touch."""
+        """Return a copy as a dictionary."""
         return dict(self._values)
 
     def record(self, values: Mapping[str, str]) -> None:
-        """Write ``values`` for the engine, reserved keys included.  Not for policies."""
+        """Write ``values``, reserved keys too.  Not for policies."""
         self._values.update(values)
 
     def forget(self, *prefixes: str) -> None:
-        """Remove, for the engine, every key that begins with one of ``prefixes``, reserved ones included."""
+        """Remove every key that begins with one of ``prefixes``, reserved ones too.  Not for policies."""
         self._values = {k: v for k, v in self._values.items() if not k.startswith(prefixes)}
 
 
 @frozen(slots=True, kw_only=True)
 class TLSInfo:
-    """What one handshake established.  A value: it does not change after it was made.
+    """The result of one TLS handshake, as a frozen value.
 
-    ``verified`` is the handshake's own outcome and the only thing to base a right on: True only when a client
-    certificate was presented, the verification was really run for it, and no error was seen at any depth (but for the
-    purpose, under TLS_Client_Purpose = client-or-server: then the chain was verified as that of a server).  Every
-    ``client_…`` field of an unverified certificate is the peer's claim, nothing more.
+    ``verified`` is the result of the handshake itself, and the only field from which a right may be derived.  It is
+    True only if a client certificate was presented, its verification was run, and there was no error at any depth.
+    (Under TLS_Client_Purpose = client-or-server, the chain may have been verified as that of a server.)  Every
+    ``client_…`` field of a certificate that is not verified is only a claim of the peer.
     """
 
     protocol: str
@@ -123,18 +123,18 @@ class TLSInfo:
     alpn: str | None = None
     verified: bool = False
     verify_error: str | None = None
-    """OpenSSL's words for the first error, ``no certificate presented``, or None when verified.  If a certificate of
-    the chain was revoked, this and the number say so, whatever error came first."""
+    """The text of OpenSSL for the first error, ``no certificate presented``, or None if verified.  If a certificate of
+    the chain is revoked, this and ``verify_code`` say so, even if another error came first."""
     verify_code: int = 0
-    """OpenSSL's number of the first error (``X509_V_ERR_…``); 0 when verified, or there was no certificate."""
+    """The number of the first error (``X509_V_ERR_…``); 0 if verified, or if there was no certificate."""
     server_purpose: bool = False
-    """Whether the chain verifies for the purpose of a TLS server, and not for that of a client.  ``verified`` is then
-    what TLS_Client_Purpose says."""
+    """Whether the chain verifies for the purpose of a TLS server, but not for that of a client.  Then
+    TLS_Client_Purpose decides about ``verified``."""
     revoked: bool = False
-    """Whether the client's certificate, or one of its chain below the anchor, stands in a list of TLS_Client_CRL.  Such
-    a client has no right by its certificate, neither by its names nor by a fingerprint."""
+    """Whether the certificate of the client, or one of its chain below the anchor, is in a list of TLS_Client_CRL.
+    Such a client has no right by its certificate, neither by its names nor by a fingerprint."""
     client_certificate: bytes | None = None
-    """The presented leaf in DER, or None."""
+    """The certificate of the client in DER, or None."""
     client_subject: str | None = None
     client_issuer: str | None = None
     client_subject_cn: str | None = None
@@ -143,17 +143,17 @@ class TLSInfo:
     client_fingerprint_sha256: str | None = None
     client_spki_sha256: str | None = None
     client_sans: tuple[str, ...] = ()
-    """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``: every name of a verified certificate; else the first 100, cut where
-    they are long, and ``…`` if there are more, or none if they take more than 8 KB."""
+    """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``: every name of a verified certificate.  Of one that is not verified,
+    the first 100, long ones cut, and ``…`` if there are more; or none if they take more than 8 KB."""
     client_eku: str | None = None
-    """What the extended key usage lists: ``client``, ``server`` or ``both``; ``any`` if it lists neither of them, but
-    anyExtendedKeyUsage (which OpenSSL takes for neither); else ``none``.  None: there is no such extension."""
+    """The extended key usage: ``client``, ``server`` or ``both``; ``any`` if it has neither of them, but
+    anyExtendedKeyUsage (which OpenSSL accepts for neither); else ``none``.  None: there is no such extension."""
     client_not_before: datetime | None = None
     client_not_after: datetime | None = None
     handshake_seconds: float = 0.0
 
     def without_client(self, reason: str) -> "TLSInfo":
-        """Return what holds of the connection alone: no client certificate, for ``reason``."""
+        """Return a copy without the client certificate, with ``reason`` as its ``verify_error``."""
         return TLSInfo(
             protocol=self.protocol, cipher=self.cipher, cipher_algbits=self.cipher_algbits,
             cipher_usebits=self.cipher_usebits, group=self.group, sni=self.sni, alpn=self.alpn, verify_error=reason,
@@ -161,7 +161,7 @@ class TLSInfo:
         )  # fmt: skip
 
     def variables(self) -> dict[str, str]:
-        """Give the context variables of this handshake: Momentum's names, ours, and Postfix's."""
+        """Return the context variables of this handshake: names of Momentum, of triosmtp, and of Postfix."""
         values = {
             "tls": "on",
             "tls_cipher": self.cipher,
@@ -204,10 +204,10 @@ class TLSInfo:
         return {name: value for name, value in optional.items() if value is not None}
 
     def _aliases(self) -> dict[str, str]:
-        """Return Postfix's names for the client's certificate, as Postfix fills them.
+        """Return the variables of Postfix for the certificate of the client, with values as Postfix sets them.
 
-        Names of a certificate only if it verified; fingerprints of every one that was presented and is not revoked, in
-        upper case with colons.  The digest is SHA-256 (Postfix takes what ``smtpd_tls_fingerprint_digest`` says).
+        The names of a certificate are set only if it is verified.  The fingerprints of every certificate that is not
+        revoked are set, in upper case with colons.  The digest is SHA-256 (in Postfix: smtpd_tls_fingerprint_digest).
         """
         optional = {
             "ccert_subject": _xtext(self.client_subject_cn) if self.verified else None,
@@ -219,7 +219,7 @@ class TLSInfo:
 
 
 def _bounded(names: tuple[str, ...]) -> str | None:
-    """Return the names as a variable shows them: the first 100, cut where they are long."""
+    """Return the names as the value of a variable: the first 100, long ones cut."""
     shown = [name if len(name) <= _MAX_NAME else name[:_MAX_NAME] + "…" for name in names[:_MAX_NAMES]]
     return ",".join([*shown, "…"] if len(names) > _MAX_NAMES else shown) or None
 
@@ -229,7 +229,7 @@ def _rfc3339(moment: datetime | None) -> str | None:
 
 
 def _xtext(text: str | None) -> str | None:
-    """Encode as Postfix does on its policy wire (RFC 3461, section 4): ``Example+20CA``."""
+    """Encode as Postfix does in its policy protocol (RFC 3461, section 4): ``Example+20CA``."""
     if text is None:
         return None
     return "".join(

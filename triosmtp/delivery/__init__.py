@@ -1,10 +1,14 @@
-"""Where accepted mail goes: one object with one async method, and the ways to make one."""
+"""Deliveries: the destinations of accepted mail.
 
+``delivery.py`` is their base class.  ``maildir.py``, ``function.py`` and ``discard.py`` are deliveries;
+``delivery_loader.py`` makes the one that Deliver_To names.
+"""
+
+from triosmtp.delivery.delivery import Delivery, DeliveryError
+from triosmtp.delivery.delivery_loader import load_delivery, parse_delivery
 from triosmtp.delivery.discard import Discard
 from triosmtp.delivery.function import FunctionDelivery
-from triosmtp.delivery.interface import Delivery, DeliveryError
 from triosmtp.delivery.maildir import Maildir
-from triosmtp.delivery.specification import load_delivery, parse_delivery
 
 __all__ = [
     "Delivery", "DeliveryError", "Discard", "FunctionDelivery", "Maildir", "load_delivery", "parse_delivery",

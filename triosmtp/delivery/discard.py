@@ -1,6 +1,6 @@
-"""Throws mail away, for tests, benchmarks and sinks that only count."""
+"""Delivery that discards mail, for tests, benchmarks and servers that only count."""
 
-from triosmtp.delivery.interface import Delivery
+from triosmtp.delivery.delivery import Delivery
 from triosmtp.message import Message
 
 __all__ = ["Discard"]

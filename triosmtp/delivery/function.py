@@ -1,10 +1,10 @@
-"""Hands mail to a program's own async function."""
+"""Delivery to an async function of the embedding program."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import signature
 
-from triosmtp.delivery.interface import Delivery, DeliveryError
+from triosmtp.delivery.delivery import Delivery, DeliveryError
 from triosmtp.errors import Reject
 from triosmtp.message import Message
 
@@ -16,11 +16,11 @@ _log = logging.getLogger("triosmtp.delivery")
 class FunctionDelivery(Delivery):
     """Delivers by calling ``function(message)``.
 
-    When it returns, the message is accepted.  It may raise :class:`Reject` and :class:`DeliveryError`; any other
-    exception is logged with its traceback and means 'not now' (451 4.3.0), so that a bug loses no mail.
+    When it returns, the message is accepted.  It may raise :class:`Reject` and :class:`DeliveryError`.  After any other
+    exception the client gets 451 4.3.0 and the traceback is logged, so that a bug loses no mail.
 
-    ``honours`` names the extensions whose promises the function keeps (see :attr:`Delivery.honours`).  ``name`` is what
-    logs call the delivery; by default ``function``, a blank and the function's name.
+    ``honours`` names the extensions that the function honours (see :attr:`Delivery.honours`).  ``name`` is the name in
+    logs; by default ``function``, a space and the name of the function.
 
     :raises TypeError: if the function cannot be called with one argument.
     """
@@ -50,12 +50,12 @@ class FunctionDelivery(Delivery):
 def _check_signature(function: Callable[..., object], name: str) -> None:
     """Check that ``function`` takes a message and needs nothing else.
 
-    :raises TypeError: saying what it takes.
+    :raises TypeError: with the parameters of the function.
     """
     try:
         found = signature(function)
     except ValueError:
-        return  # written in C: it does not say
+        return  # written in C, without a signature
     try:
         found.bind(None)
     except TypeError as error:

@@ -1,18 +1,18 @@
-"""Delivery into a Maildir: one file per message, on disk before the client is told so.
+"""Delivery into a Maildir: one file for each message, which is on disk before the client gets 250.
 
-The order is what makes it durable and whole.  The message is written to ``tmp/``, a folder that no reader looks into,
-and synced; then it is renamed into ``new/``, which either happens or does not; then ``new/`` is synced, so that the
-name outlives a power failure, too.  Only then does ``deliver`` return.  ``tmp/`` is not synced: all it could bring back
-after a crash is the old name of a message, or one that was not acknowledged, and old names are cleaned away.
+The order of the steps makes a message durable and complete.  It is written to ``tmp/``, which no reader looks into, and
+synced.  Then it is renamed into ``new/``, which is atomic.  Then ``new/`` is synced, so that the name survives a power
+failure too.  Only then does ``deliver`` return.  ``tmp/`` is not synced: after a crash it can only hold the old name of
+a message, or a message that was not acknowledged, and old names are removed.
 
-After any failure nothing of the message is left, and the peer is told to come back.  There is one exception: where the
-sync of ``new/`` fails and a reader has taken the message in that moment, it stays, and the client's next try makes it
-two.  A message twice is the lesser evil.
+After a failure nothing is left of the message, and the client gets a temporary error.  There is one exception: if the
+sync of ``new/`` fails after a reader has taken the message, the message stays, and the next attempt of the client
+delivers it again.  A duplicate is better than a loss.
 
-Each message syncs the folder itself: a sync that concurrent messages share was measured and saves nothing, because the
-file system's journal already commits them together.
+Each message syncs the folder itself.  A sync that concurrent messages share was measured and saves nothing, because the
+journal of the file system already commits them together.
 
-Readers expect local line ends, so CRLF becomes LF.  A CR that stands alone is kept.
+Readers expect local line ends, so CRLF becomes LF.  A CR without LF is kept.
 """
 
 import logging
@@ -28,7 +28,7 @@ from typing import BinaryIO
 
 import trio
 
-from triosmtp.delivery.interface import Delivery, DeliveryError
+from triosmtp.delivery.delivery import Delivery, DeliveryError
 from triosmtp.message import Message
 from triosmtp.message.trace import address_field, separator
 from triosmtp.state import make_directory
@@ -37,18 +37,18 @@ __all__ = ["Maildir"]
 
 _log = logging.getLogger("triosmtp.delivery")
 
-_STALE = 36 * 3600.0  # seconds after which a file in tmp/ is nobody's: the Maildir specification's figure
+_STALE = 36 * 3600.0  # seconds after which a file in tmp/ is abandoned, by the Maildir specification
 _READ_SIZE = 256 * 1024
 
 
 class Maildir(Delivery):
-    """Delivers into the Maildir at ``path``; what is missing of it is made with the first message, 0700.
+    """Delivers into the Maildir at ``path``.  The first message makes missing folders, 0700.
 
-    Nothing leaves from here, so REQUIRETLS is honoured by storing.  DSN is not: nobody would send the reports.  Nor is
-    BINARYMIME: the line ends of a message become local ones.
+    No message is relayed from here, so to store it honours REQUIRETLS.  DSN is not honoured, because nothing sends the
+    reports; nor is BINARYMIME, because line ends become local ones.
 
-    Files are 0600.  At most ``concurrency`` messages are written at once, each in a thread of its own: threads of
-    this delivery's, so that a slow disk holds up nothing else.  A cancelled ``deliver`` waits for its thread.
+    Files have mode 0600.  At most ``concurrency`` messages are written at the same time, each in a thread of this
+    delivery, so that a slow disk delays nothing else.  A cancelled ``deliver`` waits for its thread.
     """
 
     honours = frozenset({"REQUIRETLS"})
@@ -64,14 +64,14 @@ class Maildir(Delivery):
     async def deliver(self, message: Message) -> None:
         """Write ``message`` durably.
 
-        :raises DeliveryError: with ``storage`` set, where the system refuses (no space, read-only, failed sync, …).
+        :raises DeliveryError: with ``storage`` set, if it cannot be stored (no space, read-only, failed sync, …).
         """
         try:
             await trio.to_thread.run_sync(self._store, message, limiter=self._limiter)
         except OSError as error:
             self._prepared = False
             self._failing = True
-            _log.error("%s: message %s NOT stored, the client is told to come back: %s", self, message.id, error)
+            _log.error("%s: message %s NOT stored, replied 452: %s", self, message.id, error)
             raise DeliveryError(f"{self}: {error}", storage=True) from error
         if self._failing:
             self._failing = False
@@ -106,7 +106,7 @@ class Maildir(Delivery):
             try:
                 os.fsync(folder)
             except OSError:
-                with suppress(OSError):  # the sync's failure is the one to tell
+                with suppress(OSError):  # the error of the sync is the one to report
                     (new / name).unlink()
                 raise
         finally:
@@ -118,26 +118,26 @@ class Maildir(Delivery):
         oldest = time.time() - _STALE
         with os.scandir(self.path / "tmp") as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # another process cleans, too
+                with suppress(FileNotFoundError):  # another process may clean too
                     if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:
                         Path(entry.path).unlink()
         self._prepared = True
 
     def _unique_name(self) -> str:
-        """The specification's ``time.MusecPpidQcounter.host``, and R: hosts that share a folder may share a name."""
+        """Return ``time.MusecPpidQcounter.host`` of the specification, with R: hosts may share a folder and a name."""
         seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
         unique = f"M{nanoseconds // 1000:06d}P{os.getpid()}Q{next(self._counter)}R{secrets.token_hex(4)}"
         return f"{seconds}.{unique}.{self._host}"
 
 
 def _escape(host: str) -> str:
-    """The characters of a host name that a Maildir name cannot hold, in octal, as the specification has it."""
+    """Return a host name with the characters that a Maildir name cannot have in octal, as in the specification."""
     escaped = "".join(c if c.isascii() and (c.isalnum() or c in ".-_") else f"\\{ord(c):03o}" for c in host)
     return escaped[:128] or "localhost"
 
 
 def _write(fd: int, message: Message) -> int:
-    """Write ``message`` as a Maildir holds it and give its size."""
+    """Write ``message`` in the form of a Maildir, and return its size."""
     start = _header(message) + separator(message.body.head)
     size = 0
     with message.body.open() as body:
@@ -158,7 +158,7 @@ def _header(message: Message) -> bytes:
 
 
 def _local_line_ends(start: bytes, body: BinaryIO) -> Iterator[bytes]:
-    """Give ``start`` and ``body`` in parts, CRLF as LF; a CR at the end of a part waits for what follows it."""
+    """Yield ``start`` and ``body`` in parts, with LF for CRLF; a CR at the end of a part belongs to the next one."""
     part = start + body.read(_READ_SIZE)
     while part:
         following = body.read(_READ_SIZE)

@@ -34,7 +34,7 @@ _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 def _make_encoder() -> Callable[[Any], str]:
     """Return a JSON encoder; one that is made once, if the interpreter has its encoder in C.
 
-    ``JSONEncoder.encode`` makes that encoder anew for each object, which costs more than to encode the line.
+    ``JSONEncoder.encode`` makes that encoder again for each object, which costs more than to encode the line.
     """
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
@@ -96,7 +96,7 @@ def loss_note(form: Form, lines: int, reason: str) -> str:
 
 
 class EventLines(ABC):
-    """Makes the line of each event, in the form that :func:`configure` gives to all other records.
+    """Makes the line of each event, in the form that :func:`configure` sets for all other records.
 
     The package ``logging`` is not used for them: for one line it costs as much as two SMTP commands.
     """

@@ -1,6 +1,6 @@
 r"""Momentum's mainlog, rejectlog and acctlog, in Momentum's exact form, for each of which a Log scope names a file.
 
-A line is one event.  Text of a peer stays within its field: separators of fields are escaped by ``\``, and so is every
+A line is one event.  Text of a peer stays within its field: separators of fields are escaped by ``\``.  So is every
 character that a reader may take for the end of a line.
 """
 

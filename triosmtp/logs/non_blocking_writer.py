@@ -1,8 +1,8 @@
 """Writes log lines to a descriptor from the event loop, without ever waiting for the reader.
 
 A pipe whose reader does not read takes 64 KiB and then blocks the writer.  So the kernel is asked before each write
-whether there is room.  If there is, lines are written at once, without a thread or a queue.  If there is none, they
-wait in bounded memory until there is room again.  Lines that do not fit are lost: they are counted and reported.
+whether the descriptor is writable.  If it is, lines are written at once, without a thread or a queue.  If not, they
+wait in bounded memory until it is writable again.  Lines that do not fit are lost: they are counted and reported.
 
 A write that fails, as on a full disk, loses its lines, which are counted and reported too.  It may leave a part of a
 line in the file; then the next line begins on a line of its own.  (The part is not cut off, because other processes
@@ -28,14 +28,14 @@ from attrs import frozen
 __all__ = ["NonBlockingWriter", "Report", "Unwritten"]
 
 _PIECE: Final = 4096
-"""Octets that can be written without waiting if poll says that there is room: PIPE_BUF, a page."""
+"""Octets that can be written without waiting if poll says that the descriptor is writable: PIPE_BUF, a page."""
 _BACKLOG: Final = 4 * 1024 * 1024
 _MOMENT: Final = 0.01
 """Seconds that a deferred line waits for others."""
 _GATHERED: Final = 100
 """Deferred lines that are written at once, however little time has passed."""
 _CLOSE_MS: Final = 500
-"""Milliseconds for which :meth:`NonBlockingWriter.close` waits for room."""
+"""Milliseconds for which :meth:`NonBlockingWriter.close` waits for the reader."""
 _UNREAD: Final = "nobody read it"
 _NEWLINE: Final = ord("\n")
 
@@ -57,8 +57,8 @@ class Unwritten:
 class NonBlockingWriter:
     """A text stream for logs, on a descriptor.  It has the methods that :class:`logging.StreamHandler` needs.
 
-    ``report`` is called when lines were lost and lines can be written again; ``limit`` is the number of octets that may
-    wait.  :meth:`run` writes waiting lines as soon as there is room.  Without it, the next write writes them.
+    ``report`` is called after lines were lost, as soon as lines can be written again.  ``limit`` octets may wait.
+    :meth:`run` writes waiting lines as soon as possible.  Without it, the next write writes them.
     """
 
     def __init__(self, stream: TextIO | int, report: Report, limit: int = _BACKLOG) -> None:
@@ -67,16 +67,16 @@ class NonBlockingWriter:
         self._limit = limit
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
-        self._has_room = stat.S_ISREG(os.fstat(self._fd).st_mode)  # always, because it is a file
+        self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)  # Always, because it is a file.
         self._gathered: list[bytes] = []
-        self._waiting: deque[tuple[bytes, int]] = deque()  # octets, and the number of lines in them
+        self._waiting: deque[tuple[bytes, int]] = deque()  # Octets, and the number of lines in them.
         self._size = 0
-        self._in_line = False  # the last octet that was written does not end a line
-        self._failure: str | None = None  # of the latest write
-        self._reason = ""  # why lines are lost
-        self._lock = threading.Lock()  # records come from worker threads, too
-        self._wanted = trio.Event()  # there is something for run() to do
-        self._loop: int | None = None  # the thread of the event loop, while run() runs
+        self._in_line = False  # Whether the last octet that was written does not end a line.
+        self._failure: str | None = None  # Of the latest write.
+        self._reason = ""  # Why lines are lost.
+        self._lock = threading.Lock()  # Records come from worker threads, too.
+        self._wanted = trio.Event()  # There is something for run() to do.
+        self._loop: int | None = None  # The thread of the event loop, while run() runs.
         self._token: trio.lowlevel.TrioToken | None = None
         self._running = trio.CancelScope()
         self.lost = 0
@@ -105,7 +105,7 @@ class NonBlockingWriter:
         self._wanted.set()
 
     def flush(self) -> None:
-        """Do nothing: deferred lines may wait, and all others are written already if there is room."""
+        """Return at once: deferred lines may wait, and all others are written if the descriptor is writable."""
 
     def detach(self) -> Unwritten:
         """Stop, and return the lines that are not written.  The descriptor may be closed afterwards."""
@@ -134,7 +134,7 @@ class NonBlockingWriter:
                 self._wake()
 
     def close(self, *, wait: bool = True) -> None:
-        """Stop.  With ``wait``, wait up to half a second for room for waiting lines.  Report those that are lost."""
+        """Stop.  With ``wait``, wait up to half a second for the reader.  Report those that are lost."""
         with self._lock:
             self._write_gathered()
             while wait and self._waiting and self._poll.poll(_CLOSE_MS):
@@ -149,7 +149,7 @@ class NonBlockingWriter:
         self._running.cancel()
 
     async def run(self) -> None:
-        """Write waiting lines as soon as there is room, until cancelled or closed.  To be called once."""
+        """Write waiting lines as soon as the descriptor is writable, until cancelled or closed.  To be called once."""
         self._token = trio.lowlevel.current_trio_token()
         self._loop = threading.get_ident()
         try:
@@ -238,7 +238,7 @@ class NonBlockingWriter:
         self._reason = reason
 
     def _drop(self, reason: str) -> None:
-        """Lose all waiting lines."""
+        """Discard all waiting lines, and count them as lost."""
         if self._waiting:
             self._lose(sum(lines for _, lines in self._waiting), reason)
             self._waiting.clear()
@@ -249,17 +249,17 @@ class NonBlockingWriter:
         self._size = self.lost = 0
 
     def _write(self, data: bytes) -> int:
-        """Write as much as there is room for; return how many octets that were."""
+        """Write as much as possible; return the number of octets."""
         if self._in_line and self._failure is not None and not self._write_some(b"\n"):
             return 0
-        done = written = self._write_some(data if self._has_room else data[:_PIECE]) if data else 0
+        done = written = self._write_some(data if self._is_file else data[:_PIECE]) if data else 0
         while written and done < len(data):
             written = self._write_some(data[done : done + _PIECE])
             done += written
         return done
 
     def _write_some(self, data: bytes) -> int:
-        if not (self._has_room or self._poll.poll(0)):
+        if not (self._is_file or self._poll.poll(0)):
             return 0
         try:
             written = os.write(self._fd, data)

@@ -1,6 +1,6 @@
-"""A message under way: its envelope, and its spooled body that can be read again.
+"""A message: its envelope and its spooled body.
 
-The envelope is filled command by command; a :class:`Message` is what policy (at ``data_spool``) and delivery get.
+The envelope is filled command by command.  Policies (at ``data_spool``) and the delivery get a :class:`Message`.
 Neither sees the connection.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["Envelope", "Message", "Recipient"]
 
 @frozen(slots=True)
 class Recipient:
-    """One accepted recipient: its address, and the ESMTP parameters that came with it."""
+    """One accepted recipient: its address, and the ESMTP parameters of its RCPT command."""
 
     address: Address
     parameters: Mapping[str, str | None]
@@ -27,19 +27,19 @@ class Recipient:
 
     @property
     def notify(self) -> frozenset[str]:
-        """When the sender wants a report: of NEVER, SUCCESS, FAILURE, DELAY; empty where it did not say (RFC 3461)."""
+        """When to send a report: of NEVER, SUCCESS, FAILURE, DELAY; empty without NOTIFY (RFC 3461)."""
         return frozenset(filter(None, (self.parameters.get("NOTIFY") or "").split(",")))
 
     @property
     def original(self) -> tuple[str, str] | None:
-        """Type and address of ORCPT, decoded; None where there is none (RFC 3461, section 4.2; RFC 6533)."""
+        """Type and address of ORCPT, decoded; None without ORCPT (RFC 3461, section 4.2; RFC 6533)."""
         value = self.parameters.get("ORCPT")
         return None if value is None else decode_orcpt(value)
 
 
 @define(slots=True)
 class Envelope:
-    """The envelope (RFC 5321, section 2.3.1): who sends, with what parameters, and to whom.
+    """The envelope (RFC 5321, section 2.3.1): the sender, its parameters, and the recipients.
 
     ``sender`` is false for the null reverse-path; ``parameters`` are those of MAIL.
     """
@@ -55,28 +55,28 @@ class Envelope:
 
     @property
     def body_type(self) -> str:
-        """``7BIT``, ``8BITMIME`` or ``BINARYMIME``: what the sender says the body is (RFC 6152, RFC 3030)."""
+        """``7BIT``, ``8BITMIME`` or ``BINARYMIME``: the type that the sender declared (RFC 6152, RFC 3030)."""
         return self.parameters.get("BODY") or "7BIT"
 
     @property
     def requiretls(self) -> bool:
-        """Whether the message may go on over verified TLS alone (RFC 8689)."""
+        """Whether the message may be relayed over verified TLS only (RFC 8689)."""
         return "REQUIRETLS" in self.parameters
 
     @property
     def ret(self) -> str | None:
-        """``FULL`` or ``HDRS``: what a report of failure holds of the message (RFC 3461, section 4.3)."""
+        """``FULL`` or ``HDRS``: the part of the message that a failure report holds (RFC 3461, section 4.3)."""
         return self.parameters.get("RET")
 
     @property
     def envid(self) -> str | None:
-        """The sender's name for the transaction, decoded (RFC 3461, section 4.4)."""
+        """The envelope identifier of the sender, decoded (RFC 3461, section 4.4)."""
         value = self.parameters.get("ENVID")
         return None if value is None else decode_xtext(value)
 
     @property
     def deliver_by(self) -> tuple[int, str, bool] | None:
-        """Seconds, mode (``N`` or ``R``), and whether a trace is wanted (RFC 2852, section 4)."""
+        """Seconds, mode (``N`` or ``R``), and whether a trace is requested (RFC 2852, section 4)."""
         value = self.parameters.get("BY")
         if value is None:
             return None
@@ -85,32 +85,32 @@ class Envelope:
 
     @property
     def priority(self) -> int:
-        """From -9 to 9, 0 where the sender did not say (RFC 6710)."""
+        """The priority from -9 to 9; 0 without MT-PRIORITY (RFC 6710)."""
         return int(self.parameters.get("MT-PRIORITY") or 0)
 
 
 @define(slots=True, kw_only=True)
 class Message:
-    """A message that was received whole.
+    """A complete message.
 
-    ``trace`` holds the header fields that go in front of the body, CRLF line ends, in their final order (Received and
-    what policy adds; not Return-Path, which belongs to final delivery: RFC 5321, section 4.4).  ``body`` holds what the
-    client sent.
+    ``trace`` holds the header fields to put before the body, with CRLF, in their final order: Received and those that
+    policies added.  Return-Path is not among them: it belongs to final delivery (RFC 5321, section 4.4).  ``body`` has
+    the octets that the client sent.
     """
 
     id: str
-    """Unique to this message: the session's id, a dash, and its number in the session."""
+    """The id of the message: the id of the session, a dash, and the number of the message in the session."""
     envelope: Envelope
     body: Body
     trace: bytes = b""
     received: datetime
-    """When the end of the body arrived, in UTC."""
+    """The time at which the end of the body arrived, in UTC."""
     variables: Mapping[str, str] = Factory(dict)
-    """The connection context as it was when the message was complete."""
+    """The connection context at the time when the message was complete."""
     message_variables: Mapping[str, str] = Factory(dict)
-    """The message context likewise."""
+    """The message context at that time."""
 
     @property
     def size(self) -> int:
-        """Octets of the body as it was received, without ``trace``."""
+        """The octets of the body as it was received, without ``trace``."""
         return self.body.size

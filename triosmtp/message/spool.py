@@ -30,12 +30,18 @@ from triosmtp.state import make_directory, state_directory
 
 __all__ = ["KEEP_SIZE", "LIMITER", "SMALL_READ", "THREADS", "Body", "Spool", "SpoolError", "read_size", "rewrite"]
 
-_FLUSH_SIZE = 704 * 1024  # chunks of this size in memory are due to be written
-_FLUSH_COUNT = 1024  # so are so many chunks: small ones take many times their size (and this is IOV_MAX of Linux)
-KEEP_SIZE = 512 * 1024  # a body up to this size stays in memory: to join its chunks takes its size twice
-_MEMORY = 64 * 1024 * 1024  # octets of all bodies in memory; above it, …
-_SMALL_SIZE = 32 * 1024  # … chunks of this size are due, and …
-SMALL_READ: Final = 32 * 1024  # … no more than this is read at once
+_FLUSH_SIZE: Final = 704 * 1024
+"""Octets in memory that are due to be written."""
+_FLUSH_COUNT: Final = 1024
+"""Chunks that are due to be written: small ones take many times their size.  It is IOV_MAX of Linux."""
+KEEP_SIZE = 512 * 1024
+"""Octets of a body that stays in memory: to join its chunks takes its size twice."""
+_MEMORY = 64 * 1024 * 1024
+"""Octets of all bodies in memory, above which the next two limits hold."""
+_SMALL_SIZE: Final = 32 * 1024
+"""Octets in memory that are due to be written then."""
+SMALL_READ: Final = 32 * 1024
+"""Octets that are read at once then."""
 _HEAD_SIZE = 64 * 1024
 _READ_SIZE = 256 * 1024
 _NO_DIRECTORY = Path()
@@ -220,7 +226,7 @@ class Spool:
     """A message body that is being received.  ``size`` is the number of octets so far.
 
     The session calls :meth:`add` with each chunk.  If it returns True, the session calls :meth:`flush` before the next.
-    At the end it calls :meth:`finish_in_memory` or :meth:`finish`; and :meth:`close`, whatever happened.  ``directory``
+    At the end it calls :meth:`finish_in_memory` or :meth:`finish`; and :meth:`close` in any case.  ``directory``
     (default: ``spool`` in the state folder) is made, 0700, for the first body that needs it.  ``min_free`` octets are
     left free on its file system.
     """

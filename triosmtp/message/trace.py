@@ -1,8 +1,8 @@
-"""Trace header fields, and fields of ours in general: built so that nothing a peer says can break out of its line.
+"""Makes the header fields that the server adds, so that no text of a peer can leave its line.
 
-RFC 5321, section 4.4, gives the form of ``Received``; RFC 3848 and RFC 6531 the words after ``with``; RFC 8314 the
-``tls`` clause.  What a peer claims (its HELO name, the common name of its certificate) stands in the field cleaned,
-bounded, and quoted where a comment asks for it.
+RFC 5321, section 4.4, defines the form of ``Received``; RFC 3848 and RFC 6531 the words after ``with``; RFC 8314 the
+``tls`` clause.  Claims of a peer (its HELO name, the common name of its certificate) are cleaned and bounded in the
+field, and quoted in a comment.
 """
 
 import re
@@ -16,22 +16,22 @@ from triosmtp.variables import TLSInfo
 
 __all__ = ["address_field", "field", "has_field", "received_field", "separator"]
 
-_FOLD = 78  # octets in a line without its CRLF, where there is a space to fold at (RFC 5322, section 2.1.1)
-_LIMIT = 998  # octets in any line
-_ADDRESS = 900  # octets of a recipient that is told: a longer one does not fit into a line, and cannot be folded
-_CLAIM = 255  # characters of a peer's claim that are told: the longest domain name
+_FOLD = 78  # Octets in a line without CRLF, if there is a space to fold at (RFC 5322, section 2.1.1).
+_LIMIT = 998  # Octets in every line.
+_ADDRESS = 900  # Octets of a recipient in Received: a longer one does not fit into a line, and cannot be folded.
+_CLAIM = 255  # Characters of a claim of a peer: the longest domain name.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NOT_DOMAIN = re.compile(r"[^\w.:\[\]-]")
 _PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*").fullmatch
-_LINES = re.compile(r"[^ ](?:.{0,75}[^ ])?(?= |$)|[^ ]+").findall  # words for a line, behind its space; or a long one
+_LINES = re.compile(r"[^ ](?:.{0,75}[^ ])?(?= |$)|[^ ]+").findall  # Words for a line, behind its space; or a long one.
 _COMMENT_SPECIAL = re.compile(r'[()\\"]')
 _BEGINS_AS_HEADER = re.compile(rb"[!-9;-~]{1,998}[ \t]*:|>?From |\r?\n")
-_COLON = re.compile(rb"[ \t]*:")  # the space is obsolete syntax, and still met
+_COLON = re.compile(rb"[ \t]*:")  # The space is obsolete syntax, but still in use.
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# OpenSSL's names of the suites before TLS 1.3 are its own; the tls clause takes the registry's.
+# OpenSSL has its own names for suites before TLS 1.3; the tls clause has those of the IANA registry.
 _KEY_EXCHANGES = {"ECDHE-ECDSA-": "ECDHE_ECDSA", "ECDHE-RSA-": "ECDHE_RSA", "DHE-RSA-": "DHE_RSA", "": "RSA"}
 _ENCRYPTIONS = {
     "AES128-GCM-SHA256": "AES_128_GCM_SHA256",
@@ -55,7 +55,7 @@ _ENCRYPTIONS = {
 def field(name: str, *clauses: str) -> bytes:
     """Build the header field ``name`` of ``clauses``, in UTF-8, with its CRLF.
 
-    It is folded at 78 octets where that is possible: first between clauses, then at spaces within a clause.  No line is
+    It is folded at 78 octets if possible: first between clauses, then at spaces within a clause.  No line is
     longer than 998 octets.  Control characters and line ends in ``clauses`` become ``?``; ``name`` is trusted.
     """
     start = f"{name}:"
@@ -64,7 +64,7 @@ def field(name: str, *clauses: str) -> bytes:
 
 
 def address_field(name: str, address: str) -> bytes:
-    """Build the header field ``name`` of one address, which is never folded: that would change a long one."""
+    """Build the header field ``name`` of one address.  It is not folded, because that would change a long address."""
     return f"{name}: {_CONTROL.sub('?', address)}\r\n".encode("utf-8", "replace")
 
 
@@ -75,7 +75,7 @@ def _fold(name: str, clauses: tuple[str, ...]) -> bytes:
         raw = _CONTROL.sub("?", clause).encode("utf-8", "replace")
         fits = len(line) + 1 + len(raw) <= _FOLD
         for i, word in enumerate((raw,) if fits else raw.split(b" ")):
-            # A clause that does not fit begins a line of its own; no line is left blank (RFC 5322, section 3.2.2).
+            # A clause that does not fit begins a new line; no line may be blank (RFC 5322, section 3.2.2).
             if fits or (i > 0 and len(line) + 1 + len(word) <= _FOLD) or not word or not line.strip():
                 line += b" " + word
             else:
@@ -94,7 +94,7 @@ def _fold(name: str, clauses: tuple[str, ...]) -> bytes:
 def _fold_plain(column: int, clauses: Sequence[str]) -> str | None:
     """Fold ``clauses`` behind the first ``column`` characters of a line, as :func:`_fold` does.
 
-    Return None if they are not printable ASCII, without blanks side by side, in words that fit into lines: as is rare.
+    Return None in the rare case that they are not printable ASCII, have adjacent spaces, or have very long words.
     """
     if not _PLAIN(" ".join(clauses)):
         return None
@@ -146,12 +146,12 @@ def received_field(
 ) -> bytes:
     """Build a ``Received`` field (RFC 5321, section 4.4), folded, with its CRLF.
 
-    ``helo`` is what the client called itself, ``peer_address`` its IP address (None on a Unix socket), ``peer_name``
-    the name that was looked up for it, ``by`` our host name, ``moment`` an aware time.  ``extended`` tells EHLO from
-    HELO, ``smtputf8`` whether MAIL asked for it.  ``recipient`` is given only where the message has exactly one:
-    otherwise the field would tell blind copies.
+    ``helo`` is the name that the client gave, ``peer_address`` its IP address (None on a Unix socket), ``peer_name``
+    the name that was looked up for it.  ``by`` is the host name of this server, ``moment`` an aware time.  ``extended``
+    is True after EHLO, False after HELO; ``smtputf8`` is whether MAIL had SMTPUTF8.  ``recipient`` is set only if the
+    message has exactly one: otherwise the field would reveal blind copies.
 
-    :raises ValueError: where ``moment`` has no time zone.
+    :raises ValueError: if ``moment`` has no time zone.
     """
     claims = None if tls is None else _tls_claims(tls)
     first, start, column = _start(helo, peer_name, peer_address, by, extended, smtputf8, authenticated, claims)
@@ -173,7 +173,7 @@ _Claims: TypeAlias = tuple[str, str, int, int, str | None, bool, str | None, boo
 
 
 def _tls_claims(tls: TLSInfo) -> _Claims:
-    """Return what a field says of TLS, for a cache: claims of the peer are cut to what the field shows of them."""
+    """Return the values of TLS in the field, as a key of a cache: claims of the peer are cut as in the field."""
     name, reason = tls.client_subject_cn, tls.verify_error
     return (
         tls.protocol, tls.cipher, tls.cipher_usebits, tls.cipher_algbits, tls.group, tls.client_certificate is None,
@@ -200,7 +200,7 @@ def _start(
 
 
 def has_field(headers: bytes, name: bytes) -> bool:
-    """Whether the header block ``headers`` has a field ``name``, in whatever case (RFC 5322, section 2.2)."""
+    """Return whether the header section ``headers`` has a field ``name``, ignoring case (RFC 5322, section 2.2)."""
     text = b"\n" + headers.lower()
     start = b"\n" + name.lower()
     at = text.find(start)
@@ -212,10 +212,10 @@ def has_field(headers: bytes, name: bytes) -> bool:
 
 
 def separator(head: bytes) -> bytes:
-    """Give what must stand between our fields and a body that begins with ``head``: nothing, or an empty line.
+    """Return what must follow the added fields before a body that begins with ``head``: nothing, or an empty line.
 
-    A body that does not begin with a field would otherwise become part of the header: one that begins with a space
-    would even continue our own last field, in words of the peer's.
+    Without it, a body that does not begin with a field would become part of the header.  One that begins with a space
+    would even continue the last added field with text of the peer.
     """
     return b"" if _BEGINS_AS_HEADER.match(head) else b"\r\n"
 
@@ -228,7 +228,7 @@ def _origin(helo: str | None, peer_name: str | None, peer_address: str | None, *
 
 
 def _protocol(extended: bool, smtputf8: bool, tls: bool, authenticated: bool) -> str:
-    """RFC 3848, section 2, and RFC 6531, section 4.3; a HELO session has one word whatever else it has."""
+    """Return the word after ``with`` (RFC 3848, section 2; RFC 6531, section 4.3): after HELO it is always SMTP."""
     if not extended:
         return "SMTP"
     return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if authenticated else "")
@@ -251,7 +251,7 @@ def _tls_comments(
 
 
 def _comment(text: str, *, utf8: bool) -> str:
-    """Give ``text`` as it may stand in a comment (RFC 5322, section 3.2.2; UTF-8 by RFC 6532)."""
+    """Return ``text`` as a part of a comment (RFC 5322, section 3.2.2; UTF-8 by RFC 6532)."""
     text = text[:_CLAIM]
     if not utf8 and not text.isascii():
         text = text.encode("ascii", "replace").decode("ascii")
@@ -259,7 +259,7 @@ def _comment(text: str, *, utf8: bool) -> str:
 
 
 def _domain(text: str | None, *, utf8: bool) -> str:
-    """Give a claimed name with the characters of a domain or an address literal only."""
+    """Return a claimed name with only the characters of a domain or an address literal."""
     if not text:
         return ""
     text = _NOT_DOMAIN.sub("?", text[:_CLAIM])
@@ -267,7 +267,7 @@ def _domain(text: str | None, *, utf8: bool) -> str:
 
 
 def _address_literal(address: str | None) -> str:
-    """RFC 5321, section 4.1.3; a zone (``%eth0``) means nothing elsewhere and has no place in one."""
+    """Return an address literal (RFC 5321, section 4.1.3), without a zone (``%eth0``), which is local."""
     if not address:
         return ""
     address = _NOT_DOMAIN.sub("?", address.partition("%")[0])
@@ -286,7 +286,7 @@ def _date(second: int) -> str:
 
 @lru_cache(maxsize=256)
 def _registered_name(cipher: str) -> str | None:
-    """Give the IANA name of OpenSSL's ``cipher``, or None where it is not known here."""
+    """Return the IANA name of OpenSSL's ``cipher``, or None if it is not in the table."""
     if cipher.startswith("TLS_"):
         return cipher
     for prefix, key_exchange in _KEY_EXCHANGES.items():

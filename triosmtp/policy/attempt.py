@@ -7,7 +7,7 @@ __all__ = ["AuthAttempt", "Authenticated"]
 
 @frozen(slots=True)
 class Authenticated:
-    """Who a client has proved to be, and by which mechanism."""
+    """The user as which a client has authenticated, and the mechanism."""
 
     mechanism: str
     user: str
@@ -15,18 +15,18 @@ class Authenticated:
 
 @frozen(slots=True, kw_only=True)
 class AuthAttempt:
-    """One exchange of AUTH (RFC 4954) that the client has finished, before its outcome is told.
+    """One AUTH exchange (RFC 4954) that the client has completed, before its result is sent.
 
-    ``password`` is there only where the mechanism sent a readable one (PLAIN, LOGIN); it never shows in ``repr()``.
-    ``proven`` tells whether the client has proved itself against a store of ours: None where no store was asked yet, as
-    with a readable password, which policy sees first.
+    ``password`` is set only if the mechanism transmits a readable one (PLAIN, LOGIN); it is not in ``repr()``.
+    ``proven`` is whether the credentials match a store of the server.  It is None if no store was asked yet, as with a
+    readable password, which the policies see first.
     """
 
     mechanism: str
     """As registered: ``PLAIN``, ``SCRAM-SHA-256``, …"""
     user: str
-    """The authentication identity: the client's claim, until it is proven."""
+    """The authentication identity: a claim of the client until it is proven."""
     authorization: str = ""
-    """The identity to act as, where the client gave one."""
+    """The authorization identity, if the client gave one."""
     password: str | None = field(default=None, repr=False)
     proven: bool | None = None

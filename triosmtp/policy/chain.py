@@ -1,4 +1,4 @@
-"""A list of policies, asked in order, with one answer: go on, done, or refused, and by whom."""
+"""Asks several policies in order and makes one decision of their answers."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,40 +8,40 @@ from attrs import frozen
 
 from triosmtp.errors import Reject
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy
-from triosmtp.policy.session import Session
+from triosmtp.policy.policy_session import Session
 
 __all__ = ["CONTINUE", "Chain", "Decision"]
 
 _log = logging.getLogger("triosmtp.policy")
 
 _LOGGED: Final = 20
-"""Failures of one session that are logged with their tracebacks."""
+"""The number of failures of one session that are logged with their tracebacks."""
 
 
 @frozen(slots=True)
 class Decision:
-    """What became of one phase.
+    """The decision about one phase.
 
-    ``source`` names who decided (:attr:`Policy.source`); empty where nobody did.  ``error`` is set where a policy
-    failed.
+    ``source`` is the :attr:`Policy.source` of the policy that decided; ``""`` if none did.  ``error`` is set if a
+    policy failed.
     """
 
     refusal: Reject | None = None
     done: bool = False
     discard: bool = False
-    """Whether the message is to be thrown away; ``done`` is set, too."""
+    """Whether the message is to be discarded; then ``done`` is set too."""
     source: str = ""
     error: str = ""
 
 
 CONTINUE: Final = Decision()
-"""Nobody objected and nobody ended the phase."""
+"""No policy refused, and none ended the phase."""
 
 
 class Chain:
     """Policies in the order in which they are asked.
 
-    Only methods that a policy overrides are asked: a phase that nobody cares for costs nothing.
+    Only methods that a policy overrides are called.
     """
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
@@ -54,22 +54,24 @@ class Chain:
             )
             for phase in PHASES
         }
+        self.phases: frozenset[Phase] = frozenset(phase for phase, hooks in self._hooks.items() if hooks)
+        """The phases at which a policy is asked."""
 
     def asks(self, phase: Phase) -> bool:
-        """Whether any policy has something to say at this phase."""
-        return bool(self._hooks[phase])
+        """Return whether a policy is asked at ``phase``."""
+        return phase in self.phases
 
     async def ask(self, phase: Phase, session: Session, *arguments: object) -> Decision:
-        """Ask the policies of ``phase`` in order, and give the first answer that ends it.
+        """Ask the policies of ``phase`` in order, and return the first decision that ends it.
 
-        Never raises but for cancellation: an exception out of a policy is logged and becomes a refusal, 451 4.3.0, or
+        It raises only cancellation.  An exception of a policy is logged and becomes the refusal 451 4.3.0, or
         421 4.3.0 at ``connect``.
         """
         for source, hook in self._hooks[phase]:
             session.decider = ""
             try:
                 answer = await hook(session, *arguments)
-            except Exception as error:  # noqa: BLE001 - a policy's error must not become the peer's, nor end the session
+            except Exception as error:  # noqa: BLE001 - a policy's error must neither reach the peer nor end the session
                 reject = _only_reject(error)
                 if reject is not None:
                     return Decision(refusal=reject, source=reject.decided_by or source)
@@ -87,7 +89,7 @@ class Chain:
 
 
 def _only_reject(error: Exception) -> Reject | None:
-    """Find the refusal in what was raised; a policy that opened a nursery raises it inside of a group."""
+    """Return the refusal in an exception; a policy that opened a nursery raises it within a group."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, Reject) else None
@@ -95,7 +97,7 @@ def _only_reject(error: Exception) -> Reject | None:
 
 def _failed(session: Session, phase: Phase, source: str, error: Exception) -> Decision:
     session.failures += 1
-    if session.failures <= _LOGGED:  # the client chooses how often a phase comes
+    if session.failures <= _LOGGED:  # a client can cause a phase as often as it likes
         last = "; later failures in this session are not logged" if session.failures == _LOGGED else ""
         _log.error("session %s: %s failed at %s: %r%s", session.id, source, phase, error, last, exc_info=error)
     code = 421 if phase == "connect" else 451

@@ -1,4 +1,4 @@
-"""The Policy interface: one async method a phase; return to go on, DONE to end the phase, raise Reject to refuse."""
+"""The base class of policies: one async method for each phase, which returns to accept and raises Reject to refuse."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from triosmtp.message import Message, Recipient
 from triosmtp.policy.attempt import AuthAttempt
-from triosmtp.policy.session import Session
+from triosmtp.policy.policy_session import Session
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
@@ -28,7 +28,7 @@ PHASES: Final[tuple[Phase, ...]] = (
     "data_spool",
     "data_spool_each_rcpt",
 )
-"""Momentum's phases in their order, and ``starttls``, which is ours."""
+"""The phases of Momentum in their order, and ``starttls``, which Momentum does not have."""
 
 
 class Done(Enum):
@@ -39,30 +39,30 @@ class Done(Enum):
 
 
 DONE: Final = Done.DONE
-"""Return it to end the phase as accepted: the policies that come later in the list are not asked."""
+"""Return it to accept and end the phase: later policies of the list are not asked."""
 DISCARD: Final = Done.DISCARD
-"""Return it to end the phase as accepted, and to throw away the message that it is about, which the client is told was
-taken.  Before MAIL it is about every message of the session (until STARTTLS, where it was not said at ``connect``); at
-``data_spool_each_rcpt`` about the message for all recipients.  Nobody is told but the log.
+"""Return it to accept and end the phase, and to discard the message: the client gets 250, and only the log says what
+happened.  Before MAIL it holds for every message of the session; unless it was returned at ``connect``, only until
+STARTTLS.  At ``data_spool_each_rcpt`` it holds for all recipients of the message.
 """
 
 
 class Policy:
-    """Decides about sessions and messages.  Derive from it and override the phases that matter.
+    """Decides about sessions and messages.  Derive from it and override the methods of the phases that you need.
 
-    A method returns None to go on with the next policy and then the built-in rules of the phase, returns :data:`DONE`
-    to skip the later policies (at ``mailfrom`` this waives ``TLS_Verify_Mode = "require"`` too; at ``rcptto`` it never
-    waives the relay rules), or raises :class:`~triosmtp.Reject`.  Any other exception is answered 451 4.3.0 (421 4.3.0
-    at ``connect``), its traceback is logged, and the session goes on.  Policies are asked before the built-in checks of
-    their phase.
+    A method returns None to continue with the next policy, and then with the built-in rules of the phase.  It returns
+    :data:`DONE` to skip the later policies: at ``mailfrom`` this waives ``TLS_Verify_Mode = "require"`` too, at
+    ``rcptto`` it never waives the relay rules.  It raises :class:`~triosmtp.Reject` to refuse.  After any other
+    exception the client gets 451 4.3.0 (421 4.3.0 at ``connect``), the traceback is logged, and the session goes on.
+    Policies are asked before the built-in rules of their phase.
 
-    A subclass with a ``validate_…`` method of an unknown phase, with one that is not async, or with one that cannot be
-    called with what its phase gives, raises :class:`TypeError` when it is defined.
+    Every ``validate_…`` method must be async, belong to a known phase, and take the arguments of that phase.  The
+    definition of a subclass raises :class:`TypeError` otherwise.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        for name in dir(cls):  # what a mixin brings, too
+        for name in dir(cls):  # those of a mixin too
             if not name.startswith("validate_"):
                 continue
             if name.removeprefix("validate_") not in PHASES:
@@ -76,19 +76,19 @@ class Policy:
 
     @property
     def source(self) -> str:
-        """What the log calls this policy where it decided: ``python:Name``."""
+        """The name of this policy in ``decided_by``: ``python:Name``."""
         return f"python:{type(self).__qualname__}"
 
     async def validate_connect(self, session: Session) -> Done | None:
         """Decide about a new connection, before the banner (and before the handshake under Use_SSL)."""
 
     async def validate_ehlo(self, session: Session, domain: str) -> Done | None:
-        """Decide about EHLO or HELO; ``domain`` is what the client calls itself."""
+        """Decide about EHLO or HELO; ``domain`` is the name that the client gave."""
 
     async def validate_starttls(self, session: Session, tls: TLSInfo) -> Done | None:
-        """Decide right after a handshake.
+        """Decide after a TLS handshake.
 
-        A refusal here answers every command that follows but QUIT; under Use_SSL it stands in place of the banner.
+        A refusal is the reply to every later command but QUIT; under Use_SSL it is sent in place of the banner.
         """
 
     async def validate_auth(self, session: Session, attempt: AuthAttempt) -> Done | None:
@@ -108,20 +108,20 @@ class Policy:
         """Decide about DATA, before the 354."""
 
     async def validate_data_spool(self, session: Session, message: Message) -> Done | None:
-        """Decide about a message that was received whole, before its delivery and the final reply."""
+        """Decide about a complete message, before its delivery and the final reply."""
 
     async def validate_data_spool_each_rcpt(
         self, session: Session, message: Message, recipient: Recipient
     ) -> Done | None:
-        """Decide about a whole message for one recipient.  A refusal refuses the message for all of them."""
+        """Decide about a complete message for one recipient.  A refusal refuses the message for all recipients."""
 
 
 def _check_signature(cls: type[Policy], name: str) -> None:
     """Check that a method of ``cls`` can be called as :meth:`.Chain.ask` calls it.
 
-    The outermost function counts: a decorator may pass on other arguments than it takes.
+    The signature of the outermost function is checked, because a decorator may pass other arguments on.
 
-    :raises TypeError: naming the method, its place, and what it is called with.
+    :raises TypeError: with the name of the method, its place, and the arguments of the call.
     """
     expected = list(signature(getattr(Policy, name)).parameters)  # self first
     static = isinstance(getattr_static(cls, name), staticmethod | classmethod)

@@ -9,7 +9,7 @@ from triosmtp.errors import Reject
 from triosmtp.message import Message, Recipient
 from triosmtp.policy.attempt import AuthAttempt
 from triosmtp.policy.interface import DISCARD, DONE, Done, Phase, Policy
-from triosmtp.policy.session import Session
+from triosmtp.policy.policy_session import Session
 from triosmtp.policy_service.messages import Fallback, Question
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo

@@ -1,4 +1,4 @@
-"""What a policy sees of one SMTP session: values and the two contexts, never the stream."""
+"""The view that policies have of one SMTP session: values and the two contexts, without the stream."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address
@@ -19,8 +19,7 @@ _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}").fullmatch  # RFC 5322, section 3.6.8
 class Session:
     """One SMTP session, as policies see it.
 
-    The server alone assigns the attributes; a policy reads them and writes into ``variables`` and
-    ``message_variables``.
+    Only the server assigns the attributes.  A policy reads them, and writes to ``variables`` and ``message_variables``.
     """
 
     id: str
@@ -29,35 +28,35 @@ class Session:
     peer: str
     """``192.0.2.7:53211``, ``[2001:db8::7]:53211``, or ``unix``."""
     peer_address: IPv4Address | IPv6Address | None
-    """None on a Unix socket; an IPv4-mapped IPv6 address is given as IPv4."""
+    """The address of the client; None on a Unix socket.  An IPv4-mapped IPv6 address is an IPv4 address here."""
     local: str
     variables: Variables = Factory(Variables)
-    """The connection context: lives as long as the connection, but STARTTLS clears what was learnt before it."""
+    """The connection context, for the time of the connection; STARTTLS removes what the client said before it."""
     message_variables: Variables = Factory(Variables)
     """The message context: emptied for each message."""
     connection_tls: TLSInfo | None = field(default=None, alias="tls")
-    """What the handshake established with the peer that connected; see :attr:`tls` for what it says of the client."""
+    """The TLS handshake with the peer that connected; :attr:`tls` is what it proves about the client."""
     is_proxied: bool = False
     """Whether a trusted peer has announced the client (XCLIENT, XREMOTEIP)."""
     auth: Authenticated | None = None
-    """Who the client has proved to be by AUTH; None while it has not."""
+    """The user as which the client has authenticated; None if it has not."""
     envelope: Envelope | None = None
-    """Sender and recipients so far of the transaction under way; None outside of one."""
+    """The sender and the recipients so far of the transaction; None outside of a transaction."""
     headers: list[tuple[str, str]] = Factory(list)
-    """Header fields that every message of the session gets (see :meth:`add_header`)."""
+    """Header fields for every message of the session (see :meth:`add_header`)."""
     message_headers: list[tuple[str, str]] = Factory(list)
-    """Header fields that the message under way gets."""
+    """Header fields for the message under way."""
     in_transaction: bool = field(default=False, init=False, repr=False)
-    """Whether a message is under way: from MAIL, before policy is asked about it, to its end."""
+    """Whether a message is under way: from MAIL, before policies are asked about it, to its end."""
     decider: str = field(default="", init=False, repr=False)
-    """Who decided for the policy that was asked last, if it asks others; its :attr:`Policy.source` otherwise."""
+    """The source of the latest decision, if the policy let others decide; else ``""`` for its own source."""
     failures: int = field(default=0, init=False, repr=False)
-    """Exceptions that policies raised in it: only the first of them are logged."""
+    """The number of exceptions that policies raised: only the first of them are logged."""
     _info: SessionInfo | None = field(default=None, init=False, repr=False)
 
     @property
     def info(self) -> SessionInfo:
-        """What the events of the session say of it: one value until its ``peer`` or ``local`` changes."""
+        """The reference to the session in its events: the same value until ``peer`` or ``local`` changes."""
         info = self._info
         if info is None or info.peer is not self.peer or info.local is not self.local:
             info = self._info = SessionInfo(id=self.id, peer=self.peer, local=self.local, listener=self.listener)
@@ -65,10 +64,10 @@ class Session:
 
     @property
     def tls(self) -> TLSInfo | None:
-        """What the handshake established; None while there is no TLS.
+        """The result of the TLS handshake; None without TLS.
 
-        If a trusted peer speaks for the client, the certificate is that peer's and proves nothing of the client: then
-        there is none here.
+        If a trusted peer has announced the client, the certificate is that of the peer and proves nothing about the
+        client: then there is no certificate here.
         """
         tls = self.connection_tls
         return tls if tls is None or not self.is_proxied else tls.without_client("the peer speaks for another client")
@@ -76,10 +75,10 @@ class Session:
     def add_header(self, name: str, value: str) -> None:
         """Add a header field to the message under way; outside of a transaction, to every message of the session.
 
-        It is delivered behind our Received field and in front of the message's own header, folded and cleaned of
-        control characters.
+        It is delivered after the Received field and before the header of the message.  It is folded, and control
+        characters are replaced.
 
-        :raises ValueError: where ``name`` is not the name of a header field (RFC 5322, section 3.6.8).
+        :raises ValueError: if ``name`` is not the name of a header field (RFC 5322, section 3.6.8).
         """
         if not _FIELD_NAME(name):
             raise ValueError(f"{name!r} is not the name of a header field")

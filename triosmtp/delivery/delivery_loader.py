@@ -1,13 +1,13 @@
-"""Make the delivery that Deliver_To names: ``maildir:/path``, ``discard:``, ``python:package.module:function``."""
+"""Makes the delivery that Deliver_To names: ``maildir:/path``, ``discard:``, ``python:package.module:function``."""
 
 from collections.abc import Callable
 from inspect import iscoroutinefunction, unwrap
 from pathlib import Path
 from typing import Any
 
+from triosmtp.delivery.delivery import Delivery
 from triosmtp.delivery.discard import Discard
 from triosmtp.delivery.function import FunctionDelivery
-from triosmtp.delivery.interface import Delivery
 from triosmtp.delivery.maildir import Maildir
 from triosmtp.loader import ModuleLoader, telling
 
@@ -15,9 +15,9 @@ __all__ = ["load_delivery", "parse_delivery"]
 
 
 def parse_delivery(specification: str) -> Delivery:
-    """Give the delivery that ``specification`` names, ``SCHEME:ARGUMENT``; nothing is opened or made yet.
+    """Return the delivery that ``specification`` names, ``SCHEME:ARGUMENT``; nothing is opened or made yet.
 
-    :raises ValueError: where the scheme is unknown (the message lists those known) or its argument is no good.
+    :raises ValueError: if the scheme is unknown (the message lists those known) or its argument is invalid.
     """
     scheme, colon, argument = specification.partition(":")
     make = _SCHEMES.get(scheme.lower()) if colon else None
@@ -30,10 +30,10 @@ def parse_delivery(specification: str) -> Delivery:
 def load_delivery(loader: ModuleLoader, specification: str) -> Delivery:
     """Import the delivery that ``specification`` names, ``python:package.module:name``.  Blocks.
 
-    The name may be an async function of one argument (or an object that can be called as one), or a class derived from
+    The name may be that of an async function (or other callable) of one argument.  It may also be a class derived from
     :class:`Delivery`, which is called without arguments.
 
-    :raises ValueError: with the reason, if there is no such module or name, or if it is something else.
+    :raises ValueError: if there is no such module or name, or if it is something else.
     """
     found: Any = loader.find(specification)
     if isinstance(found, type) and issubclass(found, Delivery):

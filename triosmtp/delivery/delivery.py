@@ -1,0 +1,60 @@
+"""The base class of deliveries, and the error for a temporary failure."""
+
+import abc
+
+from triosmtp.errors import TrioSMTPError
+from triosmtp.message import Message
+
+__all__ = ["Delivery", "DeliveryError"]
+
+
+class DeliveryError(TrioSMTPError):
+    """The message could not be delivered now; the client keeps it and tries again.
+
+    ``reason`` is for the log.  If ``storage`` is set, the storage of this server failed, and the client gets 452 4.3.1;
+    otherwise it gets 451 4.3.0 (RFC 5321, section 4.2.2; RFC 3463).  The reply is ``code``, ``enhanced`` and ``text``.
+    """
+
+    def __init__(self, reason: str, *, storage: bool = False) -> None:
+        self.reason = reason
+        self.storage = storage
+        self.code = 452 if storage else 451
+        self.enhanced = "4.3.1" if storage else "4.3.0"
+        self.text = "Insufficient system storage" if storage else "Temporary failure, please try again later"
+        super().__init__(reason)
+
+
+class Delivery(abc.ABC):
+    """A destination of accepted mail.  ``str()`` of a delivery is its name in logs.
+
+    One delivery serves many sessions, so several calls of ``deliver`` may run at the same time.
+    """
+
+    honours: frozenset[str] = frozenset()
+    """The extensions that it honours, by their EHLO keywords: of DSN (RFC 3461), BINARYMIME (RFC 3030),
+    REQUIRETLS (RFC 8689), DELIVERBY (RFC 2852), MT-PRIORITY (RFC 6710) and FUTURERELEASE (RFC 4865).
+
+    A listener offers none of these that its delivery does not honour.  To honour an extension is to do what its RFC
+    requires of a server that accepted the message, or to pass the parameter on to a server that does.
+    """
+
+    @abc.abstractmethod
+    async def deliver(self, message: Message) -> None:
+        """Deliver ``message`` to all its recipients.
+
+        To return is to take responsibility (RFC 5321, section 6.1): the message is then as durable as the operator
+        configured, and the client gets 250.  The caller owns the body: read it here, but do not close it.
+
+        The call may be cancelled, at the end of Drain_Timeout for example.  The client then gets 421 and sends the
+        message again.  So no await that can be cancelled may follow the one that made the message durable.  Once this
+        method has returned, the client gets 250 in any case.
+
+        :raises Reject: to refuse the message with a reply of its own.
+        :raises DeliveryError: if the message cannot be delivered now.
+        """
+
+    async def aclose(self) -> None:  # noqa: B027 - most deliveries hold nothing
+        """Release the resources of the delivery; nothing is delivered afterwards.  May be called again."""
+
+    def __str__(self) -> str:
+        return type(self).__name__.lower()
