@@ -186,7 +186,7 @@ class TLSInfo:
         return values
 
     def _of_certificate(self) -> dict[str, str]:
-        """Return what the client's certificate says."""
+        """Return the variables of the client certificate."""
         optional = {
             "tls_client_cert_subject": self.client_subject,
             "tls_client_cert_issuer": self.client_issuer,

@@ -57,10 +57,6 @@ class Chain:
         self.phases: frozenset[Phase] = frozenset(phase for phase, hooks in self._hooks.items() if hooks)
         """The phases at which a policy is asked."""
 
-    def asks(self, phase: Phase) -> bool:
-        """Return whether a policy is asked at ``phase``."""
-        return phase in self.phases
-
     async def ask(self, phase: Phase, session: Session, *arguments: object) -> Decision:
         """Ask the policies of ``phase`` in order, and return the first decision that ends it.
 

@@ -95,7 +95,7 @@ def build_sasl_config(
     stores: dict[str, Store] = {}
     unbacked: list[str] = []
     identities: IdentityMap | None = None
-    by_policy = chain.asks("auth")
+    by_policy = "auth" in chain.phases
     by_option = settings.always_allow or settings.always_deny
     for name in mechanisms_of(settings.smtp_extensions):
         if name == "EXTERNAL":

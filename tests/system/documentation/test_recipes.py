@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from triosmtp import ConfigError, Policy, parse_config
-from triosmtp.delivery.specification import parse_delivery
+from triosmtp.delivery.delivery_loader import parse_delivery
 from triosmtp.event import ServerEvent
 from triosmtp.logs.event_fields import LINES
 from triosmtp.policy import PHASES

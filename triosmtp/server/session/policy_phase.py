@@ -35,7 +35,7 @@ async def settle(
     """
     decision, refusal = CONTINUE, None
     try:
-        if chain.asks(phase):
+        if phase in chain.phases:
             decision = await ask_policies(service, session, chain, phase, *arguments)
         if restrict is not None:
             await restrict(decision)

@@ -76,7 +76,7 @@ def _make(profile: Profile, phase: Phase) -> Restrictions:
         checks, waiting = _at_mail(profile)
     elif phase == "rcptto":
         checks, waiting = _at_rcpt(profile)
-    waits = profile.chain.asks(phase) or waiting not in ([], [_check_space])
+    waits = phase in profile.chain.phases or waiting not in ([], [_check_space])
     return Restrictions(tuple(checks), tuple(waiting), waits)
 
 

@@ -6,7 +6,7 @@ then the spool, then the delivery; each step gives the reply, and only a deliver
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from errno import ENOSPC
 from functools import partial
@@ -94,8 +94,7 @@ class Transaction:
         """Take a part of the body.  Gives True when :meth:`flush` is due."""
         if self._spool is None:
             return False
-        self._spool.add(chunk)
-        return self._spool.due
+        return self._spool.add(chunk)
 
     async def flush(self) -> None:
         """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
@@ -167,17 +166,19 @@ class Transaction:
 
     async def _complete(self) -> Message:
         failure, spool, settings = self._failure, self._spool, self.profile.settings
+        body: Body | None = None
         if failure is None and spool is not None:
             try:
-                if spool.on_disk:
+                body = spool.finish_in_memory()
+                if body is None:
                     self._take_space(spool)
-                async with self._turn() if spool.on_disk else nullcontext():
-                    body = await spool.finish()
+                    async with self._turn():
+                        body = await spool.finish()
                 if settings.authentication_results and may_have_results(body):
                     body = await self._without_forged(body)
             except SpoolError as error:
                 failure = error
-        if failure is not None or spool is None:
+        if failure is not None or body is None:
             _log.error("message %s NOT taken, the client is told to come back: %s", self.id, failure)
             raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
         self._spool = None
@@ -212,9 +213,9 @@ class Transaction:
         if recorded:
             await self._record(message.body, recorded)
         ask = partial(ask_policies, self._service, self._session, chain)
-        if chain.asks("data_spool"):
+        if "data_spool" in chain.phases:
             self._note(await ask("data_spool", message))
-        if chain.asks("data_spool_each_rcpt"):
+        if "data_spool_each_rcpt" in chain.phases:
             for recipient in self.envelope.recipients:
                 self._note(await ask("data_spool_each_rcpt", message, recipient))
 
