@@ -122,11 +122,12 @@ def _strings(tree: ast.Module) -> Iterator[Text]:
             ):
                 docstrings.add(child.value)
                 kind = "verb" if child is node.body[0] and _needs_verb(node) else "docstring"  # type: ignore[attr-defined]
-                line = child.value.lineno
+                line, literal = child.value.lineno, False
                 for part in re.split(r"(\n\s*\n)", child.value.value):
-                    if part.strip() and not re.match(r"\s*(\.\.|>>>|\|)|\s*\w.*::\s*$", part):
+                    if part.strip() and not literal and not re.match(r"\s*(\.\.|>>>|\|)", part):
                         yield Text(line, kind, without_code(" ".join(part.split())))
                         kind = "docstring"
+                    literal = part.rstrip().endswith("::") if part.strip() else literal
                     line += part.count("\n")
     for node in ast.walk(tree):
         is_string = isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings

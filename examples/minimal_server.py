@@ -1,4 +1,4 @@
-r"""The smallest server: it listens on a free port of loopback, takes mail for example.com, and tells of it.
+r"""The smallest server: it listens on a free port of loopback, and prints a line for each message.
 
     python examples/minimal_server.py
 

@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings and hooks for every test."""
 
 import gc
 import os
@@ -72,7 +72,7 @@ class _named_missing:
 
 
 def _drop_frames(error: BaseException) -> None:
-    """Let go of what the interrupted test had open: the next test must not be blamed for a socket of this one."""
+    """Close what the interrupted test had open, so that the next test is not blamed for it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         for each in _leaves(error):

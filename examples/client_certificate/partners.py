@@ -1,7 +1,7 @@
 """Rights by client certificate: each partner may send for its own domains, and may relay, by the key that it holds.
 
-The fingerprint of a key says who a client is even where no authority vouches for it, and it stays the same when the
-certificate is renewed with the same key.  It is what `tls_client_cert_spki_sha256` holds; print one from a certificate:
+The fingerprint of a key identifies a client without any authority.  It stays the same if the certificate is renewed
+with the same key.  The variable is `tls_client_cert_spki_sha256`.  To print it from a certificate:
 
     openssl x509 -in partner.pem -pubkey -noout | openssl pkey -pubin -outform DER | openssl dgst -sha256 -r
 """
@@ -18,7 +18,7 @@ from triosmtp.policy import Done
 
 @frozen
 class Partner:
-    """What one partner may do."""
+    """The rights of one partner."""
 
     name: str
     domains: tuple[str, ...]
@@ -42,7 +42,7 @@ class Partners(Policy):
     ) -> Done | None:
         partner = self._partner(session.tls)
         if partner is None:
-            return None  # a stranger: the relay rules decide
+            return None  # unknown: the relay rules decide
         if sender and sender.domain.lower() not in partner.domains:  # the null sender of a bounce is anybody's
             raise Reject(550, "5.7.1", f"{partner.name} does not send for this domain")
         return DONE

@@ -1,7 +1,7 @@
 """Refuse mail from clients whose certificate did not verify, without ending their session.
 
-The handshake always completes; its outcome is in ``session.tls``.  The refusal falls at MAIL FROM, where the sender's
-server can log it, try another route, or leave with QUIT in good order.
+The handshake always completes; its outcome is in ``session.tls``.  The refusal is the reply to MAIL FROM, so the
+client can log it, try another route, or send QUIT.
 """
 
 from collections.abc import Mapping

@@ -1,23 +1,23 @@
-"""The configuration language of ecelerity.conf: from a file to the settings of a connection.  Pure, but for one file.
+"""The configuration language of ecelerity.conf: from a file to the settings of a connection.
 
-The route of a configuration::
+Only ``file.py`` reads files; all other modules are pure.  The route of a configuration::
 
-    file.py            reads the file and what it includes; nothing else here touches a file system
+    file.py            reads the file and the files that it includes
     source.py          its text; places in it; the problems found
     lexer.py           text → tokens
     parser.py          tokens → a syntax tree with places
     scope.py           trees → merged blocks; names and scopes checked, values converted
-      options/           the one option table: Settings, and its rows by what they are about
+      options/           the one option table: Settings, and its rows by subject
       value.py           the types of values; specification.py: those with a grammar of their own
       auth_value.py      the types of options of AUTH
       tls_value.py       the types of TLS options; server_name.py: what a Server_Name sets
-      capability.py      what may be kept of root's rights
+      capability.py      the privileges of root that may be kept
       address.py         Listen addresses
-      momentum.py        Momentum's names that are not built
-    configuration.py   blocks → Config, which answers: Listens, and the Settings for a Listen and a peer
+      momentum.py        Momentum's names that are not implemented
+    configuration.py   blocks → Config, which returns the Listens, and the Settings for a Listen and a peer
       resolution.py      the order of fallback, Peer blocks by address
-    check.py           what is wrong only as a whole, and does not merely follow from another error
-    query.py           questions as on Momentum's console: show, get, eval
+    check.py           errors of the whole that do not merely follow from another error
+    query.py           queries as on Momentum's console: show, get, eval
 """
 
 from triosmtp.config.configuration import Config, DomainScope, Listen, LogFile, Security

@@ -34,7 +34,7 @@ def make_config(source: Source, read: Reader) -> Config:
 def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem, ...]]:
     """Return every problem of ``source``, in the order of the files, and what could be read of it.
 
-    Each block says what is unknown there because of an error.  What may only follow from that is not told.
+    Each block says what is unknown there because of an error.  Errors that may only follow from that are not reported.
     """
     problems = Problems()
     config: Config | None = None
@@ -63,7 +63,7 @@ _CONSULTED: Mapping[str, frozenset[str]] = {
     "tls_verify_mode": frozenset({"tls_verify_mode", "tls_client_ca", "tls_relay_clients", "require_tls", "use_ssl"})
     | {"tls_verified_peer_can_relay"},
 }
-"""The options that decide whether an error of an option is told: if one is unknown, it may be a consequence of that."""
+"""The options that an error of an option may follow from: if one is unknown, the error is not reported."""
 
 
 def _unknown(chain: Iterable[Block]) -> set[str]:
@@ -140,7 +140,7 @@ def _check_variants(listen: Listen, variants: Mapping[Chain, Settings], problems
     def tell(problem: Callable[[Place, str], None], found: Iterable[tuple[str, str]], settings: Settings) -> None:
         for field, message in found:
             place = settings.places[field]
-            # The Peers that inherit it are not told again.
+            # It is not reported again for the Peers that inherit it.
             if (field, place) not in told and _is_known(unknown, field):
                 told.add((field, place))
                 problem(place, f"{OPTIONS[field].name}: {message}")
@@ -154,16 +154,16 @@ def _check_variants(listen: Listen, variants: Mapping[Chain, Settings], problems
 
 
 def _misplaced_trust(listen: Listen, chain: Chain, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield field and message of each option by which every client that connects may speak for others."""
+    """Yield field and message of each option by which every client may announce another one."""
     if _is_near(listen):
         return
     trusted = [each for each in OF_TRUSTED_PEERS if each in settings.smtp_extensions]
     peer = next((block.network for block in chain if block.kind == PEER), None)
     if trusted and (peer is None or peer.prefixlen == 0):
-        whoever = "offered to whoever connects, who can pretend to be anybody"
-        yield "smtp_extensions", f"{', '.join(trusted)} is {whoever}: list it in a Peer that is trusted"
+        risk = "offered to every client, and any client could claim any address"
+        yield "smtp_extensions", f"{', '.join(trusted)} is {risk}: list it in a trusted Peer"
     if any(network.prefixlen == 0 for network in settings.proxy_protocol.networks):
-        yield "proxy_protocol", "whoever connects can pretend to be anybody: list the proxies alone"
+        yield "proxy_protocol", "every client could claim any address: list only the proxies"
 
 
 def _check_logs(config: Config, problems: Problems) -> None:
@@ -188,7 +188,7 @@ def _every_listen(config: Config) -> tuple[Listen, ...]:
 
 
 def _is_near(listen: Listen) -> bool:
-    """Whether none but processes of this host can reach it."""
+    """Return whether only processes of this host can reach it."""
     address = listen.address
     if not isinstance(address, TCPAddress):
         return True
@@ -210,7 +210,7 @@ def _check_addresses(config: Config, problems: Problems) -> None:
 
 
 def _check_overlaps(config: Config, listens: list[Listen], problems: Problems) -> None:
-    """Find ports that are asked for on all addresses and on one of them: the kernel gives them to one socket alone.
+    """Find ports that are asked for on all addresses and on one of them: the kernel assigns them to one socket.
 
     Listens for mail may share that socket.
     """
@@ -238,7 +238,7 @@ def _check_sheltered(config: Config, listen: Listen, wildcard: Listen, problems:
 
 
 def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems) -> None:
-    """Who decides about mail must show who it is, and what it is told must not be overheard."""
+    """Check that policy clients must authenticate, and that nobody can read their connections."""
     where = f"Listen {quote(listen.name)}"
     for field, message in (*suite_errors(where, settings), *pairing_errors(where, settings)):
         problems.error(settings.places[field], f"{OPTIONS[field].name}: {message}")

@@ -41,7 +41,7 @@ class Listen:
 
     @property
     def position(self) -> Position:
-        """Where the Listen stands."""
+        """The position of the Listen."""
         return self.place.position
 
     @property
@@ -58,7 +58,7 @@ class Listen:
         return address_key(address)
 
     def problem(self, message: str, severity: str = "error") -> Problem:
-        """Give a problem that stands at this Listen."""
+        """Return a problem at this Listen."""
         return self.place.problem(severity, message)
 
 
@@ -74,7 +74,7 @@ class LogFile:
     place: Place
 
     def problem(self, message: str, severity: str = "error") -> Problem:
-        """Give a problem that stands at this scope."""
+        """Return a problem at this scope."""
         return self.place.problem(severity, message)
 
 
@@ -90,13 +90,13 @@ class DomainScope:
     place: Place
 
     def problem(self, message: str, severity: str = "error") -> Problem:
-        """Return a problem that stands at this scope."""
+        """Return a problem at this scope."""
         return self.place.problem(severity, message)
 
 
 @frozen(slots=True, eq=False)
 class Security:
-    """The Security scope: as whom the server serves where root starts it."""
+    """The Security scope: the user that the server becomes if root starts it."""
 
     user: str | None
     """A name or a number."""
@@ -105,7 +105,7 @@ class Security:
     place: Place
 
     def problem(self, message: str, severity: str = "error") -> Problem:
-        """Give a problem that stands at this scope."""
+        """Return a problem at this scope."""
         return self.place.problem(severity, message)
 
 
@@ -133,7 +133,7 @@ class Config:
 
     @property
     def base(self) -> Settings:
-        """What is set in the global scope, for the options that are valid there alone."""
+        """Values of the global scope, for the options that are valid only there."""
         return self.resolver(self.root).resolve(None)
 
     @property
@@ -157,7 +157,7 @@ class Config:
 
     @property
     def security(self) -> Security | None:
-        """The Security scope; None where there is none."""
+        """The Security scope; None if there is none."""
         for block in self.root.of_kind(SECURITY):
             settings = self.resolver(block).resolve(None)
             assert block.place is not None, "only the global scope has no place"
@@ -174,25 +174,25 @@ class Config:
         }
 
     def resolver(self, block: Block) -> Resolver:
-        """Give what answers for connections of a scope."""
+        """Return the resolution of options for connections of a scope."""
         resolver = self._resolvers.get(block)
         if resolver is None:
             resolver = self._resolvers[block] = Resolver(self.root, self._pathways, block)
         return resolver
 
     def resolve(self, listen: Listen, peer: IPv4Address | IPv6Address | None) -> Settings:
-        """Give what is in force for a connection from ``peer`` to ``listen``; None is a peer without an address.
+        """Return the settings for a connection from ``peer`` to ``listen``; None is a peer without an address.
 
-        The same Peer blocks give the same object.
+        The same Peer blocks return the same object.
         """
         return self._resolvers[listen.block].resolve(peer)
 
     def variants(self, listen: Listen) -> tuple[Settings, ...]:
-        """Give every answer that :meth:`resolve` has for ``listen``; that without a Peer comes first."""
+        """Return every result that :meth:`resolve` has for ``listen``; the one without a Peer comes first."""
         return tuple(self._resolvers[listen.block].variants().values())
 
     def server_names(self, listen: Listen) -> tuple[ServerName, ...]:
-        """Give the Server_Names of ``listen``, in the order of the file."""
+        """Return the Server_Names of ``listen``, in the order of the file."""
         return tuple(server_name_of(block) for block in listen.block.of_kind(SERVER_NAME))
 
     def wildcard_of(self, listen: Listen) -> Listen | None:
@@ -211,7 +211,7 @@ class Config:
         return None
 
     def find_listen(self, name: str) -> Listen | None:
-        """Give the enabled Listen that is written so, or else the one that takes connections to that address."""
+        """Return the enabled Listen with that name, or else the one for connections to that address."""
         for listen in self.listens:
             if listen.name == name:
                 return listen
@@ -254,7 +254,7 @@ class Config:
 
 
 def server_name_of(block: Block) -> ServerName:
-    """Give what a Server_Name scope sets."""
+    """Return the settings of a Server_Name scope."""
     values: dict[str, Any] = {field: assignment.value for field, assignment in block.assignments.items()}
     places = {field: assignment.place for field, assignment in block.assignments.items()}
     return ServerName(name=block.server_name or "", **values, places=places)
@@ -266,5 +266,5 @@ def _enabled(block: Block) -> bool:
 
 
 def address_key(address: ListenAddress) -> object:
-    """Give what two Listens of one address have in common."""
+    """Return the address that two Listens share."""
     return address if isinstance(address, TCPAddress) else address.path

@@ -1,4 +1,4 @@
-"""The one file of this room that reads files: configurations and what they include.  It blocks."""
+"""Read configuration files and the files that they include.  This module blocks; no other one here reads files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,9 +74,9 @@ class _FileReader:
         self._files = 0
 
     def read(self, path: str, including: Source) -> Iterable[Source]:
-        """Give the sources that ``include "path"`` in ``including`` means.
+        """Return the sources that ``include "path"`` in ``including`` means.
 
-        :raises IncludeError: where there are none, or one cannot be read.
+        :raises IncludeError: if there are none, or one cannot be read.
         """
         if not path:
             raise IncludeError("expected the path of a file or folder")
@@ -108,7 +108,7 @@ class _FileReader:
     def source(self, path: Path, name: str, trail: tuple[Path, ...]) -> Source:
         """Read one file.
 
-        :raises IncludeError: where that is not possible, or it is not text, or a bound is passed.
+        :raises IncludeError: if that is not possible, if it is not text, or if it exceeds a limit.
         """
         try:
             true_path = path.resolve()
@@ -125,6 +125,6 @@ class _FileReader:
         self._bytes += len(data)
         if self._bytes > MAX_BYTES:
             raise IncludeError(f"cannot read {name}: a configuration has at most {MAX_BYTES >> 20} MiB")
-        # What is not UTF-8 may stand in a comment; the lexer refuses it elsewhere.
+        # Octets that are not UTF-8 are permitted in a comment; the lexer refuses them elsewhere.
         text = data.decode("utf-8", "surrogateescape").removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
         return Source(name, text, path.parent.absolute(), (*trail, true_path))

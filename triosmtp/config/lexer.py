@@ -1,7 +1,7 @@
 """The tokens of the configuration language: which characters form words, strings and signs.
 
-A token is asked for at an offset, so that the parser can look ahead and go back for nothing.  No text takes more than
-linear time, whatever is asked how often: what is looked for far ahead, the end of a string, is found once.
+The parser requests a token at an offset, so that it can look ahead and go back without cost.  No text takes more than
+linear time, even if a token is requested repeatedly: the end of a string, which may be far ahead, is searched once.
 """
 
 import re
@@ -66,15 +66,15 @@ _BLANKS = re.compile(r"(?:[ \t\r\n\f\v]|#[^\n]*|/\*(?s:.*?)\*/)+")
 _WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/\x00-\x1f\x7f-\x9f\ud800-\udfff]|/(?!\*))+""")
 _LIST_WORD = re.compile(r"""(?:[^\s#"'={}\[\]()/,\x00-\x1f\x7f-\x9f\ud800-\udfff]|/(?!\*))+""")
 _QUOTE = re.compile(r'\\.|"', re.DOTALL)
-# What stands right after a string that ends where it was meant to.  Otherwise a quote was left out, and this one, some
-# lines further down, opens the next string.
+# The text after a string that is complete.  Otherwise a quote is missing, and this one, some lines further down,
+# opens the next string.
 _AFTER_STRING = re.compile(r"[\s,)\]}{=#]|/\*|\Z")
 _ESCAPE = re.compile(r'\\(["\\])')
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\r(?!\n)")
 
 
 def needs_quotes(text: str) -> bool:
-    """Whether ``text`` cannot be written as a bare word."""
+    """Return whether ``text`` cannot be written as a bare word."""
     return _LIST_WORD.fullmatch(text) is None
 
 
@@ -107,11 +107,11 @@ class Lexer:
 
     @cached_property
     def _double_quotes(self) -> Sequence[int]:
-        """Where a string in double quotes may end: each such quote that no backslash escapes."""
+        """Possible ends of a string in double quotes: each such quote without a backslash before it."""
         return array("L", (match.start() for match in _QUOTE.finditer(self._text) if match[0] == '"'))
 
     def _closing_quote(self, quote: str, offset: int) -> int:
-        """Return where a string ends whose text begins at ``offset``; -1 if it never does."""
+        """Return the end of a string whose text begins at ``offset``; -1 if it has none."""
         if quote == "'":
             return self._text.find(quote, offset)
         found = bisect_left(self._double_quotes, offset)
@@ -134,7 +134,7 @@ class Lexer:
 
 
 def unclosed(quote: str) -> str:
-    """Say that a string does not end on the line where it begins."""
+    """Report that a string does not end on the line that it begins on."""
     return f"this string does not end on its line: expected a closing {quote}"
 
 

@@ -100,4 +100,4 @@ INBOUND_COUNTERPARTS: Final = {
     "tls_ca": "TLS_Client_CA",
     "tls_verify": "TLS_Verify_Mode",
 }
-"""Options for mail that Momentum delivers, and what was probably meant where such a one stands in a listener."""
+"""Options for mail that Momentum delivers, and the option that was probably meant if one of them is in a listener."""

@@ -1,4 +1,4 @@
-"""What a row of the option table is, and the names of the scopes that it may hold in."""
+"""A row of the option table, and the names of the scopes in which it is valid."""
 
 from typing import TypeVar
 
@@ -71,8 +71,8 @@ WITH_SERVER_NAME = (*WITH_POLICY, SERVER_NAME)
 class Option:
     """One row of the table.
 
-    ``scopes`` are where the option may stand; in those of ``idle_in`` it may, and has no effect.  ``reloadable`` tells
-    whether a new value holds for new connections after a reload, without a restart.
+    The option is valid in ``scopes``; in those of ``idle_in`` it has no effect.  If it is ``reloadable``, a reload
+    applies a new value to new connections, without a restart.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Option:
         return self.name.lower()
 
     def write(self, value: object) -> str:
-        """Write a value of this option as it would stand in a file; ``unset`` where it has no way to be written."""
+        """Write a value of this option in the form of a file; ``unset`` if it has no written form."""
         return self.type.absent if value is None else self.type.write(value)
 
     def write_default(self) -> str:

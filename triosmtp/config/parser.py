@@ -85,9 +85,9 @@ Statement: TypeAlias = Setting | Scope | Include | Broken
 
 
 def parse(source: Source, problems: Problems) -> tuple[Statement, ...]:
-    """Give the statements of ``source``; what cannot be read is left out and told to ``problems``.
+    """Return the statements of ``source``; statements that cannot be read are omitted and reported to ``problems``.
 
-    :raises TooManyProblemsError: where there is no point in reading on.
+    :raises TooManyProblemsError: if there are too many errors.
     """
     return _Parser(source, problems).file()
 
@@ -106,9 +106,9 @@ class _Parser:
         self._text = source.text
         self._lexer = Lexer(source.text)
         self._problems = problems
-        self._at = 0  # where the next token is looked for
+        self._at = 0  # offset of the next token
         self._depth = 0
-        self._value_end = -1  # where the last value ended: a word after it on its line was meant to belong to it
+        self._value_end = -1  # end of the last value: a word after it on its line was meant to belong to it
 
     def file(self) -> tuple[Statement, ...]:
         statements: list[Statement] = []
@@ -202,7 +202,7 @@ class _Parser:
         return _STATEMENT
 
     def _follows_value(self, token: Token) -> bool:
-        """Whether a value ended on the same line, so that the token was probably meant to belong to it."""
+        """Return whether a value ended on the same line, so that the token was probably meant to belong to it."""
         return self._value_end >= 0 and "\n" not in self._text[self._value_end : token.start]
 
     def _setting_or_scope(self, name: Token, equals: Token) -> Statement:
@@ -218,7 +218,7 @@ class _Parser:
         return setting
 
     def _refuse_next_statement(self, equals: Token, value: Token, expected: str) -> None:
-        """A value left out, so that the next line's name stands in its place, is told where it is missing."""
+        """Report a missing value at its place, although the next line's name is in its place."""
         missing = value.kind in {Kind.CLOSE_SCOPE, Kind.END}
         if value.kind is Kind.WORD and "\n" in self._text[equals.end : value.start]:
             missing = self._begins_statement(value)
@@ -286,7 +286,7 @@ class _Parser:
     # Recovery
 
     def _skip_to_statement(self, offset: int) -> None:
-        """Go on at the first line at or after ``offset`` that looks like a statement, or at the `}` of this scope."""
+        """Skip to the first line at or after ``offset`` that looks like a statement, or to the `}` of this scope."""
         self._at = offset
         depth = 0
         while True:
@@ -309,7 +309,7 @@ class _Parser:
             self._at = token.end
 
     def _first_on_line(self, token: Token) -> bool:
-        """Whether a line ends between the token that was taken last and this one."""
+        """Return whether a line ends between the token that was taken last and this one."""
         return "\n" in self._text[self._at : token.start]
 
     def _begins_statement(self, token: Token) -> bool:

@@ -22,9 +22,9 @@ __all__ = ["Query", "evaluate", "find_query", "get", "options_of_connections", "
 
 @frozen(slots=True)
 class Query:
-    """What the words of a question mean.
+    """The meaning of the words of a query.
 
-    ``block`` is the scope; ``peer`` narrows it to connections from there.  ``option`` None asks for all.
+    ``block`` is the scope; ``peer`` restricts it to connections from there.  ``option`` None means all.
     """
 
     block: Block
@@ -35,7 +35,7 @@ class Query:
     def own_block(self) -> Block:
         """The scope itself, for questions without fallback.
 
-        :raises QueryError: where the configuration has no such Peer.
+        :raises QueryError: if the configuration has no such Peer.
         """
         if self.peer is None:
             return self.block
@@ -62,14 +62,14 @@ class Query:
             raise QueryError(f"{self.option.name} is not valid in {where}; it is in: {valid}")
 
     def settings(self, config: Config) -> Settings:
-        """Give what is in force for the connections of the scope."""
+        """Return the settings for the connections of the scope."""
         return settings_of(config.resolver(self.block).chain(self.peer))
 
 
 def find_query(config: Config, words: Sequence[str]) -> Query:
-    """Give what ``[SCOPE…] [OPTION]`` means.
+    """Return what ``[SCOPE…] [OPTION]`` means.
 
-    :raises QueryError: where a word names nothing.
+    :raises QueryError: if a word is unknown.
     """
     block, peer = config.root, None
     rest = list(words)
@@ -97,9 +97,9 @@ def find_query(config: Config, words: Sequence[str]) -> Query:
 
 
 def find_option(name: str) -> Option:
-    """Give the option of that name, in any case.
+    """Return the option of that name, in any case.
 
-    :raises QueryError: where there is none.
+    :raises QueryError: if there is none.
     """
     option = OPTIONS.get(name.lower())
     if option is None:
@@ -118,13 +118,13 @@ def evaluate(settings: Settings, options: Iterable[Option]) -> list[str]:
 
 
 def get(block: Block, option: Option) -> str | None:
-    """Give the line of an option that is set in this very scope; None where it is not."""
+    """Return the line of an option that is set in this scope; None if it is not set."""
     assignment = block.assignments.get(option.field)
     return None if assignment is None else _line(option, assignment.value, assignment.place)
 
 
 def show(block: Block, *, recurse: bool = False) -> Iterator[str]:
-    """Give the lines of what is set in a scope; with ``recurse`` in its sub-scopes too, as in a file."""
+    """Return the lines of the options that are set in a scope; with ``recurse`` in its sub-scopes too, as in a file."""
     for field, assignment in block.assignments.items():
         yield _line(OPTIONS[field], assignment.value, assignment.place)
     if recurse:
@@ -143,7 +143,7 @@ def _line(option: Option, value: object, place: Place | None) -> str:
 
 
 def _is_instance(rule: ScopeRule, rest: list[str]) -> bool:
-    """Whether the next word is an instance: where one may be left out, the name of a scope or option is not one."""
+    """Return whether the next word is an instance; the name of a scope or option is none."""
     return bool(rule.instance) or (rest[0].lower() not in SCOPES and rest[0].lower() not in OPTIONS)
 
 
@@ -166,7 +166,7 @@ def _child(block: Block, rule: ScopeRule, key: object, shown: str | None) -> Blo
 
 
 def _is_same(block: Block, text: str) -> bool:
-    """Whether ``text`` is another way to write the instance of a Listen, a Server_Name or a Domain."""
+    """Return whether ``text`` is another way to write the instance of a Listen, a Server_Name or a Domain."""
     try:
         if block.kind == DOMAIN_SCOPE:
             return block.key == name_key(text)

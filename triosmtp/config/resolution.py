@@ -27,7 +27,7 @@ Chain: TypeAlias = tuple[Block, ...]
 
 
 def pathways_of(root: Block) -> dict[str, Block]:
-    """Give every Pathway by its name, of whatever group it is; of two of one name the first."""
+    """Return every Pathway by its name, in any group; of two with one name the first."""
     pathways: dict[str, Block] = {}
     for group in (root, *root.of_kind(PATHWAY_GROUP)):
         for pathway in group.of_kind(PATHWAY_SCOPE):
@@ -36,9 +36,9 @@ def pathways_of(root: Block) -> dict[str, Block]:
 
 
 def settings_of(chain: Chain) -> Settings:
-    """Give what is in force for a chain that ends with the global scope.
+    """Return the settings for a chain of blocks that ends with the global scope.
 
-    Where it begins with a Server_Name, what may stand in one is never taken from behind it: the key of one
+    If it begins with a Server_Name, the options of that scope are never taken from later blocks: the key of one
     certificate is not that of another.
     """
     values: dict[str, Any] = {}
@@ -68,7 +68,7 @@ class _PeerTable:
         self._tables = {version: sorted(by_shift.items()) for version, by_shift in lengths.items()}
 
     def containing(self, version: int, value: int, shift: int = 0) -> list[Block]:
-        """Give the blocks that hold all of the network of that address and number of free bits, most specific first."""
+        """Return the blocks that contain the network of that address and number of free bits, most specific first."""
         return [
             table[value >> bits] for bits, table in self._tables[version] if bits >= shift and value >> bits in table
         ]
@@ -77,7 +77,7 @@ class _PeerTable:
 class Resolver:
     """Answers for one scope of connections: a Listen, or a whole listener, or any other block, with its Peers.
 
-    Answers are kept: the same Peer blocks give the same object.
+    Answers are kept: the same Peer blocks return the same object.
     """
 
     def __init__(self, root: Block, pathways: Mapping[str, Block], block: Block) -> None:
@@ -94,7 +94,7 @@ class Resolver:
         self._base = self._settings(self._bare)
 
     def resolve(self, peer: Address | None) -> Settings:
-        """Give what is in force for a connection from ``peer``; None is a peer without an address."""
+        """Return the settings for a connection from ``peer``; None is a peer without an address."""
         if peer is None or not self._has_peers:
             return self._base
         if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
@@ -102,7 +102,7 @@ class Resolver:
         return self._settings(self._blocks(peer.version, int(peer), 0))
 
     def variants(self) -> dict[Chain, Settings]:
-        """Give every answer that there is, by its chain; that without a Peer comes first."""
+        """Return every possible result, by its chain; the one without a Peer comes first."""
         networks = dict.fromkeys(network for table, _ in self._levels for network in table.networks)
         found = {self.chain(None): self._base}
         for network in networks:
@@ -111,7 +111,7 @@ class Resolver:
         return found
 
     def chain(self, peer: Network | None) -> Chain:
-        """Give the blocks that are asked for all connections from ``peer``, in their order, the global scope last."""
+        """Return the blocks that apply to all connections from ``peer``, in their order, the global scope last."""
         return self._complete(self._bare if peer is None else self._blocks_of(peer))
 
     def _blocks_of(self, network: Network) -> Chain:

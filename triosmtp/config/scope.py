@@ -1,4 +1,4 @@
-"""Scopes: where each may stand, and the tree of blocks that a configuration's statements merge into."""
+"""Scopes: the place of each in a configuration, and the tree of blocks that a configuration's statements merge into."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
@@ -49,12 +49,12 @@ class IncludeError(Exception):
 
 
 Reader = Callable[[str, Source], Iterable[Source]]
-"""Gives the sources that an include of this path in that source names, or raises :class:`IncludeError`."""
+"""Return the sources that an include of this path in that source names, or raise :class:`IncludeError`."""
 
 
 @frozen(slots=True)
 class ScopeRule:
-    """Where a scope may stand, and how its instance reads; ``instance`` is empty where one may be left out."""
+    """The scopes around a scope, and the form of its instance; ``instance`` is empty if it is optional."""
 
     name: str
     parents: tuple[str, ...]
@@ -98,7 +98,7 @@ class Block:
     place: Place | None = None
     parent: "Block | None" = None
     key: Hashable = None
-    """What tells this block from its siblings of the same kind: the CIDR block of a Peer, else the instance."""
+    """What distinguishes blocks of one kind in one scope: the CIDR block of a Peer, else the instance."""
     network: Network | None = None
     address: ListenAddress | None = None
     server_name: str | None = None
@@ -116,7 +116,7 @@ class Block:
         return _LISTENS.get(self.parent.kind, LISTEN)
 
     def of_kind(self, kind: str) -> "list[Block]":
-        """Give the sub-scopes of that name, in the order of the file."""
+        """Return the sub-scopes of that name, in the order of the file."""
         return [child for child in self.children.values() if child.kind == kind]
 
     def __repr__(self) -> str:
@@ -135,9 +135,9 @@ _LISTENS = {CONTROL_LISTENER: CONTROL_LISTEN, POLICY_LISTENER: POLICY_LISTEN, ST
 
 
 def build(source: Source, problems: Problems, read: Reader) -> Block:
-    """Give the tree of ``source`` and all it includes; the root is the global scope.
+    """Return the tree of ``source`` and all it includes; the root is the global scope.
 
-    :raises TooManyProblemsError: where there is no point in reading on.
+    :raises TooManyProblemsError: if there are too many errors.
     """
     builder = _Builder(problems, read)
     root = Block(GLOBAL)
@@ -210,14 +210,14 @@ class _Builder:
                 self._schemes.append((_uri_place(setting.value), option.name, value.module))
 
     def check_schemes(self) -> None:
-        """Tell of URIs that are not ours; a module's stanza may stand behind them."""
+        """Report URIs with foreign schemes; the stanza of a module may follow them."""
         for place, option, scheme in self._schemes:
             severity, message = module_problem(scheme, self._registered)
             tell = self._problems.error if severity == "error" else self._problems.warn
             tell(place, f"{option}: {message}")
 
     def _readable(self, value: Value) -> Value | None:
-        """Tell what no option takes, and what some would take as a part of their value; return what can be read."""
+        """Report values that no option accepts, or only as a part of one; return the readable rest."""
         scalars = list(_scalars(value))
         for scalar in scalars:
             if "\n" in scalar.text:  # Momentum's modules have such strings
@@ -256,7 +256,7 @@ class _Builder:
             self._problems.error(setting.place, f"unknown option {_short(setting.name)}{suggest(name)}")
 
     def _misplaced_in_server_name(self, statement: Setting | Scope, block: Block) -> None:
-        """Tell what may stand there: it is so little that nothing else, not even of Momentum's, is let pass."""
+        """Report everything that is not valid there.  Options of Momentum's are errors too."""
         block.unknown.add("*")
         valid = [option.name for option in OPTIONS.values() if SERVER_NAME in option.scopes]
         lower = statement.name.lower()
@@ -268,7 +268,7 @@ class _Builder:
         self._problems.error(statement.place, message)
 
     def _misplaced_in_domain(self, statement: Setting | Scope) -> None:
-        """Tell of what is Momentum's there: how mail is delivered to the domain."""
+        """Warn about Momentum's options there, which are about delivery to the domain."""
         lower = statement.name.lower()
         meant = misspelt(statement.name, _OF_DOMAINS)
         if lower in OPTIONS and lower not in MOMENTUM_OPTIONS:
@@ -341,7 +341,7 @@ class _Builder:
         return block.children.setdefault((rule.name, child.key), child)
 
     def _identify(self, child: Block, instance: str, place: Place) -> None:
-        """Read what a block is told by, out of its instance.
+        """Read the key of a block from its instance.
 
         :raises ValueError: if it is not that.
         """
@@ -370,7 +370,7 @@ _NO_TCP = f"{_CONSOLES}; a TCP port is open to every local user"
 
 
 def _concerns_recipients(domain: Scope) -> bool:
-    """Whether a Domain scope holds, or may hold, more than what is Momentum's."""
+    """Return whether a Domain scope has, or may have, options of triosmtp."""
     return any(
         isinstance(each, Include) or (isinstance(each, Setting) and misspelt(each.name, _OF_DOMAINS) is not None)
         for each in domain.body

@@ -36,12 +36,12 @@ class Source:
         return starts
 
     def position(self, offset: int) -> Position:
-        """Give line and column of the character at ``offset``."""
+        """Return line and column of the character at ``offset``."""
         line = bisect_right(self._line_starts, offset)
         return Position(self.name, line, offset - self._line_starts[line - 1] + 1)
 
     def shown(self, position: Position) -> str:
-        """Give the text of the line of ``position``, cut where it is very long; empty where the caret would not fit."""
+        """Return the text of the line of ``position``, cut if it is very long; empty if the caret would not fit."""
         if position.column > _SHOWN_COLUMNS:
             return ""
         start = self._line_starts[position.line - 1]
@@ -74,13 +74,13 @@ class Place:
         return Place(self.source, self.offset + characters)
 
     def problem(self, severity: str, message: str) -> Problem:
-        """Give a problem that stands here; ``severity`` is ``error`` or ``warning``."""
+        """Return a problem at this place; ``severity`` is ``error`` or ``warning``."""
         position = self.position
         return Problem(severity, message, position, self.source.shown(position))
 
 
 class TooManyProblemsError(Exception):
-    """Ends the reading of a configuration that has more errors than anybody would read.  Stays inside this room."""
+    """End the reading of a configuration with too many errors.  It is handled inside this package."""
 
 
 class Problems:
@@ -119,7 +119,7 @@ class Problems:
             self._found.append((None, Problem("warning", f"more than {MAX_WARNINGS} warnings: the rest is left out")))
 
     def in_order(self) -> tuple[Problem, ...]:
-        """Give all of them: file by file as they were first met, in each from top to bottom."""
+        """Return all of them: file by file as they were first met, in each from top to bottom."""
         files: dict[int, int] = {}
         last = 1 << 60
 

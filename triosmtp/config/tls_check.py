@@ -18,10 +18,10 @@ _OFFERING = '; it takes a TLS_Certificate, and "STARTTLS" in SMTP_Extensions'
 
 
 def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> Iterator[tuple[str, str]]:
-    """Give field and message of whatever does not fit together for the connections of ``where``.
+    """Return field and message of options that conflict for the connections of ``where``.
 
-    A Listen that is ``named`` has Server_Names: their certificates are no substitute for its own, which whoever asks
-    for no name, or for another, must be served with.
+    A Listen that is ``named`` has Server_Names: their certificates are no substitute for its own, which clients
+    that ask for no name, or for another one, receive.
     """
     starttls = "STARTTLS" in settings.smtp_extensions
     no_certificate = f"needs a TLS_Certificate, and none is in force for {where}"
@@ -100,7 +100,7 @@ def suite_errors(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def pairing_errors(where: str, held: Settings | ServerName) -> Iterator[tuple[str, str]]:
-    """Give field and message of each list of files that does not pair with those of TLS_Certificate."""
+    """Return field and message of each list of files that does not pair with those of TLS_Certificate."""
     certificates = len(held.tls_certificate)
     if not certificates:
         return
@@ -157,7 +157,7 @@ _NEEDS: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
 
 
 def idle_settings(variants: Iterable[Settings]) -> Iterator[tuple[Place, str]]:
-    """Give place and message of each value that is in force for some connections, and has an effect for none.
+    """Return place and message of each value that applies to some connections, and has no effect for any.
 
     ``variants`` are those of every Listen.
     """
@@ -171,7 +171,7 @@ def idle_settings(variants: Iterable[Settings]) -> Iterator[tuple[Place, str]]:
                 yield place, f"{OPTIONS[field].name}: {message}"
 
 
-# Where a value in force comes from
+# The blocks that set the values
 
 
 def _block_of(chain: Chain, field: str) -> int | None:
@@ -179,7 +179,7 @@ def _block_of(chain: Chain, field: str) -> int | None:
 
 
 def _set_here(chain: Chain) -> bool:
-    """Whether STARTTLS is set on the Listen itself, or a Peer of it, and not behind where Use_SSL is set."""
+    """Return whether STARTTLS is set on the Listen or its Peer, and not after the block that sets Use_SSL."""
     starttls = _block_of(chain, "smtp_extensions")
     use_ssl = _block_of(chain, "use_ssl")
     last = next(index for index, block in enumerate(chain) if block.kind == LISTEN)

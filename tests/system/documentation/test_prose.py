@@ -86,6 +86,12 @@ def test_docstring_of_a_function_begins_with_a_verb(tmp_path: Path) -> None:
         assert (5, "docstring") in broken(tmp_path, "c.py", function.format("async ", begin))
 
 
+def test_literal_blocks_of_docstrings_are_no_sentences(tmp_path: Path) -> None:
+    long = " ".join(["word"] * 40)
+    assert broken(tmp_path, "a.py", f'"""Module::\n\n    {long}\n\nSentence.\n"""\n') == []
+    assert broken(tmp_path, "b.py", f'"""Module.\n\n    {long}\n"""\n') == [(3, "sentence")]
+
+
 def test_messages_and_names_are_checked(tmp_path: Path) -> None:
     assert broken(tmp_path, "a.py", 'log("whoever connects")\n') == [(1, "word: whoever")]
     assert broken(tmp_path, "b.py", 'raise ValueError(f"no room for {1}")\n') == [(1, "word: metaphor")]

@@ -153,8 +153,12 @@ def test_the_option_is_written_as_it_is_read() -> None:
 @pytest.mark.parametrize(
     ("listen", "options", "warned"),
     [
-        (":25", "Proxy_Protocol = ( 0.0.0.0/0 )", "Proxy_Protocol: whoever connects can pretend to be anybody"),
-        (":25", 'Peer "::/0" { SMTP_Extensions = ( XREMOTEIP ) }', "SMTP_Extensions: XREMOTEIP is offered to whoever"),
+        (":25", "Proxy_Protocol = ( 0.0.0.0/0 )", "Proxy_Protocol: every client could claim any address"),
+        (
+            ":25",
+            'Peer "::/0" { SMTP_Extensions = ( XREMOTEIP ) }',
+            "SMTP_Extensions: XREMOTEIP is offered to every client",
+        ),
         (
             ":25",
             "SMTP_Extensions = ( XCLIENT ) Peer 10.0.0.1 { Idle_Time = 3 }",

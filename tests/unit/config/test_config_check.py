@@ -161,7 +161,7 @@ def test_what_fits_together(text: str) -> None:
 
 
 NO_RELAY = "TLS_Relay_Clients: has no effect: TLS_Verified_Peer_Can_Relay is not true where this holds"
-EMPTY = "TLS_Relay_Clients: an empty list narrows nothing: whoever's certificate verifies may relay"
+EMPTY = "TLS_Relay_Clients: an empty list restricts nothing: every client whose certificate verifies may relay"
 NO_NAMES = (
     "TLS_Relay_Clients: dns: and email: entries have no effect without a TLS_Client_CA, by which no certificate can be "
     "verified here"

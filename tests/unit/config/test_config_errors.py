@@ -266,7 +266,7 @@ def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
         ("scriptlet 'a' { script 'b' { source = 'c' } }", "scriptlet is taken for a module of Momentum's"),
         ("ESMTP_Listner { }", "did you mean ESMTP_Listener?"),
         ("SMTP_Extensions = ( 'AUTH PLAIN PLAN' )", "AUTH PLAN is not offered: what is built is EXTERNAL, "),
-        ("SMTP_Extensions = ( xclient )", "XCLIENT is offered to whoever connects"),
+        ("SMTP_Extensions = ( xclient )", "XCLIENT is offered to every client"),
         ("Relay_Hosts = 10.1.1.1/8", "10.1.1.1/8 means 10.0.0.0/8"),
         ("ESMTP_Listener { Peer '10.0.0.1' { Listen_Backlog = 5 } }", "Listen_Backlog has no effect in a Peer"),
         (

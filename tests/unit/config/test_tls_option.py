@@ -158,7 +158,7 @@ def test_asks_by_fingerprint(clients: str, can_relay: bool, asks: bool) -> None:
         (f"TLS_Relay_Clients = sha256:{HEX[:40]}", "found 40 of them"),
         (f"TLS_Relay_Clients = spki:{HEX[:-1]}g", f'spki: {DIGITS}, found "{HEX[:-1]}g"'),
         (f"TLS_Relay_Clients = sha256:{HEX[:3]}:{HEX[3:]}", "sha256: expected 64 hexadecimal digits"),
-        ("TLS_Relay_Clients = dns:", "dns: expected a domain, with nothing but its left end globbed"),
+        ("TLS_Relay_Clients = dns:", "dns: expected a domain, with a wildcard only at its left end"),
         ("TLS_Relay_Clients = 'dns:*'", '*.example.org, found "*"'),
         ("TLS_Relay_Clients = dns:a.*.example", 'found "a.*.example"'),
         ("TLS_Relay_Clients = 'dns:a b'", 'found "a b"'),

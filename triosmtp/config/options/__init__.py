@@ -2,7 +2,7 @@
 
 :class:`Settings` is the table.  Each field is an option, its metadata an :class:`Option`; checks, ``config options``,
 ``config eval`` and the reference page all read it here.  A field's name is the option's name in lower case.  The
-modules beside this one hold the rows, by what they are about.
+other modules of this package hold the rows, by subject.
 """
 
 from collections.abc import Mapping
@@ -46,29 +46,29 @@ class Settings(
     StatusOptions,
     SocketOptions,
 ):
-    """The value of every option, as it is in force for one connection.  A value: swapped whole, never changed."""
+    """The value of every option for one connection.  It is replaced as a whole, and never changed."""
 
     places: Mapping[str, Place] = attrs.field(factory=dict, eq=False, repr=False)
-    """Field name to where the value in force was set; what is missing is at its default."""
+    """Field name to the place that set the value; a field at its default is absent."""
 
     @property
     def origins(self) -> dict[str, Position]:
-        """Field name to the position where the value in force was set; what is missing is at its default."""
+        """Field name to the position that set the value; a field at its default is absent."""
         return {name: place.position for name, place in self.places.items()}
 
     @property
     def offers_starttls(self) -> bool:
-        """Whether STARTTLS is offered: asked for, with a certificate in force, and TLS not on from the first byte."""
+        """Whether STARTTLS is offered: it is listed, there is a certificate, and Use_SSL is off."""
         return "STARTTLS" in self.smtp_extensions and bool(self.tls_certificate) and not self.use_ssl
 
     @property
     def demands_verified(self) -> bool:
-        """Whether some mail is taken of clients with a verified or listed certificate alone."""
+        """Whether some mail is accepted only from clients with a verified or listed certificate."""
         return self.tls_require_verified or bool(self.tls_require_verified_from)
 
     @property
     def asks_by_fingerprint(self) -> bool:
-        """Whether a client may do something by a fingerprint: a certificate is then asked for without TLS_Client_CA."""
+        """Whether a fingerprint grants a right: a certificate is then requested without TLS_Client_CA."""
         wanted = self.tls_verified_peer_can_relay or self.demands_verified
         return wanted and any(each.by_fingerprint for each in self.tls_relay_clients)
 
@@ -83,7 +83,7 @@ OPTIONS: Mapping[str, Option] = _rows()
 
 
 def problem_at(settings: Settings | ServerName, field: str, message: str, severity: str = "error") -> Problem:
-    """Give a problem with the value of ``field`` that stands where the value was set, if it is not the default."""
+    """Return a problem with the value of ``field``, at the position that set it if it is not the default."""
     place = settings.places.get(field)
     name = OPTIONS[field].name
     text = message if message.startswith(name) else f"{name}: {message}"

@@ -1,4 +1,4 @@
-"""Who may authenticate, by what, and how often."""
+"""Authentication: stores, mechanisms and limits."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
@@ -11,59 +11,59 @@ from triosmtp.config.types.value import BOOLEAN, LIMIT, SECONDS
 
 __all__ = ["AuthOptions"]
 
-_WHAT = 'as [ uri = "file:///path" ] or digest:///path, with realm, stored_cleartext and log_authentication.'
+_FORM = 'as [ uri = "file:///path" ] or digest:///path, with realm, stored_cleartext and log_authentication.'
 
 
 @frozen(slots=False, kw_only=True)
 class AuthOptions:
-    """Who may authenticate, by what, and how often."""
+    """Authentication: stores, mechanisms and limits."""
 
     authplainparameters: AuthParameters | None = option(
-        "AuthPlainParameters", AUTH_PARAMETERS, None, f"What AUTH PLAIN checks against, {_WHAT}"
+        "AuthPlainParameters", AUTH_PARAMETERS, None, f"The store for AUTH PLAIN, {_FORM}"
     )
     authloginparameters: AuthParameters | None = option(
         "AuthLoginParameters",
         AUTH_PARAMETERS,
         None,
-        "What AUTH LOGIN checks against, likewise; unset: what AUTH PLAIN does.",
+        "The store for AUTH LOGIN, in the same form; unset: the store of AUTH PLAIN.",
     )
     authcrammd5parameters: AuthParameters | None = option(
         "AuthCramMD5Parameters",
         AUTH_PARAMETERS,
         None,
-        "What AUTH CRAM-MD5 checks against, likewise: a file of clear text.",
+        "The store for AUTH CRAM-MD5, in the same form: a file of clear text.",
     )
     authdigestmd5parameters: AuthParameters | None = option(
         "AuthDigestMD5Parameters",
         AUTH_PARAMETERS,
         None,
-        "What AUTH DIGEST-MD5 checks against, likewise: digest:///path, or a file of clear text.",
+        "The store for AUTH DIGEST-MD5, in the same form: digest:///path, or a file of clear text.",
     )
     authscramparameters: AuthParameters | None = option(
         "AuthScramParameters",
         AUTH_PARAMETERS,
         None,
-        "What AUTH SCRAM-SHA-256 and SCRAM-SHA-256-PLUS check against: SCRAM records, or clear text; unset: what AUTH "
-        "PLAIN does.",
+        "The store for AUTH SCRAM-SHA-256 and SCRAM-SHA-256-PLUS: SCRAM records, or clear text; unset: the store of "
+        "AUTH PLAIN.",
     )
     authexternalparameters: ExternalParameters | None = option(
         "AuthExternalParameters",
         EXTERNAL_PARAMETERS,
         None,
-        'Who a client certificate that verified stands for, for AUTH EXTERNAL: [ map = "dns" ], email, subject_cn, or '
-        "the path of a file of lines such as sha256:fingerprint user.",
+        'The identity that a verified client certificate stands for, for AUTH EXTERNAL: [ map = "dns" ], email, '
+        "subject_cn, or the path of a file of lines such as sha256:fingerprint user.",
     )
     allow_plaintext_auth: bool = option(
         "Allow_Plaintext_Auth",
         BOOLEAN,
         False,
-        "Whether PLAIN and LOGIN, which send the password readable, are offered without TLS.",
+        "Whether PLAIN and LOGIN, which send a readable password, are offered without TLS.",
     )
     always_allow: bool = option(
         "Always_Allow", BOOLEAN, False, "Whether every attempt to authenticate succeeds: for tests."
     )
     always_deny: bool = option(
-        "Always_Deny", BOOLEAN, False, "Whether every attempt to authenticate fails; it wins over Always_Allow."
+        "Always_Deny", BOOLEAN, False, "Whether every attempt to authenticate fails; it overrides Always_Allow."
     )
     max_auth_failures: int = option(
         "Max_Auth_Failures",
@@ -75,12 +75,12 @@ class AuthOptions:
         "Auth_Failure_Delay",
         SECONDS,
         1.0,
-        "Seconds that the answer to a failed attempt waits; twice that after the next, up to 8 times.",
+        "Seconds that the reply to a failed attempt waits; twice that after the next, up to 8 times.",
     )
     auth_failure_rate_per_peer: tuple[int, float] | None = option(
         "Auth_Failure_Rate_Per_Peer",
         RATE,
         (20, 60.0),
-        'Attempts to authenticate of one address that may fail, as "n/seconds"; beyond it AUTH is answered 454. Those '
-        "of Relay_Hosts are not counted.",
+        'Failed attempts to authenticate from one address, as "n/seconds"; beyond it AUTH is answered 454. Those of '
+        "Relay_Hosts are not counted.",
     )

@@ -1,4 +1,4 @@
-"""The life of the process: as whom it serves, and how it ends."""
+"""User, privileges and shutdown of the process."""
 
 from attrs import frozen
 
@@ -11,20 +11,20 @@ __all__ = ["LifeOptions"]
 
 @frozen(slots=False, kw_only=True)
 class LifeOptions:
-    """The life of the process: as whom it serves, and how it ends."""
+    """User, privileges and shutdown of the process."""
 
     drain_timeout: float = option(
         "Drain_Timeout",
         SECONDS,
         30.0,
-        "Seconds that transactions under way have to be finished in when `triosmtp serve` is told to end.",
+        "Seconds in which open transactions must finish after `triosmtp serve` was asked to stop.",
         scopes=(GLOBAL,),
     )
     user: str | None = option(
         "User",
         ACCOUNT,
         None,
-        "Name or number of the user that `triosmtp serve` becomes where root has started it.",
+        "Name or number of the user that `triosmtp serve` becomes if root has started it.",
         scopes=(SECURITY,),
         reloadable=False,
     )
@@ -32,7 +32,7 @@ class LifeOptions:
         "Group",
         ACCOUNT,
         None,
-        "Name or number of its group; unset: the user's own. Those that the user is a member of come with it.",
+        "Name or number of its group; unset: the user's own. The user's supplementary groups are added.",
         scopes=(SECURITY,),
         reloadable=False,
     )
@@ -40,8 +40,8 @@ class LifeOptions:
         "Capabilities",
         CAPABILITIES,
         frozenset(),
-        "What is kept of root's rights, as cap_from_text(3) reads it: cap_net_bind_service+ep, for ports below 1024 "
-        "after a reload, or nothing.",
+        "The privileges of root that are kept, in the form of cap_from_text(3): cap_net_bind_service+ep, for ports "
+        "below 1024 after a reload, or nothing.",
         scopes=(SECURITY,),
         reloadable=False,
     )

@@ -20,10 +20,10 @@ class LimitOptions:
         "Seconds that a client has for each command, and between two pieces of a message.",
     )
     listener_sessions: int = option(
-        "Listener_Sessions", LIMIT, 0, "Sessions at once on one Listen; beyond it 421. 0: unlimited."
+        "Listener_Sessions", LIMIT, 0, "Parallel sessions on one Listen; beyond it 421. 0: unlimited."
     )
     service_sessions: int = option(
-        "Service_Sessions", LIMIT, 0, "Sessions at once on all Listens together; beyond it 421. 0: unlimited."
+        "Service_Sessions", LIMIT, 0, "Parallel sessions on all Listens together; beyond it 421. 0: unlimited."
     )
     max_message_size: int = option(
         "Max_Message_Size", LIMIT, 52428800, "Size of a message in bytes; beyond it 552. 0: unlimited."
@@ -41,21 +41,22 @@ class LimitOptions:
         "Max_Command_Errors",
         LIMIT,
         20,
-        "Bad commands, and refused commands and messages, since the connection began or a message was taken; beyond it "
-        "421. 0: unlimited.",
+        "Bad commands, and refused commands and messages, since the start of the connection or the last accepted "
+        "message; beyond it 421. 0: unlimited.",
     )
     max_junk_commands: int = option(
         "Max_Junk_Commands",
         LIMIT,
         100,
-        "Commands that do nothing for a message (NOOP, RSET, VRFY, HELP, EHLO, AUTH), or that a limit refuses, since "
-        "the connection began or a message was taken; beyond it 421. 0: unlimited.",
+        "Commands without progress (NOOP, RSET, VRFY, HELP, EHLO, AUTH), and commands that a limit refuses, since the "
+        "start of the connection or the last accepted message; beyond it 421. 0: unlimited.",
     )
     max_refused_recipients: int = option(
         "Max_Refused_Recipients",
         LIMIT,
         100,
-        "Recipients that were refused, likewise; beyond it 421. 0: unlimited.",
+        "Refused recipients since the start of the connection or the last accepted message; beyond it 421. 0: "
+        "unlimited.",
     )
     max_session_time: int = option(
         "Max_Session_Time", LIMIT, 86400, "Seconds that a connection may last; beyond it 421. 0: unlimited."
@@ -64,16 +65,16 @@ class LimitOptions:
         "Min_Data_Rate",
         LIMIT,
         64,
-        "Bytes a second that a message must arrive with while it arrives, over 30 seconds; below it 421. 0: any. A "
-        "pause above 5 seconds is not counted: each may last Idle_Time, and those of one message three times that and "
-        "what its bytes would take at this rate.",
+        "Minimum bytes per second of a message while it arrives, over 30 seconds; below it 421. 0: any. A pause above "
+        "5 seconds is not counted. Each may last Idle_Time; those of one message together three times that, plus the "
+        "time for its bytes at this rate.",
     )
     connections_per_peer: int | None = option(
         "Connections_Per_Peer",
         AUTO_LIMIT,
         None,
-        "Connections at once from one address; beyond it 421. 0: unlimited. auto: 50, and any number for loopback, for "
-        "Relay_Hosts, and for proxies and peers that speak for others (Proxy_Protocol, XCLIENT, XREMOTEIP).",
+        "Parallel connections from one address; beyond it 421. 0: unlimited. auto: 50, but unlimited for loopback, "
+        "for Relay_Hosts, and for trusted proxies and peers (Proxy_Protocol, XCLIENT, XREMOTEIP).",
     )
     connection_rate_per_peer: tuple[int, float] | None = option(
         "Connection_Rate_Per_Peer", RATE, None, 'Connections from one address, as "n/seconds"; beyond it 421.'
@@ -94,5 +95,5 @@ class LimitOptions:
         "Banner_Delay",
         LIMIT,
         0,
-        "Seconds that the banner waits; a client that speaks before it is answered 554. 0: at once.",
+        "Seconds that the banner waits; a client that sends before it is answered 554. 0: no delay.",
     )

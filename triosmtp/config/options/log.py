@@ -31,8 +31,8 @@ class LogOptions:
         "Path",
         PATH,
         None,
-        "File that a mainlog, rejectlog or acctlog is appended to, in Momentum's form; it is opened anew on SIGHUP. Of "
-        'Log "syslog" the datagram socket of the syslog daemon; unset: /dev/log.',
+        'File of a mainlog, rejectlog or acctlog, in Momentum\'s form; SIGHUP opens it again. Of Log "syslog": the '
+        "datagram socket of the syslog daemon; unset: /dev/log.",
         scopes=(LOG,),
     )
     log_hires_timestamp: bool = option(

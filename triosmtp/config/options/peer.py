@@ -1,4 +1,4 @@
-"""Peers that speak for others."""
+"""Proxies: peers that announce their clients."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
@@ -13,15 +13,15 @@ __all__ = ["PeerOptions"]
 
 @frozen(slots=False, kw_only=True)
 class PeerOptions:
-    """Peers that speak for others."""
+    """Proxies: peers that announce their clients."""
 
     proxy_protocol: Proxies = option(
         "Proxy_Protocol",
         PROXIES,
         Proxies(),
-        "Addresses and CIDR blocks of proxies, and unix for whoever comes by a Unix socket: each of their connections "
-        "must begin with a PROXY header, version 1 or 2, and is then its client's.",
+        "Addresses and CIDR blocks of proxies, and unix for clients of a Unix socket: each of their connections must "
+        "begin with a PROXY header, version 1 or 2, and counts as that of the announced client.",
     )
     proxy_protocol_timeout: float = option(
-        "Proxy_Protocol_Timeout", SECONDS, 5.0, "Seconds in which the whole PROXY header must have come."
+        "Proxy_Protocol_Timeout", SECONDS, 5.0, "Seconds within which the whole PROXY header must arrive."
     )

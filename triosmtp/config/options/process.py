@@ -16,8 +16,8 @@ class ProcessOptions:
         "Workers",
         WORKERS,
         1,
-        "Processes that serve the sessions of `triosmtp serve`; auto is one for each core. With 1 there is one process "
-        "in all; with more, one beside them that opens sockets and hosts the rest.",
+        "Processes that serve the sessions of `triosmtp serve`; auto is one for each core. With 1 there is one "
+        "process in total; with more, a further one opens the sockets and does the rest.",
         scopes=(GLOBAL,),
         reloadable=False,
     )

@@ -1,4 +1,4 @@
-"""The listening socket, and what a connection is part of."""
+"""Listening sockets, and the Pathway of a connection."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ __all__ = ["SocketOptions"]
 
 @frozen(slots=False, kw_only=True)
 class SocketOptions:
-    """The listening socket, and what a connection is part of."""
+    """Listening sockets, and the Pathway of a connection."""
 
     enable: bool = option(
         "Enable",
@@ -45,14 +45,14 @@ class SocketOptions:
         "TCP_Send_Buffer_Size", LIMIT, 0, "Send buffer of a socket in bytes; 0: the kernel decides.", idle_in=(PEER,)
     )
     disable_nagle_algorithm: bool = option(
-        "Disable_Nagle_Algorithm", BOOLEAN, True, "Whether replies are sent at once (TCP_NODELAY).", idle_in=(PEER,)
+        "Disable_Nagle_Algorithm", BOOLEAN, True, "Whether replies are sent immediately (TCP_NODELAY).", idle_in=(PEER,)
     )
 
     pathway: str | None = option(
         "Pathway",
         PATHWAY,
         None,
-        "The Pathway whose options stand behind those of the listener, and before the global ones.",
+        "The Pathway whose options apply after those of the listener, and before the global ones.",
         idle_in=(PATHWAY_SCOPE, PATHWAY_GROUP),
     )
     context: Mapping[str, str] = option(

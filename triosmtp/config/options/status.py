@@ -16,7 +16,7 @@ class StatusOptions:
         "Host_Names",
         list_of(HOSTNAME, "list of host names"),
         (),
-        "Names under which the status page is asked for, beside localhost and the address of its Listen; what comes "
-        "under another name is refused, since a stranger's web site could have it pointed here.",
+        "Names under which the status page may be requested, in addition to localhost and the address of its Listen. "
+        "Other names are refused, because a hostile web site could point its name here.",
         scopes=STATUS,
     )

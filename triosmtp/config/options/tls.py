@@ -40,23 +40,23 @@ class TLSOptions:
         "TLS_Certificate",
         FILES,
         (),
-        "PEM file: the server's certificate, then its chain; may hold the key too. A list serves several, such as RSA "
-        "and ECDSA, side by side. none un-sets an inherited one.",
+        "PEM file: the server's certificate, then its chain; it may hold the key too. A list serves several, such as "
+        "RSA and ECDSA, side by side. none removes an inherited one.",
         scopes=WITH_SERVER_NAME,
     )
     tls_key: tuple[Path, ...] = option(
         "TLS_Key",
         FILES,
         (),
-        "PEM file: the private key; one for each file of TLS_Certificate, in the same order. none, or unset, where "
-        "each of those holds its own.",
+        "PEM file: the private key; one for each file of TLS_Certificate, in the same order. none, or unset, if each "
+        "of those holds its own.",
         scopes=WITH_SERVER_NAME,
     )
     tls_key_password_file: tuple[Path, ...] = option(
         "TLS_Key_Password_File",
         FILES,
         (),
-        "File that holds the password of the private key, and nothing else; one for all keys, or one for each.",
+        "File that contains only the password of the private key; one for all keys, or one for each.",
         scopes=WITH_SERVER_NAME,
     )
     tls_ocsp_response: tuple[Path, ...] = option(
@@ -92,15 +92,16 @@ class TLSOptions:
         "TLS_EC_Curve_Names",
         GROUPS,
         (),
-        "Groups of key exchange, separated by colons, the preferred one first, as OpenSSL names them (X25519, P-256, "
-        "X25519MLKEM768, …); unset: OpenSSL's own. Keys of clients under TLS 1.2 may be on these curves alone.",
+        "Groups of key exchange, separated by colons, the preferred one first, with OpenSSL's names (X25519, P-256, "
+        "X25519MLKEM768, …); unset: OpenSSL's own. Under TLS 1.2, keys of clients must be on one of these curves.",
         scopes=(GLOBAL,),
     )
     tls_dhparams_file: Path | None = option(
         "TLS_DHParams_File",
         PATH,
         None,
-        "PEM file: Diffie-Hellman parameters for DHE suites; unset: groups of RFC 7919, by the strength of the key.",
+        "PEM file: Diffie-Hellman parameters for DHE suites; unset: groups of RFC 7919, chosen by the strength of the "
+        "key.",
         scopes=(GLOBAL,),
     )
     tls_enable_dhe_ciphers: bool = option(
@@ -116,8 +117,8 @@ class TLSOptions:
         "TLS_Client_CA",
         PATH,
         None,
-        "PEM bundle of the authorities that client certificates are verified against; without it none is asked for, "
-        "unless TLS_Relay_Clients lists fingerprints that give a right.",
+        "PEM bundle of the authorities that client certificates are verified against. Without it none is requested, "
+        "unless TLS_Relay_Clients lists fingerprints that grant a right.",
         scopes=WITH_POLICY,
     )
     tls_client_crl: tuple[Path, ...] = option(
@@ -131,74 +132,77 @@ class TLSOptions:
         "TLS_Client_Purpose",
         choice(_CLIENT_PURPOSES),
         "client",
-        "What client certificates must be for: client, or client-or-server, which verifies those of servers "
-        "(serverAuth without clientAuth), too: public authorities issue no others any more.",
+        "The purpose of client certificates: client, or client-or-server, which also verifies those for servers "
+        "(serverAuth without clientAuth). Public authorities issue only the latter now.",
         scopes=WITH_POLICY,
     )
     tls_send_client_ca_names: bool = option(
         "TLS_Send_Client_CA_Names",
         BOOLEAN,
         True,
-        "Whether the names of the authorities in TLS_Client_CA are sent to the client, which may choose by them.",
+        "Whether the names of the authorities in TLS_Client_CA are sent to the client, which may use them to choose a "
+        "certificate.",
         scopes=WITH_POLICY,
     )
     tls_verify_depth: int = option(
         "TLS_Verify_Depth",
         DEPTH,
         9,
-        "Intermediate certificates that may stand between a client certificate and its authority.",
+        "Maximum number of intermediate certificates between a client certificate and its authority.",
         scopes=WITH_POLICY,
     )
     tls_verify_mode: VerifyMode | None = option(
         "TLS_Verify_Mode",
         choice(_VERIFY_MODES),
         None,
-        "Client certificates: none asks for none, optional (as unset) verifies what is presented, "
-        "require demands one to be presented once TLS is up (Require_TLS refuses plaintext). A failed verification "
-        "never ends the session: policy decides.",
+        "Client certificates: none requests none, optional (as unset) verifies a presented one, require demands that "
+        "one is presented over TLS (Require_TLS refuses plaintext). A failed verification never ends the session: "
+        "policy decides.",
         scopes=WITH_POLICY,
     )
     use_ssl: bool = option(
-        "Use_SSL", BOOLEAN, False, "TLS from the first byte (SMTPS), in place of STARTTLS.", scopes=NOT_GLOBAL
+        "Use_SSL", BOOLEAN, False, "TLS from the first byte (SMTPS), instead of STARTTLS.", scopes=NOT_GLOBAL
     )
     starttls_injection_policy: InjectionPolicy = option(
         "Starttls_Injection_Policy",
         choice(_INJECTION_POLICIES),
         "reject",
-        "Bytes that come after STARTTLS and before the handshake: reject drops the connection, ignore throws them "
-        "away, allow takes them as sent before TLS.",
+        "Bytes that arrive after STARTTLS and before the handshake: reject closes the connection, ignore discards "
+        "them, allow accepts them as sent before TLS.",
         scopes=NOT_GLOBAL,
     )
     tls_verified_peer_can_relay: bool = option(
         "TLS_Verified_Peer_Can_Relay",
         BOOLEAN,
         False,
-        "Whether a client whose certificate verified may relay; TLS_Relay_Clients narrows it.",
+        "Whether a client whose certificate verified may relay; TLS_Relay_Clients restricts it.",
         scopes=NOT_GLOBAL,
     )
     tls_relay_clients: tuple[RelayClient, ...] = option(
         "TLS_Relay_Clients",
         RELAY_CLIENTS,
         (),
-        "Which clients TLS_Verified_Peer_Can_Relay holds for: sha256: and spki: fingerprints of a certificate or its "
-        "key, verified or not; dns: and email: names in a certificate that verified. For TLS_Require_Verified and "
-        "TLS_Require_Verified_From the fingerprints count, too.",
+        "The clients to which TLS_Verified_Peer_Can_Relay applies: sha256: and spki: fingerprints of a certificate or "
+        "its key, verified or not; dns: and email: names in a certificate that verified. The fingerprints also count "
+        "for TLS_Require_Verified and TLS_Require_Verified_From.",
     )
     tls_require_verified: bool = option(
         "TLS_Require_Verified",
         BOOLEAN,
         False,
         "Whether MAIL needs a client certificate that verified, or one that TLS_Relay_Clients lists by a fingerprint: "
-        "530 without TLS, else 550. After AUTH and for <> too, whatever a policy says; a Peer makes exceptions.",
+        "530 without TLS, else 550. It also applies after AUTH and to <>, and policy cannot waive it; a Peer makes "
+        "exceptions.",
     )
     tls_require_verified_from: tuple[str, ...] = option(
         "TLS_Require_Verified_From",
         DOMAIN_PATTERNS,
         (),
-        "Domains whose senders need what TLS_Require_Verified asks for. example.org, *.example.org or *example.org.",
+        "Domains whose senders need a certificate as for TLS_Require_Verified. example.org, *.example.org or "
+        "*example.org.",
     )
     tls_handshake_timeout: float = option(
-        "TLS_Handshake_Timeout", SECONDS, 30.0, "Seconds within which a TLS handshake must be done.", scopes=WITH_POLICY
+        "TLS_Handshake_Timeout", SECONDS, 30.0, "Seconds within which a TLS handshake must finish.", scopes=WITH_POLICY
     )
     tls_handshakes_per_peer: tuple[int, float] | None = option(
         "TLS_Handshakes_Per_Peer",
@@ -210,8 +214,8 @@ class TLSOptions:
         "TLS_Handshakes_Max",
         LIMIT,
         500,
-        "Handshakes under way at once on all Listens together; beyond them 454, or under Use_SSL the connection is "
-        "closed. One address has a tenth of them, and at least 10. 0: unlimited.",
+        "Handshakes in progress on all Listens together; beyond it 454, or under Use_SSL the connection is closed. "
+        "One address has a tenth of them, and at least 10. 0: unlimited.",
         scopes=(GLOBAL,),
     )
 
@@ -219,6 +223,6 @@ class TLSOptions:
         "TLS_Watch",
         BOOLEAN,
         True,
-        "Whether the files that TLS is made of are watched, and taken when they change.",
+        "Whether TLS files are watched, and loaded when they change.",
         scopes=(GLOBAL,),
     )

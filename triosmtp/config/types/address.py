@@ -16,8 +16,8 @@ _FORMS = '":25", "*:25", "[*]:25", "127.0.0.1:25", "[::1]:25" or "/path/of/a/soc
 class TCPAddress:
     """A TCP address to listen on.
 
-    ``host`` None is every address: with ``ipv6`` the IPv6 ones alone, else the IPv4 ones, and IPv6 too where the kernel
-    maps them and no other Listen has that port there.  Port 0 picks a free port.
+    ``host`` None is every address: with ``ipv6`` only the IPv6 ones, else the IPv4 ones.  The latter include IPv6 if
+    the kernel maps them and no other Listen has that port.  Port 0 picks a free port.
     """
 
     host: str | None
@@ -30,13 +30,13 @@ class TCPAddress:
         return self.host in {None, "0.0.0.0"}  # noqa: S104 - compared, not bound
 
     def overlaps(self, other: "TCPAddress") -> bool:
-        """Whether the kernel lets only one socket have both: one of them is for all addresses of the other's family."""
+        """Return whether only one socket can have both: one is for all addresses of the other's family."""
         if self.port != other.port or self.port == 0 or self.ipv6 != other.ipv6:
-            return False  # what is for all addresses leaves IPv6 to others that ask for it
+            return False  # a wildcard leaves IPv6 to Listens that name it
         return self.is_wildcard or other.is_wildcard
 
     def takes(self, other: "TCPAddress") -> bool:
-        """Whether a connection to ``other`` would come in here."""
+        """Return whether a connection to ``other`` would be accepted here."""
         if self.port != other.port:
             return False
         if self.host is None:
@@ -58,9 +58,9 @@ ListenAddress = TCPAddress | UnixAddress
 
 
 def parse_address(text: str, folder: Path | None = None) -> ListenAddress:
-    """Give the address that a Listen's name means; a relative path (``./…``) is meant from ``folder``.
+    """Return the address that a Listen's name means; a relative path (``./…``) is meant from ``folder``.
 
-    :raises ValueError: where it means none; the text tells what was expected.
+    :raises ValueError: if it is none; the text says what was expected.
     """
     if text.startswith(("/", "./", "../")):
         return _unix(text, folder)

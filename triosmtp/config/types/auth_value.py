@@ -24,7 +24,7 @@ MECHANISMS: Final = (
 
 @frozen(slots=True, kw_only=True)
 class AuthParameters:
-    """What a mechanism checks against, as Auth…Parameters says it."""
+    """The store of a mechanism, from Auth…Parameters."""
 
     path: Path
     digests: bool = False
@@ -74,7 +74,7 @@ def _flag(entries: dict[str, Value], name: str, default: bool | None, warn: Warn
 
 def _read_parameters(value: Value, warn: Warn) -> AuthParameters:
     module = _module(value)
-    if module:  # whatever else stands there is for the module
+    if module:  # the rest is for the module
         return AuthParameters(path=Path(), module=module)
     entries = _entries(value, _KEYS)
     uri = text_of(entries["uri"], "a URI")
@@ -91,7 +91,7 @@ def _read_parameters(value: Value, warn: Warn) -> AuthParameters:
 
 
 def _module(value: Value) -> str:
-    """Return the scheme of a URI that is not one of ours."""
+    """Return the scheme of a URI that triosmtp does not implement."""
     for key, each in value.entries if isinstance(value, Dictionary) else ():
         match = _MODULE_URI.match(each.text) if key.text.lower() == "uri" and isinstance(each, Scalar) else None
         if match is not None and match[1] not in _SCHEMES:
@@ -100,7 +100,7 @@ def _module(value: Value) -> str:
 
 
 def module_problem(scheme: str, registered: Collection[str]) -> tuple[str, str]:
-    """Return severity and message for a URI of ``scheme``, which is not one of ours.
+    """Return severity and message for a URI of ``scheme``, which triosmtp does not implement.
 
     ``registered`` are the names that stanzas of auth_ds hold: each may be a scheme.  Any other scheme is an error: a
     typo must not switch AUTH off.
@@ -148,6 +148,6 @@ EXTERNAL_PARAMETERS: Type[ExternalParameters | None] = Type("dictionary", _read_
 
 
 def mechanisms_of(extensions: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the mechanisms that SMTP_Extensions lists, the strongest first."""
+    """Return the mechanisms that SMTP_Extensions lists, the strongest first."""
     listed = {word for each in extensions if each.startswith("AUTH ") for word in each.split()[1:]}
     return tuple(name for name in MECHANISMS if name in listed)

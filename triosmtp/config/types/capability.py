@@ -20,7 +20,7 @@ CAPABILITY_NAMES: Final = tuple(f"cap_{name}" for name in _NAMES.split())
 """Linux's capabilities (capabilities(7)); the place of each is its number."""
 
 KEPT: Final = frozenset({"cap_net_bind_service"})
-"""Those that a listener has a use for.  No other one is kept, whoever asks for it."""
+"""Those that a listener can use.  No other one is ever kept."""
 
 _CLAUSE = re.compile(r"([a-z_,]+)([=+])([eip]*)").fullmatch
 _FORM = '"cap_net_bind_service+ep", or none'

@@ -20,7 +20,7 @@ _WHY = {
 
 @frozen(slots=True)
 class Proxies:
-    """The peers that must say whom they speak for."""
+    """The peers that must announce their clients."""
 
     networks: tuple[Network, ...] = ()
     unix: bool = False

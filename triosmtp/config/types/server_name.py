@@ -16,7 +16,7 @@ _EXPECTED = "expected the name of a server, such as mx.example.org or *.example.
 
 @frozen(slots=True, kw_only=True)
 class ServerName:
-    """What a ``Server_Name`` scope of a Listen sets.  Nothing in it falls back to the Listen."""
+    """The settings of a ``Server_Name`` scope of a Listen.  Nothing in it falls back to the Listen."""
 
     name: str
     """In lower case, as A-labels; ``*.`` in front stands for one label."""
@@ -29,9 +29,9 @@ class ServerName:
 
 
 def parse_server_name(text: str) -> str:
-    """Give the name that a ``Server_Name`` scope is chosen by.
+    """Return the name that a ``Server_Name`` scope is chosen by.
 
-    :raises ValueError: where the text is none; the error tells what was expected.
+    :raises ValueError: if the text is no name; the error says what was expected.
     """
     wildcard = text.startswith("*.")
     rest = text.removeprefix("*.")

@@ -37,9 +37,9 @@ __all__ = [
 # Extensions
 
 OF_THE_DELIVERY = ("BINARYMIME", "DSN", "REQUIRETLS", "DELIVERBY", "MT-PRIORITY", "FUTURERELEASE")
-"""Extensions that are offered only where the delivery honours them."""
+"""Extensions that are offered only if the delivery honours them."""
 OF_TRUSTED_PEERS = ("XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT")
-"""Extensions by which a peer speaks for others."""
+"""Extensions with which a trusted peer announces clients."""
 _OPTIONAL = ("ENHANCEDSTATUSCODES", "STARTTLS", "CHUNKING", "LIMITS", *OF_THE_DELIVERY, *OF_TRUSTED_PEERS)
 _ALWAYS_OFFERED = ("PIPELINING", "8BITMIME", "SIZE", "SMTPUTF8")
 

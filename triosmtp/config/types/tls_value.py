@@ -178,9 +178,9 @@ RelayKind: TypeAlias = Literal["sha256", "spki", "dns", "email"]
 class RelayClient:
     """One entry of TLS_Relay_Clients.
 
-    ``value`` is in the form in which it is compared: for ``sha256`` (of the certificate) and ``spki`` (of its public
-    key) 64 hexadecimal digits in lower case; for ``dns`` a domain in lower case, as A-labels, which may be left-globbed
-    as in Relay_Domains; for ``email`` an address whose domain is so.
+    ``value`` has the form in which it is compared.  For ``sha256`` (of the certificate) and ``spki`` (of its public
+    key) it is 64 hexadecimal digits in lower case.  For ``dns`` it is a domain in lower case, as A-labels, or a pattern
+    as in Relay_Domains.  For ``email`` it is an address with such a domain.
     """
 
     kind: RelayKind
@@ -188,11 +188,11 @@ class RelayClient:
 
     @property
     def by_fingerprint(self) -> bool:
-        """Whether the certificate need not verify: nobody else has one of this fingerprint and its key."""
+        """Whether the certificate need not verify, because only one client has its key."""
         return self.kind in {"sha256", "spki"}
 
     def __str__(self) -> str:
-        """As it stands in a file."""
+        """Return the form in a file."""
         return f"{self.kind}:{self.value}"
 
 
@@ -205,7 +205,7 @@ def _fingerprint(text: str) -> str:
 
 
 def _dns_pattern(text: str) -> str:
-    expected = "expected a domain, with nothing but its left end globbed: mx.example.org, *.example.org"
+    expected = "expected a domain, with a wildcard only at its left end: mx.example.org, *.example.org"
     if text == "*" or text.startswith("["):  # neither is a name that a certificate has
         raise ValueError(f"{expected}, found {quote(text)}")
     try:
@@ -254,7 +254,10 @@ _RELAY_CLIENTS = list_of(
 def _read_relay_clients(value: Value, warn: Warn) -> tuple[RelayClient, ...]:
     clients = _RELAY_CLIENTS.read(value, warn)
     if not clients:
-        warn(value.place, "TLS_Relay_Clients: an empty list narrows nothing: whoever's certificate verifies may relay")
+        warn(
+            value.place,
+            "TLS_Relay_Clients: an empty list restricts nothing: every client whose certificate verifies may relay",
+        )
     return clients
 
 

@@ -47,7 +47,7 @@ _S = TypeVar("_S", bound=str)
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Warn: TypeAlias = Callable[[Place, str], None]
-"""Where a converter tells what it accepts and the operator should hear of."""
+"""The function that a converter calls with a warning about a value that it accepts."""
 
 
 class BadValueError(Exception):
@@ -63,8 +63,8 @@ class BadValueError(Exception):
 class Type(Generic[T_co]):
     """A type of option values.
 
-    ``read`` converts, and raises :class:`BadValueError`; ``write`` gives the text that reads as the same value again.
-    ``absent`` is what stands for None: a word that ``read`` takes, or ``unset`` where no value can be written.
+    ``read`` converts, and raises :class:`BadValueError`; ``write`` returns the text that reads as the same value again.
+    ``absent`` is the text for None: a word that ``read`` accepts, or ``unset`` if no value can be written.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Type(Generic[T_co]):
 
 
 def text_of(value: Value, expected: str) -> str:
-    """Give the text of a scalar.
+    """Return the text of a scalar.
 
     :raises BadValueError: for a list or dictionary.
     """
@@ -100,7 +100,7 @@ def _quoted(value: object) -> str:
 
 
 def bad_value(value: Value, expected: str) -> BadValueError:
-    """Give the error that tells what was expected and what stands there."""
+    """Return the error that states what was expected and what was found."""
     found = value.text if isinstance(value, Scalar) else ""
     return BadValueError(value.place, f"expected {expected}, found {quote(found)}")
 
@@ -238,7 +238,7 @@ def _read_domain(value: Value, _warn: Warn) -> str:
 
 
 def _read_domain_pattern(value: Value, _warn: Warn) -> str:
-    expected = "a domain, with nothing but its left end globbed: example.org, *.example.org or *example.org"
+    expected = "a domain, with a wildcard only at its left end: example.org, *.example.org or *example.org"
     text = text_of(value, expected)
     try:
         return pattern_key(text)
@@ -253,7 +253,7 @@ DOMAIN = Type("domain", _read_domain, _quoted)
 
 
 def choice(values: tuple[_S, ...]) -> Type[_S]:
-    """Give the type of a word out of ``values``, in any case."""
+    """Return the type of a word of ``values``, in any case."""
     expected = ", ".join(values[:-1]) + f" or {values[-1]}"
 
     def read(value: Value, _warn: Warn) -> _S:
@@ -270,11 +270,11 @@ def choice(values: tuple[_S, ...]) -> Type[_S]:
 
 
 def parse_network(text: str) -> tuple[Network, bool]:
-    """Give the network that a CIDR block or address names, and whether it was written with bits beyond its mask.
+    """Return the network that a CIDR block or address names, and whether it was written with bits beyond its mask.
 
     An IPv4-mapped IPv6 network is the IPv4 network: that is what such a peer is compared as.
 
-    :raises ValueError: where it is none.
+    :raises ValueError: if it is none.
     """
     try:
         network = ip_network(text, strict=False)
@@ -309,7 +309,7 @@ NETWORK = Type("CIDR block", _read_network, _quoted)
 
 
 def list_of(item: Type[_T], name: str) -> Type[tuple[_T, ...]]:
-    """Give the type of a list; a single value is a list of one."""
+    """Return the type of a list; a single value is a list of one."""
 
     def read(value: Value, warn: Warn) -> tuple[_T, ...]:
         values = value.values if isinstance(value, Items) else (value,)
