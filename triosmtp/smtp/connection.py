@@ -308,8 +308,10 @@ class Connection(Responder):
         assert body is not None
         part = b""
         if self._buffer:
-            part, offset = body.decode(self._buffer, self._offset)
-            self._use(offset)
+            part, self._offset = body.decode(self._buffer, self._offset)
+            if self._offset == len(self._buffer):
+                self._buffer = b""
+                self._offset = 0
         if body.discarded_size > self.settings.max_discarded_size:
             return self._give_up(body)
         if body.ended:

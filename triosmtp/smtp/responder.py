@@ -186,7 +186,10 @@ class Responder:
         """Apply a positive reply."""
         if move is _BODY:
             self._body = BodyDecoder(self.settings)
-        elif move is _SWITCHING:
+            self.state = move
+            self.in_body = self.in_message = True
+            return
+        if move is _SWITCHING:
             self._switch_due = True
             self._shortcut = False
             if self.settings.starttls_injection == "allow":
