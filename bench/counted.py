@@ -313,7 +313,7 @@ def main() -> None:
     """
     test, _, policy = sys.argv[1].partition("+")
     scenario, folder = SCENARIOS[test], Path(sys.argv[2])
-    from triosmtp.daemon.run import serve_command  # noqa: PLC0415 - before the meter runs, and not for the tests
+    from triosmtp.daemon.serve_command import serve_command  # noqa: PLC0415 - before the meter runs, and not for the tests
 
     credentials = make_credentials(folder)
     port = free_port()

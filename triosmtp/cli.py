@@ -245,7 +245,7 @@ def _version() -> str:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from triosmtp.daemon.run import serve_command  # noqa: PLC0415 - the other commands do not need the server
+    from triosmtp.daemon.serve_command import serve_command  # noqa: PLC0415 - the other commands do not need the server
 
     return serve_command(arguments.file, arguments.control)
 

@@ -17,8 +17,8 @@ from attrs import define
 from triosmtp.config import parse_config
 from triosmtp.histogram import Histogram
 from triosmtp.server.server import Server, serve
-from triosmtp.status.listener import StatusListener
-from triosmtp.status.source import ServerSource
+from triosmtp.status.status_listener import StatusListener
+from triosmtp.status.status_source import ServerSource
 
 REPOSITORY = Path(__file__).parents[2]
 MAIL = 'ESMTP_Listener { Listen "127.0.0.1:0" { Relay_Domains = ( "example.org" ) Deliver_To = "discard:" } }'

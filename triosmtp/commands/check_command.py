@@ -86,7 +86,7 @@ def _checks(config: Config) -> Iterator[Callable[[Config], object]]:
 
         yield read_policy_endpoints
     if config.status_listens:
-        from triosmtp.status.listener import read_accesses  # noqa: PLC0415 - imports an HTTP server
+        from triosmtp.status.status_listener import read_accesses  # noqa: PLC0415 - imports an HTTP server
 
         yield read_accesses
     if config.security is not None:

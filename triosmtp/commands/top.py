@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from triosmtp.commands.screen import fit, render
+from triosmtp.commands.top_screen import fit, render
 from triosmtp.control.console_client import UnreachableError, ask
 
 __all__ = ["top_command"]

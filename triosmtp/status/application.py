@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from triosmtp.status.access import Access, Guard, bearer
+from triosmtp.status.event_stream import Feed
 from triosmtp.status.exposition import expose
-from triosmtp.status.feed import Feed
 from triosmtp.status.login import Logins
 from triosmtp.status.metric import Metrics
 from triosmtp.status.page import OPEN_PATHS, page_routes
-from triosmtp.status.source import Source
+from triosmtp.status.request_access import Access, Guard, bearer
+from triosmtp.status.status_source import Source
 
 __all__ = ["Site", "application", "routes"]
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import trio
 
-from triosmtp.status.access import Access, header
 from triosmtp.status.asgi import Scope
+from triosmtp.status.request_access import Access, header
 
 __all__ = ["COOKIE", "LIFE", "Logins"]
 

@@ -33,9 +33,9 @@ from triosmtp.event import (
     TLSFailed,
 )
 from triosmtp.histogram import LATENCY_BOUNDS, Histogram
-from triosmtp.status import label
-from triosmtp.status.family import FAMILIES, Family
-from triosmtp.status.source import Source
+from triosmtp.status import metric_label
+from triosmtp.status.metric_family import FAMILIES, Family
+from triosmtp.status.status_source import Source
 from triosmtp.tls import REASONS
 from triosmtp.version import versions
 
@@ -50,7 +50,7 @@ _RELOADS: Final = ("ok", "failed")
 _WHOLE: Final[tuple[Labels, ...]] = ((),)
 _HANDSHAKES: Final = (("ok",), ("failed",))
 _MESSAGES: Final = (("accepted",), ("discarded",), ("refused",))
-_CERTIFICATES: Final = (("verified", ""), ("absent", ""), ("failed", label.OTHER))
+_CERTIFICATES: Final = (("verified", ""), ("absent", ""), ("failed", metric_label.OTHER))
 _TLS_FAILURES: Final = tuple((reason,) for reason in REASONS)
 MAX_REFUSAL_SERIES: Final = 4000
 """Series of refusals that name their Listen; what is new beyond them counts for the Listen ``other``."""
@@ -92,7 +92,7 @@ class Metrics:
         self.longest_lag: Callable[[], float] = float  # nothing measures it yet
         self._generation = -1
         self._reloads: dict[str, tuple[bool, float]] = {}  # by what: whether the last one went well, and when one did
-        self._listener, self._group = label.Names(), label.Names()
+        self._listener, self._group = metric_label.Names(), metric_label.Names()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -114,31 +114,31 @@ class Metrics:
         self._sessions[self._listener(e.session.listener),] += 1
 
     def _connection_refused(self, e: ConnectionRefused) -> None:
-        labels = self._listener(e.listener), label.known(e.reason, label.CONNECTION_LIMITS)
+        labels = self._listener(e.listener), metric_label.known(e.reason, metric_label.CONNECTION_LIMITS)
         self._counts["triosmtp_connections_refused_total"][labels] += 1
 
     def _disconnected(self, e: Disconnected) -> None:
-        self._ended[label.known(e.reason, label.ENDS),] += 1
+        self._ended[metric_label.known(e.reason, metric_label.ENDS),] += 1
         self._session_seconds.observe(e.seconds)
         for command, times in e.commands.items():
-            self._commands[label.known(command, label.VERBS),] += times
+            self._commands[metric_label.known(command, metric_label.VERBS),] += times
 
     def _refused(self, e: Refused) -> None:
-        phase = label.known(e.phase, label.REFUSAL_PHASES)
+        phase = metric_label.known(e.phase, metric_label.REFUSAL_PHASES)
         self._count_refusal(e.session.listener, phase, e.code, e.decided_by)
 
     def _count_refusal(self, listener: str, phase: str, code: int, decided_by: str) -> None:
         """Count a refusal; once there are very many series, without its Listen: policies may use any code."""
-        rest = phase, label.code(code), label.decider(decided_by)
+        rest = phase, metric_label.code(code), metric_label.decider(decided_by)
         labels = (self._listener(listener), *rest)
         if labels not in self._refusals and len(self._refusals) >= MAX_REFUSAL_SERIES:
-            labels = (label.OTHER, *rest)
+            labels = (metric_label.OTHER, *rest)
         self._refusals[labels] += 1
 
     def _auth_attempted(self, e: AuthAttempted) -> None:
         labels = (
             self._listener(e.session.listener),
-            label.auth_mechanism(e.mechanism),
+            metric_label.auth_mechanism(e.mechanism),
             "ok" if e.succeeded else "failed",
         )
         self._counts["triosmtp_auth_attempts_total"][labels] += 1
@@ -149,15 +149,15 @@ class Metrics:
         tls = e.tls
         listener = self._listener(e.session.listener)
         self._handshakes[listener, "ok"] += 1
-        version = label.known(tls.protocol, label.VERSIONS)
-        self._established[version, label.group(tls.group), label.cipher_class(tls.cipher)] += 1
+        version = metric_label.known(tls.protocol, metric_label.VERSIONS)
+        self._established[version, metric_label.group(tls.group), metric_label.cipher_class(tls.cipher)] += 1
         self._handshake_seconds.observe(tls.handshake_seconds)
         if tls.verified:
             self._certificates[listener, "verified", ""] += 1
         elif tls.client_certificate is None:
             self._certificates[listener, "absent", ""] += 1
         else:
-            self._certificates[listener, "failed", label.verify_reason(tls.verify_code)] += 1
+            self._certificates[listener, "failed", metric_label.verify_reason(tls.verify_code)] += 1
 
     def _server_certificate_presented(self, e: ServerCertificatePresented) -> None:
         labels = self._listener(e.session.listener), "verified" if e.tls.verified else "failed"
@@ -166,7 +166,7 @@ class Metrics:
     def _tls_failed(self, e: TLSFailed) -> None:
         listener = self._listener(e.session.listener)
         self._handshakes[listener, "failed"] += 1
-        self._counts["triosmtp_tls_failures_total"][listener, label.known(e.reason, frozenset(REASONS))] += 1
+        self._counts["triosmtp_tls_failures_total"][listener, metric_label.known(e.reason, frozenset(REASONS))] += 1
 
     # Messages
 
@@ -208,15 +208,15 @@ class Metrics:
     # Policy
 
     def _policy_failed(self, e: PolicyFailed) -> None:
-        self._counts["triosmtp_policy_failures_total"][label.known(e.phase, label.REFUSAL_PHASES),] += 1
+        self._counts["triosmtp_policy_failures_total"][metric_label.known(e.phase, metric_label.REFUSAL_PHASES),] += 1
 
     def _policy_fallback(self, e: PolicyFallback) -> None:
-        phase = label.known(e.phase, label.REFUSAL_PHASES)
-        labels = self._group(e.group), phase, label.known(e.fallback, label.FALLBACKS)
+        phase = metric_label.known(e.phase, metric_label.REFUSAL_PHASES)
+        labels = self._group(e.group), phase, metric_label.known(e.fallback, metric_label.FALLBACKS)
         self._counts["triosmtp_policy_fallbacks_total"][labels] += 1
 
     def _shadow_differed(self, e: ShadowDiffered) -> None:
-        labels = self._group(e.group), label.known(e.phase, label.REFUSAL_PHASES)
+        labels = self._group(e.group), metric_label.known(e.phase, metric_label.REFUSAL_PHASES)
         self._counts["triosmtp_policy_shadow_differences_total"][labels] += 1
 
     def _policy_client_refused(self, _e: PolicyClientRefused) -> None:

@@ -28,10 +28,10 @@ from triosmtp.event import (
     TLSEstablished,
     TLSFailed,
 )
-from triosmtp.status.label import OTHER, Names
+from triosmtp.status.metric_label import OTHER, Names
 from triosmtp.status.refusals import Refusals, envelope, host_of, shortened
-from triosmtp.status.series import KINDS, Series
-from triosmtp.status.source import Source
+from triosmtp.status.status_source import Source
+from triosmtp.status.time_series import KINDS, Series
 from triosmtp.variables import TLSInfo
 from triosmtp.version import versions
 

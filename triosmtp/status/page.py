@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from triosmtp.status.access import Access, bearer
 from triosmtp.status.login import COOKIE, LIFE, Logins
+from triosmtp.status.request_access import Access, bearer
 
 __all__ = ["OPEN_PATHS", "page_routes"]
 

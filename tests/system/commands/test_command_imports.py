@@ -62,7 +62,7 @@ def test_a_command_imports_nothing_heavy(tmp_path: Path, words: list[str], statu
 SERVING = {
     "anyio", "starlette", "prometheus_client", "trio_websocket", "watchfiles", "triosmtp.logs.event_log",
     "triosmtp.policy_service.hub", "triosmtp.server.server", "triosmtp.server.service",
-    "triosmtp.server.session.driver", "triosmtp.sockets.listener", "triosmtp.status.listener",
+    "triosmtp.server.session.driver", "triosmtp.sockets.listener", "triosmtp.status.status_listener",
     "triosmtp.tls.handshake", "triosmtp.tls.watcher",
 }  # fmt: skip
 OF_AUTH = {"argon2", "scramp"}

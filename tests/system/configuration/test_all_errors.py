@@ -9,7 +9,7 @@ import pytest
 
 import triosmtp
 from triosmtp.cli import main
-from triosmtp.daemon.start import begin_process
+from triosmtp.daemon.process_startup import begin_process
 from triosmtp.errors import ConfigError
 from triosmtp.testing import Authority
 

@@ -215,7 +215,7 @@ def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
 
 _AS_NOBODY = """\
 import os, sys
-import triosmtp.cli, triosmtp.daemon.run
+import triosmtp.cli, triosmtp.daemon.serve_command
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

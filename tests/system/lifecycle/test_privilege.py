@@ -227,7 +227,7 @@ def test_who_is_not_root_is_told_that_it_has_no_effect(place: Place) -> None:
     place.write(LISTEN, "Security { User = mail }")
 
     program = (
-        "import os, sys, triosmtp.cli, triosmtp.daemon.run\n"  # before: the interpreter may be root's alone
+        "import os, sys, triosmtp.cli, triosmtp.daemon.serve_command\n"  # before: the interpreter may be root's alone
         f"os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
         f"sys.exit(triosmtp.cli.main(['serve', '-c', '{place.folder}/triosmtp.conf']))\n"
     )

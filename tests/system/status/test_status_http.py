@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from status_server import MAIL, STATUS, ask, parse, read_all, serving
 
 from triosmtp.sockets.listener import Peer
-from triosmtp.status import http, listener
+from triosmtp.status import http_server, status_listener
 from triosmtp.status.asgi import Application, Receive, Scope, Send
 
 PIECES = (b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\n", b"Host: localhost\r\n", b"Content-Length: 5\r\n", b"\r\n",
@@ -39,7 +39,7 @@ async def converse(application: Application, talk: Talk, *, closing: bool = Fals
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(talk, client)
-        await http.serve_http(server, application, client=None, closing=lambda: closing)
+        await http_server.serve_http(server, application, client=None, closing=lambda: closing)
         ended = trio.current_time()
         await server.aclose()
     return ended - began
@@ -88,7 +88,7 @@ async def test_a_client_that_does_not_read_is_left(autojump_clock: trio.testing.
     client, server = trio.testing.lockstep_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.send_all, GET)
-        await http.serve_http(server, endless, client=None, closing=lambda: False)
+        await http_server.serve_http(server, endless, client=None, closing=lambda: False)
     assert trio.current_time() == 20
 
 
@@ -142,7 +142,7 @@ async def test_what_is_malformed_or_too_large_is_refused(request_: bytes, status
 
 
 async def test_connections_are_counted_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "CONNECTIONS", 4)
+    monkeypatch.setattr(status_listener, "CONNECTIONS", 4)
     async with serving() as here:
         held = [await trio.open_tcp_stream("127.0.0.1", here.port) for _ in range(4)]
         for stream in held:  # so that each is known to be taken
@@ -165,7 +165,7 @@ async def test_connections_are_counted_and_bounded(monkeypatch: pytest.MonkeyPat
 
 
 async def test_one_address_of_another_host_holds_a_part_of_them_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "CONNECTIONS_OF_ONE_PEER", 2)
+    monkeypatch.setattr(status_listener, "CONNECTIONS_OF_ONE_PEER", 2)
     async with serving() as here:
         (binding,) = here.status._bindings
         ends = []

@@ -20,8 +20,8 @@ from triosmtp.config import parse_config
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.errors import ConfigError
 from triosmtp.status import application, exposition
-from triosmtp.status.access import Access, Guard
 from triosmtp.status.login import LIFE, Logins
+from triosmtp.status.request_access import Access, Guard
 
 TOKEN = "a-token-of-many-characters"
 

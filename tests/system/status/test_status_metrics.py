@@ -29,10 +29,10 @@ from triosmtp.config import parse_config
 from triosmtp.errors import ConfigError, Reject
 from triosmtp.histogram import Histogram
 from triosmtp.policy_client import PolicyClient, PolicyRequest
-from triosmtp.status import label
-from triosmtp.status.family import FAMILIES
-from triosmtp.status.lag import LongestLag, measure_lag
+from triosmtp.status import metric_label
+from triosmtp.status.loop_lag import LongestLag, measure_lag
 from triosmtp.status.metric import MAX_REFUSAL_SERIES, Metrics
+from triosmtp.status.metric_family import FAMILIES
 from triosmtp.testing import Authority
 from triosmtp.tls import REASONS
 from triosmtp.variables import TLSInfo
@@ -542,18 +542,18 @@ EVENTS = (
 def test_no_text_of_a_peer_is_ever_a_label(happened: list[Any]) -> None:
     allowed = {
         "listener": {"ours"},
-        "group": label.GROUPS | {"ours"},
-        "reason": label.ENDS | label.CONNECTION_LIMITS | label.VERIFY_REASONS | set(REASONS),
-        "command": label.VERBS,
-        "phase": label.REFUSAL_PHASES,
-        "code": label.CODES | {"4xx", "5xx"},
-        "decided_by": label.DECIDERS,
-        "mechanism": label.AUTH_MECHANISMS,
+        "group": metric_label.GROUPS | {"ours"},
+        "reason": metric_label.ENDS | metric_label.CONNECTION_LIMITS | metric_label.VERIFY_REASONS | set(REASONS),
+        "command": metric_label.VERBS,
+        "phase": metric_label.REFUSAL_PHASES,
+        "code": metric_label.CODES | {"4xx", "5xx"},
+        "decided_by": metric_label.DECIDERS,
+        "mechanism": metric_label.AUTH_MECHANISMS,
         "result": {"ok", "failed", "accepted", "discarded", "refused"},
-        "version": label.VERSIONS,
-        "cipher": label.CIPHERS,
+        "version": metric_label.VERSIONS,
+        "cipher": metric_label.CIPHERS,
         "outcome": {"verified", "failed", "absent"},
-        "fallback": label.FALLBACKS,
+        "fallback": metric_label.FALLBACKS,
     }
     metrics = Metrics()
     for event in happened:

@@ -7,7 +7,7 @@ from triosmtp.policy import Authenticated
 from triosmtp.server.session.handlers import end_of_dialogue
 from triosmtp.server.session.state import SessionEnd
 from triosmtp.smtp import ConnectionEnded, Fatal, Noop, Quit, Reply
-from triosmtp.status.label import ENDS
+from triosmtp.status.metric_label import ENDS
 from triosmtp.variables import POSTFIX_ALIASES
 
 UNLIMITED = "Max_Recipients_Per_Message = 0 Max_Recipients_Per_Connection = 0"

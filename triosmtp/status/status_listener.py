@@ -21,14 +21,14 @@ from triosmtp.sockets.bound_socket import Binding, InheritedSocket, Plan, close_
 from triosmtp.sockets.listener import Peer, accept_connections
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
-from triosmtp.status.access import Access, Guard
 from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, refusal
-from triosmtp.status.feed import Feed
-from triosmtp.status.lag import LongestLag, measure_lag
+from triosmtp.status.event_stream import Feed
 from triosmtp.status.login import Logins
+from triosmtp.status.loop_lag import LongestLag, measure_lag
 from triosmtp.status.metric import Metrics
 from triosmtp.status.overview import Overview
-from triosmtp.status.source import Source
+from triosmtp.status.request_access import Access, Guard
+from triosmtp.status.status_source import Source
 
 __all__ = ["CONNECTIONS", "CONNECTIONS_OF_ONE_PEER", "Prepared", "StatusListener", "read_accesses"]
 
@@ -169,7 +169,7 @@ class StatusListener:
         nursery.start_soon(self._converse, binding, sock, peer, host, name="status")
 
     async def _converse(self, binding: Binding, sock: socket.socket, peer: Peer, host: str) -> None:
-        from triosmtp.status.http import serve_http  # noqa: PLC0415 - as above
+        from triosmtp.status.http_server import serve_http  # noqa: PLC0415 - as above
 
         transport = SocketTransport(sock)
         client = None if peer.address is None else (str(peer.address), peer.port or 0)

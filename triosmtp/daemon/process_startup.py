@@ -33,7 +33,7 @@ _LOADED_LATER: Final = (
     "encodings.idna",
     "scramp.utils",
     "triosmtp.status.application",
-    "triosmtp.status.http",
+    "triosmtp.status.http_server",
     "triosmtp.policy_service.hub",
     "triosmtp.policy_service.websocket",
     "triosmtp.server.policy_listener",

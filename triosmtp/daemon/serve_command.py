@@ -17,7 +17,7 @@ from triosmtp.control.console_commands import Commands
 from triosmtp.control.control_socket import Control, close_doors
 from triosmtp.daemon import embedded_default as embedded
 from triosmtp.daemon.config_warnings import config_warnings
-from triosmtp.daemon.start import Start, begin_process
+from triosmtp.daemon.process_startup import Start, begin_process
 from triosmtp.daemon.startup_signals import EarlySignals, have_stderr
 from triosmtp.daemon.systemd_notify import Notifier, feed_watchdog
 from triosmtp.errors import ConfigError, Problem, collect, is_transient
@@ -31,8 +31,8 @@ from triosmtp.event import (
 from triosmtp.logs.log_set import Logs, form_of, open_every_log
 from triosmtp.server.server import Server, serve
 from triosmtp.sockets.bound_socket import InheritedSocket
-from triosmtp.status.listener import StatusListener
-from triosmtp.status.source import ServerSource
+from triosmtp.status.status_listener import StatusListener
+from triosmtp.status.status_source import ServerSource
 from triosmtp.version import versions
 from triosmtp.workers.supervisor import Supervisor, workers_of
 
