@@ -36,7 +36,7 @@ from triosmtp.event import (
 )
 from triosmtp.variables import TLSInfo
 
-__all__ = ["LINES", "Fields", "fields_of"]
+__all__ = ["LINES", "Fields", "fields_of", "filled"]
 
 Fields: TypeAlias = dict[str, object]
 """The fields of a line in their order.  ``details`` holds lines that follow it, in JSON a list."""
@@ -44,10 +44,10 @@ Fields: TypeAlias = dict[str, object]
 
 def fields_of(event: ServerEvent) -> Fields:
     """Return the fields of the line of ``event``: those that have a value."""
-    return _filled(LINES[type(event)][2](event))
+    return filled(LINES[type(event)][2](event))
 
 
-def _filled(fields: Fields) -> Fields:
+def filled(fields: Fields) -> Fields:
     """Return ``fields`` without those whose value is None, ``""`` or ``()``.
 
     A zero is a value, and so is the empty sender of a delivery status notification.
@@ -296,4 +296,4 @@ LINES: Final[dict[type, tuple[int, str, Callable[[Any], Fields]]]] = {
     ServerDraining: (logging.INFO, "draining", _server_draining),
     ServerEnded: (logging.INFO, "ended", _server_ended),
 }
-"""The level and name of the line of each event, and what returns its fields, with and without a value."""
+"""The level and name of the line of each event, and the function that returns its fields, unfiltered."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from triosmtp.event import Connected, Disconnected, ServerEvent, TLSEstablished
-from triosmtp.logs.event_fields import LINES, Fields, fields_of
+from triosmtp.logs.event_fields import LINES, Fields, filled
 from triosmtp.logs.non_blocking_writer import NonBlockingWriter
 from triosmtp.logs.repeat_filter import RepeatFilter
 
@@ -102,7 +102,7 @@ class EventLines(ABC):
     """
 
     def __init__(self, level: int = logging.INFO, form: Form = "text") -> None:
-        self._lines = {kind: line for kind, line in LINES.items() if line[0] >= level}
+        self._lines = {kind: (*line, kind in _DEFERRED) for kind, line in LINES.items() if line[0] >= level}
         self._line = self._json_line if form == "json" else self._text_line
         self._second = -1
         self._date = ""  # of that second, in the form
@@ -115,20 +115,21 @@ class EventLines(ABC):
         if type(event) in self._filter.kinds:
             for each, more in self._filter(event):
                 self._write(each, more)
-        elif type(event) in self._lines:
+        else:
             self._write(event, 0)
 
     def _write(self, event: ServerEvent, more: int) -> None:
-        kind = type(event)
-        if kind in self._lines:
-            level, name, _ = self._lines[kind]
-            fields = fields_of(event)
-            if more:
-                fields["folded"] = more
-            self._put(level, self._line(level, name, fields), deferrable=kind in _DEFERRED)
+        line = self._lines.get(type(event))
+        if line is None:
+            return
+        level, name, describe, deferrable = line
+        fields = filled(describe(event))
+        if more:
+            fields["folded"] = more
+        self._put(level, self._line(level, name, fields), deferrable)
 
     @abstractmethod
-    def _put(self, level: int, line: str, *, deferrable: bool) -> None:
+    def _put(self, level: int, line: str, deferrable: bool) -> None:
         """Take a line; one that is ``deferrable`` may be written with a later one."""
 
     def _text_line(self, level: int, name: str, fields: Fields) -> str:
@@ -156,7 +157,7 @@ class EventLog(EventLines):
         super().__init__(level, form)
         self._stream = stream
 
-    def _put(self, _level: int, line: str, *, deferrable: bool) -> None:
+    def _put(self, _level: int, line: str, deferrable: bool) -> None:
         stream = self._stream
         if deferrable and isinstance(stream, NonBlockingWriter):
             stream.defer(line)

@@ -89,9 +89,15 @@ class NonBlockingWriter:
 
     def write(self, text: str) -> None:
         """Write whole lines, or let them wait.  It does not block, and an error of the descriptor raises nothing."""
+        data = text.encode("utf-8", "backslashreplace")
         with self._lock:
-            self._gathered.append(text.encode("utf-8", "backslashreplace"))
-            self._write_gathered()
+            if self._gathered or self._waiting or self.lost:
+                self._gathered.append(data)
+                self._write_gathered()
+                return
+            done = self._write(data)
+            if done < len(data):
+                self._keep(data[done:], begun=done > 0)
 
     def defer(self, text: str) -> None:
         """Write whole lines together with the next ones, or after a moment."""

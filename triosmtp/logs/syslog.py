@@ -299,7 +299,7 @@ class _Events(EventLines):
         super().__init__(form=form)
         self._socket = sock
 
-    def _put(self, level: int, line: str, *, deferrable: bool) -> None:  # noqa: ARG002 - a datagram is never late
+    def _put(self, level: int, line: str, deferrable: bool) -> None:  # noqa: ARG002 - a datagram is never late
         self._socket.send(level, line)
 
     def _text_line(self, _level: int, name: str, fields: Fields) -> str:

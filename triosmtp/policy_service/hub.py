@@ -262,23 +262,24 @@ class Hub:
 
     def observe(self, event: ServerEvent) -> None:
         """Notify the clients of an event."""
-        kind = type(event)
-        info: SessionInfo | None = getattr(event, "session", None)
-        session = "" if info is None else info.id
-        if kind is Connected:
-            assert info is not None
-            self._sessions[session] = info.peer, info.listener
-        if self._listening and kind in NOTES:
-            note = NOTES[kind](event)
+        if isinstance(event, Connected):
+            self._sessions[event.session.id] = event.session.peer, event.session.listener
+        if self._listening and type(event) in NOTES:
+            note = NOTES[type(event)](event)
             if note.method in self._listening:
+                info: SessionInfo | None = getattr(event, "session", None)
+                session = "" if info is None else info.id
                 self._notify(note, session, *self._sessions.get(session, ("", "")))
-        if kind is Disconnected:
-            self._sessions.pop(session, None)
-            for group in self._groups.values():
-                group.forget(session)
-            self._shadows.forget(session)
-            for link in self._links:
-                link.forget(session)
+        if isinstance(event, Disconnected):
+            self._forget(event.session.id)
+
+    def _forget(self, session: str) -> None:
+        self._sessions.pop(session, None)
+        for group in self._groups.values():
+            group.forget(session)
+        self._shadows.forget(session)
+        for link in self._links:
+            link.forget(session)
 
     def _tell(self, event: ServerEvent) -> None:
         if self.host is not None:

@@ -190,7 +190,7 @@ class Transaction:
             body.close()
             raise
         if not has_field(headers, b"Date"):
-            variables["rfc2822_date_missing"] = "true"
+            variables.record({"rfc2822_date_missing": "true"})
         return Message(
             id=self.id,
             envelope=self.envelope,
