@@ -15,7 +15,7 @@ import trio
 
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import (
-    Identity,
+    CertificateFiles,
     ServerContext,
     TLSSettings,
     TLSStream,
@@ -61,7 +61,7 @@ async def _session(sock: socket.socket, context: ServerContext | None, *, pump: 
                     stream, _ = await handshake(context, transport)
                     peer = stream.ssl_stream
                 else:
-                    peer = trio.SSLStream(transport, context.wrapping(), server_side=True, https_compatible=True)
+                    peer = trio.SSLStream(transport, context.as_ssl_context(), server_side=True, https_compatible=True)
                     await peer.do_handshake()
             elif verb == b"QUIT":
                 break
@@ -85,7 +85,7 @@ async def _body(peer: trio.abc.Stream, received: bytes) -> bytes:
 
 def _context(certificate: str, key: str, client_ca: str = "") -> ServerContext:
     settings = TLSSettings(
-        identities=(Identity(Path(certificate), Path(key)),),
+        certificates=(CertificateFiles(Path(certificate), Path(key)),),
         client_ca=Path(client_ca) if client_ca else None,
         request_certificate=bool(client_ca),
     )

@@ -16,8 +16,8 @@ from trio.testing import memory_stream_pair
 
 from triosmtp.tls import (
     Authority,
+    CertificateFiles,
     Credential,
-    Identity,
     ServerContext,
     TLSSettings,
     TLSStream,
@@ -78,7 +78,7 @@ def settings(*, ask: bool = True, ciphers: str = "DEFAULT", renegotiation: bool 
     bundle = folder() / "ca.pem"
     bundle.write_bytes(root().certificate_pem)
     return TLSSettings(
-        identities=(Identity(certificate, key),),
+        certificates=(CertificateFiles(certificate, key),),
         client_ca=bundle,
         request_certificate=ask,
         ciphers=ciphers,

@@ -14,8 +14,8 @@ from tls_peers import close, folder, root, settings
 
 from triosmtp.errors import HandshakeError
 from triosmtp.tls import (
+    CertificateFiles,
     Credential,
-    Identity,
     ServerContext,
     TLSSettings,
     build_context,
@@ -31,16 +31,16 @@ Outcome = TLSInfo | HandshakeError
 
 
 @cache
-def identity(name: str = "ecdsa") -> Identity:
+def identity(name: str = "ecdsa") -> CertificateFiles:
     """The files of one of the server's certificates; what is asked for by another name gets an RSA certificate."""
     if name == "ecdsa":
-        return settings().identities[0]
+        return settings().certificates[0]
     credential = root().issue("localhost", dns=["localhost"], key_type="RSA-2048")
     return written(credential, name)
 
 
-def written(credential: Credential, name: str) -> Identity:
-    return Identity(*credential.write(folder(), name))
+def written(credential: Credential, name: str) -> CertificateFiles:
+    return CertificateFiles(*credential.write(folder(), name))
 
 
 def context_with(**changes: Any) -> ServerContext:

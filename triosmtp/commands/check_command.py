@@ -109,7 +109,7 @@ def _files_are_known(chain: resolution.Chain, settings: Settings) -> bool:
 
 def _cipher_problems(settings: Settings) -> list[Problem]:
     from triosmtp.tls.cipher import check_ciphers  # noqa: PLC0415 - imports OpenSSL
-    from triosmtp.tls.group import check_groups  # noqa: PLC0415 - as above
+    from triosmtp.tls.key_exchange_groups import check_groups  # noqa: PLC0415 - as above
 
     try:
         check_ciphers(settings.tls_ciphers, settings.tlsv13_ciphersuites)

@@ -23,10 +23,10 @@ from triosmtp.errors import HandshakeError, TrioSMTPError
 from triosmtp.tls import MaterialError
 from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
-from triosmtp.tls.client import ObservedServer, TLSClient, observing_context
 from triosmtp.tls.inspection import key_type, load_authorities, matches_name, tlsa_data
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
+from triosmtp.tls.probe_client import ObservedServer, TLSClient, observing_context
 from triosmtp.variables import NO_CERTIFICATE, TLSInfo
 
 __all__ = ["Credential", "ProbeError", "Report", "load_credential", "probe", "probe_command"]

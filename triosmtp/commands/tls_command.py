@@ -10,7 +10,7 @@ from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import ConfigError, Problem, QueryError
 from triosmtp.server.profile import material_problem, material_problems
 from triosmtp.server.tls_report import ContextGroup, ContextUse, context_lines, group_contexts
-from triosmtp.tls import IdentityMaterial, Material, MaterialError, build_context, load_material
+from triosmtp.tls import Material, MaterialError, ServerCertificate, build_context, load_material
 from triosmtp.tls.context import select_name
 from triosmtp.tls.inspection import (
     Authorities,
@@ -95,7 +95,7 @@ def _group_problems(group: ContextGroup, known: Authorities) -> Iterator[Problem
         yield material_problem(use.settings, use.server_names, warning, severity)
     if not known.complete:
         known = known.joined_by(material.authorities)
-    for identity in material.identities:
+    for identity in material.certificates:
         yield from _chain_problems(use.settings, identity, known)
         for each in group.uses:
             yield from _name_problems(each, identity)
@@ -103,20 +103,20 @@ def _group_problems(group: ContextGroup, known: Authorities) -> Iterator[Problem
         for identity in material.server_names[scope.name]:
             yield from _chain_problems(scope, identity, known)
             if not matches_name(identity.chain[0].der, scope.name):
-                text = f'"{identity.identity.certificate}" is not for its Server_Name, {scope.name}'
+                text = f'"{identity.paths.certificate}" is not for its Server_Name, {scope.name}'
                 yield problem_at(scope, "tls_certificate", text)
 
 
-def _chain_problems(scope: Settings | ServerName, material: IdentityMaterial, known: Authorities) -> Iterator[Problem]:
+def _chain_problems(scope: Settings | ServerName, material: ServerCertificate, known: Authorities) -> Iterator[Problem]:
     for finding in chain_findings(material.chain, known):
-        text = f'"{material.identity.certificate}": {finding.text}'
+        text = f'"{material.paths.certificate}": {finding.text}'
         yield problem_at(scope, "tls_certificate", text, finding.severity)
 
 
-def _name_problems(use: ContextUse, material: IdentityMaterial) -> Iterator[Problem]:
+def _name_problems(use: ContextUse, material: ServerCertificate) -> Iterator[Problem]:
     if matches_name(material.chain[0].der, use.host):
         return
-    path = material.identity.certificate
+    path = material.paths.certificate
     if use.settings.banner_hostname is None:
         text = f'"{path}" is not for {use.host}, the host name in the banner'
         yield problem_at(use.settings, "tls_certificate", text, "warning")
@@ -166,20 +166,20 @@ def _records(config: Config, asked: Iterable[str], port: int | None) -> dict[tup
             served, known = _served(each, material, asked), port or each.port
             if known is None:
                 continue
-            for host, identities in served.items():
-                _record(records.setdefault((host, known), {}), identities)
+            for host, certificates in served.items():
+                _record(records.setdefault((host, known), {}), certificates)
     return records
 
 
-def _served(use: ContextUse, material: Material, asked: Iterable[str]) -> dict[str, tuple[IdentityMaterial, ...]]:
+def _served(use: ContextUse, material: Material, asked: Iterable[str]) -> dict[str, tuple[ServerCertificate, ...]]:
     """Return the certificates by host: of the hosts ``asked`` for, by default of each host in the configuration."""
     named = material.server_names
     if asked:
-        return {host: select_name(host.encode(), named.get) or material.identities for host in asked}
+        return {host: select_name(host.encode(), named.get) or material.certificates for host in asked}
     if use.settings.banner_hostname is None:
         text = f"{use.where} has no Banner_Hostname: name the host of the MX record"
         raise QueryError(f"{text}: triosmtp tls tlsa -c FILE mx.example.org")
-    own = {_host(use.settings.banner_hostname): material.identities}
+    own = {_host(use.settings.banner_hostname): material.certificates}
     return own | {name: each for name, each in named.items() if not name.startswith("*.")}  # a record belongs to a host
 
 
@@ -190,11 +190,11 @@ def _host(text: str) -> str:
         raise QueryError(f"expected the name of a host, such as mx.example.org, found {text!r}: {error}") from None
 
 
-def _record(found: dict[str, str], identities: Iterable[IdentityMaterial]) -> None:
-    for material in identities:
+def _record(found: dict[str, str], certificates: Iterable[ServerCertificate]) -> None:
+    for material in certificates:
         found.setdefault(
             tlsa_data(material.chain[0].der),
-            f'"{material.identity.certificate}" {material.key_type}',
+            f'"{material.paths.certificate}" {material.key_type}',
         )
 
 

@@ -130,9 +130,9 @@ async def serve_policy_client(service: Service, endpoint: PolicyEndpoint, sock: 
         if endpoint.tls is not None:
             context = service.context(service.generation, endpoint.tls)
             key = transport if peer.address is None else peer_key(peer.address)
-            place = partial(service.flights.place, key, transport.is_gone)
+            acquire_thread = partial(service.flights.place, key, transport.is_gone)
             limit = endpoint.settings.tls_handshake_timeout
-            stream, info = await handshake(context, transport, seconds=limit, place=place)
+            stream, info = await handshake(context, transport, seconds=limit, acquire_thread=acquire_thread)
             if info.server_purpose:
                 nobody = SessionInfo(id="", peer=peer.text, listener=endpoint.listen.name)
                 service.emit(ServerCertificatePresented(session=nobody, tls=info))

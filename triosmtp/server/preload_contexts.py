@@ -7,7 +7,7 @@ from triosmtp.config import Config, ServerName, Settings
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.server.profile import material_problem, material_problems, tls_settings
 from triosmtp.tls import ContextStore, TLSSettings
-from triosmtp.tls.store import renew
+from triosmtp.tls.context_store import renew
 
 __all__ = ["TLSUsers", "preload_contexts", "tls_users"]
 

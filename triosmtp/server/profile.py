@@ -21,7 +21,7 @@ from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import SaslConfig, build_sasl_config
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
 from triosmtp.state import state_directory
-from triosmtp.tls import Identity, MaterialError, MaterialWarning, TLSSettings
+from triosmtp.tls import CertificateFiles, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def tls_settings(settings: Settings, server_names: Iterable[ServerName] = ()) ->
     if not settings.tls_certificate:
         return None
     tls = TLSSettings(
-        identities=_identities(settings),
+        certificates=_identities(settings),
         server_names=tuple((name.name, _identities(name)) for name in server_names),
         request_certificate=_requests_certificate(settings),
         protocols=settings.tls_protocols,
@@ -116,12 +116,12 @@ def _requests_certificate(settings: Settings) -> bool:
     return settings.tls_verify_mode != "none" and (settings.tls_client_ca is not None or settings.asks_by_fingerprint)
 
 
-def _identities(scope: Settings | ServerName) -> tuple[Identity, ...]:
+def _identities(scope: Settings | ServerName) -> tuple[CertificateFiles, ...]:
     keys, passwords, responses = scope.tls_key, scope.tls_key_password_file, scope.tls_ocsp_response
     if len(passwords) == 1:
         passwords *= len(scope.tls_certificate)  # one for all keys
     return tuple(
-        Identity(certificate, _at(keys, index), _at(passwords, index), _at(responses, index))
+        CertificateFiles(certificate, _at(keys, index), _at(passwords, index), _at(responses, index))
         for index, certificate in enumerate(scope.tls_certificate)
     )
 

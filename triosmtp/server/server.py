@@ -57,7 +57,7 @@ from triosmtp.sockets.listen_backlog import drain_backlog, shut
 from triosmtp.sockets.listener import Peer, accept_connections, accept_pending, peer_from_sockaddr
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import ContextStore
-from triosmtp.tls.store import renew
+from triosmtp.tls.context_store import renew
 from triosmtp.tls.watcher import ReloadOutcome, reload_certificates, watch_certificates
 
 __all__ = ["Server", "open_service", "serve"]

@@ -23,8 +23,8 @@ from triosmtp.server.preload_contexts import tls_users
 from triosmtp.server.profile import Profiles, material_problem, material_problems
 from triosmtp.server.service import Generation, Service
 from triosmtp.tls import ContextStore, TLSSettings
+from triosmtp.tls.context_store import Renewal, renew
 from triosmtp.tls.settings import MaterialWarning
-from triosmtp.tls.store import Renewal, renew
 
 __all__ = ["open_service", "prepare_generation"]
 

@@ -15,8 +15,8 @@ from attrs import Factory, frozen
 
 from triosmtp.config import Config, Listen, ServerName, Settings, TCPAddress
 from triosmtp.server.profile import tls_settings
-from triosmtp.tls import IdentityMaterial, Material, ServerContext, TLSSettings
-from triosmtp.tls.group import CURVES_OF_CLIENTS, can_set_groups
+from triosmtp.tls import Material, ServerCertificate, ServerContext, TLSSettings
+from triosmtp.tls.key_exchange_groups import CLIENT_KEY_CURVES, can_set_groups
 
 if TYPE_CHECKING:
     from triosmtp.server.service import Service
@@ -140,16 +140,16 @@ def _report(config: Config, uses: Iterable[tuple[ServerContext, int, bool]]) -> 
 
 def certificate_rows(material: Material) -> list[dict[str, Any]]:
     """Return the server's certificates of one context as plain values.  Blocks."""
-    rows = [certificate_row(each) for each in material.identities]
+    rows = [certificate_row(each) for each in material.certificates]
     rows += [certificate_row(each, name) for name, group in material.server_names.items() for each in group]
     return rows
 
 
-def certificate_row(material: IdentityMaterial, server_name: str | None = None) -> dict[str, Any]:
+def certificate_row(material: ServerCertificate, server_name: str | None = None) -> dict[str, Any]:
     """Return one certificate of the server as plain values; ``server_name`` is the Server_Name that it belongs to."""
     facts = material.leaf
     return {
-        "file": str(material.identity.certificate),
+        "file": str(material.paths.certificate),
         "server_name": server_name,
         "key": material.key_type,
         "subject": facts.subject,
@@ -177,9 +177,9 @@ def context_lines(group: ContextGroup | None, context: ServerContext) -> Iterato
     yield f"  groups      {_groups(tls)}"
     yield f"  clients     {_clients(material)}"
     yield from _anchor_lines(material)
-    yield from _identity_lines("the Listen's own", material.identities)
-    for name, identities in material.server_names.items():
-        yield from _identity_lines(f'Server_Name "{name}"', identities)
+    yield from _identity_lines("the Listen's own", material.certificates)
+    for name, certificates in material.server_names.items():
+        yield from _identity_lines(f'Server_Name "{name}"', certificates)
     for warning in context.warnings:
         yield f"  warning     {warning}"
 
@@ -207,7 +207,7 @@ def _groups(tls: TLSSettings) -> str:
     if tls.groups:
         return " ".join(tls.groups)
     if tls.request_certificate and can_set_groups():
-        return f"OpenSSL's own; for keys of clients {' '.join(CURVES_OF_CLIENTS)}, as far as OpenSSL has them"
+        return f"OpenSSL's own; for keys of clients {' '.join(CLIENT_KEY_CURVES)}, as far as OpenSSL has them"
     return "OpenSSL's own"
 
 
@@ -235,9 +235,9 @@ def _time(time: datetime | None) -> str:
     return "unreadable" if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
-def _identity_lines(title: str, identities: Iterable[IdentityMaterial]) -> Iterator[str]:
-    for material in identities:
-        identity = material.identity
+def _identity_lines(title: str, certificates: Iterable[ServerCertificate]) -> Iterator[str]:
+    for material in certificates:
+        identity = material.paths
         yield f'  certificate "{identity.certificate}" ({title}), key {material.key_type} in "{identity.key_place[1]}"'
         for number, certificate in enumerate(material.chain, 1):
             facts = certificate.facts

@@ -157,7 +157,7 @@ def _in_force(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:
     found = {}
     for context in contexts:
         material = context.material
-        for each in (*material.identities, *(each for group in material.server_names.values() for each in group)):
+        for each in (*material.certificates, *(each for group in material.server_names.values() for each in group)):
             facts = each.leaf
             found[facts.fingerprint_sha256] = {
                 "subject": facts.subject,

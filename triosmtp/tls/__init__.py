@@ -4,17 +4,17 @@ The way of a connection through this room::
 
     settings.py      what the options ask for, as values
     material.py      files → Material: read once, checked, with warnings       (a thread, before anybody connects)
-    identity.py        a certificate of the server with its chain, key (pem.py) and staple (ocsp.py)
+    server_certificate.py        a certificate of the server with its chain, key (pem.py) and staple (ocsp.py)
     cipher.py, dh.py   cipher lists and Diffie-Hellman groups
-    group.py         groups of key exchange
+    key_exchange_groups.py         groups of key exchange
     usability.py     whether any client can use a context's certificates
     context.py       Material → ServerContext: OpenSSL's settings
-    store.py         settings → ServerContext: the contexts in force, renewed and swapped whole
+    context_store.py         settings → ServerContext: the contexts in force, renewed and swapped whole
     validation.py      whether new material may take the place of the old; certificates that end soon
     watcher.py         when to renew them: as soon as a file has changed       (location.py: where it could change)
     handshake.py     transport → TLSStream + TLSInfo, or HandshakeError          (handshake_failure.py: the reasons)
     flight.py          large flights: which wait for a thread, and which are too large
-    turns.py           handshakes on the event loop, some milliseconds of them at a time
+    handshake_scheduler.py           handshakes on the event loop, some milliseconds of them at a time
     stream.py        the encrypted stream: a trio.SSLStream with a short way past it
     engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
     verification.py    what OpenSSL said of the client's certificate
@@ -25,8 +25,8 @@ The way of a connection through this room::
     error_queue.py       what is left behind in OpenSSL's error queue
     revocation.py      revocation lists, and whether a chain stands in them
 
-``authority.py`` issues certificates for development and tests.  For the commands alone: ``client.py`` looks at another
-server, ``inspection.py`` at a chain as its clients see it.
+``authority.py`` issues certificates for development and tests.  For the commands alone: ``probe_client.py`` looks at
+another server, ``inspection.py`` at a chain as its clients see it.
 """
 
 from typing import TYPE_CHECKING
@@ -35,33 +35,51 @@ from triosmtp.lazy_import import lazy_names
 
 if TYPE_CHECKING:
     from triosmtp.tls.authority import Authority, Credential, write_development_set
-    from triosmtp.tls.binding import channel_binding
+    from triosmtp.tls.channel_bindings import channel_binding
     from triosmtp.tls.context import ServerContext, build_context
+    from triosmtp.tls.context_store import CertificateProblem, ContextStore, Renewal, renew
     from triosmtp.tls.handshake_failure import REASONS, HandshakeReason
-    from triosmtp.tls.identity import IdentityMaterial
     from triosmtp.tls.material import Material, load_material
     from triosmtp.tls.public_authority import public_authorities
-    from triosmtp.tls.settings import PROTOCOLS, Identity, MaterialError, MaterialWarning, TLSSettings
-    from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
+    from triosmtp.tls.server_certificate import ServerCertificate
+    from triosmtp.tls.settings import PROTOCOLS, CertificateFiles, MaterialError, MaterialWarning, TLSSettings
     from triosmtp.tls.stream import TLSStream
 
 __all__ = [
-    "PROTOCOLS", "REASONS", "Authority", "CertificateProblem", "ContextStore", "Credential",
-    "HandshakeReason", "Identity", "IdentityMaterial", "Material", "MaterialError", "MaterialWarning",
-    "Renewal", "ServerContext", "TLSSettings", "TLSStream", "build_context", "channel_binding",
-    "load_material", "public_authorities", "renew", "write_development_set",
+    "PROTOCOLS",
+    "REASONS",
+    "Authority",
+    "CertificateFiles",
+    "CertificateProblem",
+    "ContextStore",
+    "Credential",
+    "HandshakeReason",
+    "Material",
+    "MaterialError",
+    "MaterialWarning",
+    "Renewal",
+    "ServerCertificate",
+    "ServerContext",
+    "TLSSettings",
+    "TLSStream",
+    "build_context",
+    "channel_binding",
+    "load_material",
+    "public_authorities",
+    "renew",
+    "write_development_set",
 ]  # fmt: skip
 
 _MODULES = {
     "triosmtp.tls.authority": ("Authority", "Credential", "write_development_set"),
-    "triosmtp.tls.binding": ("channel_binding",),
+    "triosmtp.tls.channel_bindings": ("channel_binding",),
     "triosmtp.tls.context": ("ServerContext", "build_context"),
     "triosmtp.tls.handshake_failure": ("REASONS", "HandshakeReason"),
-    "triosmtp.tls.identity": ("IdentityMaterial",),
+    "triosmtp.tls.server_certificate": ("ServerCertificate",),
     "triosmtp.tls.material": ("Material", "load_material"),
     "triosmtp.tls.public_authority": ("public_authorities",),
-    "triosmtp.tls.settings": ("PROTOCOLS", "Identity", "MaterialError", "MaterialWarning", "TLSSettings"),
-    "triosmtp.tls.store": ("CertificateProblem", "ContextStore", "Renewal", "renew"),
+    "triosmtp.tls.settings": ("PROTOCOLS", "CertificateFiles", "MaterialError", "MaterialWarning", "TLSSettings"),
+    "triosmtp.tls.context_store": ("CertificateProblem", "ContextStore", "Renewal", "renew"),
     "triosmtp.tls.stream": ("TLSStream",),
 }
 

@@ -29,7 +29,7 @@ from OpenSSL import crypto
 
 from triosmtp.tls.der import BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
 from triosmtp.tls.distinguished_name import CUT, MAX_TEXT, DistinguishedName, printable, read_name
-from triosmtp.tls.error_queue import forget_errors
+from triosmtp.tls.error_queue import clear_errors
 
 __all__ = ["CertificateFacts", "certificate_facts", "extensions_of", "key_digest", "printable", "unwarned"]
 
@@ -102,7 +102,7 @@ def _read(der: bytes, every_name: bool) -> CertificateFacts:
         with unwarned():
             return _read_fields(der, every_name)
     finally:
-        forget_errors()  # of fields that OpenSSL could not read, though it raised nothing
+        clear_errors()  # of fields that OpenSSL could not read, though it raised nothing
 
 
 _remembered = lru_cache(maxsize=512)(_read)

@@ -9,8 +9,8 @@ from typing import Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.error_queue import error_words, forget_errors
-from triosmtp.tls.group import use_groups
+from triosmtp.tls.error_queue import clear_errors, error_words
+from triosmtp.tls.key_exchange_groups import set_groups
 from triosmtp.tls.settings import MaterialError
 from triosmtp.tls.verification import Verification
 
@@ -21,8 +21,8 @@ __all__ = [
     "check_suites",
     "completes",
     "effective_suites",
+    "set_ciphers",
     "split_ciphers",
-    "use_ciphers",
 ]
 
 VERSIONS: Final = {
@@ -61,7 +61,7 @@ def check_ciphers(ciphers: str, suites: str | None = None) -> None:
     :raises MaterialError: if it does not.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    use_ciphers(context, ciphers, *split_ciphers(ciphers))
+    set_ciphers(context, ciphers, *split_ciphers(ciphers))
     if suites is not None:
         check_suites(suites)
 
@@ -78,10 +78,10 @@ def check_suites(suites: str) -> None:
             reason = f'OpenSSL has no suite "{suite}" for TLS 1.3'
             raise MaterialError("TLSv13_Ciphersuites", None, reason) from None
         finally:
-            forget_errors()
+            clear_errors()
 
 
-def use_ciphers(context: SSL.Context, ciphers: str, cipher_list: str, suites: str | None) -> None:
+def set_ciphers(context: SSL.Context, ciphers: str, cipher_list: str, suites: str | None) -> None:
     """Set the ciphers of a context; ``ciphers`` is what TLS_Ciphers says.
 
     :raises MaterialError: if they select nothing.
@@ -111,7 +111,7 @@ def _comes_about(context: SSL.Context, protocol: str, name: str, groups: Sequenc
     offer = SSL.Context(SSL.TLS_CLIENT_METHOD)
     offer.set_min_proto_version(VERSIONS[protocol])
     offer.set_max_proto_version(VERSIONS[protocol])
-    use_groups(offer, groups)
+    set_groups(offer, groups)
     try:
         if protocol == "TLSv1.3":
             offer.set_tls13_ciphersuites(name.encode("ascii"))

@@ -36,18 +36,18 @@ from OpenSSL import SSL, crypto
 
 from triosmtp.domain import DomainError, name_key
 from triosmtp.tls.certificate import unwarned
-from triosmtp.tls.cipher import VERSIONS, effective_suites, use_ciphers
+from triosmtp.tls.cipher import VERSIONS, effective_suites, set_ciphers
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.error_queue import error_words
-from triosmtp.tls.group import allow_curves_of_clients, use_groups
-from triosmtp.tls.identity import IdentityMaterial
+from triosmtp.tls.key_exchange_groups import allow_client_key_curves, set_groups
 from triosmtp.tls.material import Material
 from triosmtp.tls.ocsp import OCSPStaple
 from triosmtp.tls.pem import file_in_memory
 from triosmtp.tls.revocation import Revocations
+from triosmtp.tls.server_certificate import ServerCertificate
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, Option, TLSSettings
-from triosmtp.tls.usability import why_unusable
-from triosmtp.tls.verification import follow_negotiation, record_verification
+from triosmtp.tls.usability import find_unusable
+from triosmtp.tls.verification import record_verification, track_renegotiation
 
 __all__ = ["ServerContext", "build_context", "select_name"]
 
@@ -117,7 +117,7 @@ class ServerContext:
             if each in protocols
         }
 
-    def wrapping(self) -> ssl.SSLContext:
+    def as_ssl_context(self) -> ssl.SSLContext:
         """Give what ``trio.SSLStream(stream, …, server_side=True)`` takes for its context, to do the handshake itself.
 
         It is not an SSLContext, but has the one method of it that SSLStream uses.
@@ -144,7 +144,7 @@ def build_context(material: Material, generation: int = 1) -> ServerContext:
     :raises MaterialError: where OpenSSL refuses what looked right (a key too weak for the security level, for example).
     """
     warnings = _unusable(material)
-    context = _context(material, material.identities)
+    context = _context(material, material.certificates)
     if material.server_names:
         named = {name: _context(material, group) for name, group in material.server_names.items()}
         context.set_tlsext_servername_callback(partial(_switch_context, named))
@@ -161,19 +161,19 @@ def _unusable(material: Material) -> tuple[MaterialWarning, ...]:
     """
     warnings = []
     material = evolve(material, settings=evolve(material.settings, request_certificate=False))
-    for group in (material.identities, *material.server_names.values()):
-        certificate = group[0].identity.certificate
-        fault = why_unusable(_context(material, group), material.settings, group)
+    for group in (material.certificates, *material.server_names.values()):
+        certificate = group[0].paths.certificate
+        fault = find_unusable(_context(material, group), material.settings, group)
         if fault is not None:
             raise MaterialError("TLS_Certificate", certificate, fault)
         for each in group if len(group) > 1 else ():
-            fault = why_unusable(_context(material, (each,)), material.settings, (each,), signed=True)
+            fault = find_unusable(_context(material, (each,)), material.settings, (each,), signed=True)
             if fault is not None:
-                warnings.append(MaterialWarning("TLS_Certificate", each.identity.certificate, fault))
+                warnings.append(MaterialWarning("TLS_Certificate", each.paths.certificate, fault))
     return tuple(warnings)
 
 
-def _context(material: Material, identities: tuple[IdentityMaterial, ...]) -> SSL.Context:
+def _context(material: Material, certificates: tuple[ServerCertificate, ...]) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -185,16 +185,16 @@ def _context(material: Material, identities: tuple[IdentityMaterial, ...]) -> SS
     _use_ciphers(context, material)
     _use_dh(context, material)
     _use_groups(context, material.settings)
-    for identity in identities:
-        _use_identity(context, identity)
-    _use_staples(context, identities)
+    for certificate in certificates:
+        _use_certificate(context, certificate)
+    _use_staples(context, certificates)
     if material.settings.request_certificate:
         context.set_verify(SSL.VERIFY_PEER, record_verification)
         context.set_verify_depth(material.settings.verify_depth)
         _use_authorities(context, material)
     if material.settings.allow_renegotiation:
         context.set_options(_ALLOW_CLIENT_RENEGOTIATION)
-        context.set_info_callback(follow_negotiation)
+        context.set_info_callback(track_renegotiation)
     else:
         context.set_options(SSL.OP_NO_RENEGOTIATION)
     return context
@@ -216,7 +216,7 @@ def _use_ciphers(context: SSL.Context, material: Material) -> None:
         ciphers += ":!kDHE"
     if not _OLD.isdisjoint(material.settings.protocols):
         ciphers += ":@SECLEVEL=0"  # their signatures are made with SHA-1, which no other level allows
-    use_ciphers(context, material.settings.ciphers, ciphers, material.cipher_suites)
+    set_ciphers(context, material.settings.ciphers, ciphers, material.cipher_suites)
 
 
 def _use_dh(context: SSL.Context, material: Material) -> None:
@@ -232,30 +232,32 @@ def _use_dh(context: SSL.Context, material: Material) -> None:
 
 def _use_groups(context: SSL.Context, settings: TLSSettings) -> None:
     if settings.groups:
-        use_groups(context, settings.groups)
+        set_groups(context, settings.groups)
     elif settings.request_certificate:
-        allow_curves_of_clients(context)
+        allow_client_key_curves(context)
 
 
-def _use_identity(context: SSL.Context, material: IdentityMaterial) -> None:
-    identity = material.identity
+def _use_certificate(context: SSL.Context, material: ServerCertificate) -> None:
+    paths = material.paths
     try:
         with file_in_memory(b"".join(each.pem for each in material.chain)) as path:
             context.use_certificate_chain_file(path)
     except (SSL.Error, crypto.Error) as error:
         reason = f"is refused by OpenSSL: {error_words(error)}"
-        raise MaterialError("TLS_Certificate", identity.certificate, reason) from None
+        raise MaterialError("TLS_Certificate", paths.certificate, reason) from None
     try:
         with unwarned():
             context.use_privatekey(material.key)
         context.check_privatekey()
     except (SSL.Error, crypto.Error) as error:
-        option, place = identity.key_place
+        option, place = paths.key_place
         raise MaterialError(option, place, f"is refused by OpenSSL: {error_words(error)}") from None
 
 
-def _use_staples(context: SSL.Context, identities: tuple[IdentityMaterial, ...]) -> None:
-    staples = {identity.chain[0].der: identity.staple for identity in identities if identity.staple is not None}
+def _use_staples(context: SSL.Context, certificates: tuple[ServerCertificate, ...]) -> None:
+    staples = {
+        certificate.chain[0].der: certificate.staple for certificate in certificates if certificate.staple is not None
+    }
     if staples:
         context.set_ocsp_server_callback(_staple, staples)
 

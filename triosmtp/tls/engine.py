@@ -70,9 +70,25 @@ class Engine:
     """
 
     __slots__ = (
-        "__weakref__", "_connection", "_ended", "_failure", "_incoming", "_is_broken", "_left", "_negotiation",
-        "_offset", "_outgoing", "_plaintext", "_protocol", "_received", "_released", "accepts_servers", "flight",
-        "needs_ciphertext", "negotiations_told", "verification",
+        "__weakref__",
+        "_connection",
+        "_ended",
+        "_failure",
+        "_handshakes_before",
+        "_incoming",
+        "_is_broken",
+        "_left",
+        "_offset",
+        "_outgoing",
+        "_plaintext",
+        "_protocol",
+        "_received",
+        "_released",
+        "accepts_servers",
+        "flight",
+        "handshakes_reported",
+        "needs_ciphertext",
+        "verification",
     )  # fmt: skip
 
     server_side: Final = True
@@ -84,7 +100,7 @@ class Engine:
         self.verification = Verification()
         self.accepts_servers = accepts_servers  # whether a chain may verify for the purpose of a server instead
         self._connection.set_app_data(self.verification)
-        self.negotiations_told = 0  # how many handshakes the server has heard of (see stream.renegotiated)
+        self.handshakes_reported = 0  # how many handshakes the server has heard of (see stream.renegotiated)
         self._protocol: str | None = None  # set when the handshake is done
         self._incoming = self._outgoing = _UNUSED  # replaced by wrap_bio
         self._received: bytes = b""  # ciphertext that OpenSSL does not have yet, …
@@ -95,7 +111,9 @@ class Engine:
         self._released = False
         self._is_broken = False  # whether nothing can be encrypted any more
         self._failure: str | None = None  # an error that waits behind plaintext
-        self._negotiation = 0  # how many handshakes were done when `flight` began; only where there may be several
+        self._handshakes_before = (
+            0  # how many handshakes were done when `flight` began; only where there may be several
+        )
         self.needs_ciphertext = False
         """Whether there is nothing to read and nothing to report: a read would begin by waiting for the transport.
 
@@ -150,8 +168,9 @@ class Engine:
             self.flight = 0
         return output
 
-    def facts(self) -> SSL.Connection:
-        """Give the connection, to be asked for what was negotiated, by :mod:`.information` alone."""
+    @property
+    def openssl_connection(self) -> SSL.Connection:
+        """The connection, to ask it what was negotiated."""
         return self._connection
 
     # The end.
@@ -171,7 +190,7 @@ class Engine:
         """OpenSSL's reasons for which the session is broken: a record that it refused, or an alert of the peer."""
         return self._failure
 
-    def last_output(self) -> bytes:
+    def pending_output(self) -> bytes:
         """Take all that is still to be sent of a session that is broken: what was held back, then the alert."""
         return b"" if self._released else self._outgoing.read() + take_ciphertext(self._connection)
 
@@ -429,8 +448,8 @@ class Engine:
 
     def _is_too_much(self, size: int) -> bool:
         """Count a record of a client that negotiates anew; True if its handshake is too large for the event loop."""
-        if self.verification.negotiations != self._negotiation:
-            self._negotiation, self.flight = self.verification.negotiations, 0
+        if self.verification.handshakes != self._handshakes_before:
+            self._handshakes_before, self.flight = self.verification.handshakes, 0
         self.flight += size
         if self.flight > MAX_RENEGOTIATION:
             self._fail(f"more than {MAX_RENEGOTIATION} octets in a renegotiation")

@@ -4,7 +4,7 @@ import threading
 
 from OpenSSL import SSL
 
-__all__ = ["error_words", "forget_errors"]
+__all__ = ["clear_errors", "error_words"]
 
 
 class _Scratch(threading.local):
@@ -18,7 +18,7 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def forget_errors() -> None:
+def clear_errors() -> None:
     """Empty this thread's OpenSSL error queue (about 1 µs).
 
     A signature that does not hold leaves entries there even when the error is waived.  They would come up as the

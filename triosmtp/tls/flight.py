@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 import trio
 
-__all__ = ["LARGE_FLIGHT", "MAX_FLIGHT", "MAX_RENEGOTIATION", "THREADS", "Place", "any_place"]
+__all__ = ["LARGE_FLIGHT", "MAX_FLIGHT", "MAX_RENEGOTIATION", "THREADS", "AcquireThread", "acquire_at_once"]
 
 LARGE_FLIGHT: Final = 4096
 """Octets of a client's flight above which it is verified in a thread."""
@@ -27,13 +27,13 @@ MAX_RENEGOTIATION: Final = 6144
 THREADS: Final = trio.CapacityLimiter(2)
 """The threads of all servers in this process."""
 
-Place: TypeAlias = Callable[[int], AbstractAsyncContextManager[None]]
+AcquireThread: TypeAlias = Callable[[int], AbstractAsyncContextManager[None]]
 """Called with a flight's octets: a context that is entered when it may have a thread, and kept until that is back.
 
 It may raise :class:`~triosmtp.errors.HandshakeError`.
 """
 
 
-def any_place(_size: int) -> AbstractAsyncContextManager[None]:
+def acquire_at_once(_size: int) -> AbstractAsyncContextManager[None]:
     """Let every flight have a thread as soon as one is free."""
     return nullcontext()

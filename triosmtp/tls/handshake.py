@@ -16,11 +16,11 @@ from OpenSSL import SSL
 from triosmtp.errors import HandshakeError
 from triosmtp.tls.context import ServerContext
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, THREADS, Place, any_place
+from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, THREADS, AcquireThread, acquire_at_once
 from triosmtp.tls.handshake_failure import failure_of
+from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
 from triosmtp.tls.information import tls_info
 from triosmtp.tls.stream import TLSStream, open_stream
-from triosmtp.tls.turns import TURNS
 from triosmtp.variables import TLSInfo
 
 __all__ = ["handshake"]
@@ -32,13 +32,17 @@ Transport = TypeVar("Transport", bound=trio.abc.Stream)
 
 
 async def handshake(
-    context: ServerContext, transport: Transport, *, seconds: float = inf, place: Place = any_place
+    context: ServerContext,
+    transport: Transport,
+    *,
+    seconds: float = inf,
+    acquire_thread: AcquireThread = acquire_at_once,
 ) -> tuple[TLSStream[Transport], TLSInfo]:
     """Do the handshake and return the encrypted stream, and what was established.
 
-    It may take ``seconds``, and the client's first octet at most 10.  ``place`` says when a large flight may have a
-    thread (:mod:`.flight`).  After a failure or a cancellation, which waits for that thread, the transport is of no
-    further use, but it is left to the caller to close it.  Call :meth:`.TLSStream.release` at the end.
+    It may take ``seconds``, and the client's first octet at most 10.  A large flight waits for a thread by
+    ``acquire_thread`` (:mod:`.flight`).  After a failure or a cancellation, which waits for that thread, the transport
+    is of no further use; the caller closes it.  Call :meth:`.TLSStream.release` at the end.
 
     :raises HandshakeError: with a reason out of :data:`.REASONS`; the alert was then sent, within one second.
     """
@@ -50,7 +54,7 @@ async def handshake(
         if seconds > _HELLO_SECONDS:
             scope.deadline = began + seconds
         advance = partial(_advance_now, engine, context, received[0], started)
-        result = await _negotiate(engine, advance, place, transport, received)
+        result = await _negotiate(engine, advance, acquire_thread, transport, received)
     if scope.cancelled_caught:
         if received or seconds <= _HELLO_SECONDS:
             raise HandshakeError("timed_out", f"after {seconds:g} s")
@@ -58,7 +62,7 @@ async def handshake(
     if isinstance(result, HandshakeError):
         await _send_alert(engine, transport)
         raise HandshakeError(result.reason, result.detail)
-    engine.negotiations_told = engine.verification.negotiations
+    engine.handshakes_reported = engine.verification.handshakes
     may_renegotiate = context.material.settings.allow_renegotiation
     return await open_stream(transport, engine, may_renegotiate=may_renegotiate), result
 
@@ -66,13 +70,13 @@ async def handshake(
 async def _negotiate(
     engine: Engine,
     advance: Callable[[], TLSInfo | HandshakeError | None],
-    place: Place,
+    acquire_thread: AcquireThread,
     transport: trio.abc.Stream,
     received: bytes | bytearray,
 ) -> TLSInfo | HandshakeError:
     while True:
         engine.receive(received)
-        result = await _advance(engine, advance, place, transport)
+        result = await _advance(engine, advance, acquire_thread, transport)
         if isinstance(result, HandshakeError):
             return result
         output = engine.output()
@@ -88,16 +92,16 @@ async def _negotiate(
 async def _advance(
     engine: Engine,
     advance: Callable[[], TLSInfo | HandshakeError | None],
-    place: Place,
+    acquire_thread: AcquireThread,
     transport: trio.abc.Stream,
 ) -> TLSInfo | HandshakeError | None:
     """Go on with the handshake, in its turn, or in a thread if the flight is large."""
     size = engine.flight
     if size <= LARGE_FLIGHT:
-        return await TURNS.run(advance, getattr(transport, "is_gone", _is_here))
+        return await HANDSHAKE_SCHEDULER.run(advance, getattr(transport, "is_gone", _is_here))
     if size > MAX_FLIGHT:
         raise HandshakeError("certificate_too_large", f"more than {MAX_FLIGHT} octets in one flight")
-    async with place(size):
+    async with acquire_thread(size):
         return await trio.to_thread.run_sync(advance, limiter=THREADS)
 
 

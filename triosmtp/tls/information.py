@@ -24,7 +24,7 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
     came up at any depth, and no certificate of its chain stands in a revocation list.  If the purpose is all that is
     wrong, the chain is verified once more, as that of a server.
     """
-    connection = engine.facts()
+    connection = engine.openssl_connection
     cipher = connection.get_cipher_name() or ""
     used = connection.get_cipher_bits() or 0
     name = connection.get_servername()
@@ -44,7 +44,7 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
     facts = certificate_facts(der)
     revoked = seen.is_revoked(connection, peer)
     server_purpose = not revoked and seen.only_purpose and facts.eku in _OF_SERVERS and verifies_as_server(connection)
-    verified = not revoked and (seen.vouched or (server_purpose and engine.accepts_servers))
+    verified = not revoked and (seen.is_verified or (server_purpose and engine.accepts_servers))
     code = 0 if verified else CERTIFICATE_REVOKED if revoked else seen.code  # which says more than what came before it
     error = None
     if verified:

@@ -18,7 +18,7 @@ from OpenSSL import crypto
 from triosmtp.domain import DomainError, pattern_key
 from triosmtp.tls.certificate import certificate_facts, extensions_of, unwarned
 from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
-from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.error_queue import clear_errors, error_words
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.signature import signature_digest
 
@@ -159,7 +159,7 @@ def tlsa_data_of_pem(data: bytes) -> str:
     except crypto.Error as error:
         raise ValueError(error_words(error)) from None
     finally:
-        forget_errors()
+        clear_errors()
     return f"3 1 1 {hashlib.sha256(encoded).hexdigest()}"
 
 

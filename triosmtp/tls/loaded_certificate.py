@@ -12,7 +12,7 @@ from attrs import field, frozen
 from OpenSSL import crypto
 
 from triosmtp.tls.certificate import CertificateFacts, certificate_facts, unwarned
-from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.error_queue import clear_errors, error_words
 from triosmtp.tls.public_key import PublicKey, read_key
 
 __all__ = ["LoadedCertificate"]
@@ -47,7 +47,7 @@ class LoadedCertificate:
         key = None
         with suppress(ValueError, crypto.Error):
             key = read_key(certificate.get_pubkey())
-        forget_errors()
+        clear_errors()
         return cls(certificate, der, certificate_facts(der), key)
 
     @classmethod
@@ -119,5 +119,5 @@ class LoadedCertificate:
             except crypto.X509StoreContextError as error:
                 return bool(error.errors[0] != _SIGNATURE_FAILURE)
             finally:
-                forget_errors()
+                clear_errors()
         return True

@@ -15,11 +15,11 @@ from attrs import field, frozen
 from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.cipher import check_ciphers, check_suites, split_ciphers
 from triosmtp.tls.dh import group_for, group_parameters, load_parameters
-from triosmtp.tls.group import check_groups
-from triosmtp.tls.identity import IdentityMaterial, load_identities, validity_warnings
+from triosmtp.tls.key_exchange_groups import check_groups
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import Files, pem_authorities, read_file
 from triosmtp.tls.revocation import RevocationList, load_revocation_lists
+from triosmtp.tls.server_certificate import ServerCertificate, load_certificates, validity_warnings
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialErrors, MaterialWarning, TLSSettings
 
 __all__ = ["Material", "load_material", "read_files"]
@@ -30,11 +30,11 @@ class Material:
     """What :func:`.context.build_context` builds from, and what there is to show of it."""
 
     settings: TLSSettings
-    identities: tuple[IdentityMaterial, ...]
-    """What is shown to a client that asks for no server name, or for one that has no identities of its own."""
-    server_names: Mapping[str, tuple[IdentityMaterial, ...]] = field(factory=dict)
+    certificates: tuple[ServerCertificate, ...]
+    """What is shown to a client that asks for no server name, or for one that has no certificates of its own."""
+    server_names: Mapping[str, tuple[ServerCertificate, ...]] = field(factory=dict)
     authorities: tuple[LoadedCertificate, ...] = field(default=(), repr=False)
-    """The client CAs; empty where no certificate is asked for, or none can be vouched for."""
+    """The client CAs; empty where no certificate is asked for, or none can be is_verified for."""
     revocations: tuple[RevocationList, ...] = field(default=(), repr=False)
     cipher_list: str
     """The OpenSSL cipher list for TLS 1.2."""
@@ -59,9 +59,9 @@ class Material:
         )
 
     @property
-    def every_identity(self) -> tuple[IdentityMaterial, ...]:
-        """The identities of all server names, the Listen's own first."""
-        return (*self.identities, *(each for group in self.server_names.values() for each in group))
+    def every_certificate(self) -> tuple[ServerCertificate, ...]:
+        """The certificates of all server names, the Listen's own first."""
+        return (*self.certificates, *(each for group in self.server_names.values() for each in group))
 
 
 def read_files(settings: TLSSettings, files: Files) -> Mapping[Path, bytes | str]:
@@ -85,18 +85,18 @@ def load_material(settings: TLSSettings, files: Files | None = None) -> Material
     if settings.cipher_suites is not None:
         parts.attempt(partial(check_suites, settings.cipher_suites))
     parts.attempt(partial(check_groups, settings.groups))
-    identities = parts.attempt(partial(load_identities, settings.identities, files, warnings))
+    certificates = parts.attempt(partial(load_certificates, settings.certificates, files, warnings))
     server_names = {
-        name: parts.attempt(partial(load_identities, group, files, warnings)) or ()
+        name: parts.attempt(partial(load_certificates, group, files, warnings)) or ()
         for name, group in settings.server_names
     }
     vouching = parts.attempt(partial(_authorities, settings, files, warnings))
-    dh_parameters = parts.attempt(partial(_dh_parameters, settings, identities or (), files))
+    dh_parameters = parts.attempt(partial(_dh_parameters, settings, certificates or (), files))
     if parts:  # else the context tries them
         parts.attempt(partial(check_ciphers, settings.ciphers))
     parts.raise_any()
     assert ciphers is not None
-    assert identities is not None
+    assert certificates is not None
     assert vouching is not None
     if os.environ.get("OPENSSL_CONF"):
         source = os.environ["OPENSSL_CONF"]
@@ -104,7 +104,7 @@ def load_material(settings: TLSSettings, files: Files | None = None) -> Material
         warnings.append(MaterialWarning(None, None, reason))
     return Material(
         settings=settings,
-        identities=identities,
+        certificates=certificates,
         server_names=server_names,
         authorities=vouching[0],
         revocations=vouching[1],
@@ -124,14 +124,14 @@ def _check_protocols(settings: TLSSettings) -> None:
         raise MaterialError("TLS_Protocols", None, "leaves no protocol version")
 
 
-def _dh_parameters(settings: TLSSettings, identities: tuple[IdentityMaterial, ...], files: Files) -> bytes | None:
+def _dh_parameters(settings: TLSSettings, certificates: tuple[ServerCertificate, ...], files: Files) -> bytes | None:
     if not settings.enable_dhe:
         return None
     if settings.dhparams_file is not None:
         return load_parameters(settings.dhparams_file, files)
-    if not identities:
+    if not certificates:
         return None  # they cannot be used, and that is told
-    return group_parameters(group_for(tuple(identity.public_key for identity in identities)))
+    return group_parameters(group_for(tuple(certificate.public_key for certificate in certificates)))
 
 
 def _authorities(

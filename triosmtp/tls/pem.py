@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 from OpenSSL import crypto
 
 from triosmtp.state import open_regular
-from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.error_queue import clear_errors, error_words
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.public_key import read_key
 from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
@@ -181,7 +181,7 @@ def pem_key(option: Option, path: Path, data: bytes, password: tuple[Path, bytes
             reason = f"the private key of line {line} cannot be parsed: {error_words(error)}"
             raise MaterialError(option, path, " ".join(reason.split())) from None
         finally:
-            forget_errors()
+            clear_errors()
         if kind is None:
             raise MaterialError(option, path, f"the private key of line {line} is of a kind that TLS does not use")
         return key

@@ -59,7 +59,7 @@ def verifies_as_server(connection: SSL.Connection) -> bool:
     client.bio_write(_first_flight([crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in chain]))
     with suppress(SSL.Error):
         client.do_handshake()
-    return seen.vouched and all(map(_may_issue, (client.get_verified_chain() or chain)[1:]))
+    return seen.is_verified and all(map(_may_issue, (client.get_verified_chain() or chain)[1:]))
 
 
 def _may_issue(authority: crypto.X509) -> bool:

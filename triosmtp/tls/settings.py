@@ -11,8 +11,8 @@ from triosmtp.errors import TrioSMTPError
 
 __all__ = [
     "PROTOCOLS",
+    "CertificateFiles",
     "ClientPurpose",
-    "Identity",
     "MaterialError",
     "MaterialErrors",
     "MaterialWarning",
@@ -98,7 +98,7 @@ def _sentence(option: Option | None, path: Path | None, reason: str) -> str:
 
 
 @frozen(slots=True)
-class Identity:
+class CertificateFiles:
     """The files of one certificate that the server may show."""
 
     certificate: Path
@@ -131,10 +131,10 @@ class Identity:
 class TLSSettings:
     """The effective TLS options of a listener, a Listen or a Peer; equal settings share one context."""
 
-    identities: tuple[Identity, ...]
+    certificates: tuple[CertificateFiles, ...]
     """One for each kind of key (RSA, ECDSA, …): the client's offer decides which of them it is shown."""
-    server_names: tuple[tuple[str, tuple[Identity, ...]], ...] = ()
-    """Other identities for clients that ask for a server name: exact, or with ``*`` for the left-most label."""
+    server_names: tuple[tuple[str, tuple[CertificateFiles, ...]], ...] = ()
+    """Other certificates for clients that ask for a server name: exact, or with ``*`` for the left-most label."""
     client_ca: Path | None = None
     """PEM bundle of the authorities that client certificates are verified against."""
     client_crls: tuple[Path, ...] = ()
@@ -169,9 +169,9 @@ class TLSSettings:
     @property
     def files(self) -> Iterator[tuple[Option, Path]]:
         """Every file that a context of these settings is made of, with the option that names it."""
-        for group in (self.identities, *(group for _, group in self.server_names)):
-            for identity in group:
-                yield from identity.files
+        for group in (self.certificates, *(group for _, group in self.server_names)):
+            for paths in group:
+                yield from paths.files
         if self.request_certificate:
             if self.client_ca is not None:
                 yield "TLS_Client_CA", self.client_ca

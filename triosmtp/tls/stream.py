@@ -135,9 +135,9 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         that was known of the client.  It may show another certificate this time, or none.
         """
         engine = self.engine
-        if engine.verification.negotiations <= engine.negotiations_told:
+        if engine.verification.handshakes <= engine.handshakes_reported:
             return None
-        engine.negotiations_told = engine.verification.negotiations
+        engine.handshakes_reported = engine.verification.handshakes
         return tls_info(engine, certificate_requested=True)
 
     async def send_close_notify(self, last: bytes = b"") -> None:
@@ -160,7 +160,7 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
 
         :raises trio.BrokenResourceError: if the connection is gone.
         """
-        last = self.engine.last_output()
+        last = self.engine.pending_output()
         if last:
             await self.transport.send_all(last)
 

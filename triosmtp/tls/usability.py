@@ -10,12 +10,12 @@ from typing import Final
 from OpenSSL import SSL
 
 from triosmtp.tls.cipher import VERSIONS, completes
-from triosmtp.tls.error_queue import error_words, forget_errors
-from triosmtp.tls.group import use_groups
-from triosmtp.tls.identity import IdentityMaterial
+from triosmtp.tls.error_queue import clear_errors, error_words
+from triosmtp.tls.key_exchange_groups import set_groups
+from triosmtp.tls.server_certificate import ServerCertificate
 from triosmtp.tls.settings import TLSSettings
 
-__all__ = ["why_unusable"]
+__all__ = ["find_unusable"]
 
 _EVERY_SUITE: Final = b"ALL:COMPLEMENTOFALL:@SECLEVEL=0"
 _SIGNED: Final = b"ALL:COMPLEMENTOFALL:!aNULL:@SECLEVEL=0"
@@ -27,8 +27,8 @@ _USUAL_CURVES: Final = frozenset({"P-256", "P-384", "P-521"})
 """Those of RFC 8446.  For others TLS 1.3 needs the algorithms of RFC 8734 and RFC 8998, which hardly any client has."""
 
 
-def why_unusable(
-    context: SSL.Context, settings: TLSSettings, identities: Sequence[IdentityMaterial], *, signed: bool = False
+def find_unusable(
+    context: SSL.Context, settings: TLSSettings, certificates: Sequence[ServerCertificate], *, signed: bool = False
 ) -> str | None:
     """Say why no client can use the certificates of ``context``; None if one can.
 
@@ -36,26 +36,26 @@ def why_unusable(
     """
     reasons: dict[str, None] = {}
     for protocol in reversed(settings.protocols):
-        if protocol == "TLSv1.3" and not any(_counts(each, settings.groups) for each in identities):
+        if protocol == "TLSv1.3" and not any(_counts(each, settings.groups) for each in certificates):
             continue
         client = SSL.Context(SSL.TLS_CLIENT_METHOD)
         client.set_min_proto_version(VERSIONS[protocol])
         client.set_max_proto_version(VERSIONS[protocol])
         client.set_cipher_list(_SIGNED if signed else _EVERY_SUITE)
         client.set_tls13_ciphersuites(_MODERN)
-        use_groups(client, settings.groups)
+        set_groups(client, settings.groups)
         try:
             if completes(SSL.Connection(context), SSL.Connection(client)):
                 return None
         except SSL.Error as error:
             reasons[f"{protocol}: {error_words(error)}"] = None
         finally:
-            forget_errors()
-    keys = " and ".join(each.key_type for each in identities)
+            clear_errors()
+    keys = " and ".join(each.key_type for each in certificates)
     words = "; ".join(reasons) or "TLSv1.3: no client knows the curve"
     return f"no client can use it: no suite of TLS_Ciphers comes about with a key of {keys} ({words})"
 
 
-def _counts(identity: IdentityMaterial, groups: Sequence[str]) -> bool:
-    key = identity.public_key
+def _counts(certificate: ServerCertificate, groups: Sequence[str]) -> bool:
+    key = certificate.public_key
     return key.kind != "ECDSA" or key.name in _USUAL_CURVES or key.name in groups

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from triosmtp.event import CertificateExpiring, RevocationListExpired
-from triosmtp.tls.identity import IdentityMaterial, validity_warnings
 from triosmtp.tls.material import Material
+from triosmtp.tls.server_certificate import ServerCertificate, validity_warnings
 from triosmtp.tls.settings import MaterialError, MaterialWarning
 
 __all__ = ["ExpiryCalendar", "check_successor"]
@@ -24,25 +24,25 @@ def check_successor(material: Material, predecessor: Material) -> tuple[Material
 
     :raises MaterialError: where a certificate is out of its time, and those in force there are not.
     """
-    for identity, old in _pairs(material, predecessor):
-        path = identity.identity.certificate
-        fault = next(validity_warnings("TLS_Certificate", path, identity.chain), None)
+    for certificate, old in _pairs(material, predecessor):
+        path = certificate.paths.certificate
+        fault = next(validity_warnings("TLS_Certificate", path, certificate.chain), None)
         if fault is not None and not any(validity_warnings("TLS_Certificate", path, old.chain)):
             raise MaterialError("TLS_Certificate", path, f"{fault.reason}: the one in force stays")
     return tuple(_lost_names(material, predecessor))
 
 
-def _pairs(material: Material, predecessor: Material) -> Iterator[tuple[IdentityMaterial, IdentityMaterial]]:
+def _pairs(material: Material, predecessor: Material) -> Iterator[tuple[ServerCertificate, ServerCertificate]]:
     """Pair what the same options name: the settings of both are equal, so each has a counterpart."""
-    yield from zip(material.every_identity, predecessor.every_identity, strict=True)
+    yield from zip(material.every_certificate, predecessor.every_certificate, strict=True)
 
 
 def _lost_names(material: Material, predecessor: Material) -> Iterator[MaterialWarning]:
-    for identity, old in _pairs(material, predecessor):
-        lost = [name for name in old.leaf.sans if name not in identity.leaf.sans]
+    for certificate, old in _pairs(material, predecessor):
+        lost = [name for name in old.leaf.sans if name not in certificate.leaf.sans]
         if lost:
             reason = f"no longer names {', '.join(lost)}, as the certificate before it did"
-            yield MaterialWarning("TLS_Certificate", identity.identity.certificate, reason)
+            yield MaterialWarning("TLS_Certificate", certificate.paths.certificate, reason)
 
 
 class ExpiryCalendar:
@@ -56,18 +56,18 @@ class ExpiryCalendar:
         """Give the reminders that are due and were not given: one for each file, the last where several are due."""
         events: list[CertificateExpiring] = []
         given: dict[tuple[Path, str], int] = {}
-        for identity in (identity for material in materials for identity in material.every_identity):
-            path = identity.identity.certificate
-            end = identity.leaf.not_after
+        for certificate in (certificate for material in materials for certificate in material.every_certificate):
+            path = certificate.paths.certificate
+            end = certificate.leaf.not_after
             if end is None:
                 continue
-            key = path, identity.leaf.fingerprint_sha256
+            key = path, certificate.leaf.fingerprint_sha256
             left = end - now
             reached = [days for days in _REMINDERS if left.total_seconds() <= days * 86400]
             if not reached:
                 continue
             if key not in given and reached[-1] < self._given.get(key, _REMINDERS[0] + 1):
-                subject = identity.leaf.subject or ""
+                subject = certificate.leaf.subject or ""
                 events.append(CertificateExpiring(file=str(path), subject=subject, days=left.days, not_after=end))
             given[key] = reached[-1]
         self._given = given

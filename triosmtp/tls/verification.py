@@ -1,10 +1,10 @@
 """What the verification of a client certificate showed, and OpenSSL's words for it.
 
 OpenSSL calls :func:`record_verification` once or more for every certificate of the chain.  It never says no: that a bad
-certificate does not end the session is the point of this package.  It writes down what it saw, and
-:attr:`Verification.vouched` is true only on positive evidence (OpenSSL's last word on the leaf was said, and no error
-was ever seen before it), because OpenSSL forgets: after an error was waived it says "ok" at the end, and it does not
-call at all for a resumed session, whose certificate is there nevertheless.
+certificate does not end the session is the point of this package.  It records what OpenSSL said.
+:attr:`Verification.is_verified` is true only on positive evidence: OpenSSL's last call was for the leaf, and no error
+was ever seen before.  OpenSSL forgets: after an error was waived it says "ok" at the end, and it does not call at all
+for a resumed session, whose certificate is there nevertheless.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ from typing import Final
 from attrs import define
 from OpenSSL import SSL, crypto
 
-from triosmtp.tls.error_queue import forget_errors
+from triosmtp.tls.error_queue import clear_errors
 from triosmtp.tls.revocation import Revocations
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "INVALID_PURPOSE",
     "VERIFY_ERRORS",
     "Verification",
-    "follow_negotiation",
     "record_verification",
+    "track_renegotiation",
     "verify_error_text",
 ]
 
@@ -48,13 +48,13 @@ class Verification:
     """Whether OpenSSL finished with the leaf and had nothing (left) to say against it."""
     revoked: bool = False
     """Whether OpenSSL found the leaf in a revocation list, before or after any other error."""
-    negotiations: int = 0
+    handshakes: int = 0
     """How many handshakes were finished; counted only where a client may negotiate anew."""
     revocations: Revocations | None = None
     """The lists that the chain is to be looked up in, set with the connection; None if there are none."""
 
     @property
-    def vouched(self) -> bool:
+    def is_verified(self) -> bool:
         """Whether the chain was really verified in this handshake, down to the leaf, without any error."""
         return self.leaf_passed and self.code == 0
 
@@ -95,13 +95,13 @@ def record_verification(connection: SSL.Connection, certificate: crypto.X509, co
             record.mixed = record.mixed or record.code != code
             record.revoked = record.revoked or code == CERTIFICATE_REVOKED
         if record.code:
-            forget_errors()
+            clear_errors()
     except Exception:  # noqa: BLE001 - see above
         return True
     return True
 
 
-def follow_negotiation(connection: SSL.Connection, where: int, _result: int) -> None:
+def track_renegotiation(connection: SSL.Connection, where: int, _result: int) -> None:
     """Follow the handshakes of a connection that may have several: what one showed says nothing in the next.
 
     OpenSSL calls this for every step of a handshake; it is installed only where renegotiation is allowed.
@@ -113,7 +113,7 @@ def follow_negotiation(connection: SSL.Connection, where: int, _result: int) -> 
         record.code = record.depth = 0
         record.leaf_passed = record.mixed = record.revoked = False
     elif where & _HANDSHAKE_DONE:
-        record.negotiations += 1
+        record.handshakes += 1
 
 
 def verify_error_text(code: int) -> str:

@@ -26,10 +26,10 @@ from attrs import frozen
 from watchfiles._rust_notify import RustNotify  # documented; awatch() would poll twenty times a second
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, RevocationListExpired
+from triosmtp.tls.context_store import CertificateProblem, ContextStore, Renewal, renew
 from triosmtp.tls.inotify import Inotify
 from triosmtp.tls.location import entries_of
 from triosmtp.tls.settings import TLSSettings
-from triosmtp.tls.store import CertificateProblem, ContextStore, Renewal, renew
 from triosmtp.tls.validation import ExpiryCalendar
 
 __all__ = ["CertificateEvent", "ReloadOutcome", "reload_certificates", "watch_certificates"]
@@ -101,16 +101,16 @@ def _events(renewal: Renewal, generation: int, reason: str) -> Iterable[Certific
             CertificatesReloaded(
                 generation=generation,
                 reason=reason,
-                file=str(identity.identity.certificate),
+                file=str(certificate.paths.certificate),
                 changed=tuple(map(str, renewal.changed[settings])),
-                subject=identity.leaf.subject or "",
-                names=identity.leaf.sans,
-                fingerprint_sha256=identity.leaf.fingerprint_sha256,
-                not_before=identity.leaf.not_before,
-                not_after=identity.leaf.not_after,
+                subject=certificate.leaf.subject or "",
+                names=certificate.leaf.sans,
+                fingerprint_sha256=certificate.leaf.fingerprint_sha256,
+                not_before=certificate.leaf.not_before,
+                not_after=certificate.leaf.not_after,
                 warnings=tuple(map(str, warnings)),
             )
-            for identity in renewal.contexts[settings].material.every_identity
+            for certificate in renewal.contexts[settings].material.every_certificate
         ]
     for settings in renewal.problems:
         if settings in renewal.news:

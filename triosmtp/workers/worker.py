@@ -32,7 +32,7 @@ from triosmtp.server.session.driver import SMTPSession
 from triosmtp.server.startup import prepare_generation
 from triosmtp.server.tls_report import tls_report
 from triosmtp.tls import ContextStore, build_context, load_material
-from triosmtp.tls.store import Renewal
+from triosmtp.tls.context_store import Renewal
 from triosmtp.tls.watcher import reload_certificates
 from triosmtp.workers.channel import Channel, ChannelClosedError
 from triosmtp.workers.handoff import Handoff, WorkerInit, receive_connection

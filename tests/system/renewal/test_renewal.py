@@ -48,7 +48,7 @@ async def test_no_client_notices_any_renewal(tmp_path: Path) -> None:
     seconds: list[float] = []
     async with open_house(tmp_path, layouts) as house:
         names = list(house.server.addresses)
-        first = [context.material.identities[0].leaf.fingerprint_sha256 for context in house.store.contexts()]
+        first = [context.material.certificates[0].leaf.fingerprint_sha256 for context in house.store.contexts()]
         valid = {name: {shown} for name, shown in zip(names, first, strict=True)}
         done = trio.Event()
 

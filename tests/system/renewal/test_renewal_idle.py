@@ -19,7 +19,7 @@ from watchfiles._rust_notify import RustNotify
 
 from triosmtp.event import CertificateReloadFailed
 from triosmtp.testing import Authority
-from triosmtp.tls import ContextStore, Identity, TLSSettings, inotify, watcher
+from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, inotify, watcher
 from triosmtp.tls.inotify import Inotify
 from triosmtp.tls.location import entries_of
 from triosmtp.tls.watcher import watch_certificates
@@ -115,7 +115,7 @@ async def watched(folder: Path, rescan: float = inf, via: Path | None = None) ->
     certificate, key = issue(authority).write(folder, "mx")
     if via is not None:
         certificate, key = via / certificate.name, via / key.name
-    settings = TLSSettings(identities=(Identity(certificate, key),))
+    settings = TLSSettings(certificates=(CertificateFiles(certificate, key),))
     store = ContextStore()
     store.prepare(settings)
     it = Watched(authority, folder, store, settings)

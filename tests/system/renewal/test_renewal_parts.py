@@ -25,8 +25,8 @@ from triosmtp.event import CertificateExpiring, CertificateReloadFailed, Certifi
 from triosmtp.testing import Client
 from triosmtp.tls import (
     Authority,
+    CertificateFiles,
     ContextStore,
-    Identity,
     TLSSettings,
     watcher,
 )
@@ -162,7 +162,7 @@ async def test_a_change_that_the_system_does_not_tell_of_is_found_all_the_same(t
     certificate, key = issue(authority).write(folder, "mx")
     for path in (certificate, key):
         os.link(path, elsewhere / path.name)
-    settings = TLSSettings(identities=(Identity(certificate, key),))
+    settings = TLSSettings(certificates=(CertificateFiles(certificate, key),))
     store = ContextStore()
     store.prepare(settings)
     told: list[CertificateEvent] = []
@@ -182,7 +182,7 @@ async def test_a_change_that_the_system_does_not_tell_of_is_found_all_the_same(t
         (elsewhere / key.name).write_bytes(good.key_pem)
         (elsewhere / certificate.name).write_bytes(good.certificate_pem)
         with trio.fail_after(30):
-            while fingerprint(good) != store.get(settings).material.identities[0].leaf.fingerprint_sha256:
+            while fingerprint(good) != store.get(settings).material.certificates[0].leaf.fingerprint_sha256:
                 reloaded = trio.Event()
                 await reloaded.wait()
         nursery.cancel_scope.cancel()
@@ -191,7 +191,7 @@ async def test_a_change_that_the_system_does_not_tell_of_is_found_all_the_same(t
 
 def in_store(folder: Path) -> tuple[ContextStore, TLSSettings]:
     certificate, key = issue(Authority.create()).write(folder, "mx")
-    settings = TLSSettings(identities=(Identity(certificate, key),))
+    settings = TLSSettings(certificates=(CertificateFiles(certificate, key),))
     store = ContextStore()
     store.prepare(settings)
     return store, settings
@@ -278,7 +278,9 @@ async def test_no_descriptor_for_a_watch(tmp_path: Path, caplog: pytest.LogCaptu
                 os.close(taken.pop())
             good = issue(Authority.create())
             good.write(tmp_path, "mx")
-            await until(lambda: fingerprint(good) == store.get(settings).material.identities[0].leaf.fingerprint_sha256)
+            await until(
+                lambda: fingerprint(good) == store.get(settings).material.certificates[0].leaf.fingerprint_sha256
+            )
             nursery.cancel_scope.cancel()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

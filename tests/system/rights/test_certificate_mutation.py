@@ -20,7 +20,7 @@ from rights_site import Site, public_key
 from triosmtp import TLSInfo
 from triosmtp.config import RelayClient
 from triosmtp.server.relay import ClientList
-from triosmtp.tls import Identity, ServerContext, TLSSettings, build_context, load_material
+from triosmtp.tls import CertificateFiles, ServerContext, TLSSettings, build_context, load_material
 from triosmtp.tls.authority import new_key
 from triosmtp.tls.certificate import CertificateFacts, certificate_facts
 from triosmtp.tls.distinguished_name import _escaped, printable
@@ -108,9 +108,11 @@ def _joined(parts: list[str]) -> set[str]:
 
 @cache
 def context(folder: Path) -> ServerContext:
-    identity = Identity(folder / "cert.pem", folder / "cert.key")
+    identity = CertificateFiles(folder / "cert.pem", folder / "cert.key")
     return build_context(
-        load_material(TLSSettings(identities=(identity,), client_ca=folder / "clientca.pem", request_certificate=True))
+        load_material(
+            TLSSettings(certificates=(identity,), client_ca=folder / "clientca.pem", request_certificate=True)
+        )
     )
 
 
@@ -135,7 +137,7 @@ def presented(server: ServerContext, certificate: crypto.X509) -> TLSInfo | None
             if done:
                 return tls_info(engine, certificate_requested=True)
             with suppress(SSL.WantReadError):
-                client.bio_write(engine.facts().bio_read(1 << 17))
+                client.bio_write(engine.openssl_connection.bio_read(1 << 17))
     except SSL.Error:
         return None
     raise AssertionError("no end of the handshake")

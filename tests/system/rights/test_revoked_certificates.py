@@ -24,7 +24,7 @@ from triosmtp import TLSInfo
 from triosmtp.errors import ConfigError
 from triosmtp.event import RevocationListExpired
 from triosmtp.testing import Authority, Client, MemoryServer, RecordingPolicy, open_memory_server
-from triosmtp.tls import ContextStore, Credential, Identity, MaterialError, TLSSettings, load_material, renew
+from triosmtp.tls import CertificateFiles, ContextStore, Credential, MaterialError, TLSSettings, load_material, renew
 from triosmtp.tls.authority import new_key
 from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.der import SEQUENCE, element
@@ -199,9 +199,9 @@ def loaded(site: Site, text: str) -> list[str]:
 
 
 def settings(site: Site) -> TLSSettings:
-    identity = Identity(site.folder / "cert.pem", site.folder / "cert.key")
+    identity = CertificateFiles(site.folder / "cert.pem", site.folder / "cert.key")
     bundle, path = site.folder / "clientca.pem", site.folder / "crl.pem"
-    return TLSSettings(identities=(identity,), client_ca=bundle, client_crls=(path,), request_certificate=True)
+    return TLSSettings(certificates=(identity,), client_ca=bundle, client_crls=(path,), request_certificate=True)
 
 
 OURS = distinguished_name(b"client CA")

@@ -36,7 +36,7 @@ async def test_a_commit_does_not_bring_back_certificates_from_before_a_reload(tm
 
         def leaf() -> str:
             (context,) = worker._running.contexts.contexts()
-            (identity,) = context.material.every_identity
+            (identity,) = context.material.every_certificate
             return identity.leaf.fingerprint_sha256
 
         start = WorkerInit(

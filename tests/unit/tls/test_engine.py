@@ -31,7 +31,7 @@ from trio.testing import check_two_way_stream, lockstep_stream_pair, memory_stre
 from triosmtp.errors import HandshakeError
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import (
-    Identity,
+    CertificateFiles,
     ServerContext,
     TLSSettings,
     TLSStream,
@@ -54,7 +54,9 @@ async def test_generic_stream_with_the_handshake_by_SSLStream(version: str, http
         context = client_context(version)
         return (
             trio.SSLStream(far, context, server_hostname="x", https_compatible=https_compatible),
-            trio.SSLStream(near, server_context().wrapping(), server_side=True, https_compatible=https_compatible),
+            trio.SSLStream(
+                near, server_context().as_ssl_context(), server_side=True, https_compatible=https_compatible
+            ),
         )
 
     async def stream_maker() -> Pair:
@@ -481,7 +483,7 @@ async def test_the_stream_is_wrapped_in_SSLStream() -> None:
 
 async def test_an_rsa_certificate() -> None:
     certificate, key = root().issue("localhost", key_type="RSA-2048").write(folder(), "rsa")
-    context = build_context(load_material(TLSSettings(identities=(Identity(certificate, key),))))
+    context = build_context(load_material(TLSSettings(certificates=(CertificateFiles(certificate, key),))))
     info, _ = await meet(context, client_context("TLSv1.2"))
     assert "RSA" in info.cipher
 
@@ -489,7 +491,7 @@ async def test_an_rsa_certificate() -> None:
 async def test_a_handshake_by_SSLStream_that_fails() -> None:
     ours, theirs = memory_stream_pair()
     await theirs.send_all(b"EHLO x\r\n")
-    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().wrapping(), server_side=True)
+    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().as_ssl_context(), server_side=True)
     with pytest.raises(trio.BrokenResourceError) as failure:
         await stream.do_handshake()
     # OpenSSL 4 and 3.5 say it differently.

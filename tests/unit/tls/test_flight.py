@@ -31,10 +31,10 @@ from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
 from triosmtp.tls import Credential, build_context, load_material
-from triosmtp.tls.client import TLSClient, observing_context
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, THREADS
 from triosmtp.tls.handshake import handshake
+from triosmtp.tls.probe_client import TLSClient, observing_context
 from triosmtp.tls.verification import record_verification
 from triosmtp.variables import TLSInfo
 
@@ -137,7 +137,9 @@ async def test_where_there_is_no_place_the_handshake_fails(callers: list[int]) -
         raise HandshakeError("verification_queue_full", "as the test wants it")
 
     with pytest.raises(HandshakeError) as caught:
-        await shaken(client_context(credential=hostile_chain(4, LARGE)), partial(handshake, context, place=refuse))
+        await shaken(
+            client_context(credential=hostile_chain(4, LARGE)), partial(handshake, context, acquire_thread=refuse)
+        )
     assert caught.value.reason == "verification_queue_full"
     [size] = asked
     assert LARGE_FLIGHT < size < MAX_FLIGHT
@@ -181,7 +183,7 @@ async def test_a_handshake_by_SSLStream_takes_no_large_flight(version: str, call
     context = build_context(load_material(settings()))
 
     async def serve(transport: trio.abc.Stream) -> None:
-        await trio.SSLStream(transport, context.wrapping(), server_side=True).do_handshake()
+        await trio.SSLStream(transport, context.as_ssl_context(), server_side=True).do_handshake()
 
     await shaken(client_context(version, client_credential()), serve)
     callers.clear()
@@ -285,7 +287,7 @@ async def test_who_looks_at_a_server_verifies_its_chain_off_the_loop(monkeypatch
         seen.append(threading.get_ident())
         return record_verification(*arguments)
 
-    monkeypatch.setattr("triosmtp.tls.client.record_verification", record)
+    monkeypatch.setattr("triosmtp.tls.probe_client.record_verification", record)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*hostile_chain(4, LARGE).write(folder(), "hostile"))
     ours, theirs = memory_stream_pair()

@@ -174,7 +174,7 @@ def outcome(engine: Engine, flight: bytes) -> str:
 def test_certificate_flight_is_what_the_tests_below_take_it_for() -> None:
     engine, flight = certificate_flight()
     assert outcome(engine, flight) == "done"
-    assert engine.verification.vouched
+    assert engine.verification.is_verified
 
 
 def test_certificate_that_is_not_der() -> None:
@@ -190,7 +190,9 @@ def test_no_proof_of_possession() -> None:
     broken[proof + 20] ^= 1
     assert outcome(engine, bytes(broken)) == "bad_certificate_proof"
     assert not engine.verification.code  # the certificate itself was in order …
-    assert engine.facts().get_state_string() != b"SSL negotiation finished successfully"  # … and nobody got in
+    assert (
+        engine.openssl_connection.get_state_string() != b"SSL negotiation finished successfully"
+    )  # … and nobody got in
 
 
 def test_certificate_message_that_is_too_large() -> None:

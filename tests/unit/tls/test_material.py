@@ -15,19 +15,27 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from der import Fields
 from tls_peers import foreign_root, intermediate, root, scaled
 
-from triosmtp.tls import ContextStore, Credential, Identity, MaterialError, TLSSettings, build_context, load_material
+from triosmtp.tls import (
+    CertificateFiles,
+    ContextStore,
+    Credential,
+    MaterialError,
+    TLSSettings,
+    build_context,
+    load_material,
+)
 from triosmtp.tls.authority import new_key, write_development_set
 
 DAY = timedelta(days=1)
 
 
 def settings_of(certificate: Path, key: Path | None = None, **others: Any) -> TLSSettings:
-    return TLSSettings(identities=(Identity(certificate, key),), **others)
+    return TLSSettings(certificates=(CertificateFiles(certificate, key),), **others)
 
 
 def having(good: TLSSettings, **changes: Any) -> TLSSettings:
     """The same settings with other files for its one certificate."""
-    return evolve(good, identities=(evolve(good.identities[0], **changes),))
+    return evolve(good, certificates=(evolve(good.certificates[0], **changes),))
 
 
 @pytest.fixture
@@ -41,38 +49,38 @@ def good(tmp_path: Path) -> TLSSettings:
 def test_what_is_known_of_good_material(good: TLSSettings) -> None:
     material = load_material(good)
     assert material.warnings == ()
-    assert material.identities[0].leaf.subject == "CN=mx.example.org"
-    assert material.identities[0].leaf.sans == ("dns:mx.example.org",)
-    assert material.identities[0].leaf.not_after == material.identities[0].chain[0].facts.not_after
-    assert [certificate.subject for certificate in material.identities[0].chain] == [
+    assert material.certificates[0].leaf.subject == "CN=mx.example.org"
+    assert material.certificates[0].leaf.sans == ("dns:mx.example.org",)
+    assert material.certificates[0].leaf.not_after == material.certificates[0].chain[0].facts.not_after
+    assert [certificate.subject for certificate in material.certificates[0].chain] == [
         "CN=mx.example.org",
         "CN=Test Intermediate",
     ]
     assert len(material.authorities) == 2
-    assert material.identities[0].key_type == "P-256"
-    assert set(material.files) == {good.identities[0].certificate, good.identities[0].key, good.client_ca}
+    assert material.certificates[0].key_type == "P-256"
+    assert set(material.files) == {good.certificates[0].certificate, good.certificates[0].key, good.client_ca}
     assert build_context(material).requests_certificate
 
 
 def test_no_secret_in_a_representation(good: TLSSettings) -> None:
-    assert good.identities[0].key is not None
-    secret = good.identities[0].key.read_text().splitlines()[1]
+    assert good.certificates[0].key is not None
+    secret = good.certificates[0].key.read_text().splitlines()[1]
     context = build_context(load_material(good))
     assert secret not in repr(context) + repr(context.material)
     assert "PRIVATE" not in repr(context)
 
 
 def test_key_in_the_certificate_file(good: TLSSettings) -> None:
-    assert good.identities[0].key is not None
+    assert good.certificates[0].key is not None
     for first, second in (
-        (good.identities[0].certificate, good.identities[0].key),
-        (good.identities[0].key, good.identities[0].certificate),
+        (good.certificates[0].certificate, good.certificates[0].key),
+        (good.certificates[0].key, good.certificates[0].certificate),
     ):
-        both = good.identities[0].certificate.with_name("both.pem")
+        both = good.certificates[0].certificate.with_name("both.pem")
         both.write_bytes(first.read_bytes() + second.read_bytes())
         both.chmod(0o600)
         material = load_material(settings_of(both))
-        assert len(material.identities[0].chain) == 2
+        assert len(material.certificates[0].chain) == 2
         build_context(material)
 
 
@@ -83,7 +91,7 @@ def test_openssl_s_older_key_forms(good: TLSSettings, tmp_path: Path) -> None:
     key.write_bytes(
         b"# a remark\n-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + older
     )
-    assert load_material(settings_of(certificate, key)).identities[0].key_type == "RSA-2048"
+    assert load_material(settings_of(certificate, key)).certificates[0].key_type == "RSA-2048"
 
 
 def test_a_client_ca_that_is_not_used_is_not_read(good: TLSSettings) -> None:
@@ -150,7 +158,7 @@ WRONG: dict[str, tuple[Wrong, str, str]] = {
         'TLS_Certificate "{}/x": cannot be read: not a regular file',
     ),
     "certificate unreadable": (
-        lambda folder, good: having(good, certificate=good.identities[0].certificate / "inside"),
+        lambda folder, good: having(good, certificate=good.certificates[0].certificate / "inside"),
         "TLS_Certificate",
         'TLS_Certificate "{}/mx.pem/inside": cannot be read: Not a directory',
     ),
@@ -200,7 +208,7 @@ WRONG: dict[str, tuple[Wrong, str, str]] = {
         'TLS_Certificate "{}/mx.pem": holds no private key',
     ),
     "certificate in place of the key": (
-        lambda folder, good: having(good, key=good.identities[0].certificate),
+        lambda folder, good: having(good, key=good.certificates[0].certificate),
         "TLS_Key",
         'TLS_Key "{}/mx.pem": holds no private key',
     ),
@@ -285,7 +293,7 @@ def test_mutated_files_are_refused_in_good_order_or_serve(good: TLSSettings, tmp
     secret = credential.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     outcomes = set()
     for _ in range(scaled(5_000, 200)):
-        bare = TLSSettings(identities=(Identity(certificate, key),))
+        bare = TLSSettings(certificates=(CertificateFiles(certificate, key),))
         for path, data, label in ((certificate, der, b"CERTIFICATE"), (key, secret, b"PRIVATE KEY")):
             path.write_bytes(pem(label, mutated(dice, data)))
             for settings in (bare, evolve(good, client_ca=certificate)):
@@ -314,12 +322,12 @@ def test_ciphers_whose_names_only_look_like_gnutls(good: TLSSettings) -> None:
 
 
 def test_a_key_that_everybody_can_read_is_a_warning(good: TLSSettings) -> None:
-    assert good.identities[0].key is not None
-    good.identities[0].key.chmod(0o644)
+    assert good.certificates[0].key is not None
+    good.certificates[0].key.chmod(0o644)
     (warning,) = load_material(good).warnings
-    assert (warning.option, warning.path) == ("TLS_Key", good.identities[0].key)
-    assert str(warning) == f'TLS_Key "{good.identities[0].key}": holds a private key and can be read by every user'
-    good.identities[0].key.chmod(0o640)
+    assert (warning.option, warning.path) == ("TLS_Key", good.certificates[0].key)
+    assert str(warning) == f'TLS_Key "{good.certificates[0].key}": holds a private key and can be read by every user'
+    good.certificates[0].key.chmod(0o640)
     assert load_material(good).warnings == ()
 
 

@@ -233,7 +233,7 @@ async def test_the_second_verification_looks_into_the_lists_too(tmp_path: Path) 
     for credential, verifies in expected:
         engine = context.new_engine()
         shake(engine, plain_client("TLSv1.3", credential))
-        assert verifies_as_server(engine.facts()) is verifies
+        assert verifies_as_server(engine.openssl_connection) is verifies
 
 
 async def test_depth_and_level_of_the_options_hold() -> None:
@@ -250,7 +250,7 @@ async def test_depth_and_level_of_the_options_hold() -> None:
             assert info.verified is (level <= strongest)
             engine = context.new_engine()
             shake(engine, plain_client("TLSv1.2", credential))
-            assert verifies_as_server(engine.facts()) is (level <= strongest)
+            assert verifies_as_server(engine.openssl_connection) is (level <= strongest)
 
 
 @pytest.mark.parametrize("protocols", [("TLSv1.2",), ("TLSv1.3",), ("TLSv1.0", "TLSv1.1", "TLSv1.2")])
@@ -304,7 +304,7 @@ async def test_what_one_handshake_showed_says_nothing_in_the_next() -> None:
     client.use_certificate(good.certificate)
     client.use_privatekey(good.key)
     client.renegotiate()
-    while engine.verification.negotiations < 2:
+    while engine.verification.handshakes < 2:
         with suppress(SSL.WantReadError):
             client.do_handshake()
         incoming.write(taken(client))

@@ -67,7 +67,7 @@ def test_what_is_private_of_other_libraries_is_there() -> None:
     """Without it all works, but at a third more work."""
     assert openssl_memory.DIRECT
     ours, _ = memory_stream_pair()
-    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().wrapping(), server_side=True)
+    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().as_ssl_context(), server_side=True)
     assert stream_module._send_lock(stream) is not None
     assert stream_module._finish_handshake(stream)
 

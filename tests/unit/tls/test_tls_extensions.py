@@ -41,7 +41,7 @@ from tls_programs import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import Credential, Identity, MaterialError, load_material
+from triosmtp.tls import CertificateFiles, Credential, MaterialError, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
@@ -76,7 +76,7 @@ def response(
     return builder.sign(root().key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def stapled(tmp_path: Path, der: bytes | None, credential: Credential | None = None) -> Identity:
+def stapled(tmp_path: Path, der: bytes | None, credential: Credential | None = None) -> CertificateFiles:
     path = tmp_path / "ocsp.der"
     if der is not None:
         path.write_bytes(der)
@@ -86,7 +86,7 @@ def stapled(tmp_path: Path, der: bytes | None, credential: Credential | None = N
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 async def test_tls_ocsp_response(version: str, tmp_path: Path) -> None:
     files = stapled(tmp_path, response(stapled_credential().certificate))
-    context = context_with(identities=(files,))
+    context = context_with(certificates=(files,))
     assert context.material.warnings == ()
     printed, learnt = await converse(context, [*OPENSSL, version, "-status"])
     assert "OCSP Response Status: successful" in printed
@@ -106,7 +106,7 @@ async def test_each_certificate_has_its_own_response(version: str, tmp_path: Pat
     first = stapled(tmp_path, response(one.certificate))
     named = evolve(written(two, "stapled-rsa"), ocsp_response=tmp_path / "two" / "ocsp.der")
     (tmp_path / "two" / "ocsp.der").write_bytes(response(two.certificate))
-    context = context_with(identities=(first, named), server_names=(("mx.example.org", (named,)),))
+    context = context_with(certificates=(first, named), server_names=(("mx.example.org", (named,)),))
     signatures = {"ECDSA": "ecdsa_secp256r1_sha256", "RSA": "rsa_pss_rsae_sha256"}
     for kind, credential, asked in (("ECDSA", one, "x"), ("RSA", two, "x"), ("RSA", two, "mx.example.org")):
         flags = [version, "-status", "-sigalgs", signatures[kind], "-servername", asked]
@@ -116,7 +116,7 @@ async def test_each_certificate_has_its_own_response(version: str, tmp_path: Pat
 
 async def test_old_response_is_a_warning_and_is_not_sent(tmp_path: Path) -> None:
     files = stapled(tmp_path, response(stapled_credential().certificate, begin=NOW - 3 * HOUR, end=NOW - HOUR))
-    context = context_with(identities=(files,))
+    context = context_with(certificates=(files,))
     (warning,) = context.material.warnings
     assert (warning.option, warning.path) == ("TLS_OCSP_Response", files.ocsp_response)
     assert warning.reason.startswith("expired on ")
@@ -136,7 +136,7 @@ def test_response_that_is_seldom_meant(
     status: ocsp.OCSPCertStatus, begin: datetime, reason: str, tmp_path: Path
 ) -> None:
     der = response(stapled_credential().certificate, status, begin=begin, end=None)
-    (warning,) = load_material(settings_with(identities=(stapled(tmp_path, der),))).warnings
+    (warning,) = load_material(settings_with(certificates=(stapled(tmp_path, der),))).warnings
     assert warning.reason.startswith(reason)
 
 
@@ -159,7 +159,7 @@ def test_response_that_is_seldom_meant(
 )
 def test_response_that_cannot_be_used(der: bytes | None, reason: str, tmp_path: Path) -> None:
     with pytest.raises(MaterialError) as failure:
-        load_material(settings_with(identities=(stapled(tmp_path, der),)))
+        load_material(settings_with(certificates=(stapled(tmp_path, der),)))
     assert failure.value.option == "TLS_OCSP_Response"
     assert failure.value.path == tmp_path / "ocsp.der"
     assert failure.value.reason.startswith(reason.removesuffix("*"))
@@ -170,7 +170,7 @@ def test_response_of_another_authority_for_the_same_number(tmp_path: Path) -> No
     other = x509.load_der_x509_certificate(fields.signed_by(foreign_root()))
     with pytest.raises(MaterialError, match="is about another certificate"):
         load_material(
-            settings_with(identities=(stapled(tmp_path, response(other, issuer=foreign_root().certificate)),))
+            settings_with(certificates=(stapled(tmp_path, response(other, issuer=foreign_root().certificate)),))
         )
 
 
@@ -339,6 +339,6 @@ async def test_where_it_is_allowed_ordinary_clients_notice_nothing(version: str)
     assert info.verified
     engine = Engine(context.context)
     adopted(engine)
-    engine.facts().set_app_data(None)  # nobody follows: nobody is harmed
+    engine.openssl_connection.set_app_data(None)  # nobody follows: nobody is harmed
     with pytest.raises(Exception, match="more ciphertext is needed"):
         engine.do_handshake()

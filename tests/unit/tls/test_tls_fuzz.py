@@ -48,7 +48,7 @@ def everything() -> ServerContext:
     crl.write_bytes(root().revocation_list().public_bytes(Encoding.PEM))
     named = written(intermediate().issue("mx.example.org", dns=["mx.example.org"]), "fuzz-named")
     return context_with(
-        identities=(identity(), identity("fuzz-rsa")),
+        certificates=(identity(), identity("fuzz-rsa")),
         server_names=(("mx.example.org", (named,)), ("*.example.org", (named,))),
         client_crls=(crl,),
         allow_renegotiation=True,

@@ -20,19 +20,19 @@ from tls_programs import (
     written,
 )
 
-from triosmtp.tls import Identity, MaterialError, ServerContext, load_material
+from triosmtp.tls import CertificateFiles, MaterialError, ServerContext, load_material
 from triosmtp.tls.context import select_name
 
 
 @cache
-def named(name: str, key_type: str = "P-256") -> Identity:
+def named(name: str, key_type: str = "P-256") -> CertificateFiles:
     authority = root().issue_authority(f"Authority of {name}")
     credential = authority.issue(name, dns=[name], key_type=key_type)  # type: ignore[arg-type]  # a literal, passed on
     return written(credential, f"sni-{name.replace('*', 'any')}-{key_type}")
 
 
 @cache
-def names() -> tuple[tuple[str, tuple[Identity, ...]], ...]:
+def names() -> tuple[tuple[str, tuple[CertificateFiles, ...]], ...]:
     return (
         ("mx.example.org", (named("mx.example.org"), named("mx.example.org", "RSA-2048"))),
         ("*.example.org", (named("*.example.org"),)),
@@ -144,7 +144,7 @@ async def test_other_options_hold_for_every_name() -> None:
 
 
 def test_a_name_s_files_are_checked_like_all_others() -> None:
-    wrong = Identity(named("*.example.org").certificate, identity().key)
+    wrong = CertificateFiles(named("*.example.org").certificate, identity().key)
     with pytest.raises(MaterialError, match="does not match the first certificate"):
         load_material(settings_with(server_names=(("mx.example.org", (wrong,)),)))
 

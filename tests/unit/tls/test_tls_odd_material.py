@@ -25,13 +25,13 @@ import triosmtp
 from triosmtp.commands.probe import load_credential, probe
 from triosmtp.tls import (
     Authority,
+    CertificateFiles,
     ContextStore,
     Credential,
-    Identity,
     MaterialError,
     TLSSettings,
-    binding,
     build_context,
+    channel_bindings,
     load_material,
     renew,
 )
@@ -55,15 +55,15 @@ def pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
     return f"-----BEGIN {label}-----\n".encode() + encodebytes(der) + f"-----END {label}-----\n".encode()
 
 
-def write(folder: Path, name: str, key: Any, *chain: bytes) -> Identity:
+def write(folder: Path, name: str, key: Any, *chain: bytes) -> CertificateFiles:
     certificate, secret = folder / f"{name}.pem", folder / f"{name}.key"
     certificate.write_bytes(b"".join(map(pem, chain)))
     Credential((), key).write(folder, f"{name}-key")
     (folder / f"{name}-key.key").replace(secret)
-    return Identity(certificate, secret)
+    return CertificateFiles(certificate, secret)
 
 
-def odd_server(folder: Path, kind: str, name: str = "odd") -> Identity:
+def odd_server(folder: Path, kind: str, name: str = "odd") -> CertificateFiles:
     """A server's certificate below an intermediate, both with odd names, and one malformed alternative name."""
     key = ec.generate_private_key(ec.SECP256R1())
     above = Fields(subject=ODD[kind], key=key, extensions=(CA,)).signed_by(root())
@@ -76,7 +76,7 @@ def odd_server(folder: Path, kind: str, name: str = "odd") -> Identity:
 @pytest.mark.parametrize("kind", ODD)
 async def test_a_server_certificate_is_served_and_a_renewal_puts_it_in_force(kind: str, tmp_path: Path) -> None:
     identity = odd_server(tmp_path, kind)
-    asked = TLSSettings(identities=(identity,))
+    asked = TLSSettings(certificates=(identity,))
     odd = identity.certificate.read_bytes(), identity.key_place[1].read_bytes()
     root().issue("before").write(tmp_path, "odd")
     store = ContextStore()
@@ -86,12 +86,12 @@ async def test_a_server_certificate_is_served_and_a_renewal_puts_it_in_force(kin
     renewal = renew(store, [asked])
     assert not renewal.problems
     context = renewal.contexts[asked]
-    assert (context.generation, len(context.material.identities[0].chain)) == (2, 2)
+    assert (context.generation, len(context.material.certificates[0].chain)) == (2, 2)
     client = client_context()
     client.load_verify_locations(cadata=root().certificate_pem.decode())
     client.verify_mode = ssl.CERT_REQUIRED
     await meet(context, client, name=None)
-    (leaf, above) = context.material.identities[0].chain
+    (leaf, above) = context.material.certificates[0].chain
     assert list(chain_findings((leaf, above), Authorities.of([loaded(root())]))) == []
     assert public_authorities([above]) == ()
     assert tlsa_data_of_pem(identity.certificate.read_bytes()) == f"3 1 1 {leaf.facts.spki_sha256}"
@@ -117,11 +117,11 @@ async def test_an_authority_of_clients_verifies_them(kind: str, tmp_path: Path) 
 
 def having(**changes: Any) -> TLSSettings:
     good = settings()
-    fields = {"identities": good.identities, "request_certificate": True, "client_ca": good.client_ca}
+    fields = {"certificates": good.certificates, "request_certificate": True, "client_ca": good.client_ca}
     return TLSSettings(**{**fields, **changes})
 
 
-def presenting(identity: Identity) -> Any:
+def presenting(identity: CertificateFiles) -> Any:
     context = client_context()
     context.load_cert_chain(identity.certificate, identity.key)
     return context
@@ -204,10 +204,10 @@ def test_an_authority_that_is_cut_short_is_still_an_error(tmp_path: Path) -> Non
 # Kinds of keys
 
 
-def made_by_openssl(folder: Path, *arguments: str) -> Identity:
+def made_by_openssl(folder: Path, *arguments: str) -> CertificateFiles:
     command = ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=mx.example.org", "-days", "9", *arguments]
     subprocess.run([*command, "-keyout", "k.key", "-out", "k.pem"], cwd=folder, capture_output=True, check=True)
-    return Identity(folder / "k.pem", folder / "k.key")
+    return CertificateFiles(folder / "k.pem", folder / "k.key")
 
 
 PSS = ("-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048")
@@ -229,17 +229,17 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_kind_of_key_is_served(kind: str, version: str, tmp_path: Path) -> None:
     identity = made_by_openssl(tmp_path, *KINDS[kind])
-    material = load_material(TLSSettings(identities=(identity,)))
-    assert material.identities[0].key_type == kind.partition(",")[0]
+    material = load_material(TLSSettings(certificates=(identity,)))
+    assert material.certificates[0].key_type == kind.partition(",")[0]
     info, _ = await meet(build_context(material), client_context(version))
     assert info.protocol == version
 
 
 def test_rsa_pss_stands_beside_rsa(tmp_path: Path) -> None:
     pss = made_by_openssl(tmp_path, *PSS)
-    other = Identity(*root().issue("x", key_type="RSA-2048").write(tmp_path, "rsa"))
-    material = load_material(TLSSettings(identities=(pss, other)))
-    assert [each.key_kind for each in material.identities] == ["RSA-PSS", "RSA"]
+    other = CertificateFiles(*root().issue("x", key_type="RSA-2048").write(tmp_path, "rsa"))
+    material = load_material(TLSSettings(certificates=(pss, other)))
+    assert [each.key_kind for each in material.certificates] == ["RSA-PSS", "RSA"]
     build_context(material)
 
 
@@ -247,7 +247,7 @@ def test_a_key_that_tls_does_not_use(tmp_path: Path) -> None:
     subprocess.run(["openssl", "dsaparam", "-out", "p.pem", "2048"], cwd=tmp_path, capture_output=True, check=True)
     identity = made_by_openssl(tmp_path, "-newkey", f"dsa:{tmp_path}/p.pem")
     with pytest.raises(MaterialError, match="of a kind that TLS does not use"):
-        load_material(TLSSettings(identities=(identity,)))
+        load_material(TLSSettings(certificates=(identity,)))
 
 
 # What is read of them
@@ -292,8 +292,8 @@ def test_an_ocsp_response_by_an_odd_name(tmp_path: Path) -> None:
     assert odd != der
     certificate, key = server.write(tmp_path, "mx")
     (tmp_path / "mx.ocsp").write_bytes(odd)
-    identity = Identity(certificate, key, ocsp_response=tmp_path / "mx.ocsp")
-    staple = load_material(TLSSettings(identities=(identity,))).identities[0].staple
+    identity = CertificateFiles(certificate, key, ocsp_response=tmp_path / "mx.ocsp")
+    staple = load_material(TLSSettings(certificates=(identity,))).certificates[0].staple
     assert staple is not None
     assert (staple.status, staple.next_update) == ("good", (now + timedelta(days=1)).replace(microsecond=0))
 
@@ -307,13 +307,13 @@ def test_the_names_of_keys() -> None:
 def test_channel_binding_with_an_odd_certificate(kind: str, tmp_path: Path) -> None:
     """AUTH SCRAM-SHA-256-PLUS asks for it under TLS 1.2; it must not break the session."""
     identity = odd_server(tmp_path, kind)
-    context = build_context(load_material(TLSSettings(identities=(identity,))))
+    context = build_context(load_material(TLSSettings(certificates=(identity,))))
     engine, client = context.new_engine(), plain_client("TLSv1.2")
     shake(engine, client)
     shown = client.get_peer_certificate()
     assert shown is not None
     expected = hashlib.sha256(crypto.dump_certificate(crypto.FILETYPE_ASN1, shown)).digest()
-    assert binding._server_end_point(engine.facts()) == expected
+    assert channel_bindings._server_end_point(engine.openssl_connection) == expected
 
 
 @pytest.mark.parametrize("kind", ODD)

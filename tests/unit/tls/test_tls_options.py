@@ -10,7 +10,7 @@ from OpenSSL import SSL, crypto
 from tls_peers import folder, intermediate, plain_client, root, shake
 from tls_programs import GNUTLS, OPENSSL, context_with, converse, identity, needs_gnutls, the_failure, the_only, written
 
-from triosmtp.tls import Authority, Credential, Identity, MaterialError, ServerContext, load_material
+from triosmtp.tls import Authority, CertificateFiles, Credential, MaterialError, ServerContext, load_material
 from triosmtp.tls.authority import new_key
 from triosmtp.tls.cipher import VERSIONS
 from triosmtp.tls.dh import GROUPS, group_for, group_parameters
@@ -115,7 +115,7 @@ def accepted_suites(context: ServerContext, protocol: str) -> set[str]:
 @pytest.mark.parametrize("ciphers", ["DEFAULT", "ALL:@SECLEVEL=0", "TLS_CHACHA20_POLY1305_SHA256:HIGH:!SHA1"])
 @pytest.mark.parametrize("dhe", [True, False])
 def test_the_effective_list_is_what_clients_get(kinds: tuple[str, ...], ciphers: str, dhe: bool) -> None:
-    context = context_with(identities=tuple(map(identity, kinds)), ciphers=ciphers, enable_dhe=dhe)
+    context = context_with(certificates=tuple(map(identity, kinds)), ciphers=ciphers, enable_dhe=dhe)
     shown = context.ciphers()
     assert list(shown) == ["TLSv1.2", "TLSv1.3"]
     for protocol, names in shown.items():
@@ -132,10 +132,10 @@ def test_the_effective_list_of_an_old_version() -> None:
 
 async def test_tls_enable_dhe_ciphers() -> None:
     rsa = (identity("rsa"),)
-    printed, learnt = await converse(context_with(identities=rsa), [*OPENSSL, "-tls1_2", "-cipher", DHE])
+    printed, learnt = await converse(context_with(certificates=rsa), [*OPENSSL, "-tls1_2", "-cipher", DHE])
     assert the_only(learnt).cipher == DHE
     assert "Server Temp Key: DH, 2048 bits" in printed
-    off = context_with(identities=rsa, enable_dhe=False)
+    off = context_with(certificates=rsa, enable_dhe=False)
     _, learnt = await converse(off, [*OPENSSL, "-tls1_2", "-cipher", DHE])
     assert the_failure(learnt).reason == "no_common_cipher"
     _, learnt = await converse(off, [*OPENSSL, "-tls1_2", "-cipher", f"{DHE}:ECDHE-RSA-AES128-GCM-SHA256"])
@@ -145,9 +145,9 @@ async def test_tls_enable_dhe_ciphers() -> None:
 @needs_gnutls
 async def test_tls_enable_dhe_ciphers_by_gnutls() -> None:
     priority = ["--priority", "NORMAL:-VERS-TLS1.3:-KX-ALL:+DHE-RSA"]
-    _, learnt = await converse(context_with(identities=(identity("rsa"),)), [*GNUTLS, *priority])
+    _, learnt = await converse(context_with(certificates=(identity("rsa"),)), [*GNUTLS, *priority])
     assert the_only(learnt).cipher.startswith("DHE-RSA-")
-    _, learnt = await converse(context_with(identities=(identity("rsa"),), enable_dhe=False), [*GNUTLS, *priority])
+    _, learnt = await converse(context_with(certificates=(identity("rsa"),), enable_dhe=False), [*GNUTLS, *priority])
     assert the_failure(learnt).reason == "no_common_cipher"
 
 
@@ -181,7 +181,7 @@ def dh_file(tmp_path: Path, bits: int) -> Path:
 
 
 async def test_tls_dhparams_file(tmp_path: Path) -> None:
-    own = context_with(identities=(identity("rsa"),), dhparams_file=dh_file(tmp_path, 2304))
+    own = context_with(certificates=(identity("rsa"),), dhparams_file=dh_file(tmp_path, 2304))
     printed, _ = await converse(own, [*OPENSSL, "-tls1_2", "-cipher", DHE])
     assert "Server Temp Key: DH, 2304 bits" in printed
 
@@ -216,7 +216,7 @@ async def test_two_kinds_of_keys_each_with_its_own_chain() -> None:
     one = written(issued_by(root().issue_authority("RSA Intermediate"), "RSA-2048"), "both-rsa")
     two = written(issued_by(root().issue_authority("ECDSA Intermediate"), "P-256"), "both-ecdsa")
     for order in ((one, two), (two, one)):
-        context = context_with(identities=order)
+        context = context_with(certificates=order)
         for kind, other in (("RSA", "ECDSA"), ("ECDSA", "RSA")):
             flags = ["-showcerts", "-tls1_2", "-cipher", f"ECDHE-{kind}-AES128-GCM-SHA256"]
             printed, learnt = await converse(context, [*OPENSSL, *flags])
@@ -232,12 +232,12 @@ async def test_two_kinds_of_keys_each_with_its_own_chain() -> None:
 def test_two_keys_of_one_kind() -> None:
     other = written(intermediate().issue("other", key_type="P-384"), "other-ecdsa")
     with pytest.raises(MaterialError, match="only certificates of different kinds of key can stand side by side"):
-        context_with(identities=(identity(), other))
+        context_with(certificates=(identity(), other))
 
 
 def test_no_certificate_and_no_version() -> None:
     for changes, words in (
-        ({"identities": ()}, "TLS_Certificate: names no certificate"),
+        ({"certificates": ()}, "TLS_Certificate: names no certificate"),
         ({"protocols": ()}, "TLS_Protocols: leaves no protocol version"),
         ({"protocols": ("SSLv3",)}, 'TLS_Protocols: "SSLv3" is not a protocol version that can be enabled'),
     ):
@@ -249,22 +249,22 @@ def test_no_certificate_and_no_version() -> None:
 SECRET = b"correct horse"
 
 
-def encrypted(tmp_path: Path, form: PrivateFormat, password: bytes) -> Identity:
+def encrypted(tmp_path: Path, form: PrivateFormat, password: bytes) -> CertificateFiles:
     credential = root().issue("localhost", key_type="RSA-2048")
     certificate, key = credential.write(tmp_path, "enc")
     key.write_bytes(credential.key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(SECRET)))
     file = tmp_path / "password"
     file.write_bytes(password)
     file.chmod(0o600)
-    return Identity(certificate, key, file)
+    return CertificateFiles(certificate, key, file)
 
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL], ids=["PKCS8", "older"])
 def test_tls_key_password_file(form: PrivateFormat, tmp_path: Path) -> None:
     files = encrypted(tmp_path, form, b"  " + SECRET + b"\r\n")
-    context = context_with(identities=(files,))
+    context = context_with(certificates=(files,))
     assert context.material.warnings == ()
-    assert context.material.identities[0].key_type == "RSA-2048"
+    assert context.material.certificates[0].key_type == "RSA-2048"
     assert files.password_file is not None
     files.password_file.chmod(0o644)
     (warning,) = load_material(context.material.settings).warnings
@@ -277,7 +277,7 @@ def test_tls_key_password_file(form: PrivateFormat, tmp_path: Path) -> None:
 def test_a_wrong_password_is_told_and_does_not_leak(form: PrivateFormat, password: bytes, tmp_path: Path) -> None:
     files = encrypted(tmp_path, form, password)
     with pytest.raises(MaterialError) as failure:
-        context_with(identities=(files,))
+        context_with(certificates=(files,))
     expected = f'does not hold the password of the private key in "{files.key}" (line 1)'
     assert str(failure.value) == f'TLS_Key_Password_File "{files.password_file}": {expected}'
     assert failure.value.__cause__ is None
@@ -286,12 +286,12 @@ def test_a_wrong_password_is_told_and_does_not_leak(form: PrivateFormat, passwor
 def test_a_password_for_a_key_that_needs_none(tmp_path: Path) -> None:
     files = encrypted(tmp_path, PrivateFormat.PKCS8, SECRET)
     plain = written(root().issue("localhost"), "plain")
-    context_with(identities=(files, Identity(plain.certificate, plain.key, files.password_file)))
+    context_with(certificates=(files, CertificateFiles(plain.certificate, plain.key, files.password_file)))
 
 
 def test_paths_are_not_read_again(tmp_path: Path) -> None:
     files = written(root().issue("localhost"), "fleeting")
-    material = load_material(context_with(identities=(files,)).material.settings)
+    material = load_material(context_with(certificates=(files,)).material.settings)
     files.certificate.unlink()
     assert set(material.files) == {files.certificate, files.key, folder() / "ca.pem"}
 
@@ -299,4 +299,4 @@ def test_paths_are_not_read_again(tmp_path: Path) -> None:
 def test_the_post_quantum_group_is_left_on() -> None:
     engine = Engine(context_with().context)
     shake(engine, plain_client())
-    assert engine.facts().get_group_name() == "X25519MLKEM768"
+    assert engine.openssl_connection.get_group_name() == "X25519MLKEM768"

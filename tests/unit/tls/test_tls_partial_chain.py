@@ -130,7 +130,7 @@ CASES: dict[str, Case] = {
 def asked(folder: Path, authorities: list[x509.Certificate], **changes: object) -> TLSSettings:
     bundle = folder / "bundle.pem"
     bundle.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in authorities))
-    fields = {"identities": settings().identities, "client_ca": bundle, "request_certificate": True, **changes}
+    fields = {"certificates": settings().certificates, "client_ca": bundle, "request_certificate": True, **changes}
     return TLSSettings(**fields)  # type: ignore[arg-type]
 
 

@@ -34,9 +34,9 @@ from trio.testing import memory_stream_pair
 import triosmtp.tls
 from triosmtp.errors import HandshakeError
 from triosmtp.tls import (
+    CertificateFiles,
     ContextStore,
     Credential,
-    Identity,
     TLSSettings,
     build_context,
     load_material,
@@ -91,7 +91,7 @@ async def test_2_end_of_file_in_the_handshake_ends_it(hello: bytes | None) -> No
 async def test_2_end_of_file_in_a_handshake_by_SSLStream_ends_it() -> None:
     ours, theirs = memory_stream_pair()
     await theirs.send_eof()
-    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().wrapping(), server_side=True)
+    stream: trio.SSLStream[Any] = trio.SSLStream(ours, server_context().as_ssl_context(), server_side=True)
     with trio.fail_after(10), pytest.raises(trio.BrokenResourceError) as failure:
         await stream.do_handshake()
     assert isinstance(failure.value.__cause__, ssl.SSLEOFError)
@@ -140,7 +140,7 @@ def test_3_and_5_where_sessions_do_resume_nothing_is_laundered_and_nobody_is_kil
     again.set_session(session)
     second = Engine(context)
     shake(second, again)
-    assert second.facts().get_peer_certificate() is not None
+    assert second.openssl_connection.get_peer_certificate() is not None
     info = tls_info(second, certificate_requested=True)
     assert not info.verified
     assert attrs.astuple(second.verification) == attrs.astuple(Verification())  # nobody looked at it
@@ -152,15 +152,15 @@ def test_4_the_last_word_is_ok_and_does_not_count() -> None:
     engine = Engine(server_context().context)
     shake(engine, plain_client(credential=foreign_root().issue("client.example")))
     seen.append(engine.verification)
-    assert engine.facts().get_verified_chain()  # there is one all the same
+    assert engine.openssl_connection.get_verified_chain()  # there is one all the same
     assert engine.verification.code == 20
     assert engine.verification.leaf_passed
-    assert not engine.verification.vouched
+    assert not engine.verification.is_verified
 
 
 async def test_6_an_exception_in_the_callback_touches_nobody() -> None:
     engine = Engine(server_context().context)
-    engine.facts().set_app_data(None)  # the record is gone: the callback cannot write
+    engine.openssl_connection.set_app_data(None)  # the record is gone: the callback cannot write
     shake(engine, plain_client(credential=client_credential()))
     assert not tls_info(engine, certificate_requested=True).verified
     info, _ = await meet(server_context(), client_context(credential=client_credential()))
@@ -282,8 +282,8 @@ async def test_10_the_server_chain_is_the_file_and_nothing_else(tmp_path: Path) 
     for sent in (1, 2):
         part = Credential(credential.chain[:sent], credential.key)
         certificate, key = part.write(tmp_path, "server")
-        identity = Identity(certificate, key)
-        asking = TLSSettings(identities=(identity,), client_ca=bundle, request_certificate=True)
+        identity = CertificateFiles(certificate, key)
+        asking = TLSSettings(certificates=(identity,), client_ca=bundle, request_certificate=True)
         context = build_context(load_material(asking))
         client = plain_client()
         shake(Engine(context.context), client)

@@ -13,9 +13,9 @@ from tls_peers import VERSIONS, client_context, meet, root, settings
 from tls_programs import OPENSSL, context_with, converse, the_failure, the_only
 
 from triosmtp.cli import main
-from triosmtp.tls import ContextStore, Identity, MaterialError, TLSSettings, build_context, load_material, renew
-from triosmtp.tls import group as groups
-from triosmtp.tls.group import CURVES_OF_CLIENTS
+from triosmtp.tls import CertificateFiles, ContextStore, MaterialError, TLSSettings, build_context, load_material, renew
+from triosmtp.tls import key_exchange_groups as groups
+from triosmtp.tls.key_exchange_groups import CLIENT_KEY_CURVES
 
 needs_groups = pytest.mark.skipif(not groups.can_set_groups(), reason="cryptography before 47 has no call for groups")
 ODD_CURVES = ("secp256k1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "secp224r1", "sect233k1")
@@ -30,14 +30,14 @@ def on_curve(curve: str) -> tuple[bytes, bytes]:
     return b"-----BEGIN CERTIFICATE-----" + certificate, key
 
 
-def write(folder: Path, certificate: bytes, key: bytes, name: str = "mx") -> Identity:
+def write(folder: Path, certificate: bytes, key: bytes, name: str = "mx") -> CertificateFiles:
     (folder / f"{name}.pem").write_bytes(certificate)
     (folder / f"{name}.key").write_bytes(key)
     (folder / f"{name}.key").chmod(0o600)
-    return Identity(folder / f"{name}.pem", folder / f"{name}.key")
+    return CertificateFiles(folder / f"{name}.pem", folder / f"{name}.key")
 
 
-def good(folder: Path, key_type: Any = "P-256", name: str = "mx") -> Identity:
+def good(folder: Path, key_type: Any = "P-256", name: str = "mx") -> CertificateFiles:
     credential = root().issue("mx.example.org", dns=["mx.example.org"], key_type=key_type)
     return write(folder, credential.certificate_pem, credential.key_pem, name)
 
@@ -53,7 +53,7 @@ USELESS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def of_kind(folder: Path, kind: str, name: str = "mx") -> Identity:
+def of_kind(folder: Path, kind: str, name: str = "mx") -> CertificateFiles:
     return write(folder, *on_curve(kind), name) if kind in ODD_CURVES else good(folder, kind, name)
 
 
@@ -61,7 +61,7 @@ def of_kind(folder: Path, kind: str, name: str = "mx") -> Identity:
 def test_a_certificate_that_no_client_can_use_is_refused(case: str, tmp_path: Path) -> None:
     kind, changes = USELESS[case]
     identity = of_kind(tmp_path, kind)
-    asked = TLSSettings(identities=(identity,), **changes)
+    asked = TLSSettings(certificates=(identity,), **changes)
     with pytest.raises(MaterialError) as failure:
         ContextStore().prepare(asked)
     assert (failure.value.option, failure.value.path) == ("TLS_Certificate", identity.certificate)
@@ -75,7 +75,7 @@ RENEWALS = ("secp256k1", "brainpoolP256r1", "ECDSA for aRSA")
 async def test_a_renewal_does_not_put_it_in_force(case: str, tmp_path: Path) -> None:
     kind, changes = USELESS[case]
     identity = good(tmp_path, "RSA-2048")
-    asked = TLSSettings(identities=(identity,), **changes)
+    asked = TLSSettings(certificates=(identity,), **changes)
     store = ContextStore()
     store.prepare(asked)
     of_kind(tmp_path, kind)
@@ -83,7 +83,7 @@ async def test_a_renewal_does_not_put_it_in_force(case: str, tmp_path: Path) -> 
     assert "no client can use it" in renewal.problems[asked].reason
     async with store.lock:
         store.adopt(renewal)
-    assert store.get(asked).material.identities[0].key_type == "RSA-2048"
+    assert store.get(asked).material.certificates[0].key_type == "RSA-2048"
     await meet(store.get(asked), client_context("TLSv1.2"))
     good(tmp_path, "RSA-2048")
     assert not renew(store, [asked]).problems
@@ -91,24 +91,24 @@ async def test_a_renewal_does_not_put_it_in_force(case: str, tmp_path: Path) -> 
 
 def test_beside_one_that_serves_it_is_a_warning(tmp_path: Path) -> None:
     rsa, odd = good(tmp_path, "RSA-2048", "rsa"), write(tmp_path, *on_curve("secp256k1"))
-    context = build_context(load_material(TLSSettings(identities=(rsa, odd))))
+    context = build_context(load_material(TLSSettings(certificates=(rsa, odd))))
     (warning,) = context.warnings
     assert (warning.option, warning.path) == ("TLS_Certificate", odd.certificate)
     assert "a key of secp256k1" in warning.reason
-    both = build_context(load_material(TLSSettings(identities=(rsa, good(tmp_path)))))
+    both = build_context(load_material(TLSSettings(certificates=(rsa, good(tmp_path)))))
     assert both.warnings == ()
 
 
 def test_the_certificates_of_a_server_name_are_tried_too(tmp_path: Path) -> None:
     own, odd = good(tmp_path, name="own"), write(tmp_path, *on_curve("secp256k1"))
     with pytest.raises(MaterialError, match="no client can use it") as failure:
-        build_context(load_material(TLSSettings(identities=(own,), server_names=(("a.example", (odd,)),))))
+        build_context(load_material(TLSSettings(certificates=(own,), server_names=(("a.example", (odd,)),))))
     assert failure.value.path == odd.certificate
 
 
 def test_a_suite_without_certificates_is_one(tmp_path: Path) -> None:
     """Anonymous suites need none; odd as that is, clients may use them."""
-    asked = TLSSettings(identities=(good(tmp_path),), protocols=("TLSv1.2",), ciphers="aNULL:@SECLEVEL=0")
+    asked = TLSSettings(certificates=(good(tmp_path),), protocols=("TLSv1.2",), ciphers="aNULL:@SECLEVEL=0")
     build_context(load_material(asked))
 
 
@@ -120,7 +120,7 @@ def test_a_private_key_that_signs_wrongly_is_found(tmp_path: Path) -> None:
     key = b"-----BEGIN PRIVATE KEY-----\n" + encodebytes(bytes(der)) + b"-----END PRIVATE KEY-----\n"
     identity = write(tmp_path, credential.certificate_pem, key)
     with pytest.raises(MaterialError, match="no client can use it"):
-        build_context(load_material(TLSSettings(identities=(identity,))))
+        build_context(load_material(TLSSettings(certificates=(identity,))))
 
 
 CONF = """
@@ -198,7 +198,7 @@ def test_a_curve_that_is_named_makes_its_certificates_usable(tmp_path: Path) -> 
     identity = write(tmp_path, *on_curve("brainpoolP256r1"))
     named = ("brainpoolP256r1", "X25519")
     for protocols in (("TLSv1.2", "TLSv1.3"), ("TLSv1.2",), ("TLSv1.3",)):
-        asked = TLSSettings(identities=(identity,), groups=named, protocols=protocols)
+        asked = TLSSettings(certificates=(identity,), groups=named, protocols=protocols)
         context = build_context(load_material(asked))
         assert context.ciphers()[protocols[-1]]
 
@@ -208,7 +208,7 @@ def test_a_curve_that_is_named_makes_its_certificates_usable(tmp_path: Path) -> 
 def test_a_group_that_openssl_does_not_know(names: tuple[str, ...]) -> None:
     good_settings = settings()
     with pytest.raises(MaterialError, match=f'OpenSSL has no group "{names[-1]}"') as failure:
-        load_material(TLSSettings(identities=good_settings.identities, groups=names))
+        load_material(TLSSettings(certificates=good_settings.certificates, groups=names))
     assert failure.value.option == "TLS_EC_Curve_Names"
 
 
@@ -217,7 +217,7 @@ def test_bindings_without_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "_SET", None)
     build_context(load_material(settings()))
     with pytest.raises(MaterialError, match="cryptography, 47 or newer"):
-        load_material(TLSSettings(identities=settings().identities, groups=("X25519",)))
+        load_material(TLSSettings(certificates=settings().certificates, groups=("X25519",)))
 
 
 def test_the_name_in_the_bindings() -> None:
@@ -242,7 +242,7 @@ async def test_tlsv13_ciphersuites(suite: str) -> None:
 
 def test_a_suite_that_openssl_does_not_know() -> None:
     """OpenSSL takes the others and says nothing."""
-    wanted = TLSSettings(identities=settings().identities, cipher_suites="TLS_AES_128_GCM_SHA256:TLS_BOGUS")
+    wanted = TLSSettings(certificates=settings().certificates, cipher_suites="TLS_AES_128_GCM_SHA256:TLS_BOGUS")
     with pytest.raises(MaterialError, match='OpenSSL has no suite "TLS_BOGUS"') as failure:
         load_material(wanted)
     assert failure.value.option == "TLSv13_Ciphersuites"
@@ -266,7 +266,7 @@ async def test_a_client_whose_key_is_on_an_odd_curve(curve: str, version: str, o
     if offers_it:
         flags += ["-groups", f"X25519:P-256:{curve}"]
     _, learnt = await converse(context_with(), [*OPENSSL, *flags])
-    served = offers_it and curve in CURVES_OF_CLIENTS and openssl_knows(curve)
+    served = offers_it and curve in CLIENT_KEY_CURVES and openssl_knows(curve)
     if version == "TLSv1.2" and not served:
         assert the_failure(learnt).reason == "curve_not_offered"
     else:

@@ -13,9 +13,9 @@ from tls_peers import client_context, client_credential, foreign_root, intermedi
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded
 from triosmtp.tls import (
+    CertificateFiles,
     ContextStore,
     Credential,
-    Identity,
     Material,
     MaterialError,
     TLSSettings,
@@ -39,7 +39,7 @@ class House:
 
     def install(self, name: str = "mx", credential: Credential | None = None, **options: Any) -> TLSSettings:
         certificate, key = (credential or issued()).write(self.folder, name)
-        settings = evolve(TLSSettings(identities=(Identity(certificate, key),)), **options)
+        settings = evolve(TLSSettings(certificates=(CertificateFiles(certificate, key),)), **options)
         self.wanted.append(settings)
         return settings
 
@@ -52,7 +52,7 @@ class House:
         return events
 
     def fingerprint(self, settings: TLSSettings) -> str:
-        return self.store.get(settings).material.identities[0].leaf.fingerprint_sha256
+        return self.store.get(settings).material.certificates[0].leaf.fingerprint_sha256
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_new_files_are_swapped_in_and_told_of(house: House) -> None:
     (event,) = house.told()
     assert isinstance(event, CertificatesReloaded)
     assert (event.reason, event.generation, event.warnings) == ("SIGHUP", outcome.generation, ())
-    assert event.file == str(settings.identities[0].certificate)
+    assert event.file == str(settings.certificates[0].certificate)
     assert set(event.changed) == {str(path) for _, path in settings.files}
     assert (event.subject, event.names) == ("CN=mx.example.org", ("dns:mx.example.org",))
     assert event.fingerprint_sha256 == house.fingerprint(settings)
@@ -128,8 +128,8 @@ async def test_what_cannot_be_used_changes_nothing_and_stays_visible(house: Hous
     settings = house.install()
     await house.reload("start")
     house.told()
-    good, context = settings.identities[0].certificate.read_bytes(), house.store.get(settings)
-    settings.identities[0].certificate.write_bytes(spoil(good))
+    good, context = settings.certificates[0].certificate.read_bytes(), house.store.get(settings)
+    settings.certificates[0].certificate.write_bytes(spoil(good))
     outcome = await house.reload()
     assert reason in outcome.problems[settings].reason
     (event,) = house.told()
@@ -146,12 +146,12 @@ async def test_what_cannot_be_used_changes_nothing_and_stays_visible(house: Hous
     assert problem.file in [path for _, path in settings.files]
 
     # Another attempt is.
-    settings.identities[0].certificate.write_bytes(b"more junk")
+    settings.certificates[0].certificate.write_bytes(b"more junk")
     await house.reload()
     assert [type(event) for event in house.told()] == [CertificateReloadFailed]
     assert house.store.problems[0].since == problem.since
 
-    settings.identities[0].certificate.write_bytes(good)
+    settings.certificates[0].certificate.write_bytes(good)
     assert (await house.reload()).problems == {}
     assert not house.store.problems
     assert house.store.get(settings) is context
@@ -179,7 +179,7 @@ async def test_what_one_lacks_stands_in_no_other_s_way(house: House) -> None:
     await house.reload("start")
     house.told()
     before = house.fingerprint(sick), house.fingerprint(well)
-    sick.identities[0].certificate.unlink()
+    sick.certificates[0].certificate.unlink()
     issued().write(house.folder, "well")
     outcome = await house.reload()
     assert (outcome.renewed, set(outcome.problems)) == ((well,), {sick})
@@ -193,7 +193,7 @@ async def test_a_file_that_many_share_is_told_of_once(house: House) -> None:
     house.wanted.append(evolve(settings, ciphers="HIGH"))
     await house.reload("start")
     assert len(house.told()) == 1
-    settings.identities[0].certificate.write_bytes(b"junk")
+    settings.certificates[0].certificate.write_bytes(b"junk")
     outcome = await house.reload()
     assert len(outcome.problems) == 2
     assert len(house.told()) == len(house.store.problems) == 1
@@ -258,7 +258,7 @@ async def test_self_signed_and_rootless_chains_are_fine_a_broken_one_is_not(hous
     assert (await house.reload("start")).problems == {}
     broken = Credential((whole.chain[0], root().certificate), whole.key)
     with pytest.raises(MaterialError, match="certificate 1 was not issued by the next one of the file"):
-        load_material(TLSSettings(identities=(Identity(*broken.write(folder, "broken")),)))
+        load_material(TLSSettings(certificates=(CertificateFiles(*broken.write(folder, "broken")),)))
 
 
 async def test_the_client_ca_alone(house: House) -> None:
@@ -311,7 +311,7 @@ async def test_junk_for_parameters_and_for_a_staple_is_refused(house: House) -> 
 
     staple = house.folder / "staple.der"
     staple.write_bytes(b"junk")
-    stapled = TLSSettings(identities=(evolve(settings.identities[0], ocsp_response=staple),))
+    stapled = TLSSettings(certificates=(evolve(settings.certificates[0], ocsp_response=staple),))
     house.wanted = [stapled]
     assert (await house.reload()).problems[stapled].error.option == "TLS_OCSP_Response"
 
@@ -335,7 +335,7 @@ async def test_a_context_counts_its_sessions_and_outlives_a_swap_only_while_it_h
 
 def ending_in(folder: Path, days: float) -> Material:
     certificate, key = issued(end=timedelta(days=days)).write(folder, f"ends-{days}")
-    return load_material(TLSSettings(identities=(Identity(certificate, key),)))
+    return load_material(TLSSettings(certificates=(CertificateFiles(certificate, key),)))
 
 
 def test_reminders_of_the_end_come_once_each(tmp_path: Path) -> None:
@@ -351,11 +351,11 @@ def test_reminders_of_the_end_come_once_each(tmp_path: Path) -> None:
 def test_a_late_reminder_is_one_and_a_renewal_ends_them(tmp_path: Path) -> None:
     calendar, now = ExpiryCalendar(), datetime.now(UTC)
     short = ending_in(tmp_path, 5.5)
-    end = short.identities[0].leaf.not_after
+    end = short.certificates[0].leaf.not_after
     assert end is not None
     (event,) = calendar.due((short,), now)
     assert event == CertificateExpiring(
-        file=str(short.settings.identities[0].certificate), subject="CN=mx.example.org", days=5, not_after=end
+        file=str(short.settings.certificates[0].certificate), subject="CN=mx.example.org", days=5, not_after=end
     )
     assert calendar.due((short,), now) == ()
     assert calendar.due((ending_in(tmp_path, 90),), now) == ()

@@ -329,10 +329,10 @@ class SMTPSession:
         state, session, profile = self._state, self.session, self._state.profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = state.service.context(state.generation, profile.tls)
-        place = partial(state.service.flights.place, limiter_key(session), state.is_gone)
+        acquire_thread = partial(state.service.flights.place, limiter_key(session), state.is_gone)
         self._handshaking = True
         try:
-            tls = await self._stream.start_tls(context, profile.settings.tls_handshake_timeout, place)
+            tls = await self._stream.start_tls(context, profile.settings.tls_handshake_timeout, acquire_thread)
             state.bindings = self._stream.bindings()
             self._renegotiable = profile.settings.tls_allow_renegotiation
             state.attention = state.attention or self._renegotiable

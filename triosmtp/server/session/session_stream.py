@@ -13,7 +13,7 @@ import trio
 
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import ServerContext, TLSStream, channel_binding
-from triosmtp.tls.flight import Place
+from triosmtp.tls.flight import AcquireThread
 from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
 
@@ -63,14 +63,14 @@ class SessionStream:
         """Returns whether the peer has disconnected."""
         return self._transport.is_gone
 
-    async def start_tls(self, context: ServerContext, seconds: float, place: Place) -> TLSInfo:
+    async def start_tls(self, context: ServerContext, seconds: float, acquire_thread: AcquireThread) -> TLSInfo:
         """Carry out the handshake; return what it established.
 
         :raises HandshakeError: as :func:`triosmtp.tls.handshake` does.
         """
         transport = self._transport
         raw = transport if isinstance(transport, SocketTransport) else transport.stream
-        self._tls, info = await handshake(context, raw, seconds=seconds, place=place)
+        self._tls, info = await handshake(context, raw, seconds=seconds, acquire_thread=acquire_thread)
         self._stream = self._tls
         self.receive, self.start_send = self._tls.receive_some, self._tls.start_send
         return info

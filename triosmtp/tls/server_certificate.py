@@ -11,24 +11,24 @@ from attrs import field, frozen
 from OpenSSL import SSL, crypto
 
 from triosmtp.tls.certificate import CertificateFacts, unwarned
-from triosmtp.tls.error_queue import error_words, forget_errors
+from triosmtp.tls.error_queue import clear_errors, error_words
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.ocsp import OCSPStaple, load_staple
 from triosmtp.tls.pem import Files, PrivateKey, others_can_read, pem_certificates, pem_key, read_file
 from triosmtp.tls.public_key import KeyKind, PublicKey
-from triosmtp.tls.settings import Identity, MaterialError, MaterialErrors, MaterialWarning, Option
+from triosmtp.tls.settings import CertificateFiles, MaterialError, MaterialErrors, MaterialWarning, Option
 
-__all__ = ["IdentityMaterial", "load_identities", "load_identity", "validity_warnings"]
+__all__ = ["ServerCertificate", "load_certificate", "load_certificates", "validity_warnings"]
 
 
 _MISMATCH: Final = re.compile("mismatch|different key types|unknown key type").search  # OpenSSL's words for it
 
 
 @frozen(slots=True, kw_only=True, eq=False)
-class IdentityMaterial:
-    """An identity that was read and checked."""
+class ServerCertificate:
+    """An paths that was read and checked."""
 
-    identity: Identity
+    paths: CertificateFiles
     chain: tuple[LoadedCertificate, ...] = field(repr=False)
     """As the file has it and as it is sent: the leaf first."""
     key: PrivateKey = field(repr=False)
@@ -48,28 +48,28 @@ class IdentityMaterial:
         return self.public_key.name
 
 
-def load_identities(
-    identities: tuple[Identity, ...], files: Files, warnings: list[MaterialWarning]
-) -> tuple[IdentityMaterial, ...]:
+def load_certificates(
+    certificates: tuple[CertificateFiles, ...], files: Files, warnings: list[MaterialWarning]
+) -> tuple[ServerCertificate, ...]:
     """Read and check certificates that are to stand side by side.
 
     :raises MaterialError: for the first thing that cannot be used.
     """
-    if not identities:
+    if not certificates:
         raise MaterialError("TLS_Certificate", None, "names no certificate")
     parts = MaterialErrors()
-    found = [parts.attempt(partial(load_identity, identity, files, warnings)) for identity in identities]
+    found = [parts.attempt(partial(load_certificate, paths, files, warnings)) for paths in certificates]
     parts.raise_any()
-    loaded: dict[KeyKind, IdentityMaterial] = {}
-    for identity, material in zip(identities, found, strict=True):
+    loaded: dict[KeyKind, ServerCertificate] = {}
+    for paths, material in zip(certificates, found, strict=True):
         assert material is not None
         other = loaded.setdefault(material.key_kind, material)
         if other is not material:
             reason = (
-                f'has an {material.key_kind} key, as "{other.identity.certificate}" has: '
+                f'has an {material.key_kind} key, as "{other.paths.certificate}" has: '
                 "only certificates of different kinds of key can stand side by side"
             )
-            raise MaterialError("TLS_Certificate", identity.certificate, reason)
+            raise MaterialError("TLS_Certificate", paths.certificate, reason)
     return tuple(loaded.values())
 
 
@@ -79,22 +79,22 @@ def _chain(certificate: Path, files: Files) -> tuple[LoadedCertificate, ...]:
     return chain
 
 
-def _key(identity: Identity, files: Files, warnings: list[MaterialWarning]) -> PrivateKey:
-    option, path = identity.key_place
-    return pem_key(option, path, read_file(option, path, files), _password(identity, files, warnings))
+def _key(paths: CertificateFiles, files: Files, warnings: list[MaterialWarning]) -> PrivateKey:
+    option, path = paths.key_place
+    return pem_key(option, path, read_file(option, path, files), _password(paths, files, warnings))
 
 
-def load_identity(identity: Identity, files: Files, warnings: list[MaterialWarning]) -> IdentityMaterial:
+def load_certificate(paths: CertificateFiles, files: Files, warnings: list[MaterialWarning]) -> ServerCertificate:
     """Read and check one certificate with all that belongs to it; what is not as it should be goes to ``warnings``.
 
     :raises MaterialError: for the first thing that cannot be used.
     """
-    certificate = identity.certificate
-    option, path = identity.key_place
+    certificate = paths.certificate
+    option, path = paths.key_place
     parts = MaterialErrors()
     chain = parts.attempt(partial(_chain, certificate, files))
     if chain is not None or path != certificate:  # else the same file would be told twice
-        key = parts.attempt(partial(_key, identity, files, warnings))
+        key = parts.attempt(partial(_key, paths, files, warnings))
     parts.raise_any()
     assert chain is not None
     assert key is not None
@@ -102,23 +102,21 @@ def load_identity(identity: Identity, files: Files, warnings: list[MaterialWarni
     if public is None or public.kind is None:
         why = "OpenSSL cannot use" if public is None else f"TLS does not use ({public.name})"
         raise MaterialError("TLS_Certificate", certificate, f"its first certificate has a kind of key that {why}")
-    _check_key(identity, chain[0], key)
+    _check_key(paths, chain[0], key)
     if others_can_read(path):
         warnings.append(MaterialWarning(option, path, "holds a private key and can be read by every user"))
     warnings += validity_warnings("TLS_Certificate", certificate, chain)
     staple = None
-    if identity.ocsp_response is not None:
-        staple = load_staple(identity.ocsp_response, chain, files, warnings)
-    return IdentityMaterial(
-        identity=identity, chain=chain, key=key, staple=staple, public_key=public, key_kind=public.kind
-    )
+    if paths.ocsp_response is not None:
+        staple = load_staple(paths.ocsp_response, chain, files, warnings)
+    return ServerCertificate(paths=paths, chain=chain, key=key, staple=staple, public_key=public, key_kind=public.kind)
 
 
-def _check_key(identity: Identity, leaf: LoadedCertificate, key: PrivateKey) -> None:
+def _check_key(paths: CertificateFiles, leaf: LoadedCertificate, key: PrivateKey) -> None:
     """Ensure that the key is that of the certificate, at the lowest security level: which one holds is known later."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_cipher_list(b"ALL:@SECLEVEL=0")
-    option, path = identity.key_place
+    option, path = paths.key_place
     try:
         with unwarned():
             context.use_certificate(leaf.openssl)
@@ -126,12 +124,12 @@ def _check_key(identity: Identity, leaf: LoadedCertificate, key: PrivateKey) -> 
         context.check_privatekey()
     except (SSL.Error, crypto.Error) as error:
         words = error_words(error)
-        reason = f'the private key does not match the first certificate of "{identity.certificate}"'
+        reason = f'the private key does not match the first certificate of "{paths.certificate}"'
         if not _MISMATCH(words):
-            reason = f'the private key cannot be used with the first certificate of "{identity.certificate}": {words}'
+            reason = f'the private key cannot be used with the first certificate of "{paths.certificate}": {words}'
         raise MaterialError(option, path, reason) from None
     finally:
-        forget_errors()
+        clear_errors()
 
 
 def _check_chain(path: Path, chain: tuple[LoadedCertificate, ...]) -> None:
@@ -146,8 +144,8 @@ def _check_chain(path: Path, chain: tuple[LoadedCertificate, ...]) -> None:
         raise MaterialError("TLS_Certificate", path, reason)
 
 
-def _password(identity: Identity, files: Files, warnings: list[MaterialWarning]) -> tuple[Path, bytes] | None:
-    path = identity.password_file
+def _password(paths: CertificateFiles, files: Files, warnings: list[MaterialWarning]) -> tuple[Path, bytes] | None:
+    path = paths.password_file
     if path is None:
         return None
     if others_can_read(path):

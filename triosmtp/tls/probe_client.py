@@ -177,7 +177,7 @@ class TLSClient:
         if leaf is not None and not chain:
             chain = [crypto.dump_certificate(crypto.FILETYPE_ASN1, leaf)]
         error = None
-        if not seen.vouched:
+        if not seen.is_verified:
             error = verify_error_text(seen.code) if seen.code else "no certificate presented"
         return ObservedServer(
             protocol=connection.get_protocol_version_name(),

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.error_queue import forget_errors
+from triosmtp.tls.error_queue import clear_errors
 from triosmtp.tls.settings import MaterialError
 
-__all__ = ["CURVES_OF_CLIENTS", "allow_curves_of_clients", "can_set_groups", "check_groups", "use_groups"]
+__all__ = ["CLIENT_KEY_CURVES", "allow_client_key_curves", "can_set_groups", "check_groups", "set_groups"]
 
-CURVES_OF_CLIENTS: Final = ("brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "secp256k1")
+CLIENT_KEY_CURVES: Final = ("brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "secp256k1")
 """What keys of clients may be on, beside OpenSSL's own groups.  P-224 and smaller curves are too weak to be offered."""
 
 _SET: Final[Callable[[Any, bytes], int] | None] = getattr(vars(SSL).get("_lib"), "SSL_CTX_set1_curves_list", None)
@@ -31,7 +31,7 @@ def can_set_groups() -> bool:
     return _SET is not None
 
 
-def use_groups(context: SSL.Context, groups: Sequence[str]) -> None:
+def set_groups(context: SSL.Context, groups: Sequence[str]) -> None:
     """Offer ``groups`` alone, the preferred one first; nothing changes if there are none.
 
     :raises MaterialError: if OpenSSL does not know one, or there is no way to say it.
@@ -54,13 +54,13 @@ def check_groups(groups: Sequence[str]) -> None:
 
     :raises MaterialError: if it does not.
     """
-    use_groups(SSL.Context(SSL.TLS_SERVER_METHOD), groups)
+    set_groups(SSL.Context(SSL.TLS_SERVER_METHOD), groups)
 
 
-def allow_curves_of_clients(context: SSL.Context) -> None:
+def allow_client_key_curves(context: SSL.Context) -> None:
     """Offer the curves that keys of clients may be on, behind OpenSSL's own groups, as far as this OpenSSL can."""
     if _SET is not None:
-        _set(_SET, context, ("DEFAULT", *(f"?{each}" for each in CURVES_OF_CLIENTS)))
+        _set(_SET, context, ("DEFAULT", *(f"?{each}" for each in CLIENT_KEY_CURVES)))
 
 
 def _is_known(call: Callable[[Any, bytes], int], group: str) -> bool:
@@ -69,5 +69,5 @@ def _is_known(call: Callable[[Any, bytes], int], group: str) -> bool:
 
 def _set(call: Callable[[Any, bytes], int], context: SSL.Context, groups: Sequence[str]) -> bool:
     done = call(context._context, ":".join(groups).encode("ascii")) == 1  # noqa: SLF001 - as above
-    forget_errors()
+    clear_errors()
     return done

@@ -19,7 +19,7 @@ def channel_binding(stream: TLSStream[Any], kind: str) -> bytes | None:
     ``tls-unique`` is given up to TLS 1.2 alone, where TLS 1.3 has ``tls-exporter`` (RFC 9266, section 3).  It names one
     connection only because none is ever resumed here; where clients may renegotiate it is not given.
     """
-    facts = stream.engine.facts()
+    facts = stream.engine.openssl_connection
     modern = facts.get_protocol_version_name() == "TLSv1.3"
     if kind == "tls-exporter":
         return facts.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"") if modern else None

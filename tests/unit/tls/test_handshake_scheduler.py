@@ -10,7 +10,7 @@ from tls_peers import client_context, meet, server_context
 
 from triosmtp.errors import HandshakeError
 from triosmtp.tls.handshake import handshake
-from triosmtp.tls.turns import Turns
+from triosmtp.tls.handshake_scheduler import HandshakeScheduler
 
 
 class Rounds:
@@ -21,7 +21,7 @@ class Rounds:
         self.steps = [0]
         self.order: list[int] = []
         self._begun = [0]  # where the part of each round begins in `order`
-        self.turns = Turns(lambda: self.now)
+        self.turns = HandshakeScheduler(lambda: self.now)
 
     def step(self, number: int, seconds: float) -> int:
         self.now += seconds
@@ -112,13 +112,13 @@ async def test_handshakes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     waited = 0
 
-    class Counted(Turns):
+    class Counted(HandshakeScheduler):
         async def _wait(self, *, again: bool) -> None:
             nonlocal waited
             waited += 1
             await super()._wait(again=again)
 
-    monkeypatch.setattr(sys.modules[handshake.__module__], "TURNS", Counted(clock))
+    monkeypatch.setattr(sys.modules[handshake.__module__], "HANDSHAKE_SCHEDULER", Counted(clock))
     async with trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(meet, server_context(), client_context())

@@ -15,7 +15,7 @@ from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_resch
 
 from triosmtp.errors import HandshakeError
 
-__all__ = ["TURNS", "Turns"]
+__all__ = ["HANDSHAKE_SCHEDULER", "HandshakeScheduler"]
 
 _T = TypeVar("_T")
 
@@ -25,7 +25,7 @@ _WOKEN: Final = 16
 """Steps that go on at once in a round, if they turn out to be short."""
 
 
-class Turns:
+class HandshakeScheduler:
     """The steps of all servers in this process.  Those that wait go on in the order in which they came, or nearly."""
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
@@ -77,4 +77,4 @@ class Turns:
             self._woken += 1
 
 
-TURNS: Final = Turns()
+HANDSHAKE_SCHEDULER: Final = HandshakeScheduler()

@@ -194,4 +194,4 @@ def _successor(
         # Files may hold anything, and what the libraries make of that must not end a server that has good ones.
         _log.exception("what the libraries say of certificate files is not understood")
         reason = f"its files cannot be used ({type(error).__name__}: {error})"
-        raise MaterialError("TLS_Certificate", settings.identities[0].certificate, reason) from error
+        raise MaterialError("TLS_Certificate", settings.certificates[0].certificate, reason) from error
