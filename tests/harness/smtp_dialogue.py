@@ -1,4 +1,4 @@
-"""A client and a driver in one: feeds a Connection, answers its events, and keeps what was said."""
+"""A client and a server in one: it feeds a Connection, replies to its events, and records both."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -23,7 +23,7 @@ ENVELOPE = ("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
 
 
 class Dialogue:
-    """``says`` gives the server's reply lines; ``answers`` maps an event's name to the replies it gets in turn."""
+    """``says`` returns the reply lines of the server; ``answers`` maps the name of an event to its replies in turn."""
 
     def __init__(self, *, banner: Reply | None = None, tls: bool = False, handshake: bool = True, **rules: Any) -> None:
         self.connection = Connection(ConnectionSettings(**{"hostname": HOST, **rules}))
@@ -80,7 +80,7 @@ class Dialogue:
 
 
 def codes(lines: Iterable[str]) -> list[int]:
-    """The codes of replies, one for each reply."""
+    """Return the code of each reply."""
     return [int(line[:3]) for line in lines if line[3:4] != "-"]
 
 
@@ -92,7 +92,7 @@ def parts_of(event: Event) -> list[Event]:
 
 
 def joined(events: Iterable[Event]) -> list[Event]:
-    """Join adjacent parts of a body: where they are cut is an accident of the network."""
+    """Join adjacent parts of a body, since their cuts depend on the network."""
     result: list[Event] = []
     for event in chain.from_iterable(map(parts_of, events)):
         last = result[-1] if result else None

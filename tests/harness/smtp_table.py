@@ -1,4 +1,4 @@
-"""The table of commands told a second time, and dialogues that stand in each of its states."""
+"""A second version of the table of commands, and dialogues in each of its states."""
 
 from smtp_dialogue import Dialogue
 
@@ -40,7 +40,7 @@ CELLS = [(name, STATES[i], after) for name, row in AFTER.items() for i, after in
 
 
 def said(name: str) -> bytes:
-    """The line of a command with its CRLF; behind BDAT its octet."""
+    """Return the line of a command with its CRLF, and the octet of BDAT."""
     return LINES[name].encode() + (b"" if name == "BDAT" else b"\r\n")
 
 

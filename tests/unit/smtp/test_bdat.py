@@ -1,4 +1,4 @@
-"""BDAT (RFC 3030): octets that are counted and never parsed, whatever they look like and however they come."""
+"""BDAT (RFC 3030): its octets are counted and never parsed, also if they look like commands."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_what_a_refused_bdat_brings_is_never_taken_for_commands() -> None:
         dialogue.events.clear()
         assert codes(dialogue.says(b"BDAT %d LAST\r\n%s" % (len(inner), inner), "NOOP")) == [code, 250]
         assert [type(event) for event in dialogue.events[:1]] == [BadCommand]
-    dialogue = Dialogue()  # not even where it is not offered
+    dialogue = Dialogue()  # not even if BDAT is not offered
     assert codes(dialogue.says(*BEGIN, b"BDAT %d LAST\r\n%s" % (len(inner), inner), "NOOP"))[3:] == [502, 250]
     dialogue = Dialogue(extensions=OFFERED, banner=Reply(554, "No"))
     assert codes(dialogue.says(b"BDAT %d LAST\r\n%s" % (len(inner), inner), "QUIT")) == [503, 221]

@@ -1,7 +1,7 @@
-"""The body decoder: the end of data and no other, stuffed dots, line endings, limits.
+"""The body decoder: the one end of data, stuffed dots, line endings, limits.
 
-``read`` tells once more, octet by octet and slowly, what a body means; the decoder must agree with it on every string
-of the octets that matter, cut at every place.
+``read`` is a second implementation, octet by octet and slow.  The decoder must agree with it on every string of the
+octets that matter, cut at every place.
 """
 
 import os
@@ -26,7 +26,7 @@ END = b"\r\n.\r\n"
 
 class Outcome(NamedTuple):
     message: bytes
-    code: int  # 0 where nothing was wrong
+    code: int  # 0 if there was no error
     rest: bytes
 
 
@@ -41,7 +41,7 @@ def tokens(raw: bytes) -> list[bytes]:
 
 
 def read(data: bytes, headers: str = "pedantic", body: str = "pedantic", limit: int = 0) -> Outcome:
-    """The slow telling; ``data`` holds the end of data."""
+    """Decode slowly; ``data`` holds the end of data."""
     where = (b"\r\n" + data).index(END)
     raw, rest = data[:where], data[where + 3 :]
     message, mode = b"", headers
@@ -71,7 +71,7 @@ def read(data: bytes, headers: str = "pedantic", body: str = "pedantic", limit: 
 def decode(
     pieces: list[bytes], headers: str = "pedantic", body: str = "pedantic", limit: int = 0, **lines: Any
 ) -> Outcome:
-    """The decoder, driven as Connection drives it."""
+    """Call the decoder as Connection does."""
     rules = ConnectionSettings(
         hostname="x",
         lone_lf_in_headers=headers,  # type: ignore[arg-type] # a str from MODES
@@ -262,7 +262,7 @@ def test_large_pieces_are_given_on_at_once() -> None:
 
 
 def header(size: int) -> bytes:
-    """A header section of so many octets: lines, without the empty one."""
+    """Return a header section of so many octets, without the empty line."""
     return b"x: " + b"y" * (size % 100 + 45) + b"\r\n" + (b"x: " + b"z" * 45 + b"\r\n") * (size // 50 - 1)
 
 
@@ -320,7 +320,7 @@ NASTY = (
 @pytest.mark.skipif(not JUDGE, reason="it tells seconds: at full size only")
 @pytest.mark.parametrize("pattern", NASTY)
 def test_no_body_costs_more_than_a_moment(pattern: bytes) -> None:
-    """50 MB, in reads of 256 KiB: below 5 s of CPU whatever is in them, where most take 0.1 s."""
+    """50 MB, in reads of 256 KiB, take less than 5 s of CPU with any content.  Most take 0.1 s."""
     data = b"\r\n" + pattern * (50_000_000 // len(pattern))
     for headers, body, long_lines in product(MODES, MODES, ("none", "fix", "reject")):
         rules = ConnectionSettings(

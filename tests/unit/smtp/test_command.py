@@ -1,4 +1,4 @@
-"""The table, row by row and state by state, against a second telling of it."""
+"""The table, row by row and state by state, against a second version of it."""
 
 import pytest
 from smtp_table import AFTER, CELLS, LINES, dialogue_in, pass_chunk, said

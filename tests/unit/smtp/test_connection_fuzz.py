@@ -27,8 +27,8 @@ def test_only_documented_outcomes(depth: str) -> None:
             and not rules["max_command_errors"]
             and (not rules["starttls"] or b"STARTTLS" not in data.upper())
         ):
-            # What comes "behind STARTTLS in the same buffer" is a matter of how it was cut; so is when patience with a
-            # body that is refused already ends, and what was pipelined and is pipelined_after_refusal.
+            # The cuts decide which octets are behind STARTTLS in one buffer, when a refused body ends the connection,
+            # and which commands were received before a refusal.
             assert (split_events, split_wire) == (events, wire), (data, rules)
 
 

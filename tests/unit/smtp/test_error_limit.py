@@ -41,9 +41,9 @@ RULES = ConnectionSettings(
 )
 BUDGET = RULES.max_command_errors + RULES.max_junk_commands
 RECIPIENTS = 50
-"""What the driver of these tests takes, and what it refuses before it ends the session, as the server does."""
+"""Messages that the driver of these tests accepts, and recipients that it refuses before it ends the session."""
 GROUND = 8
-"""Replies on the way to a state, and the one that crosses each errors."""
+"""Replies on the way to a state, and the one beyond each limit."""
 
 LINES: dict[str, list[bytes]] = {
     "EHLO": [b"EHLO x", b"EHLO"],
@@ -170,7 +170,7 @@ def test_one_after_the_other(treatment: str, tls: bool) -> None:
 
 
 def _only_messages(wrong: list[str], treatment: str) -> bool:
-    """What goes on are messages that are taken."""
+    """Return whether only accepted messages continue a dialogue."""
     if treatment != "taken":
         return False
     return all("goes on" in each and ("DATA\\r\\n." in each or "LAST" in each) and "MAIL" in each for each in wrong)
@@ -200,7 +200,7 @@ def test_pipelined_behind_a_refusal(refused: bytes, tls: bool) -> None:
 
 
 @pytest.mark.parametrize("unit", [b"MAIL FROM:<\r\nDATA\r\n", b"MAIL FROM:<>\r\nRCPT TO:<\r\nDATA\r\nRSET\r\n"])
-def test_an_opener_does_not_renew_what_is_excused(unit: bytes) -> None:
+def test_an_opener_does_not_reset_the_count_of_pipelined_commands(unit: bytes) -> None:
     driver = started("READY", tls=False)
     for _ in range(TIMES):
         driver.hears(unit)
@@ -226,7 +226,7 @@ class TestErrorCounts:
         dialogue.answers["BodyEnd"] = [Reply(554, "No")]
         assert codes(dialogue.says(*["FOO"] * 3, *ENVELOPE, "DATA", ".", "FOO"))[-1] == 421
 
-    def test_what_was_pipelined_behind_a_refusal_is_excused(self) -> None:
+    def test_commands_pipelined_behind_a_refusal_are_no_errors(self) -> None:
         dialogue = Dialogue(max_command_errors=30)
         dialogue.answers["MailFrom"] = [Reply(550, "No")] * 29
         dialogue.answers["RcptTo"] = [Reply(550, "No")] * 30
@@ -237,20 +237,20 @@ class TestErrorCounts:
         assert codes(dialogue.says("DATA", "DATA")) == [503, 421]
 
     @pytest.mark.parametrize("refused", ["MAIL FROM:<", "RCPT TO:<"])
-    def test_what_comes_after_the_refusal_was_written_is_not_excused(self, refused: str) -> None:
+    def test_commands_after_the_refusal_was_written_are_errors(self, refused: str) -> None:
         dialogue = Dialogue(max_command_errors=3)
         dialogue.says("MAIL FROM:<a@example.org>" if refused[0] == "R" else "NOOP")
         assert codes(dialogue.says(refused, *["DATA"] * 5))[1:] in ([503] * 5, [554] * 5)
         assert [codes(dialogue.says("DATA"))[0] for _ in range(3)] in ([503, 503, 421], [554, 554, 421])
 
-    def test_a_group_that_is_read_in_pieces_is_excused(self) -> None:
+    def test_a_pipelined_group_that_is_read_in_pieces_has_no_errors(self) -> None:
         dialogue = Dialogue(max_command_errors=1)
         dialogue.answers["MailFrom"] = [Reply(450, "Not now")]
         group = "".join(f"{line}\r\n" for line in [ENVELOPE[0], *["RCPT TO:<c@example.com>"] * 50, "DATA"]).encode()
         said = [code for at in range(0, len(group), 100) for code in codes(dialogue.says(group[at : at + 100]))]
         assert said == [450] + [503] * 51
 
-    def test_excuses_are_bounded(self) -> None:
+    def test_pipelined_commands_without_error_are_bounded(self) -> None:
         dialogue = Dialogue(max_command_errors=3)
         said = codes(dialogue.says("MAIL FROM:<", *["DATA"] * 5000))
         assert said == [501] + [503] * (MAX_PIPELINED_AFTER_REFUSAL + 2) + [421]
@@ -279,7 +279,7 @@ class TestErrorCounts:
             dialogue.connection.send(Reply(450, "Later"), by_limit=True)
         assert dialogue.says("NOOP") == ["421 4.7.0 Too many commands without a message"]
 
-    def test_all_of_a_long_group_is_excused(self) -> None:
+    def test_a_long_pipelined_group_has_no_errors(self) -> None:
         dialogue = Dialogue(max_command_errors=1)
         dialogue.answers["MailFrom"] = [Reply(550, "No")]
         assert codes(dialogue.says(*ENVELOPE, "DATA", "RCPT TO:<c@example.com>", "DATA", "DATA")) == [550] + [503] * 5
@@ -289,7 +289,7 @@ class TestErrorCounts:
         assert codes(dialogue.says("FOO", "FOO", "STARTTLS")) == [500, 500, 220]
         assert codes(dialogue.says("FOO")) == [421]
 
-    def test_the_excuse_ends_with_a_hello(self) -> None:
+    def test_a_hello_ends_the_pipelined_group(self) -> None:
         dialogue = Dialogue(max_command_errors=2)
         dialogue.answers["MailFrom"] = [Reply(550, "No")] * 2
         assert codes(dialogue.says(*ENVELOPE, "HELO x", "DATA", "DATA")) == [550, 503, 250, 503, 421]

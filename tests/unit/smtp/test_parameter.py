@@ -1,4 +1,4 @@
-"""ESMTP parameters: taken where they are offered and right, refused by name where not."""
+"""ESMTP parameters: accepted if they are offered and well-formed, else refused by name."""
 
 import pytest
 from smtp_dialogue import Dialogue, codes, greeted

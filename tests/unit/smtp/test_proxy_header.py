@@ -1,4 +1,4 @@
-"""The PROXY header: what it says, where it ends, and what is none."""
+"""The PROXY header: its content, its end, and malformed ones."""
 
 import random
 import struct

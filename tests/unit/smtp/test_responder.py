@@ -95,7 +95,7 @@ def test_what_is_rendered_is_kept_with_the_settings() -> None:
 
 
 def test_where_the_dialogue_stands() -> None:
-    """The attributes that a driver reads at each turn follow the state, by whatever way it was reached."""
+    """The attributes that a driver reads at each turn follow the state, however it was reached."""
     dialogue = Dialogue(extensions=frozenset({"CHUNKING"}))
     connection = dialogue.connection
     seen = []
@@ -129,7 +129,7 @@ class TestRefuse:
         assert dialogue.names == ["BadCommand"] * 7
         assert dialogue.says("QUIT") == ["221 2.0.0 Bye"]
 
-    def test_who_goes_on_for_ever_is_shown_the_door(self) -> None:
+    def test_a_client_that_continues_for_ever_is_disconnected(self) -> None:
         dialogue = Dialogue(max_command_errors=2)
         dialogue.connection.refuse_commands(Reply(550, "A valid certificate is required", "5.7.1"))
         assert codes(dialogue.says(*["NOOP"] * 4)) == [550, 550, 421]
@@ -192,7 +192,7 @@ class TestSend:
         assert dialogue.connection.closed
 
     def test_a_pipelined_group_is_answered_before_more_is_read(self) -> None:
-        """All its replies are there at NEED_DATA, where the caller writes them in one piece (RFC 2920, section 3.2)."""
+        """All replies are returned before NEED_DATA, so that the caller writes them at once (RFC 2920, section 3.2)."""
         connection = greeted().connection
         connection.receive_data(b"MAIL FROM:<>\r\nRCPT TO:<postmaster>\r\nRSET\r\nNOOP\r\nRUBBISH\r\nVR")
         wire = []
