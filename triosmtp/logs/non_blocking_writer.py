@@ -30,7 +30,7 @@ __all__ = ["NonBlockingWriter", "Report", "Unwritten"]
 _PIECE: Final = 4096
 """Octets that can be written without waiting if poll says that the descriptor is writable: PIPE_BUF, a page."""
 _BACKLOG: Final = 4 * 1024 * 1024
-_MOMENT: Final = 0.01
+_MOMENT: Final = 0.1
 """Seconds that a deferred line waits for others."""
 _GATHERED: Final = 100
 """Deferred lines that are written at once, however little time has passed."""

@@ -23,16 +23,18 @@ from triosmtp.message.spool import SMALL_READ, read_size
 __all__ = ["SocketTransport"]
 
 _DEFAULT_READ: Final = 65536
+_wait_readable: Final = trio.lowlevel.wait_readable  # found once
 _LINGER_BYTES: Final = 4 << 20
 
 
 class SocketTransport(trio.abc.HalfCloseableStream):
     """A connected, non-blocking stream socket as a Trio stream.  The socket belongs to it."""
 
-    __slots__ = ("_sending", "_socket", "_unsent")
+    __slots__ = ("_fd", "_sending", "_socket", "_unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._fd = sock.fileno()  # -1 when it is closed
         self._unsent: bytes | bytearray | memoryview = b""
         self._sending = False  # whether a task waits to send the rest
 
@@ -109,13 +111,13 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         :raises trio.BrokenResourceError: where the connection is gone.
         :raises trio.ClosedResourceError: where this end was closed.
         """
-        sock, size = self._socket, max_bytes or _DEFAULT_READ
-        if sock.fileno() < 0:
+        fd, size = self._fd, max_bytes or _DEFAULT_READ
+        if fd < 0:
             raise trio.ClosedResourceError
         while True:
-            await trio.lowlevel.wait_readable(sock)
+            await _wait_readable(fd)
             try:
-                return sock.recv(size if size <= SMALL_READ else read_size(size))
+                return self._socket.recv(size if size <= SMALL_READ else read_size(size))
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -162,12 +164,14 @@ class SocketTransport(trio.abc.HalfCloseableStream):
 
     def close(self) -> None:
         """Close at once, in the task that uses it: no other may wait for it.  May be called again."""
+        self._fd = -1
         self._socket.close()
 
     async def aclose(self) -> None:
         """Close at once; whoever waits for it is told."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
+            self._fd = -1
             self._socket.close()
         await trio.lowlevel.checkpoint()
 

@@ -82,9 +82,8 @@ def _value(text: str, *, utf8: bool) -> str:
     return f'"{escaped}"'
 
 
-def may_have_results(body: Body) -> bool:
-    """Return whether the header has Authentication-Results fields, or more of it than is in memory."""
-    headers = body.headers()
+def may_have_results(body: Body, headers: bytes) -> bool:
+    """Return whether ``headers`` of ``body`` have Authentication-Results fields, or go on in its file."""
     if len(headers) == len(body.head) < body.size:
         return True
     text = b"\n" + headers

@@ -248,10 +248,10 @@ class SMTPSession:
                 if fresh:
                     timeouts.since = now()
                 if out:
-                    replies = b"".join(out)
-                    out.clear()
-                    if not stream.start_send(replies):
-                        await stream.finish_send(replies)
+                    if stream.start_send(b"".join(out)):
+                        out.clear()
+                    else:
+                        await stream.finish_send()
                 if state.attention:
                     await self._attend()
                 if connection.in_message:
@@ -264,8 +264,11 @@ class SMTPSession:
                     await self._attend_input()
                 connection.receive_data(data)
                 continue
+            if out and len(out) >= service.replies_per_turn:  # the client has pipelined more than its turn
+                await self._flush()
+                await service.yield_turn()
             event, fresh = following, True
-            answer = HANDLERS[type(event)](state, event)
+            answer = HANDLERS[event.__class__](state, event)
             if not isinstance(answer, bytes):
                 if answer is None:
                     if not await self._switch():
@@ -275,9 +278,6 @@ class SMTPSession:
                 answer = await answer
             if answer:
                 out.append(answer)
-                if len(out) >= service.replies_per_turn:
-                    await self._flush()
-                    await service.yield_turn()
 
     async def _receive_part(self) -> bytes | bytearray:
         """Receive a part of a message, or the BDAT that brings more of it."""

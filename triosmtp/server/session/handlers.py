@@ -250,9 +250,11 @@ def _mail_decided(state: SessionState, event: MailFrom, decision: Decision, refu
         return _refuse(state, "mailfrom", refusal, event.sender)
     state.transactions += 1
     session.variables.record({"message_rcpt_count": "0"})
-    transaction = Transaction(state.service, session, state.profile, state.transactions, event, state.hello)
-    transaction.discarded_by = decision.source if decision.discard else state.discarded_by
-    state.transaction, session.envelope = transaction, transaction.envelope
+    discarded_by = decision.source if decision.discard else state.discarded_by
+    state.transaction = transaction = Transaction(
+        state.service, session, state.profile, state.transactions, event, state.hello, discarded_by
+    )
+    session.envelope = transaction.envelope
     return state.connection.accept()
 
 

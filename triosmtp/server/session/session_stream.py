@@ -36,16 +36,17 @@ class SessionStream:
         self.receive: Callable[[int], Awaitable[bytes | bytearray]] = self._stream.receive_some
         """Receives at most so many octets; ``b""`` if the peer has closed."""
         self.start_send: Callable[[bytes], bool] = self._stream.start_send
-        """Sends what was taken from ``out``, if that is possible at once; if it returns False, call ``finish_send``."""
+        """Sends what is in ``out`` if it can at once; then clear ``out``.  Otherwise call ``finish_send``."""
 
-    async def finish_send(self, data: bytes) -> None:
-        """Send ``data``, which :attr:`start_send` was given and has not sent."""
+    async def finish_send(self) -> None:
+        """Send the rest of ``out``, which :attr:`start_send` was given and has not sent."""
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:
-            if not self._stream.unsent:
-                self.out.insert(0, data)
+            if self._stream.unsent:  # then it has taken all of it
+                self.out.clear()
             raise
+        self.out.clear()
         await self._stream.finish_send()
 
     @property
@@ -92,9 +93,10 @@ class SessionStream:
     async def flush(self) -> None:
         """Send what is in ``out``, and what a cancelled call has left."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        data = self._take()
-        if not self.start_send(data):
-            await self.finish_send(data)
+        if self.start_send(b"".join(self.out)):
+            self.out.clear()
+        else:
+            await self.finish_send()
 
     async def finish(self, *, renegotiable: bool = False) -> None:
         """Send what is in ``out``, and our close_notify behind it in the same packet.
@@ -110,14 +112,11 @@ class SessionStream:
         if renegotiable and self.out:
             await self.flush()
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._tls.send_close_notify(self._take())
+        last = b"".join(self.out)
+        self.out.clear()
+        await self._tls.send_close_notify(last)
         if self.unsent:  # its close_notify is a part of that
             await self._transport.send_all(b"")
-
-    def _take(self) -> bytes:
-        data = b"".join(self.out)
-        self.out.clear()
-        return data
 
     async def send_alert(self) -> tuple[str, str] | None:
         """Send the alert if it was TLS that broke, and not the connection below it (RFC 8446, section 6.2).

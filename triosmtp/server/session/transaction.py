@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from errno import ENOSPC
 from functools import partial
 from time import monotonic
+from typing import Final
 
 from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
@@ -19,7 +20,7 @@ from triosmtp.limits.spool_space import spool_folder
 from triosmtp.message import Envelope, Message
 from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field
-from triosmtp.policy import Decision, Session
+from triosmtp.policy import Decision, Phase, Session
 from triosmtp.policy_service.messages import Excerpt
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
@@ -34,29 +35,31 @@ __all__ = ["Transaction"]
 _log = logging.getLogger("triosmtp.delivery")
 
 
-class Transaction:
-    """The message under way.  Made when MAIL was accepted; ``close`` throws away what it holds."""
+_WHOLE_MESSAGE: Final[frozenset[Phase]] = frozenset({"data_spool", "data_spool_each_rcpt"})
 
-    __slots__ = (
-        "_delivery_seconds",
-        "_excerpt",
-        "_failure",
-        "_hello",
-        "_service",
-        "_session",
-        "_spool",
-        "_spooled",
-        "_told",
-        "discarded_by",
-        "envelope",
-        "id",
-        "profile",
-        "refusal",
-        "started",
-    )
+
+class Transaction:
+    """The current message.  It begins when MAIL is accepted; :meth:`close` discards what it holds."""
+
+    # Without __slots__: most messages change few of these defaults.
+    refusal: Refusal | None = None
+    """The reply that a BDAT gets when its octets have arrived."""
+    _spool: Spool | None = None
+    _spooled = 0  # octets that are counted as being in a spool file
+    _failure: SpoolError | None = None
+    _excerpt: Excerpt | None = None  # for recordings
+    _delivery_seconds = 0.0
+    _contexts: tuple[dict[str, str], dict[str, str]] | None = None  # those that the delivery got
 
     def __init__(
-        self, service: Service, session: Session, profile: Profile, number: int, mail: MailFrom, hello: Hello | None
+        self,
+        service: Service,
+        session: Session,
+        profile: Profile,
+        number: int,
+        mail: MailFrom,
+        hello: Hello | None,
+        discarded_by: str = "",
     ) -> None:
         self._hello = hello
         self._service = service
@@ -65,16 +68,8 @@ class Transaction:
         self.id = f"{session.id}-{number}"
         self.envelope = Envelope(mail.sender, mail.parameters)
         self.started = monotonic()
-        self._spool: Spool | None = None
-        self._spooled = 0  # octets that are counted as being in a spool file
-        self._failure: SpoolError | None = None
-        self._excerpt: Excerpt | None = None  # what a recording gets of the message
-        self.discarded_by = ""
-        """The policy that has the message thrown away, or ``""``."""
-        self.refusal: Refusal | None = None
-        """What the octets of a BDAT that are under way will be answered with."""
-        self._delivery_seconds = 0.0
-        self._told: tuple[dict[str, str], dict[str, str]] | None = None  # the contexts that the delivery was given
+        self.discarded_by = discarded_by
+        """The policy that discards the message, or ``""``."""
 
     def close(self) -> None:
         """Throw away the body, wherever it is."""
@@ -92,9 +87,7 @@ class Transaction:
 
     def add(self, chunk: bytes) -> bool:
         """Take a part of the body.  Gives True when :meth:`flush` is due."""
-        if self._spool is None:
-            return False
-        return self._spool.add(chunk)
+        return self._spool is not None and self._spool.add(chunk)
 
     async def flush(self) -> None:
         """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
@@ -127,28 +120,35 @@ class Transaction:
         return self._service.spooling.place(limiter_key(self._session), lambda: False)
 
     async def finish(self, end: BodyEnd) -> Reply:
-        """Take the message from the end of its body to the final reply, and tell what became of it."""
-        reply = end.error
-        decided_by, reason = "protocol", "" if reply is None else str(reply.text)
+        """Take the message from the end of its body to the final reply, and report the outcome."""
         message: Message | None = None
+        refusal: Refusal | None = None
+        hub = self._service.hub
         try:
-            if reply is None:
-                message = await self._complete()
+            if end.error is not None:
+                raise Refusal(end.error, "protocol", str(end.error.text))
+            message = await self._complete()
+            if hub.recorded_octets or not _WHOLE_MESSAGE.isdisjoint(self.profile.chain.phases):
                 await self._decide(message)
-                if not self.discarded_by:
-                    await self._deliver(message)
-                reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
-                self._report(self._ended, message, None)
-        except Refusal as refusal:
-            reply, decided_by, reason = refusal.reply, refusal.decided_by, refusal.reason
-            if message is not None:
-                self._report(self._ended, message, refusal)
-        finally:
-            if message is not None:
-                self._report(message.body.close)
-            self._report(self.close)
-        self._report(self._tell, reply, end.size, decided_by, reason)
+            if not self.discarded_by:
+                await self._deliver(message)
+            reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
+        except Refusal as error:
+            refusal, reply = error, error.reply
+        except BaseException:
+            self._release(message)
+            raise
+        if message is not None and hub.outcome_phases:
+            self._report(self._report_outcome, message, refusal)
+        self._release(message)
+        self._report(self._emit, reply, refusal, end.size)
         return reply
+
+    def _release(self, message: Message | None) -> None:
+        if message is not None:
+            self._report(message.body.close)
+        if self._spool is not None or self._spooled:
+            self._report(self.close)
 
     def _report(self, work: Callable[..., None], *arguments: object) -> None:
         """Do what follows the outcome.  The message may be delivered by then: no failure of this changes the reply."""
@@ -157,7 +157,7 @@ class Transaction:
         except Exception:  # noqa: BLE001 - whatever it is, the client must hear the outcome
             _log.exception("message %s: an error after its outcome was settled; the reply stays", self.id)
 
-    def _ended(self, message: Message, refusal: Refusal | None) -> None:
+    def _report_outcome(self, message: Message, refusal: Refusal | None) -> None:
         service, session, by = self._service, self._session, self.discarded_by
         emit_outcome(service, session, "data_spool", refusal, message, discarded_by=by, excerpt=self._excerpt)
         if "data_spool_each_rcpt" in service.hub.outcome_phases:
@@ -165,45 +165,57 @@ class Transaction:
                 emit_outcome(service, session, "data_spool_each_rcpt", refusal, message, recipient, discarded_by=by)
 
     async def _complete(self) -> Message:
-        failure, spool, settings = self._failure, self._spool, self.profile.settings
-        body: Body | None = None
-        if failure is None and spool is not None:
-            try:
-                body = spool.finish_in_memory()
-                if body is None:
-                    self._take_space(spool)
-                    async with self._turn():
-                        body = await spool.finish()
-                if settings.authentication_results and may_have_results(body):
-                    body = await self._without_forged(body)
-            except SpoolError as error:
-                failure = error
-        if failure is not None or body is None:
-            _log.error("message %s NOT taken, the client is told to come back: %s", self.id, failure)
-            raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
+        spool, settings, session = self._spool, self.profile.settings, self._session
+        body = None if spool is None else spool.finish_in_memory()
+        if body is None:
+            body = await self._complete_in_file()
         self._spool = None
-        variables = self._session.message_variables
         headers = body.headers()
+        if settings.authentication_results and may_have_results(body, headers):
+            body = await self._without_forged(body)
+            headers = body.headers()
         try:
-            check_headers(self.profile.settings, headers)
+            check_headers(settings, headers)
         except Refusal:
             body.close()
             raise
         if not has_field(headers, b"Date"):
-            variables.record({"rfc2822_date_missing": "true"})
+            session.message_variables.record({"rfc2822_date_missing": "true"})
         return Message(
             id=self.id,
             envelope=self.envelope,
             body=body,
             received=datetime.now(UTC),
-            variables=self._session.variables,
-            message_variables=variables,
+            variables=session.variables,
+            message_variables=session.message_variables,
         )
+
+    async def _complete_in_file(self) -> Body:
+        """Write the rest of the body to its file.
+
+        :raises Refusal: if the disk failed, now or before.
+        """
+        spool, failure = self._spool, self._failure
+        if spool is not None and failure is None:
+            try:
+                self._take_space(spool)
+                async with self._turn():
+                    return await spool.finish()
+            except SpoolError as error:
+                failure = error
+        raise self._spool_failed(failure)
+
+    def _spool_failed(self, failure: SpoolError | None) -> Refusal:
+        _log.error("message %s NOT taken, the client is told to come back: %s", self.id, failure)
+        return Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
 
     async def _without_forged(self, body: Body) -> Body:
         try:
             async with self._turn():
                 return await without_forged(body, self.profile.hostname, self.profile.settings.spool_directory)
+        except SpoolError as error:
+            body.close()
+            raise self._spool_failed(error) from None
         except BaseException:
             body.close()
             raise
@@ -231,22 +243,24 @@ class Transaction:
             self.discarded_by = decision.source
 
     async def _deliver(self, message: Message) -> None:
-        if self.profile.settings.rfc2822_trace_headers:
+        session, profile = self._session, self.profile
+        settings = profile.settings
+        if settings.rfc2822_trace_headers:
             message.trace = self._received(message) + message.trace  # in front of what policy added
-        if self.profile.settings.authentication_results:
-            session = self._session
+        if settings.authentication_results and (session.auth is not None or session.connection_tls is not None):
             utf8 = self.envelope.smtputf8
             # On top: it is about the hop that our Received tells of (RFC 8601, section 4.1).
-            found = results_field(self.profile.hostname, session.auth, session.tls, utf8=utf8)
+            found = results_field(profile.hostname, session.auth, session.tls, utf8=utf8)
             message.trace = found + message.trace
-        for name, value in (*self._session.headers, *self._session.message_headers):
-            message.trace += field(name, value)
-        # The session goes on and changes its contexts; whoever keeps the message keeps them as they are now.
-        self._told = self._contexts()
-        message.variables, message.message_variables = self._told
+        if session.headers or session.message_headers:
+            message.trace += b"".join(
+                field(name, value) for name, value in (*session.headers, *session.message_headers)
+            )
+        # The session goes on and changes its contexts; the message keeps them as they are now.
+        message.variables, message.message_variables = self._contexts = self._snapshot()
         began = monotonic()
         try:
-            await self.profile.delivery.deliver(message)
+            await profile.delivery.deliver(message)
             self._delivery_seconds = monotonic() - began
         except Reject as reject:
             raise refusal_of(reject, "delivery") from None
@@ -258,7 +272,7 @@ class Transaction:
             _log.exception("delivery of %s failed", self.id)
             raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
 
-    def _contexts(self) -> tuple[dict[str, str], dict[str, str]]:
+    def _snapshot(self) -> tuple[dict[str, str], dict[str, str]]:
         return self._session.variables.snapshot(), self._session.message_variables.snapshot()
 
     def _received(self, message: Message) -> bytes:
@@ -277,13 +291,14 @@ class Transaction:
             tls=session.connection_tls,
         )
 
-    def _tell(self, reply: Reply, size: int, decided_by: str, reason: str) -> None:
-        session, envelope = self._session, self.envelope
-        recipients = tuple(str(r) for r in envelope.recipients)
-        variables, message_variables = self._told or self._contexts()
-        sender, helo = str(envelope.sender), "" if self._hello is None else self._hello.domain
-        if reply.positive:
-            event: MessageAccepted | MessageRefused = MessageAccepted(
+    def _emit(self, reply: Reply, refusal: Refusal | None, size: int) -> None:
+        session, envelope, hello = self._session, self.envelope, self._hello
+        recipients, sender = tuple(map(str, envelope.recipients)), str(envelope.sender)
+        variables, message_variables = self._contexts or self._snapshot()
+        helo = "" if hello is None else hello.domain
+        event: MessageAccepted | MessageRefused
+        if refusal is None:
+            event = MessageAccepted(
                 session=session.info,
                 message=self.id,
                 sender=sender,
@@ -307,8 +322,8 @@ class Transaction:
                 code=reply.code,
                 enhanced=reply.enhanced,
                 text=str(reply.text),
-                decided_by=decided_by,
-                reason=reason,
+                decided_by=refusal.decided_by,
+                reason=refusal.reason,
                 tls=session.connection_tls,
                 seconds=monotonic() - self.started,
                 variables=variables,
