@@ -1,4 +1,4 @@
-"""A server that asks for passwords, and what it told of those who came."""
+"""A server that asks for passwords, and its events."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ USER, PASSWORD = "joe", "correct horse"
 
 @define
 class Site:
-    """Where it is, and what it was told."""
+    """Its address and its events."""
 
     folder: Path
     starttls: int
@@ -64,8 +64,8 @@ async def serving(folder: Path, more: str = "", auth: str = EVERY, stored: str =
     authority = Authority.create()
     authority.issue("localhost", dns=["localhost"], ip=["127.0.0.1", "127.0.0.2"]).write(folder, "server")
     authority.issue("client", dns=["client.example"], usage=["client"]).write(folder, "client")
-    stranger = Authority.create("stranger")
-    stranger.issue("client", dns=["client.example"], usage=["client"]).write(folder, "stranger")
+    unknown = Authority.create("stranger")
+    unknown.issue("client", dns=["client.example"], usage=["client"]).write(folder, "stranger")
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
     passwords = folder / "passwords"
     passwords.touch(0o600)

@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.support.wait import WebDriverWait
 
-PATIENCE = 30
+TIMEOUT = 30
 _CUT = """
 const found = [];
 const range = document.createRange();
@@ -62,7 +62,7 @@ def browser(folder: Path) -> Iterator[webdriver.Chrome]:
 def wait(driver: webdriver.Chrome, what: Callable[[], object]) -> None:
     """Wait until ``what()`` is true; elements may be replaced meanwhile."""
     gone = [StaleElementReferenceException, NoSuchElementException]
-    WebDriverWait(driver, PATIENCE, 0.1, ignored_exceptions=gone).until(lambda _: what())
+    WebDriverWait(driver, TIMEOUT, 0.1, ignored_exceptions=gone).until(lambda _: what())
 
 
 def text(driver: webdriver.Chrome, name: str) -> str:

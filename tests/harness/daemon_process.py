@@ -15,12 +15,12 @@ from watchfiles import watch
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "triosmtp")
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 def wait_for_log(log: Path, text: str, times: int = 1) -> None:
     """Return when the file `log` holds `text` so often: read again at each change of its folder."""
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + TIMEOUT
     if log.read_text().count(text) >= times:
         return
     for _ in watch(log.parent, recursive=False, debounce=20, step=10, rust_timeout=1000, yield_on_timeout=True):
@@ -38,7 +38,7 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """What it wrote to stderr so far."""
+        """Its output on stderr so far."""
         return self._log.read_text()
 
     def wait_for_log(self, text: str) -> None:
@@ -46,7 +46,7 @@ class Daemon:
         wait_for_log(self._log, text)
 
     def read_until(self, beginning: str) -> list[str]:
-        """Read its stdout up to a line that begins so; give all lines read."""
+        """Read its stdout up to a line that begins so; return all lines read."""
         assert self._process.stdout is not None
         lines: list[str] = []
         while not lines or not lines[-1].startswith(beginning):
@@ -56,7 +56,7 @@ class Daemon:
         return lines
 
     def port(self) -> int:
-        """Wait until its Listen is served; give the port."""
+        """Wait until its Listen is served; return the port."""
         return int(self.read_until("Listen ")[-1].rpartition(" ")[2])
 
     def signal(self, number: int) -> None:
@@ -64,8 +64,8 @@ class Daemon:
         self._process.send_signal(number)
 
     def status(self) -> int:
-        """Wait for its end; give the exit status."""
-        return self._process.wait(PATIENCE)
+        """Wait for its end; return the exit status."""
+        return self._process.wait(TIMEOUT)
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def running(*arguments: str, log: Path, environment: dict[str, str] | None = Non
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
         ) as process,
     ):  # fmt: skip
-        guard = Timer(PATIENCE, process.kill)
+        guard = Timer(TIMEOUT, process.kill)
         guard.start()
         try:
             yield Daemon(process, log)
@@ -91,7 +91,7 @@ class LineClient:
     """A client that says lines and reads lines."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self._file = self._socket.makefile("rwb")
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class LineClient:
         self._socket.close()
 
     def read(self) -> str:
-        """Read one line; empty where the server has closed."""
+        """Read one line; empty if the server has closed."""
         return self._file.readline().decode().rstrip("\r\n")
 
     def say(self, *lines: str) -> None:

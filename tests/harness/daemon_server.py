@@ -1,4 +1,4 @@
-"""`triosmtp serve` in a process of its own, with a configuration that is written anew and a console."""
+"""`triosmtp serve` in a process of its own, with a configuration that tests rewrite, and a console."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from threading import Timer
 from typing import IO, Any
 
 from attrs import define
-from daemon_process import PATIENCE
+from daemon_process import TIMEOUT
 
 from triosmtp.testing import Authority
 
@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-m", "triosmtp")
 
 @define
 class Result:
-    """What a command printed, and its exit status."""
+    """The output of a command, and its exit status."""
 
     status: int
     out: str
@@ -64,7 +64,7 @@ class DaemonServer:
                 command, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, env=self.environment
             )
         assert self.process.stdout is not None
-        guard = Timer(PATIENCE, self.process.kill)  # it serves, but has no control socket, or never gets so far
+        guard = Timer(TIMEOUT, self.process.kill)  # it serves, but has no control socket, or never gets so far
         guard.start()
         try:
             self._read_addresses(self.process.stdout)
@@ -81,7 +81,7 @@ class DaemonServer:
                 self.control = match[1]
 
     def port(self, name: str) -> int:
-        """The port of a Listen."""
+        """Return the port of a Listen."""
         return int(self.addresses[name].rpartition(" ")[2])
 
     def run(self, *arguments: str, stdin: str | None = None) -> Result:
@@ -103,7 +103,7 @@ class DaemonServer:
         return self.run("console", "--control", self.control, *words)
 
     def ask(self, words: str) -> Any:
-        """Let the console run one command that must succeed, and give its data."""
+        """Let the console run one command that must succeed, and return its data."""
         result = self.console("--json", words)
         assert result.status == 0, result
         return json.loads(result.out)["data"]
@@ -114,7 +114,7 @@ class DaemonServer:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for its end, and give its exit status."""
+        """Wait for its end, and return its exit status."""
         assert self.process is not None
         process, self.process = self.process, None
         process.communicate(timeout=60)
@@ -122,7 +122,7 @@ class DaemonServer:
 
     @property
     def log(self) -> str:
-        """What it wrote to stderr."""
+        """Its output on stderr."""
         return (self.folder / "log").read_text()
 
 
@@ -144,7 +144,7 @@ def daemon(folder: Path, listens: str, options: str = "", arguments: tuple[str, 
 
 
 def free_port() -> int:
-    """A port that is free at the moment."""
+    """Return a port that is free at the moment."""
     import socket  # noqa: PLC0415
 
     with socket.socket() as sock:

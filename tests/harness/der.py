@@ -71,7 +71,7 @@ class Fields:
     public_key: bytes | None = None
     extensions: Iterable[bytes] = (extension(EXTENDED_USAGE, CLIENT_AUTH),)
     behind: bytes = b""
-    """What comes behind the extensions, within the signed part."""
+    """Octets after the extensions, within the signed part."""
     digest: hashes.HashAlgorithm = field(factory=hashes.SHA256)
     key: ec.EllipticCurvePrivateKey = field(factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 

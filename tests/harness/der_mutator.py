@@ -97,7 +97,7 @@ class Mutator:
         )  # fmt: skip
 
     def certificate(self) -> bytes:
-        """One certificate: mutated, then signed, or seldom the other way."""
+        """Return a certificate that was mutated, then signed, or rarely the other way."""
         whole = Node(b"\x30", parsed(only(self.base)))
         assert isinstance(whole.content, list)
         part = whole.content[0]

@@ -39,7 +39,7 @@ class ESMTPServer:
         return (self.folder / "log").read_text()
 
     def delivered(self) -> list[bytes]:
-        """The bodies in the Maildir, without the header that the server put in front."""
+        """Return the bodies in the Maildir, without the header that the server put in front."""
         new = self.folder / "Maildir" / "new"
         texts = [path.read_bytes() for path in sorted(new.iterdir())] if new.exists() else []
         return [re.split(rb"(?m)^(?=Subject:)", text, maxsplit=1)[-1] for text in texts]

@@ -17,7 +17,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class Program:
@@ -39,7 +39,7 @@ class Program:
         return int(match[1])
 
     def signal(self, number: int) -> str:
-        """Send a signal, wait for the end, which must be a success, and give the last output."""
+        """Send a signal, wait for the end, which must be a success, and return the last output."""
         self._process.send_signal(number)
         assert self._process.stdout is not None
         out = self._process.stdout.read()
@@ -60,7 +60,7 @@ def running(*command: str) -> Iterator[Program]:
         # As from a terminal: a shell without one starts its background jobs with SIGINT ignored, and that is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads to fear yet
     ) as process:
-        guard = Timer(PATIENCE, process.kill)
+        guard = Timer(TIMEOUT, process.kill)
         guard.start()
         try:
             yield Program(process)
@@ -70,7 +70,7 @@ def running(*command: str) -> Iterator[Program]:
 
 
 def shell(command: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Type a command; the test is skipped without the programs that it names, but fails where CI is set."""
+    """Run a command; skip the test without the programs that it names, but fail if CI is set."""
     for program in re.findall(r"(?:^|\| )(\w+)", command):
         if shutil.which(program) is None:
             message = f"{program} is not installed"
@@ -79,12 +79,12 @@ def shell(command: str, folder: Path, given: str = "") -> subprocess.CompletedPr
             pytest.skip(message)
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
-        check=False, cwd=folder, input=given, capture_output=True, text=True, timeout=PATIENCE,
+        check=False, cwd=folder, input=given, capture_output=True, text=True, timeout=TIMEOUT,
     )  # fmt: skip
 
 
 def commands(path: Path, program: str) -> list[str]:
-    """Give the commands in a program's docstring, or in a configuration's comments, that hold `program`."""
+    """Return the commands in a program's docstring, or in a configuration's comments, that hold `program`."""
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(path.read_text())) or ""
     else:

@@ -1,7 +1,7 @@
 """Clients that do too much of one thing, over and over, until their time is over: `flood.py KIND PORT COUNT SECONDS`.
 
-A process of its own, so that what it costs to attack is not counted against whom it attacks.  At its end it prints how
-often each client began anew, all together.
+A process of its own, so that the cost of the attack does not count for the server.  At its end it prints
+how often all clients started again.
 """
 
 import base64
@@ -55,7 +55,7 @@ async def begin(client: Client, *lines: str) -> None:
 
 
 async def chain(client: Client, context: ssl.SSLContext) -> None:
-    """A client certificate that is dear to verify."""
+    """Send a client certificate that is expensive to verify."""
     await begin(client)
     if (await client.command("STARTTLS")).code == 220:
         tls: trio.SSLStream[Any] = trio.SSLStream(client.stream, context, https_compatible=True)
@@ -64,14 +64,14 @@ async def chain(client: Client, context: ssl.SSLContext) -> None:
 
 
 async def auth(client: Client) -> None:
-    """A wrong password, and gone before it is answered."""
+    """Send a wrong password, and close before the reply."""
     await begin(client)
     wrong = base64.b64encode(b"\0joe\0wrong").decode()
     await client.send(f"AUTH PLAIN {wrong}\r\n".encode())
 
 
 async def header(client: Client) -> None:
-    """A message that is all header: 48 MB of it."""
+    """Send a message that is all header: 48 MB of it."""
     await begin(client, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
     for _ in range(48):
         await client.send(b"a\r\n" * 349_525)
@@ -80,48 +80,48 @@ async def header(client: Client) -> None:
 
 
 async def refusals(client: Client) -> None:
-    """DATA without end, behind a MAIL that was refused."""
+    """Send DATA without end, after a refused MAIL."""
     await begin(client)
     await forever(client, b"MAIL FROM:<\r\n" + b"DATA\r\n" * 5000)
 
 
 async def recipients(client: Client) -> None:
-    """Recipients without end."""
+    """Send recipients without end."""
     await begin(client, "MAIL FROM:<a@example.org>")
     await forever(client, b"RCPT TO:<b@example.com>\r\n" * 1000)
 
 
 async def idle(client: Client) -> None:
-    """Nothing at all."""
+    """Send nothing at all."""
     await client.read_eof()
 
 
 async def starttls(client: Client) -> None:
-    """STARTTLS, and then nothing."""
+    """Send STARTTLS, and then nothing."""
     await begin(client, "STARTTLS")
     await client.read_eof()
 
 
 async def noop(client: Client) -> None:
-    """NOOP without end, where nobody counts."""
+    """Send NOOP without end, if nobody counts."""
     await begin(client)
     await forever(client, b"NOOP\r\n" * 10_000)
 
 
 async def chunks(client: Client) -> None:
-    """A message of chunks of an octet."""
+    """Send a message in chunks of an octet."""
     await begin(client, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
     await forever(client, b"BDAT 1\r\nx" * 5000)
 
 
 async def line(client: Client) -> None:
-    """A command line without an end."""
+    """Send a command line without an end."""
     await begin(client)
     await forever(client, b"x" * PIECE)
 
 
 async def body(client: Client) -> None:
-    """A body that is begun, and not gone on with."""
+    """Send the beginning of a body, and then nothing."""
     await begin(client, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
     await client.send(b"Subject: x\r\n\r\n" + b"x" * 700_000)
     await client.read_eof()
@@ -138,7 +138,7 @@ ALL: Final = (*CHAINS, *KINDS)
 async def loop(
     attack: Callable[[Client], Awaitable[None]], port: int, arriving: trio.CapacityLimiter, done: list[int]
 ) -> None:
-    """Connect and attack, again and again; whatever ends one attempt, the next one begins."""
+    """Connect and attack repeatedly; after any end of one attempt, the next one begins."""
     while True:
         done[0] += 1
         try:
@@ -147,7 +147,7 @@ async def loop(
             async with aclosing(Client(stream)) as client:
                 await attack(client)
         except (OSError, EOFError, ssl.SSLError, trio.BrokenResourceError, ValueError):
-            await trio.sleep(0.01)  # the attacker's own pace where it is turned away
+            await trio.sleep(0.01)  # the attacker's own pace if it is refused
 
 
 async def main(kind: str, port: int, count: int, seconds: float) -> None:

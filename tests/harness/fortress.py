@@ -82,7 +82,7 @@ class Fortress:
                 await trio.testing.wait_all_tasks_blocked(0.001)
 
     async def serves_on(self) -> None:
-        """An honest client gets its mail through, in plaintext and over TLS."""
+        """Assert that an honest client can send mail, in plaintext and over TLS."""
         for tls in (False, True):
             client = await self.connect(tls=tls)
             assert (await client.message("me@example.org", ["you@example.com"], b"Subject: honest\r\n\r\n")).code == 250
@@ -110,7 +110,7 @@ async def besieged(
         with message.body.open() as reader:
             messages.append(reader.read())
 
-    with trio.fail_after(120):  # a server that does not let go must not hold up the tests
+    with trio.fail_after(120):  # a server that does not end must not delay the tests
         async with trio.open_nursery() as nursery:
             serve = partial(triosmtp.serve, config, deliver=deliver or collect, observers=[events.append])
             server: Server = await nursery.start(serve)
@@ -136,7 +136,7 @@ async def besieged(
 
 
 def open_descriptors() -> dict[str, str]:
-    """The descriptors of this process, and what they are."""
+    """Return the descriptors of this process, and what they are."""
     gc.collect()
     found = {}
     for link in Path("/proc/self/fd").iterdir():
@@ -146,7 +146,7 @@ def open_descriptors() -> dict[str, str]:
 
 
 def tasks_of(nursery: trio.Nursery) -> list[str]:
-    """The names of all tasks below `nursery`."""
+    """Return the names of all tasks below `nursery`."""
     names = []
     for task in nursery.child_tasks:
         names.append(task.name)

@@ -31,7 +31,7 @@ class Layout:
         raise NotImplementedError
 
     def go_away(self) -> None:
-        """The whole folder is gone, as while a disk is not mounted; `put` goes on where it is meanwhile."""
+        """Remove the whole folder, as while a disk is not mounted; ``put`` still writes to it."""
         self.root = self.home.with_name(f"{self.home.name}-away")
         self.home.rename(self.root)
 

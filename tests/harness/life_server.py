@@ -19,7 +19,7 @@ from triosmtp.testing import Authority
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "triosmtp")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 _COVERAGE = "COVERAGE_PROCESS_CONFIG"
 """How coverage tells processes that are to be measured what to do: JSON in base64."""
 
@@ -56,11 +56,11 @@ class Place:
 
     @property
     def log(self) -> str:
-        """What it wrote to stderr."""
+        """Its output on stderr."""
         return (self.folder / "log").read_text()
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Give the environment that it runs in."""
+        """Return the environment that it runs in."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "COVERAGE_FILE"))}
         path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
         if _COVERAGE in kept:  # who gives up root's rights can write what was covered in a folder of his alone
@@ -77,7 +77,7 @@ class Place:
         own_pid: bool = False,
         command: tuple[str, ...] = (),
     ) -> Iterator["Process"]:
-        """Run it, and kill what is left of it at the end.  `own_pid`: it is told that LISTEN_PID is its number."""
+        """Run it, and kill the rest of it at the end.  `own_pid`: LISTEN_PID is set to its number."""
         command = command or (*COMMAND, "serve", "-c", str(self.folder / "triosmtp.conf"))
         if own_pid:  # which only the process itself knows: a shell tells it, and is replaced
             command = ("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command)
@@ -89,7 +89,7 @@ class Place:
                 pass_fds=keep, cwd="/",
             ) as process,
         ):  # fmt: skip
-            guard = Timer(PATIENCE, process.kill)
+            guard = Timer(TIMEOUT, process.kill)
             guard.start()
             try:
                 yield Process(process, self)
@@ -98,25 +98,25 @@ class Place:
                 process.kill()
 
     def refused(self, environment: Mapping[str, str] | None = None) -> str:
-        """Run it where it must not serve; give what it says."""
+        """Run it when it must not serve; return its output."""
         command = [*COMMAND, "serve", "-c", str(self.folder / "triosmtp.conf")]
         done = subprocess.run(
-            command, capture_output=True, check=False, text=True, timeout=PATIENCE, env=self.environment(environment)
+            command, capture_output=True, check=False, text=True, timeout=TIMEOUT, env=self.environment(environment)
         )
         assert (done.returncode, done.stdout) == (78, ""), done
         return done.stderr
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run another command of ours, as root."""
+        """Run another command of triosmtp, as root."""
         return subprocess.run(
-            [*COMMAND, *arguments], capture_output=True, check=False, text=True, timeout=PATIENCE,
+            [*COMMAND, *arguments], capture_output=True, check=False, text=True, timeout=TIMEOUT,
             env=self.environment(),
         )  # fmt: skip
 
 
 @contextmanager
 def public_place() -> Iterator[Place]:
-    """Give a place that another user than root may enter; pytest's own folders are closed to him."""
+    """Return a place that another user than root may enter; pytest's own folders are closed to him."""
     with tempfile.TemporaryDirectory(prefix="triosmtp-life-") as folder:
         Path(folder).chmod(0o755)
         place = Place(Path(folder))
@@ -135,7 +135,7 @@ class Process:
         self.place = place
 
     def serves(self) -> list[str]:
-        """Wait until it serves; give what it announces."""
+        """Wait until it serves; return what it announces."""
         lines: list[str] = []
         assert self.process.stdout is not None
         while not lines or not lines[-1].startswith("Control socket: "):
@@ -145,12 +145,12 @@ class Process:
         return lines
 
     def port(self) -> int:
-        """Wait until it serves; give the port of the first Listen."""
+        """Wait until it serves; return the port of the first Listen."""
         return int(self.serves()[0].rpartition(" ")[2])
 
     @property
     def status(self) -> dict[str, str]:
-        """What the kernel says of it."""
+        """Its state in the kernel."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
@@ -159,16 +159,16 @@ class Process:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        """Send SIGTERM, and give the exit status."""
+        """Send SIGTERM, and return the exit status."""
         self.signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 class LineClient:
     """A client that says lines and reads lines."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
         self._file = self.socket.makefile("rwb")
 
     def __enter__(self) -> Self:
@@ -179,7 +179,7 @@ class LineClient:
         self.socket.close()
 
     def read(self) -> str:
-        """Read one line; empty where the server has closed."""
+        """Read one line; empty if the server has closed."""
         return self._file.readline().decode().rstrip("\r\n")
 
     def say(self, *lines: str) -> None:
@@ -193,14 +193,14 @@ class LineClient:
         return self.read()
 
     def deliver(self) -> str:
-        """Send a message; give the last reply."""
+        """Send a message; return the last reply."""
         for line in ("HELO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA"):
             assert self.ask(line)[:1] in {"2", "3"}
         return self.ask("Subject: x\r\n\r\nx\r\n.")
 
 
 def free_port() -> int:
-    """A port that is free at the moment."""
+    """Return a port that is free at the moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -16,7 +16,7 @@ import pytest
 from attrs import frozen
 from stanza_server import Letter
 
-PATIENCE = 30.0  # seconds; nobody waits this long unless something is broken
+TIMEOUT = 30.0  # seconds; nobody waits this long unless something is broken
 
 Version: TypeAlias = Literal["TLSv1.2", "TLSv1.3"]
 
@@ -47,7 +47,7 @@ class Errand:
     identity: Identity | None
     version: Version
     folder: Path
-    """Where the client may write files of its own."""
+    """A folder for files of the client."""
     implicit: bool = False
     """TLS from the first byte, instead of STARTTLS."""
 
@@ -56,7 +56,7 @@ Client: TypeAlias = Callable[[Errand], Outcome]
 
 
 def need(program: str) -> str:
-    """Give the program's path; without it the test is skipped, but fails where CI is set."""
+    """Return the program's path; skip the test without it, but fail if CI is set."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
         message = f"{program} is not installed"
@@ -68,7 +68,7 @@ def need(program: str) -> str:
 
 def _run(command: list[str], letter: Letter) -> Outcome:
     done = subprocess.run(
-        command, check=False, input=letter.text, capture_output=True, text=True, errors="replace", timeout=PATIENCE
+        command, check=False, input=letter.text, capture_output=True, text=True, errors="replace", timeout=TIMEOUT
     )
     return Outcome(done.returncode == 0, done.stdout + done.stderr)
 
@@ -84,9 +84,9 @@ class Dialogue:
         self.transcript = ""
 
     def say(self, line: str) -> str:
-        """Send a line; give the whole reply, its lines joined.
+        """Send a line; return the whole reply, its lines joined.
 
-        :raises EOFError: where the server, or the program, is gone.
+        :raises EOFError: if the server, or the program, is gone.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
@@ -106,7 +106,7 @@ class Dialogue:
         return reply.rstrip("\n")
 
     def quit(self) -> None:
-        """Say QUIT, read 221, and see the server close; the program must be content with how."""
+        """Send QUIT, read 221, and wait for the close; the program must accept its form."""
         assert self.say("QUIT").startswith("221 ")
         assert self._process.stdout is not None
         rest = self._process.stdout.read()
@@ -129,7 +129,7 @@ def s_client(errand: Errand) -> Iterator[Dialogue]:
         log.open("w") as stderr,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
     ):
-        guard = Timer(PATIENCE, process.kill)
+        guard = Timer(TIMEOUT, process.kill)
         guard.start()
         try:
             yield Dialogue(process)
@@ -198,9 +198,9 @@ def send_by_smtplib(errand: Errand) -> Outcome:
     if errand.identity is not None:
         context.load_cert_chain(errand.identity.certificate, errand.identity.key)
     letter = errand.letter
-    smtp = smtplib.SMTP_SSL("localhost", errand.port, "client.example", timeout=PATIENCE, context=context) if (
+    smtp = smtplib.SMTP_SSL("localhost", errand.port, "client.example", timeout=TIMEOUT, context=context) if (
         errand.implicit
-    ) else smtplib.SMTP("localhost", errand.port, "client.example", timeout=PATIENCE)  # fmt: skip
+    ) else smtplib.SMTP("localhost", errand.port, "client.example", timeout=TIMEOUT)  # fmt: skip
     with smtp:  # leaving says QUIT
         if not errand.implicit:
             smtp.starttls(context=context)

@@ -75,7 +75,7 @@ class MailServer:
         return (self.folder / "log").read_text()
 
     def files(self, name: str) -> list[Path]:
-        """The files of one folder of the Maildir."""
+        """Return the files of one folder of the Maildir."""
         return sorted((self.maildir / name).iterdir())
 
 
@@ -93,7 +93,7 @@ def serving(folder: Path) -> Iterator[MailServer]:
 
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[None]:
-    """Mount a file system of that size in `place`; skip the test where that is not possible."""
+    """Mount a file system of that size in `place`; skip the test if that is not possible."""
     place.mkdir(mode=0o700)
     _mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(place))
     try:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from attrs import Factory, define
-from chromium import PATIENCE
+from chromium import TIMEOUT
 
 from triosmtp.testing import Authority
 
@@ -59,16 +59,16 @@ class Site:
         context = ssl.create_default_context(cafile=self.folder / "ca.pem")
         context.check_hostname = False
         context.load_cert_chain(self.folder / f"{certificate}.pem", self.folder / f"{certificate}.key")
-        smtp = smtplib.SMTP(listen.partition(":")[0], self.ports[listen], timeout=PATIENCE)
+        smtp = smtplib.SMTP(listen.partition(":")[0], self.ports[listen], timeout=TIMEOUT)
         smtp.starttls(context=context)
         smtp.ehlo()
         return smtp
 
     def refuse(self, peer: str, times: int, local: str = "number") -> None:
-        """Have recipients of one client refused, each in a command of its own."""
+        """Send recipients that are refused, each in its own command."""
         lines = [f"RCPT TO:<{local}{number}.with.a.long.local.part@elsewhere.example>" for number in range(times)]
         commands = ["EHLO client.example", "MAIL FROM:<newsletter@lists.sender.example> SMTPUTF8", *lines, "QUIT"]
-        with socket.create_connection((PROXIED.partition(":")[0], self.ports[PROXIED]), PATIENCE) as sock:
+        with socket.create_connection((PROXIED.partition(":")[0], self.ports[PROXIED]), TIMEOUT) as sock:
             kind = "TCP6" if ":" in peer else "TCP4"
             sock.sendall(f"PROXY {kind} {peer} {peer} 40000 25\r\n".encode())
             with sock.makefile("rb") as replies:
@@ -116,5 +116,5 @@ def serving(
             yield site
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
     assert "Traceback" not in (folder / "log").read_text()

@@ -66,7 +66,7 @@ def running(command: Sequence[str], folder: Path, name: str) -> Iterator[Program
             text=True,
         ) as process,
     ):
-        timer = Timer(120, process.kill)  # a test that waits for what never comes shall fail, not hang
+        timer = Timer(120, process.kill)  # a test that waits for what never comes must fail, not hang
         timer.start()
         try:
             yield Program(process, errors)
@@ -140,7 +140,7 @@ class Session(smtplib.SMTP):
         return self
 
     def one(self, sender: str = "a@example.org") -> tuple[int, bytes]:
-        """Send one message, command by command; give the last reply: the final one, or the first refusal."""
+        """Send one message, command by command; return the last reply: the final one, or the first refusal."""
         for command in (f"MAIL FROM:<{sender}>", "RCPT TO:<you@example.com>", "DATA"):
             answer = self.docmd(command)
             if answer[0] >= 400:
@@ -174,7 +174,7 @@ Policy_Listener {
 
 
 def deciding(service: Service, folder: Path, *, refuse: str, mode: str = "enforce", url: str = "") -> list[str]:
-    """Write a decider that refuses senders that begin so; give the command that runs it."""
+    """Write a decider that refuses senders that begin so; return the command that runs it."""
     script = folder / f"decider_{mode}.py"
     script.write_text(DECIDER)
     return [COMMAND[0], str(script), url or service.url, TOKEN, refuse, mode]

@@ -19,7 +19,7 @@ from triosmtp.testing import Client, MemoryServer, open_memory_server
 SCHEMA = jsonschema.Draft202012Validator(
     json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
 )
-"""What the server says is held to its root."""
+"""Messages of the server must match it."""
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
 Policy = ( "websocket:fraud" )
@@ -59,7 +59,7 @@ class Raw:
         await self.send(id=question["id"], result=result)
 
     async def ended(self) -> int:
-        """Read to the end; give the code that the server closed with."""
+        """Read to the end; return the code that the server closed with."""
         try:
             while True:
                 await self.socket.get_message()
@@ -79,7 +79,7 @@ class Stage:
         return ours
 
     async def attach(self, client: PolicyClient, access: Access = LOCAL) -> trio.CancelScope:
-        """Connect a client of the library; give what ends it at once."""
+        """Connect a client of the library; return what ends it at once."""
         scope, begun = trio.CancelScope(), trio.Event()
 
         async def run() -> None:
@@ -91,7 +91,7 @@ class Stage:
         return scope
 
     async def status(self, access: Access, **upgrade: Any) -> int:
-        """Give the HTTP status that an upgrade is refused with."""
+        """Return the HTTP status that an upgrade is refused with."""
         try:
             async with trio.open_nursery() as nursery:
                 await self.raw(access, nursery=nursery, **upgrade)

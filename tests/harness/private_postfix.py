@@ -12,7 +12,7 @@ from threading import Timer
 
 import pytest
 from attrs import frozen
-from mail_client import PATIENCE, Identity, Outcome, Version, need
+from mail_client import TIMEOUT, Identity, Outcome, Version, need
 from stanza_server import Letter
 
 _MAIN = """\
@@ -81,16 +81,16 @@ class Postfix:
         self.log = ""
 
     def send(self, letter: Letter) -> Outcome:
-        """Hand a letter to its sendmail, and wait until its smtp client is done with it."""
+        """Pass a message to its sendmail, and wait until its smtp client is done with it."""
         command = [need("sendmail"), "-C", str(self._configuration), "-f", letter.sender, letter.recipient]
-        subprocess.run(command, check=True, input=letter.text, text=True, timeout=PATIENCE)
+        subprocess.run(command, check=True, input=letter.text, text=True, timeout=TIMEOUT)
         line = self.wait_for(rf"to=<{re.escape(letter.recipient)}>.* status=")
         return Outcome("status=sent" in line, line)
 
     def wait_for(self, pattern: str) -> str:
         """Read the log up to a line that matches."""
         assert self._process.stdout is not None
-        guard = Timer(PATIENCE, self._process.kill)
+        guard = Timer(TIMEOUT, self._process.kill)
         guard.start()
         try:
             for line in self._process.stdout:
@@ -141,4 +141,4 @@ def _started(program: str, configuration: Path) -> Iterator[Postfix]:
             yield postfix
         finally:
             subprocess.run([program, "-c", str(configuration), "stop"], check=False, capture_output=True)
-            process.communicate(timeout=PATIENCE)
+            process.communicate(timeout=TIMEOUT)

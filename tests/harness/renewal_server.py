@@ -35,7 +35,7 @@ LISTEN = """
 
 
 def scaled(full: int, small: int) -> int:
-    """Give how often to repeat, and say how much less than in full that is."""
+    """Return how often to repeat, and say how much less than in full that is."""
     if JUDGE:
         return full
     print(f"scaled down: {small} of {full}")
@@ -116,7 +116,7 @@ class House:
         return context
 
     async def connect(self, listen: str, tls: ssl.SSLContext) -> Client:
-        """Up to the end of the handshake, which proves that the key belongs to the certificate."""
+        """Connect up to the end of the handshake, which proves that the key belongs to the certificate."""
         address = self.server.addresses[listen]
         assert not isinstance(address, str)
         client = Client(await trio.open_tcp_stream(*address))
@@ -130,7 +130,7 @@ class House:
         return client
 
     async def served(self, listen: str, tls: ssl.SSLContext) -> str:
-        """Connect, say goodbye, and give the fingerprint of the certificate that was shown."""
+        """Connect, say goodbye, and return the fingerprint of the certificate that was shown."""
         client = await self.connect(listen, tls)
         assert isinstance(client.stream, trio.SSLStream)
         der = client.stream.getpeercert(binary_form=True)

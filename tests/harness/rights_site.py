@@ -1,4 +1,4 @@
-"""Certificates put together octet by octet, and a server that gives rights by certificate, with and without workers."""
+"""Certificates made octet by octet, and a server that grants rights by certificate, with and without workers."""
 
 import os
 import re
@@ -45,7 +45,7 @@ ESMTP_Listener {{
 
 
 def distinguished_name(value: bytes, tag: int = 0x0C) -> bytes:
-    """A name of one CN."""
+    """Return a name of one CN."""
     return element(SEQUENCE, element(0x31, element(SEQUENCE, COMMON_NAME, element(tag, value))))
 
 
@@ -73,7 +73,7 @@ def assembled(
     extensions: tuple[bytes, ...] = (extension(EXTENDED_USAGE, CLIENT_AUTH),),
     part: bytes | None = None,
 ) -> bytes:
-    """A certificate in DER, signed; ``part`` is the whole of its signed part."""
+    """Return a certificate in DER, signed; ``part`` is the whole of its signed part."""
     now = datetime.now(UTC)
     validity = element(SEQUENCE, moment(now - timedelta(hours=1)), moment(now + timedelta(days=30)))
     if part is None:
@@ -116,7 +116,7 @@ class Site:
 
     @contextmanager
     def serving(self, conf: str) -> Iterator[int]:
-        """`triosmtp serve` in a process of its own; gives its port."""
+        """Run `triosmtp serve` in its own process; yield its port."""
         (self.folder / "t.conf").write_text(conf)
         command = [sys.executable, "-m", "triosmtp", "serve", "-c", "t.conf", "--control", str(self.folder / "c")]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "STATE_DIRECTORY": str(self.folder / "state")}
@@ -142,7 +142,7 @@ class Site:
                 process.wait(30)
 
     def rcpt(self, port: int, name: str | None, version: str = "TLSv1.3", **changes: Any) -> int:
-        """What a client is told who sends to elsewhere."""
+        """Return the reply to a client that sends to another domain."""
         with smtplib.SMTP("localhost", port, timeout=30, **changes) as client:
             client.starttls(context=self.client(name, version))
             client.ehlo()

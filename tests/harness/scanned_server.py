@@ -84,7 +84,7 @@ def serving(
 ) -> Iterator[ScannedServer]:
     """Serve with these options until the block is left; the log must hold no traceback then.
 
-    `{folder}` in them is the folder; certificates are written there, where there are none.
+    `{folder}` in them is the folder; certificates are written there, if there are none.
     """
     if not (folder / "rsa.pem").exists():
         write_certificates(folder)

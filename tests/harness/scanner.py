@@ -15,12 +15,12 @@ import pytest
 from attrs import frozen
 from scanned_server import Port
 
-# "batch" goes on where a question would be asked; nothing is looked up in DNS.
+# "batch" continues instead of asking; nothing is looked up in DNS.
 TESTSSL = ("--quiet", "--color=0", "--warnings=batch", "--nodns=none", "--connect-timeout=10", "--openssl-timeout=10")
 
 
 def program(*names: str) -> str:
-    """The first of these programs that is installed.  Without any of them the test is skipped; with CI set it fails."""
+    """Return the first of these programs that is installed.  Without one, skip the test, but fail if CI is set."""
     for name in names:
         path = shutil.which(name)
         if path is not None:
@@ -31,7 +31,7 @@ def program(*names: str) -> str:
 
 
 def run(command: Iterable[str], *, said: str = "", seconds: float = 60) -> str:
-    """All that a program prints; it must end in time."""
+    """Return all that a program prints; it must end in time."""
     done = subprocess.run(
         [*command], input=said, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         timeout=seconds, check=False,
@@ -61,7 +61,7 @@ class Cipher:
 
 @frozen
 class Scan:
-    """What sslscan found."""
+    """The findings of sslscan."""
 
     protocols: frozenset[str]
     ciphers: tuple[Cipher, ...]
@@ -127,7 +127,7 @@ class Finding:
 def start_testssl(port: Port, folder: Path, sections: Iterable[str]) -> "subprocess.Popen[bytes]":
     """Begin to scan a port, into `folder`; scans of several ports may run side by side."""
     openssl = folder / "openssl"
-    # To see which curves s_client knows, it lets it connect to "invalid.": a look-up in DNS, but for an address there.
+    # To see which curves s_client knows, it lets it connect to "invalid.": a DNS look-up, except for an address.
     openssl.write_text(f'#!/bin/bash\nexec {program("openssl")} "${{@/#invalid./127.0.0.1:9}}"\n')
     openssl.chmod(0o755)
     starttls = ["--starttls=smtp"] if port.starttls else []
@@ -159,12 +159,12 @@ def _results(port: Port, folder: Path) -> Path:
 
 
 def s_client(port: Port, *arguments: str) -> str:
-    """What `openssl s_client` prints: it says EHLO once it is connected, then QUIT."""
+    """Return what `openssl s_client` prints: it says EHLO once it is connected, then QUIT."""
     return run(_s_client(port, "-ign_eof", *arguments), said="EHLO client.example.org\nQUIT\n")
 
 
 def renegotiate(port: Port) -> str:
-    """What s_client prints where it negotiates anew and says NOOP afterwards."""
+    """Return the output of s_client that renegotiates and then sends NOOP."""
     return dialogue(_s_client(port, "-tls1_2"), ("---\n2", "R"), ("RENEGOTIATING", "NOOP"), ("250 2.0.0 ", "Q"))
 
 
@@ -174,14 +174,14 @@ def _s_client(port: Port, *arguments: str) -> list[str]:
 
 
 def gnutls_cli(port: Port, *arguments: str) -> str:
-    """What gnutls-cli prints: it says EHLO once it is connected, then QUIT."""
+    """Return what gnutls-cli prints: it says EHLO once it is connected, then QUIT."""
     starttls = ["--starttls-proto=smtp"] if port.starttls else []
     command = [program("gnutls-cli"), "--insecure", "--crlf", *starttls, "-p", str(port.number), *arguments, port.host]
     return dialogue(command, ("- Simple Client Mode", "EHLO client.example.org"), ("250 ENHANCED", "QUIT"))
 
 
 def dialogue(command: list[str], *said: tuple[str, str], seconds: float = 60) -> str:
-    """All that a program prints; when it printed the first of a pair, it is told the second.  It must end in time."""
+    """Return all that a program prints; after it printed the first of a pair, send the second.  It must end in time."""
     left, printed = [*said], ""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdin is not None

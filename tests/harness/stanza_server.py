@@ -67,14 +67,14 @@ class StanzaServer:
     log: Path
 
     def records(self, sender: str) -> list[dict[str, str]]:
-        """The connection variables that policy saw with each message of that sender."""
+        """Return the connection variables that policy saw with each message of that sender."""
         path = self.folder / "records"
         lines = path.read_text().splitlines() if path.exists() else []
         seen = [json.loads(line) for line in lines]
         return [connection for connection, message in seen if message["mailfrom_string"] == sender]
 
     def mail(self, sender: str) -> list[Message]:
-        """The messages of that sender in the Maildir."""
+        """Return the messages of that sender in the Maildir."""
         new = self.folder / "Maildir" / "new"
         files = sorted(new.iterdir()) if new.exists() else []
         parsed = [BytesParser().parsebytes(file.read_bytes()) for file in files]
@@ -82,7 +82,7 @@ class StanzaServer:
 
 
 def stanza(folder: Path) -> str:
-    """Give the stanza with its four changes: the port, and the three paths."""
+    """Return the stanza with its four changes: the port, and the three paths."""
     text = STANZA
     for old, new in {
         ":25": ":0",

@@ -27,7 +27,7 @@ STATUS = 'Status_Listener { Listen "127.0.0.1:0" { } }'
 
 @define
 class Serving:
-    """What runs."""
+    """The running server."""
 
     server: Server
     status: StatusListener
@@ -116,7 +116,7 @@ class Daemon:
         return (self.folder / "log").read_text()
 
     def port(self, listen: str) -> int:
-        """The port of a line such as `Status Listen "127.0.0.1:0"`."""
+        """Return the port of a line such as `Status Listen "127.0.0.1:0"`."""
         return int(self.places[listen].rpartition(" ")[2])
 
 

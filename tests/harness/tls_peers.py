@@ -33,7 +33,7 @@ JUDGE: Final = os.environ.get("TRIOSMTP_JUDGE") == "1"
 
 
 def scaled(full: int, small: int) -> int:
-    """Give how often to repeat, and say how much less than in full that is."""
+    """Return how often to repeat, and say how much less than in full that is."""
     if JUDGE:
         return full
     print(f"scaled down: {small} of {full}")
@@ -97,7 +97,7 @@ def client_context(
     *,
     ciphers: str | None = None,
 ) -> ssl.SSLContext:
-    """A client of the standard library that trusts nobody and presents ``credential``."""
+    """Return a client of the standard library that trusts nobody and presents ``credential``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -118,7 +118,7 @@ async def meet(
     session: ssl.SSLSession | None = None,
     name: str | None = "localhost",
 ) -> tuple[TLSInfo, ssl.SSLSession | None]:
-    """A whole session: handshake, greeting, QUIT, goodbye.  Gives what the server learnt, and a session to resume."""
+    """Run a whole session: handshake, greeting, QUIT, reply.  Return its TLSInfo, and a session to resume."""
     ours, theirs = memory_stream_pair()
     info: list[TLSInfo] = []
 
@@ -151,7 +151,7 @@ async def close(stream: TLSStream[Any], *, within: float = 1.0) -> None:
 
 
 def plain_client(version: str = "TLSv1.3", credential: Credential | None = None) -> SSL.Connection:
-    """A pyOpenSSL client over memory."""
+    """Return a pyOpenSSL client over memory."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     number = SSL.TLS1_2_VERSION if version == "TLSv1.2" else SSL.TLS1_3_VERSION
     context.set_min_proto_version(number)
@@ -168,7 +168,7 @@ def plain_client(version: str = "TLSv1.3", credential: Credential | None = None)
 
 
 def taken(connection: SSL.Connection) -> bytes:
-    """All that a client has to send."""
+    """Return all that a client has to send."""
     try:
         return connection.bio_read(1 << 20)
     except SSL.WantReadError:
@@ -176,7 +176,7 @@ def taken(connection: SSL.Connection) -> bytes:
 
 
 def shake(engine: Engine, client: SSL.Connection, *, step: int | None = None) -> None:
-    """Do a handshake without any stream; the server gets ``step`` octets at a time."""
+    """Run a handshake without any stream; the server gets ``step`` octets at a time."""
     done = False
     for _ in range(10):
         with suppress(SSL.WantReadError):
@@ -194,7 +194,7 @@ def shake(engine: Engine, client: SSL.Connection, *, step: int | None = None) ->
 
 
 def adopted(engine: Engine) -> tuple[ssl.MemoryBIO, ssl.MemoryBIO]:
-    """Give ``engine`` memory of its own, as SSLStream does."""
+    """Return ``engine`` memory of its own, as SSLStream does."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     engine.wrap_bio(incoming, outgoing, server_side=True)
     return incoming, outgoing

@@ -32,7 +32,7 @@ Outcome = TLSInfo | HandshakeError
 
 @cache
 def identity(name: str = "ecdsa") -> CertificateFiles:
-    """The files of one of the server's certificates; what is asked for by another name gets an RSA certificate."""
+    """Return the files of one of the server's certificates; another name has an RSA certificate."""
     if name == "ecdsa":
         return settings().certificates[0]
     credential = root().issue("localhost", dns=["localhost"], key_type="RSA-2048")
@@ -44,7 +44,7 @@ def written(credential: Credential, name: str) -> CertificateFiles:
 
 
 def context_with(**changes: Any) -> ServerContext:
-    """A context like any other but for these settings."""
+    """Return an ordinary context with these settings."""
     return build_context(load_material(settings_with(**changes)))
 
 
@@ -53,10 +53,10 @@ def settings_with(**changes: Any) -> TLSSettings:
 
 
 async def converse(context: ServerContext, command: Sequence[str], *said: tuple[str, str]) -> tuple[str, list[Outcome]]:
-    """Let a program connect and talk: when it printed the first of a pair, it is told the second; by default, QUIT.
+    """Let a program connect and talk: after it printed the first of a pair, send the second; by default, QUIT.
 
-    The server greets, answers every line but QUIT with 250, and takes note of renegotiations.  Gives all that the
-    program printed, and what the server learnt.
+    The server greets, answers every line but QUIT with 250, and records renegotiations.  Return everything that
+    the program printed, and the outcomes on the server.
     """
     learnt: list[Outcome] = []
 

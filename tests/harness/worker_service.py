@@ -20,7 +20,7 @@ from triosmtp.testing import Authority
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "triosmtp")
 ADMIN = "0123456789abcdef-admin"
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 
 
 class WorkerService:
@@ -87,24 +87,24 @@ class WorkerService:
 
     def read_log_to_its_end(self) -> None:
         """Wait until every process that could write to it has ended."""
-        self._reader.join(_PATIENCE)
+        self._reader.join(_TIMEOUT)
         assert not self._reader.is_alive()
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """What it logged so far."""
+        """Its log so far."""
         with self._changed:
             return list(self._log)
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something holds that whatever is logged may bring about."""
-        end = time.monotonic() + _PATIENCE
+        """Wait until a condition is true that may change with each log line."""
+        end = time.monotonic() + _TIMEOUT
         with self._changed:
             while not condition():
                 assert self._changed.wait(end - time.monotonic()), self._log[-20:]
 
     def logged(self, text: str) -> bool:
-        """Whether the log says so anywhere."""
+        """Return whether the log says so anywhere."""
         return any(text in str(record.get("message")) for record in self.log)
 
     @property
@@ -115,13 +115,13 @@ class WorkerService:
 
     def session(self) -> smtplib.SMTP:
         """Connect, and say EHLO."""
-        client = smtplib.SMTP("127.0.0.1", self.port, timeout=_PATIENCE)
+        client = smtplib.SMTP("127.0.0.1", self.port, timeout=_TIMEOUT)
         self._clients.append(client)
         client.ehlo()
         return client
 
     def console(self, words: str) -> Any:
-        """Let the console run one command, and give its whole answer."""
+        """Let the console run one command, and return its whole answer."""
         command = [*COMMAND, "console", "--json", "--control", str(self.folder / "control"), words]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, check=False, text=True, timeout=60
@@ -129,12 +129,12 @@ class WorkerService:
         return json.loads(done.stdout)
 
     def inbound(self) -> list[dict[str, Any]]:
-        """The sessions that `show inbound` lists."""
+        """Return the sessions that `show inbound` lists."""
         rows: list[dict[str, Any]] = self.console("show inbound")["data"]
         return rows
 
     def stored(self) -> set[str]:
-        """The X-Id of every message in the Maildir."""
+        """Return the X-Id of every message in the Maildir."""
         new = self.folder / "Maildir" / "new"
         texts = [path.read_text() for path in new.iterdir()] if new.exists() else []
         return {match[1] for text in texts if (match := re.search(r"^X-Id: (\S+)", text, re.MULTILINE))}
@@ -149,15 +149,15 @@ class WorkerService:
             for pid in left:
                 os.kill(pid, signal.SIGKILL)  # one that a test has stopped would not end by itself
         self.process.wait()
-        self._reader.join(_PATIENCE)
+        self._reader.join(_TIMEOUT)
         for pipe in (self.process.stdout, self.process.stderr):
             assert pipe is not None
             pipe.close()
 
     def end(self) -> int:
-        """Have it drain, and give its exit status."""
+        """Drain it, and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(_PATIENCE)
+        return self.process.wait(_TIMEOUT)
 
 
 @contextmanager
@@ -184,14 +184,14 @@ def workers(
 
 
 def told(service: WorkerService) -> tuple[int, str]:
-    """What a fresh connection is greeted with."""
+    """Return what a fresh connection is greeted with."""
     with smtplib.SMTP(timeout=60) as client:
         code, text = client.connect("127.0.0.1", service.port)
         return code, text.decode()
 
 
 class Load:
-    """Clients in threads that send message after message, and note what they were told."""
+    """Clients in threads that send message after message, and record the replies."""
 
     def __init__(self, service: WorkerService, clients: int, messages: int = 50) -> None:
         self._service = service
@@ -199,7 +199,7 @@ class Load:
         self._stop = threading.Event()
         self._counted = threading.Condition()
         self.accepted: list[str] = []
-        """What was answered 250."""
+        """Messages that were answered 250."""
         self.ends: Counter[str] = Counter()
         """How connections ended, other than by QUIT."""
         self._threads = [threading.Thread(target=self._run, args=(str(number),)) for number in range(clients)]
@@ -209,7 +209,7 @@ class Load:
     def _run(self, name: str) -> None:
         number = 0
         while not self._stop.is_set():
-            client = smtplib.SMTP(timeout=_PATIENCE)
+            client = smtplib.SMTP(timeout=_TIMEOUT)
             try:
                 client.connect("127.0.0.1", self._service.port)
                 code, said = client.ehlo()  # sendmail() would try HELO after a 421
@@ -236,7 +236,7 @@ class Load:
 
     def until(self, more: int) -> None:
         """Wait until so many more messages were accepted."""
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         with self._counted:
             wanted = len(self.accepted) + more
             while len(self.accepted) < wanted:
@@ -246,5 +246,5 @@ class Load:
         """Stop, and wait for every client."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(_PATIENCE)
+            thread.join(_TIMEOUT)
             assert not thread.is_alive()

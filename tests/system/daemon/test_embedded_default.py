@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
-from daemon_process import PATIENCE, REPOSITORY, Daemon, running
+from daemon_process import REPOSITORY, TIMEOUT, Daemon, running
 
 from triosmtp.daemon import embedded_default as embedded
 from triosmtp.tls import Authority
@@ -96,7 +96,7 @@ def shell(command: str, folder: Path, given: str = "") -> subprocess.CompletedPr
     script.chmod(0o755)
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
-        check=False, cwd=folder, input=given, capture_output=True, text=True, timeout=PATIENCE,
+        check=False, cwd=folder, input=given, capture_output=True, text=True, timeout=TIMEOUT,
         env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"},
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_process import COMMAND, PATIENCE, REPOSITORY, Daemon, LineClient, running
+from daemon_process import COMMAND, REPOSITORY, TIMEOUT, Daemon, LineClient, running
 
 from triosmtp.tls import Authority
 
@@ -66,7 +66,7 @@ def assert_one_clear_error(done: subprocess.CompletedProcess[str], place: str, w
 def refused(conf: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*(command or COMMAND), "serve", "-c", str(conf)],
-        check=False, capture_output=True, text=True, timeout=PATIENCE,
+        check=False, capture_output=True, text=True, timeout=TIMEOUT,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_no_connection_is_accepted_where_another_listen_fails(conf: Path) -> Non
         conf.write_text(CONFIGURATION.replace('Listen "127.0.0.1:0" { }', listens))
         done = refused(conf)
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", good), PATIENCE)
+            socket.create_connection(("127.0.0.1", good), TIMEOUT)
     assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{busy}": Address already in use', 75)
 
 
@@ -198,7 +198,7 @@ def test_without_a_stderr_it_serves(conf: Path) -> None:
             for pid in (process.pid, *workers):
                 assert os.readlink(f"/proc/{pid}/fd/2") == "/dev/null"  # noqa: PTH115
             process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(TIMEOUT) == 0
         finally:
             process.kill()
 
@@ -237,7 +237,7 @@ def test_a_key_that_cannot_be_read(conf: Path) -> None:
             shutil.copy(conf.with_name(file), folder)
         done = subprocess.run(
             [sys.executable, "-c", _AS_NOBODY, "serve", "-c", str(folder / "triosmtp.conf")],
-            check=False, capture_output=True, text=True, timeout=PATIENCE,
+            check=False, capture_output=True, text=True, timeout=TIMEOUT,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": name},
         )  # fmt: skip
     assert_one_clear_error(done, f"{folder / 'triosmtp.conf'}:6", 'server.key": cannot be read: Permission denied')
@@ -282,7 +282,7 @@ def test_it_ends_at_once_where_nothing_is_under_way(daemon: Daemon, number: int)
     assert daemon.status() == 0
     assert "Traceback" not in daemon.log
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), PATIENCE)
+        socket.create_connection(("127.0.0.1", port), TIMEOUT)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -295,7 +295,7 @@ def test_it_drains(conf: Path, daemon: Daemon, number: int) -> None:
         assert idle.read() == "421 4.3.2 Service shutting down"
         assert idle.read() == ""
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), PATIENCE)
+            socket.create_connection(("127.0.0.1", port), TIMEOUT)
         assert busy.ask("second half\r\n.").startswith("250 2.0.0 ")
         assert busy.read() == "421 4.3.2 Service shutting down"
         assert busy.read() == ""

@@ -145,14 +145,10 @@ def test_every_file_that_the_architecture_names_exists() -> None:
 
 def test_every_decision_has_context_and_cost() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
-    decisions = re.findall(r"^### (.*)\n\n((?:- .*\n?)*)", page, re.MULTILINE)
+    decisions = re.findall(r"^### (.*)\n\n((?:(?:- |  ).*\n?)*)", page, re.MULTILINE)
     assert len(decisions) > 30
-    form = ["- **Context.**", "- **Decision.**", "- **Cost.**"]
-    assert [
-        title
-        for title, text in decisions
-        if [line[: len(mark)] for line, mark in zip(text.splitlines(), form, strict=False)] != form
-    ] == []
+    for title, text in decisions:
+        assert re.findall(r"^- \*\*(\w+)\.\*\*", text, re.MULTILINE) == ["Context", "Decision", "Cost"], title
 
 
 @pytest.mark.parametrize("page", [page.name for page in PAGES if page.stem not in {"README", "index", "changelog"}])

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from example_process import ENVIRONMENT, EXAMPLES, PATIENCE, commands, running, shell
+from example_process import ENVIRONMENT, EXAMPLES, TIMEOUT, commands, running, shell
 
 
 def test_minimal_server(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_minimal_server(tmp_path: Path) -> None:
 def test_inside_trio() -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLES / "inside_trio.py"],
-        check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE,
+        check=False, env=ENVIRONMENT, capture_output=True, text=True, timeout=TIMEOUT,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "Hello from inside." in done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 from attrs import frozen
-from mail_client import PATIENCE, need
+from mail_client import TIMEOUT, need
 from private_postfix import Route, running_postfix
 from stanza_server import Letter
 
@@ -86,7 +86,7 @@ async def serving(folder: Path) -> AsyncIterator[Site]:
 
 
 def run(command: list[str], text: str = "") -> None:
-    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=PATIENCE)
+    done = subprocess.run(command, input=text.encode(), capture_output=True, check=False, timeout=TIMEOUT)
     assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
 
 
@@ -101,7 +101,7 @@ async def test_smtplib(site: Site) -> None:
     letter.set_content("\u00e4\n", cte="8bit")
 
     def send() -> None:
-        with smtplib.SMTP("localhost", site.port, timeout=PATIENCE) as smtp:
+        with smtplib.SMTP("localhost", site.port, timeout=TIMEOUT) as smtp:
             smtp.starttls(context=ssl.create_default_context(cafile=site.ca))
             options = ["RET=HDRS", "ENVID=q1", "REQUIRETLS", "BY=60;N", "MT-PRIORITY=2"]
             smtp.send_message(letter, mail_options=options, rcpt_options=["NOTIFY=SUCCESS,FAILURE"])

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from daemon_process import wait_for_log
-from life_server import COMMAND, PATIENCE, REPOSITORY, LineClient, Place, free_port, public_place
+from life_server import COMMAND, REPOSITORY, TIMEOUT, LineClient, Place, free_port, public_place
 
 from triosmtp import parse_config
 from triosmtp.cli import command_parser
@@ -43,7 +43,7 @@ def program(name: str) -> str:
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, check=False, text=True, timeout=PATIENCE, env={**os.environ, **environment}
+        command, capture_output=True, check=False, text=True, timeout=TIMEOUT, env={**os.environ, **environment}
     )
 
 
@@ -107,7 +107,7 @@ def test_fail2ban_bans_the_address_that_failed_and_no_other(place: Place) -> Non
     forged = '","peer":"192.0.2.1:25","mechanism":"PLAIN","user":"x","result":"fail'
     with (
         place.serving({"TRIOSMTP_LOG_FORMAT": "json"}) as process,
-        smtplib.SMTP("127.0.0.1", process.port(), timeout=PATIENCE) as client,
+        smtplib.SMTP("127.0.0.1", process.port(), timeout=TIMEOUT) as client,
     ):
         client.ehlo()
         for user, password, code in ((forged, "no", 535), ("me", "secret", 235)):
@@ -155,7 +155,7 @@ def test_no_system_call_is_made_that_the_service_may_not_make(place: Place) -> N
         assert place.run("reload", "--control", f"{place.own}/control").returncode == 0
         [child] = Path(f"/proc/{process.process.pid}/task/{process.process.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGTERM)
-        assert process.process.wait(PATIENCE) == 0
+        assert process.process.wait(TIMEOUT) == 0
     assert list((place.own / "Maildir/new").iterdir())
     # What comes before the service's own program runs is systemd's.
     called = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE))

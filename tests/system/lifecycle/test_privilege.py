@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life_server import COMMAND, PATIENCE, REPOSITORY, LineClient, Place, public_place
+from life_server import COMMAND, REPOSITORY, TIMEOUT, LineClient, Place, public_place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 
@@ -273,7 +273,7 @@ def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.C
     )
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        check=False, capture_output=True, text=True, timeout=PATIENCE, env=place.environment(environment), cwd="/",
+        check=False, capture_output=True, text=True, timeout=TIMEOUT, env=place.environment(environment), cwd="/",
     )  # fmt: skip
 
 
@@ -337,7 +337,7 @@ def test_it_serves_from_a_package_that_is_closed_to_its_user(place: Place) -> No
         with LineClient(int(port)) as client:
             client.read()
             assert client.deliver().startswith("250 ")
-        with urllib.request.urlopen(f"http://127.0.0.1:{others[-1]}/readyz", timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{others[-1]}/readyz", timeout=TIMEOUT) as answer:
             assert answer.status == 200
         assert place.run("reload", "--control", f"{place.own}/control").returncode == 0
     assert "Traceback" not in place.log

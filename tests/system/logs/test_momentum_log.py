@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from daemon_process import PATIENCE, LineClient, running
+from daemon_process import TIMEOUT, LineClient, running
 
 import triosmtp
 from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, Refused, SessionInfo
@@ -350,7 +350,7 @@ def test_a_server_goes_on_beside_a_pipe_that_nobody_reads(tmp_path: Path) -> Non
         daemon.wait_for_log("configuration-reloaded")
         data, reader = b"", os.open(pipe, os.O_RDONLY)
         while data.count(b"\n") < 400:
-            assert select.select([reader], [], [], PATIENCE / 2)[0], data[-100:]
+            assert select.select([reader], [], [], TIMEOUT / 2)[0], data[-100:]
             data += os.read(reader, 65536)
         os.close(reader)
         assert [int(each) for each in re.findall(rb"rcptto_localpart=(\d+)", data)] == list(range(400))

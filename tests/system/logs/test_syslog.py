@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from daemon_process import PATIENCE, LineClient, running
+from daemon_process import TIMEOUT, LineClient, running
 
 from triosmtp import ConfigError, parse_config
 from triosmtp.commands.check_command import check_config
@@ -49,7 +49,7 @@ class DevLog:
 
     async def next(self) -> str:
         """Wait for a line without blocking the event loop; give its text."""
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(TIMEOUT):
             await trio.lowlevel.wait_readable(self.socket)
         return self.read()[1]
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from chromium import PATIENCE, assert_fits, browser, picture, resize, text, texts, wait
+from chromium import TIMEOUT, assert_fits, browser, picture, resize, text, texts, wait
 from page_server import BROKEN, EVIL, MAIL, PROXIED, serving
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -218,7 +218,7 @@ def test_nobody_looks_without_the_token(tmp_path: Path) -> None:
         ):
             request = urllib.request.Request(f"{site.url}events", headers=headers)
             with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(request, timeout=PATIENCE)
+                urllib.request.urlopen(request, timeout=TIMEOUT)
             assert refused.value.code in {401, 421}
             refused.value.close()
         driver.find_element(By.CSS_SELECTOR, "#logout button").click()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chromium import PATIENCE
+from chromium import TIMEOUT
 from page_server import BROKEN, Site, serving
 
 
@@ -47,7 +47,7 @@ def test_top_in_a_terminal(tmp_path: Path) -> None:
             os.write(main, b"q")
             rest = read_until(main, lambda seen: "\x1b[?1049l" in seen)
             assert rest.endswith("\x1b[?1049l")
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(TIMEOUT) == 0
             os.close(main)
     done = subprocess.run(site.top("--once"), check=False, capture_output=True, text=True)
     assert done.returncode == 69
@@ -96,7 +96,7 @@ def shown_once(site: Site) -> str:
 
 
 def wait_until(ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not ready():
         assert time.monotonic() < end
 
@@ -122,7 +122,7 @@ def frame_of(site: Site, columns: int, lines: int) -> list[str]:
 
 
 def read_until(terminal: int, enough: Callable[[str], bool]) -> str:
-    seen, end = "", time.monotonic() + PATIENCE
+    seen, end = "", time.monotonic() + TIMEOUT
     while not enough(seen):
         assert select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0], seen
         seen += os.read(terminal, 65536).decode("utf-8", "replace")
