@@ -123,7 +123,7 @@ def _strings(tree: ast.Module) -> Iterator[Text]:
                 docstrings.add(child.value)
                 kind = "verb" if child is node.body[0] and _needs_verb(node) else "docstring"  # type: ignore[attr-defined]
                 line, literal = child.value.lineno, False
-                for part in re.split(r"(\n\s*\n)", child.value.value):
+                for part in re.split(r"(\n\s*\n|\n\s*(?=- ))", child.value.value):
                     if part.strip() and not literal and not re.match(r"\s*(\.\.|>>>|\|)", part):
                         yield Text(line, kind, without_code(" ".join(part.split())))
                         kind = "docstring"

@@ -1,6 +1,6 @@
 """Inbound TLS in which a client certificate that does not verify never ends the session.
 
-The way of a connection through this room::
+The modules, in the order in which a connection uses them::
 
     settings.py      what the options ask for, as values
     material.py      files → Material: read once, checked, with warnings       (a thread, before anybody connects)
@@ -22,7 +22,7 @@ The way of a connection through this room::
     certificate.py     the facts of one certificate, as OpenSSL reads it
     loaded_certificate.py  one of the operator's files, as OpenSSL holds it; public_key.py, signature.py
     der.py               what OpenSSL does not tell of one, if it has one reading; distinguished_name.py
-    error_queue.py       what is left behind in OpenSSL's error queue
+    error_queue.py       what stays in OpenSSL's error queue
     revocation.py      revocation lists, and whether a chain stands in them
 
 ``authority.py`` issues certificates for development and tests.  For the commands alone: ``probe_client.py`` looks at

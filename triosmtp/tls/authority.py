@@ -68,7 +68,7 @@ class Credential:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def write(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Write ``NAME.pem`` (0644) and ``NAME.key`` (0600) into ``folder``; give both paths."""
+        """Write ``NAME.pem`` (0644) and ``NAME.key`` (0600) into ``folder``, and return both paths."""
         certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
         write_private(key, self.key_pem)
         write_private(certificate, self.certificate_pem, 0o644)
@@ -215,12 +215,12 @@ _DEVELOPMENT_SET: Final = ("ca.pem", "server.pem", "server.key", "client.pem", "
 
 
 def write_development_set(folder: Path) -> None:
-    """Write certificates to try things out with, where ``folder`` does not hold a set that is still valid.
+    """Write certificates for tests and development, unless ``folder`` holds a set that is still valid.
 
     ``ca.pem``; ``server.pem`` and ``server.key`` for localhost; ``client.pem`` and ``client.key`` of a client that the
     authority vouches for.  The authority's key is thrown away.  Blocking.
 
-    :raises OSError: where the folder cannot be written.
+    :raises OSError: if the folder cannot be written.
     """
     if _is_current(folder):
         return

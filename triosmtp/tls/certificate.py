@@ -2,8 +2,8 @@ r"""The facts of a certificate, as OpenSSL reads it: every field on its own, eve
 
 A client writes its certificate itself, and OpenSSL did the handshake with it.  What another parser reads in it may be
 something else: a key that nobody proved to hold, a name that no authority looked at.  So every field is asked of
-OpenSSL's own object.  What OpenSSL does not tell by a public call (the types of strings, the alternative names) is read
-by :mod:`.der`, which takes only what has one reading, and holds where it stands against what OpenSSL tells.
+OpenSSL's own object.  Two things have no public call: the types of strings, and the alternative names.  :mod:`.der`
+reads them.  It accepts only encodings with one reading, and the result must agree with what OpenSSL reports.
 
 A field that cannot be read so is None, and the others are there all the same.  A character that is not printable
 becomes ``\XX``, its UTF-8 octets in hexadecimal (RFC 4514, section 2.4, allows that form everywhere); and lengths are
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 @frozen(slots=True, kw_only=True)
 class CertificateFacts:
-    """What a certificate says of itself.  None, or empty: absent or unreadable."""
+    """The fields of a certificate.  None, or empty: absent or unreadable."""
 
     fingerprint_sha256: str
     spki_sha256: str | None = None
@@ -66,8 +66,8 @@ class CertificateFacts:
     issuer_cn: str | None = None
     serial: str | None = None
     sans: tuple[str, ...] = ()
-    """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``; an octet within that is a comma, a backslash or no printable ASCII
-    is written ``\\XX``: so a list of them can be parted at its commas, and no two names look the same."""
+    """``dns:…``, ``email:…``, ``ip:…``, ``uri:…``.  A comma, a backslash or an octet that is no printable ASCII is
+    written ``\\XX``.  So a list of them can be split at its commas, and no two names look the same."""
     eku: str | None = None
     """See :attr:`triosmtp.TLSInfo.client_eku`."""
     not_before: datetime | None = None
@@ -75,13 +75,13 @@ class CertificateFacts:
 
 
 def certificate_facts(der: bytes, *, every_name: bool = False) -> CertificateFacts:
-    """Return the facts of one certificate.  Never raises, whatever ``der`` holds.
+    """Return the facts of one certificate.  Never raises.
 
-    ``every_name`` is for decisions: then the alternative names are there in full.  Otherwise there are the first 100,
-    cut where they are long, and ``…`` if there are more; or none if they take more than 8 KB: for display, and for
-    certificates that nobody vouches for, whose owners must not choose what they cost.
+    With ``every_name``, for decisions, the alternative names are complete.  Otherwise there are the first 100,
+    shortened if they are long, and ``…`` if there are more; or none if they take more than 8 KB.  That is for display,
+    and for unverified certificates: their owners must not choose the cost.
 
-    The same certificates come again and again: the latest are remembered.
+    The same certificates come often, so the latest are cached.
     """
     return _remembered(der, every_name) if len(der) <= _MAX_CACHED else _read(der, every_name)
 
@@ -238,7 +238,7 @@ def _extended_key_usage(certificate: crypto.X509) -> str | None:
 
 
 def _names_are_read(certificate: crypto.X509) -> bool:
-    """Whether OpenSSL can read the alternative names: if one is malformed inside, it has none of them.
+    """Return whether OpenSSL can read the alternative names: if one is malformed inside, it has none of them.
 
     Those that are shown here are strings of any octets.  Whether the others are in order, only OpenSSL knows; of what
     it cannot read it prints the octets, the first of which is the 0 of a SEQUENCE.

@@ -14,10 +14,10 @@ _WEAK = ("md5", "sha1")
 
 
 def channel_binding(stream: TLSStream[Any], kind: str) -> bytes | None:
-    """Give the data of the binding ``kind``: tls-exporter, tls-unique or tls-server-end-point; None: not safe.
+    """Return the data of the binding ``kind``: tls-exporter, tls-unique or tls-server-end-point; None: not safe.
 
-    ``tls-unique`` is given up to TLS 1.2 alone, where TLS 1.3 has ``tls-exporter`` (RFC 9266, section 3).  It names one
-    connection only because none is ever resumed here; where clients may renegotiate it is not given.
+    ``tls-unique`` exists up to TLS 1.2; TLS 1.3 has ``tls-exporter`` (RFC 9266, section 3).  It names one connection
+    only because no session is resumed here.  After a renegotiation there is none.
     """
     facts = stream.engine.openssl_connection
     modern = facts.get_protocol_version_name() == "TLSv1.3"
@@ -31,12 +31,12 @@ def channel_binding(stream: TLSStream[Any], kind: str) -> bytes | None:
 
 
 def _server_end_point(facts: SSL.Connection) -> bytes | None:
-    """RFC 5929, section 4.1: the hash of our certificate, by the hash of its signature, SHA-256 at least."""
+    """Return the hash of our certificate by the hash of its signature, SHA-256 at least (RFC 5929, section 4.1)."""
     certificate = facts.get_certificate()
     if certificate is None:
         return None
     digest = signature_digest(certificate)
     if digest is None:
-        return None  # Ed25519 and its like: the RFC has no answer
+        return None  # Ed25519 and others without a digest: the RFC does not define it
     der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
     return hashlib.new("sha256" if digest in _WEAK else digest, der).digest()

@@ -38,7 +38,7 @@ _GNUTLS: Final = re.compile(r"(NORMAL|SECURE\d+|PERFORMANCE|PFS|LEGACY|SYSTEM|NO
 
 
 def split_ciphers(ciphers: str, suites: str | None = None) -> tuple[str, str | None]:
-    """Part a cipher list into OpenSSL's list for TLS 1.2 and the suites of TLS 1.3, which begin with ``TLS_``.
+    """Split a cipher list into OpenSSL's list for TLS 1.2 and the suites of TLS 1.3, which begin with ``TLS_``.
 
     ``suites`` is what TLSv13_Ciphersuites says; then there are none in the list.
 
@@ -95,10 +95,10 @@ def set_ciphers(context: SSL.Context, ciphers: str, cipher_list: str, suites: st
 
 
 def effective_suites(context: SSL.Context, protocol: str, groups: Sequence[str] = ()) -> tuple[str, ...]:
-    """Give the suites that a client of one ``protocol`` version can get, in the server's order of preference.
+    """Return the suites that a client of one ``protocol`` version can get, in the server's order of preference.
 
-    OpenSSL's own list names suites that never come about: for keys that the server does not have, for secrets that
-    nobody shares, of older versions, too weak for the security level.  So each is tried, with a client in memory.
+    OpenSSL's own list names suites that are never negotiated: for keys that the server does not have, for pre-shared
+    keys, of older versions, or too weak for the security level.  So each is tried with a client in memory.
     Blocking: half a millisecond each.
     """
     names = SSL.Connection(context).get_cipher_list()
@@ -123,9 +123,9 @@ def _comes_about(context: SSL.Context, protocol: str, name: str, groups: Sequenc
 
 
 def completes(server: SSL.Connection, client: SSL.Connection) -> bool:
-    """Whether a handshake comes to its end.
+    """Return whether a handshake completes.
 
-    :raises OpenSSL.SSL.Error: where one of the two ends it.
+    :raises OpenSSL.SSL.Error: if one of the two ends it.
     """
     server.set_app_data(Verification())
     server.set_accept_state()
@@ -142,7 +142,7 @@ def completes(server: SSL.Connection, client: SSL.Connection) -> bool:
 
 @cache
 def algorithm_bits() -> dict[str, int]:
-    """Give the bits of each cipher suite's algorithm by the suite's name.
+    """Return the bits of each cipher suite's algorithm by the suite's name.
 
     pyOpenSSL tells the bits that are really used; the two differ for 3DES (168 and 112).  The standard library knows
     both.

@@ -2,26 +2,26 @@
 
 Every line of :func:`build_context` stands against something that was seen to go wrong:
 
-- **No resumption**, neither by ticket nor by id, which takes both switches.  A resumed session brings a client
-  certificate that nobody verified in this handshake, and OpenSSL tells of no error.
+- **No resumption**, neither by ticket nor by id, which takes both switches.  A resumed session has a client certificate
+  that was not verified in this handshake, and OpenSSL reports no error.
 - **A session id context is set all the same**: without it, a client that tries to resume is killed.
-- **VERIFY_PEER alone.**  With VERIFY_FAIL_IF_NO_PEER_CERT the session of a client without a certificate would die;
+- **VERIFY_PEER alone.**  VERIFY_FAIL_IF_NO_PEER_CERT would end the session of a client without a certificate.
   ``require`` is the server's own rule, after the handshake.
 - **No partial writes** (SSLStream would lose the rest), and buffers are given back while a connection is idle.
 - **No automatic chain**: OpenSSL would complete the server's chain out of the client CAs.
 - **No flag of the X.509 store but CRL_CHECK and PARTIAL_CHAIN** is touched: those for policies crash the process.
-  CRL_CHECK looks the leaf up and no other certificate; a list that is missing, or too old, verifies nobody.  The others
-  are looked up afterwards (:mod:`.revocation`), and the leaf too, because any error before hides that it was revoked.
+  CRL_CHECK looks up the leaf alone.  If a list is missing or too old, nobody verifies.  :mod:`.revocation` looks up the
+  whole chain afterwards, and the leaf too, because an earlier error hides that it was revoked.
   PARTIAL_CHAIN makes every certificate of TLS_Client_CA an anchor (RFC 5280, section 6.1.1 d), and a chain ends at the
-  first one: so it is set only if not every chain can reach a root of the bundle.
+  first one.  So it is set only if not every chain can reach a root of the bundle.
 - **Each certificate brings its own chain** through a file in memory: added one by one, the intermediates of an RSA and
   an ECDSA certificate would be sent together.
 - **A context freezes at its first connection**, so a change of settings or files builds a new one (0.3 ms).
 
-A server name that a client asks for gives it another context.  OpenSSL takes from that one the certificates, the
-Diffie-Hellman parameters, the authorities that verify and the callbacks for ALPN and OCSP; and keeps from the first the
-options, versions, suites, verify mode, depth and callback.  So all contexts of one material are made alike but for the
-certificates, and no name changes who is asked.
+The server name of a client selects another context.  OpenSSL takes from that one the certificates, the Diffie-Hellman
+parameters, the authorities and the callbacks for ALPN and OCSP.  It keeps from the first the options, versions, suites,
+verify mode, depth and callback.  So the contexts of one material differ only in the certificates, and no server name
+changes which clients are asked for one.
 """
 
 import ssl
@@ -59,7 +59,7 @@ _PARTIAL_CHAIN: Final = crypto.X509StoreFlags.PARTIAL_CHAIN
 _APPLICATION: Final = b"smtp"  # the one ALPN protocol that is spoken here
 
 _WITHOUT: Final = {"TLSv1.1": SSL.OP_NO_TLSv1_1, "TLSv1.2": SSL.OP_NO_TLSv1_2}
-"""What takes a version out of the middle."""
+"""The options that exclude a version between two others."""
 _OLD: Final = {"TLSv1.0", "TLSv1.1"}
 
 Chosen = TypeVar("Chosen")
@@ -82,7 +82,7 @@ class ServerContext:
     generation: int = 1
     """Which swap of the store brought it."""
     warnings: tuple[MaterialWarning, ...] = ()
-    """What works and should not be as it is, of the material and of its use."""
+    """Warnings about the material and its use."""
     loaded_at: datetime = field(factory=lambda: datetime.now(UTC))
     revocations: Revocations | None = field(default=None, repr=False)
     """The lists that chains of clients are looked up in; None if there are none."""
@@ -106,7 +106,7 @@ class ServerContext:
         return engine
 
     def ciphers(self) -> dict[str, tuple[str, ...]]:
-        """Give, for each protocol version in force, the suites that clients can get, the preferred first.
+        """Return, for each protocol version in force, the suites that clients can get, the preferred first.
 
         They are found by trying.  Blocking: half a millisecond for each.
         """
@@ -118,7 +118,7 @@ class ServerContext:
         }
 
     def as_ssl_context(self) -> ssl.SSLContext:
-        """Give what ``trio.SSLStream(stream, …, server_side=True)`` takes for its context, to do the handshake itself.
+        """Return the context for ``trio.SSLStream(stream, …, server_side=True)``, which then does the handshake itself.
 
         It is not an SSLContext, but has the one method of it that SSLStream uses.
         """
@@ -132,7 +132,7 @@ class ServerContext:
         server_hostname: str | bytes | None = None,
         session: object = None,
     ) -> Engine:
-        """Give the engine of a new connection, as :meth:`ssl.SSLContext.wrap_bio` does."""
+        """Return the engine of a new connection, as :meth:`ssl.SSLContext.wrap_bio` does."""
         return self.new_engine().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
@@ -141,7 +141,7 @@ def build_context(material: Material, generation: int = 1) -> ServerContext:
 
     Blocking: 0.3 ms for each server name, and longer with hundreds of client CAs.
 
-    :raises MaterialError: where OpenSSL refuses what looked right (a key too weak for the security level, for example).
+    :raises MaterialError: if OpenSSL refuses what looked right (a key too weak for the security level, for example).
     """
     warnings = _unusable(material)
     context = _context(material, material.certificates)
@@ -263,7 +263,7 @@ def _use_staples(context: SSL.Context, certificates: tuple[ServerCertificate, ..
 
 
 def _staple(connection: SSL.Connection, staples: Mapping[bytes, OCSPStaple] | None) -> bytes:
-    """Give the response for the certificate that this connection shows; nothing where there is none, or it is old."""
+    """Return the response for the certificate that this connection shows; nothing if there is none, or it is old."""
     certificate = connection.get_certificate()
     if certificate is None or staples is None:
         return b""
@@ -272,14 +272,14 @@ def _staple(connection: SSL.Connection, staples: Mapping[bytes, OCSPStaple] | No
 
 
 def _select_application(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    """Choose SMTP, where a client names its protocols at all; to go on with one who did not would invite confusion."""
+    """Choose SMTP; refuse a client that names its protocols without SMTP, to prevent confusion of protocols."""
     if _APPLICATION in offered:
         return _APPLICATION
     raise NoApplicationProtocolError([("SSL routines", "", "no application protocol")])
 
 
 def _switch_context(contexts: Mapping[str, SSL.Context], connection: SSL.Connection) -> None:
-    """Give a connection the certificates for the name that it asks for; it keeps the first ones where none fits."""
+    """Set the certificates for the server name of a connection; it keeps the first ones if no name matches."""
     asked = connection.get_servername()
     context = None if asked is None else select_name(asked, contexts.get)
     if context is not None:

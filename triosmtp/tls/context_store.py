@@ -1,8 +1,8 @@
 """The contexts in force: one for each different set of effective settings, prepared before anybody connects.
 
 They are renewed in two steps.  :func:`renew` reads, checks and builds, in a thread, and changes nothing;
-:meth:`ContextStore.adopt` puts the outcome in force with one assignment.  What cannot be used changes nothing, and
-stays among the problems until it is solved.
+:meth:`ContextStore.adopt` puts the outcome in force with one assignment.  Files that cannot be used change nothing,
+and stay in the list of problems until they are replaced.
 """
 
 import logging
@@ -48,14 +48,14 @@ class CertificateProblem:
 
 @frozen(slots=True, kw_only=True)
 class Renewal:
-    """What became of a look at all files."""
+    """The outcome of a look at all files."""
 
     contexts: Mapping[TLSSettings, ServerContext]
     """All that are to be in force: new ones, and the old ones of files that did not change or cannot be used."""
     renewed: Mapping[TLSSettings, tuple[MaterialWarning, ...]]
     """The settings whose context is new, and what is not as it should be with them."""
     problems: Mapping[TLSSettings, CertificateProblem]
-    """The settings whose files cannot be used; without an entry in ``contexts`` where none was in force before."""
+    """The settings whose files cannot be used; without an entry in ``contexts`` if none was in force before."""
     news: frozenset[TLSSettings]
     """Those of ``problems`` that were not known, or whose files changed since."""
     changed: Mapping[TLSSettings, tuple[Path, ...]]
@@ -90,7 +90,7 @@ class ContextStore:
 
     @property
     def problems(self) -> tuple[CertificateProblem, ...]:
-        """What was tried and could not be used, and is not solved yet; each once, whatever settings share it."""
+        """The material that could not be used and was not replaced yet; each problem once, though settings share it."""
         return tuple({str(each.error): each for each in self._snapshot.problems.values()}.values())
 
     def in_force(self, problem: CertificateProblem) -> tuple[ServerContext, ...]:
@@ -100,7 +100,7 @@ class ContextStore:
         return tuple(snapshot.contexts[settings] for settings in troubled if settings in snapshot.contexts)
 
     def prepare(self, settings: TLSSettings) -> ServerContext:
-        """Read and build what ``settings`` ask for, where that was not done yet.  Blocking: call it in a thread.
+        """Read and build what ``settings`` ask for, if that was not done yet.  Blocking: call it in a thread.
 
         :raises MaterialError: naming what cannot be used.
         """
@@ -109,14 +109,14 @@ class ContextStore:
         return self._snapshot.contexts[settings]
 
     def get(self, settings: TLSSettings) -> ServerContext:
-        """Give the context for ``settings``.
+        """Return the context for ``settings``.
 
-        :raises KeyError: where it was not prepared.
+        :raises KeyError: if it was not prepared.
         """
         return self._snapshot.contexts[settings]
 
     def problem(self, settings: TLSSettings) -> CertificateProblem | None:
-        """Give what is wrong with the files of ``settings`` at present."""
+        """Return what is wrong with the files of ``settings`` at present."""
         return self._snapshot.problems.get(settings)
 
     def replace(self, contexts: Mapping[TLSSettings, ServerContext]) -> None:
@@ -124,7 +124,7 @@ class ContextStore:
         self._swap(contexts, {})
 
     def contexts(self) -> tuple[ServerContext, ...]:
-        """Give all contexts in force."""
+        """Return all contexts in force."""
         return tuple(self._snapshot.contexts.values())
 
     def adopt(self, renewal: Renewal) -> None:
@@ -146,7 +146,7 @@ class ContextStore:
 def renew(store: ContextStore, wanted: Iterable[TLSSettings]) -> Renewal:
     """Look at every file of the ``wanted`` settings, once, and build what has changed.  Changes nothing.
 
-    Blocking: call it in a thread.  What one set of settings lacks stands in no other's way.
+    Blocking: call it in a thread.  A problem of one set of settings does not affect the others.
     """
     files: Files = {}
     contexts: dict[TLSSettings, ServerContext] = {}

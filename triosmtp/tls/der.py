@@ -75,7 +75,7 @@ def element(tag: int, *content: bytes) -> bytes:
 
 
 def _content(data: bytes, at: int) -> tuple[int, int]:
-    """Return where the content of the element at ``at`` begins and ends."""
+    """Return the beginning and the end of the content of the element at ``at``."""
     if at + 2 > len(data):
         raise ValueError("cut off")
     if data[at] & _HIGH_TAG_NUMBER == _HIGH_TAG_NUMBER:

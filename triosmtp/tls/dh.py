@@ -1,7 +1,7 @@
 """Diffie-Hellman parameters for the DHE suites of TLS 1.2: the groups of RFC 7919, or the operator's own file.
 
-Without parameters OpenSSL offers no DHE suite at all.  The groups are computed as the RFC's appendix A defines them,
-p = 2^b - 2^(b-64) + (floor(2^(b-130) · e) + X) · 2^64 - 1, where X is the least number that makes p a safe prime.
+Without parameters OpenSSL offers no DHE suite at all.  The groups are computed as the RFC's appendix A defines them:
+``p = 2^b - 2^(b-64) + (floor(2^(b-130) · e) + X) · 2^64 - 1``.  X is the least number that makes p a safe prime.
 """
 
 from base64 import b64decode, encodebytes
@@ -24,7 +24,7 @@ _OPTION: Final[Option] = "TLS_DHParams_File"
 
 
 def group_for(keys: tuple[PublicKey, ...]) -> int:
-    """Give the bits of the group that is no weaker than the weakest of the server's ``keys``, as far as there is one.
+    """Return the bits of the group that is no weaker than the weakest of the server's ``keys``, as far as there is one.
 
     SP 800-57 part 1, table 2: P-256 and RSA-3072 go with 3072, what is stronger with 4096 (and more, which is slow).
     """
@@ -39,13 +39,13 @@ def _fitting(key: PublicKey) -> int:
 
 @cache
 def group_parameters(bits: int) -> bytes:
-    """Give the group ffdhe``bits`` in PEM."""
+    """Return the group ffdhe``bits`` in PEM."""
     prime = 2**bits - 2 ** (bits - 64) + (_scaled_e(bits - 130) + GROUPS[bits]) * 2**64 - 1
     return _pem(prime, 2)
 
 
 def _scaled_e(bits: int) -> int:
-    """Give floor(2^bits · e), by the series of 1/n! with 64 bits to spare."""
+    """Return floor(2^bits · e), by the series of 1/n! with 64 bits to spare."""
     term = total = 1 << (bits + 64)
     n = 1
     while term:
@@ -56,9 +56,9 @@ def _scaled_e(bits: int) -> int:
 
 
 def load_parameters(path: Path, files: Files) -> bytes:
-    """Read the first Diffie-Hellman parameters of a PEM file, and give them in PEM.
+    """Read the first Diffie-Hellman parameters of a PEM file, and return them in PEM.
 
-    :raises MaterialError: where there are none, or their prime has less than 2048 bits.
+    :raises MaterialError: if there are none, or their prime has less than 2048 bits.
     """
     for line, label, block in pem_blocks(_OPTION, path, read_file(_OPTION, path, files)):
         if not label.endswith(b"DH PARAMETERS"):
@@ -76,7 +76,7 @@ def load_parameters(path: Path, files: Files) -> bytes:
 
 
 def _decoded(der: bytes) -> tuple[int, int]:
-    """Give prime and generator, which stand first in the forms of PKCS #3 and of X9.42.
+    """Return prime and generator, which stand first in the forms of PKCS #3 and of X9.42.
 
     cryptography could do it, and warns that it will not for long.
     """
@@ -89,7 +89,7 @@ def _decoded(der: bytes) -> tuple[int, int]:
 
 
 def _pem(prime: int, generator: int) -> bytes:
-    """Give the form of PKCS #3: a sequence of the two numbers."""
+    """Return the form of PKCS #3: a sequence of the two numbers."""
     numbers = element(INTEGER, _octets(prime)) + element(INTEGER, _octets(generator))
     lines = encodebytes(element(SEQUENCE, numbers))
     return b"-----BEGIN DH PARAMETERS-----\n" + lines + b"-----END DH PARAMETERS-----\n"

@@ -1,8 +1,8 @@
 """Distinguished names, as OpenSSL reads them, and made fit to be shown.
 
-OpenSSL says which octets are the name, and what its attributes are called and hold.  It does not say by any public
-call of which type a string is, nor which attributes stand together; that is read here, and counts only if it leads to
-the same values as OpenSSL's.  The form is that of ``openssl x509 -nameopt RFC2253,-esc_msb,utf8``.
+OpenSSL says which octets are the name, and what its attributes are called and hold.  No public call
+tells the type of a string, or which attributes form one RDN.  That is read here, and used only if it leads to the same
+values as OpenSSL's.  The form is that of ``openssl x509 -nameopt RFC2253,-esc_msb,utf8``.
 """
 
 from typing import Final

@@ -1,37 +1,36 @@
-"""pyOpenSSL in the shape that trio.SSLStream wants: the TLS engine.
+"""The TLS engine: pyOpenSSL with the interface of :class:`ssl.SSLObject`, for ``trio.SSLStream``.
 
-Why not the standard library's ``ssl``: it has no verify callback, so a client certificate that does not verify ends
-the handshake, and with it the session.  pyOpenSSL has one.  ``trio.SSLStream`` does all its work through one object,
-which it asks its context for (``wrap_bio``), with the methods of :class:`ssl.SSLObject`; :class:`Engine` is such an
-object, around a pyOpenSSL connection that reads and writes memory instead of a socket.
+The standard library's ``ssl`` has no verify callback: a client certificate that does not verify ends the handshake.
+pyOpenSSL has one.  ``trio.SSLStream`` works through one object, which it gets from its context by ``wrap_bio``, with
+the methods of :class:`ssl.SSLObject`.  :class:`Engine` is such an object.  It holds a pyOpenSSL connection that reads
+and writes memory instead of a socket.
 
-Bytes on the way in::
+Data on the way in::
 
     transport → SSLStream → incoming (an ssl.MemoryBIO) → Engine: one record at a time → OpenSSL → read()
 
-and out: ``write()`` → OpenSSL → Engine, drained once → ``outgoing`` → SSLStream → transport.
+and out: ``write()`` → OpenSSL → Engine → ``outgoing`` → SSLStream → transport.  :class:`.stream.TLSStream` calls
+:meth:`Engine.decrypt` and :meth:`Engine.encrypt` instead, which use no memory of SSLStream.
 
-What must be known to change this file:
+Rules for changes of this module:
 
-- **One record at a time.**  What lies behind the peer's close_notify is not TLS and must stay in ``incoming``, where
-  ``SSLStream.unwrap`` takes it from; once OpenSSL has it, it is lost.  The same rule tells, without asking OpenSSL,
-  when there is nothing to decrypt: the common first question of every read is answered from memory.
-- **End of file is told by** ``incoming.eof`` **alone.**  OpenSSL never hears of it: it would ask again for ever in a
-  handshake, and would leave an entry in its error queue elsewhere.
+- **One record at a time.**  Data behind the peer's close_notify is not TLS.  It must stay in ``incoming``, from which
+  ``SSLStream.unwrap`` takes it: OpenSSL would lose it.  The same rule shows without a call of OpenSSL whether there is
+  anything to decrypt.
+- **Only** ``incoming.eof`` **reports the end of file.**  OpenSSL does not learn of it.  In a handshake it would ask for
+  input without end, and otherwise leave an entry in its error queue.
 - **The end of a handshake in TLS 1.3** leaves session tickets to be sent (which resume nothing: see :mod:`.context`).
-  They stay where they are until the first reply, which takes them along in one packet.  In TLS 1.2 the client waits
-  for the server's last flight: it goes out at once.
-- **Partial writes are off** (see :mod:`.context`), because SSLStream does not look at what ``write`` returns.
-- **Errors**: SSLStream knows the exceptions of ``ssl``.  They are raised ``from None`` at the place where OpenSSL's
-  was caught; an exception that is kept in a local variable makes a cycle with its own traceback, and connections
-  (45 KiB each, which the garbage collector does not see) then live on.
-- **SSLStream itself is a cycle** (it keeps a bound method of its own).  So :func:`close` and :func:`release` let go of
-  the connection by hand: without them, OpenSSL's memory comes back whenever the collector happens to run.
-- **After an error OpenSSL sends nothing more** but the alert that it has made.  SSLStream does not send that either: it
-  is broken.  :func:`send_alert` does, behind what was held back.
-- **A client may negotiate anew**, in TLS 1.2 and where the settings allow it.  OpenSSL does that within ``recv`` and
-  ``send``, and ``send`` then wants to read; SSLStream knows how to wait for that.  Its outcome is told by
-  :func:`.handshake.renegotiated`.
+  The first reply takes them along in one packet.  In TLS 1.2 the client waits for the server's last flight, which is
+  sent at once.
+- **Partial writes are off** (see :mod:`.context`), because SSLStream ignores the result of ``write``.
+- **Errors** are the exceptions of ``ssl``, which SSLStream knows.  They are raised ``from None`` in the handler of
+  OpenSSL's.  An exception in a local variable makes a cycle with its traceback.  The connection (45 KiB that the
+  garbage collector does not see) would then live on.
+- **SSLStream is a cycle** (it keeps a bound method of its own).  So :meth:`.TLSStream.release` frees the connection.
+- **After an error OpenSSL sends only the alert** that it has made, and SSLStream not even that.
+  :meth:`.TLSStream.send_alert` sends it, behind the data that was held back.
+- **A client may renegotiate** in TLS 1.2, if the settings allow it.  OpenSSL does that within ``recv`` and ``send``,
+  and ``send`` then needs input, which SSLStream waits for.  :meth:`.TLSStream.renegotiated` returns the outcome.
 - **The error queue belongs to the thread**, not to the connection: see :mod:`.error_queue`.
 """
 
@@ -100,20 +99,18 @@ class Engine:
         self.verification = Verification()
         self.accepts_servers = accepts_servers  # whether a chain may verify for the purpose of a server instead
         self._connection.set_app_data(self.verification)
-        self.handshakes_reported = 0  # how many handshakes the server has heard of (see stream.renegotiated)
-        self._protocol: str | None = None  # set when the handshake is done
-        self._incoming = self._outgoing = _UNUSED  # replaced by wrap_bio
-        self._received: bytes = b""  # ciphertext that OpenSSL does not have yet, …
-        self._offset = 0  # … from here on
-        self._left = 0  # octets that are still to come of the record that OpenSSL has the beginning of
-        self._plaintext: bytes = b""  # decrypted, but not read yet
-        self._ended = False  # whether the peer sent close_notify
+        self.handshakes_reported = 0  # See stream.TLSStream.renegotiated.
+        self._protocol: str | None = None  # Set when the handshake is done.
+        self._incoming = self._outgoing = _UNUSED  # Replaced by wrap_bio.
+        self._received: bytes = b""  # Ciphertext that OpenSSL does not have yet …
+        self._offset = 0  # … from this offset on.
+        self._left = 0  # Octets that are missing of a record that OpenSSL has in part.
+        self._plaintext: bytes = b""  # Decrypted, but not read yet.
+        self._ended = False  # Whether the peer sent close_notify.
         self._released = False
-        self._is_broken = False  # whether nothing can be encrypted any more
-        self._failure: str | None = None  # an error that waits behind plaintext
-        self._handshakes_before = (
-            0  # how many handshakes were done when `flight` began; only where there may be several
-        )
+        self._is_broken = False  # Whether nothing can be encrypted any more.
+        self._failure: str | None = None  # An error that is raised after the plaintext before it.
+        self._handshakes_before = 0  # How many handshakes were done when `flight` began.
         self.needs_ciphertext = False
         """Whether there is nothing to read and nothing to report: a read would begin by waiting for the transport.
 
@@ -130,7 +127,7 @@ class Engine:
         self._received += data
 
     def advance(self) -> bool:
-        """Continue the handshake with the input received so far; return whether it is done.
+        """Pass the input received so far to the handshake; return whether it is done.
 
         :raises OpenSSL.SSL.Error: if it failed (:func:`.handshake_failure.failure_of` classifies the reason).
         """
@@ -148,7 +145,7 @@ class Engine:
         return True
 
     def _feed_handshake(self) -> None:
-        """Write all that was received to OpenSSL at once, and note where the last record ends.
+        """Write all that was received to OpenSSL at once, and note the end of the last record.
 
         The first octets of a header stay here until the others have come: without them the record's end is not known.
         """
@@ -200,7 +197,7 @@ class Engine:
         return self._released
 
     def release(self) -> None:
-        """Free OpenSSL's state now.  Nothing but :meth:`close_notify` and this may be called afterwards."""
+        """Free OpenSSL's state now.  Only :meth:`close_notify` and this may be called afterwards."""
         if not self._released:
             self._released = self._is_broken = True
             self.needs_ciphertext = False
@@ -253,7 +250,7 @@ class Engine:
         """Whether SSLStream has still to send something."""
         return bool(self._outgoing.pending)
 
-    # What trio.SSLStream uses.
+    # The methods that trio.SSLStream calls.
 
     def wrap_bio(
         self,
@@ -276,7 +273,7 @@ class Engine:
         return self
 
     def do_handshake(self) -> None:
-        """Do the handshake; nothing if :func:`.handshake.handshake` did it before.
+        """Perform the handshake; do nothing if :func:`.handshake.handshake` did it before.
 
         A large flight belongs into a thread (see :mod:`.flight`), and there is none here: it fails.
         """
@@ -322,7 +319,7 @@ class Engine:
         while True:
             try:
                 write_plaintext(self._connection, data)
-            except SSL.WantReadError:  # the client negotiates anew: nothing goes out before that is done
+            except SSL.WantReadError:  # the client renegotiates: nothing is sent before that is done
                 self._outgoing.write(take_ciphertext(self._connection))
                 if not self._feed():
                     raise self._nothing_to_read() from None
@@ -415,7 +412,7 @@ class Engine:
         return piece
 
     def _feed(self) -> bool:
-        """Give OpenSSL ciphertext up to the end of one record, or what is there of it; False if there is nothing.
+        """Return OpenSSL ciphertext up to the end of one record, or what is there of it; False if there is nothing.
 
         Fewer octets than a record's header wait here for the others: without them its end is not known.  OpenSSL does
         not look at an incomplete header either.
@@ -447,7 +444,7 @@ class Engine:
         return True
 
     def _is_too_much(self, size: int) -> bool:
-        """Count a record of a client that negotiates anew; True if its handshake is too large for the event loop."""
+        """Count a record of a renegotiation; return whether its handshake is too large for the event loop."""
         if self.verification.handshakes != self._handshakes_before:
             self._handshakes_before, self.flight = self.verification.handshakes, 0
         self.flight += size

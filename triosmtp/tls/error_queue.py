@@ -21,10 +21,9 @@ _scratch = _Scratch()
 def clear_errors() -> None:
     """Empty this thread's OpenSSL error queue (about 1 µs).
 
-    A signature that does not hold leaves entries there even when the error is waived.  They would come up as the
-    reasons of the next failure in this thread, whatever that is; and an OpenSSL before 4.0 takes them, on every
-    connection, for a failure where it only wants more input.  A handshake that is told to go on clears the queue before
-    anything else; this one has no input, so that nothing else happens.
+    An invalid signature leaves entries there even if the error is waived.  They would be reported as the reasons of the
+    next failure in this thread.  OpenSSL before 4.0 even reports a failure if a connection only needs more input.
+    ``do_handshake`` clears the queue first; the scratch connection has no input, so that nothing else happens.
     """
     try:
         _scratch.connection.do_handshake()

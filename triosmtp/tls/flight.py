@@ -1,13 +1,13 @@
 """Large flights of clients: what is verified in a thread, and what is not verified at all.
 
-A client that nobody knows chooses the chain that it presents, and OpenSSL verifies all of it: also after "untrusted",
-which the server waives, it goes on to the name constraints.  Each name of each certificate is compared with each
-subtree of each authority above it, so that the work grows with the square of the size.  What a chain of that kind
-costs (OpenSSL 4.0, one core at 3 GHz): 16 ms at 4 KB, 80 ms at 8 KB, 640 ms at 26 KB, 1.6 s at 62 KB.
+An unknown client chooses the chain that it presents, and OpenSSL verifies all of it.  The server waives the error
+"untrusted", so that OpenSSL goes on to the name constraints.  Each name of each certificate is compared with each
+subtree of each authority above it: the work grows with the square of the size.  With OpenSSL 4.0 on one
+core at 3 GHz such a chain takes 16 ms at 4 KB, 640 ms at 26 KB, and 1.6 s at 62 KB.
 
 OpenSSL releases the GIL while it works, so a thread keeps that from the event loop.  Flights below
 :data:`LARGE_FLIGHT` stay on the loop: that is what nearly all clients send, and a thread costs a tenth of a handshake.
-Who may have a thread, and who waits for one, is for the caller of :func:`.handshake.handshake` to say.
+The caller of :func:`.handshake.handshake` decides which flight waits for a thread.
 """
 
 from collections.abc import Callable

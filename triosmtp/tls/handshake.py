@@ -38,7 +38,7 @@ async def handshake(
     seconds: float = inf,
     acquire_thread: AcquireThread = acquire_at_once,
 ) -> tuple[TLSStream[Transport], TLSInfo]:
-    """Do the handshake and return the encrypted stream, and what was established.
+    """Perform the handshake; return the encrypted stream, and what was established.
 
     It may take ``seconds``, and the client's first octet at most 10.  A large flight waits for a thread by
     ``acquire_thread`` (:mod:`.flight`).  After a failure or a cancellation, which waits for that thread, the transport
@@ -95,7 +95,7 @@ async def _advance(
     acquire_thread: AcquireThread,
     transport: trio.abc.Stream,
 ) -> TLSInfo | HandshakeError | None:
-    """Go on with the handshake, in its turn, or in a thread if the flight is large."""
+    """Run the next step of the handshake, in its turn, or in a thread if the flight is large."""
     size = engine.flight
     if size <= LARGE_FLIGHT:
         return await HANDSHAKE_SCHEDULER.run(advance, getattr(transport, "is_gone", _is_here))
@@ -136,7 +136,7 @@ async def _receive(transport: trio.abc.Stream) -> bytes | bytearray:
 
 
 def _acknowledge(transport: trio.abc.Stream) -> None:
-    """Have the kernel acknowledge what came of a flight.
+    """Make the kernel acknowledge the received part of a flight.
 
     With Nagle's algorithm a client keeps the last part of a flight back until then, and the kernel waits for 40 ms.
     """

@@ -68,7 +68,7 @@ _PEER_ALERTS_OTHERWISE: Final = {
 
 
 def failure_of(error: SSL.Error, first: int) -> tuple[HandshakeReason, str]:
-    """Tell why OpenSSL ended a handshake; ``first`` is the first octet that the client sent."""
+    """Return why OpenSSL ended a handshake; ``first`` is the first octet that the client sent."""
     if isinstance(error, SSL.ZeroReturnError):
         return "peer_closed", "close_notify"
     entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
@@ -88,7 +88,7 @@ def failure_of(error: SSL.Error, first: int) -> tuple[HandshakeReason, str]:
 
 
 def alert_name(reason: str) -> str | None:
-    """Give the name of the peer's alert (RFC 8446, section 6) out of OpenSSL's words for it."""
+    """Return the name of the peer's alert (RFC 8446, section 6) out of OpenSSL's words for it."""
     for prefix in _PEER_ALERTS:
         if reason.startswith(prefix):
             return reason[len(prefix) :].replace(" ", "_")

@@ -1,8 +1,8 @@
 """Steps of handshakes on the event loop: some milliseconds of them, then all other tasks have their turn.
 
-A step takes a millisecond, and up to 16 of them with a chain of certificates that is made to be dear (:mod:`.flight`).
-Trio runs all tasks that have something to do before it looks for input again.  So if a thousand clients, each from an
-address of its own, send such a flight at once, nobody else would be served for all the time that these take together.
+A step takes a millisecond, or up to 16 with a hostile chain of certificates (:mod:`.flight`).  Trio runs all tasks that
+have something to do before it looks for input again.  A thousand clients may send such a flight at once, each from an
+address of its own.  Without turns, no other client would be served until all these steps are done.
 """
 
 from collections import OrderedDict
@@ -36,7 +36,7 @@ class HandshakeScheduler:
         self._ending = False  # whether a task waits for the end of this round
 
     async def run(self, step: Callable[[], _T], is_gone: Callable[[], bool]) -> _T:
-        """Do ``step``, in a later round of the event loop if this one has had enough.
+        """Run ``step``, in a later round of the event loop if this one has had enough.
 
         :raises HandshakeError: if it had to wait, and the peer has disconnected meanwhile: ``is_gone`` tells.
         """

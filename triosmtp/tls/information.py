@@ -18,11 +18,11 @@ _OF_SERVERS: Final = frozenset({"server", "both"})
 
 
 def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.0) -> TLSInfo:
-    """Give the facts of a finished handshake; ``seconds`` is what it took.
+    """Return the facts of a finished handshake; ``seconds`` is what it took.
 
-    ``verified`` needs all of: a certificate is there, this very handshake ran the verification down to it, no error
-    came up at any depth, and no certificate of its chain stands in a revocation list.  If the purpose is all that is
-    wrong, the chain is verified once more, as that of a server.
+    ``verified`` needs all of these: There is a certificate.  This handshake ran the verification down to it, without an
+    error at any depth.  No certificate of its chain stands in a revocation list.  If only the purpose is wrong, the
+    chain is verified once more, as that of a server.
     """
     connection = engine.openssl_connection
     cipher = connection.get_cipher_name() or ""

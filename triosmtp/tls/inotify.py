@@ -35,7 +35,7 @@ _CHANGES: Final = (
     _IN_MODIFY | _IN_ATTRIB | _IN_CLOSE_WRITE | _IN_MOVE | _IN_CREATE | _IN_DELETE
     | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_ONLYDIR
 )  # fmt: skip
-"""What watchfiles reports.  Not that a file is opened or read: reading the files must not look like a change."""
+"""The events that watchfiles reports.  To open or read a file is none: reading must not look like a change."""
 _INCOMPLETE: Final = _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_UNMOUNT | _IN_Q_OVERFLOW | _IN_IGNORED
 """Events were lost, or a folder is no longer watched at its path."""
 

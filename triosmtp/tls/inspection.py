@@ -66,24 +66,24 @@ class Authorities:
         return cls(found, complete)
 
     def joined_by(self, certificates: Sequence[LoadedCertificate]) -> "Authorities":
-        """Give these and others together."""
+        """Return these and others together."""
         ours = [each for named in self.by_subject.values() for each in named]
         return Authorities.of([*ours, *certificates], complete=self.complete)
 
     def issuer_of(self, certificate: LoadedCertificate) -> LoadedCertificate | None:
-        """Give the authority that signed ``certificate``."""
+        """Return the authority that signed ``certificate``."""
         with unwarned():
             named = self.by_subject.get(certificate.openssl.get_issuer().hash(), ())
         return next((each for each in named if certificate.is_issued_by(each)), None)
 
 
 def load_authorities(path: Path | None = None) -> tuple[LoadedCertificate, ...]:
-    """Read a PEM bundle of authorities, by default the system's; nothing where the system has none.  Blocking.
+    """Read a PEM bundle of authorities, by default the system's; nothing if the system has none.  Blocking.
 
     The system's is where ``$SSL_CERT_FILE`` says, as OpenSSL takes it, else in the usual places.
 
-    :raises OSError: where ``path`` cannot be read.
-    :raises ValueError: where it holds no certificate.
+    :raises OSError: if ``path`` cannot be read.
+    :raises ValueError: if it holds no certificate.
     """
     if path is not None:
         certificates = _certificates(path.read_bytes())
@@ -98,7 +98,7 @@ def load_authorities(path: Path | None = None) -> tuple[LoadedCertificate, ...]:
 
 
 def _certificates(data: bytes) -> tuple[LoadedCertificate, ...]:
-    """Give what can be parsed of a bundle: in the system's own there are odd old roots."""
+    """Return what can be parsed of a bundle: in the system's own there are odd old roots."""
     found = []
     for block in _CERTIFICATE.findall(data):
         with suppress(ValueError):
@@ -115,7 +115,7 @@ def key_type(der: bytes) -> str:
 
 
 def matches_name(der: bytes, host: str) -> bool:
-    """Whether a certificate is for ``host``: by its DNS names alone (RFC 9525), a wildcard for the left-most label."""
+    """Return whether a certificate is for ``host``: by its DNS names alone, a wildcard is a whole label (RFC 9525)."""
     names = [name[4:] for name in certificate_facts(der, every_name=True).sans if name.startswith("dns:")]
     keys = {_pattern(name) for name in names if name.isascii()}
     key = _pattern(host.removesuffix("."))
@@ -142,9 +142,9 @@ def tlsa_data(der: bytes) -> str:
 
 
 def tlsa_data_of_pem(data: bytes) -> str:
-    """Give the data of the TLSA record 3 1 1 for the key in a PEM file: private, public, or that of a certificate.
+    """Return the data of the TLSA record 3 1 1 for the key in a PEM file: private, public, or that of a certificate.
 
-    :raises ValueError: where it holds none of them, or an encrypted private key.
+    :raises ValueError: if it holds none of them, or an encrypted private key.
     """
     if b"-----BEGIN CERTIFICATE-----" in data and b"PRIVATE KEY-----" not in data:
         return tlsa_data(LoadedCertificate.from_pem(data[data.index(b"-----BEGIN CERTIFICATE-----") :]).der)
@@ -164,12 +164,12 @@ def tlsa_data_of_pem(data: bytes) -> str:
 
 
 def _begin_of_private_key(data: bytes) -> int:
-    """Give where the first block that holds a private key begins: OpenSSL writes EC PARAMETERS before it."""
+    """Return the beginning of the first block that holds a private key: OpenSSL writes EC PARAMETERS before it."""
     return data.rindex(b"-----BEGIN ", 0, data.index(b"PRIVATE KEY-----") + 1)
 
 
 def chain_findings(chain: Sequence[LoadedCertificate], known: Authorities) -> Iterator[Finding]:
-    """Tell what is wrong with a chain as it is sent, the leaf first; ``known`` are authorities that clients have."""
+    """Yield what is wrong with a chain as it is sent, the leaf first; ``known`` are authorities that clients have."""
     for number, certificate in enumerate(chain, 1):
         yield from _weaknesses(certificate, number)
     yield from _completeness(chain, known)
@@ -207,7 +207,7 @@ def _completeness(chain: Sequence[LoadedCertificate], known: Authorities) -> Ite
 
 
 def _names_its_issuer(certificate: LoadedCertificate) -> bool:
-    """Whether it says where its issuer's can be fetched: public authorities write that for intermediates."""
+    """Return whether it names a URL of its issuer's certificate: public authorities write that for intermediates."""
     with suppress(ValueError), unwarned():
         for kind, value in extensions_of(certificate.openssl):
             if kind == _ACCESS:

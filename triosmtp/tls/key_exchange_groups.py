@@ -1,13 +1,13 @@
 """The groups of key exchange that are offered, which OpenSSL calls curves, too (RFC 8446, section 4.2.7).
 
-In TLS 1.2 they bound client certificates as well: OpenSSL ends a session if the curve of the client's key is not among
-the groups of both sides (RFC 8422, section 5.1).  What the client offers is its own affair.  On our side, if clients
-are asked for a certificate, the curves that their keys may be on are offered behind all others.
+In TLS 1.2 they limit client certificates as well.  OpenSSL ends a session if one of the two sides does not offer the
+curve of the client's key (RFC 8422, section 5.1).  If clients are asked for a certificate, the server offers the curves
+of such keys behind all others.
 
 pyOpenSSL has no call for groups.  The bindings that it is made of have OpenSSL's, under a name that is not public,
-since cryptography 47.  Without it OpenSSL's own groups are in force, and TLS_EC_Curve_Names is an error.  The other way
-would be a configuration file of OpenSSL's: it is read once in a process, before anything of ours runs, and holds for
-every other user of the library.
+since cryptography 47.  Without it OpenSSL's own groups are in force, and TLS_EC_Curve_Names is an error.  The
+alternative is a configuration file of OpenSSL's.  It is read once in a process, before this module is imported, and is
+in force for every other user of the library.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ from triosmtp.tls.settings import MaterialError
 __all__ = ["CLIENT_KEY_CURVES", "allow_client_key_curves", "can_set_groups", "check_groups", "set_groups"]
 
 CLIENT_KEY_CURVES: Final = ("brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "secp256k1")
-"""What keys of clients may be on, beside OpenSSL's own groups.  P-224 and smaller curves are too weak to be offered."""
+"""The curves of clients' keys, beside OpenSSL's own groups.  P-224 and smaller curves are too weak."""
 
 _SET: Final[Callable[[Any, bytes], int] | None] = getattr(vars(SSL).get("_lib"), "SSL_CTX_set1_curves_list", None)
 
 
 def can_set_groups() -> bool:
-    """Whether the bindings have the call."""
+    """Return whether the bindings have the call."""
     return _SET is not None
 
 

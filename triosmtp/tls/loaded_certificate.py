@@ -1,7 +1,7 @@
 """A certificate out of a file of the operator's, as OpenSSL holds it.
 
-What OpenSSL takes can be served.  cryptography refuses whole certificates for one string that OpenSSL takes, so it is
-not asked: kinds of keys, dates, names and signatures are OpenSSL's word.
+A certificate that OpenSSL accepts can be served.  cryptography refuses a whole certificate for one string that OpenSSL
+accepts.  So kinds of keys, dates, names and signatures are read by OpenSSL.
 """
 
 from contextlib import suppress
@@ -93,7 +93,7 @@ class LoadedCertificate:
         return "unknown" if self.key is None else self.key.name
 
     def validity_fault(self, now: datetime | None = None) -> str | None:
-        """Say how the certificate is out of its time; None if it is not."""
+        """Return why the certificate is not valid at a time; None if it is valid."""
         now = now or datetime.now(UTC)
         begin, end = self.facts.not_before, self.facts.not_after
         if begin is None or end is None:
@@ -103,7 +103,7 @@ class LoadedCertificate:
         return f"is not valid before {begin:%Y-%m-%d %H:%M} UTC" if now < begin else None
 
     def is_issued_by(self, issuer: "LoadedCertificate") -> bool:
-        """Whether the names fit, and the signature is not one that ``issuer`` did not make.
+        """Return whether the names fit, and the signature is not one that ``issuer`` did not make.
 
         OpenSSL does not look at a signature if it would refuse the issuer anyway, for its usage or its kind of key.
         Then the names decide.

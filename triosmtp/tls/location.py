@@ -1,7 +1,7 @@
-"""Where a file lies: every entry of a directory that has a say in what its path means.
+"""The directory entries that a path goes through: a change of each may change the file that it means.
 
 ``/etc/tls/cert.pem`` may be a link into an archive, ``/etc/tls`` a link itself, and any of them may be exchanged for
-another.  Who watches the files watches all these entries, in the directories that hold them.
+another.  To watch a file means to watch all these entries, in the directories that hold them.
 """
 
 import os
@@ -17,7 +17,7 @@ _MAX_LINKS: Final = 40  # as in Linux, for which more are a loop
 
 
 def entries_of(paths: Iterable[Path]) -> frozenset[Path]:
-    """Give every entry that is looked up on the way to ``paths``, in existing directories and with no link before it.
+    """Return every entry that is looked up on the way to ``paths``, in existing directories and with no link before it.
 
     The last entry of a path that leads nowhere is the one that is missing: what comes after cannot be known before it
     is there.  Blocking.

@@ -31,17 +31,17 @@ class Material:
 
     settings: TLSSettings
     certificates: tuple[ServerCertificate, ...]
-    """What is shown to a client that asks for no server name, or for one that has no certificates of its own."""
+    """The certificates for a client that asks for no server name, or for one that has no certificates of its own."""
     server_names: Mapping[str, tuple[ServerCertificate, ...]] = field(factory=dict)
     authorities: tuple[LoadedCertificate, ...] = field(default=(), repr=False)
-    """The client CAs; empty where no certificate is asked for, or none can be is_verified for."""
+    """The client CAs; empty if no certificate is requested, or none can verify."""
     revocations: tuple[RevocationList, ...] = field(default=(), repr=False)
     cipher_list: str
     """The OpenSSL cipher list for TLS 1.2."""
     cipher_suites: str | None = None
     """The TLS 1.3 suites, colon-separated; None for OpenSSL's own."""
     dh_parameters: bytes | None = field(default=None, repr=False)
-    """In PEM; None where DHE is off."""
+    """In PEM; None if DHE is off."""
     files: Mapping[Path, bytes | str] = field(repr=False)
     """Every file of the settings as it was read: keys, too."""
     warnings: tuple[MaterialWarning, ...] = ()
@@ -65,7 +65,7 @@ class Material:
 
 
 def read_files(settings: TLSSettings, files: Files) -> Mapping[Path, bytes | str]:
-    """Read every file of ``settings`` that is not in ``files`` yet; give what each holds, or why it cannot be had."""
+    """Read each file of ``settings`` that is not in ``files`` yet; return its content, or why it cannot be read."""
     for option, path in settings.files:
         with suppress(MaterialError):
             read_file(option, path, files)
@@ -130,7 +130,7 @@ def _dh_parameters(settings: TLSSettings, certificates: tuple[ServerCertificate,
     if settings.dhparams_file is not None:
         return load_parameters(settings.dhparams_file, files)
     if not certificates:
-        return None  # they cannot be used, and that is told
+        return None  # they cannot be used, which is reported
     return group_parameters(group_for(tuple(certificate.public_key for certificate in certificates)))
 
 

@@ -1,8 +1,7 @@
 """An OCSP response to be sent along with a certificate (RFC 6066, section 8): read, and held against the certificate.
 
-Its signature is not looked at: that is the client's part, and a response that does not hold harms nobody but a client
-that was to be told.  What the operator may have mixed up is found: another certificate's response, a PEM file, an error
-in place of a response, a time that is over.
+Its signature is not verified: clients do that, and refuse an invalid response.  Mistakes of the operator are found: the
+response for another certificate, a PEM file, an error instead of a response, a response that has expired.
 
 It is read by :mod:`.der` (RFC 6960, section 4.2.1): cryptography refuses a response for one string in the name of who
 signed it, that OpenSSL takes.
@@ -42,7 +41,7 @@ class OCSPStaple:
     """From then on it is not sent: to many clients an old response is worse than none.  None: it never grows old."""
 
     def in_force(self, now: datetime) -> bool:
-        """Whether the response is of this time."""
+        """Return whether the response is valid now."""
         return self.next_update is None or now < self.next_update
 
 
@@ -110,7 +109,7 @@ def _single(data: bytes, single: Element, leaf: LoadedCertificate) -> OCSPStaple
 
 
 def _speaks_of(identifier: Element, leaf: LoadedCertificate) -> bool:
-    """Whether a response is about a certificate (RFC 6960, section 4.1.1)."""
+    """Return whether a response is about a certificate (RFC 6960, section 4.1.1)."""
     algorithm, name_hash, _, serial = elements(identifier.require(SEQUENCE))
     with unwarned():
         number, issuer = leaf.openssl.get_serial_number(), leaf.openssl.get_issuer().der()

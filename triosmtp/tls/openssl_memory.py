@@ -107,7 +107,7 @@ def _holds_input_directly(connection: Any) -> bool:
 write_ciphertext: Final[Callable[[SSL.Connection, Data], None]] = (
     _write_ciphertext_directly if DIRECT else _write_ciphertext
 )
-"""Give OpenSSL ciphertext that was received.  It takes all of it."""
+"""Return OpenSSL ciphertext that was received.  It takes all of it."""
 
 read_plaintext: Final[Callable[[SSL.Connection, int], bytes]] = _read_plaintext_directly if DIRECT else _read_plaintext
 """Decrypt one record, or what is left of it, up to a limit; raise :class:`OpenSSL.SSL.Error` if there is nothing."""

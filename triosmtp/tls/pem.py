@@ -1,4 +1,4 @@
-"""Certificate files: read once, within bounds, and taken apart; whatever is wrong is named by option, path and line."""
+"""Certificate files: read once, within bounds, and parsed; an error names option, path and line."""
 
 import binascii
 import os
@@ -24,18 +24,18 @@ __all__ = [
 
 PrivateKey: TypeAlias = crypto.PKey
 Files: TypeAlias = dict[Path, bytes | str]
-"""Every file that was read: what it held, or why it cannot be had.  None is read twice."""
+"""Every file that was read: its content, or why it cannot be read.  None is read twice."""
 
 _MAX_FILE: Final = 4 << 20  # bytes: the CA bundle of a whole operating system is a tenth of it
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9. ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _BEGIN: Final = re.compile(rb"-----BEGIN ")
-_TRUSTED: Final = b"TRUSTED CERTIFICATE"  # a certificate, and for what OpenSSL shall trust it
+_TRUSTED: Final = b"TRUSTED CERTIFICATE"  # a certificate, and the purposes that OpenSSL trusts it for
 
 
 def read_file(option: Option, path: Path, files: Files) -> bytes:
     """Read a regular file, once, within bounds.
 
-    :raises MaterialError: where it cannot be read, is empty or far too large.
+    :raises MaterialError: if it cannot be read, is empty or far too large.
     """
     if path not in files:
         files[path] = _content(path)
@@ -70,7 +70,7 @@ def file_in_memory(data: bytes) -> Iterator[str]:
 
 
 def others_can_read(path: Path) -> bool:
-    """Whether every user of this machine may read the file."""
+    """Return whether every user of this machine may read the file."""
     try:
         return bool(path.stat().st_mode & stat.S_IROTH)
     except OSError:
@@ -78,9 +78,9 @@ def others_can_read(path: Path) -> bool:
 
 
 def pem_blocks(option: Option, path: Path, data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Give each PEM block: the line it begins on, its label, and all of it.
+    """Return each PEM block: the line it begins on, its label, and all of it.
 
-    :raises MaterialError: where there is none, or one has no end.
+    :raises MaterialError: if there is none, or one has no end.
     """
     end = 0
     for match in _PEM.finditer(data):
@@ -159,7 +159,7 @@ def _parsed(label: bytes, block: bytes) -> LoadedCertificate:
 def pem_key(option: Option, path: Path, data: bytes, password: tuple[Path, bytes] | None) -> PrivateKey:
     """Return the first private key of a file; ``password`` (and the file that holds it) is for an encrypted one.
 
-    :raises MaterialError: if there is none, or it cannot be used; the password is not told.
+    :raises MaterialError: if there is none, or it cannot be used; the password is not part of the error.
     """
     for line, label, block in pem_blocks(option, path, data):
         if not label.endswith(b"PRIVATE KEY"):
@@ -175,7 +175,7 @@ def pem_key(option: Option, path: Path, data: bytes, password: tuple[Path, bytes
             kind = read_key(key).kind
         except (ValueError, crypto.Error) as error:
             if encrypted and password:
-                # What the library says of a wrong password varies with what the wrong key made of the file.
+                # The library's error for a wrong password varies with what the wrong key decrypts to.
                 reason = f'does not hold the password of the private key in "{path}" (line {line})'
                 raise MaterialError("TLS_Key_Password_File", password[0], reason) from None
             reason = f"the private key of line {line} cannot be parsed: {error_words(error)}"

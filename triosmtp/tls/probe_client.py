@@ -28,7 +28,7 @@ _LONGEST_HANDSHAKE: Final = 128 * 1024  # octets: certificates of 100 KB are the
 
 @frozen(slots=True, kw_only=True)
 class ObservedServer:
-    """What a server showed in a handshake."""
+    """The properties that a server showed in a handshake."""
 
     protocol: str
     cipher: str
@@ -37,9 +37,9 @@ class ObservedServer:
     chain: tuple[bytes, ...]
     """Its certificates in DER, as it sent them: the leaf first."""
     verify_error: str | None
-    """Why the chain does not lead to an authority of this system; None where it does.  Names are not compared."""
+    """Why the chain does not lead to an authority of this system; None if it does.  Names are not compared."""
     client_authorities: int
-    """How many authorities it names for client certificates; 0 where it asks for none, or names none."""
+    """How many authorities it names for client certificates; 0 if it asks for none, or names none."""
     stapled: bool
     """Whether it sent an OCSP response."""
 
@@ -49,11 +49,11 @@ def observing_context(
     key: PrivateKey | None = None,
     authorities: Sequence[LoadedCertificate] | None = None,
 ) -> SSL.Context:
-    """Make a context that takes every version, cipher and certificate, and presents ``certificates`` where asked.
+    """Make a context that takes every version, cipher and certificate, and presents ``certificates`` if asked.
 
     ``authorities`` are the only ones that are known.  Without them it reads the system's, and that blocks.
 
-    :raises ValueError: where the key is not that of the first certificate, or OpenSSL refuses either.
+    :raises ValueError: if the key is not that of the first certificate, or OpenSSL refuses either.
     """
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_VERSION)
@@ -98,9 +98,9 @@ class TLSClient:
             self._connection.set_tlsext_host_name(server_name.encode("ascii"))
 
     async def handshake(self) -> ObservedServer:
-        """Do the handshake; the deadline is that of the caller's cancel scope.
+        """Perform the handshake; the deadline is that of the caller's cancel scope.
 
-        :raises HandshakeError: where there is none to be had.
+        :raises HandshakeError: if it fails.
         """
         received, first = 0, 0
         while True:
@@ -129,7 +129,7 @@ class TLSClient:
     async def send_all(self, data: bytes) -> None:
         """Encrypt and send.
 
-        :raises trio.BrokenResourceError: where the connection is gone.
+        :raises trio.BrokenResourceError: if the connection is gone.
         """
         try:
             self._connection.send(data)
@@ -140,7 +140,7 @@ class TLSClient:
     async def receive_some(self) -> bytes:
         """Receive and decrypt; ``b""`` at the end.
 
-        :raises trio.BrokenResourceError: where the server ended the session with an alert, or broke it.
+        :raises trio.BrokenResourceError: if the server ended the session with an alert, or broke it.
         """
         while True:
             try:

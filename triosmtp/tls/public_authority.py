@@ -1,6 +1,6 @@
 """Whether a client CA bundle holds authorities that sell certificates to everybody.
 
-Where TLS_Verified_Peer_Can_Relay is on, every customer of such an authority may relay: seldom what was meant.
+If TLS_Verified_Peer_Can_Relay is on, every customer of such an authority may relay: seldom what was meant.
 """
 
 import re
@@ -34,16 +34,16 @@ _SYSTEM: Final = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",  # BSDs
 )
-"""What a machine trusts; for the most part, what Mozilla does."""
+"""The authorities that a machine trusts: mostly those of Mozilla."""
 _OWN: Final = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors", "/etc/pki/trust/anchors")
-"""Where administrators put the authorities of their own house, which then stand in the system's bundle, too."""
+"""The folders for an organisation's own authorities, which the system's bundle then contains, too."""
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
 def public_authorities(bundle: Iterable[LoadedCertificate]) -> tuple[str, ...]:
-    """Give the subjects of those certificates of ``bundle`` that belong to public authorities of the Web.
+    """Return the subjects of those certificates of ``bundle`` that belong to public authorities of the Web.
 
-    They are told by their keys, which the system's bundle holds, or by their organisation.  Blocking: reads files.
+    They are recognised by their keys, which the system's bundle holds, or by their organisation.  Blocking.
     """
     known = set(_keys(map(Path, _SYSTEM))) - set(_keys(_own_files()))
     return tuple(each.subject for each in bundle if each.facts.spki_sha256 in known or _is_named_so(each))

@@ -1,4 +1,4 @@
-"""What kind of public key OpenSSL holds, by the SubjectPublicKeyInfo that it writes (RFC 5280, section 4.1.2.7).
+"""The kind of a public key that OpenSSL holds, by the SubjectPublicKeyInfo that it writes (RFC 5280, section 4.1.2.7).
 
 pyOpenSSL tells the kind of a key by a number, which the newer kinds have not, and no curve.
 """
@@ -14,7 +14,7 @@ from triosmtp.tls.distinguished_name import dotted
 __all__ = ["KeyKind", "PublicKey", "read_key"]
 
 KeyKind: TypeAlias = Literal["RSA", "RSA-PSS", "ECDSA", "Ed25519", "Ed448", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"]
-"""A context has room for one certificate of each kind."""
+"""A context holds one certificate of each kind."""
 
 _ELLIPTIC: Final = bytes.fromhex("2a8648ce3d0201")
 _KINDS: Final[dict[bytes, KeyKind]] = {

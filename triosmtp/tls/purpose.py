@@ -1,17 +1,17 @@
 """Whether OpenSSL verifies a client's chain as the chain of a server (TLS_Client_Purpose = client-or-server).
 
-As a server OpenSSL verifies for the purpose of a TLS client.  Error 26 is all that it says of a certificate whose
-extended key usage is ``serverAuth`` alone.  Key usage, Netscape's types and the usages of intermediates count too, and
-a right must follow from OpenSSL's own reading of them.  pyOpenSSL has no call that sets the purpose of a verification.
+As a server OpenSSL verifies for the purpose of a TLS client.  It reports error 26 for a certificate whose
+extended key usage is ``serverAuth`` alone.  Key usage, Netscape's types and the usages of intermediates count, too.
+A right must follow from OpenSSL's own reading of them.  pyOpenSSL has no call that sets the purpose of a verification.
 But as a client OpenSSL verifies for the purpose of a server.
 
-So a client in memory is shown the chain as that of its server: the ServerHello of TLS 1.2 and the Certificate message
-behind it (RFC 5246, sections 7.4.1.3 and 7.4.2).  OpenSSL verifies the chain when it reads them, before the server has
+So a client in memory receives the chain as that of its server: a ServerHello of TLS 1.2 and the Certificate message
+(RFC 5246, sections 7.4.1.3 and 7.4.2).  OpenSSL verifies the chain when it reads them, before the server has
 to prove that it has a key (which the handshake before has proven).  Then the client is thrown away.
 
 Authorities, revocation lists, flags and security level are those of the server's context, because a connection takes
-them from the context that it is moved to.  The depth is not, and need not be: the verification before has found nothing
-but error 26.
+them from the context that it is moved to.  The depth is not, and need not be: the verification before has found only
+error 26.
 """
 
 from contextlib import suppress
@@ -41,7 +41,7 @@ _CLIENT: Final = _client_context()
 
 
 def verifies_as_server(connection: SSL.Connection) -> bool:
-    """Whether the chain that the client of ``connection`` presented verifies for the purpose of a TLS server.
+    """Return whether the chain that the client of ``connection`` presented verifies for the purpose of a TLS server.
 
     Its cost is that of one more verification, and 0.1 ms.
     """
@@ -63,7 +63,7 @@ def verifies_as_server(connection: SSL.Connection) -> bool:
 
 
 def _may_issue(authority: crypto.X509) -> bool:
-    """Whether its extended key usage, if there is one, says server or any: to OpenSSL, SGC means server, too."""
+    """Return whether its extended key usage, if any, allows servers; to OpenSSL, SGC means server, too."""
     return certificate_facts(crypto.dump_certificate(crypto.FILETYPE_ASN1, authority)).eku != "none"
 
 

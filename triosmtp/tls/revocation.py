@@ -1,12 +1,12 @@
 """Revocation lists (RFC 5280, section 5), and whether a certificate of a client's chain stands in one.
 
 OpenSSL looks at the lists only if nothing else was wrong before, and only for the client's own certificate.  A
-certificate that was revoked must not gain by being wrong in one more way: so issuer and serial number of every
-certificate below the anchor are looked up here, whatever else OpenSSL found.
+revoked certificate must not be better off with a second fault.  So issuer and serial number of every certificate below
+the anchor are looked up here, regardless of what OpenSSL found.
 
-pyOpenSSL has no class for lists, and cryptography refuses names that OpenSSL takes.  A list is read by :mod:`.der`,
-which takes only what has one reading; its issuer is handed to OpenSSL in a certificate that has no other use, so that
-it is OpenSSL that compares the names, without regard to case, spaces and types of strings.
+pyOpenSSL has no class for lists, and cryptography refuses names that OpenSSL takes.  :mod:`.der` reads a list; it
+accepts only encodings with one reading.  Its issuer is given to OpenSSL in a certificate that has no other use.  So
+OpenSSL compares the names, without regard to case, spaces and types of strings.
 """
 
 import binascii
@@ -68,7 +68,7 @@ class Revocations:
     """Lists in force, to look chains up in."""
 
     def __init__(self, lists: Iterable[RevocationList], anchors: Sequence[LoadedCertificate]) -> None:
-        """``anchors`` are the certificates that chains end at.
+        """Prepare the lists; ``anchors`` are the certificates that chains end at.
 
         No other authority can revoke a root.  An intermediate is looked up even if it is an anchor: the authority above
         it may have revoked it, or may be revoked itself.
@@ -197,7 +197,7 @@ def _moment(time: Element) -> datetime:
 
 
 def _holder_of(issuer: Element) -> crypto.X509:
-    """Return a certificate, good for nothing, whose issuer is ``issuer``: so OpenSSL reads that name."""
+    """Return a certificate without any other use whose issuer is ``issuer``: so OpenSSL reads that name."""
     algorithm = element(SEQUENCE, element(OBJECT_IDENTIFIER, bytes.fromhex("2a8648ce3d040302")))
     time, nothing = element(_UTC_TIME, b"000101000000Z"), element(_BIT_STRING, b"\x00")
     part = element(

@@ -93,7 +93,7 @@ def load_certificate(paths: CertificateFiles, files: Files, warnings: list[Mater
     option, path = paths.key_place
     parts = MaterialErrors()
     chain = parts.attempt(partial(_chain, certificate, files))
-    if chain is not None or path != certificate:  # else the same file would be told twice
+    if chain is not None or path != certificate:  # else an error of the same file would be reported twice
         key = parts.attempt(partial(_key, paths, files, warnings))
     parts.raise_any()
     assert chain is not None

@@ -1,4 +1,4 @@
-"""What an operator asks of TLS, as values, and the ways to say that it cannot be had."""
+"""The TLS options of the configuration as values, and the errors of certificate material."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,14 +36,14 @@ PROTOCOLS: Final[tuple[Protocol, ...]] = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv
 
 
 class MaterialError(TrioSMTPError):
-    """Material that cannot be used: which option, which file (None where no file is meant), and why."""
+    """Material that cannot be used: which option, which file (None if no file is meant), and why."""
 
     def __init__(self, option: Option, path: Path | None, reason: str) -> None:
         self.option: Option = option
         self.path = path
         self.reason = reason
         self.others: tuple[MaterialError, ...] = ()
-        """What else was found at the same time."""
+        """Other errors that were found at the same time."""
         super().__init__(_sentence(option, path, reason))
 
     @property
@@ -82,7 +82,7 @@ class MaterialErrors:
 
 @frozen(slots=True)
 class MaterialWarning:
-    """Material that works and should not be as it is.  ``option`` is None where it is the environment that is meant."""
+    """Material that works and should not be as it is.  ``option`` is None if it is the environment that is meant."""
 
     option: Option | None
     path: Path | None
@@ -104,7 +104,7 @@ class CertificateFiles:
     certificate: Path
     """PEM: leaf first, then its chain; may also hold the key."""
     key: Path | None = None
-    """PEM private key; None where the certificate file holds it."""
+    """PEM private key; None if the certificate file holds it."""
     password_file: Path | None = None
     """Holds the password of an encrypted key, and white space around it that does not count."""
     ocsp_response: Path | None = None
@@ -138,13 +138,13 @@ class TLSSettings:
     client_ca: Path | None = None
     """PEM bundle of the authorities that client certificates are verified against."""
     client_crls: tuple[Path, ...] = ()
-    """PEM files of revocation lists.  Where there are any, an authority that issued none vouches for no client."""
+    """PEM files of revocation lists.  If there are any, clients of an authority without a list do not verify."""
     client_purpose: ClientPurpose = "client"
     """What a client's certificate must be for; see :mod:`.purpose`."""
     request_certificate: bool = False
     """Whether a client is asked for a certificate; without ``client_ca`` none ever verifies."""
     send_client_ca_names: bool = True
-    """Whether the client is told which authorities we know (RFC 8446, section 4.2.4)."""
+    """Whether the names of our authorities are sent to the client (RFC 8446, section 4.2.4)."""
     verify_depth: int = 9
     """How many intermediates may stand between a client's certificate and one of the bundle."""
     protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
@@ -160,7 +160,7 @@ class TLSSettings:
     enable_dhe: bool = True
     """Whether DHE suites may be used (ECDHE ones may always)."""
     allow_renegotiation: bool = False
-    """Whether a client may negotiate anew in TLS 1.2 and before."""
+    """Whether a client may renegotiate in TLS 1.2 and before."""
 
     def shared(self) -> "TLSSettings":
         """Return the one object that stands for all equal ones: a look-up by it compares nothing."""

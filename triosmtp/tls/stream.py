@@ -1,4 +1,4 @@
-"""The encrypted stream of a session: a ``trio.SSLStream``, and a short way past it for the usual read and write.
+"""The encrypted stream of a session: a ``trio.SSLStream``, and a short way past it for the common read and write.
 
 SSLStream takes locks and makes a checkpoint of its own at each call, and learns by an exception that there is nothing
 to read.  That costs more than the encryption of a command.  A :class:`TLSStream` reads from the transport and decrypts,
@@ -6,14 +6,14 @@ or encrypts and writes to it, by itself as long as nothing else has to be done. 
 
 ``ssl_stream`` can be used at any moment, by any task, with the same result as if the short way did not exist:
 
-- **The short way leaves nothing behind when it awaits**: a record is decrypted, or encrypted and given to the kernel,
-  in one step.  What the kernel does not take goes through SSLStream, in the order of its locks.
-- **It does not send while SSLStream sends**, in whatever task: SSLStream then holds its lock.  It sends through
-  SSLStream.
-- **It does not read what SSLStream could read**: only if the engine needs ciphertext.  Two tasks that read are an error
-  of the program, which the transport reports.
-- **An answer of TLS itself** (KeyUpdate, an alert), an end and an error are left to SSLStream, with the plaintext.
-- **A client that may renegotiate** is served by SSLStream alone: there a write may have to read.
+- **Nothing is left behind in an await.**  A record is decrypted, or encrypted and given to the kernel, in one step.  If
+  the kernel does not take all of it, SSLStream sends the rest, in the order of its locks.
+- **No send overtakes one of SSLStream's.**  SSLStream holds its lock from encryption to the end of sending.  If the
+  lock is held, SSLStream sends.
+- **Data that SSLStream could read is left to it.**  The short way reads only if the engine needs ciphertext.  If two
+  tasks read, the transport raises the error.
+- **Answers of TLS itself, an end and an error are left to SSLStream**, with the plaintext before them.
+- **SSLStream alone serves a client that may renegotiate**: there a write may have to read.
 
 Two attributes of SSLStream are used that are not public, in this module alone: see :func:`_finish_handshake` and
 :func:`_send_lock`.  If a version of Trio lacks them, SSLStream does the work.
@@ -203,7 +203,7 @@ async def open_stream(transport: Transport, engine: Engine, *, may_renegotiate: 
 
 
 def _finish_handshake(stream: "trio.SSLStream[Any]") -> bool:
-    """Tell SSLStream that its handshake is done; return whether that was possible.
+    """Mark SSLStream's handshake as done; return whether that was possible.
 
     SSLStream does its handshake at the first call, and a cancellation of that breaks it.  To have it do a handshake in
     which nothing is left to do costs as much as a command.

@@ -30,7 +30,7 @@ _USUAL_CURVES: Final = frozenset({"P-256", "P-384", "P-521"})
 def find_unusable(
     context: SSL.Context, settings: TLSSettings, certificates: Sequence[ServerCertificate], *, signed: bool = False
 ) -> str | None:
-    """Say why no client can use the certificates of ``context``; None if one can.
+    """Return why no client can use the certificates of ``context``; None if one can.
 
     ``signed`` leaves suites out that need no certificate.  Blocking: a millisecond, or two.
     """

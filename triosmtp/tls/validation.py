@@ -20,9 +20,9 @@ _REMINDERS: Final = (30, 14, 7, 3, 1)  # days
 
 
 def check_successor(material: Material, predecessor: Material) -> tuple[MaterialWarning, ...]:
-    """Hold ``material`` against the ``predecessor`` of the same settings; give what is not as it should be.
+    """Compare ``material`` with the ``predecessor`` of the same settings, and return warnings.
 
-    :raises MaterialError: where a certificate is out of its time, and those in force there are not.
+    :raises MaterialError: if a certificate is out of its time, and those in force there are not.
     """
     for certificate, old in _pairs(material, predecessor):
         path = certificate.paths.certificate
@@ -33,7 +33,7 @@ def check_successor(material: Material, predecessor: Material) -> tuple[Material
 
 
 def _pairs(material: Material, predecessor: Material) -> Iterator[tuple[ServerCertificate, ServerCertificate]]:
-    """Pair what the same options name: the settings of both are equal, so each has a counterpart."""
+    """Yield pairs of what the same options name: the settings of both are equal, so each has a counterpart."""
     yield from zip(material.every_certificate, predecessor.every_certificate, strict=True)
 
 
@@ -53,7 +53,7 @@ class ExpiryCalendar:
         self._expired: frozenset[RevocationListExpired] = frozenset()
 
     def due(self, materials: tuple[Material, ...], now: datetime) -> tuple[CertificateExpiring, ...]:
-        """Give the reminders that are due and were not given: one for each file, the last where several are due."""
+        """Return the reminders that are due and were not given: one for each file, the last if several are due."""
         events: list[CertificateExpiring] = []
         given: dict[tuple[Path, str], int] = {}
         for certificate in (certificate for material in materials for certificate in material.every_certificate):
@@ -74,7 +74,7 @@ class ExpiryCalendar:
         return tuple(events)
 
     def expired_lists(self, materials: tuple[Material, ...], now: datetime) -> tuple[RevocationListExpired, ...]:
-        """Return the revocation lists that are past their time and were not told, each once, whoever shares it."""
+        """Return the revocation lists that have expired and were not reported yet, each once."""
         expired = {
             RevocationListExpired(file=str(each.path), issuer=each.issuer, next_update=each.next_update): None
             for material in materials

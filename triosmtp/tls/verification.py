@@ -1,4 +1,4 @@
-"""What the verification of a client certificate showed, and OpenSSL's words for it.
+"""The outcome of the verification of a client certificate, and OpenSSL's texts for its errors.
 
 OpenSSL calls :func:`record_verification` once or more for every certificate of the chain.  It never says no: that a bad
 certificate does not end the session is the point of this package.  It records what OpenSSL said.
@@ -49,7 +49,7 @@ class Verification:
     revoked: bool = False
     """Whether OpenSSL found the leaf in a revocation list, before or after any other error."""
     handshakes: int = 0
-    """How many handshakes were finished; counted only where a client may negotiate anew."""
+    """How many handshakes were finished; counted only if a client may renegotiate."""
     revocations: Revocations | None = None
     """The lists that the chain is to be looked up in, set with the connection; None if there are none."""
 
@@ -64,7 +64,7 @@ class Verification:
         return self.code == INVALID_PURPOSE and not self.mixed
 
     def is_revoked(self, connection: SSL.Connection, leaf: crypto.X509) -> bool:
-        """Return whether a certificate of the chain below its root was revoked, whatever else is wrong with it.
+        """Return whether a certificate of the chain below its root was revoked, regardless of other errors.
 
         The chain is the one that OpenSSL built, as far as it got.  If it cannot be looked up, it counts as revoked.
         """
@@ -82,7 +82,7 @@ def record_verification(connection: SSL.Connection, certificate: crypto.X509, co
 
     A function of the module, and the record in the connection's application data: a closure over the connection
     would keep it alive.  An exception must not leave it: it would end the handshake, or come up in another
-    connection of the same context.  A record that could not be written vouches for nothing.
+    connection of the same context.  A record that was not written verifies nobody.
     """
     del certificate
     try:
@@ -102,9 +102,9 @@ def record_verification(connection: SSL.Connection, certificate: crypto.X509, co
 
 
 def track_renegotiation(connection: SSL.Connection, where: int, _result: int) -> None:
-    """Follow the handshakes of a connection that may have several: what one showed says nothing in the next.
+    """Reset the record at each new handshake of a connection: the outcome of one says nothing of the next.
 
-    OpenSSL calls this for every step of a handshake; it is installed only where renegotiation is allowed.
+    OpenSSL calls this for every step of a handshake; it is installed only if renegotiation is allowed.
     """
     record = connection.get_app_data()
     if not isinstance(record, Verification):  # not ours to follow; an exception here would only be printed
@@ -117,7 +117,7 @@ def track_renegotiation(connection: SSL.Connection, where: int, _result: int) ->
 
 
 def verify_error_text(code: int) -> str:
-    """Give OpenSSL's words for an X509_V_ERR_… number."""
+    """Return OpenSSL's words for an X509_V_ERR_… number."""
     return VERIFY_ERRORS.get(code, f"certificate verification error {code}")
 
 

@@ -1,12 +1,12 @@
-"""Keeps the contexts in force as new as their files, whoever renews them and by whatever steps.
+"""Renewal of the contexts in force when their files change, by any program and in any order.
 
 Directories are watched, never files: a file that is replaced takes its watch with it.  And every directory that holds
-an entry on the way to a file (:mod:`.location`): a link further up may be exchanged.  Each round begins anew::
+an entry on the way to a file (:mod:`.location`): a link further up may be exchanged.  Each round has these steps::
 
     watch all these directories → read all files, once → check → build → swap
       → wait for a change of any of these entries → wait until they are quiet
 
-so that no change between the reading and the watching is missed, a directory that came back is watched again, and one
+So no change between the reading and the watching is missed.  A directory that came back is watched again, and one
 that is away is waited for by its nearest ancestor.  If the system reports no change, as with network file systems, the
 next round begins after a while all the same.
 
@@ -42,14 +42,14 @@ _log = logging.getLogger("triosmtp.tls")
 
 _RESCAN: Final = 30.0
 _QUIET: Final = 0.3
-"""Whoever writes several files is given this long between two of them …"""
+"""A program that writes several files has so many seconds between two of them …"""
 _LONGEST_WAIT: Final = 1.0
-"""… but is not waited for longer than this: where something never ends, what is there is tried."""
+"""… but no longer than this in all: if the changes do not end, the files are tried as they are."""
 _GATHER: Final = 0.25
 """Seconds between the kernel's first event and the question to watchfiles what has changed.
 
-The thread of watchfiles has read the same events by then.  In a folder in which something changes all the time, this is
-the time between two questions; it is below :data:`_QUIET`, so that a change that goes on is seen to go on.
+The thread of watchfiles has read the same events by then.  In a folder that changes all the time, this is the time
+between two questions.  It is below :data:`_QUIET`, so that a change that continues is seen to continue.
 """
 _POLL: Final = 0.5
 """Seconds between two questions if there is no inotify."""
@@ -94,7 +94,7 @@ async def reload_certificates(
 
 
 def _events(renewal: Renewal, generation: int, reason: str) -> Iterable[CertificateEvent]:
-    """Give what there is to tell of a renewal: each certificate and each failure once, whatever settings share it."""
+    """Return the events of a renewal: each certificate and each failure once, though settings share it."""
     events: list[CertificateEvent] = []
     for settings, warnings in renewal.renewed.items():
         events += [
@@ -127,7 +127,7 @@ async def watch_certificates(
     rescan: float = _RESCAN,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Reload whenever a file of ``settings()`` has changed, until cancelled; tell of certificates that end soon, too.
+    """Reload whenever a file of ``settings()`` has changed, until cancelled; report certificates that expire soon, too.
 
     Without any change, all is looked at every ``rescan`` seconds.  ``task_status`` says when the first look is over and
     the next change will be seen.
@@ -151,7 +151,7 @@ async def watch_certificates(
 
 
 def _reminders(store: ContextStore, calendar: ExpiryCalendar) -> Iterable[CertificateEvent]:
-    # Not where it waits for changes: old keys would lie in its variables.
+    # Not in the function that waits for changes: old keys would lie in its variables.
     materials, now = tuple(context.material for context in store.contexts()), datetime.now(UTC)
     return (*calendar.due(materials, now), *calendar.expired_lists(materials, now))
 
