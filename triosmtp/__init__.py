@@ -20,7 +20,7 @@ from triosmtp.lazy_import import lazy_names
 if TYPE_CHECKING:
     from triosmtp.config import Config, load_config, parse_config
     from triosmtp.delivery import Delivery, DeliveryError, FunctionDelivery
-    from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, TrioSMTPError
+    from triosmtp.errors import ConfigError, HandshakeError, Position, Problem, Reject, Severity, TrioSMTPError
     from triosmtp.message import Envelope, Message, Recipient
     from triosmtp.message.spool import Body
     from triosmtp.policy import DISCARD, DONE, AuthAttempt, Done, Policy, Session
@@ -51,6 +51,7 @@ __all__ = [
     "Reject",
     "Server",
     "Session",
+    "Severity",
     "Statistics",
     "TLSInfo",
     "TrioSMTPError",
@@ -63,7 +64,7 @@ __all__ = [
 _MODULES = {
     "triosmtp.config": ("Config", "load_config", "parse_config"),
     "triosmtp.delivery": ("Delivery", "DeliveryError", "FunctionDelivery"),
-    "triosmtp.errors": ("ConfigError", "HandshakeError", "Position", "Problem", "Reject", "TrioSMTPError"),
+    "triosmtp.errors": ("ConfigError", "HandshakeError", "Position", "Problem", "Reject", "Severity", "TrioSMTPError"),
     "triosmtp.message": ("Envelope", "Message", "Recipient"),
     "triosmtp.message.spool": ("Body",),
     "triosmtp.policy": ("DISCARD", "DONE", "AuthAttempt", "Done", "Policy", "Session"),

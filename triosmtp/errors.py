@@ -6,13 +6,14 @@ is told is a reply of its own, short and without any detail of ours.
 
 import errno
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Final, TypeVar
 
 from attrs import frozen
 
 __all__ = [
-    "ConfigError", "HandshakeError", "Position", "Problem", "QueryError", "Reject", "TrioSMTPError", "collect",
-    "is_transient",
+    "ConfigError", "HandshakeError", "Position", "Problem", "QueryError", "Reject", "Severity", "TrioSMTPError",
+    "collect", "is_transient",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -43,6 +44,13 @@ class Position:
         return f"{self.file}:{self.line}:{self.column}"
 
 
+class Severity(StrEnum):
+    """Whether a configuration with a problem can be used."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
 @frozen(slots=True)
 class Problem:
     """One error or warning of a configuration.
@@ -50,7 +58,7 @@ class Problem:
     ``source`` is the text of the line that ``position`` points into, or ``""`` where there is none (a missing file).
     """
 
-    severity: str  # "error" or "warning"
+    severity: Severity
     message: str
     position: Position | None = None
     source: str = ""
@@ -79,7 +87,7 @@ class ConfigError(TrioSMTPError):
     @property
     def transient(self) -> bool:
         """Whether it may be had later as it stands."""
-        return all(problem.transient for problem in self.problems if problem.severity == "error")
+        return all(problem.transient for problem in self.problems if problem.severity is Severity.ERROR)
 
     def __reduce__(self) -> "tuple[type[ConfigError], tuple[tuple[Problem, ...]]]":
         return ConfigError, (self.problems,)

@@ -7,7 +7,7 @@ from errno import EINVAL
 from pathlib import Path
 from typing import BinaryIO
 
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 
 __all__ = ["is_tmpfs", "is_visible", "make_directory", "open_regular", "state_directory", "sync_directory"]
 
@@ -28,7 +28,7 @@ def state_directory() -> Path:
         base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
     except RuntimeError:
         text = "there is no state folder: set STATE_DIRECTORY; or the options Deliver_To and Spool_Directory"
-        raise ConfigError([Problem("error", f"{text} (this user has no home folder)")]) from None
+        raise ConfigError([Problem(Severity.ERROR, f"{text} (this user has no home folder)")]) from None
     return base / "triosmtp"
 
 

@@ -21,7 +21,7 @@ from triosmtp.config import (
 )
 from triosmtp.config.tls_check import PAIRED, pairing_errors
 from triosmtp.daemon.config_warnings import config_warnings, extension_warnings
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.server.profile import Profile, Profiles, material_problem, material_problems, tls_settings
 from triosmtp.tls import MaterialError, TLSSettings
 
@@ -41,7 +41,7 @@ def check_command(path: str, *, strict: bool) -> int:
     problems = [*found, *(() if config is None else check_config(config))]
     for problem in problems:
         print(problem, file=sys.stderr)
-    if any(problem.severity == "error" for problem in problems):
+    if any(problem.severity is Severity.ERROR for problem in problems):
         return _EX_CONFIG
     print("Configuration valid")
     return 1 if strict and problems else 0
@@ -53,7 +53,7 @@ def check_config(config: Config) -> list[Problem]:
     Return errors (the server would not start) and warnings, each with its position.  If ``config`` itself has errors,
     leave out warnings, and problems that may only follow from these errors.
     """
-    broken = any(problem.severity == "error" for problem in config.warnings)
+    broken = any(problem.severity is Severity.ERROR for problem in config.warnings)
     problems: list[Problem] = []
     for check in _checks(config):
         try:
@@ -75,7 +75,7 @@ def check_config(config: Config) -> list[Problem]:
                 problems += _certificate_problems(settings, config.server_names(listen))
     problems += _path_problems(config)
     if broken:
-        return list(dict.fromkeys(problem for problem in problems if problem.severity == "error"))
+        return list(dict.fromkeys(problem for problem in problems if problem.severity is Severity.ERROR))
     return list(dict.fromkeys(problems + config_warnings(config)))
 
 
@@ -128,7 +128,7 @@ def _skipped_lines(profiles: Iterable[Profile]) -> list[Problem]:
                 found.setdefault(fault, problem_at(profile.settings, field, fault))
         for recipients in profile.recipients.every_file() if profile.recipients is not None else ():
             for fault in recipients.faults:
-                found.setdefault(fault, problem_at(profile.settings, "known_recipients", fault, "warning"))
+                found.setdefault(fault, problem_at(profile.settings, "known_recipients", fault, Severity.WARNING))
     return list(found.values())
 
 
@@ -158,7 +158,7 @@ def _place_problems(scope: LogFile | Listen, what: str, path: Path) -> list[Prob
         return _folder_problems(scope, what, path)
     except PermissionError as error:
         text = f"{what}: {error.filename}: {error.strerror}; is triosmtp check run by another user than the server?"
-        return [scope.problem(text, "warning")]
+        return [scope.problem(text, Severity.WARNING)]
 
 
 def _folder_problems(scope: LogFile | Listen, what: str, path: Path) -> list[Problem]:
@@ -171,7 +171,7 @@ def _folder_problems(scope: LogFile | Listen, what: str, path: Path) -> list[Pro
         return []
     if folder.parent in _SYSTEMD_PARENTS and not folder.exists():
         text = f"{what}: there is no folder {folder}; if systemd starts triosmtp, its unit must create it"
-        return [scope.problem(text, "warning")]
+        return [scope.problem(text, Severity.WARNING)]
     number = errno.ENOTDIR if any(each.is_file() for each in path.parents) else errno.ENOENT
     return [scope.problem(f"{what}: {os.strerror(number)}")]
 
@@ -189,7 +189,7 @@ def _context_problems(wanted: TLSSettings, settings: Settings, server_names: tup
         context = build_context(material)
     except MaterialError as error:
         return material_problems(settings, server_names, error)
-    problems = [material_problem(settings, server_names, warning, "warning") for warning in context.warnings]
+    problems = [material_problem(settings, server_names, warning, Severity.WARNING) for warning in context.warnings]
     relays = settings.tls_verified_peer_can_relay and not settings.tls_relay_clients
     public = public_authorities(material.authorities) if relays or settings.tls_require_verified else ()
     if public and relays:
@@ -208,4 +208,4 @@ def _public_authority_warning(settings: Settings, public: Sequence[str], option:
         f"{'Name the clients in TLS_Relay_Clients, or trust' if action == 'relay' else 'Trust'} only an authority of "
         "your own"
     )
-    return problem_at(settings, "tls_client_ca", text, "warning")
+    return problem_at(settings, "tls_client_ca", text, Severity.WARNING)

@@ -7,7 +7,7 @@ from typing import Final
 
 from triosmtp.config import Config, ServerName, Settings, problem_at
 from triosmtp.domain import DomainError, name_key
-from triosmtp.errors import ConfigError, Problem, QueryError
+from triosmtp.errors import ConfigError, Problem, QueryError, Severity
 from triosmtp.server.profile import material_problem, material_problems
 from triosmtp.server.tls_report import ContextGroup, ContextUse, context_lines, group_contexts
 from triosmtp.tls import Material, MaterialError, ServerCertificate, build_context, load_material
@@ -65,7 +65,7 @@ def tls_check(config: Config, bundle: str | None = None) -> int:
         problems |= dict.fromkeys(_group_problems(group, known))
     for problem in problems:
         print(problem, file=sys.stderr)
-    errors = sum(problem.severity == "error" for problem in problems)
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
     if errors:
         print(f"{errors} {'error' if errors == 1 else 'errors'} in TLS")
         return 1
@@ -77,9 +77,9 @@ def _authorities(bundle: str | None) -> Authorities:
     try:
         return Authorities.of(load_authorities(None if bundle is None else Path(bundle)), complete=bundle is not None)
     except OSError as error:
-        raise ConfigError([Problem("error", f'--ca: "{bundle}": {error.strerror}')]) from error
+        raise ConfigError([Problem(Severity.ERROR, f'--ca: "{bundle}": {error.strerror}')]) from error
     except ValueError as error:
-        raise ConfigError([Problem("error", f'--ca: "{bundle}": {error}')]) from error
+        raise ConfigError([Problem(Severity.ERROR, f'--ca: "{bundle}": {error}')]) from error
 
 
 def _group_problems(group: ContextGroup, known: Authorities) -> Iterator[Problem]:
@@ -91,7 +91,7 @@ def _group_problems(group: ContextGroup, known: Authorities) -> Iterator[Problem
         yield from material_problems(use.settings, use.server_names, error)
         return
     for warning in context.warnings:
-        severity = "error" if warning.option in _OURS else "warning"
+        severity = Severity.ERROR if warning.option in _OURS else Severity.WARNING
         yield material_problem(use.settings, use.server_names, warning, severity)
     if not known.complete:
         known = known.joined_by(material.authorities)
@@ -119,7 +119,7 @@ def _name_problems(use: ContextUse, material: ServerCertificate) -> Iterator[Pro
     path = material.paths.certificate
     if use.settings.banner_hostname is None:
         text = f'"{path}" is not for {use.host}, the host name in the banner'
-        yield problem_at(use.settings, "tls_certificate", text, "warning")
+        yield problem_at(use.settings, "tls_certificate", text, Severity.WARNING)
     else:
         text = f'"{path}" is not for {use.host}, the Banner_Hostname'
         yield problem_at(use.settings, "tls_certificate", text)
@@ -202,6 +202,6 @@ def _next(path: Path) -> str:
     try:
         return tlsa_data_of_pem(path.read_bytes())
     except OSError as error:
-        raise ConfigError([Problem("error", f'--next: "{path}": {error.strerror}')]) from error
+        raise ConfigError([Problem(Severity.ERROR, f'--next: "{path}": {error.strerror}')]) from error
     except ValueError as error:
-        raise ConfigError([Problem("error", f'--next: "{path}": {error}')]) from error
+        raise ConfigError([Problem(Severity.ERROR, f'--next: "{path}": {error}')]) from error

@@ -15,7 +15,7 @@ from triosmtp.config.tls_check import PAIRED, idle_settings, pairing_errors, sui
 from triosmtp.config.types.address import TCPAddress
 from triosmtp.config.types.specification import OF_TRUSTED_PEERS
 from triosmtp.config.types.value import quote
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 
 __all__ = ["examine", "make_config"]
 
@@ -26,7 +26,7 @@ def make_config(source: Source, read: Reader) -> Config:
     :raises ConfigError: with every problem found, in the order of the files.
     """
     config, found = examine(source, read)
-    if config is None or any(problem.severity == "error" for problem in found):
+    if config is None or any(problem.severity is Severity.ERROR for problem in found):
         raise ConfigError(found)
     return config
 

@@ -24,7 +24,7 @@ from triosmtp.config.scope import Block
 from triosmtp.config.source import Place, Source
 from triosmtp.config.types.address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.server_name import ServerName
-from triosmtp.errors import Position, Problem
+from triosmtp.errors import Position, Problem, Severity
 
 __all__ = ["Config", "DomainScope", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
 
@@ -57,7 +57,7 @@ class Listen:
             return self.name, "" if self.block.parent is None else self.block.parent.kind
         return address_key(address)
 
-    def problem(self, message: str, severity: str = "error") -> Problem:
+    def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
         """Return a problem at this Listen."""
         return self.place.problem(severity, message)
 
@@ -73,7 +73,7 @@ class LogFile:
     facility: str
     place: Place
 
-    def problem(self, message: str, severity: str = "error") -> Problem:
+    def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
         """Return a problem at this scope."""
         return self.place.problem(severity, message)
 
@@ -89,7 +89,7 @@ class DomainScope:
     """Those fields of ``settings`` that the scope itself sets."""
     place: Place
 
-    def problem(self, message: str, severity: str = "error") -> Problem:
+    def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
         """Return a problem at this scope."""
         return self.place.problem(severity, message)
 
@@ -104,7 +104,7 @@ class Security:
     capabilities: frozenset[str]
     place: Place
 
-    def problem(self, message: str, severity: str = "error") -> Problem:
+    def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
         """Return a problem at this scope."""
         return self.place.problem(severity, message)
 

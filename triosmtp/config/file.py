@@ -8,7 +8,7 @@ from triosmtp.config.check import examine, make_config
 from triosmtp.config.configuration import Config
 from triosmtp.config.scope import IncludeError
 from triosmtp.config.source import Source
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 
 __all__ = ["examine_config", "load_config", "parse_config"]
 
@@ -44,7 +44,7 @@ def _open(path: str | Path) -> "tuple[Source, _FileReader]":
     try:
         return reader.source(Path(path), str(path), ()), reader
     except IncludeError as error:
-        raise ConfigError([Problem("error", str(error))]) from error
+        raise ConfigError([Problem(Severity.ERROR, str(error))]) from error
 
 
 def parse_config(text: str, name: str = "<string>", *, folder: Path | None = None) -> Config:

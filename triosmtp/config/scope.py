@@ -40,6 +40,7 @@ from triosmtp.config.types.auth_value import AuthParameters, module_problem
 from triosmtp.config.types.server_name import parse_server_name
 from triosmtp.config.types.value import BadValueError, Network, parse_network, quote
 from triosmtp.domain import name_key
+from triosmtp.errors import Severity
 
 __all__ = ["LOGS", "SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]
 
@@ -213,7 +214,7 @@ class _Builder:
         """Report URIs with foreign schemes; the stanza of a module may follow them."""
         for place, option, scheme in self._schemes:
             severity, message = module_problem(scheme, self._registered)
-            tell = self._problems.error if severity == "error" else self._problems.warn
+            tell = self._problems.error if severity is Severity.ERROR else self._problems.warn
             tell(place, f"{option}: {message}")
 
     def _readable(self, value: Value) -> Value | None:

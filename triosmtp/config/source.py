@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from triosmtp.errors import Position, Problem
+from triosmtp.errors import Position, Problem, Severity
 
 __all__ = ["Place", "Problems", "Source", "TooManyProblemsError"]
 
@@ -73,7 +73,7 @@ class Place:
         """Return the place so many characters further on."""
         return Place(self.source, self.offset + characters)
 
-    def problem(self, severity: str, message: str) -> Problem:
+    def problem(self, severity: Severity, message: str) -> Problem:
         """Return a problem at this place; ``severity`` is ``error`` or ``warning``."""
         position = self.position
         return Problem(severity, message, position, self.source.shown(position))
@@ -101,22 +101,24 @@ class Problems:
 
         :raises TooManyProblemsError: at the hundredth.
         """
-        problem = place.problem("error", message)
+        problem = place.problem(Severity.ERROR, message)
         if any(problem == other for _, other in self._found[-MAX_ERRORS:]):
             return
         self._found.append((place, problem))
         self._errors += 1
         if self._errors >= MAX_ERRORS:
-            self._found.append((None, Problem("error", f"{MAX_ERRORS} errors: the rest was not read")))
+            self._found.append((None, Problem(Severity.ERROR, f"{MAX_ERRORS} errors: the rest was not read")))
             raise TooManyProblemsError
 
     def warn(self, place: Place, message: str) -> None:
         """Add a warning; beyond a thousand they are left out."""
         self._warnings += 1
         if self._warnings <= MAX_WARNINGS:
-            self._found.append((place, place.problem("warning", message)))
+            self._found.append((place, place.problem(Severity.WARNING, message)))
         elif self._warnings == MAX_WARNINGS + 1:
-            self._found.append((None, Problem("warning", f"more than {MAX_WARNINGS} warnings: the rest is left out")))
+            self._found.append(
+                (None, Problem(Severity.WARNING, f"more than {MAX_WARNINGS} warnings: the rest is left out"))
+            )
 
     def in_order(self) -> tuple[Problem, ...]:
         """Return all of them: file by file as they were first met, in each from top to bottom."""

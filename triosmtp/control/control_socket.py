@@ -25,7 +25,7 @@ from triosmtp.config import Config, Listen, UnixAddress
 from triosmtp.control.console_commands import Commands
 from triosmtp.control.console_protocol import Answer
 from triosmtp.control.control_path import default_place
-from triosmtp.errors import ConfigError, Problem, is_transient
+from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
@@ -239,7 +239,7 @@ def _try_send(sock: socket.socket, data: bytes) -> None:
 
 def _problem(place: _Place, reason: str) -> Problem:
     if place.listen is None:
-        return Problem("error", f"--control {place.address.path}: {reason}")
+        return Problem(Severity.ERROR, f"--control {place.address.path}: {reason}")
     return place.listen.problem(f'Listen "{place.listen.name}": {reason}')
 
 

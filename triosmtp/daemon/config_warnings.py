@@ -9,7 +9,7 @@ from pathlib import Path
 from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
 from triosmtp.config import Config, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
-from triosmtp.errors import Problem
+from triosmtp.errors import Problem, Severity
 from triosmtp.policy import Chain
 from triosmtp.server.profile import default_maildir, unhonoured
 from triosmtp.server.relay import DomainList
@@ -30,13 +30,13 @@ def config_warnings(config: Config) -> list[Problem]:
             ("relay_for_sending_domains", "*" in settings.relay_for_sending_domains),
         ):
             if open_to_all:
-                warnings.append(problem_at(settings, field, "open relay: every client may relay", "warning"))
+                warnings.append(problem_at(settings, field, "open relay: every client may relay", Severity.WARNING))
         if not (settings.relay_domains or settings.open_relay):
             text = f'Listen "{listen.name}": no Relay_Domains: only postmaster and trusted peers are accepted'
-            warnings.append(listen.problem(text, "warning"))
+            warnings.append(listen.problem(text, Severity.WARNING))
         if settings.deliver_to is None:
             text = f'Listen "{listen.name}": no Deliver_To: mail goes to {default_maildir()}'
-            warnings.append(listen.problem(text, "warning"))
+            warnings.append(listen.problem(text, Severity.WARNING))
         warnings += _delivery_warnings(settings)
         warnings += _auth_warnings(settings)
         specification = settings.deliver_to or f"maildir:{default_maildir()}"
@@ -44,11 +44,11 @@ def config_warnings(config: Config) -> list[Problem]:
             warnings += extension_warnings(settings, parse_delivery(specification))
         spool = settings.spool_directory or state_directory() / "spool"
         if is_tmpfs(spool):
-            warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", "warning"))
+            warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", Severity.WARNING))
         remote = [policy for policy in settings.policy if policy.startswith("websocket:")]
         if remote and not config.policy_listens:
             text = f'"{remote[0]}": no Policy_Listener for its deciders to connect to: Policy_Fallback decides'
-            warnings.append(problem_at(settings, "policy", text, "warning"))
+            warnings.append(problem_at(settings, "policy", text, Severity.WARNING))
     return list(dict.fromkeys(warnings + _domain_warnings(config) + _token_warnings(config)))
 
 
@@ -59,7 +59,7 @@ def extension_warnings(settings: Settings, delivery: Delivery) -> list[Problem]:
             settings,
             "smtp_extensions",
             f"{name} is not offered: {settings.deliver_to or 'a Maildir'} does not support it",
-            "warning",
+            Severity.WARNING,
         )
         for name in unhonoured(settings, delivery)
     ]
@@ -79,7 +79,7 @@ def _domain_warnings(config: Config) -> list[Problem]:
         DomainList.from_patterns(each.relay_domains) for listen in config.listens for each in config.variants(listen)
     ]
     return [
-        domain.problem(f'Domain "{domain.key}" has no effect: it is in no Relay_Domains', "warning")
+        domain.problem(f'Domain "{domain.key}" has no effect: it is in no Relay_Domains', Severity.WARNING)
         for domain in config.domains
         if not any(domain.key in each for each in relayed)
     ]
@@ -92,23 +92,25 @@ def _auth_warnings(settings: Settings) -> list[Problem]:
     """
     sasl = build_sasl_config(settings, Chain(), {}, DecoyKey())
     problems = [
-        problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", "warning")
+        problem_at(
+            settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", Severity.WARNING
+        )
         for name in sasl.unbacked
         if not (settings.policy and name in PLAINTEXT)
     ]
     problems += [
-        problem_at(settings, "smtp_extensions", text, "warning")
+        problem_at(settings, "smtp_extensions", text, Severity.WARNING)
         for name, store in sasl.stores.items()
         if not (store.otherwise or (settings.policy and name in PLAINTEXT))
         and (text := _unusable(name, store) if name != "EXTERNAL" else _unverifiable(settings))
     ]
     if settings.always_allow and not settings.always_deny and sasl.stores:
         text = "every client that authenticates may relay"
-        problems.append(problem_at(settings, "always_allow", text, "warning"))
+        problems.append(problem_at(settings, "always_allow", text, Severity.WARNING))
     for field, file in sasl.files():
         if isinstance(file, PasswordFile) and file.is_exposed:
             text = f'"{file}": DANGER: every local user can read these passwords: chmod o-r'
-            problems.append(problem_at(settings, field, text, "warning"))
+            problems.append(problem_at(settings, field, text, Severity.WARNING))
     return problems
 
 
@@ -141,4 +143,6 @@ def _delivery_warnings(settings: Settings) -> list[Problem]:
         folder = folder.parent
     if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
         return []
-    return [problem_at(settings, "deliver_to", f"{folder} cannot be written: mail will be answered 452", "warning")]
+    return [
+        problem_at(settings, "deliver_to", f"{folder} cannot be written: mail will be answered 452", Severity.WARNING)
+    ]

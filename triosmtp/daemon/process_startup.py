@@ -19,7 +19,7 @@ from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.daemon.privileges import Identity, drop, find_identity
 from triosmtp.daemon.reload_access import access_problems
 from triosmtp.daemon.systemd_sockets import take_sockets
-from triosmtp.errors import ConfigError, Problem, collect
+from triosmtp.errors import ConfigError, Problem, Severity, collect
 from triosmtp.server.preload_contexts import preload_contexts, tls_users
 from triosmtp.sockets.bound_socket import InheritedSocket, bind_at_startup
 from triosmtp.tls import ContextStore
@@ -76,7 +76,7 @@ def begin_process(config: Config, path: Path) -> Start:
     try:
         drop(identity)
     except OSError as error:
-        raise ConfigError([Problem("error", f"Security: {error.strerror or error}")]) from error
+        raise ConfigError([Problem(Severity.ERROR, f"Security: {error.strerror or error}")]) from error
     warnings += access_problems(config, path, users, identity.name)
     return Start(sockets, contexts, identity, warnings)
 
@@ -100,7 +100,7 @@ def _as_we_are(config: Config) -> list[Problem]:
         if not any(_is_public(listen) for listen in (*config.listens, *config.policy_listens)):
             return []  # somebody tries something
         text = 'root serves, and keeps all its rights: Security { User = "…" } gives them up once all is bound and read'
-        return [Problem("warning", text)]
+        return [Problem(Severity.WARNING, text)]
     security = config.security
     if security is None or security.user is None:
         return []
@@ -110,4 +110,6 @@ def _as_we_are(config: Config) -> list[Problem]:
         name = str(uid)
     if security.user in {name, str(uid)}:
         return []
-    return [security.problem(f'Security has no effect: root did not start this process, "{name}" did', "warning")]
+    return [
+        security.problem(f'Security has no effect: root did not start this process, "{name}" did', Severity.WARNING)
+    ]

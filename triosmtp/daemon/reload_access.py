@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from triosmtp.config import Config, load_config
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.server.preload_contexts import TLSUsers
 from triosmtp.server.profile import material_problem
 from triosmtp.tls import MaterialWarning
@@ -32,7 +32,7 @@ def access_problems(config: Config, path: Path, users: TLSUsers, name: str) -> l
         load_config(path)
     except ConfigError as error:
         reasons = "; ".join(problem.message for problem in error.problems[:3])
-        problems.append(Problem("warning", f'{config.path}: a reload will fail: user "{name}": {reasons}'))
+        problems.append(Problem(Severity.WARNING, f'{config.path}: a reload will fail: user "{name}": {reasons}'))
     hidden: set[Path] = set()
     for tls, (settings, server_names) in users.items():
         for option, file in tls.files:
@@ -43,11 +43,13 @@ def access_problems(config: Config, path: Path, users: TLSUsers, name: str) -> l
                     "ends; its renewal will fail, and so will a reload"
                 )
                 warning = MaterialWarning(option, file, text)
-                problems.append(material_problem(settings, server_names, warning, "warning"))
+                problems.append(material_problem(settings, server_names, warning, Severity.WARNING))
             else:
                 hidden.update(_unlisted(file))
     problems += [
-        Problem("warning", f'{folder}: user "{name}" cannot list it: what is renewed there is not noticed at once')
+        Problem(
+            Severity.WARNING, f'{folder}: user "{name}" cannot list it: what is renewed there is not noticed at once'
+        )
         for folder in sorted(hidden)
     ]
     return list(dict.fromkeys(problems))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from triosmtp.config import Config, Listen, TCPAddress
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.sockets.bound_socket import InheritedSocket
 
 __all__ = ["take_sockets"]
@@ -46,11 +46,11 @@ def take_sockets(config: Config, environment: MutableMapping[str, str] = os.envi
             os.set_inheritable(descriptor, False)
             sock = socket.socket(fileno=descriptor)
         except OSError as error:
-            problems.append(Problem("error", f"{what}: {error.strerror}"))
+            problems.append(Problem(Severity.ERROR, f"{what}: {error.strerror}"))
             continue
         problem, listen = _match(sock, [each for each in listens if each.key not in found])
         if listen is None:
-            problems.append(Problem("error", f"{what}: {problem}"))
+            problems.append(Problem(Severity.ERROR, f"{what}: {problem}"))
             sock.close()
             continue
         sock.setblocking(False)

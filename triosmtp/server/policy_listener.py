@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import Config, Listen, Settings, UnixAddress, problem_at
-from triosmtp.errors import ConfigError, HandshakeError, Problem
+from triosmtp.errors import ConfigError, HandshakeError, Problem, Severity
 from triosmtp.event import PolicyClientRefused, ServerCertificatePresented, SessionInfo
 from triosmtp.limits.peer_count import peer_key
 from triosmtp.policy_service.hub import Access
@@ -111,7 +111,7 @@ def token_warnings(config: Config) -> list[Problem]:
                 continue  # told elsewhere, as an error
             if mode & (stat.S_IRWXG | stat.S_IRWXO):
                 text = f"{path}: DANGER: others can read or change it (mode {stat.S_IMODE(mode):04o}); chmod 600 it"
-                problems.append(problem_at(settings, field, text, "warning"))
+                problems.append(problem_at(settings, field, text, Severity.WARNING))
     return list(dict.fromkeys(problems))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from triosmtp.config import Config, ServerName, Settings
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.server.profile import material_problem, material_problems, tls_settings
 from triosmtp.tls import ContextStore, TLSSettings
 from triosmtp.tls.context_store import renew
@@ -48,7 +48,7 @@ def preload_contexts(users: TLSUsers) -> tuple[ContextStore, list[Problem]]:
         raise ConfigError(list(dict.fromkeys(problems)))
     contexts.replace(renewal.contexts)
     warnings = [
-        material_problem(*users[settings], warning, "warning")
+        material_problem(*users[settings], warning, Severity.WARNING)
         for settings, found in renewal.renewed.items()
         for warning in found
     ]

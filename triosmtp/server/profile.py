@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from triosmtp.auth import DecoyKey, IdentityMap, PasswordFile, StoreError
 from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, load_delivery, parse_delivery
-from triosmtp.errors import ConfigError, Problem, collect
+from triosmtp.errors import ConfigError, Problem, Severity, collect
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.server.known_recipients import KnownRecipients
@@ -60,7 +60,7 @@ def material_problem(
     settings: Settings,
     server_names: Iterable[ServerName],
     found: MaterialError | MaterialWarning,
-    severity: str = "error",
+    severity: Severity = Severity.ERROR,
 ) -> Problem:
     """Give what was found about certificate material the place of the option that names it."""
     subject = "" if found.path is None else f'"{found.path}": '

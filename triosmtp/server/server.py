@@ -16,7 +16,7 @@ from attrs import evolve
 
 from triosmtp.config import Config, Listen, Settings
 from triosmtp.delivery import Delivery
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.event import (
     CertificateReloadFailed,
     ConfigurationReloaded,
@@ -199,7 +199,7 @@ class Server:
     async def _reload(self, config: Config, reason: str) -> ConfigurationReloaded:
         service, old = self.service, self.service.generation
         if service.draining:
-            raise ConfigError([Problem("error", "the server is shutting down: nothing is reloaded")])
+            raise ConfigError([Problem(Severity.ERROR, "the server is shutting down: nothing is reloaded")])
         profiles = old.profiles.renewed(config)
         async with service.contexts.lock:
             try:

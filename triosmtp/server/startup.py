@@ -10,7 +10,7 @@ import trio
 from triosmtp.auth import DecoyKey, PasswordFile
 from triosmtp.config import Config, ServerName, Settings
 from triosmtp.delivery import Delivery, FunctionDelivery
-from triosmtp.errors import ConfigError, Problem, collect
+from triosmtp.errors import ConfigError, Problem, Severity, collect
 from triosmtp.event import (
     Observer,
 )
@@ -125,5 +125,5 @@ def _log_warnings(
         for warning in warnings:
             if str(warning) not in logged:
                 logged.add(str(warning))
-                found = material_problem(*users[settings], warning, "warning")
+                found = material_problem(*users[settings], warning, Severity.WARNING)
                 _log.warning("%s: %s", found.position, found.message)

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from attrs import frozen
 from OpenSSL import crypto
 
 from triosmtp.domain import DomainError, pattern_key
+from triosmtp.errors import Severity
 from triosmtp.tls.certificate import certificate_facts, extensions_of, unwarned
 from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
 from triosmtp.tls.error_queue import clear_errors, error_words
@@ -44,7 +45,7 @@ _SYSTEM_BUNDLES: Final = (
 class Finding:
     """One thing that a client may stumble over."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     text: str
 
 
@@ -179,19 +180,21 @@ def _weaknesses(certificate: LoadedCertificate, number: int) -> Iterator[Finding
     name = f"certificate {number} ({certificate.subject})"
     end = certificate.facts.not_after
     if end is not None and timedelta(0) < end - datetime.now(UTC) < _SOON:
-        yield Finding("warning", f"{name} expires on {end:%Y-%m-%d}")
+        yield Finding(Severity.WARNING, f"{name} expires on {end:%Y-%m-%d}")
     digest = signature_digest(certificate.openssl)
     if digest in _WEAK_DIGESTS and not certificate.is_self_issued:
-        yield Finding("error", f"{name} has a weak signature: {digest.upper()}")
+        yield Finding(Severity.ERROR, f"{name} has a weak signature: {digest.upper()}")
     if certificate.key is not None and certificate.key.is_weak:
-        yield Finding("error", f"{name} has a weak key: {certificate.key.name}")
+        yield Finding(Severity.ERROR, f"{name} has a weak key: {certificate.key.name}")
 
 
 def _completeness(chain: Sequence[LoadedCertificate], known: Authorities) -> Iterator[Finding]:
     last = chain[-1]
     if last.is_self_issued:
         if last is not chain[0]:
-            yield Finding("warning", f"the root ({last.subject}) need not be sent: clients have it or do not trust it")
+            yield Finding(
+                Severity.WARNING, f"the root ({last.subject}) need not be sent: clients have it or do not trust it"
+            )
         return
     issuer = known.issuer_of(last)
     if issuer is not None and issuer.is_self_issued:
@@ -199,11 +202,11 @@ def _completeness(chain: Sequence[LoadedCertificate], known: Authorities) -> Ite
     name = last.facts.issuer
     if issuer is not None or known.complete or _names_its_issuer(last):
         yield Finding(
-            "error", f"an intermediate is missing: the chain ends below {name}, and clients will not have that"
+            Severity.ERROR, f"an intermediate is missing: the chain ends below {name}, and clients will not have that"
         )
     else:
         text = f"the chain ends below {name}, no authority of this system: if that is an intermediate, it is missing"
-        yield Finding("warning", text)
+        yield Finding(Severity.WARNING, text)
 
 
 def _names_its_issuer(certificate: LoadedCertificate) -> bool:

@@ -42,7 +42,7 @@ from typing import Any, Final
 import trio
 
 from triosmtp.config import Config, Listen
-from triosmtp.errors import ConfigError, Problem, is_transient
+from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.event import (
     CertificatesReloaded,
     Connected,
@@ -175,11 +175,11 @@ class Supervisor:
             except ConfigError as error:
                 problems.extend(error.problems)
             except trio.TooSlowError:
-                problems.append(Problem("error", f"{worker} does not answer"))
+                problems.append(Problem(Severity.ERROR, f"{worker} does not answer"))
             except ChannelClosedError:
                 pass  # another one takes its place, with what is in force by then
             except Exception as error:  # noqa: BLE001 - whatever it is, that worker cannot have the configuration
-                problems.append(Problem("error", f"{worker} cannot prepare: {error!r}"))
+                problems.append(Problem(Severity.ERROR, f"{worker} cannot prepare: {error!r}"))
             else:
                 prepared.append(worker)
 
@@ -274,7 +274,7 @@ class Supervisor:
             except OSError as error:
                 problem = f"no worker can be started: {sys.executable}: {error.strerror}"
                 if not begun:
-                    raise ConfigError([Problem("error", problem, transient=is_transient(error))]) from None
+                    raise ConfigError([Problem(Severity.ERROR, problem, transient=is_transient(error))]) from None
                 _log.error("%s", problem)
                 with trio.move_on_after(_DELAYS[-1]):
                     await self._draining.wait()
@@ -485,6 +485,6 @@ def _not_ready(worker: Worker, error: Exception) -> ConfigError:
         return error
     if isinstance(error, ChannelClosedError | trio.TooSlowError):
         why = "ended before it was ready" if isinstance(error, ChannelClosedError) else "does not come to be ready"
-        return ConfigError([Problem("error", f"{worker} {why}", transient=True)])
+        return ConfigError([Problem(Severity.ERROR, f"{worker} {why}", transient=True)])
     transient = isinstance(error, OSError) and is_transient(error)
-    return ConfigError([Problem("error", f"{worker} cannot serve: {error}", transient=transient)])
+    return ConfigError([Problem(Severity.ERROR, f"{worker} cannot serve: {error}", transient=transient)])

@@ -12,6 +12,7 @@ from triosmtp.auth import PasswordFile, hash_password
 from triosmtp.auth.mechanism import MECHANISMS
 from triosmtp.commands.check_command import check_config
 from triosmtp.daemon.config_warnings import config_warnings
+from triosmtp.errors import Severity
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
 ARGON2 = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHQ"
@@ -141,12 +142,14 @@ def test_it_is_told_by_check(tmp_path: Path) -> None:
 
 def test_a_line_that_is_wrong_is_told_by_check(tmp_path: Path) -> None:
     config = parse_config(conf(tmp_path, "joe:x\nnonsense\n", f"joe:r:{'a' * 32}\njoe:r:a\n"))
-    found = [each.message for each in check_config(config) if each.severity == "error"]
+    found = [each.message for each in check_config(config) if each.severity is Severity.ERROR]
     assert found == [
         f'AuthPlainParameters: "{tmp_path}/passwords" line 2: expected user:password',
         f'AuthDigestMD5Parameters: "{tmp_path}/digest" line 2: expected user:realm:hash, an MD5 in hexadecimal',
     ]
-    assert not [each for each in config_warnings(config) if each.severity == "error"]  # it is served nevertheless
+    assert not [
+        each for each in config_warnings(config) if each.severity is Severity.ERROR
+    ]  # it is served nevertheless
 
 
 def test_each_mechanism_says_what_it_takes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import triosmtp
 from triosmtp.cli import main
 from triosmtp.daemon.process_startup import begin_process
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 from triosmtp.testing import Authority
 
 MISSING = """\
@@ -94,7 +94,7 @@ def errors(text: str) -> list[str]:
     return [
         f"{each.position.line}: {each.message}"
         for each in caught.value.problems
-        if each.severity == "error" and each.position is not None
+        if each.severity is Severity.ERROR and each.position is not None
     ]
 
 

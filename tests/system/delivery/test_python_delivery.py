@@ -9,7 +9,7 @@ from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.delivery import load_delivery
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 from triosmtp.loader import ModuleLoader
 from triosmtp.server.server import open_service
 from triosmtp.testing import open_memory_server
@@ -100,7 +100,7 @@ def test_what_is_refused_is_told_by_check_with_its_place(folder: Path, name: str
         f'Relay_Domains = ( "*" )\nDeliver_To = "python:own_delivery:{name}"\nESMTP_Listener {{ Listen ":25" {{ }} }}'
     )
     (problem,) = [
-        each for each in check_config(parse_config(text, "t.conf", folder=folder)) if each.severity == "error"
+        each for each in check_config(parse_config(text, "t.conf", folder=folder)) if each.severity is Severity.ERROR
     ]
     assert str(problem).startswith(f"t.conf:2:14: error: Deliver_To: 'python:own_delivery:{name}'")
     with pytest.raises(ValueError, match=REFUSED[name]):
@@ -130,8 +130,8 @@ def test_nothing_is_imported_before_it_is_served(folder: Path) -> None:
     (folder / "fails_at_import.py").write_text("raise SystemExit(3)")
     text = 'Deliver_To = "python:fails_at_import:take" ESMTP_Listener { Listen ":25" { } }'
     config = parse_config(text, "t.conf", folder=folder)
-    assert not [each for each in config_warnings(config) if each.severity == "error"]  # else a reload would fail
-    (error,) = [each for each in check_config(config) if each.severity == "error"]
+    assert not [each for each in config_warnings(config) if each.severity is Severity.ERROR]  # else a reload would fail
+    (error,) = [each for each in check_config(config) if each.severity is Severity.ERROR]
     assert "'python:fails_at_import:take': SystemExit: 3" in error.message
 
 

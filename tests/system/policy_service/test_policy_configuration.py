@@ -7,6 +7,7 @@ import pytest
 
 from triosmtp import ConfigError, load_config, parse_config
 from triosmtp.commands.check_command import check_config
+from triosmtp.errors import Severity
 from triosmtp.server.policy_listener import read_policy_endpoints
 
 MAIL = 'ESMTP_Listener { Listen ":25" { } } Relay_Domains = ( "example.com" ) Deliver_To = "discard:" '
@@ -106,7 +107,7 @@ def test_a_token_that_others_can_read_is_a_loud_warning(tmp_path: Path) -> None:
     assert not [problem for problem in check_config(config) if "token" in problem.message]
     (tmp_path / "token").chmod(0o644)
     (found,) = [problem for problem in check_config(config) if "token" in problem.message]
-    assert found.severity == "warning"
+    assert found.severity is Severity.WARNING
     assert "others can read or change it (mode 0644)" in found.message
 
 

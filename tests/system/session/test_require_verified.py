@@ -10,6 +10,7 @@ from tls_stanza import Material, secured
 
 from triosmtp import DONE, ConfigError, Policy, Session
 from triosmtp.config import parse_config
+from triosmtp.errors import Severity
 from triosmtp.event import Refused
 from triosmtp.policy import Done
 from triosmtp.server.relay import RelayRules
@@ -173,7 +174,7 @@ async def test_the_senders_domain_is_compared_by_its_key(material: Material, pat
 def errors(conf: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         parse_config(conf)
-    return [problem.message for problem in caught.value.problems if problem.severity == "error"]
+    return [problem.message for problem in caught.value.problems if problem.severity is Severity.ERROR]
 
 
 def test_check_finds_what_nobody_could_meet(material: Material) -> None:

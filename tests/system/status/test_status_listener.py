@@ -18,7 +18,7 @@ from status_server import MAIL, REPOSITORY, STATUS, Response, ask, daemon, get, 
 from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config
 from triosmtp.daemon.config_warnings import config_warnings
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 from triosmtp.status import application, exposition
 from triosmtp.status.login import LIFE, Logins
 from triosmtp.status.request_access import Access, Guard
@@ -299,7 +299,7 @@ async def test_a_token_file_that_cannot_be_used_is_named(tmp_path: Path) -> None
 
 def test_check_looks_at_token_files_too(tmp_path: Path) -> None:
     problems = check_config(parse_config(listener(tmp_path / "none")))
-    assert any(problem.severity == "error" and "none: No such file" in problem.message for problem in problems)
+    assert any(problem.severity is Severity.ERROR and "none: No such file" in problem.message for problem in problems)
 
 
 def test_a_token_file_that_others_can_read_is_a_danger(token: Path) -> None:

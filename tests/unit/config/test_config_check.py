@@ -3,7 +3,7 @@
 import pytest
 
 from triosmtp.config import parse_config
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 
 CERT = 'TLS_Certificate = "/cert.pem"'
 STARTTLS = "SMTP_Extensions = ( STARTTLS )"
@@ -134,7 +134,7 @@ def test_what_does_not_fit_together(text: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text)
     assert told in str(caught.value)
-    assert sum(problem.severity == "error" for problem in caught.value.problems) == 1
+    assert sum(problem.severity is Severity.ERROR for problem in caught.value.problems) == 1
 
 
 @pytest.mark.parametrize(

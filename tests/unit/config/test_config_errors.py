@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from triosmtp.config import parse_config
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 
 LISTENER = 'ESMTP_Listener { Listen ":25" { } }'
 
@@ -306,7 +306,7 @@ def test_an_error_in_a_nested_scope_does_not_hide_the_rest() -> None:
 def test_warnings_do_not_keep_a_configuration_from_loading(text: str, warning: str) -> None:
     config = parse_config(f"{text}\n{LISTENER}")
     (problem,) = config.warnings
-    assert problem.severity == "warning"
+    assert problem.severity is Severity.WARNING
     assert warning in problem.message
     assert problem.position is not None
     assert problem.position.line == 1

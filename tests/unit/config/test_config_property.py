@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from triosmtp.config import Config, parse_config, show
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 
 FULL = 10_000
 SHARE = 1 if os.environ.get("TRIOSMTP_JUDGE") else 10
@@ -37,7 +37,7 @@ def outcome(text: str) -> str:
         error = caught
     else:
         return "\n".join([*map(str, config.warnings), *written(config)])
-    assert any(problem.severity == "error" for problem in error.problems)
+    assert any(problem.severity is Severity.ERROR for problem in error.problems)
     places = [problem.position for problem in error.problems if problem.position is not None]
     assert all(place.line > 0 and place.column > 0 for place in places)
     return str(error)

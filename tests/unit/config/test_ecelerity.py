@@ -9,6 +9,7 @@ from triosmtp.auth import DecoyKey
 from triosmtp.config import OPTIONS, TCPAddress, UnixAddress, load_config, parse_config
 from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.scope import SCOPES
+from triosmtp.errors import Severity
 from triosmtp.policy import Chain
 from triosmtp.server.sasl import build_sasl_config
 
@@ -62,7 +63,7 @@ def test_its_answers() -> None:
 
 def test_each_thing_that_has_no_effect_is_told_once() -> None:
     told = [problem.message.split(" ")[0] for problem in CONFIG.warnings]
-    assert all(problem.severity == "warning" for problem in CONFIG.warnings)
+    assert all(problem.severity is Severity.WARNING for problem in CONFIG.warnings)
     for name in (
         "License",
         "Capabilities:",

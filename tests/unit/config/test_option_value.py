@@ -9,7 +9,7 @@ import pytest
 from triosmtp.config import OPTIONS, Settings, parse_config, problem_at
 from triosmtp.config.option import GLOBAL, LISTEN
 from triosmtp.config.types.proxy_value import Proxies
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 
 LISTENER = 'ESMTP_Listener { Listen ":25" { } }'
 
@@ -176,5 +176,5 @@ def test_a_problem_found_later_stands_where_the_value_was_set() -> None:
     assert str(problem_at(settings, "tls_key", "does not exist")) == (
         'e.conf:2:13: error: TLS_Key: does not exist\n      TLS_Key = "/key.pem"\n                ^'
     )
-    assert str(problem_at(settings, "deliver_to", "is full", "warning")) == "warning: Deliver_To: is full"
+    assert str(problem_at(settings, "deliver_to", "is full", Severity.WARNING)) == "warning: Deliver_To: is full"
     assert str(config.listens[0].problem("in use")).startswith("e.conf:1:25: error: in use")

@@ -6,7 +6,7 @@ from textwrap import dedent
 import pytest
 
 from triosmtp.config import Config, ServerName, evaluate, find_query, parse_config, problem_at, show
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Severity
 
 CERT = "TLS_Certificate = /cert.pem"
 
@@ -68,7 +68,7 @@ def test_a_problem_found_later_stands_where_the_value_was_set() -> None:
         '          TLS_Key = ( "/rsa.key" "/ecdsa.key" )\n'
         "                    ^"
     )
-    assert str(problem_at(second, "tls_key", "is missing", "warning")) == "warning: TLS_Key: is missing"
+    assert str(problem_at(second, "tls_key", "is missing", Severity.WARNING)) == "warning: TLS_Key: is missing"
 
 
 def test_one_that_is_repeated_merges() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config
+from triosmtp.errors import Severity
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import load_policy
 
@@ -65,7 +66,7 @@ def test_a_method_with_a_wrong_signature_is_told_with_its_place(folder: Path) ->
         "t.conf",
         folder=folder,
     )
-    (told,) = (str(each) for each in check_config(config) if each.severity == "error")
+    (told,) = (str(each) for each in check_config(config) if each.severity is Severity.ERROR)
     assert told.startswith(
         "t.conf:2:10: error: Policy: 'python:wrong_signature:Wrong': TypeError: Wrong.validate_rcptto takes"
     )

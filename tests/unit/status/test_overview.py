@@ -7,7 +7,7 @@ import trio
 from status_server import MAIL, STATUS, NoSource, serving
 
 from triosmtp import event as events
-from triosmtp.errors import Problem
+from triosmtp.errors import Problem, Severity
 from triosmtp.status.overview import Overview
 from triosmtp.variables import TLSInfo
 
@@ -179,7 +179,9 @@ def test_nothing_that_peers_choose_grows_without_end() -> None:
                 session=events.SessionInfo(id="s", peer=peer, listener=":25"), reason=f"reason {number}", detail=""
             )
         )
-        overview(events.ConfigurationReloadFailed(path="x", reason="r", problems=(Problem("error", "y" * 1000),)))
+        overview(
+            events.ConfigurationReloadFailed(path="x", reason="r", problems=(Problem(Severity.ERROR, "y" * 1000),))
+        )
     value = gather(overview)
     assert [each["reason"] for each in value["refusals"]] == [f"number {each}" for each in range(11_999, 11_899, -1)]
     assert len(overview._failures) <= 41
@@ -193,7 +195,9 @@ def test_nothing_that_peers_choose_grows_without_end() -> None:
 def test_a_configuration_that_is_not_in_force_says_what_is() -> None:
     clock = Clock()
     overview = Overview(clock, started=NOON - 100)
-    failed = events.ConfigurationReloadFailed(path="a.conf", reason="SIGHUP", problems=(Problem("error", "no such"),))
+    failed = events.ConfigurationReloadFailed(
+        path="a.conf", reason="SIGHUP", problems=(Problem(Severity.ERROR, "no such"),)
+    )
     overview(failed)
     clock.now += 50
     overview(failed)

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from triosmtp import ConfigError
-from triosmtp.errors import Problem
+from triosmtp.errors import Problem, Severity
 from triosmtp.sockets.listener import Peer
 from triosmtp.workers import channel as channel_module
 from triosmtp.workers.channel import Channel, ChannelClosedError
@@ -86,7 +86,7 @@ class Awkward(Exception):
 
 async def test_errors_arrive_as_what_they_are() -> None:
     async with ends() as (one, _):
-        problem = Problem("error", "no such file")
+        problem = Problem(Severity.ERROR, "no such file")
         with pytest.raises(ConfigError) as caught:
             await one.channel.call("refuse", ConfigError([problem]))
         assert caught.value.problems == (problem,)

@@ -26,7 +26,7 @@ from triosmtp.config.options.status import StatusOptions
 from triosmtp.config.options.tls import TLSOptions
 from triosmtp.config.source import Place
 from triosmtp.config.types.server_name import ServerName
-from triosmtp.errors import Position, Problem
+from triosmtp.errors import Position, Problem, Severity
 
 __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 
@@ -82,7 +82,9 @@ OPTIONS: Mapping[str, Option] = _rows()
 """The table, by field name."""
 
 
-def problem_at(settings: Settings | ServerName, field: str, message: str, severity: str = "error") -> Problem:
+def problem_at(
+    settings: Settings | ServerName, field: str, message: str, severity: Severity = Severity.ERROR
+) -> Problem:
     """Return a problem with the value of ``field``, at the position that set it if it is not the default."""
     place = settings.places.get(field)
     name = OPTIONS[field].name

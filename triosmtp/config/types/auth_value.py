@@ -10,6 +10,7 @@ from attrs import frozen
 from triosmtp.config.parser import Dictionary, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.types.value import BOOLEAN, BadValueError, Type, Warn, quote, text_of
+from triosmtp.errors import Severity
 
 __all__ = [
     "AUTH_PARAMETERS", "EXTERNAL_PARAMETERS", "MECHANISMS", "AuthParameters", "ExternalParameters", "mechanisms_of",
@@ -99,17 +100,17 @@ def _module(value: Value) -> str:
     return ""
 
 
-def module_problem(scheme: str, registered: Collection[str]) -> tuple[str, str]:
+def module_problem(scheme: str, registered: Collection[str]) -> tuple[Severity, str]:
     """Return severity and message for a URI of ``scheme``, which triosmtp does not implement.
 
     ``registered`` are the names that stanzas of auth_ds hold: each may be a scheme.  Any other scheme is an error: a
     typo must not switch AUTH off.
     """
     if scheme.lower() in {*MOMENTUM_SCHEMES, *registered}:
-        return "warning", f"{scheme}:// is answered by a module of Momentum's: the mechanism is not offered"
+        return Severity.WARNING, f"{scheme}:// is answered by a module of Momentum's: the mechanism is not offered"
     known = (*_SCHEMES, *MOMENTUM_SCHEMES, *registered)
     close = suggest(nearest(f"{scheme}://", [f"{each}://" for each in known]))
-    return "error", f"expected {_URI}, found {quote(f'{scheme}://')}{close}"
+    return Severity.ERROR, f"expected {_URI}, found {quote(f'{scheme}://')}{close}"
 
 
 def _write_parameters(value: object) -> str:
