@@ -413,11 +413,11 @@ def _top(arguments: argparse.Namespace) -> int:
 
 
 def _control(arguments: argparse.Namespace) -> Path:
-    from triosmtp.control.control_path import console_place  # noqa: PLC0415 - as above
+    from triosmtp.control.control_path import find_control_path  # noqa: PLC0415 - as above
 
     if arguments.control is not None:
         return Path(arguments.control)
-    return console_place(None if arguments.file is None else _load(arguments.file))
+    return find_control_path(None if arguments.file is None else _load(arguments.file))
 
 
 def _options(arguments: argparse.Namespace) -> int:

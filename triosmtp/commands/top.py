@@ -1,6 +1,6 @@
-"""The command ``triosmtp top``: the overview in a terminal, as the status page has it.
+"""The command ``triosmtp top``: the overview of the status page, in a terminal.
 
-Nothing of a peer's reaches the terminal but printable characters: no text can move the cursor, or ring the bell.
+Only printable characters of a peer's text reach the terminal, so that none can move the cursor or ring the bell.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from triosmtp.commands.top_screen import fit, render
-from triosmtp.control.console_client import UnreachableError, ask
+from triosmtp.control.console_client import UnreachableError, send_command
 
 __all__ = ["top_command"]
 
@@ -28,17 +28,17 @@ _REST_OF_LINE: Final = "\x1b[K"
 _REST_OF_SCREEN: Final = "\x1b[J"
 
 
-def top_command(place: Path, *, once: bool, interval: float) -> int:
-    """Show the overview until ``q``; with ``once``, print it and end.  Gives the exit status.
+def top_command(path: Path, *, once: bool, interval: float) -> int:
+    """Show the overview until ``q``; with ``once``, print it once.  Return the exit status.
 
     Keys: ``q`` ends, ``/`` begins a filter of the sessions, Return or Escape ends typing it.
     """
     try:
         if once or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            print("\n".join(render(_overview(place), *shutil.get_terminal_size((120, 50)))))
+            print("\n".join(render(_overview(path), *shutil.get_terminal_size((120, 50)))))
             return 0
         with _screen():
-            _watch(place, interval)
+            _watch(path, interval)
     except UnreachableError as error:
         print(f"triosmtp: {error}", file=sys.stderr)
         return _EX_UNAVAILABLE
@@ -47,16 +47,16 @@ def top_command(place: Path, *, once: bool, interval: float) -> int:
     return 0
 
 
-def _overview(place: Path) -> Mapping[str, Any]:
-    answer = ask(["overview"], place)
-    if answer.status or not isinstance(answer.data, dict):
-        raise UnreachableError(answer.text)
-    return answer.data
+def _overview(path: Path) -> Mapping[str, Any]:
+    response = send_command(["overview"], path)
+    if response.status or not isinstance(response.data, dict):
+        raise UnreachableError(response.text)
+    return response.data
 
 
 @contextmanager
 def _screen() -> Iterator[None]:
-    """Take the terminal's second screen and its keys, and give them back whatever happens."""
+    """Switch to the terminal's alternate screen without echo; restore both in the end."""
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setcbreak(sys.stdin)
@@ -68,8 +68,8 @@ def _screen() -> Iterator[None]:
         sys.stdout.flush()
 
 
-def _watch(place: Path, interval: float) -> None:
-    wanted, typing, value = "", False, _overview(place)
+def _watch(path: Path, interval: float) -> None:
+    wanted, typing, value = "", False, _overview(path)
     due = time.monotonic() + interval
     while True:
         columns, lines = shutil.get_terminal_size()
@@ -84,7 +84,7 @@ def _watch(place: Path, interval: float) -> None:
                     return
                 wanted, typing = _typed(each, wanted, typing=typing)
         if time.monotonic() >= due:
-            value, due = _overview(place), time.monotonic() + interval
+            value, due = _overview(path), time.monotonic() + interval
 
 
 def _typed(key: str, wanted: str, *, typing: bool) -> tuple[str, bool]:

@@ -1,6 +1,17 @@
-"""The control socket: an operator's console asks and commands the running server.
+"""The control socket: an operator's console sends commands to the running server.
 
-``control_path.py`` says where the socket is, ``control_socket.py`` serves it, ``console_commands.py`` carries out the
-commands, ``console_protocol.py`` is what passes between, ``console_client.py`` is the operator's side.
-``config_query.py`` and ``tls_report.py`` answer questions about a configuration as text, here and on the command line.
+Server::
+
+    control_socket.py     binds the sockets, checks the peer, reads requests
+    console_commands.py   the table of commands, and what each does
+    config_query.py       queries about a configuration, also for ``triosmtp config``
+
+Client::
+
+    console_client.py     ``triosmtp console`` and ``reload``
+
+Both::
+
+    console_protocol.py   request and response, one JSON object a line
+    control_path.py       the path of the socket
 """

@@ -1,4 +1,4 @@
-"""The questions about a configuration that the command line and the console share; each answer is lines of text."""
+"""Queries about a configuration, for the command line and the console; each returns lines of text."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -19,13 +19,13 @@ __all__ = ["NotSetError", "config_eval", "config_get", "config_show", "config_sh
 
 
 class NotSetError(QueryError):
-    """An option that is not set in the scope that was asked about."""
+    """The option is not set in that scope."""
 
 
 def config_show(config: Config, words: Sequence[str]) -> list[str]:
-    """Give what is set in the scope that ``words`` name; of one option alone, where they end with its name.
+    """Return the options set in the scope that ``words`` name, or only one option if they end with its name.
 
-    :raises QueryError: where a word names nothing.
+    :raises QueryError: if a word names nothing.
     """
     query = find_query(config, words)
     if query.option is None:
@@ -35,25 +35,25 @@ def config_show(config: Config, words: Sequence[str]) -> list[str]:
 
 
 def config_showrecurse(config: Config, words: Sequence[str]) -> list[str]:
-    """Give what is set in a scope and in all scopes inside of it.
+    """Return the options set in a scope and in all scopes inside it.
 
-    :raises QueryError: where a word names nothing, or an option.
+    :raises QueryError: if a word names nothing, or an option.
     """
     query = find_query(config, words)
     if query.option is not None:
-        raise QueryError(f"showrecurse takes scopes alone, and {query.option.name} is an option")
+        raise QueryError(f"showrecurse takes only scopes, and {query.option.name} is an option")
     return list(show(query.own_block, recurse=True))
 
 
 def config_get(config: Config, words: Sequence[str]) -> list[str]:
-    """Give an option as it is set in that very scope.
+    """Return an option as it is set in exactly that scope.
 
-    :raises NotSetError: where it is not set there.
-    :raises QueryError: where a word names nothing.
+    :raises NotSetError: if it is not set there.
+    :raises QueryError: if a word names nothing.
     """
     query = find_query(config, words)
     if query.option is None:
-        raise QueryError("get takes the name of an option at its end")
+        raise QueryError("get needs the name of an option as its last word")
     line = get(query.own_block, query.option)
     if line is None:
         raise NotSetError(f"{query.option.name} is not set in that scope")
@@ -63,21 +63,19 @@ def config_get(config: Config, words: Sequence[str]) -> list[str]:
 def config_eval(
     config: Config, words: Sequence[str], *, local: str | None = None, peer: str | None = None
 ) -> list[str]:
-    """Return an option, or all that may stand there, as in force in a scope, or for a connection to ``local``.
+    """Return an option, or all options, as in force in a scope, or for a connection from ``peer`` to ``local``.
 
-    ``peer`` is where that connection comes from.
-
-    :raises QueryError: where a word or an address names nothing.
+    :raises QueryError: if a word or an address names nothing.
     """
     query = find_query(config, words)
     if local is None and peer is None:
         query.check()
         return evaluate(query.settings(config), query.options)
     if query.block is not config.root:
-        raise QueryError("with --local or --peer an option stands alone, without scopes")
+        raise QueryError("with --local or --peer, name an option without scopes")
     options = options_of_connections() if query.option is None else query.options
     if not all(each in options_of_connections() for each in options):
-        raise QueryError(f"{options[0].name} is no option of connections; it is in: {', '.join(options[0].scopes)}")
+        raise QueryError(f"{options[0].name} is no option of connections; its scopes: {', '.join(options[0].scopes)}")
     return evaluate(_connection_settings(config, local, peer), options)
 
 
@@ -99,5 +97,5 @@ def _listen(config: Config, local: str | None) -> Listen:
         raise QueryError(f"--peer needs --local, one of: {names}")
     listen = config.find_listen(local)
     if listen is None:
-        raise QueryError(f"--local: no Listen takes {local}; there is: {names}")
+        raise QueryError(f"--local: no Listen accepts {local}; Listens: {names}")
     return listen

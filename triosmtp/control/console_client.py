@@ -1,7 +1,6 @@
-"""The console: the operator's side of the control socket, for one command or many."""
+"""The console: the client of the control socket, for one command or an interactive session."""
 
 import importlib
-import json
 import os
 import socket
 import sys
@@ -10,38 +9,38 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from triosmtp.control.console_protocol import Answer, split_words
+from triosmtp.control.console_protocol import ConsoleRequest, ConsoleResponse, split_words
 from triosmtp.state import make_directory, state_directory
 
-__all__ = ["UnreachableError", "ask", "run_command", "run_console"]
+__all__ = ["UnreachableError", "run_command", "run_console", "send_command"]
 
 _EX_USAGE: Final = 64
 _EX_UNAVAILABLE: Final = 69
 _CONNECT_TIMEOUT: Final = 5.0
-_ANSWER_TIMEOUT: Final = 120.0  # a reload reads many files
+_RESPONSE_TIMEOUT: Final = 120.0  # a reload reads many files
 _PROMPT: Final = "triosmtp> "
-_KEPT_LINES: Final = 1000
+_HISTORY_LINES: Final = 1000
 
 
 class UnreachableError(Exception):
-    """No server answers; the text says where, and why."""
+    """No server responds; the text has the path and the reason."""
 
 
-def run_command(words: Sequence[str], place: Path, *, as_json: bool = False) -> int:
-    """Let the server behind the socket at ``place`` carry out one command, print the answer, give the exit status."""
+def run_command(words: Sequence[str], path: Path, *, as_json: bool = False) -> int:
+    """Send one command to the server behind the socket at ``path`` and print the response; return the exit status."""
     try:
-        answer = ask(words, place)
+        response = send_command(words, path)
     except UnreachableError as error:
         print(f"triosmtp: {error}", file=sys.stderr)
         return _EX_UNAVAILABLE
-    _print(answer, as_json=as_json)
-    return answer.status
+    _print(response, as_json=as_json)
+    return response.status
 
 
-def run_console(place: Path, *, as_json: bool = False) -> int:
-    """Carry out what is typed, or comes on stdin, line by line, to its end, or to ``exit`` or ``quit``.
+def run_console(path: Path, *, as_json: bool = False) -> int:
+    """Run the commands of stdin, one a line, until its end, or ``exit`` or ``quit``.
 
-    From a terminal, gives 0; else the status of the first command that failed.
+    Return the exit status: 0 on a terminal, else that of the first command that failed.
     """
     terminal = sys.stdin.isatty()
     if terminal:
@@ -52,7 +51,7 @@ def run_console(place: Path, *, as_json: bool = False) -> int:
             line = _next_line() if terminal else sys.stdin.readline()
             if not line or line.strip() in {"exit", "quit"}:
                 return 0 if terminal else failed
-            status = _run_line(line, place, as_json=as_json)
+            status = _run_line(line, path, as_json=as_json)
             failed = failed or status
     finally:
         if terminal:
@@ -60,58 +59,55 @@ def run_console(place: Path, *, as_json: bool = False) -> int:
 
 
 def _next_line() -> str:
-    """Give the next line, or ``""`` at the end."""
+    """Return the next line, or ``""`` at the end."""
     while True:
         try:
             return input(_PROMPT) + "\n"
         except EOFError:
             print()
             return ""
-        except KeyboardInterrupt:  # as in a shell: forget this line
+        except KeyboardInterrupt:  # as in a shell: drop this line
             print()
 
 
-def _run_line(line: str, place: Path, *, as_json: bool) -> int:
+def _run_line(line: str, path: Path, *, as_json: bool) -> int:
     try:
         words = split_words(line)
     except ValueError as error:
         print(f"triosmtp: {error}", file=sys.stderr)
         return _EX_USAGE
-    return run_command(words, place, as_json=as_json) if words else 0
+    return run_command(words, path, as_json=as_json) if words else 0
 
 
-def _print(answer: Answer, *, as_json: bool) -> None:
+def _print(response: ConsoleResponse, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"status": answer.status, "text": answer.text, "data": answer.data}))
-    elif answer.text:
-        print(answer.text, file=sys.stderr if answer.status else sys.stdout)
+        print(response.encode().decode("ascii"), end="")
+    elif response.text:
+        print(response.text, file=sys.stderr if response.status else sys.stdout)
     sys.stdout.flush()
 
 
-def ask(words: Sequence[str], place: Path) -> Answer:
-    """Let the server behind the socket at ``place`` carry out one command; give its answer.
+def send_command(words: Sequence[str], path: Path) -> ConsoleResponse:
+    """Send one command to the server behind the socket at ``path``; return its response.
 
-    :raises UnreachableError: where none answers.
+    :raises UnreachableError: if no server responds.
     """
-    request = json.dumps({"words": list(words)}).encode("ascii") + b"\n"
     try:
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
             sock.settimeout(_CONNECT_TIMEOUT)
-            sock.connect(str(place))
-            sock.settimeout(_ANSWER_TIMEOUT)
-            with suppress(BrokenPipeError, ConnectionResetError):  # turned away: the answer says why
-                sock.sendall(request)
+            sock.connect(str(path))
+            sock.settimeout(_RESPONSE_TIMEOUT)
+            with suppress(BrokenPipeError, ConnectionResetError):  # refused: the response has the reason
+                sock.sendall(ConsoleRequest(tuple(words)).encode())
             with sock.makefile("rb") as stream:
-                line = stream.readline()
-        value = json.loads(line)
-        return Answer(str(value["text"]), value["data"], int(value["status"]))
+                return ConsoleResponse.decode(stream.readline())
     except TimeoutError as error:
-        raise UnreachableError(f"{place}: no answer") from error
+        raise UnreachableError(f"{path}: no response") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UnreachableError(f"{place}: {reason}; is it running? (--control PATH, -c FILE)") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreachableError(f"{place}: what answers is not triosmtp, or was cut off") from error
+        raise UnreachableError(f"{path}: {reason}; is the server running? (--control PATH, -c FILE)") from error
+    except ValueError as error:
+        raise UnreachableError(f"{path}: the response is not from triosmtp, or incomplete") from error
 
 
 # History
@@ -122,7 +118,7 @@ def _history() -> Path:
 
 
 def _readline() -> Any:
-    """Give the module, which also edits lines from when it is imported; None where Python was built without it."""
+    """Return the module, whose import also enables line editing; None if Python was built without it."""
     try:
         return importlib.import_module("readline")
     except ImportError:
@@ -135,11 +131,11 @@ def _read_history() -> None:
         return
     with suppress(OSError, RuntimeError):
         readline.read_history_file(_history())
-    readline.set_history_length(_KEPT_LINES)
+    readline.set_history_length(_HISTORY_LINES)
 
 
 def _write_history() -> None:
-    """Keep what was typed, for its user alone; where that cannot be, nothing is kept."""
+    """Write the history, readable by its user only; skip it if the file cannot be written."""
     readline = _readline()
     if readline is None:
         return

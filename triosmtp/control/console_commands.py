@@ -1,4 +1,4 @@
-"""The commands of the console, as the server carries them out: words in, an answer out."""
+"""The commands of the console, as the server runs them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -6,182 +6,158 @@ from typing import Any, Final
 import trio
 from attrs import field, frozen
 
-from triosmtp.config import Config
-from triosmtp.control import config_query as question
-from triosmtp.control.console_protocol import Answer
+from triosmtp.control import config_query
+from triosmtp.control.console_protocol import ConsoleResponse
 from triosmtp.errors import ConfigError, QueryError
 from triosmtp.event import ConfigurationReloaded
 from triosmtp.server.server import Server
 from triosmtp.server.tls_report import TLSReport, tls_report
 from triosmtp.version import versions
 
-__all__ = ["Commands"]
+__all__ = ["ConsoleCommands"]
 
 
 @frozen(slots=True)
-class Commands:
-    """Carries out the commands on one server."""
+class ConsoleCommands:
+    """Runs the commands on one server."""
 
     server: Server
     reload: Callable[[], Awaitable[tuple[ConfigurationReloaded, list[str]]]]
-    """Reads the configuration again; gives its warnings, too."""
+    """Reads the configuration again; returns its warnings, too."""
     shut_down: Callable[[], None]
-    """Begins an orderly end."""
+    """Begins to drain."""
     overview: Callable[[], Awaitable[dict[str, Any]]]
-    """Gives what an operator looks at."""
+    """Returns the overview that ``triosmtp top`` and the status page show."""
 
-    async def run(self, words: Sequence[str]) -> Answer:
-        """Carry out one command."""
+    async def run(self, words: Sequence[str]) -> ConsoleResponse:
+        """Run one command."""
         for length in (3, 2, 1):
             command = _COMMANDS.get(tuple(word.lower() for word in words[:length]))
             if command is not None and len(words) >= length:
-                return await self._run(command, list(words[length:]))
-        said = " ".join(words)[:80] or "nothing"
-        return Answer(f"there is no command {said!r}; help tells what there is", status=64)
+                return await _run(command, self, list(words[length:]))
+        return ConsoleResponse(f"unknown command {' '.join(words)[:80]!r}; help lists the commands", status=64)
 
-    async def _run(self, command: "_Command", rest: list[str]) -> Answer:
-        if rest and not command.arguments:
-            return Answer(f"{command.usage} takes nothing behind it", status=64)
-        try:
-            return await command.run(self, rest)
-        except question.NotSetError as error:
-            return Answer(str(error), status=1)
-        except QueryError as error:
-            return Answer(str(error), status=64)
-        except ConfigError as error:
-            data = [
-                {
-                    "severity": problem.severity,
-                    "message": problem.message,
-                    "position": None if problem.position is None else str(problem.position),
-                }
-                for problem in error.problems
-            ]
-            return Answer(str(error), data, 78)
 
-    # config
-
-    async def _config_reload(self, _rest: list[str]) -> Answer:
-        report, warnings = await self.reload()
-        lines = [*warnings, f"{report.path} is in force"]
-        for what, names in (("opened", report.opened), ("closed", report.closed), ("kept", report.kept)):
-            lines += [f'Listen "{name}" {what}' for name in names]
-        if report.sessions:
-            lines.append(f"{report.sessions} sessions on the old configuration end at their next message")
-        data = {
-            "path": report.path,
-            "opened": list(report.opened),
-            "closed": list(report.closed),
-            "kept": list(report.kept),
-            "sessions": report.sessions,
-            "warnings": warnings,
-        }
-        return Answer("\n".join(lines), data)
-
-    async def _config_show(self, rest: list[str]) -> Answer:
-        return _lines(question.config_show(self._config, rest))
-
-    async def _config_showrecurse(self, rest: list[str]) -> Answer:
-        return _lines(question.config_showrecurse(self._config, rest))
-
-    async def _config_get(self, rest: list[str]) -> Answer:
-        return _lines(question.config_get(self._config, rest))
-
-    async def _config_eval(self, rest: list[str]) -> Answer:
-        words, options = [], {"--local": "", "--peer": ""}
-        pending = iter(rest)
-        for word in pending:
-            if word in options:
-                options[word] = next(pending, "")
-                if not options[word]:
-                    raise QueryError(f"{word} needs an address")
-            else:
-                words.append(word)
-        local, peer = options["--local"] or None, options["--peer"] or None
-        return _lines(question.config_eval(self._config, words, local=local, peer=peer))
-
-    @property
-    def _config(self) -> Config:
-        return self.server.service.config
-
-    # show inbound
-
-    async def _show_inbound(self, _rest: list[str]) -> Answer:
-        host = self.server.service.host
-        rows = [] if host is None else await host.inbound()
-        return Answer(await trio.to_thread.run_sync(_session_table, rows), rows)
-
-    # show policy
-
-    async def _show_policy(self, _rest: list[str]) -> Answer:
-        hub = self.server.service.hub
-        data = {"groups": hub.groups(), "clients": hub.clients()}
-        return Answer(_policy_text(data["groups"], data["clients"]), data)
-
-    # tls
-
-    async def _tls_show(self, _rest: list[str]) -> Answer:
-        service, pool = self.server.service, self.server.pool
-        if pool is None:
-            report = await tls_report(service)
-            text, rows = report.text, report.contexts
-        else:
-            reports: list[tuple[int, TLSReport]] = list(enumerate(await pool.gather("contexts"), 1))
-            text = "\n".join(f"Worker {number}\n{report.text}" for number, report in reports)
-            rows = [{"worker": number} | row for number, report in reports for row in report.contexts]
-        problems = [
+async def _run(command: "_Command", console: ConsoleCommands, arguments: list[str]) -> ConsoleResponse:
+    if arguments and not command.takes_arguments:
+        return ConsoleResponse(f"{command.usage} takes no arguments", status=64)
+    try:
+        return await command.run(console, arguments)
+    except config_query.NotSetError as error:
+        return ConsoleResponse(str(error), status=1)
+    except QueryError as error:
+        return ConsoleResponse(str(error), status=64)
+    except ConfigError as error:
+        data = [
             {
-                "file": None if each.file is None else str(each.file),
-                "option": each.error.option,
-                "reason": each.reason,
-                "since": each.since.isoformat(timespec="seconds"),
+                "severity": problem.severity,
+                "message": problem.message,
+                "position": None if problem.position is None else str(problem.position),
             }
-            for each in service.contexts.problems
+            for problem in error.problems
         ]
-        for each in service.contexts.problems:
-            text += f"\nNOT taken since {each.since:%Y-%m-%d %H:%M:%S} UTC: {each.error}; what is in force stands above"
-        if not service.config.base.tls_watch:
-            text += "\nThe files are not watched (TLS_Watch = false)"
-        generation = service.contexts.generation
-        return Answer(text.lstrip("\n"), {"generation": generation, "contexts": rows, "problems": problems})
+        return ConsoleResponse(str(error), data, 78)
 
-    async def _tls_flush(self, _rest: list[str]) -> Answer:
-        outcome = await self.server.reload_certificates(reason="console")
-        problems = list(dict.fromkeys(str(each.error) for each in outcome.problems.values()))
-        renewed = len(outcome.renewed)
-        if problems:
-            text = "\n".join(f"NOT taken: {problem}" for problem in problems)
+
+# config
+
+
+async def _config_reload(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    report, warnings = await console.reload()
+    lines = [*warnings, f"{report.path} is in force"]
+    for what, names in (("opened", report.opened), ("closed", report.closed), ("kept", report.kept)):
+        lines += [f'Listen "{name}" {what}' for name in names]
+    if report.sessions:
+        lines.append(f"{report.sessions} sessions on the old configuration end at their next message")
+    data = {
+        "path": report.path,
+        "opened": list(report.opened),
+        "closed": list(report.closed),
+        "kept": list(report.kept),
+        "sessions": report.sessions,
+        "warnings": warnings,
+    }
+    return ConsoleResponse("\n".join(lines), data)
+
+
+async def _config_show(console: ConsoleCommands, arguments: list[str]) -> ConsoleResponse:
+    return _lines(config_query.config_show(console.server.service.config, arguments))
+
+
+async def _config_showrecurse(console: ConsoleCommands, arguments: list[str]) -> ConsoleResponse:
+    return _lines(config_query.config_showrecurse(console.server.service.config, arguments))
+
+
+async def _config_get(console: ConsoleCommands, arguments: list[str]) -> ConsoleResponse:
+    return _lines(config_query.config_get(console.server.service.config, arguments))
+
+
+async def _config_eval(console: ConsoleCommands, arguments: list[str]) -> ConsoleResponse:
+    words, options = [], {"--local": "", "--peer": ""}
+    pending = iter(arguments)
+    for word in pending:
+        if word in options:
+            options[word] = next(pending, "")
+            if not options[word]:
+                raise QueryError(f"{word} needs an address")
         else:
-            text = f"{renewed} TLS contexts made anew" if renewed else "the files are those in force"
-        data = {"generation": outcome.generation, "renewed": renewed, "problems": problems}
-        return Answer(text, data, 78 if problems else 0)
-
-    # the rest
-
-    async def _overview(self, _rest: list[str]) -> Answer:
-        value = await self.overview()
-        return Answer(f"{value['sessions_total']} sessions; triosmtp top shows the rest", value)
-
-    async def _shutdown(self, _rest: list[str]) -> Answer:
-        self.shut_down()
-        return Answer("messages under way are finished, then the server ends")
-
-    async def _version(self, _rest: list[str]) -> Answer:
-        found = versions()
-        return Answer("\n".join(f"{name} {version}" for name, version in found.items()), found)
-
-    async def _help(self, _rest: list[str]) -> Answer:
-        commands = list(_COMMANDS.values())
-        width = max(len(command.usage) for command in commands)
-        text = "\n".join(f"{command.usage.ljust(width)}  {command.doc}" for command in commands)
-        return Answer(text, [{"usage": command.usage, "doc": command.doc} for command in commands])
+            words.append(word)
+    local, peer = options["--local"] or None, options["--peer"] or None
+    return _lines(config_query.config_eval(console.server.service.config, words, local=local, peer=peer))
 
 
-def _lines(lines: list[str]) -> Answer:
-    return Answer("\n".join(lines), lines)
+def _lines(lines: list[str]) -> ConsoleResponse:
+    return ConsoleResponse("\n".join(lines), lines)
+
+
+# tls
+
+
+async def _tls_show(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    service, pool = console.server.service, console.server.pool
+    if pool is None:
+        report = await tls_report(service)
+        text, rows = report.text, report.contexts
+    else:
+        reports: list[tuple[int, TLSReport]] = list(enumerate(await pool.gather("contexts"), 1))
+        text = "\n".join(f"Worker {number}\n{report.text}" for number, report in reports)
+        rows = [{"worker": number} | row for number, report in reports for row in report.contexts]
+    problems = [
+        {
+            "file": None if each.file is None else str(each.file),
+            "option": each.error.option,
+            "reason": each.reason,
+            "since": each.since.isoformat(timespec="seconds"),
+        }
+        for each in service.contexts.problems
+    ]
+    for each in service.contexts.problems:
+        text += f"\nNOT loaded since {each.since:%Y-%m-%d %H:%M:%S} UTC: {each.error}; the contexts above stay in force"
+    if not service.config.base.tls_watch:
+        text += "\nThe files are not watched (TLS_Watch = false)"
+    generation = service.contexts.generation
+    return ConsoleResponse(text.lstrip("\n"), {"generation": generation, "contexts": rows, "problems": problems})
+
+
+async def _tls_flush(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    outcome = await console.server.reload_certificates(reason="console")
+    problems = list(dict.fromkeys(str(each.error) for each in outcome.problems.values()))
+    renewed = len(outcome.renewed)
+    if problems:
+        text = "\n".join(f"NOT loaded: {problem}" for problem in problems)
+    else:
+        text = f"TLS contexts reloaded: {renewed}" if renewed else "certificate files unchanged"
+    data = {"generation": outcome.generation, "renewed": renewed, "problems": problems}
+    return ConsoleResponse(text, data, 78 if problems else 0)
 
 
 # Sessions
+
+
+async def _show_inbound(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    host = console.server.service.host
+    rows = [] if host is None else await host.inbound()
+    return ConsoleResponse(await trio.to_thread.run_sync(_session_table, rows), rows)
 
 
 def _session_table(sessions: list[dict[str, object]]) -> str:
@@ -198,6 +174,12 @@ def _session_table(sessions: list[dict[str, object]]) -> str:
 
 
 # Policy
+
+
+async def _show_policy(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    hub = console.server.service.hub
+    data = {"groups": hub.groups(), "clients": hub.clients()}
+    return ConsoleResponse(_policy_text(data["groups"], data["clients"]), data)
 
 
 def _policy_text(groups: Sequence[Mapping[str, Any]], clients: Sequence[Mapping[str, Any]]) -> str:
@@ -219,44 +201,69 @@ def _policy_text(groups: Sequence[Mapping[str, Any]], clients: Sequence[Mapping[
     return "\n".join([*lines, f"{len(clients)} policy clients"])
 
 
+# The server
+
+
+async def _overview(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    value = await console.overview()
+    return ConsoleResponse(f"{value['sessions_total']} sessions; triosmtp top shows the rest", value)
+
+
+async def _shutdown(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    console.shut_down()
+    return ConsoleResponse("draining: transactions under way are finished, then the server ends")
+
+
+async def _version(_console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    found = versions()
+    return ConsoleResponse("\n".join(f"{name} {version}" for name, version in found.items()), found)
+
+
+async def _help(_console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
+    commands = list(_COMMANDS.values())
+    width = max(len(command.usage) for command in commands)
+    text = "\n".join(f"{command.usage.ljust(width)}  {command.doc}" for command in commands)
+    return ConsoleResponse(text, [{"usage": command.usage, "doc": command.doc} for command in commands])
+
+
 # The table
 
 
 @frozen(slots=True)
 class _Command:
-    run: Callable[[Commands, list[str]], Awaitable[Answer]] = field(repr=False)
+    run: Callable[[ConsoleCommands, list[str]], Awaitable[ConsoleResponse]] = field(repr=False)
     usage: str
     doc: str
-    arguments: bool = False
+    takes_arguments: bool = False
 
 
 _SCOPE: Final = "[SCOPE…]"
-
 _COMMANDS: Final[dict[tuple[str, ...], _Command]] = {
     tuple(word for word in command.usage.split(" ") if word.isalpha() and word.islower()): command
     for command in (
-        _Command(Commands._config_reload, "config reload", "read the configuration again; an error changes nothing"),
-        _Command(Commands._config_show, f"config show {_SCOPE}", "what is set in a scope", arguments=True),
+        _Command(_config_reload, "config reload", "read the configuration again; an error changes nothing"),
+        _Command(_config_show, f"config show {_SCOPE}", "options that are set in a scope", takes_arguments=True),
         _Command(
-            Commands._config_showrecurse,
+            _config_showrecurse,
             f"config showrecurse {_SCOPE}",
-            "what is set in a scope and its sub-scopes",
-            arguments=True,
+            "options that are set in a scope and its sub-scopes",
+            takes_arguments=True,
         ),
-        _Command(Commands._config_get, f"config get {_SCOPE} OPTION", "an option in that scope alone", arguments=True),
+        _Command(_config_get, f"config get {_SCOPE} OPTION", "an option as set in that scope", takes_arguments=True),
         _Command(
-            Commands._config_eval,
+            _config_eval,
             f"config eval {_SCOPE} [OPTION] [--local ADDRESS] [--peer ADDRESS]",
-            "an option as it is in force there, and where it was set",
-            arguments=True,
+            "an option as it is in force, and where it is set",
+            takes_arguments=True,
         ),
-        _Command(Commands._show_inbound, "show inbound", "the sessions under way"),
-        _Command(Commands._show_policy, "show policy", "the groups of deciders, and every policy client"),
-        _Command(Commands._tls_show, "tls show cache", "the TLS contexts in force, and those still in use"),
-        _Command(Commands._tls_flush, "tls flush cache", "read certificates again; what cannot be used is not taken"),
-        _Command(Commands._overview, "overview", "what triosmtp top shows, as JSON"),
-        _Command(Commands._shutdown, "shutdown", "finish the messages under way, then end"),
-        _Command(Commands._version, "version", "versions of triosmtp, Python, Trio and OpenSSL"),
-        _Command(Commands._help, "help", "this list"),
+        _Command(_show_inbound, "show inbound", "sessions under way"),
+        _Command(_show_policy, "show policy", "groups of deciders, and all policy clients"),
+        _Command(_tls_show, "tls show cache", "TLS contexts in force or in use"),
+        _Command(_tls_flush, "tls flush cache", "read certificates again; a file with an error changes nothing"),
+        _Command(_overview, "overview", "the data of triosmtp top, as JSON"),
+        _Command(_shutdown, "shutdown", "finish transactions under way, then end"),
+        _Command(_version, "version", "versions of triosmtp, Python, Trio and OpenSSL"),
+        _Command(_help, "help", "this list"),
     )
 }
+"""The commands, by the lower-case words at their beginning."""

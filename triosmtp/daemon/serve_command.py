@@ -13,8 +13,8 @@ from typing import Final
 import trio
 
 from triosmtp.config import Config, load_config
-from triosmtp.control.console_commands import Commands
-from triosmtp.control.control_socket import Control, close_doors
+from triosmtp.control.console_commands import ConsoleCommands
+from triosmtp.control.control_socket import ControlSockets, close_control_sockets
 from triosmtp.daemon import embedded_default as embedded
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.daemon.process_startup import Start, begin_process
@@ -73,7 +73,7 @@ def _run(config_path: str | None, control_path: str | None, early: EarlySignals)
             else:  # with its caret under the word that is meant
                 print(warning, file=sys.stderr)
         greeting = embedded.how_to_try(path) if config_path is None else ""
-        control = Control(None if control_path is None else Path(control_path))
+        control = ControlSockets(None if control_path is None else Path(control_path))
         try:
             trio.run(_serve, path, config, control, logs, greeting, start, notifier, early)
         finally:
@@ -91,7 +91,7 @@ def _run(config_path: str | None, control_path: str | None, early: EarlySignals)
 async def _serve(
     path: Path,
     config: Config,
-    control: Control,
+    control: ControlSockets,
     logs: Logs,
     greeting: str,
     start: Start,
@@ -145,7 +145,7 @@ async def _serve(
         raise leaf from None
 
 
-def _announce(greeting: str, config: Config, server: Server, control: Control, status: StatusListener) -> None:
+def _announce(greeting: str, config: Config, server: Server, control: ControlSockets, status: StatusListener) -> None:
     """Tell on stdout what is served.  That nobody reads it is no reason not to serve."""
     lines = [greeting] if greeting else []
     for listen in config.listens:
@@ -175,7 +175,7 @@ class _Daemon:
         self,
         path: Path,
         server: Server,
-        control: Control,
+        control: ControlSockets,
         status: StatusListener,
         logs: Logs,
         notifier: Notifier,
@@ -190,7 +190,7 @@ class _Daemon:
         self._logs = logs
         self._notifier = notifier
         self._nursery = nursery
-        self._commands = Commands(server, partial(self.reload, "console"), self.shut_down, status.overview)
+        self._commands = ConsoleCommands(server, partial(self.reload, "console"), self.shut_down, status.overview)
         self._fixed = _fixed_at_the_start(server.service.config, as_root=as_root)
         self._as_root = as_root
         self._reloading = trio.Lock()
@@ -205,11 +205,11 @@ class _Daemon:
         """
         prepared = self._status.prepare(config, sockets)
         try:
-            doors = self._control.open(config)
+            control_sockets = self._control.open(config)
         except ConfigError:
             prepared.discard()
             raise
-        self._control.follow(config, doors, self._commands, self._nursery)
+        self._control.apply(config, control_sockets, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
 
     def tell_started(self, config: Config) -> None:
@@ -262,15 +262,15 @@ class _Daemon:
                 logs = collect(problems, partial(open_every_log, config))
                 if logs is not None:
                     undo.callback(logs.close)
-                doors = collect(problems, partial(self._control.open, config))
-                undo.callback(close_doors, doors or ())
+                control_sockets = collect(problems, partial(self._control.open, config))
+                undo.callback(close_control_sockets, control_sockets or ())
                 prepared = await trio.to_thread.run_sync(collect, problems, partial(self._status.prepare, config))
                 if prepared is not None:
                     undo.callback(prepared.discard)
                 if problems:
                     raise ConfigError(problems)
                 assert logs is not None
-                assert doors is not None
+                assert control_sockets is not None
                 assert prepared is not None
             except ConfigError as error:
                 failed = ConfigurationReloadFailed(path=str(self._path), reason=reason, problems=error.problems)
@@ -279,7 +279,7 @@ class _Daemon:
             report = await self._server.reload(config, reason=reason)
             undo.pop_all()
         self._logs.apply(logs)
-        self._control.follow(config, doors, self._commands, self._nursery)
+        self._control.apply(config, control_sockets, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
         fixed = _fixed_at_the_start(config, as_root=self._as_root)
         warnings += [what for what, value in fixed.items() if value != self._fixed[what]]

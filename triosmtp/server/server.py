@@ -55,7 +55,7 @@ from triosmtp.sockets.bound_socket import (
 )
 from triosmtp.sockets.listen_backlog import drain_backlog, shut
 from triosmtp.sockets.listener import Peer, accept_connections, accept_pending, peer_from_sockaddr
-from triosmtp.sockets.transport import SocketTransport
+from triosmtp.sockets.transport import SocketTransport, refuse_connection
 from triosmtp.tls import ContextStore
 from triosmtp.tls.context_store import renew
 from triosmtp.tls.watcher import ReloadOutcome, reload_certificates, watch_certificates
@@ -328,8 +328,7 @@ class Server:
         service = self.service
         refusal = begin(service, listen, settings, peer)
         if refusal is not None:
-            with sock:
-                _try_send(sock, refusal)  # a fresh connection takes one line at once or never: nobody waits here
+            refuse_connection(sock, refusal)
         elif self.pool is not None:
             self.pool.take(listen, sock, peer)
         else:
@@ -484,13 +483,6 @@ async def serve(
     if embedded:
         warn_ignored_scopes(config)
     await server._run(task_status)  # noqa: SLF001 - the two are one
-
-
-def _try_send(sock: socket.socket, data: bytes) -> None:
-    try:
-        sock.send(data)
-    except OSError as error:
-        _log.debug("a refused connection had gone already: %s", error)
 
 
 def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> bytes | None:

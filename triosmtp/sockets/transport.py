@@ -20,7 +20,7 @@ import trio
 
 from triosmtp.message.spool import SMALL_READ, read_size
 
-__all__ = ["SocketTransport"]
+__all__ = ["SocketTransport", "refuse_connection"]
 
 _DEFAULT_READ: Final = 65536
 _wait_readable: Final = trio.lowlevel.wait_readable  # found once
@@ -180,3 +180,9 @@ def _translated(error: OSError) -> Exception:
     if error.errno == EBADF:
         return trio.ClosedResourceError("this connection was closed on our side")
     return trio.BrokenResourceError(f"connection lost: {error.strerror}")
+
+
+def refuse_connection(sock: socket.socket, reason: bytes) -> None:
+    """Send ``reason`` on a new connection and close it.  Never wait: an empty buffer takes one line at once."""
+    with sock, suppress(OSError):  # the peer has gone
+        sock.send(reason)

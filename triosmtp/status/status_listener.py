@@ -20,7 +20,7 @@ from triosmtp.server.policy_listener import read_token
 from triosmtp.sockets.bound_socket import Binding, InheritedSocket, Plan, close_sockets, plan
 from triosmtp.sockets.listener import Peer, accept_connections
 from triosmtp.sockets.peer_credentials import check_peer_credentials
-from triosmtp.sockets.transport import SocketTransport
+from triosmtp.sockets.transport import SocketTransport, refuse_connection
 from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, refusal
 from triosmtp.status.event_stream import Feed
 from triosmtp.status.login import Logins
@@ -162,8 +162,7 @@ class StatusListener:
         near = peer.address is None or peer.address.is_loopback
         host = "" if near else str(peer.address)
         if self._connections.total() >= CONNECTIONS or (host and self._connections[host] >= CONNECTIONS_OF_ONE_PEER):
-            with sock:
-                _try_send(sock, refusal(503))
+            refuse_connection(sock, refusal(503))
             return
         self._connections[host] += 1
         nursery.start_soon(self._converse, binding, sock, peer, host, name="status")
@@ -208,13 +207,6 @@ async def _unavailable(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 def _gone(binding: Binding) -> bool:
     return binding.sock.fileno() < 0
-
-
-def _try_send(sock: socket.socket, data: bytes) -> None:
-    try:
-        sock.send(data)
-    except OSError as error:
-        _log.debug("a client had gone already: %s", error)
 
 
 def read_accesses(config: Config) -> dict[object, Access]:

@@ -262,7 +262,7 @@ def test_a_hook_gives_what_was_renewed_to_a_running_server(place: Place, hook: s
         shutil.copy(place.folder / "another.key", lineage / "privkey.pem")
         done = deploy()
         assert done.returncode != 0, "a key of another certificate"
-        assert "NOT taken" in done.stdout + done.stderr
+        assert "NOT loaded" in done.stdout + done.stderr
         assert served_serial(port) == serial
         assert process.end() == 0
     assert [path.name for path in tls.iterdir()] == ["mx.example.org.pem"], "nothing is left behind"

@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonServer]:
         ("CONFIG EVAL --local 127.0.0.1:0 Idle_Time", "Idle_Time = 300  # default\n"),
         ("show inbound", "0 sessions\n"),
         ("tls show cache", f'  used by     Listen "{LISTEN}"\n              Listen "{LISTEN}" Peer "10.0.0.0/8"\n'),
-        ("tls flush cache", "the files are those in force\n"),
+        ("tls flush cache", "certificate files unchanged\n"),
         ("version", "trio 0."),
         ("help", "shutdown "),
     ],
@@ -60,16 +60,20 @@ def test_words_may_come_without_quotes(server: DaemonServer) -> None:
 @pytest.mark.parametrize(
     ("command", "status", "expected"),
     [
-        ("no such thing", 64, "there is no command 'no such thing'; help tells what there is\n"),
-        ("show", 64, "there is no command 'show'"),
-        ("show inbound now", 64, "show inbound takes nothing behind it\n"),
+        ("no such thing", 64, "unknown command 'no such thing'; help lists the commands\n"),
+        ("show", 64, "unknown command 'show'"),
+        ("show inbound now", 64, "show inbound takes no arguments\n"),
         ("config get Idle_Tme", 64, "unknown scope or option Idle_Tme; did you mean Idle_Time?\n"),
         ("config get Idle_Time", 1, "Idle_Time is not set in that scope\n"),
-        ("config get", 64, "get takes the name of an option at its end\n"),
-        ("config showrecurse Idle_Time", 64, "showrecurse takes scopes alone"),
+        ("config get", 64, "get needs the name of an option as its last word\n"),
+        ("config showrecurse Idle_Time", 64, "showrecurse takes only scopes"),
         ("config eval --peer", 64, "--peer needs an address\n"),
         ("config eval --peer nobody Idle_Time", 64, "--peer: expected an address, found 'nobody'\n"),
-        ("config eval --local :99 Idle_Time", 64, "--local: no Listen takes :99; there is: 127.0.0.1:0\n"),
+        (
+            "config eval --local :99 Idle_Time",
+            64,
+            "--local: no Listen accepts :99; Listens: 127.0.0.1:0\n",
+        ),
     ],
 )
 def test_what_makes_no_sense_says_so(server: DaemonServer, command: str, status: int, expected: str) -> None:
@@ -123,16 +127,16 @@ def test_flush_takes_good_files_and_tells_of_bad_ones(tmp_path: Path) -> None:
         (tmp_path / "server.pem").write_text("junk")
         bad = server.console("tls flush cache")
         assert bad.status == 78
-        assert bad.err.startswith(f'NOT taken: TLS_Certificate "{tmp_path}/server.pem": ')
+        assert bad.err.startswith(f'NOT loaded: TLS_Certificate "{tmp_path}/server.pem": ')
         failed = server.console("config reload")
         assert failed.status == 78
         assert f'error: TLS_Certificate: "{tmp_path}/server.pem": ' in failed.err
         shown = server.console("tls show cache").out
         assert "dns:localhost" in shown
-        assert f"NOT taken since {time.strftime('%Y-', time.gmtime())}" in shown
+        assert f"NOT loaded since {time.strftime('%Y-', time.gmtime())}" in shown
         authority = Authority.create()
         authority.issue("localhost", dns=["localhost", "new.example"]).write(tmp_path, "server")
-        assert server.console("tls flush cache").out == "1 TLS contexts made anew\n"
+        assert server.console("tls flush cache").out == "TLS contexts reloaded: 1\n"
         after = server.ask("tls show cache")
         assert (after["generation"], after["problems"]) == (2, [])
         assert after["contexts"][0]["certificates"][0]["names"] == ["dns:localhost", "dns:new.example"]
@@ -145,7 +149,7 @@ def test_shutdown_finishes_the_message_under_way(tmp_path: Path) -> None:
         client = smtplib.SMTP("127.0.0.1", server.port(LISTEN), "me.example.org", 30)
         client.ehlo()
         client.mail("a@example.org")
-        assert server.console("shutdown").out == "messages under way are finished, then the server ends\n"
+        assert server.console("shutdown").out == "draining: transactions under way are finished, then the server ends\n"
         assert server.console("config reload").status == 78  # and it can be asked until then
         assert client.rcpt("b@example.com")[0] == 250
         assert client.data(b"Subject: x\r\n\r\ny\r\n")[0] == 250
@@ -155,7 +159,7 @@ def test_shutdown_finishes_the_message_under_way(tmp_path: Path) -> None:
         result = server.console("show inbound")
         assert (result.status, result.out) == (69, "")
         assert result.err == (
-            f"triosmtp: {server.control}: No such file or directory; is it running? (--control PATH, -c FILE)\n"
+            f"triosmtp: {server.control}: No such file or directory; is the server running? (--control PATH, -c FILE)\n"
         )
 
 

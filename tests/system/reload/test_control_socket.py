@@ -212,7 +212,7 @@ def test_strangers_are_kept_out_by_the_mode_and_by_the_kernels_word(tmp_path: Pa
             control.chmod(0o666)
             answer = ask_as(server.control, NOBODY, NOBODY)
             assert (answer["status"], answer["text"]) == (77, "refused")
-            assert "a console was turned away: process " in server.log
+            assert "console refused: process " in server.log
             assert f"of user {NOBODY}, group {NOBODY}" in server.log
             # File_Mode = 0660 is for the socket's group, as the first group of a process or as another one.
             os.chown(control, -1, 12345)

@@ -51,7 +51,7 @@ def test_top_in_a_terminal(tmp_path: Path) -> None:
             os.close(main)
     done = subprocess.run(site.top("--once"), check=False, capture_output=True, text=True)
     assert done.returncode == 69
-    assert "is it running?" in done.stderr
+    assert "is the server running?" in done.stderr
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 60), (40, 8)])
