@@ -8,6 +8,7 @@ docstring, exceptions with their reasons.
 """
 
 import ast
+import inspect
 import io
 import re
 import sys
@@ -123,11 +124,11 @@ def _strings(tree: ast.Module) -> Iterator[Text]:
                 docstrings.add(child.value)
                 kind = "verb" if child is node.body[0] and _needs_verb(node) else "docstring"  # type: ignore[attr-defined]
                 line, literal = child.value.lineno, False
-                for part in re.split(r"(\n\s*\n|\n\s*(?=- ))", child.value.value):
-                    if part.strip() and not literal and not re.match(r"\s*(\.\.|>>>|\|)", part):
+                for part in re.split(r"(\n\n|\n(?=:\w)|\n *(?=- ))", inspect.cleandoc(child.value.value)):
+                    literal = literal and part[:1].isspace()
+                    if part.strip() and not literal and not re.match(r"\.\.|>>>|\|", part):
                         yield Text(line, kind, without_code(" ".join(part.split())))
-                        kind = "docstring"
-                    literal = part.rstrip().endswith("::") if part.strip() else literal
+                        literal, kind = part.endswith("::"), "docstring"
                     line += part.count("\n")
     for node in ast.walk(tree):
         is_string = isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings

@@ -1,9 +1,8 @@
-"""The commands of `triosmtp`: what their words mean and what they print.  The work is done in the rooms below.
+"""The commands of `triosmtp`: their arguments and their output.  Other packages do the work.
 
-Exit codes are those of sysexits.h: 0, 64 for a command that makes no sense, 78 for a configuration that cannot be used.
-69 is a running server that cannot be reached.  1 is the answer no: of `check --strict` to warnings, of `config get`
-where the option is not set, of `tls check` where it found an error, of `probe` where TLS did not come up; 2 is
-the answer of `probe` to --ca and --expires-within where TLS came up.
+Exit codes are those of sysexits.h: 0, 64 for a wrong command, 78 for a configuration that cannot be used.  69 means
+that the running server cannot be reached.  1 is a negative answer: warnings for `check --strict`, an option that is not
+set for `config get`, an error for `tls check`, no TLS for `probe`.  2 is that of `probe --ca` and `--expires-within`.
 """
 
 import argparse
@@ -30,13 +29,13 @@ PASSWORD_SCHEMES = ("argon2id", "scrypt", "pbkdf2-sha256", "scram-sha-256", "cle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code."""
+    """Run one command and return its exit code."""
     try:
         code = _run(command_parser().parse_args(argv))
         if sys.stdout is not None:  # as under `>&-`
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has had enough.  The interpreter flushes once more at its end: to nowhere.
+        # The reader of the output has closed it.  The interpreter flushes once more at its end: to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:

@@ -1,8 +1,8 @@
 """Domains: the one form in which they are compared and looked up, everywhere.
 
-A right or a rule that depends on a domain compares keys and nothing else.  What has no key is no domain: a peer's is
-refused, and ``triosmtp check`` refuses the operator's.  Nothing but domains is folded: local parts, user names and
-common names are compared as they are.
+A right or a rule that depends on a domain compares keys and nothing else.  A text without a key is no domain: one of a
+peer is refused, and ``triosmtp check`` refuses one of the operator.  Only domains are folded: local parts, user names
+and common names are compared exactly.
 """
 
 import re

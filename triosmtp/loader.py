@@ -13,10 +13,10 @@ __all__ = ["ModuleLoader", "telling"]
 class ModuleLoader:
     """Imports the modules that one configuration names; they may lie in ``folder``, the configuration's own.
 
-    A configuration that takes the place of another has a loader with the other as ``previous``: the modules from the
-    folder that the other one imported are imported anew, so that a policy that was edited is the new one.  The modules
-    of the other live on with the policies and deliveries that were made of them.  Modules from elsewhere, and those
-    that the program imported itself, are imported once, as always.
+    The loader of a configuration that replaces another one has the other's loader as ``previous``.  Modules that the
+    previous one imported from the folder are imported again, so that an edited policy is the new one.  The previous
+    modules stay alive with their policies and deliveries.  Other modules, and those that the program imported itself,
+    are imported once, as usual.
     """
 
     def __init__(self, folder: Path | None, previous: "ModuleLoader | None" = None) -> None:
@@ -66,7 +66,7 @@ class ModuleLoader:
                 sys.modules.pop(name, None)
         importlib.invalidate_caches()
         before = set(sys.modules)
-        # No byte code is kept of it: that is told from its source by size and second of change alone.
+        # No byte code is written: Python compares it with the source only by size and second of change.
         writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         try:
             return importlib.import_module(module_name)
@@ -79,7 +79,7 @@ class ModuleLoader:
             }
 
     def _is_beside(self, name: str, module: ModuleType) -> bool:
-        """Whether a module is one of the configuration's folder: a file in it, or of a package in it."""
+        """Return whether a module is one of the configuration's folder: a file in it, or of a package in it."""
         file = getattr(module, "__file__", None)
         if self._folder is None or file is None:
             return False
@@ -95,5 +95,5 @@ def telling(specification: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise ValueError(f"{specification!r}: {error}") from error
     except (Exception, SystemExit) as error:
-        # Whatever the operator's module does while it is imported, the report is one line that names it.
+        # Any failure of the operator's module during the import is reported in one line that names it.
         raise ValueError(f"{specification!r}: {type(error).__name__}: {error}") from error

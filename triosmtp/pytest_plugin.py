@@ -1,7 +1,7 @@
 """The pytest plugin of triosmtp: a real SMTP server as a fixture, for tests that need not know Trio.
 
-pytest imports this module at each of its starts, for whatever project.  So it imports nothing else of triosmtp before a
-fixture is asked for.
+pytest imports this module at each of its starts, in every project.  So it imports nothing else of triosmtp until a test
+requests a fixture.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ __all__ = ["smtp_server", "smtp_server_options", "smtp_server_tls", "smtp_server
 
 @pytest.fixture
 def smtp_server_options() -> str:
-    """Options that stand in the server's Listen, such as ``'Max_Message_Size = 1000'``.  Override it for others."""
+    """Return options for the server's Listen, such as ``'Max_Message_Size = 1000'``.  Override it for others."""
     return ""
 
 
 @pytest.fixture
 def smtp_server_users() -> Mapping[str, str]:
-    """Users of AUTH and their passwords.  Override it for others."""
+    """Return users for AUTH and their passwords.  Override it for others."""
     return {"user": "password"}
 
 
@@ -38,7 +38,7 @@ def smtp_server(smtp_server_options: str, smtp_server_users: Mapping[str, str]) 
 
 @pytest.fixture
 def smtp_server_tls(smtp_server_options: str, smtp_server_users: Mapping[str, str]) -> "Iterator[Controller]":
-    """Serve SMTP with STARTTLS likewise: also ``authority`` and ``client_context()``."""
+    """Serve SMTP with STARTTLS in the same way, with ``authority`` and ``client_context()``."""
     from triosmtp.testing import Controller  # noqa: PLC0415 - see above
 
     with Controller(smtp_server_options, tls=True, users=smtp_server_users) as controller:

@@ -204,7 +204,7 @@ def _public_authority_warning(settings: Settings, public: Sequence[str], option:
     text = (
         f'"{settings.tls_client_ca}": DANGER: holds {len(public)} public '
         f"{'authority' if len(public) == 1 else 'authorities'} (the first: {public[0]}), and "
-        f"{option} is true: every holder of a certificate of theirs may {action}. "
+        f"{option} is true: every holder of a certificate from them may {action}. "
         f"{'Name the clients in TLS_Relay_Clients, or trust' if action == 'relay' else 'Trust'} only an authority of "
         "your own"
     )

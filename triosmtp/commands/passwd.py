@@ -14,7 +14,7 @@ __all__ = ["passwd_command"]
 def passwd_command(
     path: Path, user: str | None, *, scheme: str, from_stdin: bool, delete: bool, list_users: bool
 ) -> int:
-    """Set, delete or list users of the file at ``path``; give the exit status.
+    """Set, delete or list users of the file at ``path``; return the exit status.
 
     The file is replaced whole, with its mode and owner; a new one is 0600.  A server that runs takes it at the next
     attempt.
@@ -52,9 +52,9 @@ def _wrong(message: str) -> int:
 
 
 def _named(user: str) -> str:
-    """Give the name as a line begins with it.
+    """Return the name as a line begins with it.
 
-    :raises ValueError: where that line would be none of this user.
+    :raises ValueError: if that line would be none of this user.
     """
     user = prepare_password(user)
     if ":" in user or user != user.strip() or user.startswith("#") or not user.isprintable():
@@ -66,7 +66,7 @@ def _user_of(line: str) -> str | None:
     try:
         return user_of(line)
     except ValueError:
-        return None  # `triosmtp check` tells of it
+        return None  # `triosmtp check` reports it
 
 
 def _kind(stored: str) -> str:

@@ -24,19 +24,19 @@ _FORMAT: Final = "triosmtp-policy-recording"
 
 @frozen(slots=True)
 class Target:
-    """Where the server is, and what opens its door."""
+    """The address of the server, and the token."""
 
     url: str
     token: str | None
 
 
 def target(config: Config | None, url: str | None, token_file: str | None, *, admin: bool = False) -> Target:
-    """Give where to connect: ``url``, or a Listen of the Policy_Listener, a Unix socket if there is one.
+    """Return where to connect: ``url``, or a Listen of the Policy_Listener, a Unix socket if there is one.
 
     ``admin`` tells that the token of Admin_Token_File is needed.
 
-    :raises QueryError: where neither tells.
-    :raises OSError: where the token cannot be read.
+    :raises QueryError: if neither tells.
+    :raises OSError: if the token cannot be read.
     """
     file = None if token_file is None else Path(token_file)
     if url is None:
@@ -85,9 +85,9 @@ def watch_command(where: Target, filters: Iterable[str], *, as_json: bool) -> in
 
 
 def _filter(text: str) -> Callable[[Notification], bool]:
-    """Give the test that ``KEY=PATTERN`` stands for; the key is a field of the notification, or a variable.
+    """Return the test that ``KEY=PATTERN`` stands for; the key is a field of the notification, or a variable.
 
-    :raises QueryError: where it is something else.
+    :raises QueryError: if it is something else.
     """
     key, equals, pattern = text.partition("=")
     if not (key and equals):
@@ -114,7 +114,7 @@ _CONTEXTS: Final = ("variables", "message_variables")
 
 
 def _line(note: Notification) -> str:
-    """Give a line in which no text of a peer can forge anything: what is not plain is a JSON string."""
+    """Return a line in which no text of a peer can forge anything: what is not plain is a JSON string."""
     params = note.params
     words = [str(params.get("time", "")), note.method]
     for key, value in params.items():
@@ -206,17 +206,17 @@ def _report(record: Mapping[str, Any]) -> list[str]:
 
 
 def _run(run: Callable[[], Any]) -> int:
-    """Run until it ends or a signal comes; give the exit status."""
+    """Run until it ends or a signal comes; return the exit status."""
 
     async def until_signal() -> None:
         async with trio.open_nursery() as nursery:
 
-            async def heed() -> None:
+            async def stop_on_signal() -> None:
                 with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                     async for _ in signals:
                         nursery.cancel_scope.cancel()
 
-            nursery.start_soon(heed)
+            nursery.start_soon(stop_on_signal)
             await run()
             nursery.cancel_scope.cancel()
 

@@ -75,9 +75,9 @@ def load_recording(path: Path) -> Iterator[Recorded]:
 def replay_command(
     recording: Path, listen: str, group: str, token: str | None, *, seconds: float, as_json: bool
 ) -> int:
-    """Play the server to a decider of ``group`` that comes to ``listen``, and print where it decides otherwise.
+    """Simulate the server for a decider of ``group`` that connects to ``listen``, and print its different decisions.
 
-    Gives 0 where it never does, 1 where it does, 69 where no decider comes.
+    Return 0 if there is none, 1 if there is one, 69 if no decider connects.
     """
     address = parse_address(listen, Path.cwd())
     if isinstance(address, TCPAddress) and token is None:
@@ -108,7 +108,7 @@ def _bound(address: TCPAddress | UnixAddress) -> socket.socket:
 
 
 class _Stage:
-    """What stands in for the server: it hears of deciders that come."""
+    """The substitute for the server: deciders connect to it."""
 
     def __init__(self, group: str) -> None:
         self.ready = trio.Event()

@@ -1,6 +1,6 @@
 """The command ``triosmtp probe``: what any SMTP server presents, and what triosmtp would know of us as its client.
 
-The server is a stranger: every read is bounded, every step has a deadline, and nothing it says reaches the terminal
+The server is not trusted: every read is bounded, every step has a deadline, and nothing it says reaches the terminal
 unescaped.
 """
 
@@ -42,7 +42,7 @@ _MAX_LINE: Final = 2048
 _DATE: Final = "%Y-%m-%dT%H:%M:%SZ"
 _MAX_LINES: Final = 100
 _UNKNOWABLE: Final = ("tls_client_verified", "tls_client_verify_error")
-"""What depends on the authorities that the server trusts, once a certificate is presented."""
+"""Variables that depend on the authorities of the server, if a certificate is presented."""
 
 _VOUCHED: Final = "yes where its TLS_Client_CA vouches for the certificate, else no"
 _VERIFIED: Final[dict[str | None, str]] = {
@@ -53,7 +53,7 @@ _VERIFIED: Final[dict[str | None, str]] = {
     "any": "no: the certificate lists neither clientAuth nor serverAuth",
     "none": "no: the certificate lists neither clientAuth nor serverAuth",
 }
-"""What a server makes of a certificate, by its extended key usage (``tls_client_eku``)."""
+"""The result on a server for a certificate, by its extended key usage (``tls_client_eku``)."""
 
 
 class ProbeError(TrioSMTPError):
@@ -75,7 +75,7 @@ class Certificate:
 
 @define(slots=True, kw_only=True)
 class Report:
-    """What was found, as far as it went; ``error`` says why not further.  Every string is printable."""
+    """The findings up to the end, or up to ``error``.  Every string is printable."""
 
     host: str
     port: int
@@ -88,7 +88,7 @@ class Report:
     cipher_bits: int | None = None
     group: str | None = None
     extensions_tls: list[str] = field(factory=list)
-    """What EHLO was answered with under TLS."""
+    """The reply to EHLO under TLS."""
     chain: list[Certificate] = field(factory=list)
     verified: bool = False
     """Whether the chain leads to an authority of this system, and the certificate is for this host."""
@@ -97,14 +97,14 @@ class Report:
     client_authorities: int = 0
     tlsa: str | None = None
     variables: dict[str, str] = field(factory=dict)
-    """What triosmtp would fill of this handshake, were we its client, but for what depends on its TLS_Client_CA."""
+    """The variables that triosmtp would set for this client, except those that depend on its TLS_Client_CA."""
     expiry_error: str | None = None
     """Which certificate expires too soon, if that was asked."""
     error: str | None = None
 
 
 class Stream(Protocol):
-    """What a dialogue goes over."""
+    """The stream of a dialogue."""
 
     async def send_all(self, data: bytes) -> None:
         """Send."""
@@ -115,7 +115,7 @@ class Stream(Protocol):
 
 @frozen(slots=True, kw_only=True)
 class Credential:
-    """What ``--cert`` gave: certificates, and their key where the file holds it."""
+    """The file of ``--cert``: certificates, and their key if the file holds it."""
 
     chain: tuple[LoadedCertificate, ...] = ()
     key: PrivateKey | None = field(default=None, repr=False)
@@ -168,7 +168,7 @@ class _Dialogue:
         return await self.read(line.partition(" ")[0])
 
     async def hello(self) -> list[str]:
-        """Say EHLO; give what is offered."""
+        """Send EHLO; return the extensions."""
         code, lines = await self.command(f"EHLO {_own_name()}")
         if code != 250:
             raise ProbeError(f"EHLO: {code} {' '.join(lines)}")
@@ -176,9 +176,9 @@ class _Dialogue:
 
 
 def load_credential(path: Path) -> Credential:
-    """Read the certificate to be presented, and its key where the file holds one too.
+    """Read the certificate to be presented, and its key if the file holds one too.
 
-    :raises ProbeError: where that cannot be had.
+    :raises ProbeError: if that is not possible.
     """
     try:
         data = read_file("TLS_Certificate", path, {})
@@ -212,7 +212,7 @@ async def probe(
 
 
 def _why(error: BaseException) -> str:
-    """Say why no connection came about: trio's own words name only the address."""
+    """Return why no connection was made: trio's own message names only the address."""
     causes = error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else (error.__cause__,)
     reasons = [os.strerror(each.errno).lower() for each in causes if isinstance(each, OSError) and each.errno]
     return ", ".join(dict.fromkeys(reasons)) or getattr(error, "strerror", None) or str(error)
@@ -234,7 +234,7 @@ async def _look(
             code, lines = await plain.command("STARTTLS")
             if code != 220:
                 raise ProbeError(f"STARTTLS: {code} {' '.join(lines)}")
-            if plain.has_more:  # whoever takes that for what came encrypted lets anybody in between speak
+            if plain.has_more:  # to treat that as encrypted would let an attacker on the way speak
                 raise ProbeError("STARTTLS: the server sent more behind its 220, in plaintext")
         client = await _handshake(transport, report, host, credential, authorities)
         secure = _Dialogue(client)
@@ -312,7 +312,7 @@ def _certificate(der: bytes) -> Certificate:
 
 
 def _variables(seen: ObservedServer, name: str | None, credential: Credential) -> dict[str, str]:
-    """Give what triosmtp would write of this handshake: the same code fills it."""
+    """Return what triosmtp would write of this handshake: the same code fills it."""
     client: dict[str, Any] = {"verify_error": NO_CERTIFICATE}
     if credential.chain:
         der = credential.chain[0].der
@@ -336,7 +336,7 @@ def _shown(data: bytes) -> str:
 
 
 def _own_name() -> str:
-    """Give our name for EHLO, or what stands for it where the machine's is none."""
+    """Return our name for EHLO, or a substitute if the machine's name is not valid."""
     name = gethostname()
     return name if name.isascii() and name.replace("-", "").replace(".", "").isalnum() else "localhost"
 
@@ -366,8 +366,8 @@ def probe_command(
     Without a mode it is TLS from the first byte on port 465, and STARTTLS on any other.  ``bundle`` holds the only
     authorities; without it those of the system are known.
 
-    Return the exit status: 0 if TLS came up (whatever the certificate, unless something was asked of it), 1 if it did
-    not, 2 if the chain does not verify by ``bundle`` or expires within ``days``, 64 if the question makes no sense.
+    Return the exit status: 0 if TLS was started, with any certificate unless a check was requested; 1 if it was not; 64
+    if the arguments are wrong.  It is 2 if the chain does not verify by ``bundle`` or expires within ``days``.
     """
     try:
         host, port, mode = _target(target, mode)
@@ -395,7 +395,7 @@ def _load_bundle(path: Path) -> tuple[LoadedCertificate, ...]:
 
 
 def _expiry_error(report: Report, days: int) -> str | None:
-    """Say which certificate of the chain expires first, if that is within ``days``."""
+    """Return which certificate of the chain expires first, if that is within ``days``."""
     dates = [(each.not_after or "", each.subject or "without a subject") for each in report.chain]
     first, subject = min(dates, default=("", "none"))
     if not first:

@@ -60,7 +60,7 @@ def render(value: Mapping[str, Any], columns: int, lines: int, wanted: str = "")
 
 
 def _share(blocks: Sequence[_Block], lines: int) -> None:
-    """Say how many rows each block shows, the more important ones first."""
+    """Return how many rows each block shows, the more important ones first."""
 
     def grant(block: _Block, rows: int) -> bool:
         nonlocal lines
@@ -129,8 +129,8 @@ def _axis(chart: Mapping[str, Any], width: int) -> str:
     end = "now"
     if width < len(begin) + len(end) + 1:
         return begin[:width].ljust(width)
-    room = width - len(begin) - len(end)
-    return begin + (middle.center(room) if room > len(middle) + 1 else " " * room) + end
+    space = width - len(begin) - len(end)
+    return begin + (middle.center(space) if space > len(middle) + 1 else " " * space) + end
 
 
 def _chart(numbers: Sequence[int], width: int) -> str:

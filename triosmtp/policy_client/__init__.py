@@ -1,6 +1,6 @@
-"""A client of the policy service, for Trio programs: decide about sessions, and hear of them, from another process.
+"""A client of the policy service, for Trio programs: decide about sessions, and observe them, from another process.
 
-::
+An example::
 
     client = PolicyClient("ws://127.0.0.1:8025/", token=token, name="partners", group="partners", variables=["tls*"])
 

@@ -54,13 +54,14 @@ class PolicyRequestError(TrioSMTPError):
 class PolicyClient:
     """One policy client.
 
-    ``url`` is ``ws://host:port/``, ``wss://host:port/`` or ``unix:/path``; ``ssl_context`` is for ``wss``, where the
-    authority is a private one or a client certificate is to be presented.  With handlers for phases it is a decider,
-    else an observer.  ``variables`` are patterns of the variables wanted of the connection context, and
-    ``message_variables`` those of the message context (by default the same patterns); ``peers`` CIDR blocks and
-    ``listeners`` names of Listens that sessions are wanted of (none: all); ``changed_only`` has only changes sent,
-    which are put together again here.  ``bodies`` asks for the messages themselves in ``session.phase``: the token of
-    Admin_Token_File is needed, and a Unix socket or TLS.
+    ``url`` is ``ws://host:port/``, ``wss://host:port/`` or ``unix:/path``; ``ssl_context`` is for ``wss`` with
+    a private authority or a client certificate.  With handlers for phases it is a decider, else an observer.
+
+    ``variables`` are patterns that select variables of the connection context, and ``message_variables`` those of the
+    message context (by default the same patterns).  ``peers`` (CIDR blocks) and ``listeners`` (names of Listens) select
+    sessions; without them, all are selected.  With ``changed_only`` the server sends only changes, and the client
+    restores the whole contexts.  ``bodies`` requests the messages themselves in ``session.phase``; it needs the token
+    of Admin_Token_File, and a Unix socket or TLS.
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class PolicyClient:
     # Handlers
 
     def on(self, *phases: str) -> Callable[[_H], _H]:
-        """Have the async function decide at ``phases``: it is given a :class:`PolicyRequest`.
+        """Register an async function that decides at ``phases`` about a :class:`PolicyRequest`.
 
-        It returns None to go on, DONE, DISCARD or a :class:`Decision`, or raises :class:`~triosmtp.Reject`.  Any other
-        exception is logged, and the server gives its fallback.
+        It returns None to continue, DONE, DISCARD or a :class:`Decision`, or raises :class:`~triosmtp.Reject`.  Any
+        other exception is logged, and the server applies its fallback.
 
-        :raises ValueError: where there is no such phase, or it has a handler already.
-        :raises TypeError: where it is not an async function.
+        :raises ValueError: if there is no such phase, or it has a handler already.
+        :raises TypeError: if it is not an async function.
         """
 
         def register(handler: _H) -> _H:
@@ -125,12 +126,12 @@ class PolicyClient:
         return register
 
     def notification(self, *patterns: str) -> Callable[[_H], _H]:
-        """Have the async function told of what matches ``patterns``, such as ``session.*``: a :class:`Notification`.
+        """Register an async function for notifications that match ``patterns``, such as ``session.*``.
 
-        They come one by one, in their order.  ``session.phase`` has to be named in full.
+        It is called with one :class:`Notification` at a time, in their order.  ``session.phase`` must be named in full.
 
-        :raises ValueError: where a pattern matches nothing.
-        :raises TypeError: where it is not an async function.
+        :raises ValueError: if a pattern matches nothing.
+        :raises TypeError: if it is not an async function.
         """
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in NOTIFICATIONS):
@@ -148,9 +149,9 @@ class PolicyClient:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled, and connect again whenever the connection is lost.
 
-        ``task_status`` is told when the server has taken the client for the first time.
+        ``task_status.started()`` is called when the server has accepted the client for the first time.
 
-        :raises PolicyClientError: where the server will not have it.
+        :raises PolicyClientError: if the server will not have it.
         """
         failures = 0
         started = False
@@ -176,7 +177,7 @@ class PolicyClient:
     async def run_on(self, stream: trio.abc.Stream, *, begun: Callable[[], object] = lambda: None) -> None:
         """Serve one connection over ``stream``, which may be one in memory, until it is lost.
 
-        :raises PolicyClientError: where the server will not have it.
+        :raises PolicyClientError: if the server will not have it.
         """
         try:
             async with self._connected(stream):
@@ -189,17 +190,17 @@ class PolicyClient:
     async def connect(self) -> AsyncIterator["PolicyClient"]:
         """Connect once, for as long as the block lasts: to make requests.
 
-        :raises PolicyClientError: where the server will not have it.
-        :raises OSError: where it cannot be reached.
+        :raises PolicyClientError: if the server will not have it.
+        :raises OSError: if it cannot be reached.
         """
         async with self._connected(await self._open()):
             yield self
 
     async def request(self, method: str, **params: object) -> Any:
-        """Make a control request, such as ``session.list``, and give its result.
+        """Make a control request, such as ``session.list``, and return its result.
 
-        :raises PolicyRequestError: where the server refuses it.
-        :raises trio.BrokenResourceError: where there is no connection, or it is lost meanwhile.
+        :raises PolicyRequestError: if the server refuses it.
+        :raises trio.BrokenResourceError: if there is no connection, or it is lost meanwhile.
         """
         if self._connection is None:
             raise trio.BrokenResourceError("not connected")
@@ -395,7 +396,7 @@ class PolicyClient:
 
 
 class _Reply:
-    """The answer to a request of ours, when it is there."""
+    """The answer to a request of this client."""
 
     def __init__(self) -> None:
         self._done = trio.Event()
@@ -432,7 +433,7 @@ def _check_async(handler: Callable[..., object]) -> None:
 
 
 def _plain(error: BaseException) -> BaseException:
-    """Give the one error that the nurseries put groups around, in a form that says what to do about it."""
+    """Return the one error that the nurseries put groups around, in a form that says what to do about it."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, trio_websocket.ConnectionRejected):

@@ -1,4 +1,4 @@
-"""What a policy client's handlers are given and give back: a request with typed views, a decision, a notification."""
+"""Arguments and results of a policy client's handlers: a request with typed views, a decision, a notification."""
 
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
@@ -173,7 +173,7 @@ class PolicyRequest:
         return MessageBody(bytes(data), size)
 
     def effects(self) -> dict[str, Any]:
-        """Give what was set and added, as the protocol has it."""
+        """Return what was set and added, as the protocol has it."""
         effects: dict[str, Any] = {}
         if self._connection or self._message:
             effects["set"] = {"connection": self._connection, "message": self._message}
@@ -198,7 +198,7 @@ class MessageBody:
 
 @frozen(slots=True)
 class Decision:
-    """A decision in full, where returning None, DONE or DISCARD, or raising Reject does not say it."""
+    """A complete decision, if None, DONE, DISCARD or Reject cannot express it."""
 
     decision: DecisionWord = "continue"
     code: int | None = None
@@ -233,9 +233,9 @@ class Notification:
 
 
 def answer_of(request: PolicyRequest, answer: object) -> dict[str, Any]:
-    """Give the result that says ``answer``: what a handler returned, or the Reject that it raised.
+    """Return the result that says ``answer``: what a handler returned, or the Reject that it raised.
 
-    :raises TypeError: where a handler returned something else.
+    :raises TypeError: if a handler returned something else.
     """
     if answer is None:
         result: dict[str, Any] = {"decision": "continue"}

@@ -39,7 +39,7 @@ class Client:
     async def read(self) -> Answer:
         """Read one reply.
 
-        :raises EOFError: where the server has closed the connection instead.
+        :raises EOFError: if the server has closed the connection instead.
         """
         lines = []
         while True:
@@ -58,7 +58,7 @@ class Client:
         return line.decode("utf-8")
 
     async def read_eof(self) -> bytes:
-        """Read until the server closes; give what came before."""
+        """Read until the server closes; return what came before."""
         data = self._received
         self._received = b""
         try:
@@ -74,9 +74,9 @@ class Client:
         return await self.read()
 
     async def starttls(self, context: ssl.SSLContext, server_hostname: str = "localhost") -> Answer:
-        """Send STARTTLS; on 220 do the handshake.  Gives the reply.
+        """Send STARTTLS; on 220 do the handshake.  Return the reply.
 
-        :raises trio.BrokenResourceError: where the handshake fails.
+        :raises trio.BrokenResourceError: if the handshake fails.
         """
         answer = await self.command("STARTTLS")
         if answer.code == 220:
@@ -84,7 +84,7 @@ class Client:
         return answer
 
     async def handshake(self, context: ssl.SSLContext, server_hostname: str = "localhost") -> None:
-        """Do the TLS handshake now."""
+        """Run the TLS handshake now."""
         tls: trio.SSLStream[Any] = trio.SSLStream(
             self.stream, context, server_hostname=server_hostname, https_compatible=True
         )
@@ -92,7 +92,7 @@ class Client:
         self.stream = tls
 
     async def message(self, sender: str, recipients: list[str], body: bytes) -> Answer:
-        """Send one message, command by command; give the last reply: the final one, or the first refusal."""
+        """Send one message, command by command; return the last reply: the final one, or the first refusal."""
         commands = [f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{recipient}>" for recipient in recipients), "DATA"]
         for line in commands:
             answer = await self.command(line)

@@ -75,7 +75,7 @@ class Controller:
         self.port = 0
         """The port, once it is started."""
         self.messages: list[ReceivedMessage] = []
-        """What was accepted, in its order, unless ``deliver`` was given.  It is here before its client hears 250."""
+        """Accepted messages, unless ``deliver`` was given; each is here before its client receives 250."""
         self.events: list[ServerEvent] = []
         """Every event of every session (see :mod:`triosmtp.event`)."""
         self.users = dict(users or {})
@@ -94,8 +94,8 @@ class Controller:
     def start(self) -> None:
         """Begin to serve; return when the socket listens.
 
-        :raises ConfigError: if the options cannot be had.
-        :raises ValueError: if a user cannot be: a name with a colon, an empty password.
+        :raises ConfigError: if the options cannot be used.
+        :raises ValueError: if a user is not valid: a name with a colon, an empty password.
         :raises RuntimeError: if it was started already.
         """
         if self._thread is not None:
@@ -112,7 +112,7 @@ class Controller:
     def stop(self) -> None:
         """End every session, and return when the thread has ended.  May be called again.
 
-        :raises Exception: whatever the server failed of in between.
+        :raises Exception: if the server failed meanwhile.
         """
         if self._thread is None or self._folder is None:
             return

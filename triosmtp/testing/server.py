@@ -61,7 +61,7 @@ class MemoryServer:
     service: Service
     nursery: trio.Nursery
     messages: list[ReceivedMessage]
-    """What was delivered, unless the test has a delivery of its own."""
+    """Delivered messages, unless the test has a delivery of its own."""
     events: list[ServerEvent]
     """Every event of every session."""
 

@@ -248,7 +248,7 @@ def test_public_authorities_and_the_right_to_relay(place: Place) -> None:
         assert err.count(loud) == warned, err
     place.conf(f"{ca} TLS_Require_Verified = true")
     _, _, err = place.run("check", "-c", "t.conf")
-    assert err.count("and TLS_Require_Verified is true: every holder of a certificate of theirs may send") == 1, err
+    assert err.count("and TLS_Require_Verified is true: every holder of a certificate from them may send") == 1, err
 
 
 # show
