@@ -10,8 +10,8 @@ Every line of :func:`build_context` stands against something that was seen to go
 - **No partial writes** (SSLStream would lose the rest), and buffers are given back while a connection is idle.
 - **No automatic chain**: OpenSSL would complete the server's chain out of the client CAs.
 - **No flag of the X.509 store but CRL_CHECK and PARTIAL_CHAIN** is touched: those for policies crash the process.
-  CRL_CHECK looks up the leaf alone.  If a list is missing or too old, nobody verifies.  :mod:`.revocation` looks up the
-  whole chain afterwards, and the leaf too, because an earlier error hides that it was revoked.
+  CRL_CHECK looks up the leaf alone.  If a list is missing or too old, nobody verifies.
+  :mod:`.revocation` looks up the whole chain afterwards.  The leaf too: an earlier error hides that it was revoked.
   PARTIAL_CHAIN makes every certificate of TLS_Client_CA an anchor (RFC 5280, section 6.1.1 d), and a chain ends at the
   first one.  So it is set only if not every chain can reach a root of the bundle.
 - **Each certificate brings its own chain** through a file in memory: added one by one, the intermediates of an RSA and

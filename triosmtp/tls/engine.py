@@ -36,11 +36,13 @@ Rules for changes of this module:
 
 import ssl
 from contextlib import suppress
+from time import perf_counter
 from typing import Final
 
 from OpenSSL import SSL
 
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION
+from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
 from triosmtp.tls.openssl_memory import (
     holds_input,
     read_plaintext,
@@ -82,11 +84,13 @@ class Engine:
         "_plaintext",
         "_protocol",
         "_received",
+        "_record_type",
         "_released",
         "accepts_servers",
         "flight",
         "handshakes_reported",
         "needs_ciphertext",
+        "turn_began",
         "verification",
     )  # fmt: skip
 
@@ -105,6 +109,9 @@ class Engine:
         self._received: bytes = b""  # Ciphertext that OpenSSL does not have yet …
         self._offset = 0  # … from this offset on.
         self._left = 0  # Octets that are missing of a record that OpenSSL has in part.
+        self._record_type = 0  # Of that record.
+        self.turn_began: float | None = None
+        """When a turn for a step of a renegotiation began, on :func:`time.perf_counter`."""
         self._plaintext: bytes = b""  # Decrypted, but not read yet.
         self._ended = False  # Whether the peer sent close_notify.
         self._released = False
@@ -303,8 +310,10 @@ class Engine:
         plaintext = self._plaintext
         if plaintext:
             self._plaintext = plaintext[limit:]
-            return plaintext[:limit]
-        plaintext = self._read(limit)
+            plaintext = plaintext[:limit]
+        else:
+            plaintext = self._read(limit)
+        self._end_turn()
         if plaintext or self._ended:
             return plaintext
         raise self._nothing_to_read()
@@ -314,20 +323,10 @@ class Engine:
         size = len(data)
         if data is FLUSH:
             return size
-        if self._failure is not None:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
-        while True:
-            try:
-                write_plaintext(self._connection, data)
-            except SSL.WantReadError:  # the client renegotiates: nothing is sent before that is done
-                self._outgoing.write(take_ciphertext(self._connection))
-                if not self._feed():
-                    raise self._nothing_to_read() from None
-            except SSL.Error as error:
-                self._fail(_text(error))
-                raise self._nothing_to_read() from None
-            else:
-                break
+        try:
+            self._write(data)
+        finally:
+            self._end_turn()
         self._outgoing.write(take_ciphertext(self._connection))
         return size
 
@@ -360,6 +359,22 @@ class Engine:
         return None if name is None or version is None or bits is None else (name, version, bits)
 
     # Between memory and OpenSSL.
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._failure is not None:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
+        while True:
+            try:
+                write_plaintext(self._connection, data)
+            except SSL.WantReadError:  # the client renegotiates: nothing is sent before that is done
+                self._outgoing.write(take_ciphertext(self._connection))
+                if not self._feed():
+                    raise self._nothing_to_read() from None
+            except SSL.Error as error:
+                self._fail(_text(error))
+                raise self._nothing_to_read() from None
+            else:
+                break
 
     def _shut_down(self) -> bool:
         """Send close_notify, if that was not done; return whether the peer's is here, too."""
@@ -429,6 +444,7 @@ class Engine:
             return False
         else:
             size = _HEADER + (data[start + 3] << 8 | data[start + 4])
+            self._record_type = data[start]
             if data[start] == _HANDSHAKE and self._protocol is not None and self._is_too_much(size):
                 return False
             take = min(size, available)
@@ -442,6 +458,20 @@ class Engine:
         else:
             self._offset = end
         return True
+
+    def continues_handshake(self, data: bytes | bytearray) -> bool:
+        """Return whether ``data``, which comes next, holds a part of a renegotiation (TLS 1.2 and before)."""
+        if self._left and self._record_type == _HANDSHAKE:
+            return True
+        data, at = self._received[self._offset :] + data, self._left
+        while at + _HEADER <= len(data) and data[at] != _HANDSHAKE:
+            at += _HEADER + (data[at + 3] << 8 | data[at + 4])
+        return at < len(data) and data[at] == _HANDSHAKE
+
+    def _end_turn(self) -> None:
+        if self.turn_began is not None:
+            began, self.turn_began = self.turn_began, None
+            HANDSHAKE_SCHEDULER.end_turn(perf_counter() - began)
 
     def _is_too_much(self, size: int) -> bool:
         """Count a record of a renegotiation; return whether its handshake is too large for the event loop."""

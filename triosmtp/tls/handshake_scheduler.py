@@ -67,10 +67,30 @@ class HandshakeScheduler:
         await wait_task_rescheduled(abort)
         self._woken -= 1
 
+    async def wait_turn(self) -> None:
+        """Wait until a step may begin in this round of the event loop.  Then call :meth:`end_turn`, in any case.
+
+        For steps that OpenSSL takes within a read or a write.
+        """
+        waited = False
+        while self._ending:
+            await self._wait(again=waited)
+            waited = True
+
+    def end_turn(self, seconds: float) -> None:
+        """Count a step that followed :meth:`wait_turn`; ``seconds`` is its time."""
+        self._spent += seconds
+        if not self._ending and (self._spent >= _ROUND or (self._waiting and not self._woken)):
+            self._ending = True
+            trio.lowlevel.current_trio_token().run_sync_soon(self._begin_round)
+
     async def _end_round(self) -> None:
         """Wait for the next round, and let the next ones go on in it."""
         self._ending = True
         await trio.lowlevel.cancel_shielded_checkpoint()
+        self._begin_round()
+
+    def _begin_round(self) -> None:
         self._ending, self._spent = False, 0.0
         while self._waiting and self._woken < _WOKEN:
             reschedule(self._waiting.popitem(last=False)[0])

@@ -20,12 +20,14 @@ Two attributes of SSLStream are used that are not public, in this module alone: 
 """
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 import trio
 
 from triosmtp.tls.engine import FLUSH, Engine
 from triosmtp.tls.handshake_failure import alert_name
+from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
 from triosmtp.tls.information import tls_info
 from triosmtp.variables import TLSInfo
 
@@ -44,10 +46,12 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
 
     __slots__ = ("_lock", "_start", "_waiting", "engine", "ssl_stream", "transport")
 
-    def __init__(self, transport: Transport, engine: Engine) -> None:
+    def __init__(self, transport: Transport, engine: Engine, below: Transport | None = None) -> None:
         self.transport = transport
         self.engine = engine
-        self.ssl_stream = trio.SSLStream(transport, cast("Any", engine), server_side=True, https_compatible=True)
+        self.ssl_stream = trio.SSLStream(
+            below or transport, cast("Any", engine), server_side=True, https_compatible=True
+        )
         """The stream that the connection is wrapped in."""
         self._lock = _send_lock(self.ssl_stream)
         self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
@@ -178,10 +182,45 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         await self.ssl_stream.aclose()
 
 
+class _RenegotiationTransport(trio.abc.Stream):
+    """The transport below SSLStream if the client may renegotiate: a step of that waits for its turn.
+
+    SSLStream passes the data to OpenSSL as soon as it has received them, and OpenSSL takes the step at once.
+    """
+
+    __slots__ = ("_engine", "_received", "_transport")
+
+    def __init__(self, transport: trio.abc.Stream, engine: Engine) -> None:
+        self._transport = transport
+        self._engine = engine
+        self._received: bytes | bytearray = b""  # Kept until the turn has come: waiting may be cancelled.
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if not self._received:
+            self._received = await self._transport.receive_some(max_bytes)
+        if self._engine.continues_handshake(self._received):
+            await HANDSHAKE_SCHEDULER.wait_turn()
+            self._engine.turn_began = perf_counter()
+        data, self._received = self._received, b""
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._transport.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
 class RenegotiableStream(TLSStream[Transport]):
     """A stream whose client may renegotiate: SSLStream does all, since a write may have to read there."""
 
     __slots__ = ()
+
+    def __init__(self, transport: Transport, engine: Engine) -> None:
+        super().__init__(transport, engine, cast("Transport", _RenegotiationTransport(transport, engine)))
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive and decrypt at least one byte, as :meth:`TLSStream.receive_some` does."""

@@ -123,3 +123,19 @@ async def test_handshakes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(10):
             nursery.start_soon(meet, server_context(), client_context())
     assert waited > 10
+
+
+async def test_a_turn_within_a_read_ends_the_round_and_the_others_go_on() -> None:
+    scheduler = HandshakeScheduler(lambda: 0.0)
+    order: list[str] = []
+    await scheduler.wait_turn()
+    scheduler.end_turn(0.02)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scheduler.run, partial(order.append, "step"), lambda: False)
+            assert scheduler._ending
+            assert order == []
+        await scheduler.wait_turn()
+        scheduler.end_turn(0.001)
+    assert order == ["step"]
+    assert not scheduler._ending

@@ -24,6 +24,7 @@ from triosmtp.tls import TLSStream, openssl_memory
 from triosmtp.tls import engine as engine_module
 from triosmtp.tls import stream as stream_module
 from triosmtp.tls.handshake import handshake
+from triosmtp.tls.handshake_scheduler import HandshakeScheduler
 
 
 @pytest.fixture(params=["bindings", "methods"])
@@ -346,7 +347,7 @@ async def heard_by(client: SSL.Connection, transport: SocketTransport, heard: by
 
 
 async def connected_plain(
-    client: SSL.Connection, near: SocketTransport, far: SocketTransport
+    client: SSL.Connection, near: SocketTransport, far: SocketTransport, *, renegotiation: bool = False
 ) -> TLSStream[SocketTransport]:
     """Let a client of pyOpenSSL's do its handshake, and return the server's side."""
 
@@ -362,7 +363,7 @@ async def connected_plain(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connect)
-        server, _ = await handshake(server_context(), near)
+        server, _ = await handshake(server_context(renegotiation=renegotiation), near)
     return server
 
 
@@ -564,3 +565,68 @@ async def test_nothing_is_read_after_unwrap(version: str) -> None:
     server.release()
     ours.close()
     theirs.close()
+
+
+async def test_a_renegotiation_waits_for_its_turn_and_commands_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float] = []
+
+    class Scheduler(HandshakeScheduler):
+        def end_turn(self, seconds: float) -> None:
+            turns.append(seconds)
+            super().end_turn(seconds)
+
+    scheduler = Scheduler()
+    for module in (engine_module, stream_module):
+        monkeypatch.setattr(module, "HANDSHAKE_SCHEDULER", scheduler)
+    near, far = socket_pair()
+    client = plain_client("TLSv1.2")
+    server = await connected_plain(client, near, far, renegotiation=True)
+    got: list[bytes] = []
+
+    async def read() -> None:
+        while piece := await server.receive_some(100):
+            got.append(bytes(piece))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        scheduler._ending = True  # others have used up this round
+        client.send(b"NOOP 1\r\n")
+        await far.send_all(taken(client))
+        await wait_all_tasks_blocked()
+        assert got == [b"NOOP 1\r\n"]
+        client.renegotiate()
+        with pytest.raises(SSL.WantReadError):
+            client.do_handshake()
+        hello = taken(client)
+        scheduler._ending = False
+        await far.send_all(hello[:20])  # a record that OpenSSL has in part
+        await wait_all_tasks_blocked()
+        scheduler._ending = True
+        await far.send_all(hello[20:])
+        await wait_all_tasks_blocked()
+        assert len(scheduler._waiting) == 1
+        order: list[str] = []
+        nursery.start_soon(run_step, scheduler, order)
+        await wait_all_tasks_blocked()
+        await scheduler._end_round()
+        with trio.fail_after(10):
+            while client.total_renegotiations() == 0 or client.renegotiate_pending():
+                client.bio_write(await far.receive_some())
+                with suppress(SSL.WantReadError):
+                    client.do_handshake()
+                await far.send_all(taken(client))
+        client.send(b"NOOP 2\r\n")
+        await far.send_all(taken(client))
+        await wait_all_tasks_blocked()
+        assert got[-1] == b"NOOP 2\r\n"
+        assert order == ["step"]  # those that wait behind it are woken
+        assert len(turns) >= 3
+        assert min(turns) > 0
+        assert server.renegotiated() is not None
+        nursery.cancel_scope.cancel()
+    near.close()
+    far.close()
+
+
+async def run_step(scheduler: HandshakeScheduler, order: list[str]) -> None:
+    await scheduler.run(partial(order.append, "step"), lambda: False)
