@@ -1,20 +1,12 @@
 """The directive `event-list`: every event of `triosmtp.event` with the first sentence of its docstring."""
 
 from inspect import getdoc
-from typing import get_args
 
 from docutils.nodes import Node
+from event_classes import events
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
-
-from triosmtp import event
-
-
-def events() -> list[type]:
-    """Return the classes of all events in the order of their module."""
-    names = list(vars(event))
-    return sorted(get_args(event.ServerEvent), key=lambda each: names.index(each.__name__))
 
 
 class _EventList(SphinxDirective):

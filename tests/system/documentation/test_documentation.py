@@ -129,7 +129,7 @@ def test_the_page_of_the_library_lists_every_event() -> None:
     assert "```{event-list}\n```" in (ROOT / "docs" / "library.md").read_text()
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        listed = importlib.import_module("event_reference").events()
+        listed = importlib.import_module("event_classes").events()
     finally:
         sys.path.remove(str(ROOT / "docs"))
     module = importlib.import_module("triosmtp.event")

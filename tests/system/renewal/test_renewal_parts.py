@@ -346,7 +346,7 @@ async def test_many_reloads_leave_nothing_behind(tmp_path: Path) -> None:
         f"{grown[1]:+d} descriptors of {before[1]}, {grown[2]:+d} threads of {before[2]}, {alive} contexts left"
     )
     assert grown[0] < 4 << 20
-    assert grown[1] <= 2  # a watch that is being exchanged
+    assert grown[1] <= 4  # a watch that is being exchanged: three descriptors of watchfiles, one of ours
     assert grown[2] <= 2
     assert alive == 0
 
