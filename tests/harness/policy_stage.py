@@ -12,8 +12,8 @@ import trio.testing
 import trio_websocket
 
 from triosmtp.policy_client import PolicyClient
-from triosmtp.policy_service.hub import Access, Hub
-from triosmtp.policy_service.wire import PROTOCOL
+from triosmtp.policy_service.hub import ClientAccess, Hub
+from triosmtp.policy_service.json_rpc import PROTOCOL
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
 SCHEMA = jsonschema.Draft202012Validator(
@@ -26,7 +26,7 @@ Policy = ( "websocket:fraud" )
 %s
 ESMTP_Listener { Listen ":25" { } }
 """
-LOCAL = Access(listener="policy", peer="unix", local=True, admin_token="a" * 16)
+LOCAL = ClientAccess(listener="policy", peer="unix", local=True, admin_token="a" * 16)
 
 
 class Raw:
@@ -73,12 +73,12 @@ class Stage:
         self.hub: Hub = server.service.hub
         self.nursery = nursery
 
-    def _pair(self, access: Access) -> trio.abc.Stream:
+    def _pair(self, access: ClientAccess) -> trio.abc.Stream:
         ours, theirs = trio.testing.memory_stream_pair()
         self.nursery.start_soon(self.hub.serve_client, theirs, access)
         return ours
 
-    async def attach(self, client: PolicyClient, access: Access = LOCAL) -> trio.CancelScope:
+    async def attach(self, client: PolicyClient, access: ClientAccess = LOCAL) -> trio.CancelScope:
         """Connect a client of the library; return what ends it at once."""
         scope, begun = trio.CancelScope(), trio.Event()
 
@@ -90,7 +90,7 @@ class Stage:
         await begun.wait()
         return scope
 
-    async def status(self, access: Access, **upgrade: Any) -> int:
+    async def status(self, access: ClientAccess, **upgrade: Any) -> int:
         """Return the HTTP status that an upgrade is refused with."""
         try:
             async with trio.open_nursery() as nursery:
@@ -107,7 +107,7 @@ class Stage:
         return status
 
     async def raw(
-        self, access: Access = LOCAL, *, token: str = "", nursery: trio.Nursery | None = None, **upgrade: Any
+        self, access: ClientAccess = LOCAL, *, token: str = "", nursery: trio.Nursery | None = None, **upgrade: Any
     ) -> Raw:
         headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
         socket = await trio_websocket.wrap_client_stream(

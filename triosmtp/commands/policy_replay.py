@@ -18,12 +18,13 @@ from triosmtp.config.types.address import parse_address
 from triosmtp.errors import QueryError
 from triosmtp.event import PolicyClientConnected, ServerEvent
 from triosmtp.message.spool import Body
-from triosmtp.policy_service.hub import Access, Hub
-from triosmtp.policy_service.messages import Outcome, Question, Verdict
-from triosmtp.policy_service.recording import body_of_recording
-from triosmtp.policy_service.requests import read_question
+from triosmtp.policy_service.client_requests import read_recorded_question
+from triosmtp.policy_service.hub import ClientAccess, Hub
+from triosmtp.policy_service.json_rpc import ProtocolError
+from triosmtp.policy_service.question import Outcome, Question, Verdict
+from triosmtp.policy_service.recorded_body import decode_body
 from triosmtp.policy_service.shadow import differs, summary
-from triosmtp.policy_service.wire import ProtocolError, describe
+from triosmtp.policy_service.verdict_reader import describe_verdict
 from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
 from triosmtp.sockets.transport import SocketTransport
 
@@ -55,8 +56,8 @@ def load_recording(path: Path) -> Iterator[Recorded]:
                     raise ValueError("this is no recording of `triosmtp policy record`, version 1")
                 if value.get("method") != "session.phase":
                     continue
-                question = read_question(value, f"replay-{number}", "the phase")
-                body = body_of_recording(value.get("body"))
+                question = read_recorded_question(value, f"replay-{number}", "the phase")
+                body = decode_body(value.get("body"))
                 told = value["outcome"]
                 outcome = Outcome(
                     decision="refused" if told["decision"] == "refused" else "accepted",
@@ -135,7 +136,7 @@ async def _replay(
 
         def take(accepted: socket.socket, peer: Peer) -> None:
             local = accepted.family == socket.AF_UNIX
-            access = Access(listener=listen, peer=peer.text, local=local, token=token)
+            access = ClientAccess(listener=listen, peer=peer.text, local=local, token=token)
             nursery.start_soon(hub.serve_client, SocketTransport(accepted), access)
 
         nursery.start_soon(accept_connections, sock, take)
@@ -156,9 +157,9 @@ async def _compare(hub: Hub, recorded: list[Recorded], group: str, *, as_json: b
     counts: Counter[str] = Counter()
     for each in recorded:
         try:
-            shown = nullcontext() if each.body is None else hub.showing(each.question.id, each.body)
+            shown = nullcontext() if each.body is None else hub.offer_body(each.question.id, each.body)
             with shown:
-                verdict = await hub.rehearse(group, each.question, hub.limits.shadow_seconds)
+                verdict = await hub.replay(group, each.question, hub.limits.shadow_seconds)
         except ProtocolError as error:
             counts["failed"] += 1
             _print(each, None, error.message, as_json=as_json)
@@ -177,7 +178,7 @@ async def _compare(hub: Hub, recorded: list[Recorded], group: str, *, as_json: b
 
 def _print(each: Recorded, verdict: Verdict | None, error: str, *, as_json: bool) -> None:
     question = each.question
-    answer = error if verdict is None else describe(verdict)
+    answer = error if verdict is None else describe_verdict(verdict)
     row: dict[str, Any] = {
         "session": question.session,
         "peer": question.peer,

@@ -35,7 +35,7 @@ _LOADED_LATER: Final = (
     "triosmtp.status.application",
     "triosmtp.status.http_server",
     "triosmtp.policy_service.hub",
-    "triosmtp.policy_service.websocket",
+    "triosmtp.policy_service.websocket_server",
     "triosmtp.server.policy_listener",
 )
 """Modules that a running server imports when it first needs them."""

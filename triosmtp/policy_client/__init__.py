@@ -16,7 +16,7 @@ An example::
 It connects again whenever the connection is lost, after 0 to 0.5 s at first and up to 30 s later.
 """
 
-from triosmtp.policy_client.client import (
+from triosmtp.policy_client.websocket_client import (
     DISCARD,
     DONE,
     Decision,

@@ -1,8 +1,20 @@
-"""The policy service: policy clients of other processes decide about sessions, and observe them.
+"""The policy service: policy clients in other processes decide about sessions and observe them.
 
-``hub.py`` is where sessions and clients meet.  ``websocket.py`` serves one client, ``link.py`` is that client as the
-hub sees it, ``outbox.py`` what waits to be sent to it, ``group.py`` the deciders that share the questions.  ``wire.py``
-checks and writes messages, ``messages.py`` has the values behind them, ``notification.py`` what clients are told,
-``requests.py`` what they may ask.  ``hub_policy.py`` is the session's side, ``shadow.py`` compares deciders in shadow,
-``recording.py`` has messages in recordings.
+A question goes this way, and its answer comes back:
+
+- ``hub_policy.py``: the policy in the chain of a session makes a question of a phase, and applies the verdict;
+- ``hub.py``: connects sessions with clients, and sends notifications;
+- ``decider_group.py``: chooses a decider, and returns the fallback if there is no answer;
+- ``connected_client.py``: one client, its access, and the questions that it has not answered;
+- ``outbox.py``: the frames that wait to be sent to it;
+- ``websocket_server.py``: its websocket: authentication, reading, writing, pings.
+
+Also:
+
+- ``question.py``: the values between sessions and hub (question, verdict, outcome);
+- ``json_rpc.py``, ``json_field.py``, ``registration.py``, ``verdict_reader.py``: messages of clients, checked;
+- ``event_notification.py``: the notification for each event;
+- ``client_requests.py``: the requests of clients;
+- ``shadow.py``: deciders in shadow, whose answers are only compared;
+- ``recorded_body.py``: messages in recordings.
 """

@@ -3,9 +3,9 @@
 **The theory.**  A policy that runs elsewhere can be slow, wrong, silent, or gone.  Mail must not wait for it longer
 than was agreed, must not be lost by it, and must not be let through because of it.  All else follows.
 
-*Values only.* A session asks a :class:`~triosmtp.policy_service.messages.Question` and gets a ``Verdict``.  Neither
+*Values only.* A session asks a :class:`~triosmtp.policy_service.question.Question` and gets a ``Verdict``.  Neither
 holds a stream, a session or a lock, so the hub may be in another process than the sessions; and nothing that a client
-says reaches a session but through :func:`~triosmtp.policy_service.wire.read_verdict`, which lets a whole answer pass,
+says reaches a session but through ``read_verdict``, which lets a whole answer pass,
 or none of it.
 
 *A verdict always comes.*  :meth:`Hub.decide` raises nothing.  Where there is no decider, where time runs out, or where
@@ -58,10 +58,24 @@ from triosmtp.histogram import Histogram
 from triosmtp.message.spool import Body
 from triosmtp.observer import Subscription
 from triosmtp.policy.interface import PHASES, Phase, Policy
-from triosmtp.policy_service.group import Group, NoAnswerError
+from triosmtp.policy_service.client_requests import Control
+from triosmtp.policy_service.connected_client import ClientAccess, ConnectedClient, Failed, HubLimits
+from triosmtp.policy_service.decider_group import Group, NoAnswerError
+from triosmtp.policy_service.event_notification import EVENT_NOTIFICATIONS, EventNotification
 from triosmtp.policy_service.hub_policy import HubPolicy
-from triosmtp.policy_service.link import Access, ClientLink, Failed, Limits
-from triosmtp.policy_service.messages import (
+from triosmtp.policy_service.json_rpc import (
+    PROTOCOL,
+    ErrorCode,
+    ProtocolError,
+    Request,
+    Response,
+    encode_error,
+    encode_json,
+    encode_result,
+    read_message,
+)
+from triosmtp.policy_service.outbox import frame
+from triosmtp.policy_service.question import (
     Fallback,
     Interest,
     Outcome,
@@ -70,27 +84,11 @@ from triosmtp.policy_service.messages import (
     Verdict,
     fallback_verdict,
 )
-from triosmtp.policy_service.notification import NOTES, Note
-from triosmtp.policy_service.outbox import frame
-from triosmtp.policy_service.recording import MAX_RECORDED, check_recorder, recorded_body
-from triosmtp.policy_service.requests import Control
+from triosmtp.policy_service.recorded_body import MAX_RECORDED, check_may_record, encode_body
+from triosmtp.policy_service.registration import read_registration
 from triosmtp.policy_service.shadow import Shadows
-from triosmtp.policy_service.wire import (
-    BAD_REQUEST,
-    FAILED,
-    NOT_INITIALIZED,
-    PROTOCOL,
-    Call,
-    ProtocolError,
-    Response,
-    encode,
-    error_text,
-    read_message,
-    read_registration,
-    result_text,
-)
 
-__all__ = ["Access", "Hub", "Limits"]
+__all__ = ["ClientAccess", "Hub", "HubLimits"]
 
 _ALWAYS_OBSERVED: Final[frozenset[type]] = frozenset({Connected, Disconnected})
 
@@ -103,18 +101,18 @@ class Hub:
     It works as soon as it is made.  Deciders in shadow are asked only while :meth:`run` runs.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(self, limits: HubLimits | None = None) -> None:
+        self.limits = limits or HubLimits()
         self.host: ServerAdmin | None = None
         """The server whose sessions these are; None while there is none."""
         self.on_event: Observer = self.observe
         """Who is told of what happens in the hub while no server is attached."""
-        self.on_interest: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        self.on_interest_changed: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         """Called when :attr:`interest` has changed; a client is in when this has returned."""
-        self._links: list[ClientLink] = []
+        self._links: list[ConnectedClient] = []
         self._groups: dict[str, Group] = {}
         self._shadows = Shadows(self._tell)
-        self._listening: dict[str, list[ClientLink]] = {}
+        self._listening: dict[str, list[ConnectedClient]] = {}
         self._sessions: dict[str, tuple[str, str]] = {}  # peer and listener of each
         self.outcome_phases: frozenset[Phase] = frozenset()
         """The phases whose outcome some client wants to know."""
@@ -184,7 +182,7 @@ class Hub:
         return Verdict() if verdict is None else verdict
 
     @contextmanager
-    def showing(self, question: str, body: Body) -> Iterator[None]:
+    def offer_body(self, question: str, body: Body) -> Iterator[None]:
         """Let the deciders that are asked ``question`` ask for ``body``, until the block is left."""
         self._bodies[question] = body
         try:
@@ -211,7 +209,7 @@ class Hub:
         self._tell(event)
         return fallback_verdict(group, question, fallback, failure)
 
-    async def rehearse(self, group: str, question: Question, timeout: float) -> Verdict:  # noqa: ASYNC109 - as above
+    async def replay(self, group: str, question: Question, timeout: float) -> Verdict:  # noqa: ASYNC109 - as above
         """Ask ``group`` without any consequence: for a replay.
 
         :raises ProtocolError: where there is no answer that could be applied.
@@ -219,7 +217,7 @@ class Hub:
         try:
             verdict = await (self._groups.get(group) or Group(group, self.limits)).ask(question, timeout)
         except NoAnswerError as error:
-            raise ProtocolError(FAILED, str(error)) from None
+            raise ProtocolError(ErrorCode.FAILED, str(error)) from None
         return Verdict() if verdict is None else verdict
 
     @property
@@ -234,11 +232,11 @@ class Hub:
         self.outcome_phases = frozenset(PHASES) if recorders else self._shadows.phases
         wanted = (each.access.body_limit for each in recorders if each.registration and each.registration.bodies)
         self.recorded_octets = min(max(wanted, default=0), MAX_RECORDED)
-        self.subscription.change(_ALWAYS_OBSERVED | NOTES.keys() if self._listening else _ALWAYS_OBSERVED)
+        self.subscription.change(_ALWAYS_OBSERVED | EVENT_NOTIFICATIONS.keys() if self._listening else _ALWAYS_OBSERVED)
 
     # What became of a phase
 
-    def ended(self, question: Question, outcome: Outcome) -> None:
+    def report_outcome(self, question: Question, outcome: Outcome) -> None:
         """Tell what became of a phase to those who want to know."""
         if "session.phase" in self._listening:
             params = {
@@ -253,7 +251,7 @@ class Hub:
                 },
             }
             contexts = {"variables": question.variables, "message_variables": question.message_variables}
-            note = Note("session.phase", params, contexts, outcome.excerpt)
+            note = EventNotification("session.phase", params, contexts, outcome.excerpt)
             self._notify(note, question.session, question.peer, question.listener)
         if self._nursery is not None:
             self._shadows.ask(question, evolve(outcome, excerpt=None), self._nursery, self.limits)
@@ -264,8 +262,8 @@ class Hub:
         """Notify the clients of an event."""
         if isinstance(event, Connected):
             self._sessions[event.session.id] = event.session.peer, event.session.listener
-        if self._listening and type(event) in NOTES:
-            note = NOTES[type(event)](event)
+        if self._listening and type(event) in EVENT_NOTIFICATIONS:
+            note = EVENT_NOTIFICATIONS[type(event)](event)
             if note.method in self._listening:
                 info: SessionInfo | None = getattr(event, "session", None)
                 session = "" if info is None else info.id
@@ -287,7 +285,7 @@ class Hub:
         else:
             self.on_event(event)
 
-    def _notify(self, note: Note, session: str, peer: str, listener: str) -> None:
+    def _notify(self, note: EventNotification, session: str, peer: str, listener: str) -> None:
         """Encode a notification once for all clients that see the same of it, and put it into their queues."""
         self._sequence += 1
         head: dict[str, Any] = {"sequence": self._sequence, "time": _now()}
@@ -304,8 +302,8 @@ class Hub:
             key = registration.seen if note.contexts else (), limit
             if key not in bodies:
                 contexts = {name: registration.wanted(name).of(values) for name, values in note.contexts.items()}
-                body = recorded_body(note.excerpt, limit) if limit else {}
-                bodies[key] = encode({**head, **contexts, **note.params, **body})
+                body = encode_body(note.excerpt, limit) if limit else {}
+                bodies[key] = encode_json({**head, **contexts, **note.params, **body})
             outbox = link.outbox
             if outbox.lost:
                 lost, outbox.lost = outbox.lost, 0
@@ -318,17 +316,17 @@ class Hub:
 
     # Clients
 
-    async def serve_client(self, stream: trio.abc.Stream, access: Access) -> None:
+    async def serve_client(self, stream: trio.abc.Stream, access: ClientAccess) -> None:
         """Serve one client, on a stream whose TLS is up already, until it ends.  Closes the stream."""
-        from triosmtp.policy_service.websocket import serve_websocket  # noqa: PLC0415 - only where there are clients
+        from triosmtp.policy_service.websocket_server import serve_websocket  # noqa: PLC0415 - only where there are clients
 
         await serve_websocket(self, stream, access)
 
-    def refused(self, access: Access, reason: str) -> None:
+    def report_refused(self, access: ClientAccess, reason: str) -> None:
         """Note that somebody was turned away."""
         self._tell(PolicyClientRefused(peer=access.peer, listener=access.listener, reason=reason))
 
-    def open_link(self, access: Access, *, admin: bool, drop: Callable[[], None]) -> ClientLink:
+    def add_client(self, access: ClientAccess, *, admin: bool, drop: Callable[[], None]) -> ConnectedClient:
         """Take in a client that is allowed in; it has not introduced itself yet."""
 
         def retire() -> None:
@@ -337,18 +335,18 @@ class Hub:
                 self._leave(link, link.registration.group)
             drop()
 
-        link = ClientLink(access, self.limits, admin=admin, drop=retire)
+        link = ConnectedClient(access, self.limits, admin=admin, drop=retire)
         self._links.append(link)
         return link
 
-    def _leave(self, link: ClientLink, name: str) -> None:
+    def _leave(self, link: ConnectedClient, name: str) -> None:
         group = self._groups.get(name)
         if group is not None:
             group.leave(link)
             if group.empty and not group.kept:
                 del self._groups[name]  # else whoever has a token could make up names without end
 
-    def close_link(self, link: ClientLink) -> None:
+    def remove_client(self, link: ConnectedClient) -> None:
         """Let go of a client that is gone."""
         self._links.remove(link)
         registration = link.registration
@@ -366,7 +364,7 @@ class Hub:
             self._tell(PolicyClientDisconnected(**_who(link), reason=link.reason, seconds=seconds))
         link.release()  # whoever asks again now asks the others
         if self._nursery is not None:
-            self._nursery.start_soon(self.on_interest)
+            self._nursery.start_soon(self.on_interest_changed)
 
     def close_clients(self, reason: str, *, at: Collection[str]) -> None:
         """End every client that came through one of the Listens ``at``."""
@@ -374,7 +372,7 @@ class Hub:
             if link.access.listener in at:
                 link.drop(reason)
 
-    async def receive(self, link: ClientLink, text: str) -> None:
+    async def receive_message(self, link: ConnectedClient, text: str) -> None:
         """Take one message of a client's."""
         number: str | int | None = None
         try:
@@ -385,35 +383,37 @@ class Hub:
             number = message.id
             answer = await self._call(link, message)
             if number is not None:
-                link.send(result_text(number, answer))
+                link.send(encode_result(number, answer))
         except ProtocolError as error:
-            link.send(error_text(number, error))
-            if error.code in {BAD_REQUEST, -32700}:
+            link.send(encode_error(number, error))
+            if error.code in {ErrorCode.INVALID_REQUEST, ErrorCode.PARSE_ERROR}:
                 link.malformed += 1
                 if link.malformed >= self.limits.malformed:
                     link.drop("too many malformed messages")
         except Exception:  # noqa: BLE001 - what was asked for failed: the client is told so, and goes on
             _log.exception("policy client %s: a request failed", link.access.peer)
-            link.send(error_text(number, ProtocolError(FAILED, "the request failed; the server's log says why")))
+            link.send(
+                encode_error(number, ProtocolError(ErrorCode.FAILED, "the request failed; the server's log says why"))
+            )
 
-    def _settle(self, link: ClientLink, response: Response) -> None:
+    def _settle(self, link: ConnectedClient, response: Response) -> None:
         link.settle(response.id, Failed(response.error) if response.error else response.result)
 
-    async def _call(self, link: ClientLink, call: Call) -> object:
+    async def _call(self, link: ConnectedClient, call: Request) -> object:
         if call.method == "initialize":
             answer = self._initialize(link, call)
-            await self.on_interest()
+            await self.on_interest_changed()
             return answer
         if link.registration is None:
-            raise ProtocolError(NOT_INITIALIZED, "initialize comes first")
+            raise ProtocolError(ErrorCode.NOT_INITIALIZED, "initialize comes first")
         return await self._control.call(link, call)
 
-    def _initialize(self, link: ClientLink, call: Call) -> object:
+    def _initialize(self, link: ConnectedClient, call: Request) -> object:
         if link.registration is not None:
-            raise ProtocolError(BAD_REQUEST, "initialize comes once")
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, "initialize comes once")
         registration = read_registration(call.params)
         if registration.bodies:
-            check_recorder(link)
+            check_may_record(link)
         if registration.shadows:
             self._shadows.join(link, registration)
         link.registration = registration
@@ -455,7 +455,7 @@ class Hub:
         """Give every client that has introduced itself, as plain values."""
         return [_client(link) for link in self._links if link.registration is not None]
 
-    def report(self) -> list[dict[str, Any]]:
+    def shadow_report(self) -> list[dict[str, Any]]:
         """Give what deciders in shadow would have done otherwise, as plain values."""
         return self._shadows.report()
 
@@ -468,11 +468,11 @@ def _version() -> str:
         return ""  # run from a source tree
 
 
-def _group(link: ClientLink) -> str:
+def _group(link: ConnectedClient) -> str:
     return "" if link.registration is None else link.registration.group
 
 
-def _who(link: ClientLink) -> dict[str, str]:
+def _who(link: ConnectedClient) -> dict[str, str]:
     registration = link.registration
     assert registration is not None, "it introduced itself"
     return {
@@ -485,7 +485,7 @@ def _who(link: ClientLink) -> dict[str, str]:
     }
 
 
-def _client(link: ClientLink) -> dict[str, Any]:
+def _client(link: ConnectedClient) -> dict[str, Any]:
     return _who(link) | {
         "outstanding": link.outstanding,
         "answered": link.answered,

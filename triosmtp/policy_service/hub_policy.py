@@ -10,14 +10,14 @@ from triosmtp.message import Message, Recipient
 from triosmtp.policy.attempt import AuthAttempt
 from triosmtp.policy.interface import DISCARD, DONE, Done, Phase, Policy
 from triosmtp.policy.policy_session import Session
-from triosmtp.policy_service.messages import Fallback, Question
+from triosmtp.policy_service.question import Fallback, Question
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
 if TYPE_CHECKING:
     from triosmtp.policy_service.hub import Hub
 
-__all__ = ["HubPolicy", "question_of"]
+__all__ = ["HubPolicy", "make_question"]
 
 _HEADERS: Final = 65536
 """Octets of a message's header that deciders are shown."""
@@ -28,7 +28,7 @@ _BLANKS: Final = " \t\r"
 _numbers = count(1)
 
 
-def question_of(phase: Phase, session: Session, *arguments: Any) -> Question:
+def make_question(phase: Phase, session: Session, *arguments: Any) -> Question:
     """Give the question of a phase, with what its policies were given behind the session."""
     password = arguments[0].password if phase == "auth" else None
     return Question(
@@ -95,8 +95,8 @@ class HubPolicy(Policy):
         hub = self._hub
         if not hub.wants(self._group, phase):
             return None
-        question = question_of(phase, session, *arguments)
-        shown = hub.showing(question.id, arguments[0].body) if phase == "data_spool" else nullcontext()
+        question = make_question(phase, session, *arguments)
+        shown = hub.offer_body(question.id, arguments[0].body) if phase == "data_spool" else nullcontext()
         with shown:
             verdict = await hub.decide(self._group, question, timeout=self._timeout, fallback=self._fallbacks[phase])
         for context, changes in (

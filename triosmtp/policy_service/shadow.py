@@ -9,9 +9,11 @@ from attrs import define, evolve, field
 
 from triosmtp.event import Observer, ShadowDiffered
 from triosmtp.policy.interface import PHASES, Phase
-from triosmtp.policy_service.link import ClientLink, Limits, Pending
-from triosmtp.policy_service.messages import Outcome, Question, Verdict
-from triosmtp.policy_service.wire import FAILED, ProtocolError, Registration, describe, read_verdict
+from triosmtp.policy_service.connected_client import ConnectedClient, HubLimits, Pending
+from triosmtp.policy_service.json_rpc import ErrorCode, ProtocolError
+from triosmtp.policy_service.question import Outcome, Question, Verdict
+from triosmtp.policy_service.registration import Registration
+from triosmtp.policy_service.verdict_reader import describe_verdict, read_verdict
 
 __all__ = ["Asked", "ShadowRecord", "Shadows", "differs", "summary"]
 
@@ -103,7 +105,7 @@ class ShadowRecord:
                 "listener": question.listener,
                 "phase": question.phase,
                 "arguments": {name: question.arguments[name] for name in question.arguments if name != "headers"},
-                "answer": describe(verdict),
+                "answer": describe_verdict(verdict),
                 "text": verdict.text,
                 "outcome": summary(outcome),
             }
@@ -135,7 +137,7 @@ class Shadows:
     def __init__(self, tell: Observer) -> None:
         self._tell = tell
         self._records: dict[tuple[str, str], ShadowRecord] = {}
-        self._links: dict[Phase, list[tuple[ClientLink, Registration]]] = {phase: [] for phase in PHASES}
+        self._links: dict[Phase, list[tuple[ConnectedClient, Registration]]] = {phase: [] for phase in PHASES}
         self._asked = 0
 
     @property
@@ -143,7 +145,7 @@ class Shadows:
         """The phases at which one of them is to be asked."""
         return frozenset(phase for phase, links in self._links.items() if links)
 
-    def join(self, link: ClientLink, registration: Registration) -> None:
+    def join(self, link: ConnectedClient, registration: Registration) -> None:
         """Take one in.
 
         :raises ProtocolError: where there are too many.
@@ -156,7 +158,7 @@ class Shadows:
         for phase in registration.phases:
             self._links[phase].append((link, registration))
 
-    def leave(self, link: ClientLink, registration: Registration) -> None:
+    def leave(self, link: ConnectedClient, registration: Registration) -> None:
         """Let go of one that is gone; its record stays."""
         for phase in registration.phases:
             self._links[phase].remove((link, registration))
@@ -165,13 +167,13 @@ class Shadows:
         here = {(each.group, each.name) for links in self._links.values() for _, each in links}
         oldest = next((key for key in self._records if key not in here), None)
         if oldest is None:
-            raise ProtocolError(FAILED, f"there are {_RECORDS} deciders in shadow already")
+            raise ProtocolError(ErrorCode.FAILED, f"there are {_RECORDS} deciders in shadow already")
         del self._records[oldest]
 
-    def ask(self, question: Question, outcome: Outcome, nursery: trio.Nursery, limits: Limits) -> None:
+    def ask(self, question: Question, outcome: Outcome, nursery: trio.Nursery, limits: HubLimits) -> None:
         """Ask those who want it what they would have decided; tasks in ``nursery`` wait for the answers."""
         # Clients of one name share the load: each session stays with one of them, and is counted once.
-        wanted: dict[tuple[str, str], list[ClientLink]] = {}
+        wanted: dict[tuple[str, str], list[ConnectedClient]] = {}
         for link, registration in self._links[question.phase]:
             if registration.wants_session(question.peer, question.listener):
                 wanted.setdefault((registration.group, registration.name), []).append(link)
@@ -190,7 +192,7 @@ class Shadows:
 
     async def _hear(
         self,
-        link: ClientLink,
+        link: ConnectedClient,
         record: ShadowRecord,
         pending: Pending,
         deadline: float,
@@ -215,7 +217,7 @@ class Shadows:
                     phase=question.phase,
                     group=record.group,
                     name=record.name,
-                    answer=describe(verdict),
+                    answer=describe_verdict(verdict),
                     outcome=summary(outcome),
                 )
             )

@@ -18,7 +18,7 @@ _AT_ONCE = 500  # sessions that are looked at before others get their turn
 
 
 class LocalSessions:
-    """Answers for one service.  It is a :class:`~triosmtp.policy_service.messages.ServerAdmin`."""
+    """Answers for one service.  It is a :class:`~triosmtp.policy_service.question.ServerAdmin`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -15,7 +15,7 @@ from triosmtp.config import Config, Listen, Settings, UnixAddress, problem_at
 from triosmtp.errors import ConfigError, HandshakeError, Problem, Severity
 from triosmtp.event import PolicyClientRefused, ServerCertificatePresented, SessionInfo
 from triosmtp.limits.peer_count import peer_key
-from triosmtp.policy_service.hub import Access
+from triosmtp.policy_service.hub import ClientAccess
 from triosmtp.server.profile import tls_settings
 from triosmtp.server.service import Service
 from triosmtp.sockets.listener import Peer
@@ -137,7 +137,7 @@ async def serve_policy_client(service: Service, endpoint: PolicyEndpoint, sock: 
                 nobody = SessionInfo(id="", peer=peer.text, listener=endpoint.listen.name)
                 service.emit(ServerCertificatePresented(session=nobody, tls=info))
             certificate = None if info.client_certificate is None else info.verified
-        access = Access(
+        access = ClientAccess(
             listener=endpoint.listen.name,
             peer=peer.text,
             local=isinstance(endpoint.listen.address, UnixAddress),

@@ -1,8 +1,8 @@
 """For tests, ours and yours: a server on memory streams, a scripted client, certificates, a recording policy."""
 
-from triosmtp.testing.client import Answer, Client
 from triosmtp.testing.controller import Controller
-from triosmtp.testing.policy import RecordingPolicy
+from triosmtp.testing.recording_policy import RecordingPolicy
+from triosmtp.testing.scripted_client import Answer, Client
 from triosmtp.testing.server import MemoryServer, ReceivedMessage, open_memory_server
 from triosmtp.tls.authority import Authority, Credential
 

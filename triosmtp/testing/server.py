@@ -20,7 +20,7 @@ from triosmtp.server.server import begin, open_service, run_session
 from triosmtp.server.service import Service
 from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.listener import Peer
-from triosmtp.testing.client import Client
+from triosmtp.testing.scripted_client import Client
 
 __all__ = ["MemoryServer", "ReceivedMessage", "open_memory_server"]
 

@@ -17,7 +17,7 @@ from attrs import field, frozen
 
 from triosmtp.auth import DecoyKey
 from triosmtp.config import Config
-from triosmtp.policy_service.messages import Interest
+from triosmtp.policy_service.question import Interest
 from triosmtp.sockets.listener import Peer
 from triosmtp.tls import TLSSettings
 

@@ -2,7 +2,7 @@
 
 from triosmtp.policy import Phase
 from triosmtp.policy_service.hub import Hub
-from triosmtp.policy_service.messages import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
+from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
 from triosmtp.workers.channel import Channel, ChannelClosedError
 
 __all__ = ["RemoteHub"]
@@ -40,6 +40,6 @@ class RemoteHub(Hub):
             return fallback_verdict(group, question, fallback, "the supervisor is gone")
         return verdict
 
-    def ended(self, question: Question, outcome: Outcome) -> None:
+    def report_outcome(self, question: Question, outcome: Outcome) -> None:
         """Tell what became of a phase."""
         self._channel.post("ended", question, outcome)

@@ -53,7 +53,7 @@ from triosmtp.event import (
     ServerEvent,
 )
 from triosmtp.limits.peer_count import PeerAddress
-from triosmtp.policy_service.messages import Fallback, Question, Verdict
+from triosmtp.policy_service.question import Fallback, Question, Verdict
 from triosmtp.server.service import Generation, Service
 from triosmtp.server.worker_pool import WorkerPoolState, WorkerState
 from triosmtp.smtp import Reply
@@ -124,7 +124,7 @@ class Supervisor:
         self._service = service
         service.attach(PooledSessions(service, self))
         service.observe(self._heed)
-        service.hub.on_interest = self._tell_interest
+        service.hub.on_interest_changed = self._tell_interest
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until drained.
@@ -306,7 +306,7 @@ class Supervisor:
             "handshake": self._count_handshake,
             "handshake over": service.handshakes.release,
             "uncount": service.uncount_peer,
-            "ended": service.hub.ended,
+            "ended": service.hub.report_outcome,
             "log": _write,
         }
         calls: dict[str, Callable[..., Awaitable[Any]]] = {

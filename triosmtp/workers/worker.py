@@ -24,7 +24,7 @@ from triosmtp.limits.fd_limit import max_connections
 from triosmtp.limits.peer_count import PeerAddress
 from triosmtp.limits.timeouts import watch
 from triosmtp.policy import Session
-from triosmtp.policy_service.messages import Interest
+from triosmtp.policy_service.question import Interest
 from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.server import open_service, run_session
 from triosmtp.server.service import Generation, Service

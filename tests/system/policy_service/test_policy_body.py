@@ -16,13 +16,13 @@ from triosmtp import DISCARD, Reject
 from triosmtp.config import parse_config
 from triosmtp.errors import ConfigError
 from triosmtp.policy_client import MessageBody, Notification, PolicyClient, PolicyRequest, PolicyRequestError
-from triosmtp.policy_service.hub import Access
+from triosmtp.policy_service.hub import ClientAccess
 from triosmtp.testing import Client
 
 SCHEMA = json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
 PART = 65536
-TCP = Access(listener="policy", peer="192.0.2.9:1", token="t" * 16)
-TLS = Access(listener="policy", peer="192.0.2.9:1", token="t" * 16, encrypted=True)
+TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16)
+TLS = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, encrypted=True)
 
 
 def body_of(size: int) -> bytes:
@@ -68,7 +68,7 @@ async def test_a_decider_reads_the_message_as_it_came(size: int, tmp_path: Path)
 async def test_the_words_on_the_wire() -> None:
     message = body_of(PART + 10)
     async with open_stage() as stage:
-        raw = await stage.raw(Access(listener="policy", peer="unix", local=True, body_limit=PART + 5))
+        raw = await stage.raw(ClientAccess(listener="policy", peer="unix", local=True, body_limit=PART + 5))
         await raw.decider("data_spool")
         session = await stage.hello()
         async with trio.open_nursery() as nursery:
@@ -121,10 +121,10 @@ async def asked(stage: Stage, raw: Raw, session: Client, *phases: str) -> list[d
         (LOCAL, "", True),
         (TLS, "t" * 16, True),
         (TCP, "t" * 16, False),
-        (Access(listener="p", peer="unix", local=True, body_limit=0), "", False),
+        (ClientAccess(listener="p", peer="unix", local=True, body_limit=0), "", False),
     ],
 )
-async def test_only_on_a_private_way(access: Access, token: str, shown: bool) -> None:
+async def test_only_on_a_private_way(access: ClientAccess, token: str, shown: bool) -> None:
     async with open_stage() as stage:
         raw = await stage.raw(access, token=token)
         await raw.decider("data_spool")
@@ -246,7 +246,9 @@ async def test_a_limit_of_ones_own_saves_parts() -> None:
 # Recordings
 
 
-async def recorded(stage: Stage, access: Access = LOCAL, *, bodies: bool, token: str = "a" * 16) -> list[Notification]:
+async def recorded(
+    stage: Stage, access: ClientAccess = LOCAL, *, bodies: bool, token: str = "a" * 16
+) -> list[Notification]:
     notes: list[Notification] = []
     client = PolicyClient("unix:/memory", name="watcher", token=token, bodies=bodies)
 
@@ -261,7 +263,7 @@ async def recorded(stage: Stage, access: Access = LOCAL, *, bodies: bool, token:
 async def test_a_recording_holds_it_only_if_it_was_asked_for() -> None:
     message = body_of(2 * PART + 10)
     async with open_stage("Policy_Fallback = continue") as stage:
-        small = Access(listener="policy", peer="unix", local=True, admin_token="a" * 16, body_limit=PART)
+        small = ClientAccess(listener="policy", peer="unix", local=True, admin_token="a" * 16, body_limit=PART)
         plain, full = await recorded(stage, bodies=False), await recorded(stage, bodies=True)
         cut = await recorded(stage, small, bodies=True)
         session = await stage.hello()
@@ -289,12 +291,12 @@ async def test_nothing_is_kept_for_a_recording_that_nobody_makes() -> None:
     ("access", "token", "code"),
     [
         (LOCAL, "", -32002),
-        (Access(listener="p", peer="x", token="t" * 16, admin_token="a" * 16), "a" * 16, -32000),
-        (Access(listener="p", peer="x", encrypted=True, token="t" * 16, admin_token="a" * 16), "t" * 16, -32002),
-        (Access(listener="p", peer="unix", local=True, admin_token="a" * 16, body_limit=0), "a" * 16, -32000),
+        (ClientAccess(listener="p", peer="x", token="t" * 16, admin_token="a" * 16), "a" * 16, -32000),
+        (ClientAccess(listener="p", peer="x", encrypted=True, token="t" * 16, admin_token="a" * 16), "t" * 16, -32002),
+        (ClientAccess(listener="p", peer="unix", local=True, admin_token="a" * 16, body_limit=0), "a" * 16, -32000),
     ],
 )
-async def test_who_may_not_record_it(access: Access, token: str, code: int) -> None:
+async def test_who_may_not_record_it(access: ClientAccess, token: str, code: int) -> None:
     async with open_stage() as stage:
         raw = await stage.raw(access, token=token)
         answer = await raw.initialize(notifications=["session.phase"], bodies=True)

@@ -13,14 +13,15 @@ from triosmtp import Reject
 from triosmtp.event import PolicyClientDisconnected, PolicyClientRefused, PolicyFallback, ServerEvent
 from triosmtp.policy.interface import Phase
 from triosmtp.policy_client import PolicyClient, PolicyRequest
-from triosmtp.policy_service.group import NoAnswerError
-from triosmtp.policy_service.hub import Access, Hub, Limits
+from triosmtp.policy_service.connected_client import ConnectedClient
+from triosmtp.policy_service.decider_group import NoAnswerError
+from triosmtp.policy_service.hub import ClientAccess, Hub, HubLimits
 from triosmtp.policy_service.hub_policy import _headers
-from triosmtp.policy_service.link import ClientLink
-from triosmtp.policy_service.messages import Outcome, Question
+from triosmtp.policy_service.json_rpc import ProtocolError, encode_json
 from triosmtp.policy_service.outbox import Outbox
-from triosmtp.policy_service.websocket import _equal
-from triosmtp.policy_service.wire import ProtocolError, encode, read_registration
+from triosmtp.policy_service.question import Outcome, Question
+from triosmtp.policy_service.registration import read_registration
+from triosmtp.policy_service.websocket_server import _equal
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 UPGRADE = (
@@ -37,9 +38,9 @@ def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
     )  # fmt: skip
 
 
-def open_decider(hub: Hub, *phases: str, name: str = "one", group: str = "g") -> ClientLink:
+def open_decider(hub: Hub, *phases: str, name: str = "one", group: str = "g") -> ConnectedClient:
     """Join a decider to ``hub`` whose frames nobody carries."""
-    link = hub.open_link(LOCAL, admin=False, drop=lambda: None)
+    link = hub.add_client(LOCAL, admin=False, drop=lambda: None)
     params = {"name": name, "group": group, "role": "decider", "phases": list(phases), "notifications": []}
     link.registration = read_registration(params)
     hub.group(group).join(link)
@@ -49,7 +50,7 @@ def open_decider(hub: Hub, *phases: str, name: str = "one", group: str = "g") ->
 # Bytes that are no websocket
 
 
-async def send_raw(hub: Hub, data: bytes, access: Access = LOCAL) -> None:
+async def send_raw(hub: Hub, data: bytes, access: ClientAccess = LOCAL) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hub.serve_client, theirs, access)
@@ -87,7 +88,7 @@ async def test_an_upgrade_that_is_not_ascii_is_refused_and_told(
     told: list[ServerEvent] = []
     hub.on_event = told.append
     await send_raw(
-        hub, UPGRADE.replace(where, b"\xff" + where), Access(listener="p", peer="192.0.2.9:1", token="t" * 16)
+        hub, UPGRADE.replace(where, b"\xff" + where), ClientAccess(listener="p", peer="192.0.2.9:1", token="t" * 16)
     )
     assert [type(event) for event in told] == [PolicyClientRefused]
 
@@ -116,14 +117,14 @@ def test_a_token_that_is_missing_is_equal_to_nothing(given: bytes, expected: str
 async def test_a_decider_that_was_dropped_is_not_asked_and_opens_no_door() -> None:
     hub = Hub()
     link = open_decider(hub, "mailfrom")
-    link.drop("too slow")  # its tasks have not ended yet: nobody has called close_link
+    link.drop("too slow")  # its tasks have not ended yet: nobody has called remove_client
     told: list[ServerEvent] = []
     hub.on_event = told.append
     with trio.fail_after(1):
         verdict = await hub.decide("g", question(), timeout=5, fallback="tempfail")
     assert (verdict.code, verdict.failure) == (451, "no decider")
     assert len(told) == 1
-    hub.close_link(link)
+    hub.remove_client(link)
 
 
 async def test_a_decider_that_hangs_and_comes_back_does_not_close_the_breaker(
@@ -153,7 +154,7 @@ async def hang_again_and_again(stage: Stage) -> None:
 async def test_as_many_late_answers_are_known_as_questions_may_be_open(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    link = ClientLink(LOCAL, Limits(outstanding=500), admin=False, drop=lambda: None)
+    link = ConnectedClient(LOCAL, HubLimits(outstanding=500), admin=False, drop=lambda: None)
     link.registration = read_registration({"name": "a", "group": "g", "role": "decider", "phases": ["mailfrom"]})
     for number in range(500):
         link.ask(question(number), 5.0)
@@ -172,9 +173,9 @@ async def test_a_group_guards_the_phases_of_those_who_are_there() -> None:
     one, two = open_decider(hub, "rcptto"), open_decider(hub, "data", name="two")
     hub.group("g").kept = True
     assert [hub.wants("g", phase) for phase in ("mailfrom", "rcptto", "data")] == [False, True, True]
-    hub.close_link(one)
+    hub.remove_client(one)
     assert [hub.wants("g", phase) for phase in ("rcptto", "data")] == [False, True]
-    hub.close_link(two)
+    hub.remove_client(two)
     assert hub.wants("g", "data")
     with pytest.raises(NoAnswerError, match="no decider"):
         await hub.group("g").ask(question(phase="data"), 1)
@@ -187,15 +188,15 @@ async def test_a_group_guards_the_phases_of_those_who_are_there() -> None:
     ("access", "mode", "shown"),
     [
         (LOCAL, "enforce", True),
-        (Access(listener="p", peer="192.0.2.9:1", encrypted=True, token="t" * 16), "enforce", True),
-        (Access(listener="p", peer="127.0.0.1:1", token="t" * 16), "enforce", False),
+        (ClientAccess(listener="p", peer="192.0.2.9:1", encrypted=True, token="t" * 16), "enforce", True),
+        (ClientAccess(listener="p", peer="127.0.0.1:1", token="t" * 16), "enforce", False),
         (LOCAL, "shadow", False),
     ],
 )
 async def test_a_password_goes_to_enforcing_deciders_on_a_private_way_alone(
-    access: Access, mode: str, shown: bool
+    access: ClientAccess, mode: str, shown: bool
 ) -> None:
-    link = ClientLink(access, Limits(), admin=True, drop=lambda: None)
+    link = ConnectedClient(access, HubLimits(), admin=True, drop=lambda: None)
     params = {"name": "a", "group": "g", "role": "decider", "phases": ["auth"], "mode": mode}
     link.registration = read_registration(params)
     link.ask(evolve(question(phase="auth"), password="correct horse"), 5.0)
@@ -209,12 +210,14 @@ async def test_what_is_told_of_auth_holds_no_password() -> None:
         {"name": "o", "notifications": ["session.*", "session.phase"]},
         {"name": "s", "group": "g", "role": "decider", "phases": ["auth"], "mode": "shadow"},
     ):
-        links.append(hub.open_link(LOCAL, admin=True, drop=lambda: None))
-        await hub.receive(links[-1], encode({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}))
+        links.append(hub.add_client(LOCAL, admin=True, drop=lambda: None))
+        await hub.receive_message(
+            links[-1], encode_json({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+        )
         await links[-1].outbox.take()
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
-        hub.ended(evolve(question(phase="auth"), password="correct horse"), Outcome(decision="accepted"))
+        hub.report_outcome(evolve(question(phase="auth"), password="correct horse"), Outcome(decision="accepted"))
         told = [await link.outbox.take() for link in links]
         nursery.cancel_scope.cancel()
     assert b"session.phase" in told[0]
@@ -270,20 +273,20 @@ async def test_names_of_groups_and_shadows_do_not_pile_up() -> None:
                 await raw.socket.aclose()
                 await trio.testing.wait_all_tasks_blocked()
         assert [group["group"] for group in stage.hub.groups()] == ["fraud"]  # which the configuration names
-        assert len(stage.hub.report()) == 256
-        assert stage.hub.report()[-1]["group"] == "g299"
+        assert len(stage.hub.shadow_report()) == 256
+        assert stage.hub.shadow_report()[-1]["group"] == "g299"
 
 
 async def test_there_are_only_so_many_shadows() -> None:
     hub = Hub()
     for number in range(257):
-        link = hub.open_link(LOCAL, admin=False, drop=lambda: None)
+        link = hub.add_client(LOCAL, admin=False, drop=lambda: None)
         params = f'{{"name":"n{number}","group":"g","role":"decider","phases":["data"],"mode":"shadow"}}'
-        await hub.receive(link, f'{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{params}}}')
+        await hub.receive_message(link, f'{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{params}}}')
         answer = await link.outbox.take()
         assert (b"deciders in shadow already" in answer) is (number == 256)
     assert link.registration is None
-    hub.close_link(link)
+    hub.remove_client(link)
 
 
 async def test_a_request_that_fails_is_answered_and_the_client_goes_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -347,7 +350,7 @@ async def test_a_shadow_that_answers_when_all_is_over_is_counted(autojump_clock:
             await session.message("a@example.org", ["you@example.com"], BODY)
         await session.command("QUIT")
         await trio.sleep(1)
-        (record,) = stage.hub.report()
+        (record,) = stage.hub.shadow_report()
         counts = [record[name] for name in ("sessions", "sessions_differing", "messages", "messages_differing")]
         assert counts == [1, 1, 3, 3]
 
@@ -360,7 +363,7 @@ async def test_shadows_of_one_name_share_the_sessions(autojump_clock: trio.testi
             session = await stage.hello()
             await session.message("a@example.org", ["you@example.com"], BODY)
         await trio.sleep(1)
-        (record,) = stage.hub.report()
+        (record,) = stage.hub.shadow_report()
         counts = [record[name] for name in ("asked", "failed", "sessions", "messages", "messages_differing")]
         assert counts == [20, 0, 20, 20, 20]
         assert all(client["answered"] for client in stage.hub.clients())

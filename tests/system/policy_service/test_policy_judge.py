@@ -11,7 +11,7 @@ import trio
 from policy_server import TOKEN, Program, Service, deciding, running, wait_until
 
 from triosmtp.policy_client import Notification, PolicyClient
-from triosmtp.policy_service.wire import PROTOCOL
+from triosmtp.policy_service.json_rpc import PROTOCOL
 
 SLEEPER = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"name":"sleeper"}}'
 INITIALIZE = bytes((0x81, 0x80 | len(SLEEPER), 0, 0, 0, 0)) + SLEEPER

@@ -348,7 +348,7 @@ async def test_a_delivery_that_breaks_is_451() -> None:
         assert (await client.command("NOOP")).code == 250
 
 
-@pytest.mark.parametrize("fails", ["question_of", "hub.ended", "MessageAccepted", "observer", "body.close"])
+@pytest.mark.parametrize("fails", ["make_question", "hub.report_outcome", "MessageAccepted", "observer", "body.close"])
 async def test_nothing_behind_a_delivery_costs_its_250(
     fails: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -368,11 +368,13 @@ async def test_nothing_behind_a_delivery_costs_its_250(
 
     delivered: list[str] = []
     async with open_memory_server(conf(), deliver=deliver) as server:
-        server.service.hub.outcome_phases = frozenset(PHASES if fails in {"question_of", "hub.ended"} else ())
-        if fails == "question_of":
-            monkeypatch.setattr("triosmtp.server.session.policy_phase.question_of", fail)
-        elif fails == "hub.ended":
-            monkeypatch.setattr(server.service.hub, "ended", fail)
+        server.service.hub.outcome_phases = frozenset(
+            PHASES if fails in {"make_question", "hub.report_outcome"} else ()
+        )
+        if fails == "make_question":
+            monkeypatch.setattr("triosmtp.server.session.policy_phase.make_question", fail)
+        elif fails == "hub.report_outcome":
+            monkeypatch.setattr(server.service.hub, "report_outcome", fail)
         elif fails == "MessageAccepted":
             monkeypatch.setattr("triosmtp.server.session.transaction.MessageAccepted", fail)
         elif fails == "observer":

@@ -12,7 +12,7 @@ from worker_service import workers
 
 from triosmtp import parse_config
 from triosmtp.auth import DecoyKey
-from triosmtp.policy_service.messages import Interest
+from triosmtp.policy_service.question import Interest
 from triosmtp.server.startup import open_service, prepare_generation
 from triosmtp.sockets.listener import peer_from_sockaddr
 from triosmtp.testing import Client

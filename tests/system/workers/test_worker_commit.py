@@ -7,7 +7,7 @@ import trio
 
 from triosmtp.auth import DecoyKey
 from triosmtp.config import parse_config
-from triosmtp.policy_service.messages import Interest
+from triosmtp.policy_service.question import Interest
 from triosmtp.testing import Authority
 from triosmtp.workers.handoff import WorkerInit, connections_pair
 from triosmtp.workers.worker import _Worker

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
+from attrs import evolve
 from policy_stage import LOCAL, Raw, Stage, open_stage
 from wsproto.frame_protocol import FrameProtocol
 
@@ -21,11 +22,12 @@ from triosmtp.policy_client import (
     PolicyRequest,
     PolicyRequestError,
 )
-from triosmtp.policy_service.hub import Access, Hub, Limits
-from triosmtp.policy_service.link import ClientLink
-from triosmtp.policy_service.messages import Question
+from triosmtp.policy_service.connected_client import ConnectedClient
+from triosmtp.policy_service.hub import ClientAccess, Hub, HubLimits
+from triosmtp.policy_service.json_rpc import PROTOCOL
 from triosmtp.policy_service.outbox import Outbox, frame
-from triosmtp.policy_service.wire import PROTOCOL, read_registration
+from triosmtp.policy_service.question import Question
+from triosmtp.policy_service.registration import read_registration
 from triosmtp.testing import Client
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
@@ -347,7 +349,7 @@ async def test_the_breaker_opens_and_a_probe_closes_it(autojump_clock: trio.test
             if hanging:
                 await trio.sleep_forever()
 
-        stage.hub.limits = Limits(breaker_timeouts=3, breaker_seconds=10, client_timeouts=100)
+        stage.hub.limits = HubLimits(breaker_timeouts=3, breaker_seconds=10, client_timeouts=100)
         stage.hub.group("fraud")._limits = stage.hub.limits
         await stage.attach(client)
         session = await stage.hello()
@@ -481,7 +483,8 @@ async def test_requests_come_after_initialize_which_comes_once() -> None:
 
 
 ORIGIN = (b"Origin", b"https://evil.example")
-TCP = Access(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token="a" * 16)
+TLS = ClientAccess(listener="p", peer="x", encrypted=True)
+TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token="a" * 16)
 
 
 @pytest.mark.parametrize(
@@ -500,17 +503,25 @@ TCP = Access(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token=
         (TCP, {"path": f"/?access_token={'t' * 16}"}, 401),
         (TCP, {"subprotocols": [PROTOCOL, "t" * 16]}, 401),
         (TCP, {"headers": [(b"Cookie", b"token=" + b"t" * 16)]}, 401),
-        (Access(listener="p", peer="x", encrypted=True, certificate=True), {"headers": [ORIGIN]}, 403),
-        (Access(listener="p", peer="x", encrypted=True, certificate=True, token="t" * 16), {"headers": [ORIGIN]}, 403),
+        (evolve(TLS, certificate=True), {"headers": [ORIGIN]}, 403),
+        (
+            ClientAccess(listener="p", peer="x", encrypted=True, certificate=True, token="t" * 16),
+            {"headers": [ORIGIN]},
+            403,
+        ),
         (LOCAL, {"headers": [ORIGIN], "token": "wrong"}, 403),
-        (Access(listener="p", peer="unix", local=True), {"headers": [ORIGIN], "token": "t" * 16}, 403),
+        (ClientAccess(listener="p", peer="unix", local=True), {"headers": [ORIGIN], "token": "t" * 16}, 403),
         (TCP, {"token": "t" * 16, "subprotocols": []}, 400),
         (TCP, {"token": "t" * 16, "subprotocols": ["policy.v2.triosmtp"]}, 400),
-        (Access(listener="p", peer="x", encrypted=True, certificate=False, token="t" * 16), {"token": "t" * 16}, 403),
+        (
+            ClientAccess(listener="p", peer="x", encrypted=True, certificate=False, token="t" * 16),
+            {"token": "t" * 16},
+            403,
+        ),
         (LOCAL, {"headers": [(b"Origin", b"null")]}, 403),
     ],
 )
-async def test_who_is_not_let_in(access: Access, upgrade: dict[str, Any], status: int) -> None:
+async def test_who_is_not_let_in(access: ClientAccess, upgrade: dict[str, Any], status: int) -> None:
     async with open_stage() as stage:
         assert await stage.status(access, **upgrade) == status
         assert not stage.hub.clients()
@@ -523,10 +534,10 @@ async def test_who_is_not_let_in(access: Access, upgrade: dict[str, Any], status
         (TCP, "a" * 16, True),
         (LOCAL, "", False),
         (LOCAL, "a" * 16, True),
-        (Access(listener="p", peer="x", encrypted=True, certificate=True), "", False),
+        (evolve(TLS, certificate=True), "", False),
     ],
 )
-async def test_who_is_let_in_and_who_may_command(access: Access, token: str, admin: bool) -> None:
+async def test_who_is_let_in_and_who_may_command(access: ClientAccess, token: str, admin: bool) -> None:
     async with open_stage() as stage:
         raw = await stage.raw(access, token=token)
         await raw.initialize()
@@ -543,11 +554,13 @@ async def test_who_is_let_in_and_who_may_command(access: Access, token: str, adm
     "access",
     [
         TCP,
-        Access(listener="p", peer="unix", local=True, token="t" * 16, admin_token="a" * 16),
-        Access(listener="p", peer="x", encrypted=True, certificate=True, token="t" * 16, admin_token="a" * 16),
+        ClientAccess(listener="p", peer="unix", local=True, token="t" * 16, admin_token="a" * 16),
+        ClientAccess(listener="p", peer="x", encrypted=True, certificate=True, token="t" * 16, admin_token="a" * 16),
     ],
 )
-async def test_a_program_that_sends_origin_comes_in_with_a_token(access: Access, token: str, origin: bytes) -> None:
+async def test_a_program_that_sends_origin_comes_in_with_a_token(
+    access: ClientAccess, token: str, origin: bytes
+) -> None:
     async with open_stage() as stage:
         raw = await stage.raw(access, token=token, headers=[(b"Origin", origin)])
         assert (await raw.initialize())["result"]["protocol"] == PROTOCOL
@@ -675,7 +688,7 @@ async def test_an_observer_that_does_not_read_loses_and_is_told_how_much(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_stage("Policy_Fallback = continue") as stage:
-        stage.hub.limits = Limits(queue=5, queue_bytes=10_000)
+        stage.hub.limits = HubLimits(queue=5, queue_bytes=10_000)
         ours, theirs = trio.testing.memory_stream_pair()
         stage.nursery.start_soon(stage.hub.serve_client, theirs, LOCAL)
         socket = await trio_websocket.wrap_client_stream(
@@ -711,7 +724,7 @@ async def test_an_observer_that_does_not_read_loses_and_is_told_how_much(
 
 async def test_a_decider_that_does_not_read_its_questions_is_dropped() -> None:
     dropped: list[bool] = []
-    link = ClientLink(LOCAL, Limits(outstanding=3), admin=False, drop=lambda: dropped.append(True))
+    link = ConnectedClient(LOCAL, HubLimits(outstanding=3), admin=False, drop=lambda: dropped.append(True))
     link.registration = read_registration({"name": "a", "group": "g", "role": "decider", "phases": ["mailfrom"]})
     for number in range(4):
         asked = Question(
@@ -745,7 +758,7 @@ async def test_a_decider_in_shadow_changes_nothing_and_is_counted() -> None:
             await trio.testing.wait_all_tasks_blocked()
         assert len(stage.server.messages) == 4
         assert len(answered) == 8
-        (record,) = stage.hub.report()
+        (record,) = stage.hub.shadow_report()
         found = {name: record[name] for name in ("sessions", "sessions_differing", "messages", "messages_differing")}
         assert found == {"sessions": 2, "sessions_differing": 1, "messages": 4, "messages_differing": 1}
         assert record["examples"][0]["arguments"]["sender"] == "bad@example.org"
@@ -767,7 +780,7 @@ async def test_a_shadow_of_a_group_that_is_not_asked_sees_the_traffic_too() -> N
         for _ in range(2):
             assert (await mail(session)).startswith("250")
             await trio.testing.wait_all_tasks_blocked()
-        (record,) = stage.hub.report()
+        (record,) = stage.hub.shadow_report()
         assert (record["asked"], record["sessions_differing"]) == (5, 1)
         assert (record["messages"], record["messages_differing"]) == (2, 2)
 
@@ -786,7 +799,7 @@ async def test_shadows_that_hang_cost_nothing_but_their_count(autojump_clock: tr
         assert (await mail(session)).startswith("250")
         assert trio.current_time() == pytest.approx(before, abs=0.01)
         await trio.sleep(6)
-        assert stage.hub.report()[0]["failed"] == 1
+        assert stage.hub.shadow_report()[0]["failed"] == 1
 
 
 # The parts

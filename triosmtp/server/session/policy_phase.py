@@ -10,8 +10,8 @@ from typing import Any
 
 from triosmtp.event import PolicyFailed
 from triosmtp.policy import CONTINUE, Chain, Decision, Phase, Session
-from triosmtp.policy_service.hub_policy import question_of
-from triosmtp.policy_service.messages import Excerpt, Outcome
+from triosmtp.policy_service.hub_policy import make_question
+from triosmtp.policy_service.question import Excerpt, Outcome
 from triosmtp.server.service import Service
 from triosmtp.server.session.refusal import Refusal, refusal_of, text_of_reply
 
@@ -76,7 +76,7 @@ def emit_outcome(
     if phase not in service.hub.outcome_phases:
         return
     try:
-        service.hub.ended(question_of(phase, session, *arguments), _outcome(refusal, discarded_by, excerpt))
+        service.hub.report_outcome(make_question(phase, session, *arguments), _outcome(refusal, discarded_by, excerpt))
     except Exception:  # noqa: BLE001 - whatever it is, it is not the session's fault
         _log.exception("session %s: the outcome of %s was not sent to policy clients", session.id, phase)
 

@@ -21,7 +21,7 @@ from triosmtp.message import Envelope, Message
 from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field
 from triosmtp.policy import Decision, Phase, Session
-from triosmtp.policy_service.messages import Excerpt
+from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service, limiter_key, speaks_for_many
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged

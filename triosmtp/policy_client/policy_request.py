@@ -9,9 +9,9 @@ from attrs import Factory, define, field, frozen
 
 from triosmtp.errors import Reject
 from triosmtp.policy.interface import DISCARD, DONE
-from triosmtp.policy_service.messages import DecisionWord
+from triosmtp.policy_service.question import DecisionWord
 
-__all__ = ["Decision", "MessageBody", "Notification", "PolicyRequest", "TLSVariables", "answer_of"]
+__all__ = ["Decision", "MessageBody", "Notification", "PolicyRequest", "TLSVariables", "make_result"]
 
 
 @frozen(slots=True)
@@ -232,7 +232,7 @@ class Notification:
         return TLSVariables(self.variables)
 
 
-def answer_of(request: PolicyRequest, answer: object) -> dict[str, Any]:
+def make_result(request: PolicyRequest, answer: object) -> dict[str, Any]:
     """Return the result that says ``answer``: what a handler returned, or the Reject that it raised.
 
     :raises TypeError: if a handler returned something else.

@@ -8,15 +8,16 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
-from triosmtp.policy_service.messages import Question
+from triosmtp.policy_service.json_rpc import ErrorCode, ProtocolError, encode_json
 from triosmtp.policy_service.outbox import Outbox, frame
-from triosmtp.policy_service.wire import ProtocolError, Registration, encode
+from triosmtp.policy_service.question import Question
+from triosmtp.policy_service.registration import Registration
 
-__all__ = ["Access", "ClientLink", "Failed", "Gone", "Limits", "Pending"]
+__all__ = ["ClientAccess", "ConnectedClient", "Failed", "Gone", "HubLimits", "Pending"]
 
 
 @frozen(slots=True, kw_only=True)
-class Limits:
+class HubLimits:
     """How much a hub puts up with."""
 
     message_bytes: int = 262144
@@ -45,7 +46,7 @@ class Limits:
 
 
 @frozen(slots=True, kw_only=True)
-class Access:
+class ClientAccess:
     """Through which door a client came, and what that door demands."""
 
     listener: str
@@ -98,10 +99,10 @@ class Pending:
             self.done.set()
 
 
-class ClientLink:
+class ConnectedClient:
     """One client that is connected.  Whoever carries its frames takes them from ``outbox``."""
 
-    def __init__(self, access: Access, limits: Limits, *, admin: bool, drop: Callable[[], None]) -> None:
+    def __init__(self, access: ClientAccess, limits: HubLimits, *, admin: bool, drop: Callable[[], None]) -> None:
         self.access = access
         self.admin = admin
         """Whether it showed the token for control requests."""
@@ -198,7 +199,7 @@ class ClientLink:
             "deadline_ms": max(0, round((deadline - trio.current_time()) * 1000)),
         }
         call = {"jsonrpc": "2.0", "id": question.id, "method": f"validate_{question.phase}", "params": params}
-        return encode(call)
+        return encode_json(call)
 
     def expire(self, question: str) -> None:
         """Wait no longer for the answer to ``question``."""
@@ -221,7 +222,9 @@ class ClientLink:
             del self._expired[question]
             self.late += 1
         else:
-            raise ProtocolError(-32600, f"no question {str(question)[:80]!r} is open for this client")
+            raise ProtocolError(
+                ErrorCode.INVALID_REQUEST, f"no question {str(question)[:80]!r} is open for this client"
+            )
 
     def forget(self, session: str) -> None:
         """A session is over: forget what was sent of it."""

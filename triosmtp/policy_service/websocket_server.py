@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 import trio_websocket
 
-from triosmtp.policy_service.link import Access, ClientLink
-from triosmtp.policy_service.wire import PROTOCOL
+from triosmtp.policy_service.connected_client import ClientAccess, ConnectedClient
+from triosmtp.policy_service.json_rpc import PROTOCOL
 
 if TYPE_CHECKING:
     from triosmtp.policy_service.hub import Hub
@@ -71,7 +71,7 @@ class _Shared(trio.abc.Stream):
         await self._stream.aclose()
 
 
-async def serve_websocket(hub: "Hub", stream: trio.abc.Stream, access: Access) -> None:
+async def serve_websocket(hub: "Hub", stream: trio.abc.Stream, access: ClientAccess) -> None:
     """Serve one client on ``stream`` until it ends; closes the stream.  Raises nothing but cancellation."""
     shared = _Shared(stream)
     try:
@@ -84,14 +84,14 @@ async def serve_websocket(hub: "Hub", stream: trio.abc.Stream, access: Access) -
         _log.debug("policy client %s is gone: %r", access.peer, group.exceptions)
     except* UnicodeError:
         # The library decodes header fields as ASCII, before it knows what they are.
-        hub.refused(access, "the upgrade is not ASCII")
+        hub.report_refused(access, "the upgrade is not ASCII")
     except* Exception as group:  # noqa: BLE001 - one client's failure must not become the server's
         _log.error("policy client %s failed", access.peer, exc_info=group)
     finally:
         await trio.aclose_forcefully(stream)
 
 
-async def _serve(hub: "Hub", shared: _Shared, access: Access, nursery: trio.Nursery) -> None:
+async def _serve(hub: "Hub", shared: _Shared, access: ClientAccess, nursery: trio.Nursery) -> None:
     with trio.move_on_after(_UPGRADE) as upgrade:
         request = await trio_websocket.wrap_server_stream(
             nursery,
@@ -103,19 +103,19 @@ async def _serve(hub: "Hub", shared: _Shared, access: Access, nursery: trio.Nurs
         try:
             admin = _admit(request, access)
         except _Refused as refused:
-            hub.refused(access, f"{refused.status} {refused.reason}")
+            hub.report_refused(access, f"{refused.status} {refused.reason}")
             challenge = [(b"WWW-Authenticate", b"Bearer")] if refused.status == 401 else []
             await request.reject(refused.status, extra_headers=challenge, body=f"{refused.reason}\n".encode())
             return
         connection = await request.accept(subprotocol=PROTOCOL)
         shared.upgraded = True
     if upgrade.cancelled_caught:
-        hub.refused(access, "no upgrade came in time")
+        hub.report_refused(access, "no upgrade came in time")
         return
     await _talk(hub, connection, shared, access, admin=admin)
 
 
-def _admit(request: Any, access: Access) -> bool:
+def _admit(request: Any, access: ClientAccess) -> bool:
     """Give whether the client may use control requests.
 
     :raises _Refused: where it may not come in at all.
@@ -147,27 +147,27 @@ def _equal(given: bytes, expected: str | None) -> bool:
     return bool(given and expected) and hmac.compare_digest(given, (expected or "").encode())
 
 
-async def _talk(hub: "Hub", connection: Any, shared: _Shared, access: Access, *, admin: bool) -> None:
+async def _talk(hub: "Hub", connection: Any, shared: _Shared, access: ClientAccess, *, admin: bool) -> None:
     async with trio.open_nursery() as nursery:
-        link = hub.open_link(access, admin=admin, drop=nursery.cancel_scope.cancel)
+        link = hub.add_client(access, admin=admin, drop=nursery.cancel_scope.cancel)
         try:
             nursery.start_soon(_write, link, shared)
             nursery.start_soon(_ping, hub, connection, link)
             await _read(hub, connection, link)
             nursery.cancel_scope.cancel()
         finally:
-            hub.close_link(link)
+            hub.remove_client(link)
     # Half a frame may be on its way: then a goodbye would be read as its other half, and does no harm.
     with trio.move_on_after(_GOODBYE):
         await connection.aclose(code=_CODES.get(link.reason, 1008), reason=link.reason[:100])
 
 
-async def _read(hub: "Hub", connection: Any, link: ClientLink) -> None:
+async def _read(hub: "Hub", connection: Any, link: ConnectedClient) -> None:
     at_once = trio.Semaphore(_MESSAGES_AT_ONCE)
 
     async def work(text: str) -> None:
         try:
-            await hub.receive(link, text)
+            await hub.receive_message(link, text)
         finally:
             at_once.release()
 
@@ -179,7 +179,7 @@ async def _read(hub: "Hub", connection: Any, link: ClientLink) -> None:
                     link.reason = "a binary frame"
                     break
                 if '"method"' not in message:
-                    await hub.receive(link, message)  # an answer: it waits for nothing
+                    await hub.receive_message(link, message)  # an answer: it waits for nothing
                     continue
                 await at_once.acquire()
                 nursery.start_soon(work, message)
@@ -188,12 +188,12 @@ async def _read(hub: "Hub", connection: Any, link: ClientLink) -> None:
         pass
 
 
-async def _write(link: ClientLink, shared: _Shared) -> None:
+async def _write(link: ConnectedClient, shared: _Shared) -> None:
     while True:
         await shared.send_all(await link.outbox.take())
 
 
-async def _ping(hub: "Hub", connection: Any, link: ClientLink) -> None:
+async def _ping(hub: "Hub", connection: Any, link: ConnectedClient) -> None:
     while True:
         await trio.sleep(hub.limits.ping_seconds)
         with trio.move_on_after(hub.limits.ping_seconds) as scope:

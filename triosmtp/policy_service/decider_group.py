@@ -7,9 +7,11 @@ import trio
 
 from triosmtp.histogram import Histogram
 from triosmtp.policy.interface import Phase
-from triosmtp.policy_service.link import ClientLink, Failed, Gone, Limits
-from triosmtp.policy_service.messages import Question, Verdict
-from triosmtp.policy_service.wire import ProtocolError, Registration, read_verdict
+from triosmtp.policy_service.connected_client import ConnectedClient, Failed, Gone, HubLimits
+from triosmtp.policy_service.json_rpc import ProtocolError
+from triosmtp.policy_service.question import Question, Verdict
+from triosmtp.policy_service.registration import Registration
+from triosmtp.policy_service.verdict_reader import read_verdict
 
 __all__ = ["Group", "NoAnswerError"]
 
@@ -27,13 +29,13 @@ class NoAnswerError(Exception):
 class Group:
     """The deciders of one name, and what is known of them."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: HubLimits) -> None:
         self.name = name
         self._limits = limits
-        self._deciders: list[ClientLink] = []
+        self._deciders: list[ConnectedClient] = []
         self._last: list[Registration] = []  # of the deciders that are here, or were the last ones
         self._phases: frozenset[Phase] = _UNGUARDED  # theirs, together
-        self._sticky: OrderedDict[str, ClientLink] = OrderedDict()
+        self._sticky: OrderedDict[str, ConnectedClient] = OrderedDict()
         self._timeouts_in_row = 0
         self._probe_at = 0.0
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
@@ -49,7 +51,7 @@ class Group:
 
     # Members
 
-    def join(self, link: ClientLink) -> None:
+    def join(self, link: ConnectedClient) -> None:
         """Take in a decider."""
         assert link.registration is not None, "a decider has introduced itself"
         if not self._deciders:
@@ -60,7 +62,7 @@ class Group:
         self._last.append(link.registration)
         self._phases = frozenset().union(*(each.phases for each in self._last))
 
-    def leave(self, link: ClientLink) -> None:
+    def leave(self, link: ConnectedClient) -> None:
         """Let go of a decider that is gone, if it was not yet."""
         if link not in self._deciders:
             return
@@ -127,7 +129,7 @@ class Group:
         if absent:
             raise NoAnswerError("no decider")
 
-    def _pick(self, question: Question) -> ClientLink | None:
+    def _pick(self, question: Question) -> ConnectedClient | None:
         """Choose the decider that has the session already, or else the one that owes the fewest answers."""
         fit = [
             link
@@ -147,7 +149,7 @@ class Group:
                 self._sticky.popitem(last=False)
         return link
 
-    def _give_up(self, link: ClientLink, question: Question, *, timed_out: bool) -> None:
+    def _give_up(self, link: ConnectedClient, question: Question, *, timed_out: bool) -> None:
         link.expire(question.id)
         if not timed_out:
             return  # the session was cancelled: nobody was slow
@@ -160,7 +162,7 @@ class Group:
         self._timeouts_in_row += 1
         self._probe_at = max(self._probe_at, asked + self._limits.breaker_seconds)
 
-    def _read(self, answer: Any, question: Question, link: ClientLink, asked: float) -> Verdict:
+    def _read(self, answer: Any, question: Question, link: ConnectedClient, asked: float) -> Verdict:
         link.timeouts = self._timeouts_in_row = 0
         if isinstance(answer, Failed):
             self.invalid += 1

@@ -23,13 +23,13 @@ from triosmtp.event import (
     TLSEstablished,
     TLSFailed,
 )
-from triosmtp.policy_service.messages import Excerpt
+from triosmtp.policy_service.question import Excerpt
 
-__all__ = ["NOTES", "Note"]
+__all__ = ["EVENT_NOTIFICATIONS", "EventNotification"]
 
 
 @frozen(slots=True)
-class Note:
+class EventNotification:
     """A notification before it is encoded: contexts stand apart, because each client sees its own part of them."""
 
     method: str
@@ -40,49 +40,53 @@ class Note:
     """The message that it is about, for clients that asked for bodies alone."""
 
 
-def _opened(e: Connected) -> Note:
-    return Note("session.opened", {"local": e.session.local}, {"variables": e.variables})
+def _opened(e: Connected) -> EventNotification:
+    return EventNotification("session.opened", {"local": e.session.local}, {"variables": e.variables})
 
 
-def _tls(e: TLSEstablished) -> Note:
-    return Note("session.tls", {}, {"variables": e.tls.variables()})
+def _tls(e: TLSEstablished) -> EventNotification:
+    return EventNotification("session.tls", {}, {"variables": e.tls.variables()})
 
 
-def _tls_failed(e: TLSFailed) -> Note:
-    return Note("session.tls_failed", {"reason": e.reason, "detail": e.detail})
+def _tls_failed(e: TLSFailed) -> EventNotification:
+    return EventNotification("session.tls_failed", {"reason": e.reason, "detail": e.detail})
 
 
-def _auth(e: AuthAttempted) -> Note:
+def _auth(e: AuthAttempted) -> EventNotification:
     result = "pass" if e.succeeded else "fail"
-    return Note("session.auth", {"mechanism": e.mechanism, "user": e.user, "result": result})
+    return EventNotification("session.auth", {"mechanism": e.mechanism, "user": e.user, "result": result})
 
 
-def _refused(e: Refused) -> Note:
+def _refused(e: Refused) -> EventNotification:
     params = {"phase": e.phase, "code": e.code, "enhanced": e.enhanced, "text": e.text, "decided_by": e.decided_by}
-    return Note("session.refused", params)
+    return EventNotification("session.refused", params)
 
 
-def _closed(e: Disconnected) -> Note:
-    return Note("session.closed", {"reason": e.reason, "seconds": round(e.seconds, 3), "messages": e.messages})
+def _closed(e: Disconnected) -> EventNotification:
+    return EventNotification(
+        "session.closed", {"reason": e.reason, "seconds": round(e.seconds, 3), "messages": e.messages}
+    )
 
 
 def _message(e: MessageAccepted | MessageRefused) -> dict[str, Any]:
     return {"message": e.message, "sender": e.sender, "recipients": list(e.recipients), "size": e.size}
 
 
-def _accepted(e: MessageAccepted) -> Note:
+def _accepted(e: MessageAccepted) -> EventNotification:
     params = _message(e) | {"seconds": round(e.seconds, 6), "discarded_by": e.discarded_by or None}
-    return Note("message.accepted", params, {"variables": e.variables, "message_variables": e.message_variables})
+    return EventNotification(
+        "message.accepted", params, {"variables": e.variables, "message_variables": e.message_variables}
+    )
 
 
-def _message_refused(e: MessageRefused) -> Note:
+def _message_refused(e: MessageRefused) -> EventNotification:
     told = {"code": e.code, "enhanced": e.enhanced, "text": e.text, "decided_by": e.decided_by}
     contexts = {"variables": e.variables, "message_variables": e.message_variables}
-    return Note("message.refused", _message(e) | told, contexts)
+    return EventNotification("message.refused", _message(e) | told, contexts)
 
 
-def _reloaded(e: CertificatesReloaded) -> Note:
-    return Note(
+def _reloaded(e: CertificatesReloaded) -> EventNotification:
+    return EventNotification(
         "certificates.reloaded",
         {
             "generation": e.generation,
@@ -97,34 +101,34 @@ def _reloaded(e: CertificatesReloaded) -> Note:
     )
 
 
-def _reload_failed(e: CertificateReloadFailed) -> Note:
-    return Note("certificates.reload_failed", {"file": e.file, "option": e.option, "reason": e.reason})
+def _reload_failed(e: CertificateReloadFailed) -> EventNotification:
+    return EventNotification("certificates.reload_failed", {"file": e.file, "option": e.option, "reason": e.reason})
 
 
-def _expiring(e: CertificateExpiring) -> Note:
+def _expiring(e: CertificateExpiring) -> EventNotification:
     params = {"file": e.file, "subject": e.subject, "days": e.days, "not_after": _time(e.not_after)}
-    return Note("certificates.expiring", params)
+    return EventNotification("certificates.expiring", params)
 
 
-def _configuration(e: ConfigurationReloaded) -> Note:
-    return Note("configuration.reloaded", {"path": e.path, "reason": e.reason})
+def _configuration(e: ConfigurationReloaded) -> EventNotification:
+    return EventNotification("configuration.reloaded", {"path": e.path, "reason": e.reason})
 
 
-def _fallback(e: PolicyFallback) -> Note:
+def _fallback(e: PolicyFallback) -> EventNotification:
     params = {"phase": e.phase, "group": e.group, "fallback": e.fallback, "failure": e.failure}
-    return Note("policy.fallback", params)
+    return EventNotification("policy.fallback", params)
 
 
-def _shadow(e: ShadowDiffered) -> Note:
+def _shadow(e: ShadowDiffered) -> EventNotification:
     params = {"phase": e.phase, "group": e.group, "name": e.name, "answer": e.answer, "outcome": e.outcome}
-    return Note("policy.shadow", params)
+    return EventNotification("policy.shadow", params)
 
 
 def _time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-NOTES: Final[Mapping[type[ServerEvent], Callable[[Any], Note]]] = {
+EVENT_NOTIFICATIONS: Final[Mapping[type[ServerEvent], Callable[[Any], EventNotification]]] = {
     AuthAttempted: _auth,
     CertificateExpiring: _expiring,
     CertificateReloadFailed: _reload_failed,

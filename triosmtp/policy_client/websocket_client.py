@@ -17,8 +17,16 @@ import trio_websocket
 
 from triosmtp.errors import Reject, TrioSMTPError
 from triosmtp.policy.interface import DISCARD, DONE, PHASES
-from triosmtp.policy_client.request import Decision, MessageBody, Notification, PolicyRequest, TLSVariables, answer_of
-from triosmtp.policy_service.wire import FAILED, NOTIFICATIONS, PROTOCOL
+from triosmtp.policy_client.policy_request import (
+    Decision,
+    MessageBody,
+    Notification,
+    PolicyRequest,
+    TLSVariables,
+    make_result,
+)
+from triosmtp.policy_service.json_rpc import PROTOCOL, ErrorCode
+from triosmtp.policy_service.registration import NOTIFICATIONS
 
 __all__ = [
     "DISCARD", "DONE", "Decision", "MessageBody", "Notification", "PolicyClient", "PolicyClientError", "PolicyRequest",
@@ -363,12 +371,12 @@ class PolicyClient:
         handler = self._handlers.get(request.phase)
         try:
             answer = None if handler is None else await handler(request)
-            return {"result": answer_of(request, answer)}
+            return {"result": make_result(request, answer)}
         except Reject as reject:
-            return {"result": answer_of(request, reject)}
+            return {"result": make_result(request, reject)}
         except Exception:  # noqa: BLE001 - a handler may fail as it likes: the server falls back
             _log.exception("the handler of %s failed", request.phase)
-            return {"error": {"code": FAILED, "message": "the handler failed"}}
+            return {"error": {"code": ErrorCode.FAILED, "message": "the handler failed"}}
 
     def _request_of(self, number: str, params: dict[str, Any], fetch: Callable[..., Awaitable[Any]]) -> PolicyRequest:
         connection, message = params["variables"], params["message_variables"]

@@ -5,25 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from triosmtp.policy.interface import PHASES
-from triosmtp.policy_service.link import ClientLink
-from triosmtp.policy_service.messages import Question, ServerAdmin
-from triosmtp.policy_service.recording import BODY_PART
-from triosmtp.policy_service.wire import (
-    ADMIN_NEEDED,
-    BAD_PARAMETERS,
-    FAILED,
-    NO_QUESTION,
-    NO_SESSION,
-    UNKNOWN_METHOD,
-    Call,
-    ProtocolError,
-    variables_of,
-)
+from triosmtp.policy_service.connected_client import ConnectedClient
+from triosmtp.policy_service.json_rpc import ErrorCode, ProtocolError, Request
+from triosmtp.policy_service.question import Question, ServerAdmin
+from triosmtp.policy_service.recorded_body import BODY_PART
+from triosmtp.policy_service.verdict_reader import read_variables
 
 if TYPE_CHECKING:
     from triosmtp.policy_service.hub import Hub
 
-__all__ = ["Control", "read_question"]
+__all__ = ["Control", "read_recorded_question"]
 
 _AT_ONCE: Final = 64
 """Control requests of one client under way."""
@@ -37,7 +28,7 @@ class Control:
         self._hub = hub
         self._numbers = 0
 
-    async def call(self, link: ClientLink, call: Call) -> object:
+    async def call(self, link: ConnectedClient, call: Request) -> object:
         """Carry out one request of a client that has introduced itself.
 
         :raises ProtocolError: where it cannot be.
@@ -48,11 +39,11 @@ class Control:
         method = _ADMIN.get(call.method)
         shows_body = call.method == "message.body"
         if method is None and not shows_body:
-            raise ProtocolError(UNKNOWN_METHOD, f"there is no method {call.method[:80]!r}")
+            raise ProtocolError(ErrorCode.METHOD_NOT_FOUND, f"there is no method {call.method[:80]!r}")
         if not link.admin and not shows_body:
-            raise ProtocolError(ADMIN_NEEDED, f"{call.method} needs the token of Admin_Token_File")
+            raise ProtocolError(ErrorCode.ADMIN_NEEDED, f"{call.method} needs the token of Admin_Token_File")
         if link.control_requests >= _AT_ONCE:
-            raise ProtocolError(FAILED, f"{_AT_ONCE} requests are under way already")
+            raise ProtocolError(ErrorCode.FAILED, f"{_AT_ONCE} requests are under way already")
         link.control_requests += 1
         try:
             return await (self._body(link, call.params) if method is None else method(self, call.params))
@@ -62,32 +53,34 @@ class Control:
     @property
     def _host(self) -> ServerAdmin:
         if self._hub.host is None:
-            raise ProtocolError(FAILED, "there is no server behind this hub")
+            raise ProtocolError(ErrorCode.FAILED, "there is no server behind this hub")
         return self._hub.host
 
-    async def _body(self, link: ClientLink, params: Mapping[str, Any]) -> object:
+    async def _body(self, link: ConnectedClient, params: Mapping[str, Any]) -> object:
         """Show a decider a part of the message that it is asked about."""
         if link.registration is None or not link.registration.decides:
-            raise ProtocolError(FAILED, "message.body is for deciders in mode enforce")
+            raise ProtocolError(ErrorCode.FAILED, "message.body is for deciders in mode enforce")
         if not link.access.private:
-            raise ProtocolError(FAILED, "message.body needs a Unix socket or TLS")
+            raise ProtocolError(ErrorCode.FAILED, "message.body needs a Unix socket or TLS")
         limit = link.access.body_limit
         if not limit:
-            raise ProtocolError(FAILED, "Body_Limit is 0: no message is shown")
+            raise ProtocolError(ErrorCode.FAILED, "Body_Limit is 0: no message is shown")
         number, part = params.get("question"), params.get("part", 0)
         question = link.open_question(number)
         if question is None or question.phase != "data_spool":
-            raise ProtocolError(NO_QUESTION, "question: this client is not asked it at data_spool, or not any more")
+            raise ProtocolError(
+                ErrorCode.NO_QUESTION, "question: this client is not asked it at data_spool, or not any more"
+            )
         if isinstance(part, bool) or not isinstance(part, int) or not 0 <= part <= (limit - 1) // BODY_PART:
-            raise ProtocolError(BAD_PARAMETERS, "part: expected an integer from 0 on, below Body_Limit")
+            raise ProtocolError(ErrorCode.INVALID_PARAMS, "part: expected an integer from 0 on, below Body_Limit")
         start = part * BODY_PART
         found = await self._read(question, start, min(BODY_PART, limit - start))
         if found is None:
-            raise ProtocolError(NO_QUESTION, "question: its message is not there any more")
+            raise ProtocolError(ErrorCode.NO_QUESTION, "question: its message is not there any more")
         octets, size = found
         parts = max(1, -(-min(size, limit) // BODY_PART))
         if part >= parts:
-            raise ProtocolError(BAD_PARAMETERS, f"part: there are {parts}, and the first is 0")
+            raise ProtocolError(ErrorCode.INVALID_PARAMS, f"part: there are {parts}, and the first is 0")
         data = b64encode(octets).decode("ascii")
         return {"part": part, "parts": parts, "size": size, "truncated": size > limit, "data": data}
 
@@ -103,18 +96,18 @@ class Control:
     async def _get(self, params: Mapping[str, Any]) -> object:
         session = await self._host.session(_session(params))
         if session is None:
-            raise ProtocolError(NO_SESSION, "there is no such session")
+            raise ProtocolError(ErrorCode.NO_SESSION, "there is no such session")
         return session
 
     async def _set(self, params: Mapping[str, Any]) -> object:
-        connection, message = variables_of(params, "connection"), variables_of(params, "message")
+        connection, message = read_variables(params, "connection"), read_variables(params, "message")
         if not await self._host.set_variables(_session(params), connection, message):
-            raise ProtocolError(NO_SESSION, "there is no such session")
+            raise ProtocolError(ErrorCode.NO_SESSION, "there is no such session")
         return {}
 
     async def _close(self, params: Mapping[str, Any]) -> object:
         if not await self._host.close_session(_session(params)):
-            raise ProtocolError(NO_SESSION, "there is no such session")
+            raise ProtocolError(ErrorCode.NO_SESSION, "there is no such session")
         return {}
 
     async def _certificates(self, _params: Mapping[str, Any]) -> object:
@@ -126,17 +119,17 @@ class Control:
     async def _replay(self, params: Mapping[str, Any]) -> object:
         group, requests = params.get("group"), params.get("requests")
         if not isinstance(group, str):
-            raise ProtocolError(BAD_PARAMETERS, "group: expected a string")
+            raise ProtocolError(ErrorCode.INVALID_PARAMS, "group: expected a string")
         if not isinstance(requests, list) or len(requests) > _REHEARSED:
-            raise ProtocolError(BAD_PARAMETERS, f"requests: expected a list of at most {_REHEARSED}")
+            raise ProtocolError(ErrorCode.INVALID_PARAMS, f"requests: expected a list of at most {_REHEARSED}")
         questions = []
         for index, request in enumerate(requests):
             self._numbers += 1
-            questions.append(read_question(request, f"replay-{self._numbers}", f"requests[{index}]"))
+            questions.append(read_recorded_question(request, f"replay-{self._numbers}", f"requests[{index}]"))
         results: list[dict[str, object]] = []
         for question in questions:
             try:
-                verdict = await self._hub.rehearse(group, question, self._hub.limits.shadow_seconds)
+                verdict = await self._hub.replay(group, question, self._hub.limits.shadow_seconds)
             except ProtocolError as error:
                 results.append({"error": error.message})
             else:
@@ -145,42 +138,42 @@ class Control:
         return {"results": results}
 
 
-def read_question(request: object, number: str, where: str) -> Question:
+def read_recorded_question(request: object, number: str, where: str) -> Question:
     """Read a recorded question; ``where`` is what an error calls it.
 
     :raises ProtocolError: naming the field that is wrong.
     """
     if not isinstance(request, dict):
-        raise ProtocolError(BAD_PARAMETERS, f"{where}: expected an object")
+        raise ProtocolError(ErrorCode.INVALID_PARAMS, f"{where}: expected an object")
     phase = next((each for each in PHASES if each == request.get("phase")), None)
     if phase is None:
-        raise ProtocolError(BAD_PARAMETERS, f"{where}.phase: expected one of {', '.join(PHASES)}")
+        raise ProtocolError(ErrorCode.INVALID_PARAMS, f"{where}.phase: expected one of {', '.join(PHASES)}")
     texts = {}
     for name in ("session", "peer", "listener"):
         texts[name] = request.get(name, "")
         if not isinstance(texts[name], str):
-            raise ProtocolError(BAD_PARAMETERS, f"{where}.{name}: expected a string")
+            raise ProtocolError(ErrorCode.INVALID_PARAMS, f"{where}.{name}: expected a string")
     contexts = {}
     for name in ("variables", "message_variables"):
         contexts[name] = request.get(name, {})
         values = contexts[name]
         if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-            raise ProtocolError(BAD_PARAMETERS, f"{where}.{name}: expected an object of strings")
+            raise ProtocolError(ErrorCode.INVALID_PARAMS, f"{where}.{name}: expected an object of strings")
     arguments = request.get("arguments", {})
     if not isinstance(arguments, dict):
-        raise ProtocolError(BAD_PARAMETERS, f"{where}.arguments: expected an object")
+        raise ProtocolError(ErrorCode.INVALID_PARAMS, f"{where}.arguments: expected an object")
     return Question(id=number, phase=phase, arguments=arguments, **texts, **contexts)
 
 
 def _session(params: Mapping[str, Any]) -> str:
     session = params.get("session")
     if not isinstance(session, str):
-        raise ProtocolError(BAD_PARAMETERS, "session: expected a string")
+        raise ProtocolError(ErrorCode.INVALID_PARAMS, "session: expected a string")
     return session
 
 
 _FREE: Final[Mapping[str, Callable[["Hub"], object]]] = {
-    "policy.report": lambda hub: {"shadows": hub.report()},
+    "policy.report": lambda hub: {"shadows": hub.shadow_report()},
     "policy.groups": lambda hub: {"groups": hub.groups()},
 }
 """What every client may ask."""

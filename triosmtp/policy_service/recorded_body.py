@@ -4,11 +4,11 @@ from base64 import b64decode, b64encode
 from typing import Any, Final
 
 from triosmtp.message.spool import Body
-from triosmtp.policy_service.link import ClientLink
-from triosmtp.policy_service.messages import Excerpt
-from triosmtp.policy_service.wire import ADMIN_NEEDED, FAILED, ProtocolError
+from triosmtp.policy_service.connected_client import ConnectedClient
+from triosmtp.policy_service.json_rpc import ErrorCode, ProtocolError
+from triosmtp.policy_service.question import Excerpt
 
-__all__ = ["BODY_PART", "MAX_RECORDED", "body_of_recording", "check_recorder", "recorded_body"]
+__all__ = ["BODY_PART", "MAX_RECORDED", "check_may_record", "decode_body", "encode_body"]
 
 BODY_PART: Final = 65536
 """Octets of a message in one part."""
@@ -16,20 +16,20 @@ MAX_RECORDED: Final = 4 * 1024 * 1024
 """Octets of a message that a recording holds, whatever Body_Limit says: a notification is one frame."""
 
 
-def check_recorder(link: ClientLink) -> None:
+def check_may_record(link: ConnectedClient) -> None:
     """Check that a client may ask for bodies in ``session.phase``.
 
     :raises ProtocolError: if it may not.
     """
     if not link.admin:
-        raise ProtocolError(ADMIN_NEEDED, "bodies needs the token of Admin_Token_File")
+        raise ProtocolError(ErrorCode.ADMIN_NEEDED, "bodies needs the token of Admin_Token_File")
     if not link.access.private:
-        raise ProtocolError(FAILED, "bodies needs a Unix socket or TLS")
+        raise ProtocolError(ErrorCode.FAILED, "bodies needs a Unix socket or TLS")
     if not link.access.body_limit:
-        raise ProtocolError(FAILED, "bodies: Body_Limit is 0")
+        raise ProtocolError(ErrorCode.FAILED, "bodies: Body_Limit is 0")
 
 
-def recorded_body(excerpt: Excerpt | None, limit: int) -> dict[str, Any]:
+def encode_body(excerpt: Excerpt | None, limit: int) -> dict[str, Any]:
     """Return what ``session.phase`` holds of a message, up to ``limit`` octets: base64, in parts."""
     if excerpt is None:
         return {}
@@ -38,7 +38,7 @@ def recorded_body(excerpt: Excerpt | None, limit: int) -> dict[str, Any]:
     return {"body": {"parts": parts, "truncated": len(data) < excerpt.size}}
 
 
-def body_of_recording(value: object) -> Body | None:
+def decode_body(value: object) -> Body | None:
     """Return the message that a recorded phase holds; None if it holds none.
 
     :raises ValueError: if it is damaged.
