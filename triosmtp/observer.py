@@ -42,6 +42,8 @@ class Observers:
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._all: list[Observer] = []
         self._by_kind: dict[type, tuple[Observer, ...]] = {}
+        self.wanted: frozenset[type] = frozenset()
+        """The types of events that an observer wants: others need not be made."""
         for observer in observers:
             self.add(observer)
 
@@ -61,6 +63,7 @@ class Observers:
             )
             for kind in EVENTS
         }
+        self.wanted = frozenset(kind for kind, observers in self._by_kind.items() if observers)
 
     def emit(self, event: ServerEvent) -> None:
         """Call the observers of ``event`` in their order.  An exception of one is logged, and the next is called."""

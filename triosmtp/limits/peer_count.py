@@ -4,7 +4,7 @@ The tables are bounded.  Of more peers than fit, those that were heard of longes
 little more than their share, and nobody else has less.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
@@ -59,7 +59,7 @@ class PeerCounts:
     __slots__ = ("_connections", "_tables")
 
     def __init__(self) -> None:
-        self._connections: Counter[tuple[int, int]] = Counter()  # bounded by the connections that there are
+        self._connections: dict[tuple[int, int], int] = {}  # bounded by the connections that there are
         self._tables: dict[str, PeerTable] = {}
 
     def count(self, what: str, peer: PeerAddress | None, limit: tuple[int, float] | None, now: float) -> bool:
@@ -82,9 +82,10 @@ class PeerCounts:
         if peer is None:
             return True
         key = peer_key(peer)
-        if limit and self._connections[key] >= limit:
+        connections = self._connections.get(key, 0)
+        if limit and connections >= limit:
             return False
-        self._connections[key] += 1
+        self._connections[key] = connections + 1
         return True
 
     def disconnect(self, peer: PeerAddress | None) -> None:
@@ -92,6 +93,6 @@ class PeerCounts:
         if peer is None:
             return
         key = peer_key(peer)
-        self._connections[key] -= 1
-        if self._connections[key] <= 0:
-            del self._connections[key]
+        connections = self._connections.pop(key, 0) - 1
+        if connections > 0:
+            self._connections[key] = connections

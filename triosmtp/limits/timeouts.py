@@ -40,19 +40,19 @@ class SessionTimeouts:
     octets a second of a message (0: any).  ``max_session_time`` is in seconds from ``started`` (0: unlimited).
     """
 
-    __slots__ = ("_ends", "_idle_time", "_min_rate", "_rate", "expired", "octets", "since")
+    # Without __slots__: most sessions change few of these defaults.
+    since = inf
+    """Since when the session waits for its peer; infinite while it does not.  The session assigns it."""
+    octets = 0
+    """Octets of messages that have arrived.  The session counts them."""
+    expired: Expired | None = None
+    """The limit that was reached, if any."""
+    _rate: "_MessageRate | None" = None
 
     def __init__(self, idle_time: float, *, min_rate: int = 0, max_session_time: float = 0, started: float = 0) -> None:
         self._idle_time = idle_time
         self._min_rate = min_rate
         self._ends = started + max_session_time if max_session_time else inf
-        self._rate: _MessageRate | None = None
-        self.since = inf
-        """Since when the session waits for its peer; infinite while it does not.  The session assigns it."""
-        self.octets = 0
-        """Octets of messages that have arrived.  The session counts them."""
-        self.expired: Expired | None = None
-        """The limit that was reached, if any."""
 
     def change(self, idle_time: float, *, min_rate: int) -> None:
         """Set other limits.  The limit of the whole session stays."""

@@ -44,7 +44,6 @@ import trio
 from attrs import evolve
 
 from triosmtp.event import (
-    Connected,
     Disconnected,
     Observer,
     PolicyClientConnected,
@@ -90,7 +89,7 @@ from triosmtp.policy_service.shadow import Shadows
 
 __all__ = ["ClientAccess", "Hub", "HubLimits"]
 
-_ALWAYS_OBSERVED: Final[frozenset[type]] = frozenset({Connected, Disconnected})
+_ALWAYS_OBSERVED: Final[frozenset[type]] = frozenset({Disconnected})
 
 _log = logging.getLogger("triosmtp.policy")
 
@@ -113,7 +112,6 @@ class Hub:
         self._groups: dict[str, Group] = {}
         self._shadows = Shadows(self._tell)
         self._listening: dict[str, list[ConnectedClient]] = {}
-        self._sessions: dict[str, tuple[str, str]] = {}  # peer and listener of each
         self.outcome_phases: frozenset[Phase] = frozenset()
         """The phases whose outcome some client wants to know."""
         self.recorded_octets = 0
@@ -260,19 +258,15 @@ class Hub:
 
     def observe(self, event: ServerEvent) -> None:
         """Notify the clients of an event."""
-        if isinstance(event, Connected):
-            self._sessions[event.session.id] = event.session.peer, event.session.listener
         if self._listening and type(event) in EVENT_NOTIFICATIONS:
             note = EVENT_NOTIFICATIONS[type(event)](event)
             if note.method in self._listening:
                 info: SessionInfo | None = getattr(event, "session", None)
-                session = "" if info is None else info.id
-                self._notify(note, session, *self._sessions.get(session, ("", "")))
+                self._notify(note, *("", "", "") if info is None else (info.id, info.peer, info.listener))
         if isinstance(event, Disconnected):
             self._forget(event.session.id)
 
     def _forget(self, session: str) -> None:
-        self._sessions.pop(session, None)
         for group in self._groups.values():
             group.forget(session)
         self._shadows.forget(session)

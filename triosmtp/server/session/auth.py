@@ -32,7 +32,7 @@ from triosmtp.server.sasl import Store
 from triosmtp.server.service import limiter_key
 from triosmtp.server.session.policy_phase import settle
 from triosmtp.server.session.refusal import Refusal
-from triosmtp.server.session.state import SASLState, SessionState, no_binding
+from triosmtp.server.session.state import SASLState, SessionState
 from triosmtp.smtp import Auth, AuthResponse, Reply
 
 __all__ = ["answer", "break_off", "offer", "start_over"]
@@ -146,7 +146,7 @@ async def _begin(state: SessionState, sasl: SASLState, event: Auth) -> Reply:
         realm=_store(state, sasl).realm,
         tls=state.session.tls,
         identity=await _identity(state) if event.mechanism == "EXTERNAL" else None,
-        bindings=state.bindings if event.mechanism.endswith("-PLUS") else no_binding,
+        bindings=state.bindings if state.bindings and event.mechanism.endswith("-PLUS") else _no_binding,
         plus="SCRAM-SHA-256-PLUS" in sasl.offered,
     )
     sasl.exchange = MECHANISMS[event.mechanism].begin(circumstances, event.initial)
@@ -220,6 +220,10 @@ async def _identity(state: SessionState) -> str | None:
         return await trio.to_thread.run_sync(identities.identify, tls, limiter=_FILES, abandon_on_cancel=True)
     except StoreError:
         return None  # it was read at start; while it cannot be, nobody is identified
+
+
+def _no_binding(_type: str) -> bytes | None:
+    """Return None: there is no TLS, or the mechanism binds to no channel."""
 
 
 def _store(state: SessionState, sasl: SASLState) -> Store:

@@ -86,8 +86,8 @@ def may_have_results(body: Body, headers: bytes) -> bool:
     """Return whether ``headers`` of ``body`` have Authentication-Results fields, or go on in its file."""
     if len(headers) == len(body.head) < body.size:
         return True
-    text = b"\n" + headers
-    return _next_field(text, text.lower(), 1) >= 0
+    lower = headers.lower()
+    return _LOWER_NAME in lower and _next_field(b"\n" + headers, b"\n" + lower, 1) >= 0
 
 
 async def without_forged(body: Body, authserv_id: str, directory: Path | None) -> Body:

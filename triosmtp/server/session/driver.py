@@ -71,24 +71,21 @@ _SILENT_ENDS: Final = {SessionEnd.QUIT, SessionEnd.PEER_CLOSED}
 class SMTPSession:
     """One session, from its first byte to its last.  :meth:`run` is its task."""
 
-    __slots__ = (
-        "_closing", "_detail", "_handshaking", "_leaving", "_renegotiable", "_scope", "_state", "_stream", "context",
-        "session", "started", "timeouts",
-    )  # fmt: skip
+    # Without __slots__: most sessions change few of these defaults.
+    context: ServerContext | None = None
+    """The TLS context that its handshake began with."""
+    _closing = False  # whether somebody asked for the end of this session
+    _leaving = False  # whether the session was cancelled from outside
+    _handshaking = False  # then no reply can be sent
+    _renegotiable = False
+    _detail = ""  # of the end
 
     def __init__(
         self, service: Service, listen: Listen, profile: Profile, transport: trio.abc.Stream, peer: Peer, local: str
     ) -> None:
         self._stream = SessionStream(transport)
         self._scope = trio.CancelScope()
-        self._closing = False  # whether somebody asked for the end of this session
-        self._leaving = False  # whether the session was cancelled from outside
-        self._handshaking = False  # then no reply can be sent
-        self._renegotiable = False
-        self._detail = ""  # of the end
-        self.context: ServerContext | None = None
-        """The TLS context that its handshake began with."""
-        self.started = trio.current_time()
+        self.started = service.now()
         """On Trio's clock."""
         settings = profile.settings
         self.timeouts = SessionTimeouts(
@@ -166,12 +163,18 @@ class SMTPSession:
         """Serve the session to its end.  Raises nothing but cancellation."""
         service = self._state.service
         service.running.add(self)
-        variables = {**self.session.variables, **self._state.profile.settings.context}
-        service.emit(Connected(session=self.session.info, variables=variables))
+        if Connected in service.observers.wanted:
+            variables = {**self.session.variables.snapshot(), **self._state.profile.settings.context}
+            service.emit(Connected(session=self.session.info, variables=variables))
         end = SessionEnd.FAILED
         try:
             with self._scope:
-                end = await self._serve()
+                opened = await self._open()
+                end = opened or await self._converse()
+                if opened is None and end is not SessionEnd.TLS_FAILED:
+                    await self._finish()
+                    if end not in _SILENT_ENDS:
+                        await self._linger()
             if self._scope.cancelled_caught:
                 end = await self._say_goodbye()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -186,18 +189,6 @@ class SMTPSession:
             await self._send_at_last(_FAILED)
         finally:
             await self._close(end)
-
-    async def _serve(self) -> SessionEnd:
-        """Carry out the dialogue, then end it in good order."""
-        end = await self._open()
-        if end is not None:
-            return end
-        end = await self._converse()
-        if end is not SessionEnd.TLS_FAILED:
-            await self._finish()
-            if end not in _SILENT_ENDS:
-                await self._linger()
-        return end
 
     async def _open(self) -> SessionEnd | None:
         """Ask policy at connect, do the handshake under Use_SSL, begin the dialogue; return the end, if it is that."""
@@ -231,12 +222,8 @@ class SMTPSession:
     async def _converse(self) -> SessionEnd:  # noqa: C901, PLR0912 - a helper costs more than its work
         """Exchange commands and replies until the dialogue is over; return its end."""
         state, timeouts, stream = self._state, self.timeouts, self._stream
-        out, connection, service, now = (
-            stream.out,
-            state.connection,
-            state.service,
-            trio.lowlevel.current_clock().current_time,
-        )
+        out, connection, service = stream.out, state.connection, state.service
+        now = service.now
         event: object = None
         data: bytes | bytearray
         fresh = True  # whether what came last was a whole command; if not, the peer's time for it runs on
@@ -256,7 +243,10 @@ class SMTPSession:
                     await self._attend()
                 if connection.in_message:
                     fresh = connection.in_body
-                    data = await self._receive_part()
+                    if fresh and connection.body_refused:
+                        self._discard_body()
+                    data = await stream.receive(_BODY_READ if fresh else _COMMAND_READ)
+                    timeouts.octets += len(data)
                 else:
                     fresh = False
                     data = await stream.receive(_COMMAND_READ)
@@ -279,14 +269,10 @@ class SMTPSession:
             if answer:
                 out.append(answer)
 
-    async def _receive_part(self) -> bytes | bytearray:
-        """Receive a part of a message, or the BDAT that brings more of it."""
-        connection, transaction = self._state.connection, self._state.transaction
-        if connection.in_body and connection.body_refused and transaction is not None:
-            transaction.close()  # the rest of it is read and thrown away
-        data = await self._stream.receive(_BODY_READ if connection.in_body else _COMMAND_READ)
-        self.timeouts.octets += len(data)
-        return data
+    def _discard_body(self) -> None:
+        """Discard what has arrived of a refused body.  The rest is read and not kept."""
+        if self._state.transaction is not None:
+            self._state.transaction.close()
 
     async def _attend(self) -> None:
         """Do what is rarely needed before a read; keep the flag up while there is more of it."""
@@ -378,13 +364,13 @@ class SMTPSession:
     async def _flush(self) -> None:
         """Write what is due though no read follows."""
         if self._stream.out or self._stream.unsent:
-            self.timeouts.since = trio.current_time()
+            self.timeouts.since = self._state.service.now()
             await self._stream.flush()
             self.timeouts.since = inf
 
     async def _finish(self) -> None:
         """Write what is due, and end TLS."""
-        self.timeouts.since = trio.current_time()
+        self.timeouts.since = self._state.service.now()
         await self._stream.finish(renegotiable=self._renegotiable and not self._scope.cancel_called)
 
     async def _linger(self) -> None:
@@ -445,7 +431,7 @@ class SMTPSession:
                 Disconnected(
                     session=self.session.info,
                     reason=end,
-                    seconds=trio.current_time() - self.started,
+                    seconds=service.now() - self.started,
                     messages=state.messages,
                     commands=state.connection.commands,
                     detail=self._detail,

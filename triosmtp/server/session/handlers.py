@@ -140,7 +140,7 @@ def _decide(
     If nothing has to be waited for and nobody wants the outcome, there is no coroutine.
     """
     restrictions = state.restrictions[phase]
-    if restrictions.waits or phase in state.service.hub.outcome_phases:
+    if restrictions.waits or state.service.hub.outcome_phases:
         return _decide_later(state, phase, event, decided, *arguments)
     try:
         for check in restrictions.checks:
@@ -198,21 +198,26 @@ def _refuse_outdated(state: SessionState, phase: str, sender: Address | None = N
 def on_hello(state: SessionState, event: Hello) -> Answer:
     """Handle EHLO and HELO."""
     variables = state.session.variables
-    before = {name: variables.get(name) for name in ("ehlo_string", "ehlo_domain")}
+    before = variables.get("ehlo_string"), variables.get("ehlo_domain")
     variables.record({"ehlo_string": event.line, "ehlo_domain": event.domain})
     return _decide(state, "ehlo", event, partial(_hello_decided, before), event.domain)
 
 
 def _hello_decided(
-    before: dict[str, str | None], state: SessionState, event: Hello, _decision: Decision, refusal: Refusal | None
+    before: tuple[str | None, str | None],
+    state: SessionState,
+    event: Hello,
+    _decision: Decision,
+    refusal: Refusal | None,
 ) -> bytes:
     if refusal is None:
-        state.end_transaction()
+        if state.transaction is not None:
+            state.end_transaction()
         state.hello = event
         return state.connection.accept()
     # A refused one changes nothing (RFC 5321, section 4.1.4): the one before it stands, if there was one.
     variables = state.session.variables
-    for name, value in before.items():
+    for name, value in zip(("ehlo_string", "ehlo_domain"), before, strict=True):
         if value is None:
             variables.pop(name, None)
         else:
@@ -232,14 +237,14 @@ async def on_auth(state: SessionState, event: Auth | AuthResponse) -> bytes:
 def on_mail(state: SessionState, event: MailFrom) -> Answer:
     """Handle MAIL."""
     session, sender = state.session, event.sender
-    state.end_transaction()
+    state.begin_message()
     if state.service.generation is not state.generation:
         return _refuse_outdated(state, "mailfrom", sender)
     session.in_transaction = True
     session.message_variables.record(
         {"mailfrom_string": str(sender), "mailfrom_localpart": sender.local_part, "mailfrom_domain": sender.domain}
     )
-    decide = _decide_later if must_wait_for_space(event) else _decide
+    decide = _decide_later if event.parameters and must_wait_for_space(event) else _decide
     return decide(state, "mailfrom", event, _mail_decided, sender, event.parameters)
 
 

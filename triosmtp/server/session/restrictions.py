@@ -99,8 +99,10 @@ def _at_rcpt(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
     settings = profile.settings
     checks: list[Check] = []
     waiting: list[WaitingCheck] = []
-    if settings.max_recipients_per_message or settings.max_recipients_per_connection:
-        checks.append(_check_recipients)
+    if settings.max_recipients_per_message:
+        checks.append(_check_recipients_of_message)
+    if settings.max_recipients_per_connection:
+        checks.append(_check_recipients_of_connection)
     if settings.require_tls_for:
         checks.append(_check_tls_for)
     checks.append(_check_relay)
@@ -180,16 +182,18 @@ async def _check_rate(state: Restricted, option: str, limit: tuple[int, float] |
         raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
 
 
-def _check_recipients(state: Restricted, _rcpt: RcptTo, _done: bool) -> None:
-    """Apply Max_Recipients_Per_Message and Max_Recipients_Per_Connection."""
-    settings, envelope = state.profile.settings, state.session.envelope
+def _check_recipients_of_message(state: Restricted, _rcpt: RcptTo, _done: bool) -> None:
+    """Apply Max_Recipients_Per_Message."""
+    envelope = state.session.envelope
     assert envelope is not None, "MAIL was accepted"
-    limit = settings.max_recipients_per_message
-    if limit and len(envelope.recipients) >= limit:
+    if len(envelope.recipients) >= state.profile.settings.max_recipients_per_message:
         # The sender comes back with the rest (RFC 5321, section 4.5.3.1.10).
         raise Refusal(Reply(452, "Too many recipients", "4.5.3"), "limit", "Max_Recipients_Per_Message")
-    limit = settings.max_recipients_per_connection
-    if limit and state.recipients >= limit:
+
+
+def _check_recipients_of_connection(state: Restricted, _rcpt: RcptTo, _done: bool) -> None:
+    """Apply Max_Recipients_Per_Connection."""
+    if state.recipients >= state.profile.settings.max_recipients_per_connection:
         reply = Reply(421, "Too many recipients on this connection", "4.7.0")
         raise Refusal(reply, "limit", "Max_Recipients_Per_Connection")
 

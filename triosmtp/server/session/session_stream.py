@@ -106,8 +106,9 @@ class SessionStream:
         has just begun to renegotiate, only the stream can wait for it: ``renegotiable`` is whether it may.
         """
         if self._tls is None:
-            if self.out or self.unsent:
-                await self.flush()
+            if (self.out or self.unsent) and not self.start_send(b"".join(self.out)):
+                await self.finish_send()
+            self.out.clear()
             return
         if renegotiable and self.out:
             await self.flush()

@@ -80,16 +80,37 @@ class SessionState:
     ``is_gone`` tells whether the client has disconnected.
     """
 
-    __slots__ = (
-        "attention", "beginning", "bindings", "connection", "discarded_by", "generation", "granted_relay", "hello",
-        "is_gone", "listen", "messages", "own_peer", "own_rights", "profile", "recipients", "refused_recipients",
-        "restrictions", "sasl", "service", "session", "transaction", "transactions", "was_outdated",
-    )  # fmt: skip
-
+    # Without __slots__: most sessions change few of these defaults.
     profile: Profile
-    """The configuration that holds for the peer, in running parts.  :meth:`switch_profile` alone assigns it."""
+    """The configuration that holds for the peer, in running parts.  :meth:`switch_profile` alone changes it."""
     restrictions: Mapping[Phase, Restrictions]
     """Those of the profile."""
+    hello: Hello | None = None
+    """The accepted EHLO or HELO."""
+    transaction: Transaction | None = None
+    transactions = 0
+    """Transactions that were begun; they number the messages."""
+    messages = 0
+    """Bodies that were begun: what Max_Receptions_Per_Connection and connection_message_count count."""
+    recipients = 0
+    """Recipients that were accepted."""
+    refused_recipients = 0
+    """The weight of the recipients that were refused since the last accepted message."""
+    granted_relay = False
+    """Whether ``can_relay`` was set for the sender of the current transaction, and goes with it."""
+    discarded_by = ""
+    """The policy that discards every message of the session, or ``""``."""
+    beginning = _NOTHING
+    sasl: SASLState | None = None
+    """The state of AUTH; None while no mechanism was offered."""
+    bindings: Callable[[str], bytes | None] | None = None
+    """Returns the data of a channel binding by its type (RFC 5929, RFC 9266); None without TLS."""
+    own_peer = ""
+    """The real peer, if it has announced another one (XCLIENT, XREMOTEIP); else ``""``."""
+    own_rights: frozenset[str] = frozenset()
+    """The trusted commands that the real peer may use; it keeps them."""
+    was_outdated = False
+    """Whether a command was refused because the configuration was reloaded."""
 
     def __init__(
         self, service: Service, listen: Listen, profile: Profile, session: Session, is_gone: Callable[[], bool]
@@ -100,32 +121,6 @@ class SessionState:
         self.session = session
         self.connection = Connection(profile.rules)
         self.is_gone = is_gone
-        self.bindings: Callable[[str], bytes | None] = no_binding
-        """Returns the data of a channel binding by its type, over TLS (RFC 5929, RFC 9266)."""
-        self.hello: Hello | None = None
-        """The accepted EHLO or HELO."""
-        self.transaction: Transaction | None = None
-        self.transactions = 0
-        """Transactions that were begun; they number the messages."""
-        self.messages = 0
-        """Bodies that were begun: what Max_Receptions_Per_Connection and connection_message_count count."""
-        self.recipients = 0
-        """Recipients that were accepted."""
-        self.refused_recipients = 0
-        """The weight of the recipients that were refused since the last accepted message."""
-        self.granted_relay = False
-        """Whether ``can_relay`` was set for the sender of the current transaction, and goes with it."""
-        self.discarded_by = ""
-        """The policy that discards every message of the session, or ``""``."""
-        self.beginning = _NOTHING
-        self.sasl: SASLState | None = None
-        """The state of AUTH; None while no mechanism was offered."""
-        self.own_peer = ""
-        """The real peer, if it has announced another one (XCLIENT, XREMOTEIP); else ``""``."""
-        self.own_rights: frozenset[str] = frozenset()
-        """The trusted commands that the real peer may use; it keeps them."""
-        self.was_outdated = False
-        """Whether a command was refused because the configuration was reloaded."""
         self.attention = service.draining
         """Whether the driver has something rare to do before it reads on."""
         self.profile, self.restrictions = profile, restrictions_of(profile)
@@ -148,6 +143,16 @@ class SessionState:
         if relay.trusts_host(session.peer_address) or relay.trusts_certificate(session.tls):
             session.variables["can_relay"] = "true"
 
+    def begin_message(self) -> None:
+        """Forget what is left of the message before."""
+        session = self.session
+        if self.transaction is not None or session.in_transaction:
+            self.end_transaction()
+        else:
+            session.message_variables.renew()
+            if session.message_headers:
+                session.message_headers.clear()
+
     def end_transaction(self) -> None:
         """Forget the current message, if there is one."""
         session, transaction = self.session, self.transaction
@@ -165,7 +170,10 @@ class SessionState:
     def remember_beginning(self) -> None:
         """Keep what is known now, for :meth:`forget_plaintext` and :meth:`forget_handshake`."""
         session = self.session
-        self.beginning = Beginning(session.variables.snapshot(), tuple(session.headers), self.discarded_by)
+        if self.profile.tls is None and session.connection_tls is None:
+            self.beginning = _NOTHING  # there is no TLS that could come
+        else:
+            self.beginning = Beginning(session.variables.snapshot(), tuple(session.headers), self.discarded_by)
 
     def forget_plaintext(self) -> None:
         """Forget what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it.
@@ -196,8 +204,3 @@ class SessionState:
         # What holds without a word of the client stays: its address, and what policy found at connect.
         if "can_relay" in self.beginning.variables:
             variables["can_relay"] = self.beginning.variables["can_relay"]
-
-
-def no_binding(_type: str) -> bytes | None:
-    """Return no data of a channel binding: there is no TLS."""
-    return None

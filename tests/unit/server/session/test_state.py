@@ -8,14 +8,17 @@ from triosmtp.server.session.handlers import end_of_dialogue
 from triosmtp.server.session.state import SessionEnd
 from triosmtp.smtp import ConnectionEnded, Fatal, Noop, Quit, Reply
 from triosmtp.status.metric_label import ENDS
-from triosmtp.variables import POSTFIX_ALIASES
+from triosmtp.variables import POSTFIX_ALIASES, TLSInfo
 
+TLS = TLSInfo(protocol="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256", cipher_algbits=128, cipher_usebits=128)
 UNLIMITED = "Max_Recipients_Per_Message = 0 Max_Recipients_Per_Connection = 0"
 
 
 async def test_forget_plaintext_keeps_what_was_known_at_connect_and_the_counts() -> None:
     async with open_dialogue('Context = [ tenant = "a" ]') as dialogue:
         state, session = dialogue.state, dialogue.state.session
+        session.connection_tls = TLS
+        state.remember_beginning()
         await dialogue.say("EHLO client", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
         session.variables.update({"tenant": "changed", "more": "x"})
         session.auth = Authenticated("PLAIN", "joe")
@@ -41,8 +44,22 @@ async def test_forget_handshake_keeps_rights_that_do_not_come_from_the_certifica
 
 async def test_the_right_to_relay_of_a_peer_outlasts_a_renegotiation() -> None:
     async with open_dialogue('Relay_Hosts = ( "192.0.2.0/24" )') as dialogue:
+        dialogue.state.session.connection_tls = TLS
+        dialogue.state.remember_beginning()
         dialogue.state.forget_handshake()
         assert dialogue.state.session.variables["can_relay"] == "true"
+
+
+async def test_what_was_known_of_another_peer_is_not_remembered() -> None:
+    async with open_dialogue('Relay_Hosts = ( "192.0.2.0/24" )') as dialogue:
+        state = dialogue.state
+        state.session.connection_tls = TLS
+        state.remember_beginning()
+        state.session.variables.forget("can_relay")
+        state.session.connection_tls = None
+        state.remember_beginning()
+        state.forget_handshake()
+        assert "can_relay" not in state.session.variables
 
 
 async def test_end_transaction_takes_back_a_right_of_the_sender_alone() -> None:
