@@ -5,7 +5,7 @@ either can be ported.  Some keys may be written by the TLS engine only: ``tls``,
 Postfix.  This is enforced here, so that no policy, no ``Context`` option and no peer can claim a verified certificate.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import datetime
 from typing import Final, TypeVar, overload
 
@@ -40,12 +40,24 @@ class Variables(MutableMapping[str, str]):
     ``str`` raises :class:`TypeError`.  ``clear()`` keeps reserved keys.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "record", "snapshot")
+
+    record: Callable[[Mapping[str, str]], None]
+    """Write values for the engine, reserved keys included.  Not for policies."""
+    snapshot: Callable[[], dict[str, str]]
+    """Return a copy that later changes do not touch."""
 
     def __init__(self, values: Mapping[str, str] = {}) -> None:
-        self._values: dict[str, str] = {}
-        for key, value in values.items():
-            self[key] = value
+        self._replace({})
+        if values:
+            for key, value in values.items():
+                self[key] = value
+
+    def _replace(self, values: dict[str, str]) -> None:
+        # Every command writes variables: methods of the dict take no frame.
+        self._values = values
+        self.record = values.update
+        self.snapshot = values.copy
 
     def __getitem__(self, key: str) -> str:
         return self._values[key]
@@ -85,23 +97,17 @@ class Variables(MutableMapping[str, str]):
 
     def clear(self) -> None:
         """Remove every variable that is not reserved."""
-        self._values = {k: v for k, v in self._values.items() if is_reserved(k)}
+        self._replace({k: v for k, v in self._values.items() if is_reserved(k)})
 
     def renew(self) -> None:
         """Remove every variable, reserved ones too.  Not for policies."""
-        self._values = {}
-
-    def snapshot(self) -> dict[str, str]:
-        """Return a copy as a dictionary."""
-        return dict(self._values)
-
-    def record(self, values: Mapping[str, str]) -> None:
-        """Write ``values``, reserved keys too.  Not for policies."""
-        self._values.update(values)
+        values = self._values = {}  # as _replace(), without its frame
+        self.record = values.update
+        self.snapshot = values.copy
 
     def forget(self, *prefixes: str) -> None:
         """Remove every key that begins with one of ``prefixes``, reserved ones too.  Not for policies."""
-        self._values = {k: v for k, v in self._values.items() if not k.startswith(prefixes)}
+        self._replace({k: v for k, v in self._values.items() if not k.startswith(prefixes)})
 
 
 @frozen(slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from triosmtp.smtp import Address, decode_orcpt, decode_xtext
 __all__ = ["Envelope", "Message", "Recipient"]
 
 
-@frozen(slots=True)
+@frozen(slots=False)
 class Recipient:
     """One accepted recipient: its address, and the ESMTP parameters of its RCPT command."""
 

@@ -504,5 +504,8 @@ async def run_session(service: Service, listen: Listen, driver: SMTPSession) -> 
     try:
         await driver.run()
     finally:
+        generation = driver.generation
         service.peers.disconnect(address)
-        await service.release(listen, driver.generation)
+        service.count_out(listen, generation)
+        if generation is not service.generation:
+            await service.close_unused(generation)

@@ -45,7 +45,7 @@ class PathError(TrioSMTPError, ValueError):
         super().__init__(message)
 
 
-@frozen(slots=True)
+@frozen(slots=False)
 class Address:
     """A mailbox: its local part without quotes, and its domain as the client sent it (literals keep their brackets).
 

@@ -13,7 +13,7 @@ _KEPT_LINES = 32
 _plain_text = re.compile(rf"[ -~]{{0,{_MAX_TEXT}}}").fullmatch
 
 
-@frozen(slots=True)
+@frozen(slots=False)
 class Reply:
     """One reply: a code, a text of one or more lines, and the enhanced status code if there is one.
 

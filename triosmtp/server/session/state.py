@@ -148,10 +148,8 @@ class SessionState:
         session = self.session
         if self.transaction is not None or session.in_transaction:
             self.end_transaction()
-        else:
+        elif session.message_variables.snapshot():  # a policy has written some
             session.message_variables.renew()
-            if session.message_headers:
-                session.message_headers.clear()
 
     def end_transaction(self) -> None:
         """Forget the current message, if there is one."""
