@@ -252,6 +252,7 @@ def _mail_decided(state: SessionState, event: MailFrom, decision: Decision, refu
     session = state.session
     if refusal is not None:
         session.in_transaction = False
+        session.message_headers.clear()
         return _refuse(state, "mailfrom", refusal, event.sender)
     state.transactions += 1
     session.variables.record({"message_rcpt_count": "0"})

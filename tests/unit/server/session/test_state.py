@@ -1,12 +1,15 @@
 """The state of a session: what each step forgets, and what it keeps."""
 
+from collections.abc import Mapping
+
 from session_state import open_dialogue
 
+from triosmtp import Policy, Reject, Session
 from triosmtp.event import Disconnected
 from triosmtp.policy import Authenticated
 from triosmtp.server.session.handlers import end_of_dialogue
 from triosmtp.server.session.state import SessionEnd
-from triosmtp.smtp import ConnectionEnded, Fatal, Noop, Quit, Reply
+from triosmtp.smtp import Address, ConnectionEnded, Fatal, Noop, Quit, Reply
 from triosmtp.status.metric_label import ENDS
 from triosmtp.variables import POSTFIX_ALIASES, TLSInfo
 
@@ -77,6 +80,25 @@ async def test_end_transaction_takes_back_a_right_of_the_sender_alone() -> None:
         assert left == (False, False, {})
         [_, refused] = await dialogue.say("MAIL FROM:<a@example.net>", "RCPT TO:<b@else.net>")
         assert refused.startswith("550 5.7.1")
+
+
+class Labels(Policy):
+    """Adds a header field at MAIL, and refuses one sender."""
+
+    async def validate_mailfrom(self, session: Session, sender: Address, parameters: Mapping[str, str | None]) -> None:
+        session.add_header("X-Sender", str(sender))
+        if sender.local_part == "bad":
+            raise Reject(550, "5.7.1", "no")
+
+
+async def test_a_header_field_that_was_added_at_a_refused_mail_is_not_the_next_ones() -> None:
+    async with open_dialogue("", policy=Labels()) as dialogue:
+        session = dialogue.state.session
+        replies = await dialogue.say("EHLO x", "MAIL FROM:<bad@example.org>", "MAIL FROM:<a@example.org>")
+        assert [reply[:3] for reply in replies[1:]] == ["550", "250"]
+        assert (session.headers, session.message_headers) == ([], [("X-Sender", "a@example.org")])
+        await dialogue.say("RSET")
+        assert (session.headers, session.message_headers) == ([], [])
 
 
 async def test_a_discard_is_about_the_current_message_or_all_later_ones() -> None:
