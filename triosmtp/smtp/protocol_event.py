@@ -33,10 +33,7 @@ PAUSED: Final = Pause.PAUSED
 """A reply is owed: call ``accept`` or ``send`` first."""
 
 
-# Without slots a frozen value is made in half the time: those that every message brings have none.
-
-
-@frozen(slots=False)
+@frozen(slots=True)
 class Hello:
     """EHLO or HELO.  ``line`` is the whole command line."""
 
@@ -63,7 +60,7 @@ class AuthResponse:
     data: bytes | None = field(repr=False)
 
 
-@frozen(slots=False)
+@frozen(slots=True)
 class MailFrom:
     """MAIL FROM.  ``sender`` is false for the null path ``<>``; ``path`` is the path as the client sent it."""
 
@@ -72,7 +69,7 @@ class MailFrom:
     path: str
 
 
-@frozen(slots=False)
+@frozen(slots=True)
 class RcptTo:
     """RCPT TO.  ``path`` is the path as the client sent it."""
 
@@ -110,14 +107,14 @@ class ChunkEnd:
     error: Reply | None = None
 
 
-@frozen(slots=False)
+@frozen(slots=True)
 class BodyChunk:
     """A part of the body, without stuffed dots.  No reply is owed."""
 
     data: bytes
 
 
-@frozen(slots=False)
+@frozen(slots=True)
 class BodyEnd:
     """The end of the body: a reply is owed.
 
