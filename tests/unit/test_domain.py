@@ -2,7 +2,7 @@
 
 import idna
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from triosmtp.domain import DomainError, domain_key, name_key, pattern_key
@@ -57,7 +57,7 @@ def test_the_u_form_and_the_a_form_have_one_key(domain: str) -> None:
     try:
         key = domain_key(domain)
     except DomainError:
-        assume(False)
+        return  # it has no key
     assert key.isascii()
     assert key == key.lower()
     assert domain_key(key) == key
@@ -79,7 +79,7 @@ def test_no_two_a_labels_share_a_key(labels: list[str]) -> None:
         try:
             keys.append(domain_key(f"xn--{label}"))
         except DomainError:
-            assume(False)
+            return
     assert (keys[0] == keys[1]) is (labels[0].lower() == labels[1].lower())
 
 
