@@ -1,7 +1,14 @@
-"""``triosmtp serve``: from the command to a running server, and to its end.
+"""The process of ``triosmtp serve``, from the command to its end.
 
-``run.py`` is the command, ``start.py`` what is done before the event loop, ``config_warnings.py`` warnings about a
-valid configuration, ``embedded_default.py`` the configuration that runs without a file.
-``startup_signals.py`` handles signals until the loop does, ``systemd_notify.py`` and ``systemd_sockets.py`` speak with
-systemd, ``privileges.py`` gives up root's rights, ``reload_access.py`` tells what could not be read again after that.
+The modules::
+
+    serve_command.py      the command: start, reload, drain, end
+    embedded_default.py   the configuration that is served without a file
+    config_warnings.py    warnings about a valid configuration
+    process_startup.py    before the event loop: sockets of systemd, and steps that only root can do
+    systemd_sockets.py      socket activation
+    privileges.py           dropping root privileges
+    reload_access.py        files that cannot be read again after that
+    startup_signals.py    signals until the event loop handles them
+    systemd_notify.py     notifications to systemd, and its watchdog
 """

@@ -1,4 +1,4 @@
-"""What ``triosmtp serve`` runs without a configuration: a set-up on loopback, in one folder, to try and to copy."""
+"""The embedded default of ``triosmtp serve``: a configuration on loopback, in one folder, to try and to copy."""
 
 from pathlib import Path
 from shlex import quote
@@ -8,10 +8,10 @@ from typing import Final
 from triosmtp.state import make_directory, state_directory
 from triosmtp.tls import Authority, write_development_set
 
-__all__ = ["how_to_try", "prepare"]
+__all__ = ["usage_hints", "write_embedded_default"]
 
 _CONFIGURATION: Final = """\
-# The embedded default of `triosmtp serve`: loopback only, development certificates. A place to start your own from.
+# The embedded default of `triosmtp serve`: loopback only, development certificates. Copy it to begin your own.
 
 Deliver_To = "maildir:{folder}/Maildir"
 Spool_Directory = "{folder}/spool"
@@ -34,10 +34,10 @@ ESMTP_Listener {{
 """
 
 
-def prepare() -> Path:
-    """Make the folder with certificates and configuration where it is not there yet; give the configuration's path.
+def write_embedded_default() -> Path:
+    """Write certificates and configuration if they are missing; return the path of the configuration.
 
-    :raises OSError: where the folder cannot be written.
+    :raises OSError: if the folder cannot be written.
     """
     folder = state_directory() / "embedded"
     make_directory(folder)
@@ -49,21 +49,21 @@ def prepare() -> Path:
 
 
 def _write_certificates(folder: Path) -> None:
-    """Write a development CA, a server and a client certificate of it, and a stranger's, where they are missing."""
+    """Write a development CA, its server and client certificates, and one of an unknown CA, if they are missing."""
     write_development_set(folder)
-    if not all((folder / name).is_file() for name in ("stranger.pem", "stranger.key")):
-        stranger = Authority.create("a stranger's CA")
-        stranger.issue("stranger.example", dns=["stranger.example"], usage=["client"]).write(folder, "stranger")
+    if not all((folder / name).is_file() for name in ("untrusted.pem", "untrusted.key")):
+        authority = Authority.create("an untrusted CA")
+        authority.issue("untrusted.example", dns=["untrusted.example"], usage=["client"]).write(folder, "untrusted")
 
 
-def how_to_try(path: Path) -> str:
-    """Give the commands that show what the embedded default does."""
+def usage_hints(path: Path) -> str:
+    """Return commands that try the embedded default."""
     folder = path.parent
     ca, client, client_key = (quote(str(folder / name)) for name in ("ca.pem", "client.pem", "client.key"))
     return dedent(f"""\
-        triosmtp runs on its embedded default; everything of it is in {folder}
+        triosmtp runs with its embedded default configuration, in {folder}
           configuration  {path}
-          mail arrives   {folder}/Maildir/new
+          mail goes to   {folder}/Maildir/new
 
         Try it, from another terminal:
           STARTTLS:            openssl s_client -quiet -crlf -starttls smtp -connect 127.0.0.1:2525 -CAfile {ca}
@@ -72,8 +72,8 @@ def how_to_try(path: Path) -> str:
                                  --mail-from me@example.org --mail-rcpt you@example.com -T - smtp://localhost:2525
           with a certificate:  swaks -s localhost:2525 -tls --tls-cert {client} --tls-key {client_key} \\
                                  -f me@example.org -t you@example.com
-                                 (stranger.pem and stranger.key are of no authority that the server knows: watch its
-                                 log)
+                                 (untrusted.pem and untrusted.key are from an authority that the server does not
+                                 trust: see its log)
           your own:            cp {quote(str(path))} my.conf && triosmtp check -c my.conf
-                                 (then stop this one, and: triosmtp serve -c my.conf)
+                                 (then stop this server, and run: triosmtp serve -c my.conf)
         """)

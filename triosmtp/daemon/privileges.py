@@ -1,8 +1,7 @@
-"""Root's rights, and how they are given up: user, groups, capabilities, for good.
+"""Dropping root privileges: user, groups and capabilities, permanently.
 
-Everything here acts on the thread that calls it, and some of what the kernel keeps is kept for each thread (capset(2)
-by design, and glibc changes the user ids of all).  So this runs before any other thread is there, and refuses
-otherwise.  It blocks, needs no event loop, and belongs between binding and accepting.
+capset(2) changes only the calling thread, while glibc changes the user of all threads.  So this runs before any other
+thread starts, and refuses otherwise.  It blocks, and is called after binding and before accepting.
 """
 
 import ctypes
@@ -18,7 +17,7 @@ from attrs import frozen
 from triosmtp.config import CAPABILITY_NAMES, Config
 from triosmtp.errors import ConfigError
 
-__all__ = ["Identity", "drop", "find_identity"]
+__all__ = ["ProcessIdentity", "drop_privileges", "find_identity"]
 
 # linux/prctl.h, linux/capability.h
 _PR_SET_KEEPCAPS: Final = 8
@@ -32,24 +31,24 @@ _VERSION_3: Final = 0x20080522
 
 
 @frozen(slots=True)
-class Identity:
-    """Who serves, once root has done what only root can."""
+class ProcessIdentity:
+    """The user that serves after root has bound the sockets and read the keys."""
 
     name: str
-    """Of the user, or its number where it has no name."""
+    """The name of the user, or its number if it has no name."""
     uid: int
     gid: int
     groups: tuple[int, ...]
-    """All its groups, :attr:`gid` among them."""
+    """All its groups, including :attr:`gid`."""
     home: str
     capabilities: frozenset[str] = frozenset()
-    """What is kept of root's rights: names of capabilities(7)."""
+    """Names of the capabilities(7) that are kept."""
 
 
-def find_identity(config: Config) -> Identity | None:
-    """Give who is to serve: what Security says where root has started us, else None.
+def find_identity(config: Config) -> ProcessIdentity | None:
+    """Return the user of Security if this process runs as root, else None.
 
-    :raises ConfigError: where root has started us and Security names nobody, or somebody that there is not.
+    :raises ConfigError: if it runs as root and Security names no user, or one that does not exist.
     """
     security = config.security
     if security is None or os.geteuid() != 0:
@@ -59,14 +58,14 @@ def find_identity(config: Config) -> Identity | None:
         return ConfigError([security.problem(f"Security: {text}")])
 
     if security.user is None:
-        raise wrong("expected a User: without one root would go on to serve")
+        raise wrong("expected a User: without one the server would run as root")
     account = _account(security.user)
     if account is None and not _is_number(security.user):
         raise wrong(f'there is no user "{security.user}"')
     uid = int(security.user) if account is None else account.pw_uid
     name = security.user if account is None else account.pw_name
     if uid == 0:
-        raise wrong("User is root, and nothing would be given up: leave Security out where that is meant")
+        raise wrong("User is root: to run as root, leave Security out")
     if security.group is not None:
         found = _group(security.group)
         if found is None:
@@ -75,25 +74,25 @@ def find_identity(config: Config) -> Identity | None:
     elif account is not None:
         gid = account.pw_gid
     else:
-        raise wrong(f"expected a Group: user {uid} has no entry that would name one")
+        raise wrong(f"expected a Group: user {uid} has no entry with a group")
     groups = {gid} if account is None else {gid, *os.getgrouplist(name, gid)}
     if 0 in groups:
-        raise wrong("the group root is no group to serve as")
+        raise wrong("the server must not run with the group root")
     home = "/" if account is None else account.pw_dir
-    return Identity(name, uid, gid, tuple(sorted(groups)), home, security.capabilities)
+    return ProcessIdentity(name, uid, gid, tuple(sorted(groups)), home, security.capabilities)
 
 
-def drop(identity: Identity) -> None:
-    """Become ``identity``, for good: user, groups, capabilities of every set, and nothing gained by any exec.
+def drop_privileges(identity: ProcessIdentity) -> None:
+    """Become ``identity`` permanently: user, groups, all sets of capabilities, and no new privileges by exec.
 
-    What is kept of capabilities is kept over exec, too (in the ambient set), for processes that this one starts.
-    ``$HOME``, ``$USER`` and ``$LOGNAME`` follow, and root's ``$XDG_…`` go.
+    Processes that this one starts keep its capabilities (in the ambient set).  Set ``$HOME``, ``$USER`` and
+    ``$LOGNAME``, and remove root's ``$XDG_…``.
 
-    :raises OSError: where any of it fails or did not come true; then the process must end, and serve nobody.
+    :raises OSError: if a step fails, or had no effect.  Then the process must end.
     """
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
     if threads != 1:
-        raise OSError(None, f"root's rights cannot be given up: {threads} threads run already")
+        raise OSError(None, f"root privileges cannot be dropped: {threads} threads run already")
     kept = {CAPABILITY_NAMES.index(name) for name in identity.capabilities}
     _prctl(_PR_SET_KEEPCAPS, 1)
     for number in _known_capabilities():
@@ -114,8 +113,8 @@ def drop(identity: Identity) -> None:
         del os.environ[name]
 
 
-def _verify(identity: Identity, kept: set[int]) -> None:
-    """Believe the kernel alone."""
+def _verify(identity: ProcessIdentity, kept: set[int]) -> None:
+    """Check the result by what the kernel reports."""
     status = dict(
         line.split(":\t", 1) for line in Path("/proc/thread-self/status").read_text().splitlines() if ":\t" in line
     )
@@ -133,12 +132,12 @@ def _verify(identity: Identity, kept: set[int]) -> None:
         if not is_so
     ]
     if wrong:
-        raise OSError(None, f"root's rights were not given up: {', '.join(wrong)}")
+        raise OSError(None, f"root privileges were not dropped: {', '.join(wrong)}")
     try:
         os.setresuid(0, 0, 0)
     except PermissionError:
         return
-    raise OSError(None, "root's rights were not given up: they can be had again")
+    raise OSError(None, "root privileges were not dropped: setresuid(0) succeeds")
 
 
 def _is_number(text: str) -> bool:
@@ -148,7 +147,7 @@ def _is_number(text: str) -> bool:
 def _account(text: str) -> pwd.struct_passwd | None:
     try:
         return pwd.getpwuid(int(text)) if _is_number(text) else pwd.getpwnam(text)
-    except (KeyError, ValueError):  # ValueError: no name of an account can hold such characters
+    except (KeyError, ValueError):  # ValueError: characters that no account name has
         return None
 
 
@@ -175,7 +174,7 @@ def _prctl(operation: int, *arguments: int) -> int:
 
 
 def _known_capabilities() -> Iterable[int]:
-    """Give the numbers of the kernel's capabilities: newer ones than we have names for are dropped, too."""
+    """Yield the numbers of the kernel's capabilities, also of those that have no name here."""
     for number in range(64):
         try:
             _prctl(_PR_CAPBSET_READ, number)
@@ -202,4 +201,4 @@ def _capset(numbers: Iterable[int]) -> None:
 
 def _fail(call: str) -> None:
     number = ctypes.get_errno()
-    raise OSError(number, f"root's rights cannot be given up: {call}: {os.strerror(number)}")
+    raise OSError(number, f"root privileges cannot be dropped: {call}: {os.strerror(number)}")

@@ -1,7 +1,7 @@
-"""How the process begins, before its event loop: sockets that it was given, and what only root can do.
+"""The start of the process, before its event loop: sockets from systemd, and steps that only root can do.
 
-In this order: take systemd's sockets, bind, read keys, become the user who serves.  Policies are imported, logs and
-deliveries opened and connections accepted after that, by that user.
+In this order: adopt systemd's sockets, bind, read keys, become the user of Security.  After that, as this user, the
+server imports policies, opens logs and deliveries, and accepts connections.
 """
 
 import os
@@ -16,16 +16,16 @@ from typing import Final
 from attrs import field, frozen
 
 from triosmtp.config import Config, Listen, TCPAddress
-from triosmtp.daemon.privileges import Identity, drop, find_identity
-from triosmtp.daemon.reload_access import access_problems
-from triosmtp.daemon.systemd_sockets import take_sockets
+from triosmtp.daemon.privileges import ProcessIdentity, drop_privileges, find_identity
+from triosmtp.daemon.reload_access import access_warnings
+from triosmtp.daemon.systemd_sockets import adopt_sockets
 from triosmtp.errors import ConfigError, Problem, Severity, collect
 from triosmtp.server.preload_contexts import preload_contexts, tls_users
 from triosmtp.sockets.bound_socket import InheritedSocket, bind_at_startup
 from triosmtp.tls import ContextStore
 from triosmtp.version import versions
 
-__all__ = ["Start", "begin_process"]
+__all__ = ["StartupResources", "prepare_process"]
 
 _LOADED_LATER: Final = (
     "anyio._backends._trio",
@@ -38,33 +38,33 @@ _LOADED_LATER: Final = (
     "triosmtp.policy_service.websocket_server",
     "triosmtp.server.policy_listener",
 )
-"""Modules that a running server imports when it first needs them."""
+"""Modules that a running server imports at their first use."""
 
 
 @frozen(slots=True, eq=False)
-class Start:
-    """What a process has when it begins to serve; the first two are for :func:`triosmtp.serve`."""
+class StartupResources:
+    """What the process has opened before it serves; the first two are for :func:`triosmtp.serve`."""
 
     sockets: dict[object, InheritedSocket]
-    """Listening sockets that are there already, by the key of their Listen."""
+    """Listening sockets that are bound already, by the key of their Listen."""
     contexts: ContextStore | None = None
-    """TLS contexts of files that were read as root; None: they are read by the server."""
-    identity: Identity | None = None
-    """Who the process became; None: it is whom it was."""
+    """TLS contexts of files that root has read; None if the server reads them."""
+    identity: ProcessIdentity | None = None
+    """The user that the process has become; None if it has not changed."""
     warnings: list[Problem] = field(factory=list)
 
 
-def begin_process(config: Config, path: Path) -> Start:
-    """Take the sockets that were passed; where root has started us, bind, read keys, and become whom Security names.
+def prepare_process(config: Config, path: Path) -> StartupResources:
+    """Take over the sockets that systemd passed; as root, also bind, read keys, and become the user of Security.
 
-    For the main thread, while there is no other.  ``path`` is where ``config`` was loaded from.
+    Call it in the main thread, before any other starts.  ``path`` is the file of ``config``.
 
-    :raises ConfigError: where a socket, a file of TLS or the user cannot be had, or root's rights were not given up.
+    :raises ConfigError: if a socket, a file of TLS or the user cannot be used, or root's rights cannot be given up.
     """
-    sockets = take_sockets(config)
+    sockets = adopt_sockets(config)
     identity = find_identity(config)
     if identity is None:
-        return Start(sockets, warnings=_as_we_are(config))
+        return StartupResources(sockets, warnings=_identity_warnings(config))
     users = tls_users(config)
     problems: list[Problem] = []
     bound = collect(problems, partial(bind_at_startup, config, sockets, (identity.uid, identity.gid)))
@@ -74,15 +74,15 @@ def begin_process(config: Config, path: Path) -> Start:
     sockets, (contexts, warnings) = bound, ahead
     _load_code()
     try:
-        drop(identity)
+        drop_privileges(identity)
     except OSError as error:
         raise ConfigError([Problem(Severity.ERROR, f"Security: {error.strerror or error}")]) from error
-    warnings += access_problems(config, path, users, identity.name)
-    return Start(sockets, contexts, identity, warnings)
+    warnings += access_warnings(config, path, users, identity.name)
+    return StartupResources(sockets, contexts, identity, warnings)
 
 
 def _load_code() -> None:
-    """Load what a server loads when it is first needed: the package may lie where the user who serves cannot read."""
+    """Import modules that a server imports later: its user may not be able to read the files of the package."""
     versions()
     for name in _LOADED_LATER:
         with suppress(ImportError):  # an extra that is not installed
@@ -94,12 +94,12 @@ def _is_public(listen: Listen) -> bool:
     return isinstance(address, TCPAddress) and (address.host is None or not ip_address(address.host).is_loopback)
 
 
-def _as_we_are(config: Config) -> list[Problem]:
+def _identity_warnings(config: Config) -> list[Problem]:
     uid = os.geteuid()
     if uid == 0:
         if not any(_is_public(listen) for listen in (*config.listens, *config.policy_listens)):
-            return []  # somebody tries something
-        text = 'root serves, and keeps all its rights: Security { User = "…" } gives them up once all is bound and read'
+            return []  # a trial on loopback
+        text = 'the server runs as root: Security { User = "…" } drops root privileges after the start'
         return [Problem(Severity.WARNING, text)]
     security = config.security
     if security is None or security.user is None:
@@ -111,5 +111,5 @@ def _as_we_are(config: Config) -> list[Problem]:
     if security.user in {name, str(uid)}:
         return []
     return [
-        security.problem(f'Security has no effect: root did not start this process, "{name}" did', Severity.WARNING)
+        security.problem(f'Security has no effect: this process was started by "{name}", not by root', Severity.WARNING)
     ]

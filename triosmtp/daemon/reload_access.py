@@ -1,7 +1,7 @@
-"""Whether what was read as root can be read again by the user who serves: at a reload, and when it is renewed.
+"""Whether the user who serves can read again the files that root has read: at a reload, and when they are renewed.
 
-Asked by that user himself, after root's rights were given up: nothing else knows of all that decides (modes, access
-control lists, mount options, and every folder on the way).
+The check runs as that user, after root privileges were dropped.  Only the kernel knows all that decides: modes, access
+control lists, mount options, and each folder of the path.
 """
 
 import grp
@@ -19,13 +19,13 @@ from triosmtp.server.profile import material_problem
 from triosmtp.tls import MaterialWarning
 from triosmtp.tls.location import entries_of
 
-__all__ = ["access_problems", "barrier"]
+__all__ = ["access_warnings", "read_obstacle"]
 
 
-def access_problems(config: Config, path: Path, users: TLSUsers, name: str) -> list[Problem]:
-    """Warn of each file that ``name``, who this process is by now, cannot read (again).
+def access_warnings(config: Config, path: Path, users: TLSUsers, name: str) -> list[Problem]:
+    """Warn of each file that the user ``name``, as whom this process runs, cannot read again.
 
-    ``path`` is where ``config`` was loaded from; ``users`` are the TLS contexts with what asks for them.
+    ``path`` is the file of ``config``; ``users`` are the settings of TLS contexts with their options.
     """
     problems: list[Problem] = []
     try:
@@ -36,7 +36,7 @@ def access_problems(config: Config, path: Path, users: TLSUsers, name: str) -> l
     hidden: set[Path] = set()
     for tls, (settings, server_names) in users.items():
         for option, file in tls.files:
-            reason = barrier(file)
+            reason = read_obstacle(file)
             if reason:
                 text = (
                     f'user "{name}" cannot read it again: {reason}. What was read as root serves until the process '
@@ -47,30 +47,28 @@ def access_problems(config: Config, path: Path, users: TLSUsers, name: str) -> l
             else:
                 hidden.update(_unlisted(file))
     problems += [
-        Problem(
-            Severity.WARNING, f'{folder}: user "{name}" cannot list it: what is renewed there is not noticed at once'
-        )
+        Problem(Severity.WARNING, f'{folder}: user "{name}" cannot list it: renewed files are noticed late')
         for folder in sorted(hidden)
     ]
     return list(dict.fromkeys(problems))
 
 
-def barrier(path: Path) -> str:
-    """Say what keeps this process from reading ``path``; ``""`` where nothing does."""
+def read_obstacle(path: Path) -> str:
+    """Return the reason why this process cannot read ``path``; ``""`` if it can."""
     try:
         with path.open("rb"):
             return ""
     except PermissionError:
         for folder in _folders(path):
             if not os.access(folder, os.X_OK):
-                return f"the folder {_described(folder)} is closed to it"
-        return f"{_described(path.resolve())} is closed to it"
+                return f"no access to folder {_described(folder)}"
+        return f"no access to {_described(path.resolve())}"
     except OSError as error:
         return error.strerror or str(error)
 
 
 def _unlisted(path: Path) -> Iterable[Path]:
-    """Give the folders on the way to ``path`` that cannot be watched: inotify(7) asks for the right to read them."""
+    """Return the folders of ``path`` that cannot be watched: inotify(7) needs the permission to read them."""
     return [folder for folder in _folders(path) if not os.access(folder, os.R_OK)]
 
 

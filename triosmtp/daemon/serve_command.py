@@ -1,4 +1,4 @@
-"""The command ``triosmtp serve``: configuration, logs, signals, the control socket, and an orderly end."""
+"""The command ``triosmtp serve``: start, reload, drain and end of a server with its logs and its control socket."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ import trio
 from triosmtp.config import Config, load_config
 from triosmtp.control.console_commands import ConsoleCommands
 from triosmtp.control.control_socket import ControlSockets, close_control_sockets
-from triosmtp.daemon import embedded_default as embedded
 from triosmtp.daemon.config_warnings import config_warnings
-from triosmtp.daemon.process_startup import Start, begin_process
-from triosmtp.daemon.startup_signals import EarlySignals, have_stderr
-from triosmtp.daemon.systemd_notify import Notifier, feed_watchdog
+from triosmtp.daemon.embedded_default import usage_hints, write_embedded_default
+from triosmtp.daemon.process_startup import StartupResources, prepare_process
+from triosmtp.daemon.startup_signals import StartupSignals, ensure_stderr
+from triosmtp.daemon.systemd_notify import Notifier, ping_watchdog
 from triosmtp.errors import ConfigError, Problem, collect, is_transient
 from triosmtp.event import (
     ConfigurationReloaded,
@@ -42,40 +42,40 @@ _log = logging.getLogger("triosmtp.daemon")
 
 _EX_TEMPFAIL: Final = 75  # sysexits.h
 _EX_CONFIG: Final = 78
-_AFTER_DRAIN: Final = 75.0
-"""Seconds that the end may take after Drain_Timeout: last words, deliveries that are closed, logs."""
+_CLOSE_TIMEOUT: Final = 75.0
+"""Seconds that closing sessions, deliveries and logs may take after Drain_Timeout."""
 
 
 def serve_command(config_path: str | None, control_path: str | None = None) -> int:
     """Serve the configuration at ``config_path``, or the embedded default, until SIGTERM or SIGINT.
 
-    The first signal drains: transactions under way are finished; a second one stops at once.  SIGHUP reads the
-    configuration again.  ``control_path`` is where the control socket is, whatever the configuration says.  Gives the
-    exit status: 0; where nothing could be served 78, or 75 where the same configuration may be served later, with the
-    errors on stderr.
+    The first signal drains: transactions under way are finished.  A second signal stops at once.  SIGHUP reads the
+    configuration again.  ``control_path`` replaces the control sockets of the configuration.
+
+    Print errors on stderr.  Return the exit status: 0; 78 if the server could not start; 75 if the error is temporary.
     """
-    have_stderr()
-    with EarlySignals() as early:
-        return _run(config_path, control_path, early)
+    ensure_stderr()
+    with StartupSignals() as signals:
+        return _run(config_path, control_path, signals)
 
 
-def _run(config_path: str | None, control_path: str | None, early: EarlySignals) -> int:
+def _run(config_path: str | None, control_path: str | None, signals: StartupSignals) -> int:
     try:
-        notifier = Notifier.take()
-        path = embedded.prepare() if config_path is None else Path(config_path)
+        notifier = Notifier.from_environment()
+        path = write_embedded_default() if config_path is None else Path(config_path)
         config = load_config(path)
-        start = begin_process(config, path)
-        warnings = (*config.warnings, *start.warnings, *config_warnings(config))
+        resources = prepare_process(config, path)
+        warnings = (*config.warnings, *resources.warnings, *config_warnings(config))
         logs = Logs(config, sys.stderr)
         for warning in warnings:
             if logs.form == "json":
                 _log.warning("%s", warning)
-            else:  # with its caret under the word that is meant
+            else:  # with a caret under the word
                 print(warning, file=sys.stderr)
-        greeting = embedded.how_to_try(path) if config_path is None else ""
+        greeting = usage_hints(path) if config_path is None else ""
         control = ControlSockets(None if control_path is None else Path(control_path))
         try:
-            trio.run(_serve, path, config, control, logs, greeting, start, notifier, early)
+            trio.run(_serve, path, config, control, logs, greeting, resources, notifier, signals)
         finally:
             logs.close()
     except ConfigError as error:
@@ -94,11 +94,11 @@ async def _serve(
     control: ControlSockets,
     logs: Logs,
     greeting: str,
-    start: Start,
+    resources: StartupResources,
     notifier: Notifier,
-    early: EarlySignals,
+    signals: StartupSignals,
 ) -> None:
-    fault: BaseExceptionGroup[ConfigError] | None = None
+    failure: BaseExceptionGroup[ConfigError] | None = None
     daemon: _Daemon | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -110,43 +110,45 @@ async def _serve(
                     serve,
                     config,
                     observers=(*logs.observers, status.subscription),
-                    sockets=start.sockets,
-                    contexts=start.contexts,
+                    sockets=resources.sockets,
+                    contexts=resources.contexts,
                     pool=Supervisor(workers) if workers > 1 else None,
                     embedded=False,
                 )
             )
             status.attach(ServerSource(server))
-            as_root = start.identity is not None or os.geteuid() == 0
+            as_root = resources.identity is not None or os.geteuid() == 0
             daemon = _Daemon(path, server, control, status, logs, notifier, nursery, as_root=as_root)
             try:
-                daemon.open(config, start.sockets)
-                # Before anybody is told that it serves: who reads that may send a signal at once.
-                await nursery.start(daemon.heed_signals)
-                _announce(greeting, config, server, control, status)
-                daemon.tell_started(config)
-                nursery.start_soon(feed_watchdog, notifier, name="watchdog")
-                notifier.ready("serving")
-                if early.reload:
+                daemon.open(config, resources.sockets)
+                # Before it is announced: a program that reads the announcement may send a signal at once.
+                await nursery.start(daemon.handle_signals)
+                _print_addresses(greeting, config, server, control, status)
+                daemon.emit_started(config)
+                nursery.start_soon(ping_watchdog, notifier, name="watchdog")
+                notifier.notify_ready("serving")
+                if signals.reload:
                     nursery.start_soon(daemon.reload_on_signal)
                 await trio.sleep_forever()
             finally:
                 control.close()
                 status.close()
     except* ConfigError as group:
-        fault = group
+        failure = group
     finally:
         if daemon is not None:
-            daemon.tell_ended()
-    if fault is not None:  # raised here: Python 3.11.2 wraps what is raised within except*
-        leaf: BaseException = fault
+            daemon.emit_ended()
+    if failure is not None:  # raised here: Python 3.11.2 wraps an exception that is raised within except*
+        leaf: BaseException = failure
         while isinstance(leaf, BaseExceptionGroup):
             leaf = leaf.exceptions[0]
         raise leaf from None
 
 
-def _announce(greeting: str, config: Config, server: Server, control: ControlSockets, status: StatusListener) -> None:
-    """Tell on stdout what is served.  That nobody reads it is no reason not to serve."""
+def _print_addresses(
+    greeting: str, config: Config, server: Server, control: ControlSockets, status: StatusListener
+) -> None:
+    """Print the addresses that are served.  An error of stdout does not stop the server."""
     lines = [greeting] if greeting else []
     for listen in config.listens:
         bound = server.addresses.get(listen.name)
@@ -164,12 +166,12 @@ def _announce(greeting: str, config: Config, server: Server, control: ControlSoc
         print(*lines, sep="\n", flush=True)
     except OSError as error:
         _log.warning("stdout: %s", error.strerror)
-        # What could not be written is flushed once more at the interpreter's end: to nowhere.
+        # The interpreter flushes the rest once more at its end, then to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Daemon:
-    """One server with its configuration file, and what an operator may ask of it."""
+    """One server with its configuration file, and the operations that an operator can request."""
 
     def __init__(
         self,
@@ -191,7 +193,7 @@ class _Daemon:
         self._notifier = notifier
         self._nursery = nursery
         self._commands = ConsoleCommands(server, partial(self.reload, "console"), self.shut_down, status.overview)
-        self._fixed = _fixed_at_the_start(server.service.config, as_root=as_root)
+        self._fixed = _fixed_options(server.service.config, as_root=as_root)
         self._as_root = as_root
         self._reloading = trio.Lock()
         self._draining = False
@@ -199,9 +201,9 @@ class _Daemon:
         self._started: float | None = None  # on Trio's clock
 
     def open(self, config: Config, sockets: Mapping[object, InheritedSocket]) -> None:
-        """Open the control sockets and the Status_Listener; ``sockets`` are there already, by the key of their Listen.
+        """Open the control sockets and the Status_Listener; ``sockets`` are bound already, by the key of their Listen.
 
-        :raises ConfigError: where one that was asked for cannot be had.
+        :raises ConfigError: if a configured socket cannot be opened.
         """
         prepared = self._status.prepare(config, sockets)
         try:
@@ -212,8 +214,8 @@ class _Daemon:
         self._control.apply(config, control_sockets, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
 
-    def tell_started(self, config: Config) -> None:
-        """Tell the logs that it serves."""
+    def emit_started(self, config: Config) -> None:
+        """Emit the event that the server has started."""
         self._started = trio.current_time()
         addresses = self._server.addresses
         named = ((listen.name, addresses.get(listen.name)) for listen in config.listens)
@@ -226,38 +228,38 @@ class _Daemon:
         )
         self._server.service.emit(event)
 
-    def tell_ended(self) -> None:
-        """Tell the logs that the last session has ended."""
+    def emit_ended(self) -> None:
+        """Emit the event that the last session has ended."""
         if self._started is not None:
             service, seconds = self._server.service, trio.current_time() - self._started
             counted = service.statistics
-            told = {"sessions": counted.sessions_total, "messages": counted.messages_accepted}
-            service.emit(ServerEnded(reason=self._end, seconds=seconds, **told))
+            totals = {"sessions": counted.sessions_total, "messages": counted.messages_accepted}
+            service.emit(ServerEnded(reason=self._end, seconds=seconds, **totals))
 
     async def reload(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
-        """Read the configuration again; give its warnings, too.
+        """Read the configuration again and apply it; return its warnings, too.
 
-        :raises ConfigError: where it cannot be used: then nothing has changed.
+        :raises ConfigError: if it cannot be used.  Then nothing has changed.
         """
         async with self._reloading:
             if self._draining:
-                return await self._take_up(reason)  # which says why not
-            self._notifier.reloading()
+                return await self._apply_reload(reason)  # which raises the reason
+            self._notifier.notify_reloading()
             state = "serving; the last reload failed"
             try:
-                report, warnings = await self._take_up(reason)
+                report, warnings = await self._apply_reload(reason)
                 state = "serving"
             finally:
                 if not self._draining:
-                    self._notifier.ready(state)
+                    self._notifier.notify_ready(state)
         for warning in warnings:
             _log.warning("%s", warning)
         return report, warnings
 
-    async def _take_up(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
+    async def _apply_reload(self, reason: str) -> tuple[ConfigurationReloaded, list[str]]:
         with ExitStack() as undo:
             try:
-                config, warnings = await trio.to_thread.run_sync(_look_at, self._path)
+                config, warnings = await trio.to_thread.run_sync(_load, self._path)
                 problems: list[Problem] = []
                 logs = collect(problems, partial(open_every_log, config))
                 if logs is not None:
@@ -281,12 +283,12 @@ class _Daemon:
         self._logs.apply(logs)
         self._control.apply(config, control_sockets, self._commands, self._nursery)
         self._status.follow(prepared, self._nursery)
-        fixed = _fixed_at_the_start(config, as_root=self._as_root)
-        warnings += [what for what, value in fixed.items() if value != self._fixed[what]]
+        fixed = _fixed_options(config, as_root=self._as_root)
+        warnings += [warning for warning, value in fixed.items() if value != self._fixed[warning]]
         return report, warnings
 
     def shut_down(self) -> None:
-        """Begin to drain; where that was begun before, end at once."""
+        """Begin to drain; if the server drains already, end at once."""
         if self._draining:
             self._end = "stopped"
             self._nursery.cancel_scope.cancel()
@@ -296,14 +298,14 @@ class _Daemon:
 
     async def _drain(self) -> None:
         grace = self._server.service.config.base.drain_timeout
-        self._notifier.stopping(grace + _AFTER_DRAIN)
+        self._notifier.notify_stopping(grace + _CLOSE_TIMEOUT)
         service = self._server.service
         service.emit(ServerDraining(sessions=service.statistics.sessions, grace=grace))
         await self._server.aclose(grace=grace)
         self._end = "drained"
         self._nursery.cancel_scope.cancel()
 
-    async def heed_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def handle_signals(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reload on SIGHUP, and end on SIGTERM and SIGINT."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             task_status.started()
@@ -314,27 +316,27 @@ class _Daemon:
                     self.shut_down()
 
     async def reload_on_signal(self) -> None:
-        """Open the logs anew, and reload; what goes wrong is logged."""
-        self._logs.reopen()  # whatever becomes of the configuration: whoever rotates logs waits for that
+        """Open the logs again and reload the configuration; log errors."""
+        self._logs.reopen()  # even if the configuration has errors: logrotate waits for it
         try:
             await self.reload("SIGHUP")
         except ConfigError:
-            _log.error("SIGHUP: the configuration in force stays in force")
-        except Exception:  # noqa: BLE001 - whatever it is, a server that was asked to reload goes on
+            _log.error("SIGHUP: the reload failed; the previous configuration stays in force")
+        except Exception:  # noqa: BLE001 - a failed reload must not end the server
             _log.exception("SIGHUP: the reload failed")
 
 
-def _fixed_at_the_start(config: Config, *, as_root: bool) -> dict[str, object]:
-    """Give what no reload changes, by what a reload that would is told."""
+def _fixed_options(config: Config, *, as_root: bool) -> dict[str, object]:
+    """Return the values that a reload cannot change, by the warning to log if it would."""
     security = config.security if as_root else None  # else it has no effect
     return {
-        "Workers: how many there are is decided at the start": workers_of(config),
-        "Security: who serves, and with which rights, is decided at the start": security
+        "Workers: a change takes effect at the next start": workers_of(config),
+        "Security: a change takes effect at the next start": security
         and (security.user, security.group, security.capabilities),
-        'Log "stderr": its form is decided at the start': form_of(config, sys.stderr),
+        'Log "stderr": a change of its form takes effect at the next start': form_of(config, sys.stderr),
     }
 
 
-def _look_at(path: Path) -> tuple[Config, list[str]]:
+def _load(path: Path) -> tuple[Config, list[str]]:
     config = load_config(path)
     return config, [str(warning) for warning in (*config.warnings, *config_warnings(config))]

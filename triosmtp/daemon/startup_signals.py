@@ -1,4 +1,4 @@
-"""What a process of ours can rely on before its event loop heeds signals."""
+"""Signals and stderr of a process whose event loop does not run yet."""
 
 import os
 import signal
@@ -6,18 +6,18 @@ import sys
 from types import FrameType
 from typing import Self
 
-__all__ = ["EarlySignals", "have_stderr"]
+__all__ = ["StartupSignals", "ensure_stderr"]
 
 
-class EarlySignals:
-    """What signals do until the event loop heeds them: SIGHUP is remembered, the others end the process at once.
+class StartupSignals:
+    """Handle signals until the event loop does: remember SIGHUP, end the process at SIGTERM and SIGINT.
 
-    As process 1 of a container, we would not even hear of a signal that nothing handles.
+    Process 1 of a container receives only signals that it handles.
     """
 
     def __init__(self) -> None:
         self.reload = False
-        """Whether somebody asked for a reload."""
+        """Whether SIGHUP was received."""
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -35,13 +35,13 @@ class EarlySignals:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    os._exit(0)  # nothing is served yet that would have to be finished
+    os._exit(0)  # no session has begun
 
 
-def have_stderr() -> None:
-    """Have a stderr, where the process was started without (``2>&-``): it leads nowhere, for our children, too.
+def ensure_stderr() -> None:
+    """Open /dev/null as stderr if the process was started without (``2>&-``), also for its children.
 
-    Else the next file or socket would be taken for it.
+    Otherwise the next file or socket would get the descriptor of stderr.
     """
     if sys.stderr is None:
         descriptor = os.open(os.devnull, os.O_WRONLY)

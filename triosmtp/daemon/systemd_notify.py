@@ -1,7 +1,7 @@
-"""What systemd is told: sd_notify(3), without its library.
+"""Notifications to systemd: sd_notify(3), without its library.
 
-Datagrams to the socket that ``$NOTIFY_SOCKET`` names.  Nothing here waits: where the manager does not read, what it
-would have been told is lost, and mail goes on.
+They are datagrams to the socket that ``$NOTIFY_SOCKET`` names.  Nothing here waits: if the manager does not read, a
+notification is lost.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-__all__ = ["Notifier", "feed_watchdog"]
+__all__ = ["Notifier", "ping_watchdog"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
@@ -21,9 +21,9 @@ _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class Notifier:
-    """Tells the service manager how this process fares; one without an ``address`` tells nobody.
+    """Notifies the service manager of the state of this process; without an ``address`` it does nothing.
 
-    ``watchdog`` is how many seconds may pass without a sign of life before the manager takes us for dead.
+    ``watchdog`` is WatchdogSec= of the unit, in seconds: the time without a ping after which systemd ends the process.
     """
 
     def __init__(self, address: str = "", watchdog: float | None = None) -> None:
@@ -34,39 +34,39 @@ class Notifier:
         self.watchdog = watchdog if self._socket is not None else None
 
     @classmethod
-    def take(cls, environment: MutableMapping[str, str] = os.environ) -> "Notifier":
-        """Make the one that ``environment`` asks for, and take its variables out: no child shall speak in our name."""
-        given = {name: environment.pop(name, "") for name in _VARIABLES}
-        address = given["NOTIFY_SOCKET"]
+    def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> "Notifier":
+        """Return the notifier of ``environment``, and remove its variables, so that no child notifies in our name."""
+        values = {name: environment.pop(name, "") for name in _VARIABLES}
+        address = values["NOTIFY_SOCKET"]
         if address[:1] not in {"/", "@"}:
             if address:
                 _log.warning(
-                    "NOTIFY_SOCKET: %r is neither a path nor an abstract socket: systemd is told nothing", address
+                    "NOTIFY_SOCKET: %r is neither a path nor an abstract socket: systemd is not notified", address
                 )
             return cls()
-        microseconds = given["WATCHDOG_USEC"]
-        ours = given["WATCHDOG_PID"] in {"", str(os.getpid())}
-        watchdog = int(microseconds) / 1e6 if ours and microseconds.isdecimal() and int(microseconds) else None
+        microseconds = values["WATCHDOG_USEC"]
+        is_own = values["WATCHDOG_PID"] in {"", str(os.getpid())}
+        watchdog = int(microseconds) / 1e6 if is_own and microseconds.isdecimal() and int(microseconds) else None
         return cls(address, watchdog)
 
-    def ready(self, status: str) -> None:
-        """We serve; or we serve again, after :meth:`reloading`."""
+    def notify_ready(self, status: str) -> None:
+        """Notify that the server serves, also after :meth:`notify_reloading`."""
         self._send("READY=1", f"STATUS={status}")
 
-    def status(self, text: str) -> None:
-        """Tell what ``systemctl status`` shows: one line."""
+    def notify_status(self, text: str) -> None:
+        """Set the line that ``systemctl status`` shows."""
         self._send(f"STATUS={text}")
 
-    def reloading(self) -> None:
-        """The configuration is read again; :meth:`ready` ends it, however it went."""
+    def notify_reloading(self) -> None:
+        """Notify that a reload begins; :meth:`notify_ready` ends it, also after an error."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
 
-    def stopping(self, seconds: float) -> None:
-        """We end, and that may take ``seconds``, whatever the manager's own patience is."""
+    def notify_stopping(self, seconds: float) -> None:
+        """Notify that the process ends, and extend TimeoutStopSec= to ``seconds``."""
         self._send("STOPPING=1", "STATUS=draining", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    def alive(self) -> None:
-        """Give the watchdog its sign of life."""
+    def notify_watchdog(self) -> None:
+        """Send the keep-alive ping of the watchdog."""
         self._send("WATCHDOG=1")
 
     def close(self) -> None:
@@ -82,13 +82,13 @@ class Notifier:
         try:
             self._socket.sendto(message.encode(), self._address)
         except OSError as error:
-            _log.debug("systemd cannot be told %r: %s", lines[0], error)
+            _log.debug("systemd: notification %r failed: %s", lines[0], error)
 
 
-async def feed_watchdog(notifier: Notifier) -> None:
-    """Give signs of life out of the event loop, twice as often as is asked for: a loop that is stuck gives none."""
+async def ping_watchdog(notifier: Notifier) -> None:
+    """Send keep-alive pings from the event loop, twice in each WatchdogSec=; a loop that is blocked sends none."""
     if notifier.watchdog is None:
         return
     while True:
-        notifier.alive()
+        notifier.notify_watchdog()
         await trio.sleep(notifier.watchdog / 2)

@@ -1,6 +1,6 @@
-"""Sockets that systemd has opened for us: sd_listen_fds(3), matched to the Listens by their addresses.
+"""Socket activation by systemd: sd_listen_fds(3), matched to the Listens by their addresses.
 
-A name is not asked for: the configuration says what is served at an address, and the unit who opens it.
+FileDescriptorName= is not needed: the configuration decides what is served at an address.
 """
 
 import os
@@ -14,32 +14,31 @@ from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.sockets.bound_socket import InheritedSocket
 
-__all__ = ["take_sockets"]
+__all__ = ["adopt_sockets"]
 
-_FIRST: Final = 3
-_MOST: Final = 1024
+_FIRST_FD: Final = 3
+_MAX_SOCKETS: Final = 1024
 _VARIABLES: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
 
-def take_sockets(config: Config, environment: MutableMapping[str, str] = os.environ) -> dict[object, InheritedSocket]:
-    """Give the sockets that were passed to this process, by the key of the Listen whose address each has.
+def adopt_sockets(config: Config, environment: MutableMapping[str, str] = os.environ) -> dict[object, InheritedSocket]:
+    """Return the sockets that were passed to this process, by the key of the Listen whose address each has.
 
-    The variables are taken out of ``environment``, and the descriptors closed to children.  A Listen that none was
-    passed for is not among them.
+    Remove the variables from ``environment``, so that children do not inherit the sockets.
 
-    :raises ConfigError: naming each socket that cannot be used, or that is no Listen's: who connects there would wait
-        for ever.
+    :raises ConfigError: for each socket that cannot be used, or that belongs to no Listen: its clients would wait for
+        ever.
     """
-    given = {name: environment.pop(name, "") for name in _VARIABLES}
-    count = given["LISTEN_FDS"]
-    if given["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal() or not 0 < int(count) <= _MOST:
+    values = {name: environment.pop(name, "") for name in _VARIABLES}
+    count = values["LISTEN_FDS"]
+    if values["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal() or not 0 < int(count) <= _MAX_SOCKETS:
         return {}  # meant for another process
-    names = given["LISTEN_FDNAMES"].split(":")
+    names = values["LISTEN_FDNAMES"].split(":")
     found: dict[object, InheritedSocket] = {}
     problems: list[Problem] = []
     listens = [*config.listens, *config.policy_listens, *config.status_listens]
     for number in range(int(count)):
-        descriptor = _FIRST + number
+        descriptor = _FIRST_FD + number
         name = names[number] if number < len(names) else ""
         what = f"descriptor {descriptor} that systemd passed" + (f' ("{name}")' if name else "")
         try:
@@ -66,17 +65,17 @@ def take_sockets(config: Config, environment: MutableMapping[str, str] = os.envi
 
 
 def _match(sock: socket.socket, listens: Iterable[Listen]) -> tuple[str, Listen | None]:
-    """Find the Listen that ``sock`` is for; without one, the first of the pair says why."""
+    """Return an empty string and the Listen of ``sock``; or the reason and None if there is no such Listen."""
     name = sock.getsockname()
-    address = _written(name)
+    address = _text(name)
     if sock.family not in {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}:
-        return "is no TCP or Unix socket", None
+        return "is not a TCP or Unix socket", None
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return f"{address} is no listening stream socket: expected ListenStream= without Accept=yes", None
+        return f"{address} is not a listening stream socket: expected ListenStream= without Accept=yes", None
     matching = [listen for listen in listens if _is_at(listen, sock, name)]
     if not matching:
         return f"no Listen has the address {address}", None
-    # ":25" takes a socket of either family; "[*]:25" only one of IPv6, so it goes first where both want one.
+    # ":25" matches a socket of either family; "[*]:25" only one of IPv6, so it comes first.
     return "", min(matching, key=lambda listen: not getattr(listen.address, "ipv6", False))
 
 
@@ -91,7 +90,7 @@ def _is_at(listen: Listen, sock: socket.socket, name: object) -> bool:
         return bound == ip_address(address.host)
     if address.ipv6:
         return bound.version == 6 and bound.is_unspecified
-    # On IPv6 alone it would not take what ":25" is to take.
+    # A socket with IPV6_V6ONLY does not accept all connections of ":25".
     dual = bound.version == 4 or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
     return bound.is_unspecified and dual
 
@@ -100,7 +99,7 @@ def _same_path(one: str, other: str) -> bool:
     return one == other or Path(one).resolve() == Path(other).resolve()
 
 
-def _written(name: object) -> str:
+def _text(name: object) -> str:
     if isinstance(name, tuple):
         return f"[{name[0]}]:{name[1]}" if ":" in str(name[0]) else f"{name[0]}:{name[1]}"
     return os.fsdecode(name) if isinstance(name, bytes) else str(name)

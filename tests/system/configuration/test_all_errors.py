@@ -9,7 +9,7 @@ import pytest
 
 import triosmtp
 from triosmtp.cli import main
-from triosmtp.daemon.process_startup import begin_process
+from triosmtp.daemon.process_startup import prepare_process
 from triosmtp.errors import ConfigError, Severity
 from triosmtp.testing import Authority
 
@@ -195,7 +195,7 @@ async def test_a_start_tells_of_ports_too(busy: triosmtp.Config) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone binds and reads for another user")
 def test_a_start_as_root_tells_of_ports_and_files(busy: triosmtp.Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        begin_process(busy, tmp_path / "t.conf")
+        prepare_process(busy, tmp_path / "t.conf")
     told = str(caught.value)
     assert "nope.pem" in told
     assert "Address already in use" in told

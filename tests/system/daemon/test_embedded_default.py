@@ -20,7 +20,7 @@ import pytest
 from attrs import frozen
 from daemon_process import REPOSITORY, TIMEOUT, Daemon, running
 
-from triosmtp.daemon import embedded_default as embedded
+from triosmtp.daemon import embedded_default
 from triosmtp.tls import Authority
 
 PORTS = (2525, 2465)
@@ -130,7 +130,7 @@ def test_send_a_message(default: Embedded, tmp_path: Path) -> None:
     assert "Delivered-To: you@example.com\n" in mails[-1]
 
 
-@pytest.mark.parametrize(("who", "logged"), [("client", "verified=yes"), ("stranger", "verified=no")])
+@pytest.mark.parametrize(("who", "logged"), [("client", "verified=yes"), ("untrusted", "verified=no")])
 def test_with_a_certificate(who: str, logged: str, default: Embedded, tmp_path: Path) -> None:
     before = len(default.mails())
     command = default.commands["with a certificate"]
@@ -154,7 +154,7 @@ def test_what_it_makes_is_ours_alone(default: Embedded) -> None:
     for folder in (default.folder.parent, default.folder, default.folder / "Maildir"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     keys = sorted(default.folder.glob("*.key"))
-    assert [key.name for key in keys] == ["client.key", "server.key", "stranger.key"]
+    assert [key.name for key in keys] == ["client.key", "server.key", "untrusted.key"]
     for key in keys:
         assert stat.S_IMODE(key.stat().st_mode) == 0o600, key
 
@@ -172,7 +172,7 @@ def test_a_second_one_finds_the_ports_busy(default: Embedded, tmp_path: Path) ->
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    return embedded.prepare().parent
+    return embedded_default.write_embedded_default().parent
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -182,7 +182,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_second_start_changes_nothing(state: Path) -> None:
     (state / "triosmtp.conf").write_text("# mine\n")
     before = contents(state)
-    embedded.prepare()
+    embedded_default.write_embedded_default()
     assert contents(state) == before
 
 
@@ -190,7 +190,7 @@ def test_certificates_that_end_soon_are_made_anew(state: Path) -> None:
     soon = datetime.now(UTC) + timedelta(hours=12)
     Authority.create().issue("localhost", not_after=soon).write(state, "server")
     before = contents(state)
-    embedded.prepare()
+    embedded_default.write_embedded_default()
     after = contents(state)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"ca.pem", "server.pem", "server.key", "client.pem", "client.key"}
@@ -199,7 +199,7 @@ def test_certificates_that_end_soon_are_made_anew(state: Path) -> None:
 def test_a_certificate_that_is_missing_is_made_with_all_others(state: Path) -> None:
     (state / "client.key").unlink()
     before = contents(state)
-    embedded.prepare()
+    embedded_default.write_embedded_default()
     after = contents(state)
     assert "client.key" in after
     assert after["ca.pem"] != before["ca.pem"]

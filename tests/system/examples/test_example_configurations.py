@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from example_process import EXAMPLES, Program, commands, running, shell
 
-from triosmtp.daemon import embedded_default as embedded
+from triosmtp.daemon import embedded_default
 
 
 @pytest.fixture
 def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder with what `triosmtp serve` makes."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    return embedded.prepare().parent
+    return embedded_default.write_embedded_default().parent
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def test_client_certificate(certificates: Path, tmp_path: Path) -> None:
     [placeholder] = known
     acme = shell(fingerprint.replace("partner.pem", "client.pem"), folder).stdout.split()[0]
     # A second one, whom no authority vouches for: the key says enough.
-    other = shell(fingerprint.replace("partner.pem", "stranger.pem"), folder).stdout.split()[0]
+    other = shell(fingerprint.replace("partner.pem", "untrusted.pem"), folder).stdout.split()[0]
     other_entry = {"name": "other", "domains": ["other.example"]}
     partners.write_text(json.dumps({acme: known[placeholder], other: other_entry}))
 
@@ -89,7 +89,7 @@ def test_client_certificate(certificates: Path, tmp_path: Path) -> None:
         assert "550 5.7.1 acme does not send for this domain" in done.stdout
         done = shell(as_partner.replace("me@acme.example", "'<>'"), folder)
         assert done.returncode == 0, done.stdout
-        as_other = as_partner.replace("client.", "stranger.").replace("acme.example", "other.example")
+        as_other = as_partner.replace("client.", "untrusted.").replace("acme.example", "other.example")
         done = shell(as_other, folder)
         assert done.returncode == 0, done.stdout
         done = shell(as_stranger, folder)

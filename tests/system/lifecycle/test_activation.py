@@ -143,7 +143,7 @@ def test_what_does_not_listen_is_an_error(place: Place, opened: ExitStack) -> No
     datagrams = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     place.write('Listen "127.0.0.1:0" { }')
     told = refusal(place, first, datagrams)
-    assert told.count("is no listening stream socket: expected ListenStream= without Accept=yes") == 2
+    assert told.count("is not a listening stream socket: expected ListenStream= without Accept=yes") == 2
 
 
 def test_variables_for_another_process_are_not_heeded(place: Place) -> None:

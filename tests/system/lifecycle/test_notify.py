@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from life_server import LineClient, Place, public_place
 
-from triosmtp.daemon.systemd_notify import Notifier, feed_watchdog
+from triosmtp.daemon.systemd_notify import Notifier, ping_watchdog
 
 LISTEN = 'Listen "127.0.0.1:0" { }'
 
@@ -86,8 +86,8 @@ def test_it_tells_of_its_life(place: Place, manager: Manager) -> None:
 async def test_signs_of_life_come_twice_as_often_as_is_asked_for(
     manager: Manager, mock_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    notifier = Notifier.take({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "4000000"})
-    nursery.start_soon(feed_watchdog, notifier)
+    notifier = Notifier.from_environment({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "4000000"})
+    nursery.start_soon(ping_watchdog, notifier)
     for waited, signs in ((0, 1), (1.9, 0), (0.1, 1), (2, 1)):
         mock_clock.jump(waited)
         await trio.testing.wait_all_tasks_blocked()
@@ -125,7 +125,7 @@ def test_the_watchdog_hears_nothing_of_a_loop_that_is_stuck(place: Place, manage
 
 def test_what_is_meant_for_another_process_is_not_heeded() -> None:
     environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1", "PATH": "/bin"}
-    notifier = Notifier.take(environment)
+    notifier = Notifier.from_environment(environment)
     assert notifier.watchdog is None
     assert environment == {"PATH": "/bin"}, "no child speaks in our name"
     notifier.close()
@@ -133,19 +133,19 @@ def test_what_is_meant_for_another_process_is_not_heeded() -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": "vsock:2:1234"}, {"WATCHDOG_USEC": "1000000"}])
 def test_without_a_manager_nobody_is_told(environment: dict[str, str]) -> None:
-    notifier = Notifier.take(environment)
-    notifier.ready("serving")
+    notifier = Notifier.from_environment(environment)
+    notifier.notify_ready("serving")
     assert notifier.watchdog is None
 
 
 def test_a_manager_that_has_gone_or_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
     gone = Notifier(f"{tmp_path}/nothing")
-    gone.ready("serving")
+    gone.notify_ready("serving")
     gone.close()
     manager = Manager(f"{tmp_path}/deaf")
     notifier = Notifier(manager.address)
     for _ in range(10_000):
-        notifier.status("one\ntwo")
+        notifier.notify_status("one\ntwo")
     assert manager.hear() == {"STATUS": "one two"}
     manager.close()
     notifier.close()

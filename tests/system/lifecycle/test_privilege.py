@@ -55,13 +55,13 @@ def test_all_rights_are_gone_and_mail_arrives(place: Place) -> None:
         assert (place.own / "control").stat().st_uid == NOBODY
         done = place.run("reload", "--control", f"{place.own}/control")
         assert done.returncode == 0, done
-        assert "is decided at the start" not in place.log
+        assert "takes effect at the next start" not in place.log
         # It cannot become another one again; nor does its log change its form in the middle.
         place.write(LISTEN, 'Security { User = nobody } Log "stderr" { Format = json }')
         done = place.run("reload", "--control", f"{place.own}/control")
         assert done.returncode == 0, done
-        assert "Security: who serves, and with which rights, is decided at the start" in place.log
-        assert "its form is decided at the start" in place.log
+        assert "Security: a change takes effect at the next start" in place.log
+        assert "a change of its form takes effect at the next start" in place.log
         assert process.end() == 0
     assert "cannot read" not in place.log
     assert not (place.own / "control").exists()
@@ -81,7 +81,7 @@ def test_what_only_root_can_read_serves_and_is_told(place: Place) -> None:
     told = [line for line in place.log.splitlines() if "cannot read it again" in line]
     assert len(told) == 1, place.log
     assert f'TLS_Key: "{place.folder}/server.key": user "nobody" cannot read it again' in told[0]
-    assert f"{place.folder}/server.key (-rw------- root root) is closed to it" in told[0]
+    assert f"no access to {place.folder}/server.key (-rw------- root root)" in told[0]
     assert "its renewal will fail" in told[0]
 
 
@@ -99,7 +99,7 @@ def test_a_folder_on_the_way_is_named(place: Place) -> None:
     with place.serving() as process:
         process.serves()
         assert process.end() == 0
-    assert place.log.count(f"the folder {live} (drwx------ root root) is closed to it") == 2
+    assert place.log.count(f"no access to folder {live} (drwx------ root root)") == 2
     live.chmod(0o711)
     with place.serving() as process:
         process.serves()
@@ -171,11 +171,11 @@ def test_a_socket_of_roots_time_lets_its_successor_in(place: Place) -> None:
 @pytest.mark.parametrize(
     ("security", "words"),
     [
-        ("Security { }", "1:1: error: Security: expected a User: without one root would go on to serve"),
+        ("Security { }", "1:1: error: Security: expected a User: without one the server would run as root"),
         ("Security { User = nobodyatall }", 'error: Security: there is no user "nobodyatall"'),
         ("Security { User = nobody Group = nogroupatall }", 'error: Security: there is no group "nogroupatall"'),
-        ("Security { User = root }", "error: Security: User is root, and nothing would be given up"),
-        ("Security { User = nobody Group = root }", "error: Security: the group root is no group to serve as"),
+        ("Security { User = root }", "error: Security: User is root: to run as root, leave Security out"),
+        ("Security { User = nobody Group = root }", "error: Security: the server must not run with the group root"),
         ("Security { User = 54321 }", "error: Security: expected a Group: user 54321 has no entry"),
         ("Security { User = 4294967296 Group = daemon }", "1:19: error: User: expected a name, or a number from 0"),
         ("Security { User = nobody Group = 4294967295 }", "1:34: error: Group: expected a name, or a number from 0"),
@@ -219,7 +219,7 @@ def test_without_the_scope_root_is_warned_where_strangers_come(place: Place, lis
     with place.serving() as process:
         process.serves()
         process.end()
-    assert ("root serves, and keeps all its rights" in place.log) is warned
+    assert ("the server runs as root" in place.log) is warned
 
 
 def test_who_is_not_root_is_told_that_it_has_no_effect(place: Place) -> None:
@@ -234,7 +234,7 @@ def test_who_is_not_root_is_told_that_it_has_no_effect(place: Place) -> None:
     with place.serving(command=(sys.executable, "-c", program)) as process:
         process.serves()
         process.end()
-    assert "Security has no effect: root did not start this process" in place.log
+    assert "Security has no effect: this process was started by" in place.log
 
 
 def test_workers_are_that_user_too(place: Place) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from policy_server import ENVIRONMENT, REPOSITORY, Program, running
 
-from triosmtp.daemon import embedded_default as embedded
+from triosmtp.daemon import embedded_default
 
 EXAMPLE = REPOSITORY / "examples" / "policy_service"
 MUST = os.environ.get("CI") == "true"
@@ -62,7 +62,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     folder = tmp_path / "site"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    made = embedded.prepare().parent
+    made = embedded_default.write_embedded_default().parent
     (folder / "certificates").mkdir()
     for file in made.iterdir():
         if file.suffix in {".pem", ".key"}:
@@ -99,7 +99,7 @@ def tutorial_step(word: str) -> str:
 
 def judged(site: Site, decider: Program) -> None:
     decider.until("ready")
-    code, output = site.swaks("stranger")
+    code, output = site.swaks("untrusted")
     assert code != 0
     assert "550 5.7.1 A valid client certificate is required: " in output
     code, output = site.swaks(None)
@@ -113,7 +113,7 @@ def judged(site: Site, decider: Program) -> None:
 
 def test_the_tutorials_certificates_are_those_that_serve_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    made = {path.name for path in embedded.prepare().parent.iterdir()}
+    made = {path.name for path in embedded_default.write_embedded_default().parent.iterdir()}
     text = (EXAMPLE / "triosmtp.conf").read_text() + (REPOSITORY / "docs" / "policy-tutorial.md").read_text()
     named = set(re.findall(r"certificates/([a-z_-]+\.(?:pem|key))", text))
     assert named
@@ -166,7 +166,7 @@ def test_in_shadow_first(site: Site, modules: Path) -> None:
     assert 'Policy = ( "websocket:partners" )' in conf.read_text()
     with running(["node", "partners.mjs", site.url, "token", "shadow"], site.folder, "decider") as decider:
         decider.until("ready")
-        _, output = site.swaks("stranger")
+        _, output = site.swaks("untrusted")
         assert "451 4.3.0" in output  # a decider in shadow does not count, so the group's fallback stands
         report = [sys.executable, "-m", "triosmtp", "policy", "report", "--url", site.url, "--token-file", "token"]
         done = subprocess.run(report, cwd=site.folder, env=ENVIRONMENT, capture_output=True, text=True, check=True)

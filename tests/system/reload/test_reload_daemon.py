@@ -183,7 +183,7 @@ def test_an_error_changes_nothing_and_is_shown_with_its_caret(tmp_path: Path, na
             assert f"{server.conf}:" in result.err
             assert result.err.rstrip().endswith("^")
         server.signal(signal.SIGHUP)
-        wait_for(server, "SIGHUP: the configuration in force stays in force")
+        wait_for(server, "SIGHUP: the previous configuration stays in force")
         assert server.log.count("configuration-reload-failed") == 3
         assert server.log.count(expected) == 3
         assert server.log.count("^") >= 3

@@ -40,7 +40,7 @@ def test_a_reload_reaches_all_or_none(tmp_path: Path) -> None:
         answer = service.console("config reload")
         assert answer["status"] == 0
         assert answer["data"]["sessions"] == 4
-        assert any("decided at the start" in warning for warning in answer["data"]["warnings"])
+        assert any("takes effect at the next start" in warning for warning in answer["data"]["warnings"])
         assert {told(service)[1].split()[0] for _ in range(4)} == {"two.example"}
         assert len(service.workers) == 2
         for session in old:

@@ -1,4 +1,4 @@
-"""Where the control socket is: what systemd, the session of the user and the configuration say, in that order."""
+"""The path of the control socket comes from systemd, the session of the user, or the configuration."""
 
 from pathlib import Path
 
