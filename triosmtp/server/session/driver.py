@@ -195,6 +195,7 @@ class SMTPSession:
         state, settings = self._state, self._state.profile.settings
         refusal, phase = await connect(state), "connect"
         if settings.use_ssl:
+            state.admitted_handshake = True
             reached = await state.service.admit_handshake(self.session, settings)
             if reached:  # no reply can be given: TLS is due from the first byte
                 session = self.session
@@ -421,7 +422,8 @@ class SMTPSession:
         state = self._state
         service = state.service
         service.running.discard(self)
-        service.leave_handshake(self.session.id)
+        if state.admitted_handshake:
+            service.leave_handshake(self.session.id)
         if state.transaction is not None:
             state.transaction.close()
         try:

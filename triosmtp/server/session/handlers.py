@@ -102,7 +102,11 @@ async def _settle(state: SessionState, phase: Phase, *arguments: object) -> Refu
 
 def greet(state: SessionState, refusal: Refusal | None, phase: str) -> bytes:
     """Return the banner, or the refusal in its place."""
-    return state.connection.send(state.profile.banner) if refusal is None else _refuse(state, phase, refusal)
+    if refusal is not None:
+        return _refuse(state, phase, refusal)
+    if state.profile.settings.static_banner:
+        return state.connection.send(state.profile.banner)
+    return state.connection.accept()
 
 
 def refuse_from_now_on(state: SessionState, refusal: Refusal) -> None:
@@ -377,6 +381,7 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
 
 async def on_starttls(state: SessionState, _event: StartTLS) -> bytes:
     """Handle STARTTLS."""
+    state.admitted_handshake = True
     reached = await state.service.admit_handshake(state.session, state.profile.settings)
     if reached:
         reply = Reply(454, "TLS is not available for the moment", "4.7.0")

@@ -109,6 +109,8 @@ class SessionState:
     """The real peer, if it has announced another one (XCLIENT, XREMOTEIP); else ``""``."""
     own_rights: frozenset[str] = frozenset()
     """The trusted commands that the real peer may use; it keeps them."""
+    admitted_handshake = False
+    """Whether a handshake may be counted, which the driver has to count out."""
     was_outdated = False
     """Whether a command was refused because the configuration was reloaded."""
 
