@@ -1,7 +1,7 @@
-"""The errors of triosmtp: what may be caught, and what each one tells.
+"""The exceptions of triosmtp, and the problems of a configuration.
 
-An error has two faces.  ``str(error)`` and the attributes are for the log and may say everything; what the SMTP peer
-is told is a reply of its own, short and without any detail of ours.
+``str(error)`` and the attributes of an exception are for the log, and may hold every detail.  The SMTP peer receives a
+separate, short reply without internal details.
 """
 
 import errno
@@ -24,7 +24,7 @@ _TRANSIENT: Final = {
 
 
 def is_transient(error: OSError) -> bool:
-    """Whether the same call may succeed later, with no file and no right changed: somebody else was in the way."""
+    """Return whether the same call may succeed later although no file or right is changed, as with a busy port."""
     return error.errno in _TRANSIENT
 
 
@@ -34,7 +34,7 @@ class TrioSMTPError(Exception):
 
 @frozen(slots=True)
 class Position:
-    """A place in a configuration: the file as it was given or included, line and column from 1."""
+    """A position in a configuration: the file as it was given or included, line and column from 1."""
 
     file: str
     line: int
@@ -55,7 +55,7 @@ class Severity(StrEnum):
 class Problem:
     """One error or warning of a configuration.
 
-    ``source`` is the text of the line that ``position`` points into, or ``""`` where there is none (a missing file).
+    ``source`` is the text of the line that ``position`` points into, or ``""`` if there is none (a missing file).
     """
 
     severity: Severity
@@ -63,10 +63,10 @@ class Problem:
     position: Position | None = None
     source: str = ""
     transient: bool = False
-    """Whether it may be gone the next time, with nothing edited: an address that is not there yet, say."""
+    """Whether it may disappear although nothing is edited, as with an address that the host does not have yet."""
 
     def __str__(self) -> str:
-        """`FILE:LINE:COLUMN: error: …`, then the line and a caret under the column."""
+        """Return ``FILE:LINE:COLUMN: error: …``, then the line and a caret under the column."""
         if self.position is None:
             return f"{self.severity}: {self.message}"
         text = f"{self.position}: {self.severity}: {self.message}"
@@ -86,7 +86,7 @@ class ConfigError(TrioSMTPError):
 
     @property
     def transient(self) -> bool:
-        """Whether it may be had later as it stands."""
+        """Whether the configuration may become usable although nothing is edited."""
         return all(problem.transient for problem in self.problems if problem.severity is Severity.ERROR)
 
     def __reduce__(self) -> "tuple[type[ConfigError], tuple[tuple[Problem, ...]]]":
@@ -106,13 +106,13 @@ def collect(problems: list[Problem], make: Callable[[], _T]) -> _T | None:
 
 
 class QueryError(Exception):
-    """A question about a scope or option that does not exist; the text says which."""
+    """A query for a scope or option that does not exist; the text says which."""
 
 
 class HandshakeError(TrioSMTPError):
-    """A TLS handshake that came to nothing.
+    """A TLS handshake that failed.
 
-    ``reason`` is one word group of a fixed list (see :mod:`triosmtp.tls`), fit for a label; ``detail`` is for the log.
+    ``reason`` is one of a fixed list (see :mod:`triosmtp.tls`), fit for a label of a metric; ``detail`` is for the log.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -122,13 +122,13 @@ class HandshakeError(TrioSMTPError):
 
 
 class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
-    """A refusal, as a policy or a delivery raises it: an SMTP reply with a reason for the log.
+    """A refusal that a policy or a delivery raises: an SMTP reply, with a reason for the log.
 
     ``code`` is a reply code from 400 to 599 (RFC 5321, section 4.2); 421 ends the connection.  ``enhanced`` is an
     enhanced status code of the same class (RFC 3463).  ``text`` goes to the peer, on one line or several; ``reason``
-    goes to the log alone, and so does ``decided_by``, where somebody more exact than the policy decided.
+    goes only to the log.  So does ``decided_by``, the name of the decider if it is more specific than the policy.
 
-    :raises ValueError: where the code is not a refusal, or ``enhanced`` is malformed or of another class.
+    :raises ValueError: if the code is not a refusal, or ``enhanced`` is malformed or of another class.
     """
 
     def __init__(

@@ -1,27 +1,57 @@
-"""SASL (RFC 4422): how a client proves who it is, and what it is checked against.  No stream, no Trio, no SMTP.
+"""SASL (RFC 4422): the mechanisms, and the stored credentials that they check.  No stream, no Trio, no SMTP.
 
-The map of the room::
+The modules of this package::
 
-    exchange.py    what an exchange yields and what comes of it
-    mechanism.py   PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, EXTERNAL
-    scram.py       SCRAM-SHA-256 and -PLUS
-    password.py    stored passwords: argon2, scrypt, pbkdf2, SCRAM's keys
-    secret.py      what a password is checked against
-    decoy.py       the key that makes the decoys for users who are not known
-    store.py       files of passwords
-    identity.py    who a client certificate stands for
+    sasl_exchange.py         an exchange as a generator: its steps and its result
+    mechanism.py             PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, EXTERNAL; the table of all mechanisms
+    scram.py                 SCRAM-SHA-256 and SCRAM-SHA-256-PLUS
+    password.py              hashes of passwords: argon2, scrypt, pbkdf2, SCRAM's keys
+    stored_credentials.py    the stored credentials of one user, or mock credentials of an unknown user
+    mock_credentials.py      the key that mock credentials are derived from
+    password_file.py         files of users and passwords
+    certificate_identity.py  the identity that a client certificate proves
 """
 
-from triosmtp.auth.decoy import DecoyKey
-from triosmtp.auth.exchange import Answer, Challenge, Circumstances, Claim, Derivation, Exchange, Lookup, Malformed
-from triosmtp.auth.identity import IdentityMap
+from triosmtp.auth.certificate_identity import IdentityMap
 from triosmtp.auth.mechanism import MECHANISMS, PLAINTEXT, Mechanism
+from triosmtp.auth.mock_credentials import MockKey
 from triosmtp.auth.password import SCHEMES, ScramKeys, hash_password, is_hash, prepare_password
-from triosmtp.auth.secret import Likeness, Secret
-from triosmtp.auth.store import PasswordFile, StoreError, split_lines, user_of
+from triosmtp.auth.password_file import AuthFileError, PasswordFile, split_lines, user_of
+from triosmtp.auth.sasl_exchange import (
+    Answer,
+    Challenge,
+    Claim,
+    Exchange,
+    KeyDerivation,
+    Lookup,
+    MalformedResponse,
+    SaslContext,
+)
+from triosmtp.auth.stored_credentials import MockParameters, StoredCredentials
 
 __all__ = [
-    "MECHANISMS", "PLAINTEXT", "SCHEMES", "Answer", "Challenge", "Circumstances", "Claim", "DecoyKey", "Derivation",
-    "Exchange", "IdentityMap", "Likeness", "Lookup", "Malformed", "Mechanism", "PasswordFile", "ScramKeys", "Secret",
-    "StoreError", "hash_password", "is_hash", "prepare_password", "split_lines", "user_of",
+    "MECHANISMS",
+    "PLAINTEXT",
+    "SCHEMES",
+    "Answer",
+    "AuthFileError",
+    "Challenge",
+    "Claim",
+    "Exchange",
+    "IdentityMap",
+    "KeyDerivation",
+    "Lookup",
+    "MalformedResponse",
+    "Mechanism",
+    "MockKey",
+    "MockParameters",
+    "PasswordFile",
+    "SaslContext",
+    "ScramKeys",
+    "StoredCredentials",
+    "hash_password",
+    "is_hash",
+    "prepare_password",
+    "split_lines",
+    "user_of",
 ]  # fmt: skip

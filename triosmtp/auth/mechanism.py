@@ -1,4 +1,4 @@
-"""The mechanisms that need no more than a few lines each, and the table of all of them."""
+"""The short mechanisms (PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5, EXTERNAL), and the table of all mechanisms."""
 
 import hashlib
 import hmac
@@ -10,20 +10,20 @@ from typing import Final
 
 from attrs import frozen
 
-from triosmtp.auth.exchange import (
+from triosmtp.auth.sasl_exchange import (
     Answer,
     Challenge,
-    Circumstances,
     Claim,
     Exchange,
     Lookup,
-    Malformed,
-    prepared,
-    prepared_identity,
-    primed,
+    MalformedResponse,
+    SaslContext,
+    prepare_authorization_identity,
+    prepare_name,
+    with_initial_response,
 )
 from triosmtp.auth.scram import scram, scram_plus
-from triosmtp.auth.secret import Secret
+from triosmtp.auth.stored_credentials import StoredCredentials
 
 __all__ = ["MECHANISMS", "PLAINTEXT", "Mechanism"]
 
@@ -36,32 +36,32 @@ class Mechanism:
     """One SASL mechanism."""
 
     name: str
-    run: Callable[[Circumstances], Exchange]
+    run: Callable[[SaslContext], Exchange]
     client_first: bool = True
-    """Whether the client begins, so that it may send an initial response."""
+    """Whether the client begins; then it may send an initial response."""
     forms: frozenset[str] = frozenset()
-    """Of which stored passwords it can prove a user: ``cleartext``, ``hash``, ``scram``, ``digest``."""
+    """The forms of stored passwords that it can check: ``cleartext``, ``hash``, ``scram``, ``digest``."""
     needs_tls: bool = False
-    """Whether it may not be used without TLS, whatever the options say."""
+    """Whether it may be used only with TLS, regardless of the options."""
 
-    def begin(self, circumstances: Circumstances, initial: bytes | None) -> Exchange:
+    def begin(self, context: SaslContext, initial: bytes | None) -> Exchange:
         """Begin an exchange.
 
-        :raises Malformed: where the client sent an initial response and the server begins (RFC 4422, section 5).
+        :raises MalformedResponse: if the client sent an initial response and the server begins (RFC 4422, section 5).
         """
-        exchange = self.run(circumstances)
+        exchange = self.run(context)
         if initial is None:
             return exchange
         if not self.client_first:
-            raise Malformed("an initial response, where the server begins")
-        return primed(exchange, initial)
+            raise MalformedResponse("an initial response of a mechanism in which the server begins")
+        return with_initial_response(exchange, initial)
 
 
 def _text(octets: bytes) -> str:
     try:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
-        raise Malformed("a response that is not UTF-8") from None
+        raise MalformedResponse("a response that is not UTF-8") from None
 
 
 def _octets(answer: Answer) -> bytes:
@@ -69,73 +69,77 @@ def _octets(answer: Answer) -> bytes:
     return answer
 
 
-def _secret(answer: Answer) -> Secret:
-    assert isinstance(answer, Secret)
+def _credentials(answer: Answer) -> StoredCredentials:
+    assert isinstance(answer, StoredCredentials)
     return answer
 
 
-def _plain(circumstances: Circumstances) -> Exchange:  # noqa: ARG001 - as every mechanism
-    """RFC 4616."""
+def _plain(context: SaslContext) -> Exchange:  # noqa: ARG001 - as every mechanism
+    """Run PLAIN (RFC 4616)."""
     parts = _octets((yield Challenge())).split(b"\0")
     if len(parts) != 3:
-        raise Malformed("PLAIN is authzid NUL authcid NUL password")
+        raise MalformedResponse("expected the form of PLAIN: authzid NUL authcid NUL password")
     authorization, user, password = map(_text, parts)
-    return Claim(user=prepared(user), authorization=prepared_identity(authorization), password=prepared(password))
+    return Claim(
+        user=prepare_name(user),
+        authorization=prepare_authorization_identity(authorization),
+        password=prepare_name(password),
+    )
 
 
-def _login(circumstances: Circumstances) -> Exchange:  # noqa: ARG001 - as every mechanism
-    """No RFC: user and password, each asked for by a prompt that clients look at.
+def _login(context: SaslContext) -> Exchange:  # noqa: ARG001 - as every mechanism
+    """Run LOGIN, which has no RFC: user and password, each after a prompt that clients check.
 
-    A client that sends an initial response sends the name (as Outlook does).
+    The initial response, if there is one (as of Outlook), is the user's name.
     """
     user = _octets((yield Challenge(b"Username:")))
     password = _octets((yield Challenge(b"Password:")))
-    return Claim(user=prepared(_text(user)), password=prepared(_text(password)))
+    return Claim(user=prepare_name(_text(user)), password=prepare_name(_text(password)))
 
 
-def _cram_md5(circumstances: Circumstances) -> Exchange:
-    """RFC 2195."""
-    challenge = f"<{secrets.token_hex(16)}@{circumstances.hostname}>".encode()
+def _cram_md5(context: SaslContext) -> Exchange:
+    """Run CRAM-MD5 (RFC 2195)."""
+    challenge = f"<{secrets.token_hex(16)}@{context.hostname}>".encode()
     name, space, digest = _octets((yield Challenge(challenge))).rpartition(b" ")
     if not space:
-        raise Malformed("CRAM-MD5 is user SP digest")
-    user = prepared(_text(name))
-    secret = _secret((yield Lookup(user)))
-    password = secret.cleartext if secret.cleartext is not None else secret.decoy
+        raise MalformedResponse("expected the form of CRAM-MD5: user SP digest")
+    user = prepare_name(_text(name))
+    stored = _credentials((yield Lookup(user)))
+    password = stored.cleartext if stored.cleartext is not None else stored.mock_password
     expected = hmac.new(password.encode(), challenge, "md5").hexdigest().encode()
-    return _told(user, hmac.compare_digest(digest.lower(), expected) and secret.cleartext is not None, secret)
+    return _claim(user, hmac.compare_digest(digest.lower(), expected) and stored.cleartext is not None, stored)
 
 
-def _told(user: str, proven: bool, secret: Secret, **more: str) -> Claim:
-    reason = "" if proven else secret.reason or "wrong password"
+def _claim(user: str, proven: bool, stored: StoredCredentials, **more: str) -> Claim:
+    reason = "" if proven else stored.reason or "wrong password"
     return Claim(user=user, proven=proven, reason=reason, **more)  # type: ignore[arg-type]
 
 
-def _digest_md5(circumstances: Circumstances) -> Exchange:
-    """RFC 2831, without its layers of integrity and secrecy: TLS is there for that."""
-    realm, nonce = circumstances.realm or circumstances.hostname, secrets.token_urlsafe(24)
+def _digest_md5(context: SaslContext) -> Exchange:
+    """Run DIGEST-MD5 (RFC 2831) without its layers of integrity and confidentiality: TLS provides them."""
+    realm, nonce = context.realm or context.hostname, secrets.token_urlsafe(24)
     first = f'realm="{realm}",nonce="{nonce}",qop="auth",charset=utf-8,algorithm=md5-sess'
     fields = _directives(_octets((yield Challenge(first.encode()))))
     needed = ("username", "nonce", "cnonce", "nc", "digest-uri", "response")
     if any(name not in fields for name in needed):
-        raise Malformed("DIGEST-MD5 without all of its directives")
-    user = prepared(_text(fields["username"]))
-    secret = _secret((yield Lookup(user)))
+        raise MalformedResponse("a required directive of DIGEST-MD5 is missing")
+    user = prepare_name(_text(fields["username"]))
+    stored = _credentials((yield Lookup(user)))
     given = fields.get("realm", b"").decode("utf-8", "replace")
-    known = secret.digest(user, given or realm)
+    known = stored.digest(user, given or realm)
     right = (
         fields["nonce"] == nonce.encode()
-        and fields["nc"] == b"00000001"  # each nonce serves once
+        and fields["nc"] == b"00000001"  # each nonce is used once
         and fields.get("qop", b"auth") == b"auth"
         and given in {"", realm}
         and fields["digest-uri"].split(b"/")[0].lower() == b"smtp"
     )
-    a1 = _md5((known or secret.decoy_digest) + b":" + fields["nonce"] + b":" + fields["cnonce"] + _authzid(fields))
+    a1 = _md5((known or stored.mock_digest) + b":" + fields["nonce"] + b":" + fields["cnonce"] + _authzid(fields))
     proof = _response(a1, fields, b"AUTHENTICATE:")
     proven = hmac.compare_digest(proof, fields["response"].lower()) and right and known is not None
     last = b"rspauth=" + _response(a1, fields, b":")
-    authorization = prepared_identity(_text(fields.get("authzid", b"")))
-    claim = _told(user, proven, secret, authorization=authorization)
+    authorization = prepare_authorization_identity(_text(fields.get("authzid", b"")))
+    claim = _claim(user, proven, stored, authorization=authorization)
     return claim if not proven else Claim(user=user, authorization=authorization, proven=True, last=last)
 
 
@@ -144,7 +148,7 @@ def _authzid(fields: Mapping[str, bytes]) -> bytes:
 
 
 def _md5(octets: bytes) -> bytes:
-    return hashlib.md5(octets, usedforsecurity=False).hexdigest().encode()  # the mechanism's, for good or ill
+    return hashlib.md5(octets, usedforsecurity=False).hexdigest().encode()  # the mechanism prescribes MD5
 
 
 def _response(a1: bytes, fields: Mapping[str, bytes], method: bytes) -> bytes:
@@ -159,29 +163,34 @@ def _directives(octets: bytes) -> dict[str, bytes]:
     while at < len(octets):
         match = _PAIR.match(octets, at)
         if match is None or match[1].decode() in fields:
-            raise Malformed("malformed directives of DIGEST-MD5")
+            raise MalformedResponse("malformed directives of DIGEST-MD5")
         quoted, bare = match[2], match[3]
         fields[match[1].decode()] = bare if quoted is None else _QUOTED_PAIR.sub(rb"\1", quoted)
         at = match.end()
     return fields
 
 
-def _external(circumstances: Circumstances) -> Exchange:
-    """RFC 4422, appendix A: the certificate of this very handshake says who the client is."""
+def _external(context: SaslContext) -> Exchange:
+    """Run EXTERNAL (RFC 4422, appendix A): the client certificate of this connection proves the identity."""
     wanted = _text(_octets((yield Challenge())))
-    identity = circumstances.identity
+    identity = context.identity
     if identity is None:
-        return Claim(user=wanted, proven=False, reason="the client certificate stands for nobody")
-    if wanted and wanted != identity and prepared(wanted) != _prepared_or_none(identity):
-        return Claim(user=identity, authorization=wanted, proven=False, reason="acts for another one")
+        return Claim(user=wanted, proven=False, reason="the client certificate proves no identity")
+    if wanted and wanted != identity and prepare_name(wanted) != _prepared_or_none(identity):
+        return Claim(
+            user=identity,
+            authorization=wanted,
+            proven=False,
+            reason="the authorization identity is that of another user",
+        )
     return Claim(user=identity, proven=True)
 
 
 def _prepared_or_none(identity: str) -> str | None:
-    """Return a certificate's identity prepared; None if it cannot be: then it is compared as it is."""
+    """Return the identity of a certificate prepared by SASLprep; None if SASLprep forbids it."""
     try:
-        return prepared(identity)
-    except Malformed:
+        return prepare_name(identity)
+    except MalformedResponse:
         return None
 
 
@@ -203,7 +212,7 @@ MECHANISMS: Final[Mapping[str, Mechanism]] = MappingProxyType(
         )
     }
 )
-"""Every mechanism, the strongest first: the order in which they are offered."""
+"""All mechanisms by name, in the order in which they are offered: the strongest first."""
 
 PLAINTEXT: Final = frozenset({"PLAIN", "LOGIN"})
-"""Those that send a readable password."""
+"""The mechanisms that send the password in clear text."""

@@ -1,4 +1,4 @@
-"""Stored passwords: the forms in which one may stand in a file, how it is checked, and how a new one is made.
+"""Stored passwords: the forms in a file, how a password is checked, and how a new hash is made.
 
 ``$argon2id$…`` (argon2-cffi; RFC 9106), ``$scrypt$ln=16,r=8,p=1$salt$hash`` and ``$pbkdf2-sha256$rounds$salt$hash``
 (the forms of passlib, base64 without padding; RFC 7914, RFC 8018),
@@ -18,18 +18,18 @@ from attrs import frozen
 __all__ = [
     "SCHEMES",
     "ScramKeys",
-    "derive_scram",
-    "form_of",
+    "derive_scram_keys",
+    "hash_form",
     "hash_password",
     "is_hash",
     "load_libraries",
+    "parse_scram_record",
     "prepare_password",
-    "read_scram",
     "verify_password",
 ]
 
 SCHEMES: Final = ("argon2id", "scrypt", "pbkdf2-sha256", "scram-sha-256")
-"""What :func:`hash_password` makes."""
+"""The schemes of :func:`hash_password`."""
 
 SCRAM_ITERATIONS: Final = 15_000
 _PBKDF2_ROUNDS: Final = 600_000
@@ -47,7 +47,7 @@ _PREFIXES: Final = ("$argon2", "$scrypt$", "$pbkdf2-sha256$", "SCRAM-SHA-256$")
 
 @frozen(slots=True)
 class ScramKeys:
-    """What the server keeps of a password for SCRAM-SHA-256 (RFC 5802, section 3)."""
+    """The keys that a server stores for SCRAM-SHA-256 instead of the password (RFC 5802, section 3)."""
 
     salt: bytes
     iterations: int
@@ -56,28 +56,28 @@ class ScramKeys:
 
 
 def load_libraries() -> None:
-    """Import the libraries below this module, which takes 25 ms: a server does it before it serves, not at an AUTH.
+    """Import argon2 and scramp, which takes 25 ms.  A server calls it before it accepts connections.
 
-    A program that reads a configuration without AUTH does not need them.
+    A configuration without AUTH does not need them.
     """
     import argon2  # noqa: F401, PLC0415 - as above
     import scramp.utils  # noqa: F401, PLC0415 - as above
 
 
 def is_hash(stored: str) -> bool:
-    """Whether ``stored`` has the form of a hash, and is not the password itself."""
+    """Return whether ``stored`` is a hash, not a password in clear text."""
     return stored.startswith(_PREFIXES)
 
 
-def form_of(stored: str) -> str:
-    """Give how a password is stored, with all that its cost depends on; ``""`` for the password itself.
+def hash_form(stored: str) -> str:
+    """Return the scheme of a hash with the parameters that its cost depends on; ``""`` for clear text.
 
-    :raises ValueError: where it is a malformed hash, or one that cannot be computed here.
+    :raises ValueError: if the hash is malformed, or needs too much memory.
     """
     if not is_hash(stored):
         return ""
     if stored.startswith("SCRAM-SHA-256$"):
-        return f"SCRAM-SHA-256${read_scram(stored).iterations}"
+        return f"SCRAM-SHA-256${parse_scram_record(stored).iterations}"
     match = _ARGON2.fullmatch(stored) or _SCRYPT.fullmatch(stored) or _PBKDF2.fullmatch(stored)
     if match is None:
         raise ValueError("a malformed hash")
@@ -96,9 +96,9 @@ def form_of(stored: str) -> str:
 
 
 def verify_password(stored: str, password: str) -> bool:
-    """Whether ``password`` is the one of ``stored``.  Blocking: 10 to 200 ms, as its maker wanted.
+    """Return whether ``password`` is the stored one.  It blocks for 10 to 200 ms, which depends on the hash.
 
-    :raises ValueError: where ``stored`` is a malformed hash.
+    :raises ValueError: if ``stored`` is a malformed hash.
     """
     if stored.startswith("$argon2"):
         import argon2  # noqa: PLC0415 - see load_libraries()
@@ -110,8 +110,8 @@ def verify_password(stored: str, password: str) -> bool:
         except argon2.exceptions.InvalidHashError as error:
             raise ValueError("a malformed argon2 hash") from error
     if stored.startswith("SCRAM-SHA-256$"):
-        keys = read_scram(stored)
-        return hmac.compare_digest(derive_scram(password, keys.salt, keys.iterations).stored_key, keys.stored_key)
+        keys = parse_scram_record(stored)
+        return hmac.compare_digest(derive_scram_keys(password, keys.salt, keys.iterations).stored_key, keys.stored_key)
     if match := _SCRYPT.fullmatch(stored):
         ln, r, p = (int(match[i]) for i in (1, 2, 3))
         salt, expected = _decode(match[4]), _decode(match[5])
@@ -129,9 +129,9 @@ def verify_password(stored: str, password: str) -> bool:
 
 
 def hash_password(password: str, scheme: str = "argon2id") -> str:
-    """Hash ``password`` for a file, with a salt of its own.  Blocking.
+    """Hash ``password`` for a password file, with a random salt.  It blocks.
 
-    :raises ValueError: where ``scheme`` is none of :data:`SCHEMES`.
+    :raises ValueError: if ``scheme`` is none of :data:`SCHEMES`.
     """
     salt = os.urandom(16)
     match scheme:
@@ -147,7 +147,7 @@ def hash_password(password: str, scheme: str = "argon2id") -> str:
             found = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _PBKDF2_ROUNDS)
             return f"$pbkdf2-sha256${_PBKDF2_ROUNDS}${_encode(salt)}${_encode(found)}".replace("+", ".")
         case "scram-sha-256":
-            keys = derive_scram(password, salt, SCRAM_ITERATIONS)
+            keys = derive_scram_keys(password, salt, SCRAM_ITERATIONS)
             parts = (base64.b64encode(each).decode() for each in (keys.salt, keys.stored_key, keys.server_key))
             return "SCRAM-SHA-256${}:{}${}:{}".format(SCRAM_ITERATIONS, *parts)
     raise ValueError(f"expected a scheme of {', '.join(SCHEMES)}, not {scheme!r}")
@@ -156,10 +156,10 @@ def hash_password(password: str, scheme: str = "argon2id") -> str:
 def prepare_password(password: str) -> str:
     """Prepare a password, or a user's name, for storing and comparing (SASLprep: RFC 4013).
 
-    :raises ValueError: where it has characters that none may have, or is empty.
+    :raises ValueError: if it has characters that SASLprep forbids, or is empty.
     """
     if password.isascii() and password.isprintable() and password:
-        return password  # nothing in it is changed or forbidden
+        return password  # SASLprep changes and forbids nothing in it
     from scramp import ScramException  # noqa: PLC0415 - as above
     from scramp.utils import saslprep  # noqa: PLC0415 - as above
 
@@ -172,18 +172,18 @@ def prepare_password(password: str) -> str:
     return result
 
 
-def derive_scram(password: str, salt: bytes, iterations: int) -> ScramKeys:
-    """Derive the keys of SCRAM-SHA-256 from a password.  Blocking: 10 ms."""
+def derive_scram_keys(password: str, salt: bytes, iterations: int) -> ScramKeys:
+    """Derive the keys of SCRAM-SHA-256 from a password.  It blocks for 10 ms."""
     from scramp import ScramMechanism  # noqa: PLC0415 - as above
 
     _, stored_key, server_key, _ = ScramMechanism("SCRAM-SHA-256").make_auth_info(password, iterations, salt)
     return ScramKeys(salt, iterations, stored_key, server_key)
 
 
-def read_scram(stored: str) -> ScramKeys:
-    """Read ``SCRAM-SHA-256$…``.
+def parse_scram_record(stored: str) -> ScramKeys:
+    """Parse ``SCRAM-SHA-256$…``.
 
-    :raises ValueError: where it is malformed, or has fewer iterations than RFC 7677 asks for.
+    :raises ValueError: if it is malformed, or has fewer iterations than RFC 7677 requires.
     """
     match = _SCRAM.fullmatch(stored)
     if match is None or int(match[1]) < 4096:

@@ -6,7 +6,7 @@ They are printed by ``triosmtp check``, at start and at each reload.
 import os
 from pathlib import Path
 
-from triosmtp.auth import PLAINTEXT, DecoyKey, PasswordFile, StoreError
+from triosmtp.auth import PLAINTEXT, AuthFileError, MockKey, PasswordFile
 from triosmtp.config import Config, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import Problem, Severity
@@ -90,7 +90,7 @@ def _auth_warnings(settings: Settings) -> list[Problem]:
 
     A policy may decide about AUTH, which is known only after its import: so it counts as a source of passwords.
     """
-    sasl = build_sasl_config(settings, Chain(), {}, DecoyKey())
+    sasl = build_sasl_config(settings, Chain(), {}, MockKey())
     problems = [
         problem_at(
             settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", Severity.WARNING
@@ -120,7 +120,7 @@ def _unusable(name: str, store: Store) -> str:
         return ""
     try:
         store.file.check()
-    except StoreError:
+    except AuthFileError:
         return ""  # reported as an error
     served, users = store.served_by(name), store.file.users
     if not served:

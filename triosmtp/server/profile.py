@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from attrs import evolve, frozen
 
-from triosmtp.auth import DecoyKey, IdentityMap, PasswordFile, StoreError
+from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
 from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, load_delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem, Severity, collect
@@ -145,14 +145,14 @@ class Profiles:
         policies: Iterable[Policy] | None = None,
         delivery: Delivery | None = None,
         hub: "Hub | None" = None,
-        decoys: DecoyKey | None = None,
+        mock_key: MockKey | None = None,
         is_part: bool = False,
     ) -> None:
         self._config = config
         self._hub = hub
         self._hostname = hostname
-        self.decoys = decoys or DecoyKey()
-        """Makes the decoys for users who are not known."""
+        self.mock_key = mock_key or MockKey()
+        """The key that mock credentials of unknown users are derived from."""
         self.is_part = is_part
         """As for :func:`open_service`."""
         self._given_chain = None if policies is None else Chain(policies)
@@ -168,7 +168,7 @@ class Profiles:
 
     def renewed(self, config: Config) -> "Profiles":
         """Give the profiles of a configuration that is to take this one's place: its modules are imported anew."""
-        renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, decoys=self.decoys)
+        renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, mock_key=self.mock_key)
         renewed._given_chain = self._given_chain
         renewed._loader = ModuleLoader(config.folder, self._loader)
         renewed._former_files = self._recipient_files  # a long list that has not changed is not read again
@@ -266,7 +266,7 @@ class Profiles:
         return known
 
     def _sasl(self, settings: Settings, chain: Chain) -> SaslConfig:
-        sasl = build_sasl_config(settings, chain, self._stores, self.decoys)
+        sasl = build_sasl_config(settings, chain, self._stores, self.mock_key)
         problems: list[Problem] = []
         for field, store in sasl.files():
             self._check(problems, settings, field, store)
@@ -279,7 +279,7 @@ class Profiles:
     ) -> None:
         try:
             file.check()
-        except (RecipientFileError, StoreError) as error:
+        except (RecipientFileError, AuthFileError) as error:
             if self.is_part:
                 _log.error("%s: who needs it is told to come back", error)
             else:
@@ -335,7 +335,7 @@ def default_maildir() -> Path:
 def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
     try:
         return make()
-    except (ValueError, StoreError) as error:
+    except (ValueError, AuthFileError) as error:
         raise ConfigError([problem_at(settings, field, str(error))]) from error
 
 

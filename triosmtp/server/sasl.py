@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from triosmtp.auth import MECHANISMS, PLAINTEXT, DecoyKey, IdentityMap, PasswordFile
+from triosmtp.auth import MECHANISMS, PLAINTEXT, IdentityMap, MockKey, PasswordFile
 from triosmtp.auth.password import load_libraries
 from triosmtp.config import AuthParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain
@@ -89,7 +89,7 @@ class SaslConfig:
 
 
 def build_sasl_config(
-    settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap], decoys: DecoyKey
+    settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap], mock_key: MockKey
 ) -> SaslConfig:
     """Read the options; ``known`` are the files that other options named, and grows."""
     stores: dict[str, Store] = {}
@@ -114,7 +114,7 @@ def build_sasl_config(
         if parameters is not None and parameters.module:
             unbacked.append(name)  # whatever a policy would say: somebody else was meant to be asked
         elif field is not None and parameters is not None:
-            file = _file(parameters, known, decoys)
+            file = _file(parameters, known, mock_key)
             stores[name] = Store(field, file, parameters.realm, parameters.log_authentication, otherwise)
         elif otherwise:
             stores[name] = Store(_FIELDS[name][0])
@@ -126,11 +126,11 @@ def build_sasl_config(
 
 
 def _file(
-    parameters: AuthParameters, known: dict[Hashable, PasswordFile | IdentityMap], decoys: DecoyKey
+    parameters: AuthParameters, known: dict[Hashable, PasswordFile | IdentityMap], mock_key: MockKey
 ) -> PasswordFile:
     key: tuple[Path, bool, bool | None] = (parameters.path, parameters.digests, parameters.stored_cleartext)
     file = known.get(key)
     if file is None:
-        file = known[key] = PasswordFile(key[0], digests=key[1], cleartext=key[2], key=decoys.get())
+        file = known[key] = PasswordFile(key[0], digests=key[1], cleartext=key[2], key=mock_key.get())
     assert isinstance(file, PasswordFile)
     return file

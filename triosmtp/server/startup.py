@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from triosmtp.auth import DecoyKey, PasswordFile
+from triosmtp.auth import MockKey, PasswordFile
 from triosmtp.config import Config, ServerName, Settings
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem, Severity, collect
@@ -39,14 +39,14 @@ async def open_service(
     observers: Iterable[Observer] = (),
     hub: Hub | None = None,
     contexts: ContextStore | None = None,
-    decoys: DecoyKey | None = None,
+    mock_key: MockKey | None = None,
     is_part: bool = False,
     make: Callable[[Generation, ContextStore, Hub, Iterable[Observer]], Service] = Service,
 ) -> Service:
     """Make everything that sessions of ``config`` need, but no socket.
 
     ``contexts`` are TLS contexts that were made beforehand, by one who could read more: they are in force even where
-    their files cannot be read again.  ``decoys`` is the key of a service that this one is part of.
+    their files cannot be read again.  ``mock_key`` is that of the service that this one is part of.
     ``is_part`` says that it is: then files of users and recipients were there when that one began.  One that cannot be
     used now is logged, and whoever needs it is told to come back.  The policy clients are the other one's.
 
@@ -68,7 +68,7 @@ async def open_service(
         policies=policies,
         delivery=delivery,
         hub=hub,
-        decoys=decoys or DecoyKey(kept=True),
+        mock_key=mock_key or MockKey(kept=True),
         is_part=is_part,
     )
     contexts = contexts or ContextStore()

@@ -12,7 +12,7 @@ from typing import Self
 
 import trio
 
-from triosmtp.auth import DecoyKey, PasswordFile
+from triosmtp.auth import MockKey, PasswordFile
 from triosmtp.config import parse_config
 from triosmtp.delivery import Delivery
 from triosmtp.event import ServerEvent
@@ -197,12 +197,12 @@ class Controller:
             policy=self._policy,
             deliver=self._deliver,
             observers=(self.events.append,),
-            decoys=DecoyKey(),
+            mock_key=MockKey(),
         )
         over, token = trio.Event(), trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             server = Server(service, plan(service.config).opened)
-            await nursery.start(server._run)  # noqa: SLF001 - as serve(), whose key for decoys is one of the machine
+            await nursery.start(server._run)  # noqa: SLF001 - as serve(), whose MockKey is kept in the state folder
             self.port = server.addresses[_NAME][1]
             self._end = partial(token.run_sync_soon, over.set)  # of any thread, one that runs Trio, too
             self._started.set()

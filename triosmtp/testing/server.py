@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from attrs import define, frozen
 
-from triosmtp.auth import DecoyKey
+from triosmtp.auth import MockKey
 from triosmtp.config import Config, Listen, Settings, parse_config
 from triosmtp.delivery import Delivery
 from triosmtp.event import ServerEvent
@@ -127,7 +127,7 @@ async def open_memory_server(
         messages.append(as_received(message))
 
     service = await open_service(
-        config, policy=policy, deliver=deliver or collect, observers=(events.append,), decoys=DecoyKey()
+        config, policy=policy, deliver=deliver or collect, observers=(events.append,), mock_key=MockKey()
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch, service.running)

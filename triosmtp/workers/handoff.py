@@ -15,7 +15,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from triosmtp.auth import DecoyKey
+from triosmtp.auth import MockKey
 from triosmtp.config import Config
 from triosmtp.policy_service.question import Interest
 from triosmtp.sockets.listener import Peer
@@ -38,7 +38,7 @@ class WorkerInit:
     interest: Interest
     files: Mapping[TLSSettings, Mapping[Path, bytes | str]] = field(repr=False)
     """What the contexts in force are made of: the files may have changed since, or be closed to this user."""
-    decoys: DecoyKey
+    mock_key: MockKey
     """Asked twice, two workers give the same."""
 
 

@@ -338,7 +338,7 @@ class Supervisor:
             generation=worker.generation,
             interest=service.hub.interest,
             files={each.material.settings: dict(each.material.files) for each in service.contexts.contexts()},
-            decoys=service.profiles.decoys,
+            mock_key=service.profiles.mock_key,
         )
         with trio.fail_after(_READY):
             worker.capacity = await worker.channel.call("start", start)

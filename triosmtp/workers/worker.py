@@ -164,7 +164,7 @@ class _Worker:
         contexts = await trio.to_thread.run_sync(_contexts_of, start)
         make = partial(_WorkerService, self._channel)
         service = await open_service(
-            start.config, hub=hub, contexts=contexts, decoys=start.decoys, is_part=True, make=make
+            start.config, hub=hub, contexts=contexts, mock_key=start.mock_key, is_part=True, make=make
         )
         service.space.processes = workers_of(start.config)
         service.observe(partial(self._channel.post, "event"))

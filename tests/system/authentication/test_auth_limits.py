@@ -18,7 +18,7 @@ from attrs import define, field
 
 import triosmtp
 from triosmtp import DONE, AuthAttempt, Policy, Reject, Server, Session
-from triosmtp.auth import PasswordFile, Secret
+from triosmtp.auth import PasswordFile, StoredCredentials
 from triosmtp.event import AuthAttempted, Disconnected, Refused, ServerEvent
 from triosmtp.limits.peer_count import PeerTable
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError, PeerLimiter
@@ -191,10 +191,10 @@ class Gate:
     open: threading.Event = field(factory=threading.Event)
     users: list[str] = field(factory=list)
 
-    def make_lookup(self) -> Callable[[PasswordFile, str], Secret]:
+    def make_lookup(self) -> Callable[[PasswordFile, str], StoredCredentials]:
         lookup = PasswordFile.lookup
 
-        def held(file: PasswordFile, user: str) -> Secret:
+        def held(file: PasswordFile, user: str) -> StoredCredentials:
             self.users.append(user)
             assert self.open.wait(60)
             return lookup(file, user)

@@ -70,7 +70,7 @@ async def test_what_nobody_can_use_is_not_offered(tmp_path: Path, passwords: str
 
 @pytest.fixture
 def every_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triosmtp.auth.store._LOOK", 0.0)
+    monkeypatch.setattr("triosmtp.auth.password_file._CHECK_INTERVAL", 0.0)
 
 
 async def test_a_file_is_looked_at_once_a_second(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:

@@ -14,7 +14,7 @@ import trio.testing
 from auth_site import PASSWORD, USER, Site, serving
 
 from triosmtp import DONE, AuthAttempt, Policy, Reject, Session
-from triosmtp.auth import Circumstances, IdentityMap, Malformed, PasswordFile, StoreError, hash_password
+from triosmtp.auth import AuthFileError, IdentityMap, MalformedResponse, PasswordFile, SaslContext, hash_password
 from triosmtp.auth.mechanism import MECHANISMS
 from triosmtp.event import AuthAttempted, Refused
 from triosmtp.testing import Client, MemoryServer, open_memory_server
@@ -112,7 +112,7 @@ def test_who_a_certificate_stands_for(tmp_path: Path) -> None:
         identities._read = None
         assert identities.identify(tls) == who
     file.write_text("nonsense\n")
-    with pytest.raises(StoreError, match="line 1: expected sha256:"):
+    with pytest.raises(AuthFileError, match="line 1: expected sha256:"):
         identities.check()
     unverified = TLSInfo(
         protocol="x", cipher="x", cipher_algbits=1, cipher_usebits=1, client_certificate=b"x", client_subject_cn="cn"
@@ -160,7 +160,7 @@ def test_nothing_but_domains_is_folded(tmp_path: Path, line: str, tls: TLSInfo, 
 )  # fmt: skip
 def test_what_cannot_be_compared_is_an_error_of_the_map(tmp_path: Path, line: str) -> None:
     (tmp_path / "map").write_text(f"cn:a b\n{line} x\n")
-    with pytest.raises(StoreError, match="line 2: "):
+    with pytest.raises(AuthFileError, match="line 2: "):
         IdentityMap(str(tmp_path / "map")).check()
 
 
@@ -189,7 +189,7 @@ async def test_a_user_acts_for_itself_in_whatever_form_it_is_written(tmp_path: P
 
 def test_a_certificate_acts_for_itself_in_whatever_form_it_is_written() -> None:
     def claim(identity: str, wanted: str) -> bool:
-        exchange = MECHANISMS["EXTERNAL"].begin(Circumstances(hostname="h", identity=identity), wanted.encode())
+        exchange = MECHANISMS["EXTERNAL"].begin(SaslContext(hostname="h", identity=identity), wanted.encode())
         with pytest.raises(StopIteration) as stop:
             next(exchange)
         assert stop.value.value.user == identity
@@ -201,7 +201,7 @@ def test_a_certificate_acts_for_itself_in_whatever_form_it_is_written() -> None:
     assert claim("a", "")
     assert not claim("a", "A")
     assert claim("ban\u212a", "ban\u212a")
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedResponse):
         claim("a", "a\x07")
 
 
@@ -228,7 +228,11 @@ async def test_every_way_to_fail(tmp_path: Path) -> None:
         assert (await client.command("NOOP")).code == 250
         await client.aclose()
     reasons = [attempt.reason for attempt in site.attempts if not attempt.succeeded]
-    assert reasons[:3] == ["wrong user or password", "wrong user or password", "acts for another one"]
+    assert reasons[:3] == [
+        "wrong user or password",
+        "wrong user or password",
+        "the authorization identity is that of another user",
+    ]
     assert reasons[-1] == "cancelled"
     assert {attempt.user for attempt in site.attempts} == {USER, "nobody", ""}
 
@@ -278,11 +282,11 @@ def scram_client(first: str, server_first: str, binding: bytes = b"") -> str:
     [
         ("SCRAM-SHA-256", "n", False, b"", b"", ""),
         ("SCRAM-SHA-256", "y", False, b"", b"", ""),
-        ("SCRAM-SHA-256", "y", True, b"", b"", "somebody is in between"),  # who took -PLUS out of what we offered
-        ("SCRAM-SHA-256", "p=tls-exporter", True, b"k", b"k", "is not to be had"),
+        ("SCRAM-SHA-256", "y", True, b"", b"", "on its way to the client"),  # who took -PLUS out of what we offered
+        ("SCRAM-SHA-256", "p=tls-exporter", True, b"k", b"k", "is not available"),
         ("SCRAM-SHA-256-PLUS", "p=tls-exporter", True, b"k", b"k", ""),
-        ("SCRAM-SHA-256-PLUS", "p=tls-exporter", True, b"k", b"l", "is another one"),  # there are two TLS connections
-        ("SCRAM-SHA-256-PLUS", "p=tls-nonsense", True, b"k", b"k", "is not to be had"),
+        ("SCRAM-SHA-256-PLUS", "p=tls-exporter", True, b"k", b"l", "does not match"),  # there are two TLS connections
+        ("SCRAM-SHA-256-PLUS", "p=tls-nonsense", True, b"k", b"k", "is not available"),
         ("SCRAM-SHA-256-PLUS", "n", True, b"k", b"", "no channel binding"),
         ("SCRAM-SHA-256-PLUS", "y", True, b"k", b"", "no channel binding"),
     ],
@@ -293,16 +297,16 @@ def test_scram_binds_to_its_channel(
     path = tmp_path / "passwords"
     path.write_text(f"joe:{PASSWORD}\n")
     file = PasswordFile(path)
-    circumstances = Circumstances(hostname="h", bindings=lambda _: mine, plus=plus)
+    context = SaslContext(hostname="h", channel_binding=lambda _: mine, offers_plus=plus)
     first = f"{flag},,n=joe,r=nonce"
-    exchange = MECHANISMS[name].begin(circumstances, first.encode())
+    exchange = MECHANISMS[name].begin(context, first.encode())
     claim = None
     try:
         lookup = next(exchange)
         assert lookup.user == "joe"  # type: ignore[union-attr]
         challenge = exchange.send(file.lookup("joe"))
         derivation = exchange.send(scram_client(first, challenge.data.decode(), theirs).encode())  # type: ignore[union-attr]
-        exchange.send(derivation.secret.derive())  # type: ignore[union-attr]
+        exchange.send(derivation.credentials.derive())  # type: ignore[union-attr]
     except StopIteration as stop:
         claim = stop.value
     assert claim is not None
@@ -315,7 +319,7 @@ def test_scram_binds_to_its_channel(
 def test_digest_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
     path = tmp_path / "passwords"
     path.write_text(f"{NFC}:{PASSWORD}\n")
-    exchange = MECHANISMS["DIGEST-MD5"].begin(Circumstances(hostname="h"), None)
+    exchange = MECHANISMS["DIGEST-MD5"].begin(SaslContext(hostname="h"), None)
     nonce = re.findall(r'nonce="([^"]+)"', next(exchange).data.decode())[0]  # type: ignore[union-attr]
 
     def md5(text: bytes) -> bytes:
@@ -338,11 +342,11 @@ def test_scram_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> No
     path.write_text(f"{NFC}:{PASSWORD}\n")
     file = PasswordFile(path)
     first = f"n,{f'a={actor}' if actor else ''},n={NFD},r=nonce"
-    exchange = MECHANISMS["SCRAM-SHA-256"].begin(Circumstances(hostname="h"), first.encode())
+    exchange = MECHANISMS["SCRAM-SHA-256"].begin(SaslContext(hostname="h"), first.encode())
     lookup = next(exchange)
     challenge = exchange.send(file.lookup(lookup.user))  # type: ignore[union-attr]
     derivation = exchange.send(scram_client(first, challenge.data.decode()).encode())  # type: ignore[union-attr]
-    keys = derivation.secret.derive()  # type: ignore[union-attr]
+    keys = derivation.credentials.derive()  # type: ignore[union-attr]
     with pytest.raises(StopIteration) as stop:
         exchange.send(keys)
     assert (stop.value.value.user, stop.value.value.authorization, stop.value.value.proven) == (NFC, told, True)
@@ -459,10 +463,10 @@ def test_a_byte_order_mark_is_part_of_no_name(tmp_path: Path) -> None:
 
 def test_files_that_are_wrong(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
-    with pytest.raises(StoreError, match="No such file"):
+    with pytest.raises(AuthFileError, match="No such file"):
         PasswordFile(path).check()
     path.write_bytes(b"joe:\xff")
-    with pytest.raises(StoreError, match="not UTF-8"):
+    with pytest.raises(AuthFileError, match="not UTF-8"):
         PasswordFile(path).check()
 
 

@@ -16,7 +16,7 @@ from rights_site import (
 )
 
 from triosmtp import TLSInfo
-from triosmtp.auth.identity import IdentityMap
+from triosmtp.auth.certificate_identity import IdentityMap
 from triosmtp.testing import open_memory_server
 from triosmtp.tls.authority import new_key
 from triosmtp.tls.certificate import certificate_facts

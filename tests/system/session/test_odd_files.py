@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from triosmtp.auth import IdentityMap, PasswordFile
-from triosmtp.auth.decoy import _read as read_decoy
+from triosmtp.auth.mock_credentials import _read as read_mock_key
 from triosmtp.config import parse_config
 from triosmtp.errors import TrioSMTPError
 from triosmtp.server.policy_listener import read_token
@@ -22,7 +22,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "recipients": lambda path: RecipientFile(path, fold=False).check(),
     "token": lambda path: read_token(evolve(SETTINGS, token_file=path), "token_file"),
     "certificate": lambda path: read_file("TLS_Certificate", path, {}),
-    "key of decoys": read_decoy,
+    "key of mock credentials": read_mock_key,
 }
 
 

@@ -268,7 +268,7 @@ def test_one_process_stays_one(tmp_path: Path) -> None:
         assert service.workers == []
 
 
-def test_every_worker_shows_the_same_decoy(tmp_path: Path) -> None:
+def test_every_worker_sends_the_same_salt_for_an_unknown_user(tmp_path: Path) -> None:
     (tmp_path / "passwords").write_text("joe:x\n")
     (tmp_path / "state").write_text("no folder: the key cannot be kept\n")
     listener = (

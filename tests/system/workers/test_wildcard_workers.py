@@ -11,7 +11,7 @@ import trio
 from worker_service import workers
 
 from triosmtp import parse_config
-from triosmtp.auth import DecoyKey
+from triosmtp.auth import MockKey
 from triosmtp.policy_service.question import Interest
 from triosmtp.server.startup import open_service, prepare_generation
 from triosmtp.sockets.listener import peer_from_sockaddr
@@ -93,7 +93,7 @@ async def test_a_connection_whose_listen_went_while_it_waited_is_served_by_the_w
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.channel.run)
             interest = Interest(groups={}, outcomes=frozenset())
-            start = WorkerInit(config=before, generation=1, interest=interest, files={}, decoys=DecoyKey())
+            start = WorkerInit(config=before, generation=1, interest=interest, files={}, mock_key=MockKey())
             await worker.channel.call("start", start)
             await worker.channel.call("prepare", after)
             worker.channel.post("commit", 2)

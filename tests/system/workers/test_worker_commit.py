@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from triosmtp.auth import DecoyKey
+from triosmtp.auth import MockKey
 from triosmtp.config import parse_config
 from triosmtp.policy_service.question import Interest
 from triosmtp.testing import Authority
@@ -40,7 +40,7 @@ async def test_a_commit_does_not_bring_back_certificates_from_before_a_reload(tm
             return identity.leaf.fingerprint_sha256
 
         start = WorkerInit(
-            config=parse_config(conf(tmp_path)), generation=1, interest=Interest(), files={}, decoys=DecoyKey()
+            config=parse_config(conf(tmp_path)), generation=1, interest=Interest(), files={}, mock_key=MockKey()
         )
         await worker._start(start)
         async with trio.open_nursery() as worker._background:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from triosmtp.auth import DecoyKey
+from triosmtp.auth import MockKey
 from triosmtp.config import OPTIONS, TCPAddress, UnixAddress, load_config, parse_config
 from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.scope import SCOPES
@@ -97,7 +97,7 @@ def test_a_whole_file_of_momentum_5_loads() -> None:
     assert every.proxy_protocol_timeout == 60.0
     assert (submission.require_ehlo, submission.max_message_size) == (True, 10485760)
     assert CURRENT.resolve(CURRENT.listens[3], ip_address("192.0.2.9")).idle_time == 30.0
-    offered = build_sasl_config(every, Chain(), {}, DecoyKey())
+    offered = build_sasl_config(every, Chain(), {}, MockKey())
     assert (list(offered.stores), sorted(offered.unbacked)) == (["CRAM-MD5"], ["LOGIN", "PLAIN"])
 
 

@@ -14,16 +14,16 @@ from attrs import evolve
 
 from triosmtp.auth import (
     MECHANISMS,
+    AuthFileError,
     Challenge,
-    Circumstances,
     Claim,
-    Derivation,
-    Likeness,
+    KeyDerivation,
     Lookup,
-    Malformed,
+    MalformedResponse,
+    MockParameters,
+    SaslContext,
     ScramKeys,
-    Secret,
-    StoreError,
+    StoredCredentials,
 )
 from triosmtp.event import AuthAttempted
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError
@@ -112,7 +112,7 @@ async def answer(state: SessionState, event: Auth | AuthResponse) -> Reply:
     sasl.failed = False
     try:
         return await (_begin(state, sasl, event) if isinstance(event, Auth) else _proceed(state, sasl, event.data))
-    except Malformed as error:
+    except MalformedResponse as error:
         return await _fail(state, sasl, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
     finally:
         if not sasl.failed and _is_counted(state):
@@ -141,15 +141,15 @@ def _abandon(sasl: SASLState) -> None:
 
 async def _begin(state: SessionState, sasl: SASLState, event: Auth) -> Reply:
     sasl.mechanism, sasl.finished = event.mechanism, None
-    circumstances = Circumstances(
+    context = SaslContext(
         hostname=state.profile.rules.hostname,
         realm=_store(state, sasl).realm,
         tls=state.session.tls,
         identity=await _identity(state) if event.mechanism == "EXTERNAL" else None,
-        bindings=state.bindings if state.bindings and event.mechanism.endswith("-PLUS") else _no_binding,
-        plus="SCRAM-SHA-256-PLUS" in sasl.offered,
+        channel_binding=state.bindings if state.bindings and event.mechanism.endswith("-PLUS") else _no_binding,
+        offers_plus="SCRAM-SHA-256-PLUS" in sasl.offered,
     )
-    sasl.exchange = MECHANISMS[event.mechanism].begin(circumstances, event.initial)
+    sasl.exchange = MECHANISMS[event.mechanism].begin(context, event.initial)
     return await _advance(state, sasl, None)
 
 
@@ -168,7 +168,7 @@ async def _proceed(state: SessionState, sasl: SASLState, data: bytes | None) -> 
 async def _advance(state: SessionState, sasl: SASLState, data: bytes | None) -> Reply:
     exchange = sasl.exchange
     assert exchange is not None, "it was begun"
-    given: bytes | Secret | ScramKeys | None = data
+    given: bytes | StoredCredentials | ScramKeys | None = data
     try:
         while True:
             step = next(exchange) if given is None else exchange.send(given)
@@ -177,7 +177,7 @@ async def _advance(state: SessionState, sasl: SASLState, data: bytes | None) -> 
             given = await _work(state, sasl, step)
     except StopIteration as stop:
         claim: Claim = stop.value
-    except StoreError as error:
+    except AuthFileError as error:
         return await _fail(state, sasl, _TEMPORARY, Claim(user="", reason=str(error)), "store")
     sasl.exchange = None
     if claim.last and claim.proven:
@@ -186,13 +186,13 @@ async def _advance(state: SessionState, sasl: SASLState, data: bytes | None) -> 
     return await _conclude(state, sasl, claim)
 
 
-async def _work(state: SessionState, sasl: SASLState, step: Lookup | Derivation) -> Secret | ScramKeys:
-    if isinstance(step, Derivation):
-        return await _compute(state, sasl, step.secret.derive)
+async def _work(state: SessionState, sasl: SASLState, step: Lookup | KeyDerivation) -> StoredCredentials | ScramKeys:
+    if isinstance(step, KeyDerivation):
+        return await _compute(state, sasl, step.credentials.derive)
     sasl.looked_up = step.user
     file = _store(state, sasl).file
     if file is None:  # Always_Allow or Always_Deny, with no file: what is looked up decides nothing
-        return Secret(step.user, False, Likeness(key=secrets.token_bytes(32)))
+        return StoredCredentials(step.user, False, MockParameters(key=secrets.token_bytes(32)))
     return await _compute(state, sasl, file.lookup, step.user)
 
 
@@ -218,7 +218,7 @@ async def _identity(state: SessionState) -> str | None:
         return None
     try:
         return await trio.to_thread.run_sync(identities.identify, tls, limiter=_FILES, abandon_on_cancel=True)
-    except StoreError:
+    except AuthFileError:
         return None  # it was read at start; while it cannot be, nobody is identified
 
 
@@ -236,7 +236,7 @@ async def _conclude(state: SessionState, sasl: SASLState, claim: Claim) -> Reply
     if settings.always_deny:
         return await _fail(state, sasl, _FAILED, claim, "Always_Deny")
     if claim.authorization and claim.authorization != claim.user:
-        claim = evolve(claim, proven=False, password=None, reason="acts for another one")
+        claim = evolve(claim, proven=False, password=None, reason="the authorization identity is that of another user")
     elif settings.always_allow:
         return _succeed(state, sasl, claim, "Always_Allow")
     if claim.password is None and not claim.proven:
@@ -279,13 +279,13 @@ async def _check_password(state: SessionState, sasl: SASLState, user: str, passw
         raise Refusal(_FAILED, "policy", "no policy accepted")
     try:
         right = await _compute(state, sasl, _verify, file.lookup, user, password)
-    except StoreError as error:
+    except AuthFileError as error:
         raise Refusal(_TEMPORARY, "store", str(error)) from None
     if not right:
         raise Refusal(_FAILED, "store", "wrong user or password")
 
 
-def _verify(lookup: Callable[[str], Secret], user: str, password: str) -> bool:
+def _verify(lookup: Callable[[str], StoredCredentials], user: str, password: str) -> bool:
     return lookup(user).verify(password)
 
 

@@ -1,6 +1,6 @@
-"""Who a client certificate stands for (mechanism EXTERNAL).
+"""The identity that a client certificate proves (mechanism EXTERNAL).
 
-Only a certificate that verified in this very handshake stands for anybody.
+Only a certificate that was verified in the handshake of this connection proves an identity.
 """
 
 import re
@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from triosmtp.auth.store import StoreError
+from triosmtp.auth.password_file import AuthFileError
 from triosmtp.domain import name_key
 from triosmtp.state import open_regular
 from triosmtp.variables import TLSInfo
 
 __all__ = ["IdentityMap"]
 
-# What is escaped or cut off (by tls) is no name, nor does a wildcard stand for anybody.
+# A name that is escaped or cut off (by package tls), or that has a wildcard, proves no identity.
 _LOCAL_PART: Final = re.compile(r"[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]+").fullmatch
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]+").fullmatch
 KINDS: Final = ("dns", "email", "subject_cn")
@@ -26,8 +26,9 @@ class IdentityMap:
     """Maps certificates to identities: by a name in them (``dns``, ``email``, ``subject_cn``), or by a file.
 
     Lines of a file are ``sha256:fingerprint identity``, ``spki:fingerprint identity``, ``dns:name identity``,
-    ``email:address identity`` or ``cn:name identity``; ``#`` begins a comment.  It is read again when it has changed.
-    Domains compare by their keys, fingerprints in either case; local parts and common names as they are.
+    ``email:address identity`` or ``cn:name identity``; ``#`` begins a comment.  The file is read again if it has
+    changed.  Domains compare by their keys, fingerprints without regard to case.  Local parts and common names compare
+    octet by octet.
     """
 
     def __init__(self, kind: str) -> None:
@@ -36,9 +37,9 @@ class IdentityMap:
         self._read: tuple[object, dict[tuple[str, str], str]] | None = None
 
     def identify(self, tls: TLSInfo | None) -> str | None:
-        """Give who the client of that handshake is, or None.  Blocking where a file is asked.
+        """Return the identity of the client of that handshake, or None.  It blocks if there is a file.
 
-        :raises StoreError: where the file cannot be used.
+        :raises AuthFileError: if the file cannot be used.
         """
         if tls is None or not tls.verified or tls.client_certificate is None:
             return None
@@ -56,9 +57,9 @@ class IdentityMap:
         return next((known[key] for key in keys if key in known), None)
 
     def check(self) -> None:
-        """Read the file, where there is one.
+        """Read the file, if there is one.
 
-        :raises StoreError: where it cannot be used.
+        :raises AuthFileError: if it cannot be used.
         """
         if self.path is not None:
             self._entries()
@@ -73,9 +74,9 @@ class IdentityMap:
             with open_regular(self.path) as file:
                 text = file.read().decode("utf-8-sig")  # some editors begin with a byte order mark
         except OSError as error:
-            raise StoreError(f'"{self.path}": {error.strerror}') from error
+            raise AuthFileError(f'"{self.path}": {error.strerror}') from error
         except UnicodeDecodeError:
-            raise StoreError(f'"{self.path}": not UTF-8') from None
+            raise AuthFileError(f'"{self.path}": not UTF-8') from None
         entries: dict[tuple[str, str], str] = {}
         for number, line in enumerate(text.splitlines(), 1):
             words = line.split()
@@ -83,27 +84,27 @@ class IdentityMap:
                 continue
             kind, colon, value = words[0].partition(":")
             if len(words) != 2 or not colon or kind not in {"sha256", "spki", "dns", "email", "cn"}:
-                raise StoreError(
+                raise AuthFileError(
                     f'"{self.path}" line {number}: expected sha256:, spki:, dns:, email: or cn:, and a name'
                 )
             try:
                 entries[kind, _key(kind, value)] = words[1]
             except ValueError as error:
-                raise StoreError(f'"{self.path}" line {number}: {words[0]} cannot be compared: {error}') from None
+                raise AuthFileError(f'"{self.path}" line {number}: {words[0]} cannot be compared: {error}') from None
         self._read = mark, entries
         return entries
 
 
 def _common_name(tls: TLSInfo) -> str | None:
-    """Return the CN, unless it was cut off or escaped for display: another one may look the same."""
+    """Return the CN.  One that was cut off or escaped for display is ignored: another one may look the same."""
     name = tls.client_subject_cn
     return None if not name or "\\" in name or name.endswith("…") else name
 
 
 def _key(kind: str, value: str) -> str:
-    """Return a name, or what a line of the file says of it, in the form to compare.
+    """Return a name or a fingerprint in the form to compare.
 
-    :raises ValueError: if there is none.
+    :raises ValueError: if it is malformed.
     """
     match kind:
         case "sha256" | "spki":
@@ -125,7 +126,7 @@ def _key(kind: str, value: str) -> str:
 
 
 def _names(tls: TLSInfo) -> Iterator[tuple[str, str]]:
-    """Yield kind and key of each DNS and e-mail name, where U-labels cannot stand (RFC 5280, section 7.2)."""
+    """Yield kind and key of each DNS and e-mail name.  U-labels are not valid in them (RFC 5280, section 7.2)."""
     for kind, _, value in (each.partition(":") for each in tls.client_sans):
         if kind in {"dns", "email"} and value.isascii():
             with suppress(ValueError):

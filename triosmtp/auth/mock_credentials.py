@@ -1,6 +1,7 @@
-"""The key that makes the decoys for users who are not known: one for the whole service, whenever it is asked.
+"""The key that mock credentials of unknown users are derived from: the same in all workers, and after a restart.
 
-A real user shows SCRAM's clients the same salt for years, from whichever worker.  So must a decoy.
+SCRAM sends the salt of a user, which stays the same for years and in every worker.  A salt of an unknown user that
+changed would show that there is no such user.
 """
 
 import logging
@@ -16,29 +17,30 @@ from attrs import define, field
 from triosmtp.errors import ConfigError
 from triosmtp.state import make_directory, open_regular, state_directory, sync_directory
 
-__all__ = ["DecoyKey"]
+__all__ = ["MockKey"]
 
 _log = logging.getLogger("triosmtp.auth")
 
-_NAME: Final = "decoy.key"
+_NAME: Final = "mock_credentials.key"
 _SIZE: Final = 32
 
 
 @define(slots=True)
-class DecoyKey:
-    """The key; with ``kept`` it is that of the state folder, where it is made if it is missing.
+class MockKey:
+    """The key of mock credentials, 32 octets.
 
-    It is had when it is first needed.  It may be pickled: whoever gets it has the same key, kept or not.
+    With ``kept`` it is read from the state folder when it is first needed, and created there if it is missing.  A
+    pickled copy, such as that of a worker, has the same key.
     """
 
     kept: bool = False
     _key: bytes | None = field(default=None, repr=False)
-    _otherwise: bytes = field(factory=lambda: secrets.token_bytes(_SIZE), repr=False)
+    _temporary: bytes = field(factory=lambda: secrets.token_bytes(_SIZE), repr=False)
 
     def get(self) -> bytes:
-        """Give the key.  Blocking the first time."""
+        """Return the key.  The first call blocks."""
         if self._key is None:
-            self._key = self._load() if self.kept else self._otherwise
+            self._key = self._load() if self.kept else self._temporary
         return self._key
 
     def _load(self) -> bytes:
@@ -53,15 +55,17 @@ class DecoyKey:
             reason = f"{error.filename or path}: {error.strerror or error}"
         except (ConfigError, ValueError) as error:
             reason = str(error)
-        _log.warning("whoever asks before and after a restart can tell unknown users from known ones: %s", reason)
-        return self._otherwise
+        _log.warning(
+            "a client can tell unknown users from known ones by their salts before and after a restart: %s", reason
+        )
+        return self._temporary
 
 
 def _read(path: Path) -> bytes:
     with open_regular(path, os.O_NOFOLLOW) as file:
         status = os.fstat(file.fileno())
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            raise ValueError(f"{path}: not a file that is ours alone")
+            raise ValueError(f"{path}: not owned by this user, or accessible to others")
         key = file.read(_SIZE + 1)
     if len(key) != _SIZE:
         raise ValueError(f"{path}: not {_SIZE} octets")
@@ -69,7 +73,7 @@ def _read(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Make the file in one step; one that another process made meanwhile stays."""
+    """Create the file in one step.  A file that another process has created meanwhile stays."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600
     try:
         with os.fdopen(descriptor, "wb") as file:

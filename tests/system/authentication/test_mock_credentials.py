@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from triosmtp.auth import DecoyKey, PasswordFile, hash_password
-from triosmtp.auth.password import ScramKeys, derive_scram, form_of, verify_password
+from triosmtp.auth import MockKey, PasswordFile, hash_password
+from triosmtp.auth.password import ScramKeys, derive_scram_keys, hash_form, verify_password
 from triosmtp.event import AuthAttempted
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
@@ -30,17 +30,17 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[str] = []
-        monkeypatch.setattr("triosmtp.auth.secret.verify_password", self.verify)
-        monkeypatch.setattr("triosmtp.auth.secret.derive_scram", self.derive)
+        monkeypatch.setattr("triosmtp.auth.stored_credentials.verify_password", self.verify)
+        monkeypatch.setattr("triosmtp.auth.stored_credentials.derive_scram_keys", self.derive)
 
     def verify(self, stored: str, given: str) -> bool:
-        if form_of(stored):
-            self.done.append(form_of(stored))
+        if hash_form(stored):
+            self.done.append(hash_form(stored))
         return verify_password(stored, given)
 
     def derive(self, password: str, salt: bytes, iterations: int) -> ScramKeys:
         self.done.append(f"derive {iterations}")
-        return derive_scram(password, salt, iterations)
+        return derive_scram_keys(password, salt, iterations)
 
     def of(self, file: PasswordFile, user: str) -> list[list[str]]:
         secret = file.lookup(user)
@@ -61,7 +61,7 @@ def test_every_attempt_takes_the_same_work(
     path = tmp_path / "passwords"
     path.write_text("".join(f"{each}:{CHEAP[each]}\n" for each in stored))
     file, work = PasswordFile(path), Work(monkeypatch)
-    expected = sorted(form for each in stored if (form := form_of(CHEAP[each])))
+    expected = sorted(form for each in stored if (form := hash_form(CHEAP[each])))
     derived = ["derive 15000"] if "text" in stored else []
     assert [work.of(file, user) for user in (*stored, "nobody")] == [[expected, derived]] * (len(stored) + 1)
     right = {each for each in (*stored, "nobody") if file.lookup(each).verify(PASSWORD)}
@@ -69,7 +69,7 @@ def test_every_attempt_takes_the_same_work(
     assert not any(file.lookup(user).verify("wrong") for user in (*stored, "nobody"))
 
 
-def test_decoys_look_like_the_users_of_the_file(tmp_path: Path) -> None:
+def test_mock_credentials_look_like_the_users_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     other = base64.b64encode(b"k" * 32).decode()
     record = f"SCRAM-SHA-256$4096:{base64.b64encode(b's' * 24).decode()}${other}:{other}"
@@ -93,12 +93,12 @@ def test_decoys_look_like_the_users_of_the_file(tmp_path: Path) -> None:
 def test_the_key_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     state = tmp_path / "var" / "state"
     monkeypatch.setenv("STATE_DIRECTORY", str(state))
-    assert DecoyKey().get() != DecoyKey().get()
+    assert MockKey().get() != MockKey().get()
     assert not state.exists()
-    key = DecoyKey(kept=True).get()
+    key = MockKey(kept=True).get()
     assert len(key) == 32
-    assert DecoyKey(kept=True).get() == key
-    path = state / "decoy.key"
+    assert MockKey(kept=True).get() == key
+    path = state / "mock_credentials.key"
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (key, 0o600)
     assert list(state.iterdir()) == [path]
     assert not caplog.messages
@@ -108,17 +108,17 @@ def test_a_key_that_cannot_be_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    path = tmp_path / "decoy.key"
+    path = tmp_path / "mock_credentials.key"
 
     def refused(reason: str) -> None:
-        key = DecoyKey(kept=True)
+        key = MockKey(kept=True)
         handed = pickle.loads(pickle.dumps(key))  # before it was needed
         assert handed.get() == key.get() == pickle.loads(pickle.dumps(key)).get()
         assert reason in caplog.messages[-1]
 
     path.write_bytes(b"x" * 32)
     path.chmod(0o640)
-    refused("not a file that is ours alone")
+    refused("accessible to others")
     path.chmod(0o600)
     path.write_bytes(b"x" * 31)
     refused("not 32 octets")
