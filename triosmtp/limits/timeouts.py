@@ -2,10 +2,10 @@
 
 A cancel scope for each read would cost more than the read, and moving a deadline as much as parsing a command.  So a
 session only notes since when it waits for its peer, and :func:`watch` ends the sessions that have waited too long.  A
-second is exact enough for limits of minutes.  What a policy or a delivery takes is never counted as the peer's time.
+second is exact enough for limits of minutes.  The time of a policy or a delivery is never counted as the peer's.
 
-There are three limits: the time for one command or between two pieces of a message, the rate at which a message must
-arrive, and the time of the whole session.  A client that sends a command octet by octet gains nothing by it.
+There are three limits: the time for one command or one piece of a message, the rate at which a message must arrive, and
+the time of the whole session.  A client that sends a command octet by octet gains nothing by it.
 
 The rate is measured over 30 s in which octets arrive.  A gap above 5 s is a silence and belongs to the first limit (RFC
 5321, section 4.5.3.2, asks for minutes).  All silences of one message have a limit of their own: three times Idle_Time,

@@ -101,7 +101,7 @@ async def answer(state: SessionState, event: Auth | AuthResponse) -> Reply:
     sasl = state.sasl
     assert sasl is not None, "AUTH was offered"
     if isinstance(event, Auth) and sasl.looked_up is not None:
-        # What the client answered then was no response at all, and ended the exchange before it came here.
+        # The client has answered the challenge with a malformed line.  That ended the exchange before it came here.
         await _count_peer(state)
         await _count(state, sasl, Claim(user=sasl.looked_up, reason="broken off"), "protocol")
     # The step is counted as a failure before its outcome is known, and uncounted if it was none.  Otherwise attempts at
@@ -197,7 +197,7 @@ async def _work(state: SessionState, sasl: SASLState, step: Lookup | KeyDerivati
 
 
 async def _compute(state: SessionState, sasl: SASLState, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Do the work of an attempt in a thread, when it is this peer's turn.
+    """Run the work of an attempt in a thread, when it is this peer's turn.
 
     :raises Refusal: if too many attempts wait already.
     :raises trio.BrokenResourceError: if the client has disconnected before its turn came.

@@ -1,7 +1,7 @@
 """Authentication-Results (RFC 8601): what we found out about the sender, and nobody else's word under our name.
 
-A field says what our own handshake and our own AUTH established.  Whoever reads it trusts it because it bears our name,
-so fields that bear it when they arrive are forged, and are taken out (section 5).
+A field states the results of the server's own handshake and AUTH.  Its readers trust it because it bears the server's
+name.  So fields that bear this name when they arrive are forged, and are removed (section 5).
 """
 
 import re
@@ -42,13 +42,13 @@ _COMMENT_PART: Final = re.compile(r"\\.|[()]", re.DOTALL)
 _INNER_COMMENT: Final = re.compile(r"\([^()]*\)")
 _HIDING: Final = re.compile(r"""[\x00-\x20\x7f\\"()]+""")
 _ENDS_NAME: Final = frozenset({"", ";", "=", "/"})
-_BETWEEN: Final = re.compile(r"(?:[\x00-\x20\x7f\\]+|\((?:[^()\\]|\\.)*\))+", re.DOTALL)  # and comments in one level
-_MOST_COMMENTS: Final = 64  # in one another, or of more than one level in a name; nobody honest has so many
-_MAX_WORDS: Final = 16  # of a name; no honest one has more than a version behind it
+_BETWEEN: Final = re.compile(r"(?:[\x00-\x20\x7f\\]+|\((?:[^()\\]|\\.)*\))+", re.DOTALL)  # Comments in one level, too.
+_MOST_COMMENTS: Final = 64  # Comments in one another, or in a name.  No honest field has so many.
+_MAX_WORDS: Final = 16  # Words of a name.  No honest one has more than a version after it.
 
 
 def results_field(authserv_id: str, auth: Authenticated | None, tls: TLSInfo | None, *, utf8: bool = False) -> bytes:
-    """Give the field, or ``b""`` where there is nothing to tell: neither AUTH nor a client certificate."""
+    """Return the field, or ``b""`` if there was neither AUTH nor a client certificate."""
     results = []
     if auth is not None:
         results.append(f"auth=pass ({_word(auth.mechanism.lower())}) smtp.auth={_value(auth.user, utf8=utf8)}")
@@ -72,7 +72,7 @@ def _word(text: str) -> str:
 
 
 def _value(text: str, *, utf8: bool) -> str:
-    """Give ``text`` as a value: a token, or quoted (RFC 2045, section 5.1; UTF-8 by RFC 6532)."""
+    """Return ``text`` as a value: a token, or quoted (RFC 2045, section 5.1; UTF-8 by RFC 6532)."""
     text = "".join(c if c.isprintable() else "?" for c in text[:_CLAIM])
     if not utf8:
         text = text.encode("ascii", "replace").decode("ascii")
@@ -95,13 +95,13 @@ async def without_forged(body: Body, authserv_id: str, directory: Path | None) -
 
     If it is another one, the old one was closed.  Reads all of it: ask :func:`may_have_results` before.
 
-    :raises SpoolError: if it cannot be read or written anew.
+    :raises SpoolError: if it cannot be read or written.
     """
     return await rewrite(body, partial(_copy, authserv_id), directory)
 
 
 def _copy(authserv_id: str, source: BinaryIO, target: BinaryIO) -> bool:
-    """Copy a message but for the forged fields; return whether there were any.  Blocks."""
+    """Copy a message without the forged fields; return whether there were any.  Blocks."""
     header = _HeaderFilter(authserv_id, target)
     while not header.ended:
         piece = source.read(_PIECE)
@@ -115,8 +115,8 @@ class _HeaderFilter:
     """Writes the header of a message, which comes in pieces, without the forged fields.
 
     Readers do not agree whether a lone CR ends a line, and a configuration may let it pass.  So a field begins behind
-    a lone CR, too, but it ends where all of them see its end: at an LF that no blank follows.  The header ends at an
-    empty line between LFs.
+    a lone CR, too, but it ends only at an end that all of them see: at an LF that no blank follows.  The header ends
+    at an empty line between LFs.
     """
 
     def __init__(self, authserv_id: str, target: BinaryIO) -> None:
@@ -124,9 +124,9 @@ class _HeaderFilter:
         self.ended = False
         self._authserv_id = authserv_id
         self._write = target.write
-        self._text = b"\n\n"  # two octets that were written, or stand for the beginning, and what was not written yet
-        self._dropping = False  # whether what follows belongs to a forged field
-        self._line_end = b""  # what stays of that field: behind a lone CR, the end of the line that it is a part of
+        self._text = b"\n\n"  # Two octets before it (of what was written, or line ends), and what is not written.
+        self._dropping = False  # The next octets belong to a forged field.
+        self._line_end = b""  # The part of that field that stays: after a lone CR, the end of its line.
 
     def feed(self, piece: bytes, *, final: bool) -> None:
         """Take the next piece of the message; of what lies behind the header nothing is changed."""
@@ -179,14 +179,14 @@ class _HeaderFilter:
         return end
 
     def _end_of_field(self, text: bytes, at: int, limit: int) -> int:
-        """Return where the field that ``at`` is in ends, at ``limit`` at the latest, or -1 if that is not known yet."""
+        """Return the end of the field that ``at`` is in, ``limit`` at most, or -1 if it is not known yet."""
         match = _FIELD_END.search(text, at, limit)
         end = limit if match is None else match.end()
         return end if end < len(text) or self.ended else -1
 
 
 def _next_field(text: bytes, lower: bytes, at: int) -> int:
-    """Return where a line begins with the field's name, or -1; ``lower`` is ``text`` in lower case."""
+    """Return the offset of a line that begins with the field's name, or -1; ``lower`` is ``text`` in lower case."""
     at = lower.find(_LOWER_NAME, at)
     while at >= 0 and text[at - 1] not in b"\r\n":
         at = lower.find(_LOWER_NAME, at + 1)
@@ -194,7 +194,7 @@ def _next_field(text: bytes, lower: bytes, at: int) -> int:
 
 
 def is_forged(whole: bytes, authserv_id: str) -> bool:
-    """Whether a field, from its name to its last line end, bears ``authserv_id`` for any reader.
+    """Return whether a field, from its name to its last line end, bears ``authserv_id`` for any reader.
 
     The name that it bears may be folded, in quotes, with comments in it, in U-labels, and with a version behind it
     (RFC 8601, section 2.2; RFC 5322, section 4.4).  A field that cannot be understood bears what it names anywhere.
@@ -210,7 +210,7 @@ def is_forged(whole: bytes, authserv_id: str) -> bool:
         if word is None:
             break
         if not _PLAIN.fullmatch(word):
-            return True  # nobody's honest name hides a comment or the like in quotes
+            return True  # no honest name hides a comment in quotes
         name += word
         # A comment may divide a name, and a version may follow it: so ask at each word.
         if _is_ours(name, ours):
@@ -240,7 +240,7 @@ def _next_word(value: str, at: int) -> tuple[str | None, int]:
 
 
 def _is_ours(name: str, ours: str) -> bool:
-    """Compare a name with a key, where the key is made only of what may have this one: a peer chooses how often."""
+    """Compare a name with a key.  The key of a name is made only if it can be equal: a peer decides how often."""
     name = name.rstrip(".")
     if name.isascii():
         return len(name) == len(ours) and _key(name) == ours
@@ -257,7 +257,7 @@ def _key(name: str) -> str | None:
 
 
 def _mentions(value: str, ours: str) -> bool:
-    """Whether ``ours`` stands anywhere in ``value``, without or with what comments hold."""
+    """Return whether ``ours`` stands anywhere in ``value``, with or without its comments."""
     if not value.isascii() or value.count("(") > _MOST_COMMENTS:
         return True
     parts, at = [], 0
@@ -272,7 +272,7 @@ def _mentions(value: str, ours: str) -> bool:
 
 
 def _end_of_comment(value: str, at: int) -> int:
-    """Return where the comment that begins at ``at`` ends (RFC 5322, section 3.2.2), or -1 if it is no comment."""
+    """Return the end of the comment that begins at ``at`` (RFC 5322, section 3.2.2), or -1 if it is no comment."""
     depth = 0
     for match in _COMMENT_PART.finditer(value, at):
         depth += {"(": 1, ")": -1}.get(match[0], 0)

@@ -1,8 +1,8 @@
 """One SMTP session: it owns the stream, the time-outs and the output.
 
 Bytes go from the stream into the sans-io connection, its events to the handlers, replies back.  A pipelined group costs
-one read and one write, and no read has a cancel scope or a deadline of its own (see ``timeouts.py``).  What is needed
-only after something rare is behind one flag, ``attention``, which the loop looks at once before a read and once after.
+one read and one write, and no read has a cancel scope or a deadline of its own (see ``timeouts.py``).  Work after a
+rare event is behind one flag, ``attention``, which the loop checks before and after each read.
 """
 
 import logging
@@ -160,7 +160,7 @@ class SMTPSession:
     # The way through a session
 
     async def run(self) -> None:
-        """Serve the session to its end.  Raises nothing but cancellation."""
+        """Serve the session to its end.  Only cancellation is raised."""
         service = self._state.service
         service.running.add(self)
         if Connected in service.observers.wanted:
@@ -276,7 +276,7 @@ class SMTPSession:
             self._state.transaction.close()
 
     async def _attend(self) -> None:
-        """Do what is rarely needed before a read; keep the flag up while there is more of it."""
+        """Handle rare events before a read; keep the flag while more of them can come."""
         state, settings = self._state, self._state.profile.settings
         self.timeouts.change(settings.idle_time, min_rate=settings.min_data_rate)  # a trusted peer announced a client
         ending = state.service.draining or self._closing
@@ -286,9 +286,9 @@ class SMTPSession:
         state.attention = ending or self._renegotiable
 
     async def _attend_input(self) -> None:
-        """Do what is rarely needed between a read and its handling."""
+        """Handle rare events between a read and the handling of its data."""
         if self._leaving:
-            # It came as we gave up waiting.  To begin with it now would lose its reply, and within TLS the 421 as well.
+            # The data came as the session ended.  A reply to it would be lost, and within TLS the 421 as well.
             await trio.lowlevel.checkpoint()
         if self._renegotiable:
             await self._look_for_renegotiation()
@@ -312,7 +312,7 @@ class SMTPSession:
         return True
 
     async def _handshake(self) -> bool:
-        """Bring TLS up on the stream; return False if that failed: the session is over, never back to plaintext."""
+        """Carry out the TLS handshake; return False if it failed: then the session is over, never back in plaintext."""
         state, session, profile = self._state, self.session, self._state.profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = state.service.context(state.generation, profile.tls)
@@ -346,7 +346,7 @@ class SMTPSession:
             service.emit(ServerCertificatePresented(session=session.info, tls=tls))
 
     async def _look_for_renegotiation(self) -> None:
-        """If the client has renegotiated, forget what its first handshake established before it is listened to."""
+        """Forget what the first handshake established, if the client has renegotiated, before its data is handled."""
         tls = self._stream.renegotiated()
         if tls is None:
             return
@@ -418,7 +418,7 @@ class SMTPSession:
         return SessionEnd(end)
 
     async def _close(self, end: SessionEnd) -> None:
-        """Give back what the session holds, and report its end."""
+        """Release what the session holds, and emit its end."""
         state = self._state
         service = state.service
         service.running.discard(self)

@@ -1,4 +1,4 @@
-"""What each event of the sans-io connection asks for, and the reply to it.
+"""The handlers of the events of the sans-io connection, one function for each event.
 
 A handler is a function that takes the state of the session and an event, and returns the reply as it is sent.  If it
 has to wait for a policy, a disk or a delivery, it returns an awaitable instead.  Policy is asked first, then the

@@ -1,7 +1,7 @@
 """A policy phase: ask the policies, apply the restrictions, report the outcome.
 
-All phases of a session go through :func:`settle`, except those that nobody asks about (see ``handlers.py``) and the
-phases of a whole message (see ``transaction.py``), which have two of them before one outcome.
+All phases of a session go through :func:`settle`, with two exceptions.  A phase without policies needs no coroutine
+(see ``handlers.py``).  The two phases of a whole message have one outcome (see ``transaction.py``).
 """
 
 import logging

@@ -49,7 +49,7 @@ WaitingCheck: TypeAlias = Callable[[Restricted, Any], Awaitable[None]]
 
 @frozen(slots=True)
 class Restrictions:
-    """What one profile demands at one phase."""
+    """The restrictions of one profile at one phase."""
 
     checks: tuple[Check, ...] = ()
     waiting_checks: tuple[WaitingCheck, ...] = ()
@@ -114,7 +114,7 @@ def _at_rcpt(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
 
 
 def must_wait_for_space(mail: MailFrom) -> bool:
-    """Whether :func:`check_space` has to ask the file system about a message: it announced a large SIZE (RFC 1870)."""
+    """Return whether the file system must be asked about a message: it announced a large SIZE (RFC 1870)."""
     return int(mail.parameters.get("SIZE") or 0) > KEEP_SIZE
 
 
@@ -152,7 +152,7 @@ def _demand_certificate(state: Restricted, _mail: MailFrom, done: bool) -> None:
 
 
 def _check_sender(state: Restricted, mail: MailFrom, _done: bool) -> None:
-    """Apply TLS_Require_Verified, TLS_Require_Verified_From and Require_TLS_From, whatever policy or AUTH said."""
+    """Apply TLS_Require_Verified, TLS_Require_Verified_From and Require_TLS_From, regardless of policy and AUTH."""
     rules, tls, sender = state.profile.relay.senders, state.session.tls, mail.sender
     assert rules is not None, "the check was not asked for"
     option, verified = rules.demand(sender)
@@ -205,7 +205,7 @@ def _check_tls_for(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
 
 
 def _check_relay(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
-    """Refuse a recipient of others unless the peer may relay, and a route through this host likewise."""
+    """Refuse a recipient in a foreign domain, or with a route, unless the peer may relay."""
     relay, session, recipient = state.profile.relay, state.session, rcpt.recipient
     local = relay.is_local(recipient)
     if local and not relay.is_barred_route(recipient, rcpt.path):
@@ -233,7 +233,7 @@ def _check_relay(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
 
 
 async def _check_exists(state: Restricted, rcpt: RcptTo) -> None:
-    """Apply Known_Recipients: a recipient of ours must exist, whatever policy said, and whoever the peer is."""
+    """Apply Known_Recipients: a local recipient must exist, regardless of policy and peer."""
     known, recipient = state.profile.recipients, rcpt.recipient
     assert known is not None, "the check was not asked for"
     if not state.profile.relay.is_local(recipient):

@@ -1,6 +1,6 @@
 """What a session reads from and writes to: the transport, or TLS on it, and the replies that neither has taken yet.
 
-What leaves ``out`` is either sent or kept by the transport, whatever is cancelled meanwhile.  So a reply that was
+A reply that leaves ``out`` is sent, or the transport keeps it, even if the session is cancelled.  So a reply that was
 decided can be sent in front of the last one.
 """
 
@@ -77,7 +77,7 @@ class SessionStream:
         return info
 
     def bindings(self) -> Callable[[str], bytes | None]:
-        """Return what gives the data of a channel binding by its type, over TLS."""
+        """Return a function that returns the data of a channel binding by its type, over TLS."""
         assert self._tls is not None, "the handshake is done"
         return partial(channel_binding, self._tls)
 
@@ -87,7 +87,7 @@ class SessionStream:
         return self._tls.renegotiated()
 
     def acknowledge(self) -> None:
-        """Have the kernel acknowledge what was received at once."""
+        """Let the kernel acknowledge the received data at once, instead of together with the next reply."""
         self._transport.acknowledge()
 
     async def flush(self) -> None:
@@ -136,7 +136,7 @@ class SessionStream:
         await self._transport.linger(seconds)
 
     async def close(self) -> None:
-        """Close the transport and give back the memory of TLS.  There is nothing to wait for if it is a socket."""
+        """Close the transport and free the memory of TLS.  A socket is closed without waiting."""
         if self._tls is not None:
             self._tls.release()
         if isinstance(self._transport, SocketTransport):
@@ -169,11 +169,11 @@ class _Transport:
         await self.send_all(data)
 
     def is_gone(self) -> bool:
-        """Return False: it cannot be told."""
+        """Return False: it is not known."""
         return False
 
     def acknowledge(self) -> None:
-        """Do nothing: there is no kernel that delays acknowledgements."""
+        """Return at once: there is no kernel that delays acknowledgements."""
 
     async def linger(self, seconds: float) -> None:
-        """Do nothing: the peer can read what was sent after the end."""
+        """Return at once: the peer can read the data after the end."""

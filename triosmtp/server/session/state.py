@@ -44,7 +44,7 @@ class SessionEnd(StrEnum):
 
 @frozen(slots=True)
 class Beginning:
-    """What was known at the end of policy ``connect``.  It holds whatever the client says later."""
+    """The contexts at the end of policy ``connect``.  They do not depend on later words of the client."""
 
     variables: Mapping[str, str]
     headers: tuple[tuple[str, str], ...]
@@ -56,7 +56,7 @@ _NOTHING = Beginning({}, (), "")
 
 @define(slots=True, eq=False)
 class SASLState:
-    """What ``auth.py`` keeps between two commands."""
+    """The state of AUTH between two commands, for ``auth.py``."""
 
     offered: tuple[str, ...] = ()
     """The mechanisms that are offered now."""
@@ -65,7 +65,7 @@ class SASLState:
     exchange: Exchange | None = None
     """The current exchange, if the client must answer a challenge."""
     finished: Claim | None = None
-    """What was proven in it, if the client must only answer the last challenge with nothing."""
+    """The proven claim, if the client must still answer the last challenge with an empty line."""
     looked_up: str | None = None
     """The user of an unfinished exchange, as soon as that user was looked up."""
     failures: int = 0

@@ -1,7 +1,7 @@
 """One mail transaction: from MAIL to the final reply.
 
-It holds what belongs to the message under way and takes it from phase to phase: policy first, then the built-in rules,
-then the spool, then the delivery; each step gives the reply, and only a delivery that returned gives 250.
+It holds the current message and takes it from phase to phase: spool, policy, restrictions, delivery.  Each step may
+refuse it.  The reply is 250 only after the delivery has returned.
 """
 
 import logging
@@ -81,12 +81,12 @@ class Transaction:
             self._spooled = 0
 
     def begin_body(self) -> None:
-        """Make room for the body."""
+        """Open the spool for the body."""
         settings = self.profile.settings
         self._spool = Spool(settings.spool_directory, settings.spool_min_free)
 
     def add(self, chunk: bytes) -> bool:
-        """Take a part of the body.  Gives True when :meth:`flush` is due."""
+        """Take a part of the body; return whether :meth:`flush` is due."""
         return self._spool is not None and self._spool.add(chunk)
 
     async def flush(self) -> None:
@@ -151,7 +151,7 @@ class Transaction:
             self._report(self.close)
 
     def _report(self, work: Callable[..., None], *arguments: object) -> None:
-        """Do what follows the outcome.  The message may be delivered by then: no failure of this changes the reply."""
+        """Run work after the outcome.  The message may be delivered by then: a failure does not change the reply."""
         try:
             work(*arguments)
         except Exception:  # noqa: BLE001 - whatever it is, the client must hear the outcome
@@ -206,7 +206,7 @@ class Transaction:
         raise self._spool_failed(failure)
 
     def _spool_failed(self, failure: SpoolError | None) -> Refusal:
-        _log.error("message %s NOT taken, the client is told to come back: %s", self.id, failure)
+        _log.error("message %s not accepted, spool write failed, replied 452: %s", self.id, failure)
         return Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "spool", str(failure))
 
     async def _without_forged(self, body: Body) -> Body:
@@ -249,7 +249,7 @@ class Transaction:
             message.trace = self._received(message) + message.trace  # in front of what policy added
         if settings.authentication_results and (session.auth is not None or session.connection_tls is not None):
             utf8 = self.envelope.smtputf8
-            # On top: it is about the hop that our Received tells of (RFC 8601, section 4.1).
+            # On top: it is about the hop of the Received field below it (RFC 8601, section 4.1).
             found = results_field(profile.hostname, session.auth, session.tls, utf8=utf8)
             message.trace = found + message.trace
         if session.headers or session.message_headers:

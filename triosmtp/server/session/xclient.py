@@ -1,7 +1,7 @@
 """XCLIENT, XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT: the commands of trusted peers.
 
-A peer's own address decides once which of these commands it may use.  It keeps these rights whomever it announces, and
-no peer gains them by being announced, as in Postfix.
+A peer's own address decides once which of these commands it may use.  It keeps these rights with each client that it
+announces, and no client gains them by being announced, as in Postfix.
 """
 
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ _MAX_VARIABLES: Final = 1000
 def announce(state: SessionState, event: XClient | XRemoteIP) -> None:
     """Make the session that of the announced client.
 
-    What was learnt of the client before it is forgotten.  TLS stays, but not its certificate, which says nothing of the
-    announced client.  XREMOTEIP keeps EHLO.
+    Knowledge about the client before it is forgotten.  TLS stays, but not its certificate, which proves nothing about
+    the announced client.  XREMOTEIP keeps EHLO.
     """
     session, variables = state.session, state.session.variables
     if not state.own_peer:

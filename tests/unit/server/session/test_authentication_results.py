@@ -1,4 +1,4 @@
-"""Authentication-Results: what is true is told, and what is forged is taken out."""
+"""Authentication-Results: true results are written, and forged fields are removed."""
 
 import io
 import os
@@ -202,7 +202,7 @@ def test_what_is_left_holds_nothing_that_is_forged(lines: list[str], ends: list[
 
 
 def fields_for_every_reader(message: bytes) -> list[str]:
-    """The fields of a header, for readers to whom a lone CR ends a line and for those to whom it does not."""
+    """Return the fields of a header, for readers to whom a lone CR ends a line and for those to whom it does not."""
     fields = []
     for line_end in (r"\r\n|\n", r"\r\n|\n|\r"):
         unfolded: list[str] = []
@@ -218,7 +218,7 @@ def fields_for_every_reader(message: bytes) -> list[str]:
 
 
 def names_us(field: str) -> bool:
-    """What a simple reader does: take out comments and quotes, and compare what is before the first ; or blank."""
+    """Read the name as a simple reader does: without comments and quotes, up to the first ; or blank."""
     name, colon, value = field.partition(":")
     value = re.sub(r"\([^()]*\)", "", value).replace('"', "").strip()
     return (
