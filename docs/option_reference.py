@@ -23,7 +23,7 @@ _SUBJECTS = {
     "AuthOptions": "Authentication",
     "LimitOptions": "Limits",
     "PolicyOptions": "Policy and delivery",
-    "PeerOptions": "Proxies",
+    "PeerOptions": "TrustedProxies",
     "LogOptions": "Logs",
     "StatusOptions": "Metrics and status page",
     "ProcessOptions": "Workers",

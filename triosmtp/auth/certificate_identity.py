@@ -11,7 +11,7 @@ from typing import Final
 
 from triosmtp.auth.password_file import AuthFileError
 from triosmtp.domain import name_key
-from triosmtp.state import open_regular
+from triosmtp.filesystem import open_regular
 from triosmtp.variables import TLSInfo
 
 __all__ = ["IdentityMap"]

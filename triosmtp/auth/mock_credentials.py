@@ -15,7 +15,7 @@ from typing import Final
 from attrs import define, field
 
 from triosmtp.errors import ConfigError
-from triosmtp.state import make_directory, open_regular, state_directory, sync_directory
+from triosmtp.filesystem import make_directory, open_regular, state_directory, sync_directory
 
 __all__ = ["MockKey"]
 

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from triosmtp.auth.password import SCRAM_ITERATIONS, hash_form, is_hash, parse_scram_record, prepare_password
 from triosmtp.auth.stored_credentials import SCRAM_SALT, MockParameters, StoredCredentials
 from triosmtp.errors import TrioSMTPError
-from triosmtp.state import open_regular
+from triosmtp.filesystem import open_regular
 
 __all__ = ["AuthFileError", "PasswordFile", "split_lines", "user_of"]
 

@@ -100,7 +100,7 @@ _FILE_OPTIONS: Final = {
 }  # fmt: skip
 
 
-def _files_are_known(chain: resolution.Chain, settings: Settings) -> bool:
+def _files_are_known(chain: resolution.ScopeChain, settings: Settings) -> bool:
     """Return whether the files of TLS are known in spite of the errors of the configuration."""
     blocks = [*chain, *(name for block in chain for name in block.of_kind("Server_Name"))]
     unknown = {each for block in blocks for each in block.unknown}

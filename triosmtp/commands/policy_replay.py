@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import TCPAddress, UnixAddress
-from triosmtp.config.types.address import parse_address
+from triosmtp.config.types.listen_address import parse_address
 from triosmtp.errors import QueryError
 from triosmtp.event import PolicyClientConnected, ServerEvent
 from triosmtp.message.spool import Body

@@ -7,14 +7,14 @@ from pathlib import Path
 from triosmtp.config.configuration import Config, Listen, server_name_of
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
 from triosmtp.config.options import OPTIONS, Settings
-from triosmtp.config.resolution import Chain, pathways_of
+from triosmtp.config.resolution import ScopeChain, pathways_of
 from triosmtp.config.scope import Block, Reader, build
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.tls_check import PAIRED, idle_settings, pairing_errors, suite_errors, tls_errors, tls_warnings
-from triosmtp.config.types.address import TCPAddress
-from triosmtp.config.types.specification import OF_TRUSTED_PEERS
-from triosmtp.config.types.value import quote
+from triosmtp.config.types.listen_address import TCPAddress
+from triosmtp.config.types.option_type import quote
+from triosmtp.config.types.smtp_types import TRUSTED_PEER_EXTENSIONS
 from triosmtp.errors import ConfigError, Problem, Severity
 
 __all__ = ["examine", "make_config"]
@@ -120,7 +120,7 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         if (
             not _unknown(config.resolver(listen.block).chain(None))
             and config.resolve(listen, None).token_file is None
-            and not _is_near(listen)
+            and not _is_local_only(listen)
         ):
             why = "is not on a loopback address: it needs a Token_File"
             problems.error(listen.place, f"Listen {quote(listen.name)} {why}")
@@ -134,30 +134,30 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
         problems.warn(place, message)
 
 
-def _check_variants(listen: Listen, variants: Mapping[Chain, Settings], problems: Problems) -> None:
-    told: set[tuple[str, Place]] = set()
+def _check_variants(listen: Listen, variants: Mapping[ScopeChain, Settings], problems: Problems) -> None:
+    reported: set[tuple[str, Place]] = set()
 
-    def tell(problem: Callable[[Place, str], None], found: Iterable[tuple[str, str]], settings: Settings) -> None:
+    def report(add: Callable[[Place, str], None], found: Iterable[tuple[str, str]], settings: Settings) -> None:
         for field, message in found:
             place = settings.places[field]
             # It is not reported again for the Peers that inherit it.
-            if (field, place) not in told and _is_known(unknown, field):
-                told.add((field, place))
-                problem(place, f"{OPTIONS[field].name}: {message}")
+            if (field, place) not in reported and _is_known(unknown, field):
+                reported.add((field, place))
+                add(place, f"{OPTIONS[field].name}: {message}")
 
     named = bool(listen.block.of_kind(SERVER_NAME))
     for chain, settings in variants.items():
         where, unknown = _call(listen, chain), _unknown(chain)
-        tell(problems.warn, _misplaced_trust(listen, chain, settings), settings)
-        tell(problems.error, tls_errors(where, chain, settings, named=named), settings)
-        tell(problems.warn, tls_warnings(where, settings), settings)
+        report(problems.warn, _misplaced_trust(listen, chain, settings), settings)
+        report(problems.error, tls_errors(where, chain, settings, named=named), settings)
+        report(problems.warn, tls_warnings(where, settings), settings)
 
 
-def _misplaced_trust(listen: Listen, chain: Chain, settings: Settings) -> Iterator[tuple[str, str]]:
+def _misplaced_trust(listen: Listen, chain: ScopeChain, settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield field and message of each option by which every client may announce another one."""
-    if _is_near(listen):
+    if _is_local_only(listen):
         return
-    trusted = [each for each in OF_TRUSTED_PEERS if each in settings.smtp_extensions]
+    trusted = [each for each in TRUSTED_PEER_EXTENSIONS if each in settings.smtp_extensions]
     peer = next((block.network for block in chain if block.kind == PEER), None)
     if trusted and (peer is None or peer.prefixlen == 0):
         risk = "offered to every client, and any client could claim any address"
@@ -187,7 +187,7 @@ def _every_listen(config: Config) -> tuple[Listen, ...]:
     return (*config.listens, *config.control_listens, *config.policy_listens, *config.status_listens)
 
 
-def _is_near(listen: Listen) -> bool:
+def _is_local_only(listen: Listen) -> bool:
     """Return whether only processes of this host can reach it."""
     address = listen.address
     if not isinstance(address, TCPAddress):
@@ -248,7 +248,7 @@ def _check_policy_listen(listen: Listen, settings: Settings, problems: Problems)
         )
     if not isinstance(listen.address, TCPAddress):
         return
-    if not (_is_near(listen) or settings.tls_certificate):
+    if not (_is_local_only(listen) or settings.tls_certificate):
         why = "is public, and has no TLS_Certificate: policy clients would be overheard"
         problems.error(listen.place, f"Listen {quote(listen.name)} {why}")
     certified = settings.tls_client_ca is not None and settings.tls_verify_mode != "none"
@@ -272,6 +272,6 @@ def _check_server_names(listen: Listen, problems: Problems) -> None:
             problems.error(server_name.places[field], f"{OPTIONS[field].name}: {message}")
 
 
-def _call(listen: Listen, chain: Chain) -> str:
+def _call(listen: Listen, chain: ScopeChain) -> str:
     peer = next((block for block in chain if block.kind == PEER), None)
     return f"Listen {quote(listen.name)}" + (f", {peer}" if peer else "")

@@ -22,7 +22,7 @@ from triosmtp.config.options import Settings
 from triosmtp.config.resolution import Resolver, pathways_of
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place, Source
-from triosmtp.config.types.address import ListenAddress, TCPAddress, UnixAddress, parse_address
+from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.server_name import ServerName
 from triosmtp.errors import Position, Problem, Severity
 
@@ -222,17 +222,17 @@ class Config:
         for listen in self.listens:
             if address_key(listen.address) == address_key(address):
                 return listen
-        return None if isinstance(address, UnixAddress) else self.taker_of(address)
+        return None if isinstance(address, UnixAddress) else self.find_listen_for(address)
 
-    def taker_of(self, address: TCPAddress) -> Listen | None:
+    def find_listen_for(self, address: TCPAddress) -> Listen | None:
         """Return the enabled Listen that takes connections to ``address``: its own, or else a wildcard."""
         for listen in self.listens:
             if listen.address == address:
                 return listen
-        takers = [(each.address, each) for each in self.listens if isinstance(each.address, TCPAddress)]
-        takers = [taker for taker in takers if taker[0].takes(address)]
+        candidates = [(each.address, each) for each in self.listens if isinstance(each.address, TCPAddress)]
+        candidates = [candidate for candidate in candidates if candidate[0].accepts(address)]
         # Of the wildcard of all addresses and that of IPv6 the kernel chooses the narrower one.
-        return min(takers, key=lambda taker: not taker[0].ipv6)[1] if takers else None
+        return min(candidates, key=lambda candidate: not candidate[0].ipv6)[1] if candidates else None
 
     def _listens(self, kind: str) -> tuple[Listen, ...]:
         return tuple(

@@ -5,7 +5,7 @@ from typing import TypeVar
 import attrs
 from attrs import frozen
 
-from triosmtp.config.types.value import Type
+from triosmtp.config.types.option_type import OptionType
 
 __all__ = [
     "CONTROL",
@@ -76,7 +76,7 @@ class Option:
     """
 
     name: str
-    type: Type[object]
+    type: OptionType[object]
     default: object
     scopes: tuple[str, ...]
     idle_in: tuple[str, ...]
@@ -99,7 +99,7 @@ class Option:
 
 def option(
     name: str,
-    type_: Type[_T],
+    type_: OptionType[_T],
     default: _T,
     doc: str,
     *,

@@ -11,9 +11,9 @@ from triosmtp.config.resolution import settings_of
 from triosmtp.config.scope import SCOPES, Block, ScopeRule
 from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.types.address import parse_address
+from triosmtp.config.types.listen_address import parse_address
+from triosmtp.config.types.option_type import Network, parse_network, quote
 from triosmtp.config.types.server_name import parse_server_name
-from triosmtp.config.types.value import Network, parse_network, quote
 from triosmtp.domain import name_key
 from triosmtp.errors import QueryError
 

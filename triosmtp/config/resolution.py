@@ -16,13 +16,13 @@ from triosmtp.config.option import (
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place
-from triosmtp.config.types.value import Network
+from triosmtp.config.types.option_type import Network
 
-__all__ = ["Chain", "Resolver", "pathways_of", "settings_of"]
+__all__ = ["Resolver", "ScopeChain", "pathways_of", "settings_of"]
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
-Chain: TypeAlias = tuple[Block, ...]
+ScopeChain: TypeAlias = tuple[Block, ...]
 """Blocks in the order in which they are asked for an option's value."""
 
 
@@ -35,7 +35,7 @@ def pathways_of(root: Block) -> dict[str, Block]:
     return pathways
 
 
-def settings_of(chain: Chain) -> Settings:
+def settings_of(chain: ScopeChain) -> Settings:
     """Return the settings for a chain of blocks that ends with the global scope.
 
     If it begins with a Server_Name, the options of that scope are never taken from later blocks: the key of one
@@ -88,9 +88,9 @@ class Resolver:
         while level is not None and level is not root:
             self._levels.append((_PeerTable(level.of_kind(PEER)), level))
             level = level.parent
-        self._cache: dict[Chain, Settings] = {}
+        self._cache: dict[ScopeChain, Settings] = {}
         self._has_peers = any(table.networks for table, _ in self._levels)
-        self._bare: Chain = tuple(level for _, level in self._levels)
+        self._bare: ScopeChain = tuple(level for _, level in self._levels)
         self._base = self._settings(self._bare)
 
     def resolve(self, peer: Address | None) -> Settings:
@@ -101,7 +101,7 @@ class Resolver:
             peer = peer.ipv4_mapped
         return self._settings(self._blocks(peer.version, int(peer), 0))
 
-    def variants(self) -> dict[Chain, Settings]:
+    def variants(self) -> dict[ScopeChain, Settings]:
         """Return every possible result, by its chain; the one without a Peer comes first."""
         networks = dict.fromkeys(network for table, _ in self._levels for network in table.networks)
         found = {self.chain(None): self._base}
@@ -110,22 +110,22 @@ class Resolver:
             found[self._complete(blocks)] = self._settings(blocks)
         return found
 
-    def chain(self, peer: Network | None) -> Chain:
+    def chain(self, peer: Network | None) -> ScopeChain:
         """Return the blocks that apply to all connections from ``peer``, in their order, the global scope last."""
         return self._complete(self._bare if peer is None else self._blocks_of(peer))
 
-    def _blocks_of(self, network: Network) -> Chain:
+    def _blocks_of(self, network: Network) -> ScopeChain:
         shift = network.max_prefixlen - network.prefixlen
         return self._blocks(network.version, int(network.network_address), shift)
 
-    def _blocks(self, version: int, value: int, shift: int) -> Chain:
+    def _blocks(self, version: int, value: int, shift: int) -> ScopeChain:
         blocks: list[Block] = []
         for table, level in self._levels:
             blocks += table.containing(version, value, shift)
             blocks.append(level)
         return tuple(blocks)
 
-    def _complete(self, blocks: Chain) -> Chain:
+    def _complete(self, blocks: ScopeChain) -> ScopeChain:
         """Put in what stands behind the listener: the Pathway in force, its group, and the global scope."""
         if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER}:
             return blocks  # what admits clients of mail must not admit those who decide about it, or look on
@@ -140,7 +140,7 @@ class Resolver:
         behind = (pathway,) if group is None or group is self._root else (pathway, group)
         return (*blocks, *behind, self._root)
 
-    def _settings(self, blocks: Chain) -> Settings:
+    def _settings(self, blocks: ScopeChain) -> Settings:
         settings = self._cache.get(blocks)
         if settings is None:
             settings = self._cache[blocks] = settings_of(self._complete(blocks))

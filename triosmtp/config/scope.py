@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from attrs import Factory, define, evolve, frozen
 
 from triosmtp.config.lexer import unclosed
-from triosmtp.config.momentum import (
+from triosmtp.config.momentum_options import (
     INBOUND_COUNTERPARTS,
     MOMENTUM_CONTROL_OPTIONS,
     MOMENTUM_OPTIONS,
@@ -35,10 +35,10 @@ from triosmtp.config.options import OPTIONS
 from triosmtp.config.parser import Dictionary, Include, Items, Scalar, Scope, Setting, Statement, Value, parse
 from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import misspelt, nearest, suggest
-from triosmtp.config.types.address import ListenAddress, TCPAddress, parse_address
-from triosmtp.config.types.auth_value import AuthParameters, module_problem
+from triosmtp.config.types.auth_parameters import AuthParameters, module_problem
+from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, parse_address
+from triosmtp.config.types.option_type import BadValueError, Network, parse_network, quote
 from triosmtp.config.types.server_name import parse_server_name
-from triosmtp.config.types.value import BadValueError, Network, parse_network, quote
 from triosmtp.domain import name_key
 from triosmtp.errors import Severity
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from triosmtp.config.option import LISTEN, PEER
 from triosmtp.config.options import OPTIONS, Settings
-from triosmtp.config.resolution import Chain
+from triosmtp.config.resolution import ScopeChain
 from triosmtp.config.source import Place
 from triosmtp.config.types.server_name import ServerName
 
@@ -17,7 +17,7 @@ PAIRED = ("tls_key", "tls_key_password_file", "tls_ocsp_response")
 _OFFERING = '; it takes a TLS_Certificate, and "STARTTLS" in SMTP_Extensions'
 
 
-def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> Iterator[tuple[str, str]]:
+def tls_errors(where: str, chain: ScopeChain, settings: Settings, *, named: bool) -> Iterator[tuple[str, str]]:
     """Return field and message of options that conflict for the connections of ``where``.
 
     A Listen that is ``named`` has Server_Names: their certificates are no substitute for its own, which clients
@@ -36,7 +36,7 @@ def tls_errors(where: str, chain: Chain, settings: Settings, *, named: bool) -> 
         yield "smtp_extensions", f"STARTTLS {no_certificate}"
     if settings.require_tls and not _has_tls(settings):
         yield "require_tls", f"nobody could come in: STARTTLS is not offered for {where}{_OFFERING}"
-    if settings.tls_verify_mode == "require" and settings.tls_client_ca is None and not settings.asks_by_fingerprint:
+    if settings.tls_verify_mode == "require" and settings.tls_client_ca is None and not settings.grants_by_fingerprint:
         needed = "a TLS_Client_CA, or fingerprints in TLS_Relay_Clients with TLS_Verified_Peer_Can_Relay"
         yield "tls_verify_mode", f"require needs {needed}, and none is in force for {where}"
     yield from _demand_errors(where, settings)
@@ -51,7 +51,7 @@ def _demand_errors(where: str, settings: Settings) -> Iterator[tuple[str, str]]:
     for field in ("tls_require_verified", "tls_require_verified_from"):
         if not getattr(settings, field):
             continue
-        if settings.tls_client_ca is None and not settings.asks_by_fingerprint:
+        if settings.tls_client_ca is None and not settings.grants_by_fingerprint:
             needed = "a TLS_Client_CA, or sha256: or spki: fingerprints in TLS_Relay_Clients"
             yield field, f"needs {needed}, and none is in force for {where}"
         elif settings.tls_verify_mode == "none":
@@ -124,7 +124,7 @@ def _files(count: int) -> str:
 
 
 def _lets_relay(settings: Settings) -> bool:
-    return settings.tls_verified_peer_can_relay or not settings.tls_relay_clients or settings.asks_by_fingerprint
+    return settings.tls_verified_peer_can_relay or not settings.tls_relay_clients or settings.grants_by_fingerprint
 
 
 def _names_can_hold(settings: Settings) -> bool:
@@ -133,7 +133,7 @@ def _names_can_hold(settings: Settings) -> bool:
 
 
 def _lists_count(settings: Settings) -> bool:
-    return settings.tls_client_ca is not None or settings.asks_by_fingerprint or not settings.tls_client_crl
+    return settings.tls_client_ca is not None or settings.grants_by_fingerprint or not settings.tls_client_crl
 
 
 def _purpose_counts(settings: Settings) -> bool:
@@ -174,11 +174,11 @@ def idle_settings(variants: Iterable[Settings]) -> Iterator[tuple[Place, str]]:
 # The blocks that set the values
 
 
-def _block_of(chain: Chain, field: str) -> int | None:
+def _block_of(chain: ScopeChain, field: str) -> int | None:
     return next((index for index, block in enumerate(chain) if field in block.assignments), None)
 
 
-def _set_here(chain: Chain) -> bool:
+def _set_here(chain: ScopeChain) -> bool:
     """Return whether STARTTLS is set on the Listen or its Peer, and not after the block that sets Use_SSL."""
     starttls = _block_of(chain, "smtp_extensions")
     use_ssl = _block_of(chain, "use_ssl")
@@ -186,6 +186,6 @@ def _set_here(chain: Chain) -> bool:
     return starttls is not None and use_ssl is not None and starttls <= min(use_ssl, last)
 
 
-def _unset_by_peer(chain: Chain) -> bool:
+def _unset_by_peer(chain: ScopeChain) -> bool:
     index = _block_of(chain, "tls_certificate")
     return index is not None and chain[index].kind == PEER

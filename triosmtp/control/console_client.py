@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from triosmtp.control.console_protocol import ConsoleRequest, ConsoleResponse, split_words
-from triosmtp.state import make_directory, state_directory
+from triosmtp.filesystem import make_directory, state_directory
 
 __all__ = ["UnreachableError", "run_command", "run_console", "send_command"]
 

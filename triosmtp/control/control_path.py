@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from triosmtp.state import is_visible, state_directory
+from triosmtp.filesystem import is_visible, state_directory
 
 if TYPE_CHECKING:
     from triosmtp.config import Config

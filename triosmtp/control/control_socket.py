@@ -20,10 +20,10 @@ from triosmtp.control.console_commands import ConsoleCommands
 from triosmtp.control.console_protocol import ConsoleRequest, ConsoleResponse
 from triosmtp.control.control_path import default_control_path
 from triosmtp.errors import ConfigError, Problem, Severity, is_transient
+from triosmtp.filesystem import make_directory
 from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport, refuse_connection
-from triosmtp.state import make_directory
 
 __all__ = ["ControlSockets", "close_control_sockets"]
 

@@ -10,11 +10,11 @@ from triosmtp.auth import PLAINTEXT, AuthFileError, MockKey, PasswordFile
 from triosmtp.config import Config, Settings, problem_at
 from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import Problem, Severity
+from triosmtp.filesystem import is_tmpfs, is_visible, state_directory
 from triosmtp.policy import Chain
 from triosmtp.server.profile import default_maildir, unhonoured
 from triosmtp.server.relay import DomainList
 from triosmtp.server.sasl import Store, build_sasl_config
-from triosmtp.state import is_tmpfs, is_visible, state_directory
 
 __all__ = ["config_warnings", "extension_warnings"]
 

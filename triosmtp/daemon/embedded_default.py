@@ -5,7 +5,7 @@ from shlex import quote
 from textwrap import dedent
 from typing import Final
 
-from triosmtp.state import make_directory, state_directory
+from triosmtp.filesystem import make_directory, state_directory
 from triosmtp.tls import Authority, write_development_set
 
 __all__ = ["usage_hints", "write_embedded_default"]

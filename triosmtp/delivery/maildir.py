@@ -29,9 +29,9 @@ from typing import BinaryIO
 import trio
 
 from triosmtp.delivery.delivery import Delivery, DeliveryError
+from triosmtp.filesystem import make_directory
 from triosmtp.message import Message
 from triosmtp.message.trace import address_field, separator
-from triosmtp.state import make_directory
 
 __all__ = ["Maildir"]
 

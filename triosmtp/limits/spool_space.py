@@ -9,8 +9,8 @@ from typing import Final
 import trio
 
 from triosmtp.config import Settings
+from triosmtp.filesystem import state_directory
 from triosmtp.message.spool import KEEP_SIZE, LIMITER
-from triosmtp.state import state_directory
 
 __all__ = ["SpoolSpace", "find_spool_limit", "spool_folder"]
 

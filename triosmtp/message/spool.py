@@ -5,8 +5,9 @@ unlinked file of the spool folder.  The result is a :class:`Body`, which policie
 Neither survives the process: a message is durable when its delivery has returned, and the kernel removes the unnamed
 file with its last descriptor, however the process ends.
 
-The default folder is ``spool`` in the state folder (:func:`triosmtp.state.state_directory`).  It is not the temporary
-folder of the system, which is a tmpfs on many systems: bodies go to a file to free memory, and a tmpfs is memory.
+The default folder is ``spool`` in the state folder (:func:`triosmtp.filesystem.state_directory`).  It is not the
+temporary folder of the system, which is a tmpfs on many systems: bodies go to a file to free memory, and a tmpfs is
+memory.
 
 One message takes at most 1 MiB of memory: ``_FLUSH_SIZE`` of chunks, the last chunk (the driver reads 256 KiB at most),
 and the head.  All bodies of the process may take ``_MEMORY``.  If they take more, each body is written to its file as
@@ -26,7 +27,7 @@ from typing import BinaryIO, Final
 import trio
 
 from triosmtp.errors import TrioSMTPError
-from triosmtp.state import make_directory, state_directory
+from triosmtp.filesystem import make_directory, state_directory
 
 __all__ = ["KEEP_SIZE", "LIMITER", "SMALL_READ", "THREADS", "Body", "Spool", "SpoolError", "read_size", "rewrite"]
 

@@ -14,6 +14,7 @@ from attrs import frozen
 from triosmtp.config import Config, Listen, Settings, UnixAddress, problem_at
 from triosmtp.errors import ConfigError, HandshakeError, Problem, Severity
 from triosmtp.event import PolicyClientRefused, ServerCertificatePresented, SessionInfo
+from triosmtp.filesystem import open_regular
 from triosmtp.limits.peer_count import peer_key
 from triosmtp.policy_service.hub import ClientAccess
 from triosmtp.server.profile import tls_settings
@@ -21,7 +22,6 @@ from triosmtp.server.service import Service
 from triosmtp.sockets.listener import Peer
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
-from triosmtp.state import open_regular
 from triosmtp.tls import TLSSettings, TLSStream
 from triosmtp.tls.handshake import handshake
 

@@ -10,9 +10,10 @@ import trio
 from attrs import evolve, frozen
 
 from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
-from triosmtp.config import OF_THE_DELIVERY, Config, Listen, ServerName, Settings, problem_at
+from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, load_delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem, Severity, collect
+from triosmtp.filesystem import state_directory
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.server.known_recipients import KnownRecipients
@@ -20,7 +21,6 @@ from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import SaslConfig, build_sasl_config
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
-from triosmtp.state import state_directory
 from triosmtp.tls import CertificateFiles, MaterialError, MaterialWarning, TLSSettings
 from triosmtp.variables import is_reserved
 
@@ -113,7 +113,7 @@ def tls_settings(settings: Settings, server_names: Iterable[ServerName] = ()) ->
 
 def _requests_certificate(settings: Settings) -> bool:
     """Whether clients are asked for a certificate: somebody wants to know, and there is something to know it by."""
-    return settings.tls_verify_mode != "none" and (settings.tls_client_ca is not None or settings.asks_by_fingerprint)
+    return settings.tls_verify_mode != "none" and (settings.tls_client_ca is not None or settings.grants_by_fingerprint)
 
 
 def _identities(scope: Settings | ServerName) -> tuple[CertificateFiles, ...]:
@@ -341,12 +341,12 @@ def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
 
 def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
     """Give the extensions of SMTP_Extensions that are not offered because ``delivery`` does not honour them."""
-    return tuple(x for x in settings.smtp_extensions if x in OF_THE_DELIVERY and x not in delivery.honours)
+    return tuple(x for x in settings.smtp_extensions if x in DELIVERY_EXTENSIONS and x not in delivery.honours)
 
 
 def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: bool) -> ConnectionSettings:
     extensions = {name.upper() for name in settings.smtp_extensions}
-    optional = extensions & {"CHUNKING", "LIMITS", *OF_THE_DELIVERY, *TRUSTED_EXTENSIONS}
+    optional = extensions & {"CHUNKING", "LIMITS", *DELIVERY_EXTENSIONS, *TRUSTED_EXTENSIONS}
     return ConnectionSettings(
         hostname=hostname,
         starttls=starttls and "STARTTLS" in extensions,

@@ -25,8 +25,8 @@ from attrs import define, field
 
 from triosmtp.domain import domain_key
 from triosmtp.errors import TrioSMTPError
+from triosmtp.filesystem import open_regular
 from triosmtp.smtp import PathError, parse_path
-from triosmtp.state import open_regular
 
 __all__ = ["RecipientFile", "RecipientFileError"]
 

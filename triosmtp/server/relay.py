@@ -121,7 +121,7 @@ class SenderRules:
     @classmethod
     def from_settings(cls, settings: Settings) -> "SenderRules | None":
         """Take the rules out of the options; None if there is none."""
-        if not (settings.demands_verified or settings.require_tls_from):
+        if not (settings.requires_verified_client or settings.require_tls_from):
             return None
         return cls(
             settings.tls_require_verified,

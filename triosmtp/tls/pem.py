@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from OpenSSL import crypto
 
-from triosmtp.state import open_regular
+from triosmtp.filesystem import open_regular
 from triosmtp.tls.error_queue import clear_errors, error_words
 from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.public_key import read_key

@@ -310,7 +310,7 @@ class _Worker:
         """Return the Listen that a connection came to; where that has gone, the wildcard that took its place."""
         listen = self._listens.get(handed.listen)
         if listen is None and isinstance(handed.listen, TCPAddress):
-            return self._running.config.taker_of(handed.listen)
+            return self._running.config.find_listen_for(handed.listen)
         return listen
 
     async def _serve(self, listen: Listen, driver: SMTPSession, number: int) -> None:

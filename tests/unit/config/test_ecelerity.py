@@ -7,7 +7,7 @@ import pytest
 
 from triosmtp.auth import MockKey
 from triosmtp.config import OPTIONS, TCPAddress, UnixAddress, load_config, parse_config
-from triosmtp.config.momentum import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
+from triosmtp.config.momentum_options import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.scope import SCOPES
 from triosmtp.errors import Severity
 from triosmtp.policy import Chain

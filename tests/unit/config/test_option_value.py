@@ -8,7 +8,7 @@ import pytest
 
 from triosmtp.config import OPTIONS, Settings, parse_config, problem_at
 from triosmtp.config.option import GLOBAL, LISTEN
-from triosmtp.config.types.proxy_value import Proxies
+from triosmtp.config.types.trusted_proxies import TrustedProxies
 from triosmtp.errors import ConfigError, Severity
 
 LISTENER = 'ESMTP_Listener { Listen ":25" { } }'
@@ -49,10 +49,10 @@ def read(name: str, text: str, folder: Path | None = None) -> object:
         ("Deliver_To", '"maildir:/var/mail"', "maildir:/var/mail"),
         ("Deliver_To", '"discard:"', "discard:"),
         ("Deliver_To", '"python:mail.store:Inbox.take"', "python:mail.store:Inbox.take"),
-        ("Proxy_Protocol", "false", Proxies()),
-        ("Proxy_Protocol", '"OFF"', Proxies()),
-        ("Proxy_Protocol", "( )", Proxies()),
-        ("Proxy_Protocol", "( 10.0.0.0/8 unix )", Proxies((ip_network("10.0.0.0/8"),), unix=True)),
+        ("Proxy_Protocol", "false", TrustedProxies()),
+        ("Proxy_Protocol", '"OFF"', TrustedProxies()),
+        ("Proxy_Protocol", "( )", TrustedProxies()),
+        ("Proxy_Protocol", "( 10.0.0.0/8 unix )", TrustedProxies((ip_network("10.0.0.0/8"),), unix=True)),
         ("Proxy_Protocol_Timeout", "60", 60.0),
     ],
 )  # fmt: skip

@@ -95,7 +95,7 @@ def test_a_list_of_relay_clients_keeps_its_order() -> None:
     config = parse_config(f'TLS_Relay_Clients = ( "spki:{HEX}" "sha256:{HEX}" ) {listener}')
     found = config.resolve(config.listens[0], None)
     assert [client.kind for client in found.tls_relay_clients] == ["spki", "sha256"]
-    assert found.asks_by_fingerprint
+    assert found.grants_by_fingerprint
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_list_of_relay_clients_keeps_its_order() -> None:
 def test_asks_by_fingerprint(clients: str, can_relay: bool, asks: bool) -> None:
     boolean = f"TLS_Verified_Peer_Can_Relay = {str(can_relay).lower()}"
     config = parse_config(f"TLS_Relay_Clients = ( '{clients}' ) ESMTP_Listener {{ {boolean} Listen ':25' {{ }} }}")
-    assert config.resolve(config.listens[0], None).asks_by_fingerprint is asks
+    assert config.resolve(config.listens[0], None).grants_by_fingerprint is asks
 
 
 @pytest.mark.parametrize(

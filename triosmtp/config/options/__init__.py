@@ -12,18 +12,18 @@ import attrs
 from attrs import frozen
 
 from triosmtp.config.option import Option
-from triosmtp.config.options.auth import AuthOptions
-from triosmtp.config.options.dialogue import DialogueOptions
-from triosmtp.config.options.life import LifeOptions
-from triosmtp.config.options.limit import LimitOptions
-from triosmtp.config.options.log import LogOptions
-from triosmtp.config.options.peer import PeerOptions
-from triosmtp.config.options.policy import PolicyOptions
-from triosmtp.config.options.process import ProcessOptions
-from triosmtp.config.options.relay import RelayOptions
-from triosmtp.config.options.socket import SocketOptions
-from triosmtp.config.options.status import StatusOptions
-from triosmtp.config.options.tls import TLSOptions
+from triosmtp.config.options.auth_options import AuthOptions
+from triosmtp.config.options.limit_options import LimitOptions
+from triosmtp.config.options.log_options import LogOptions
+from triosmtp.config.options.policy_options import PolicyOptions
+from triosmtp.config.options.process_options import ProcessOptions
+from triosmtp.config.options.proxy_options import ProxyOptions
+from triosmtp.config.options.relay_options import RelayOptions
+from triosmtp.config.options.smtp_options import SMTPOptions
+from triosmtp.config.options.socket_options import SocketOptions
+from triosmtp.config.options.status_options import StatusOptions
+from triosmtp.config.options.tls_options import TLSOptions
+from triosmtp.config.options.worker_options import WorkerOptions
 from triosmtp.config.source import Place
 from triosmtp.config.types.server_name import ServerName
 from triosmtp.errors import Position, Problem, Severity
@@ -34,14 +34,14 @@ __all__ = ["OPTIONS", "Option", "Settings", "problem_at"]
 @frozen(slots=False, kw_only=True)
 class Settings(
     AuthOptions,
+    WorkerOptions,
     ProcessOptions,
-    LifeOptions,
     LogOptions,
-    PeerOptions,
+    ProxyOptions,
     PolicyOptions,
     RelayOptions,
     LimitOptions,
-    DialogueOptions,
+    SMTPOptions,
     TLSOptions,
     StatusOptions,
     SocketOptions,
@@ -62,14 +62,14 @@ class Settings(
         return "STARTTLS" in self.smtp_extensions and bool(self.tls_certificate) and not self.use_ssl
 
     @property
-    def demands_verified(self) -> bool:
+    def requires_verified_client(self) -> bool:
         """Whether some mail is accepted only from clients with a verified or listed certificate."""
         return self.tls_require_verified or bool(self.tls_require_verified_from)
 
     @property
-    def asks_by_fingerprint(self) -> bool:
+    def grants_by_fingerprint(self) -> bool:
         """Whether a fingerprint grants a right: a certificate is then requested without TLS_Client_CA."""
-        wanted = self.tls_verified_peer_can_relay or self.demands_verified
+        wanted = self.tls_verified_peer_can_relay or self.requires_verified_client
         return wanted and any(each.by_fingerprint for each in self.tls_relay_clients)
 
 

@@ -1,13 +1,18 @@
-"""Authentication: stores, mechanisms and limits."""
+"""Options of AUTH: password files, mechanisms and limits."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
 from attrs import frozen
 
 from triosmtp.config.option import option
-from triosmtp.config.types.auth_value import AUTH_PARAMETERS, EXTERNAL_PARAMETERS, AuthParameters, ExternalParameters
-from triosmtp.config.types.tls_value import RATE
-from triosmtp.config.types.value import BOOLEAN, LIMIT, SECONDS
+from triosmtp.config.types.auth_parameters import (
+    AUTH_PARAMETERS,
+    EXTERNAL_PARAMETERS,
+    AuthParameters,
+    ExternalParameters,
+)
+from triosmtp.config.types.option_type import BOOLEAN, LIMIT, SECONDS
+from triosmtp.config.types.tls_types import RATE
 
 __all__ = ["AuthOptions"]
 

@@ -5,9 +5,9 @@ from ipaddress import IPv4Address, IPv6Address
 from attrs import frozen
 
 from triosmtp.config.parser import Items, Scalar, Value
-from triosmtp.config.types.value import BOOLEAN, NETWORKS, BadValueError, Network, Type, Warn, quote
+from triosmtp.config.types.option_type import BOOLEAN, NETWORKS, BadValueError, Network, OptionType, Warn, quote
 
-__all__ = ["PROXIES", "Proxies"]
+__all__ = ["PROXIES", "TrustedProxies"]
 
 _UNIX = "unix"
 _WHY = {
@@ -19,7 +19,7 @@ _WHY = {
 
 
 @frozen(slots=True)
-class Proxies:
+class TrustedProxies:
     """The peers that must announce their clients."""
 
     networks: tuple[Network, ...] = ()
@@ -32,9 +32,9 @@ class Proxies:
         return any(peer in network for network in self.networks)
 
 
-def _read(value: Value, warn: Warn) -> Proxies:
+def _read(value: Value, warn: Warn) -> TrustedProxies:
     if _boolean(value) is False:
-        return Proxies()
+        return TrustedProxies()
     networks: list[Network] = []
     unix = False
     for each in value.values if isinstance(value, Items) else (value,):
@@ -44,7 +44,7 @@ def _read(value: Value, warn: Warn) -> Proxies:
             raise BadValueError(each.place, f"{quote(each.text)} {_WHY[_boolean(each) is True]}")
         else:
             networks += NETWORKS.read(each, warn)
-    return Proxies(tuple(networks), unix)
+    return TrustedProxies(tuple(networks), unix)
 
 
 def _boolean(value: Value) -> bool | None:
@@ -56,10 +56,10 @@ def _boolean(value: Value) -> bool | None:
 
 
 def _write(value: object) -> str:
-    if not isinstance(value, Proxies):
+    if not isinstance(value, TrustedProxies):
         raise TypeError(f"not a list of proxies: {value!r}")
     items = [*(f'"{network}"' for network in value.networks), *([f'"{_UNIX}"'] if value.unix else ())]
     return f"( {' '.join(items)} )" if items else "( )"
 
 
-PROXIES: Type[Proxies] = Type("list of CIDR blocks, or unix", _read, _write)
+PROXIES: OptionType[TrustedProxies] = OptionType("list of CIDR blocks, or unix", _read, _write)

@@ -1,12 +1,12 @@
-"""Relaying, and the recipients that exist."""
+"""Options of relaying, and of recipients that exist."""
 
 from pathlib import Path
 
 from attrs import frozen
 
 from triosmtp.config.option import WITH_DOMAIN, option
-from triosmtp.config.types.specification import RECIPIENT_FILES
-from triosmtp.config.types.value import BOOLEAN, DOMAIN_PATTERNS, NETWORKS, Network
+from triosmtp.config.types.option_type import BOOLEAN, DOMAIN_PATTERNS, NETWORKS, Network
+from triosmtp.config.types.policy_types import RECIPIENT_FILES
 
 __all__ = ["RelayOptions"]
 

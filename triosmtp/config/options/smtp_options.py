@@ -1,4 +1,4 @@
-"""The SMTP dialogue: extensions, replies, and tolerance."""
+"""Options of the SMTP dialogue: extensions, replies, and tolerance."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
@@ -7,10 +7,10 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import option
-from triosmtp.config.types.specification import BANNER, EXTENSIONS, REPLY_421
-from triosmtp.config.types.value import BOOLEAN, DOMAIN, DOMAIN_PATTERNS, HOSTNAME, LIMIT, choice
+from triosmtp.config.types.option_type import BOOLEAN, DOMAIN, DOMAIN_PATTERNS, HOSTNAME, LIMIT, choice
+from triosmtp.config.types.smtp_types import BANNER, EXTENSIONS, REPLY_421
 
-__all__ = ["DialogueOptions"]
+__all__ = ["SMTPOptions"]
 
 MissingHeaders: TypeAlias = Literal["allow", "reject"]
 LongLines: TypeAlias = Literal["none", "fix", "reject"]
@@ -22,7 +22,7 @@ _LONE_LF: tuple[LoneLF, ...] = ("ignore", "fix", "pedantic")
 
 
 @frozen(slots=False, kw_only=True)
-class DialogueOptions:
+class SMTPOptions:
     """The SMTP dialogue: extensions, replies, and tolerance."""
 
     smtp_extensions: tuple[str, ...] = option(

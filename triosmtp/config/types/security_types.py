@@ -5,7 +5,7 @@ from typing import Final
 
 from triosmtp.config.parser import Value
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.types.value import BadValueError, Type, Warn, bad_value, quote, text_of
+from triosmtp.config.types.option_type import BadValueError, OptionType, Warn, bad_value, quote, text_of
 
 __all__ = ["ACCOUNT", "CAPABILITIES", "CAPABILITY_NAMES", "KEPT"]
 
@@ -52,7 +52,7 @@ def _write(value: object) -> str:
     return quote(" ".join(f"{name}+ep" for name in sorted(value))) if value else "none"
 
 
-CAPABILITIES: Type[frozenset[str]] = Type("capabilities", _read, _write)
+CAPABILITIES: OptionType[frozenset[str]] = OptionType("capabilities", _read, _write)
 
 
 _HIGHEST: Final = (1 << 32) - 2
@@ -68,4 +68,4 @@ def _read_account(value: Value, _warn: Warn) -> str:
     return text
 
 
-ACCOUNT: Type[str] = Type("user or group", _read_account, lambda value: quote(str(value)))
+ACCOUNT: OptionType[str] = OptionType("user or group", _read_account, lambda value: quote(str(value)))

@@ -30,7 +30,7 @@ __all__ = [
     "WORKERS",
     "BadValueError",
     "Network",
-    "Type",
+    "OptionType",
     "Warn",
     "bad_value",
     "choice",
@@ -60,7 +60,7 @@ class BadValueError(Exception):
 
 
 @frozen(slots=True)
-class Type(Generic[T_co]):
+class OptionType(Generic[T_co]):
     """A type of option values.
 
     ``read`` converts, and raises :class:`BadValueError`; ``write`` returns the text that reads as the same value again.
@@ -194,12 +194,12 @@ def _read_file_mode(value: Value, _warn: Warn) -> int:
     return int(text.replace("o", ""), 8)
 
 
-BOOLEAN = Type("boolean", _read_boolean, lambda value: "true" if value else "false")
-LIMIT = Type("whole number", _read_limit, str)
-AUTO_LIMIT: "Type[int | None]" = Type("whole number or auto", _read_auto_limit, str, absent="auto")
-WORKERS = Type("number of processes", _read_workers, str, absent="auto")
-SECONDS = Type("seconds", _read_seconds, lambda value: f"{value:.9f}".rstrip("0").rstrip("."))
-FILE_MODE = Type("file mode", _read_file_mode, lambda value: f"0{value:o}")
+BOOLEAN = OptionType("boolean", _read_boolean, lambda value: "true" if value else "false")
+LIMIT = OptionType("whole number", _read_limit, str)
+AUTO_LIMIT: "OptionType[int | None]" = OptionType("whole number or auto", _read_auto_limit, str, absent="auto")
+WORKERS = OptionType("number of processes", _read_workers, str, absent="auto")
+SECONDS = OptionType("seconds", _read_seconds, lambda value: f"{value:.9f}".rstrip("0").rstrip("."))
+FILE_MODE = OptionType("file mode", _read_file_mode, lambda value: f"0{value:o}")
 
 # Strings
 
@@ -246,13 +246,13 @@ def _read_domain_pattern(value: Value, _warn: Warn) -> str:
         raise BadValueError(value.place, f"expected {expected}, found {quote(text)} ({error})") from error
 
 
-TEXT = Type("string", _read_text, _quoted)
-PATH = Type("path", _read_path, _quoted)
-HOSTNAME = Type("host name", _read_hostname, _quoted)
-DOMAIN = Type("domain", _read_domain, _quoted)
+TEXT = OptionType("string", _read_text, _quoted)
+PATH = OptionType("path", _read_path, _quoted)
+HOSTNAME = OptionType("host name", _read_hostname, _quoted)
+DOMAIN = OptionType("domain", _read_domain, _quoted)
 
 
-def choice(values: tuple[_S, ...]) -> Type[_S]:
+def choice(values: tuple[_S, ...]) -> OptionType[_S]:
     """Return the type of a word of ``values``, in any case."""
     expected = ", ".join(values[:-1]) + f" or {values[-1]}"
 
@@ -263,7 +263,7 @@ def choice(values: tuple[_S, ...]) -> Type[_S]:
                 return known
         raise BadValueError(value.place, f"expected {expected}, found {quote(text)}{suggest(nearest(text, values))}")
 
-    return Type(" | ".join(values), read, _bare)
+    return OptionType(" | ".join(values), read, _bare)
 
 
 # Networks
@@ -303,12 +303,12 @@ def _read_network(value: Value, warn: Warn) -> Network:
     return network
 
 
-NETWORK = Type("CIDR block", _read_network, _quoted)
+NETWORK = OptionType("CIDR block", _read_network, _quoted)
 
 # Lists, dictionaries
 
 
-def list_of(item: Type[_T], name: str) -> Type[tuple[_T, ...]]:
+def list_of(item: OptionType[_T], name: str) -> OptionType[tuple[_T, ...]]:
     """Return the type of a list; a single value is a list of one."""
 
     def read(value: Value, warn: Warn) -> tuple[_T, ...]:
@@ -320,7 +320,7 @@ def list_of(item: Type[_T], name: str) -> Type[tuple[_T, ...]]:
             raise TypeError(f"not a tuple: {value!r}")
         return f"( {' '.join(map(item.write, value))} )" if value else "( )"
 
-    return Type(name, read, write)
+    return OptionType(name, read, write)
 
 
 def _read_variables(value: Value, _warn: Warn) -> Mapping[str, str]:
@@ -344,5 +344,5 @@ def _write_variables(value: object) -> str:
 
 
 NETWORKS = list_of(NETWORK, "list of CIDR blocks")
-DOMAIN_PATTERNS = list_of(Type("domain pattern", _read_domain_pattern, _quoted), "list of domains")
-VARIABLES = Type("dictionary", _read_variables, _write_variables)
+DOMAIN_PATTERNS = list_of(OptionType("domain pattern", _read_domain_pattern, _quoted), "list of domains")
+VARIABLES = OptionType("dictionary", _read_variables, _write_variables)

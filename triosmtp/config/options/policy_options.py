@@ -1,4 +1,4 @@
-"""Policy and delivery."""
+"""Options of policy and delivery."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import POLICY, STATUS, option
-from triosmtp.config.types.specification import DELIVERY, FALLBACK_PHASES, POLICIES
-from triosmtp.config.types.value import LIMIT, PATH, SECONDS, choice
+from triosmtp.config.types.option_type import LIMIT, PATH, SECONDS, choice
+from triosmtp.config.types.policy_types import DELIVERY, FALLBACK_PHASES, POLICIES
 
 __all__ = ["PolicyOptions"]
 

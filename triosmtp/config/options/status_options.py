@@ -1,9 +1,9 @@
-"""Metrics and the status page."""
+"""Options of metrics and the status page."""
 
 from attrs import frozen
 
 from triosmtp.config.option import STATUS, option
-from triosmtp.config.types.value import HOSTNAME, list_of
+from triosmtp.config.types.option_type import HOSTNAME, list_of
 
 __all__ = ["StatusOptions"]
 

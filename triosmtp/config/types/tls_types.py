@@ -9,13 +9,13 @@ from attrs import frozen
 
 from triosmtp.config.parser import Items, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.types.value import (
+from triosmtp.config.types.option_type import (
     LIMIT,
     PATH,
     SECONDS,
     TEXT,
     BadValueError,
-    Type,
+    OptionType,
     Warn,
     bad_value,
     list_of,
@@ -54,7 +54,7 @@ def _write_files(value: object) -> str:
     return _PATHS.write(value) if value else "none"
 
 
-FILES: Type[tuple[Path, ...]] = Type(_PATHS.name, _read_files, _write_files)
+FILES: OptionType[tuple[Path, ...]] = OptionType(_PATHS.name, _read_files, _write_files)
 
 # Protocols
 
@@ -116,7 +116,7 @@ def _write_protocols(value: object) -> str:
     return quote("+ALL" if value == _CURRENT else ":".join(f"+{version}" for version in value))
 
 
-PROTOCOLS: Type[tuple[str, ...]] = Type("protocol versions", _read_protocols, _write_protocols)
+PROTOCOLS: OptionType[tuple[str, ...]] = OptionType("protocol versions", _read_protocols, _write_protocols)
 
 # Ciphers
 
@@ -135,7 +135,7 @@ def _read_ciphers(value: Value, _warn: Warn) -> str:
     return text
 
 
-CIPHERS = Type("cipher list", _read_ciphers, TEXT.write)
+CIPHERS = OptionType("cipher list", _read_ciphers, TEXT.write)
 
 
 def _read_suites(value: Value, _warn: Warn) -> str:
@@ -166,8 +166,8 @@ def _write_groups(value: object) -> str:
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")  # OpenSSL's marks, such as ? and /, are not passed on
-SUITES: Type[str] = Type("suites of TLS 1.3", _read_suites, TEXT.write)
-GROUPS: Type[tuple[str, ...]] = Type("names of groups", _read_groups, _write_groups)
+SUITES: OptionType[str] = OptionType("suites of TLS 1.3", _read_suites, TEXT.write)
+GROUPS: OptionType[tuple[str, ...]] = OptionType("names of groups", _read_groups, _write_groups)
 
 # Clients that may relay
 
@@ -247,7 +247,7 @@ def _read_relay_client(value: Value, _warn: Warn) -> RelayClient:
 
 
 _RELAY_CLIENTS = list_of(
-    Type("client", _read_relay_client, lambda value: quote(str(value))), "list of clients, by their certificates"
+    OptionType("client", _read_relay_client, lambda value: quote(str(value))), "list of clients, by their certificates"
 )
 
 
@@ -261,7 +261,7 @@ def _read_relay_clients(value: Value, warn: Warn) -> tuple[RelayClient, ...]:
     return clients
 
 
-RELAY_CLIENTS = Type(_RELAY_CLIENTS.name, _read_relay_clients, _RELAY_CLIENTS.write)
+RELAY_CLIENTS = OptionType(_RELAY_CLIENTS.name, _read_relay_clients, _RELAY_CLIENTS.write)
 
 # Numbers
 
@@ -298,5 +298,5 @@ def _write_rate(value: object) -> str:
     return quote(f"{count}/{SECONDS.write(seconds)}")
 
 
-DEPTH: Type[int] = Type("whole number up to 100", _read_depth, str)
-RATE: Type[tuple[int, float] | None] = Type("n/seconds or off", _read_rate, _write_rate, absent="off")
+DEPTH: OptionType[int] = OptionType("whole number up to 100", _read_depth, str)
+RATE: OptionType[tuple[int, float] | None] = OptionType("n/seconds or off", _read_rate, _write_rate, absent="off")

@@ -1,4 +1,4 @@
-"""TLS."""
+"""Options of TLS."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, NOT_GLOBAL, WITH_POLICY, WITH_SERVER_NAME, option
-from triosmtp.config.types.tls_value import (
+from triosmtp.config.types.option_type import BOOLEAN, DOMAIN_PATTERNS, LIMIT, PATH, SECONDS, choice
+from triosmtp.config.types.tls_types import (
     CIPHERS,
     DEPTH,
     FILES,
@@ -19,7 +20,6 @@ from triosmtp.config.types.tls_value import (
     SUITES,
     RelayClient,
 )
-from triosmtp.config.types.value import BOOLEAN, DOMAIN_PATTERNS, LIMIT, PATH, SECONDS, choice
 
 __all__ = ["TLSOptions"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from triosmtp.state import is_tmpfs, make_directory, state_directory
+from triosmtp.filesystem import is_tmpfs, make_directory, state_directory
 
 
 def test_where_the_state_is(monkeypatch: pytest.MonkeyPatch) -> None:

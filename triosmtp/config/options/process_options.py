@@ -1,16 +1,16 @@
-"""User, privileges and shutdown of the process."""
+"""Options of the process: user, privileges and shutdown."""
 
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, SECURITY, option
-from triosmtp.config.types.capability import ACCOUNT, CAPABILITIES
-from triosmtp.config.types.value import SECONDS
+from triosmtp.config.types.option_type import SECONDS
+from triosmtp.config.types.security_types import ACCOUNT, CAPABILITIES
 
-__all__ = ["LifeOptions"]
+__all__ = ["ProcessOptions"]
 
 
 @frozen(slots=False, kw_only=True)
-class LifeOptions:
+class ProcessOptions:
     """User, privileges and shutdown of the process."""
 
     drain_timeout: float = option(

@@ -35,7 +35,7 @@ class TCPAddress:
             return False  # a wildcard leaves IPv6 to Listens that name it
         return self.is_wildcard or other.is_wildcard
 
-    def takes(self, other: "TCPAddress") -> bool:
+    def accepts(self, other: "TCPAddress") -> bool:
         """Return whether a connection to ``other`` would be accepted here."""
         if self.port != other.port:
             return False

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from triosmtp.config.parser import Dictionary, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.types.value import BOOLEAN, BadValueError, Type, Warn, quote, text_of
+from triosmtp.config.types.option_type import BOOLEAN, BadValueError, OptionType, Warn, quote, text_of
 from triosmtp.errors import Severity
 
 __all__ = [
@@ -144,8 +144,8 @@ def _write_external(value: object) -> str:
     return f"[ map = {quote(value.map)}{'' if value.log_authentication else '  log_authentication = false'} ]"
 
 
-AUTH_PARAMETERS: Type[AuthParameters | None] = Type("dictionary", _read_parameters, _write_parameters)
-EXTERNAL_PARAMETERS: Type[ExternalParameters | None] = Type("dictionary", _read_external, _write_external)
+AUTH_PARAMETERS: OptionType[AuthParameters | None] = OptionType("dictionary", _read_parameters, _write_parameters)
+EXTERNAL_PARAMETERS: OptionType[ExternalParameters | None] = OptionType("dictionary", _read_external, _write_external)
 
 
 def mechanisms_of(extensions: tuple[str, ...]) -> tuple[str, ...]:

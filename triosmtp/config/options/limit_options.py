@@ -1,10 +1,10 @@
-"""Limits."""
+"""Options that limit connections, sessions and messages."""
 
 from attrs import frozen
 
 from triosmtp.config.option import option
-from triosmtp.config.types.tls_value import RATE
-from triosmtp.config.types.value import AUTO_LIMIT, LIMIT, SECONDS
+from triosmtp.config.types.option_type import AUTO_LIMIT, LIMIT, SECONDS
+from triosmtp.config.types.tls_types import RATE
 
 __all__ = ["LimitOptions"]
 

@@ -1,12 +1,12 @@
-"""Listening sockets, and the Pathway of a connection."""
+"""Options of listening sockets, and the Pathway of a connection."""
 
 from collections.abc import Mapping
 
 from attrs import frozen
 
 from triosmtp.config.option import CONTROL, LISTENERS, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, STATUS, WITH_POLICY, option
-from triosmtp.config.types.specification import PATHWAY
-from triosmtp.config.types.value import BOOLEAN, FILE_MODE, LIMIT, VARIABLES
+from triosmtp.config.types.option_type import BOOLEAN, FILE_MODE, LIMIT, VARIABLES
+from triosmtp.config.types.policy_types import PATHWAY
 
 __all__ = ["SocketOptions"]
 

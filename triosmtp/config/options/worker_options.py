@@ -1,15 +1,15 @@
-"""The processes of the service."""
+"""Options of the worker processes."""
 
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, option
-from triosmtp.config.types.value import WORKERS
+from triosmtp.config.types.option_type import WORKERS
 
-__all__ = ["ProcessOptions"]
+__all__ = ["WorkerOptions"]
 
 
 @frozen(slots=False, kw_only=True)
-class ProcessOptions:
+class WorkerOptions:
     """The processes of the service."""
 
     workers: int | None = option(

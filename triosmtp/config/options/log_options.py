@@ -1,4 +1,4 @@
-"""The files of a Log scope."""
+"""Options of a Log scope."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 from attrs import frozen
 
 from triosmtp.config.option import GLOBAL, LOG, option
-from triosmtp.config.types.value import BOOLEAN, PATH, choice
+from triosmtp.config.types.option_type import BOOLEAN, PATH, choice
 
 __all__ = ["LogOptions"]
 

@@ -1,0 +1,126 @@
+"""The types of options of policy and delivery: Pathway, policies, fallbacks, deliveries, recipient files."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from triosmtp.config.parser import Dictionary, Items, Scalar, Value
+from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.types.option_type import (
+    TEXT,
+    VARIABLES,
+    BadValueError,
+    OptionType,
+    Warn,
+    choice,
+    list_of,
+    quote,
+    text_of,
+)
+
+__all__ = ["DELIVERY", "FALLBACK_PHASES", "PATHWAY", "POLICIES", "RECIPIENT_FILES"]
+
+# Pathway
+
+
+def _read_pathway(value: Value, _warn: Warn) -> str:
+    text = text_of(value, "the name of a Pathway")
+    if not text:
+        raise BadValueError(value.place, 'expected the name of a Pathway, found ""')
+    return text
+
+
+PATHWAY = OptionType("name of a Pathway", _read_pathway, TEXT.write)
+
+# Policies
+
+_POLICY = "python:package.module:Name or websocket:group"
+_GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+
+
+def _read_policies(value: Value, _warn: Warn) -> tuple[str, ...]:
+    policies = []
+    for each in value.values if isinstance(value, Items) else (value,):
+        text = text_of(each, _POLICY)
+        scheme, _, rest = text.partition(":")
+        if scheme == "websocket" and _GROUP(rest):
+            policies.append(text)
+            continue
+        if scheme != "python" or not _is_object(rest):
+            raise BadValueError(each.place, f"expected {_POLICY}, found {quote(text)}")
+        policies.append(text)
+    return tuple(policies)
+
+
+def _is_object(text: str) -> bool:
+    """Return whether ``text`` has the form ``package.module:Name``."""
+    module, _, name = text.partition(":")
+    return all(map(str.isidentifier, [*module.split("."), *name.split(".")]))
+
+
+POLICIES: OptionType[tuple[str, ...]] = OptionType(
+    "list of policies", _read_policies, list_of(TEXT, "list of policies").write
+)
+
+_PHASES = (
+    "connect", "ehlo", "starttls", "auth", "mailfrom", "rcptto", "data", "data_spool", "data_spool_each_rcpt",
+)  # fmt: skip
+_FALLBACK: OptionType[Literal["tempfail", "continue", "reject"]] = choice(("tempfail", "continue", "reject"))
+
+
+def _read_fallback_phases(value: Value, warn: Warn) -> Mapping[str, Literal["tempfail", "continue", "reject"]]:
+    if not isinstance(value, Dictionary):
+        raise BadValueError(value.place, "expected a dictionary: [ phase = fallback … ]")
+    found: dict[str, Literal["tempfail", "continue", "reject"]] = {}
+    for key, each in value.entries:
+        phase = key.text.lower()
+        if phase not in _PHASES:
+            close = suggest(nearest(phase, _PHASES))
+            raise BadValueError(key.place, f"expected a phase ({', '.join(_PHASES)}), found {quote(key.text)}{close}")
+        found[phase] = _FALLBACK.read(each, warn)
+    return MappingProxyType(found)
+
+
+FALLBACK_PHASES = OptionType("dictionary of fallbacks", _read_fallback_phases, VARIABLES.write)
+
+# Deliveries
+
+_DELIVERIES = "maildir:/path, discard: or python:package.module:function"
+
+
+def _read_delivery(value: Value, _warn: Warn) -> str:
+    text = text_of(value, _DELIVERIES)
+    scheme, colon, rest = text.partition(":")
+    if colon and ((scheme == "discard" and not rest) or (scheme == "python" and _is_object(rest))):
+        return text
+    if colon and scheme == "maildir" and rest:
+        folder = value.place.source.folder
+        return f"maildir:{Path(rest) if folder is None else folder / rest}"
+    found = value.text if isinstance(value, Scalar) else ""
+    schemes = ("discard:", "maildir:", "python:")
+    close = "" if f"{scheme}:" in schemes else suggest(nearest(scheme, schemes))
+    raise BadValueError(value.place, f"expected {_DELIVERIES}, found {quote(found)}{close}")
+
+
+DELIVERY = OptionType("delivery", _read_delivery, TEXT.write)
+
+# Files of recipients
+
+
+def _read_recipient_file(value: Value, _warn: Warn) -> Path:
+    expected = "file:/path"
+    text = text_of(value, expected)
+    scheme, colon, path = text.partition(":")
+    if path.startswith("///"):  # as in a URI
+        path = path[2:]
+    if not colon or scheme.lower() != "file" or not path.strip("/"):
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}")
+    folder = value.place.source.folder
+    return Path(path) if folder is None else folder / path
+
+
+RECIPIENT_FILES: OptionType[tuple[Path, ...]] = list_of(
+    OptionType("file of recipients", _read_recipient_file, lambda value: quote(f"file:{value}")), "list of files"
+)
