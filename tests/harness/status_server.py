@@ -47,7 +47,7 @@ class Serving:
         config = parse_config(text)
         prepared = self.status.prepare(config)
         await self.server.reload(config)
-        self.status.follow(prepared, self.nursery)
+        self.status.apply(prepared, self.nursery)
 
 
 @asynccontextmanager
@@ -58,7 +58,7 @@ async def serving(text: str = f"{MAIL} {STATUS}") -> AsyncIterator[Serving]:
     async with trio.open_nursery() as nursery:
         server: Server = await nursery.start(partial(serve, config, observers=(status.subscription,)))
         status.attach(ServerSource(server))
-        status.follow(status.prepare(config), nursery)
+        status.apply(status.prepare(config), nursery)
         try:
             yield Serving(server, status, nursery)
         finally:

@@ -86,9 +86,9 @@ def _checks(config: Config) -> Iterator[Callable[[Config], object]]:
 
         yield read_policy_endpoints
     if config.status_listens:
-        from triosmtp.status.status_listener import read_accesses  # noqa: PLC0415 - imports an HTTP server
+        from triosmtp.status.status_listener import read_access_rules  # noqa: PLC0415 - imports an HTTP server
 
-        yield read_accesses
+        yield read_access_rules
     if config.security is not None:
         from triosmtp.daemon.privileges import find_identity  # noqa: PLC0415 - imports ctypes
 

@@ -212,7 +212,7 @@ class _Daemon:
             prepared.discard()
             raise
         self._control.apply(config, control_sockets, self._commands, self._nursery)
-        self._status.follow(prepared, self._nursery)
+        self._status.apply(prepared, self._nursery)
 
     def emit_started(self, config: Config) -> None:
         """Emit the event that the server has started."""
@@ -282,7 +282,7 @@ class _Daemon:
             undo.pop_all()
         self._logs.apply(logs)
         self._control.apply(config, control_sockets, self._commands, self._nursery)
-        self._status.follow(prepared, self._nursery)
+        self._status.apply(prepared, self._nursery)
         fixed = _fixed_options(config, as_root=self._as_root)
         warnings += [warning for warning, value in fixed.items() if value != self._fixed[warning]]
         return report, warnings

@@ -1,16 +1,26 @@
-"""The Status_Listener: HTTP for whoever watches the server, people and programs.
+"""The Status_Listener: an HTTP server for monitoring programs and for the status page.
 
-The way of a request through this room::
+A request passes through these modules::
 
-    listener.py      the sockets, as the configuration has them; how many may come
-    asgi.py          the words of what goes between the two that follow
-    http.py          one connection: requests read within bounds, handed to the application
-    access.py        who may come in: the token, the name that was asked for; the headers of every answer
-    application.py   what is there: the list of routes
-    overview.py      what people look at, joined to one value; feed.py: it as a stream of events
-    series.py        what happened over time, in bounded memory; refusals.py: the latest refusals, folded
-    page.py          the page, its files in static/; login.py: who has shown the token in a browser
-    source.py        what is shown: a few questions to the server, which another process may answer
+    status_listener.py   the sockets of the configuration, limits of connections
+    asgi.py              types of the interface between the next two
+    http_server.py       one connection: bounded requests, passed to the application
+    request_access.py    the token, the Host field, and header fields of every response
+    application.py       the list of routes
+    page.py              the status page, its files in static/; login.py: logins of browsers
+    event_stream.py      the overview as server-sent events
 
-Starlette and prometheus_client are imported where a Status_Listener is configured, and nowhere else.
+The data::
+
+    status_source.py     queries to the server, which another process may answer
+    overview.py          the value that page and ``triosmtp top`` show
+    time_series.py         counts over time, in bounded memory
+    refusals.py            the latest refusals, grouped
+    metric.py            the counters of /metrics
+    metric_family.py       the table of metrics
+    metric_label.py        fixed values of labels
+    loop_lag.py            lag of the event loop
+    exposition.py          the text that Prometheus reads
+
+Starlette and prometheus_client are imported only if a Status_Listener is configured.
 """

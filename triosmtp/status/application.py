@@ -1,4 +1,4 @@
-"""What is there to see on the Status_Listener: one list of routes."""
+"""The ASGI application of the Status_Listener: one list of routes."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -10,51 +10,53 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from triosmtp.status.event_stream import Feed
-from triosmtp.status.exposition import expose
+from triosmtp.status.event_stream import EventStream
+from triosmtp.status.exposition import write_exposition
 from triosmtp.status.login import Logins
 from triosmtp.status.metric import Metrics
 from triosmtp.status.page import OPEN_PATHS, page_routes
-from triosmtp.status.request_access import Access, Guard, bearer
-from triosmtp.status.status_source import Source
+from triosmtp.status.request_access import AccessGuard, AccessRules, has_bearer_token
+from triosmtp.status.status_source import StatusSource
 
-__all__ = ["Site", "application", "routes"]
+__all__ = ["Site", "build_application", "build_routes"]
 
 
-_EXPOSING: Final = trio.CapacityLimiter(1)
-"""Threads that write metrics: they hold the interpreter's lock, so many of them would slow down the event loop."""
+_EXPOSITION_THREADS: Final = trio.CapacityLimiter(1)
+"""Threads that write metrics.  They hold the GIL, so several would slow down the event loop."""
 
 
 @frozen(slots=True)
 class Site:
-    """What the routes know."""
+    """The state that the routes share."""
 
-    source: Source
-    access: Access
+    source: StatusSource
+    access: AccessRules
     metrics: Metrics
-    feed: Feed
+    events: EventStream
     logins: Logins
 
 
-def routes(site: Site) -> list[BaseRoute]:
-    """Give everything that can be asked for."""
+def build_routes(site: Site) -> list[BaseRoute]:
+    """Return all routes."""
     return [
         Route("/metrics", _metrics(site)),
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(site)),
-        Route("/events", site.feed),
+        Route("/events", site.events),
         *page_routes(site.access, site.logins),
     ]
 
 
-def application(site: Site) -> Guard:
-    """Give the application of one Listen, guarded."""
-    inner = Starlette(routes=routes(site))
-    return Guard(inner, site.access, credentials=(bearer, site.logins.shows), open_paths=OPEN_PATHS)
+def build_application(site: Site) -> AccessGuard:
+    """Return the application of one Listen behind its access rules."""
+    inner = Starlette(routes=build_routes(site))
+    return AccessGuard(
+        inner, site.access, token_checks=(has_bearer_token, site.logins.is_logged_in), open_paths=OPEN_PATHS
+    )
 
 
 async def _healthz(_request: Request) -> Response:
-    """That it answers is all there is to say: the event loop turns."""
+    """Respond: the event loop runs."""
     return PlainTextResponse("ok\n")
 
 
@@ -62,7 +64,9 @@ def _metrics(site: Site) -> Callable[[Request], Awaitable[Response]]:
     async def metrics(request: Request) -> Response:
         samples = await site.metrics.scrape(site.source)
         accept = request.headers.get("accept", "")
-        content, content_type = await trio.to_thread.run_sync(expose, samples, accept, limiter=_EXPOSING)
+        content, content_type = await trio.to_thread.run_sync(
+            write_exposition, samples, accept, limiter=_EXPOSITION_THREADS
+        )
         return Response(content, headers={"content-type": content_type})
 
     return metrics

@@ -1,4 +1,4 @@
-"""Samples as Prometheus reads them."""
+"""Metrics in the text formats of Prometheus."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from triosmtp.histogram import Histogram
 from triosmtp.status.metric import Samples
 
-__all__ = ["expose"]
+__all__ = ["write_exposition"]
 
 
 class _Scrape(Collector):
@@ -23,7 +23,7 @@ class _Scrape(Collector):
         self._samples = tuple(samples)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: whoever collects gets it all."""
+        """Return nothing: each scrape collects all."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
@@ -31,10 +31,10 @@ class _Scrape(Collector):
             yield _metric(each)
 
 
-def expose(samples: Iterable[Samples], accept: str) -> tuple[bytes, str]:
-    """Give the exposition, in the form that the ``Accept`` field asks for, and its content type.
+def write_exposition(samples: Iterable[Samples], accept: str) -> tuple[bytes, str]:
+    """Return the exposition in the format of the ``Accept`` field, and its content type.
 
-    What the kernel knows of this process (``process_…``) stands beside.
+    It includes the metrics of the process that the kernel keeps (``process_…``).
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Scrape(samples))
@@ -65,7 +65,7 @@ def _metric(samples: Samples) -> Metric:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Give how many values were at most each bound."""
+    """Return the cumulative count of each bound."""
     found, below = [], 0
     for bound, count in zip((*map(str, map(float, histogram.bounds)), "+Inf"), histogram.counts, strict=True):
         below += count

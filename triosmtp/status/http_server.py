@@ -1,8 +1,8 @@
-"""HTTP/1.1 over one stream, for an application of the kind that ASGI describes (https://asgi.readthedocs.io).
+"""HTTP/1.1 over one stream, for an ASGI application (https://asgi.readthedocs.io).
 
-h11 knows the protocol, and this file the bounds: what one client can hold is one connection, one request of
-:data:`LONGEST_HEAD` and :data:`LONGEST_BODY`, and the seconds below.  An answer may go on for as long as somebody reads
-it, as server-sent events do.
+h11 implements the protocol, this module the limits: one client can use one connection, one request of
+:data:`MAX_HEAD_SIZE` and :data:`MAX_BODY_SIZE`, and the time-outs below.  A response has no time limit while the client
+reads it, as server-sent events need.
 """
 
 import logging
@@ -15,132 +15,132 @@ from urllib.parse import unquote
 import h11
 import trio
 
-from triosmtp.status.asgi import Application, Message, Scope, refusal
+from triosmtp.status.asgi import Application, Message, Scope, error_response
 
-__all__ = ["LONGEST_BODY", "LONGEST_HEAD", "serve_http"]
+__all__ = ["MAX_BODY_SIZE", "MAX_HEAD_SIZE", "serve_http"]
 
 _log = logging.getLogger("triosmtp.status")
 
-LONGEST_HEAD: Final = 16384
-LONGEST_BODY: Final = 65536
-_REQUEST_SECONDS: Final = 10.0
-"""For a whole request, from its first byte; and from a new connection to that."""
-_IDLE_SECONDS: Final = 75.0
-"""Between requests: longer than Prometheus waits for its next scrape."""
-_SEND_SECONDS: Final = 20.0
-"""For a client to read one piece of an answer."""
-_READ: Final = 16384
+MAX_HEAD_SIZE: Final = 16384
+MAX_BODY_SIZE: Final = 65536
+_REQUEST_TIMEOUT: Final = 10.0
+"""Seconds for a request from its first byte, and from a new connection to that byte."""
+_IDLE_TIMEOUT: Final = 75.0
+"""Seconds between requests: longer than the scrape interval of Prometheus."""
+_SEND_TIMEOUT: Final = 20.0
+"""Seconds for a client to read one piece of a response."""
+_READ_SIZE: Final = 16384
 
 
 async def serve_http(
     stream: trio.abc.Stream, application: Application, *, client: tuple[str, int] | None, closing: Callable[[], bool]
 ) -> None:
-    """Serve the requests of one connection until it ends.  Does not close ``stream``; raises nothing but cancellation.
+    """Serve the requests of one connection until it ends.  Do not close ``stream``; raise only Cancelled.
 
-    ``client`` is the peer's address; where ``closing`` gives True, a request is the last one.
+    ``client`` is the peer's address; if ``closing`` returns True, the request is the last one.
     """
     connection = _Connection(stream, client)
     try:
         while await connection.exchange(application, closing):
             pass
     except trio.TooSlowError:
-        _log.debug("%s: too slow", client)
+        _log.debug("%s: timed out", client)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        _log.debug("%s is gone: %r", client, error)
+        _log.debug("%s disconnected: %r", client, error)
 
 
 class _Connection:
     def __init__(self, stream: trio.abc.Stream, client: tuple[str, int] | None) -> None:
         self._stream = stream
         self._client = client
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
-        self._patience = _REQUEST_SECONDS
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_SIZE)
+        self._timeout = _REQUEST_TIMEOUT
 
     async def exchange(self, application: Application, closing: Callable[[], bool]) -> bool:
-        """Take one request and answer it; give whether another one may follow.
+        """Read one request and respond; return whether another one may follow.
 
-        :raises trio.TooSlowError: where the client is slow in asking or in reading.
-        :raises trio.BrokenResourceError: where it is gone.
+        :raises trio.TooSlowError: if the client is too slow to send or to read.
+        :raises trio.BrokenResourceError: if the client has gone.
         """
         try:
             request = await self._read_head()
             if request is None:
                 return False
-            with trio.fail_after(_REQUEST_SECONDS):
+            with trio.fail_after(_REQUEST_TIMEOUT):
                 body = await self._read_body()
             if body is None:
-                await self._send(refusal(413))
+                await self._send(error_response(413))
                 return False
-            answer = _Answer(self, request, body, last=closing())
+            response = _Response(self, request, body, last=closing())
             scope = _scope(request, self._client)
         except h11.RemoteProtocolError as error:
-            await self._send(refusal(error.error_status_hint))
+            await self._send(error_response(error.error_status_hint))
             return False
-        if not await self._run(application, scope, answer):
+        if not await self._run(application, scope, response):
             return False
-        if answer.overtaken or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        if response.pipelined or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
-        self._patience = _IDLE_SECONDS
+        self._timeout = _IDLE_TIMEOUT
         return True
 
-    async def _run(self, application: Application, scope: Scope, answer: "_Answer") -> bool:
-        """Have the application answer; give whether it did."""
-        answered = failed = False
+    async def _run(self, application: Application, scope: Scope, response: "_Response") -> bool:
+        """Run the application; return whether it responded."""
+        responded = failed = False
         try:
-            await application(scope, answer.receive, answer.send)
-            answered = True
+            await application(scope, response.receive, response.send)
+            responded = True
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            answer.begun = True  # and nobody reads its end
-        except* Exception:  # noqa: BLE001 - a request's failure must not become the server's
+            response.begun = True  # the client does not read the rest
+        except* Exception:  # noqa: BLE001 - a request that fails must not end the server
             _log.exception("%s %s failed", scope["method"], scope["path"][:200])
             failed = True
-        if failed and not answer.begun:
-            await self._send(refusal(500))
-        return answered
+        if failed and not response.begun:
+            await self._send(error_response(500))
+        return responded
 
     async def _read_head(self) -> h11.Request | None:
         if not self._http.trailing_data[0]:
-            with trio.fail_after(self._patience):
-                self._http.receive_data(bytes(await self._stream.receive_some(_READ)))
-        with trio.fail_after(_REQUEST_SECONDS):
+            with trio.fail_after(self._timeout):
+                self._http.receive_data(bytes(await self._stream.receive_some(_READ_SIZE)))
+        with trio.fail_after(_REQUEST_TIMEOUT):
             event = await self._next()
         return event if isinstance(event, h11.Request) else None
 
     async def _read_body(self) -> bytes | None:
-        """Give the body of a request, or None where it is too long."""
+        """Return the body of a request, or None if it is too long."""
         body = bytearray()
         if self._http.they_are_waiting_for_100_continue:
             await self.emit(h11.InformationalResponse(status_code=100, headers=[]))
         while isinstance(event := await self._next(), h11.Data):
             body += event.data
-            if len(body) > LONGEST_BODY:
+            if len(body) > MAX_BODY_SIZE:
                 return None
         return bytes(body)
 
     async def _next(self) -> Any:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._http.receive_data(bytes(await self._stream.receive_some(_READ)))
+            self._http.receive_data(bytes(await self._stream.receive_some(_READ_SIZE)))
         return event
 
     async def emit(self, *events: Any) -> None:
-        """Send events of h11's in one piece."""
+        """Send events of h11 in one piece."""
         await self._send(b"".join(self._http.send(event) or b"" for event in events))
 
     async def _send(self, data: bytes) -> None:
-        with trio.fail_after(_SEND_SECONDS):
+        with trio.fail_after(_SEND_TIMEOUT):
             await self._stream.send_all(data)
 
     async def wait_gone(self) -> None:
-        """Wait until the client is gone, or sends what it should have sent after the answer."""
+        """Wait until the client is gone, or sends what it should have sent after the response."""
         try:
             await self._stream.receive_some(1)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
 
 
-class _Answer:
-    """The application's end of one request: what ASGI calls receive and send."""
+class _Response:
+    """The ``receive`` and ``send`` of ASGI for one request."""
 
     def __init__(self, connection: _Connection, request: h11.Request, body: bytes, *, last: bool) -> None:
         self._connection = connection
@@ -150,15 +150,15 @@ class _Answer:
         self._start: Message | None = None
         self.begun = False
         """Whether anything was sent."""
-        self.overtaken = False
-        """Whether the client sent more, or left, before it had its answer: then nothing can follow."""
+        self.pipelined = False
+        """Whether the client sent data or left before the response was complete.  Then the connection ends."""
 
     async def receive(self) -> Message:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
         await self._connection.wait_gone()
-        self.overtaken = True
+        self.pipelined = True
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -185,9 +185,9 @@ def _response(status: int, headers: Iterable[tuple[bytes, bytes]], *, last: bool
 
 
 def _scope(request: h11.Request, client: tuple[str, int] | None) -> Scope:
-    """Give what ASGI calls the scope.
+    """Return the connection scope of ASGI.
 
-    :raises h11.RemoteProtocolError: where the target is not a path.
+    :raises h11.RemoteProtocolError: if the target is not a path.
     """
     path, _, query = request.target.partition(b"?")
     if not path.startswith(b"/"):

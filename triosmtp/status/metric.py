@@ -1,6 +1,6 @@
-"""What is counted: events come in, samples go out.
+"""The counters of the metrics: events in, samples out.
 
-An event costs a few additions in dictionaries; what can be asked for when somebody scrapes is not counted at all.
+An event costs a few additions in dictionaries.  Values that the server knows anyway are read only at a scrape.
 """
 
 import time
@@ -35,7 +35,7 @@ from triosmtp.event import (
 from triosmtp.histogram import LATENCY_BOUNDS, Histogram
 from triosmtp.status import metric_label
 from triosmtp.status.metric_family import FAMILIES, Family
-from triosmtp.status.status_source import Source
+from triosmtp.status.status_source import StatusSource
 from triosmtp.tls import REASONS
 from triosmtp.version import versions
 
@@ -53,7 +53,7 @@ _MESSAGES: Final = (("accepted",), ("discarded",), ("refused",))
 _CERTIFICATES: Final = (("verified", ""), ("absent", ""), ("failed", metric_label.OTHER))
 _TLS_FAILURES: Final = tuple((reason,) for reason in REASONS)
 MAX_REFUSAL_SERIES: Final = 4000
-"""Series of refusals that name their Listen; what is new beyond them counts for the Listen ``other``."""
+"""Time series of refusals with the name of their Listen; further ones count for the Listen ``other``."""
 
 
 @frozen(slots=True)
@@ -88,25 +88,50 @@ class Metrics:
         self._session_seconds = Histogram(_DURATIONS)
         self._handshake_seconds = Histogram()
         self.lag = Histogram(LATENCY_BOUNDS)
-        """Of the event loop; whoever measures it adds to it."""
-        self.longest_lag: Callable[[], float] = float  # nothing measures it yet
+        """The lag of the event loop, which :func:`~triosmtp.status.loop_lag.measure_lag` measures."""
+        self.longest_lag: Callable[[], float] = float  # 0.0 until it is measured
         self._generation = -1
-        self._reloads: dict[str, tuple[bool, float]] = {}  # by what: whether the last one went well, and when one did
-        self._listener, self._group = metric_label.Names(), metric_label.Names()
+        self._reloads: dict[
+            str, tuple[bool, float]
+        ] = {}  # by kind: whether the last one succeeded, and the time of the last that did
+        self._listener, self._group = metric_label.LabelNames(), metric_label.LabelNames()
+        self._handlers = self._handler_table()
         self._prepare()
 
     def _prepare(self) -> None:
-        """Begin at 0 what alerts look at: a rate cannot be seen of what was not there before."""
+        """Begin counters of alerts at 0: a rate needs a value before the first event."""
         for name in ("triosmtp_certificate_reloads_total", "triosmtp_configuration_reloads_total"):
             self._counts[name].update(dict.fromkeys(((result,) for result in _RELOADS), 0.0))
         for name in ("triosmtp_message_recipients_total", "triosmtp_policy_clients_refused_total"):
             self._counts[name][()] = 0.0
 
+    def _handler_table(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            AuthAttempted: self._auth_attempted,
+            CertificateReloadFailed: self._certificate_reload_failed,
+            CertificatesReloaded: self._certificates_reloaded,
+            ConfigurationReloadFailed: self._configuration_reload_failed,
+            ConfigurationReloaded: self._configuration_reloaded,
+            Connected: self._connected,
+            ConnectionRefused: self._connection_refused,
+            Disconnected: self._disconnected,
+            MessageAccepted: self._accepted,
+            MessageRefused: self._message_refused,
+            PolicyClientRefused: self._policy_client_refused,
+            PolicyFailed: self._policy_failed,
+            PolicyFallback: self._policy_fallback,
+            Refused: self._refused,
+            ShadowDiffered: self._shadow_differed,
+            ServerCertificatePresented: self._server_certificate_presented,
+            TLSEstablished: self._tls_established,
+            TLSFailed: self._tls_failed,
+        }
+
     def __call__(self, event: ServerEvent) -> None:
         """Count ``event``."""
-        count = _COUNT.get(type(event))
-        if count is not None:
-            count(self, event)
+        handle = self._handlers.get(type(event))
+        if handle is not None:
+            handle(event)
 
     # Sessions
 
@@ -114,22 +139,22 @@ class Metrics:
         self._sessions[self._listener(e.session.listener),] += 1
 
     def _connection_refused(self, e: ConnectionRefused) -> None:
-        labels = self._listener(e.listener), metric_label.known(e.reason, metric_label.CONNECTION_LIMITS)
+        labels = self._listener(e.listener), metric_label.limited(e.reason, metric_label.CONNECTION_LIMITS)
         self._counts["triosmtp_connections_refused_total"][labels] += 1
 
     def _disconnected(self, e: Disconnected) -> None:
-        self._ended[metric_label.known(e.reason, metric_label.ENDS),] += 1
+        self._ended[metric_label.limited(e.reason, metric_label.ENDS),] += 1
         self._session_seconds.observe(e.seconds)
         for command, times in e.commands.items():
-            self._commands[metric_label.known(command, metric_label.VERBS),] += times
+            self._commands[metric_label.limited(command, metric_label.VERBS),] += times
 
     def _refused(self, e: Refused) -> None:
-        phase = metric_label.known(e.phase, metric_label.REFUSAL_PHASES)
+        phase = metric_label.limited(e.phase, metric_label.REFUSAL_PHASES)
         self._count_refusal(e.session.listener, phase, e.code, e.decided_by)
 
     def _count_refusal(self, listener: str, phase: str, code: int, decided_by: str) -> None:
-        """Count a refusal; once there are very many series, without its Listen: policies may use any code."""
-        rest = phase, metric_label.code(code), metric_label.decider(decided_by)
+        """Count a refusal; if there are very many series, without its Listen, since policies may use any code."""
+        rest = phase, metric_label.reply_code(code), metric_label.decider(decided_by)
         labels = (self._listener(listener), *rest)
         if labels not in self._refusals and len(self._refusals) >= MAX_REFUSAL_SERIES:
             labels = (metric_label.OTHER, *rest)
@@ -149,8 +174,10 @@ class Metrics:
         tls = e.tls
         listener = self._listener(e.session.listener)
         self._handshakes[listener, "ok"] += 1
-        version = metric_label.known(tls.protocol, metric_label.VERSIONS)
-        self._established[version, metric_label.group(tls.group), metric_label.cipher_class(tls.cipher)] += 1
+        version = metric_label.limited(tls.protocol, metric_label.VERSIONS)
+        self._established[
+            version, metric_label.key_exchange_group(tls.group), metric_label.cipher_class(tls.cipher)
+        ] += 1
         self._handshake_seconds.observe(tls.handshake_seconds)
         if tls.verified:
             self._certificates[listener, "verified", ""] += 1
@@ -166,7 +193,7 @@ class Metrics:
     def _tls_failed(self, e: TLSFailed) -> None:
         listener = self._listener(e.session.listener)
         self._handshakes[listener, "failed"] += 1
-        self._counts["triosmtp_tls_failures_total"][listener, metric_label.known(e.reason, frozenset(REASONS))] += 1
+        self._counts["triosmtp_tls_failures_total"][listener, metric_label.limited(e.reason, frozenset(REASONS))] += 1
 
     # Messages
 
@@ -187,7 +214,7 @@ class Metrics:
     # Reloads
 
     def _certificates_reloaded(self, e: CertificatesReloaded) -> None:
-        if e.generation != self._generation:  # told once for each certificate
+        if e.generation != self._generation:  # there is one event for each certificate
             self._generation = e.generation
             self._reloaded("certificate", well=True)
 
@@ -208,34 +235,34 @@ class Metrics:
     # Policy
 
     def _policy_failed(self, e: PolicyFailed) -> None:
-        self._counts["triosmtp_policy_failures_total"][metric_label.known(e.phase, metric_label.REFUSAL_PHASES),] += 1
+        self._counts["triosmtp_policy_failures_total"][metric_label.limited(e.phase, metric_label.REFUSAL_PHASES),] += 1
 
     def _policy_fallback(self, e: PolicyFallback) -> None:
-        phase = metric_label.known(e.phase, metric_label.REFUSAL_PHASES)
-        labels = self._group(e.group), phase, metric_label.known(e.fallback, metric_label.FALLBACKS)
+        phase = metric_label.limited(e.phase, metric_label.REFUSAL_PHASES)
+        labels = self._group(e.group), phase, metric_label.limited(e.fallback, metric_label.FALLBACKS)
         self._counts["triosmtp_policy_fallbacks_total"][labels] += 1
 
     def _shadow_differed(self, e: ShadowDiffered) -> None:
-        labels = self._group(e.group), metric_label.known(e.phase, metric_label.REFUSAL_PHASES)
+        labels = self._group(e.group), metric_label.limited(e.phase, metric_label.REFUSAL_PHASES)
         self._counts["triosmtp_policy_shadow_differences_total"][labels] += 1
 
     def _policy_client_refused(self, _e: PolicyClientRefused) -> None:
         self._counts["triosmtp_policy_clients_refused_total"][()] += 1
 
-    # Giving it away
+    # Scrape
 
-    async def scrape(self, source: Source) -> list[Samples]:
-        """Give everything that was counted, and what ``source`` says now.  Later events do not touch it."""
+    async def scrape(self, source: StatusSource) -> list[Samples]:
+        """Return a copy of all counters, and the present values of ``source``."""
         now: dict[str, Mapping[Labels, float | Histogram]] = {}
         now["triosmtp_certificate_expiry_timestamp_seconds"] = _expiries(await source.certificates())
-        self._begin_listeners(source)
+        self._add_listeners(source)
         now |= {name: dict(values) for name, values in self._counts.items()}
         now |= self._histograms()
         now |= self._gauges(source)
         now |= self._policy(source)
         return [Samples(family, now[name]) for name, family in FAMILIES.items()]
 
-    def _begin_listeners(self, source: Source) -> None:
+    def _add_listeners(self, source: StatusSource) -> None:
         for name in map(self._listener, source.sessions_by_listener()):
             for counts, results in (
                 (self._sessions, _WHOLE),
@@ -259,7 +286,7 @@ class Metrics:
         ):
             yield name, {(): histogram.copy()}
 
-    def _gauges(self, source: Source) -> Iterator[tuple[str, Mapping[Labels, float]]]:
+    def _gauges(self, source: StatusSource) -> Iterator[tuple[str, Mapping[Labels, float]]]:
         sessions: Counts = defaultdict(float)
         for name, number in source.sessions_by_listener().items():
             sessions[self._listener(name),] += number
@@ -269,8 +296,8 @@ class Metrics:
         yield "triosmtp_worker_deaths_total", {(): float(source.worker_deaths())}
         yield "triosmtp_tls_handshakes_under_way", {(): float(source.handshakes_under_way())}
         yield "triosmtp_event_loop_lag_max_seconds", {(): self.longest_lag()}
-        ours, python, _, openssl = versions().values()
-        yield "triosmtp_build_info", {(ours, python, openssl): 1.0}
+        triosmtp, python, _, openssl = versions().values()
+        yield "triosmtp_build_info", {(triosmtp, python, openssl): 1.0}
         for what in ("certificate", "configuration"):
             yield f"triosmtp_{what}_last_reload_timestamp_seconds", {(): self._reloads.get(what, (True, 0.0))[1]}
         yield (
@@ -283,7 +310,7 @@ class Metrics:
         )
         yield "triosmtp_certificate_problems", {(): float(len(source.certificate_problems()))}
 
-    def _policy(self, source: Source) -> Iterator[tuple[str, Mapping[Labels, float | Histogram]]]:
+    def _policy(self, source: StatusSource) -> Iterator[tuple[str, Mapping[Labels, float | Histogram]]]:
         deciders: Counts = defaultdict(float)
         breakers: dict[Labels, float] = {}
         requests: Counts = defaultdict(float)
@@ -304,7 +331,7 @@ class Metrics:
 
 
 def _expiries(certificates: list[dict[str, Any]]) -> dict[Labels, float]:
-    """Give when each certificate ends; of two that share file, key and name the earlier one."""
+    """Return when each certificate expires; of two with the same file, key and name the earlier one."""
     found: dict[Labels, float] = {}
     for each in certificates:
         if each["not_after"] is not None:
@@ -312,25 +339,3 @@ def _expiries(certificates: list[dict[str, Any]]) -> dict[Labels, float]:
             when = datetime.fromisoformat(each["not_after"]).timestamp()
             found[labels] = min(when, found.get(labels, when))
     return found
-
-
-_COUNT: Final[dict[type, Callable[[Metrics, Any], None]]] = {
-    AuthAttempted: Metrics._auth_attempted,
-    CertificateReloadFailed: Metrics._certificate_reload_failed,
-    CertificatesReloaded: Metrics._certificates_reloaded,
-    ConfigurationReloadFailed: Metrics._configuration_reload_failed,
-    ConfigurationReloaded: Metrics._configuration_reloaded,
-    Connected: Metrics._connected,
-    ConnectionRefused: Metrics._connection_refused,
-    Disconnected: Metrics._disconnected,
-    MessageAccepted: Metrics._accepted,
-    MessageRefused: Metrics._message_refused,
-    PolicyClientRefused: Metrics._policy_client_refused,
-    PolicyFailed: Metrics._policy_failed,
-    PolicyFallback: Metrics._policy_fallback,
-    Refused: Metrics._refused,
-    ShadowDiffered: Metrics._shadow_differed,
-    ServerCertificatePresented: Metrics._server_certificate_presented,
-    TLSEstablished: Metrics._tls_established,
-    TLSFailed: Metrics._tls_failed,
-}

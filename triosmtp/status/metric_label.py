@@ -1,8 +1,8 @@
-"""What a metric's label may say: fixed words, whatever a peer comes up with.
+"""Values of the metrics' labels: fixed words, regardless of what a peer sends.
 
-Each time series costs the server and whoever stores it memory for good, so nobody beyond the operator may make new
-ones: all that a peer, or what it sends, has a part in is mapped to a fixed set, and what is not in it is ``other``.
-Names that come from the configuration or from policy clients go through :class:`Names`.
+Each time series costs memory permanently, here and in Prometheus, so a peer must not be able to create one.  A value
+that depends on a peer is mapped to a fixed set; values outside the set become ``other``.  Names from the configuration
+and from policy clients go through :class:`LabelNames`.
 """
 
 from typing import Final
@@ -11,28 +11,46 @@ from triosmtp.policy import PHASES
 from triosmtp.smtp.command import COMMANDS
 
 __all__ = [
-    "AUTH_MECHANISMS", "CIPHERS", "CODES", "CONNECTION_LIMITS", "DECIDERS", "ENDS", "FALLBACKS", "GROUPS", "OTHER",
-    "REFUSAL_PHASES", "VERBS", "VERIFY_REASONS", "VERSIONS", "Names", "auth_mechanism", "cipher_class", "code",
-    "decider", "group", "known", "verify_reason",
+    "AUTH_MECHANISMS",
+    "CIPHERS",
+    "CODES",
+    "CONNECTION_LIMITS",
+    "DECIDERS",
+    "ENDS",
+    "FALLBACKS",
+    "GROUPS",
+    "OTHER",
+    "REFUSAL_PHASES",
+    "VERBS",
+    "VERIFY_REASONS",
+    "VERSIONS",
+    "LabelNames",
+    "auth_mechanism",
+    "cipher_class",
+    "decider",
+    "key_exchange_group",
+    "limited",
+    "reply_code",
+    "verify_reason",
 ]  # fmt: skip
 
 OTHER: Final = "other"
 
 
-def known(word: str, words: frozenset[str]) -> str:
-    """Give ``word`` where it is one of ``words``, else ``other``."""
+def limited(word: str, words: frozenset[str]) -> str:
+    """Return ``word`` if it is one of ``words``, else ``other``."""
     return word if word in words else OTHER
 
 
-class Names:
-    """Names that the operator chose, or whoever has the operator's token: at most ``limit``, and then ``other``."""
+class LabelNames:
+    """Names chosen by the operator or by clients with a token: at most ``limit``, then ``other``."""
 
     def __init__(self, limit: int = 200) -> None:
         self._limit = limit
         self._names: set[str] = set()
 
     def __call__(self, name: str) -> str:
-        """Give the label for a name."""
+        """Return the label of a name."""
         if name in self._names:
             return name
         if len(self._names) >= self._limit:
@@ -71,20 +89,20 @@ AUTH_MECHANISMS: Final = frozenset({
 })  # fmt: skip
 
 
-def code(number: int) -> str:
-    """Give a reply code; of the ones that are not in use the class: ``4xx``, ``5xx``."""
+def reply_code(number: int) -> str:
+    """Return a reply code; ``4xx`` or ``5xx`` for codes that SMTP does not use."""
     text = str(number)
     return text if text in CODES else "4xx" if number < 500 else "5xx"
 
 
 def decider(decided_by: str) -> str:
-    """Give who refused, without the name of a policy: ``python:Name`` is ``python``."""
-    return known(decided_by.partition(":")[0], DECIDERS)
+    """Return the part that refused, without the name of a policy: ``python:Name`` is ``python``."""
+    return limited(decided_by.partition(":")[0], DECIDERS)
 
 
 def auth_mechanism(name: str) -> str:
-    """Give a mechanism of AUTH."""
-    return known(name.upper(), AUTH_MECHANISMS)
+    """Return the label of an AUTH mechanism."""
+    return limited(name.upper(), AUTH_MECHANISMS)
 
 
 # TLS
@@ -102,8 +120,8 @@ _GROUP_NAMES: Final = {
 GROUPS: Final = frozenset({*_GROUP_NAMES.values(), "none", OTHER})
 
 
-def group(name: str | None) -> str:
-    """Give a key exchange group; ``none`` where the key was exchanged without one."""
+def key_exchange_group(name: str | None) -> str:
+    """Return the label of a key exchange group; ``none`` for a key exchange without one."""
     return "none" if not name else _GROUP_NAMES.get(name.lower(), OTHER)
 
 
@@ -116,7 +134,7 @@ CIPHERS: Final = frozenset({*(name for _, name in _CIPHER_CLASSES), OTHER})
 
 
 def cipher_class(suite: str) -> str:
-    """Give what encrypts, out of the name of a cipher suite as OpenSSL writes it."""
+    """Return the class of the cipher in a cipher suite's OpenSSL name."""
     return next((name for part, name in _CIPHER_CLASSES if part in suite), OTHER)
 
 
@@ -136,5 +154,5 @@ VERIFY_REASONS: Final = frozenset({*_VERIFY_REASONS, OTHER, ""})
 
 
 def verify_reason(number: int) -> str:
-    """Give the kind of a failed verification, out of OpenSSL's number (``X509_V_ERR_…``)."""
+    """Return the kind of a failed verification by OpenSSL's number (``X509_V_ERR_…``)."""
     return _REASON_OF.get(number, OTHER)

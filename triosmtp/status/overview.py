@@ -1,7 +1,7 @@
-"""What an operator looks at: the last minutes and the last day in numbers, and the server as it is, as one value.
+"""The overview for operators, as one value: counts of the last minutes and the last day, and the server as it is.
 
-Events come in as they do to every observer; what is kept of them is bounded, and every text of a peer is cut.  One
-event costs a few additions.
+The overview is an observer of events.  It keeps a bounded amount of data and cuts the texts of peers.  An event costs a
+few additions.
 """
 
 import socket
@@ -28,34 +28,34 @@ from triosmtp.event import (
     TLSEstablished,
     TLSFailed,
 )
-from triosmtp.status.metric_label import OTHER, Names
+from triosmtp.status.metric_label import OTHER, LabelNames
 from triosmtp.status.refusals import Refusals, envelope, host_of, shortened
-from triosmtp.status.status_source import Source
-from triosmtp.status.time_series import KINDS, Series
+from triosmtp.status.status_source import StatusSource
+from triosmtp.status.time_series import KINDS, TimeSeries
 from triosmtp.variables import TLSInfo
 from triosmtp.version import versions
 
 __all__ = ["Overview"]
 
 _MINUTES: Final = 300
-"""Seconds that are counted one by one."""
+"""Seconds with a count of their own."""
 _DAY: Final = (300, 288)
-"""Seconds of one number of the last day, and how many there are."""
+"""Seconds of an interval of the last day, and the number of intervals."""
 _REFUSALS: Final = 100
 _DELIVERIES: Final = 20
 _RELOADS: Final = 20
 _REASONS: Final = 40
-"""Reasons that are told apart; further ones are counted together."""
+"""Reasons that are counted separately; further ones are counted together."""
 _SESSIONS: Final = 500
-"""Sessions that are shown; of more only the number."""
+"""Sessions that are shown."""
 _TLS: Final = 10_000
-"""Sessions whose TLS is remembered for their refusals."""
+"""Sessions whose TLS is kept for their refusals."""
 _SOON: Final = 21
 """Days before its end from which a certificate is marked."""
 
 
 class Overview:
-    """An observer of the server, and what it has seen.
+    """An observer of the server, and the data that it keeps.
 
     ``started`` is when the server was started, ``clock`` returns the present; both in seconds since the epoch.
     """
@@ -64,9 +64,9 @@ class Overview:
         self._clock = clock
         self._since = clock()
         self._started = self._since if started is None else started
-        self._minutes = Series(1, _MINUTES)
-        self._day = Series(*_DAY)
-        self._listener = Names()
+        self._minutes = TimeSeries(1, _MINUTES)
+        self._day = TimeSeries(*_DAY)
+        self._listener = LabelNames()
         self._totals: Counter[tuple[str, str]] = Counter()  # by Listen and kind
         self._certificates = Counter({"verified": 0, "failed": 0, "absent": 0})
         self._reasons: Counter[str] = Counter()
@@ -78,16 +78,34 @@ class Overview:
         self._read = self._started
         self._configuration_problem: dict[str, Any] | None = None
         self._tls: OrderedDict[str, str] = OrderedDict()  # by session
+        self._handlers = self._handler_table()
         self._host, self._version = socket.gethostname(), versions()["triosmtp"]
 
-    def __call__(self, event: ServerEvent) -> None:
-        """Take note of ``event``."""
-        note = _NOTES.get(type(event))
-        if note is not None:
-            note(self, event)
+    def _handler_table(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            Connected: self._connected,
+            Disconnected: self._disconnected,
+            TLSEstablished: self._established,
+            TLSFailed: self._failed,
+            MessageAccepted: self._accepted,
+            MessageRefused: self._message_refused,
+            Refused: self._refused,
+            ConnectionRefused: self._connection_refused,
+            AuthAttempted: self._auth_attempted,
+            CertificatesReloaded: self._certificates_reloaded,
+            CertificateReloadFailed: self._certificates_failed,
+            ConfigurationReloaded: self._configuration_reloaded,
+            ConfigurationReloadFailed: self._configuration_failed,
+        }
 
-    async def gather(self, source: Source) -> dict[str, Any]:
-        """Return all there is to see, as a value for JSON."""
+    def __call__(self, event: ServerEvent) -> None:
+        """Count ``event``."""
+        handle = self._handlers.get(type(event))
+        if handle is not None:
+            handle(event)
+
+    async def gather(self, source: StatusSource) -> dict[str, Any]:
+        """Return the overview as a value for JSON."""
         now = self._clock()
         sessions = await source.sessions()
         return {
@@ -107,7 +125,7 @@ class Overview:
             "delivery_failures": self._deliveries.latest(),
         }
 
-    def _process(self, now: float, source: Source) -> dict[str, Any]:
+    def _process(self, now: float, source: StatusSource) -> dict[str, Any]:
         return {
             "time": now,
             "since": self._since,
@@ -121,7 +139,7 @@ class Overview:
             "worker_list": source.worker_list(),
         }
 
-    def _traffic(self, now: float, source: Source) -> dict[str, Any]:
+    def _traffic(self, now: float, source: StatusSource) -> dict[str, Any]:
         groups: Counter[str] = Counter()
         tls_versions: Counter[str] = Counter()
         for bucket in self._minutes.last(now):
@@ -139,8 +157,8 @@ class Overview:
             "versions": dict(tls_versions.most_common(12)),
         }
 
-    def _listeners(self, now: float, source: Source) -> list[dict[str, Any]]:
-        """Return each Listen: sessions now, the last minute, and all since the server is watched."""
+    def _listeners(self, now: float, source: StatusSource) -> list[dict[str, Any]]:
+        """Return each Listen: sessions now, counts of the last minute, and counts since the overview began."""
         minute: Counter[tuple[str, str]] = Counter()
         for bucket in self._minutes.last(now, 60):
             minute.update(bucket.listeners)
@@ -157,8 +175,8 @@ class Overview:
             for name, number in sessions.items()
         ]
 
-    def _problems(self, source: Source) -> list[dict[str, Any]]:
-        """Return what was changed and could not be put in force, with what is in force in its place."""
+    def _problems(self, source: StatusSource) -> list[dict[str, Any]]:
+        """Return changes that are not in force because of an error, with what is in force instead."""
         found = [
             {
                 "what": shortened(f"{each['option']} {each['file']}".strip()),
@@ -289,23 +307,6 @@ class Overview:
         del self._reloads[:-_RELOADS]
 
 
-_NOTES: Final[Mapping[type, Callable[[Overview, Any], None]]] = {
-    Connected: Overview._connected,  # noqa: SLF001 - the table of its own class
-    Disconnected: Overview._disconnected,  # noqa: SLF001
-    TLSEstablished: Overview._established,  # noqa: SLF001
-    TLSFailed: Overview._failed,  # noqa: SLF001
-    MessageAccepted: Overview._accepted,  # noqa: SLF001
-    MessageRefused: Overview._message_refused,  # noqa: SLF001
-    Refused: Overview._refused,  # noqa: SLF001
-    ConnectionRefused: Overview._connection_refused,  # noqa: SLF001
-    AuthAttempted: Overview._auth_attempted,  # noqa: SLF001
-    CertificatesReloaded: Overview._certificates_reloaded,  # noqa: SLF001
-    CertificateReloadFailed: Overview._certificates_failed,  # noqa: SLF001
-    ConfigurationReloaded: Overview._configuration_reloaded,  # noqa: SLF001
-    ConfigurationReloadFailed: Overview._configuration_failed,  # noqa: SLF001
-}
-
-
 def _tally(counter: Counter[str], reason: str) -> None:
     reason = shortened(reason)
     counter[reason if reason in counter or len(counter) < _REASONS else OTHER] += 1
@@ -320,7 +321,7 @@ def _tls_text(tls: TLSInfo) -> str:
 
 
 def _certificate(each: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """Return a certificate with the days that it has left, and how bad that is."""
+    """Return a certificate with its remaining days and the mark that the page shows."""
     end = _timestamp(each["not_after"])
     days = None if end is None else int((end - now) // 86400)
     mark = "unknown" if days is None else "expired" if days < 0 else "soon" if days < _SOON else "fine"

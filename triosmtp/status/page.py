@@ -1,4 +1,4 @@
-"""The page for people, and the way in to it."""
+"""The status page and its login."""
 
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from triosmtp.status.login import COOKIE, LIFE, Logins
-from triosmtp.status.request_access import Access, bearer
+from triosmtp.status.login import COOKIE, LOGIN_SECONDS, Logins
+from triosmtp.status.request_access import AccessRules, has_bearer_token
 
 __all__ = ["OPEN_PATHS", "page_routes"]
 
 OPEN_PATHS: Final = ("/", "/login", "/page.css")
-"""What is answered without the token; ``/`` then leads to the login."""
+"""Paths that need no token; ``/`` then redirects to the login."""
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -24,26 +24,26 @@ _POLICY: Final = (
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
-def page_routes(access: Access, logins: Logins) -> list[BaseRoute]:
-    """Give the routes of page and login."""
+def page_routes(access: AccessRules, logins: Logins) -> list[BaseRoute]:
+    """Return the routes of page and login."""
 
     async def index(request: Request) -> Response:
         scope = request.scope
-        if access.token is None or logins.shows(access, scope) or bearer(access, scope):
+        if access.token is None or logins.is_logged_in(access, scope) or has_bearer_token(access, scope):
             return _file("page.html", with_login=access.token is not None)
         return RedirectResponse("/login", 303)
 
     async def log_in(request: Request) -> Response:
         if request.method != "POST":
             return _file("login.html")
-        given = parse_qs((await request.body()).decode("ascii", "replace")).get("token", [""])[0]
-        name = logins.log_in(access, given)
+        token = parse_qs((await request.body()).decode("ascii", "replace")).get("token", [""])[0]
+        name = logins.log_in(access, token)
         if name is None:
-            if await logins.hold_up(request.scope):
+            if await logins.delay(request.scope):
                 return _file("login.html", 403, problem=b"Wrong token.")
             return _file("login.html", 429, problem=b"Too many wrong tokens at the moment. Try again in a few seconds.")
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(COOKIE, name, max_age=LIFE, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(COOKIE, name, max_age=LOGIN_SECONDS, httponly=True, samesite="strict", path="/")
         return answer
 
     async def log_out(request: Request) -> Response:

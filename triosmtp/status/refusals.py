@@ -1,4 +1,4 @@
-"""The latest refusals, those that repeat folded to one with a count."""
+"""The latest refusals; repeated ones are one entry with a count."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -6,21 +6,21 @@ from typing import Any, Final
 
 __all__ = ["Refusals", "envelope", "host_of", "shortened"]
 
-_TEXT: Final = 200
-"""Characters that are kept of one text of a peer."""
-_RECIPIENTS: Final = 3
-"""Recipients that are kept of one refusal."""
+_MAX_TEXT: Final = 200
+"""Characters of a peer's text that are kept."""
+_MAX_RECIPIENTS: Final = 3
+"""Recipients of a refusal that are kept."""
 
 
 class Refusals:
-    """At most ``size`` kinds of refusals; the kind that was refused longest ago gives way."""
+    """At most ``size`` kinds of refusals; a new kind replaces the one that was refused longest ago."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._kinds: OrderedDict[Hashable, dict[str, Any]] = OrderedDict()
 
     def add(self, now: float, kind: Hashable, shown: dict[str, Any]) -> None:
-        """Take a refusal, ``shown`` as a value for JSON; of one kind the latest is shown, and how many there were."""
+        """Add a refusal, ``shown`` as a value for JSON.  Each kind shows its latest refusal and the count."""
         before = self._kinds.pop(kind, None)
         first, count = (now, 0) if before is None else (before["first"], before["count"])
         self._kinds[kind] = {"time": now, "first": first, "count": count + 1, **shown}
@@ -34,15 +34,15 @@ class Refusals:
 
 def shortened(text: str) -> str:
     """Return a text of a peer, cut if it is long."""
-    return text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 def envelope(sender: str | None, recipients: tuple[str, ...]) -> dict[str, Any]:
-    """Return what is shown of sender and recipients; ``recipients_more`` counts those that are left out."""
+    """Return sender and recipients as shown; ``recipients_more`` counts those that are omitted."""
     return {
         "sender": None if sender is None else shortened(f"<{sender}>"),
-        "recipients": [shortened(f"<{each}>") for each in recipients[:_RECIPIENTS]],
-        "recipients_more": max(0, len(recipients) - _RECIPIENTS),
+        "recipients": [shortened(f"<{each}>") for each in recipients[:_MAX_RECIPIENTS]],
+        "recipients_more": max(0, len(recipients) - _MAX_RECIPIENTS),
     }
 
 

@@ -1,8 +1,8 @@
-"""Who may look, and under which name: what is demanded of every request before anything is answered.
+"""Access rules of every request: the token, and the name in the ``Host`` field.
 
-A page in somebody's browser must not read what the server shows to that browser's host alone: a name of a stranger's
-that is made to point here (DNS rebinding) is refused by the ``Host`` field, and beyond that the answers forbid to be
-framed or shared.
+A web page of another site must not read the status through the operator's browser.  A foreign name that resolves to
+this address (DNS rebinding) is refused by the ``Host`` field.  Header fields of the responses forbid framing and
+sharing.
 """
 
 import hmac
@@ -16,7 +16,7 @@ from triosmtp.config import Listen, Settings, TCPAddress
 from triosmtp.domain import DomainError, domain_key
 from triosmtp.status.asgi import Application, Message, Receive, Scope, Send
 
-__all__ = ["Access", "Guard", "Refusal", "bearer", "header"]
+__all__ = ["AccessGuard", "AccessRules", "Refusal", "has_bearer_token", "header_field"]
 
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -27,32 +27,34 @@ _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
-"""Of every answer that does not say otherwise."""
+"""Header fields of every response that does not set them itself."""
 
 
 @frozen(slots=True)
-class Access:
-    """What one Listen demands."""
+class AccessRules:
+    """The access rules of one Listen."""
 
     listen: str
     host: str | None
-    """The address that it is bound to; None for every address, and for a Unix socket."""
+    """The address of the Listen; None for all addresses, and for a Unix socket."""
     names: frozenset[str]
     token: str | None = field(default=None, repr=False)
-    """Who shows it may look; where there is none, everybody may who can come."""
+    """The token that a request needs; None if it needs none."""
 
     @classmethod
-    def of(cls, listen: Listen, settings: Settings, token: str | None) -> "Access":
-        """Give what a Listen with these settings demands."""
+    def of(cls, listen: Listen, settings: Settings, token: str | None) -> "AccessRules":
+        """Return the access rules of a Listen with these settings."""
         host = listen.address.host if isinstance(listen.address, TCPAddress) else None
         names = frozenset(map(domain_key, settings.host_names))
         return cls(listen.name, host, names, token)
 
-    def takes_host(self, value: bytes) -> bool:
-        """Whether a request may ask for this ``Host``: an address of ours, localhost, or a name of Host_Names."""
+    def accepts_host(self, value: bytes) -> bool:
+        """Check the ``Host`` of a request: an address of this host, localhost, or a name of Host_Names."""
         text = value.decode("ascii", "replace").lower()
         if text.startswith("["):
-            name, _, port = text[1:].partition("]")
+            name, bracket, port = text[1:].partition("]")
+            if not bracket:
+                return False
         else:
             name, _, port = text.partition(":")
             port = f":{port}" if port else ""
@@ -62,12 +64,12 @@ class Access:
             address = ip_address(name)
         except ValueError:
             return _key(name.removesuffix(".")) in self.names | {"localhost"}
-        # No name, so nobody can have pointed it here.
+        # An address cannot be used for DNS rebinding.
         return address.is_loopback or self.host in {None, str(address)}
 
-    def takes_token(self, given: bytes) -> bool:
-        """Whether ``given`` is the token.  Takes the same time whatever it is."""
-        return self.token is not None and hmac.compare_digest(given, self.token.encode("ascii"))
+    def accepts_token(self, token: bytes) -> bool:
+        """Check a token, in constant time."""
+        return self.token is not None and hmac.compare_digest(token, self.token.encode("ascii"))
 
 
 def _key(name: str) -> str | None:
@@ -77,62 +79,62 @@ def _key(name: str) -> str | None:
         return None
 
 
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """Give a header field of a request, its name in lower case; None where it is missing or stands there twice."""
+def header_field(scope: Scope, name: bytes) -> bytes | None:
+    """Return the header field of a request with that lower-case name; None if it is missing or repeated."""
     found = [value for each, value in scope["headers"] if each == name]
     return found[0] if len(found) == 1 else None
 
 
-def bearer(access: Access, scope: Scope) -> bool:
-    """Whether the request shows the token as ``Authorization: Bearer`` (RFC 6750)."""
-    scheme, _, given = (header(scope, b"authorization") or b"").partition(b" ")
-    return scheme.lower() == b"bearer" and access.takes_token(given.strip())
+def has_bearer_token(access: AccessRules, scope: Scope) -> bool:
+    """Check that the request has the token in ``Authorization: Bearer`` (RFC 6750)."""
+    scheme, _, token = (header_field(scope, b"authorization") or b"").partition(b" ")
+    return scheme.lower() == b"bearer" and access.accepts_token(token.strip())
 
 
-Credential = Callable[[Access, Scope], bool]
-"""A way to show the token: whether this request does."""
+TokenCheck = Callable[[AccessRules, Scope], bool]
+"""A check whether a request proves that its sender has the token."""
 
 
 @frozen(slots=True)
 class Refusal:
-    """The answer to a request that is not let in."""
+    """The response to a request that is refused."""
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-_STRANGE_NAME: Final = Refusal(421, b"This name is not served here; Host_Names tells which are.\n")
+_UNKNOWN_HOST: Final = Refusal(421, b"Unknown host name; see Host_Names.\n")
 _NO_TOKEN: Final = Refusal(401, b"A token is needed.\n", ((b"www-authenticate", b"Bearer"),))
 
 
-class Guard:
-    """An application in front of another one: lets in who may come, and completes the headers of every answer.
+class AccessGuard:
+    """ASGI middleware: refuse requests by the access rules, and add header fields to every response.
 
-    ``open_paths`` are answered without the token; ``credentials`` are the ways to show it.
+    ``open_paths`` need no token; one of ``token_checks`` must accept a request for another path.
     """
 
     def __init__(
         self,
         application: Application,
-        access: Access,
+        access: AccessRules,
         *,
-        credentials: Iterable[Credential] = (bearer,),
+        token_checks: Iterable[TokenCheck] = (has_bearer_token,),
         open_paths: Iterable[str] = (),
     ) -> None:
         self._application = application
         self._access = access
-        self._credentials = tuple(credentials)
+        self._token_checks = tuple(token_checks)
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
+        """Refuse a request, or pass it to the application."""
 
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = list(message.get("headers") or ())
-                present = {name.lower() for name, _ in given}
-                message["headers"] = [*given, *(each for each in _HEADERS if each[0] not in present)]
+                fields = list(message.get("headers") or ())
+                present = {name.lower() for name, _ in fields}
+                message["headers"] = [*fields, *(each for each in _HEADERS if each[0] not in present)]
             await send(message)
 
         refusal = self.refusal(scope)
@@ -142,14 +144,14 @@ class Guard:
             await self._application(scope, receive, complete)
 
     def refusal(self, scope: Scope) -> Refusal | None:
-        """Why a request is not let in; None where it is.  To be asked again while an answer goes on."""
+        """Return the refusal of a request; None if it is allowed.  Long responses check it again."""
         access = self._access
-        host = header(scope, b"host")
-        if host is None or not access.takes_host(host):
-            return _STRANGE_NAME
+        host = header_field(scope, b"host")
+        if host is None or not access.accepts_host(host):
+            return _UNKNOWN_HOST
         if access.token is None or scope["path"] in self._open_paths:
             return None
-        return None if any(shows(access, scope) for shows in self._credentials) else _NO_TOKEN
+        return None if any(accepts(access, scope) for accepts in self._token_checks) else _NO_TOKEN
 
 
 async def _refuse(send: Send, refusal: Refusal) -> None:

@@ -1,4 +1,4 @@
-"""The sockets of the Status_Listener, and how they follow the configuration."""
+"""The sockets of the Status_Listener: bound, reloaded and closed with the configuration."""
 
 import importlib
 import logging
@@ -21,35 +21,34 @@ from triosmtp.sockets.bound_socket import Binding, InheritedSocket, Plan, close_
 from triosmtp.sockets.listener import Peer, accept_connections
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport, refuse_connection
-from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, refusal
-from triosmtp.status.event_stream import Feed
+from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, error_response
+from triosmtp.status.event_stream import EventStream
 from triosmtp.status.login import Logins
 from triosmtp.status.loop_lag import LongestLag, measure_lag
 from triosmtp.status.metric import Metrics
 from triosmtp.status.overview import Overview
-from triosmtp.status.request_access import Access, Guard
-from triosmtp.status.status_source import Source
+from triosmtp.status.request_access import AccessGuard, AccessRules
+from triosmtp.status.status_source import StatusSource
 
-__all__ = ["CONNECTIONS", "CONNECTIONS_OF_ONE_PEER", "Prepared", "StatusListener", "read_accesses"]
+__all__ = ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_PEER", "PreparedStatus", "StatusListener", "read_access_rules"]
 
 _log = logging.getLogger("triosmtp.status")
 
-CONNECTIONS: Final = 128
-"""At once; further ones are turned away."""
-CONNECTIONS_OF_ONE_PEER: Final = 32
-"""Of these, from one address beyond this host; a proxy on this host speaks for many."""
+MAX_CONNECTIONS: Final = 128
+MAX_CONNECTIONS_PER_PEER: Final = 32
+"""Connections from one address.  Loopback is not limited, since a proxy there forwards requests of many clients."""
 
 
 @frozen(slots=True)
-class Prepared:
-    """What a configuration asks for, bound and read; nothing else was done."""
+class PreparedStatus:
+    """The sockets and access rules of a new configuration, which do not serve yet."""
 
     sockets: Plan
-    accesses: Mapping[object, Access]
+    access_rules: Mapping[object, AccessRules]
     """By the key of the Listen."""
 
     def discard(self) -> None:
-        """Close what was bound."""
+        """Close the sockets."""
         close_sockets(self.sockets.opened)
 
 
@@ -60,15 +59,15 @@ class StatusListener:
     """
 
     def __init__(self) -> None:
-        self._source: Source | None = None
+        self._source: StatusSource | None = None
         self._bindings: list[Binding] = []
-        self._applications: dict[object, Guard] = {}
+        self._applications: dict[object, AccessGuard] = {}
         self._observers: tuple[Observer, ...] = ()
         self.subscription = Subscription(self._observe)
         """The observer that counts and shows events; it gets none before the first Listen or the first overview."""
         self._metrics: Metrics | None = None
         self._overview: Overview | None = None
-        self._feed = Feed(self.overview)
+        self._events = EventStream(self.overview)
         self._logins = Logins()
         self._started = time.time()
         self._connections: Counter[str] = Counter()
@@ -82,16 +81,16 @@ class StatusListener:
         for observer in self._observers:
             observer(event)
 
-    def attach(self, source: Source) -> None:
-        """Take what is to be shown: before anything is served."""
+    def attach(self, source: StatusSource) -> None:
+        """Set the source of the data, before :meth:`apply`."""
         self._source = source
 
     async def overview(self) -> dict[str, Any]:
-        """Give all that an operator looks at; what has happened is kept from the first time on that anybody asks."""
+        """Return the overview.  Events are counted from the first call on."""
         assert self._source is not None, "attach() comes first"
-        return await self._watched().gather(self._source)
+        return await self._start_overview().gather(self._source)
 
-    def _watched(self) -> Overview:
+    def _start_overview(self) -> Overview:
         if self._overview is None:
             self._overview = Overview(started=self._started)
             self._add_observer(self._overview)
@@ -99,33 +98,37 @@ class StatusListener:
 
     @property
     def addresses(self) -> dict[str, tuple[str, int] | str]:
-        """Where each Listen is bound, by its name."""
+        """The bound address of each Listen, by its name."""
         return {each.listen.name: each.address for each in self._bindings}
 
-    def prepare(self, config: Config, sockets: Mapping[object, InheritedSocket] | None = None) -> Prepared:
-        """Have what ``config`` asks for, and change nothing.  Hand it to :meth:`follow`, or discard it.
+    def prepare(self, config: Config, sockets: Mapping[object, InheritedSocket] | None = None) -> PreparedStatus:
+        """Bind the sockets of ``config`` and read its tokens, and change nothing.
 
-        ``sockets`` are listening sockets that are there already, by the key of their Listen.
+        Pass the result to :meth:`apply`, or discard it.
 
-        :raises ConfigError: where it cannot be had.
+        ``sockets`` are listening sockets that are bound already, by the key of their Listen.
+
+        :raises ConfigError: if a socket cannot be bound or a token cannot be read.
         """
-        accesses = read_accesses(config)
-        return Prepared(plan(config, self._bindings, config.status_listens, sockets), accesses)
+        access_rules = read_access_rules(config)
+        return PreparedStatus(plan(config, self._bindings, config.status_listens, sockets), access_rules)
 
-    def follow(self, prepared: Prepared, nursery: trio.Nursery) -> None:
-        """Serve what was prepared, and close what is not asked for any more.
+    def apply(self, prepared: PreparedStatus, nursery: trio.Nursery) -> None:
+        """Serve the prepared sockets, and close those that are not configured any more.
 
-        Connections under way go on; an answer without an end, as the live feed is, goes on where it still may.
+        Connections stay open; an endless response such as the event stream goes on if its access is still allowed.
         """
         assert self._source is not None, "attach() comes first"
         self._applications.clear()
-        if prepared.accesses:
-            from triosmtp.status.application import Site, application  # noqa: PLC0415 - needs the extra
+        if prepared.access_rules:
+            from triosmtp.status.application import Site, build_application  # noqa: PLC0415 - needs the extra
 
-            metrics = self._metrics or self._count(nursery)
-            self._watched()
-            for key, access in prepared.accesses.items():
-                self._applications[key] = application(Site(self._source, access, metrics, self._feed, self._logins))
+            metrics = self._metrics or self._start_metrics(nursery)
+            self._start_overview()
+            for key, access in prepared.access_rules.items():
+                self._applications[key] = build_application(
+                    Site(self._source, access, metrics, self._events, self._logins)
+                )
         for kept in prepared.sockets.kept:
             kept.follow()
         close_sockets(prepared.sockets.closed)
@@ -138,8 +141,8 @@ class StatusListener:
         close_sockets(self._bindings)
         self._bindings.clear()
 
-    def _count(self, nursery: trio.Nursery) -> Metrics:
-        """Begin to count.  It goes on when the last Listen is gone: counters do not go back."""
+    def _start_metrics(self, nursery: trio.Nursery) -> Metrics:
+        """Start to count, until the process ends: a counter must not decrease."""
         longest = LongestLag()
         metrics = self._metrics = Metrics()
         metrics.longest_lag = longest
@@ -151,53 +154,57 @@ class StatusListener:
 
     async def _accept(self, binding: Binding, nursery: trio.Nursery) -> None:
         with binding.accepting:
-            await accept_connections(binding.sock, partial(self._take, binding, nursery))
+            await accept_connections(binding.sock, partial(self._accept_connection, binding, nursery))
 
-    def _take(self, binding: Binding, nursery: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
+    def _accept_connection(self, binding: Binding, nursery: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
         address = binding.listen.address
-        if isinstance(address, UnixAddress) and (who := check_peer_credentials(sock, address.mode)):
-            _log.warning("turned away from the status of this server: %s", who)
+        if isinstance(address, UnixAddress) and (refused := check_peer_credentials(sock, address.mode)):
+            _log.warning("status connection refused: %s", refused)
             sock.close()
             return
-        near = peer.address is None or peer.address.is_loopback
-        host = "" if near else str(peer.address)
-        if self._connections.total() >= CONNECTIONS or (host and self._connections[host] >= CONNECTIONS_OF_ONE_PEER):
-            refuse_connection(sock, refusal(503))
+        is_local = peer.address is None or peer.address.is_loopback
+        host = "" if is_local else str(peer.address)
+        if self._connections.total() >= MAX_CONNECTIONS or (
+            host and self._connections[host] >= MAX_CONNECTIONS_PER_PEER
+        ):
+            refuse_connection(sock, error_response(503))
             return
         self._connections[host] += 1
-        nursery.start_soon(self._converse, binding, sock, peer, host, name="status")
+        nursery.start_soon(self._serve_connection, binding, sock, peer, host, name="status")
 
-    async def _converse(self, binding: Binding, sock: socket.socket, peer: Peer, host: str) -> None:
+    async def _serve_connection(self, binding: Binding, sock: socket.socket, peer: Peer, host: str) -> None:
         from triosmtp.status.http_server import serve_http  # noqa: PLC0415 - as above
 
         transport = SocketTransport(sock)
         client = None if peer.address is None else (str(peer.address), peer.port or 0)
         try:
-            # Found anew for each request, so that a token that was changed holds for connections that are open.
-            await serve_http(transport, partial(self._answer, binding), client=client, closing=partial(_gone, binding))
+            # The application is looked up for each request, so that a new token applies to open connections.
+            await serve_http(
+                transport, partial(self._respond, binding), client=client, closing=partial(_is_closed, binding)
+            )
         finally:
             transport.close()
             self._connections[host] -= 1
             if not self._connections[host]:
                 del self._connections[host]
 
-    async def _answer(self, binding: Binding, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_on(message: Message) -> None:
-            if message.get("more_body") and not self._may_go_on(binding, scope):
+    async def _respond(self, binding: Binding, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_if_allowed(message: Message) -> None:
+            if message.get("more_body") and not self._is_allowed(binding, scope):
                 await send({"type": "http.response.body"})
-                raise trio.ClosedResourceError("who looks on may do so no more")
+                raise trio.ClosedResourceError("access is not allowed any more")
             await send(message)
 
-        async with self._turn:  # in each round of the event loop one request begins, however many were pipelined
+        async with self._turn:  # one request begins in each round of the event loop, even if many are pipelined
             pass
-        # A Listen may be taken away while its connections are open.
+        # A Listen may be removed while its connections are open.
         application: Application = self._applications.get(binding.listen.key, _unavailable)
-        await application(scope, receive, send_on)
+        await application(scope, receive, send_if_allowed)
 
-    def _may_go_on(self, binding: Binding, scope: Scope) -> bool:
-        """Whether a request would be let in if it came now: reloads, a logout and time take such rights away."""
+    def _is_allowed(self, binding: Binding, scope: Scope) -> bool:
+        """Check whether a request would be allowed now: a reload, a logout or time may have ended its access."""
         guard = self._applications.get(binding.listen.key)
-        return guard is not None and not _gone(binding) and guard.refusal(scope) is None
+        return guard is not None and not _is_closed(binding) and guard.refusal(scope) is None
 
 
 async def _unavailable(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -205,32 +212,32 @@ async def _unavailable(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-def _gone(binding: Binding) -> bool:
+def _is_closed(binding: Binding) -> bool:
     return binding.sock.fileno() < 0
 
 
-def read_accesses(config: Config) -> dict[object, Access]:
-    """Give what each Listen of a Status_Listener demands, by its key.  Blocks.
+def read_access_rules(config: Config) -> dict[object, AccessRules]:
+    """Return the access rules of each Listen of a Status_Listener, by its key.  Blocks.
 
-    :raises ConfigError: where a token cannot be used, or a package is not installed.
+    :raises ConfigError: if a token cannot be used, or a package is not installed.
     """
     problems = _missing_packages(config)
-    accesses = {}
+    access_rules = {}
     for listen in config.status_listens:
         settings = config.resolve(listen, None)
         try:
-            accesses[listen.key] = Access.of(listen, settings, read_token(settings, "token_file"))
+            access_rules[listen.key] = AccessRules.of(listen, settings, read_token(settings, "token_file"))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             problems.append(problem_at(settings, "token_file", f"{settings.token_file}: {reason}"))
     if problems:
         raise ConfigError(problems)
-    return accesses
+    return access_rules
 
 
 def _missing_packages(config: Config) -> list[Problem]:
     if not config.status_listens:
-        return []  # they need not even be looked for
+        return []  # the packages are not needed
     missing = []
     for module in ("starlette.applications", "prometheus_client"):
         try:

@@ -1,4 +1,4 @@
-"""What the Status_Listener shows of the server: a few questions, all of whose answers are plain values."""
+"""The data of the server that the Status_Listener shows, as plain values."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,73 +10,73 @@ from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.server import Server
 from triosmtp.tls import ServerContext
 
-__all__ = ["ServerSource", "Source"]
+__all__ = ["ServerSource", "StatusSource"]
 
 
-class Source(Protocol):
-    """The service as it is now.  What happens meanwhile comes as events, to the observers.
+class StatusSource(Protocol):
+    """The present state of the service; changes are events for observers.
 
-    Whoever serves answers: one server, or a supervisor for all its workers.  Nothing here holds an object of the
-    server, so that the answers may come from other processes.
+    The source is one server, or a supervisor for its workers.  No value holds an object of the server, so that it may
+    come from another process.
     """
 
     def ready(self) -> bool:
-        """Whether new connections are served: not before every Listen is bound, nor while :meth:`state` says why."""
+        """Return whether new connections are served: if all Listens are bound and :meth:`state` is ``serving``."""
 
     def state(self) -> str:
-        """Give that in a word or two: ``serving``, ``draining`` or ``no worker``."""
+        """Return ``serving``, ``draining`` or ``no worker``."""
 
     def workers(self) -> Mapping[str, int]:
-        """Give how many workers are ``ready`` and ``starting``; nothing where one process does it all."""
+        """Return the numbers of workers that are ``ready`` and ``starting``; empty without workers."""
 
     def worker_deaths(self) -> int:
-        """Give how many workers ended unasked."""
+        """Return the number of workers that ended unexpectedly."""
 
     def worker_list(self) -> list[dict[str, Any]]:
         """Return each worker: ``number``, ``process``, ``ready``, ``sessions`` and ``seconds`` since it was started."""
 
     def sessions_by_listener(self) -> Mapping[str, int]:
-        """Give how many sessions are under way, by the name of their Listen; every Listen that serves is there."""
+        """Return the number of sessions of every Listen, by its name."""
 
     async def sessions(self) -> list[dict[str, Any]]:
-        """Give every session under way.
+        """Return every session under way.
 
         Each has ``id``, ``peer``, ``listener``, ``age``, ``state``, ``messages``, ``tls`` (None, or ``protocol``,
         ``cipher`` and ``verified``), ``outdated``, and ``tls_variables``.
         """
 
     async def session(self, session: str) -> dict[str, Any] | None:
-        """Give one session with its ``variables`` and ``message_variables``, or None where it is over."""
+        """Return one session with its ``variables`` and ``message_variables``, or None if it has ended."""
 
     async def certificates(self) -> list[dict[str, Any]]:
-        """Give every certificate in force.
+        """Return every certificate in force.
 
         Each has ``file``, ``server_name``, ``key``, ``subject``, ``issuer``, ``chain``, ``names``,
         ``fingerprint_sha256``, ``not_before`` and ``not_after``; the last two as ISO 8601, or None.
         """
 
     def revocation_lists(self) -> Mapping[str, float]:
-        """Return when the first list of each file of TLS_Client_CRL in force is past its time, in Unix time."""
+        """Return when the first list of each file of TLS_Client_CRL in force expires, in Unix time."""
 
     def certificate_problems(self) -> list[dict[str, Any]]:
-        """Return why changed files of TLS are not in force, and what is.
+        """Return the changed files of TLS that are not in force, with the reasons.
 
-        Each has ``file``, ``option``, ``reason``, ``since`` (ISO 8601), and ``in_force``: each certificate that is
-        still served with its ``subject``, ``not_after`` (ISO 8601 or None) and when it was ``read`` (ISO 8601).
+        Each has ``file``, ``option``, ``reason``, ``since`` and ``in_force``.  The last are the certificates that are
+        still served, with ``subject``, ``not_after`` (or None) and ``read``.  Times are ISO 8601.
         """
 
     def policy_groups(self) -> list[dict[str, Any]]:
-        """Give each group of deciders with its counters and clients, as ``Hub.groups`` does."""
+        """Return each group of deciders with its counters and clients, as ``Hub.groups`` does."""
 
     def policy_latencies(self) -> Mapping[str, Histogram]:
-        """Give how long the answers of each group of deciders took, in seconds; later answers do not touch it."""
+        """Return a copy of the latencies of each group of deciders, in seconds."""
 
     def handshakes_under_way(self) -> int:
-        """Give how many TLS handshakes are under way."""
+        """Return the number of TLS handshakes under way."""
 
 
 class ServerSource:
-    """A server of this process as a :class:`Source`."""
+    """A server of this process as a :class:`StatusSource`."""
 
     def __init__(self, server: Server) -> None:
         self._service = server.service
@@ -87,24 +87,24 @@ class ServerSource:
         self.certificates = self._host.certificates
 
     def ready(self) -> bool:
-        """Whether new connections are served."""
+        """Return whether new connections are served."""
         return self.state() == "serving"
 
     def state(self) -> str:
-        """Give whether new connections are served, and if not, why."""
+        """Return whether new connections are served, and if not, why."""
         if self._service.draining:
             return "draining"
         return "serving" if self._fleet is None or self._fleet.state().ready else "no worker"
 
     def workers(self) -> Mapping[str, int]:
-        """Give how many workers there are, by how they fare."""
+        """Return the numbers of workers by state."""
         if self._fleet is None:
             return {}
         state = self._fleet.state()
         return {"ready": state.ready, "starting": state.starting}
 
     def worker_deaths(self) -> int:
-        """Give how many workers ended unasked."""
+        """Return the number of workers that ended unexpectedly."""
         return 0 if self._fleet is None else self._fleet.state().deaths
 
     def worker_list(self) -> list[dict[str, Any]]:
@@ -112,12 +112,12 @@ class ServerSource:
         return [] if self._fleet is None else [asdict(each) for each in self._fleet.state().workers]
 
     def sessions_by_listener(self) -> Mapping[str, int]:
-        """Give how many sessions are under way, by the name of their Listen."""
+        """Return the number of sessions of every Listen."""
         names = (listen.name for listen in self._service.config.listens)
         return {**dict.fromkeys(names, 0), **self._service.sessions_by_listener}
 
     def revocation_lists(self) -> Mapping[str, float]:
-        """Return when the first list of each file is past its time."""
+        """Return when the first list of each file expires."""
         found: dict[str, float] = {}
         for context in self._service.contexts.contexts():
             for each in context.material.revocations:
@@ -127,7 +127,7 @@ class ServerSource:
         return found
 
     def certificate_problems(self) -> list[dict[str, Any]]:
-        """Give why files of TLS that changed are not in force."""
+        """Return the changed files of TLS that are not in force."""
         return [
             {
                 "file": str(problem.error.path or ""),
@@ -140,15 +140,15 @@ class ServerSource:
         ]
 
     def policy_groups(self) -> list[dict[str, Any]]:
-        """Give each group of deciders with its counters and clients."""
+        """Return each group of deciders with its counters and clients."""
         return self._service.hub.groups()
 
     def policy_latencies(self) -> Mapping[str, Histogram]:
-        """Give how long the answers of each group of deciders took."""
+        """Return the latencies of each group of deciders."""
         return self._service.hub.latencies()
 
     def handshakes_under_way(self) -> int:
-        """Give how many TLS handshakes are under way."""
+        """Return the number of TLS handshakes under way."""
         return self._service.handshakes.under_way
 
 

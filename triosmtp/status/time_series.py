@@ -1,17 +1,17 @@
-"""What happened over time: counted by the second for the last minutes, and by five minutes for the last day."""
+"""Counts over time: for each second of the last minutes, and for each five minutes of the last day."""
 
 from collections import Counter, deque
 from typing import Any, Final
 
-__all__ = ["KINDS", "Bucket", "Series"]
+__all__ = ["KINDS", "Bucket", "TimeSeries"]
 
 KINDS: Final = ("connected", "established", "failed", "accepted", "refused", "undelivered")
-"""What is counted: sessions that began, TLS handshakes by result, messages accepted, refusals of every kind, and those
-of them that came from the spool or the delivery."""
+"""The counts: sessions that began, TLS handshakes by result, accepted messages, refusals, and refusals by spool or
+delivery."""
 
 
 class Bucket:
-    """What happened in one stretch of time."""
+    """The counts of one interval."""
 
     __slots__ = ("counts", "handshakes", "listeners", "number")
 
@@ -22,11 +22,11 @@ class Bucket:
         self.listeners: Counter[tuple[str, str]] = Counter()
         """By Listen and kind."""
         self.handshakes: Counter[tuple[str, str]] = Counter()
-        """Those that were completed, by protocol version and group."""
+        """Completed handshakes by protocol version and group."""
 
 
-class Series:
-    """The last ``length`` stretches of ``seconds`` each; what is older is forgotten."""
+class TimeSeries:
+    """The last ``length`` intervals of ``seconds`` each; older ones are dropped."""
 
     def __init__(self, seconds: int, length: int) -> None:
         self._seconds = seconds
@@ -41,7 +41,7 @@ class Series:
         return self._buckets[-1]
 
     def last(self, now: float, length: int | None = None) -> list[Bucket]:
-        """Return the last ``length`` buckets (default: all) that something happened in, the present one included."""
+        """Return those of the last ``length`` buckets (default: all) that have counts, with the present one."""
         present = int(now // self._seconds)
         first = present - (self._length if length is None else length)
         return [each for each in self._buckets if first < each.number <= present]

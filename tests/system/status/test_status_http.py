@@ -142,7 +142,7 @@ async def test_what_is_malformed_or_too_large_is_refused(request_: bytes, status
 
 
 async def test_connections_are_counted_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_listener, "CONNECTIONS", 4)
+    monkeypatch.setattr(status_listener, "MAX_CONNECTIONS", 4)
     async with serving() as here:
         held = [await trio.open_tcp_stream("127.0.0.1", here.port) for _ in range(4)]
         for stream in held:  # so that each is known to be taken
@@ -165,14 +165,14 @@ async def test_connections_are_counted_and_bounded(monkeypatch: pytest.MonkeyPat
 
 
 async def test_one_address_of_another_host_holds_a_part_of_them_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_listener, "CONNECTIONS_OF_ONE_PEER", 2)
+    monkeypatch.setattr(status_listener, "MAX_CONNECTIONS_PER_PEER", 2)
     async with serving() as here:
         (binding,) = here.status._bindings
         ends = []
         for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"):
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
-            here.status._take(binding, here.nursery, theirs, Peer(f"{address}:5", ip_address(address), 5))
+            here.status._accept_connection(binding, here.nursery, theirs, Peer(f"{address}:5", ip_address(address), 5))
             ours.setblocking(False)
             ends.append(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         statuses = []

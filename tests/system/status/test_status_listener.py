@@ -20,8 +20,8 @@ from triosmtp.config import parse_config
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.errors import ConfigError, Severity
 from triosmtp.status import application, exposition
-from triosmtp.status.login import LIFE, Logins
-from triosmtp.status.request_access import Access, Guard
+from triosmtp.status.login import LOGIN_SECONDS, Logins
+from triosmtp.status.request_access import AccessGuard, AccessRules
 
 TOKEN = "a-token-of-many-characters"
 
@@ -171,18 +171,18 @@ async def test_wrong_tokens_wait_and_hold_no_right_one_up(token: Path, mock_cloc
         assert len(statuses) == 26
         mock_clock.jump(1)
     assert statuses[26:] == [403] * 4
-    logins, access = Logins(), Access("", None, frozenset(), TOKEN)
+    logins, access = Logins(), AccessRules("", None, frozenset(), TOKEN)
     assert logins.log_in(access, TOKEN)
     async with trio.open_nursery() as nursery:
         for number in range(20):
-            nursery.start_soon(logins.hold_up, {"client": (f"192.0.2.{number}", 1)})
+            nursery.start_soon(logins.delay, {"client": (f"192.0.2.{number}", 1)})
         await trio.testing.wait_all_tasks_blocked()
         waited = True
         with trio.move_on_after(0):
-            waited = await logins.hold_up({"client": None})
+            waited = await logins.delay({"client": None})
         assert not waited, "many peers are bounded, too"
         mock_clock.jump(1)
-    assert not logins._waiting
+    assert not logins._delayed
 
 
 # What goes on
@@ -251,7 +251,7 @@ async def test_the_feed_ends_with_the_login(token: Path, mock_clock: trio.testin
             )
             assert await next_of(stream, clock=mock_clock) == END
         async with watching(here.port, await cookie(here.port)) as stream:
-            assert await next_of(stream, clock=mock_clock, seconds=LIFE - 2) == FRAME
+            assert await next_of(stream, clock=mock_clock, seconds=LOGIN_SECONDS - 2) == FRAME
             assert await next_of(stream, clock=mock_clock) == END
 
 
@@ -387,9 +387,9 @@ def until(port: int, line: str) -> bool:
 
 async def test_pipelined_requests_leave_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = [0]
-    answer = Guard.__call__
+    answer = AccessGuard.__call__
 
-    async def counted(self: Guard, *arguments: Any) -> None:
+    async def counted(self: AccessGuard, *arguments: Any) -> None:
         begun[-1] += 1
         await answer(self, *arguments)
 
@@ -398,7 +398,7 @@ async def test_pipelined_requests_leave_others_their_turn(monkeypatch: pytest.Mo
             await trio.lowlevel.checkpoint()
             begun.append(0)
 
-    monkeypatch.setattr(Guard, "__call__", counted)
+    monkeypatch.setattr(AccessGuard, "__call__", counted)
     async with serving() as here, trio.open_nursery() as nursery:
         nursery.start_soon(watch)
         for _ in range(3):
@@ -415,7 +415,7 @@ async def test_pipelined_requests_leave_others_their_turn(monkeypatch: pytest.Mo
 
 async def test_metrics_are_written_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     writing = most = 0
-    write = exposition.expose
+    write = exposition.write_exposition
 
     def watched(*arguments: Any) -> Any:
         nonlocal writing, most
@@ -426,7 +426,7 @@ async def test_metrics_are_written_in_one_thread(monkeypatch: pytest.MonkeyPatch
         finally:
             writing -= 1
 
-    monkeypatch.setattr(application, "expose", watched)
+    monkeypatch.setattr(application, "write_exposition", watched)
     async with serving() as here, trio.open_nursery() as nursery:
         for _ in range(40):
             nursery.start_soon(get, here.port, "/metrics")

@@ -1,4 +1,4 @@
-"""What the page and `top` show: counted in the server, folded, and bounded whatever clients do."""
+"""What the page and `top` show: counted in the server, folded, and bounded for all clients."""
 
 from collections.abc import Iterator
 from typing import Any
