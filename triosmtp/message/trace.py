@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from triosmtp.variables import TLSInfo
 
-__all__ = ["address_field", "field", "has_field", "received_field", "separator"]
+__all__ = ["address_field", "field", "has_field", "received_field", "received_field_of", "received_start", "separator"]
 
 _FOLD = 78  # Octets in a line without CRLF, if there is a space to fold at (RFC 5322, section 2.1.1).
 _LIMIT = 998  # Octets in every line.
@@ -153,20 +153,60 @@ def received_field(
 
     :raises ValueError: if ``moment`` has no time zone.
     """
+    start = received_start(
+        helo=helo,
+        peer_address=peer_address,
+        by=by,
+        peer_name=peer_name,
+        extended=extended,
+        smtputf8=smtputf8,
+        authenticated=authenticated,
+        tls=tls,
+    )
+    return received_field_of(start, id, moment, recipient)
+
+
+ReceivedStart: TypeAlias = tuple[tuple[str, ...], str | None, int, str | None]
+"""The part of ``Received`` that the messages of a session share: see :func:`_start`, and the suite of TLS."""
+
+
+def received_start(
+    *,
+    helo: str | None,
+    peer_address: str | None,
+    by: str,
+    peer_name: str | None = None,
+    extended: bool = True,
+    smtputf8: bool = False,
+    authenticated: bool = False,
+    tls: TLSInfo | None = None,
+) -> ReceivedStart:
+    """Return the part of ``Received`` that the messages of a session share, for :func:`received_field_of`.
+
+    The arguments are those of :func:`received_field`.
+    """
     claims = None if tls is None else _tls_claims(tls)
-    first, start, column = _start(helo, peer_name, peer_address, by, extended, smtputf8, authenticated, claims)
+    suite = None if tls is None else _registered_name(tls.cipher)
+    return *_start(helo, peer_name, peer_address, by, extended, smtputf8, authenticated, claims), suite
+
+
+def received_field_of(start: ReceivedStart, id: str, moment: datetime, recipient: str | None) -> bytes:  # noqa: A002
+    """Build the ``Received`` field of one message; the arguments are those of :func:`received_field`.
+
+    :raises ValueError: if ``moment`` has no time zone.
+    """
+    first, text, column, suite = start
     clauses = [f"id {id}"]
     if recipient is not None and len(recipient.encode("utf-8", "replace")) <= _ADDRESS:
         clauses.append(f"for <{recipient}>")
-    suite = None if tls is None else _registered_name(tls.cipher)
     if suite is not None:
         clauses.append(f"tls {suite}")
     clauses[-1] += ";"
     if moment.tzinfo is None:
         raise ValueError("a trace field needs a time with its zone")
     clauses.append(_date(int(moment.timestamp())))
-    rest = None if start is None else _fold_plain(column, clauses)
-    return _fold("Received", (*first, *clauses)) if rest is None else f"{start}{rest}\r\n".encode("ascii")
+    rest = None if text is None else _fold_plain(column, clauses)
+    return _fold("Received", (*first, *clauses)) if rest is None else f"{text}{rest}\r\n".encode("ascii")
 
 
 _Claims: TypeAlias = tuple[str, str, int, int, str | None, bool, str | None, bool, str | None]

@@ -7,6 +7,7 @@ from attrs import Factory, define, field
 
 from triosmtp.event import SessionInfo
 from triosmtp.message import Envelope
+from triosmtp.message.trace import ReceivedStart
 from triosmtp.policy.attempt import Authenticated
 from triosmtp.variables import TLSInfo, Variables
 
@@ -48,6 +49,8 @@ class Session:
     """Header fields for the message under way."""
     in_transaction: bool = field(default=False, init=False, repr=False)
     """Whether a message is under way: from MAIL, before policies are asked about it, to its end."""
+    received_start: "tuple[object, ReceivedStart] | None" = field(default=None, init=False, repr=False)
+    """The part of Received that the messages share, behind what it depends on."""
     decider: str = field(default="", init=False, repr=False)
     """The source of the latest decision, if the policy let others decide; else ``""`` for its own source."""
     failures: int = field(default=0, init=False, repr=False)

@@ -88,8 +88,10 @@ class Responder:
         """
         self._dialogue.mechanisms, self._dialogue.tls_only_mechanisms = mechanisms, tls_only_mechanisms
 
-    def accept(self) -> bytes:
+    def accept(self, wire: bytes = b"") -> bytes:
         """Answer what is owed with the positive reply of its row; return the bytes to write.
+
+        ``wire`` is another positive reply of the same class, as it is written.
 
         The result is that of :meth:`send` without a reply.  It costs less, since replies are rendered once for all
         connections with the same settings.
@@ -99,7 +101,7 @@ class Responder:
         row, state = self._owed, self.state
         if row is None or self._error is not None:
             return self.send()
-        wire = self.settings.rendered.get(row) or self._positive_reply(row)
+        wire = wire or self.settings.rendered.get(row) or self._positive_reply(row)
         self._owed = None
         move = row.transitions[state]
         if move > _RCPT or state > _RCPT:

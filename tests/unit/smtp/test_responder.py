@@ -199,3 +199,16 @@ class TestSend:
         while connection.next_event() is not NEED_DATA:
             wire.append(connection.accept()[:3])
         assert wire == [b"250", b"250", b"250", b"250", b"500"]
+
+
+def test_accept_takes_another_positive_reply_as_it_is_written() -> None:
+    sent, accepted = dialogue_in("RCPT"), dialogue_in("RCPT")
+    for dialogue in (sent, accepted):
+        dialogue.connection.receive_data(b"DATA\r\n")
+        dialogue.connection.next_event()
+        dialogue.connection.accept()
+        dialogue.connection.receive_data(b"x: y\r\n\r\n.\r\n")
+        assert isinstance(dialogue.connection.next_event(), BodyEnd)
+    wire = sent.connection.send(Reply(250, "Ok: queued as 1", "2.0.0"))
+    assert accepted.connection.accept(b"250 2.0.0 Ok: queued as 1\r\n") == wire
+    assert accepted.connection.state is sent.connection.state

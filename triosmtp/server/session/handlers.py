@@ -308,7 +308,10 @@ def on_data(state: SessionState, event: Data) -> Answer:
     """Handle DATA."""
     assert state.transaction is not None, "MAIL was accepted"
     state.transaction.begin_body()
-    return _decide(state, "data", event, _data_decided)
+    if state.restrictions["data"].waits or state.service.hub.outcome_phases:
+        return _decide_later(state, "data", event, _data_decided)
+    _count_message(state)
+    return state.connection.accept()
 
 
 def _data_decided(state: SessionState, _event: Data, _decision: Decision, refusal: Refusal | None) -> bytes:
@@ -372,11 +375,13 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
         state.end_transaction()
         envelope = transaction.envelope
         return _refuse(state, "data", transaction.refusal, envelope.sender, envelope.recipients)
-    reply = await transaction.finish(event)
-    if reply.code < 400:
-        state.refused_recipients = 0
+    refusal = await transaction.finish(event)
     state.end_transaction()
-    return state.connection.send(reply)
+    if refusal is not None:
+        return state.connection.send(refusal.reply)
+    state.refused_recipients = 0
+    enhanced = "2.0.0 " if state.profile.rules.enhanced_status_codes else ""
+    return state.connection.accept(f"250 {enhanced}Ok: queued as {transaction.id}\r\n".encode("ascii"))
 
 
 async def on_starttls(state: SessionState, _event: StartTLS) -> bytes:

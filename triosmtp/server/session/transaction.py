@@ -19,7 +19,7 @@ from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.limits.spool_space import spool_folder
 from triosmtp.message import Envelope, Message
 from triosmtp.message.spool import Body, Spool, SpoolError
-from triosmtp.message.trace import field, has_field, received_field
+from triosmtp.message.trace import field, has_field, received_field_of, received_start
 from triosmtp.policy import Decision, Phase, Session
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.profile import Profile
@@ -119,8 +119,8 @@ class Transaction:
         """
         return self._service.spooling.place(limiter_key(self._session), lambda: False)
 
-    async def finish(self, end: BodyEnd) -> Reply:
-        """Take the message from the end of its body to the final reply, and report the outcome."""
+    async def finish(self, end: BodyEnd) -> Refusal | None:
+        """Take the message from the end of its body to the outcome, and report that; return the refusal, if any."""
         message: Message | None = None
         refusal: Refusal | None = None
         hub = self._service.hub
@@ -132,23 +132,20 @@ class Transaction:
                 await self._decide(message)
             if not self.discarded_by:
                 await self._deliver(message)
-            reply = Reply(250, f"Ok: queued as {self.id}", "2.0.0")
         except Refusal as error:
-            refusal, reply = error, error.reply
+            refusal = error
         except BaseException:
-            self._release(message)
-            raise
+            if message is not None:
+                self._report(message.body.close)
+            raise  # the end of the session closes the rest
         if message is not None and hub.outcome_phases:
             self._report(self._report_outcome, message, refusal)
-        self._release(message)
-        self._report(self._emit, reply, refusal, end.size)
-        return reply
-
-    def _release(self, message: Message | None) -> None:
         if message is not None:
             self._report(message.body.close)
         if self._spool is not None or self._spooled:
             self._report(self.close)
+        self._report(self._emit, refusal, end.size)
+        return refusal
 
     def _report(self, work: Callable[..., None], *arguments: object) -> None:
         """Run work after the outcome.  The message may be delivered by then: a failure does not change the reply."""
@@ -257,7 +254,11 @@ class Transaction:
                 field(name, value) for name, value in (*session.headers, *session.message_headers)
             )
         # The session goes on and changes its contexts; the message keeps them as they are now.
-        message.variables, message.message_variables = self._contexts = self._snapshot()
+        self._contexts = variables, message_variables = (
+            session.variables.snapshot(),
+            session.message_variables.snapshot(),
+        )
+        message.variables, message.message_variables = variables, message_variables
         began = monotonic()
         try:
             await profile.delivery.deliver(message)
@@ -276,22 +277,26 @@ class Transaction:
         return self._session.variables.snapshot(), self._session.message_variables.snapshot()
 
     def _received(self, message: Message) -> bytes:
-        session, envelope = self._session, self.envelope
-        return received_field(
-            helo=None if self._hello is None else self._hello.domain,
-            peer_name=session.variables.get("xclient_name"),
-            peer_address=None if session.peer_address is None else str(session.peer_address),
-            by=self.profile.hostname,
-            id=self.id,
-            moment=message.received,
-            extended=self._hello is not None and self._hello.verb == "EHLO",
-            smtputf8=envelope.smtputf8,
-            authenticated=session.auth is not None,
-            recipient=str(envelope.recipients[0]) if len(envelope.recipients) == 1 else None,
-            tls=session.connection_tls,
-        )
+        session, profile, hello, recipients = self._session, self.profile, self._hello, self.envelope.recipients
+        peer_name, smtputf8 = session.variables.get("xclient_name"), "SMTPUTF8" in self.envelope.parameters
+        key = profile, hello, session.auth, session.connection_tls, session.peer, peer_name, smtputf8
+        shared = session.received_start
+        if shared is None or shared[0] != key:
+            start = received_start(
+                helo=None if hello is None else hello.domain,
+                peer_name=peer_name,
+                peer_address=None if session.peer_address is None else str(session.peer_address),
+                by=profile.hostname,
+                extended=hello is not None and hello.verb == "EHLO",
+                smtputf8=smtputf8,
+                authenticated=session.auth is not None,
+                tls=session.connection_tls,
+            )
+            shared = session.received_start = key, start
+        recipient = str(recipients[0]) if len(recipients) == 1 else None
+        return received_field_of(shared[1], self.id, message.received, recipient)
 
-    def _emit(self, reply: Reply, refusal: Refusal | None, size: int) -> None:
+    def _emit(self, refusal: Refusal | None, size: int) -> None:
         session, envelope, hello = self._session, self.envelope, self._hello
         recipients, sender = tuple(map(str, envelope.recipients)), str(envelope.sender)
         variables, message_variables = self._contexts or self._snapshot()
@@ -319,9 +324,9 @@ class Transaction:
                 sender=sender,
                 recipients=recipients,
                 size=size,
-                code=reply.code,
-                enhanced=reply.enhanced,
-                text=str(reply.text),
+                code=refusal.reply.code,
+                enhanced=refusal.reply.enhanced,
+                text=str(refusal.reply.text),
                 decided_by=refusal.decided_by,
                 reason=refusal.reason,
                 tls=session.connection_tls,

@@ -1,0 +1,46 @@
+"""A transaction: what the messages of a session share, and what each has for itself."""
+
+from triosmtp.event import MessageAccepted
+from triosmtp.testing import open_memory_server
+
+CONFIGURATION = """
+Relay_Domains = ( "example.com" )
+ESMTP_Listener { SMTP_Extensions = ( "XCLIENT" "ENHANCEDSTATUSCODES" ) Listen "127.0.0.1:2525" { } }
+"""
+BODY = b"Subject: x\r\n\r\nx\r\n"
+
+
+async def test_received_follows_what_the_session_learns() -> None:
+    async with open_memory_server(CONFIGURATION) as server:
+        client = server.connect(peer="192.0.2.1")
+        await client.read()
+        for line in ("EHLO one.example", "EHLO one.example", "HELO two.example", "XCLIENT NAME=mail.example.net"):
+            await client.command(line)
+            if line.startswith("XCLIENT"):
+                await client.command("EHLO two.example")
+            assert (await client.message("a@example.org", ["b@example.com"], BODY)).code == 250
+        await client.command("MAIL FROM:<a@example.org> SMTPUTF8")
+        await client.command("RCPT TO:<b@example.com>")
+        await client.command("DATA")
+        await client.send(BODY + b".\r\n")
+        assert (await client.read()).code == 250
+        found = [message.trace.replace(b"\r\n", b"") for message in server.messages]
+        ids = [event.message for event in server.events if isinstance(event, MessageAccepted)]
+    assert [b"id " + name.encode() + b" " in trace for name, trace in zip(ids, found, strict=True)] == [True] * 5
+    assert [b"one.example" in trace for trace in found] == [True, True, False, False, False]
+    assert [b"with ESMTP " in trace for trace in found] == [True, True, False, True, False]
+    assert [b"mail.example.net" in trace for trace in found] == [False, False, False, True, True]
+    assert b"with UTF8SMTP " in found[4]
+
+
+async def test_a_message_keeps_its_contexts_though_the_session_goes_on() -> None:
+    async with open_memory_server(CONFIGURATION) as server:
+        client = server.connect()
+        await client.read()
+        await client.command("EHLO client.example")
+        for sender in ("a@example.org", "c@example.org"):
+            await client.message(sender, ["b@example.com"], BODY)
+        events = [event for event in server.events if isinstance(event, MessageAccepted)]
+    for found in (server.messages, events):
+        assert [each.message_variables["mailfrom_string"] for each in found] == ["a@example.org", "c@example.org"]
+        assert [each.variables["connection_message_count"] for each in found] == ["1", "2"]
