@@ -78,37 +78,47 @@ class _Version(argparse.Action):
 def command_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; the man page and the shell completions are made from it."""
     parser = _Parser(prog="triosmtp", description="An SMTP listener whose centre is inbound TLS.", allow_abbrev=False)
-    parser.add_argument("--version", action=_Version, nargs=0, help="tell versions and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print versions and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the server", allow_abbrev=False)
-    serve.add_argument("-c", dest="file", metavar="FILE", help="the configuration; without it a default on loopback")
-    serve.add_argument("--control", metavar="PATH", help="the control socket, in the place of any other")
+    serve.add_argument(
+        "-c", dest="file", metavar="FILE", help="the configuration; the default is an embedded one on loopback"
+    )
+    serve.add_argument("--control", metavar="PATH", help="the control socket; replaces those of the configuration")
     serve.set_defaults(run=_serve)
-    check = commands.add_parser("check", help="check a configuration, files and certificates too", allow_abbrev=False)
+    check = commands.add_parser(
+        "check", help="check a configuration with its files and certificates", allow_abbrev=False
+    )
     _add_file(check)
-    check.add_argument("--strict", action="store_true", help="status 1 if there is a warning")
+    check.add_argument("--strict", action="store_true", help="exit status 1 if there is a warning")
     check.set_defaults(run=_check)
-    reload = commands.add_parser("reload", help="let a running server read its configuration again", allow_abbrev=False)
+    reload = commands.add_parser("reload", help="reload the configuration of a running server", allow_abbrev=False)
     _add_control(reload)
     reload.set_defaults(run=_reload)
-    console = commands.add_parser("console", help="ask and command a running server", allow_abbrev=False)
+    console = commands.add_parser("console", help="send commands to a running server", allow_abbrev=False)
     _add_control(console)
-    console.add_argument("--json", action="store_true", help="answers as JSON, one on each line")
-    console.add_argument("words", nargs="*", metavar="COMMAND", help="one command; without it many: see help")
+    console.add_argument("--json", action="store_true", help="print responses as JSON, one on each line")
+    console.add_argument(
+        "words", nargs="*", metavar="COMMAND", help="a command, see help; the default is to read commands from stdin"
+    )
     console.set_defaults(run=_console)
-    top = commands.add_parser("top", help="watch a running server in the terminal", allow_abbrev=False)
+    top = commands.add_parser("top", help="show the overview of a running server in the terminal", allow_abbrev=False)
     _add_control(top)
     top.add_argument("--once", action="store_true", help="print one screen and end")
-    top.add_argument("--interval", type=_interval, default=2.0, metavar="SECONDS", help="between two looks (default 2)")
+    top.add_argument(
+        "--interval", type=_interval, default=2.0, metavar="SECONDS", help="time between updates (default 2)"
+    )
     top.set_defaults(run=_top)
-    _add_config_commands(commands.add_parser("config", help="ask a configuration", allow_abbrev=False))
-    _add_tls_commands(commands.add_parser("tls", help="look at what TLS presents", allow_abbrev=False))
-    _add_policy_commands(commands.add_parser("policy", help="look on as policy clients do", allow_abbrev=False))
-    _add_passwd(commands.add_parser("passwd", help="write a file of passwords for AUTH", allow_abbrev=False))
-    examples = commands.add_parser("examples", help="copy the examples to a folder", allow_abbrev=False)
-    examples.add_argument("folder", metavar="PATH", help="the folder: new, or empty")
+    _add_config_commands(commands.add_parser("config", help="query a configuration", allow_abbrev=False))
+    _add_tls_commands(commands.add_parser("tls", help="show and check the TLS configuration", allow_abbrev=False))
+    _add_policy_commands(
+        commands.add_parser("policy", help="watch, record and replay as a policy client", allow_abbrev=False)
+    )
+    _add_passwd(commands.add_parser("passwd", help="edit a file of passwords for AUTH", allow_abbrev=False))
+    examples = commands.add_parser("examples", help="copy the examples into a folder", allow_abbrev=False)
+    examples.add_argument("folder", metavar="PATH", help="a folder that is empty or does not exist")
     examples.set_defaults(run=_examples)
-    _add_probe(commands.add_parser("probe", help="look at what any SMTP server presents", allow_abbrev=False))
+    _add_probe(commands.add_parser("probe", help="show what an SMTP server presents in TLS", allow_abbrev=False))
     return parser
 
 
@@ -119,17 +129,19 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 def _add_control(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--control", metavar="PATH", help="the server's control socket")
-    where.add_argument("-c", dest="file", metavar="FILE", help="the configuration whose Control_Listener it is")
+    where.add_argument("-c", dest="file", metavar="FILE", help="the configuration with the Control_Listener")
 
 
 def _add_passwd(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="FILE", help="the file; it is made, mode 0600, where it is not there")
-    parser.add_argument("user", metavar="USER", nargs="?", help="whose password is set")
-    parser.add_argument("--scheme", choices=PASSWORD_SCHEMES, default=PASSWORD_SCHEMES[0], help="how it is stored")
+    parser.add_argument("path", metavar="FILE", help="the file; created with mode 0600 if it is missing")
+    parser.add_argument("user", metavar="USER", nargs="?", help="the user to set or delete")
+    parser.add_argument(
+        "--scheme", choices=PASSWORD_SCHEMES, default=PASSWORD_SCHEMES[0], help="the scheme of the stored password"
+    )
     parser.add_argument("--stdin", action="store_true", help="read the password from stdin, one line")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--delete", action="store_true", help="remove the user")
-    action.add_argument("--list", action="store_true", help="tell the users and how each is stored")
+    action.add_argument("--list", action="store_true", help="list the users and their schemes")
     parser.set_defaults(run=_passwd)
 
 
@@ -148,20 +160,22 @@ def _passwd(arguments: argparse.Namespace) -> int:
 
 def _add_tls_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    show_ = commands.add_parser("show", help="every context: certificates, versions, ciphers, who uses it")
+    show_ = commands.add_parser("show", help="show contexts: certificates, versions, ciphers, connections")
     show_.set_defaults(run=_tls_show)
-    check = commands.add_parser("check", help="what clients would stumble over; status 1 on errors")
-    check.add_argument("--ca", metavar="PEM", help="the only authorities that clients know; else the system's")
+    check = commands.add_parser("check", help="find faults that clients would meet; exit status 1 on errors")
+    check.add_argument("--ca", metavar="PEM", help="the only authorities of clients; the default is the system's")
     check.set_defaults(run=_tls_check)
-    tlsa = commands.add_parser("tlsa", help="DANE records 3 1 1 of the certificates in force")
-    tlsa.add_argument("--next", metavar="PEM", action="append", default=[], help="a key to come, or its certificate")
-    tlsa.add_argument("--port", type=_port, metavar="PORT", help="the port that clients connect to; else the Listens'")
-    hosts = "as MX records name it; without one each Banner_Hostname and Server_Name"
+    tlsa = commands.add_parser("tlsa", help="print DANE records 3 1 1 of the certificates")
+    tlsa.add_argument("--next", metavar="PEM", action="append", default=[], help="a future key, or its certificate")
+    tlsa.add_argument(
+        "--port", type=_port, metavar="PORT", help="the port of clients; the default is that of the Listens"
+    )
+    hosts = "a name in an MX record; the default is each Banner_Hostname and Server_Name"
     tlsa.add_argument("hosts", metavar="HOST", nargs="*", help=hosts)
     tlsa.set_defaults(run=_tls_tlsa)
     which = show_.add_mutually_exclusive_group(required=True)
     which.add_argument("-c", dest="file", metavar="FILE", help="the configuration")
-    which.add_argument("--running", action="store_true", help="what a running server has in force")
+    which.add_argument("--running", action="store_true", help="the contexts of a running server")
     show_.add_argument("--control", metavar="PATH", help="with --running: the server's control socket")
     for command in (check, tlsa):
         _add_file(command)
@@ -169,62 +183,78 @@ def _add_tls_commands(parser: argparse.ArgumentParser) -> None:
 
 def _add_policy_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    watch = commands.add_parser("watch", help="print what happens, as it happens", allow_abbrev=False)
-    watch.add_argument("--filter", action="append", default=[], metavar="KEY=PATTERN", help="only what matches; all do")
-    record = commands.add_parser("record", help="record sessions, to replay them", allow_abbrev=False)
-    record.add_argument("-o", dest="output", metavar="FILE", required=True, help="the recording; added to")
-    record.add_argument("--bodies", action="store_true", help="with the messages; needs the token of Admin_Token_File")
-    report = commands.add_parser("report", help="what deciders in shadow would do differently", allow_abbrev=False)
+    watch = commands.add_parser("watch", help="print events", allow_abbrev=False)
+    watch.add_argument(
+        "--filter", action="append", default=[], metavar="KEY=PATTERN", help="print only events that match all filters"
+    )
+    record = commands.add_parser("record", help="record sessions for replay", allow_abbrev=False)
+    record.add_argument(
+        "-o", dest="output", metavar="FILE", required=True, help="the recording; new sessions are appended"
+    )
+    record.add_argument(
+        "--bodies", action="store_true", help="record messages, too; needs the token of Admin_Token_File"
+    )
+    report = commands.add_parser("report", help="print decisions of shadow deciders that differ", allow_abbrev=False)
     for command, run in ((watch, _policy_watch), (record, _policy_record), (report, _policy_report)):
         command.set_defaults(run=run)
         where = command.add_mutually_exclusive_group(required=True)
-        where.add_argument("-c", dest="file", metavar="FILE", help="the configuration whose Policy_Listener it is")
+        where.add_argument("-c", dest="file", metavar="FILE", help="the configuration with the Policy_Listener")
         where.add_argument("--url", metavar="URL", help="ws://host:port/, wss://host:port/ or unix:/path")
-        command.add_argument("--token-file", metavar="FILE", help="file that holds the token")
-    replay = commands.add_parser("replay", help="run a recording past a decider", allow_abbrev=False)
-    replay.add_argument("recording", metavar="FILE", help="what `policy record` wrote")
-    replay.add_argument("--listen", metavar="ADDR", required=True, help="where the decider comes: an address or path")
-    replay.add_argument("--group", metavar="NAME", required=True, help="its group")
-    replay.add_argument("--token-file", metavar="FILE", help="file that holds the token that it shows")
-    replay.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for it (60)")
+        command.add_argument("--token-file", metavar="FILE", help="the file with the token")
+    replay = commands.add_parser("replay", help="replay a recording to a decider", allow_abbrev=False)
+    replay.add_argument("recording", metavar="FILE", help="a file of `policy record`")
+    replay.add_argument(
+        "--listen", metavar="ADDR", required=True, help="the address or path that the decider connects to"
+    )
+    replay.add_argument("--group", metavar="NAME", required=True, help="the group of the decider")
+    replay.add_argument("--token-file", metavar="FILE", help="the file with the token of the decider")
+    replay.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for the decider (default 60)"
+    )
     replay.set_defaults(run=_policy_replay)
     for command in (watch, report, replay):
-        command.add_argument("--json", action="store_true", help="as JSON")
+        command.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_probe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="HOST[:PORT]", help="port 25, or 465 with --tls, where none is given")
+    parser.add_argument("target", metavar="HOST[:PORT]", help="the default port is 25, or 465 with --tls")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--starttls", dest="mode", action="store_const", const="starttls", help="but on port 465, so")
-    mode.add_argument("--tls", dest="mode", action="store_const", const="tls", help="TLS from the first byte")
-    parser.add_argument("--cert", metavar="PEM", help="our certificate; presented where the file holds its key, too")
-    parser.add_argument(
-        "--ca", metavar="PEM", help="the only authorities; status 2 if the server's chain does not verify"
+    mode.add_argument(
+        "--starttls",
+        dest="mode",
+        action="store_const",
+        const="starttls",
+        help="STARTTLS, the default except on port 465",
     )
-    within = "status 2 if a certificate of its chain expires within that many days"
+    mode.add_argument("--tls", dest="mode", action="store_const", const="tls", help="TLS from the first byte")
+    parser.add_argument("--cert", metavar="PEM", help="a client certificate; presented if the file also has its key")
+    parser.add_argument(
+        "--ca", metavar="PEM", help="the only authorities; exit status 2 if the server's chain does not verify"
+    )
+    within = "exit status 2 if a certificate of its chain expires within that many days"
     parser.add_argument("--expires-within", dest="days", type=_days, metavar="DAYS", help=within)
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_probe)
 
 
 def _add_config_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, doc in (
-        ("show", "what is set in a scope"),
-        ("showrecurse", "what is set in a scope and its sub-scopes"),
-        ("get", "an option in that scope alone"),
-        ("eval", "an option as it is in force there, and where it was set"),
+        ("show", "options that are set in a scope"),
+        ("showrecurse", "options that are set in a scope and its sub-scopes"),
+        ("get", "an option as set in that scope"),
+        ("eval", "an option as it is in force, and where it is set"),
     ):
         command = commands.add_parser(name, help=doc, description=doc, allow_abbrev=False)
         _add_file(command)
         if name == "eval":
-            command.add_argument("--local", metavar="ADDR", help="as for a connection to this Listen or address")
-            command.add_argument("--peer", metavar="ADDR", help="as for a connection from this address")
+            command.add_argument("--local", metavar="ADDR", help="evaluate for a connection to this Listen or address")
+            command.add_argument("--peer", metavar="ADDR", help="evaluate for a connection from this address")
         words = "as on the console: ESMTP_Listener Listen :25 Peer 10.0.0.1 Idle_Time"
         command.add_argument("words", nargs="*", metavar="SCOPE… OPTION", help=words)
-        command.set_defaults(run=_config, question=name)
-    options = commands.add_parser("options", help="every option there is", allow_abbrev=False)
-    options.add_argument("--json", action="store_true", help="as JSON")
+        command.set_defaults(run=_config, query=name)
+    options = commands.add_parser("options", help="list all options", allow_abbrev=False)
+    options.add_argument("--json", action="store_true", help="print JSON")
     options.set_defaults(run=_options)
 
 
@@ -340,20 +370,20 @@ def _policy_replay(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from triosmtp.control import config_query as question  # noqa: PLC0415 - as above
+    from triosmtp.control import config_query  # noqa: PLC0415 - as above
 
     config = _load(arguments.file)
     try:
-        match arguments.question:
+        match arguments.query:
             case "show":
-                lines = question.config_show(config, arguments.words)
+                lines = config_query.config_show(config, arguments.words)
             case "showrecurse":
-                lines = question.config_showrecurse(config, arguments.words)
+                lines = config_query.config_showrecurse(config, arguments.words)
             case "get":
-                lines = question.config_get(config, arguments.words)
+                lines = config_query.config_get(config, arguments.words)
             case _:
-                lines = question.config_eval(config, arguments.words, local=arguments.local, peer=arguments.peer)
-    except question.NotSetError as error:
+                lines = config_query.config_eval(config, arguments.words, local=arguments.local, peer=arguments.peer)
+    except config_query.NotSetError as error:
         print(f"triosmtp: {error}", file=sys.stderr)
         return 1
     for line in lines:
