@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from triosmtp.errors import ConfigError, Problem, QueryError
 
 if TYPE_CHECKING:
-    from triosmtp.commands.policy_command import Target
+    from triosmtp.commands.policy_command import PolicyEndpoint
     from triosmtp.config import Config
 
 __all__ = ["command_parser", "main"]
@@ -324,12 +324,12 @@ def _unreadable(error: Exception) -> str:
     return f"cannot read {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
-def _target(arguments: argparse.Namespace) -> "Target":
-    from triosmtp.commands.policy_command import target  # noqa: PLC0415 - as above
+def _endpoint(arguments: argparse.Namespace) -> "PolicyEndpoint":
+    from triosmtp.commands.policy_command import find_endpoint  # noqa: PLC0415 - as above
 
     config = None if arguments.file is None else _load(arguments.file)
     try:
-        return target(config, arguments.url, arguments.token_file, admin=getattr(arguments, "bodies", False))
+        return find_endpoint(config, arguments.url, arguments.token_file, admin=getattr(arguments, "bodies", False))
     except (OSError, UnicodeDecodeError) as error:
         raise QueryError(f"the token: {_unreadable(error)}") from None
 
@@ -337,19 +337,19 @@ def _target(arguments: argparse.Namespace) -> "Target":
 def _policy_watch(arguments: argparse.Namespace) -> int:
     from triosmtp.commands.policy_command import watch_command  # noqa: PLC0415 - as above
 
-    return watch_command(_target(arguments), arguments.filter, as_json=arguments.json)
+    return watch_command(_endpoint(arguments), arguments.filter, as_json=arguments.json)
 
 
 def _policy_record(arguments: argparse.Namespace) -> int:
     from triosmtp.commands.policy_command import record_command  # noqa: PLC0415 - as above
 
-    return record_command(_target(arguments), Path(arguments.output), bodies=arguments.bodies)
+    return record_command(_endpoint(arguments), Path(arguments.output), bodies=arguments.bodies)
 
 
 def _policy_report(arguments: argparse.Namespace) -> int:
     from triosmtp.commands.policy_command import report_command  # noqa: PLC0415 - as above
 
-    return report_command(_target(arguments), as_json=arguments.json)
+    return report_command(_endpoint(arguments), as_json=arguments.json)
 
 
 def _policy_replay(arguments: argparse.Namespace) -> int:

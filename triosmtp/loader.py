@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["ModuleLoader", "telling"]
+__all__ = ["ModuleLoader", "as_value_error", "is_failure"]
 
 
 class ModuleLoader:
@@ -42,7 +42,7 @@ class ModuleLoader:
         module_name, _, name = rest.partition(":")
         if scheme != "python" or not module_name or not name:
             raise ValueError(f"{specification!r} is not of the form python:package.module:Name")
-        with telling(specification):
+        with as_value_error(specification):
             found = self._import(module_name)
             for part in name.split("."):
                 found = getattr(found, part)
@@ -88,7 +88,7 @@ class ModuleLoader:
 
 
 @contextmanager
-def telling(specification: str) -> Iterator[None]:
+def as_value_error(specification: str) -> Iterator[None]:
     """Turn any failure of the operator's own code into a ValueError of one line that names ``specification``."""
     try:
         yield
@@ -97,3 +97,13 @@ def telling(specification: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         # Any failure of the operator's module during the import is reported in one line that names it.
         raise ValueError(f"{specification!r}: {type(error).__name__}: {error}") from error
+
+
+def is_failure(error: BaseException) -> bool:
+    """Return whether the operator's own code failed with ``error``, as opposed to a cancellation or an interrupt.
+
+    SystemExit is a failure: ``sys.exit()`` in a policy or delivery must not end the server.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_failure, error.exceptions))
+    return isinstance(error, Exception | SystemExit)

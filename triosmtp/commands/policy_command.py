@@ -16,21 +16,23 @@ from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.errors import QueryError
 from triosmtp.policy_client import Notification, PolicyClient, PolicyClientError, PolicyRequestError
 
-__all__ = ["Target", "record_command", "report_command", "target", "watch_command"]
+__all__ = ["PolicyEndpoint", "find_endpoint", "record_command", "report_command", "watch_command"]
 
 _EX_UNAVAILABLE: Final = 69
 _FORMAT: Final = "triosmtp-policy-recording"
 
 
 @frozen(slots=True)
-class Target:
+class PolicyEndpoint:
     """The address of the server, and the token."""
 
     url: str
     token: str | None
 
 
-def target(config: Config | None, url: str | None, token_file: str | None, *, admin: bool = False) -> Target:
+def find_endpoint(
+    config: Config | None, url: str | None, token_file: str | None, *, admin: bool = False
+) -> PolicyEndpoint:
     """Return where to connect: ``url``, or a Listen of the Policy_Listener, a Unix socket if there is one.
 
     ``admin`` tells that the token of Admin_Token_File is needed.
@@ -50,7 +52,7 @@ def target(config: Config | None, url: str | None, token_file: str | None, *, ad
             settings = config.resolve(listen, None)
             files = settings.token_file, settings.admin_token_file
             file = (files[1] or files[0]) if admin else (files[0] or files[1])
-    return Target(url, None if file is None else file.read_text("ascii").strip())
+    return PolicyEndpoint(url, None if file is None else file.read_text("ascii").strip())
 
 
 def _url(listen: Listen, *, tls: bool) -> str:
@@ -66,10 +68,10 @@ def _url(listen: Listen, *, tls: bool) -> str:
 # watch
 
 
-def watch_command(where: Target, filters: Iterable[str], *, as_json: bool) -> int:
+def watch_command(endpoint: PolicyEndpoint, filters: Iterable[str], *, as_json: bool) -> int:
     """Print what happens, a line each, until interrupted."""
     wanted = [_filter(text) for text in filters]
-    client = PolicyClient(where.url, token=where.token, name="watch")
+    client = PolicyClient(endpoint.url, token=endpoint.token, name="watch")
 
     @client.notification("*")
     async def show(note: Notification) -> None:
@@ -79,7 +81,7 @@ def watch_command(where: Target, filters: Iterable[str], *, as_json: bool) -> in
     async def watch() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(client.run)
-            print(f"connected to {where.url}; waiting for events, end it with ^C", file=sys.stderr, flush=True)
+            print(f"connected to {endpoint.url}; waiting for events, end it with ^C", file=sys.stderr, flush=True)
 
     return _run(watch)
 
@@ -138,9 +140,9 @@ def _json_line(note: Notification) -> str:
 # record
 
 
-def record_command(where: Target, path: Path, *, bodies: bool) -> int:
+def record_command(endpoint: PolicyEndpoint, path: Path, *, bodies: bool) -> int:
     """Record sessions into ``path``, a line for each notification, until interrupted; messages too, with ``bodies``."""
-    client = PolicyClient(where.url, token=where.token, name="record", bodies=bodies)
+    client = PolicyClient(endpoint.url, token=endpoint.token, name="record", bodies=bodies)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     lines = 0
     with open(descriptor, "a", encoding="ascii") as file:  # noqa: PTH123 - it is open already, for its user alone
@@ -164,9 +166,9 @@ def record_command(where: Target, path: Path, *, bodies: bool) -> int:
 # report
 
 
-def report_command(where: Target, *, as_json: bool) -> int:
+def report_command(endpoint: PolicyEndpoint, *, as_json: bool) -> int:
     """Print what deciders in shadow would have done otherwise."""
-    client = PolicyClient(where.url, token=where.token, name="report")
+    client = PolicyClient(endpoint.url, token=endpoint.token, name="report")
     found: dict[str, Any] = {}
 
     async def ask() -> None:

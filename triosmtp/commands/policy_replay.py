@@ -58,13 +58,13 @@ def load_recording(path: Path) -> Iterator[Recorded]:
                     continue
                 question = read_recorded_question(value, f"replay-{number}", "the phase")
                 body = decode_body(value.get("body"))
-                told = value["outcome"]
+                recorded = value["outcome"]
                 outcome = Outcome(
-                    decision="refused" if told["decision"] == "refused" else "accepted",
-                    code=int(told.get("code") or 0),
-                    enhanced=told.get("enhanced"),
-                    text=str(told.get("text", "")),
-                    decided_by=str(told.get("decided_by", "")),
+                    decision="refused" if recorded["decision"] == "refused" else "accepted",
+                    code=int(recorded.get("code") or 0),
+                    enhanced=recorded.get("enhanced"),
+                    text=str(recorded.get("text", "")),
+                    decided_by=str(recorded.get("decided_by", "")),
                 )
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise QueryError(f"{path}:{number}: {error}") from None
@@ -108,7 +108,7 @@ def _bound(address: TCPAddress | UnixAddress) -> socket.socket:
     return sock
 
 
-class _Stage:
+class _ReplayServer:
     """The substitute for the server: deciders connect to it."""
 
     def __init__(self, group: str) -> None:
@@ -130,8 +130,8 @@ async def _replay(
     *,
     as_json: bool,
 ) -> int:
-    hub, stage = Hub(), _Stage(group)
-    hub.on_event = stage.emit
+    hub, server = Hub(), _ReplayServer(group)
+    hub.on_event = server.emit
     async with trio.open_nursery() as nursery:
 
         def take(accepted: socket.socket, peer: Peer) -> None:
@@ -144,7 +144,7 @@ async def _replay(
         where = name if isinstance(name, str) else f"{name[0]}:{name[1]}"
         print(f"waiting at {where} for a decider of {group}", file=sys.stderr, flush=True)
         with trio.move_on_after(seconds) as waiting:
-            await stage.ready.wait()
+            await server.ready.wait()
         status = _EX_UNAVAILABLE if waiting.cancelled_caught else await _compare(hub, recorded, group, as_json=as_json)
         hub.close_clients("going away", at={listen})
         nursery.cancel_scope.cancel()

@@ -9,7 +9,7 @@ from triosmtp.delivery.delivery import Delivery
 from triosmtp.delivery.discard import Discard
 from triosmtp.delivery.function import FunctionDelivery
 from triosmtp.delivery.maildir import Maildir
-from triosmtp.loader import ModuleLoader, telling
+from triosmtp.loader import ModuleLoader, as_value_error
 
 __all__ = ["load_delivery", "parse_delivery"]
 
@@ -37,13 +37,13 @@ def load_delivery(loader: ModuleLoader, specification: str) -> Delivery:
     """
     found: Any = loader.find(specification)
     if isinstance(found, type) and issubclass(found, Delivery):
-        with telling(specification):
+        with as_value_error(specification):
             delivery: Delivery = found()
         return delivery
     if not _is_async(found):
         expected = "an async function of one argument, or a class derived from triosmtp.Delivery"
         raise ValueError(f"{specification!r} is not {expected}: {found!r}")
-    with telling(specification):
+    with as_value_error(specification):
         return FunctionDelivery(found, name=specification)
 
 

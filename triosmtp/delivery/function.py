@@ -6,6 +6,7 @@ from inspect import signature
 
 from triosmtp.delivery.delivery import Delivery, DeliveryError
 from triosmtp.errors import Reject
+from triosmtp.loader import is_failure
 from triosmtp.message import Message
 
 __all__ = ["FunctionDelivery"]
@@ -39,7 +40,9 @@ class FunctionDelivery(Delivery):
             await self._function(message)
         except (Reject, DeliveryError):
             raise
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             _log.exception("%s: message %s not delivered", self, message.id)
             raise DeliveryError(f"{self}: {type(error).__name__}: {error}") from error
 

@@ -7,6 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from triosmtp.errors import Reject
+from triosmtp.loader import is_failure
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy
 from triosmtp.policy.policy_session import Session
 
@@ -67,7 +68,9 @@ class Chain:
             session.decider = ""
             try:
                 answer = await hook(session, *arguments)
-            except Exception as error:  # noqa: BLE001 - a policy's error must neither reach the peer nor end the session
+            except BaseException as error:  # a policy's error must neither reach the peer nor end the session
+                if not is_failure(error):
+                    raise
                 reject = _only_reject(error)
                 if reject is not None:
                     return Decision(refusal=reject, source=reject.decided_by or source)
@@ -84,14 +87,14 @@ class Chain:
         return CONTINUE
 
 
-def _only_reject(error: Exception) -> Reject | None:
+def _only_reject(error: BaseException) -> Reject | None:
     """Return the refusal in an exception; a policy that opened a nursery raises it within a group."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, Reject) else None
 
 
-def _failed(session: Session, phase: Phase, source: str, error: Exception) -> Decision:
+def _failed(session: Session, phase: Phase, source: str, error: BaseException) -> Decision:
     session.failures += 1
     if session.failures <= _LOGGED:  # a client can cause a phase as often as it likes
         last = "; later failures in this session are not logged" if session.failures == _LOGGED else ""

@@ -1,6 +1,6 @@
 """Makes the policies that the option Policy names: ``python:package.module:Name``."""
 
-from triosmtp.loader import ModuleLoader, telling
+from triosmtp.loader import ModuleLoader, as_value_error
 from triosmtp.policy.interface import Policy
 
 __all__ = ["load_policy"]
@@ -15,7 +15,7 @@ def load_policy(loader: ModuleLoader, specification: str) -> Policy:
     """
     found = loader.find(specification)
     if isinstance(found, type) and issubclass(found, Policy):
-        with telling(specification):
+        with as_value_error(specification):
             found = found()
     if not isinstance(found, Policy):
         raise ValueError(f"{specification!r} is not a triosmtp.Policy: {found!r}")  # noqa: TRY004 - the one error of this function

@@ -17,6 +17,7 @@ from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.limits.spool_space import spool_folder
+from triosmtp.loader import is_failure
 from triosmtp.message import Envelope, Message
 from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
@@ -268,8 +269,10 @@ class Transaction:
         except DeliveryError as error:
             reply = Reply(error.code, error.text, error.enhanced)
             raise Refusal(reply, "delivery", error.reason) from None
-        except Exception as error:  # noqa: BLE001 - see below
-            # A callable of the embedding program may raise anything; the message is not accepted then.
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            # The operator's own code may raise anything; the message is not accepted then.
             _log.exception("delivery of %s failed", self.id)
             raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
 
