@@ -8,15 +8,18 @@ import trio.testing
 from auth_site import EVERY, serving
 
 from triosmtp import DONE, AuthAttempt, Policy, Session, parse_config
-from triosmtp.auth import PasswordFile, hash_password
-from triosmtp.auth.mechanism import MECHANISMS
+from triosmtp.auth import hash_password
 from triosmtp.commands.check_command import check_config
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.errors import Severity
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
 ARGON2 = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHQ"
+
+
 SCRAM = hash_password("x", "scram-sha-256")
+
+
 CONF = """
 Banner_Hostname = "mx.example.com"
 Relay_Domains = ( "example.com" )
@@ -150,17 +153,6 @@ def test_a_line_that_is_wrong_is_told_by_check(tmp_path: Path) -> None:
     assert not [
         each for each in config_warnings(config) if each.severity is Severity.ERROR
     ]  # it is served nevertheless
-
-
-def test_each_mechanism_says_what_it_takes(tmp_path: Path) -> None:
-    path = tmp_path / "passwords"
-    path.write_text(f"text:x\nhash:{ARGON2}\nscram:{SCRAM}\n")
-    file = PasswordFile(path)
-    file.check()
-    assert [(name, file.served_by(each.forms)) for name, each in MECHANISMS.items()] == [
-        ("EXTERNAL", 0), ("SCRAM-SHA-256-PLUS", 2), ("SCRAM-SHA-256", 2), ("DIGEST-MD5", 1), ("CRAM-MD5", 1),
-        ("PLAIN", 3), ("LOGIN", 3),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("more", ["", "Always_Allow = true", "Always_Deny = true"])

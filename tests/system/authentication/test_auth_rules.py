@@ -3,22 +3,16 @@
 import base64
 import hashlib
 import hmac
-import re
-import stat
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
 import trio
 import trio.testing
 from auth_site import PASSWORD, USER, Site, serving
 
 from triosmtp import DONE, AuthAttempt, Policy, Reject, Session
-from triosmtp.auth import AuthFileError, IdentityMap, MalformedResponse, PasswordFile, SaslContext, hash_password
-from triosmtp.auth.mechanism import MECHANISMS
 from triosmtp.event import AuthAttempted, Refused
 from triosmtp.testing import Client, MemoryServer, open_memory_server
-from triosmtp.variables import TLSInfo
 
 CONF = """
 Banner_Hostname = "mx.example.com"
@@ -93,84 +87,6 @@ async def test_external_is_for_certificates_of_this_handshake_that_verified(tmp_
     ]  # fmt: skip
 
 
-def test_who_a_certificate_stands_for(tmp_path: Path) -> None:
-    tls = TLSInfo(
-        protocol="TLSv1.3", cipher="x", cipher_algbits=1, cipher_usebits=1, verified=True, client_certificate=b"x",
-        client_subject_cn="cn", client_fingerprint_sha256="ab12", client_spki_sha256="cd",
-        client_sans=("dns:*.example", "dns:a.example", "email:joe@example"),
-    )  # fmt: skip
-    assert [IdentityMap(kind).identify(tls) for kind in ("dns", "email", "subject_cn")] == [
-        "a.example", "joe@example", "cn",
-    ]  # fmt: skip
-    file = tmp_path / "map"
-    identities = IdentityMap(str(file))
-    for line, who in (
-        ("sha256:AB:12 one", "one"), ("spki:cd two", "two"), ("dns:A.example three", "three"), ("cn:other x", None),
-        ("# cn:cn x", None), ("cn:cn four", "four"), ("email:joe@example five", "five"),
-    ):  # fmt: skip
-        file.write_text(f"{line}\n\n")
-        identities._read = None
-        assert identities.identify(tls) == who
-    file.write_text("nonsense\n")
-    with pytest.raises(AuthFileError, match="line 1: expected sha256:"):
-        identities.check()
-    unverified = TLSInfo(
-        protocol="x", cipher="x", cipher_algbits=1, cipher_usebits=1, client_certificate=b"x", client_subject_cn="cn"
-    )
-    assert IdentityMap("subject_cn").identify(unverified) is None
-    assert IdentityMap("subject_cn").identify(None) is None
-
-
-def presented(cn: str = "cn", *sans: str) -> TLSInfo:
-    return TLSInfo(
-        protocol="TLSv1.3", cipher="x", cipher_algbits=1, cipher_usebits=1, verified=True, client_certificate=b"x",
-        client_subject_cn=cn, client_fingerprint_sha256="ab12", client_spki_sha256="cd", client_sans=sans,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("line", "tls", "who"),
-    [
-        ("cn:bank", presented("ban\u212a"), None),
-        ("cn:bank", presented("Bank"), None),
-        ("cn:stra\u00dfe", presented("STRASSE"), None),
-        ("cn:Bank", presented("Bank"), "x"),
-        ("email:joe@example.org", presented("c", "email:Joe@example.org"), None),
-        ("email:Joe@EXAMPLE.org", presented("c", "email:Joe@example.ORG"), "x"),
-        ("email:joe@example.org", presented("c", "email:joe@example.org."), None),
-        ("email:joe@bank.example", presented("c", "email:joe@ban\u212a.example"), None),
-        ("dns:bank.example", presented("c", "dns:ban\u212a.example"), None),
-        ("dns:BANK.example", presented("c", "dns:bank.EXAMPLE"), "x"),
-        ("dns:a.b\u00fccher.example", presented("c", "dns:a.xn--bcher-kva.example"), "x"),
-        ("dns:a.xn--bcher-kva.example", presented("c", "dns:a.b\u00fccher.example"), None),
-        ("dns:a.example", presented("c", "uri:a.example"), None),
-        ("sha256:AB12", presented("c"), "x"),
-        ("cn:dns:a.example", presented("c", "dns:a.example"), None),
-    ],
-)
-def test_nothing_but_domains_is_folded(tmp_path: Path, line: str, tls: TLSInfo, who: str | None) -> None:
-    (tmp_path / "map").write_text(f"{line} x\n")
-    assert IdentityMap(str(tmp_path / "map")).identify(tls) == who
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["dns:a.example.", "dns:*.a.example", "dns:exam\u00adple.org", "dns:", "email:joe", "email:joe@a b", "email:@a",
-     "email:joe@", "sha256:xyz", "spki:", "cn:", "dns:ban\u212a.example"],
-)  # fmt: skip
-def test_what_cannot_be_compared_is_an_error_of_the_map(tmp_path: Path, line: str) -> None:
-    (tmp_path / "map").write_text(f"cn:a b\n{line} x\n")
-    with pytest.raises(AuthFileError, match="line 2: "):
-        IdentityMap(str(tmp_path / "map")).check()
-
-
-def test_a_domain_that_a_certificate_stands_for_is_told_by_its_key() -> None:
-    tls = presented("CN", "dns:MX.Example.ORG", "email:Joe@Example.ORG")
-    assert [IdentityMap(kind).identify(tls) for kind in ("dns", "email", "subject_cn")] == [
-        "mx.example.org", "Joe@example.org", "CN",
-    ]  # fmt: skip
-
-
 NFD, NFC = "andre\u0301", "andr\u00e9"
 
 
@@ -185,24 +101,6 @@ async def test_a_user_acts_for_itself_in_whatever_form_it_is_written(tmp_path: P
         async with open_memory_server(CONF.format(more=more)) as server:
             client = await hello(server)
             assert (await client.command(f"AUTH PLAIN {plain(user, 'y', actor)}")).code == code, (actor, user)
-
-
-def test_a_certificate_acts_for_itself_in_whatever_form_it_is_written() -> None:
-    def claim(identity: str, wanted: str) -> bool:
-        exchange = MECHANISMS["EXTERNAL"].begin(SaslContext(hostname="h", identity=identity), wanted.encode())
-        with pytest.raises(StopIteration) as stop:
-            next(exchange)
-        assert stop.value.value.user == identity
-        proven: bool = stop.value.value.proven
-        return proven
-
-    assert claim(NFC, NFD)
-    assert claim(NFD, NFC)
-    assert claim("a", "")
-    assert not claim("a", "A")
-    assert claim("ban\u212a", "ban\u212a")
-    with pytest.raises(MalformedResponse):
-        claim("a", "a\x07")
 
 
 async def test_every_way_to_fail(tmp_path: Path) -> None:
@@ -264,92 +162,6 @@ async def test_a_proof_serves_once(tmp_path: Path) -> None:
             assert (await client.command(f"AUTH SCRAM-SHA-256 {b64(junk)}")).code in {501, 535}
         await first.aclose()
         await second.aclose()
-
-
-def scram_client(first: str, server_first: str, binding: bytes = b"") -> str:
-    fields = dict(part.split("=", 1) for part in server_first.split(","))
-    header = first[: first.index("n=")]
-    bare = first[len(header) :]
-    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
-    key = hmac.digest(salted, b"Client Key", "sha256")
-    without = f"c={b64(header.encode() + binding)},r={fields['r']}"
-    signature = hmac.digest(hashlib.sha256(key).digest(), f"{bare},{server_first},{without}".encode(), "sha256")
-    return f"{without},p={b64(bytes(a ^ b for a, b in zip(key, signature, strict=True)))}"
-
-
-@pytest.mark.parametrize(
-    ("name", "flag", "plus", "mine", "theirs", "reason"),
-    [
-        ("SCRAM-SHA-256", "n", False, b"", b"", ""),
-        ("SCRAM-SHA-256", "y", False, b"", b"", ""),
-        ("SCRAM-SHA-256", "y", True, b"", b"", "on its way to the client"),  # who took -PLUS out of what we offered
-        ("SCRAM-SHA-256", "p=tls-exporter", True, b"k", b"k", "is not available"),
-        ("SCRAM-SHA-256-PLUS", "p=tls-exporter", True, b"k", b"k", ""),
-        ("SCRAM-SHA-256-PLUS", "p=tls-exporter", True, b"k", b"l", "does not match"),  # there are two TLS connections
-        ("SCRAM-SHA-256-PLUS", "p=tls-nonsense", True, b"k", b"k", "is not available"),
-        ("SCRAM-SHA-256-PLUS", "n", True, b"k", b"", "no channel binding"),
-        ("SCRAM-SHA-256-PLUS", "y", True, b"k", b"", "no channel binding"),
-    ],
-)
-def test_scram_binds_to_its_channel(
-    tmp_path: Path, name: str, flag: str, plus: bool, mine: bytes, theirs: bytes, reason: str
-) -> None:
-    path = tmp_path / "passwords"
-    path.write_text(f"joe:{PASSWORD}\n")
-    file = PasswordFile(path)
-    context = SaslContext(hostname="h", channel_binding=lambda _: mine, offers_plus=plus)
-    first = f"{flag},,n=joe,r=nonce"
-    exchange = MECHANISMS[name].begin(context, first.encode())
-    claim = None
-    try:
-        lookup = next(exchange)
-        assert lookup.user == "joe"  # type: ignore[union-attr]
-        challenge = exchange.send(file.lookup("joe"))
-        derivation = exchange.send(scram_client(first, challenge.data.decode(), theirs).encode())  # type: ignore[union-attr]
-        exchange.send(derivation.credentials.derive())  # type: ignore[union-attr]
-    except StopIteration as stop:
-        claim = stop.value
-    assert claim is not None
-    assert claim.proven is not bool(reason)
-    assert claim.last.startswith(b"v=") is not bool(reason)
-    assert claim.reason.endswith(reason)
-
-
-@pytest.mark.parametrize(("actor", "told"), [(NFD, NFC), (NFC, NFC), ("root", "root")])
-def test_digest_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
-    path = tmp_path / "passwords"
-    path.write_text(f"{NFC}:{PASSWORD}\n")
-    exchange = MECHANISMS["DIGEST-MD5"].begin(SaslContext(hostname="h"), None)
-    nonce = re.findall(r'nonce="([^"]+)"', next(exchange).data.decode())[0]  # type: ignore[union-attr]
-
-    def md5(text: bytes) -> bytes:
-        return hashlib.md5(text).hexdigest().encode()
-
-    secret = hashlib.md5(f"{NFC}:h:{PASSWORD}".encode()).digest()
-    a1 = md5(secret + f":{nonce}:c:{actor}".encode())
-    response = md5(b":".join((a1, nonce.encode(), b"00000001", b"c", b"auth", md5(b"AUTHENTICATE:smtp/h")))).decode()
-    answer = f'username="{NFC}",nonce="{nonce}",cnonce="c",nc=00000001,digest-uri="smtp/h",response={response},'
-    lookup = exchange.send(f'{answer}realm="h",authzid="{actor}"'.encode())
-    secrets = PasswordFile(path).lookup(lookup.user)  # type: ignore[union-attr]
-    with pytest.raises(StopIteration) as stop:
-        exchange.send(secrets)
-    assert (stop.value.value.user, stop.value.value.authorization, stop.value.value.proven) == (NFC, told, True)
-
-
-@pytest.mark.parametrize(("actor", "told"), [(NFD, NFC), (NFC, NFC), ("", ""), ("root", "root")])
-def test_scram_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
-    path = tmp_path / "passwords"
-    path.write_text(f"{NFC}:{PASSWORD}\n")
-    file = PasswordFile(path)
-    first = f"n,{f'a={actor}' if actor else ''},n={NFD},r=nonce"
-    exchange = MECHANISMS["SCRAM-SHA-256"].begin(SaslContext(hostname="h"), first.encode())
-    lookup = next(exchange)
-    challenge = exchange.send(file.lookup(lookup.user))  # type: ignore[union-attr]
-    derivation = exchange.send(scram_client(first, challenge.data.decode()).encode())  # type: ignore[union-attr]
-    keys = derivation.credentials.derive()  # type: ignore[union-attr]
-    with pytest.raises(StopIteration) as stop:
-        exchange.send(keys)
-    assert (stop.value.value.user, stop.value.value.authorization, stop.value.value.proven) == (NFC, told, True)
 
 
 async def test_failures_are_slowed_counted_and_told(autojump_clock: trio.testing.MockClock) -> None:
@@ -414,74 +226,3 @@ async def test_policy_may_refuse_who_proved_itself(tmp_path: Path) -> None:
         assert (await client.command(f"AUTH PLAIN {plain('joe', 'y')}")).code == 535
         assert (await client.command(f"AUTH LOGIN {b64(b'joe')}")).code == 334
         assert (await client.command(b64(b"z"))).code == 235
-
-
-@pytest.mark.parametrize(
-    ("text", "digests", "cleartext", "said"),
-    [
-        ("joe", False, None, "line 1: expected user:password"),
-        ("# x\n:y", False, None, "line 2: expected user:password"),
-        ("j\x07oe:y", False, None, "line 1: a name or password with characters that SASLprep forbids"),
-        ("joe:y\x07", False, None, "line 1: a name or password with characters that SASLprep forbids"),
-        ("joe:$scrypt$x", False, None, "line 1: a malformed hash"),
-        ("joe:$scrypt$ln=0,r=8,p=1$YWJj$YWJj", False, None, "line 1: a malformed scrypt hash"),
-        ("joe:$scrypt$ln=40,r=8,p=1$YWJj$YWJj", False, None, "line 1: a scrypt hash that needs more than 256 MiB"),
-        ("joe:$pbkdf2-sha256$0$YWJj$YWJj", False, None, "line 1: a malformed pbkdf2 hash"),
-        ("joe:$argon2id$x", False, None, "line 1: a malformed hash"),
-        ("joe:$argon2id$v=19$m=8,t=1,p=1$YWJj$YWJj", False, None, "line 1: a malformed argon2 hash"),
-        ("joe:SCRAM-SHA-256$1:a$b:c", False, None, "line 1: a malformed SCRAM"),
-        ("joe:SCRAM-SHA-256$4096:YWJj$YWJj:YWJj", False, None, "line 1: a malformed SCRAM"),
-        ("joe:x", False, False, "line 1: not a hash, and stored_cleartext is false"),
-        ("joe:$argon2id$a$b$c$d", False, True, "line 1: a hash, and stored_cleartext is true"),
-        ("joe:realm:xyz", True, None, "line 1: expected user:realm:hash"),
-    ],
-)
-def test_lines_that_are_wrong_lock_out_nobody_else(
-    tmp_path: Path, text: str, digests: bool, cleartext: bool | None, said: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "passwords"
-    path.write_text(text)
-    file = PasswordFile(path, digests=digests, cleartext=cleartext)
-    file.check()
-    assert [fault.startswith(f'"{path}" {said}') for fault in file.faults] == [True]
-    assert "xyz" not in str(file.faults)
-    assert not file.users
-    assert not caplog.messages
-    good = f"jane:{hash_password('p', 'scram-sha-256')}" if cleartext is False else "jane:p"
-    path.write_text(f"{text}\n{'jane:r:' + 'a' * 32 if digests else good}\n")
-    assert file.lookup("jane").known
-    assert not file.lookup("joe").known
-    assert caplog.messages == [f"{file.faults[0]}: the line is skipped"]
-
-
-def test_a_byte_order_mark_is_part_of_no_name(tmp_path: Path) -> None:
-    for name, text in (("passwords", "joe:x\n"), ("map", "cn:cn joe\n")):
-        (tmp_path / name).write_text(text, "utf-8-sig")
-    assert PasswordFile(tmp_path / "passwords").lookup("joe").verify("x")  # its names are prepared (RFC 4013)
-    assert IdentityMap(str(tmp_path / "map")).identify(presented("cn")) == "joe"
-
-
-def test_files_that_are_wrong(tmp_path: Path) -> None:
-    path = tmp_path / "passwords"
-    with pytest.raises(AuthFileError, match="No such file"):
-        PasswordFile(path).check()
-    path.write_bytes(b"joe:\xff")
-    with pytest.raises(AuthFileError, match="not UTF-8"):
-        PasswordFile(path).check()
-
-
-def test_a_file_of_digests_and_who_can_read_it(tmp_path: Path) -> None:
-    path = tmp_path / "passwords"
-    digest = hashlib.md5(b"joe:r:x").hexdigest()
-    path.write_text(f"joe:r:{digest}\n")
-    path.chmod(0o644)
-    file = PasswordFile(path, digests=True)
-    assert file.lookup("joe").digest("joe", "r") == bytes.fromhex(digest)
-    assert file.lookup("joe").digest("joe", "s") is None
-    assert not file.lookup("joe").verify("x")
-    exposed = [file.is_exposed]
-    path.chmod(0o600)
-    exposed.append(file.is_exposed)
-    assert exposed == [True, False]
-    assert not PasswordFile(tmp_path / "none").is_exposed
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600

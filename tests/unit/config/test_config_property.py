@@ -1,4 +1,4 @@
-"""Random and mutated configurations: nothing but ConfigError comes out, and the same every time.
+"""Random and mutated configurations: the only exception is ConfigError, and the result is always the same.
 
 The full count of `nox -s judge` is 10,000; by default a tenth of it runs.
 """
@@ -30,7 +30,7 @@ PIECES = [
 
 
 def outcome(text: str) -> str:
-    """What reading ``text`` comes to: a word for each of its results, and nothing but the documented exception."""
+    """Return the warnings and settings of ``text``, or the text of the ConfigError; let other exceptions propagate."""
     try:
         config = parse_config(text, folder=Path("/nonexistent"))
     except ConfigError as caught:

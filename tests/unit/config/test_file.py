@@ -1,4 +1,4 @@
-"""Includes: files and folders, where they are looked up, what they are called, and their bounds."""
+"""Includes: files and folders, the order of look-up, the names in positions, and the bounds."""
 
 import os
 from pathlib import Path

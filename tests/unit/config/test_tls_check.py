@@ -1,4 +1,4 @@
-"""What is wrong only as a whole: certificates that are asked for, Listens, Pathways."""
+"""The TLS options of a configuration as a whole: pairs of files, demands, options without effect."""
 
 import pytest
 
@@ -6,66 +6,13 @@ from triosmtp.config import parse_config
 from triosmtp.errors import ConfigError, Severity
 
 CERT = 'TLS_Certificate = "/cert.pem"'
+
+
 STARTTLS = "SMTP_Extensions = ( STARTTLS )"
 
 
 def listen(body: str, around: str = "") -> str:
     return f'ESMTP_Listener {{ {around} Listen ":25" {{ {body} }} }}'
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "<string>:1:1: error: no Listen is enabled: expected ESMTP_Listener"),
-        ("ESMTP_Listener { }", "<string>:1:1: error: no Listen is enabled"),
-        (listen("Enable = false"), "<string>:1:26: error: no Listen is enabled"),
-        (listen(STARTTLS), "STARTTLS needs a TLS_Certificate, and none is in force for Listen \":25\""),
-        (STARTTLS + listen(""), "<string>:1:19: error: SMTP_Extensions: STARTTLS needs a TLS_Certificate"),
-        (CERT + STARTTLS + listen("TLS_Certificate = none"), "STARTTLS needs a TLS_Certificate"),
-        (listen(f'Peer "10.0.0.1" {{ {STARTTLS} }}'), 'none is in force for Listen ":25", Peer "10.0.0.1"'),
-        (listen("Use_SSL = true"), "<string>:1:44: error: Use_SSL: TLS from the first byte needs a TLS_Certificate"),
-        (CERT + listen('Use_SSL = true Peer "::1" { TLS_Certificate = none }'), 'Listen ":25", Peer "::1"'),
-        (CERT + listen(f"Use_SSL = true {STARTTLS}"), "STARTTLS excludes Use_SSL"),
-        (CERT + listen(STARTTLS, "Use_SSL = true"), "STARTTLS excludes Use_SSL"),
-        (CERT + listen("TLS_Verify_Mode = require"), "require needs a TLS_Client_CA"),
-        (CERT + listen('Peer "10.0.0.1" { TLS_Verify_Mode = require }'), 'for Listen ":25", Peer "10.0.0.1"'),
-        (CERT + listen("", 'Peer "10.0.0.1" { TLS_Verify_Mode = require }'), 'for Listen ":25", Peer "10.0.0.1"'),
-        ("ESMTP_Listener { Listen ':25' { } Listen '*:25' { } }", 'Listen "*:25" is the address of Listen ":25"'),
-        (
-            "ESMTP_Listener { Listen '0.0.0.0:25' { } Listen '[::ffff:0.0.0.0]:25' { } }",
-            'Listen "[::ffff:0.0.0.0]:25" is the address of Listen "0.0.0.0:25" at <string>:1:25 too',
-        ),
-        ("ESMTP_Listener { Listen ':25' { } Listen '0.0.0.0:25' { } }", 'Listen "0.0.0.0:25" and Listen ":25" at'),
-        (
-            "ESMTP_Listener { Listen '[fe80::1%eth0]:25' { } Listen '[*]:25' { } }",
-            'Listen "[*]:25" and Listen "[fe80::1%eth0]:25" at',
-        ),
-        (
-            "ESMTP_Listener { Listen '127.0.0.1:9' { } } Status_Listener { Token_File = t Listen ':9' { } }",
-            'Listen ":9" and Listen "127.0.0.1:9" at',
-        ),
-        ("ESMTP_Listener { Listen '/s' { } } ESMTP_Listener b { Listen '/s' { } }", 'Listen "/s" is the address of'),
-        ("ESMTP_Listener { Listen ':0' { } } ESMTP_Listener b { Listen ':0' { } }", 'Listen ":0" is the address of'),
-        (listen('Pathway = "p"'), 'there is no Pathway "p"'),
-        (listen("", 'Enable = false Pathway = "p"'), 'there is no Pathway "p"'),
-        (
-            'Pathway "p" { } Pathway_Group "g" { Pathway "p" { } }' + listen(""),
-            '1:45: error: Pathway "p" stands in the global scope too, at <string>:1:9',
-        ),
-    ],
-)  # fmt: skip
-def test_refused(text: str, told: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_config(text)
-    assert told in str(caught.value)
-    assert len([each for each in caught.value.problems if "no Listen" in told or "no Listen" not in each.message]) == 1
-
-
-def test_what_many_peers_inherit_is_told_once() -> None:
-    peers = " ".join(f'Peer "10.0.0.{i}" {{ Idle_Time = {i + 1} }}' for i in range(50))
-    with pytest.raises(ConfigError) as caught:
-        parse_config(listen(STARTTLS + peers))
-    assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize(
@@ -88,13 +35,12 @@ def test_accepted(text: str, offered: bool) -> None:
     assert config.resolve(config.listens[0], None).offers_starttls is offered
 
 
-def test_port_0_may_stand_on_several_addresses() -> None:
-    config = parse_config("ESMTP_Listener { Listen ':0' { } Listen '*:0' { } Listen '127.0.0.1:0' { } }")
-    assert len(config.listens) == 3
-
-
 HEX = "00" * 32
+
+
 CA = "TLS_Client_CA = /ca.pem"
+
+
 RELAY = "TLS_Verified_Peer_Can_Relay = true"
 
 
@@ -161,7 +107,11 @@ def test_what_fits_together(text: str) -> None:
 
 
 NO_RELAY = "TLS_Relay_Clients: has no effect: TLS_Verified_Peer_Can_Relay is not true where this holds"
+
+
 EMPTY = "TLS_Relay_Clients: an empty list restricts nothing: every client whose certificate verifies may relay"
+
+
 NO_NAMES = (
     "TLS_Relay_Clients: dns: and email: entries have no effect without a TLS_Client_CA, by which no certificate can be "
     "verified here"
@@ -217,9 +167,17 @@ def test_a_demand_for_certificates_that_plaintext_evades(text: str, column: int,
 
 
 WIDE = "TLS_Client_Purpose = client-or-server"
+
+
 BY_NAME = "a dns: entry of TLS_Relay_Clients lets every server of that name relay"
+
+
 BY_BUNDLE = "every server that TLS_Client_CA vouches for may relay"
+
+
 AS_ITSELF = "every server may authenticate by AUTH EXTERNAL as its name"
+
+
 EXTERNAL = "AuthExternalParameters = [ map = dns ]"
 
 
@@ -247,24 +205,3 @@ def test_a_purpose_has_no_effect_without_authorities() -> None:
     [told] = parse_config(f"{WIDE} " + listen("")).warnings
     assert told.message == "TLS_Client_Purpose: has no effect without a TLS_Client_CA"
     assert parse_config("TLS_Client_Purpose = client " + listen("")).warnings == ()
-
-
-def test_ports_that_do_not_overlap() -> None:
-    """One port for IPv4 and IPv6 apart, different ports, and ports that the kernel picks."""
-    listens = ("0.0.0.0:25", "[*]:25", ":24", "[::1]:24", "127.0.0.1:23", "127.0.0.2:23", "0.0.0.0:0", "127.0.0.1:0")
-    parse_config("".join(f"ESMTP_Listener {{ Listen '{listen}' {{ }} }}\n" for listen in listens))
-
-
-def test_what_a_listen_beside_a_wildcard_cannot_have_is_told() -> None:
-    text = """ESMTP_Listener {
-        Listen_Backlog = 7
-        Listen "*:25" { TCP_Send_Buffer_Size = 9000 Listen_Backlog = 8 }
-        Listen "127.0.0.1:25" { TCP_Recv_Buffer_Size = 9000 TCP_Send_Buffer_Size = 9000 Disable_Nagle_Algorithm = 0 }
-        Listen "127.0.0.1:26" { TCP_Recv_Buffer_Size = 9000 }
-    }"""
-    by = 'has no effect for Listen "127.0.0.1:25": its connections come by the socket of Listen "*:25" at <string>:3:16'
-    found = [(str(each.position), each.message) for each in parse_config(text).warnings]
-    assert found == [
-        ("<string>:2:26", f"Listen_Backlog {by}"),
-        ("<string>:4:56", f"TCP_Recv_Buffer_Size {by}"),
-    ]

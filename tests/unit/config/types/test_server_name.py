@@ -4,9 +4,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from config_text import config_errors
 
 from triosmtp.config import Config, ServerName, evaluate, find_query, parse_config, problem_at, show
-from triosmtp.errors import ConfigError, Severity
+from triosmtp.errors import Severity
 
 CERT = "TLS_Certificate = /cert.pem"
 
@@ -17,12 +18,6 @@ def listen(body: str, around: str = "") -> str:
 
 def names(config: Config) -> list[ServerName]:
     return list(config.server_names(config.listens[0]))
-
-
-def told(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        parse_config(text, "e.conf")
-    return str(caught.value)
 
 
 TWO = """
@@ -103,7 +98,7 @@ def test_one_that_is_repeated_merges() -> None:
     ],
 )
 def test_a_bad_name(name: str, message: str) -> None:
-    text = told(listen(f"{CERT} Server_Name '{name}' {{ TLS_Certificate = /a.pem }}"))
+    text = config_errors(listen(f"{CERT} Server_Name '{name}' {{ TLS_Certificate = /a.pem }}"))
     assert text.startswith("e.conf:1:74: error: Server_Name: ")
     assert message in text
     assert text.count("error:") == 1
@@ -133,7 +128,7 @@ VALID = "TLS_Certificate, TLS_Key, TLS_Key_Password_File, TLS_OCSP_Response"
     ],
 )
 def test_what_may_not_stand_there_is_told_what_may(statement: str, name: str, suggestion: str) -> None:
-    text = told(f"{CERT}\n" + listen(f'Server_Name "a.b" {{ TLS_Certificate = /a.pem\n {statement} }}'))
+    text = config_errors(f"{CERT}\n" + listen(f'Server_Name "a.b" {{ TLS_Certificate = /a.pem\n {statement} }}'))
     assert text.splitlines()[0] == (
         f"e.conf:3:2: error: {name} is not valid in a Server_Name; what is: {VALID}{suggestion}"
     )
@@ -149,12 +144,12 @@ def test_what_may_not_stand_there_is_told_what_may(statement: str, name: str, su
     ],
 )
 def test_it_stands_in_a_listen_alone(text: str, scope: str) -> None:
-    found = told(text.format('Server_Name "a.b" { TLS_Certificate = /a.pem }') + listen(""))
+    found = config_errors(text.format('Server_Name "a.b" { TLS_Certificate = /a.pem }') + listen(""))
     assert f"error: Server_Name is not valid in {scope}; it is in: Listen\n" in found
 
 
 def test_it_has_a_name() -> None:
-    assert 'error: expected an instance: Server_Name "mx.example.org" { … }' in told(listen("Server_Name { }"))
+    assert 'error: expected an instance: Server_Name "mx.example.org" { … }' in config_errors(listen("Server_Name { }"))
 
 
 def test_two_of_one_name() -> None:
@@ -167,7 +162,7 @@ def test_two_of_one_name() -> None:
       }
     }
     """
-    assert told(dedent(text).lstrip()) == (
+    assert config_errors(dedent(text).lstrip()) == (
         'e.conf:5:17: error: Server_Name "MX.Example.org" is the name of Server_Name "mx.example.org" '
         "at e.conf:4:17 too\n"
         '        Server_Name "MX.Example.org" { TLS_Certificate = "/b.pem" }\n'
@@ -177,7 +172,7 @@ def test_two_of_one_name() -> None:
 
 @pytest.mark.parametrize("body", ["", "TLS_Key = /a.key", "TLS_Certificate = none"])
 def test_nothing_in_it_is_inherited(body: str) -> None:
-    text = told(listen(f'Server_Name "a.b" {{ {body} }}', "TLS_Certificate = /cert.pem TLS_Key = /key.pem"))
+    text = config_errors(listen(f'Server_Name "a.b" {{ {body} }}', "TLS_Certificate = /cert.pem TLS_Key = /key.pem"))
     assert 'error: Server_Name "a.b" needs a TLS_Certificate of its own: nothing in it is inherited\n' in text
     assert text.count("error:") == 1
 
@@ -191,18 +186,20 @@ def test_nothing_in_it_is_inherited(body: str) -> None:
     ],
 )
 def test_files_pair_by_position(option: str, told_as: str) -> None:
-    text = told(listen(f'{CERT} Server_Name "a.b" {{ TLS_Certificate = ( /1.pem /2.pem )\n{option} }}'))
+    text = config_errors(listen(f'{CERT} Server_Name "a.b" {{ TLS_Certificate = ( /1.pem /2.pem )\n{option} }}'))
     assert text.startswith(f"e.conf:2:{option.index('=') + 3}: error: {told_as}")
     assert 'for Server_Name "a.b"' in text
 
 
 def test_a_certificate_for_those_who_ask_for_no_name_is_demanded() -> None:
-    text = told(listen('SMTP_Extensions = STARTTLS\nServer_Name "a.b" { TLS_Certificate = /a.pem }'))
+    text = config_errors(listen('SMTP_Extensions = STARTTLS\nServer_Name "a.b" { TLS_Certificate = /a.pem }'))
     assert text.splitlines()[0] == (
         "e.conf:1:52: error: SMTP_Extensions: STARTTLS needs a TLS_Certificate, and none is in force for "
         'Listen ":25" (those of its Server_Names are for clients that ask for these names alone)'
     )
-    assert "(those of its Server_Names" in told(listen('Use_SSL = true Server_Name "a.b" { TLS_Certificate = /a.pem }'))
+    assert "(those of its Server_Names" in config_errors(
+        listen('Use_SSL = true Server_Name "a.b" { TLS_Certificate = /a.pem }')
+    )
 
 
 def test_what_is_shown_reads_as_the_same() -> None:

@@ -3,20 +3,32 @@
 from pathlib import Path
 
 import pytest
+from config_text import LISTENER, read_option
 
 from triosmtp.config import OPTIONS, RelayClient, find_query, get, parse_config
 from triosmtp.errors import ConfigError
 
-LISTENER = 'ESMTP_Listener { Listen ":25" { } }'
 HEX = "0123456789abcdef" * 4
+
+
 COLONS = ":".join(HEX[i : i + 2].upper() for i in range(0, 64, 2))
+
+
 BOTH = ("TLSv1.2", "TLSv1.3")
+
+
 DIGITS = "expected 64 hexadecimal digits (SHA-256; a colon after every two is tolerated)"
+
+
 LOWERED = "and OpenSSL's security level is lowered to 0 for every connection that this holds for"
+
+
 GAP = (
     "TLSv1.1 and TLSv1.2 missing between TLSv1.0 and TLSv1.3: such a gap keeps out clients that would agree on "
     "another version"
 )
+
+
 ALL_FOUR = ("TLSv1.0", "TLSv1.1", *BOTH)
 
 
@@ -294,3 +306,38 @@ def test_suites_of_tls_1_3_stand_in_one_place(ciphers: str, policy: bool) -> Non
         parse_config(text)
     assert any("names suites of TLS 1.3, too" in each.message for each in caught.value.problems)
     parse_config(text.replace(f'"{ciphers}"', '"DEFAULT"'))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("TLS_Ciphers", '"ECDHE+AESGCM:!aNULL:TLS_AES_128_GCM_SHA256"', "ECDHE+AESGCM:!aNULL:TLS_AES_128_GCM_SHA256"),
+        ("TLS_Certificate", "/cert.pem", (Path("/cert.pem"),)),
+        ("TLS_Certificate", '"NONE"', ()),
+    ],
+)  # fmt: skip
+def test_values_in_a_listen(name: str, text: str, value: object) -> None:
+    if name == "SMTP_Extensions" and "starttls" in text:
+        text += " TLS_Certificate = /cert.pem"
+    if text == "Require":
+        text += " TLS_Client_CA = /ca.pem"
+    assert read_option(name, text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("TLS_Certificate", '""', "expected the path of a file"),
+        ("TLS_Key", '""', "expected the path of a file"),
+        ("TLS_Ciphers", '""', "expected an OpenSSL cipher list"),
+        ("TLS_Ciphers", "NORMAL", "is a GnuTLS priority string"),
+        ("TLS_Ciphers", '"NORMAL:-VERS-SSL3.0"', "is a GnuTLS priority string"),
+        ("TLS_Ciphers", '"SECURE256:+SECURE128"', "is a GnuTLS priority string"),
+    ],
+)
+def test_bad_values_in_a_listen(name: str, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_option(name, text)
+    (problem,) = caught.value.problems
+    assert told in problem.message
+    assert OPTIONS[name.lower()].name in problem.message

@@ -73,7 +73,7 @@ def test_each_thing_that_has_no_effect_is_told_once() -> None:
         assert told.count(name) == 1
     for name in ("ec_logger", "scriptlet", "ds_core", "opendkim", "Binding_Group"):
         assert told.count(name) == 1
-    # What is inside a stanza that is skipped is skipped with it.
+    # The contents of a skipped stanza are skipped with it.
     assert not {"Capabilities", "mainlog", "script", "Bind_Address"} & set(told)
     assert not {"Relay_Domains", "Control_Listener", "Reconfig_Message"} & set(told)
     assert [listen.name for listen in CONFIG.control_listens] == ["/tmp/2025"]

@@ -1,4 +1,4 @@
-"""The scope Security: what its options take, and what is kept of it."""
+"""The types of options of the scope Security: capabilities, users and groups."""
 
 import pytest
 

@@ -1,18 +1,12 @@
-"""Which value is in force for a connection: the order of fallback, and Peer by most specific CIDR."""
+"""The value in force for a connection: the order of fallback, and Peer by the most specific CIDR block."""
 
 from ipaddress import ip_address, ip_network
 from random import Random
 
 import pytest
+from config_text import resolve_peer
 
-from triosmtp.config import OPTIONS, Config, Settings, parse_config
-
-
-def at(config: Config, name: str, peer: str | None = None) -> Settings:
-    listen = config.find_listen(name)
-    assert listen is not None
-    return config.resolve(listen, None if peer is None else ip_address(peer))
-
+from triosmtp.config import Config, parse_config
 
 # Every level of momentum.md's order, the first to be asked first.
 LEVELS = (
@@ -55,25 +49,25 @@ def layered(present: tuple[str, ...]) -> Config:
 def test_the_first_level_that_sets_an_option_gives_its_value(count: int) -> None:
     present = LEVELS[count:]
     expected = count + 1 if present else 52428800
-    assert at(layered(present), ":25", "10.1.2.3").max_message_size == expected
+    assert resolve_peer(layered(present), ":25", "10.1.2.3").max_message_size == expected
 
 
 def test_each_level_alone_is_reached() -> None:
     for index, level in enumerate(LEVELS):
-        assert at(layered((level,)), ":25", "10.1.2.3").max_message_size == index + 1
+        assert resolve_peer(layered((level,)), ":25", "10.1.2.3").max_message_size == index + 1
 
 
 def test_other_peers_do_not_see_the_peer_levels() -> None:
     config = layered(LEVELS)
-    assert at(config, ":25", "192.0.2.1").max_message_size == 3
-    assert at(config, ":25", "10.2.0.1").max_message_size == 2
-    assert at(config, ":25").max_message_size == 3  # a Unix socket's peer has no address
-    assert at(config, ":25", "2001:db8::1").max_message_size == 3
+    assert resolve_peer(config, ":25", "192.0.2.1").max_message_size == 3
+    assert resolve_peer(config, ":25", "10.2.0.1").max_message_size == 2
+    assert resolve_peer(config, ":25").max_message_size == 3  # a Unix socket's peer has no address
+    assert resolve_peer(config, ":25", "2001:db8::1").max_message_size == 3
 
 
 def test_a_pathway_at_global_scope_has_no_group() -> None:
     text = 'Pathway "p" { Idle_Time = 5 } Idle_Time = 6 Pathway = "p" ESMTP_Listener { Listen ":25" { } }'
-    assert at(parse_config(text), ":25").idle_time == 5.0
+    assert resolve_peer(parse_config(text), ":25").idle_time == 5.0
 
 
 def test_the_option_pathway_follows_the_same_order() -> None:
@@ -88,16 +82,16 @@ def test_the_option_pathway_follows_the_same_order() -> None:
         }
         """
     )
-    assert (at(config, ":25").idle_time, at(config, ":25", "10.0.0.1").idle_time) == (1.0, 2.0)
-    assert (at(config, ":25").pathway, at(config, ":25", "10.0.0.1").pathway) == ("a", "b")
-    assert at(config, ":26", "10.0.0.1").idle_time == 3.0
+    assert (resolve_peer(config, ":25").idle_time, resolve_peer(config, ":25", "10.0.0.1").idle_time) == (1.0, 2.0)
+    assert (resolve_peer(config, ":25").pathway, resolve_peer(config, ":25", "10.0.0.1").pathway) == ("a", "b")
+    assert resolve_peer(config, ":26", "10.0.0.1").idle_time == 3.0
 
 
 def test_a_pathway_inside_a_pathway_has_no_effect_and_a_warning() -> None:
     config = parse_config(
         'Pathway "a" { Pathway = "b" } Pathway "b" { Idle_Time = 2 } Pathway = "a" ESMTP_Listener { Listen ":25" { } }'
     )
-    assert at(config, ":25").idle_time == 300.0
+    assert resolve_peer(config, ":25").idle_time == 300.0
     assert [problem.message for problem in config.warnings] == ["Pathway has no effect in a Pathway"]
 
 
@@ -128,14 +122,14 @@ ESMTP_Listener { Listen ":25" {
     ],
 )
 def test_the_most_specific_peer_comes_first(peer: str, expected: int) -> None:
-    assert at(parse_config(PEERS), ":25", peer).max_message_size == expected
+    assert resolve_peer(parse_config(PEERS), ":25", peer).max_message_size == expected
 
 
 def test_equal_networks_are_one_peer_however_they_are_written() -> None:
     config = parse_config(
         'ESMTP_Listener { Listen ":25" { Peer "10.0.0.1" { Idle_Time = 1 } Peer "10.0.0.1/32" { Idle_Time = 2 } } }'
     )
-    assert at(config, ":25", "10.0.0.1").idle_time == 2.0
+    assert resolve_peer(config, ":25", "10.0.0.1").idle_time == 2.0
 
 
 def test_a_peer_with_host_bits_is_told_what_it_means() -> None:
@@ -153,9 +147,9 @@ def test_none_as_a_certificate_unsets_an_inherited_one() -> None:
         ESMTP_Listener { Listen ":25" { Peer "10.0.0.0/8" { TLS_Certificate = "none" } } }
         """
     )
-    assert at(config, ":25").offers_starttls
-    assert at(config, ":25", "10.0.0.1").tls_certificate == ()
-    assert not at(config, ":25", "10.0.0.1").offers_starttls
+    assert resolve_peer(config, ":25").offers_starttls
+    assert resolve_peer(config, ":25", "10.0.0.1").tls_certificate == ()
+    assert not resolve_peer(config, ":25", "10.0.0.1").offers_starttls
 
 
 def test_equal_peer_blocks_give_the_same_object_and_variants_are_all_there_are() -> None:
@@ -182,60 +176,4 @@ def test_peer_look_up_agrees_with_a_plain_search() -> None:
         address = ip_address(random.getrandbits(32) & 0xFF0000FF)
         holding = [(network.prefixlen, i) for i, network in numbered.items() if address in network]
         expected = max(holding)[1] if holding else 52428800
-        assert at(config, ":25", str(address)).max_message_size == expected
-
-
-def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> None:
-    places = {
-        "global": "{} ESMTP_Listener {{ Listen ':25' {{ }} }}",
-        "Pathway_Group": "Pathway_Group 'g' {{ {} }} ESMTP_Listener {{ Listen ':25' {{ }} }}",
-        "Pathway": "Pathway_Group 'g' {{ Pathway 'p' {{ {} }} }} ESMTP_Listener {{ Listen ':25' {{ }} }}",
-        "ESMTP_Listener": "ESMTP_Listener {{ {} Listen ':25' {{ }} }}",
-        "Listen": "ESMTP_Listener {{ Listen ':25' {{ {} }} }}",
-        "Peer": "ESMTP_Listener {{ Listen ':25' {{ Peer '10.0.0.0/8' {{ {} }} }} }}",
-    }
-    control = ("Control_Listener", "Listen of a Control_Listener")
-    policy = ("Policy_Listener", "Listen of a Policy_Listener")
-    status = ("Status_Listener", "Listen of a Status_Listener")
-    only_global = {
-        *("TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"),
-        "TLS_EC_Curve_Names",
-        *("Drain_Timeout", "Workers", "Log_Hires_Timestamp"),
-    }
-    in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
-    in_policy_listeners = {
-        *("File_Mode", "Listen_Backlog", "TLS_Protocols", "TLS_Ciphers", "TLS_Client_CA", "TLS_Client_CRL"),
-        *("TLS_Client_Purpose", "TLSv13_Ciphersuites"),
-        *("TLS_Send_Client_CA_Names", "TLS_Verify_Depth", "TLS_Verify_Mode", "TLS_Handshake_Timeout"),
-    }
-    not_global = {
-        "Use_SSL",
-        "Starttls_Injection_Policy",
-        "TLS_Verified_Peer_Can_Relay",
-    }
-    for option in OPTIONS.values():
-        if option.name in {"Path", "Format", "Facility"}:
-            assert option.scopes == ("Log",)
-            continue
-        if option.name in {"User", "Group", "Capabilities"}:
-            assert option.scopes == ("Security",)
-            continue
-        if option.name == "Enable":
-            assert option.scopes == ("ESMTP_Listener", "Listen", *control, *policy, *status)
-            continue
-        if option.name in {"Token_File", "Admin_Token_File", "Body_Limit", "Host_Names"}:
-            alone = {"Token_File": (*policy, *status), "Host_Names": status}
-            assert option.scopes == alone.get(option.name, policy)
-            continue
-        expected = {"global"} if option.name in only_global else set(places)
-        expected -= {"global"} if option.name in not_global else set()
-        expected |= set(control) if option.name == "File_Mode" else set()
-        expected |= set(status) if option.name in {"File_Mode", "Listen_Backlog"} else set()
-        expected |= {"Domain"} if option.name in {"Known_Recipients", "Recipients_Fold_Case"} else set()
-        expected |= {"Server_Name"} if option.name in in_server_names else set()
-        expected |= set(policy) if option.name in in_policy_listeners | in_server_names else set()
-        assert set(option.scopes) == expected, option.name
-        if option.default is None:
-            continue
-        for scope in expected & set(places):
-            parse_config(places[scope].format(f"{option.name} = {option.write_default()}"))
+        assert resolve_peer(config, ":25", str(address)).max_message_size == expected

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from triosmtp.config import ListenAddress, TCPAddress, UnixAddress, parse_address, parse_config
+from triosmtp.config import ListenAddress, TCPAddress, UnixAddress, parse_address
 
 
 @pytest.mark.parametrize(
@@ -48,44 +48,3 @@ def test_forms(text: str, address: ListenAddress) -> None:
 def test_what_is_no_address(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told.replace('"', ".")):
         parse_address(text)
-
-
-@pytest.mark.parametrize(
-    ("set_mode", "mode"), [("", 0o660), ("File_Mode = 0600", 0o600), ('File_Mode = "0777"', 0o777)]
-)
-def test_a_unix_socket_has_the_mode_of_file_mode(set_mode: str, mode: int) -> None:
-    config = parse_config(f'ESMTP_Listener {{ Listen "/run/s" {{ {set_mode} }} }}')
-    assert config.listens[0].address == UnixAddress("/run/s", mode)
-
-
-LISTENS = parse_config(
-    """
-    ESMTP_Listener {
-      Listen ":25" { }  Listen "127.0.0.1:25" { }
-      Listen "[::]:25" { }  Listen "127.0.0.1:587" { }  Listen "*:465" { }  Listen "/run/s" { }
-    }
-    """
-)
-
-
-@pytest.mark.parametrize(
-    ("local", "name"),
-    [
-        (":25", ":25"),
-        ("*:25", ":25"),
-        ("192.0.2.1:25", ":25"),
-        ("127.0.0.1:25", "127.0.0.1:25"),
-        ("[::ffff:127.0.0.1]:25", "127.0.0.1:25"),
-        ("[::]:25", "[::]:25"),
-        ("[2001:db8::1]:25", "[::]:25"),
-        ("[2001:db8::1]:465", "*:465"),
-        ("127.0.0.1:587", "127.0.0.1:587"),
-        ("127.0.0.2:587", None),
-        ("/run/s", "/run/s"),
-        ("/run/t", None),
-        ("nonsense", None),
-    ],
-)
-def test_a_listen_is_found_as_written_or_by_an_address_that_it_takes(local: str, name: str | None) -> None:
-    found = LISTENS.find_listen(local)
-    assert (found and found.name) == name
