@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from triosmtp.message.spool import Body
     from triosmtp.policy import DISCARD, DONE, AuthAttempt, Done, Policy, Session
     from triosmtp.server.server import Server, serve
-    from triosmtp.server.service import Statistics
+    from triosmtp.server.statistics import Statistics
     from triosmtp.smtp import Address
     from triosmtp.variables import TLSInfo, Variables
 
@@ -69,7 +69,7 @@ _MODULES = {
     "triosmtp.message.spool": ("Body",),
     "triosmtp.policy": ("DISCARD", "DONE", "AuthAttempt", "Done", "Policy", "Session"),
     "triosmtp.server.server": ("Server", "serve"),
-    "triosmtp.server.service": ("Statistics",),
+    "triosmtp.server.statistics": ("Statistics",),
     "triosmtp.smtp": ("Address",),
     "triosmtp.variables": ("TLSInfo", "Variables"),
 }

@@ -22,7 +22,8 @@ from triosmtp.config import (
 from triosmtp.config.tls_check import PAIRED, pairing_errors
 from triosmtp.daemon.config_warnings import config_warnings, extension_warnings
 from triosmtp.errors import ConfigError, Problem, Severity
-from triosmtp.server.profile import Profile, Profiles, material_problem, material_problems, tls_settings
+from triosmtp.server.profile import Profile, Profiles
+from triosmtp.server.tls_contexts import material_problem, material_problems, tls_settings
 from triosmtp.tls import MaterialError, TLSSettings
 
 __all__ = ["check_command", "check_config"]
@@ -82,7 +83,7 @@ def check_config(config: Config) -> list[Problem]:
 def _checks(config: Config) -> Iterator[Callable[[Config], object]]:
     """Yield the checks of the parts that are configured; each imports only what it needs."""
     if config.policy_listens:
-        from triosmtp.server.policy_listener import read_policy_endpoints  # noqa: PLC0415 - imports the policy service
+        from triosmtp.server.policy_endpoint import read_policy_endpoints  # noqa: PLC0415 - imports the policy service
 
         yield read_policy_endpoints
     if config.status_listens:

@@ -8,7 +8,7 @@ from typing import Final
 from triosmtp.config import Config, ServerName, Settings, problem_at
 from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import ConfigError, Problem, QueryError, Severity
-from triosmtp.server.profile import material_problem, material_problems
+from triosmtp.server.tls_contexts import material_problem, material_problems
 from triosmtp.server.tls_report import ContextGroup, ContextUse, context_lines, group_contexts
 from triosmtp.tls import Material, MaterialError, ServerCertificate, build_context, load_material
 from triosmtp.tls.context import select_name

@@ -119,7 +119,7 @@ async def _tls_show(console: ConsoleCommands, _arguments: list[str]) -> ConsoleR
         report = await tls_report(service)
         text, rows = report.text, report.contexts
     else:
-        reports: list[tuple[int, TLSReport]] = list(enumerate(await pool.gather("contexts"), 1))
+        reports: list[tuple[int, TLSReport]] = list(enumerate(await pool.tls_reports(), 1))
         text = "\n".join(f"Worker {number}\n{report.text}" for number, report in reports)
         rows = [{"worker": number} | row for number, report in reports for row in report.contexts]
     problems = [
@@ -155,8 +155,7 @@ async def _tls_flush(console: ConsoleCommands, _arguments: list[str]) -> Console
 
 
 async def _show_inbound(console: ConsoleCommands, _arguments: list[str]) -> ConsoleResponse:
-    host = console.server.service.host
-    rows = [] if host is None else await host.inbound()
+    rows = await console.server.sessions.inbound()
     return ConsoleResponse(await trio.to_thread.run_sync(_session_table, rows), rows)
 
 

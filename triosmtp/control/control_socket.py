@@ -6,14 +6,13 @@ credentials as the kernel reports them, so that a changed mode of the file or it
 
 import logging
 import socket
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, frozen
 
 from triosmtp.config import Config, Listen, UnixAddress
 from triosmtp.control.console_commands import ConsoleCommands
@@ -21,11 +20,12 @@ from triosmtp.control.console_protocol import ConsoleRequest, ConsoleResponse
 from triosmtp.control.control_path import default_control_path
 from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.filesystem import make_directory
-from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
+from triosmtp.sockets.listener import Peer, open_unix_socket
+from triosmtp.sockets.listening_socket import ListeningSocket, close_sockets
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport, refuse_connection
 
-__all__ = ["ControlSockets", "close_control_sockets"]
+__all__ = ["ControlSocket", "ControlSockets"]
 
 _log = logging.getLogger("triosmtp.control")
 
@@ -51,26 +51,10 @@ class _WantedSocket:
 
 
 @define(slots=True, eq=False)
-class _ControlSocket:
-    address: UnixAddress
-    sock: socket.socket
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
-    inode: int = field(init=False)
+class ControlSocket(ListeningSocket):
+    """A control socket."""
 
-    def __attrs_post_init__(self) -> None:
-        self.inode = Path(self.address.path).lstat().st_ino
-
-    def close(self, *, unlink: bool = True) -> None:
-        self.scope.cancel()
-        if unlink:
-            unlink_own_socket(Path(self.address.path), self.inode)
-        self.sock.close()
-
-
-def close_control_sockets(sockets: Iterable[_ControlSocket]) -> None:
-    """Close sockets that :meth:`ControlSockets.open` returned, if they are not to be served."""
-    for each in sockets:
-        each.close()
+    wanted: UnixAddress
 
 
 class ControlSockets:
@@ -81,7 +65,7 @@ class ControlSockets:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._sockets: dict[str, _ControlSocket] = {}
+        self._sockets: dict[str, ControlSocket] = {}
         self._connections = 0
 
     @property
@@ -89,14 +73,14 @@ class ControlSockets:
         """The paths of the sockets that are served."""
         return list(self._sockets)
 
-    def open(self, config: Config) -> list[_ControlSocket]:
+    def open(self, config: Config) -> list[ControlSocket]:
         """Bind the sockets of ``config`` that are not served yet, and change nothing else.
 
-        Pass them to :meth:`apply` or :func:`close_control_sockets`.
+        Pass them to :meth:`apply` or :func:`~triosmtp.sockets.listening_socket.close_sockets`.
 
         :raises ConfigError: if a socket cannot be bound.  For the default socket, that is only a warning in the log.
         """
-        opened: list[_ControlSocket] = []
+        opened: list[ControlSocket] = []
         for wanted in self._wanted_sockets(config):
             path = wanted.address.path
             if path in self._sockets and Path(path).exists():
@@ -104,42 +88,42 @@ class ControlSockets:
             try:
                 if wanted.listen is None:
                     make_directory(Path(path).parent)
-                sock = bind_unix(wanted.address)
-                sock.listen(_BACKLOG)
-                sock.setblocking(False)
+                sock = open_unix_socket(wanted.address, _BACKLOG)
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 if wanted.required:
-                    close_control_sockets(opened)
+                    close_sockets(opened)
                     transient = isinstance(error, OSError) and is_transient(error)
                     raise ConfigError([evolve(wanted.problem(reason), transient=transient)]) from error
                 _log.warning("no control socket: %s: %s; choose another path with --control", path, reason)
             else:
-                opened.append(_ControlSocket(wanted.address, sock))
+                opened.append(ControlSocket(sock, wanted.address))
         return opened
 
     def apply(
-        self, config: Config, opened: list[_ControlSocket], commands: ConsoleCommands, nursery: trio.Nursery
+        self, config: Config, opened: list[ControlSocket], commands: ConsoleCommands, nursery: trio.Nursery
     ) -> None:
         """Serve the ``opened`` sockets, and close those that are not in ``config`` any more."""
         wanted = {each.address.path: each.address for each in self._wanted_sockets(config)}
         for path in [path for path in self._sockets if path not in wanted]:
             self._sockets.pop(path).close()
         for path, kept in self._sockets.items():
-            if kept.address != wanted[path]:
-                kept.address = wanted[path]
+            if kept.wanted != wanted[path]:
+                kept.wanted = wanted[path]
                 with suppress(FileNotFoundError):
-                    Path(path).chmod(kept.address.mode)
+                    Path(path).chmod(kept.wanted.mode)
         for each in opened:
-            old = self._sockets.get(each.address.path)
+            path = each.wanted.path
+            old = self._sockets.get(path)
             if old is not None:
                 old.close(unlink=False)
-            self._sockets[each.address.path] = each
-            nursery.start_soon(self._serve, each, commands, nursery, name=f"control {each.address.path}")
+            self._sockets[path] = each
+            # The consoles are outside of this task: one of them may wait for the reload that closes this socket.
+            nursery.start_soon(each.accept, partial(self._accept, commands, nursery), name=f"control {path}")
 
     def close(self) -> None:
         """Close all sockets."""
-        close_control_sockets(self._sockets.values())
+        close_sockets(self._sockets.values())
         self._sockets.clear()
 
     def _wanted_sockets(self, config: Config) -> list[_WantedSocket]:
@@ -156,19 +140,15 @@ class ControlSockets:
 
     # Connections
 
-    async def _serve(self, control: _ControlSocket, commands: ConsoleCommands, nursery: trio.Nursery) -> None:
-        with control.scope:  # without its consoles: one of them may be waiting for the reload that closes this socket
-            await accept_connections(control.sock, partial(self._accept, control, commands, nursery))
-
     def _accept(
         self,
-        control: _ControlSocket,
         commands: ConsoleCommands,
         nursery: trio.Nursery,
+        control: ControlSocket,
         sock: socket.socket,
         _peer: Peer,
     ) -> None:
-        refused = check_peer_credentials(sock, control.address.mode)
+        refused = check_peer_credentials(sock, control.wanted.mode)
         if not refused and self._connections >= _MAX_CONNECTIONS:
             refused = f"more than {_MAX_CONNECTIONS} consoles"
         if refused:

@@ -68,7 +68,7 @@ def extension_warnings(settings: Settings, delivery: Delivery) -> list[Problem]:
 def _token_warnings(config: Config) -> list[Problem]:
     if not (config.policy_listens or config.status_listens):
         return []
-    from triosmtp.server.policy_listener import token_warnings  # noqa: PLC0415 - imports the policy service
+    from triosmtp.server.policy_endpoint import token_warnings  # noqa: PLC0415 - imports the policy service
 
     return token_warnings(config)
 

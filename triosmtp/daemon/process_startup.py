@@ -20,7 +20,7 @@ from triosmtp.daemon.privileges import ProcessIdentity, drop_privileges, find_id
 from triosmtp.daemon.reload_access import access_warnings
 from triosmtp.daemon.systemd_sockets import adopt_sockets
 from triosmtp.errors import ConfigError, Problem, Severity, collect
-from triosmtp.server.preload_contexts import preload_contexts, tls_users
+from triosmtp.server.tls_contexts import preload_contexts, tls_users
 from triosmtp.sockets.bound_socket import InheritedSocket, bind_at_startup
 from triosmtp.tls import ContextStore
 from triosmtp.version import versions

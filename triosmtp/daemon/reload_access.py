@@ -14,8 +14,7 @@ from pathlib import Path
 
 from triosmtp.config import Config, load_config
 from triosmtp.errors import ConfigError, Problem, Severity
-from triosmtp.server.preload_contexts import TLSUsers
-from triosmtp.server.profile import material_problem
+from triosmtp.server.tls_contexts import TLSUsers, material_problem
 from triosmtp.tls import MaterialWarning
 from triosmtp.tls.location import entries_of
 

@@ -14,7 +14,7 @@ import trio
 
 from triosmtp.config import Config, load_config
 from triosmtp.control.console_commands import ConsoleCommands
-from triosmtp.control.control_socket import ControlSockets, close_control_sockets
+from triosmtp.control.control_socket import ControlSockets
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.daemon.embedded_default import usage_hints, write_embedded_default
 from triosmtp.daemon.process_startup import StartupResources, prepare_process
@@ -31,10 +31,11 @@ from triosmtp.event import (
 from triosmtp.logs.log_set import Logs, form_of, open_every_log
 from triosmtp.server.server import Server, serve
 from triosmtp.sockets.bound_socket import InheritedSocket
+from triosmtp.sockets.listening_socket import close_sockets
 from triosmtp.status.status_listener import StatusListener
 from triosmtp.status.status_source import ServerSource
 from triosmtp.version import versions
-from triosmtp.workers.supervisor import Supervisor, workers_of
+from triosmtp.workers.supervisor import count_workers, run_workers
 
 __all__ = ["serve_command"]
 
@@ -104,7 +105,7 @@ async def _serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(logs.run, name="log")
             status = StatusListener()
-            workers = workers_of(config)
+            workers = count_workers(config)
             server: Server = await nursery.start(
                 partial(
                     serve,
@@ -112,7 +113,7 @@ async def _serve(
                     observers=(*logs.observers, status.subscription),
                     sockets=resources.sockets,
                     contexts=resources.contexts,
-                    pool=Supervisor(workers) if workers > 1 else None,
+                    open_pool=partial(run_workers, workers) if workers > 1 else None,
                     embedded=False,
                 )
             )
@@ -224,7 +225,7 @@ class _Daemon:
             process=os.getpid(),
             path=str(self._path),
             listeners=tuple(name if bound is None else f"{name} {bound[0]} port {bound[1]}" for name, bound in named),
-            workers=workers_of(config),
+            workers=count_workers(config),
         )
         self._server.service.emit(event)
 
@@ -265,7 +266,7 @@ class _Daemon:
                 if logs is not None:
                     undo.callback(logs.close)
                 control_sockets = collect(problems, partial(self._control.open, config))
-                undo.callback(close_control_sockets, control_sockets or ())
+                undo.callback(close_sockets, control_sockets or ())
                 prepared = await trio.to_thread.run_sync(collect, problems, partial(self._status.prepare, config))
                 if prepared is not None:
                     undo.callback(prepared.discard)
@@ -330,7 +331,7 @@ def _fixed_options(config: Config, *, as_root: bool) -> dict[str, object]:
     """Return the values that a reload cannot change, by the warning to log if it would."""
     security = config.security if as_root else None  # else it has no effect
     return {
-        "Workers: a change takes effect at the next start": workers_of(config),
+        "Workers: a change takes effect at the next start": count_workers(config),
         "Security: a change takes effect at the next start": security
         and (security.user, security.group, security.capabilities),
         'Log "stderr": a change of its form takes effect at the next start': form_of(config, sys.stderr),

@@ -56,7 +56,7 @@ def adopt_sockets(config: Config, environment: MutableMapping[str, str] = os.env
         if sock.family != socket.AF_UNIX:
             nodelay = config.resolve(listen, None).disable_nagle_algorithm
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
-        found[listen.key] = InheritedSocket(sock, given=True)
+        found[listen.key] = InheritedSocket(sock, external=True)
     if problems:
         for each in found.values():
             each.sock.close()

@@ -1,6 +1,7 @@
-"""Limits on what one peer, and all peers together, may use.
+"""Limits on the resources that one peer, and all peers together, can use.
 
-``peer_count.py`` counts by peer, ``peer_limiter.py`` is a bounded queue with a fair share for each peer,
-``handshake_limiter.py`` and ``flight_limiter.py`` bound TLS handshakes, ``spool_space.py`` bounds the spool,
-``timeouts.py`` bounds the time of a session, ``fd_limit.py`` the file descriptors.
+``peer_count.py`` counts by peer.  ``peer_limiter.py`` is a bounded queue that peers share fairly.
+``handshake_limiter.py`` and ``flight_limiter.py`` limit TLS handshakes.  ``spool_space.py`` limits the octets in the
+spool, ``timeouts.py`` the time of a session, and ``fd_limit.py`` the connections by the file descriptors.
+``limit_reached.py`` names the limit that refused something.
 """

@@ -1,4 +1,4 @@
-"""How many connections a process has descriptors for."""
+"""How many connections a process has file descriptors for."""
 
 import os
 import resource
@@ -7,14 +7,14 @@ from typing import Final
 
 __all__ = ["max_connections"]
 
-_RESERVE: Final = 8
-"""Descriptors that are left for what else is opened, spools and deliveries; or an eighth of all, where that is more."""
+_MIN_RESERVE: Final = 8
+"""Descriptors that are reserved for spool files and deliveries.  An eighth of all descriptors is, if that is more."""
 
 
 def max_connections() -> int:
-    """Give how many connections may be open at once in this process, beside what is open now."""
+    """Return how many connections this process can have open beside the files that are open now."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
-    spare = limit - len(os.listdir("/proc/self/fd")) - max(_RESERVE, limit // 8)  # noqa: PTH208
+    spare = limit - len(os.listdir("/proc/self/fd")) - max(_MIN_RESERVE, limit // 8)  # noqa: PTH208
     return max(spare, 1)

@@ -1,8 +1,8 @@
-"""Which large flights of clients may have a thread: two at once, one of each peer, in turns.
+"""Limit the threads that verify large flights of TLS clients: two at once, one for each peer, in turns.
 
-Flights of up to 32 KB wait as long as their handshakes have time; how many there are is bounded by the gate before
-handshakes.  Of larger ones, which no honest client sends and each of which takes seconds, 16 wait.  If one more comes,
-it takes the place of one of the peer with most of them; if that is its own peer, its handshake fails.
+A flight of up to 32 KB waits for a thread as long as its handshake has time; :class:`HandshakeLimiter` bounds their
+number.  An honest client sends no larger flight, and each takes seconds.  At most 16 of those wait.  One more replaces
+one of the peer that has most of them; if it is of that peer itself, its handshake fails.
 """
 
 import sys
@@ -15,24 +15,26 @@ from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError, PeerL
 
 __all__ = ["FlightLimiter"]
 
-_HUGE: Final = 32768
-_MAX_WAITING: Final = 16
+_HUGE_FLIGHT_SIZE: Final = 32768
+_MAX_HUGE_WAITING: Final = 16
 _THREADS: Final = 2
 
 
 class FlightLimiter:
-    """The places of one service."""
+    """The places for large flights of one service."""
 
     __slots__ = ("_huge", "_large")
 
     def __init__(self) -> None:
         self._large = PeerLimiter(_THREADS, at_once_per_peer=1, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
-        # Those that have a place here, go on to the others' queue.
-        self._huge = PeerLimiter(_THREADS, at_once_per_peer=1, waiting=_MAX_WAITING, waiting_per_peer=_MAX_WAITING)
+        # A huge flight needs a place here first, then one of the large flights.
+        self._huge = PeerLimiter(
+            _THREADS, at_once_per_peer=1, waiting=_MAX_HUGE_WAITING, waiting_per_peer=_MAX_HUGE_WAITING
+        )
 
     @property
     def taken(self) -> int:
-        """How many threads are at work."""
+        """How many threads work."""
         return self._large.taken
 
     @property
@@ -42,13 +44,13 @@ class FlightLimiter:
 
     @asynccontextmanager
     async def place(self, peer: Hashable, is_gone: Callable[[], bool], size: int) -> AsyncIterator[None]:
-        """Wait until a flight of ``size`` octets may have a thread, and keep that place until the block ends.
+        """Wait until a flight of ``size`` octets may have a thread.  The place is kept until the block ends.
 
-        :raises HandshakeError: if too many wait, or the peer has disconnected before it had a place.
+        :raises HandshakeError: if too many wait, or the peer disconnected before it had a place.
         """
         async with AsyncExitStack() as places:
             try:
-                if size > _HUGE:
+                if size > _HUGE_FLIGHT_SIZE:
                     await places.enter_async_context(self._huge.place(peer, is_gone))
                 await places.enter_async_context(self._large.place(peer, is_gone))
             except LimitReachedError:

@@ -1,14 +1,12 @@
-"""Expensive work that peers ask for, such as hashing: a bounded queue, shared fairly between the peers.
+"""Limit expensive work that peers can cause, such as hashing: a bounded queue that peers share fairly.
 
-Three properties, each against an attack:
+*Bounds.*  The work at once is limited, and so is the work that waits, in total and of one peer.  Beyond that the work
+is refused at once.  So no peer chooses how much memory or time it uses here.
 
-*Bounds.*  So much is done at once, and so much waits, in all and of one peer.  Beyond that the answer is a refusal at
-once, so no peer chooses how much memory or time waits here.
+*Fairness.*  Free places go to the waiting peers in turns, not in the order of arrival.  If the queue is full, a peer
+with less in it replaces an entry of the peer with most in it.
 
-*Fairness.*  Places go round between the peers that wait, one each, in place of first come, first served.  If the queue
-is full, a peer with less in it takes the place of the peer with most in it.
-
-*Liveness.*  Before a place is given away, the limiter looks whether the peer is still connected.
+*Liveness.*  Before a peer receives a place, the limiter checks whether it is still connected.
 """
 
 import sys
@@ -23,25 +21,25 @@ __all__ = ["LimitReachedError", "PeerGoneError", "PeerLimiter"]
 
 
 class LimitReachedError(Exception):
-    """Too much waits already, of this peer or in all."""
+    """Too much work waits already, of this peer or in total."""
 
 
 class PeerGoneError(Exception):
-    """The peer has closed its connection; nobody wants the outcome."""
+    """The peer has disconnected: nothing needs the result."""
 
 
 @define(slots=True, eq=False)
 class _Waiter:
     is_gone: Callable[[], bool]
-    woken: trio.Event = field(factory=trio.Event)
+    wakeup: trio.Event = field(factory=trio.Event)
     error: Exception | None = None
-    """Why there will be no place; None as long as it waits, or once it has a place."""
+    """Why it receives no place; None while it waits and after it has a place."""
 
 
 class PeerLimiter:
-    """Places for ``at_once`` pieces of work, of which ``at_once_per_peer`` may be one peer's.
+    """Places for ``at_once`` pieces of work in total, and for ``at_once_per_peer`` of one peer.
 
-    ``waiting`` more may wait in all, ``waiting_per_peer`` of one peer.  A peer is any hashable key.
+    ``waiting`` more may wait in total, and ``waiting_per_peer`` of one peer.  A peer is any hashable key.
     """
 
     __slots__ = (
@@ -57,32 +55,32 @@ class PeerLimiter:
         self._waiting_per_peer = waiting_per_peer
         self._taken = 0
         self._taken_by: Counter[Hashable] = Counter()  # never more entries than places
-        self._queues: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()  # whose turn is next stands first
+        self._queues: OrderedDict[Hashable, deque[_Waiter]] = OrderedDict()  # the next peer is first
         self.waiting = 0
-        """How many wait now."""
+        """How many pieces of work wait."""
 
     @property
     def taken(self) -> int:
-        """How many places are taken now."""
+        """How many places are taken."""
         return self._taken
 
     @asynccontextmanager
     async def place(self, peer: Hashable, is_gone: Callable[[], bool]) -> AsyncIterator[None]:
-        """Wait for a place, and keep it until the block ends.  ``is_gone`` tells whether the peer has disconnected.
+        """Wait for a place.  It is kept until the block ends.  ``is_gone`` returns whether the peer has disconnected.
 
-        :raises LimitReachedError: if too much waits already.
-        :raises PeerGoneError: if the peer has disconnected before it had a place.
+        :raises LimitReachedError: if too much work waits already.
+        :raises PeerGoneError: if the peer disconnected before it had a place.
         """
         if is_gone():
             raise PeerGoneError
-        if self._has_place(peer):  # then nobody waits whom it could be given
+        if self._has_place(peer):  # then no other peer waits that could use the place
             self._take(peer)
         else:
             await self._wait(peer, _Waiter(is_gone))
         try:
             yield
         finally:
-            self._leave(peer)
+            self._release(peer)
 
     def _has_place(self, peer: Hashable) -> bool:
         return self._taken < self._at_once and self._taken_by[peer] < self._at_once_per_peer
@@ -91,32 +89,32 @@ class PeerLimiter:
         self._taken += 1
         self._taken_by[peer] += 1
 
-    def _leave(self, peer: Hashable) -> None:
+    def _release(self, peer: Hashable) -> None:
         self._taken -= 1
         self._taken_by[peer] -= 1
         if not self._taken_by[peer]:
             del self._taken_by[peer]
-        self._give_places()
+        self._assign_places()
 
     async def _wait(self, peer: Hashable, waiter: _Waiter) -> None:
-        self._make_room(peer)
+        self._make_space(peer)
         self._queues.setdefault(peer, deque()).append(waiter)
         self.waiting += 1
         try:
-            await waiter.woken.wait()
+            await waiter.wakeup.wait()
         except BaseException:
-            if not waiter.woken.is_set():
+            if not waiter.wakeup.is_set():
                 self._remove(peer, waiter)
-            elif waiter.error is None:  # it was given a place just now
-                self._leave(peer)
+            elif waiter.error is None:  # it had received a place
+                self._release(peer)
             raise
         if waiter.error is not None:
             raise waiter.error
 
-    def _make_room(self, peer: Hashable) -> None:
-        """Make room for one more of ``peer``.
+    def _make_space(self, peer: Hashable) -> None:
+        """Make sure that one more piece of work of ``peer`` may wait.
 
-        :raises LimitReachedError: if there is none to be had.
+        :raises LimitReachedError: if it may not.
         """
         if not self._is_full(peer):
             return
@@ -137,7 +135,7 @@ class PeerLimiter:
     def _is_full(self, peer: Hashable) -> bool:
         return self.waiting >= self._waiting or len(self._queues.get(peer, ())) >= self._waiting_per_peer
 
-    def _give_places(self) -> None:
+    def _assign_places(self) -> None:
         while (peer := next(filter(self._has_place, self._queues), None)) is not None:
             waiter = self._queues[peer][0]
             if waiter.is_gone():
@@ -147,13 +145,13 @@ class PeerLimiter:
             if peer in self._queues:
                 self._queues.move_to_end(peer)
             self._take(peer)
-            waiter.woken.set()
+            waiter.wakeup.set()
 
     def _end(self, peer: Hashable, waiter: _Waiter, error: Exception) -> None:
-        """Let a waiter know that it will have no place."""
+        """End the wait of a piece of work that receives no place."""
         self._remove(peer, waiter)
         waiter.error = error
-        waiter.woken.set()
+        waiter.wakeup.set()
 
     def _remove(self, peer: Hashable, waiter: _Waiter) -> None:
         queue = self._queues[peer]

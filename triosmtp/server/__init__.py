@@ -1,8 +1,15 @@
-"""The server: the only room that joins SMTP, TLS, policy and delivery.
+"""The server: from a configuration to sessions.
 
-``serve.py`` from a configuration to sessions, ``listener.py`` sockets and accepting, ``transport.py`` the stream under
-TLS, ``session.py`` one session's life, ``conversation.py`` its commands, ``transaction.py`` its messages,
-``patience.py`` its idle limit, ``gate.py`` the limits of handshakes, ``decision.py`` refusals, ``relay.py`` who may
-relay, ``profile.py`` options as running parts, ``opening.py`` all that a configuration needs, ``service.py`` what all
-share, ``pool.py`` those who serve in other processes.
+``server.py`` starts, reloads and ends it.  ``startup.py`` makes what a configuration needs, as a ``generation.py``:
+``profile.py`` (options as running parts), ``tls_contexts.py``, ``sasl.py``, ``relay.py``, ``known_recipients.py`` with
+``recipient_file.py``, and ``policy_endpoint.py``.  ``service.py`` is what all sessions share; ``service_limits.py`` its
+limits and ``statistics.py`` its counters.
+
+``acceptor.py`` makes a session of a connection: ``proxy_protocol.py`` reads the header of a proxy, and
+``admission.py`` counts or refuses the connection.  ``session/`` is one SMTP session.  ``worker_pool.py`` is the
+interface to workers, which serve the sessions instead.  ``policy_listener.py`` serves policy clients.
+
+``certificate_watcher.py`` watches certificate files.  ``local_sessions.py`` shows sessions to policy clients and
+operators, ``tls_report.py`` the TLS contexts.  ``embedded_warnings.py`` warns about scopes that an embedded server
+ignores.
 """

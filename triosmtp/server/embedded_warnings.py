@@ -1,4 +1,4 @@
-"""What ``triosmtp serve`` does with a configuration, and :func:`triosmtp.serve` in a program does not."""
+"""Warnings about scopes and options that only ``triosmtp serve`` serves, and :func:`triosmtp.serve` ignores."""
 
 import logging
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from triosmtp.config import Config, problem_at
 from triosmtp.errors import Problem, Severity
 
-__all__ = ["unserved", "warn_ignored_scopes"]
+__all__ = ["ignored_scopes", "warn_ignored_scopes"]
 
 _log = logging.getLogger("triosmtp.server")
 
 
-def unserved(config: Config) -> Iterator[Problem]:
-    """Give a warning, with its place, of each scope and option that only ``triosmtp serve`` serves."""
+def ignored_scopes(config: Config) -> Iterator[Problem]:
+    """Yield a warning, with its place, for each scope and option that an embedded server ignores."""
     for log in config.logs:
         text = "the program that embeds the server writes its own log: use observers and logging"
         yield log.problem(f'Log "{log.name}" is not written: {text}', Severity.WARNING)
@@ -31,6 +31,6 @@ def unserved(config: Config) -> Iterator[Problem]:
 
 
 def warn_ignored_scopes(config: Config) -> None:
-    """Log them, a line each."""
-    for problem in unserved(config):
+    """Log the warnings, one line each."""
+    for problem in ignored_scopes(config):
         _log.warning("%s", str(problem).partition("\n")[0])

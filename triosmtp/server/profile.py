@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
-from attrs import evolve, frozen
+from attrs import frozen
 
 from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
 from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Settings, problem_at
 from triosmtp.delivery import Delivery, load_delivery, parse_delivery
-from triosmtp.errors import ConfigError, Problem, Severity, collect
+from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
 from triosmtp.loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
@@ -20,14 +20,15 @@ from triosmtp.server.known_recipients import KnownRecipients
 from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay import RelayRules
 from triosmtp.server.sasl import SaslConfig, build_sasl_config
+from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
-from triosmtp.tls import CertificateFiles, MaterialError, MaterialWarning, TLSSettings
+from triosmtp.tls import TLSSettings
 from triosmtp.variables import is_reserved
 
 if TYPE_CHECKING:
     from triosmtp.policy_service.hub import Hub
 
-__all__ = ["Profile", "Profiles", "default_maildir", "material_problem", "material_problems", "tls_settings"]
+__all__ = ["Profile", "Profiles", "default_maildir"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -56,80 +57,6 @@ class Profile:
     """Which recipients of ours exist; None if nobody says."""
 
 
-def material_problem(
-    settings: Settings,
-    server_names: Iterable[ServerName],
-    found: MaterialError | MaterialWarning,
-    severity: Severity = Severity.ERROR,
-) -> Problem:
-    """Give what was found about certificate material the place of the option that names it."""
-    subject = "" if found.path is None else f'"{found.path}": '
-    field = (found.option or "TLS_Certificate").lower()
-    scopes: tuple[Settings | ServerName, ...] = (settings, *server_names)
-    scope = next((scope for scope in scopes if found.path in _paths(scope, field)), settings)
-    return problem_at(scope, field, f"{subject}{found.reason}", severity)
-
-
-def material_problems(settings: Settings, server_names: Iterable[ServerName], error: MaterialError) -> list[Problem]:
-    """Return the problems of an error, and of those that were found with it."""
-    return [material_problem(settings, server_names, each) for each in error.every]
-
-
-def _paths(scope: Settings | ServerName, field: str) -> tuple[Path, ...]:
-    value = getattr(scope, field, ())
-    return value if isinstance(value, tuple) else (value,)
-
-
-def tls_settings(settings: Settings, server_names: Iterable[ServerName] = ()) -> TLSSettings | None:
-    """Give what a TLS context is made of, or None where no certificate is in force.
-
-    ``server_names`` are those of the Listen: they stand over the certificate of a Peer, too.
-    """
-    if not settings.tls_certificate:
-        return None
-    tls = TLSSettings(
-        certificates=_identities(settings),
-        server_names=tuple((name.name, _identities(name)) for name in server_names),
-        request_certificate=_requests_certificate(settings),
-        protocols=settings.tls_protocols,
-        ciphers=settings.tls_ciphers,
-        cipher_suites=settings.tlsv13_ciphersuites,
-        groups=settings.tls_ec_curve_names,
-        dhparams_file=settings.tls_dhparams_file,
-        enable_dhe=settings.tls_enable_dhe_ciphers,
-        allow_renegotiation=settings.tls_allow_renegotiation,
-    )
-    if not tls.request_certificate:
-        return tls.shared()  # equal for all who ask for none, whatever they would verify it with
-    return evolve(
-        tls,
-        client_ca=settings.tls_client_ca,
-        client_crls=settings.tls_client_crl,
-        client_purpose=settings.tls_client_purpose,
-        send_client_ca_names=settings.tls_send_client_ca_names,
-        verify_depth=settings.tls_verify_depth,
-    ).shared()
-
-
-def _requests_certificate(settings: Settings) -> bool:
-    """Whether clients are asked for a certificate: somebody wants to know, and there is something to know it by."""
-    return settings.tls_verify_mode != "none" and (settings.tls_client_ca is not None or settings.grants_by_fingerprint)
-
-
-def _identities(scope: Settings | ServerName) -> tuple[CertificateFiles, ...]:
-    keys, passwords, responses = scope.tls_key, scope.tls_key_password_file, scope.tls_ocsp_response
-    if len(passwords) == 1:
-        passwords *= len(scope.tls_certificate)  # one for all keys
-    return tuple(
-        CertificateFiles(certificate, _at(keys, index), _at(passwords, index), _at(responses, index))
-        for index, certificate in enumerate(scope.tls_certificate)
-    )
-
-
-def _at(paths: tuple[Path, ...], index: int) -> Path | None:
-    return paths[index] if index < len(paths) else None
-
-
 class Profiles:
     """Makes profiles and keeps them; policies and deliveries that are named alike are made once.
 
@@ -146,14 +73,14 @@ class Profiles:
         delivery: Delivery | None = None,
         hub: "Hub | None" = None,
         mock_key: MockKey | None = None,
-        is_part: bool = False,
+        is_worker: bool = False,
     ) -> None:
         self._config = config
         self._hub = hub
         self._hostname = hostname
         self.mock_key = mock_key or MockKey()
         """The key that mock credentials of unknown users are derived from."""
-        self.is_part = is_part
+        self.is_worker = is_worker
         """As for :func:`open_service`."""
         self._given_chain = None if policies is None else Chain(policies)
         self._loader = ModuleLoader(config.folder)
@@ -280,7 +207,7 @@ class Profiles:
         try:
             file.check()
         except (RecipientFileError, AuthFileError) as error:
-            if self.is_part:
+            if self.is_worker:
                 _log.error("%s: who needs it is told to come back", error)
             else:
                 problems.append(problem_at(settings, field, str(error)))

@@ -1,147 +1,147 @@
-"""serve(): from a configuration to sessions, to the next configuration, and to an orderly end.
+"""The running server: :func:`serve` starts it, and :class:`Server` reloads and ends it.
 
-Nurseries, one inside of the other: the accept loops inside, the sessions outside of them, policy clients around both.
-To stop, the inner one is cancelled, the sessions are told, and theirs gets a deadline.
+Four nurseries, one inside of the other: the accept loops are inside of the sessions.  The policy clients are outside of
+the sessions, because they decide about them until the end.  The outermost is for tasks in the background.  To end, the
+accept loops are cancelled, the sessions are asked to end, and their nursery gets a deadline.
 """
 
 import logging
 import socket
-import sys
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from typing import Final
 
 import trio
 from attrs import evolve
 
-from triosmtp.config import Config, Listen, Settings
+from triosmtp.config import Config
 from triosmtp.delivery import Delivery
 from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.event import (
     CertificateReloadFailed,
     ConfigurationReloaded,
     ConfigurationReloadFailed,
-    ConnectionRefused,
     Observer,
-    PolicyClientRefused,
 )
-from triosmtp.limits.fd_limit import max_connections
-from triosmtp.limits.peer_count import peer_key
 from triosmtp.limits.timeouts import watch
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy_service.hub import Hub
+from triosmtp.server.acceptor import Acceptor
+from triosmtp.server.certificate_watcher import CertificateWatcher
 from triosmtp.server.embedded_warnings import warn_ignored_scopes
-from triosmtp.server.policy_listener import (
-    MAX_POLICY_CLIENTS,
-    MAX_POLICY_CLIENTS_PER_PEER,
-    PolicyEndpoint,
-    serve_policy_client,
-)
-from triosmtp.server.proxy_protocol import read_proxy_header
-from triosmtp.server.service import Service, Statistics
-from triosmtp.server.session.driver import SMTPSession
+from triosmtp.server.local_sessions import LocalSessions
+from triosmtp.server.policy_listener import PolicyListener
+from triosmtp.server.service import Service
 from triosmtp.server.startup import open_service, prepare_generation
-from triosmtp.server.worker_pool import WorkerPool
-from triosmtp.smtp import Reply
+from triosmtp.server.statistics import Statistics
+from triosmtp.server.worker_pool import OpenPool, WorkerPool
 from triosmtp.sockets.bound_socket import (
-    Binding,
+    BoundSocket,
     InheritedSocket,
-    Plan,
-    close_sockets,
+    SocketChanges,
     find_bind_problems,
     listen_names,
-    plan,
+    plan_sockets,
 )
-from triosmtp.sockets.listen_backlog import drain_backlog, shut
-from triosmtp.sockets.listener import Peer, accept_connections, accept_pending, peer_from_sockaddr
-from triosmtp.sockets.transport import SocketTransport, refuse_connection
+from triosmtp.sockets.listen_backlog import drain_backlog, stop_syn
+from triosmtp.sockets.listener import Peer, accept_pending
+from triosmtp.sockets.listening_socket import close_sockets
 from triosmtp.tls import ContextStore
 from triosmtp.tls.context_store import renew
-from triosmtp.tls.watcher import ReloadOutcome, reload_certificates, watch_certificates
+from triosmtp.tls.watcher import ReloadOutcome, reload_certificates
 
-__all__ = ["Server", "open_service", "serve"]
+__all__ = ["Server", "run_server", "serve"]
 
 _log = logging.getLogger("triosmtp.server")
 
-_GOODBYE = 1.0
-"""Seconds that policy clients have to take leave of us."""
-_LAST_WORDS = 5.0
-"""Seconds that a session has for its 421, when it had no more time for its transaction."""
-_AGAIN = 0.1
-"""Seconds from one look for a free descriptor to the next."""
-_TELL_AGAIN = 10.0
-"""Seconds from one line of the log about the same trouble to the next."""
-_THREADS = 60.0
-"""Seconds more that workers have for deliveries in threads, which cannot be cancelled; then they are killed."""
-_WATCH_AGAIN = 30.0
-"""Seconds until watching is tried again, where it has failed."""
+_POLICY_CLIENT_CLOSE_SECONDS: Final = 1.0
+"""Seconds that policy clients have to close their connections."""
+_LAST_REPLY_SECONDS: Final = 5.0
+"""Seconds that a session has for its 421 after its time for the transaction."""
+_WORKER_THREAD_SECONDS: Final = 60.0
+"""Further seconds that workers have for deliveries in threads, which cannot be cancelled.  Then they are killed."""
 
 
 class Server:
-    """A running server: what :func:`serve` gives to its caller."""
+    """A running server, as :func:`serve` passes it to its caller."""
 
     def __init__(
-        self, service: Service, bindings: Iterable[Binding], *, own_hub: bool = True, pool: WorkerPool | None = None
+        self,
+        service: Service,
+        sockets: Iterable[BoundSocket],
+        *,
+        pool: WorkerPool | None,
+        certificates: CertificateWatcher,
+        background: trio.Nursery,
+        policy_clients: trio.Nursery,
+        sessions: trio.Nursery,
+        accept_loops: trio.Nursery,
+        embedded: bool,
     ) -> None:
         self.service = service
-        """What its sessions share; for those who show it."""
+        """What its sessions share; for parts that show it."""
         self.pool = pool
-        """Who serves the sessions; None: this process does."""
-        self._own_hub = own_hub
-        self._embedded = False  # if True, nobody serves the rest of the configuration: see serve()
-        self._bindings = list(bindings)
-        self._loops: trio.Nursery | None = None
-        self._sessions: trio.Nursery | None = None
-        self._guests: trio.Nursery | None = None
-        self._watchers: trio.Nursery | None = None
-        self._watching: trio.CancelScope | None = None
-        self._clients: Counter[object] = Counter()  # policy clients by address
-        self._announcing = 0  # proxies that have not said yet whom they speak for
-        self._most = sys.maxsize  # connections that there are descriptors for
-        self._full = -_TELL_AGAIN  # when it was told that there are so many
-        self._grace = 0.0
+        """The workers that serve the sessions; None if this process does."""
+        self.sessions: LocalSessions = LocalSessions(service) if pool is None else pool.sessions
+        """The sessions, for policy clients and operators."""
+        service.hub.attach(self.sessions)
+        self._certificates = certificates
+        self._background = background
+        self._session_tasks = sessions
+        self._accept_loops = accept_loops
+        self._embedded = embedded  # whether other scopes of the configuration are not served: see serve()
+        self._acceptor = Acceptor(service, sessions, pool)
+        if pool is None:
+            self._acceptor.limit_by_descriptors()
+        self._policy_listener = PolicyListener(service, policy_clients)
+        self._sockets: list[BoundSocket] = []
         self._reloading = trio.Lock()
+        self._grace = 0.0
         self._refusing = trio.Event()
         self._ended = trio.Event()
+        for bound in sockets:
+            self._listen(bound)
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """Where each TCP Listen is bound, by its name: ``(host, port)``.  With port 0 this tells the port."""
+        """The address of each TCP Listen for mail by its name: ``(host, port)``, with the real port for port 0."""
         return self._addresses(for_policy=False)
 
     @property
     def policy_addresses(self) -> dict[str, tuple[str, int]]:
-        """Where each TCP Listen of a Policy_Listener is bound, likewise."""
+        """The address of each TCP Listen of a Policy_Listener by its name."""
         return self._addresses(for_policy=True)
 
     def _addresses(self, *, for_policy: bool) -> dict[str, tuple[str, int]]:
         return {
             name: address
-            for each in self._bindings
+            for each in self._sockets
             if each.listen.for_policy is for_policy
             for name, address in each.addresses()
         }
 
     @property
     def statistics(self) -> Statistics:
-        """What was counted since the server began."""
+        """The counters since the server started."""
         return self.service.statistics
 
-    async def aclose(self, grace: float = 30.0) -> None:
-        """Stop accepting, let transactions under way finish, end the other sessions with 421, and wait for the end.
+    # Shutdown
 
-        So do those who wait to be accepted.  What is not done after ``grace`` seconds ends with 421, too.
+    async def aclose(self, grace: float = 30.0) -> None:
+        """Stop accepting, let transactions finish, end the other sessions with 421, and wait for the end.
+
+        Connections that wait in the backlog receive a 421, too.  Transactions that are not finished after ``grace``
+        seconds end with 421.
         """
         self.service.draining, self._grace = True, grace
-        if self._loops is not None and self._sessions is not None:
-            self._loops.cancel_scope.cancel()
-            scope = self._sessions.cancel_scope
-            # Threads are waited for here, and so they are in workers: what a slow disk stores in the end is answered.
-            rest = _LAST_WORDS if self.pool is None else _LAST_WORDS + _THREADS
-            scope.deadline = min(scope.deadline, trio.current_time() + grace + rest)
-            # Who is told to go away and comes back at once shall find the endpoint shut, not be queued and then reset.
-            await self._refusing.wait()
+        self._accept_loops.cancel_scope.cancel()
+        # This deadline includes threads here, but not in workers: mail that a slow disk stores last is still answered.
+        rest = _LAST_REPLY_SECONDS if self.pool is None else _LAST_REPLY_SECONDS + _WORKER_THREAD_SECONDS
+        scope = self._session_tasks.cancel_scope
+        scope.deadline = min(scope.deadline, trio.current_time() + grace + rest)
+        # A client that reconnects at once after its 421 must be refused, not accepted into the backlog and reset.
+        await self._refusing.wait()
         for session in tuple(self.service.running):
             session.drain()
         with trio.move_on_after(grace):
@@ -150,16 +150,37 @@ class Server:
             session.expire()
         await self._ended.wait()
 
+    async def finish_accepting(self) -> None:
+        """Accept the connections in the backlogs, and close the sockets.  The accept loops have ended."""
+        for bound in self._sockets:
+            stop_syn(bound)
+        self._refusing.set()
+        await drain_backlog(self._sockets, self._accept)
+        close_sockets(self._sockets)
+        if self.pool is not None:
+            self.pool.drain(self._grace)
+
+    def close_policy_clients(self) -> None:
+        """Ask the policy clients of this server to close their connections."""
+        self.service.hub.close_clients("going away", at={each.listen.name for each in self._sockets})
+
+    def mark_ended(self) -> None:
+        """Close the sockets, and let every :meth:`aclose` return.  All sessions have ended."""
+        close_sockets(self._sockets)
+        self._refusing.set()
+        self._ended.set()
+
+    # Reload
+
     async def reload(self, config: Config, *, reason: str = "reload") -> ConfigurationReloaded:
         """Put ``config`` in force for connections that begin from now on.
 
-        Everything that it names is had first; an error changes nothing.  A Listen whose socket would be bound as it is
-        keeps it, with the connections that wait in its queue.  A session that began before ends with 421 and
-        Reconfig_Message at its next MAIL or RSET; a message under way is finished first.  Policies that lie in the
-        configuration's folder are imported anew.  Certificates are read again.  ``reason`` says in the events who
-        asked.
+        Everything that it names is made first, and an error changes nothing.  A Listen whose socket would be bound in
+        the same way keeps it, with its backlog.  A session that began before ends with 421 and Reconfig_Message at its
+        next MAIL or RSET; a message under way is finished first.  Policies in the configuration's folder are imported
+        again.  Certificates are read again.  ``reason`` says in the events who asked for the reload.
 
-        :raises ConfigError: naming each thing that cannot be had, with its place in the configuration.
+        :raises ConfigError: with a problem for everything that cannot be made, with its place in the configuration.
         """
         async with self._reloading:
             try:
@@ -167,7 +188,7 @@ class Server:
             except ConfigError as error:
                 failed = ConfigurationReloadFailed(path=config.path, reason=reason, problems=error.problems)
                 self.service.emit(failed)
-                await self._note_certificate_problems()
+                await self._record_certificate_problems()
                 raise
         if self._embedded:
             warn_ignored_scopes(config)
@@ -176,15 +197,15 @@ class Server:
         return report
 
     async def reload_certificates(self, *, reason: str = "reload") -> ReloadOutcome:
-        """Read all files of TLS again, and put in force what has changed and can be used."""
+        """Read all TLS files again, and put in force what has changed and can be used."""
         service = self.service
         outcome = await reload_certificates(service.contexts, service.tls_settings, service.emit, reason=reason)
         if self.pool is not None:
             await self.pool.reload_certificates(reason)
         return outcome
 
-    async def _note_certificate_problems(self) -> None:
-        """Where files of the certificates in force are to blame for a failed reload, keep that in sight."""
+    async def _record_certificate_problems(self) -> None:
+        """After a failed reload, record the problems of certificate files that are in force."""
         store = self.service.contexts
         async with store.lock:
             wanted = self.service.tls_settings()
@@ -197,10 +218,10 @@ class Server:
             )
 
     async def _reload(self, config: Config, reason: str) -> ConfigurationReloaded:
-        service, old = self.service, self.service.generation
+        service = self.service
         if service.draining:
             raise ConfigError([Problem(Severity.ERROR, "the server is shutting down: nothing is reloaded")])
-        profiles = old.profiles.renewed(config)
+        profiles = service.profiles.renewed(config)
         async with service.contexts.lock:
             try:
                 generation, renewal = await trio.to_thread.run_sync(
@@ -213,23 +234,13 @@ class Server:
                 with trio.CancelScope(shield=True):
                     await profiles.discard()
                 raise
-            service.activate(generation)
+            former = service.activate(generation)
             service.contexts.adopt(renewal)
             if self.pool is not None:
                 self.pool.commit()
-        before = [listen.name for binding in self._bindings for listen in binding.guests.values()]
-        for kept in changes.kept:
-            kept.follow()
-        self._bindings = [*(kept.binding for kept in changes.kept), *changes.opened]
-        after = [listen.name for binding in self._bindings for listen in binding.guests.values()]
-        for binding in changes.opened:
-            self._accept(binding)
-        for binding in changes.closed:
-            self._leave(binding)
-        gone = {each.listen.name for each in changes.closed if each.listen.for_policy}
-        service.hub.close_clients("going away", at=gone - {each.listen.name for each in self._bindings})
-        await service.close_unused(old)
-        await self._watch_certificates()
+        self._background.start_soon(former.close_when_unused)
+        before, after = self._apply(changes)
+        await self._certificates.apply()
         return ConfigurationReloaded(
             path=config.path,
             reason=reason,
@@ -239,209 +250,114 @@ class Server:
             sessions=service.statistics.sessions - generation.sessions,
         )
 
-    def _plan(self, config: Config) -> Plan:
+    def _plan(self, config: Config) -> SocketChanges:
         try:
-            return plan(config, self._bindings)
+            return plan_sockets(config, self._sockets)
         except ConfigError:
             if self.pool is not None:
                 self.pool.discard()
             raise
 
-    def _accept(self, binding: Binding) -> None:
-        assert self._loops is not None, "serve() is running"
-        self._loops.start_soon(self._serve_binding, binding, name=f"accept {binding.listen.name}")
+    def _apply(self, changes: SocketChanges) -> tuple[list[str], list[str]]:
+        """Change the sockets.  Return the Listens without a socket of their own, before and after."""
+        before = [listen.name for bound in self._sockets for listen in bound.by_address.values()]
+        self._sockets = changes.apply()
+        after = [listen.name for bound in self._sockets for listen in bound.by_address.values()]
+        for bound in changes.opened:
+            self._start_accepting(bound)
+        for bound in changes.closed:
+            self._close_replaced(bound)
+        gone = {each.listen.name for each in changes.closed if each.listen.for_policy}
+        self.service.hub.close_clients("going away", at=gone - {each.listen.name for each in self._sockets})
+        return before, after
 
-    async def _serve_binding(self, binding: Binding) -> None:
-        with binding.accepting:
-            sessions = self._room if self.pool is None else self.pool.room
-            room = None if binding.listen.for_policy else sessions
-            await accept_connections(binding.sock, partial(self._take, binding), room)
+    # Connections
 
-    async def _room(self) -> int:
-        """Wait until there are descriptors for more connections, and return for how many.
+    def _listen(self, bound: BoundSocket) -> None:
+        self._sockets.append(bound)
+        self._start_accepting(bound)
 
-        Those that are kept back are for bodies and deliveries of the sessions that there are.
-        """
-        while True:
-            room = self._most - self.service.statistics.sessions - self._announcing
-            if room > 0:
-                return room
-            if trio.current_time() >= self._full + _TELL_AGAIN:
-                self._full = trio.current_time()
-                _log.warning("%d connections are open, no descriptor is left for more: they wait", self._most)
-            await trio.sleep(_AGAIN)
+    def _start_accepting(self, bound: BoundSocket) -> None:
+        capacity = None if bound.listen.for_policy else self._acceptor.capacity
+        self._accept_loops.start_soon(bound.accept, self._accept, capacity, name=f"accept {bound.listen.name}")
 
-    def _leave(self, binding: Binding) -> None:
-        """Close a socket; where another one stands in its place, what waits in its queue is taken first."""
-        successors = [each for each in self._bindings if each.succeeds(binding)]
+    def _accept(self, bound: BoundSocket, sock: socket.socket, peer: Peer) -> None:
+        listen = bound.listen
+        if bound.by_address:
+            listen = bound.listen_of(sock)
+            bound.set_nodelay(sock, self.service.config.resolve(listen, None))
+        if listen.for_policy:
+            self._policy_listener.accept(listen, sock, peer)
+        else:
+            self._acceptor.accept(listen, sock, peer, bound.local)
+
+    def _close_replaced(self, bound: BoundSocket) -> None:
+        """Close a socket.  If other sockets serve its address now, they get the connections in its backlog first."""
+        successors = [each for each in self._sockets if each.replaces(bound)]
         if successors:
             try:
-                accept_pending(binding.sock, partial(self._take_over, successors), binding.settings.listen_backlog + 1)
+                accept_pending(
+                    bound.sock, partial(self._accept_replaced, successors), bound.settings.listen_backlog + 1
+                )
             except OSError as error:
-                _log.warning('Listen "%s": connections that waited are lost: %s', binding.listen.name, error.strerror)
-        binding.close()
+                _log.warning('Listen "%s": connections in the backlog are lost: %s', bound.listen.name, error.strerror)
+        bound.close()
 
-    def _take_over(self, successors: Iterable[Binding], sock: socket.socket, peer: Peer) -> None:
-        """Take a connection that a socket has left behind, unless no other one is for the address that it came to."""
-        for binding in successors:
-            if binding.takes(sock):
-                self._take(binding, sock, peer)
+    def _accept_replaced(self, successors: Iterable[BoundSocket], sock: socket.socket, peer: Peer) -> None:
+        for bound in successors:
+            if bound.serves_address_of(sock):
+                self._accept(bound, sock, peer)
                 return
         sock.close()
 
-    def _take(self, binding: Binding, sock: socket.socket, peer: Peer) -> None:
-        assert self._sessions is not None, "serve() is running"
-        listen = binding.listen_of(sock)
-        if listen.for_policy:
-            self._take_client(listen, sock, peer)
-            return
-        config = self.service.config
-        if listen is not binding.listen:
-            binding.adjust(sock, config.resolve(listen, None))
-        settings = config.resolve(listen, peer.address)
-        if peer.address in settings.proxy_protocol:
-            self._sessions.start_soon(self._take_from_proxy, binding, settings, sock, peer)
-        else:
-            self._begin(binding, listen, settings, sock, peer)
 
-    async def _take_from_proxy(self, binding: Binding, settings: Settings, sock: socket.socket, proxy: Peer) -> None:
-        begun = False
-        self._announcing += 1
-        try:
-            local = binding.local or peer_from_sockaddr(sock.getsockname()).text
-            listen = binding.listen_of(sock)
-            peer = await read_proxy_header(self.service, listen, settings, SocketTransport(sock), proxy, local)
-            if peer is not None and binding in self._bindings:  # a reload may have come before the header did
-                listen = binding.listen_of(sock)  # as the configuration in force now has it
-                self._begin(binding, listen, self.service.config.resolve(listen, peer.address), sock, peer)
-                begun = True
-        except Exception:  # noqa: BLE001 - one connection's failure must not end the server
-            _log.exception("a connection of proxy %s cannot be served: it is closed", proxy.text)
-        finally:
-            self._announcing -= 1
-            if not begun:
-                sock.close()
+async def run_server(
+    service: Service,
+    sockets: Iterable[BoundSocket],
+    *,
+    run_hub: bool = True,
+    open_pool: OpenPool | None = None,
+    embedded: bool = True,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``service`` on ``sockets`` until cancelled, or until :meth:`Server.aclose` was called.
 
-    def _begin(self, binding: Binding, listen: Listen, settings: Settings, sock: socket.socket, peer: Peer) -> None:
-        """Begin a session for an accepted connection, unless a limit is reached: then 421, and no session."""
-        assert self._sessions is not None, "serve() is running"
-        service = self.service
-        refusal = begin(service, listen, settings, peer)
-        if refusal is not None:
-            refuse_connection(sock, refusal)
-        elif self.pool is not None:
-            self.pool.take(listen, sock, peer)
-        else:
-            try:
-                driver = SMTPSession.of_socket(service, listen, settings, sock, peer, binding.local)
-            except BaseException:
-                service.peers.disconnect(peer.address)
-                service.count_out(listen, service.generation)
-                raise
-            self._sessions.start_soon(run_session, service, listen, driver, name=f"session {driver.session.id}")
-
-    def _take_client(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
-        assert self._guests is not None, "serve() is running"
-        service = self.service
-        near = peer.address is None or peer.address.is_loopback
-        key = None if near or peer.address is None else peer_key(peer.address)
-        reason = ""
-        if self._clients.total() >= MAX_POLICY_CLIENTS:
-            reason = f"{MAX_POLICY_CLIENTS} clients are here already"
-        elif not near and self._clients[key] >= MAX_POLICY_CLIENTS_PER_PEER:
-            reason = f"{MAX_POLICY_CLIENTS_PER_PEER} clients of this address are here already"
-        if reason:
-            service.emit(PolicyClientRefused(peer=peer.text, listener=listen.name, reason=reason))
-            sock.close()
-            return
-        endpoint = service.generation.policy_endpoints[listen.key]
-        self._clients[key] += 1
-        self._guests.start_soon(self._serve_client, endpoint, sock, peer, key)
-
-    async def _serve_client(self, endpoint: PolicyEndpoint, sock: socket.socket, peer: Peer, key: object) -> None:
-        try:
-            await serve_policy_client(self.service, endpoint, sock, peer)
-        finally:
-            self._clients[key] -= 1
-            if not self._clients[key]:
-                del self._clients[key]
-
-    async def _watch_certificates(self) -> None:
-        """Begin to watch the files of TLS, or end it, as the generation in force demands."""
-        service = self.service
-        wanted = service.config.base.tls_watch and bool(service.tls_settings())
-        if self._watching is not None and not wanted:
-            self._watching.cancel()
-            self._watching = None
-        elif self._watching is None and wanted:
-            assert self._watchers is not None, "serve() is running"
-            self._watching = trio.CancelScope()
-            await self._watchers.start(self._keep_watching, self._watching, name="certificates")
-
-    async def _keep_watching(self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
-        service, begun = self.service, _Begun(task_status)
-        try:
-            with scope:
-                while True:
-                    try:
-                        await watch_certificates(
-                            service.contexts, service.tls_settings, service.emit, task_status=begun
+    ``run_hub`` is whether to run the hub of the service, too.  The arguments are otherwise those of :func:`serve`.
+    """
+    sockets, server = list(sockets), None
+    try:
+        async with trio.open_nursery() as background:
+            background.start_soon(watch, service.running, name="session time-outs")
+            if run_hub:
+                await background.start(service.hub.run, name="policy clients")
+            certificates = CertificateWatcher(service, background)
+            await certificates.apply()
+            async with trio.open_nursery() as policy_clients:
+                async with trio.open_nursery() as sessions:
+                    pool = None if open_pool is None else await sessions.start(open_pool, service, name="workers")
+                    async with trio.open_nursery() as accept_loops:
+                        server = Server(
+                            service,
+                            sockets,
+                            pool=pool,
+                            certificates=certificates,
+                            background=background,
+                            policy_clients=policy_clients,
+                            sessions=sessions,
+                            accept_loops=accept_loops,
+                            embedded=embedded,
                         )
-                    except Exception:
-                        if not begun.told:
-                            raise
-                        # Mail goes on, with the certificates in force; a reload by hand still works.
-                        _log.exception("certificates are not watched; trying again in %g s", _WATCH_AGAIN)
-                        await trio.sleep(_WATCH_AGAIN)
-        finally:
-            if self._watching is scope:
-                self._watching = None
-
-    async def _run(self, task_status: "trio.TaskStatus[Server]") -> None:
-        try:
-            self._most = max_connections()
-            async with trio.open_nursery() as self._watchers:
-                self._watchers.start_soon(watch, self.service.running, name="idle sessions")
-                if self._own_hub:
-                    await self._watchers.start(self.service.hub.run, name="policy clients")
-                await self._watch_certificates()
-                # Around the sessions: these may need to be decided about to their end.
-                async with trio.open_nursery() as self._guests:
-                    async with trio.open_nursery() as self._sessions:
-                        if self.pool is not None:
-                            await self._sessions.start(self.pool.run, name="workers")
-                        async with trio.open_nursery() as self._loops:
-                            for binding in self._bindings:
-                                self._accept(binding)
-                            task_status.started(self)
-                        for binding in self._bindings:
-                            shut(binding)
-                        self._refusing.set()
-                        await drain_backlog(self._bindings, self._take)
-                        close_sockets(self._bindings)
-                        if self.pool is not None:
-                            self.pool.drain(self._grace)
-                    self.service.hub.close_clients("going away", at={each.listen.name for each in self._bindings})
-                    self._guests.cancel_scope.deadline = trio.current_time() + _GOODBYE
-                self._watchers.cancel_scope.cancel()
-        finally:
-            close_sockets(self._bindings)
-            self._refusing.set()
-            self._ended.set()
-            await self.service.profiles.aclose()
-
-
-class _Begun:
-    """A task status that may be told more than once: what is tried again begins again."""
-
-    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
-        self._task_status = task_status
-        self.told = False
-
-    def started(self, value: None = None) -> None:
-        if not self.told:
-            self.told = True
-            self._task_status.started(value)
+                        task_status.started(server)
+                    await server.finish_accepting()
+                server.close_policy_clients()
+                policy_clients.cancel_scope.deadline = trio.current_time() + _POLICY_CLIENT_CLOSE_SECONDS
+            background.cancel_scope.cancel()
+    finally:
+        if server is None:
+            close_sockets(sockets)
+        else:
+            server.mark_ended()
+        await service.profiles.aclose()
 
 
 async def serve(
@@ -453,59 +369,35 @@ async def serve(
     hub: Hub | None = None,
     sockets: Mapping[object, InheritedSocket] | None = None,
     contexts: ContextStore | None = None,
-    pool: WorkerPool | None = None,
+    open_pool: OpenPool | None = None,
     embedded: bool = True,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve every enabled Listen of ``config`` until cancelled, or until :meth:`Server.aclose` was called.
 
-    ``policy`` and ``deliver``, where given, stand in place of the options Policy and Deliver_To; ``deliver`` may be an
-    async function: when it returns, the message is taken.  ``task_status`` gives the :class:`Server` when every socket
-    listens.  ``hub`` is where policy clients are: one that the embedding program runs, or else one of the server's own.
-    ``sockets`` are listening sockets that are there already, by the key of their Listen; ``contexts`` as for
-    :func:`open_service`.  ``pool``, where given, serves the sessions; this process then only accepts them.
+    ``policy`` and ``deliver`` replace the options Policy and Deliver_To.  ``deliver`` may be an async function: when it
+    returns, the message is accepted.  ``task_status`` passes the :class:`Server` when every socket listens.  ``hub`` is
+    a hub for policy clients that the embedding program runs; by default, the server has its own.
 
-    What of a configuration ``triosmtp serve`` alone serves is a warning in the log ``triosmtp.server``: Log,
-    Status_Listener, Control_Listener, Security, Workers.  ``embedded`` is False if the caller serves them.
+    ``sockets`` are listening sockets that are open already, by the key of their Listen.  ``contexts`` are as for
+    :func:`~triosmtp.server.startup.open_service`.  ``open_pool`` starts workers that serve the sessions.
 
-    :raises ConfigError: before any connection is accepted, naming option, file and line of what cannot be had.
+    Only ``triosmtp serve`` serves the scopes Log, Status_Listener, Control_Listener and Security and the option
+    Workers.  If they are set, warnings are logged to ``triosmtp.server``.  ``embedded`` is False if the caller serves
+    them.
+
+    :raises ConfigError: before any connection is accepted, with option, file and line of everything that cannot be
+        made.
     """
     try:
         service = await open_service(
             config, policy=policy, deliver=deliver, observers=observers, hub=hub, contexts=contexts
         )
-    except ConfigError as error:  # which hides no socket that cannot be had
+    except ConfigError as error:  # report the problems of sockets, too
         raise ConfigError([*error.problems, *find_bind_problems(config, sockets or {})]) from None
-    if pool is not None:
-        pool.attach(service)
-    server = Server(service, plan(config, sockets=sockets).opened, own_hub=hub is None, pool=pool)
-    server._embedded = embedded  # noqa: SLF001 - the two are one
+    bound = plan_sockets(config, sockets=sockets).opened
     if embedded:
         warn_ignored_scopes(config)
-    await server._run(task_status)  # noqa: SLF001 - the two are one
-
-
-def begin(service: Service, listen: Listen, settings: Settings, peer: Peer) -> bytes | None:
-    """Count a new session in; where a limit is reached, give what the peer is told instead of being served."""
-    reached = service.admit_peer(peer.address, settings)
-    if not reached:
-        reached = service.admit(listen, settings.listener_sessions, settings.service_sessions)
-        if not reached:
-            return None
-        service.peers.disconnect(peer.address)
-    service.emit(ConnectionRefused(peer=peer.text, listener=listen.name, reason=reached))
-    # Under Use_SSL a plaintext line would only look like a broken handshake.
-    return b"" if settings.use_ssl else Reply(421, "Too many connections, try again later").render()
-
-
-async def run_session(service: Service, listen: Listen, driver: SMTPSession) -> None:
-    """Run a session that :func:`begin` counted in, and count it out."""
-    address = driver.session.peer_address  # as it was counted in: a trusted peer may tell of another one
-    try:
-        await driver.run()
-    finally:
-        generation = driver.generation
-        service.peers.disconnect(address)
-        service.count_out(listen, generation)
-        if generation is not service.generation:
-            await service.close_unused(generation)
+    await run_server(
+        service, bound, run_hub=hub is None, open_pool=open_pool, embedded=embedded, task_status=task_status
+    )

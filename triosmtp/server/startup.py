@@ -1,30 +1,28 @@
-"""What sessions of a configuration need, made beforehand: policies, deliveries, TLS contexts.  No sockets."""
+"""Make what the sessions of a configuration need: policies, deliveries, password files, TLS contexts.  No sockets."""
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 
 import trio
 
 from triosmtp.auth import MockKey, PasswordFile
-from triosmtp.config import Config, ServerName, Settings
+from triosmtp.config import Config
 from triosmtp.delivery import Delivery, FunctionDelivery
-from triosmtp.errors import ConfigError, Problem, Severity, collect
-from triosmtp.event import (
-    Observer,
-)
+from triosmtp.errors import ConfigError, Problem, collect
+from triosmtp.event import Observer
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy_service.hub import Hub
-from triosmtp.server.local_sessions import LocalSessions
-from triosmtp.server.policy_listener import read_policy_endpoints
-from triosmtp.server.preload_contexts import tls_users
-from triosmtp.server.profile import Profiles, material_problem, material_problems
-from triosmtp.server.service import Generation, Service
+from triosmtp.server.generation import Generation
+from triosmtp.server.policy_endpoint import read_policy_endpoints
+from triosmtp.server.profile import Profiles
+from triosmtp.server.service import Service
+from triosmtp.server.service_limits import ServiceLimits
+from triosmtp.server.tls_contexts import build_contexts, tls_users
 from triosmtp.tls import ContextStore, TLSSettings
-from triosmtp.tls.context_store import Renewal, renew
-from triosmtp.tls.settings import MaterialWarning
+from triosmtp.tls.context_store import Renewal
 
 __all__ = ["open_service", "prepare_generation"]
 
@@ -40,19 +38,20 @@ async def open_service(
     hub: Hub | None = None,
     contexts: ContextStore | None = None,
     mock_key: MockKey | None = None,
-    is_part: bool = False,
-    make: Callable[[Generation, ContextStore, Hub, Iterable[Observer]], Service] = Service,
+    is_worker: bool = False,
+    limits: ServiceLimits | None = None,
 ) -> Service:
-    """Make everything that sessions of ``config`` need, but no socket.
+    """Make everything that sessions of ``config`` need, except sockets.
 
-    ``contexts`` are TLS contexts that were made beforehand, by one who could read more: they are in force even where
-    their files cannot be read again.  ``mock_key`` is that of the service that this one is part of.
-    ``is_part`` says that it is: then files of users and recipients were there when that one began.  One that cannot be
-    used now is logged, and whoever needs it is told to come back.  The policy clients are the other one's.
+    ``contexts`` are TLS contexts that were built earlier, with the right to read more files.  They are used even if
+    their files cannot be read now.  ``mock_key`` is the key for mock credentials; all workers share it.
 
-    :raises ConfigError: naming each policy, delivery and certificate that cannot be had, with its place in the
-        configuration.
-    :raises TypeError: where ``policy`` or ``deliver`` is something else.
+    ``is_worker`` is whether a supervisor has opened the same configuration.  Then a file of users or recipients that
+    cannot be read now is logged, and its users receive temporary errors.  A worker has no policy clients.
+
+    :raises ConfigError: with a problem for each policy, delivery and certificate that cannot be used, with its place in
+        the configuration.
+    :raises TypeError: if ``policy`` or ``deliver`` has the wrong type.
     """
     if not (deliver is None or isinstance(deliver, Delivery) or callable(deliver)):
         raise TypeError(f"deliver is a Delivery or an async function, not {deliver!r}")
@@ -69,28 +68,39 @@ async def open_service(
         delivery=delivery,
         hub=hub,
         mock_key=mock_key or MockKey(kept=True),
-        is_part=is_part,
+        is_worker=is_worker,
     )
     contexts = contexts or ContextStore()
-    spared = frozenset(each.material.settings for each in contexts.contexts())
-    generation, renewal = await trio.to_thread.run_sync(prepare_generation, config, profiles, contexts, spared)
+    preloaded = frozenset(each.material.settings for each in contexts.contexts())
+    generation, renewal = await trio.to_thread.run_sync(prepare_generation, config, profiles, contexts, preloaded)
     contexts.replace(renewal.contexts)
-    service = make(generation, contexts, hub, observers)
-    service.attach(LocalSessions(service))
-    return service
+    return Service(generation, contexts, hub, observers, limits=limits)
 
 
 def prepare_generation(
-    config: Config, profiles: Profiles, contexts: ContextStore, spared: Collection[TLSSettings] = ()
+    config: Config, profiles: Profiles, contexts: ContextStore, preloaded: Collection[TLSSettings] = ()
 ) -> tuple[Generation, Renewal]:
-    """Have everything that ``config`` names.  Blocks, and changes nothing that is in force.
+    """Make everything that ``config`` names.  Blocking.  Changes nothing that is in force.
 
-    Gives, beside the generation, the contexts that are to be in force with it: new ones for new settings alone.  Those
-    of ``spared`` settings are there, whatever can be read of their files now.
+    Return, beside the generation, the TLS contexts that are to be in force with it.  Contexts with ``preloaded``
+    settings exist already, even if their files cannot be read now.
 
-    :raises ConfigError: naming what cannot be had.
+    :raises ConfigError: with a problem for everything that cannot be made.
     """
     problems: list[Problem] = []
+    _log_faults(profiles, problems)
+    endpoints = {} if profiles.is_worker else collect(problems, partial(read_policy_endpoints, config)) or {}
+    users = tls_users(config)
+    built = collect(problems, partial(build_contexts, contexts, users, preloaded=preloaded))
+    if built is None or problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    for warning in built.warnings:
+        _log.warning("%s: %s", warning.position, warning.message)
+    return Generation(config, profiles, tuple(users), endpoints), built.renewal
+
+
+def _log_faults(profiles: Profiles, problems: list[Problem]) -> None:
+    """Make all profiles, and log each line of their files that is skipped, once."""
     faults: dict[str, None] = {}
     for profile in collect(problems, profiles.prepare) or ():
         for _, file in profile.sasl.files():
@@ -100,30 +110,3 @@ def prepare_generation(
             faults.update(dict.fromkeys(f"{fault}: skipped" for fault in recipients.faults))
     for fault in faults:
         _log.warning("%s", fault)
-    policy_endpoints = {} if profiles.is_part else collect(problems, partial(read_policy_endpoints, config)) or {}
-    users = tls_users(config)
-    known = {context.material.settings: context for context in contexts.contexts()}
-    renewal = renew(contexts, users)
-    for settings, problem in renewal.problems.items():
-        if settings not in spared:
-            problems += material_problems(*users[settings], problem.error)
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    _log_warnings({each: told for each, told in renewal.renewed.items() if each not in known}, users)
-    in_force = {settings: known.get(settings, context) for settings, context in renewal.contexts.items()}
-    adopted = Renewal(contexts=in_force, renewed={}, problems={}, news=frozenset(), changed={})
-    return Generation(config, profiles, tuple(users), policy_endpoints), adopted
-
-
-def _log_warnings(
-    renewed: Mapping[TLSSettings, Sequence[MaterialWarning]],
-    users: Mapping[TLSSettings, tuple[Settings, tuple[ServerName, ...]]],
-) -> None:
-    """Log each warning once, whatever contexts share the file."""
-    logged: set[str] = set()
-    for settings, warnings in renewed.items():
-        for warning in warnings:
-            if str(warning) not in logged:
-                logged.add(str(warning))
-                found = material_problem(*users[settings], warning, Severity.WARNING)
-                _log.warning("%s: %s", found.position, found.message)

@@ -14,7 +14,7 @@ import trio
 from attrs import Factory, frozen
 
 from triosmtp.config import Config, Listen, ServerName, Settings, TCPAddress
-from triosmtp.server.profile import tls_settings
+from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.tls import Material, ServerCertificate, ServerContext, TLSSettings
 from triosmtp.tls.key_exchange_groups import CLIENT_KEY_CURVES, can_set_groups
 

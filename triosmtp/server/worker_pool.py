@@ -1,89 +1,95 @@
-"""Those who serve the sessions of a server in its place, as the server sees them.
+"""The interface between the server and the processes that serve its sessions.
 
-The server knows no processes.  It opens sockets, counts what it accepts, and hands it over; it has them take up what it
-takes up itself, in the same two steps: first all that may fail, then all at once.
+The server knows no processes.  It opens sockets, admits connections and passes them to the pool.  A reload has the same
+two steps there as here: first everything that can fail, then the change.
 """
 
 import socket
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import trio
 from attrs import frozen
 
-from triosmtp.config import Config, Listen
+from triosmtp.config import Config
+from triosmtp.server.admission import AdmissionTicket
+from triosmtp.server.local_sessions import LocalSessions
+from triosmtp.server.service import Service
+from triosmtp.server.tls_report import TLSReport
 from triosmtp.sockets.listener import Peer
 
-if TYPE_CHECKING:
-    from triosmtp.server.service import Service
-
-__all__ = ["WorkerPool", "WorkerPoolState", "WorkerState"]
+__all__ = ["OpenPool", "WorkerPool", "WorkerPoolState", "WorkerState"]
 
 
 @frozen(slots=True)
 class WorkerState:
-    """How one worker fares."""
+    """The state of one worker."""
 
     number: int
     process: int
-    """Its process id."""
+    """The process id."""
     ready: bool
     sessions: int
     seconds: float
-    """Since it was started."""
+    """Seconds since it was started."""
 
 
 @frozen(slots=True)
 class WorkerPoolState:
-    """How the workers of a server fare."""
+    """The state of the workers of a server."""
 
     ready: int
     starting: int
-    """Those that are to be there, and are not ready yet, or not again."""
+    """Workers that are not ready yet, or not again."""
     deaths: int
-    """Workers that ended unasked, so far."""
+    """Workers that ended unexpectedly, since the server started."""
     workers: tuple[WorkerState, ...] = ()
-    """Those that run, in the order of their numbers."""
+    """The workers that run, by their numbers."""
 
 
 class WorkerPool(Protocol):
     """The workers of a server."""
 
-    def attach(self, service: "Service") -> None:
-        """Work for ``service``: what happens is told to it, and its hub decides."""
+    @property
+    def sessions(self) -> LocalSessions:
+        """The sessions of all workers, for policy clients and operators."""
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Work until :meth:`drain` has come to its end; ``task_status`` says when all are ready.
+    def serve(self, ticket: AdmissionTicket, sock: socket.socket, peer: Peer) -> None:
+        """Serve an admitted connection.  The pool owns the socket and the ticket then."""
 
-        :raises ConfigError: where what the configuration names cannot be had there.
-        """
-
-    def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
-        """Serve an accepted connection, which :meth:`Service.admit` counted in; it is counted out at its end."""
-
-    def room(self) -> Awaitable[int]:
-        """Wait until there is room for connections, and give for how many; more than that may be lost."""
+    def capacity(self) -> int:
+        """Return how many more connections can be served now."""
 
     def state(self) -> WorkerPoolState:
-        """Give how the workers fare."""
+        """Return the state of the workers."""
 
     def prepare(self, config: Config) -> Awaitable[None]:
-        """Have everything that ``config`` names, and change nothing.  :meth:`commit` or :meth:`discard` follows.
+        """Make everything that ``config`` names in each worker.  :meth:`commit` or :meth:`discard` follows.
 
-        :raises ConfigError: where it cannot be had; nothing follows then.
+        :raises ConfigError: if a worker cannot.  Then nothing follows.
         """
 
     def commit(self) -> None:
-        """Put in force what was prepared, for every connection that :meth:`take` is given from now on."""
+        """Put in force what was prepared, for every later connection."""
 
     def discard(self) -> None:
-        """Forget what was prepared."""
+        """Discard what was prepared."""
 
     def reload_certificates(self, reason: str) -> Awaitable[None]:
-        """Read all files of TLS again, and return when what can be used is in force."""
+        """Read all TLS files again in each worker; return when the new contexts are in force."""
+
+    def tls_reports(self) -> Awaitable[list[TLSReport]]:
+        """Report the TLS contexts of each worker."""
 
     def drain(self, grace: float) -> None:
-        """Have sessions end as soon as no transaction is under way, and cancel them after ``grace`` seconds."""
+        """End each session as soon as it has no transaction, and after ``grace`` seconds in any case."""
 
-    def gather(self, what: str) -> Awaitable[list[Any]]:
-        """Ask each worker for ``what`` and give the answers of those that are there."""
+
+class OpenPool(Protocol):
+    """Starts the workers of a server and runs them until they are drained.  ``task_status`` passes the pool.
+
+    :raises ConfigError: if the first workers cannot start with the configuration.
+    """
+
+    def __call__(self, service: Service, *, task_status: trio.TaskStatus[WorkerPool]) -> Awaitable[None]:
+        """Run the workers."""

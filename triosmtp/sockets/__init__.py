@@ -1,6 +1,7 @@
-"""Sockets: from a Listen's address to a connected stream.
+"""Sockets: from the address of a Listen to a connected stream.
 
-``listener.py`` makes listening sockets and accepts, ``bound_socket.py`` keeps them in step with the configuration,
-``listen_backlog.py`` empties the queue at the end, ``transport.py`` is a connection as a Trio stream,
-``peer_credentials.py`` tells who is at the other end of a Unix socket.
+``listener.py`` makes listening sockets and accepts.  ``listening_socket.py`` is a socket with its accept loop and its
+end.  ``bound_socket.py`` plans the sockets of a configuration, at the start and at a reload.  ``listen_backlog.py``
+closes them without resetting connections.  ``transport.py`` is a connection as a Trio stream.  ``peer_credentials.py``
+identifies the process at the other end of a Unix socket.
 """

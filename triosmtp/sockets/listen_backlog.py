@@ -1,69 +1,74 @@
-"""The end of a listening socket: nobody new comes in, and nobody who waits in its queue is reset.
+"""Close listening sockets without resetting the connections in their backlog.
 
-A connection is made by the kernel, long before it is accepted.  Those that wait when a listening socket is closed are
-reset, whatever their clients have sent by then.  So the door is shut first, with the socket still open: a filter on it
-drops SYNs (a client sends another one after a second, and is then refused), and lets the ACKs of handshakes that have
-begun pass; a Unix socket loses its path.  Then the queue is emptied, and nothing is left to be reset.
+The kernel establishes a connection long before accept(2).  If the listening socket is closed, the kernel resets the
+connections in its backlog, whatever their clients have sent.  So closing has three steps:
+
+1. :func:`stop_syn`: a filter on the socket drops SYNs.  A client repeats its SYN after a second and is refused then.
+   ACKs of handshakes that have begun still pass.  A Unix socket loses its path.
+2. :func:`drain_backlog`: the connections in the backlog are accepted.
+3. The socket is closed.
 """
 
 import ctypes
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import trio
 
-from triosmtp.sockets.bound_socket import Binding
-from triosmtp.sockets.listener import Peer, accept_pending, unlink_own_socket
+from triosmtp.sockets.bound_socket import BoundSocket
+from triosmtp.sockets.listener import Peer, accept_pending
 
-__all__ = ["drain_backlog", "shut"]
+__all__ = ["drain_backlog", "stop_syn"]
 
 _SO_ATTACH_FILTER: Final = 26
-_ALL: Final = 1 << 16
-_IN_FLIGHT: Final = 0.2
-"""Seconds that a client has to answer our SYN-ACK."""
+_MAX_BACKLOG: Final = 1 << 16
+_HANDSHAKE_SECONDS: Final = 0.2
+"""Seconds that a client has to answer a SYN-ACK."""
 
-# Classic BPF (linux/filter.h), which a socket's filter sees from the TCP header on: code, jump if true and if false, k.
+# Classic BPF (linux/filter.h).  The filter of a socket sees a packet from its TCP header on.  Each instruction is a
+# code, the jumps if true and if false, and a constant.
 _DROP_SYN: Final = b"".join(
     struct.pack("=HBBI", *instruction)
     for instruction in (
-        (0x30, 0, 0, 13),  # load the byte of the flags
-        (0x54, 0, 0, 0x12),  # SYN and ACK of them
-        (0x15, 0, 1, 0x02),  # SYN alone?
-        (0x06, 0, 0, 0),  # then drop it
-        (0x06, 0, 0, 0xFFFFFFFF),  # else let it pass whole
+        (0x30, 0, 0, 13),  # load the byte with the flags
+        (0x54, 0, 0, 0x12),  # mask SYN and ACK
+        (0x15, 0, 1, 0x02),  # is it SYN without ACK?
+        (0x06, 0, 0, 0),  # if so, drop the packet
+        (0x06, 0, 0, 0xFFFFFFFF),  # else pass all of it
     )
 )
 
 
-def shut(binding: Binding) -> None:
-    """Let nobody new in; those who wait in the queue stay.  A socket that somebody else keeps open is left alone."""
-    if binding.given:
+def stop_syn(bound: BoundSocket) -> None:
+    """Let no new client connect; the backlog stays.  An external socket is not changed."""
+    if bound.external:
         return
-    if isinstance(binding.address, str):
-        unlink_own_socket(Path(binding.address), binding.inode)
+    if isinstance(bound.address, str):
+        bound.unlink()
         return
     program = ctypes.create_string_buffer(_DROP_SYN)
-    # struct sock_fprog: how many instructions, and where they are.
+    # struct sock_fprog: the number of instructions and their address.
     filter_ = struct.pack("@HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
-    with suppress(OSError):  # where the kernel has no such filters, a few may be reset
-        binding.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+    with suppress(OSError):  # without such filters in the kernel, a few connections may be reset
+        bound.sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
-async def drain_backlog(bindings: list[Binding], take: Callable[[Binding, socket.socket, Peer], None]) -> None:
-    """Hand everybody who waits in the queues of :func:`shut` sockets to ``take``."""
-    ours = [binding for binding in bindings if not binding.given]
-    _empty(ours, take)
-    if any(not isinstance(binding.address, str) for binding in ours):
-        await trio.sleep(_IN_FLIGHT)
-        _empty(ours, take)
+async def drain_backlog(
+    sockets: Iterable[BoundSocket], on_accept: Callable[[BoundSocket, socket.socket, Peer], None]
+) -> None:
+    """Accept all connections in the backlogs after :func:`stop_syn`, and call ``on_accept`` with each."""
+    own = [bound for bound in sockets if not bound.external]
+    _accept_all(own, on_accept)
+    if any(not isinstance(bound.address, str) for bound in own):
+        await trio.sleep(_HANDSHAKE_SECONDS)
+        _accept_all(own, on_accept)
 
 
-def _empty(bindings: list[Binding], take: Callable[[Binding, socket.socket, Peer], None]) -> None:
-    for binding in bindings:
-        with suppress(OSError):  # no descriptors are left: these are lost
-            accept_pending(binding.sock, partial(take, binding), _ALL)
+def _accept_all(sockets: Iterable[BoundSocket], on_accept: Callable[[BoundSocket, socket.socket, Peer], None]) -> None:
+    for bound in sockets:
+        with suppress(OSError):  # no descriptor is left: these connections are reset
+            accept_pending(bound.sock, partial(on_accept, bound), _MAX_BACKLOG)

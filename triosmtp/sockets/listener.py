@@ -1,15 +1,16 @@
-"""Listening sockets: from a Listen's address to a socket, and the loop that accepts from it."""
+"""Make listening sockets from addresses, and accept connections."""
 
 import errno
 import logging
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Final
 
 import trio
 from attrs import Factory, frozen
@@ -20,44 +21,48 @@ __all__ = [
     "Peer",
     "accept_connections",
     "accept_pending",
-    "bind",
     "bind_unix",
     "family_of",
     "local_address_of",
+    "open_listening_socket",
+    "open_unix_socket",
     "peer_from_sockaddr",
     "unlink_own_socket",
 ]
 
 _log = logging.getLogger("triosmtp.server")
 
-_ACCEPTS_PER_TURN = 64  # then the sessions get their turn
-_TELL_AGAIN = 10.0
-"""Seconds from one line of the log about the same trouble to the next."""
-_LOST = {
+_ACCEPTS_PER_TURN: Final = 64
+"""The number of connections that are accepted before the sessions run again."""
+_RETRY_SECONDS: Final = 0.1
+"""Seconds until accept(2), or the capacity for connections, is tried again."""
+_REPEAT_LOG_SECONDS: Final = 10.0
+"""Seconds before the same problem is logged again."""
+_CONNECTION_ERRORS: Final = {
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.ENONET, errno.EHOSTDOWN,
     errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ECONNRESET, errno.ETIMEDOUT,
 }  # fmt: skip
-"""Errors of accept(2) that are about the one connection, not about the listening socket."""
+"""Errors of accept(2) that concern one connection and not the listening socket."""
 
 
 @frozen(slots=False)  # made in half the time
 class Peer:
-    """Where a connection came from, or where a proxy says that it did."""
+    """The other end of a connection: its own address, or the address that a proxy announced."""
 
     text: str
     address: IPv4Address | IPv6Address | None
     port: int | None = None
     local: str = ""
-    """What it connected to, by the word of a proxy."""
+    """The address that it connected to, if a proxy announced that."""
     announced: Mapping[str, str] = Factory(dict)
-    """What else the proxy said, as variables of the session."""
+    """Other data that the proxy announced, as variables of the session."""
 
 
-_UNIX_PEER = Peer("unix", None)
+_UNIX_PEER: Final = Peer("unix", None)
 
 
 def local_address_of(sock: socket.socket) -> IPv4Address | IPv6Address:
-    """Return the address that a TCP connection came to; an IPv4-mapped IPv6 address becomes IPv4."""
+    """Return the address that a TCP connection came to.  An IPv4-mapped IPv6 address becomes IPv4."""
     return _parsed(_unmapped(sock.getsockname()[0]))
 
 
@@ -66,7 +71,7 @@ def _unmapped(host: str) -> str:
 
 
 def peer_from_sockaddr(address: object) -> Peer:
-    """Give the peer for a socket address as ``accept`` returned it; an IPv4-mapped IPv6 address becomes IPv4."""
+    """Return the peer for a socket address as ``accept`` returns it.  An IPv4-mapped IPv6 address becomes IPv4."""
     if not isinstance(address, tuple):
         return _UNIX_PEER
     host, port = _unmapped(address[0]), address[1]
@@ -78,35 +83,48 @@ def _parsed(host: str) -> IPv4Address | IPv6Address:
     return ip_address(host)
 
 
-def bind(
-    listen: Listen, settings: Settings, others: Iterable[Listen], leaving: Iterable[socket.socket] = ()
+def open_listening_socket(
+    listen: Listen, settings: Settings, all_listens: Iterable[Listen], replaced_sockets: Iterable[socket.socket] = ()
 ) -> socket.socket:
-    """Open the listening socket of ``listen``; ``others`` are the Listens that it must leave room for.
+    """Open the socket of ``listen``.  A wildcard leaves the IPv6 port free that another of ``all_listens`` needs.
 
-    ``leaving`` are listening sockets of ours that are about to be closed: the new one may take the place of one of
-    them while that is still open.
+    ``replaced_sockets`` are listening sockets of this process that will be closed.  The new socket can have the
+    address of one of them while that is still open.
 
-    :raises OSError: where the kernel refuses: the address is in use, or not ours, or the port is privileged.
+    :raises OSError: if the kernel refuses: the address is in use or not local, or the port is privileged.
     """
     address = listen.address
     if isinstance(address, UnixAddress):
-        sock = bind_unix(address)
-        try:
-            sock.listen(settings.listen_backlog)
-        except BaseException:
-            sock.close()
-            raise
-    else:
-        same = [each for each in leaving if each.family != socket.AF_UNIX and each.getsockname()[1] == address.port]
-        with _yielding(same):
-            sock = _bind_tcp(address, settings, others, shared=bool(same))
+        return open_unix_socket(address, settings.listen_backlog)
+    same = [each for each in replaced_sockets if _port_of(each) == address.port]
+    with _reuse_port(same):
+        sock = _bind_tcp(address, settings, all_listens, shared=bool(same))
     sock.setblocking(False)
     return sock
 
 
+def open_unix_socket(address: UnixAddress, backlog: int) -> socket.socket:
+    """Open a listening Unix socket.
+
+    :raises OSError: as :func:`bind_unix`.
+    """
+    sock = bind_unix(address)
+    try:
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _port_of(sock: socket.socket) -> int | None:
+    return None if sock.family == socket.AF_UNIX else sock.getsockname()[1]
+
+
 @contextmanager
-def _yielding(sockets: Iterable[socket.socket]) -> Iterator[None]:
-    """Let others of the same user bind the addresses of ``sockets``, as long as the block lasts."""
+def _reuse_port(sockets: Iterable[socket.socket]) -> Iterator[None]:
+    """Let other sockets of this user bind the addresses of ``sockets`` until the block ends."""
     for sock in sockets:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
@@ -117,15 +135,15 @@ def _yielding(sockets: Iterable[socket.socket]) -> Iterator[None]:
 
 
 def _bind_tcp(
-    address: TCPAddress, settings: Settings, others: Iterable[Listen], *, shared: bool = False
+    address: TCPAddress, settings: Settings, all_listens: Iterable[Listen], *, shared: bool = False
 ) -> socket.socket:
-    family, host, dual = family_of(address, others)
+    family, host, dual = family_of(address, all_listens)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
-        # Accepted sockets inherit these: no system call for each connection.
+        # Accepted sockets inherit these options: no system call for each connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(settings.disable_nagle_algorithm))
         if settings.tcp_recv_buffer_size:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.tcp_recv_buffer_size)
@@ -133,7 +151,7 @@ def _bind_tcp(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.tcp_send_buffer_size)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         sock.bind((host, address.port))
-        sock.listen(settings.listen_backlog)  # looks for conflicts once more
+        sock.listen(settings.listen_backlog)  # the kernel checks for conflicts again
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except BaseException:
         sock.close()
@@ -141,37 +159,37 @@ def _bind_tcp(
     return sock
 
 
-def family_of(address: TCPAddress, others: Iterable[Listen]) -> tuple[socket.AddressFamily, str, bool]:
-    """Give address family, host, and whether an IPv6 socket takes IPv4 as well; ``others`` are all the Listens."""
+def family_of(address: TCPAddress, all_listens: Iterable[Listen]) -> tuple[socket.AddressFamily, str, bool]:
+    """Return the address family, the host, and whether an IPv6 socket accepts IPv4 as well."""
     if address.host is not None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         return family, address.host, False
     if address.ipv6:
         return socket.AF_INET6, "::", False
-    # All IPv4 addresses, and IPv6 where the kernel maps them and no other Listen asks for that port on IPv6.
-    taken = any(
+    # All IPv4 addresses; IPv6, too, if the kernel maps addresses and no other Listen has that port on IPv6.
+    is_taken = any(
         isinstance(other.address, TCPAddress)
         and other.address is not address
         and other.address.port == address.port != 0
         and (other.address.ipv6 or ":" in (other.address.host or ""))
-        for other in others
+        for other in all_listens
     )
-    if taken or not socket.has_dualstack_ipv6():
+    if is_taken or not socket.has_dualstack_ipv6():
         return socket.AF_INET, "0.0.0.0", False  # noqa: S104 - the operator wrote a wildcard
     return socket.AF_INET6, "::", True
 
 
 def bind_unix(address: UnixAddress) -> socket.socket:
-    """Bind a Unix socket, in the place of one that a dead process left.
+    """Bind a Unix socket.  A socket that a dead process left at the path is replaced.
 
-    :raises OSError: where that is not possible: another process answers there, or the folder is not ours.
+    :raises OSError: if that is not possible: another process answers there, or the folder is not writable.
     """
     path = Path(address.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
-        # Nobody may connect between bind and chmod.  Linux makes the file with the mode of the unbound socket, less the
-        # umask; the umask itself belongs to the whole process, whose other threads create files meanwhile.
+        # No client may connect between bind and chmod.  Linux creates the file with the mode of the unbound socket
+        # minus the umask.  The umask cannot be used: other threads create files with it at the same time.
         os.fchmod(sock.fileno(), 0o600)
         sock.bind(str(path))
         path.chmod(address.mode)
@@ -182,67 +200,69 @@ def bind_unix(address: UnixAddress) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that a dead process left; one that is answered is in use."""
+    """Remove a socket that a dead process left.  A socket that answers is in use."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise FileExistsError(errno.EEXIST, "is there already, and is not a socket", str(path))
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)  # one that is not answered because its queue is full is in use, too
+        probe.settimeout(1)  # a socket with a full backlog does not answer, and is in use
         try:
             probe.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
         except OSError as error:
-            _log.debug("%s: %s", path, error)  # somebody is there who does not answer
+            _log.debug("%s: %s", path, error)
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
 
 
 def unlink_own_socket(path: Path, inode: int) -> None:
-    """Remove the path of a Unix socket that was bound there, unless another process has put its own in that place."""
+    """Remove the path of a Unix socket, unless another process has replaced the socket there."""
     with suppress(FileNotFoundError):
         if path.lstat().st_ino == inode:
             path.unlink()
 
 
 async def accept_connections(
-    sock: socket.socket,
-    take: Callable[[socket.socket, Peer], None],
-    room: Callable[[], Awaitable[int]] | None = None,
+    sock: socket.socket, on_accept: Callable[[socket.socket, Peer], None], capacity: Callable[[], int] | None = None
 ) -> None:
-    """Accept until cancelled, and hand each connection to ``take``.
+    """Accept until cancelled or until the socket is closed, and call ``on_accept`` with each connection.
 
-    Errors are logged and waited out: no file descriptors or memory left, or one that nobody expects.  Only a closed
-    socket ends the loop.  ``room`` waits until there is some, and gives for how many connections; meanwhile they wait
-    in the kernel's queue.
+    Other errors are logged, and accept(2) is tried again: no file descriptor or memory is left, for example.
+    ``capacity`` returns how many connections can be served now.  Further ones wait in the kernel's backlog.
     """
-    told, starved = -_TELL_AGAIN, False
-    while sock.fileno() >= 0:  # it may be closed before this task had its first turn
+    logged, failed = -_REPEAT_LOG_SECONDS, False
+    while sock.fileno() >= 0:  # it may be closed before this task runs for the first time
         await trio.lowlevel.wait_readable(sock)
-        most = _ACCEPTS_PER_TURN if room is None else min(_ACCEPTS_PER_TURN, await room())
+        most = _ACCEPTS_PER_TURN
+        if capacity is not None and (free := capacity()) < most:
+            if free <= 0:
+                await trio.sleep(_RETRY_SECONDS)
+                continue
+            most = free
         try:
-            accept_pending(sock, take, most)
+            accept_pending(sock, on_accept, most)
         except OSError as error:
             if sock.fileno() < 0:
                 return
-            if trio.current_time() >= told + _TELL_AGAIN:
-                told, starved = trio.current_time(), True
+            if trio.current_time() >= logged + _REPEAT_LOG_SECONDS:
+                logged, failed = trio.current_time(), True
                 _log.error("cannot accept a connection: %s; trying again every 0.1 s", error.strerror)
-            await trio.sleep(0.1)
+            await trio.sleep(_RETRY_SECONDS)
         else:
-            if starved:
-                starved = False
+            if failed:
+                failed = False
                 _log.warning("connections are accepted again")
 
 
-def accept_pending(sock: socket.socket, take: Callable[[socket.socket, Peer], None], limit: int) -> None:
-    """Accept what waits in the kernel's queue, up to ``limit`` connections, and hand each to ``take``.
+def accept_pending(sock: socket.socket, on_accept: Callable[[socket.socket, Peer], None], limit: int) -> None:
+    """Accept up to ``limit`` connections that wait in the kernel's backlog, and call ``on_accept`` with each.
 
-    A connection that ``take`` fails at is closed; the failure is logged.
+    If ``on_accept`` raises an exception, it is logged and the connection is closed.
 
-    :raises OSError: if nothing can be accepted: no descriptors or no memory left, or the socket is closed.
+    :raises OSError: if no connection can be accepted: no descriptor or memory is left, or the socket is closed.
     """
     for _ in range(limit):
         try:
@@ -250,12 +270,12 @@ def accept_pending(sock: socket.socket, take: Callable[[socket.socket, Peer], No
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno not in _LOST:
+            if error.errno not in _CONNECTION_ERRORS:
                 raise
-            continue  # that peer has gone again
+            continue  # the peer has disconnected already
         try:
             accepted.setblocking(False)
-            take(accepted, peer_from_sockaddr(address))
-        except Exception:  # noqa: BLE001 - one connection's failure must not end the accept loop
+            on_accept(accepted, peer_from_sockaddr(address))
+        except Exception:  # noqa: BLE001 - an error of one connection must not end the accept loop
             accepted.close()
             _log.exception("an accepted connection cannot be served: it is closed")

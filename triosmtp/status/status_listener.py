@@ -16,9 +16,10 @@ from triosmtp.config import Config, UnixAddress, problem_at
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.event import Observer, ServerEvent
 from triosmtp.observer import EVENTS, Subscription
-from triosmtp.server.policy_listener import read_token
-from triosmtp.sockets.bound_socket import Binding, InheritedSocket, Plan, close_sockets, plan
-from triosmtp.sockets.listener import Peer, accept_connections
+from triosmtp.server.policy_endpoint import read_token
+from triosmtp.sockets.bound_socket import BoundSocket, InheritedSocket, SocketChanges, plan_sockets
+from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.listening_socket import close_sockets
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport, refuse_connection
 from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, error_response
@@ -43,7 +44,7 @@ MAX_CONNECTIONS_PER_PEER: Final = 32
 class PreparedStatus:
     """The sockets and access rules of a new configuration, which do not serve yet."""
 
-    sockets: Plan
+    sockets: SocketChanges
     access_rules: Mapping[object, AccessRules]
     """By the key of the Listen."""
 
@@ -60,7 +61,7 @@ class StatusListener:
 
     def __init__(self) -> None:
         self._source: StatusSource | None = None
-        self._bindings: list[Binding] = []
+        self._bindings: list[BoundSocket] = []
         self._applications: dict[object, AccessGuard] = {}
         self._observers: tuple[Observer, ...] = ()
         self.subscription = Subscription(self._observe)
@@ -111,7 +112,7 @@ class StatusListener:
         :raises ConfigError: if a socket cannot be bound or a token cannot be read.
         """
         access_rules = read_access_rules(config)
-        return PreparedStatus(plan(config, self._bindings, config.status_listens, sockets), access_rules)
+        return PreparedStatus(plan_sockets(config, self._bindings, config.status_listens, sockets), access_rules)
 
     def apply(self, prepared: PreparedStatus, nursery: trio.Nursery) -> None:
         """Serve the prepared sockets, and close those that are not configured any more.
@@ -129,12 +130,11 @@ class StatusListener:
                 self._applications[key] = build_application(
                     Site(self._source, access, metrics, self._events, self._logins)
                 )
-        for kept in prepared.sockets.kept:
-            kept.follow()
+        self._bindings = prepared.sockets.apply()
         close_sockets(prepared.sockets.closed)
         for binding in prepared.sockets.opened:
-            nursery.start_soon(self._accept, binding, nursery, name=f"status {binding.listen.name}")
-        self._bindings = [*(kept.binding for kept in prepared.sockets.kept), *prepared.sockets.opened]
+            accept = partial(self._accept_connection, nursery)
+            nursery.start_soon(binding.accept, accept, name=f"status {binding.listen.name}")
 
     def close(self) -> None:
         """Close all sockets."""
@@ -152,11 +152,7 @@ class StatusListener:
 
     # Connections
 
-    async def _accept(self, binding: Binding, nursery: trio.Nursery) -> None:
-        with binding.accepting:
-            await accept_connections(binding.sock, partial(self._accept_connection, binding, nursery))
-
-    def _accept_connection(self, binding: Binding, nursery: trio.Nursery, sock: socket.socket, peer: Peer) -> None:
+    def _accept_connection(self, nursery: trio.Nursery, binding: BoundSocket, sock: socket.socket, peer: Peer) -> None:
         address = binding.listen.address
         if isinstance(address, UnixAddress) and (refused := check_peer_credentials(sock, address.mode)):
             _log.warning("status connection refused: %s", refused)
@@ -172,7 +168,7 @@ class StatusListener:
         self._connections[host] += 1
         nursery.start_soon(self._serve_connection, binding, sock, peer, host, name="status")
 
-    async def _serve_connection(self, binding: Binding, sock: socket.socket, peer: Peer, host: str) -> None:
+    async def _serve_connection(self, binding: BoundSocket, sock: socket.socket, peer: Peer, host: str) -> None:
         from triosmtp.status.http_server import serve_http  # noqa: PLC0415 - as above
 
         transport = SocketTransport(sock)
@@ -188,7 +184,7 @@ class StatusListener:
             if not self._connections[host]:
                 del self._connections[host]
 
-    async def _respond(self, binding: Binding, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, binding: BoundSocket, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_if_allowed(message: Message) -> None:
             if message.get("more_body") and not self._is_allowed(binding, scope):
                 await send({"type": "http.response.body"})
@@ -201,7 +197,7 @@ class StatusListener:
         application: Application = self._applications.get(binding.listen.key, _unavailable)
         await application(scope, receive, send_if_allowed)
 
-    def _is_allowed(self, binding: Binding, scope: Scope) -> bool:
+    def _is_allowed(self, binding: BoundSocket, scope: Scope) -> bool:
         """Check whether a request would be allowed now: a reload, a logout or time may have ended its access."""
         guard = self._applications.get(binding.listen.key)
         return guard is not None and not _is_closed(binding) and guard.refusal(scope) is None
@@ -212,8 +208,8 @@ async def _unavailable(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-def _is_closed(binding: Binding) -> bool:
-    return binding.sock.fileno() < 0
+def _is_closed(binding: BoundSocket) -> bool:
+    return binding.is_closed
 
 
 def read_access_rules(config: Config) -> dict[object, AccessRules]:

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from attrs import asdict
 
 from triosmtp.histogram import Histogram
-from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.server import Server
 from triosmtp.tls import ServerContext
 
@@ -80,11 +79,10 @@ class ServerSource:
 
     def __init__(self, server: Server) -> None:
         self._service = server.service
-        self._fleet = server.pool
-        self._host = server.service.host or LocalSessions(server.service)
-        self.sessions = self._host.inbound
-        self.session = self._host.session
-        self.certificates = self._host.certificates
+        self._pool = server.pool
+        self.sessions = server.sessions.inbound
+        self.session = server.sessions.session
+        self.certificates = server.sessions.certificates
 
     def ready(self) -> bool:
         """Return whether new connections are served."""
@@ -94,27 +92,27 @@ class ServerSource:
         """Return whether new connections are served, and if not, why."""
         if self._service.draining:
             return "draining"
-        return "serving" if self._fleet is None or self._fleet.state().ready else "no worker"
+        return "serving" if self._pool is None or self._pool.state().ready else "no worker"
 
     def workers(self) -> Mapping[str, int]:
         """Return the numbers of workers by state."""
-        if self._fleet is None:
+        if self._pool is None:
             return {}
-        state = self._fleet.state()
+        state = self._pool.state()
         return {"ready": state.ready, "starting": state.starting}
 
     def worker_deaths(self) -> int:
         """Return the number of workers that ended unexpectedly."""
-        return 0 if self._fleet is None else self._fleet.state().deaths
+        return 0 if self._pool is None else self._pool.state().deaths
 
     def worker_list(self) -> list[dict[str, Any]]:
         """Return each worker as a plain value."""
-        return [] if self._fleet is None else [asdict(each) for each in self._fleet.state().workers]
+        return [] if self._pool is None else [asdict(each) for each in self._pool.state().workers]
 
     def sessions_by_listener(self) -> Mapping[str, int]:
         """Return the number of sessions of every Listen."""
         names = (listen.name for listen in self._service.config.listens)
-        return {**dict.fromkeys(names, 0), **self._service.sessions_by_listener}
+        return {**dict.fromkeys(names, 0), **self._service.limits.admission.sessions_by_listener}
 
     def revocation_lists(self) -> Mapping[str, float]:
         """Return when the first list of each file expires."""
@@ -149,7 +147,7 @@ class ServerSource:
 
     def handshakes_under_way(self) -> int:
         """Return the number of TLS handshakes under way."""
-        return self._service.handshakes.under_way
+        return self._service.limits.handshakes.under_way
 
 
 def _in_force(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:

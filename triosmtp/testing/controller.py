@@ -18,8 +18,9 @@ from triosmtp.delivery import Delivery
 from triosmtp.event import ServerEvent
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server.server import Server, open_service
-from triosmtp.sockets.bound_socket import plan
+from triosmtp.server.server import Server, run_server
+from triosmtp.server.startup import open_service
+from triosmtp.sockets.bound_socket import plan_sockets
 from triosmtp.testing.server import ReceivedMessage, as_received
 from triosmtp.tls.authority import Authority, Credential
 
@@ -201,8 +202,8 @@ class Controller:
         )
         over, token = trio.Event(), trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
-            server = Server(service, plan(service.config).opened)
-            await nursery.start(server._run)  # noqa: SLF001 - as serve(), whose MockKey is kept in the state folder
+            # As serve() does, but with a key for mock credentials of its own: serve() uses that of the machine.
+            server: Server = await nursery.start(run_server, service, plan_sockets(service.config).opened)
             self.port = server.addresses[_NAME][1]
             self._end = partial(token.run_sync_soon, over.set)  # of any thread, one that runs Trio, too
             self._started.set()

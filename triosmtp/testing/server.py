@@ -1,4 +1,4 @@
-"""A server on memory streams: everything is real but the sockets."""
+"""A server on memory streams: only the sockets are replaced."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -6,19 +6,19 @@ from ipaddress import ip_address
 
 import trio
 import trio.testing
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from triosmtp.auth import MockKey
-from triosmtp.config import Config, Listen, Settings, parse_config
+from triosmtp.config import Config, parse_config
 from triosmtp.delivery import Delivery
 from triosmtp.event import ServerEvent
 from triosmtp.limits.timeouts import watch
 from triosmtp.message import Message
 from triosmtp.policy import Policy
-from triosmtp.server.proxy_protocol import read_proxy_header
-from triosmtp.server.server import begin, open_service, run_session
+from triosmtp.server.acceptor import Acceptor
+from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
-from triosmtp.server.session.driver import SMTPSession
+from triosmtp.server.startup import open_service
 from triosmtp.sockets.listener import Peer
 from triosmtp.testing.scripted_client import Client
 
@@ -27,7 +27,7 @@ __all__ = ["MemoryServer", "ReceivedMessage", "open_memory_server"]
 
 @frozen(slots=True)
 class ReceivedMessage:
-    """A message as a test looks at it."""
+    """A delivered message, as a test checks it."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -38,7 +38,7 @@ class ReceivedMessage:
 
 
 class _WholeSends(trio.abc.SendStream):
-    """Sends into memory, which takes everything at once: a cancelled send loses nothing, as over a socket."""
+    """A memory stream on which a cancelled send loses nothing, as on a socket."""
 
     def __init__(self, stream: trio.abc.SendStream) -> None:
         self._stream = stream
@@ -61,51 +61,26 @@ class MemoryServer:
     service: Service
     nursery: trio.Nursery
     messages: list[ReceivedMessage]
-    """Delivered messages, unless the test has a delivery of its own."""
+    """The delivered messages, unless the test has its own delivery."""
     events: list[ServerEvent]
     """Every event of every session."""
+    _acceptor: Acceptor = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._acceptor = Acceptor(self.service, self.nursery)
 
     def connect(self, *, peer: str = "192.0.2.1", listen: str | None = None) -> Client:
-        """Connect from ``peer`` to the Listen of that name, else to the first one.  The banner is still to be read.
+        """Connect from the address ``peer`` to the Listen with the name ``listen``, by default to the first one.
 
-        One whom Proxy_Protocol names sends its PROXY header first.
+        The banner is not read yet.  A peer in Proxy_Protocol sends its PROXY header first.
         """
         listens = self.service.config.listens
         chosen = next(item for item in listens if listen in {None, item.name})
-        address = ip_address(peer)
         stream, theirs = trio.testing.memory_stream_pair()
         ours = trio.StapledStream(_WholeSends(stream.send_stream), stream.receive_stream)
-        settings = self.service.config.resolve(chosen, address)
         text = f"[{peer}]:1024" if ":" in peer else f"{peer}:1024"
-        peer_here = Peer(text, address, 1024)
-        if address in settings.proxy_protocol:
-            self.nursery.start_soon(self._take_from_proxy, chosen, settings, ours, peer_here)
-        else:
-            self._begin(chosen, ours, peer_here)
+        self._acceptor.accept(chosen, ours, Peer(text, ip_address(peer), 1024), "memory")
         return Client(theirs)
-
-    async def _take_from_proxy(self, listen: Listen, settings: Settings, ours: trio.abc.Stream, proxy: Peer) -> None:
-        peer = await read_proxy_header(self.service, listen, settings, ours, proxy, "memory")
-        if peer is None:
-            await ours.aclose()
-        else:
-            self._begin(listen, ours, peer)
-
-    def _begin(self, listen: Listen, ours: trio.abc.Stream, peer: Peer) -> None:
-        settings = self.service.config.resolve(listen, peer.address)
-        refusal = begin(self.service, listen, settings, peer)
-        if refusal is not None:
-            self.nursery.start_soon(_turn_away, ours, refusal)
-            return
-        profile = self.service.profiles.of(listen, settings)
-        driver = SMTPSession(self.service, listen, profile, ours, peer, peer.local or "memory")
-        self.nursery.start_soon(run_session, self.service, listen, driver)
-
-
-async def _turn_away(stream: trio.abc.Stream, refusal: bytes) -> None:
-    async with stream:
-        if refusal:
-            await stream.send_all(refusal)
 
 
 @asynccontextmanager
@@ -115,7 +90,7 @@ async def open_memory_server(
     policy: Policy | Iterable[Policy] | None = None,
     deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
 ) -> AsyncIterator[MemoryServer]:
-    """Serve ``configuration`` on memory streams, until the block is left: then every session is cancelled.
+    """Serve ``configuration`` on memory streams until the block ends.  Then every session is cancelled.
 
     :raises ConfigError: as :func:`triosmtp.serve` does.
     """
@@ -129,6 +104,7 @@ async def open_memory_server(
     service = await open_service(
         config, policy=policy, deliver=deliver or collect, observers=(events.append,), mock_key=MockKey()
     )
+    service.hub.attach(LocalSessions(service))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch, service.running)
         await nursery.start(service.hub.run)
@@ -137,7 +113,7 @@ async def open_memory_server(
 
 
 def as_received(message: Message) -> ReceivedMessage:
-    """Return ``message`` as a test looks at it."""
+    """Return ``message`` as a test checks it."""
     with message.body.open() as reader:
         body = reader.read()
     envelope = message.envelope

@@ -1,19 +1,18 @@
-"""A channel between a supervisor and one of its workers: values both ways, over a Unix socket of a pair.
+"""A channel for values between a supervisor and one of its workers, over a Unix socket pair.
 
-**The theory.**  Whatever goes through is a value: an event, a question, a verdict, a configuration.  Nothing on either
-side holds a stream, a lock or a task of the other.  There are three kinds of messages: a *post* wants no answer and is
-taken at once, in order; a *call* wants one, and is carried out in a task of its own, so that a slow one holds up
-nothing; a *result* is its answer.
+Everything that is sent is a value (``protocol.py``).  Neither process holds a stream, a lock or a task of the other.  A
+*notification* has no answer and is handled at once, in order.  A *request* has an answer and is handled in a task of
+its own, so that a slow one delays nothing.
 
-A frame is a length of four octets and a pickled list of messages: what was said within two milliseconds, or until
-somebody asked for something or answered, which waits for nothing.  A busy worker so pays for one system call and one
-pickle where many sessions spoke, and its supervisor for one turn of the loop.  Pickle is fit for this, because nobody
-can reach the socket but these two processes, of one program and one user: whoever can write into it can do anything to
-either of them already.
+A frame is a length of four octets and a pickled list of messages.  Notifications wait up to 2 ms for others; the
+beginning and end of sessions and handshakes wait up to 10 ms.  A request or an answer is sent at once, with everything
+that waits.  So a busy worker needs one system call and one pickle for many sessions, and its supervisor one turn of the
+event loop.
 
-Nothing is lost and nothing grows without bound: whoever says more than the other one takes waits, and with it its whole
-loop.  A worker that makes more events than its supervisor can tell is slowed down by that; a supervisor never waits for
-a worker in this way (it has its own bound, and gives the worker up there).
+Pickle is safe here.  Only these two processes can use the socket, and they have the same program and the same user.
+
+Nothing is lost, and no buffer grows without bound.  A worker that sends more than its supervisor handles waits, and so
+does its event loop.  A supervisor never waits for a worker: it gives the worker up if its buffer is full.
 """
 
 import logging
@@ -22,117 +21,144 @@ import select
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 
-__all__ = ["Channel", "ChannelClosedError"]
+from triosmtp.event import Connected, Disconnected, TLSEstablished
+from triosmtp.workers.protocol import ConnectionClosed, HandshakeEnded, HandshakeStarted, Request
+
+__all__ = ["Channel", "ChannelClosedError", "NotificationHandlers", "RequestHandlers"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
-_READ: Final = 1 << 18
-_HEAD: Final = 4
-_LONGEST: Final = 1 << 28
-_GATHER: Final = 0.002
-"""Seconds that posts wait for others."""
-_MESSAGES: Final = 2000
-"""Messages that wait to be written before the next one makes the loop wait."""
-_UNREAD: Final = 1 << 26
-"""Octets that a peer that is not waited for may leave unread."""
+S = TypeVar("S")
+T = TypeVar("T")
+NotificationHandlers: TypeAlias = Mapping[type, Callable[[Any], None]]
+"""The handler of each type of notifications."""
+RequestHandlers: TypeAlias = Mapping[type, Callable[[Any], Awaitable[Any]]]
+"""The handler of each type of requests; its return value or exception is the answer."""
 
-Handler: TypeAlias = Callable[..., Any]
-_Message: TypeAlias = tuple[Any, ...]
+_READ_SIZE: Final = 1 << 18
+_HEADER_SIZE: Final = 4
+_MAX_FRAME: Final = 1 << 28
+_GATHER_SECONDS: Final = 0.002
+"""Seconds that a notification waits for others."""
+_LAZY_GATHER_SECONDS: Final = 0.010
+"""Seconds that a notification of the following types waits for others, as their log lines may."""
+_LAZY: Final = {Connected, TLSEstablished, Disconnected, HandshakeStarted, HandshakeEnded, ConnectionClosed}
+_MAX_MESSAGES: Final = 2000
+"""Messages that wait to be written before the next one makes the event loop wait."""
+_MAX_UNREAD: Final = 1 << 26
+"""Octets that a worker may leave unread before it is given up."""
 
-_POST: Final = 0
-_CALL: Final = 1
-_RESULT: Final = 2
+_REQUEST: Final = 0
+_ANSWER: Final = 1
 
 
 class ChannelClosedError(Exception):
-    """The other process is gone, and with it the answer."""
+    """The other process has ended, so there is no answer."""
 
 
 class Channel:
     """One end of a channel.
 
-    ``posts`` and ``calls`` say who takes which message: plain functions the former, async ones the latter.
-    ``patient``: whether more than enough to say makes the loop wait; else the channel is closed.
+    ``waits`` is whether the event loop waits if the other process reads too slowly.  Otherwise the channel is closed.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        *,
-        posts: Mapping[str, Callable[..., None]],
-        calls: Mapping[str, Callable[..., Awaitable[Any]]],
-        patient: bool,
-    ) -> None:
+    def __init__(self, sock: socket.socket, *, waits: bool) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._posts = posts
-        self._calls = calls
-        self._patient = patient
-        self._said: list[_Message] = []
+        self._waits = waits
+        self._queue: list[object] = []
         self._unwritten = bytearray()
-        self._due, self._urgent = trio.Event(), trio.Event()
+        self._received = bytearray()
+        self._early: list[Any] = []  # received before run()
+        self._due, self._soon, self._urgent = trio.Event(), trio.Event(), trio.Event()
         self._numbers = count(1)
-        self._pending: dict[int, tuple[trio.Event, list[_Message]]] = {}
+        self._pending: dict[int, tuple[trio.Event, list[tuple[Any, Exception | None]]]] = {}
         self.closed = trio.Event()
-        """Set when the other process is gone, or :meth:`close` was called."""
+        """Set when the other process has ended, or :meth:`close` was called."""
 
-    def post(self, name: str, *arguments: Any) -> None:
-        """Say something that wants no answer.  To nobody, where the other process is gone."""
-        self._say((_POST, name, arguments))
+    def send(self, message: object) -> None:
+        """Send a notification.  Without effect if the other process has ended."""
+        if self.closed.is_set():
+            return
+        self._append(message)
+        if type(message) in _LAZY:
+            self._due.set()
+        else:
+            self._soon.set()
+            self._due.set()
 
-    async def call(self, name: str, *arguments: Any) -> Any:
-        """Ask for something, and give the answer.
+    async def request(self, message: Request[T]) -> T:
+        """Send a request, and return the answer.
 
-        :raises ChannelClosedError: where the other process is gone.
-        :raises Exception: what the other process's handler raised.
+        :raises ChannelClosedError: if the other process has ended.
+        :raises Exception: the exception of the other process's handler.
         """
         if self.closed.is_set():
             raise ChannelClosedError
         number = next(self._numbers)
-        answered, answer = trio.Event(), list[_Message]()
+        answered, answer = trio.Event(), list[tuple[Any, Exception | None]]()
         self._pending[number] = answered, answer
         try:
-            self._say((_CALL, name, arguments, number))
+            self._send_urgent((_REQUEST, number, message))
             await answered.wait()
         finally:
             del self._pending[number]
         if not answer:
             raise ChannelClosedError
-        _, _, value, error = answer[0]
+        value, error = answer[0]
         if error is not None:
             raise error
-        return value
+        result: T = value
+        return result
+
+    def answer(self, number: int, value: object = None, error: Exception | None = None) -> None:
+        """Answer the request with this number."""
+        self._send_urgent((_ANSWER, number, value, None if error is None else _picklable(error)))
+
+    async def receive_first(self, kind: type[S]) -> tuple[int, S]:
+        """Receive the first request of type ``kind``: its number and the request.  :meth:`run` handles other messages.
+
+        :raises ChannelClosedError: if the other process has ended.
+        """
+        while await self._receive():
+            while messages := self._next_frame():
+                for index, message in enumerate(messages):
+                    if type(message) is tuple and message[0] == _REQUEST and type(message[2]) is kind:
+                        self._early += messages[:index] + messages[index + 1 :]
+                        return message[1], message[2]
+                self._early += messages
+        raise ChannelClosedError
 
     def close(self) -> None:
-        """End it.  May be called again."""
+        """End the channel.  May be called again."""
         if self.closed.is_set():
             return
         self.closed.set()
-        self._due.set()
-        self._urgent.set()
-        self._said.clear()
+        for event in (self._due, self._soon, self._urgent):
+            event.set()
+        self._queue.clear()
         self._unwritten.clear()
         for answered, _ in self._pending.values():
             answered.set()
         trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 
-    async def run(self) -> None:
-        """Read and write until the other process is gone; everything that it said before is taken."""
+    async def run(self, notifications: NotificationHandlers, requests: RequestHandlers) -> None:
+        """Read and write until the other process has ended.  Everything that it sent before is handled."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
-                await self._read(nursery)
+                await self._read(nursery, notifications, requests)
                 nursery.cancel_scope.cancel()
         finally:
             self.close()
 
     def flush(self) -> None:
-        """Write what was said, waiting for the other process as long as it takes it: before the end."""
+        """Write everything, and block while the other process does not read."""
         if self.closed.is_set():
             return
         self._pack()
@@ -140,55 +166,60 @@ class Channel:
         poll.register(self._sock, select.POLLOUT)
         while self._unwritten and not self.closed.is_set():
             poll.poll()
-            if not self._send():
+            if not self._write_some():
                 return
 
     # Writing
 
-    def _say(self, message: _Message) -> None:
-        if self.closed.is_set():
-            return
-        self._said.append(message)
-        self._due.set()
-        if message[0] != _POST:
+    def _send_urgent(self, message: object) -> None:
+        if not self.closed.is_set():
+            self._append(message)
             self._urgent.set()
-        if len(self._said) > _MESSAGES:
-            if self._patient:
+            self._soon.set()
+            self._due.set()
+
+    def _append(self, message: object) -> None:
+        self._queue.append(message)
+        if len(self._queue) > _MAX_MESSAGES:
+            if self._waits:
                 self.flush()
             else:
                 self._pack()
 
     def _pack(self) -> None:
-        if not self._said:
+        if not self._queue:
             return
-        said, self._said = self._said, []
-        data = pickle.dumps(said, pickle.HIGHEST_PROTOCOL)
-        self._unwritten += len(data).to_bytes(_HEAD, "big")
+        messages, self._queue = self._queue, []
+        data = pickle.dumps(messages, pickle.HIGHEST_PROTOCOL)
+        self._unwritten += len(data).to_bytes(_HEADER_SIZE, "big")
         self._unwritten += data
-        if len(self._unwritten) > _UNREAD and not self._patient:
-            _log.error("a worker takes nothing any more: it is given up")
+        if len(self._unwritten) > _MAX_UNREAD and not self._waits:
+            _log.error("a worker does not read its messages: it is given up")
             self.close()
 
-    def _send(self) -> bool:
-        """Write what there is room for; give whether the other process is there."""
+    def _write_some(self) -> bool:
+        """Write as much as the kernel accepts; return whether the other process still runs."""
         try:
             del self._unwritten[: self._sock.send(self._unwritten)]
         except BlockingIOError:
             return True
         except OSError:
-            return False  # reading finds that out, too
+            return False  # the reader notices that, too
         return True
 
     async def _write(self) -> None:
         while not self.closed.is_set():
             await self._due.wait()
+            if not self._soon.is_set():
+                with trio.move_on_after(_LAZY_GATHER_SECONDS):
+                    await self._soon.wait()
             if not self._urgent.is_set():
-                with trio.move_on_after(_GATHER):
+                with trio.move_on_after(_GATHER_SECONDS):
                     await self._urgent.wait()
-            self._due, self._urgent = trio.Event(), trio.Event()
+            self._due, self._soon, self._urgent = trio.Event(), trio.Event(), trio.Event()
             self._pack()
             while self._unwritten:
-                if not self._send():
+                if not self._write_some():
                     return
                 if self._unwritten:
                     try:
@@ -199,60 +230,71 @@ class Channel:
 
     # Reading
 
-    async def _read(self, nursery: trio.Nursery) -> None:
-        received = bytearray()
-        while not self.closed.is_set():
-            try:
-                await trio.lowlevel.wait_readable(self._sock)
-                data = self._sock.recv(_READ)
-            except BlockingIOError:
-                continue
-            except (OSError, trio.ClosedResourceError):
-                return
-            if not data:
-                return
-            received += data
-            while len(received) >= _HEAD:
-                length = int.from_bytes(received[:_HEAD], "big")
-                assert length <= _LONGEST, "frames are of our own making"
-                if len(received) < _HEAD + length:
-                    break
-                with memoryview(received) as view:
-                    messages = pickle.loads(view[_HEAD : _HEAD + length])  # noqa: S301 - see the theory
-                del received[: _HEAD + length]
-                for message in messages:
-                    self._take(message, nursery)
-
-    def _take(self, message: _Message, nursery: trio.Nursery) -> None:
-        kind, name = message[0], message[1]
-        if kind == _RESULT:
-            pending = self._pending.get(name)
-            if pending is not None:  # else whoever asked waits no more
-                answered, answer = pending
-                answer.append(message)
-                answered.set()
-        elif kind == _CALL:
-            nursery.start_soon(self._carry_out, *message[1:])
-        else:
-            try:
-                self._posts[name](*message[2])
-            except Exception:  # noqa: BLE001 - one message must not end the conversation of two processes
-                _log.exception("%s failed", name)
-
-    async def _carry_out(self, name: str, arguments: tuple[Any, ...], number: int) -> None:
+    async def _receive(self) -> bool:
+        """Read what has arrived; return False at the end."""
         try:
-            value = await self._calls[name](*arguments)
-        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            self._say((_RESULT, number, None, _fit(error)))
+            await trio.lowlevel.wait_readable(self._sock)
+            data = self._sock.recv(_READ_SIZE)
+        except BlockingIOError:
+            return True
+        except (OSError, trio.ClosedResourceError):
+            return False
+        self._received += data
+        return bool(data)
+
+    def _next_frame(self) -> list[Any]:
+        """Return the messages of the next frame, or an empty list if it is not complete."""
+        received = self._received
+        if len(received) < _HEADER_SIZE:
+            return []
+        length = int.from_bytes(received[:_HEADER_SIZE], "big")
+        assert length <= _MAX_FRAME, "the other process made the frame"
+        if len(received) < _HEADER_SIZE + length:
+            return []
+        with memoryview(received) as view:
+            messages: list[Any] = pickle.loads(view[_HEADER_SIZE : _HEADER_SIZE + length])  # noqa: S301 - see above
+        del received[: _HEADER_SIZE + length]
+        return messages
+
+    async def _read(
+        self, nursery: trio.Nursery, notifications: NotificationHandlers, requests: RequestHandlers
+    ) -> None:
+        messages, self._early = self._early, []
+        while not self.closed.is_set():
+            while messages := messages or self._next_frame():
+                for message in messages:
+                    if type(message) is not tuple:
+                        self._handle(message, notifications)
+                    elif message[0] == _REQUEST:
+                        nursery.start_soon(self._handle_request, message[1], message[2], requests)
+                    elif (pending := self._pending.get(message[1])) is not None:  # else its task was cancelled
+                        answered, answer = pending
+                        answer.append((message[2], message[3]))
+                        answered.set()
+                messages = []
+            if not await self._receive():
+                return
+
+    def _handle(self, message: object, handlers: NotificationHandlers) -> None:
+        try:
+            handlers[type(message)](message)
+        except Exception:  # noqa: BLE001 - an error of one message must not end the channel
+            _log.exception("%s failed", type(message).__name__)
+
+    async def _handle_request(self, number: int, message: object, handlers: RequestHandlers) -> None:
+        try:
+            value = await handlers[type(message)](message)
+        except Exception as error:  # noqa: BLE001 - it is raised in the other process
+            self.answer(number, error=error)
         else:
-            self._say((_RESULT, number, value, None))
+            self.answer(number, value)
 
 
-def _fit(error: Exception) -> Exception:
-    """Give an error that arrives as what it is; where that cannot be, one that tells as much."""
+def _picklable(error: Exception) -> Exception:
+    """Return ``error`` if it can be sent; otherwise a RuntimeError with its type and text."""
     try:
-        if str(pickle.loads(pickle.dumps(error))) == str(error):  # noqa: S301 - our own
+        if str(pickle.loads(pickle.dumps(error))) == str(error):  # noqa: S301 - made here
             return error.with_traceback(None)
-    except Exception:  # noqa: BLE001 - whatever an error of others does when it is pickled
+    except Exception:  # noqa: BLE001 - other packages define exceptions that cannot be pickled
         _log.debug("%r cannot be sent", error)
     return RuntimeError(f"{type(error).__name__}: {error}")

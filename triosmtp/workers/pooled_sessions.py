@@ -1,61 +1,71 @@
-"""What policy clients and operators ask of sessions and certificates, answered for all workers."""
+"""The sessions of all workers, for policy clients and operators."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
+from triosmtp.workers.protocol import (
+    CloseSession,
+    DescribeSession,
+    ListSessions,
+    ReadBodyPart,
+    Request,
+    SetVariables,
+)
 
-__all__ = ["Asked", "PooledSessions"]
+__all__ = ["AsksWorkers", "PooledSessions"]
+
+T = TypeVar("T")
 
 
-class Asked(Protocol):
-    """A supervisor, as far as this is concerned."""
+class AsksWorkers(Protocol):
+    """The part of a supervisor that asks its workers."""
 
-    async def gather(self, what: str) -> list[Any]:
-        """Ask each worker."""
+    async def ask_all(self, request: Request[T]) -> list[T]:
+        """Return the answers of all workers that answer."""
 
-    async def ask_about(self, session: str, *call: Any) -> Any:
-        """Ask the worker of a session; give None where there is none."""
+    async def ask_about(self, session: str, request: Request[T]) -> T | None:
+        """Return the answer of the worker that has the session; None if none has."""
 
     async def reload_certificates(self, reason: str) -> None:
-        """Have every worker read the files of TLS again."""
+        """Read the TLS files again in each worker."""
 
 
 class PooledSessions(LocalSessions):
-    """Answers for the sessions of all workers."""
+    """The sessions of all workers."""
 
-    def __init__(self, service: Service, pool: Asked) -> None:
+    def __init__(self, service: Service, workers: AsksWorkers) -> None:
         super().__init__(service)
-        self._fleet = pool
+        self._workers = workers
 
     async def inbound(self) -> list[dict[str, Any]]:
-        """Give every session under way."""
-        return [session for sessions in await self._fleet.gather("sessions") for session in sessions]
+        """Return every session, with data for operators."""
+        return [session for sessions in await self._workers.ask_all(ListSessions()) for session in sessions]
 
     async def session(self, session: str) -> dict[str, Any] | None:
-        """Give one session with its contexts."""
-        found: dict[str, Any] | None = await self._fleet.ask_about(session, "session", session)
-        return found
+        """Return one session with its variables."""
+        return await self._workers.ask_about(session, DescribeSession(session))
 
     async def set_variables(
         self, session: str, connection: Mapping[str, str | None], message: Mapping[str, str | None]
     ) -> bool:
-        """Set variables of a session, or remove them."""
-        return bool(await self._fleet.ask_about(session, "set variables", session, dict(connection), dict(message)))
+        """Set variables of a session, or remove them; return False if there is no such session."""
+        request = SetVariables(session, dict(connection), dict(message))
+        done = await self._workers.ask_about(session, request)
+        return bool(done)
 
     async def close_session(self, session: str) -> bool:
-        """End a session as soon as no transaction is under way."""
-        return bool(await self._fleet.ask_about(session, "close session", session))
+        """End a session as soon as it has no transaction; return False if there is no such session."""
+        done = await self._workers.ask_about(session, CloseSession(session))
+        return bool(done)
 
     async def body_part(self, question: str, session: str, start: int, size: int) -> tuple[bytes, int] | None:
         """Return a part of the message that a policy question is about, and the size of the whole message."""
-        call = "body part", question, session, start, size
-        found: tuple[bytes, int] | None = await self._fleet.ask_about(session, *call)
-        return found
+        return await self._workers.ask_about(session, ReadBodyPart(question, session, start, size))
 
     async def reload_certificates(self) -> dict[str, Any]:
-        """Read the files of TLS again, everywhere."""
+        """Read the TLS files again, in each process."""
         done = await super().reload_certificates()
-        await self._fleet.reload_certificates("policy client")
+        await self._workers.reload_certificates("policy client")
         return done

@@ -1,45 +1,45 @@
-"""The hub as the sessions of a worker see it: what they ask, and what became of it, goes to the supervisor."""
+"""The policy hub in a worker: questions and outcomes are sent to the supervisor's hub."""
 
 from triosmtp.policy import Phase
 from triosmtp.policy_service.hub import Hub
 from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
 from triosmtp.workers.channel import Channel, ChannelClosedError
+from triosmtp.workers.protocol import Decide, PhaseEnded
 
 __all__ = ["RemoteHub"]
 
 
 class RemoteHub(Hub):
-    """Asks the hub at the other end of ``channel``.
+    """Asks the supervisor's hub through ``channel``.
 
-    What that one wants is kept here as a value, so that what nobody wants costs nothing.  It may say too much for a
-    moment, never too little: a client is told that it is in when every worker knows.
+    The interest of the policy clients is kept here, so that a phase without interest costs nothing.  For a moment it
+    may contain too much, but never too little: a client is registered when every worker knows its interest.
     """
 
     def __init__(self, channel: Channel, interest: Interest) -> None:
         super().__init__()
         self._channel = channel
-        self.subscription.change(())  # every event goes to the hub at the other end
+        self.subscription.change(())  # the supervisor's hub receives every event
         self.apply(interest)
 
     def apply(self, interest: Interest) -> None:
-        """Ask and tell what ``interest`` says from now on."""
+        """Ask the questions and send the outcomes of ``interest`` from now on."""
         self._interest = interest
         self.outcome_phases = interest.outcomes
         self.recorded_octets = interest.recorded_octets
 
     def wants(self, group: str, phase: Phase) -> bool:
-        """Whether anything may become of a question to ``group`` at ``phase``."""
+        """Return whether a question to ``group`` at ``phase`` can have an effect."""
         phases = self._interest.groups.get(group)
         return super().wants(group, phase) if phases is None else phase in phases
 
-    async def decide(self, group: str, question: Question, *, timeout: float, fallback: Fallback) -> Verdict:  # noqa: ASYNC109 - it is given to the clients
-        """Have ``group`` decide, as :meth:`triosmtp.policy_service.hub.Hub.decide` does."""
+    async def decide(self, group: str, question: Question, *, timeout: float, fallback: Fallback) -> Verdict:  # noqa: ASYNC109 - the supervisor passes it to its clients
+        """Ask ``group``, as :meth:`triosmtp.policy_service.hub.Hub.decide` does."""
         try:
-            verdict: Verdict = await self._channel.call("decide", group, question, timeout, fallback)
+            return await self._channel.request(Decide(group, question, timeout, fallback))
         except ChannelClosedError:
-            return fallback_verdict(group, question, fallback, "the supervisor is gone")
-        return verdict
+            return fallback_verdict(group, question, fallback, "the supervisor has ended")
 
     def report_outcome(self, question: Question, outcome: Outcome) -> None:
-        """Tell what became of a phase."""
-        self._channel.post("ended", question, outcome)
+        """Send the outcome of a phase."""
+        self._channel.send(PhaseEnded(question, outcome))

@@ -1,47 +1,42 @@
-"""The supervisor: the process that accepts, and has workers serve what it accepted.
+"""The supervisor: the process that accepts connections and passes them to workers.
 
-**The theory.**  One process knows everything that is one thing in the whole service: the listening sockets, the limits,
-the hub, the control socket, the logs, the counters.  It is a :class:`~triosmtp.server.Server` like the one of a service
-without workers; only that where this would begin a session, it hands the connection to a worker.  The workers know
-nothing of one another.
+**One process owns everything that exists once** in the service: the listening sockets, the limits, the policy hub, the
+control socket, the logs and the counters.  It is a :class:`~triosmtp.server.Server` like that of a service without
+workers.  Where that would start a session, it passes the connection to a worker.  Workers do not know each other.
 
-*It accepts, and passes descriptors on*, each to the worker that has the fewest sessions.  The other way, that workers
-accept from shared sockets, costs one process less on a connection's way; but then the kernel decides who gets how
-much, a limit of all sessions is everybody's guess, each socket of a reload has to reach every process before the old
-one may go, and who dies takes along what the kernel had queued for it alone.  Here each of these is plain.
+**It accepts and passes descriptors**, each to the worker with the fewest sessions.  Workers that accept from shared
+sockets would save one process on the way of a connection.  But then the kernel distributes the load, no process knows
+the number of all sessions, a reload must bring each new socket to every process before the old one is closed, and the
+connections in the backlog of a dead worker are lost.
 
-*Nothing in a queue is lost with a worker.*  The listening sockets never close.  A connection that was handed over
-waits, as a packet, in a socket whose other end the supervisor holds as well: what a worker had not taken when it died
-is taken out of it, and handed to the others.  What it had taken dies with it, and so do its sessions; they are told as
-``Disconnected``, so that nobody who counts them waits for ever.  Mail that was answered 250 is where the delivery put
-it: no queue in memory stands between.
+**No connection in a queue is lost with a worker.**  The listening sockets stay open.  A connection that was sent waits
+as a packet in a socket whose other end the supervisor has, too.  It receives the packets that a dead worker has not
+received, and sends them to other workers.  The sessions of a dead worker end: a ``Disconnected`` event is emitted for
+each.  Mail that was answered 250 is where the delivery stored it: no queue in memory is between.
 
-*A worker is started by exec,* never forked out of a running loop: what it needs comes by its two sockets.  One that
-dies is started again at once, and where it dies young, later and later.
+**A worker is started by exec**, never forked from a running event loop.  All its data comes through two sockets.  A
+worker that dies is replaced at once; one that dies early, with a growing delay.
 
-*Whatever goes wrong with a worker ends with that worker.*  What is done with it runs in a nursery of its own, by
-:func:`~triosmtp.workers.process.attempt`: an error kills the worker, and goes no further.
+**An error with a worker ends with that worker.**  All work for a worker runs in its own nursery, through
+:func:`~triosmtp.workers.worker_process.kill_on_error`.
 
-*A reload is in two steps*, for all processes at once: first everybody has what the new configuration names, then it is
-put in force; whoever cannot have it, the supervisor or any worker, and it changes nothing anywhere.  A connection
-carries the number of the configuration that was in force where it was accepted, and waits in the worker until that one
-is in force there.
+**A reload has two steps** in all processes: first each makes what the new configuration names, then it is put in force.
+If one process cannot, nothing changes in any.  A connection carries the number of the configuration that was in force
+when it was accepted.  It waits in the worker until that configuration is in force there.
 """
 
 import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
-from triosmtp.config import Config, Listen
+from triosmtp.config import Config
 from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.event import (
     CertificatesReloaded,
@@ -52,107 +47,133 @@ from triosmtp.event import (
     MessageRefused,
     ServerEvent,
 )
-from triosmtp.limits.peer_count import PeerAddress
-from triosmtp.policy_service.question import Fallback, Question, Verdict
-from triosmtp.server.service import Generation, Service
+from triosmtp.limits.limit_reached import LimitReached
+from triosmtp.observer import EVENTS, Subscription
+from triosmtp.policy_service.question import Verdict
+from triosmtp.server.admission import AdmissionTicket
+from triosmtp.server.service import Service
+from triosmtp.server.tls_report import TLSReport
 from triosmtp.server.worker_pool import WorkerPoolState, WorkerState
 from triosmtp.smtp import Reply
 from triosmtp.sockets.listener import Peer
-from triosmtp.workers.channel import ChannelClosedError
-from triosmtp.workers.dispatch import Dispatch, Unserved, Waiting
-from triosmtp.workers.handoff import Handoff, WorkerInit, receive_connection, skip
+from triosmtp.workers.channel import ChannelClosedError, NotificationHandlers, RequestHandlers
+from triosmtp.workers.dispatcher import Dispatcher, NotServed, PendingConnection
+from triosmtp.workers.handoff import Handoff, discard_connection, receive_connection
 from triosmtp.workers.pooled_sessions import PooledSessions
-from triosmtp.workers.process import SessionRecord, Worker, attempt, start_worker
+from triosmtp.workers.protocol import (
+    AdmitHandshake,
+    Commit,
+    ConnectionClosed,
+    CountPeer,
+    Decide,
+    Discard,
+    Drain,
+    HandshakeEnded,
+    HandshakeStarted,
+    InterestChanged,
+    LogRecord,
+    PhaseEnded,
+    Ping,
+    Prepare,
+    ReloadCertificates,
+    ReportTLS,
+    Request,
+    UncountPeer,
+    WorkerInit,
+)
+from triosmtp.workers.worker_process import SessionRecord, WorkerProcess, kill_on_error, start_worker
 
-__all__ = ["Supervisor", "workers_of"]
+__all__ = ["Supervisor", "count_workers", "run_workers"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
-_READY: Final = 60.0
+T = TypeVar("T")
+
+_READY_SECONDS: Final = 60.0
 """Seconds that a worker has until it is ready."""
-_ANSWER: Final = 10.0
-"""Seconds that a worker has for an answer that others wait for."""
-_YOUNG: Final = 10.0
-"""Seconds of life below which a death makes the next start wait."""
-_DELAYS: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-_HUNG: Final = 60.0
-_LAST_WORDS: Final = 1.0
-"""Seconds that what a dead worker said before is waited for; its sessions' children may hold its socket open."""
+_ANSWER_SECONDS: Final = 10.0
+"""Seconds that a worker has for an answer that policy clients or operators wait for."""
+_EARLY_DEATH_SECONDS: Final = 10.0
+"""A worker that dies before this age is replaced with a delay."""
+_RESTART_DELAYS: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+_HUNG_SECONDS: Final = 60.0
+"""Seconds without an answer after which a worker is killed."""
+_LAST_MESSAGES_SECONDS: Final = 1.0
+"""Seconds to receive the last messages of a dead worker.  Child processes of its sessions may hold its socket open."""
 
 
-def workers_of(config: Config) -> int:
-    """Give how many workers ``config`` asks for."""
+def count_workers(config: Config) -> int:
+    """Return the number of workers that ``config`` asks for."""
     workers = config.base.workers
     return len(os.sched_getaffinity(0)) if workers is None else workers
 
 
-class Supervisor:
-    """Has so many workers.  It is a :class:`~triosmtp.server.worker_pool.WorkerPool`."""
+async def run_workers(
+    workers: int,
+    service: Service,
+    *,
+    hung: float = _HUNG_SECONDS,
+    task_status: trio.TaskStatus["Supervisor"] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run ``workers`` workers for ``service`` until they are drained.  It is an ``OpenPool`` of the server.
 
-    def __init__(self, workers: int, hung: float = _HUNG) -> None:
-        self.hung = hung
-        """Seconds without an answer after which a worker is taken for stuck."""
+    ``hung`` is the number of seconds without an answer after which a worker is killed.
+
+    :raises ConfigError: if the first workers cannot start.
+    """
+    async with trio.open_nursery() as nursery:
+        supervisor = Supervisor(service, nursery, workers, hung)
+        async with trio.open_nursery() as starting:
+            for number in range(1, workers + 1):
+                starting.start_soon(nursery.start, supervisor.supervise, number)
+        nursery.start_soon(supervisor.run_dispatcher)
+        task_status.started(supervisor)
+
+
+class Supervisor:
+    """The workers of ``service``, in ``nursery``.  It is a :class:`~triosmtp.server.worker_pool.WorkerPool`."""
+
+    def __init__(self, service: Service, nursery: trio.Nursery, workers: int, hung: float = _HUNG_SECONDS) -> None:
+        self._service = service
+        self._nursery = nursery
         self._count = workers
-        self._service: Service | None = None
-        self._nursery: trio.Nursery | None = None
-        self._workers: dict[int, Worker] = {}
-        self._prepared: list[Worker] = []
-        self._dispatch = Dispatch(self._those_ready, self._refuse)
-        self._numbers = count(1)
+        self._hung = hung
+        self.sessions = PooledSessions(service, self)
+        """The sessions of all workers."""
+        self._workers: dict[int, WorkerProcess] = {}
+        self._prepared: list[WorkerProcess] = []
+        self._dispatcher = Dispatcher(self._workers.values, self._refuse)
+        self._last_number = count(1)
         self._generation = 1
         self._renewing = False
         self._draining = trio.Event()
         self._deaths = 0
+        service.observers.add(Subscription(self._on_certificates_reloaded, (CertificatesReloaded,)))
+        service.hub.on_interest_changed = self._send_interest
 
-    def _those_ready(self) -> list[Worker]:
+    def _ready_workers(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers.values() if worker.ready]
 
-    @property
-    def _served(self) -> Service:
-        assert self._service is not None, "attach() comes first"
-        return self._service
+    # The interface of a worker pool
 
-    @property
-    def _tasks(self) -> trio.Nursery:
-        assert self._nursery is not None, "run() runs"
-        return self._nursery
+    async def run_dispatcher(self) -> None:
+        """Pass pending connections to workers, until drained."""
+        await self._dispatcher.run()
 
-    # As a pool
+    def serve(self, ticket: AdmissionTicket, sock: socket.socket, peer: Peer) -> None:
+        """Pass an admitted connection to a worker."""
+        handoff = Handoff(next(self._last_number), self._generation, ticket.listen.key, peer)
+        self._dispatcher.dispatch(PendingConnection(handoff, sock, ticket))
+        if self._draining.is_set() and not self._ready_workers():
+            self._dispatcher.refuse_pending()
 
-    def attach(self, service: Service) -> None:
-        """Work for ``service``."""
-        self._service = service
-        service.attach(PooledSessions(service, self))
-        service.observe(self._heed)
-        service.hub.on_interest_changed = self._tell_interest
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Work until drained.
-
-        :raises ConfigError: where the first workers do not come to be ready.
-        """
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            async with trio.open_nursery() as starting:
-                for number in range(1, self._count + 1):
-                    starting.start_soon(nursery.start, self._keep, number)
-            nursery.start_soon(self._dispatch.run)
-            task_status.started()
-
-    def take(self, listen: Listen, sock: socket.socket, peer: Peer) -> None:
-        """Have a connection served."""
-        handed = Handoff(next(self._numbers), self._generation, listen.key, peer)
-        self._dispatch.hand(Waiting(handed, sock, (listen, self._served.generation, peer.address)))
-        if self._draining.is_set() and not self._those_ready():
-            self._dispatch.turn_away()
-
-    def room(self) -> Awaitable[int]:
-        """Wait until there is room for connections, and give for how many."""
-        return self._dispatch.room()
+    def capacity(self) -> int:
+        """Return how many more connections can be served now."""
+        return self._dispatcher.capacity()
 
     def state(self) -> WorkerPoolState:
-        """Give how the workers fare."""
-        ready = len(self._those_ready())
+        """Return the state of the workers."""
+        ready = len(self._ready_workers())
         now = trio.current_time()
         workers = tuple(
             WorkerState(number, worker.process.pid, worker.ready, len(worker.sessions), now - worker.since)
@@ -161,24 +182,24 @@ class Supervisor:
         return WorkerPoolState(ready, self._count - ready, self._deaths, workers)
 
     async def prepare(self, config: Config) -> None:
-        """Have every worker prepare for ``config``.
+        """Make everything that ``config`` names in each worker.
 
-        :raises ConfigError: where one cannot; then none is prepared.
+        :raises ConfigError: if a worker cannot.  Then no worker is prepared.
         """
         problems: list[Problem] = []
-        prepared: list[Worker] = []
+        prepared: list[WorkerProcess] = []
 
-        async def prepare(worker: Worker) -> None:
+        async def prepare(worker: WorkerProcess) -> None:
             try:
-                with trio.fail_after(_READY):
-                    await worker.channel.call("prepare", config)
+                with trio.fail_after(_READY_SECONDS):
+                    await worker.channel.request(Prepare(config))
             except ConfigError as error:
                 problems.extend(error.problems)
             except trio.TooSlowError:
                 problems.append(Problem(Severity.ERROR, f"{worker} does not answer"))
             except ChannelClosedError:
-                pass  # another one takes its place, with what is in force by then
-            except Exception as error:  # noqa: BLE001 - whatever it is, that worker cannot have the configuration
+                pass  # another worker replaces it, with the configuration in force then
+            except Exception as error:  # noqa: BLE001 - any error means that this worker cannot use the configuration
                 problems.append(Problem(Severity.ERROR, f"{worker} cannot prepare: {error!r}"))
             else:
                 prepared.append(worker)
@@ -186,7 +207,7 @@ class Supervisor:
         self._prepared = prepared
         try:
             async with trio.open_nursery() as nursery:
-                for worker in self._those_ready():
+                for worker in self._ready_workers():
                     nursery.start_soon(prepare, worker)
             if problems:
                 raise ConfigError(list(dict.fromkeys(problems)))
@@ -198,293 +219,308 @@ class Supervisor:
         """Put in force what was prepared."""
         self._generation += 1
         for worker in self._prepared:
-            worker.channel.post("commit", self._generation)
+            worker.channel.send(Commit(self._generation))
             worker.generation = self._generation
-        for worker in self._those_ready():
-            if worker.generation != self._generation:  # it came to be ready in between
+        for worker in self._ready_workers():
+            if worker.generation != self._generation:  # it became ready after prepare()
                 worker.ready = False
-                worker.tasks.start_soon(attempt, worker, self._catch_up, worker)
+                self._nursery.start_soon(kill_on_error, worker, self._update, worker)
         self._prepared = []
 
     def discard(self) -> None:
-        """Forget what was prepared."""
+        """Discard what was prepared."""
         for worker in self._prepared:
-            worker.channel.post("discard")
+            worker.channel.send(Discard())
         self._prepared = []
 
     async def reload_certificates(self, reason: str) -> None:
-        """Have every worker read the files of TLS again."""
-        in_force = {str(each.error) for each in self._served.contexts.problems}
-        for worker, problems in await self._ask_all(list(self._workers.values()), "reload certificates", reason):
+        """Read the TLS files again in each worker."""
+        in_force = {str(each.error) for each in self._service.contexts.problems}
+        for worker, problems in await self._ask(list(self._workers.values()), ReloadCertificates(reason)):
             for problem in problems:
-                if problem not in in_force:  # else it was told already
+                if problem not in in_force:  # otherwise it is logged already
                     _log.error("%s: %s", worker, problem)
 
     def drain(self, grace: float) -> None:
-        """Have everything come to its end."""
+        """End each session as soon as it has no transaction, and after ``grace`` seconds in any case."""
         self._draining.set()
-        self._dispatch.stop()
+        self._dispatcher.stop()
         for worker in self._workers.values():
             if worker.ready:
-                worker.channel.post("drain", grace)
+                worker.channel.send(Drain(grace))
             else:
                 worker.process.kill()
 
-    async def gather(self, what: str) -> list[Any]:
-        """Ask each worker for ``what`` and give the answers of those that are there."""
-        return [answer for _, answer in await self._ask_all(self._those_ready(), "ask", what)]
+    async def tls_reports(self) -> list[TLSReport]:
+        """Report the TLS contexts of each worker."""
+        return await self.ask_all(ReportTLS())
 
-    async def ask_about(self, session: str, *call: Any) -> Any:
-        """Ask the worker of a session; give None where there is none."""
+    # Questions to workers
+
+    async def ask_all(self, request: Request[T]) -> list[T]:
+        """Return the answers of all workers that answer."""
+        return [answer for _, answer in await self._ask(self._ready_workers(), request)]
+
+    async def ask_about(self, session: str, request: Request[T]) -> T | None:
+        """Return the answer of the worker that has the session; None if none has."""
         for worker in self._workers.values():
             if session in worker.sessions:
-                for _, answer in await self._ask_all([worker], *call):
+                for _, answer in await self._ask([worker], request):
                     return answer
         return None
 
-    # Connections
+    async def _ask(self, workers: list[WorkerProcess], request: Request[T]) -> list[tuple[WorkerProcess, T]]:
+        answers: dict[int, tuple[WorkerProcess, T]] = {}
 
-    def _refuse(self, connection: Waiting, why: Unserved) -> None:
-        """End a connection that nobody serves; under Use_SSL plaintext would only look like a broken handshake."""
-        (listen, generation, _), peer = connection.counted, connection.handed.peer
-        with connection.sock, suppress(OSError):
-            if why is not Unserved.GONE and not generation.config.resolve(listen, peer.address).use_ssl:
-                text = "Service shutting down" if why is Unserved.SHUTDOWN else "No room at the moment, try again later"
-                connection.sock.send(Reply(421, text, "4.3.2").render())
-        if why is Unserved.LATE:
-            self._served.emit(ConnectionRefused(peer=peer.text, listener=listen.name, reason="Workers"))
-        self._count_out(*connection.counted)
-
-    def _count_out(self, listen: Listen, generation: Generation, peer: PeerAddress | None) -> None:
-        service = self._served
-        service.peers.disconnect(peer)
-        service.count_out(listen, generation)
-        if generation is not service.generation and not generation.sessions:
-            self._tasks.start_soon(service.close_unused, generation)
-
-    # Workers
-
-    async def _keep(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
-        """Keep a worker alive, until drained.  ``task_status`` tells when the first one is ready."""
-        deaths = 0
-        begun = False
-        while not self._draining.is_set():
+        async def ask(worker: WorkerProcess) -> None:
             try:
-                worker = await self._spawn(number)
-            except OSError as error:
-                problem = f"no worker can be started: {sys.executable}: {error.strerror}"
-                if not begun:
-                    raise ConfigError([Problem(Severity.ERROR, problem, transient=is_transient(error))]) from None
-                _log.error("%s", problem)
-                with trio.move_on_after(_DELAYS[-1]):
-                    await self._draining.wait()
-                continue
-            try:
-                async with trio.open_nursery() as worker.tasks:
-                    if begun:
-                        worker.tasks.start_soon(attempt, worker, self._replace, worker)
-                    else:
-                        worker.tasks.start_soon(self._begin_first, worker, task_status)
-                    worker.tasks.start_soon(attempt, worker, self._close_when_dead, worker)
-                    worker.tasks.start_soon(attempt, worker, self._look_after, worker)
-                    await attempt(worker, worker.channel.run)
-                    worker.ready = False
-                    worker.tasks.cancel_scope.cancel()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await self._bury(worker)
-            begun = True
-            deaths = deaths + 1 if trio.current_time() - worker.since < _YOUNG else 0
-            with trio.move_on_after(_DELAYS[min(deaths, len(_DELAYS) - 1)]):
-                await self._draining.wait()
-
-    async def _spawn(self, number: int) -> Worker:
-        service = self._served
-        posts: dict[str, Callable[..., None]] = {
-            "event": partial(self._heard, number),
-            "over": partial(self._over, number),
-            "handshake": self._count_handshake,
-            "handshake over": service.handshakes.release,
-            "uncount": service.uncount_peer,
-            "ended": service.hub.report_outcome,
-            "log": _write,
-        }
-        calls: dict[str, Callable[..., Awaitable[Any]]] = {
-            "decide": self._decide,
-            "handshake": self._admit_handshake,
-            "count": service.count_peer,
-        }
-        worker = await start_worker(number, self._generation, posts, calls)
-        self._workers[number] = worker
-        return worker
-
-    async def _begin_first(self, worker: Worker, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            await self._begin(worker)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the service does not come up
-            worker.process.kill()
-            raise _not_ready(worker, error) from None
-        task_status.started()
-
-    async def _replace(self, worker: Worker) -> None:
-        await self._begin(worker)
-        _log.warning("%s has taken the place of the dead one", worker)
-
-    async def _begin(self, worker: Worker) -> None:
-        """Have a worker come to be ready."""
-        service = self._served
-        start = WorkerInit(
-            config=service.config,
-            generation=worker.generation,
-            interest=service.hub.interest,
-            files={each.material.settings: dict(each.material.files) for each in service.contexts.contexts()},
-            mock_key=service.profiles.mock_key,
-        )
-        with trio.fail_after(_READY):
-            worker.capacity = await worker.channel.call("start", start)
-        await self._catch_up(worker)
-
-    async def _catch_up(self, worker: Worker) -> None:
-        """Bring a worker to what is in force, and let it have connections."""
-        while worker.generation != self._generation:
-            number = self._generation
-            with trio.fail_after(_READY):
-                await worker.channel.call("prepare", self._served.config)
-            worker.channel.post("commit", number)
-            worker.generation = number
-        worker.ready = True
-        if self._draining.is_set():
-            worker.process.kill()
-
-    async def _look_after(self, worker: Worker) -> None:
-        """Kill a worker whose loop turns no more: something blocks it, and its sessions with it."""
-        while True:
-            await trio.sleep(self.hung / 3)
-            with trio.move_on_after(self.hung), suppress(ChannelClosedError):
-                await worker.channel.call("confirm")
-                continue
-            if not worker.channel.closed.is_set():
-                _log.error("%s has not answered for %g s: it is killed", worker, self.hung)
-                worker.process.kill()
-            return
-
-    async def _close_when_dead(self, worker: Worker) -> None:
-        """End the conversation with a dead worker, whose children may hold its socket open."""
-        await worker.process.wait()
-        await trio.sleep(_LAST_WORDS)
-        worker.channel.close()
-
-    async def _bury(self, worker: Worker) -> None:
-        """Settle what a worker leaves: hand on what it had not taken, and tell the end of what it had."""
-        worker.ready = False
-        with trio.move_on_after(_LAST_WORDS):
-            await worker.process.wait()
-        if worker.process.returncode is None:
-            worker.process.kill()
-            await worker.process.wait()
-        del self._workers[worker.number]
-        service, now = self._served, trio.current_time()
-        left = []
-        while (received := receive_connection(worker.theirs)) is not None:
-            left.append(received)
-            if received[1] is None:
-                skip(worker.theirs)
-        worker.theirs.close()
-        worker.connections.close()
-        for handed, sock in left:
-            counted = worker.taken.pop(handed.number)
-            if sock is None:
-                self._count_out(*counted)
-            else:
-                self._dispatch.hand(Waiting(handed, sock, counted))
-        if not self._draining.is_set() or worker.taken:
-            self._deaths += 1
-            status = worker.process.returncode
-            how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-            _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.taken))
-        for session, known in worker.sessions.items():
-            service.handshakes.release(session)
-            seconds, messages = now - known.since, known.messages
-            service.emit(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
-        for counted in worker.taken.values():
-            self._count_out(*counted)
-        if self._draining.is_set():
-            self._dispatch.turn_away()
-
-    # From a worker
-
-    def _heard(self, number: int, event: ServerEvent) -> None:
-        sessions = self._workers[number].sessions
-        if isinstance(event, Connected):
-            sessions[event.session.id] = SessionRecord(event.session, trio.current_time())
-        elif isinstance(event, MessageAccepted | MessageRefused):
-            known = sessions.get(event.session.id)
-            if known is not None:
-                known.messages += 1
-        elif isinstance(event, Disconnected):
-            sessions.pop(event.session.id, None)
-        self._served.emit(event)
-
-    def _over(self, number: int, connection: int) -> None:
-        self._count_out(*self._workers[number].taken.pop(connection))
-
-    async def _decide(self, group: str, question: Question, timeout: float, fallback: Fallback) -> Verdict:  # noqa: ASYNC109 - as the hub has it
-        return await self._served.hub.decide(group, question, timeout=timeout, fallback=fallback)
-
-    async def _admit_handshake(
-        self, session: str, peer: IPv4Address | IPv6Address | None, per_peer: tuple[int, float] | None
-    ) -> str:
-        return self._served.handshakes.admit(session, peer, per_peer, trio.current_time())
-
-    def _count_handshake(self, session: str) -> None:
-        self._served.handshakes.admit(session, None, None, trio.current_time())
-
-    # To all workers
-
-    def _heed(self, event: ServerEvent) -> None:
-        """Have the workers take up certificates that were found changed."""
-        if isinstance(event, CertificatesReloaded) and event.reason == "watch" and not self._renewing:
-            self._renewing = True
-            self._tasks.start_soon(self._renew)
-
-    async def _renew(self) -> None:
-        self._renewing = False
-        await self.reload_certificates("watch")
-
-    async def _tell_interest(self) -> None:
-        interest = self._served.hub.interest
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.channel.post("interest", interest)
-        await self._ask_all([worker for worker in workers if worker.ready], "confirm")
-
-    async def _ask_all(self, workers: list[Worker], *call: Any) -> list[tuple[Worker, Any]]:
-        answers: dict[int, tuple[Worker, Any]] = {}
-
-        async def ask(worker: Worker) -> None:
-            try:
-                with trio.fail_after(_ANSWER):
-                    answers[worker.number] = worker, await worker.channel.call(*call)
-            except Exception as error:  # noqa: BLE001 - one worker's failure is no other's
-                _log.warning("%s gave no answer to %r: %r", worker, call[0], error)
+                with trio.fail_after(_ANSWER_SECONDS):
+                    answers[worker.number] = worker, await worker.channel.request(request)
+            except Exception as error:  # noqa: BLE001 - an error of one worker does not concern the others
+                _log.warning("%s did not answer %s: %r", worker, type(request).__name__, error)
 
         async with trio.open_nursery() as nursery:
             for worker in workers:
                 nursery.start_soon(ask, worker)
         return [answers[number] for number in sorted(answers)]
 
+    # Connections
 
-def _write(fields: dict[str, Any]) -> None:
-    """Write what a worker logs."""
-    record = logging.makeLogRecord(fields)
+    def _refuse(self, connection: PendingConnection, why: NotServed) -> None:
+        """End a connection that no worker serves.  With Use_SSL, there is no reply: it would break the handshake."""
+        ticket, peer = connection.ticket, connection.handoff.peer
+        with connection.sock, suppress(OSError):
+            use_ssl = ticket.generation.config.resolve(ticket.listen, peer.address).use_ssl
+            if why is not NotServed.DISCONNECTED and not use_ssl:
+                text = (
+                    "Service shutting down" if why is NotServed.SHUTDOWN else "No room at the moment, try again later"
+                )
+                connection.sock.send(Reply(421, text, "4.3.2").render())
+        if why is NotServed.NO_CAPACITY:
+            reason = LimitReached.WORKERS.value
+            self._service.emit(ConnectionRefused(peer=peer.text, listener=ticket.listen.name, reason=reason))
+        ticket.close()
+
+    # The life of a worker
+
+    async def supervise(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
+        """Start a worker, and replace it when it dies, until drained.  ``task_status``: the first one is ready.
+
+        :raises ConfigError: if the first one cannot start.
+        """
+        early_deaths, is_first = 0, True
+        while not self._draining.is_set():
+            try:
+                worker = await start_worker(number, self._generation)
+            except OSError as error:
+                problem = f"no worker can be started: {sys.executable}: {error.strerror}"
+                if is_first:
+                    raise ConfigError([Problem(Severity.ERROR, problem, transient=is_transient(error))]) from None
+                _log.error("%s", problem)
+                with trio.move_on_after(_RESTART_DELAYS[-1]):
+                    await self._draining.wait()
+                continue
+            self._workers[number] = worker
+            try:
+                await self._run_worker(worker, task_status if is_first else None)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._reap(worker)
+            is_first = False
+            died_early = trio.current_time() - worker.since < _EARLY_DEATH_SECONDS
+            early_deaths = early_deaths + 1 if died_early else 0
+            with trio.move_on_after(_RESTART_DELAYS[min(early_deaths, len(_RESTART_DELAYS) - 1)]):
+                await self._draining.wait()
+
+    async def _run_worker(self, worker: WorkerProcess, first: trio.TaskStatus[None] | None) -> None:
+        """Exchange messages with a worker until it has ended."""
+        async with trio.open_nursery() as tasks:
+            if first is None:
+                tasks.start_soon(kill_on_error, worker, self._replace, worker)
+            else:
+                tasks.start_soon(self._initialize_first, worker, first)
+            tasks.start_soon(kill_on_error, worker, self._close_when_dead, worker)
+            tasks.start_soon(kill_on_error, worker, self.watchdog, worker)
+            await kill_on_error(worker, worker.channel.run, self._notifications(worker), self._requests())
+            worker.ready = False
+            tasks.cancel_scope.cancel()
+
+    async def _initialize_first(self, worker: WorkerProcess, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self._initialize(worker)
+        except Exception as error:  # noqa: BLE001 - any error means that the service cannot start
+            worker.process.kill()
+            raise _not_ready(worker, error) from None
+        task_status.started()
+
+    async def _replace(self, worker: WorkerProcess) -> None:
+        await self._initialize(worker)
+        _log.warning("%s has taken the place of the dead one", worker)
+
+    async def _initialize(self, worker: WorkerProcess) -> None:
+        """Send a worker its configuration, and wait until it is ready."""
+        service = self._service
+        init = WorkerInit(
+            config=service.config,
+            generation=worker.generation,
+            interest=service.hub.interest,
+            files={each.material.settings: dict(each.material.files) for each in service.contexts.contexts()},
+            mock_key=service.profiles.mock_key,
+        )
+        with trio.fail_after(_READY_SECONDS):
+            worker.capacity = await worker.channel.request(init)
+        await self._update(worker)
+
+    async def _update(self, worker: WorkerProcess) -> None:
+        """Put the configuration in force in a worker that has an older one, and let it have connections."""
+        while worker.generation != self._generation:
+            number = self._generation
+            with trio.fail_after(_READY_SECONDS):
+                await worker.channel.request(Prepare(self._service.config))
+            worker.channel.send(Commit(number))
+            worker.generation = number
+        worker.ready = True
+        if self._draining.is_set():
+            worker.process.kill()
+
+    async def watchdog(self, worker: WorkerProcess) -> None:
+        """Kill a worker whose event loop is blocked, and with it its sessions."""
+        while True:
+            await trio.sleep(self._hung / 3)
+            with trio.move_on_after(self._hung), suppress(ChannelClosedError):
+                await worker.channel.request(Ping())
+                continue
+            if not worker.channel.closed.is_set():
+                _log.error("%s has not answered for %g s: it is killed", worker, self._hung)
+                worker.process.kill()
+            return
+
+    async def _close_when_dead(self, worker: WorkerProcess) -> None:
+        """Close the channel of a dead worker.  Its child processes may hold its socket open."""
+        await worker.process.wait()
+        await trio.sleep(_LAST_MESSAGES_SECONDS)
+        worker.channel.close()
+
+    async def _reap(self, worker: WorkerProcess) -> None:
+        """Wait for the end of a worker, dispatch the connections in its queue again, and end its sessions."""
+        worker.ready = False
+        with trio.move_on_after(_LAST_MESSAGES_SECONDS):
+            await worker.process.wait()
+        if worker.process.returncode is None:
+            worker.process.kill()
+            await worker.process.wait()
+        del self._workers[worker.number]
+        for handoff, sock in _take_queue(worker):
+            ticket = worker.connections.pop(handoff.number)
+            if sock is None:
+                ticket.close()
+            else:
+                self._dispatcher.dispatch(PendingConnection(handoff, sock, ticket))
+        if not self._draining.is_set() or worker.connections:
+            self._deaths += 1
+            status = worker.process.returncode
+            how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+            _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.connections))
+        service, now = self._service, trio.current_time()
+        for session, known in worker.sessions.items():
+            service.limits.release_handshake(session)
+            seconds, messages = now - known.since, known.messages
+            service.emit(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
+        for ticket in worker.connections.values():
+            ticket.close()
+        if self._draining.is_set():
+            self._dispatcher.refuse_pending()
+
+    # Messages of a worker
+
+    def _notifications(self, worker: WorkerProcess) -> NotificationHandlers:
+        limits = self._service.limits
+        handlers: dict[type, Any] = dict.fromkeys(EVENTS, self._service.emit)
+        handlers[Connected] = partial(self._on_connected, worker)
+        handlers[MessageAccepted] = handlers[MessageRefused] = partial(self._on_message, worker)
+        handlers[Disconnected] = partial(self._on_disconnected, worker)
+        handlers[ConnectionClosed] = lambda message: worker.connections.pop(message.number).close()
+        handlers[HandshakeStarted] = lambda message: limits.handshakes.admit(
+            message.session, None, None, trio.current_time()
+        )
+        handlers[HandshakeEnded] = lambda message: limits.release_handshake(message.session)
+        handlers[UncountPeer] = lambda message: limits.uncount_peer(message.option, message.peer)
+        handlers[PhaseEnded] = lambda message: self._service.hub.report_outcome(message.question, message.outcome)
+        handlers[LogRecord] = _write_log
+        return handlers
+
+    def _requests(self) -> RequestHandlers:
+        return {Decide: self._decide, AdmitHandshake: self._admit_handshake, CountPeer: self._count_peer}
+
+    def _on_connected(self, worker: WorkerProcess, event: Connected) -> None:
+        worker.sessions[event.session.id] = SessionRecord(event.session, trio.current_time())
+        self._service.emit(event)
+
+    def _on_message(self, worker: WorkerProcess, event: MessageAccepted | MessageRefused) -> None:
+        known = worker.sessions.get(event.session.id)
+        if known is not None:
+            known.messages += 1
+        self._service.emit(event)
+
+    def _on_disconnected(self, worker: WorkerProcess, event: Disconnected) -> None:
+        worker.sessions.pop(event.session.id, None)
+        self._service.emit(event)
+
+    async def _decide(self, message: Decide) -> Verdict:
+        return await self._service.hub.decide(
+            message.group, message.question, timeout=message.timeout, fallback=message.fallback
+        )
+
+    async def _admit_handshake(self, message: AdmitHandshake) -> LimitReached | None:
+        now = trio.current_time()
+        return self._service.limits.handshakes.admit(message.session, message.peer, message.per_peer, now)
+
+    async def _count_peer(self, message: CountPeer) -> bool:
+        return await self._service.limits.count_peer(message.option, message.peer, message.limit)
+
+    # Changes for all workers
+
+    def _on_certificates_reloaded(self, event: ServerEvent) -> None:
+        """Let the workers read certificates that the watcher found changed."""
+        if isinstance(event, CertificatesReloaded) and event.reason == "watch" and not self._renewing:
+            self._renewing = True
+            self._nursery.start_soon(self._renew)
+
+    async def _renew(self) -> None:
+        self._renewing = False
+        await self.reload_certificates("watch")
+
+    async def _send_interest(self) -> None:
+        """Send the interest of the policy clients; return when every worker has handled it."""
+        message = InterestChanged(self._service.hub.interest)
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.channel.send(message)
+        await self._ask([worker for worker in workers if worker.ready], Ping())
+
+
+def _take_queue(worker: WorkerProcess) -> list[tuple[Handoff, socket.socket | None]]:
+    """Return the connections that a dead worker has not received, without a socket if no descriptor is left."""
+    found = []
+    while (received := receive_connection(worker.worker_end)) is not None:
+        found.append(received)
+        if received[1] is None:
+            discard_connection(worker.worker_end)
+    worker.worker_end.close()
+    worker.queue.close()
+    return found
+
+
+def _write_log(message: LogRecord) -> None:
+    record = logging.makeLogRecord(message.fields)
     logging.getLogger(record.name).handle(record)
 
 
-def _not_ready(worker: Worker, error: Exception) -> ConfigError:
+def _not_ready(worker: WorkerProcess, error: Exception) -> ConfigError:
     if isinstance(error, ConfigError):
         return error
     if isinstance(error, ChannelClosedError | trio.TooSlowError):
-        why = "ended before it was ready" if isinstance(error, ChannelClosedError) else "does not come to be ready"
+        why = "ended before it was ready" if isinstance(error, ChannelClosedError) else "does not become ready"
         return ConfigError([Problem(Severity.ERROR, f"{worker} {why}", transient=True)])
     transient = isinstance(error, OSError) and is_transient(error)
     return ConfigError([Problem(Severity.ERROR, f"{worker} cannot serve: {error}", transient=transient)])

@@ -252,7 +252,7 @@ async def test_a_flood_of_attempts_whose_clients_have_gone_locks_nobody_out(
     count = 1000 if JUDGE else 100
     async with site(tmp_path, "Auth_Failure_Rate_Per_Peer = off") as here:
         try:
-            hashing = here.server.service.hashing
+            hashing = here.server.service.limits.hashing
             answers: list[str] = []
             flood = [await here.connect("127.0.0.2") for _ in range(count)]
             async with trio.open_nursery() as nursery:
@@ -299,7 +299,7 @@ async def test_addresses_have_their_turns_in_a_circle(tmp_path: Path, monkeypatc
     monkeypatch.setattr(PasswordFile, "lookup", gate.make_lookup())
     async with site(tmp_path, "Auth_Failure_Rate_Per_Peer = off") as here:
         try:
-            hashing = here.server.service.hashing
+            hashing = here.server.service.limits.hashing
             clients = []
             for number, address in enumerate(["127.0.0.2"] * 6 + ["127.0.0.3"]):
                 client = await here.connect(address)

@@ -11,7 +11,7 @@ from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.delivery import load_delivery
 from triosmtp.errors import ConfigError, Severity
 from triosmtp.loader import ModuleLoader
-from triosmtp.server.server import open_service
+from triosmtp.server.startup import open_service
 from triosmtp.testing import open_memory_server
 
 MODULE = """

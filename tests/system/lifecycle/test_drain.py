@@ -15,8 +15,8 @@ import trio
 from life_server import LineClient, Place, public_place
 
 from triosmtp import parse_config
-from triosmtp.sockets.bound_socket import plan
-from triosmtp.sockets.listen_backlog import drain_backlog, shut
+from triosmtp.sockets.bound_socket import plan_sockets
+from triosmtp.sockets.listen_backlog import drain_backlog, stop_syn
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 CLIENTS = 300 if JUDGE else 60
@@ -177,11 +177,11 @@ def test_who_waits_in_the_queue_is_told(place: Place, workers: int) -> None:
 async def test_a_door_that_is_shut_lets_out_and_nobody_in() -> None:
     """Who has come is served to the last; who comes later is kept waiting by the kernel, and is then refused."""
     config = parse_config('ESMTP_Listener { Listen "127.0.0.1:0" { } }')
-    [binding] = plan(config).opened
+    [binding] = plan_sockets(config).opened
     address = binding.sock.getsockname()
     taken: list[socket.socket] = []
     with socket.create_connection(address, 30) as early, socket.socket() as late:
-        shut(binding)
+        stop_syn(binding)
         late.settimeout(0.3)
         with pytest.raises(TimeoutError):
             late.connect(address)

@@ -50,13 +50,13 @@ async def test_peers_take_turns_at_the_spool_in_threads_of_its_own(
         write(spool)
 
     async with open_memory_server(CONF.format(folder=tmp_path)) as server:
-        server.service.spooling = PeerLimiter(1, waiting=100, waiting_per_peer=100)
+        server.service.limits.spooling = PeerLimiter(1, waiting=100, waiting_per_peer=100)
         monkeypatch.setattr(Spool, "_write", held)
         try:
             clients = [await send(server, "192.0.2.1") for _ in range(4)]
             clients.append(await send(server, "192.0.2.2"))
             await written.wait()  # the first one is in its thread
-            assert (len(order), server.service.spooling.waiting) == (1, 4)
+            assert (len(order), server.service.limits.spooling.waiting) == (1, 4)
             # However many spool files hang, the threads of all else are free.
             assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
             for _ in range(2):
@@ -93,14 +93,14 @@ async def test_one_address_does_not_hold_every_place_of_policy_clients(tmp_path:
     async with trio.open_nursery() as nursery:
         serve = partial(triosmtp.serve, config, deliver=discard, observers=[events.append])
         server: triosmtp.Server = await nursery.start(serve)
-        (binding,) = (each for each in server._bindings if each.listen.for_policy)
+        (binding,) = (each for each in server._sockets if each.listen.for_policy)
 
         def come(address: str) -> bool:
             """Connect, and say nothing; give whether there was a place."""
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
             clients.append(ours)
-            server._take(binding, theirs, Peer(f"[{address}]:1", ip_address(address), 1))
+            server._accept(binding, theirs, Peer(f"[{address}]:1", ip_address(address), 1))
             return theirs.fileno() >= 0
 
         for number in range(32):
@@ -111,11 +111,11 @@ async def test_one_address_does_not_hold_every_place_of_policy_clients(tmp_path:
         assert come("192.0.2.1")
         assert not come("192.0.2.2")
         reasons = [event.reason for event in events if isinstance(event, PolicyClientRefused)]
-        assert reasons == ["32 clients of this address are here already", "64 clients are here already"]
+        assert reasons == ["32 clients of this address are connected already", "64 clients are connected already"]
         for client in clients:
             client.close()
         await trio.testing.wait_all_tasks_blocked()
-        assert server._clients.total() == len(server._clients) == 0
+        assert server._policy_listener.clients == len(server._policy_listener._clients) == 0
         assert come("2001:db8::1")
         clients[-1].close()
         nursery.cancel_scope.cancel()

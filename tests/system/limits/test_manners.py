@@ -11,7 +11,7 @@ import trio.testing
 
 import triosmtp
 from triosmtp.event import ConnectionRefused, Disconnected, Refused
-from triosmtp.limits.peer_count import PeerCounts, PeerTable
+from triosmtp.limits.peer_count import PeerCounts, PeerTable, peer_key
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
 CONF = """
@@ -314,12 +314,12 @@ def test_tables_are_bounded_and_counts_let_go() -> None:
     assert len(table._windows) == 100
     assert not table.count(addresses[-1], (1, 60), 1)
     counts = PeerCounts()
-    assert counts.connect(None, 1)
-    counts.disconnect(None)
-    assert counts.connect(addresses[0], 1)
-    assert not counts.connect(addresses[0], 1)
-    counts.disconnect(addresses[0])
-    assert counts.connect(addresses[0], 1)
+    key = peer_key(addresses[0])
+    assert counts.connect(key, 1)
+    assert not counts.connect(key, 1)
+    counts.disconnect(key)
+    assert not counts._connections
+    assert counts.connect(key, 1)
     assert counts.count("x", None, (1, 1), 0)
     assert counts.count("x", addresses[0], None, 0)
     assert len(counts._connections) == 1

@@ -8,7 +8,7 @@ import pytest
 from triosmtp import ConfigError, load_config, parse_config
 from triosmtp.commands.check_command import check_config
 from triosmtp.errors import Severity
-from triosmtp.server.policy_listener import read_policy_endpoints
+from triosmtp.server.policy_endpoint import read_policy_endpoints
 
 MAIL = 'ESMTP_Listener { Listen ":25" { } } Relay_Domains = ( "example.com" ) Deliver_To = "discard:" '
 

@@ -272,7 +272,7 @@ def test_clients_beyond_the_most_are_turned_away(tmp_path: Path) -> None:
         finally:
             for sock in socks:
                 sock.close()
-        assert "64 clients are here already" in program.log
+        assert "64 clients are connected already" in program.log
 
 
 def test_a_stranger_at_the_unix_socket(tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ async def test_reloads_leave_nothing_behind(tmp_path: Path) -> None:
             await turn()
         while server.statistics.sessions:
             await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()  # the deliveries of the last generation are closed
         gc.collect()
         assert len(generations) == 1
         after = len(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208

@@ -83,8 +83,7 @@ class Site:
 
     async def cancel(self) -> None:
         """Have no more time at all, as after a second SIGTERM."""
-        assert self.server._sessions is not None
-        self.server._sessions.cancel_scope.cancel()
+        self.server._session_tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
         """Close the session, as the console does, and have no time for that either."""

@@ -9,7 +9,7 @@ from tls_stanza import Material, secured
 from triosmtp import parse_config
 from triosmtp.event import ServerCertificatePresented, ServerEvent, TLSEstablished
 from triosmtp.logs.event_log import EventLog
-from triosmtp.server.profile import tls_settings
+from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.testing import MemoryServer, RecordingPolicy, open_memory_server
 
 WIDE = "TLS_Client_Purpose = client-or-server"

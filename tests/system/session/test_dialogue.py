@@ -378,7 +378,7 @@ async def test_nothing_behind_a_delivery_costs_its_250(
         elif fails == "MessageAccepted":
             monkeypatch.setattr("triosmtp.server.session.transaction.MessageAccepted", fail)
         elif fails == "observer":
-            server.service.observe(fail)
+            server.service.observers.add(fail)
         client = server.connect()
         await client.read()
         await client.command("EHLO x")

@@ -11,7 +11,7 @@ from triosmtp.auth import IdentityMap, PasswordFile
 from triosmtp.auth.mock_credentials import _read as read_mock_key
 from triosmtp.config import parse_config
 from triosmtp.errors import TrioSMTPError
-from triosmtp.server.policy_listener import read_token
+from triosmtp.server.policy_endpoint import read_token
 from triosmtp.server.recipient_file import RecipientFile
 from triosmtp.tls.pem import read_file
 

@@ -162,7 +162,7 @@ async def test_commands_injected_behind_starttls_end_the_session(material: Mater
         "injection",
         "STARTTLS injection: plaintext input after STARTTLS",
     )
-    assert server.service.handshakes.under_way == 0
+    assert server.service.limits.handshakes.under_way == 0
 
 
 async def test_injected_commands_may_be_ignored(material: Material) -> None:

@@ -12,7 +12,9 @@ import trio
 import triosmtp
 from triosmtp import ConfigError, Message, Server
 from triosmtp.event import ConfigurationReloaded
-from triosmtp.sockets.bound_socket import InheritedSocket, Plan, bind_at_startup
+from triosmtp.server.acceptor import Acceptor
+from triosmtp.sockets.bound_socket import InheritedSocket, SocketChanges, bind_at_startup
+from triosmtp.sockets.listener import Peer
 from triosmtp.testing import Client
 
 ALL, ONE, TWO = "*", "127.0.0.1", "127.0.0.2"
@@ -99,7 +101,7 @@ async def test_each_has_its_own_limits_and_options() -> None:
         clients = [Client(await trio.open_tcp_stream(host, port)) for host in (TWO, TWO, ONE, ONE, ONE)]
         codes = [(await client.read()).code for client in clients]
         assert codes == [220, 421, 220, 220, 421]
-        assert dict(server.service.sessions_by_listener) == {f"*:{port}": 1, f"{ONE}:{port}": 2}
+        assert dict(server.service.limits.admission.sessions_by_listener) == {f"*:{port}": 1, f"{ONE}:{port}": 2}
         for client in clients:
             await client.aclose()
 
@@ -112,15 +114,13 @@ async def test_a_guest_sets_nodelay_on_its_own_connections(nagle: bool, monkeypa
         Listen "{ONE}:{port}" {{ Disable_Nagle_Algorithm = {str(not nagle).lower()} }}
     }}"""
     seen: dict[str, int] = {}
-    begin = Server._begin
+    accept = Acceptor.accept
 
-    def watch(self: Server, binding: object, listen: triosmtp.config.Listen, *rest: object) -> None:
-        sock = rest[1]
-        assert isinstance(sock, socket.socket)
+    def watch(self: Acceptor, listen: triosmtp.config.Listen, sock: socket.socket, peer: Peer, local: str) -> None:
         seen[listen.name] = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        begin(self, binding, listen, *rest)  # type: ignore[arg-type]
+        accept(self, listen, sock, peer, local)
 
-    monkeypatch.setattr(Server, "_begin", watch)
+    monkeypatch.setattr(Acceptor, "accept", watch)
     async with serving(triosmtp.parse_config(text)):
         await banner(port, ONE)
         await banner(port, TWO)
@@ -130,11 +130,11 @@ async def test_a_guest_sets_nodelay_on_its_own_connections(nagle: bool, monkeypa
 async def test_a_reload_that_adds_and_removes_a_guest_leaves_the_socket_alone() -> None:
     port = free_port()
     async with serving(conf(port, ALL)) as server:
-        (binding,) = server._bindings
+        (binding,) = server._sockets
         for hosts, expected in (((ALL, ONE), ONE), ((ALL, ONE, TWO), ONE), ((ALL, TWO), ALL), ((ALL,), ALL)):
             pending = [*connected(port, ONE), *connected(port, ONE)]
             await server.reload(conf(port, *hosts))
-            assert server._bindings == [binding]
+            assert server._sockets == [binding]
             found = await banners(pending)
             assert found <= {ALL, ONE}
             assert await banner(port, ONE) == expected
@@ -165,7 +165,7 @@ async def test_sockets_that_change_hands_lose_nobody_who_waits(
     pending: list[socket.socket] = []
     plan = Server._plan
 
-    def connect_at_the_last_moment(self: Server, config: triosmtp.Config) -> Plan:
+    def connect_at_the_last_moment(self: Server, config: triosmtp.Config) -> SocketChanges:
         pending.extend(connected(port, ONE))  # from here on the loop has no turn until the old socket is closed
         planned = plan(self, config)
         pending.extend(connected(port, ONE))
@@ -233,7 +233,7 @@ async def test_a_given_wildcard_has_guests_as_well() -> None:
         port = sock.getsockname()[1]
         config = conf(port, ALL, ONE)
         async with trio.open_nursery() as nursery:
-            given = {config.listens[0].key: InheritedSocket(sock, given=True)}
+            given = {config.listens[0].key: InheritedSocket(sock, external=True)}
             server: Server = await nursery.start(partial(triosmtp.serve, config, deliver=drop, sockets=given))
             assert await banner(port, ONE) == ONE
             assert await banner(port, TWO) == ALL

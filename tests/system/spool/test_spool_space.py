@@ -118,11 +118,11 @@ async def test_a_body_that_waits_to_be_written_anew_is_given_back_if_that_is_can
     async with open_memory_server(CONF.format(folder=tmp_path, more='Banner_Hostname = "mx.example.com"')) as server:
         async with AsyncExitStack() as turns:
             for number in range(spool.THREADS):
-                await turns.enter_async_context(server.service.spooling.place(number, lambda: False))
+                await turns.enter_async_context(server.service.limits.spooling.place(number, lambda: False))
             client = await begin(server)
             await client.send(b"Authentication-Results: mx.example.com; auth=pass\r\n" + START + b"\r\n.\r\n")
             await settled()
-            assert (server.service.spooling.waiting, spool._memory.held > 0) == (1, True)
+            assert (server.service.limits.spooling.waiting, spool._memory.held > 0) == (1, True)
             for session in tuple(server.service.running):
                 session.expire()
             await client.read_eof()
@@ -156,13 +156,13 @@ async def test_a_body_is_freed_at_its_fault(tmp_path: Path) -> None:
         assert files() == before + 1
         await client.send(b"x" * 2 * MB)
         await settled()
-        assert (files(), spool._memory.held, server.service.space.used) == (before, 0, 0)
+        assert (files(), spool._memory.held, server.service.limits.space.used) == (before, 0, 0)
         await client.send(b"\r\n.\r\n")
         assert str(await client.read())[:9] == "552 5.3.4"
         chunked = await begin(server)
         await chunked.send(START + b"x" * 2 * MB + b"\n" + b"x" * 300_000)
         await settled()
-        assert (files(), spool._memory.held, server.service.space.used) == (before, 0, 0)
+        assert (files(), spool._memory.held, server.service.limits.space.used) == (before, 0, 0)
         await chunked.aclose()
 
 
@@ -171,12 +171,12 @@ async def test_the_spool_has_a_size_and_a_peer_a_quarter_of_it(tmp_path: Path) -
         first = await begin(server)
         await first.send(START + b"x" * 2 * MB)
         await settled()
-        used = server.service.space.used
+        used = server.service.limits.space.used
         assert 0 < used <= 2 * MB + len(START)
         second = await begin(server)
         await second.send(START + b"x" * 2 * MB + b"\r\n.\r\n")
         assert str(await second.read()) == "452 4.3.1 Insufficient system storage"
-        assert server.service.space.used == used
+        assert server.service.limits.space.used == used
         answer = await second.command("MAIL FROM:<a@example.org> SIZE=2000000")
         assert str(answer) == "452 4.3.1 Insufficient system storage"
         assert (await second.command("MAIL FROM:<a@example.org> SIZE=20000")).code == 250  # it needs no file
@@ -193,7 +193,7 @@ async def test_the_spool_has_a_size_and_a_peer_a_quarter_of_it(tmp_path: Path) -
         assert (await trusted.read()).code == 452
         await first.send(b"\r\n.\r\n")
         assert (await first.read()).code == 250
-        assert server.service.space.used == 0
+        assert server.service.limits.space.used == 0
     assert len(server.messages) == 3
 
 

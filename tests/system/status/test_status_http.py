@@ -172,7 +172,7 @@ async def test_one_address_of_another_host_holds_a_part_of_them_only(monkeypatch
         for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"):
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
-            here.status._accept_connection(binding, here.nursery, theirs, Peer(f"{address}:5", ip_address(address), 5))
+            here.status._accept_connection(here.nursery, binding, theirs, Peer(f"{address}:5", ip_address(address), 5))
             ours.setblocking(False)
             ends.append(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         statuses = []

@@ -12,14 +12,13 @@ from worker_service import workers
 
 from triosmtp import parse_config
 from triosmtp.auth import MockKey
+from triosmtp.observer import EVENTS
 from triosmtp.policy_service.question import Interest
-from triosmtp.server.startup import open_service, prepare_generation
 from triosmtp.sockets.listener import peer_from_sockaddr
 from triosmtp.testing import Client
-from triosmtp.workers.dispatch import Unserved, Waiting
-from triosmtp.workers.handoff import Handoff, WorkerInit, send_connection
-from triosmtp.workers.process import start_worker
-from triosmtp.workers.supervisor import Supervisor
+from triosmtp.workers.handoff import Handoff, send_connection
+from triosmtp.workers.protocol import Commit, ConnectionClosed, LogRecord, PhaseEnded, Ping, Prepare, WorkerInit
+from triosmtp.workers.worker_process import start_worker
 
 ONE, TWO = "127.0.0.1", "127.0.0.2"
 
@@ -86,24 +85,24 @@ async def test_a_connection_whose_listen_went_while_it_waited_is_served_by_the_w
         parse_config(f'Deliver_To = "discard:" ESMTP_Listener {{ {listens(port, *hosts)} }}')
         for hosts in (("*", ONE), ("*",))
     )
-    posts = dict.fromkeys(("event", "over", "log", "ended"), _pass)
-    worker = await start_worker(1, 1, posts, {})
+    ignored = dict.fromkeys((*EVENTS, ConnectionClosed, LogRecord, PhaseEnded), _ignore)
+    worker = await start_worker(1, 1)
     server = socket.create_server((ONE, 0))
-    with server, worker.connections, worker.theirs:
+    with server, worker.queue, worker.worker_end:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(worker.channel.run)
+            nursery.start_soon(worker.channel.run, ignored, {})
             interest = Interest(groups={}, outcomes=frozenset())
-            start = WorkerInit(config=before, generation=1, interest=interest, files={}, mock_key=MockKey())
-            await worker.channel.call("start", start)
-            await worker.channel.call("prepare", after)
-            worker.channel.post("commit", 2)
-            await worker.channel.call("confirm")
+            init = WorkerInit(config=before, generation=1, interest=interest, files={}, mock_key=MockKey())
+            assert await worker.channel.request(init) > 0
+            await worker.channel.request(Prepare(after))
+            worker.channel.send(Commit(2))
+            await worker.channel.request(Ping())
             for listen in before.listens:
                 client = Client(await trio.open_tcp_stream(*server.getsockname()))
                 accepted, address = server.accept()
                 with accepted:
                     assert send_connection(
-                        worker.connections, Handoff(1, 1, listen.key, peer_from_sockaddr(address)), accepted
+                        worker.queue, Handoff(1, 1, listen.key, peer_from_sockaddr(address)), accepted
                     )
                 assert str(await client.read()) == "220 *"
                 await client.aclose()
@@ -112,24 +111,5 @@ async def test_a_connection_whose_listen_went_while_it_waited_is_served_by_the_w
             nursery.cancel_scope.cancel()
 
 
-def _pass(*_: object) -> None:
+def _ignore(_: object) -> None:
     pass
-
-
-async def test_a_connection_of_an_older_configuration_is_turned_away_by_that_one() -> None:
-    before, after = (parse_config(f'Deliver_To = "discard:" ESMTP_Listener {{ {listens(25, ONE)} }}') for _ in range(2))
-    service = await open_service(before)
-    supervisor, old = Supervisor(1), service.generation
-    supervisor.attach(service)
-    listen = before.listens[0]
-    assert not service.admit(listen, 0, 0)
-    profiles = old.profiles.renewed(after)
-    generation, _ = await trio.to_thread.run_sync(prepare_generation, after, profiles, service.contexts)
-    service.activate(generation)
-    ours, theirs = socket.socketpair()
-    waiting = Waiting(Handoff(1, 1, listen.key, peer_from_sockaddr(("192.0.2.1", 1))), ours, (listen, old, None))
-    with theirs:
-        async with trio.open_nursery() as supervisor._nursery:
-            supervisor._refuse(waiting, Unserved.LATE)
-        assert theirs.recv(100).startswith(b"421 4.3.2 No room")
-    assert service.statistics.sessions == 0

@@ -13,13 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 from worker_service import Load, workers
-
-from triosmtp.sockets.listener import Peer
-from triosmtp.workers.dispatch import Dispatch, Unserved, Waiting
-from triosmtp.workers.handoff import Handoff
 
 
 def test_a_killed_worker_takes_nothing_along_but_its_sessions(tmp_path: Path) -> None:
@@ -92,34 +86,6 @@ def test_nobody_to_serve_is_told_and_waited_out(tmp_path: Path) -> None:
         policy.write_text(text)
         assert service.session().noop()[0] == 250  # as soon as there is one again
         assert get("/readyz")[0] == 200
-
-
-async def test_who_waits_for_a_worker_is_not_forgotten(autojump_clock: trio.testing.MockClock) -> None:
-    refused: list[tuple[int, Unserved, float]] = []
-
-    def refuse(connection: Waiting, why: Unserved) -> None:
-        refused.append((connection.handed.number, why, trio.current_time() - begun))
-        connection.sock.close()
-
-    dispatch = Dispatch(list, refuse)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dispatch.run)
-        begun = trio.current_time()
-        peers = []
-        for number in range(3):
-            ours, theirs = socket.socketpair()
-            dispatch.hand(Waiting(Handoff(number, 1, None, Peer("p", None)), ours, (None, None, None)))  # type: ignore[arg-type]  # it is only passed on
-            peers.append(theirs)
-        peers[1].close()
-        peers[2].sendall(b"EHLO early.example\r\n")
-        await trio.sleep(5)
-        assert [each[:2] for each in refused] == [(1, Unserved.GONE)]
-        await trio.sleep(10)
-        assert [each[:2] for each in refused[1:]] == [(0, Unserved.LATE), (2, Unserved.LATE)]
-        assert all(10 <= when < 12 for _, _, when in refused[1:])
-        nursery.cancel_scope.cancel()
-    peers[0].close()
-    peers[2].close()
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -126,7 +126,7 @@ async def test_in_a_session() -> None:
     log = EventLog(out)
     config = 'Max_Command_Errors = 100 ESMTP_Listener { Listen ":25" { } }'
     async with open_memory_server(config) as server:
-        server.service.observe(log)
+        server.service.observers.add(log)
         client = server.connect()
         for _ in range(60):
             await client.send(b"NONSENSE\r\n")

@@ -116,7 +116,7 @@ async def answer(state: SessionState, event: Auth | AuthResponse) -> Reply:
         return await _fail(state, sasl, _MALFORMED, Claim(user="", reason=str(error)), "protocol")
     finally:
         if not sasl.failed and _is_counted(state):
-            state.service.uncount_peer(_RATE, state.session.peer_address)
+            state.service.limits.uncount_peer(_RATE, state.session.peer_address)
 
 
 def _is_counted(state: SessionState) -> bool:
@@ -131,7 +131,7 @@ async def _count_peer(state: SessionState) -> bool:
     rate = state.profile.settings.auth_failure_rate_per_peer
     if rate is None or not _is_counted(state):
         return True
-    return await state.service.count_peer(_RATE, state.session.peer_address, rate)
+    return await state.service.limits.count_peer(_RATE, state.session.peer_address, rate)
 
 
 def _abandon(sasl: SASLState) -> None:
@@ -203,7 +203,7 @@ async def _compute(state: SessionState, sasl: SASLState, work: Callable[[*Ts], T
     :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
     """
     try:
-        async with state.service.hashing.place(limiter_key(state.session), state.is_gone):
+        async with state.service.limits.hashing.place(limiter_key(state.session), state.is_gone):
             return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
     except LimitReachedError:
         _abandon(sasl)

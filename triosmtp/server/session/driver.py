@@ -6,7 +6,6 @@ rare event is behind one flag, ``attention``, which the loop checks before and a
 """
 
 import logging
-import socket
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -14,7 +13,7 @@ from typing import Final
 
 import trio
 
-from triosmtp.config import Listen, Settings
+from triosmtp.config import Listen
 from triosmtp.errors import HandshakeError
 from triosmtp.event import (
     Connected,
@@ -26,8 +25,9 @@ from triosmtp.event import (
 )
 from triosmtp.limits.timeouts import SessionTimeouts
 from triosmtp.policy import Session
+from triosmtp.server.generation import Generation
 from triosmtp.server.profile import Profile
-from triosmtp.server.service import Generation, Service, limiter_key
+from triosmtp.server.service import Service, limiter_key
 from triosmtp.server.session import auth
 from triosmtp.server.session.handlers import (
     HANDLERS,
@@ -41,8 +41,7 @@ from triosmtp.server.session.refusal import Refusal
 from triosmtp.server.session.session_stream import SessionStream
 from triosmtp.server.session.state import SessionEnd, SessionState
 from triosmtp.smtp import NEED_DATA, Reply, State
-from triosmtp.sockets.listener import Peer, peer_from_sockaddr
-from triosmtp.sockets.transport import SocketTransport
+from triosmtp.sockets.listener import Peer
 from triosmtp.tls import ServerContext
 from triosmtp.variables import TLSInfo, Variables
 
@@ -103,15 +102,6 @@ class SMTPSession:
             variables=Variables(peer.announced),
         )
         self._state = SessionState(service, listen, profile, self.session, self._stream.is_gone)
-
-    @classmethod
-    def of_socket(
-        cls, service: Service, listen: Listen, settings: Settings, sock: socket.socket, peer: Peer, local: str = ""
-    ) -> "SMTPSession":
-        """Return the session of a connection that was counted in; ``local`` is its own address, if it is known."""
-        profile = service.profiles.of(listen, settings)
-        local = peer.local or local or peer_from_sockaddr(sock.getsockname()).text
-        return cls(service, listen, profile, SocketTransport(sock), peer, local)
 
     # What the server sees of it
 
@@ -196,10 +186,10 @@ class SMTPSession:
         refusal, phase = await connect(state), "connect"
         if settings.use_ssl:
             state.admitted_handshake = True
-            reached = await state.service.admit_handshake(self.session, settings)
+            reached = await state.service.limits.admit_handshake(self.session, settings)
             if reached:  # no reply can be given: TLS is due from the first byte
                 session = self.session
-                refused = ConnectionRefused(peer=session.peer, listener=session.listener, reason=reached)
+                refused = ConnectionRefused(peer=session.peer, listener=session.listener, reason=reached.value)
                 state.service.emit(refused)
                 return SessionEnd.REFUSED
             if not await self._handshake():
@@ -316,7 +306,7 @@ class SMTPSession:
         state, session, profile = self._state, self.session, self._state.profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = state.service.context(state.generation, profile.tls)
-        acquire_thread = partial(state.service.flights.place, limiter_key(session), state.is_gone)
+        acquire_thread = partial(state.service.limits.flights.place, limiter_key(session), state.is_gone)
         self._handshaking = True
         try:
             tls = await self._stream.start_tls(context, profile.settings.tls_handshake_timeout, acquire_thread)
@@ -329,7 +319,7 @@ class SMTPSession:
             reason, detail = error.reason, error.detail
         finally:
             self._handshaking = False
-            state.service.leave_handshake(session.id)
+            state.service.limits.release_handshake(session.id)
         state.service.emit(TLSFailed(session=session.info, reason=reason, detail=detail))
         if reason not in {"peer_closed", "timed_out"}:
             self._handshaking = True  # no reply can be sent
@@ -423,7 +413,7 @@ class SMTPSession:
         service = state.service
         service.running.discard(self)
         if state.admitted_handshake:
-            service.leave_handshake(self.session.id)
+            service.limits.release_handshake(self.session.id)
         if state.transaction is not None:
             state.transaction.close()
         try:

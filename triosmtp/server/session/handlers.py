@@ -387,10 +387,10 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
 async def on_starttls(state: SessionState, _event: StartTLS) -> bytes:
     """Handle STARTTLS."""
     state.admitted_handshake = True
-    reached = await state.service.admit_handshake(state.session, state.profile.settings)
+    reached = await state.service.limits.admit_handshake(state.session, state.profile.settings)
     if reached:
         reply = Reply(454, "TLS is not available for the moment", "4.7.0")
-        return _refuse(state, "starttls", Refusal(reply, "limit", reached))
+        return _refuse(state, "starttls", Refusal(reply, "limit", reached.value))
     return state.connection.accept()
 
 

@@ -15,9 +15,10 @@ from triosmtp.config import Settings
 from triosmtp.limits.spool_space import find_spool_limit
 from triosmtp.message.spool import KEEP_SIZE
 from triosmtp.policy import PHASES, Phase, Session
+from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
 from triosmtp.server.recipient_file import RecipientFileError
-from triosmtp.server.service import Service, limiter_key, speaks_for_many
+from triosmtp.server.service import Service, limiter_key
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import MailFrom, RcptTo, Reply
 
@@ -121,11 +122,11 @@ def must_wait_for_space(mail: MailFrom) -> bool:
 async def _check_space(state: Restricted, mail: MailFrom) -> None:
     """Apply Spool_Max_Size and Spool_Min_Free to the announced SIZE (RFC 1870)."""
     session, settings = state.session, state.profile.settings
-    shared = not speaks_for_many(session.peer_address, settings)
+    shared = not expects_many_connections(session.peer_address, settings)
     size = int(mail.parameters.get("SIZE") or 0)
-    reason = await find_spool_limit(state.service.space, limiter_key(session), settings, size, shared=shared)
-    if reason:
-        raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "limit", reason)
+    reached = await find_spool_limit(state.service.limits.space, limiter_key(session), settings, size, shared=shared)
+    if reached is not None:
+        raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "limit", reached.value)
 
 
 def _check_receptions(state: Restricted, _mail: MailFrom, _done: bool) -> None:
@@ -178,7 +179,7 @@ async def _check_recipient_rate(state: Restricted, _rcpt: RcptTo) -> None:
 
 async def _check_rate(state: Restricted, option: str, limit: tuple[int, float] | None) -> None:
     assert limit is not None, "the check was not asked for"
-    if not await state.service.count_peer(option, state.session.peer_address, limit):
+    if not await state.service.limits.count_peer(option, state.session.peer_address, limit):
         raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
 
 

@@ -23,8 +23,9 @@ from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
 from triosmtp.policy import Decision, Phase, Session
 from triosmtp.policy_service.question import Excerpt
+from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service, limiter_key, speaks_for_many
+from triosmtp.server.service import Service, limiter_key
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
 from triosmtp.server.session.policy_phase import ask_policies, emit_outcome
 from triosmtp.server.session.refusal import Refusal, refusal_of
@@ -78,7 +79,7 @@ class Transaction:
             self._spool.close()
             self._spool = None
         if self._spooled:
-            self._service.space.release(limiter_key(self._session), self._spooled)
+            self._service.limits.space.release(limiter_key(self._session), self._spooled)
             self._spooled = 0
 
     def begin_body(self) -> None:
@@ -107,10 +108,10 @@ class Transaction:
         :raises SpoolError: if the spool may not hold so much.
         """
         service, settings, size = self._service, self.profile.settings, spool.unwritten
-        peer, shared = limiter_key(self._session), not speaks_for_many(self._session.peer_address, settings)
-        if not service.space.fits(peer, size, settings.spool_max_size, shared=shared):
+        peer, shared = limiter_key(self._session), not expects_many_connections(self._session.peer_address, settings)
+        if not service.limits.space.fits(peer, size, settings.spool_max_size, shared=shared):
             raise SpoolError("Spool_Max_Size is reached", ENOSPC, spool_folder(settings))
-        service.space.take(peer, size)
+        service.limits.space.reserve(peer, size)
         self._spooled += size
 
     def _turn(self) -> AbstractAsyncContextManager[None]:
@@ -118,7 +119,7 @@ class Transaction:
 
         A peer that has gone has its turn, too: what came may be a whole message.
         """
-        return self._service.spooling.place(limiter_key(self._session), lambda: False)
+        return self._service.limits.spooling.place(limiter_key(self._session), lambda: False)
 
     async def finish(self, end: BodyEnd) -> Refusal | None:
         """Take the message from the end of its body to the outcome, and report that; return the refusal, if any."""

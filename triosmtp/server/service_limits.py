@@ -1,0 +1,61 @@
+"""The limits of one server, for all of its sessions together and for each peer."""
+
+import sys
+from typing import Final
+
+import trio
+
+from triosmtp.config import Settings
+from triosmtp.limits.flight_limiter import FlightLimiter
+from triosmtp.limits.handshake_limiter import HandshakeLimiter
+from triosmtp.limits.limit_reached import LimitReached
+from triosmtp.limits.peer_count import PeerAddress, PeerCounts
+from triosmtp.limits.peer_limiter import PeerLimiter
+from triosmtp.limits.spool_space import SpoolSpace
+from triosmtp.message.spool import THREADS
+from triosmtp.policy import Session
+from triosmtp.server.admission import Admission
+from triosmtp.server.statistics import Statistics
+
+__all__ = ["ServiceLimits"]
+
+_HASHING: Final = 2
+"""The number of attempts to authenticate that are computed at once, in each process."""
+_HASHING_WAITING: Final = 64
+_HASHING_WAITING_PER_PEER: Final = 4
+
+
+class ServiceLimits:
+    """The limits of one server."""
+
+    def __init__(self, statistics: Statistics, max_handshakes: int) -> None:
+        self.statistics = statistics
+        self.peers = PeerCounts()
+        """The counters of each peer."""
+        self.admission = Admission(statistics, self.peers)
+        self.handshakes = HandshakeLimiter(max_handshakes)
+        self.flights = FlightLimiter()
+        """Large flights of handshakes, which are verified in threads."""
+        self.hashing = PeerLimiter(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
+        """Attempts to authenticate that are computed in threads: each uses a processor, and argon2 tens of MB."""
+        self.spooling = PeerLimiter(THREADS, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
+        """Message bodies that are written to spool files.  A session waits for one at most: that is the bound."""
+        self.space = SpoolSpace()
+        """The octets in spool files."""
+
+    async def admit_handshake(self, session: Session, settings: Settings) -> LimitReached | None:
+        """Count a handshake of ``session``, or return the limit that refuses it."""
+        per_peer = settings.tls_handshakes_per_peer
+        return self.handshakes.admit(session.id, session.peer_address, per_peer, trio.current_time())
+
+    def release_handshake(self, session: str) -> None:
+        """Count the handshake of ``session`` out.  Without effect if none was admitted."""
+        self.handshakes.release(session)
+
+    async def count_peer(self, option: str, peer: PeerAddress | None, limit: tuple[int, float]) -> bool:
+        """Count one more event of ``peer`` for the limit ``option``; return False if the limit is reached."""
+        return self.peers.count(option, peer, limit, trio.current_time())
+
+    def uncount_peer(self, option: str, peer: PeerAddress | None) -> None:
+        """Undo one :meth:`count_peer`."""
+        self.peers.uncount(option, peer)

@@ -1,0 +1,234 @@
+"""The messages between a supervisor and a worker.
+
+A notification has no answer.  A request has one: a :class:`Request` names its type.  Every message is a frozen value.
+The events of a server (:mod:`triosmtp.event`) are notifications, too: a worker sends each to the supervisor.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from attrs import field, frozen
+
+from triosmtp.auth import MockKey
+from triosmtp.config import Config
+from triosmtp.limits.limit_reached import LimitReached
+from triosmtp.limits.peer_count import PeerAddress
+from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict
+from triosmtp.server.tls_report import TLSReport
+from triosmtp.tls import TLSSettings
+
+__all__ = [
+    "AdmitHandshake",
+    "CloseSession",
+    "Commit",
+    "ConnectionClosed",
+    "CountPeer",
+    "Decide",
+    "DescribeSession",
+    "Discard",
+    "Drain",
+    "HandshakeEnded",
+    "HandshakeStarted",
+    "InterestChanged",
+    "ListSessions",
+    "LogRecord",
+    "PhaseEnded",
+    "Ping",
+    "Prepare",
+    "ReadBodyPart",
+    "ReloadCertificates",
+    "ReportTLS",
+    "Request",
+    "SetVariables",
+    "UncountPeer",
+    "WorkerInit",
+]
+
+T = TypeVar("T")
+
+
+class Request(Generic[T]):
+    """A message that has an answer of type ``T``."""
+
+    __slots__ = ()
+
+
+# From the supervisor to a worker
+
+
+@frozen(slots=True, kw_only=True)
+class WorkerInit(Request[int]):
+    """The first message: make what the configuration names.  The answer is how many connections the worker can have."""
+
+    config: Config
+    generation: int
+    """The number of the configuration; the supervisor counts them."""
+    interest: Interest
+    files: Mapping[TLSSettings, Mapping[Path, bytes | str]] = field(repr=False)
+    """The files of the TLS contexts in force.  They may have changed since, or be unreadable for this user."""
+    mock_key: MockKey
+    """The key for mock credentials, which all workers share."""
+
+
+@frozen(slots=True)
+class Prepare(Request[None]):
+    """Make everything that ``config`` names, and change nothing."""
+
+    config: Config
+
+
+@frozen(slots=True)
+class Commit:
+    """Put in force what was prepared."""
+
+    generation: int
+
+
+@frozen(slots=True)
+class Discard:
+    """Discard what was prepared."""
+
+
+@frozen(slots=True)
+class Drain:
+    """End each session as soon as it has no transaction, and after ``grace`` seconds in any case."""
+
+    grace: float
+
+
+@frozen(slots=True)
+class InterestChanged:
+    """The questions and outcomes that policy clients want have changed."""
+
+    interest: Interest
+
+
+@frozen(slots=True)
+class Ping(Request[None]):
+    """Answer, after every message before this one was handled."""
+
+
+@frozen(slots=True)
+class ReloadCertificates(Request[list[str]]):
+    """Read the TLS files again.  The answer is what cannot be used."""
+
+    reason: str
+
+
+@frozen(slots=True)
+class ReportTLS(Request[TLSReport]):
+    """Report the TLS contexts."""
+
+
+@frozen(slots=True)
+class ListSessions(Request[list[dict[str, Any]]]):
+    """List the sessions."""
+
+
+@frozen(slots=True)
+class DescribeSession(Request[dict[str, Any] | None]):
+    """Describe one session."""
+
+    session: str
+
+
+@frozen(slots=True)
+class SetVariables(Request[bool]):
+    """Set variables of a session, or remove those with the value None."""
+
+    session: str
+    connection: Mapping[str, str | None]
+    message: Mapping[str, str | None]
+
+
+@frozen(slots=True)
+class CloseSession(Request[bool]):
+    """End a session as soon as it has no transaction."""
+
+    session: str
+
+
+@frozen(slots=True)
+class ReadBodyPart(Request[tuple[bytes, int] | None]):
+    """Read a part of the message that a question is about."""
+
+    question: str
+    session: str
+    start: int
+    size: int
+
+
+# From a worker to the supervisor
+
+
+@frozen(slots=True)
+class ConnectionClosed:
+    """The connection with this number has ended."""
+
+    number: int
+
+
+@frozen(slots=True)
+class HandshakeStarted:
+    """A handshake has begun that no limit can refuse."""
+
+    session: str
+
+
+@frozen(slots=True)
+class HandshakeEnded:
+    """A handshake has ended."""
+
+    session: str
+
+
+@frozen(slots=True)
+class UncountPeer:
+    """Undo one :class:`CountPeer`."""
+
+    option: str
+    peer: PeerAddress | None
+
+
+@frozen(slots=True)
+class PhaseEnded:
+    """The outcome of a policy phase."""
+
+    question: Question
+    outcome: Outcome
+
+
+@frozen(slots=True)
+class LogRecord:
+    """A log record: the supervisor alone writes the log."""
+
+    fields: dict[str, Any]
+
+
+@frozen(slots=True)
+class Decide(Request[Verdict]):
+    """Ask the policy clients of ``group``."""
+
+    group: str
+    question: Question
+    timeout: float
+    fallback: Fallback
+
+
+@frozen(slots=True)
+class AdmitHandshake(Request[LimitReached | None]):
+    """Count a handshake.  The answer is the limit that refuses it."""
+
+    session: str
+    peer: PeerAddress | None
+    per_peer: tuple[int, float] | None
+
+
+@frozen(slots=True)
+class CountPeer(Request[bool]):
+    """Count an event of a peer.  The answer is False if the limit is reached."""
+
+    option: str
+    peer: PeerAddress | None
+    limit: tuple[int, float]
