@@ -43,7 +43,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="there is no tmpfs at /dev/shm")
-def test_folders_in_memory_are_told_from_others() -> None:
+def test_a_folder_in_memory_is_detected() -> None:
     assert is_tmpfs(Path("/dev/shm"))
     assert is_tmpfs(Path("/dev/shm/not/there"))
     assert not is_tmpfs(Path("/proc/self"))

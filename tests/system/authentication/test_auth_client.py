@@ -137,7 +137,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @pytest.mark.parametrize(("client", "mechanism", "implicit"), CASES)
-async def test_who_knows_the_password_is_in_and_who_does_not_is_not(
+async def test_real_clients_authenticate_with_the_right_password_only(
     site: Site, client: Callable[[Errand], bool], mechanism: str, implicit: bool
 ) -> None:
     assert await trio.to_thread.run_sync(client, Errand(site, mechanism, implicit))

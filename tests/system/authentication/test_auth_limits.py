@@ -115,13 +115,13 @@ async def test_the_queue_is_bounded_in_all_and_for_each_peer() -> None:
         assert tasks.limiter.waiting == 6
 
 
-async def test_of_equals_the_one_who_comes_later_is_refused() -> None:
+async def test_of_equal_peers_the_latest_is_refused() -> None:
     async with queue(1, 3, 4) as tasks:
         await tasks.come("a1", "b1", "c1", "d1", "e1")
         assert tasks.refused == ["e1"]
 
 
-async def test_who_has_gone_is_dropped() -> None:
+async def test_a_disconnected_client_is_dropped() -> None:
     async with queue(1, 4, 2) as tasks:
         await tasks.come("a1", "b1", "b2", "c1", "d1")
         tasks.gone |= {"b1", "c1", "e1"}
@@ -135,7 +135,7 @@ async def test_who_has_gone_is_dropped() -> None:
         assert tasks.dropped[-1] == "b2"
 
 
-async def test_who_is_cancelled_leaves_nothing_behind() -> None:
+async def test_a_cancelled_attempt_leaves_no_state() -> None:
     async with queue(1, 4, 2) as tasks:
         await tasks.come("a1", "b1", "c1")
         await tasks.cancel("b1")
@@ -148,7 +148,7 @@ async def test_who_is_cancelled_leaves_nothing_behind() -> None:
         assert tasks.order == ["a1", "c1", "d1"]
 
 
-async def test_who_is_cancelled_as_it_is_given_a_place_hands_it_on() -> None:
+async def test_an_attempt_cancelled_when_admitted_passes_on_its_place() -> None:
     for _ in range(50):  # trio runs the two tasks in either order
         async with queue(1, 4, 2) as tasks:
             await tasks.come("a1", "b1", "c1")
@@ -244,7 +244,7 @@ async def site(folder: Path, more: str = "") -> AsyncIterator[Site]:
             nursery.cancel_scope.cancel()
 
 
-async def test_a_flood_of_attempts_whose_clients_have_gone_locks_nobody_out(
+async def test_a_flood_of_attempts_of_disconnected_clients_blocks_no_other_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
@@ -407,7 +407,7 @@ async def test_the_addresses_of_one_host_count_together() -> None:
         assert await answer(server, "2001:db8:0:1::3", plain()) == [235]
 
 
-async def test_what_is_no_wrong_guess_is_not_counted() -> None:
+async def test_only_wrong_passwords_are_counted() -> None:
     async with judged('Auth_Failure_Rate_Per_Peer = "2/60"') as (server, _):
         assert await answer(server, "192.0.2.1", *[plain("later")] * 5) == [451] * 5
         for _ in range(5):
@@ -455,7 +455,7 @@ async def test_it_can_be_turned_off_and_is_not_for_relay_hosts(more: str) -> Non
         assert await answer(server, "192.0.2.1", *[plain("wrong")] * 30, plain()) == [535] * 30 + [235]
 
 
-def test_what_was_taken_back_never_makes_room_for_more() -> None:
+def test_a_withdrawn_attempt_does_not_raise_the_limit() -> None:
     table, (peer, other) = PeerTable(), map(ip_address, ("192.0.2.1", "192.0.2.2"))
     table.uncount(peer)
     for _ in range(5):

@@ -66,7 +66,9 @@ async def offered(server: MemoryServer) -> list[str]:
         ("# nobody yet\n", "", ""),
     ],
 )
-async def test_what_nobody_can_use_is_not_offered(tmp_path: Path, passwords: str, digests: str, expected: str) -> None:
+async def test_a_mechanism_that_no_user_can_use_is_not_offered(
+    tmp_path: Path, passwords: str, digests: str, expected: str
+) -> None:
     async with open_memory_server(conf(tmp_path, passwords, digests)) as server:
         assert await offered(server) == expected.split()
 
@@ -86,7 +88,7 @@ async def test_a_file_is_looked_at_once_a_second(tmp_path: Path, mock_clock: tri
 
 
 @pytest.mark.usefixtures("every_look")
-async def test_what_is_offered_follows_the_file(tmp_path: Path) -> None:
+async def test_the_offered_mechanisms_follow_the_file(tmp_path: Path) -> None:
     async with open_memory_server(conf(tmp_path, "")) as server:
         assert await offered(server) == []
         (tmp_path / "passwords").write_text(f"jane:{SCRAM}\n")
@@ -98,7 +100,7 @@ async def test_what_is_offered_follows_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("every_look")
-async def test_what_waits_for_tls(tmp_path: Path) -> None:
+async def test_a_mechanism_that_needs_tls_is_refused_with_538(tmp_path: Path) -> None:
     async with serving(tmp_path, auth="AUTH PLAIN") as site:
         for text, code in (("", 502), (f"jane:{ARGON2}\n", 538)):
             (tmp_path / "passwords").write_text(text)
@@ -114,14 +116,14 @@ class Doorkeeper(Policy):
         return DONE
 
 
-async def test_what_else_lets_users_in(tmp_path: Path) -> None:
+async def test_policy_and_always_options_offer_mechanisms(tmp_path: Path) -> None:
     async with open_memory_server(conf(tmp_path, ""), policy=Doorkeeper()) as server:
         assert await offered(server) == ["PLAIN", "LOGIN"]
     async with open_memory_server(conf(tmp_path, "", more="Always_Deny = true")) as server:
         assert await offered(server) == ["SCRAM-SHA-256", "DIGEST-MD5", "CRAM-MD5", "PLAIN", "LOGIN"]
 
 
-def test_it_is_told_by_check(tmp_path: Path) -> None:
+def test_check_reports_mechanisms_that_users_cannot_use(tmp_path: Path) -> None:
     def told(passwords: str, more: str = "", digests: str = "") -> list[str]:
         problems = check_config(parse_config(conf(tmp_path, passwords, digests, more)))
         assert {each.severity for each in problems} <= {"warning"}
@@ -143,7 +145,7 @@ def test_it_is_told_by_check(tmp_path: Path) -> None:
     assert told("", "Always_Deny = true") == [external]
 
 
-def test_a_line_that_is_wrong_is_told_by_check(tmp_path: Path) -> None:
+def test_check_reports_malformed_lines(tmp_path: Path) -> None:
     config = parse_config(conf(tmp_path, "joe:x\nnonsense\n", f"joe:r:{'a' * 32}\njoe:r:a\n"))
     found = [each.message for each in check_config(config) if each.severity is Severity.ERROR]
     assert found == [
@@ -157,7 +159,7 @@ def test_a_line_that_is_wrong_is_told_by_check(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", ["", "Always_Allow = true", "Always_Deny = true"])
 @pytest.mark.parametrize("policy", [False, True])
-async def test_what_a_module_of_momentum_was_to_check_is_not_offered(tmp_path: Path, more: str, policy: bool) -> None:
+async def test_a_mechanism_of_a_momentum_module_is_not_offered(tmp_path: Path, more: str, policy: bool) -> None:
     text = conf(tmp_path, "joe:x\n", more=f'{more} AuthPlainParameters = [ uri = "radius://" ]')
     async with open_memory_server(parse_config(text), policy=[Doorkeeper()] if policy else []) as server:
         # LOGIN and SCRAM go by AuthPlainParameters where they have none of their own.

@@ -45,7 +45,7 @@ async def encrypted(site: Site, certificate: str = "") -> tuple[Client, list[str
     return client, next((line.split()[1:] for line in answer.lines if line.startswith("AUTH")), [])
 
 
-async def test_nothing_readable_is_offered_before_tls(tmp_path: Path) -> None:
+async def test_plaintext_mechanisms_are_not_offered_before_tls(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
         client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
         await client.read()
@@ -70,7 +70,7 @@ async def test_nothing_readable_is_offered_before_tls(tmp_path: Path) -> None:
         await client.aclose()
 
 
-async def test_external_is_for_certificates_of_this_handshake_that_verified(tmp_path: Path) -> None:
+async def test_external_requires_a_certificate_verified_in_this_handshake(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
         for certificate in ("", "stranger"):
             client, offered = await encrypted(site, certificate)
@@ -90,7 +90,7 @@ async def test_external_is_for_certificates_of_this_handshake_that_verified(tmp_
 NFD, NFC = "andre\u0301", "andr\u00e9"
 
 
-async def test_a_user_acts_for_itself_in_whatever_form_it_is_written(tmp_path: Path) -> None:
+async def test_a_user_may_name_itself_in_any_unicode_form(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     path.write_text(f"{NFC}:y\n")
     more = f'Allow_Plaintext_Auth = true AuthPlainParameters = [ uri = "file://{path}" ] Auth_Failure_Delay = 0.001'
@@ -103,7 +103,7 @@ async def test_a_user_acts_for_itself_in_whatever_form_it_is_written(tmp_path: P
             assert (await client.command(f"AUTH PLAIN {plain(user, 'y', actor)}")).code == code, (actor, user)
 
 
-async def test_every_way_to_fail(tmp_path: Path) -> None:
+async def test_each_failure_has_its_reply_and_reason(tmp_path: Path) -> None:
     async with serving(tmp_path, "Allow_Plaintext_Auth = true") as site:
         client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
         await client.read()
@@ -135,7 +135,7 @@ async def test_every_way_to_fail(tmp_path: Path) -> None:
     assert {attempt.user for attempt in site.attempts} == {USER, "nobody", ""}
 
 
-async def test_a_proof_serves_once(tmp_path: Path) -> None:
+async def test_a_proof_is_valid_once(tmp_path: Path) -> None:
     async with serving(tmp_path, auth="AUTH CRAM-MD5 DIGEST-MD5 SCRAM-SHA-256") as site:
 
         async def cram(client: Client, answer: str | None) -> tuple[int, str]:
@@ -164,7 +164,7 @@ async def test_a_proof_serves_once(tmp_path: Path) -> None:
         await second.aclose()
 
 
-async def test_failures_are_slowed_counted_and_told(autojump_clock: trio.testing.MockClock) -> None:
+async def test_failures_are_delayed_counted_and_reported(autojump_clock: trio.testing.MockClock) -> None:
     more = "Always_Deny = true Always_Allow = true Allow_Plaintext_Auth = true Auth_Failure_Delay = 2"
     async with open_memory_server(CONF.format(more=more)) as server:
         client = await hello(server)
@@ -195,7 +195,7 @@ class Doorkeeper(Policy):
         return DONE if attempt.password == "sesame" else None
 
 
-async def test_policy_alone_decides_where_there_is_no_file() -> None:
+async def test_only_policy_decides_without_a_file() -> None:
     policy = Doorkeeper()
     async with open_memory_server(
         CONF.format(more="Allow_Plaintext_Auth = true Auth_Failure_Delay = 0.001 Max_Auth_Failures = 0"), policy=policy
@@ -212,7 +212,7 @@ async def test_policy_alone_decides_where_there_is_no_file() -> None:
     assert [(event.user, event.decided_by) for event in passed] == [("x", "python:Doorkeeper")]
 
 
-async def test_policy_may_refuse_who_proved_itself(tmp_path: Path) -> None:
+async def test_policy_may_refuse_a_proven_user(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     path.write_text("banned:x\njoe:y\n")
     more = f'Allow_Plaintext_Auth = true AuthPlainParameters = [ uri = "file://{path}" ] Auth_Failure_Delay = 0.001'

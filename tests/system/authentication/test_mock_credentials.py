@@ -59,7 +59,9 @@ async def hello(server: MemoryServer) -> Client:
     return client
 
 
-async def test_whoever_gives_up_after_a_look_up_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exchange_cancelled_after_its_look_up_counts_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, work = tmp_path / "passwords", Work(monkeypatch)
     path.write_text("joe:x\n")
     async with open_memory_server(CONF.format(path=path, more="Max_Auth_Failures = 4")) as server:
@@ -80,7 +82,7 @@ async def test_whoever_gives_up_after_a_look_up_has_failed(tmp_path: Path, monke
     assert not work.done
 
 
-async def test_giving_up_is_slowed(autojump_clock: trio.testing.MockClock) -> None:
+async def test_cancelled_exchanges_are_delayed(autojump_clock: trio.testing.MockClock) -> None:
     conf = 'Always_Deny = true Auth_Failure_Delay = 2 Max_Auth_Failures = 0 SMTP_Extensions = ( "AUTH SCRAM-SHA-256" )'
     async with open_memory_server(f'{conf} ESMTP_Listener {{ Listen ":25" {{ }} }}') as server:
         client = await hello(server)
@@ -92,7 +94,7 @@ async def test_giving_up_is_slowed(autojump_clock: trio.testing.MockClock) -> No
             assert round(trio.current_time() - began) == waited
 
 
-async def test_whoever_gives_up_before_that_does_nothing_for_a_message(tmp_path: Path) -> None:
+async def test_an_exchange_cancelled_before_its_look_up_is_a_junk_command(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     path.write_text("joe:x\n")
     async with open_memory_server(CONF.format(path=path, more="Max_Junk_Commands = 5")) as server:

@@ -21,7 +21,7 @@ def test_a_unit_takes_no_more_than_its_budget(test: str) -> None:
         pytest.fail("\n".join([f"{test}: {'; '.join(above)}", how, "What grew:", *growth(now, ALLOWED[test])[:40]]))
 
 
-def test_what_is_more_than_three_percent_above_the_budget_is_told() -> None:
+def test_a_count_more_than_three_percent_above_the_budget_is_reported() -> None:
     budget = Count({"bytecodes": 1000, "task_steps": 4}, {})
     assert excess(Count({"bytecodes": 1030, "task_steps": 4}, {}), budget) == []
     assert excess(Count({"bytecodes": 500, "task_steps": 3}, {}), budget) == []
@@ -29,7 +29,7 @@ def test_what_is_more_than_three_percent_above_the_budget_is_told() -> None:
     assert above == ["bytecodes: 1031, +3.1% of the budget's 1000", "task_steps: 5, +25.0% of the budget's 4"]
 
 
-def test_functions_that_grew_are_told_most_first() -> None:
+def test_functions_that_grew_are_reported_largest_first() -> None:
     before = Count({}, {"a.py:f": 100, "a.py:g": 100, "a.py:h": 100, "a.py:i": 100})
     now = Count({}, {"a.py:f": 90, "a.py:g": 130, "a.py:h": 500, "a.py:i": 101, "a.py:new": 31})
     assert growth(now, before) == ["  +400 =    500 a.py:h", "   +31 =     31 a.py:new", "   +30 =    130 a.py:g"]
@@ -62,7 +62,7 @@ def test_the_meter_counts_functions_and_what_they_call() -> None:
     assert names == {"measured", "measured.<locals>.<genexpr>"}
 
 
-def test_a_clock_that_stands_still_tells_when_trio_waits() -> None:
+def test_a_frozen_clock_detects_that_trio_waits() -> None:
     clock = LockstepClock()
 
     async def main() -> None:

@@ -58,23 +58,23 @@ def told(text: str, folder: Path) -> list[str]:
     return [each for each in TOLD if f"t.conf:{each.format(folder)}" in text]
 
 
-def test_check_tells_all_that_cannot_be_had(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_everything_that_cannot_be_opened(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "-c", str(conf)]) == 78
     assert told(capsys.readouterr().err, conf.parent) == list(TOLD)
 
 
-async def test_a_start_tells_all_that_cannot_be_had(conf: Path) -> None:
+async def test_a_start_reports_everything_that_cannot_be_opened(conf: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         await triosmtp.serve(triosmtp.load_config(conf))
     assert told(str(caught.value), conf.parent) == list(TOLD)
 
 
-def test_tls_check_tells_all_of_tls(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tls_check_reports_all_problems_of_tls(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tls", "check", "-c", str(conf)]) == 1
     assert told(capsys.readouterr().err, conf.parent) == [each for each in TOLD if ": TLS_" in each]
 
 
-def test_what_depends_on_an_error_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checks_that_depend_on_an_error_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Authority.create().issue("mx.example.org", dns=["mx.example.org"]).write(tmp_path, "mx")
     path = tmp_path / "t.conf"
     path.write_text(
@@ -98,9 +98,7 @@ def errors(text: str) -> list[str]:
     ]
 
 
-def test_a_bad_value_hides_neither_what_cannot_be_had_nor_what_does_not_fit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_value_hides_no_other_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Authority.create().issue("mx.example.org", dns=["mx.example.org"]).write(tmp_path, "mx")
     path = tmp_path / "t.conf"
     path.write_text("""\
@@ -162,7 +160,7 @@ LISTEN = 'ESMTP_Listener { SMTP_Extensions = STARTTLS Listen ":25" { %s } }'
         (f"TLS_Key = ( ) TLS_Certificate = ( a b ) TLS_Key = ( ( ) ( ) ( ) ) {LISTEN % ''}", "1: TLS_Key: "),
     ],
 )
-def test_what_may_only_follow_from_an_error_is_not_told(text: str, first: str) -> None:
+def test_an_error_that_only_follows_from_another_is_not_reported(text: str, first: str) -> None:
     found = errors(text)
     assert found[0].startswith(first), found
     assert not [each for each in found if "needs" in each or "no Listen" in each or "no Pathway" in each], found
@@ -183,7 +181,7 @@ def busy(tmp_path: Path) -> Iterator[triosmtp.Config]:
         yield triosmtp.parse_config(BUSY % taken.getsockname()[1], folder=tmp_path)
 
 
-async def test_a_start_tells_of_ports_too(busy: triosmtp.Config) -> None:
+async def test_a_start_reports_ports_too(busy: triosmtp.Config) -> None:
     with pytest.raises(ConfigError) as caught:
         await triosmtp.serve(busy)
     told = str(caught.value)
@@ -193,7 +191,7 @@ async def test_a_start_tells_of_ports_too(busy: triosmtp.Config) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone binds and reads for another user")
-def test_a_start_as_root_tells_of_ports_and_files(busy: triosmtp.Config, tmp_path: Path) -> None:
+def test_a_start_as_root_reports_ports_and_files(busy: triosmtp.Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         prepare_process(busy, tmp_path / "t.conf")
     told = str(caught.value)

@@ -70,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["take", "with_default", "inbox.take", "called", "partly", "Store"])
-def test_what_is_taken(folder: Path, name: str) -> None:
+def test_specifications_of_python_deliveries_that_are_accepted(folder: Path, name: str) -> None:
     delivery = load_delivery(ModuleLoader(folder), f"python:own_delivery:{name}")
     if name == "Store":
         assert delivery.honours == {"DSN"}
@@ -95,7 +95,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_is_told_by_check_with_its_place(folder: Path, name: str) -> None:
+def test_check_reports_an_invalid_delivery_with_its_position(folder: Path, name: str) -> None:
     text = (
         f'Relay_Domains = ( "*" )\nDeliver_To = "python:own_delivery:{name}"\nESMTP_Listener {{ Listen ":25" {{ }} }}'
     )

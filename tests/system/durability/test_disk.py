@@ -86,7 +86,7 @@ def test_a_read_only_maildir(tmp_path: Path) -> None:
         assert server.files("tmp") == []
 
 
-def test_a_maildir_whose_folders_were_taken_away(tmp_path: Path) -> None:
+def test_a_maildir_whose_folders_were_removed(tmp_path: Path) -> None:
     with serving(tmp_path) as server, connected(server) as client:
         assert send(client, make_body(0))[0] == 250
         server.maildir.rename(tmp_path / "elsewhere")

@@ -170,7 +170,9 @@ ERRORS = [
 
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("way", WAYS)
-async def test_whatever_a_delivery_raises(tmp_path: Path, error: BaseException, code: int, way: str) -> None:
+async def test_no_exception_of_a_delivery_accepts_a_message(
+    tmp_path: Path, error: BaseException, code: int, way: str
+) -> None:
     delivery = Raises(error)
     async with open_memory_server(CONF.format(folder=tmp_path), deliver=delivery) as server:
         client = server.connect()
@@ -183,7 +185,7 @@ async def test_whatever_a_delivery_raises(tmp_path: Path, error: BaseException, 
         assert told == [MessageRefused, MessageAccepted]
 
 
-async def test_a_delivery_whose_own_scope_was_cancelled_is_its_own_affair(tmp_path: Path) -> None:
+async def test_a_delivery_that_cancels_its_own_scope_has_failed(tmp_path: Path) -> None:
     """One that gives up in silence has returned: that is 250.  One that fails at its deadline has not."""
 
     class Late(Delivery):

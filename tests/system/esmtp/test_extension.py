@@ -44,7 +44,7 @@ async def nowhere(_message: Message) -> None:
     pass
 
 
-async def test_a_delivery_that_honours_nothing_offers_nothing() -> None:
+async def test_a_delivery_without_extensions_offers_none() -> None:
     async with open_memory_server(conf(extensions=EXTENSIONS.replace('"STARTTLS"', ""))) as server:
         keywords = await offered(server)
     assert keywords == {
@@ -111,7 +111,7 @@ async def test_policy_refuses_the_first_chunk_and_hears_no_more() -> None:
     assert not server.messages
 
 
-async def test_a_chunk_that_is_refused_is_told_and_leaves_nothing() -> None:
+async def test_a_refused_chunk_is_reported_and_leaves_no_file() -> None:
     async with open_memory_server(
         conf("Max_Message_Size = 10", extensions='( "CHUNKING" "ENHANCEDSTATUSCODES" )')
     ) as server:
@@ -221,7 +221,7 @@ async def test_one_read_and_one_write_carry_a_transaction(monkeypatch: pytest.Mo
         await server.aclose()
 
 
-def test_check_tells_what_the_delivery_does_not_honour(tmp_path: Path) -> None:
+def test_check_reports_extensions_that_the_delivery_does_not_honour(tmp_path: Path) -> None:
     path = tmp_path / "my.conf"
     path.write_text(conf(f'Deliver_To = "maildir:{tmp_path}/M"', ":2525", '( "DSN" "REQUIRETLS" "CHUNKING" )'))
     command = [sys.executable, "-m", "triosmtp", "check", "-c", str(path)]

@@ -85,7 +85,7 @@ async def test_one_message_or_none(tmp_path: Path, mode: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["reject", "ignore"])
-async def test_nothing_behind_starttls_is_a_command(policy: str, tmp_path: Path) -> None:
+async def test_no_octet_after_starttls_is_a_command(policy: str, tmp_path: Path) -> None:
     authority = triosmtp.testing.Authority.create()
     authority.issue("localhost", dns=["localhost"]).write(tmp_path, "server")
     conf = f"""

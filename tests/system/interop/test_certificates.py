@@ -216,7 +216,7 @@ def test_tls_from_the_first_byte(
     assert_arrived(implicit_server, task.letter, kind, version)
 
 
-def test_require_says_nothing_of_a_session_without_tls(server: StanzaServer, tmp_path: Path) -> None:
+def test_require_does_not_affect_a_session_without_tls(server: StanzaServer, tmp_path: Path) -> None:
     letter = Letter(f"{tmp_path.name}@example.org", "you@example.com")
     with smtplib.SMTP("localhost", server.port) as client:
         client.sendmail(letter.sender, [letter.recipient], letter.text)

@@ -136,7 +136,7 @@ def test_ipv6_alone_is_not_every_address(place: Place, opened: ExitStack) -> Non
     assert "no Listen has the address [::]:" in refusal(place, ours)
 
 
-def test_what_does_not_listen_is_an_error(place: Place, opened: ExitStack) -> None:
+def test_an_inherited_socket_that_does_not_listen_is_an_error(place: Place, opened: ExitStack) -> None:
     first, second = socket.socketpair()
     opened.enter_context(first)
     opened.enter_context(second)

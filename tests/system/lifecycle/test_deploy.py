@@ -217,7 +217,7 @@ def served_serial(port: int) -> int:
 
 
 @pytest.mark.parametrize("hook", ["certbot", "acme.sh"])
-def test_a_hook_gives_what_was_renewed_to_a_running_server(place: Place, hook: str) -> None:
+def test_the_renewal_hook_installs_certificates_in_a_running_server(place: Place, hook: str) -> None:
     tls, lineage = place.folder / "tls", place.folder / "live" / "mx.example.org"
     lineage.mkdir(parents=True)
     tls.mkdir()
@@ -334,7 +334,7 @@ def instructions() -> list[tuple[str, str]]:
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines if line)]
 
 
-def test_the_containerfile_copies_and_runs_what_there_is() -> None:
+def test_the_containerfile_names_existing_files_and_commands() -> None:
     found = instructions()
     assert [word for word, _ in found if word == "FROM"] == ["FROM", "FROM"]
     for word, rest in found:
@@ -357,7 +357,7 @@ def test_the_containerfile_copies_and_runs_what_there_is() -> None:
 
 
 @pytest.mark.skipif(os.environ.get("TRIOSMTP_JUDGE") != "1", reason="installs everything that triosmtp needs")
-def test_what_the_containerfile_copies_is_enough_to_build(tmp_path: Path) -> None:
+def test_the_files_of_the_containerfile_suffice_to_build(tmp_path: Path) -> None:
     source = tmp_path / "src"
     source.mkdir()
     copied = next(rest for word, rest in instructions() if word == "COPY" and rest.split()[-1] == "/src/")

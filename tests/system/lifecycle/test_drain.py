@@ -152,7 +152,7 @@ async def test_drain_under_load(place: Place, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_who_waits_in_the_queue_is_told(place: Place, workers: int) -> None:
+def test_clients_in_the_backlog_get_421(place: Place, workers: int) -> None:
     """The loop is stuck while they come, so that the kernel alone knows of them when the end begins."""
     place.write(LISTENS, f"Drain_Timeout = 20 Workers = {workers}")
     with place.serving() as process:
@@ -174,7 +174,7 @@ def test_who_waits_in_the_queue_is_told(place: Place, workers: int) -> None:
         socket.create_connection(("127.0.0.1", port), 30)
 
 
-async def test_a_door_that_is_shut_lets_out_and_nobody_in() -> None:
+async def test_the_backlog_is_served_and_later_connections_are_refused() -> None:
     """Who has come is served to the last; who comes later is kept waiting by the kernel, and is then refused."""
     config = parse_config('ESMTP_Listener { Listen "127.0.0.1:0" { } }')
     [binding] = plan_sockets(config).opened
@@ -196,7 +196,7 @@ async def test_a_door_that_is_shut_lets_out_and_nobody_in() -> None:
             socket.create_connection(address, 30)
 
 
-def test_a_transaction_under_way_is_finished_and_one_that_takes_too_long_is_told(place: Place) -> None:
+def test_a_transaction_in_progress_is_finished_or_times_out_with_421(place: Place) -> None:
     place.write(LISTENS, "Drain_Timeout = 1.5")
     with place.serving() as process:
         port = process.port()

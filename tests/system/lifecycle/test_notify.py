@@ -58,7 +58,7 @@ def manager(request: pytest.FixtureRequest, place: Place) -> Iterator[Manager]:
     manager.close()
 
 
-def test_it_tells_of_its_life(place: Place, manager: Manager) -> None:
+def test_the_manager_is_notified_of_each_state(place: Place, manager: Manager) -> None:
     place.write(LISTEN)
     with place.serving({"NOTIFY_SOCKET": manager.address}) as process:
         said = manager.hear()
@@ -100,7 +100,7 @@ async def test_signs_of_life_come_twice_as_often_as_is_asked_for(
     notifier.close()
 
 
-def test_the_watchdog_hears_nothing_of_a_loop_that_is_stuck(place: Place, manager: Manager) -> None:
+def test_the_watchdog_gets_no_ping_from_a_blocked_loop(place: Place, manager: Manager) -> None:
     (place.folder / "stuck.py").write_text(
         "import time\n"
         "from triosmtp import Policy\n"
@@ -123,7 +123,7 @@ def test_the_watchdog_hears_nothing_of_a_loop_that_is_stuck(place: Place, manage
         assert (place.folder / "stuck").exists()
 
 
-def test_what_is_meant_for_another_process_is_not_heeded() -> None:
+def test_a_watchdog_of_another_process_is_ignored() -> None:
     environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1", "PATH": "/bin"}
     notifier = Notifier.from_environment(environment)
     assert notifier.watchdog is None
@@ -132,13 +132,13 @@ def test_what_is_meant_for_another_process_is_not_heeded() -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": "vsock:2:1234"}, {"WATCHDOG_USEC": "1000000"}])
-def test_without_a_manager_nobody_is_told(environment: dict[str, str]) -> None:
+def test_without_a_manager_there_are_no_notifications(environment: dict[str, str]) -> None:
     notifier = Notifier.from_environment(environment)
     notifier.notify_ready("serving")
     assert notifier.watchdog is None
 
 
-def test_a_manager_that_has_gone_or_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_manager_that_is_gone_or_does_not_read_blocks_nothing(tmp_path: Path) -> None:
     gone = Notifier(f"{tmp_path}/nothing")
     gone.notify_ready("serving")
     gone.close()

@@ -67,7 +67,7 @@ def test_all_rights_are_gone_and_mail_arrives(place: Place) -> None:
     assert not (place.own / "control").exists()
 
 
-def test_what_only_root_can_read_serves_and_is_told(place: Place) -> None:
+def test_a_file_that_only_root_can_read_is_used_and_causes_a_warning(place: Place) -> None:
     place.write(LISTEN, SECURITY)
     with place.serving() as process:
         with LineClient(process.port()) as client:
@@ -108,7 +108,7 @@ def test_a_folder_on_the_way_is_named(place: Place) -> None:
     assert f'{live}: user "nobody" cannot list it' in place.log
 
 
-def test_a_configuration_that_cannot_be_read_again_is_told(place: Place) -> None:
+def test_a_configuration_that_cannot_be_reloaded_causes_a_warning(place: Place) -> None:
     readable(place)
     place.write(LISTEN, SECURITY).chmod(0o600)
     with place.serving() as process:
@@ -120,7 +120,7 @@ def test_a_configuration_that_cannot_be_read_again_is_told(place: Place) -> None
     )
 
 
-def test_a_folder_for_mail_that_cannot_be_written_is_told(place: Place) -> None:
+def test_a_mail_folder_that_cannot_be_written_is_an_error(place: Place) -> None:
     readable(place)
     conf = place.write(LISTEN, SECURITY)
     conf.write_text(conf.read_text().replace(f"maildir:{place.own}", f"maildir:{place.folder}/mail"))
@@ -156,7 +156,7 @@ def test_a_low_port_is_bound_as_root_and_after_a_reload_with_the_capability_alon
             )
 
 
-def test_a_socket_of_roots_time_lets_its_successor_in(place: Place) -> None:
+def test_a_listen_bound_as_root_can_be_bound_again_after_a_reload(place: Place) -> None:
     """The kernel asks for one owner of both: the socket was given to the user who serves."""
     readable(place)
     place.write(LISTEN.replace(":0", ":24601"), SECURITY)
@@ -182,7 +182,7 @@ def test_a_socket_of_roots_time_lets_its_successor_in(place: Place) -> None:
         ("Security { User = \u0663 }", 'error: Security: there is no user "\u0663"'),  # no digit, whatever Unicode says
     ],
 )
-def test_it_refuses_to_serve_as_nobody_in_particular(place: Place, security: str, words: str) -> None:
+def test_an_unusable_user_is_refused(place: Place, security: str, words: str) -> None:
     conf = place.write(LISTEN, security)
     assert words in place.refused()
     checked = place.run("check", "-c", str(conf))
@@ -222,7 +222,7 @@ def test_without_the_scope_root_is_warned_where_strangers_come(place: Place, lis
     assert ("the server runs as root" in place.log) is warned
 
 
-def test_who_is_not_root_is_told_that_it_has_no_effect(place: Place) -> None:
+def test_security_has_no_effect_without_root(place: Place) -> None:
     readable(place)
     place.write(LISTEN, "Security { User = mail }")
 

@@ -70,7 +70,7 @@ async def test_connections_wait_until_there_are_descriptors(tmp_path: Path, capl
             assert (await stream.receive_some()).startswith(b"220")
 
 
-async def test_that_none_is_left_is_told_once_in_a_while(
+async def test_the_lack_of_descriptors_is_logged_at_intervals(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     accepted = trio.Event()

@@ -54,7 +54,7 @@ def grown(driver: Driver, unit: bytes, times: int) -> int:
 
 
 @pytest.mark.parametrize("unit", [b"BDAT 0\r\n", b"BDAT 1\r\nx", b"BDAT 1\r\nx" * 1000])
-def test_chunks_of_nothing_in_the_core(unit: bytes) -> None:
+def test_empty_chunks_are_limited_in_the_core(unit: bytes) -> None:
     driver = Driver(max_junk_commands=0)
     driver.hears(ENVELOPE)
     assert grown(driver, unit, CHUNKS // unit.count(b"BDAT")) < FLAT
@@ -64,7 +64,7 @@ def test_chunks_of_nothing_in_the_core(unit: bytes) -> None:
 
 
 @pytest.mark.parametrize("unit", [b"BDAT 0\r\n", b"BDAT 1\r\nx"])
-async def test_chunks_of_nothing_at_a_server(tmp_path: Path, unit: bytes) -> None:
+async def test_empty_chunks_are_limited_by_a_server(tmp_path: Path, unit: bytes) -> None:
     config = CHUNKING.format(folder=tmp_path, more="Max_Junk_Commands = 0")
     sizes: list[int] = []
     async with open_memory_server(config) as server:
@@ -86,7 +86,7 @@ async def test_chunks_of_nothing_at_a_server(tmp_path: Path, unit: bytes) -> Non
     assert max(sizes) - sizes[0] < FLAT + 1_048_576
 
 
-async def test_chunks_of_nothing_end_with_the_defaults(tmp_path: Path) -> None:
+async def test_empty_chunks_are_limited_by_default(tmp_path: Path) -> None:
     async with open_memory_server(CHUNKING.format(folder=tmp_path, more="")) as server:
         client = server.connect()
         await client.send(ENVELOPE + b"BDAT 0\r\n" * 5000)

@@ -226,7 +226,7 @@ async def test_starttls_that_is_not_available(conf: Callable[..., str]) -> None:
     assert codes == [454] * 100 + [421]  # EHLO was junk as well
 
 
-async def test_an_accepted_message_begins_anew(conf: Callable[..., str]) -> None:
+async def test_an_accepted_message_resets_the_count(conf: Callable[..., str]) -> None:
     async with open_memory_server(conf()) as server:
         client = await started(server, "plain", "READY")
         for _ in range(3):

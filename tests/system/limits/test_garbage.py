@@ -170,7 +170,7 @@ async def test_garbage_after_a_handshake(tmp_path: Path, caplog: pytest.LogCaptu
         assert set(fortress.ends) <= {"peer_closed", "tls_error", "tls_alert"}
 
 
-async def test_a_handshake_that_never_goes_on_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stalled_handshake_times_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with besieged(tmp_path, caplog, "TLS_Handshake_Timeout = 1") as fortress:
         silent = await fortress.dial(use_ssl=True)
         half = await fortress.dial(use_ssl=True)

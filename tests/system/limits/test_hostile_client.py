@@ -19,7 +19,7 @@ PLAIN = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen ":25" { } }'
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_command_line_of_10_mb_is_thrown_away_as_it_comes(
+async def test_a_command_line_of_10_mb_is_discarded_as_it_arrives(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, tls: bool
 ) -> None:
     piece = b"MAIL FROM:<" + b"x" * 65_525

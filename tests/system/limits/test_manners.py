@@ -172,7 +172,9 @@ async def test_chunks_are_a_message_all_the_same(autojump_clock: trio.testing.Mo
     assert ends(server) == ["slow"]
 
 
-async def test_what_is_under_way_is_finished_however_long_the_session(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_message_in_progress_is_finished_beyond_the_session_limit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     taken: list[str] = []
 
     async def deliver(message: triosmtp.Message) -> None:
@@ -201,7 +203,7 @@ async def test_no_session_lasts_for_ever(autojump_clock: trio.testing.MockClock)
     assert ends(server) == ["max_session_time"]
 
 
-async def test_who_speaks_before_the_banner(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_sends_before_the_banner_is_refused(autojump_clock: trio.testing.MockClock) -> None:
     async with open_memory_server(conf("Banner_Delay = 5")) as server:
         early, late = server.connect(), server.connect()
         await early.send(b"EHLO x\r\n")
@@ -227,7 +229,7 @@ async def test_junk_and_refused_recipients_have_an_end() -> None:
     assert [event.decided_by for event in server.events if isinstance(event, Refused)][-1] == "limit"
 
 
-async def test_whoever_is_to_come_back_with_the_rest_gets_the_first_through() -> None:
+async def test_the_first_recipients_are_accepted_when_the_rest_gets_452() -> None:
     async with open_memory_server(conf("Max_Refused_Recipients = 2 Max_Recipients_Per_Message = 3")) as server:
         client = await hello(server)
         lines = ["MAIL FROM:<a@example.org>", *["RCPT TO:<b@example.com>"] * 100, "DATA"]
@@ -307,7 +309,7 @@ async def test_connections_of_one_address(autojump_clock: trio.testing.MockClock
         assert (await server.connect().read()).code == 220
 
 
-def test_tables_are_bounded_and_counts_let_go() -> None:
+def test_tables_are_bounded_and_counts_are_released() -> None:
     table = PeerTable(size=100)
     addresses = [IPv4Address(number) for number in range(1000)]
     assert all(table.count(address, (1, 60), 0) for address in addresses)
@@ -365,14 +367,14 @@ LOOP = b"".join(b"Received: from a by b; x\r\n" for _ in range(101))
         ),
     ],
 )  # fmt: skip
-async def test_what_a_message_must_be_like(more: str, body: bytes, code: int, arrived: bytes) -> None:
+async def test_options_for_the_form_of_a_message(more: str, body: bytes, code: int, arrived: bytes) -> None:
     async with open_memory_server(conf(more)) as server:
         client = await hello(server)
         assert (await client.message("a@example.org", ["b@example.com"], body)).code == code
     assert [message.body for message in server.messages] == ([arrived] if arrived else [])
 
 
-async def test_expn_and_vrfy_give_nothing_away() -> None:
+async def test_expn_and_vrfy_disclose_nothing() -> None:
     async with open_memory_server(conf("")) as server:
         client = await hello(server)
         answers = {(await client.command(f"VRFY {who}@example.com")).text for who in ("root", "nobody-at-all")}
@@ -380,7 +382,7 @@ async def test_expn_and_vrfy_give_nothing_away() -> None:
         assert (await client.command("EXPN staff")).code == 502
 
 
-async def test_limits_are_let_go_with_their_sessions(tmp_path: Path) -> None:
+async def test_limits_are_released_with_their_sessions(tmp_path: Path) -> None:
     config = triosmtp.parse_config(
         'Connections_Per_Peer = 5 ESMTP_Listener { Listen "127.0.0.1:0" { } } Deliver_To = "discard:"'
     )

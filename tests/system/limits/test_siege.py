@@ -172,7 +172,7 @@ async def test_lorises_by_the_hundred(tmp_path: Path) -> None:
     assert server.delivered() == len(served)
 
 
-async def test_who_does_too_much(tmp_path: Path) -> None:
+async def test_clients_over_a_limit_are_refused(tmp_path: Path) -> None:
     served: list[float] = []
     found: dict[str, Counter[int]] = {}
     with serving(tmp_path, 86_400) as server:

@@ -61,7 +61,7 @@ def test_an_event_is_one_object_on_one_line() -> None:
     assert failed["level"] == "error"
 
 
-def test_a_server_whose_stderr_is_a_file_writes_nothing_but_objects(tmp_path: Path) -> None:
+def test_a_server_whose_stderr_is_a_file_writes_only_json_objects(tmp_path: Path) -> None:
     path = tmp_path / "my.conf"
     path.write_text(CONF.format(log="Bounce_Domains = ( a )"))  # an option of Momentum's that is not built: a warning
     environment = {"TRIOSMTP_LOG_FORMAT": "", "STATE_DIRECTORY": str(tmp_path)}
@@ -78,7 +78,7 @@ def test_a_server_whose_stderr_is_a_file_writes_nothing_but_objects(tmp_path: Pa
     assert any("Bounce_Domains" in record.get("message", "") for record in records)
 
 
-def test_what_chooses_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_and_the_environment_choose_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

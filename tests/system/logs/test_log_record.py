@@ -44,7 +44,7 @@ def test_a_traceback_with_a_peers_words_is_indented_below_its_record(capsys: pyt
 
 
 @pytest.mark.usefixtures("unconfigured")
-def test_lines_that_were_lost_are_told_in_the_form_of_the_log(tmp_path: Path) -> None:
+def test_lost_lines_are_reported_in_the_form_of_the_log(tmp_path: Path) -> None:
     for form in ("json", "text"):
         config = triosmtp.parse_config(f'Log "stderr" {{ Format = {form} }} ESMTP_Listener {{ Listen ":25" {{ }} }}')
         with (tmp_path / form).open("a") as stream:

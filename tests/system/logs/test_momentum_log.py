@@ -81,7 +81,7 @@ async def test_a_reception_is_a_line_a_recipient_and_a_refusal_one(tmp_path: Pat
 HOSTILE = 'x@y\\"],z\r\n1700000000@forged\x00\x1b[2J\u2028\x85\u202e=[é'
 
 
-def test_nobody_forges_a_line_or_a_field(tmp_path: Path) -> None:
+def test_no_peer_can_forge_a_line_or_a_field(tmp_path: Path) -> None:
     logs = open_logs(config(tmp_path))
     session = SessionInfo(id="s", peer="192.0.2.1:25", listener=":25")
     for event in (
@@ -171,7 +171,7 @@ def test_times_have_microseconds_where_that_is_asked_for(tmp_path: Path) -> None
         assert all(int(before) <= float(each) <= time.time() + 1 for each in times)
 
 
-def test_files_are_opened_anew_and_a_failing_disk_is_told_once(
+def test_files_are_reopened_and_a_failing_disk_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logs, event = open_logs(config(tmp_path)), attempt()
@@ -228,7 +228,7 @@ async def read_users(reader: int, count: int) -> list[str]:
     return [each[4] for each in fields]
 
 
-async def test_what_waits_for_a_reader_outlives_reopening_and_reloads(
+async def test_pending_lines_survive_reopening_and_reloads(
     tmp_path: Path, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("triosmtp"), "propagate", True)
@@ -265,7 +265,7 @@ async def test_what_waits_for_a_reader_outlives_reopening_and_reloads(
     logs.close()
 
 
-async def test_another_pipe_is_given_what_waits_and_a_log_that_is_gone_tells_its_loss(
+async def test_a_new_pipe_receives_the_pending_lines_and_a_removed_log_reports_its_loss(
     tmp_path: Path, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("triosmtp"), "propagate", True)
@@ -301,7 +301,7 @@ async def test_another_pipe_is_given_what_waits_and_a_log_that_is_gone_tells_its
         ('Log "mainlog" { Path = "/x" } Log "acctlog" { Path = "/x" }', 'has the Path of Log "mainlog"'),
     ],
 )
-def test_what_is_no_log(log: str, said: str) -> None:
+def test_an_invalid_log_is_an_error(log: str, said: str) -> None:
     with pytest.raises(triosmtp.ConfigError, match=said):
         triosmtp.parse_config(f'{log} ESMTP_Listener {{ Listen ":25" {{ }} }}')
 
@@ -333,7 +333,7 @@ def test_a_hangup_rotates_the_logs_of_a_running_server(tmp_path: Path) -> None:
         assert daemon.status() == 0
 
 
-def test_a_server_goes_on_beside_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
+def test_a_server_continues_if_nobody_reads_its_pipe(tmp_path: Path) -> None:
     pipe, path = tmp_path / "rejectlog", tmp_path / "my.conf"
     limits = "Max_Refused_Recipients = 1000 Max_Junk_Commands = 1000000"
     path.write_text(CONF.format(folder=tmp_path, more=limits))

@@ -78,7 +78,7 @@ def mail(port: int) -> None:
         client.ask("QUIT")
 
 
-def test_a_server_tells_syslog_what_it_tells_stderr(tmp_path: Path, dev_log: DevLog) -> None:
+def test_syslog_receives_the_lines_of_stderr(tmp_path: Path, dev_log: DevLog) -> None:
     path = tmp_path / "my.conf"
     path.write_text(CONF.format(path=dev_log.path, more="Facility = local3"))
     with running("-c", str(path), log=tmp_path / "stderr", environment={"STATE_DIRECTORY": str(tmp_path)}) as daemon:
@@ -162,7 +162,7 @@ def test_a_line_that_is_too_long_is_cut(dev_log: DevLog) -> None:
     sock.close()
 
 
-async def test_who_does_not_read_holds_up_nobody_and_loses_what_does_not_fit(
+async def test_a_reader_that_stalls_delays_nothing_and_loses_lines(
     dev_log: DevLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(syslog, "_WAITING", 20_000)
@@ -218,7 +218,7 @@ async def test_lines_outlive_a_restart_of_the_daemon(
     second.close()
 
 
-async def test_a_reload_goes_on_elsewhere_with_what_waits(tmp_path: Path) -> None:
+async def test_a_reload_sends_pending_lines_to_the_new_socket(tmp_path: Path) -> None:
     log = Syslog()
     old, new = DevLog(tmp_path / "old"), DevLog(tmp_path / "new")
     for reader in (old, new):

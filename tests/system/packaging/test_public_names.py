@@ -54,7 +54,7 @@ def test_type_checkers_see_the_same_names(package: ModuleType) -> None:
     assert sorted(package.__all__) == sorted(name for names in told.values() for name in names)
 
 
-def test_what_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match=r"^module 'triosmtp' has no attribute 'nothing'$"):
         _ = triosmtp.nothing  # type: ignore[attr-defined]
     with pytest.raises(ImportError):

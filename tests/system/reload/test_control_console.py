@@ -76,14 +76,14 @@ def test_words_may_come_without_quotes(server: DaemonServer) -> None:
         ),
     ],
 )
-def test_what_makes_no_sense_says_so(server: DaemonServer, command: str, status: int, expected: str) -> None:
+def test_an_invalid_command_is_an_error(server: DaemonServer, command: str, status: int, expected: str) -> None:
     result = server.console(command)
     assert (result.status, result.out) == (status, "")
     assert result.err.startswith(expected)
     assert json.loads(server.console("--json", command).out)["status"] == status
 
 
-def test_show_inbound_tells_of_each_session(server: DaemonServer) -> None:
+def test_show_inbound_lists_each_session(server: DaemonServer) -> None:
     port = server.port(LISTEN)
     with smtplib.SMTP("127.0.0.1", port, "me.example.org", 30) as plain, smtplib.SMTP("127.0.0.1", port) as tls:
         plain.ehlo()
@@ -105,7 +105,7 @@ def test_show_inbound_tells_of_each_session(server: DaemonServer) -> None:
         assert context["sessions"] == 1
 
 
-def test_tls_show_of_what_is_running(server: DaemonServer) -> None:
+def test_tls_show_displays_the_certificates_in_force(server: DaemonServer) -> None:
     running = server.run("tls", "show", "--running", "--control", server.control)
     assert running.status == 0
     for part in ("  generation  1\n", "  sessions    0\n", "dns:localhost", "  TLSv1.3     TLS_AES_256_GCM_SHA384"):
@@ -119,7 +119,7 @@ def test_tls_show_of_what_is_running(server: DaemonServer) -> None:
     assert "TLS_AES_256_GCM_SHA384" in context["ciphers"]["TLSv1.3"]
 
 
-def test_flush_takes_good_files_and_tells_of_bad_ones(tmp_path: Path) -> None:
+def test_flush_reopens_good_files_and_reports_bad_ones(tmp_path: Path) -> None:
     from triosmtp.testing import Authority  # noqa: PLC0415
 
     with daemon(tmp_path, f'Listen "{LISTEN}" {{ }}', "TLS_Watch = false") as server:

@@ -120,7 +120,7 @@ def test_a_control_listener_of_momentum_has_its_unix_socket_served_and_no_tcp(tm
             assert server.console("config reload").status == 0
 
 
-def test_a_reload_tells_of_all_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_a_reload_reports_everything_that_cannot_be_opened(tmp_path: Path) -> None:
     with daemon(tmp_path, LISTEN) as server:
         server.write(
             LISTEN,
@@ -133,7 +133,7 @@ def test_a_reload_tells_of_all_that_cannot_be_opened(tmp_path: Path) -> None:
             assert part in failed.err, failed.err
 
 
-def test_a_socket_whose_folder_went_away_comes_back_with_a_reload(tmp_path: Path) -> None:
+def test_a_reload_creates_the_control_socket_in_a_removed_folder(tmp_path: Path) -> None:
     with daemon(tmp_path, LISTEN) as server:
         Path(server.control).unlink()
         assert server.console("version").status == 69
@@ -146,7 +146,7 @@ def test_a_socket_whose_folder_went_away_comes_back_with_a_reload(tmp_path: Path
     assert not Path(server.control).exists()
 
 
-def test_control_names_a_place_that_stands_over_the_configuration(tmp_path: Path) -> None:
+def test_the_option_control_overrides_the_configuration(tmp_path: Path) -> None:
     control = f'Control_Listener {{ Listen "{tmp_path}/one" {{ }} }}'
     with daemon(tmp_path, LISTEN, control, ("--control", "here")) as server:
         assert server.control == f"{tmp_path}/here"
@@ -262,7 +262,7 @@ def test_one_connection_may_ask_many_times(server: DaemonServer) -> None:
         assert ask(sock, ASK)["status"] == 0
 
 
-def test_whoever_never_reads_and_whoever_never_asks_hold_up_nobody(server: DaemonServer) -> None:
+def test_a_client_that_never_reads_or_never_sends_blocks_no_other(server: DaemonServer) -> None:
     with ExitStack() as stack:
         silent = [stack.enter_context(connected(server)) for _ in range(8)]
         deaf = [stack.enter_context(connected(server)) for _ in range(7)]
@@ -279,7 +279,7 @@ def test_whoever_never_reads_and_whoever_never_asks_hold_up_nobody(server: Daemo
         assert select.select(silent, [], [], 0)[0] == []
 
 
-def test_of_too_many_connections_the_last_are_turned_away_and_room_comes_back(server: DaemonServer) -> None:
+def test_too_many_control_connections_are_refused_until_one_ends(server: DaemonServer) -> None:
     deadline = time.monotonic() + 20
     while refused_of(server, 40) != 24:  # at first, consoles of other tests may still be on their way out
         assert time.monotonic() < deadline

@@ -92,7 +92,7 @@ def test_no_connection_on_an_unchanged_listen_is_lost(tmp_path: Path) -> None:
             assert b"new.example" in other.connect("127.0.0.1", changes)[1]
 
 
-def test_what_waits_in_the_queue_of_a_kept_listen_is_served(tmp_path: Path) -> None:
+def test_the_backlog_of_a_kept_listen_is_served(tmp_path: Path) -> None:
     port = free_port()
     with daemon(tmp_path, listens(port)) as server:
         server.signal(signal.SIGSTOP)
@@ -132,7 +132,7 @@ def test_a_session_from_before_ends_at_its_next_message_and_finishes_the_one_und
         fresh.quit()
 
 
-def test_starttls_of_a_session_from_before_whose_certificate_is_gone(tmp_path: Path) -> None:
+def test_starttls_of_an_older_session_whose_certificate_was_removed(tmp_path: Path) -> None:
     import ssl  # noqa: PLC0415
 
     port = free_port()
@@ -169,7 +169,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_an_error_changes_nothing_and_is_shown_with_its_caret(tmp_path: Path, name: str) -> None:
+def test_a_reload_with_an_error_changes_nothing_and_shows_the_caret(tmp_path: Path, name: str) -> None:
     listen, options, expected, _ = ERRORS[name]
     port, other = free_port(), free_port()
     with daemon(tmp_path, listens(port)) as server, socket.create_server(("127.0.0.1", 0)) as theirs:
@@ -194,7 +194,7 @@ def test_an_error_changes_nothing_and_is_shown_with_its_caret(tmp_path: Path, na
         assert (is_served(port), is_served(other)) == (True, False)
 
 
-def test_a_wildcard_gives_way_to_one_address_on_the_same_port(tmp_path: Path) -> None:
+def test_a_wildcard_is_replaced_by_one_address_on_the_same_port(tmp_path: Path) -> None:
     port = free_port()
     with daemon(tmp_path, f'Listen ":{port}" {{ }}') as server:
         for listen in (f"127.0.0.1:{port}", f":{port}"):
@@ -225,7 +225,7 @@ class Answer(Policy):
 """
 
 
-def test_policies_beside_the_configuration_are_imported_anew(tmp_path: Path) -> None:
+def test_policies_in_the_configuration_folder_are_reimported(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "answer_policy.py").write_text(POLICY)
     words = tmp_path / "words_beside_it.py"
@@ -279,7 +279,7 @@ async def take(message):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_delivery_beside_the_configuration_is_imported_anew(tmp_path: Path, workers: int) -> None:
+def test_a_delivery_in_the_configuration_folder_is_reimported(tmp_path: Path, workers: int) -> None:
     port = free_port()
     (tmp_path / "own_delivery.py").write_text(DELIVERY)
     words = tmp_path / "words_beside_it.py"

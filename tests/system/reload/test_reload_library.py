@@ -55,7 +55,7 @@ class OnlyFriends(Policy):
         raise Reject(550, "5.7.1", "no friend")
 
 
-async def test_what_it_reports_and_tells() -> None:
+async def test_the_report_and_the_events_of_a_reload() -> None:
     events: list[ServerEvent] = []
     async with serving(conf(), events, deliver=drop) as server:
         address = server.addresses["127.0.0.1:0"]
@@ -112,7 +112,7 @@ async def test_the_program_keeps_its_policy_and_its_delivery() -> None:
         await client.aclose()
 
 
-async def test_an_error_changes_nothing_and_is_told(tmp_path: Path) -> None:
+async def test_a_reload_with_an_error_changes_nothing_and_raises(tmp_path: Path) -> None:
     events: list[ServerEvent] = []
     async with serving(conf(), events, deliver=drop) as server:
         before = server.service.generation
@@ -155,7 +155,7 @@ async def test_a_reload_that_fails_for_a_certificate_in_force_keeps_that_in_sigh
         assert server.service.contexts.contexts() == (before,)
 
 
-async def test_a_server_that_drains_reloads_nothing() -> None:
+async def test_a_draining_server_does_not_reload() -> None:
     async with serving(conf(), [], deliver=drop) as server:
         client = await connect(server)
         await client.command("MAIL FROM:<a@example.org>")
@@ -167,7 +167,7 @@ async def test_a_server_that_drains_reloads_nothing() -> None:
             await client.aclose()
 
 
-async def test_reloads_leave_nothing_behind(tmp_path: Path) -> None:
+async def test_reloads_leak_nothing(tmp_path: Path) -> None:
     rounds = 500 if os.environ.get("TRIOSMTP_JUDGE") else 100
     print(f"{rounds} of 500 reloads")
     Authority.create().issue("localhost", dns=["localhost"]).write(tmp_path, "server")

@@ -159,7 +159,7 @@ async def test_an_idle_watch_is_never_woken(tmp_path: Path, mock_clock: MockCloc
         assert Asked.count >= 1
 
 
-async def test_what_watchfiles_reports_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_reports_of_watchfiles_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "_QUIET", 0)
     async with watched(tmp_path) as it:
         for number in range(2):  # when it is asked again, the first answer has had its effect
@@ -172,7 +172,7 @@ async def test_what_watchfiles_reports_decides(tmp_path: Path, monkeypatch: pyte
         assert it.looked.is_set()
 
 
-async def test_a_folder_that_goes_is_noticed_whatever_watchfiles_reports(
+async def test_a_removed_folder_is_noticed_without_a_report_of_watchfiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher, "RustNotify", Deaf)

@@ -64,7 +64,7 @@ async def verified(house: House, tls: ssl.SSLContext) -> bool:
     return (await house.told.wait(TLSEstablished, since=since)).tls.verified
 
 
-async def test_a_client_authority_that_was_removed_vouches_for_nobody(tmp_path: Path) -> None:
+async def test_a_removed_client_authority_verifies_no_certificate(tmp_path: Path) -> None:
     mine, other = Authority.create("client CA"), Authority.create("other CA")
     bundle = tmp_path / "clients.pem"
     bundle.write_bytes(mine.certificate_pem + other.certificate_pem)
@@ -153,7 +153,7 @@ async def goodbye(client: Client) -> None:
     await wait_all_tasks_blocked()  # the server has nothing more to do for it
 
 
-async def test_a_change_that_the_system_does_not_tell_of_is_found_all_the_same(tmp_path: Path) -> None:
+async def test_a_change_without_a_notification_is_found(tmp_path: Path) -> None:
     """As on a network file system: here the files are written to by other names, in folders that nobody watches."""
     authority = Authority.create()
     folder, elsewhere = tmp_path / "tls", tmp_path / "elsewhere"
@@ -288,7 +288,7 @@ async def test_no_descriptor_for_a_watch(tmp_path: Path, caplog: pytest.LogCaptu
             os.close(each)
 
 
-async def test_an_end_that_is_near_is_told_once(tmp_path: Path) -> None:
+async def test_a_near_expiry_is_logged_once(tmp_path: Path) -> None:
     layout, authority = AcmeSh(tmp_path / "tls"), Authority.create()
     first = issue(authority, not_after=datetime.now(UTC) + timedelta(days=6.5))
     async with open_house(tmp_path, [layout], authority=authority, first=first) as house:
@@ -308,7 +308,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_many_reloads_leave_nothing_behind(tmp_path: Path) -> None:
+async def test_many_reloads_leak_nothing(tmp_path: Path) -> None:
     reloads = scaled(500, 100)
     layout = StepCA(tmp_path / "tls")
     async with open_house(tmp_path, [layout]) as house:

@@ -117,7 +117,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("kind", COSTLY)
-def test_what_nobody_vouches_for_costs_little(kind: str) -> None:
+def test_an_unverifiable_chain_costs_little(kind: str) -> None:
     facts = certificate_facts(assembled(KEY, KEY, **COSTLY[kind]))  # type: ignore[arg-type]  # one field of several
     assert facts.sans == ()
     assert facts.spki_sha256 is not None
@@ -130,7 +130,7 @@ def test_alternative_names_twice_are_none() -> None:
 
 
 @pytest.mark.parametrize("common_name", ["x" * 256 + "y", "x\ny", "a\\0Ab"])
-def test_a_common_name_that_is_not_shown_whole_identifies_nobody(common_name: str, site: Site) -> None:
+def test_a_cut_common_name_proves_no_identity(common_name: str, site: Site) -> None:
     der = assembled(site.clients.key, KEY, subject=distinguished_name(common_name.encode()))
     facts = certificate_facts(der)
     tls = TLSInfo(

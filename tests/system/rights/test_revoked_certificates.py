@@ -128,7 +128,7 @@ async def test_a_list_holds_for_fingerprints_without_any_authority(site: Site) -
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-async def test_a_revoked_intermediate_vouches_for_nobody(depth: int, site: Site) -> None:
+async def test_a_revoked_intermediate_verifies_no_certificate(depth: int, site: Site) -> None:
     chain = [site.clients]
     for number in range(3):
         chain.append(chain[-1].issue_authority(f"Between {number}"))
@@ -255,7 +255,7 @@ def test_a_reload_keeps_the_lists_that_can_be_used(site: Site) -> None:
     assert [sorted(each.serials) for each in after.material.revocations] == [[1, 2]]
 
 
-def test_a_list_that_grows_old_is_told_once(site: Site) -> None:
+def test_an_expired_list_is_logged_once(site: Site) -> None:
     path = site.folder / "crl.pem"
     path.write_text(revocation_list(OURS, [b"\x01"]))
     material, calendar = load_material(settings(site)), ExpiryCalendar()
@@ -275,7 +275,7 @@ def revoked_info() -> TLSInfo:
     )  # fmt: skip
 
 
-def test_the_variables_of_a_revoked_client_identify_nobody() -> None:
+def test_the_variables_of_a_revoked_client_have_no_identity() -> None:
     variables = revoked_info().variables()
     assert variables["tls_client_verified"] == "no"
     assert variables["tls_client_cert_revoked"] == "yes"

@@ -69,7 +69,7 @@ def test_the_hash_is_that_of_the_proven_key(name: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", ["victim", *FORGERIES])
-async def test_who_knows_a_public_key_may_not_relay_as_its_holder(name: str, version: str, site: Site) -> None:
+async def test_knowledge_of_a_public_key_grants_no_relaying(name: str, version: str, site: Site) -> None:
     async with open_memory_server(site.conf(listed())) as server:
         client = server.connect()
         await client.read()

@@ -170,7 +170,7 @@ PHASES = [before_a_command, after_a_command, in_a_body]
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize(("broken", "alerts", "detail"), BREAKS)
-async def test_what_is_refused_is_answered_with_an_alert_and_logged(
+async def test_a_failed_handshake_is_answered_with_an_alert_and_logged(
     material: Material, broken: Callable[[RawClient], bytes], alerts: set[str], detail: str, phase: Phase, version: str
 ) -> None:
     async with listening(material, "TLS_Verify_Mode = optional") as listener:
@@ -187,7 +187,7 @@ async def test_what_is_refused_is_answered_with_an_alert_and_logged(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_the_alert_comes_behind_what_was_said_before(material: Material, version: str) -> None:
+async def test_the_alert_follows_the_earlier_replies(material: Material, version: str) -> None:
     """A command and what breaks the session in one segment: the command came first, its answer has nowhere to go."""
     async with listening(material, "TLS_Verify_Mode = optional") as listener:
         client = await RawClient.secured(listener, version)
@@ -225,7 +225,7 @@ async def test_a_connection_that_is_lost_is_not_tls_that_broke(material: Materia
     assert (end.reason, end.detail) == ("peer_closed", "")
 
 
-async def test_the_alert_of_a_failed_handshake_reaches_a_client_that_goes_on_sending(material: Material) -> None:
+async def test_the_alert_of_a_failed_handshake_reaches_a_client_that_keeps_sending(material: Material) -> None:
     """What it sends is read for a while: closing with something unread would reset the connection, and the alert."""
     async with listening(material) as listener:
         stream = await trio.open_tcp_stream(*listener.address)

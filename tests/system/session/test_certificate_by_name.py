@@ -82,14 +82,14 @@ async def shown(server: MemoryServer, context: ssl.SSLContext, name: str, peer: 
         ("mx.example.org", "198.51.100.1", "CN=mx.example.org"),
     ],
 )
-async def test_the_name_chooses_the_certificate_and_stands_over_a_peers(
+async def test_the_server_name_chooses_the_certificate_before_a_peer_block(
     material: Named, asked: str, peer: str, certificate: str
 ) -> None:
     async with open_memory_server(conf(material)) as server:
         assert await shown(server, material.client(), asked, peer) == certificate
 
 
-async def test_a_name_never_changes_who_is_asked_for_a_certificate(material: Named) -> None:
+async def test_a_server_name_does_not_change_whether_a_certificate_is_requested(material: Named) -> None:
     async with open_memory_server(conf(material, 'Peer "203.0.113.0/24" { TLS_Verify_Mode = none }')) as server:
         for name in ("mx.example.org", "localhost"):
             client = await secured(server, material.client("good"), name)
@@ -122,7 +122,7 @@ async def test_rsa_and_ecdsa_side_by_side(material: Named, algorithms: str, kind
     assert kind in type(leaf.public_key()).__name__.upper()
 
 
-async def test_what_is_wrong_in_a_server_name_is_told_at_its_place(tmp_path: Path) -> None:
+async def test_an_error_in_a_server_name_has_its_position(tmp_path: Path) -> None:
     material = Named(tmp_path)
     (tmp_path / "mx.example.org.key").unlink()
     with pytest.raises(ConfigError) as caught:
@@ -133,7 +133,7 @@ async def test_what_is_wrong_in_a_server_name_is_told_at_its_place(tmp_path: Pat
     assert "mx.example.org.key" in problem.source
 
 
-async def test_what_is_odd_is_logged_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unusual_material_is_logged_at_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     material = Named(tmp_path)
     (tmp_path / "cert.key").chmod(0o644)
     async with open_memory_server(conf(material)):
@@ -186,7 +186,7 @@ def _relay(connection: SSL.Connection, seen: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("first", "then", "codes"), [("good", "foreign", [b"250", b"550"]), ("foreign", "good", [b"550", b"250"])]
 )
-async def test_who_negotiates_anew_is_known_by_the_latest_certificate(
+async def test_after_renegotiation_the_latest_certificate_counts(
     material: Named, first: str, then: str, codes: list[bytes]
 ) -> None:
     more = "TLS_Allow_Renegotiation = true  TLS_Verified_Peer_Can_Relay = true"
@@ -236,7 +236,7 @@ def log_in(material: Material, address: tuple[str, int], seen: list[bytes], anew
 
 @pytest.mark.parametrize("mechanism", [b"EXTERNAL", b"PLAIN"])
 @pytest.mark.parametrize("anew", [False, True])
-async def test_an_authentication_ends_if_tls_is_negotiated_anew(
+async def test_renegotiation_ends_an_authentication(
     material: Named, tmp_path: Path, anew: bool, mechanism: bytes
 ) -> None:
     (tmp_path / "passwords").write_text("jo:secret\n")

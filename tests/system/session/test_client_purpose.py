@@ -61,13 +61,13 @@ def logged(event: ServerEvent) -> str:
 
 
 @pytest.mark.parametrize("name", ["good", "expired", "foreign", None])
-async def test_nothing_is_told_of_other_clients(material: Material, name: str | None) -> None:
+async def test_other_clients_cause_no_log_line(material: Material, name: str | None) -> None:
     async with open_memory_server(material.conf(WIDE)) as server:
         await secured(server, material.client(name))
         assert not [event for event in server.events if isinstance(event, ServerCertificatePresented)]
 
 
-async def test_it_holds_where_it_stands(material: Material) -> None:
+async def test_the_option_applies_in_its_scope(material: Material) -> None:
     peers = f'Peer "192.0.2.0/24" {{ {WIDE} }}'
     async with open_memory_server(material.conf(f"{RELAY} {peers}")) as server:
         assert await relayed(server, material) == (250, "yes")

@@ -101,7 +101,7 @@ REFUSAL = Reject(550, "5.7.9", "not today", reason="it is Sunday")
 
 
 @pytest.mark.parametrize("phase", ["ehlo", "mailfrom", "rcptto", "data", "data_spool", "data_spool_each_rcpt"])
-async def test_a_refusal_is_the_reply_of_its_phase_and_the_session_goes_on(phase: str) -> None:
+async def test_a_refusal_is_the_reply_of_its_phase_and_the_session_continues(phase: str) -> None:
     policy = RecordingPolicy({phase: REFUSAL})  # type: ignore[dict-item]  # a phase as text
     async with open_memory_server(conf(), policy=policy) as server:
         client = server.connect()
@@ -131,7 +131,7 @@ async def test_a_refused_ehlo_leaves_the_transaction_alone() -> None:
         assert (await client.command("RCPT TO:<b@example.com>")).code == 250
 
 
-async def test_a_refusal_at_connect_stands_in_place_of_the_banner() -> None:
+async def test_a_refusal_at_connect_replaces_the_banner() -> None:
     policy = RecordingPolicy({"connect": Reject(554, "5.7.1", "no service for you")})
     async with open_memory_server(conf(), policy=policy) as server:
         client = server.connect()
@@ -307,7 +307,7 @@ async def test_reception_limit() -> None:
         assert await client.read_eof() == b""
 
 
-async def test_a_message_over_the_size_is_552_after_its_end_and_nothing_of_it_is_a_command() -> None:
+async def test_a_message_over_the_size_is_552_after_its_end_and_no_line_of_it_is_a_command() -> None:
     async with open_memory_server(conf("Max_Message_Size = 1000")) as server:
         client = await hello(server)
         answer = await client.message("a@example.org", ["b@example.com"], b"RSET\r\nQUIT\r\n" * 200)
@@ -316,7 +316,7 @@ async def test_a_message_over_the_size_is_552_after_its_end_and_nothing_of_it_is
     assert server.messages == []
 
 
-async def test_a_bare_line_feed_is_refused_and_the_session_goes_on() -> None:
+async def test_a_bare_line_feed_is_refused_and_the_session_continues() -> None:
     async with open_memory_server(conf()) as server:
         client = await hello(server)
         answer = await client.message("a@example.org", ["b@example.com"], b"x: y\r\n\r\none\ntwo\r\n")
@@ -349,7 +349,7 @@ async def test_a_delivery_that_breaks_is_451() -> None:
 
 
 @pytest.mark.parametrize("fails", ["make_question", "hub.report_outcome", "MessageAccepted", "observer", "body.close"])
-async def test_nothing_behind_a_delivery_costs_its_250(
+async def test_an_error_after_a_delivery_does_not_change_its_250(
     fails: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_arguments: object, **_more: object) -> NoReturn:
@@ -439,7 +439,7 @@ async def test_a_refused_ehlo_leaves_the_variables_of_the_one_before() -> None:
     assert b" with SMTP\r\n" in message.trace
 
 
-async def test_a_peer_that_goes_without_quit_did_not_say_quit() -> None:
+async def test_a_peer_that_disconnects_without_quit_is_reported_so() -> None:
     async with open_memory_server(conf()) as server:
         client = await hello(server)
         await client.aclose()

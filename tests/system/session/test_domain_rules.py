@@ -40,7 +40,7 @@ async def test_a_pattern_of_u_labels_holds_for_every_form(pattern: str) -> None:
     assert await codes(tls, [*FORMS, *none], utf8=True) == [530] * 6 + [250] * 3
 
 
-async def test_what_some_software_ignores_is_no_domain() -> None:
+async def test_characters_that_some_software_ignores_make_a_domain_invalid() -> None:
     options = 'Relay_Domains = ( "*" ) Require_TLS_For = ( "example.org" )'
     hidden = ["<x@example.org>", "<x@example.org.\u00ad>", "<x@exam\u00adple.org>", "<x@\u200bexample.org>",
               "<x@a.org.>", "<x@\uff45xample.org>"]  # fmt: skip
@@ -54,7 +54,7 @@ async def test_one_literal_has_one_key() -> None:
     assert await codes(options, forms) == [250, 250, 250, 250, 550]
 
 
-async def test_the_form_of_a_local_part_is_kept_and_gives_no_other_right() -> None:
+async def test_the_form_of_a_local_part_is_kept_and_changes_no_right() -> None:
     class Friend(Policy):
         async def validate_rcptto(self, session: Session, recipient: Address, parameters: object) -> None:
             if recipient == Address("abc..d.", "x.example"):
@@ -73,7 +73,7 @@ async def test_the_form_of_a_local_part_is_kept_and_gives_no_other_right() -> No
     assert b"for <abc..d.@x.example>" in server.messages[0].trace
 
 
-async def test_an_address_of_a_whole_line_arrives() -> None:
+async def test_an_address_that_fills_a_line_is_accepted() -> None:
     local_part = "x" * 1990
     async with open_memory_server(CONF.format('Relay_Domains = ( "ours.example" )')) as server:
         client = server.connect(peer=STRANGER)
@@ -101,19 +101,19 @@ def test_every_option_of_domains_is_known_here() -> None:
 @pytest.mark.parametrize(
     "text", ["example.org.", "exam\u00adple.org", "\uff45x.org", "a..b", "-a.example", "a b", "\u212aa.example"]
 )
-def test_what_has_no_key_is_an_error(name: str, text: str) -> None:
+def test_a_domain_without_a_key_is_an_error(name: str, text: str) -> None:
     with pytest.raises(ConfigError):
         parse_config(CONF.format(f'{name} = "{text}"'))
 
 
 @pytest.mark.parametrize("text", ["*b\u00fccher.example", "*.exam\u00adple.org"])
-def test_what_no_key_can_end_with_is_an_error(text: str) -> None:
+def test_a_pattern_that_no_key_can_match_is_an_error(text: str) -> None:
     for option in (f'Relay_Domains = ( "{text}" )', f'TLS_Relay_Clients = ( "dns:{text}" )'):
         with pytest.raises(ConfigError):
             parse_config(CONF.format(option))
 
 
-def test_a_host_name_of_u_labels_is_told_in_a_labels() -> None:
+def test_a_host_name_of_u_labels_is_sent_as_a_labels() -> None:
     config = parse_config('Banner_Hostname = "mx.b\u00fccher.example" ESMTP_Listener { Listen ":25" { } }')
     assert config.resolve(config.listens[0], None).banner_hostname == "mx.xn--bcher-kva.example"
 
@@ -158,7 +158,7 @@ async def test_strangers_name_no_route() -> None:
         (f'Peer "{TRUSTED}" {{ Relay_For_Sending_Domains = ( "example.net" ) }}', TRUSTED),
     ],
 )
-async def test_a_route_is_for_those_who_may_relay(more: str, peer: str) -> None:
+async def test_a_client_that_may_relay_may_use_a_route(more: str, peer: str) -> None:
     assert await codes(OURS + more, ROUTES, peer=peer) == [250] * len(ROUTES)
 
 

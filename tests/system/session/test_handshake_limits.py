@@ -14,7 +14,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(tmp_path_factory.mktemp("certificates"))
 
 
-async def test_over_the_peers_limit_starttls_is_454_and_mail_goes_on_in_plaintext(material: Material) -> None:
+async def test_over_the_limit_of_a_peer_starttls_is_454_and_plaintext_continues(material: Material) -> None:
     async with open_memory_server(material.conf('TLS_Handshakes_Per_Peer = "1/3600"')) as server:
         await secured(server, material.client())
         client = server.connect()

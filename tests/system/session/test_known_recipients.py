@@ -108,7 +108,7 @@ async def answers(server: MemoryServer, *recipients: str, peer: str = "192.0.2.1
         ("postmaster", True),
     ],
 )
-async def test_who_exists(users: Path, recipient: str, known: bool) -> None:
+async def test_only_known_recipients_exist(users: Path, recipient: str, known: bool) -> None:
     async with open_memory_server(stanza(users)) as server:
         (answer,) = await answers(server, recipient)
         assert answer == (KNOWN if known else UNKNOWN)
@@ -116,7 +116,7 @@ async def test_who_exists(users: Path, recipient: str, known: bool) -> None:
         assert told == ([] if known else ["Known_Recipients"])
 
 
-def test_marks_comments_and_what_is_quoted(tmp_path: Path) -> None:
+def test_byte_order_marks_comments_and_quoted_names_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "recipients"
     lines = (
         "first@example.org",
@@ -156,7 +156,7 @@ class Everybody(Policy):
 
 
 @pytest.mark.parametrize("policy", [None, Everybody()])
-async def test_relayed_mail_is_not_asked_about_and_nobody_is_excused(users: Path, policy: Policy | None) -> None:
+async def test_relayed_mail_is_not_checked_and_no_client_is_exempt(users: Path, policy: Policy | None) -> None:
     conf = stanza(users, listen='Peer "10.0.0.0/8" { Relay_Hosts = ( "10.0.0.0/8" ) }')
     far, nobody = "x@far.example", "nobody@example.org"
     async with open_memory_server(conf, policy=policy) as server:
@@ -199,7 +199,7 @@ async def test_scopes_and_the_domain_scope(users: Path, tmp_path: Path) -> None:
         ("ESMTP_Listener { Domain a.b { Known_Recipients = file:x } }", "Domain is not valid in an ESMTP_Listener"),
     ],
 )  # fmt: skip
-def test_what_is_an_error(text: str, error: str) -> None:
+def test_a_malformed_recipient_file_is_an_error(text: str, error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f'{text} ESMTP_Listener {{ Listen ":25" {{ }} }}')
     assert error in str(caught.value)
@@ -278,7 +278,7 @@ async def test_a_change_is_taken_up_and_a_loss_is_not(
         assert await after_a_second() == ["250", "550"]
 
 
-def test_who_is_reading_a_file_holds_up_nobody_else(users: Path) -> None:
+def test_reading_a_file_blocks_no_other_session(users: Path) -> None:
     file = RecipientFile(users, fold=False)
     file.check()
     with file._reading:
@@ -292,7 +292,7 @@ def test_who_is_reading_a_file_holds_up_nobody_else(users: Path) -> None:
     assert file.holds("user", "example.org")
 
 
-async def test_unknown_recipients_count_until_nobody_listens(users: Path) -> None:
+async def test_unknown_recipients_count_for_max_refused_recipients(users: Path) -> None:
     async with open_memory_server(stanza(users, "Max_Refused_Recipients = 2")) as server:
         told = await answers(server, *(f"guess{number}@example.org" for number in range(3)))
         assert [answer[:3] for answer in told] == ["550", "550", "421"]

@@ -54,7 +54,7 @@ class Everything(Policy):
 
 
 @pytest.mark.parametrize("policy", [None, Everything()])
-async def test_nobody_sends_without_a_verified_certificate(material: Material, policy: Policy | None) -> None:
+async def test_mail_without_a_verified_certificate_is_refused(material: Material, policy: Policy | None) -> None:
     async with open_memory_server(material.conf(VERIFIED), policy=policy) as server:
         for sender in ("a@example.org", ""):
             assert await plaintext(server, sender) == PLAIN
@@ -70,7 +70,7 @@ async def test_nobody_sends_without_a_verified_certificate(material: Material, p
         assert {event.decided_by for event in refused} == {"TLS_Require_Verified"}
 
 
-async def test_the_mode_require_and_its_waiver_change_nothing(material: Material) -> None:
+async def test_tls_require_verified_refuses_plaintext_and_foreign_certificates(material: Material) -> None:
     async with open_memory_server(material.conf("TLS_Require_Verified = true"), policy=Everything()) as server:
         assert await plaintext(server) == PLAIN
         assert (await over_tls(server, material, None))[0].startswith("550 5.7.1")
@@ -78,7 +78,7 @@ async def test_the_mode_require_and_its_waiver_change_nothing(material: Material
         assert await over_tls(server, material, "good") == ["250 2.1.0 Sender ok"]
 
 
-async def test_auth_waives_nothing(material: Material, tmp_path: Path) -> None:
+async def test_auth_does_not_replace_a_certificate(material: Material, tmp_path: Path) -> None:
     (tmp_path / "users").write_text("me:secret\n")
     options = f'{VERIFIED} AuthPlainParameters = [ uri = "file://{tmp_path}/users" ] Allow_Plaintext_Auth = true'
     conf = material.conf(options).replace('"STARTTLS"', '"STARTTLS" "AUTH PLAIN"')
@@ -125,7 +125,7 @@ async def test_a_listed_name_counts_only_if_it_verified(material: Material) -> N
         assert await over_tls(server, material, "good") == ["250 2.1.0 Sender ok"]
 
 
-async def test_whom_a_trusted_peer_speaks_for_has_no_certificate(material: Material) -> None:
+async def test_the_client_of_a_trusted_peer_has_no_certificate(material: Material) -> None:
     conf = material.conf(VERIFIED).replace('"STARTTLS"', '"STARTTLS" "XCLIENT"')
     async with open_memory_server(conf) as server:
         client = await secured(server, material.client("good"))
@@ -177,7 +177,7 @@ def errors(conf: str) -> list[str]:
     return [problem.message for problem in caught.value.problems if problem.severity is Severity.ERROR]
 
 
-def test_check_finds_what_nobody_could_meet(material: Material) -> None:
+def test_check_reports_a_requirement_that_no_client_can_meet(material: Material) -> None:
     conf = material.conf(VERIFIED)
     needs = "needs a TLS_Client_CA, or sha256: or spki: fingerprints in TLS_Relay_Clients"
     needs += ', and none is in force for Listen ":25"'

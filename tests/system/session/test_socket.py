@@ -85,7 +85,7 @@ async def test_a_wildcard_takes_ipv4_and_ipv6() -> None:
             await client.aclose()
 
 
-async def test_a_unix_socket_has_its_mode_and_goes_with_the_server(tmp_path: Path) -> None:
+async def test_a_unix_socket_has_its_mode_and_is_removed_with_the_server(tmp_path: Path) -> None:
     path = tmp_path / "smtp.sock"
     async with serving(conf(listen=str(path), body="File_Mode = 0640")) as server:
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
@@ -246,7 +246,7 @@ async def test_a_busy_port_is_a_configuration_error_with_its_place() -> None:
 
 
 @pytest.mark.parametrize("limit", ["Listener_Sessions", "Service_Sessions"])
-async def test_over_a_session_limit_is_421_and_room_comes_back(limit: str) -> None:
+async def test_over_a_session_limit_is_421_until_a_session_ends(limit: str) -> None:
     events: list[ServerEvent] = []
     async with serving(conf(f"{limit} = 2"), observers=[events.append]) as server:
         first, second = await connect(server), await connect(server)
@@ -265,7 +265,7 @@ async def test_over_a_session_limit_is_421_and_room_comes_back(limit: str) -> No
             await client.aclose()
 
 
-async def test_aclose_ends_idle_sessions_with_421_and_lets_a_message_finish() -> None:
+async def test_aclose_ends_idle_sessions_with_421_and_finishes_a_message() -> None:
     events: list[ServerEvent] = []
     async with serving(conf(), observers=[events.append]) as server:
         idle, busy = await connect(server), await connect(server)
@@ -288,7 +288,7 @@ async def test_aclose_ends_idle_sessions_with_421_and_lets_a_message_finish() ->
     assert [e.reason for e in events if isinstance(e, Disconnected)] == ["drain", "drain"]
 
 
-async def test_what_is_not_done_after_the_grace_is_told_to_go() -> None:
+async def test_after_the_grace_period_sessions_end_with_421() -> None:
     async with serving(conf()) as server, trio.open_nursery() as nursery:
         client = await connect(server)
         await client.read()
@@ -306,7 +306,7 @@ async def test_aclose_works_twice_and_without_sessions() -> None:
         await server.aclose()
 
 
-async def test_a_peer_that_vanishes_costs_nothing() -> None:
+async def test_a_peer_that_resets_does_not_stop_the_server() -> None:
     events: list[ServerEvent] = []
     async with serving(conf(), observers=[events.append]) as server:
         with socket.create_connection(server.addresses[LISTEN]) as rude:
@@ -343,7 +343,7 @@ async def test_transport_sends_more_than_the_kernel_takes_at_once() -> None:
     await other.aclose()
 
 
-async def test_transport_tells_its_two_ends_of_life_apart() -> None:
+async def test_a_transport_distinguishes_a_gone_peer_from_its_own_close() -> None:
     stream, raw = socket_pair()
     raw.close()
     assert await stream.receive_some() == b""

@@ -55,7 +55,7 @@ def test_an_entry_holds_for(entry: str, tls: TLSInfo, holds: bool) -> None:
 
 
 @pytest.mark.parametrize("tls", [None, TLSInfo(protocol="x", cipher="x", cipher_algbits=1, cipher_usebits=1)])
-def test_without_a_certificate_nobody_relays(tls: TLSInfo | None) -> None:
+def test_a_client_without_a_certificate_may_not_relay(tls: TLSInfo | None) -> None:
     options = f'TLS_Verified_Peer_Can_Relay = true TLS_Relay_Clients = ( "sha256:{"aa" * 32}" )'
     config = parse_config(f'ESMTP_Listener {{ {options} Listen ":0" {{ }} }}')
     assert not RelayRules.from_settings(config.resolve(config.listens[0], None)).trusts_certificate(tls)
@@ -75,7 +75,7 @@ async def answers(material: Material, more: str, *names: str | None, **changes: 
 RELAY = "TLS_Verified_Peer_Can_Relay = true"
 
 
-async def test_a_list_narrows_who_may_relay(material: Material) -> None:
+async def test_a_list_restricts_the_certificates_that_may_relay(material: Material) -> None:
     assert await answers(material, RELAY, "good") == [250]
     assert await answers(material, f'{RELAY} TLS_Relay_Clients = ( "dns:*.partner.example" )', "good") == [550]
     assert await answers(material, f'{RELAY} TLS_Relay_Clients = ( "dns:good.example" )', "good", "expired") == [
@@ -90,7 +90,7 @@ async def test_a_list_has_no_effect_without_the_boolean(material: Material) -> N
 
 
 @pytest.mark.parametrize("field", ["fingerprint_sha256", "spki_sha256"])
-async def test_a_fingerprint_holds_for_a_certificate_that_nobody_vouches_for(material: Material, field: str) -> None:
+async def test_a_fingerprint_matches_a_certificate_that_does_not_verify(material: Material, field: str) -> None:
     kind = {"fingerprint_sha256": "sha256", "spki_sha256": "spki"}[field]
     listed = f'{RELAY} TLS_Relay_Clients = ( "{kind}:{fingerprint(material, "foreign", field)}" )'
     assert await answers(material, listed, "foreign", "good") == [250, 550]
@@ -103,7 +103,7 @@ async def test_by_fingerprint_a_certificate_is_asked_for_without_any_authority(m
     assert await answers(material, listed, "foreign", "good", None, **without) == [250, 550, 550]
 
 
-async def test_a_variable_gives_no_right(material: Material) -> None:
+async def test_a_variable_grants_no_right(material: Material) -> None:
     class Liar(RecordingPolicy):
         async def validate_mailfrom(self, session, sender, parameters):  # type: ignore[no-untyped-def]  # as in the base
             for key in ("tls_client_verified", "ccert_fingerprint", "tls_client_cert_sans"):

@@ -29,7 +29,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
         (None, "no", "no certificate presented"),
     ],
 )
-async def test_every_client_certificate_goes_on_and_is_told_apart(
+async def test_every_client_certificate_is_accepted_and_classified(
     material: Material, version: ssl.TLSVersion, name: str | None, verified: str, error: str | None
 ) -> None:
     context = material.client(name)
@@ -56,7 +56,7 @@ async def test_every_client_certificate_goes_on_and_is_told_apart(
     assert accepted.tls == established.tls
 
 
-async def test_require_refuses_mail_without_a_certificate_and_the_session_goes_on(material: Material) -> None:
+async def test_require_refuses_mail_without_a_certificate_and_the_session_continues(material: Material) -> None:
     async with open_memory_server(material.conf()) as server:
         client = await secured(server, material.client())
         await client.command("EHLO c.example.org")
@@ -73,7 +73,7 @@ async def test_require_leaves_an_invalid_certificate_to_policy(material: Materia
         assert (await client.command("MAIL FROM:<a@example.org>")).code == 250
 
 
-async def test_require_says_nothing_of_sessions_without_tls(material: Material) -> None:
+async def test_require_does_not_affect_sessions_without_tls(material: Material) -> None:
     async with open_memory_server(material.conf()) as server:
         client = server.connect()
         await client.read()
@@ -91,7 +91,7 @@ async def test_a_verified_peer_may_relay_where_the_option_says_so(material: Mate
     assert server.messages[0].variables["can_relay"] == "true"
 
 
-async def test_what_was_known_before_tls_is_forgotten(material: Material) -> None:
+async def test_starttls_resets_the_session(material: Material) -> None:
     class Trusting(RecordingPolicy):
         async def validate_ehlo(self, session, domain):  # type: ignore[no-untyped-def]  # as in the base
             await super().validate_ehlo(session, domain)
@@ -215,7 +215,7 @@ async def test_a_client_that_never_shakes_hands_is_cut_off(material: Material, a
 
 
 @pytest.mark.parametrize("code", [550, 450])
-async def test_a_refusal_at_starttls_answers_what_follows(material: Material, code: int) -> None:
+async def test_after_a_refusal_at_starttls_each_command_is_refused(material: Material, code: int) -> None:
     policy = RecordingPolicy({"starttls": Reject(code, text="your certificate is on the list")})
     async with open_memory_server(material.conf(), policy=policy) as server:
         client = await secured(server, material.client("good"))
@@ -245,7 +245,7 @@ async def test_tls_from_the_first_byte(material: Material) -> None:
 
 
 @pytest.mark.parametrize("phase", ["connect", "starttls"])
-async def test_under_use_ssl_a_refusal_stands_in_place_of_the_banner(material: Material, phase: str) -> None:
+async def test_under_use_ssl_a_refusal_replaces_the_banner(material: Material, phase: str) -> None:
     policy = RecordingPolicy({phase: Reject(554, "5.7.1", "not you")})  # type: ignore[dict-item]  # a phase as text
     async with open_memory_server(implicit(material), policy=policy) as server:
         client = server.connect()
@@ -279,7 +279,7 @@ async def test_a_peer_may_have_a_rule_of_its_own(material: Material) -> None:
         (lambda folder: (folder / "clientca.bundle").write_text(""), "TLS_Client_CA", ""),
     ],
 )
-async def test_material_that_cannot_be_had_is_named_with_its_place(
+async def test_an_unusable_file_is_reported_with_its_position(
     tmp_path: Path, break_it: Callable[[Path], object], option: str, reason: str
 ) -> None:
     material = Material(tmp_path)
@@ -297,7 +297,7 @@ async def test_material_that_cannot_be_had_is_named_with_its_place(
     assert option in problem.source
 
 
-async def test_a_key_that_others_can_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_key_that_others_can_read_causes_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     material = Material(tmp_path)
     (tmp_path / "cert.key").chmod(0o644)
     async with open_memory_server(material.conf()):
@@ -308,7 +308,7 @@ async def test_a_key_that_others_can_read_is_told(tmp_path: Path, caplog: pytest
     assert record.getMessage().endswith("can be read by every user")
 
 
-async def test_a_key_of_several_contexts_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_key_of_several_contexts_causes_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     material = Material(tmp_path)
     (tmp_path / "cert.key").chmod(0o644)
     async with open_memory_server(material.conf('Peer "198.51.100.0/24" { TLS_Ciphers = "HIGH" }')) as server:

@@ -71,7 +71,7 @@ async def test_context_cannot_claim_one(material: Material, key: str) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_they_are_what_a_real_handshake_established(material: Material, version: ssl.TLSVersion) -> None:
+async def test_the_variables_are_those_of_a_real_handshake(material: Material, version: ssl.TLSVersion) -> None:
     policy = RecordingPolicy({"mailfrom": DONE})
     async with open_memory_server(material.conf(), policy=policy) as server:
         for name in ("good", "foreign", None):

@@ -142,7 +142,7 @@ async def test_a_reload_that_adds_and_removes_a_guest_leaves_the_socket_alone() 
         assert server.statistics.sessions_total == 4 * (2 * MANY + 1)
 
 
-async def test_a_reload_tells_of_guests_too() -> None:
+async def test_a_reload_reports_listens_beside_a_wildcard_too() -> None:
     port = free_port()
     events: list[ConfigurationReloaded] = []
     async with serving(conf(port, ALL, ONE)) as server:
@@ -158,7 +158,7 @@ async def test_a_reload_tells_of_guests_too() -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [((ONE, TWO), (ALL, ONE)), ((ALL, TWO), (ONE, TWO)), ((ALL, ONE), (ONE,))]
 )
-async def test_sockets_that_change_hands_lose_nobody_who_waits(
+async def test_sockets_that_are_handed_over_lose_no_waiting_client(
     before: tuple[str, ...], after: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()

@@ -103,7 +103,7 @@ async def test_less_is_read_at_once_while_bodies_hold_much(monkeypatch: pytest.M
     assert sizes[0] > 32_768 == sizes[1]
 
 
-async def test_a_body_that_is_written_anew_is_counted(tmp_path: Path) -> None:
+async def test_a_rewritten_body_is_counted(tmp_path: Path) -> None:
     forged = b"Authentication-Results: mx.example.com; auth=pass\r\n"
     body = Spool(tmp_path)
     body.add(forged + START + b"x" * 100_000)
@@ -114,7 +114,7 @@ async def test_a_body_that_is_written_anew_is_counted(tmp_path: Path) -> None:
     new.close()
 
 
-async def test_a_body_that_waits_to_be_written_anew_is_given_back_if_that_is_cancelled(tmp_path: Path) -> None:
+async def test_the_space_of_a_cancelled_rewrite_is_released(tmp_path: Path) -> None:
     async with open_memory_server(CONF.format(folder=tmp_path, more='Banner_Hostname = "mx.example.com"')) as server:
         async with AsyncExitStack() as turns:
             for number in range(spool.THREADS):
@@ -130,7 +130,7 @@ async def test_a_body_that_waits_to_be_written_anew_is_given_back_if_that_is_can
 
 
 @pytest.mark.parametrize("size", [10, 100_000, 600_000, 3_000_000])
-async def test_what_was_held_is_given_back(tmp_path: Path, size: int) -> None:
+async def test_reserved_space_is_released(tmp_path: Path, size: int) -> None:
     for end in ("finish", "close", "body"):
         body = Spool(tmp_path)
         for _ in range(4):

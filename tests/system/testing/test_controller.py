@@ -159,7 +159,7 @@ def test_a_test_that_fails_in_the_server_fails_where_it_is_stopped() -> None:
     server.stop()
 
 
-def test_nothing_is_left_on_disk_or_in_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_is_left_on_disk_or_in_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Controller(tls=True, users={"jane": "x"}) as server:
@@ -246,7 +246,7 @@ def test_no_trio_plugin(request):
 """
 
 
-def test_the_plugin_costs_nothing_until_a_fixture_is_asked_for(tmp_path: Path) -> None:
+def test_the_plugin_imports_nothing_until_a_fixture_is_requested(tmp_path: Path) -> None:
     (tmp_path / "test_plain.py").write_text(PLAIN)
     # The other plugins of this environment import attrs and more of their own accord.
     done = pytest_of(tmp_path, "-p", "triosmtp.pytest_plugin", "-p", "no:hypothesispytest", "-p", "no:anyio")

@@ -38,7 +38,7 @@ async def mail(client: Client, recipient: str = "you@example.com") -> int:
     return answer.code
 
 
-async def test_the_client_that_is_announced_has_its_own_settings_and_is_told_of() -> None:
+async def test_an_announced_client_has_its_own_settings_and_log_fields() -> None:
     async with open_memory_server(CONF) as server:
         client = server.connect(peer="10.1.2.3")
         await client.send(LINE + b"EHLO pipelined\r\n")
@@ -66,7 +66,7 @@ async def test_a_connection_of_the_proxy_itself_is_its_own(header: bytes) -> Non
     assert "real_peer" not in server.messages[0].variables
 
 
-async def test_nobody_else_can_speak_for_others() -> None:
+async def test_only_a_trusted_proxy_can_announce_a_client() -> None:
     async with open_memory_server(CONF) as server:
         client = server.connect(peer="192.0.2.1")
         assert (await client.read()).code == 220
@@ -168,7 +168,7 @@ def test_the_option_is_written_as_it_is_read() -> None:
         ("127.0.0.1:25", "Proxy_Protocol = ( 0.0.0.0/0 ) SMTP_Extensions = ( XCLIENT )", ""),
     ],
 )
-def test_check_warns_where_whoever_comes_could_be_anybody(listen: str, options: str, warned: str) -> None:
+def test_check_warns_if_every_client_could_claim_any_address(listen: str, options: str, warned: str) -> None:
     config = triosmtp.parse_config(f'ESMTP_Listener {{ Listen "{listen}" {{ {options} }} }}')
     messages = [problem.message for problem in config.warnings]
     assert len(messages) == bool(warned)

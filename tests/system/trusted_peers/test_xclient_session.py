@@ -52,7 +52,7 @@ async def test_they_are_offered_to_trusted_peers_and_unknown_to_others() -> None
         assert (await deliver(other, "x@elsewhere.example")).code == 550
 
 
-async def test_xclient_begins_the_session_anew_as_the_client_that_it_names() -> None:
+async def test_xclient_restarts_the_session_as_the_named_client() -> None:
     policy = RecordingPolicy()
     async with open_memory_server(CONF, policy=policy) as server:
         client, _ = await trusted(server)
@@ -120,7 +120,7 @@ async def test_a_login_counts_as_authenticated_until_the_next_xclient() -> None:
     assert b"with ESMTPA" in message.trace
 
 
-async def test_an_unfinished_attempt_is_the_former_clients_and_costs_the_next_one_nothing(tmp_path: Path) -> None:
+async def test_an_unfinished_attempt_counts_for_the_former_client_only(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("jo:secret\n")
     text = f"""
@@ -161,7 +161,7 @@ async def test_an_unfinished_attempt_is_the_former_clients_and_costs_the_next_on
         "XSETCONTEXT a=b a=c", "XSETCONTEXT a=b +61=b",
     ],
 )  # fmt: skip
-async def test_nothing_is_given_twice(line: str) -> None:
+async def test_an_attribute_that_is_given_twice_is_refused_and_changes_nothing(line: str) -> None:
     async with open_memory_server(CONF) as server:
         client, _ = await trusted(server)
         assert str(await client.command(line)).startswith("501 5.5.4 ")
@@ -170,7 +170,7 @@ async def test_nothing_is_given_twice(line: str) -> None:
         assert "a" not in running.session.variables
 
 
-async def test_an_address_that_is_not_known_is_nobodys() -> None:
+async def test_an_unknown_address_is_no_address() -> None:
     async with open_memory_server(CONF) as server:
         client, _ = await trusted(server)
         assert (await client.command("XCLIENT ADDR=[UNAVAILABLE] NAME=[TEMPUNAVAIL]")).code == 220
@@ -223,7 +223,7 @@ async def test_policy_is_asked_about_the_new_peer(command: str) -> None:
         assert (await client.command("QUIT")).code == 221
 
 
-async def test_xremoteip_changes_the_address_and_lets_the_hello_stand() -> None:
+async def test_xremoteip_changes_the_address_and_keeps_the_hello() -> None:
     async with open_memory_server(CONF) as server:
         client, _ = await trusted(server)
         assert (await client.command("XREMOTEIP 203.0.113.7")).code == 250

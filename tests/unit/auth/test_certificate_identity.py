@@ -8,7 +8,7 @@ from triosmtp.auth import AuthFileError, IdentityMap
 from triosmtp.variables import TLSInfo
 
 
-def test_who_a_certificate_stands_for(tmp_path: Path) -> None:
+def test_a_certificate_proves_the_identity_of_its_map(tmp_path: Path) -> None:
     tls = TLSInfo(
         protocol="TLSv1.3", cipher="x", cipher_algbits=1, cipher_usebits=1, verified=True, client_certificate=b"x",
         client_subject_cn="cn", client_fingerprint_sha256="ab12", client_spki_sha256="cd",
@@ -63,7 +63,7 @@ def presented(cn: str = "cn", *sans: str) -> TLSInfo:
         ("cn:dns:a.example", presented("c", "dns:a.example"), None),
     ],
 )
-def test_nothing_but_domains_is_folded(tmp_path: Path, line: str, tls: TLSInfo, who: str | None) -> None:
+def test_only_domains_are_folded(tmp_path: Path, line: str, tls: TLSInfo, who: str | None) -> None:
     (tmp_path / "map").write_text(f"{line} x\n")
     assert IdentityMap(str(tmp_path / "map")).identify(tls) == who
 
@@ -73,13 +73,13 @@ def test_nothing_but_domains_is_folded(tmp_path: Path, line: str, tls: TLSInfo, 
     ["dns:a.example.", "dns:*.a.example", "dns:exam\u00adple.org", "dns:", "email:joe", "email:joe@a b", "email:@a",
      "email:joe@", "sha256:xyz", "spki:", "cn:", "dns:ban\u212a.example"],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_an_error_of_the_map(tmp_path: Path, line: str) -> None:
+def test_a_line_that_cannot_be_compared_is_an_error(tmp_path: Path, line: str) -> None:
     (tmp_path / "map").write_text(f"cn:a b\n{line} x\n")
     with pytest.raises(AuthFileError, match="line 2: "):
         IdentityMap(str(tmp_path / "map")).check()
 
 
-def test_a_domain_that_a_certificate_stands_for_is_told_by_its_key() -> None:
+def test_a_domain_is_returned_by_its_key() -> None:
     tls = presented("CN", "dns:MX.Example.ORG", "email:Joe@Example.ORG")
     assert [IdentityMap(kind).identify(tls) for kind in ("dns", "email", "subject_cn")] == [
         "mx.example.org", "Joe@example.org", "CN",

@@ -13,7 +13,7 @@ from triosmtp.auth.mechanism import MECHANISMS
 NFD, NFC = "andre\u0301", "andr\u00e9"
 
 
-def test_a_certificate_acts_for_itself_in_whatever_form_it_is_written() -> None:
+def test_a_certificate_may_name_its_own_identity_in_any_form() -> None:
     def claim(identity: str, wanted: str) -> bool:
         exchange = MECHANISMS["EXTERNAL"].begin(SaslContext(hostname="h", identity=identity), wanted.encode())
         with pytest.raises(StopIteration) as stop:
@@ -32,7 +32,7 @@ def test_a_certificate_acts_for_itself_in_whatever_form_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(("actor", "told"), [(NFD, NFC), (NFC, NFC), ("root", "root")])
-def test_digest_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
+def test_digest_md5_returns_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
     path = tmp_path / "passwords"
     path.write_text(f"{NFC}:{PASSWORD}\n")
     exchange = MECHANISMS["DIGEST-MD5"].begin(SaslContext(hostname="h"), None)
@@ -58,7 +58,7 @@ ARGON2 = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHQ"
 SCRAM = hash_password("x", "scram-sha-256")
 
 
-def test_each_mechanism_says_what_it_takes(tmp_path: Path) -> None:
+def test_each_mechanism_counts_the_users_that_it_can_serve(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     path.write_text(f"text:x\nhash:{ARGON2}\nscram:{SCRAM}\n")
     file = PasswordFile(path)

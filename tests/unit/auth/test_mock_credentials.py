@@ -8,7 +8,9 @@ import pytest
 from triosmtp.auth import MockKey
 
 
-def test_the_key_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_key_is_kept_in_the_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     state = tmp_path / "var" / "state"
     monkeypatch.setenv("STATE_DIRECTORY", str(state))
     assert MockKey().get() != MockKey().get()
@@ -22,7 +24,7 @@ def test_the_key_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
     assert not caplog.messages
 
 
-def test_a_key_that_cannot_be_kept(
+def test_a_key_that_cannot_be_kept_is_temporary_and_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))

@@ -29,7 +29,7 @@ from triosmtp.auth import AuthFileError, PasswordFile, hash_password
         ("joe:realm:xyz", True, None, "line 1: expected user:realm:hash"),
     ],
 )
-def test_lines_that_are_wrong_lock_out_nobody_else(
+def test_a_malformed_line_is_skipped_and_reported(
     tmp_path: Path, text: str, digests: bool, cleartext: bool | None, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "passwords"
@@ -52,7 +52,7 @@ def test_a_byte_order_mark_is_no_part_of_a_user(tmp_path: Path) -> None:
     assert PasswordFile(tmp_path / "passwords").lookup("joe").verify("x")  # its names are prepared (RFC 4013)
 
 
-def test_files_that_are_wrong(tmp_path: Path) -> None:
+def test_a_missing_or_malformed_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     with pytest.raises(AuthFileError, match="No such file"):
         PasswordFile(path).check()
@@ -61,7 +61,7 @@ def test_files_that_are_wrong(tmp_path: Path) -> None:
         PasswordFile(path).check()
 
 
-def test_a_file_of_digests_and_who_can_read_it(tmp_path: Path) -> None:
+def test_a_file_of_digests_and_its_permissions(tmp_path: Path) -> None:
     path = tmp_path / "passwords"
     digest = hashlib.md5(b"joe:r:x").hexdigest()
     path.write_text(f"joe:r:{digest}\n")

@@ -44,7 +44,7 @@ def scram_client(first: str, server_first: str, binding: bytes = b"") -> str:
         ("SCRAM-SHA-256-PLUS", "y", True, b"k", b"", "no channel binding"),
     ],
 )
-def test_scram_binds_to_its_channel(
+def test_scram_is_bound_to_its_tls_channel(
     tmp_path: Path, name: str, flag: str, plus: bool, mine: bytes, theirs: bytes, reason: str
 ) -> None:
     path = tmp_path / "passwords"
@@ -69,7 +69,7 @@ def test_scram_binds_to_its_channel(
 
 
 @pytest.mark.parametrize(("actor", "told"), [(NFD, NFC), (NFC, NFC), ("", ""), ("root", "root")])
-def test_scram_tells_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
+def test_scram_returns_prepared_names(tmp_path: Path, actor: str, told: str) -> None:
     path = tmp_path / "passwords"
     path.write_text(f"{NFC}:{PASSWORD}\n")
     file = PasswordFile(path)

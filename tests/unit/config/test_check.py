@@ -57,14 +57,14 @@ def listen(body: str, around: str = "") -> str:
         ),
     ],
 )  # fmt: skip
-def test_refused(text: str, told: str) -> None:
+def test_a_configuration_is_refused_with_one_error(text: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text)
     assert told in str(caught.value)
     assert len([each for each in caught.value.problems if "no Listen" in told or "no Listen" not in each.message]) == 1
 
 
-def test_what_many_peers_inherit_is_told_once() -> None:
+def test_an_error_that_many_peers_inherit_is_reported_once() -> None:
     peers = " ".join(f'Peer "10.0.0.{i}" {{ Idle_Time = {i + 1} }}' for i in range(50))
     with pytest.raises(ConfigError) as caught:
         parse_config(listen(STARTTLS + peers))
@@ -82,7 +82,7 @@ def test_ports_that_do_not_overlap() -> None:
     parse_config("".join(f"ESMTP_Listener {{ Listen '{listen}' {{ }} }}\n" for listen in listens))
 
 
-def test_what_a_listen_beside_a_wildcard_cannot_have_is_told() -> None:
+def test_socket_options_of_a_listen_beside_a_wildcard_cause_a_warning() -> None:
     text = """ESMTP_Listener {
         Listen_Backlog = 7
         Listen "*:25" { TCP_Send_Buffer_Size = 9000 Listen_Backlog = 8 }
@@ -108,13 +108,13 @@ def test_what_a_listen_beside_a_wildcard_cannot_have_is_told() -> None:
         ("Pathway = 'in' Pathway 'inn' { }", '1:11: error: there is no Pathway "in"; did you mean inn?'),
     ],
 )
-def test_one_error_each(text: str, line: str) -> None:
+def test_each_error_has_its_position_and_text(text: str, line: str) -> None:
     others = f"\n{config_errors(text)}".replace(
         "\ne.conf:1:1: error: no Listen is enabled: ", "\n"
     )  # which most lack, too
     assert f"\ne.conf:{line}" in others
 
 
-def test_the_pathway_default_need_not_stand_in_the_file() -> None:
+def test_the_pathway_default_may_be_missing() -> None:
     assert read_settings("Pathway = default").pathway == "default"
     assert read_settings("Pathway = default Pathway default { Idle_Time = 7 }").idle_time == 7.0

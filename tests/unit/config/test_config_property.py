@@ -69,7 +69,7 @@ def random_text(random: Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_nothing_but_a_configuration_error(seed: int) -> None:
+def test_the_only_exception_is_a_configuration_error(seed: int) -> None:
     print(f"{COUNT} of {FULL} configurations in all (a {SHARE}th)")
     random = Random(seed)
     for _ in range(COUNT // SEEDS):
@@ -85,7 +85,7 @@ def test_every_prefix_of_a_real_configuration(seed: int) -> None:
         outcome(REAL[:end])
 
 
-def test_what_is_shown_reads_as_the_same_configuration() -> None:
+def test_the_shown_text_reads_as_the_same_configuration() -> None:
     config = parse_config(REAL)
     again = parse_config("\n".join(written(config)))
     assert [listen.name for listen in again.listens] == [listen.name for listen in config.listens]

@@ -20,7 +20,7 @@ ESMTP_Listener {
 """
 
 
-def test_the_stanza_runs_as_it_stands() -> None:
+def test_the_stanza_of_the_documentation_loads() -> None:
     config = parse_config(STANZA)
     [warning] = config.warnings
     assert warning.message.startswith("TLS_Verify_Mode: require refuses no client that stays in plaintext")
@@ -37,7 +37,7 @@ def test_the_stanza_runs_as_it_stands() -> None:
     assert "idle_time" not in found.origins
 
 
-def test_a_repeated_scope_merges_and_the_later_option_stands() -> None:
+def test_a_repeated_scope_merges_and_the_later_option_wins() -> None:
     config = parse_config(
         """
         ESMTP_Listener { Listen ":25" { Idle_Time = 1  Max_Message_Size = 7 } }
@@ -66,7 +66,7 @@ def test_enable_false_leaves_the_socket_unbound(text: str) -> None:
     assert [listen.name for listen in config.listens] == [":26"]
 
 
-def test_listens_stand_in_the_order_of_the_file() -> None:
+def test_listens_keep_the_order_of_the_file() -> None:
     config = parse_config('ESMTP_Listener { Listen ":3" { } Listen ":1" { } Listen ":2" { } }')
     assert [listen.name for listen in config.listens] == [":3", ":1", ":2"]
 

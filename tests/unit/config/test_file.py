@@ -102,7 +102,7 @@ def test_braces_close_in_the_file_that_opened_them(tmp_path: Path) -> None:
     assert f"{path}:1:18: error: this `}}` closes nothing" in told(path)
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_include_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path, {"e.conf": f'include "sub/a.conf"\n{LISTENER}', "sub/a.conf": 'include "nope.conf"'})
     looked_for = f"{tmp_path}/sub/nope.conf and no {tmp_path}/nope.conf"
     assert told(path).splitlines()[0] == f"sub/a.conf:1:9: error: cannot include nope.conf: there is no {looked_for}"

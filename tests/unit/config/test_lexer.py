@@ -31,7 +31,7 @@ from triosmtp.errors import ConfigError
         ('Retry_Interval = "a\rb"', "1:18: error: this string holds the white space character U+000D"),
     ],
 )
-def test_one_error_each(text: str, line: str) -> None:
+def test_each_error_has_its_position_and_text(text: str, line: str) -> None:
     others = f"\n{config_errors(text)}".replace(
         "\ne.conf:1:1: error: no Listen is enabled: ", "\n"
     )  # which most lack, too

@@ -35,7 +35,7 @@ def test_the_names_are_those_of_momentum_5() -> None:
     assert len(MOMENTUM_OPTIONS) + len(MOMENTUM_SCOPES) == 384
 
 
-def test_its_listens() -> None:
+def test_the_listens_of_ecelerity_conf() -> None:
     assert [(listen.name, listen.address) for listen in CONFIG.listens] == [
         ("*:25", TCPAddress(None, 25)),
         (":465", TCPAddress(None, 465)),
@@ -43,7 +43,7 @@ def test_its_listens() -> None:
     ]
 
 
-def test_its_answers() -> None:
+def test_the_settings_of_ecelerity_conf() -> None:
     smtp, smtps, unix = (CONFIG.resolve(listen, None) for listen in CONFIG.listens)
     assert smtp.offers_starttls
     assert smtp.tls_protocols == ("TLSv1.2", "TLSv1.3")
@@ -61,7 +61,7 @@ def test_its_answers() -> None:
     assert inside.tls_certificate == ()
 
 
-def test_each_thing_that_has_no_effect_is_told_once() -> None:
+def test_each_name_without_effect_causes_one_warning() -> None:
     told = [problem.message.split(" ")[0] for problem in CONFIG.warnings]
     assert all(problem.severity is Severity.WARNING for problem in CONFIG.warnings)
     for name in (
@@ -101,7 +101,7 @@ def test_a_whole_file_of_momentum_5_loads() -> None:
     assert (list(offered.stores), sorted(offered.unbacked)) == (["CRAM-MD5"], ["LOGIN", "PLAIN"])
 
 
-def test_what_of_it_has_no_effect_is_told_at_its_place() -> None:
+def test_a_warning_has_the_position_of_the_name_without_effect() -> None:
     assert {each.severity for each in CURRENT.warnings} == {"warning"}
     text = PATH.with_name("ecelerity-5.conf").read_text().splitlines()
     told = [(each.position.line, each.message) for each in CURRENT.warnings if each.position is not None]

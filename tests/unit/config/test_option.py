@@ -81,7 +81,7 @@ def test_the_table_is_complete_and_names_its_fields() -> None:
         assert option.default == getattr(Settings(), field)
 
 
-def test_a_problem_found_later_stands_where_the_value_was_set() -> None:
+def test_a_later_problem_has_the_position_that_set_the_value() -> None:
     config = parse_config('ESMTP_Listener { Listen ":25" {\n  TLS_Key = "/key.pem"\n} }', "e.conf")
     settings = config.resolve(config.listens[0], None)
     assert str(problem_at(settings, "tls_key", "does not exist")) == (

@@ -44,7 +44,7 @@ from triosmtp.errors import ConfigError
         ("Idle_Time =\nRelay_Domains ( a )", "1:11: error: expected a value for Idle_Time after this `=`"),
     ],
 )
-def test_one_error_each(text: str, line: str) -> None:
+def test_each_error_has_its_position_and_text(text: str, line: str) -> None:
     others = f"\n{config_errors(text)}".replace(
         "\ne.conf:1:1: error: no Listen is enabled: ", "\n"
     )  # which most lack, too
@@ -152,7 +152,7 @@ MODULES = (
 
 
 @pytest.mark.parametrize("text", MODULES)
-def test_what_momentum_reads_is_read(text: str) -> None:
+def test_the_syntax_of_momentum_is_accepted(text: str) -> None:
     config = parse_config(f'{text} Idle_Time = 42 ESMTP_Listener {{ Listen ":25" {{ }} }}')
     assert config.resolve(config.listens[0], None).idle_time == 42.0
     (told,) = config.warnings

@@ -46,7 +46,7 @@ def layered(present: tuple[str, ...]) -> Config:
 
 
 @pytest.mark.parametrize("count", range(len(LEVELS) + 1))
-def test_the_first_level_that_sets_an_option_gives_its_value(count: int) -> None:
+def test_the_first_level_that_sets_an_option_decides(count: int) -> None:
     present = LEVELS[count:]
     expected = count + 1 if present else 52428800
     assert resolve_peer(layered(present), ":25", "10.1.2.3").max_message_size == expected
@@ -132,7 +132,7 @@ def test_equal_networks_are_one_peer_however_they_are_written() -> None:
     assert resolve_peer(config, ":25", "10.0.0.1").idle_time == 2.0
 
 
-def test_a_peer_with_host_bits_is_told_what_it_means() -> None:
+def test_a_peer_with_host_bits_causes_a_warning_with_its_network() -> None:
     config = parse_config('ESMTP_Listener { Listen ":25" { Peer "10.1.2.3/8" { Idle_Time = 1 } } }')
     assert [problem.message for problem in config.warnings] == [
         "10.1.2.3/8 means 10.0.0.0/8: write that if it is meant"

@@ -119,7 +119,7 @@ def test_several_errors_and_warnings_in_one_run_in_the_order_of_the_file() -> No
         ),
     ],
 )
-def test_one_error_each(text: str, line: str) -> None:
+def test_each_error_has_its_position_and_text(text: str, line: str) -> None:
     others = f"\n{config_errors(text)}".replace(
         "\ne.conf:1:1: error: no Listen is enabled: ", "\n"
     )  # which most lack, too

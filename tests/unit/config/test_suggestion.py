@@ -29,7 +29,7 @@ from triosmtp.config.suggestion import nearest, suggest
         ("Max = 3", "1:1: error: unknown option Max\n"),
     ],
 )
-def test_one_error_each(text: str, line: str) -> None:
+def test_each_error_has_its_position_and_text(text: str, line: str) -> None:
     others = f"\n{config_errors(text)}".replace(
         "\ne.conf:1:1: error: no Listen is enabled: ", "\n"
     )  # which most lack, too

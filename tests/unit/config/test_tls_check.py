@@ -30,7 +30,7 @@ def listen(body: str, around: str = "") -> str:
         ('Pathway "p" { ' + CERT + " }" + listen(f'Pathway = "p" {STARTTLS}'), True),
     ],
 )
-def test_accepted(text: str, offered: bool) -> None:
+def test_starttls_is_offered_if_listed_with_a_certificate(text: str, offered: bool) -> None:
     config = parse_config(text)
     assert config.resolve(config.listens[0], None).offers_starttls is offered
 
@@ -76,7 +76,7 @@ RELAY = "TLS_Verified_Peer_Can_Relay = true"
         (CERT + listen(f"TLS_Verify_Mode = require TLS_Relay_Clients = dns:a {RELAY}"), "needs a TLS_Client_CA"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_together(text: str, told: str) -> None:
+def test_options_that_exclude_one_another_are_errors(text: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text)
     assert told in str(caught.value)
@@ -102,7 +102,7 @@ def test_what_does_not_fit_together(text: str, told: str) -> None:
         CERT + "TLS_Client_CRL = /crl.pem " + listen(f'Peer "::1" {{ {CA} }}'),
     ],
 )
-def test_what_fits_together(text: str) -> None:
+def test_options_that_fit_together_cause_no_warning(text: str) -> None:
     assert parse_config(text).warnings == ()
 
 
@@ -137,7 +137,7 @@ NO_NAMES = (
         ("TLS_Relay_Clients = ( ) " + listen(""), 21, EMPTY),
     ],
 )
-def test_what_has_no_effect(text: str, column: int | None, message: str | None) -> None:
+def test_an_option_without_effect_causes_a_warning(text: str, column: int | None, message: str | None) -> None:
     told = [(problem.severity, str(problem.position), problem.message) for problem in parse_config(text).warnings]
     assert told == ([] if message is None else [("warning", f"<string>:1:{column}", message)])
 
@@ -157,7 +157,7 @@ def test_what_has_no_effect(text: str, column: int | None, message: str | None) 
         ),
     ],
 )
-def test_a_demand_for_certificates_that_plaintext_evades(text: str, column: int, where: str) -> None:
+def test_require_without_require_tls_causes_a_warning(text: str, column: int, where: str) -> None:
     [problem] = parse_config(text).warnings
     assert (problem.severity, str(problem.position)) == ("warning", f"<string>:1:{column}")
     assert problem.message == (
@@ -195,7 +195,7 @@ EXTERNAL = "AuthExternalParameters = [ map = dns ]"
         (f"TLS_Client_Purpose = client {CA} {RELAY} TLS_Relay_Clients = dns:a.example {EXTERNAL}", ""),
     ],
 )
-def test_what_servers_may_do_by_their_certificates(options: str, rights: str) -> None:
+def test_a_warning_names_the_rights_of_server_certificates(options: str, rights: str) -> None:
     told = [problem.message for problem in parse_config(CERT + listen(options)).warnings]
     what = f'TLS_Client_Purpose: with client-or-server {rights}, web servers included, for Listen ":25"'
     assert told == ([what] if rights else [])

@@ -97,7 +97,7 @@ async def test_an_address_cannot_break_its_line(tmp_path: Path, make_message: Me
 
 
 @pytest.mark.parametrize("content", [b"no header\r\n", b" verified, believe me)\r\n\r\nx\r\n", b""])
-async def test_a_body_without_header_stays_out_of_ours(
+async def test_a_body_without_header_is_separated_from_the_trace_fields(
     tmp_path: Path, make_message: MessageMaker, content: bytes
 ) -> None:
     await Maildir(tmp_path).deliver(make_message(content))
@@ -175,7 +175,7 @@ async def test_a_read_only_folder_and_the_time_after(small_disk: Path, make_mess
     assert len(files(maildir.path)) == 2
 
 
-async def test_a_folder_that_cannot_be(tmp_path: Path, make_message: MessageMaker) -> None:
+async def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path, make_message: MessageMaker) -> None:
     obstacle = tmp_path / "file"
     obstacle.touch()
     maildir = Maildir(obstacle / "mail")
@@ -216,7 +216,9 @@ async def test_a_failed_sync(
     assert len(files(tmp_path)) == 2
 
 
-async def test_what_others_left_in_tmp_goes_after_36_hours(tmp_path: Path, make_message: MessageMaker) -> None:
+async def test_files_of_other_programs_in_tmp_are_removed_after_36_hours(
+    tmp_path: Path, make_message: MessageMaker
+) -> None:
     for name, hours in (("old", 37), ("young", 35)):
         path = tmp_path / "tmp" / name
         path.parent.mkdir(exist_ok=True)
@@ -230,7 +232,7 @@ async def test_what_others_left_in_tmp_goes_after_36_hours(tmp_path: Path, make_
 
 
 @pytest.mark.parametrize("where", ["tmp", "new"])
-async def test_cancelled_in_the_middle_it_is_whole(
+async def test_a_delivery_cancelled_midway_is_complete(
     tmp_path: Path, make_message: MessageMaker, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     maildir = Maildir(tmp_path)
@@ -251,7 +253,7 @@ async def test_cancelled_in_the_middle_it_is_whole(
     assert {p.parent.name for p in files(tmp_path)} == {"new"}
 
 
-async def test_cancelled_before_it_began_nothing_is_there(tmp_path: Path, make_message: MessageMaker) -> None:
+async def test_a_delivery_cancelled_before_it_began_leaves_no_file(tmp_path: Path, make_message: MessageMaker) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await Maildir(tmp_path / "mail").deliver(make_message())
@@ -264,5 +266,5 @@ def test_host_names_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert Maildir(tmp_path)._unique_name().endswith(r".a\057b\072c\040d\054e")
 
 
-def test_it_names_itself() -> None:
+def test_a_maildir_is_shown_by_its_path() -> None:
     assert str(Maildir(Path("/var/mail/in"))) == "maildir:/var/mail/in"

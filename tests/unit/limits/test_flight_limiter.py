@@ -100,7 +100,7 @@ async def test_peers_take_turns_however_many_one_of_them_has() -> None:
             release_all(work)
 
 
-async def test_who_has_gone_is_not_verified() -> None:
+async def test_the_flight_of_a_disconnected_client_is_not_verified() -> None:
     async with trio.open_nursery() as nursery:
         work = Work(FlightLimiter(), nursery)
         try:
@@ -115,7 +115,7 @@ async def test_who_has_gone_is_not_verified() -> None:
             release_all(work)
 
 
-async def test_of_huge_flights_sixteen_wait_and_the_peer_with_most_gives_way() -> None:
+async def test_sixteen_huge_flights_wait_and_the_peer_with_most_of_them_is_refused() -> None:
     async with trio.open_nursery() as nursery:
         work = Work(FlightLimiter(), nursery)
         try:
@@ -136,7 +136,7 @@ async def test_of_huge_flights_sixteen_wait_and_the_peer_with_most_gives_way() -
             release_all(work)
 
 
-async def test_who_is_cancelled_while_waiting_holds_no_place() -> None:
+async def test_a_cancelled_waiter_holds_no_place() -> None:
     async with trio.open_nursery() as nursery:
         work = Work(FlightLimiter(), nursery)
         try:
@@ -153,7 +153,7 @@ async def test_who_is_cancelled_while_waiting_holds_no_place() -> None:
     assert (work.limiter.taken, work.limiter.waiting) == (0, 0)
 
 
-async def test_who_is_cancelled_with_a_thread_frees_its_place_when_that_is_back() -> None:
+async def test_a_cancelled_holder_frees_its_place_when_its_thread_ends() -> None:
     async with trio.open_nursery() as nursery:
         work = Work(FlightLimiter(), nursery)
         try:

@@ -63,7 +63,7 @@ def test_so_many_from_one_peer_in_a_window_that_opens_with_the_first() -> None:
     assert [limiter.admit("x", A, per_peer, now) for now in (10, 11, 12)] == [None, None, PER_PEER]
 
 
-def test_what_is_refused_at_once_is_not_held_against_the_peer() -> None:
+def test_an_immediate_refusal_does_not_count_for_the_peer() -> None:
     limiter = HandshakeLimiter(1)
     assert limiter.admit("a", A, (1, 10.0), 0) is None
     assert limiter.admit("b", B, (1, 10.0), 0) == MAX

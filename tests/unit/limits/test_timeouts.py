@@ -56,7 +56,7 @@ def test_silences_have_a_limit_in_sum() -> None:
     assert arrive(waiting(min_rate=100), 200, 1, every=10) == "slow"  # three times Idle_Time
 
 
-def test_the_next_message_begins_anew() -> None:
+def test_the_next_message_resets_the_timer() -> None:
     timeouts = waiting(min_rate=100)
     for message in range(1, 20):
         for now in range(message * 20, message * 20 + 20):

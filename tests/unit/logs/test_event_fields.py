@@ -100,7 +100,7 @@ def test_a_line_has_every_field_with_a_value_in_its_order(event: ServerEvent) ->
 
 
 @given(ANY)
-def test_a_json_line_is_what_json_dumps_makes_of_its_fields(event: ServerEvent) -> None:
+def test_a_json_line_equals_json_dumps_of_its_fields(event: ServerEvent) -> None:
     out = io.StringIO()
     EventLog(out, logging.DEBUG, "json")(event)
     line = out.getvalue()

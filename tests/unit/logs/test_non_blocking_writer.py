@@ -66,7 +66,7 @@ def test_a_full_pipe_makes_lines_wait_and_none_is_torn(pipe: Pipe) -> None:
     assert writer.lost == 0
 
 
-def test_what_does_not_fit_is_counted_and_told(pipe: Pipe) -> None:
+def test_lines_that_do_not_fit_are_counted_and_logged(pipe: Pipe) -> None:
     writer = NonBlockingWriter(pipe[1], note, limit=10_000)
     fill(writer, 2000)
     assert writer._size <= 10_000 + 100
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_counted_and_told(pipe: Pipe) -> None:
     assert last == "last"
 
 
-def test_a_note_that_finds_room_for_its_beginning_goes_on_where_it_was(pipe: Pipe) -> None:
+def test_a_partly_written_note_is_continued(pipe: Pipe) -> None:
     long = f"{'n' * 9000}\n"
     writer = NonBlockingWriter(pipe[1], lambda *_: long, limit=10_000)
     fill(writer, 2000)
@@ -215,7 +215,7 @@ def test_a_file_takes_everything(tmp_path: Path) -> None:
     assert len((tmp_path / "log").read_text().splitlines()) == 3000
 
 
-def test_the_end_gives_what_waits_a_last_moment(pipe: Pipe) -> None:
+def test_pending_lines_are_written_at_the_end(pipe: Pipe) -> None:
     writer = NonBlockingWriter(pipe[1], note)
     fill(writer, 1000)
     seen: list[bytes] = []
@@ -231,7 +231,7 @@ def test_the_end_gives_what_waits_a_last_moment(pipe: Pipe) -> None:
     assert len(b"".join(seen).splitlines()) == 1000
 
 
-def test_a_server_whose_log_is_not_read_goes_on(tmp_path: Path) -> None:
+def test_a_server_whose_log_is_not_read_continues(tmp_path: Path) -> None:
     conf = tmp_path / "t.conf"
     conf.write_text('Deliver_To = "discard:"\nOpen_Relay = true\nESMTP_Listener { Listen "127.0.0.1:0" { } }\n')
     process = subprocess.Popen(

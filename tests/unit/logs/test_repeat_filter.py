@@ -74,7 +74,7 @@ def test_twenty_are_all_written() -> None:
     assert summaries(lines(*[refused()] * 20, ended())) == []
 
 
-def test_sessions_and_kinds_are_told_apart() -> None:
+def test_sessions_and_kinds_are_counted_separately() -> None:
     events: list[ServerEvent] = [refused(), refused(code=501), refused(phase="rcptto", code=550)]
     events += [refused("t"), attempt()]
     found = lines(*events * 20)
@@ -82,7 +82,7 @@ def test_sessions_and_kinds_are_told_apart() -> None:
     assert summaries(found) == []
 
 
-def test_the_count_is_written_when_the_session_goes_on_to_something_else() -> None:
+def test_the_count_is_written_at_the_next_event_of_another_kind() -> None:
     found = lines(*[refused()] * 50, refused(code=501), *[refused()] * 50, ended())
     assert summaries(found) == ["refused phase=command code=503 folded=30", "refused phase=command code=503 folded=50"]
     assert len(found) == 20 + 1 + 1 + 1 + 1
@@ -94,12 +94,12 @@ def test_two_kinds_in_turn_do_not_bring_out_a_line_each() -> None:
     assert sum(int(count) for count in re.findall(r"folded=(\d+)", " ".join(found))) == 10_000 - 40
 
 
-def test_kinds_without_end_are_not_told_apart() -> None:
+def test_too_many_kinds_share_one_count() -> None:
     found = lines(*(refused(by=f"python:P{number}") for number in range(10_000)), ended())
     assert len(found) < 100 + 10_000 / 20
 
 
-def test_an_accepted_message_begins_anew() -> None:
+def test_an_accepted_message_resets_the_count() -> None:
     few: list[ServerEvent] = [*[refused()] * 15, accepted()]
     many: list[ServerEvent] = [*[refused()] * 25, accepted()]
     assert len(lines(*few * 10, ended())) == 161
@@ -110,7 +110,7 @@ def test_accepted_messages_are_never_folded() -> None:
     assert len(lines(*[accepted()] * 500)) == 500
 
 
-def test_what_is_not_written_leaves_nothing_behind() -> None:
+def test_the_filter_remembers_a_bounded_number_of_sessions() -> None:
     fold = RepeatFilter()
     for number in range(30_000):  # of sessions whose end nobody told
         list(fold(refused(str(number))))

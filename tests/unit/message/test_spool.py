@@ -66,7 +66,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * KIB, 512 * KIB, 512 * KIB + 1, 704 * KIB, 3000 * KIB + 7])
-async def test_a_body_is_what_came_in(tmp_path: Path, size: int) -> None:
+async def test_a_body_equals_its_input(tmp_path: Path, size: int) -> None:
     data = Random(size).randbytes(size)
     body = await spooled(tmp_path / "spool", data)
     assert body.size == size
@@ -126,7 +126,7 @@ def _spool_file(folder: Path) -> os.stat_result:
     return os.fstat(int(entry.partition(":")[0]))
 
 
-async def test_a_folder_that_was_removed_comes_back(tmp_path: Path) -> None:
+async def test_a_removed_folder_is_created_again(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     (await spooled(folder, b"x" * 1000 * KIB)).close()
     folder.rmdir()
@@ -166,7 +166,7 @@ async def test_tiny_chunks_are_due_before_they_fill_memory(tmp_path: Path) -> No
     body.close()
 
 
-async def test_a_full_disk_is_told_and_a_second_try_writes_nothing_twice(tmp_path: Path) -> None:
+async def test_a_full_disk_is_an_error_and_a_retry_writes_no_octet_twice(tmp_path: Path) -> None:
     data = Random(1).randbytes(900 * KIB)
     spool = Spool(tmp_path)
     for start in range(0, len(data), 100 * KIB):
@@ -182,7 +182,7 @@ async def test_a_full_disk_is_told_and_a_second_try_writes_nothing_twice(tmp_pat
     body.close()
 
 
-async def test_the_system_may_write_less_than_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_little(fd: int, buffers: list[memoryview], offset: int) -> int:
         return os.pwrite(fd, b"".join(buffers)[:77_777], offset)
 
@@ -193,7 +193,7 @@ async def test_the_system_may_write_less_than_it_was_given(tmp_path: Path, monke
     body.close()
 
 
-async def test_a_failed_spool_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_failed_spool_leaves_no_file(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.add(bytes(900 * KIB))
     with file_size_limit(1), pytest.raises(SpoolError):
@@ -202,7 +202,7 @@ async def test_a_failed_spool_leaves_nothing_behind(tmp_path: Path) -> None:
     spool.close()
 
 
-async def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     spool = Spool(tmp_path / "file" / "spool")
     spool.add(bytes(900 * KIB))
@@ -212,7 +212,7 @@ async def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     spool.close()
 
 
-async def test_a_closed_spool_takes_nothing(tmp_path: Path) -> None:
+async def test_a_closed_spool_accepts_no_data(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.add(b"x")
     spool.close()
@@ -222,7 +222,7 @@ async def test_a_closed_spool_takes_nothing(tmp_path: Path) -> None:
         await spool.finish()
 
 
-async def test_a_cancelled_flush_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_flush_writes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.pwritev
 
     def cancel_then_write(fd: int, buffers: list[memoryview], offset: int) -> int:
@@ -268,7 +268,7 @@ async def test_reading_may_stop_early(tmp_path: Path) -> None:
     body.close()
 
 
-async def test_a_body_that_no_descriptor_is_left_for_is_told(tmp_path: Path) -> None:
+async def test_a_body_without_a_free_descriptor_is_an_error(tmp_path: Path) -> None:
     body = await spooled(tmp_path, b"x" * 700 * KIB)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
@@ -285,7 +285,7 @@ async def test_a_body_that_no_descriptor_is_left_for_is_told(tmp_path: Path) -> 
     body.close()
 
 
-async def test_a_file_that_was_cut_is_told(tmp_path: Path) -> None:
+async def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
     body = await spooled(tmp_path, bytes(1500 * KIB))
     [entry] = [d for d in descriptors() if f":{tmp_path}/" in d]
     os.ftruncate(int(entry.partition(":")[0]), 1000)

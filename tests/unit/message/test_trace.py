@@ -58,7 +58,7 @@ def unfolded(value: bytes) -> str:
     return value[:-2].replace(b"\r\n", b"").decode()
 
 
-def test_everything() -> None:
+def test_a_received_field_with_every_clause() -> None:
     assert received(tls=TLS, recipient="joe@example.com", peer_name="host.example") == (
         b"Received: from client.example (host.example [192.0.2.1])\r\n"
         b" (using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits), group\r\n"
@@ -117,7 +117,7 @@ def test_the_protocol_word(extended: bool, smtputf8: bool, tls: TLSInfo | None, 
         ("bücher.example", "192.0.2.1", "from b?cher.example ([192.0.2.1]) by"),
     ],
 )
-def test_where_it_came_from(helo: str | None, address: str | None, expected: str) -> None:
+def test_the_from_clause_names_the_peer(helo: str | None, address: str | None, expected: str) -> None:
     assert unfolded(received(helo, address)).startswith(f"Received: {expected} mx.example.com")
 
 
@@ -147,7 +147,7 @@ def test_the_client_certificate(tls: TLSInfo, comment: str) -> None:
     assert f" {comment} by mx" in unfolded(received(tls=tls))
 
 
-def test_a_comment_is_one_comment_whatever_the_certificate_says() -> None:
+def test_no_certificate_can_end_its_comment() -> None:
     @given(st.text(max_size=300), st.booleans())
     def check(name: str, utf8: bool) -> None:
         raw = received(tls=evolve(TLS, client_subject_cn=name, verified=False), smtputf8=utf8)
@@ -188,7 +188,7 @@ def test_old_ciphers_get_their_registered_names() -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to ask")
-def test_registered_names_are_what_openssl_knows() -> None:
+def test_registered_names_are_those_of_openssl() -> None:
     command = ["openssl", "ciphers", "-stdname", "-v", "ALL:eNULL@SECLEVEL=0"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     names = {line.split()[2]: line.split()[0] for line in lines}
@@ -229,7 +229,7 @@ def plain(clauses: tuple[str, ...]) -> bytes | None:
 
 
 @given(st.lists(CLAUSE, max_size=6).map(tuple))
-def test_what_is_plain_is_folded_as_everything_else(clauses: tuple[str, ...]) -> None:
+def test_the_short_way_of_folding_equals_the_general_way(clauses: tuple[str, ...]) -> None:
     assert plain(clauses) in {None, _fold("Received", clauses)}
     assert field("Received", *clauses) == _fold("Received", clauses)
     if clauses and all(clause.strip() == clause and clause.isascii() and 0 < len(clause) < 70 for clause in clauses):
@@ -311,7 +311,7 @@ NASTY = st.text('ab.[]:%()\\"; é\r\n\x00\u2028', max_size=40) | st.sampled_from
         client_certificate=st.sampled_from([None, b"x"]),
     ),
 )
-def test_what_the_messages_of_a_session_share_is_folded_as_if_they_did_not(**given: Any) -> None:
+def test_a_trace_field_from_the_caches_equals_one_folded_the_general_way(**given: Any) -> None:
     first = received_field(moment=MOMENT, **given)
     assert received_field(moment=MOMENT, **given) == first  # out of the caches
     trace._start.cache_clear()

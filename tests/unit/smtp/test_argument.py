@@ -92,7 +92,7 @@ def test_half_a_bracket_and_nothing_stay_errors(argument: str, allowed: bool) ->
         "MAIL FROM:a <a@b.example>",
     ],
 )
-def test_what_is_no_address_with_brackets_is_none_without(line: str) -> None:
+def test_an_invalid_address_is_invalid_without_brackets_too(line: str) -> None:
     assert greeted(allow_unbracketed=True).says(line)[0].startswith("5"), line
     assert greeted(allow_unbracketed=True).says(f"MAIL TO:{line[10:]}") == [SYNTAX]
 
@@ -116,7 +116,7 @@ class TestOtherCommands:
     def test_noop_takes_anything(self) -> None:
         assert Dialogue().says("NOOP", "noop some words", "NOOP \u00fc") == ["250 2.0.0 Ok"] * 3
 
-    def test_vrfy_tells_nothing(self) -> None:
+    def test_vrfy_discloses_nothing(self) -> None:
         dialogue = Dialogue()
         assert dialogue.says("VRFY j\u00fcrgen") == ["252 2.1.5 Cannot verify, but will take mail and try"]
         assert dialogue.events == [Verify("j\u00fcrgen")]

@@ -80,7 +80,7 @@ def test_out_of_place() -> None:
     assert "AUTH" not in offering(tls_only_mechanisms=frozenset({"PLAIN"})).says("EHLO x")[-1]
 
 
-def test_a_response_is_cancelled_or_wrong_and_the_session_goes_on() -> None:
+def test_a_response_is_cancelled_or_malformed_and_the_session_continues() -> None:
     for response, code in (("*", 501), ("no base64!", 501), ("a\tb", 500), ("A" * 13_000, 500)):
         dialogue = offering("PLAIN")
         dialogue.answers = {"Auth": [Reply(334, "")], "AuthResponse": [Reply(501, "Cancelled", "5.7.0")]}

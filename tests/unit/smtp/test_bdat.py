@@ -87,7 +87,7 @@ def test_what_a_refused_bdat_brings_is_never_taken_for_commands() -> None:
     assert codes(dialogue.says(b"BDAT %d LAST\r\n%s" % (len(inner), inner), "QUIT")) == [503, 221]
 
 
-def test_a_refused_chunk_ends_the_transaction_and_excuses_what_was_pipelined() -> None:
+def test_a_refused_chunk_ends_the_transaction_and_pipelined_commands_do_not_count() -> None:
     dialogue = begun(max_command_errors=1)
     dialogue.answers["ChunkEnd"] = [Reply(452, "Full", "4.3.1")]
     lines = dialogue.says(b"BDAT 1\r\naBDAT 1\r\nbBDAT 1\r\ncBDAT 1 LAST\r\nd", "RSET", *BEGIN[1:], b"BDAT 1 LAST\r\ne")
@@ -113,9 +113,7 @@ def test_a_size_that_is_none_ends_the_connection(argument: str) -> None:
      b"BDAT 5 5", b"BDAT 5\r LAST"],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [1, 1000, 0])
-def test_what_begins_like_bdat_and_cannot_be_understood_ends_all(
-    line: bytes, offered: frozenset[str], size: int
-) -> None:
+def test_a_malformed_bdat_ends_the_connection(line: bytes, offered: frozenset[str], size: int) -> None:
     dialogue = begun(extensions=offered)
     lines = dialogue.says(line + b"\r\n", "RSET", "MAIL FROM:<smuggled@x.example>", size=size)
     assert codes(lines) == [int(lines[0][:3])]
@@ -128,7 +126,7 @@ def test_a_word_that_only_begins_so_is_a_command_like_any_other() -> None:
     assert codes(begun().says("BDATA 5", "NOOP")) == [500, 250]
 
 
-def test_chunks_of_nothing_have_an_end() -> None:
+def test_empty_chunks_are_limited() -> None:
     dialogue = begun(max_junk_commands=5)
     assert codes(dialogue.says(*[b"BDAT 0\r\n"] * 7)) == [250] * 4 + [421]  # EHLO was one of the five
     dialogue = begun(max_junk_commands=1)

@@ -197,7 +197,7 @@ class TestSmuggling:
     @pytest.mark.parametrize(
         "false_end", [b"\n.\r\n", b"\r\n.\n", b"\n.\n", b"\r.\r\n", b"\r\n.\r", b"\r.\r"], ids=repr
     )
-    def test_what_was_fixed_cannot_end_the_next_transfer(self, false_end: bytes) -> None:
+    def test_a_fixed_line_end_cannot_end_the_next_transfer(self, false_end: bytes) -> None:
         """A client that sends the fixed message on, dots stuffed, sends one message."""
         fixed = decode([b"one" + false_end + b"two" + END], "fix", "fix").message
         stuffed = (b"\r\n" + fixed).replace(b"\r\n.", b"\r\n..")[2:]
@@ -229,12 +229,12 @@ class TestFaults:
         assert isinstance(end, BodyEnd)
         assert end.size == 10
 
-    def test_the_first_error_stands(self) -> None:
+    def test_the_first_error_is_kept(self) -> None:
         assert decode([b"1234\n6789" + END], limit=8).code == 550
         assert decode([b"123456789\n" + END], limit=8).code == 552
         assert decode([b"12345678\n" + END], limit=8) == Outcome(b"12345678", 550, b"")
 
-    def test_what_is_thrown_away_is_not_kept(self) -> None:
+    def test_discarded_data_is_not_kept(self) -> None:
         decoder = BodyDecoder(ConnectionSettings(hostname="x", max_message_size=10))
         for _ in range(3):
             part, offset = decoder.decode(b"x" * 65536, 0)

@@ -17,7 +17,7 @@ from triosmtp.smtp.command import (
 )
 
 
-def test_every_command_is_told_twice() -> None:
+def test_the_tables_of_commands_have_the_same_names() -> None:
     assert [name.decode() for name in COMMANDS] == list(AFTER) == list(LINES)
 
 

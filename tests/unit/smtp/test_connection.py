@@ -60,7 +60,7 @@ class TestHello:
         ]  # fmt: skip
         assert dialogue.events == [Hello("EHLO", "Client.example", "EHLO Client.example")]
 
-    def test_what_is_off_is_not_offered(self) -> None:
+    def test_a_disabled_extension_is_not_offered(self) -> None:
         lines = Dialogue(enhanced_status_codes=False).says("ehlo [192.0.2.1]")
         assert lines == ["250-mx.example.org", "250-PIPELINING", "250-8BITMIME", "250-SIZE 0", "250 SMTPUTF8"]
 
@@ -131,7 +131,7 @@ class TestTransaction:
         assert dialogue.events[-1] == BodyEnd(0)
 
     @pytest.mark.parametrize("code", [250, 452, 554])
-    def test_the_body_ends_it_whatever_the_reply(self, code: int) -> None:
+    def test_the_body_ends_the_transaction_with_any_reply(self, code: int) -> None:
         dialogue = greeted()
         dialogue.answers["BodyEnd"] = [Reply(code, "That")]
         assert codes(dialogue.says(*ENVELOPE, "DATA", ".", "RCPT TO:<c@example.com>", "MAIL FROM:<>")) == [
@@ -267,7 +267,7 @@ class TestTheEnd:
         assert dialogue.hangs_up() == ConnectionEnded(clean=False)
         assert dialogue.connection.closed
 
-    def test_what_came_before_it_is_still_answered(self) -> None:
+    def test_commands_before_the_event_are_still_answered(self) -> None:
         connection = Dialogue().connection
         connection.receive_data(b"NOOP\r\nQUIT\r\n")
         connection.receive_data(b"")
@@ -276,7 +276,7 @@ class TestTheEnd:
             assert connection.send() == reply
         assert connection.closed
 
-    def test_nothing_comes_after_it(self) -> None:
+    def test_no_event_follows_the_end(self) -> None:
         connection = Dialogue().connection
         connection.receive_data(b"NOOP\r\n")
         connection.receive_data(b"")

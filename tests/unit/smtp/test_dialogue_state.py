@@ -28,7 +28,7 @@ class TestSMTPUTF8:
 
 
 class TestSTARTTLS:
-    def test_what_was_learnt_before_is_forgotten(self) -> None:
+    def test_data_from_before_the_reset_is_forgotten(self) -> None:
         dialogue = greeted(starttls=True)
         dialogue.says(*ENVELOPE)
         dialogue.events.clear()

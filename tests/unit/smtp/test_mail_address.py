@@ -198,7 +198,7 @@ class TestAddress:
             _ = Address("a", "not a domain").domain_key
 
     @pytest.mark.parametrize("text", ["a..b@c", "a.@c", '"a..b"@c', '"a."@c', "a.b@c", '"a b"@c', "\u00fc..@c"])
-    def test_what_is_written_has_the_form_that_came(self, text: str) -> None:
+    def test_an_address_is_written_in_its_received_form(self, text: str) -> None:
         assert str(parse(f"<{text}>", utf8=True)) == text
 
     def test_the_form_makes_no_other_address(self) -> None:
@@ -213,7 +213,7 @@ class TestAddress:
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30), st.sampled_from(["b", "[192.0.2.1]"]))
-def test_what_is_written_is_read_again(local_part: str, domain: str) -> None:
+def test_a_written_address_parses_as_the_same_address(local_part: str, domain: str) -> None:
     address = Address(local_part, domain)
     assert parse(f"<{address}>") == address
 

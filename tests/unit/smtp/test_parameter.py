@@ -108,7 +108,7 @@ def test_smtputf8_of_rcpt_is_none() -> None:
     assert dialogue.says("RCPT TO:<\u00fc@b.example>")[0].startswith("553 5.6.7")
 
 
-def test_what_an_envelope_gives() -> None:
+def test_the_values_of_an_envelope() -> None:
     envelope = Envelope(
         JOE,
         {

@@ -28,5 +28,5 @@ def test_events_of_two_types_differ() -> None:
     assert MailFrom(Address("a", "b"), {}, "<a@b>") == MailFrom(Address("a", "b"), {}, "<a@b>")
 
 
-def test_what_a_client_authenticates_with_is_not_shown() -> None:
+def test_credentials_are_not_in_the_text_of_an_event() -> None:
     assert "secret" not in repr(Auth("PLAIN", b"\0user\0secret")) + repr(AuthResponse(b"secret"))

@@ -154,7 +154,7 @@ def test_the_checksum_is_checked() -> None:
     ],
 )
 @pytest.mark.parametrize("step", [0, 1])
-def test_what_is_no_header_is_refused(bad: bytes, step: int) -> None:
+def test_an_invalid_header_is_refused(bad: bytes, step: int) -> None:
     with pytest.raises(ProxyHeaderError):
         fed(bad, step)
 
@@ -186,7 +186,7 @@ def outcome(stream: bytes, step: int) -> object:
 
 @settings(max_examples=1500)
 @given(st.sampled_from(list(HEADERS)), st.integers(), st.binary(max_size=20))
-def test_whatever_comes_is_a_header_or_refused_whole_and_octet_by_octet(header: bytes, seed: int, tail: bytes) -> None:
+def test_any_input_is_a_header_or_refused_both_whole_and_octet_by_octet(header: bytes, seed: int, tail: bytes) -> None:
     stream = mutated(header, seed) + tail
     whole, single = outcome(stream, 0), outcome(stream, 1)
     if isinstance(whole, tuple) and isinstance(single, tuple):

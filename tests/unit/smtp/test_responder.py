@@ -39,7 +39,7 @@ def test_a_reply(name: str, state: str, after: str) -> None:
             pass_chunk(dialogue)
 
 
-def test_what_accept_cannot_answer() -> None:
+def test_events_that_accept_cannot_answer() -> None:
     new = Connection(RULES)
     new.accept()
     with pytest.raises(RuntimeError, match="no reply is owed"):
@@ -80,7 +80,7 @@ def test_replies_of_one_connection_are_not_those_of_another() -> None:
     assert plain.accept() == b"250 ?.example\r\n"
 
 
-def test_what_is_rendered_is_kept_with_the_settings() -> None:
+def test_rendered_replies_are_kept_with_the_settings() -> None:
     rules = ConnectionSettings(hostname=HOST)
     for _ in range(3):
         each = Connection(rules)
@@ -94,7 +94,7 @@ def test_what_is_rendered_is_kept_with_the_settings() -> None:
     assert ConnectionSettings(hostname=HOST).rendered == {}
 
 
-def test_where_the_dialogue_stands() -> None:
+def test_the_state_of_the_dialogue() -> None:
     """The attributes that a driver reads at each turn follow the state, however it was reached."""
     dialogue = Dialogue(extensions=frozenset({"CHUNKING"}))
     connection = dialogue.connection
@@ -151,7 +151,7 @@ class TestSend:
             dialogue.connection.send(Reply(421, "Twice"))
 
     @pytest.mark.parametrize("reply", [None, Reply(250, "Ok"), Reply(550, "No")])
-    def test_nothing_owed(self, reply: Reply | None) -> None:
+    def test_a_reply_without_an_event_is_an_error(self, reply: Reply | None) -> None:
         with pytest.raises(RuntimeError, match="no reply is owed"):
             Dialogue().connection.send(reply)
 

@@ -45,6 +45,6 @@ def test_forms(text: str, address: ListenAddress) -> None:
         ("", "expected"),
     ],
 )
-def test_what_is_no_address(text: str, told: str) -> None:
+def test_an_invalid_address_is_refused_with_the_expected_form(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told.replace('"', ".")):
         parse_address(text)

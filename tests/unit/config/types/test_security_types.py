@@ -41,7 +41,7 @@ def test_capabilities(text: str, kept: set[str], warned: int) -> None:
         ("( a b )", "found a list"),
     ],
 )
-def test_what_are_no_capabilities(text: str, words: str) -> None:
+def test_invalid_capabilities_are_refused(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f"Security {{ Capabilities = {text} }} {LISTENER}")
     assert words in str(caught.value)
@@ -57,7 +57,7 @@ def test_its_options_are_valid_in_it_alone() -> None:
 @pytest.mark.parametrize(
     "text", ["4294967295", "4294967296", "9" * 5000, "-1", "+5", "-x", '""', "0" * 4 + "4294967295"]
 )
-def test_what_are_no_accounts(option: str, text: str) -> None:
+def test_invalid_accounts_are_refused(option: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f"Security {{\n  {option} = {text}\n}}\n{LISTENER}")
     assert f"2:{len(option) + 6}: error: {option}: expected a name, or a number from 0 to 4294967294, found" in str(
@@ -66,7 +66,7 @@ def test_what_are_no_accounts(option: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["4294967294", "0000000000000065534", "nobody", "www-data", "12ab", "\u0663"])
-def test_what_may_be_accounts(text: str) -> None:
+def test_names_and_numbers_are_accounts(text: str) -> None:
     security = parse_config(f"Security {{ User = {text} Group = {text} }} {LISTENER}").security
     assert security is not None
     assert (security.user, security.group) == (text, text)

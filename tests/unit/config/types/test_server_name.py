@@ -39,7 +39,7 @@ ESMTP_Listener {
 """
 
 
-def test_what_a_listen_gives() -> None:
+def test_a_listen_has_its_server_names() -> None:
     config = parse_config(TWO)
     assert config.warnings == ()
     assert names(config) == [
@@ -56,7 +56,7 @@ def test_what_a_listen_gives() -> None:
     assert config.resolve(config.listens[0], None).tls_certificate == (Path("/cert.pem"),)
 
 
-def test_a_problem_found_later_stands_where_the_value_was_set() -> None:
+def test_a_later_problem_has_the_position_that_set_the_value() -> None:
     first, second = names(parse_config(TWO, "e.conf"))
     assert str(problem_at(first, "tls_key", "does not exist")) == (
         "e.conf:9:17: error: TLS_Key: does not exist\n"
@@ -127,7 +127,7 @@ VALID = "TLS_Certificate, TLS_Key, TLS_Key_Password_File, TLS_OCSP_Response"
         ("TLS_Key { }", "TLS_Key", ""),
     ],
 )
-def test_what_may_not_stand_there_is_told_what_may(statement: str, name: str, suggestion: str) -> None:
+def test_a_misplaced_option_names_the_valid_options(statement: str, name: str, suggestion: str) -> None:
     text = config_errors(f"{CERT}\n" + listen(f'Server_Name "a.b" {{ TLS_Certificate = /a.pem\n {statement} }}'))
     assert text.splitlines()[0] == (
         f"e.conf:3:2: error: {name} is not valid in a Server_Name; what is: {VALID}{suggestion}"
@@ -143,7 +143,7 @@ def test_what_may_not_stand_there_is_told_what_may(statement: str, name: str, su
         ("ESMTP_Listener {{ Peer '::1' {{ {} }} }}", "a Peer"),
     ],
 )
-def test_it_stands_in_a_listen_alone(text: str, scope: str) -> None:
+def test_a_server_name_is_valid_only_in_a_listen(text: str, scope: str) -> None:
     found = config_errors(text.format('Server_Name "a.b" { TLS_Certificate = /a.pem }') + listen(""))
     assert f"error: Server_Name is not valid in {scope}; it is in: Listen\n" in found
 
@@ -171,7 +171,7 @@ def test_two_of_one_name() -> None:
 
 
 @pytest.mark.parametrize("body", ["", "TLS_Key = /a.key", "TLS_Certificate = none"])
-def test_nothing_in_it_is_inherited(body: str) -> None:
+def test_a_server_name_inherits_no_option(body: str) -> None:
     text = config_errors(listen(f'Server_Name "a.b" {{ {body} }}', "TLS_Certificate = /cert.pem TLS_Key = /key.pem"))
     assert 'error: Server_Name "a.b" needs a TLS_Certificate of its own: nothing in it is inherited\n' in text
     assert text.count("error:") == 1
@@ -191,7 +191,7 @@ def test_files_pair_by_position(option: str, told_as: str) -> None:
     assert 'for Server_Name "a.b"' in text
 
 
-def test_a_certificate_for_those_who_ask_for_no_name_is_demanded() -> None:
+def test_a_default_certificate_is_required_beside_server_names() -> None:
     text = config_errors(listen('SMTP_Extensions = STARTTLS\nServer_Name "a.b" { TLS_Certificate = /a.pem }'))
     assert text.splitlines()[0] == (
         "e.conf:1:52: error: SMTP_Extensions: STARTTLS needs a TLS_Certificate, and none is in force for "
@@ -202,7 +202,7 @@ def test_a_certificate_for_those_who_ask_for_no_name_is_demanded() -> None:
     )
 
 
-def test_what_is_shown_reads_as_the_same() -> None:
+def test_the_shown_text_reads_as_the_same_settings() -> None:
     config = parse_config(TWO)
     again = parse_config("\n".join(show(config.root, recurse=True)))
     assert names(again) == names(config)

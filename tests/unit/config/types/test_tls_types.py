@@ -299,7 +299,7 @@ def test_lists_of_names_that_are_none(setting: str, message: str) -> None:
     "ciphers", ["TLS_AES_128_GCM_SHA256", "DEFAULT:TLS_AES_128_GCM_SHA256", "HIGH TLS_CHACHA20_POLY1305_SHA256"]
 )
 @pytest.mark.parametrize("policy", [False, True])
-def test_suites_of_tls_1_3_stand_in_one_place(ciphers: str, policy: bool) -> None:
+def test_suites_of_tls_1_3_are_valid_in_one_option_only(ciphers: str, policy: bool) -> None:
     both = f'TLS_Ciphers = "{ciphers}"\nTLSv13_Ciphersuites = "{SUITES}"'
     text = f"Policy_Listener {{ {both}\n Listen '/run/p' {{ }} }}\n{LISTENER}" if policy else f"{both}\n{LISTENER}"
     with pytest.raises(ConfigError) as caught:

@@ -39,12 +39,12 @@ def unfolded(header: bytes) -> str:
     return header.decode("utf-8").replace("\r\n", "")
 
 
-def test_there_is_no_field_where_there_is_nothing_to_tell() -> None:
+def test_there_is_no_field_without_a_result() -> None:
     assert results_field(HOST, None, None) == b""
     assert results_field(HOST, None, TLS) == b""
 
 
-def test_auth_and_certificate_are_told() -> None:
+def test_auth_and_certificate_are_in_the_field() -> None:
     auth = Authenticated("SCRAM-SHA-256", "jo@example.com")
     field = unfolded(results_field(HOST, auth, SHOWN))
     assert field == (
@@ -163,7 +163,7 @@ def copied(message: bytes) -> tuple[bool, bytes]:
 
 @pytest.mark.parametrize("field", FORGED)
 @pytest.mark.parametrize("newline", ["\r\n", "\n"])
-def test_a_forged_field_goes_and_nothing_else(field: str, newline: str) -> None:
+def test_only_a_forged_field_is_removed(field: str, newline: str) -> None:
     before, behind = b"From: a\r\nX: y\r\n z\r\n", b"To: b\r\n"
     raw = field.replace("\r\n", newline).encode() + newline.encode()
     for message, left in (
@@ -193,7 +193,7 @@ def test_an_honest_field_stays(field: str) -> None:
     ),
     st.lists(st.sampled_from(["\r\n", "\n", "\r"]), min_size=8, max_size=8),
 )  # fmt: skip
-def test_what_is_left_holds_nothing_that_is_forged(lines: list[str], ends: list[str]) -> None:
+def test_the_remaining_header_has_no_forged_field(lines: list[str], ends: list[str]) -> None:
     for message in ("\r\n".join(lines).encode(), "".join(map("".join, zip(lines, ends, strict=False))).encode()):
         removed, left = copied(message)
         assert (len(left) < len(message)) >= removed
@@ -291,7 +291,7 @@ def test_our_name_in_u_labels_is_ours() -> None:
         assert not is_forged(f"Authentication-Results: {name}; none\r\n".encode(), host)
 
 
-def test_a_field_that_cannot_be_understood_is_judged_by_what_it_names() -> None:
+def test_a_malformed_field_is_judged_by_the_names_in_it() -> None:
     assert is_forged(b"Authentication-Results: ;mx.example.com\r\n", HOST)
     assert not is_forged(b"Authentication-Results: ;other.example\r\n", HOST)
 
@@ -357,7 +357,7 @@ def conf(tmp_path: Path) -> Callable[..., str]:
     return lambda options, extensions="": CONF.format(folder=tmp_path, options=options, more=extensions)
 
 
-async def test_a_session_tells_of_its_certificate_and_believes_no_header(
+async def test_the_field_of_a_session_names_its_certificate_and_ignores_headers(
     conf: Callable[..., str], tmp_path: Path
 ) -> None:
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
@@ -376,7 +376,7 @@ async def test_a_session_tells_of_its_certificate_and_believes_no_header(
     assert message.body == MESSAGE.partition(b"\r\n")[2]
 
 
-async def test_a_spokesmans_certificate_is_nobody_elses(conf: Callable[..., str], tmp_path: Path) -> None:
+async def test_the_certificate_of_a_proxy_is_not_that_of_its_client(conf: Callable[..., str], tmp_path: Path) -> None:
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
     external = 'TLS_Verified_Peer_Can_Relay = true AuthExternalParameters = [ map = "subject_cn" ]'
@@ -437,7 +437,7 @@ async def test_no_policy_takes_a_spokesmans_certificate_for_the_clients(
         assert seen == [{}]
 
 
-async def test_a_session_tells_of_a_login(conf: Callable[..., str]) -> None:
+async def test_the_field_of_a_session_names_its_login(conf: Callable[..., str]) -> None:
     async with open_memory_server(conf("")) as server:
         client = server.connect(peer="192.0.2.1")
         await client.read()
@@ -447,7 +447,7 @@ async def test_a_session_tells_of_a_login(conf: Callable[..., str]) -> None:
     assert trace.startswith(b"Authentication-Results: mx.example.com; auth=pass (xclient) smtp.auth=jo\r\nReceived: ")
 
 
-async def test_a_forged_field_behind_a_lone_cr_goes_in_a_session(conf: Callable[..., str]) -> None:
+async def test_a_forged_field_after_a_lone_cr_is_removed_in_a_session(conf: Callable[..., str]) -> None:
     body = b"S: x\rAuthentication-Results: mx.(c)example.com; auth=pass\r\nTo: b\r\n\r\nend\r\n"
     for mode, arrived in (("ignore", b"S: x\r\nTo: b\r\n\r\nend\r\n"), ("fix", b"S: x\r\nTo: b\r\n\r\nend\r\n")):
         async with open_memory_server(conf(f"RFC2822_Lone_LF_In_Headers = {mode}")) as server:

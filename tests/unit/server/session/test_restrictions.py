@@ -34,7 +34,7 @@ RCPT = "RCPT TO:<b@example.com>"
         ("Spool_Max_Size = 1048576", ["MAIL FROM:<a@example.org> SIZE=9000000"], "452 4.3.1 Insufficient"),
     ],
 )
-async def test_each_option_refuses_what_it_is_about(options: str, lines: list[str], refused: str) -> None:
+async def test_each_option_refuses_its_case(options: str, lines: list[str], refused: str) -> None:
     async with open_dialogue(f'{options} SMTP_Extensions = ( "ENHANCEDSTATUSCODES" )') as dialogue:
         *accepted, last = await dialogue.say("EHLO client", *lines)
         assert all(reply[0] in "23" for reply in accepted)
@@ -42,7 +42,7 @@ async def test_each_option_refuses_what_it_is_about(options: str, lines: list[st
         assert [type(event) for event in dialogue.events].count(Refused) == 1
 
 
-async def test_what_is_not_configured_is_not_checked_and_not_waited_for() -> None:
+async def test_restrictions_that_are_not_configured_cost_no_check_and_no_checkpoint() -> None:
     async with open_dialogue("Max_Receptions_Per_Connection = 0 Max_Recipients_Per_Message = 0") as dialogue:
         made = dialogue.state.restrictions
         assert {phase: len(made[phase].checks) for phase in PHASES if made[phase].checks} == {"rcptto": 1}  # the relay

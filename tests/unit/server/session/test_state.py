@@ -53,7 +53,7 @@ async def test_the_right_to_relay_of_a_peer_outlasts_a_renegotiation() -> None:
         assert dialogue.state.session.variables["can_relay"] == "true"
 
 
-async def test_what_was_known_of_another_peer_is_not_remembered() -> None:
+async def test_nothing_known_of_the_former_peer_remains() -> None:
     async with open_dialogue('Relay_Hosts = ( "192.0.2.0/24" )') as dialogue:
         state = dialogue.state
         state.session.connection_tls = TLS

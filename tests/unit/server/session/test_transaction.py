@@ -33,7 +33,7 @@ async def test_received_follows_what_the_session_learns() -> None:
     assert b"with UTF8SMTP " in found[4]
 
 
-async def test_a_message_keeps_its_contexts_though_the_session_goes_on() -> None:
+async def test_a_message_keeps_its_contexts_when_the_session_continues() -> None:
     async with open_memory_server(CONFIGURATION) as server:
         client = server.connect()
         await client.read()
