@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from triosmtp.tls import Authority
+from triosmtp.x509.authority import Authority
 
 EC_SHA1 = bytes.fromhex("300906072a8648ce3d0401")
 EC_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")

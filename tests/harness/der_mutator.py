@@ -15,8 +15,8 @@ from rights_site import (
     public_key,
 )
 
-from triosmtp.tls.authority import IssuerKey
-from triosmtp.tls.der import SEQUENCE, element, elements, only
+from triosmtp.x509.authority import IssuerKey
+from triosmtp.x509.der import SEQUENCE, element, elements, only
 
 CONSTRUCTED = 0x20
 STRINGS = (0x0C, 0x12, 0x13, 0x14, 0x16, 0x1A, 0x1C, 0x1E, 0x03, 0x05, 0x02, 0x30)

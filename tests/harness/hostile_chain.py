@@ -10,8 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from triosmtp.tls import Credential
-from triosmtp.tls.authority import new_key
+from triosmtp.x509.authority import Credential, new_key
 
 
 def _name(number: int) -> x509.Name:

@@ -18,7 +18,8 @@ import triosmtp
 from triosmtp import Message, Server
 from triosmtp.event import CertificateReloadFailed, CertificatesReloaded, ServerEvent
 from triosmtp.testing import Client
-from triosmtp.tls import Authority, ContextStore, Credential
+from triosmtp.tls import ContextStore
+from triosmtp.x509.authority import Authority, Credential
 
 JUDGE: Final = os.environ.get("TRIOSMTP_JUDGE") == "1"
 E = TypeVar("E", bound=ServerEvent)

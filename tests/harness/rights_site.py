@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from triosmtp.testing import Authority
-from triosmtp.tls.authority import IssuerKey
-from triosmtp.tls.der import SEQUENCE, element
+from triosmtp.x509.authority import IssuerKey
+from triosmtp.x509.der import SEQUENCE, element
 
 REPOSITORY = Path(__file__).parents[2]
 ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256

@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tls_stanza import Material
 
 from triosmtp import TLSInfo
-from triosmtp.tls.certificate import certificate_facts
+from triosmtp.x509.certificate import certificate_facts
 
 
 def info(*sans: str, verified: bool = True, code: int = 0, revoked: bool = False) -> TLSInfo:

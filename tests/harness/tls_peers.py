@@ -14,19 +14,11 @@ import trio
 from OpenSSL import SSL
 from trio.testing import memory_stream_pair
 
-from triosmtp.tls import (
-    Authority,
-    CertificateFiles,
-    Credential,
-    ServerContext,
-    TLSSettings,
-    TLSStream,
-    build_context,
-    load_material,
-)
+from triosmtp.tls import CertificateFiles, ServerContext, TLSSettings, TLSStream, build_context, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
+from triosmtp.x509.authority import Authority, Credential
 
 VERSIONS: Final = ("TLSv1.2", "TLSv1.3")
 JUDGE: Final = os.environ.get("TRIOSMTP_JUDGE") == "1"

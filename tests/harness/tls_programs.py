@@ -13,16 +13,10 @@ from attrs import evolve
 from tls_peers import close, folder, root, settings
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import (
-    CertificateFiles,
-    Credential,
-    ServerContext,
-    TLSSettings,
-    build_context,
-    load_material,
-)
+from triosmtp.tls import CertificateFiles, ServerContext, TLSSettings, build_context, load_material
 from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
+from triosmtp.x509.authority import Credential
 
 needs_gnutls = pytest.mark.skipif(shutil.which("gnutls-cli") is None, reason="gnutls-cli is not installed")
 OPENSSL = ("openssl", "s_client", "-connect", "127.0.0.1:{port}", "-crlf", "-ign_eof")

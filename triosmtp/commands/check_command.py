@@ -183,7 +183,8 @@ def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ..
 
 
 def _context_problems(wanted: TLSSettings, settings: Settings, server_names: tuple[ServerName, ...]) -> list[Problem]:
-    from triosmtp.tls import build_context, load_material, public_authorities  # noqa: PLC0415 - imports OpenSSL
+    from triosmtp.tls import build_context, load_material  # noqa: PLC0415 - imports OpenSSL
+    from triosmtp.x509.public_authority import public_authorities  # noqa: PLC0415 - as above
 
     try:
         material = load_material(wanted)

@@ -21,13 +21,13 @@ from attrs import asdict, define, field, frozen
 from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import HandshakeError, TrioSMTPError
 from triosmtp.tls import MaterialError
-from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.inspection import key_type, load_authorities, matches_name, tlsa_data
-from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
 from triosmtp.tls.probe_client import ObservedServer, TLSClient, observing_context
 from triosmtp.variables import NO_CERTIFICATE, TLSInfo
+from triosmtp.x509.certificate import certificate_facts, printable
+from triosmtp.x509.loaded_certificate import LoadedCertificate
 
 __all__ = ["Credential", "ProbeError", "Report", "load_credential", "probe", "probe_command"]
 

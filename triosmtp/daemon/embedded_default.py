@@ -6,7 +6,7 @@ from textwrap import dedent
 from typing import Final
 
 from triosmtp.filesystem import make_directory, state_directory
-from triosmtp.tls import Authority, write_development_set
+from triosmtp.x509.authority import Authority, write_development_set
 
 __all__ = ["usage_hints", "write_embedded_default"]
 

@@ -4,7 +4,7 @@ from triosmtp.testing.controller import Controller
 from triosmtp.testing.recording_policy import RecordingPolicy
 from triosmtp.testing.scripted_client import Answer, Client
 from triosmtp.testing.server import MemoryServer, ReceivedMessage, open_memory_server
-from triosmtp.tls.authority import Authority, Credential
+from triosmtp.x509.authority import Authority, Credential
 
 __all__ = [
     "Answer",

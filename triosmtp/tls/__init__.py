@@ -19,14 +19,10 @@ The modules, in the order in which a connection uses them::
     engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
     verification.py    what OpenSSL said of the client's certificate
     information.py     TLSInfo out of the finished connection
-    certificate.py     the facts of one certificate, as OpenSSL reads it
-    loaded_certificate.py  one of the operator's files, as OpenSSL holds it; public_key.py, signature.py
-    der.py               what OpenSSL does not tell of one, if it has one reading; distinguished_name.py
-    error_queue.py       what stays in OpenSSL's error queue
     revocation.py      revocation lists, and whether a chain stands in them
 
-``authority.py`` issues certificates for development and tests.  For the commands alone: ``probe_client.py`` looks at
-another server, ``inspection.py`` at a chain as its clients see it.
+Certificates by themselves are the subject of :mod:`triosmtp.x509`.  For the commands alone: ``probe_client.py`` looks
+at another server, ``inspection.py`` at a chain as its clients see it.
 """
 
 from typing import TYPE_CHECKING
@@ -34,13 +30,11 @@ from typing import TYPE_CHECKING
 from triosmtp.lazy_import import lazy_names
 
 if TYPE_CHECKING:
-    from triosmtp.tls.authority import Authority, Credential, write_development_set
     from triosmtp.tls.channel_bindings import channel_binding
     from triosmtp.tls.context import ServerContext, build_context
     from triosmtp.tls.context_store import CertificateProblem, ContextStore, Renewal, renew
     from triosmtp.tls.handshake_failure import REASONS, HandshakeReason
     from triosmtp.tls.material import Material, load_material
-    from triosmtp.tls.public_authority import public_authorities
     from triosmtp.tls.server_certificate import ServerCertificate
     from triosmtp.tls.settings import PROTOCOLS, CertificateFiles, MaterialError, MaterialWarning, TLSSettings
     from triosmtp.tls.stream import TLSStream
@@ -48,11 +42,9 @@ if TYPE_CHECKING:
 __all__ = [
     "PROTOCOLS",
     "REASONS",
-    "Authority",
     "CertificateFiles",
     "CertificateProblem",
     "ContextStore",
-    "Credential",
     "HandshakeReason",
     "Material",
     "MaterialError",
@@ -65,19 +57,15 @@ __all__ = [
     "build_context",
     "channel_binding",
     "load_material",
-    "public_authorities",
     "renew",
-    "write_development_set",
 ]  # fmt: skip
 
 _MODULES = {
-    "triosmtp.tls.authority": ("Authority", "Credential", "write_development_set"),
     "triosmtp.tls.channel_bindings": ("channel_binding",),
     "triosmtp.tls.context": ("ServerContext", "build_context"),
     "triosmtp.tls.handshake_failure": ("REASONS", "HandshakeReason"),
     "triosmtp.tls.server_certificate": ("ServerCertificate",),
     "triosmtp.tls.material": ("Material", "load_material"),
-    "triosmtp.tls.public_authority": ("public_authorities",),
     "triosmtp.tls.settings": ("PROTOCOLS", "CertificateFiles", "MaterialError", "MaterialWarning", "TLSSettings"),
     "triosmtp.tls.context_store": ("CertificateProblem", "ContextStore", "Renewal", "renew"),
     "triosmtp.tls.stream": ("TLSStream",),

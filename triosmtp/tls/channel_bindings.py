@@ -5,8 +5,8 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 
-from triosmtp.tls.signature import signature_digest
 from triosmtp.tls.stream import TLSStream
+from triosmtp.x509.signature import signature_digest
 
 __all__ = ["channel_binding"]
 

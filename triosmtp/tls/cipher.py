@@ -9,10 +9,10 @@ from typing import Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.error_queue import clear_errors, error_words
 from triosmtp.tls.key_exchange_groups import set_groups
 from triosmtp.tls.settings import MaterialError
 from triosmtp.tls.verification import Verification
+from triosmtp.x509.error_queue import clear_errors, error_words
 
 __all__ = [
     "VERSIONS",

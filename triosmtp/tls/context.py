@@ -35,10 +35,8 @@ from attrs import evolve, field, frozen
 from OpenSSL import SSL, crypto
 
 from triosmtp.domain import DomainError, name_key
-from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.cipher import VERSIONS, effective_suites, set_ciphers
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.error_queue import error_words
 from triosmtp.tls.key_exchange_groups import allow_client_key_curves, set_groups
 from triosmtp.tls.material import Material
 from triosmtp.tls.ocsp import OCSPStaple
@@ -48,6 +46,8 @@ from triosmtp.tls.server_certificate import ServerCertificate
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, Option, TLSSettings
 from triosmtp.tls.usability import find_unusable
 from triosmtp.tls.verification import record_verification, track_renegotiation
+from triosmtp.x509.certificate import unwarned
+from triosmtp.x509.error_queue import error_words
 
 __all__ = ["ServerContext", "build_context", "select_name"]
 

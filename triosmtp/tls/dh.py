@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from triosmtp.tls.der import INTEGER, SEQUENCE, element, elements, only
 from triosmtp.tls.pem import Files, pem_blocks, read_file
-from triosmtp.tls.public_key import PublicKey
 from triosmtp.tls.settings import MaterialError, Option
+from triosmtp.x509.der import INTEGER, SEQUENCE, element, elements, only
+from triosmtp.x509.public_key import PublicKey
 
 __all__ = ["GROUPS", "group_for", "group_parameters", "load_parameters"]
 

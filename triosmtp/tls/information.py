@@ -4,12 +4,12 @@ from typing import Final
 
 from OpenSSL import crypto
 
-from triosmtp.tls.certificate import certificate_facts, printable
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.purpose import verifies_as_server
 from triosmtp.tls.verification import CERTIFICATE_REVOKED, verify_error_text
 from triosmtp.variables import NO_CERTIFICATE, TLSInfo
+from triosmtp.x509.certificate import certificate_facts, printable
 
 __all__ = ["tls_info"]
 

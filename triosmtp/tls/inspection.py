@@ -17,11 +17,11 @@ from OpenSSL import crypto
 
 from triosmtp.domain import DomainError, pattern_key
 from triosmtp.errors import Severity
-from triosmtp.tls.certificate import certificate_facts, extensions_of, unwarned
-from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
-from triosmtp.tls.error_queue import clear_errors, error_words
-from triosmtp.tls.loaded_certificate import LoadedCertificate
-from triosmtp.tls.signature import signature_digest
+from triosmtp.x509.certificate import certificate_facts, extensions_of, unwarned
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
+from triosmtp.x509.error_queue import clear_errors, error_words
+from triosmtp.x509.loaded_certificate import LoadedCertificate
+from triosmtp.x509.signature import signature_digest
 
 __all__ = [
     "Authorities", "Finding", "chain_findings", "key_type", "load_authorities", "matches_name", "tlsa_data",

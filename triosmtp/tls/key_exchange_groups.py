@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.error_queue import clear_errors
 from triosmtp.tls.settings import MaterialError
+from triosmtp.x509.error_queue import clear_errors
 
 __all__ = ["CLIENT_KEY_CURVES", "allow_client_key_curves", "can_set_groups", "check_groups", "set_groups"]
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from triosmtp.tls.certificate import unwarned
 from triosmtp.tls.cipher import check_ciphers, check_suites, split_ciphers
 from triosmtp.tls.dh import group_for, group_parameters, load_parameters
 from triosmtp.tls.key_exchange_groups import check_groups
-from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import Files, pem_authorities, read_file
 from triosmtp.tls.revocation import RevocationList, load_revocation_lists
 from triosmtp.tls.server_certificate import ServerCertificate, load_certificates, validity_warnings
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialErrors, MaterialWarning, TLSSettings
+from triosmtp.x509.certificate import unwarned
+from triosmtp.x509.loaded_certificate import LoadedCertificate
 
 __all__ = ["Material", "load_material", "read_files"]
 

@@ -14,12 +14,12 @@ from typing import Final
 
 from attrs import field, frozen
 
-from triosmtp.tls.certificate import unwarned
-from triosmtp.tls.der import INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
-from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import Files, read_file
 from triosmtp.tls.settings import MaterialError, MaterialWarning
-from triosmtp.tls.signature import DIGESTS
+from triosmtp.x509.certificate import unwarned
+from triosmtp.x509.der import INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
+from triosmtp.x509.loaded_certificate import LoadedCertificate
+from triosmtp.x509.signature import DIGESTS
 
 __all__ = ["OCSPStaple", "load_staple"]
 

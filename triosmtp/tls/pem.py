@@ -12,10 +12,10 @@ from typing import Final, NamedTuple, TypeAlias
 from OpenSSL import crypto
 
 from triosmtp.filesystem import open_regular
-from triosmtp.tls.error_queue import clear_errors, error_words
-from triosmtp.tls.loaded_certificate import LoadedCertificate
-from triosmtp.tls.public_key import read_key
 from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
+from triosmtp.x509.error_queue import clear_errors, error_words
+from triosmtp.x509.loaded_certificate import LoadedCertificate
+from triosmtp.x509.public_key import read_key
 
 __all__ = [
     "Files", "PrivateKey", "file_in_memory", "others_can_read", "pem_authorities", "pem_blocks", "pem_certificates",

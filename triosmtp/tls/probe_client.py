@@ -11,13 +11,13 @@ from attrs import frozen
 from OpenSSL import SSL, crypto
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls.certificate import unwarned
-from triosmtp.tls.error_queue import error_words
 from triosmtp.tls.flight import LARGE_FLIGHT
 from triosmtp.tls.handshake_failure import failure_of
-from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.pem import PrivateKey
 from triosmtp.tls.verification import Verification, record_verification, verify_error_text
+from triosmtp.x509.certificate import unwarned
+from triosmtp.x509.error_queue import error_words
+from triosmtp.x509.loaded_certificate import LoadedCertificate
 
 __all__ = ["ObservedServer", "TLSClient", "observing_context"]
 

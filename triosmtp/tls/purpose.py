@@ -19,8 +19,8 @@ from typing import Final
 
 from OpenSSL import SSL, crypto
 
-from triosmtp.tls.certificate import certificate_facts
 from triosmtp.tls.verification import Verification, record_verification
+from triosmtp.x509.certificate import certificate_facts
 
 __all__ = ["verifies_as_server"]
 

@@ -18,8 +18,10 @@ from typing import Final
 from attrs import field, frozen
 from OpenSSL import crypto
 
-from triosmtp.tls.certificate import certificate_facts, unwarned
-from triosmtp.tls.der import (
+from triosmtp.tls.pem import file_in_memory, pem_blocks
+from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
+from triosmtp.x509.certificate import certificate_facts, unwarned
+from triosmtp.x509.der import (
     BOOLEAN,
     INTEGER,
     OBJECT_IDENTIFIER,
@@ -30,10 +32,8 @@ from triosmtp.tls.der import (
     elements,
     only,
 )
-from triosmtp.tls.error_queue import error_words
-from triosmtp.tls.loaded_certificate import LoadedCertificate
-from triosmtp.tls.pem import file_in_memory, pem_blocks
-from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
+from triosmtp.x509.error_queue import error_words
+from triosmtp.x509.loaded_certificate import LoadedCertificate
 
 __all__ = ["RevocationList", "Revocations", "load_revocation_lists"]
 

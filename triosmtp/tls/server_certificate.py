@@ -10,13 +10,13 @@ from typing import Final
 from attrs import field, frozen
 from OpenSSL import SSL, crypto
 
-from triosmtp.tls.certificate import CertificateFacts, unwarned
-from triosmtp.tls.error_queue import clear_errors, error_words
-from triosmtp.tls.loaded_certificate import LoadedCertificate
 from triosmtp.tls.ocsp import OCSPStaple, load_staple
 from triosmtp.tls.pem import Files, PrivateKey, others_can_read, pem_certificates, pem_key, read_file
-from triosmtp.tls.public_key import KeyKind, PublicKey
 from triosmtp.tls.settings import CertificateFiles, MaterialError, MaterialErrors, MaterialWarning, Option
+from triosmtp.x509.certificate import CertificateFacts, unwarned
+from triosmtp.x509.error_queue import clear_errors, error_words
+from triosmtp.x509.loaded_certificate import LoadedCertificate
+from triosmtp.x509.public_key import KeyKind, PublicKey
 
 __all__ = ["ServerCertificate", "load_certificate", "load_certificates", "validity_warnings"]
 

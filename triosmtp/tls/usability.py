@@ -10,10 +10,10 @@ from typing import Final
 from OpenSSL import SSL
 
 from triosmtp.tls.cipher import VERSIONS, completes
-from triosmtp.tls.error_queue import clear_errors, error_words
 from triosmtp.tls.key_exchange_groups import set_groups
 from triosmtp.tls.server_certificate import ServerCertificate
 from triosmtp.tls.settings import TLSSettings
+from triosmtp.x509.error_queue import clear_errors, error_words
 
 __all__ = ["find_unusable"]
 

@@ -12,8 +12,8 @@ from typing import Final
 from attrs import define
 from OpenSSL import SSL, crypto
 
-from triosmtp.tls.error_queue import clear_errors
 from triosmtp.tls.revocation import Revocations
+from triosmtp.x509.error_queue import clear_errors
 
 __all__ = [
     "CERTIFICATE_REVOKED",

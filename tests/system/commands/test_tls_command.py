@@ -19,7 +19,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from triosmtp.cli import main
 from triosmtp.testing import Authority
-from triosmtp.tls import Credential
+from triosmtp.x509.authority import Credential
 
 CONF = """\
 Relay_Domains = ( "example.com" )

@@ -21,7 +21,7 @@ from attrs import frozen
 from daemon_process import REPOSITORY, TIMEOUT, Daemon, running
 
 from triosmtp.daemon import embedded_default
-from triosmtp.tls import Authority
+from triosmtp.x509.authority import Authority
 
 PORTS = (2525, 2465)
 

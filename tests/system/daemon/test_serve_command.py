@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from daemon_process import COMMAND, REPOSITORY, TIMEOUT, Daemon, LineClient, running
 
-from triosmtp.tls import Authority
+from triosmtp.x509.authority import Authority
 
 CONFIGURATION = """\
 Relay_Domains = ( "example.com" )

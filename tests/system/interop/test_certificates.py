@@ -14,7 +14,7 @@ from mail_client import CLIENTS, Errand, Identity, Outcome, Version
 from private_postfix import Postfix, Route, running_postfix
 from stanza_server import Letter, StanzaServer, serving
 
-from triosmtp.tls import Authority, Credential
+from triosmtp.x509.authority import Authority, Credential
 
 VERSIONS: Final[tuple[Version, ...]] = ("TLSv1.2", "TLSv1.3")
 CA_NAME: Final = "interop CA"

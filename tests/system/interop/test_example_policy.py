@@ -10,7 +10,7 @@ import pytest
 from mail_client import Errand, Identity, Version, s_client, send_by_swaks
 from stanza_server import REPOSITORY, Letter, StanzaServer, run_conf
 
-from triosmtp.tls import Authority
+from triosmtp.x509.authority import Authority
 
 REFUSAL = "550 5.7.1 Your TLS client certificate could not be verified"
 

@@ -13,7 +13,7 @@ from layouts import LAYOUTS, Layout
 from renewal_server import JUDGE, House, fingerprint, open_house, scaled
 
 from triosmtp.event import TLSFailed
-from triosmtp.tls import Credential
+from triosmtp.x509.authority import Credential
 
 GAPS: Final = (0.0, 0.1, 0.0, 0.6, 0.0, 2.0)
 """Seconds from the certificate to its key."""

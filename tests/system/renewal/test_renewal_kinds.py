@@ -13,7 +13,7 @@ from renewal_server import open_house
 
 from triosmtp.event import CertificatesReloaded
 from triosmtp.testing import Authority
-from triosmtp.tls import Credential
+from triosmtp.x509.authority import Credential
 
 KINDS: Final = {
     "RSA": ("RSA", "rsa_keygen_bits:2048"),

@@ -23,15 +23,10 @@ from watchfiles._rust_notify import RustNotify
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, TLSEstablished
 from triosmtp.testing import Client
-from triosmtp.tls import (
-    Authority,
-    CertificateFiles,
-    ContextStore,
-    TLSSettings,
-    watcher,
-)
+from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, watcher
 from triosmtp.tls.inotify import Inotify
 from triosmtp.tls.watcher import CertificateEvent, reload_certificates, watch_certificates
+from triosmtp.x509.authority import Authority
 
 FIRST: Final = "127.0.0.1:0"
 

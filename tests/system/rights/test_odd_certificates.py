@@ -18,9 +18,9 @@ from rights_site import (
 from triosmtp import TLSInfo
 from triosmtp.auth.certificate_identity import IdentityMap
 from triosmtp.testing import open_memory_server
-from triosmtp.tls.authority import new_key
-from triosmtp.tls.certificate import certificate_facts
-from triosmtp.tls.der import SEQUENCE, element
+from triosmtp.x509.authority import new_key
+from triosmtp.x509.certificate import certificate_facts
+from triosmtp.x509.der import SEQUENCE, element
 
 KEY = new_key()
 USAGE = extension(EXTENDED_USAGE, CLIENT_AUTH)

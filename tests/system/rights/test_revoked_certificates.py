@@ -24,11 +24,11 @@ from triosmtp import TLSInfo
 from triosmtp.errors import ConfigError
 from triosmtp.event import RevocationListExpired
 from triosmtp.testing import Authority, Client, MemoryServer, RecordingPolicy, open_memory_server
-from triosmtp.tls import CertificateFiles, ContextStore, Credential, MaterialError, TLSSettings, load_material, renew
-from triosmtp.tls.authority import new_key
-from triosmtp.tls.certificate import certificate_facts
-from triosmtp.tls.der import SEQUENCE, element
+from triosmtp.tls import CertificateFiles, ContextStore, MaterialError, TLSSettings, load_material, renew
 from triosmtp.tls.validation import ExpiryCalendar
+from triosmtp.x509.authority import Credential, new_key
+from triosmtp.x509.certificate import certificate_facts
+from triosmtp.x509.der import SEQUENCE, element
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

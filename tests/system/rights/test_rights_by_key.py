@@ -6,10 +6,10 @@ import pytest
 from rights_site import COMMON_NAME, Site, assembled, distinguished_name, public_key, write
 
 from triosmtp.testing import open_memory_server
-from triosmtp.tls.authority import new_key
-from triosmtp.tls.certificate import certificate_facts
-from triosmtp.tls.der import SEQUENCE, element
 from triosmtp.tls.inspection import tlsa_data
+from triosmtp.x509.authority import new_key
+from triosmtp.x509.certificate import certificate_facts
+from triosmtp.x509.der import SEQUENCE, element
 
 VERSIONS = ("TLSv1.2", "TLSv1.3")
 VICTIM = new_key()

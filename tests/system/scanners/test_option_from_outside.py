@@ -13,7 +13,7 @@ from cryptography.x509 import ocsp
 from scanned_server import ONLY_ECDSA, authority, serving
 from scanner import gnutls_cli, renegotiate, s_client
 
-from triosmtp.tls import Credential
+from triosmtp.x509.authority import Credential
 
 FLAGS = ("-tls1_2", "-tls1_3")
 ENDED = "\n221 2.0.0 "

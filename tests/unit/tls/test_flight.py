@@ -30,13 +30,14 @@ from tls_peers import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import Credential, build_context, load_material
+from triosmtp.tls import build_context, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, THREADS
 from triosmtp.tls.handshake import handshake
 from triosmtp.tls.probe_client import TLSClient, observing_context
 from triosmtp.tls.verification import record_verification
 from triosmtp.variables import TLSInfo
+from triosmtp.x509.authority import Credential
 
 LARGE = 150
 """Names in each certificate of a chain of four: 8 KB."""

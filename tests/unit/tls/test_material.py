@@ -15,16 +15,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from der import Fields
 from tls_peers import foreign_root, intermediate, root, scaled
 
-from triosmtp.tls import (
-    CertificateFiles,
-    ContextStore,
-    Credential,
-    MaterialError,
-    TLSSettings,
-    build_context,
-    load_material,
-)
-from triosmtp.tls.authority import new_key, write_development_set
+from triosmtp.tls import CertificateFiles, ContextStore, MaterialError, TLSSettings, build_context, load_material
+from triosmtp.x509.authority import Credential, new_key, write_development_set
 
 DAY = timedelta(days=1)
 

@@ -32,11 +32,11 @@ from tls_peers import (
 )
 from tls_programs import OPENSSL, context_with, converse, the_only
 
-from triosmtp.tls import Authority, Credential
 from triosmtp.tls.information import tls_info
 from triosmtp.tls.purpose import verifies_as_server
 from triosmtp.tls.settings import ClientPurpose
 from triosmtp.variables import TLSInfo
+from triosmtp.x509.authority import Authority, Credential
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

@@ -11,16 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tls_peers import VERSIONS, client_context, client_credential, folder, foreign_root, intermediate, meet, root
 from tls_programs import GNUTLS, OPENSSL, context_with, converse, needs_gnutls, settings_with, the_only
 
-from triosmtp.tls import (
-    Authority,
-    Credential,
-    MaterialError,
-    MaterialWarning,
-    ServerContext,
-    TLSSettings,
-    load_material,
-)
+from triosmtp.tls import MaterialError, MaterialWarning, ServerContext, TLSSettings, load_material
 from triosmtp.tls.verification import verify_error_text
+from triosmtp.x509.authority import Authority, Credential
 
 DAY = timedelta(days=1)
 

@@ -44,11 +44,11 @@ from der import (
 from OpenSSL import SSL, crypto
 from tls_peers import VERSIONS, foreign_root, plain_client, root, server_context, shake, taken
 
-from triosmtp.tls import Authority, Credential
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.information import tls_info
 from triosmtp.variables import TLSInfo
+from triosmtp.x509.authority import Authority, Credential
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

@@ -41,10 +41,11 @@ from tls_programs import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import CertificateFiles, Credential, MaterialError, load_material
+from triosmtp.tls import CertificateFiles, MaterialError, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import handshake
 from triosmtp.variables import TLSInfo
+from triosmtp.x509.authority import Credential
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)

@@ -15,7 +15,7 @@ import pytest
 from hostile_chain import hostile_chain
 from tls_peers import JUDGE, client_context, server_credential, settings
 
-from triosmtp.tls import Credential
+from triosmtp.x509.authority import Credential
 
 CONF = """
 Relay_Domains = ( "example.com" )

@@ -24,10 +24,8 @@ from tls_peers import client_context, client_credential, meet, plain_client, roo
 import triosmtp
 from triosmtp.commands.probe import load_credential, probe
 from triosmtp.tls import (
-    Authority,
     CertificateFiles,
     ContextStore,
-    Credential,
     MaterialError,
     TLSSettings,
     build_context,
@@ -36,10 +34,11 @@ from triosmtp.tls import (
     renew,
 )
 from triosmtp.tls.inspection import Authorities, chain_findings, tlsa_data_of_pem
-from triosmtp.tls.loaded_certificate import LoadedCertificate
-from triosmtp.tls.public_authority import public_authorities
-from triosmtp.tls.public_key import read_key
-from triosmtp.tls.signature import signature_digest
+from triosmtp.x509.authority import Authority, Credential
+from triosmtp.x509.loaded_certificate import LoadedCertificate
+from triosmtp.x509.public_authority import public_authorities
+from triosmtp.x509.public_key import read_key
+from triosmtp.x509.signature import signature_digest
 
 ODD = {
     "ampersand": common_name(b"Meyer & Co", 0x13),

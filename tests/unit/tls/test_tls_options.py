@@ -10,12 +10,12 @@ from OpenSSL import SSL, crypto
 from tls_peers import folder, intermediate, plain_client, root, shake
 from tls_programs import GNUTLS, OPENSSL, context_with, converse, identity, needs_gnutls, the_failure, the_only, written
 
-from triosmtp.tls import Authority, CertificateFiles, Credential, MaterialError, ServerContext, load_material
-from triosmtp.tls.authority import new_key
+from triosmtp.tls import CertificateFiles, MaterialError, ServerContext, load_material
 from triosmtp.tls.cipher import VERSIONS
 from triosmtp.tls.dh import GROUPS, group_for, group_parameters
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.public_key import read_key
+from triosmtp.x509.authority import Authority, Credential, new_key
+from triosmtp.x509.public_key import read_key
 
 OLD = ["-cipher", "ALL:@SECLEVEL=0"]
 FLAGS = {"TLSv1": "-tls1", "TLSv1.1": "-tls1_1", "TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3"}

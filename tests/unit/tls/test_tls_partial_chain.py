@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tls_peers import VERSIONS, client_context, meet, settings
 
-from triosmtp.tls import Authority, Credential, ServerContext, TLSSettings, build_context, load_material
+from triosmtp.tls import ServerContext, TLSSettings, build_context, load_material
+from triosmtp.x509.authority import Authority, Credential
 
 DAY = timedelta(days=1)
 NOW = datetime.now(UTC)

@@ -20,8 +20,8 @@ from tls_peers import (
     server_context,
 )
 
-from triosmtp.tls import Authority, Credential
 from triosmtp.tls.verification import verify_error_text
+from triosmtp.x509.authority import Authority, Credential
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

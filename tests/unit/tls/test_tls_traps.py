@@ -33,18 +33,12 @@ from trio.testing import memory_stream_pair
 
 import triosmtp.tls
 from triosmtp.errors import HandshakeError
-from triosmtp.tls import (
-    CertificateFiles,
-    ContextStore,
-    Credential,
-    TLSSettings,
-    build_context,
-    load_material,
-)
+from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, build_context, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import handshake
 from triosmtp.tls.information import tls_info
 from triosmtp.tls.verification import Verification
+from triosmtp.x509.authority import Credential
 
 
 def damaged_credential() -> Credential:

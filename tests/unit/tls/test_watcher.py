@@ -12,18 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tls_peers import client_context, client_credential, foreign_root, intermediate, meet, root
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded
-from triosmtp.tls import (
-    CertificateFiles,
-    ContextStore,
-    Credential,
-    Material,
-    MaterialError,
-    TLSSettings,
-    load_material,
-)
+from triosmtp.tls import CertificateFiles, ContextStore, Material, MaterialError, TLSSettings, load_material
 from triosmtp.tls.dh import group_parameters
 from triosmtp.tls.validation import ExpiryCalendar
 from triosmtp.tls.watcher import CertificateEvent, ReloadOutcome, reload_certificates
+from triosmtp.x509.authority import Credential
 
 DAY = timedelta(days=1)
 

@@ -27,9 +27,9 @@ from typing import Final, TypeVar
 from attrs import frozen
 from OpenSSL import crypto
 
-from triosmtp.tls.der import BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
-from triosmtp.tls.distinguished_name import CUT, MAX_TEXT, DistinguishedName, printable, read_name
-from triosmtp.tls.error_queue import clear_errors
+from triosmtp.x509.der import BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
+from triosmtp.x509.distinguished_name import CUT, MAX_TEXT, DistinguishedName, printable, read_name
+from triosmtp.x509.error_queue import clear_errors
 
 __all__ = ["CertificateFacts", "certificate_facts", "extensions_of", "key_digest", "printable", "unwarned"]
 

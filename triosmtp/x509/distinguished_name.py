@@ -10,7 +10,7 @@ from typing import Final
 from attrs import frozen
 from OpenSSL import crypto
 
-from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, SET, elements, only
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, SET, elements, only
 
 __all__ = ["CUT", "MAX_TEXT", "DistinguishedName", "dotted", "printable", "read_name"]
 

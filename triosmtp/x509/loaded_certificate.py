@@ -11,9 +11,9 @@ from typing import Final
 from attrs import field, frozen
 from OpenSSL import crypto
 
-from triosmtp.tls.certificate import CertificateFacts, certificate_facts, unwarned
-from triosmtp.tls.error_queue import clear_errors, error_words
-from triosmtp.tls.public_key import PublicKey, read_key
+from triosmtp.x509.certificate import CertificateFacts, certificate_facts, unwarned
+from triosmtp.x509.error_queue import clear_errors, error_words
+from triosmtp.x509.public_key import PublicKey, read_key
 
 __all__ = ["LoadedCertificate"]
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from OpenSSL._util import ffi, lib
 from tls_peers import client_context, meet, root, scaled, server_context
 
-from triosmtp.tls import Credential
-from triosmtp.tls.certificate import certificate_facts, printable, unwarned
 from triosmtp.tls.verification import VERIFY_ERRORS, verify_error_text
+from triosmtp.x509.authority import Credential
+from triosmtp.x509.certificate import certificate_facts, printable, unwarned
 
 
 def named(*attributes: tuple[x509.ObjectIdentifier, str]) -> x509.Name:

@@ -12,9 +12,9 @@ from typing import Final
 
 from OpenSSL import crypto
 
-from triosmtp.tls.certificate import key_digest, unwarned
-from triosmtp.tls.distinguished_name import read_name
-from triosmtp.tls.loaded_certificate import LoadedCertificate
+from triosmtp.x509.certificate import key_digest, unwarned
+from triosmtp.x509.distinguished_name import read_name
+from triosmtp.x509.loaded_certificate import LoadedCertificate
 
 __all__ = ["public_authorities"]
 

@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias
 from attrs import frozen
 from OpenSSL import crypto
 
-from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
-from triosmtp.tls.distinguished_name import dotted
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
+from triosmtp.x509.distinguished_name import dotted
 
 __all__ = ["KeyKind", "PublicKey", "read_key"]
 

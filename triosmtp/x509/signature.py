@@ -5,7 +5,7 @@ from typing import Final
 
 from OpenSSL import crypto
 
-from triosmtp.tls.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
 
 __all__ = ["DIGESTS", "signature_digest"]
 

@@ -8,9 +8,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from tls_peers import intermediate, root
 
-from triosmtp.tls import Authority, public_authority
-from triosmtp.tls.loaded_certificate import LoadedCertificate
-from triosmtp.tls.public_authority import public_authorities
+from triosmtp.x509 import public_authority
+from triosmtp.x509.authority import Authority
+from triosmtp.x509.loaded_certificate import LoadedCertificate
+from triosmtp.x509.public_authority import public_authorities
 
 
 def of(organisation: str) -> x509.Certificate:
