@@ -7,7 +7,6 @@ If the supervisor has ended, the worker finishes its transactions and ends.
 
 import logging
 import os
-import signal
 import socket
 import sys
 from collections import deque
@@ -303,17 +302,10 @@ def _with_newer(renewal: Renewal, store: ContextStore) -> Renewal:
 
 def main() -> None:
     """Serve the supervisor at the other ends of the descriptors that the command line names."""
-    # The terminal and systemd send signals to all processes of the service.  Only the supervisor handles them.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _ignore)  # not SIG_IGN: child processes of a policy would inherit that
     values, connections = (int(word) for word in sys.argv[1:3])
     for fd in (values, connections):
         os.set_inheritable(fd, False)
     trio.run(_run, socket.socket(fileno=values), socket.socket(fileno=connections))
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    """Do nothing."""
 
 
 async def _open_service(channel: Channel, init: WorkerInit, hub: RemoteHub) -> Service:
@@ -372,7 +364,3 @@ async def _run(values: socket.socket, connections: socket.socket) -> None:
         await service.profiles.aclose()
         channel.flush()
         background.cancel_scope.cancel()
-
-
-if __name__ == "__main__":
-    main()

@@ -69,7 +69,7 @@ async def start_worker(number: int, generation: int) -> WorkerProcess:
     try:
         with their_values:
             process = await trio.lowlevel.open_process(
-                [sys.executable, *options, "-m", "triosmtp.workers.worker", *map(str, descriptors), str(number)],
+                [sys.executable, *options, "-m", "triosmtp.workers.worker_main", *map(str, descriptors), str(number)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=descriptors,
             )

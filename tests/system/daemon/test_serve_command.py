@@ -313,6 +313,7 @@ def test_a_second_signal_stops_it_at_once(conf: Path, daemon: Daemon, number: in
         daemon.signal(number)
         assert idle.read() == "421 4.3.2 Service shutting down"
         daemon.signal(number)
+        assert busy.read() == "421 4.3.2 Service shutting down"  # not the 250 of a message
         assert busy.read() == ""
     assert daemon.status() == 0
     assert delivered(conf) == 0
