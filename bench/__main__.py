@@ -28,7 +28,7 @@ def _names(known: "dict[str, Scenario] | dict[str, Rival]", text: str) -> list[s
 
 
 def main() -> None:
-    """Parse arguments, measure, print; status 1 where a server failed."""
+    """Parse arguments, measure, print; return status 1 if a server failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--tests", type=lambda s: _names(SCENARIOS, s), default=list(SCENARIOS), metavar="A,B,…")
     parser.add_argument("--rivals", type=lambda s: _names(RIVALS, s), default=list(RIVALS), metavar="NAME,…")

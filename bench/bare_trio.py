@@ -70,7 +70,7 @@ async def _session(sock: socket.socket, context: ServerContext | None, *, pump: 
 
 
 async def _body(peer: trio.abc.Stream, received: bytes) -> bytes:
-    """Read up to the end of data, and give what came after it."""
+    """Read up to the end of data, and return the octets after it."""
     tail = b"\r\n"
     while True:
         window = tail + received

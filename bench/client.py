@@ -70,11 +70,11 @@ class Client:
         self._command(payload, b"250")
 
     def noop(self) -> None:
-        """Say NOOP, and wait for the answer."""
+        """Send NOOP, and wait for the answer."""
         self._command(b"NOOP\r\n", b"250")
 
     def quit(self) -> None:
-        """Say QUIT, wait for the answer, close."""
+        """Send QUIT, wait for the answer, close."""
         self._command(b"QUIT\r\n", b"221")
         self.close()
 
@@ -104,7 +104,7 @@ def expect_reply(sock: socket.socket, code: bytes, replies: int = 1) -> None:
 
 
 def connect(port: int, context: ssl.SSLContext | None) -> Client:
-    """Connect to 127.0.0.1 and say EHLO, with STARTTLS where there is a ``context``."""
+    """Connect to 127.0.0.1 and send EHLO, with STARTTLS if there is a ``context``."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     expect_reply(sock, b"220")

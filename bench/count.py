@@ -64,7 +64,7 @@ def count(test: str) -> Count:
 
 
 def environment() -> dict[str, str]:
-    """Return what the counts depend on, beside our own code: a budget holds where this is the same."""
+    """Return what the counts depend on, apart from the measured code: a budget is valid only if this is equal."""
     python = ".".join(platform.python_version_tuple()[:2])
     return {"Python": f"{platform.python_implementation()} {python}", **{name: version(name) for name in _LIBRARIES}}
 

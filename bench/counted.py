@@ -6,10 +6,10 @@
   waits for a moment, such as a log line, is part of the next unit.
 - The client takes the next step when the server has nothing left to do.  Trio asks its clock how long it may sleep
   just then.
-- Of all measured units the median counts: a date that is formatted anew once in a second is in none.
+- Of all measured units the median counts: a date that is formatted once in a second is not in it.
 
 A system call is a call of a function in C that makes one: methods of sockets, epoll and poll, and what ``os`` has for
-descriptors.  What C does unseen, such as memory, is not counted.
+descriptors.  Work inside C functions, such as allocation, is not counted.
 """
 
 import json
@@ -44,7 +44,7 @@ FIGURES: Final = ("bytecodes", "frames", "task_steps", "system_calls")
 _WARM_UP: Final = 4
 _UNITS: Final = 11
 _MOMENT: Final = 0.02  # seconds between two units, on Trio's clock
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 _FILE_CALLS: Final = frozenset(
     {"close", "fstat", "ftruncate", "lseek", "open", "poll", "pread", "read", "stat", "write"}
 )
@@ -79,7 +79,7 @@ _POLICIES: Final = {
     "python": 'Policy = ( "python:counted_policy:Accept" )',
     "websocket": 'Policy = ( "websocket:bench" ) Policy_Listener {{ Listen "{folder}/policy" {{ }} }}',
 }
-"""What decides at MAIL."""
+"""The options that decide at MAIL."""
 _PYTHON_POLICY: Final = """
 from triosmtp import Policy
 
@@ -157,7 +157,7 @@ def _is_system_call(function: BuiltinMethodType) -> bool:
 
 @define(slots=True, eq=False)
 class Snapshot:
-    """What was counted up to a moment, or between two."""
+    """The counts up to a moment, or between two."""
 
     functions: Counter[CodeType]
     frames: int
@@ -207,7 +207,7 @@ class LockstepClock(trio.abc.Clock):
     _waits: "SimpleQueue[None]" = field(factory=SimpleQueue)
 
     def start_clock(self) -> None:
-        """Do nothing."""
+        """Ignore the call."""
 
     def current_time(self) -> float:
         """Return the time at which it stands."""
@@ -231,7 +231,7 @@ class LockstepClock(trio.abc.Clock):
         :raises queue.Empty: if it does not within a minute.
         """
         for _ in range(times):
-            self._waits.get(timeout=_PATIENCE)
+            self._waits.get(timeout=_TIMEOUT)
 
 
 class _Client:
@@ -240,7 +240,7 @@ class _Client:
     def __init__(self, port: int, clock: LockstepClock) -> None:
         self._clock = clock
         clock.begin_step()
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT)
         clock.end_step()
         expect_reply(self._socket, b"220")
 
@@ -277,7 +277,7 @@ class _Client:
 
 
 def _drive(scenario: Scenario, port: int, context: SSLContext | None, clock: LockstepClock, meter: Meter) -> Snapshot:
-    """Do all units, and return what the median of those that count took."""
+    """Run all units, and return the counts of the median unit."""
     payload = make_message(scenario.message_size) + b".\r\n"
     client = None
     if scenario.persistent:

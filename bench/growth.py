@@ -60,7 +60,7 @@ class Point:
 
 @frozen(slots=True)
 class _Series:
-    """What grows, the numbers of it, and how one of them is measured."""
+    """A quantity that grows, its values, and how one of them is measured."""
 
     name: str
     title: str
@@ -201,7 +201,7 @@ def draw(points: Sequence[Point], file: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot  # noqa: PLC0415 - as above
 
-    matplotlib.rcParams["svg.hashsalt"] = "triosmtp"  # the same figures give the same file
+    matplotlib.rcParams["svg.hashsalt"] = "triosmtp"  # the same figures make the same file
     figure, axes = pyplot.subplots(figsize=(7, 4.2))
     for series in _SERIES:
         mine = [point for point in points if point.series == series.name]

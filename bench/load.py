@@ -16,7 +16,7 @@ from bench.scenario import Scenario
 __all__ = ["Sample", "measure"]
 
 _WARM_UP = 0.5  # seconds of load before the measured part
-_PATIENCE = 60.0  # seconds beyond the run's own that a party may be late
+_TIMEOUT = 60.0  # seconds beyond the run's own that a party may be late
 _processes = multiprocessing.get_context("spawn")
 
 
@@ -37,11 +37,11 @@ def measure(
     seconds: float,
     cpus: frozenset[int] = frozenset({LOAD_CPU}),
 ) -> Sample:
-    """Load ``server`` for about ``seconds`` (each client ends the message that it is at) and give its CPU per unit.
+    """Load ``server`` for about ``seconds`` (each client ends the message that it is at) and return its CPU per unit.
 
     The clients run on ``cpus``.
 
-    :raises RuntimeError: where a client failed, with its reason.
+    :raises RuntimeError: if a client failed, with its reason.
     """
     barrier = _processes.Barrier(scenario.clients + 1)
     results: SimpleQueue[int | str] = _processes.SimpleQueue()
@@ -49,12 +49,12 @@ def measure(
     clients = [_processes.Process(target=_run_client, args=arguments, daemon=True) for _ in range(scenario.clients)]
     for client in clients:
         client.start()
-    patience = seconds + _WARM_UP + _PATIENCE
+    timeout = seconds + _WARM_UP + _TIMEOUT
     try:
-        barrier.wait(patience)  # all have warmed the server up
+        barrier.wait(timeout)  # all have warmed the server up
         before, began = _settled_cpu(server), time.monotonic()
-        barrier.wait(patience)  # they begin
-        barrier.wait(patience)  # they have ended
+        barrier.wait(timeout)  # they begin
+        barrier.wait(timeout)  # they have ended
         ended = time.monotonic()
         cpu = _settled_cpu(server) - before
     except BrokenBarrierError:

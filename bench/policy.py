@@ -43,7 +43,7 @@ trio.run(main)
 
 @contextmanager
 def serving(folder: Path, *, policy: bool) -> Iterator[int]:
-    """Run a server, and a decider beside the load; give the server's port."""
+    """Run a server, and a decider beside the load; return the server's port."""
     conf = folder / "bench.conf"
     text = 'Policy = "websocket:bench"' if policy else ""
     conf.write_text(CONFIGURATION.format(policy=text, folder=folder))
@@ -74,7 +74,7 @@ def serving(folder: Path, *, policy: bool) -> Iterator[int]:
 
 
 async def load(port: int, seconds: float, rate: float) -> list[float]:
-    """Open ``rate`` sessions a second for ``seconds``; give the milliseconds from each MAIL to its reply."""
+    """Open ``rate`` sessions a second for ``seconds``; return the milliseconds from each MAIL to its reply."""
     found: list[float] = []
 
     async def session() -> None:
@@ -100,7 +100,7 @@ async def load(port: int, seconds: float, rate: float) -> list[float]:
 
 
 def percentiles(values: list[float]) -> tuple[float, float]:
-    """Give p50 and p99."""
+    """Return p50 and p99."""
     ordered = sorted(values)
     return ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
 

@@ -30,16 +30,16 @@ class Server:
     port: int
 
     def cpu_seconds(self) -> float:
-        """User and system time of the whole process tree so far, that of children that have ended included."""
+        """Return user and system time of the whole process tree so far, that of children that have ended included."""
         return sum(_cpu_ticks(pid) for pid in _tree(self.pid)) / _TICK
 
     def memory(self, field: str = "VmRSS") -> int:
-        """Octets of memory of the whole tree: ``VmRSS`` now, ``Pss`` its own share of it, ``VmHWM`` at its highest."""
+        """Return the octets of memory of the process tree: ``VmRSS`` now, ``Pss`` its share, ``VmHWM`` the maximum."""
         file = "smaps_rollup" if field == "Pss" else "status"
         return sum(_octets(Path(f"/proc/{pid}/{file}"), field) for pid in _tree(self.pid))
 
     def forget_peak(self) -> None:
-        """Let ``VmHWM`` begin anew from what is resident now (proc(5), clear_refs)."""
+        """Reset ``VmHWM`` to the current resident size (proc(5), clear_refs)."""
         for pid in _tree(self.pid):
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
@@ -66,7 +66,7 @@ def _tree(root: int) -> list[int]:
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process, and those that it starts, have as many descriptors as the system gives."""
+    """Let this process, and those that it starts, open as many descriptors as the system allows."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -83,7 +83,7 @@ def free_port() -> int:
 def run_server(command: Sequence[str], port: int, log: IO[bytes], cpus: str = str(SERVER_CPU)) -> Iterator[Server]:
     """Run ``command`` on the CPUs of that list, wait for its banner on ``port``, and stop it in the end.
 
-    :raises RuntimeError: where it ends or says nothing within 20 s; its output is in ``log``.
+    :raises RuntimeError: if it ends or prints nothing within 20 s; its output is in ``log``.
     """
     pinned = ["taskset", "--cpu-list", cpus, *command]
     process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)

@@ -22,7 +22,7 @@ _BASELINE = "aiosmtpd"
 
 
 def format_table(results: Results) -> str:
-    """Medians beside the ratio to aiosmtpd, with the ratios that triosmtp must reach and aims at."""
+    """Return medians beside the ratio to aiosmtpd, with the ratios that triosmtp must reach and aims at."""
     lines = [
         f"{'test':<5}{'server':<12}{'CPU/unit':>14}{'spread':>9}{'ratio':>8}{'must':>8}{'aim':>8}{'wall/s':>10}",
         "-" * 74,

@@ -103,9 +103,9 @@ RIVALS = {
 
 @contextmanager
 def open_rival(rival: Rival, scenario: Scenario) -> Iterator[tuple[Server, Credentials]]:
-    """Start a rival anew, with certificates and a folder of its own; stop it in the end.
+    """Start a rival with certificates and a folder of its own; stop it at the end.
 
-    :raises SystemExit: where it or its load failed, with the reason and what the server printed.
+    :raises SystemExit: if it or its load failed, with the reason and what the server printed.
     """
     with tempfile.TemporaryDirectory(prefix="triosmtp-bench-") as name:
         folder = Path(name)

@@ -32,7 +32,7 @@ class Scenario:
     """Whether MAIL, RCPT and DATA go in one write (RFC 2920)."""
 
     def figure(self, cpu_seconds: float, messages: int) -> float:
-        """Give CPU seconds for so many messages in this test's unit."""
+        """Return CPU seconds for so many messages in this test's unit."""
         if self.unit == "ms":
             return cpu_seconds * 1000 / messages
         return cpu_seconds / (messages * self.message_size / 1e9)

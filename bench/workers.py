@@ -69,7 +69,7 @@ def _throughput(name: str, seconds: float, rounds: int) -> None:
 
 
 def _message(server: Server, credentials: Credentials, number: int) -> tuple[float, float]:
-    """Give the milliseconds, and those of the server's CPU, of a new TLS connection with a message: the median."""
+    """Return the milliseconds, and those of the server's CPU, of a new TLS connection with a message: the median."""
     context = make_context(SCENARIOS["De"], credentials)
     payload = make_message(2048) + b".\r\n"
     times, cpu = [], server.cpu_seconds()

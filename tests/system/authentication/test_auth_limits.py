@@ -45,7 +45,7 @@ def plain(secret: str = "right") -> str:
 
 @define
 class Queue:
-    """A limiter with tasks that want a place in it; each keeps its place until it is told to leave."""
+    """A limiter with tasks that wait for a place in it; each keeps its place until it is released."""
 
     limiter: PeerLimiter
     nursery: trio.Nursery
@@ -57,7 +57,7 @@ class Queue:
     scopes: dict[str, trio.CancelScope] = field(factory=dict)
 
     async def come(self, *names: str) -> None:
-        """Have tasks come one after the other; the first letter of a name is the peer's."""
+        """Start tasks one after the other; the first letter of a name is the peer's."""
         for name in names:
             self.nursery.start_soon(self._stay, name)
             await trio.testing.wait_all_tasks_blocked()
@@ -127,7 +127,7 @@ async def test_a_disconnected_client_is_dropped() -> None:
         tasks.gone |= {"b1", "c1", "e1"}
         await tasks.come("e1")  # has gone before it came
         assert tasks.dropped == ["e1"]
-        await tasks.come("b3")  # finds the queue full, and room when those who have gone are out of it
+        await tasks.come("b3")  # the queue is full until the disconnected clients are removed from it
         assert (sorted(tasks.dropped), tasks.refused) == (["b1", "c1", "e1"], [])
         tasks.gone |= {"b2"}
         await tasks.go("a1", "b3", "d1")
@@ -185,7 +185,7 @@ def test_a_peer_that_has_gone_is_seen_without_reading(how: str) -> None:
 
 
 @define
-class Gate:
+class HeldLookups:
     """Holds the threads that look up passwords, and counts them."""
 
     open: threading.Event = field(factory=threading.Event)
@@ -247,8 +247,8 @@ async def site(folder: Path, more: str = "") -> AsyncIterator[Site]:
 async def test_a_flood_of_attempts_of_disconnected_clients_blocks_no_other_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = Gate()
-    monkeypatch.setattr(PasswordFile, "lookup", gate.make_lookup())
+    lookups = HeldLookups()
+    monkeypatch.setattr(PasswordFile, "lookup", lookups.make_lookup())
     count = 1000 if JUDGE else 100
     async with site(tmp_path, "Auth_Failure_Rate_Per_Peer = off") as here:
         try:
@@ -265,7 +265,7 @@ async def test_a_flood_of_attempts_of_disconnected_clients_blocks_no_other_clien
 
                 for client in flood:
                     nursery.start_soon(attempt, client)
-                # Two are computed, four wait; all others are told at once to come again.
+                # Two are computed, four wait; all others get a temporary error at once.
                 await trio.testing.wait_all_tasks_blocked()
                 assert answers == [BUSY] * (count - 6)
                 assert (hashing.taken, hashing.waiting) == (2, 4)
@@ -282,21 +282,21 @@ async def test_a_flood_of_attempts_of_disconnected_clients_blocks_no_other_clien
                 nursery.start_soon(log_in)
                 await trio.testing.wait_all_tasks_blocked()
                 assert hashing.waiting == 5
-                gate.open.set()
+                lookups.open.set()
             assert results[0].startswith("235 ")
             await here.until(lambda: len(here.ended()) == count)
-            assert len(gate.users) == 3  # the two of the flood that had begun, and the honest one
+            assert len(lookups.users) == 3  # the two of the flood that had begun, and the honest one
             attempts = [event for event in here.events if isinstance(event, AuthAttempted)]
             assert sorted(each.succeeded for each in attempts) == [False, False, True]
             assert here.ended() == ["peer_closed"] * count
             await honest.aclose()
         finally:
-            gate.open.set()
+            lookups.open.set()
 
 
 async def test_addresses_have_their_turns_in_a_circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate()
-    monkeypatch.setattr(PasswordFile, "lookup", gate.make_lookup())
+    lookups = HeldLookups()
+    monkeypatch.setattr(PasswordFile, "lookup", lookups.make_lookup())
     async with site(tmp_path, "Auth_Failure_Rate_Per_Peer = off") as here:
         try:
             hashing = here.server.service.limits.hashing
@@ -307,7 +307,7 @@ async def test_addresses_have_their_turns_in_a_circle(tmp_path: Path, monkeypatc
                 await trio.testing.wait_all_tasks_blocked()
                 assert hashing.taken + hashing.waiting == number + 1
                 clients.append(client)
-            gate.open.set()
+            lookups.open.set()
             for client in clients:
                 assert (await client.read()).code == 235
                 await client.aclose()
@@ -315,16 +315,16 @@ async def test_addresses_have_their_turns_in_a_circle(tmp_path: Path, monkeypatc
             # At the end of a FIFO it would be the last one.  Threads that run side by side may end in either order.
             assert served.index("127.0.0.3") <= 4
         finally:
-            gate.open.set()
+            lookups.open.set()
 
 
 async def test_a_file_system_that_hangs_holds_up_two_sessions_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, refresh = threading.Event(), PasswordFile.refresh
+    release, refresh = threading.Event(), PasswordFile.refresh
 
     def held(file: PasswordFile) -> None:
-        assert gate.wait(60)
+        assert release.wait(60)
         refresh(file)
 
     (tmp_path / "passwords").write_text("joe:right\n")
@@ -342,7 +342,7 @@ async def test_a_file_system_that_hangs_holds_up_two_sessions_and_no_more(
                     assert "AUTH PLAIN LOGIN" in (await client.command("EHLO x")).lines
             assert len(server.service.running) == 5
         finally:
-            gate.set()
+            release.set()
         for client in stuck:
             assert (await client.read()).code == 220
 
@@ -390,7 +390,7 @@ async def test_an_address_that_fails_too_often_is_not_heard_for_a_while(
     async with judged() as (server, judge):
         assert await answer(server, "192.0.2.1", *[plain("wrong")] * 21) == [535] * 20 + [454]
         assert judge.asked == 20
-        # Nor is it told whether it would have been right, on whichever connection.
+        # No connection shows whether the password would have been right.
         assert await answer(server, "192.0.2.1", plain(), "AUTH LOGIN") == [454, 454]
         assert await answer(server, "192.0.2.2", plain("wrong"), plain()) == [535, 235]
         refused = [event for event in server.events if isinstance(event, Refused) and event.code == 454]

@@ -1,4 +1,4 @@
-"""No mechanism is offered that nobody can use, and `triosmtp check` tells of it."""
+"""A mechanism that no user can use is not offered, and `triosmtp check` reports it."""
 
 from pathlib import Path
 
@@ -162,5 +162,5 @@ def test_check_reports_malformed_lines(tmp_path: Path) -> None:
 async def test_a_mechanism_of_a_momentum_module_is_not_offered(tmp_path: Path, more: str, policy: bool) -> None:
     text = conf(tmp_path, "joe:x\n", more=f'{more} AuthPlainParameters = [ uri = "radius://" ]')
     async with open_memory_server(parse_config(text), policy=[Doorkeeper()] if policy else []) as server:
-        # LOGIN and SCRAM go by AuthPlainParameters where they have none of their own.
+        # LOGIN and SCRAM use AuthPlainParameters if they have no parameters of their own.
         assert await offered(server) == ["DIGEST-MD5", "CRAM-MD5"]

@@ -1,4 +1,4 @@
-"""Who gets in and who does not, whatever a client tries; what it costs; and what is told of it."""
+"""AUTH in sessions: the clients that are accepted, the replies and delays of failures, and their events."""
 
 import base64
 import hashlib
@@ -221,7 +221,7 @@ async def test_policy_may_refuse_a_proven_user(tmp_path: Path) -> None:
         assert (await client.command(f"AUTH PLAIN {plain('banned', 'x')}")).code == 535
         path.unlink()
         assert (await client.command(f"AUTH PLAIN {plain('joe', 'y')}")).code == 454
-        path.write_text("joe:z\n")  # it is read anew
+        path.write_text("joe:z\n")  # the file is read again
         client = await hello(server)
         assert (await client.command(f"AUTH PLAIN {plain('joe', 'y')}")).code == 535
         assert (await client.command(f"AUTH LOGIN {b64(b'joe')}")).code == 334

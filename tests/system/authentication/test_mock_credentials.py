@@ -1,4 +1,4 @@
-"""Nobody learns who is known here: not by what an attempt costs, nor by what it shows, nor by giving it up."""
+"""Cancelled exchanges do not show whether a user exists, and they count."""
 
 import base64
 from pathlib import Path
@@ -16,7 +16,7 @@ PASSWORD = "correct horse"
 
 
 class Work:
-    """What was computed."""
+    """Records the hashes and keys that are computed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[str] = []

@@ -1,4 +1,4 @@
-"""What one unit of work takes, in bytecodes, calls, task steps and system calls, stays within ``bench/budget.json``."""
+"""The bytecodes, calls, task steps and system calls of one unit of work stay within ``bench/budget.json``."""
 
 import sys
 from queue import Empty

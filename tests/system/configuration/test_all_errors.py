@@ -1,4 +1,4 @@
-"""No error hides another: whatever does not depend on the first one is told in the same run."""
+"""No error hides another: errors that do not depend on the first one are reported in the same run."""
 
 import os
 import socket
@@ -54,7 +54,7 @@ def conf(tmp_path: Path) -> Path:
 
 
 def told(text: str, folder: Path) -> list[str]:
-    """The starts of :data:`TOLD` that stand in ``text``."""
+    """Return the starts of :data:`TOLD` that stand in ``text``."""
     return [each for each in TOLD if f"t.conf:{each.format(folder)}" in text]
 
 

@@ -21,7 +21,7 @@ def connected(server: MailServer) -> Iterator[smtplib.SMTP]:
 
 
 def send(client: smtplib.SMTP, body: bytes) -> tuple[int, bytes]:
-    """Send one message and give the last reply; every one before it is positive."""
+    """Send one message and return the last reply; every one before it is positive."""
     assert client.mail("me@example.org")[0] == 250
     assert client.rcpt("you@example.com")[0] == 250
     return client.data(body)
@@ -36,7 +36,7 @@ def make_body(number: int) -> bytes:
 
 
 def fill(client: smtplib.SMTP) -> int:
-    """Send until the disk is full; give how many were taken."""
+    """Send until the disk is full; return how many were taken."""
     for number in range(100):
         reply = send(client, make_body(number))
         if reply[0] != 250:

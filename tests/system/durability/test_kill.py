@@ -1,7 +1,7 @@
-"""SIGKILL at random moments during deliveries: what was answered 250 is there, whole; what is there is whole.
+"""SIGKILL at random moments during deliveries: each message with a 250 is stored, and each stored message is complete.
 
-A killed process proves the order of the steps before the 250; that each of them reaches the disk is for the delivery's
-own tests, because the kernel keeps what a killed process had written.
+A killed process proves the order of the steps before the 250.  The tests of the delivery check that each step reaches
+the disk, because the kernel keeps the data that a killed process had written.
 """
 
 import os
@@ -24,7 +24,7 @@ REFUSED_OR_GONE = (OSError, smtplib.SMTPException, EOFError)
 
 
 def make_text(identity: str) -> bytes:
-    """The one message of that identity: what is made twice is alike."""
+    """Return the one message of that identity: what is made twice is alike."""
     random = Random(identity)
     size = LARGE if random.random() < 0.05 else random.randrange(20_000)
     lines = [b"Subject: %s" % identity.encode(), b"", b".", b"..two", random.randbytes(40).hex().encode()]
@@ -33,7 +33,7 @@ def make_text(identity: str) -> bytes:
 
 
 class Load:
-    """Clients in threads, which deliver until told to stop, whatever happens to the server."""
+    """Clients in threads, which deliver until they are stopped, also while the server is down."""
 
     def __init__(self, server: MailServer, seed: int) -> None:
         self.server = server
@@ -93,7 +93,7 @@ class Load:
 
 
 def stored(server: MailServer) -> set[str]:
-    """The identities of what is in new/, each of which must be whole, and there once."""
+    """Return the identities of what is in new/, each of which must be whole, and there once."""
     identities = []
     for path in server.files("new"):
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A store that fails, at whatever step: the client is never told 250, nothing is left, and the next mail is taken."""
+"""A store that fails at any step: the client never gets 250, no file is left, and the next mail is accepted."""
 
 import errno
 import os
@@ -141,7 +141,7 @@ async def test_each_step_of_the_spool(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 class Raises(Delivery):
-    """Fails as it is told to."""
+    """Fails at the chosen step."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -203,7 +203,7 @@ async def test_a_delivery_that_cancels_its_own_scope_has_failed(tmp_path: Path) 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("where", ["Maildir", "spool"])
 def test_a_full_disk(tmp_path: Path, where: str, workers: int) -> None:
-    """The client hears 452 until there is room; what was 250 is there, whole."""
+    """The client gets 452 until there is space; each message with a 250 is complete."""
     with small_disk(tmp_path / where, "1m"):
         server = MailServer(tmp_path)
         conf = tmp_path / "triosmtp.conf"

@@ -1,7 +1,7 @@
-"""Dialogues that other servers got wrong: what was refused must leave nothing behind, whatever is said next.
+"""Dialogues that other servers handled wrongly: refused data must not affect any later command.
 
-Each is held against the sans-io core, a server in memory, and processes with workers and without.  After each the same
-session brings an honest message, and nothing else is delivered.
+Each runs against the sans-io core, a server in memory, and processes with workers and without.  After each of them the
+same session sends a normal message, and nothing else is delivered.
 """
 
 import re
@@ -28,7 +28,7 @@ from triosmtp.smtp import (
 from triosmtp.testing import Client, open_memory_server
 
 Step: TypeAlias = tuple[bytes, list[int]]
-"""What is sent, and the codes of the replies that must come."""
+"""The data that is sent, and the codes of the expected replies."""
 
 HONEST = b"Subject: honest\r\n\r\nx\r\n"
 ENVELOPE: Step = (b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n", [250, 250])
@@ -152,7 +152,7 @@ class Core:
 
 
 async def talk(client: Client, steps: list[Step]) -> None:
-    """Go through a dialogue.  Every reply must be ASCII: no client of these asked for more."""
+    """Run a dialogue.  Every reply must be ASCII: none of these clients asked for more."""
     for sent, codes in steps:
         await client.send(sent)
         answers = [await client.read() for _ in codes]

@@ -58,7 +58,7 @@ def marks() -> Policy:
 
 
 async def evil(client: Client, domain: str, way: str, body: bytes) -> int:
-    """Bring a message from evil@ as far as it goes; give the last code."""
+    """Send a message from evil@ as far as it is accepted; return the last code."""
     code = 0
     for line in (f"MAIL FROM:<evil@{domain}>", "RCPT TO:<b@example.com>"):
         code = (await client.command(line)).code
@@ -76,7 +76,7 @@ async def evil(client: Client, domain: str, way: str, body: bytes) -> int:
 
 
 async def go_on(client: Client) -> None:
-    """What has no MAIL before it is out of sequence; then an honest message."""
+    """Check that commands without MAIL are out of sequence; then send a normal message."""
     for line in ("DATA", "BDAT 0 LAST", "RCPT TO:<b@example.com>"):
         assert (await client.command(line)).code == 503
     assert (await client.message("honest@example.org", ["b@example.com"], HONEST)).code == 250

@@ -18,7 +18,7 @@ from triosmtp.daemon import embedded_default
 
 @pytest.fixture
 def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder with what `triosmtp serve` makes."""
+    """Return the folder with what `triosmtp serve` makes."""
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     return embedded_default.write_embedded_default().parent
 
@@ -52,17 +52,17 @@ def mails(folder: Path) -> int:
 
 def test_reject_unverified(certificates: Path, tmp_path: Path) -> None:
     folder = copy("reject_unverified", certificates, tmp_path)
-    verified, stranger = commands(folder / "triosmtp.conf", "swaks")
+    verified, outsider = commands(folder / "triosmtp.conf", "swaks")
     with serving(folder) as port:
         done = shell(verified.replace("2525", str(port)), folder)
         assert done.returncode == 0, done.stdout
         assert mails(folder) == 1
-        done = shell(stranger.replace("2525", str(port)), folder)
+        done = shell(outsider.replace("2525", str(port)), folder)
         assert "550 5.7.1 Your TLS client certificate could not be verified" in done.stdout
         assert done.stdout.rstrip().endswith("=== Connection closed with remote host.")
         assert "<~  221 " in done.stdout
         done = shell(
-            stranger.replace("2525", str(port)).split(" -tls ")[0] + " -f me@example.org -t a@example.com", folder
+            outsider.replace("2525", str(port)).split(" -tls ")[0] + " -f me@example.org -t a@example.com", folder
         )
         assert "530 5.7.0 Must issue a STARTTLS command first" in done.stdout
     assert mails(folder) == 1
@@ -80,9 +80,11 @@ def test_client_certificate(certificates: Path, tmp_path: Path) -> None:
     other_entry = {"name": "other", "domains": ["other.example"]}
     partners.write_text(json.dumps({acme: known[placeholder], other: other_entry}))
 
-    as_partner, as_stranger = commands(folder / "triosmtp.conf", "swaks")
+    as_partner, as_unknown_client = commands(folder / "triosmtp.conf", "swaks")
     with serving(folder) as port:
-        as_partner, as_stranger = (command.replace("2525", str(port)) for command in (as_partner, as_stranger))
+        as_partner, as_unknown_client = (
+            command.replace("2525", str(port)) for command in (as_partner, as_unknown_client)
+        )
         done = shell(as_partner, folder)
         assert done.returncode == 0, done.stdout
         done = shell(as_partner.replace("acme.example", "bank.example"), folder)
@@ -92,8 +94,8 @@ def test_client_certificate(certificates: Path, tmp_path: Path) -> None:
         as_other = as_partner.replace("client.", "untrusted.").replace("acme.example", "other.example")
         done = shell(as_other, folder)
         assert done.returncode == 0, done.stdout
-        done = shell(as_stranger, folder)
+        done = shell(as_unknown_client, folder)
         assert "550 5.7.1 relaying denied" in done.stdout
-        done = shell(as_stranger.replace("anywhere.example", "example.com"), folder)
+        done = shell(as_unknown_client.replace("anywhere.example", "example.com"), folder)
         assert done.returncode == 0, done.stdout
     assert mails(folder) == 4

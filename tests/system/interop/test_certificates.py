@@ -37,7 +37,7 @@ REFUSAL: Final = "550 5.7.1 A client certificate is required"
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ca.pem, the server's certificate, and one of each kind for a client."""
+    """Return a folder with ca.pem, the server's certificate, and one of each kind for a client."""
     folder = tmp_path_factory.mktemp("certificates")
     authority = Authority.create(CA_NAME)
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
@@ -57,14 +57,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StanzaServer]:
-    """The stanza with a policy that records."""
+    """Yield the stanza with a policy that records."""
     with serving(tmp_path_factory.mktemp("stanza"), certificates, '"python:recorder:Recorder"') as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def waiving_server(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StanzaServer]:
-    """The same with a policy behind it that waives the demand for a certificate."""
+    """Yield the same with a policy behind it that waives the demand for a certificate."""
     policies = '"python:recorder:Recorder" "python:recorder:Waiver"'
     with serving(tmp_path_factory.mktemp("waiving"), certificates, policies) as server:
         yield server
@@ -72,7 +72,7 @@ def waiving_server(certificates: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def implicit_server(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StanzaServer]:
-    """The same with TLS from the first byte."""
+    """Yield the same with TLS from the first byte."""
     edit = {'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )': "Use_SSL = true"}
     folder = tmp_path_factory.mktemp("implicit")
     with serving(folder, certificates, '"python:recorder:Recorder"', edit) as server:
@@ -81,7 +81,7 @@ def implicit_server(certificates: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def postfix(certificates: Path, server: StanzaServer, waiving_server: StanzaServer) -> Iterator[Postfix]:
-    """A Postfix with a route for each certificate and version, two for those without a certificate."""
+    """Yield a Postfix with a route for each certificate and version, two for those without a certificate."""
     routes = []
     for version in VERSIONS:
         for kind in (*PRESENTED, "none"):
@@ -116,7 +116,7 @@ def errand(
 
 
 def assert_arrived(server: StanzaServer, letter: Letter, kind: str, version: Version) -> None:
-    """The message lies in the Maildir, whole, and the variables tell what the client was."""
+    """Return the message lies in the Maildir, whole, and the variables tell what the client was."""
     [message] = server.mail(letter.sender)
     assert message["Delivered-To"] == letter.recipient
     assert message["Subject"] == "interop"

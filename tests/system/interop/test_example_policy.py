@@ -17,7 +17,7 @@ REFUSAL = "550 5.7.1 Your TLS client certificate could not be verified"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StanzaServer]:
-    """The example as it is, beside certificates of its own; only the port is a free one."""
+    """Yield the example as it is, beside certificates of its own; only the port is a free one."""
     folder = tmp_path_factory.mktemp("example") / "reject_unverified"
     shutil.copytree(REPOSITORY / "examples" / "reject_unverified", folder)
     authority = Authority.create()

@@ -32,7 +32,7 @@ EXPOSURE = 1.6
 
 
 def program(name: str) -> str:
-    """Give the path of a program; without it the test is skipped, but not where all of them must be there."""
+    """Return the path of a program; without it the test is skipped, except in CI."""
     path = shutil.which(name)
     if path is None:
         if os.environ.get("CI"):
@@ -58,7 +58,7 @@ def _place() -> Iterator[Place]:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """The units as they stand, but for the program, which is not installed here."""
+    """Return the units with the path of the program replaced, which is not installed here."""
     for name in ("triosmtp.service", "triosmtp.socket"):
         text = (DEPLOY / name).read_text()
         assert text.count(PROGRAM) == (name == "triosmtp.service")
@@ -157,7 +157,7 @@ def test_no_system_call_is_made_that_the_service_may_not_make(place: Place) -> N
         os.kill(int(child), signal.SIGTERM)
         assert process.process.wait(TIMEOUT) == 0
     assert list((place.own / "Maildir/new").iterdir())
-    # What comes before the service's own program runs is systemd's.
+    # systemd does the steps before the program of the service runs.
     called = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE))
     assert {"accept4", "epoll_wait", "fsync"} <= called
     assert called - allowed == set()

@@ -44,7 +44,7 @@ class Client:
         self._stream: trio.abc.Stream
 
     async def run(self) -> None:
-        """Come again and again, until told to go."""
+        """Connect again and again, until stopped."""
         while True:
             sock = trio.socket.socket()
             try:
@@ -104,7 +104,7 @@ class Client:
         try:
             await self._stream.send_all(text.encode() + b"\r\n")
         except trio.BrokenResourceError:
-            await self._reply(0)  # a client looks at what it was told before it gives up
+            await self._reply(0)  # a client reads the pending reply before it gives up
             raise
 
     async def _ask(self, text: str) -> None:
@@ -175,7 +175,7 @@ def test_clients_in_the_backlog_get_421(place: Place, workers: int) -> None:
 
 
 async def test_the_backlog_is_served_and_later_connections_are_refused() -> None:
-    """Who has come is served to the last; who comes later is kept waiting by the kernel, and is then refused."""
+    """All connected clients are served; later ones wait in the kernel, and are then refused."""
     config = parse_config('ESMTP_Listener { Listen "127.0.0.1:0" { } }')
     [binding] = plan_sockets(config).opened
     address = binding.sock.getsockname()

@@ -1,4 +1,4 @@
-"""What systemd is told, and when, over the sockets that it opens for that."""
+"""The notifications to systemd over its socket: their content and their moment."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ class Manager:
             pass
         return said
 
-    def patience(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         """Wait no longer than that for a message."""
         self._socket.settimeout(seconds)
 
@@ -93,10 +93,10 @@ async def test_signs_of_life_come_twice_as_often_as_is_asked_for(
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(signs):
             assert manager.hear() == {"WATCHDOG": "1"}
-        manager.patience(0)
+        manager.set_timeout(0)
         with pytest.raises(BlockingIOError):
             manager.hear()
-        manager.patience(30)
+        manager.set_timeout(30)
     notifier.close()
 
 
@@ -117,7 +117,7 @@ def test_the_watchdog_gets_no_ping_from_a_blocked_loop(place: Place, manager: Ma
         with LineClient(port) as client:
             client.read()
             client.say("EHLO client.example")
-            manager.patience(2)
+            manager.set_timeout(2)
             with pytest.raises(TimeoutError):
                 manager.until("silence")
         assert (place.folder / "stuck").exists()

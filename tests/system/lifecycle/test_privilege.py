@@ -1,4 +1,4 @@
-"""Started by root: it binds, reads keys, gives root's rights up for good, and says what that will cost."""
+"""A server started by root: it binds, reads keys, drops the rights of root for good, and logs the consequences."""
 
 import os
 import re
@@ -179,7 +179,10 @@ def test_a_listen_bound_as_root_can_be_bound_again_after_a_reload(place: Place) 
         ("Security { User = 54321 }", "error: Security: expected a Group: user 54321 has no entry"),
         ("Security { User = 4294967296 Group = daemon }", "1:19: error: User: expected a name, or a number from 0"),
         ("Security { User = nobody Group = 4294967295 }", "1:34: error: Group: expected a name, or a number from 0"),
-        ("Security { User = \u0663 }", 'error: Security: there is no user "\u0663"'),  # no digit, whatever Unicode says
+        (
+            "Security { User = \u0663 }",
+            'error: Security: there is no user "\u0663"',
+        ),  # a digit of Unicode, but not of ASCII
     ],
 )
 def test_an_unusable_user_is_refused(place: Place, security: str, words: str) -> None:
@@ -264,7 +267,7 @@ def test_workers_are_that_user_too(place: Place) -> None:
 
 
 def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours as a user without rights, in an interpreter that root has loaded."""
+    """Run a command of triosmtp as a user without rights, in an interpreter that root has loaded."""
     program = (
         "import os, sys, triosmtp.cli, triosmtp.commands.check_command\n"
         "import triosmtp.control.console_client, triosmtp.control.control_path\n"
@@ -279,7 +282,7 @@ def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.C
 
 @pytest.fixture
 def closed(place: Place) -> Path:
-    """A folder that root alone may enter."""
+    """Return a folder that root alone may enter."""
     folder = place.folder / "closed"
     (folder / "within").mkdir(parents=True)
     folder.chmod(0o700)
@@ -326,7 +329,7 @@ def test_the_console_of_a_user_to_whom_the_state_folder_is_closed(place: Place, 
 
 
 def test_it_serves_from_a_package_that_is_closed_to_its_user(place: Place) -> None:
-    """What a server imports when it first needs it is loaded before root's rights are given up."""
+    """Modules that a server imports on first use are loaded before the rights of root are dropped."""
     readable(place)
     closed = place.folder / "closed"
     closed.mkdir(mode=0o700)

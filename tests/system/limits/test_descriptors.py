@@ -23,7 +23,7 @@ LARGE = b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 20_000 + b".\r\n"
 def no_descriptors() -> Iterator[None]:
     """Use up all descriptors of this process."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    gc.collect()  # not in the middle, where it would give some back
+    gc.collect()  # not in the middle of the test, because it closes some
     with socket.socket() as probe, ExitStack() as stack:
         resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 20, before[1]))
         try:

@@ -17,7 +17,7 @@ LARGE = (b"x" * 78 + b"\r\n") * 12_000
 
 
 def chosen(points: range, share: int) -> list[int]:
-    """All points when judged, else a share of them."""
+    """Return all points when judged, else a share of them."""
     taken = list(points if JUDGE else points[::share])
     print(f"{len(taken)} of {len(points)} points")
     return taken
@@ -66,7 +66,7 @@ async def test_after_each_octet_of_a_handshake_and_what_follows(
 
 
 async def say_over_tls(fortress: Fortress, use_ssl: bool, end: int | None) -> int:
-    """Say all of the dialogue over TLS, and hang up after `end` octets of ciphertext; give how many there were."""
+    """Send all of the dialogue over TLS, and hang up after `end` octets of ciphertext; return how many there were."""
     stream = await fortress.dial(use_ssl=use_ssl)
     client = Client(stream)
     if not use_ssl:

@@ -24,7 +24,7 @@ ENVELOPE = b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n"
 
 
 class Driver:
-    """Answers with the usual replies, and keeps nothing but the latest event."""
+    """Answers with the usual replies, and keeps only the latest event."""
 
     def __init__(self, **rules: int) -> None:
         self.connection = Connection(
@@ -44,7 +44,7 @@ class Driver:
 
 
 def grown(driver: Driver, unit: bytes, times: int) -> int:
-    """Say ``unit`` over and over; give how much memory was in use at most."""
+    """Send ``unit`` over and over; return how much memory was in use at most."""
     tracemalloc.start()
     for _ in range(times):
         driver.hears(unit)

@@ -112,7 +112,7 @@ async def started(server: MemoryServer, kind: str, place: str) -> Client:
 
 
 async def says_for_ever(client: Client, *lines: str) -> list[int]:
-    """Say the lines in turn, wait for each reply, until the session ends; give the codes of the replies."""
+    """Send the lines in turn, wait for each reply, until the session ends; return the codes of the replies."""
     codes: list[int] = []
     try:
         with trio.fail_after(60):
@@ -208,7 +208,7 @@ async def test_under_a_throttle(conf: Callable[..., str]) -> None:
     assert codes == [450] * 99 + [421]  # EHLO and RSET were junk as well
 
 
-async def test_a_group_under_a_throttle_is_excused(conf: Callable[..., str]) -> None:
+async def test_commands_pipelined_after_a_throttled_one_do_not_count(conf: Callable[..., str]) -> None:
     async with open_memory_server(conf('Inbound_Throttle_Messages = "1/60"')) as server:
         client = await started(server, "plain", "MAIL")
         await client.command("RSET")

@@ -67,7 +67,7 @@ async def test_peers_take_turns_at_the_spool_in_threads_of_its_own(
                 driver._state.transaction._spool: driver.session.peer.partition(":")[0]  # type: ignore[attr-defined]
                 for driver in server.service.running
             }
-            # Whoever came last waits for one of the four others, not for all.
+            # The last client waits for one of the four others, not for all.
             assert [spools[spool] for spool in order] == ["192.0.2.1", "192.0.2.1", "192.0.2.2"]
         finally:
             for _ in range(100):
@@ -96,7 +96,7 @@ async def test_one_address_does_not_hold_every_place_of_policy_clients(tmp_path:
         (binding,) = (each for each in server._sockets if each.listen.for_policy)
 
         def come(address: str) -> bool:
-            """Connect, and say nothing; give whether there was a place."""
+            """Connect, and say nothing; return whether there was a place."""
             ours, theirs = socket.socketpair()
             theirs.setblocking(False)
             clients.append(ours)

@@ -1,6 +1,6 @@
 """One client that does too much of one thing, and 2000 of them: others are served in time, and memory stays flat.
 
-Times count here, so all of it is for TRIOSMTP_JUDGE=1, on a machine that does nothing else.  What makes it so is tested
+Times count here, so all of it is for TRIOSMTP_JUDGE=1, on a machine that does nothing else.  The causes are tested
 by counts elsewhere.
 """
 
@@ -56,7 +56,7 @@ class Target:
     pid: int
 
     def memory(self) -> int:
-        """Octets that are resident now, of it and its workers."""
+        """Return octets that are resident now, of it and its workers."""
         return sum(_resident(pid) for pid in (self.pid, *_children(self.pid)))
 
     def delivered(self) -> int:
@@ -172,7 +172,7 @@ class Others:
 
 
 def flood(server: Target, kind: str, count: int, seconds: float) -> Others:
-    """Let so many attack, and look how others fare; give that."""
+    """Let so many attack, and look how others fare; return that."""
     others = Others(server)
     command = [
         sys.executable,
@@ -213,5 +213,5 @@ def test_two_thousand_at_once(tmp_path: Path, kind: str) -> None:
         others = flood(server, kind, MANY, 3 * SECONDS)
         assert server.delivered() == len(others.mails)
     assert len(others.mails) >= 3
-    # What so many connections may hold, hashes of passwords among it.  How often they begin anew adds nothing.
+    # The memory of so many connections, with hashes of passwords.  Repeated attempts do not add to it.
     assert max(others.memory) - others.memory[0] < 48 * 1024 * 1024 + MANY * 150_000

@@ -1,4 +1,4 @@
-"""What is not TLS where TLS is due, and what is nearly TLS: the connection ends, and the server serves on."""
+"""Data that is not TLS in place of TLS, and data that is nearly TLS: the connection ends, and the server continues."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ PLAIN = [
 
 
 def garbage(random: Random) -> bytes:
-    """Noise, plaintext, or a ClientHello with a few octets changed, cut or put in."""
+    """Return noise, plaintext, or a ClientHello with a few octets changed, cut or put in."""
     kind = random.randrange(8)
     if kind == 0:
         return random.choice(PLAIN)
@@ -63,7 +63,7 @@ def garbage(random: Random) -> bytes:
 
 
 async def hang_up(stream: trio.SocketStream) -> None:
-    """Say that nothing more comes, take what there is, close."""
+    """Send that nothing more comes, take what there is, close."""
     with suppress(OSError, trio.BrokenResourceError):
         await stream.send_eof()
     await Client(stream).read_eof()
@@ -131,7 +131,7 @@ async def test_certificates_that_are_damaged_on_their_way(tmp_path: Path, caplog
         pem, key = authority.issue("client.example", dns=["client.example"]).write(tmp_path, "foreign")
         context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
         context.load_cert_chain(pem, key)
-        context.maximum_version = ssl.TLSVersion.TLSv1_2  # where certificates travel in plain sight
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # in which certificates are sent in plaintext
         warm = 100 if JUDGE else COUNT // 8
         for number in range(COUNT // 2):
             await flights(fortress, context, random)
@@ -147,7 +147,7 @@ async def test_certificates_that_are_damaged_on_their_way(tmp_path: Path, caplog
 
 
 def resident() -> int:
-    """Memory of this process, the server within it, in octets."""
+    """Return memory of this process, the server within it, in octets."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -45,7 +45,7 @@ FLOODS = {
 
 
 async def flood(fortress: Fortress, what: bytes, *, tls: bool) -> int:
-    """Send for ever and read nothing; give how much was taken before the server let go."""
+    """Send without end and read nothing; return how much the server read before it closed the connection."""
     client = await fortress.connect(tls=tls)
     taken = 0
     with trio.fail_after(30):
@@ -74,7 +74,7 @@ async def test_a_peer_that_never_reads_is_not_listened_to_and_cut_off(
                 nursery.start_soon(run, name)
         await fortress.quiet()
         assert fortress.ends == ["idle"] * len(FLOODS)
-    # What the kernel's buffers on both sides take, and one read.
+    # The size of the kernel's buffers on both sides, and of one read.
     assert {name: size for name, size in taken.items() if size > 16_000_000} == {}
 
 
@@ -86,7 +86,7 @@ async def test_a_peer_that_does_not_read_the_last_replies_is_cut_off(
     tls = f'{{ TLS_Certificate = "{tmp_path}/server.pem" TLS_Key = "{tmp_path}/server.key" Max_Command_Errors = 1'
     options = PLAIN.replace("{ }", tls + ' Idle_Time = 10 SMTP_Extensions = ( "STARTTLS" ) }')
     async with open_memory_server(options) as server:
-        # Whoever sends on these streams waits until all of it was read.
+        # A sender on these streams waits until all of it was read.
         ours, theirs = trio.testing.lockstep_stream_pair()
         listen = server.service.config.listens[0]
         profile = server.service.profiles.of(listen, server.service.config.resolve(listen, None))

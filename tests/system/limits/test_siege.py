@@ -1,5 +1,7 @@
-"""Many who do little, and a few who do too much, against a server in a process of its own: it serves on, in bounded
-memory, and ends each of them with a proper code in its time."""
+"""Many clients that do little, and a few that do too much, against a server in its own process.
+
+The server continues in bounded memory, and ends each session with the right code in time.
+"""
 
 import os
 import resource
@@ -40,7 +42,7 @@ class Server:
     folder: Path
 
     def memory(self) -> int:
-        """Octets that were resident at most."""
+        """Return octets that were resident at most."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -114,7 +116,7 @@ async def loris(server: Server, seen: Counter[bytes], arriving: trio.CapacityLim
 
 
 async def flood(server: Server, command: bytes, count: int) -> Counter[int]:
-    """Say a command ``count`` times, or until the end; give the codes of the replies."""
+    """Send a command ``count`` times, or until the end; return the codes of the replies."""
     client = await connect(server)
     await client.command("EHLO x")
     await client.command("MAIL FROM:<a@example.org>")

@@ -1,4 +1,4 @@
-"""The log on stderr as JSON: where no terminal reads it, an object a line, whatever a peer says."""
+"""The log on stderr as JSON if stderr is no terminal: one object in each line, with any data of a peer."""
 
 import io
 import json

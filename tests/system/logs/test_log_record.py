@@ -19,7 +19,7 @@ from triosmtp.logs.log_set import Logs
 
 @pytest.fixture
 def unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bring back afterwards what is configured in between."""
+    """Restore the configuration of logging after the test."""
     log = logging.getLogger("triosmtp")
     monkeypatch.setattr(log, "handlers", [])
     monkeypatch.setattr(log, "propagate", True)

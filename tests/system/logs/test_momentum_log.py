@@ -215,7 +215,7 @@ def umask() -> int:
 
 
 async def read_users(reader: int, count: int) -> list[str]:
-    """Read as many lines of acctlog; give the user of each."""
+    """Read as many lines of acctlog; return the user of each."""
     os.set_blocking(reader, False)
     data = b""
     with trio.fail_after(20):

@@ -1,4 +1,4 @@
-"""Log "syslog": datagrams to a socket that stands for /dev/log, whatever becomes of who reads it."""
+"""Log "syslog": datagrams to a socket in place of /dev/log, also if its reader stalls or restarts."""
 
 import json
 import logging
@@ -41,20 +41,20 @@ class DevLog:
         self.socket.settimeout(10)
 
     def read(self) -> tuple[int, str]:
-        """Wait for a line; give priority and text."""
+        """Wait for a line; return priority and text."""
         data = self.socket.recv(100_000)
         match = LINE.fullmatch(data)
         assert match is not None, data
         return int(match[1]), match[4].decode()
 
     async def next(self) -> str:
-        """Wait for a line without blocking the event loop; give its text."""
+        """Wait for a line without blocking the event loop; return its text."""
         with trio.fail_after(TIMEOUT):
             await trio.lowlevel.wait_readable(self.socket)
         return self.read()[1]
 
     def close(self) -> None:
-        """Go away, as a daemon that is stopped."""
+        """Close the socket, as a daemon that is stopped."""
         self.socket.close()
         self.path.unlink()
 

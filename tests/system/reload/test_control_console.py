@@ -174,7 +174,7 @@ def test_many_commands_on_stdin_end_with_the_status_of_the_first_that_failed(ser
 
 
 class Terminal:
-    """A terminal that a program runs on.  What was shown behind what was waited for is kept for the next time."""
+    """A terminal that a program runs on.  Output after the expected text is kept for the next call."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -184,11 +184,11 @@ class Terminal:
         os.write(self._descriptor, keys)
 
     def is_silent(self) -> bool:
-        """Whether nothing is shown, and nothing comes for a second."""
+        """Return whether nothing is shown, and nothing comes for a second."""
         return not self._shown and not select.select([self._descriptor], [], [], 1)[0]
 
     def read_until(self, wanted: bytes) -> bytes:
-        """Give what is shown up to `wanted` and with it; up to the end for `b""`."""
+        """Return what is shown up to `wanted` and with it; up to the end for `b""`."""
         while not wanted or wanted not in self._shown:
             assert select.select([self._descriptor], [], [], 30)[0], self._shown
             try:

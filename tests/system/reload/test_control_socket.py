@@ -1,4 +1,4 @@
-"""The control socket: where it is, who may use it, and hostile consoles."""
+"""The control socket: its path, the users that may use it, and hostile consoles."""
 
 import errno
 import json
@@ -49,7 +49,7 @@ def mode(path: str | Path) -> int:
     return Path(path).stat().st_mode & 0o777
 
 
-# Where it is
+# Its path
 
 
 def test_without_a_word_it_is_in_the_state_folder_for_its_user_alone(server: DaemonServer) -> None:
@@ -157,7 +157,7 @@ def test_the_option_control_overrides_the_configuration(tmp_path: Path) -> None:
 
 def test_two_servers_of_one_user(tmp_path: Path, server: DaemonServer) -> None:
     command = [*COMMAND, "serve", "-c", str(server.conf)]
-    # What was asked for and cannot be had is an error; the default place is a convenience.
+    # A configured path that cannot be used is an error; the default path is a convenience.
     done = subprocess.run(
         [*command, "--control", server.control], env=server.environment, capture_output=True, timeout=60, check=False
     )
@@ -288,7 +288,7 @@ def test_too_many_control_connections_are_refused_until_one_ends(server: DaemonS
 
 
 def refused_of(server: DaemonServer, count: int) -> int:
-    """Open so many connections at once, and give how many of them were turned away."""
+    """Open so many connections at once, and return how many of them were turned away."""
     with ExitStack() as stack:
         socks = [stack.enter_context(connected(server)) for _ in range(count)]
         answers = []

@@ -215,7 +215,7 @@ async def test_the_watch_follows_its_option(tmp_path: Path) -> None:
     )
 
     async def renew(server: Server) -> bool:
-        """Renew the certificate; give whether that is noticed."""
+        """Renew the certificate; return whether that is noticed."""
         generation = server.service.contexts.generation
         adopted = server.service.contexts.adopted
         authority.issue("localhost", dns=["localhost"]).write(tmp_path, "server")

@@ -21,7 +21,7 @@ MISHAPS: Final = ("none", "junk", "truncated", "mismatched", "unreadable", "away
 
 
 async def mishap(house: House, layout: Layout, kind: str, good: Credential) -> None:
-    """Let something go wrong with the files, and see that the server tells of it."""
+    """Damage the files, and check that the server logs it."""
     since = len(house.told.events)
     other = house.issue()
     match kind:

@@ -1,4 +1,4 @@
-"""`triosmtp serve` renews its certificate, says so in its log, and ends at once when it is told to."""
+"""`triosmtp serve` renews its certificate, logs it, and ends at once on SIGTERM."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from triosmtp.testing import Authority, Client
 
 
 class Output:
-    """What a process writes, line by line."""
+    """The output of a process, line by line."""
 
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream

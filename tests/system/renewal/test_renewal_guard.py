@@ -43,7 +43,7 @@ async def test_a_watch_that_fails_is_taken_up_again(
         again.set()
         await trio.sleep_forever()
 
-    serving = importlib.import_module("triosmtp.server.server")  # the package gives its function by that name
+    serving = importlib.import_module("triosmtp.server.server")  # that name in the package is its function
     monkeypatch.setattr(serving, "watch_certificates", failing)
     monkeypatch.setattr(serving, "_WATCH_AGAIN", 0)
     config = triosmtp.parse_config(CONFIGURATION.format(folder=tmp_path))

@@ -48,7 +48,7 @@ class Asked:
 
 
 class Deaf(Asked):
-    """Hears of nothing: its queue in the kernel has overflowed."""
+    """Reports nothing: its queue in the kernel has overflowed."""
 
     def watch(self, *arguments: Any) -> Any:
         super().watch(*arguments)

@@ -42,7 +42,7 @@ def openssl(folder: Path, *arguments: str) -> bytes:
 
 
 def issued(folder: Path, authority: Authority, kind: str) -> tuple[bytes, bytes]:
-    """Give certificate and key in PEM."""
+    """Return certificate and key in PEM."""
     folder.mkdir()
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
     (folder / "ca.key").write_bytes(Credential((), authority.key).key_pem)

@@ -53,7 +53,7 @@ async def test_from_rsa_to_ecdsa_and_back(tmp_path: Path) -> None:
 
 
 async def verified(house: House, tls: ssl.SSLContext) -> bool:
-    """Whether the server verifies a client that begins a session now."""
+    """Return whether the server verifies a client that begins a session now."""
     since = len(house.told.events)
     await house.served(FIRST, tls)
     return (await house.told.wait(TLSEstablished, since=since)).tls.verified
@@ -295,7 +295,7 @@ async def test_a_near_expiry_is_logged_once(tmp_path: Path) -> None:
 
 
 def resident() -> int:
-    """Bytes of memory."""
+    """Return bytes of memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -341,7 +341,7 @@ async def test_many_reloads_leak_nothing(tmp_path: Path) -> None:
         f"{grown[1]:+d} descriptors of {before[1]}, {grown[2]:+d} threads of {before[2]}, {alive} contexts left"
     )
     assert grown[0] < 4 << 20
-    assert grown[1] <= 4  # a watch that is being exchanged: three descriptors of watchfiles, one of ours
+    assert grown[1] <= 4  # a watch that is being exchanged: three descriptors of watchfiles, one of triosmtp
     assert grown[2] <= 2
     assert alive == 0
 

@@ -1,4 +1,4 @@
-"""What is shown of a certificate, and any right by it, against OpenSSL's own reading, over mutated certificates."""
+"""Mutated certificates: the displayed fields and the rights agree with OpenSSL's own reading."""
 
 import hashlib
 import os
@@ -46,7 +46,7 @@ def loaded(der: bytes) -> crypto.X509 | None:
 
 
 def openssl_name(name: crypto.X509Name) -> str:
-    """A name as OpenSSL's own functions divide and decode it.  Raises ValueError if it cannot decode a string."""
+    """Return a name as OpenSSL's own functions divide and decode it; raise ValueError if they cannot."""
     found = []
     for number in range(lib.X509_NAME_entry_count(name._name)):
         entry = lib.X509_NAME_get_entry(name._name, number)
@@ -99,7 +99,7 @@ def held_against_openssl(facts: CertificateFacts, certificate: crypto.X509) -> C
 
 
 def _joined(parts: list[str]) -> set[str]:
-    """Every way to write a name of these parts: what stands together is told by the program alone."""
+    """Return every way to write a name of these parts; only the program can tell how they are grouped."""
     found = {parts[0]}
     for part in parts[1:]:
         found = {before + sign + part for before in found for sign in ",+"}
@@ -117,7 +117,7 @@ def context(folder: Path) -> ServerContext:
 
 
 def presented(server: ServerContext, certificate: crypto.X509) -> TLSInfo | None:
-    """What the server learns of a client with that certificate and our key; None if there is no session."""
+    """Return the TLS information of a client with that certificate and the test's key; None if there is no session."""
     client_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     try:
         client_context.use_certificate(certificate)

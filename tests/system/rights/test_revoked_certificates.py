@@ -1,4 +1,4 @@
-"""A revoked certificate gives no right of any kind, whatever else is wrong with it or left out by its client."""
+"""A revoked certificate grants no right, also if it has other faults or its client omits parts of the chain."""
 
 import ssl
 from collections.abc import Callable
@@ -59,13 +59,13 @@ def der_of(certificate: x509.Certificate) -> bytes:
 
 
 def write_lists(site: Site, *lists: x509.CertificateRevocationList) -> str:
-    """Write revocation lists, and give the option."""
+    """Write revocation lists, and return the option."""
     (site.folder / "crl.pem").write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in lists))
     return f'TLS_Client_CRL = "{site.folder}/crl.pem"'
 
 
 def authority_of(site: Site, certificate: x509.Certificate) -> Authority:
-    """An authority of the name that issued ``certificate``: it is by name that a list is found."""
+    """Return an authority of the name that issued ``certificate``: it is by name that a list is found."""
     if certificate.issuer == site.clients.certificate.subject:
         return site.clients
     return Authority.create(certificate.issuer.rfc4514_string().removeprefix("CN="))
@@ -115,10 +115,10 @@ async def test_no_other_error_hides_a_revocation(name: str, days: float, site: S
 
 
 async def test_a_list_holds_for_fingerprints_without_any_authority(site: Site) -> None:
-    stranger = Authority.create("stranger")
-    leaf = stranger.issue("client.example")
+    outsider = Authority.create("outsider")
+    leaf = outsider.issue("client.example")
     leaf.write(site.folder, "client")
-    for lists, code in ((stranger.revocation_list(), 250), (stranger.revocation_list([leaf.certificate]), 550)):
+    for lists, code in ((outsider.revocation_list(), 250), (outsider.revocation_list([leaf.certificate]), 550)):
         more = f"{listing(leaf.certificate)} {write_lists(site, lists)}"
         conf = site.conf(more).replace(f'TLS_Client_CA = "{site.folder}/clientca.pem"', "")
         assert "TLS_Client_CA" not in conf
@@ -180,7 +180,7 @@ async def test_openssl_compares_the_issuers(in_certificate: bytes, in_list: byte
 
 
 def revocation_list(issuer: bytes, serials: list[bytes], *extensions: bytes, entry: bytes = b"") -> str:
-    """A list in PEM, octet by octet; nobody signed it, which OpenSSL does not ask when it loads one."""
+    """Return a list in PEM, octet by octet; nobody signed it, which OpenSSL does not ask when it loads one."""
     entries = [element(SEQUENCE, element(0x02, serial), moment(NOW - DAY), entry) for serial in serials]
     more = element(0xA0, element(SEQUENCE, *extensions)) if extensions else b""
     part = element(
@@ -192,7 +192,7 @@ def revocation_list(issuer: bytes, serials: list[bytes], *extensions: bytes, ent
 
 
 def loaded(site: Site, text: str) -> list[str]:
-    """The warnings of a list."""
+    """Return the warnings of a list."""
     path = site.folder / "crl.pem"
     path.write_text(text)
     return [str(each) for each in load_material(settings(site)).warnings if each.path == path]

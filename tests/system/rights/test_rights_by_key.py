@@ -1,4 +1,4 @@
-"""A right by key is given to whoever proved to hold that key, and to nobody else."""
+"""Only a client that proved to hold a key gets the right of that key."""
 
 import hashlib
 
@@ -18,19 +18,19 @@ WORKERS = {"alone": "", "with workers": "Workers = 2"}
 
 
 def in_long_form(tag: int, *content: bytes) -> bytes:
-    """An element with a length of two octets, whether it needs them or not."""
+    """Return an element with a length of two octets, whether it needs them or not."""
     data = b"".join(content)
     return bytes([tag, 0x82]) + len(data).to_bytes(2, "big") + data
 
 
 def hidden_in_a_name() -> bytes:
-    """A name that OpenSSL reads as one CN, the victim's key, and that ends before the key for other readers."""
+    """Return a name that OpenSSL reads as one CN, the victim's key, and that ends before the key for other readers."""
     value = in_long_form(0x31, in_long_form(0x30, COMMON_NAME, public_key(VICTIM)))
     return b"\x3f\x10\x82" + len(value).to_bytes(2, "big") + value
 
 
 def forgeries() -> dict[str, bytes]:
-    """The attacker's certificates: all are taken by OpenSSL."""
+    """Return the attacker's certificates: all are taken by OpenSSL."""
     content = element(0x31, element(SEQUENCE, COMMON_NAME, public_key(VICTIM)))
     return {
         "subject with a high tag number": assembled(ATTACKER, ATTACKER, subject=hidden_in_a_name()),

@@ -1,4 +1,4 @@
-"""Rights in `triosmtp serve`, with and without workers: what gave them to strangers, each beside an honest client."""
+"""Rights in `triosmtp serve`, with and without workers: attempts of unknown clients, each beside a normal client."""
 
 import base64
 import smtplib

@@ -1,6 +1,6 @@
 """Options of a configuration as OpenSSL's s_client and GnuTLS's gnutls-cli see them in `triosmtp serve`, a test a row.
 
-What sslscan sees is in `test_sslscan.py`.
+The results of sslscan are in `test_sslscan.py`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -109,7 +109,7 @@ def test_tls_client_ca_and_tls_verify_mode(mode: str, tmp_path: Path) -> None:
             for flag in FLAGS:
                 printed = s_client(port, flag)
                 assert (NAMES in printed) is (mode != "none")
-                assert ENDED in printed  # the session goes on without a certificate, whatever the mode
+                assert ENDED in printed  # the session continues without a certificate, in any mode
 
 
 def test_tls_verify_mode_none_for_a_peer(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What sslscan sees of a running server: nothing weak at defaults, and gone whatever an option turns off."""
+"""A running server scanned by sslscan: nothing weak by default, and each option removes what it disables."""
 
 import subprocess
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_nothing_weak_at_defaults(tmp_path: Path) -> None:
             assert scan.listen_names("TLSv1.3") == {
                 "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256",
             }  # fmt: skip
-            # What DEFAULT leaves in for TLS 1.2, which a scanner mentions: CBC, and RSA without forward secrecy.
+            # DEFAULT keeps ciphers of TLS 1.2 that a scanner mentions: CBC, and RSA without forward secrecy.
             print(f"{port}: {', '.join(cipher.name for cipher in scan.ciphers)}")
             assert {cipher.kind for cipher in scan.ciphers} == {"TLSv1.3", "ECDHE-ECDSA", "ECDHE-RSA", "DHE-RSA", "RSA"}
 

@@ -1,4 +1,4 @@
-"""What testssl.sh says of a running server.  It takes its time: see `SECTIONS`."""
+"""A running server scanned by testssl.sh, which is slow: see `SECTIONS`."""
 
 import os
 from collections import Counter
@@ -10,7 +10,7 @@ from scanner import Finding, findings_of, program, start_testssl
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 SECTIONS: tuple[str, ...] = ("-p", "-s", "-R", "-W", "-Z", "-L")
-"""Protocols, cipher categories, renegotiation, 64 bit blocks, fallback, CBC: what is scanned where not all is."""
+"""Protocols, cipher categories, renegotiation, 64 bit blocks, fallback, CBC: the sections of a short scan."""
 HARMLESS = {"OK", "INFO", "LOW", "WARN"}
 """A warning is what testssl.sh could not look at (GOST ciphers, which this openssl does not have)."""
 SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"

@@ -1,4 +1,4 @@
-"""What a delivery has stored is answered 250, whatever ends the session meanwhile: else its sender sends it again."""
+"""A stored message is answered 250 although the session is ending: otherwise its sender sends it again."""
 
 import ssl
 import threading
@@ -31,7 +31,7 @@ ESMTP_Listener {{
 
 @define(eq=False)
 class SlowDisk(Delivery):
-    """Stores in a thread, which a cancellation waits for, and not before it is told to."""
+    """Stores in a thread, which a cancellation waits for, when the test allows it."""
 
     began: trio.Event = field(factory=trio.Event)
     may_end: threading.Event = field(factory=threading.Event)
@@ -77,12 +77,12 @@ class Site:
         return session
 
     async def drain(self) -> None:
-        """Have Drain_Timeout end at once."""
+        """Let Drain_Timeout end at once."""
         self.nursery.start_soon(self.server.aclose, 0)
         await trio.testing.wait_all_tasks_blocked(0.01)
 
     async def cancel(self) -> None:
-        """Have no more time at all, as after a second SIGTERM."""
+        """End without any more time, as after a second SIGTERM."""
         self.server._session_tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
@@ -91,7 +91,7 @@ class Site:
         self.session.expire()
 
     async def outlast(self) -> None:
-        """Have Max_Session_Time end."""
+        """Let Max_Session_Time end."""
         self.session.check_timeouts(trio.current_time() + 3600)
         self.session.close()
 

@@ -25,7 +25,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 @define(eq=False)
 class Listener:
-    """What serves, and what it told."""
+    """A server and its events."""
 
     address: tuple[str, int]
     ended: trio.MemoryReceiveChannel[Disconnected]
@@ -111,7 +111,7 @@ class RawClient:
                 self.tls.bio_write(data)
 
     async def alert(self) -> str:
-        """Read to the end, and give the alert that stands there."""
+        """Read to the end, and return the alert that stands there."""
         received = b""
         with trio.fail_after(10):
             while data := await self.stream.receive_some():
@@ -134,14 +134,14 @@ def foreign_type(_: RawClient) -> bytes:
     return b"\x63\x03\x03\x00\x20" + bytes(32)
 
 
-def overlong(_: RawClient) -> bytes:
+def oversized_record(_: RawClient) -> bytes:
     return b"\x17\x03\x03\x50\x00" + bytes(0x5000)
 
 
 BREAKS: list[tuple[Callable[[RawClient], bytes], set[str], str]] = [
     (spoiled, {"bad record mac"}, "bad record mac"),
     (foreign_type, {"unexpected message", "bad record mac"}, ""),  # TLS 1.2 decrypts before it looks
-    (overlong, {"record overflow"}, ""),
+    (oversized_record, {"record overflow"}, ""),
 ]
 
 
@@ -149,7 +149,7 @@ Phase = Callable[[RawClient], Awaitable[None]]
 
 
 async def before_a_command(client: RawClient) -> None:
-    """Behind STARTTLS: in TLS 1.3 the server still holds its tickets back."""
+    """Send it after STARTTLS: in TLS 1.3 the server still holds its tickets back."""
 
 
 async def after_a_command(client: RawClient) -> None:

@@ -54,7 +54,7 @@ def conf(material: Material, more: str = "") -> str:
 
 
 async def shown(server: MemoryServer, context: ssl.SSLContext, name: str, peer: str = "192.0.2.1") -> str:
-    """Ask for a name; give the one in the certificate that the server shows, and in the variables."""
+    """Ask for a name; return the one in the certificate that the server shows, and in the variables."""
     context.check_hostname = False
     client = server.connect(peer=peer)
     await client.read()
@@ -146,7 +146,7 @@ async def test_unusual_material_is_logged_at_start(tmp_path: Path, caplog: pytes
 
 
 def renegotiate(material: Material, address: tuple[str, int], seen: list[bytes], first: str, then: str) -> None:
-    """Say EHLO, MAIL and RCPT for elsewhere with one certificate, then again with another on the same connection."""
+    """Send EHLO, MAIL and RCPT for elsewhere with one certificate, then again with another on the same connection."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     with socket.create_connection(address, timeout=10) as sock:
@@ -206,7 +206,7 @@ async def test_after_renegotiation_the_latest_certificate_counts(
 
 
 def log_in(material: Material, address: tuple[str, int], seen: list[bytes], anew: bool, mechanism: bytes) -> None:
-    """Begin AUTH with a good certificate, negotiate anew with a foreign one or not, and go on with AUTH."""
+    """Begin AUTH with a good certificate, renegotiate with a foreign one or not, and continue AUTH."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     with socket.create_connection(address, timeout=10) as sock:

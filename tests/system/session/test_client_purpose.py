@@ -1,4 +1,4 @@
-"""TLS_Client_Purpose in a server: rights, scopes, reloads of it, and what tells of clients that it lets in."""
+"""TLS_Client_Purpose in a server: rights, scopes, reloads, and the log lines for clients that it admits."""
 
 import io
 from ipaddress import ip_address
@@ -25,7 +25,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 
 async def relayed(server: MemoryServer, material: Material, name: str = "mx") -> tuple[int, str]:
-    """Send a message to elsewhere; return the last answer's code, and what policy was told of the certificate."""
+    """Send a message to elsewhere; return the last answer's code, and the certificate's state as policy sees it."""
     client = await secured(server, material.client(name))
     await client.command("EHLO client.example.org")
     code = (await client.message("a@example.org", [OUT], b"x: y\r\n\r\n")).code

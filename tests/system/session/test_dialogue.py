@@ -390,7 +390,7 @@ async def test_an_error_after_a_delivery_does_not_change_its_250(
             assert (await client.read()).code == 250
         assert (await client.command("QUIT")).code == 221
     assert len(delivered) == 2
-    assert any(record.exc_info for record in caplog.records)  # and it is told
+    assert any(record.exc_info for record in caplog.records)  # and it is logged
 
 
 async def test_idle_sessions_end_with_421(autojump_clock: object) -> None:

@@ -1,4 +1,4 @@
-"""Rules by domain and by route: one key for a domain, whatever form it comes in, and no route for strangers."""
+"""Rules by domain and by route: one key for each form of a domain, and no route for unknown clients."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from triosmtp.smtp import Address
 from triosmtp.testing import open_memory_server
 
 CONF = 'Banner_Hostname = "mx.example.com" ESMTP_Listener {{ Listen ":25" {{ {} }} }}'
-STRANGER, TRUSTED = "203.0.113.9", "192.0.2.1"
+OUTSIDER, TRUSTED = "203.0.113.9", "192.0.2.1"
 
 
-async def codes(options: str, recipients: Sequence[str], *, peer: str = STRANGER, utf8: bool = False) -> list[int]:
+async def codes(options: str, recipients: Sequence[str], *, peer: str = OUTSIDER, utf8: bool = False) -> list[int]:
     async with open_memory_server(CONF.format(options)) as server:
         client = server.connect(peer=peer)
         await client.read()
@@ -62,7 +62,7 @@ async def test_the_form_of_a_local_part_is_kept_and_changes_no_right() -> None:
 
     async with open_memory_server(CONF.format('Relay_Domains = ( "ours.example" )'), policy=Friend()) as server:
         for path, code in (("<abc..d.@x.example>", 250), ('<"abc..d."@x.example>', 250), ("<abc.d@x.example>", 550)):
-            client = server.connect(peer=STRANGER)
+            client = server.connect(peer=OUTSIDER)
             await client.read()
             await client.command("EHLO x")
             assert (await client.message("y..@my_host.example", [path[1:-1]], b"S: x\r\n\r\n")).code == code
@@ -76,7 +76,7 @@ async def test_the_form_of_a_local_part_is_kept_and_changes_no_right() -> None:
 async def test_an_address_that_fills_a_line_is_accepted() -> None:
     local_part = "x" * 1990
     async with open_memory_server(CONF.format('Relay_Domains = ( "ours.example" )')) as server:
-        client = server.connect(peer=STRANGER)
+        client = server.connect(peer=OUTSIDER)
         await client.read()
         await client.command("EHLO x")
         reply = await client.message(f"{local_part}@example.net", [f"{local_part}@ours.example"], b"S: x\r\n\r\n")
@@ -142,7 +142,7 @@ async def test_strangers_name_no_route() -> None:
     plain = ["<user@ours.example>", "<user+tag=x.example@ours.example>", "<postmaster>", '<"a b"@ours.example>']
     assert await codes(OURS, [*ROUTES, *plain]) == [550] * len(ROUTES) + [250] * 4
     async with open_memory_server(CONF.format(OURS)) as server:
-        client = server.connect(peer=STRANGER)
+        client = server.connect(peer=OUTSIDER)
         await client.read()
         await client.command("MAIL FROM:<a@example.net>")
         reply = await client.command(f"RCPT TO:{ROUTES[0]}")
@@ -152,7 +152,7 @@ async def test_strangers_name_no_route() -> None:
 @pytest.mark.parametrize(
     ("more", "peer"),
     [
-        ("Allow_Untrusted_Routing = true", STRANGER),
+        ("Allow_Untrusted_Routing = true", OUTSIDER),
         (f'Relay_Hosts = ( "{TRUSTED}" )', TRUSTED),
         (f'Peer "{TRUSTED}" {{ Open_Relay = true }}', TRUSTED),
         (f'Peer "{TRUSTED}" {{ Relay_For_Sending_Domains = ( "example.net" ) }}', TRUSTED),
@@ -168,9 +168,9 @@ async def test_a_route_gives_no_right_to_relay() -> None:
 
 
 async def test_a_route_to_ours_does_not_make_a_relay_of_a_sender() -> None:
-    """What comes of a sender's domain is not needed for our own recipients, so no variable is set."""
+    """The result for a sender's domain is not needed for local recipients, so no variable is set."""
     async with open_memory_server(CONF.format(OURS + 'Relay_For_Sending_Domains = ( "example.net" )')) as server:
-        client = server.connect(peer=STRANGER)
+        client = server.connect(peer=OUTSIDER)
         await client.read()
         await client.command("MAIL FROM:<a@example.net>")
         assert (await client.command(f"RCPT TO:{ROUTES[0]}")).code == 250

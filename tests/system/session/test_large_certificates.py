@@ -29,7 +29,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Hashable]:
-    """The peers for which a thread was asked."""
+    """Return the peers for which a thread was asked."""
     peers: list[Hashable] = []
     place = FlightLimiter.place
 

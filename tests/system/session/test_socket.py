@@ -378,7 +378,7 @@ async def test_closing_wakes_a_reader_and_cancelling_reaches_it() -> None:
 
 
 async def test_the_end_of_a_handshake_is_acknowledged_at_once(tmp_path: Path) -> None:
-    # Whoever leaves Nagle's algorithm on cannot speak before that, and the kernel takes 40 ms by itself.
+    # A client with Nagle's algorithm cannot send before that, and the kernel itself takes 40 ms.
     authority = Authority.create()
     authority.issue("localhost", dns=["localhost"]).write(tmp_path, "cert")
     tls = f'TLS_Certificate = "{tmp_path}/cert.pem" TLS_Key = "{tmp_path}/cert.key" SMTP_Extensions = ( STARTTLS )'
@@ -401,6 +401,6 @@ async def test_the_end_of_a_handshake_is_acknowledged_at_once(tmp_path: Path) ->
 
 
 def unacknowledged(sock: trio.socket.SocketType) -> int:
-    """Give how many segments the peer's kernel has not acknowledged: tcpi_unacked, tcp(7)."""
+    """Return how many segments the peer's kernel has not acknowledged: tcpi_unacked, tcp(7)."""
     information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
     return int.from_bytes(information[24:28], sys.byteorder)

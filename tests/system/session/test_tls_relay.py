@@ -62,7 +62,7 @@ def test_a_client_without_a_certificate_may_not_relay(tls: TLSInfo | None) -> No
 
 
 async def answers(material: Material, more: str, *names: str | None, **changes: str) -> list[int]:
-    """Give the answer that each client gets to a message for elsewhere."""
+    """Return the answer that each client gets to a message for elsewhere."""
     codes = []
     async with open_memory_server(material.conf(more, **changes)) as server:
         for name in names:

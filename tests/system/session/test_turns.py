@@ -18,7 +18,7 @@ PIPELINED = 1000
 
 @pytest.fixture
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many replies a session may gather, each time that one gives way."""
+    """Return how many replies a session may gather, each time that one yields its turn."""
     seen: list[int] = []
     yield_turn = Service.yield_turn
 

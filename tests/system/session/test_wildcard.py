@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def conf(port: int, *hosts: str, more: str = "") -> triosmtp.Config:
-    """Listens that say in their banners whose they are."""
+    """Return listens that say in their banners whose they are."""
     listens = [f'Listen "{host}:{port}" {{ Static_Banner = "220 {host}" }}' for host in hosts]
     return triosmtp.parse_config(f"ESMTP_Listener {{ {' '.join(listens)} {more} }}")
 
@@ -51,7 +51,7 @@ async def banner(port: int, host: str) -> str:
 
 
 def connected(port: int, host: str) -> list[socket.socket]:
-    """Connections that nobody has accepted yet: the loop has had no turn."""
+    """Return connections that nobody has accepted yet: the loop has had no turn."""
     return [socket.create_connection((host, port)) for _ in range(MANY)]
 
 
@@ -192,7 +192,7 @@ async def test_a_proxied_connection_belongs_where_it_came_to(after: tuple[str, .
         client = Client(await trio.open_tcp_stream(ONE, port))
         await trio.testing.wait_all_tasks_blocked()  # it is waited for its header
         await server.reload(conf(port, *after, more=proxied))
-        # What the proxy says that its client connected to is not what decides.
+        # The destination address in the proxy's header does not decide.
         await client.stream.send_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1024 25\r\n")
         assert str(await client.read()) == f"220 {expected}"
         await client.aclose()

@@ -51,7 +51,7 @@ async def settled() -> None:
 
 
 def files() -> int:
-    """How many spool files this process has open."""
+    """Return how many spool files this process has open."""
     found = 0
     for each in Path("/proc/self/fd").iterdir():
         try:

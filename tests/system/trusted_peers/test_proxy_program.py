@@ -86,7 +86,7 @@ async def test_clients_behind_haproxy_are_seen_as_themselves(tmp_path: Path) -> 
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         nursery.cancel_scope.deadline = trio.current_time() + 30  # HAProxy may not come at all
         server = await nursery.start(partial(triosmtp.serve, config, deliver=keep))
-        # HAProxy inherits them: whoever connects before it is there waits in their queue.
+        # HAProxy inherits them: a client that connects before HAProxy runs waits in their backlog.
         sockets = {
             name: stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             for name in ("one", "two", "through", "ended")

@@ -138,7 +138,7 @@ async def test_an_unfinished_attempt_counts_for_the_former_client_only(tmp_path:
             client, _ = await trusted(server)
             assert (await client.command(f"AUTH PLAIN {wrong}")).code == 535
             assert (await client.command(f"AUTH SCRAM-SHA-256 {first}")).code == 334
-            assert (await client.command("no base64")).code == 501  # which ends the exchange, and is told of later
+            assert (await client.command("no base64")).code == 501  # which ends the exchange, and is reported later
             assert (await client.command(f"{command}203.0.113.7")).code in {220, 250}
             await client.command("EHLO x")
             assert (await client.command(f"AUTH PLAIN {wrong}")).code == 535  # the first failure of this client

@@ -29,7 +29,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def delivered(folder: Path) -> bytes:
-    """The one message of a Maildir."""
+    """Return the one message of a Maildir."""
     [path] = files(folder)
     assert path.parent.name == "new"
     return path.read_bytes()

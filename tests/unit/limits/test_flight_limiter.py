@@ -20,12 +20,12 @@ class Work:
         self.refused: list[str] = []
         self.gone: set[str] = set()
         self.reasons: set[str] = set()
-        self.gates: dict[str, threading.Event] = {}
+        self.events: dict[str, threading.Event] = {}
 
     async def submit(self, name: str, peer: Hashable, size: int = 10_000) -> trio.CancelScope:
         """Begin to ask for a thread; return when it was got, or is waited for."""
         scope = trio.CancelScope()
-        self.gates[name] = threading.Event()
+        self.events[name] = threading.Event()
         self.nursery.start_soon(self._run, scope, name, peer, size)
         await trio.testing.wait_all_tasks_blocked()
         return scope
@@ -33,7 +33,7 @@ class Work:
     async def end(self, name: str) -> None:
         """Let a thread come to its end, and wait for what follows of that."""
         running = len(self.begun)
-        self.gates[name].set()
+        self.events[name].set()
         expected = bool(self.limiter.waiting)
         while name in self.begun or (expected and len(self.begun) < running):
             await trio.testing.wait_all_tasks_blocked(0.01)
@@ -49,7 +49,7 @@ class Work:
 
     def _work(self, name: str) -> None:
         self.begun.append(name)
-        assert self.gates[name].wait(20)
+        assert self.events[name].wait(20)
         self.begun.remove(name)
 
     async def begun_are(self, *names: str) -> None:
@@ -59,8 +59,8 @@ class Work:
 
 
 def release_all(work: Work) -> None:
-    for gate in work.gates.values():
-        gate.set()
+    for event in work.events.values():
+        event.set()
 
 
 async def test_two_at_once_and_one_of_each_peer() -> None:

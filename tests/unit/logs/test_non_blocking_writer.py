@@ -1,4 +1,4 @@
-"""Logs that nobody reads: they cost the server nothing but their lines."""
+"""Logs that nobody reads: only their lines are lost, and the server continues."""
 
 import os
 import smtplib
@@ -90,7 +90,7 @@ def test_a_partly_written_note_is_continued(pipe: Pipe) -> None:
     fill(writer, 2000)
     data = b""
     while writer.lost:
-        data += os.read(pipe[0], 4096)  # in the end there is room for a part of the note
+        data += os.read(pipe[0], 4096)  # at the end a part of the note fits
         writer.write("")
     assert writer._waiting
     writer.write("waits\n")

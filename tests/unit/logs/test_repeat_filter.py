@@ -1,4 +1,4 @@
-"""What a session repeats is a line twenty times, and a count from then on; who counts events hears of all."""
+"""Repeated events of a session: twenty lines, then a count.  Other observers still receive each event."""
 
 import io
 import logging
@@ -50,7 +50,7 @@ def attempt() -> AuthAttempted:
 
 
 def lines(*events: ServerEvent, level: int = logging.INFO) -> list[str]:
-    """What is written, without the time."""
+    """Return the written lines, without the time."""
     out = io.StringIO()
     log = EventLog(out, level)
     for event in events:

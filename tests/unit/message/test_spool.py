@@ -19,7 +19,7 @@ KIB = 1024
 
 
 def descriptors() -> set[str]:
-    """The files that are open now, each as ``number:path``."""
+    """Return the files that are open now, each as ``number:path``."""
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # the listing's own descriptor is closed by now
@@ -56,7 +56,7 @@ async def collected(body: Body) -> bytes:
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """A disk that fills up, for the processes of anyone: files cannot grow beyond ``size``."""
+    """Yield a disk that fills up, for the processes of anyone: files cannot grow beyond ``size``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""Policies by the name that the configuration gives them."""
+"""Policies by their name in the configuration."""
 
 from pathlib import Path
 
