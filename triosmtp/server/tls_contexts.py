@@ -2,14 +2,16 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, frozen
 
 from triosmtp.config import Config, ServerName, Settings, problem_at
 from triosmtp.errors import ConfigError, Problem, Severity
-from triosmtp.tls import CertificateFiles, ContextStore, MaterialError, MaterialWarning, TLSSettings
-from triosmtp.tls.context_store import Renewal, renew
+from triosmtp.tls import CertificateFiles, MaterialError, MaterialWarning, TLSSettings
+
+if TYPE_CHECKING:
+    from triosmtp.tls.context_store import ContextStore, Renewal
 
 __all__ = [
     "NewContexts",
@@ -78,12 +80,12 @@ def tls_users(config: Config) -> TLSUsers:
 class NewContexts:
     """The contexts for a configuration.  They are not in force yet."""
 
-    renewal: Renewal
+    renewal: "Renewal"
     warnings: tuple[Problem, ...]
     """Warnings about files of new contexts, with their place in the configuration."""
 
 
-def build_contexts(store: ContextStore, users: TLSUsers, *, preloaded: Collection[TLSSettings] = ()) -> NewContexts:
+def build_contexts(store: "ContextStore", users: TLSUsers, *, preloaded: Collection[TLSSettings] = ()) -> NewContexts:
     """Read certificates and keys, and build the contexts of ``users`` that ``store`` does not have.  Blocking.
 
     A context in ``store`` is kept if its settings are still used.  A context with ``preloaded`` settings is kept even
@@ -91,6 +93,8 @@ def build_contexts(store: ContextStore, users: TLSUsers, *, preloaded: Collectio
 
     :raises ConfigError: with a problem for each file that cannot be used, with its place in the configuration.
     """
+    from triosmtp.tls.context_store import Renewal, renew  # noqa: PLC0415 - imports OpenSSL, not needed by all commands
+
     known = {context.material.settings: context for context in store.contexts()}
     renewal = renew(store, users)
     problems = [
@@ -110,11 +114,13 @@ def build_contexts(store: ContextStore, users: TLSUsers, *, preloaded: Collectio
     return NewContexts(adopted, tuple(warnings.values()))
 
 
-def preload_contexts(users: TLSUsers) -> tuple[ContextStore, list[Problem]]:
+def preload_contexts(users: TLSUsers) -> "tuple[ContextStore, list[Problem]]":
     """Build the contexts of ``users`` in a process that still may read all files; return warnings, too.  Blocking.
 
     :raises ConfigError: as :func:`build_contexts`.
     """
+    from triosmtp.tls.context_store import ContextStore  # noqa: PLC0415 - as above
+
     built = build_contexts(ContextStore(), users)
     return ContextStore(built.renewal.contexts), list(built.warnings)
 

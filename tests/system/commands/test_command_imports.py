@@ -79,7 +79,7 @@ LOG = 'Log "syslog" { }\n'
         ("", set()),
         (CERTIFICATE, OF_TLS),
         (PASSWORDS, OF_AUTH),
-        (POLICY, {"triosmtp.policy_service.hub", *OF_TLS}),
+        (POLICY, {"triosmtp.policy_service.hub"}),
         (LOG, {"triosmtp.logs.event_log"}),
     ],
     ids=["plain", "TLS", "AUTH", "policy", "syslog"],
