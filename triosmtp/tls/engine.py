@@ -41,16 +41,18 @@ from typing import Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION
+from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS
 from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
 from triosmtp.tls.openssl_memory import (
+    RELEASED,
+    encrypt_data,
     holds_input,
     read_plaintext,
     take_ciphertext,
     write_ciphertext,
-    write_plaintext,
 )
 from triosmtp.tls.verification import Verification
+from triosmtp.x509.error_queue import clear_errors, error_words
 
 __all__ = ["FLUSH", "Engine"]
 
@@ -71,27 +73,9 @@ class Engine:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_connection",
-        "_ended",
-        "_failure",
-        "_handshakes_before",
-        "_incoming",
-        "_is_broken",
-        "_left",
-        "_offset",
-        "_outgoing",
-        "_plaintext",
-        "_protocol",
-        "_received",
-        "_record_type",
-        "_released",
-        "accepts_servers",
-        "flight",
-        "handshakes_reported",
-        "needs_ciphertext",
-        "turn_began",
-        "verification",
+        "__weakref__", "_connection", "_ended", "_failure", "_handshakes_before", "_incoming", "_is_broken", "_left",
+        "_offset", "_outgoing", "_plaintext", "_protocol", "_received", "_record_type", "_released",
+        "accepts_servers", "flight", "handshakes_reported", "needs_ciphertext", "turn_began", "verification",
     )  # fmt: skip
 
     server_side: Final = True
@@ -185,7 +169,7 @@ class Engine:
             return b""
         with suppress(SSL.Error):
             if last:
-                write_plaintext(self._connection, last)
+                self._outgoing.write(encrypt_data(self._connection, last))
             self._connection.shutdown()
         return self._outgoing.read() + take_ciphertext(self._connection)
 
@@ -204,11 +188,10 @@ class Engine:
         return self._released
 
     def release(self) -> None:
-        """Free OpenSSL's state now.  Only :meth:`close_notify` and this may be called afterwards."""
-        if not self._released:
-            self._released = self._is_broken = True
-            self.needs_ciphertext = False
-            del self._connection
+        """Free OpenSSL's state now.  What needs it afterwards raises :class:`trio.ClosedResourceError`."""
+        self._released = self._is_broken = True
+        self.needs_ciphertext = False
+        self._connection = RELEASED
 
     # The short way of TLSStream, beside SSLStream.
 
@@ -224,6 +207,8 @@ class Engine:
             plaintext = self._decrypt(min(_RECORD_READ, limit))
             if plaintext:
                 return plaintext
+            if data[0] == _HANDSHAKE:
+                self._is_too_much(size)
         elif size:
             self._received, self._offset = self._received[self._offset :] + data, 0
         else:
@@ -241,12 +226,11 @@ class Engine:
         if self._is_broken or self._outgoing.pending:
             return b""
         try:
-            write_plaintext(self._connection, data)
+            return encrypt_data(self._connection, data)
         except SSL.Error as error:
             if not isinstance(error, SSL.WantReadError):
-                self._fail(_text(error))
+                self._fail(error_words(error))
             return b""
-        return take_ciphertext(self._connection)
 
     def put_back(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Leave to SSLStream what the transport did not take; sending :data:`FLUSH` sends it."""
@@ -297,7 +281,7 @@ class Engine:
             raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the TLS session in its handshake") from None
         except SSL.Error as error:
             self._outgoing.write(take_ciphertext(self._connection))
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, _text(error)) from None
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, error_words(error)) from None
         self._outgoing.write(self.output())
         if not done:
             raise self._nothing_to_read()
@@ -327,12 +311,12 @@ class Engine:
             self._write(data)
         finally:
             self._end_turn()
-        self._outgoing.write(take_ciphertext(self._connection))
         return size
 
     def unwrap(self) -> None:
         """Send close_notify, and wait for the peer's; what came behind that is left in ``incoming``."""
         self.needs_ciphertext = False
+        self._end_turn()
         while not self._shut_down():
             if not self._feed():
                 raise self._nothing_to_read()
@@ -365,25 +349,27 @@ class Engine:
             raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._failure)
         while True:
             try:
-                write_plaintext(self._connection, data)
+                self._outgoing.write(encrypt_data(self._connection, data))
             except SSL.WantReadError:  # the client renegotiates: nothing is sent before that is done
                 self._outgoing.write(take_ciphertext(self._connection))
                 if not self._feed():
                     raise self._nothing_to_read() from None
+                self.needs_ciphertext = False  # what else has come must be read before one waits for more
             except SSL.Error as error:
-                self._fail(_text(error))
+                self._fail(error_words(error))
                 raise self._nothing_to_read() from None
             else:
                 break
 
     def _shut_down(self) -> bool:
         """Send close_notify, if that was not done; return whether the peer's is here, too."""
+        clear_errors()
         try:
             both = self._connection.shutdown()
         except SSL.WantReadError:
             both = False
         except SSL.Error as error:
-            self._fail(_text(error))
+            self._fail(error_words(error))
             raise self._nothing_to_read() from None
         self._outgoing.write(take_ciphertext(self._connection))
         return both
@@ -421,7 +407,7 @@ class Engine:
             self._ended, self.needs_ciphertext = True, False
             return b""
         except SSL.Error as error:
-            self._fail(_text(error))
+            self._fail(error_words(error))
             return b""
         self.needs_ciphertext = one and len(piece) < limit
         return piece
@@ -474,11 +460,13 @@ class Engine:
             HANDSHAKE_SCHEDULER.end_turn(perf_counter() - began)
 
     def _is_too_much(self, size: int) -> bool:
-        """Count a record of a renegotiation; return whether its handshake is too large for the event loop."""
+        """Count a record of a renegotiation, even if it is refused; return whether that is too much for a session."""
         if self.verification.handshakes != self._handshakes_before:
             self._handshakes_before, self.flight = self.verification.handshakes, 0
+            if self._handshakes_before > MAX_RENEGOTIATIONS:
+                self._fail(f"more than {MAX_RENEGOTIATIONS} renegotiations")
         self.flight += size
-        if self.flight > MAX_RENEGOTIATION:
+        if self._failure is None and self.flight > MAX_RENEGOTIATION:
             self._fail(f"more than {MAX_RENEGOTIATION} octets in a renegotiation")
         return self._failure is not None
 
@@ -497,9 +485,3 @@ class Engine:
 
 _UNUSED: Final = ssl.MemoryBIO()
 """Stands for the memory of SSLStream before there is any."""
-
-
-def _text(error: SSL.Error) -> str:
-    """Return OpenSSL's reasons as one line."""
-    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(reason for _, _, reason in reasons) or "TLS failed"

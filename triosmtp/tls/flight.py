@@ -16,7 +16,10 @@ from typing import Final, TypeAlias
 
 import trio
 
-__all__ = ["LARGE_FLIGHT", "MAX_FLIGHT", "MAX_RENEGOTIATION", "THREADS", "AcquireThread", "acquire_at_once"]
+__all__ = [
+    "LARGE_FLIGHT", "MAX_FLIGHT", "MAX_RENEGOTIATION", "MAX_RENEGOTIATIONS", "THREADS", "AcquireThread",
+    "acquire_at_once",
+]  # fmt: skip
 
 LARGE_FLIGHT: Final = 4096
 """Octets of a client's flight above which it is verified in a thread."""
@@ -24,6 +27,8 @@ MAX_FLIGHT: Final = 65536
 """Octets of a client's flight above which the handshake fails."""
 MAX_RENEGOTIATION: Final = 6144
 """Octets of all that a client sends in a renegotiation, which OpenSSL does within a read, on the event loop."""
+MAX_RENEGOTIATIONS: Final = 10
+"""Renegotiations of one connection: for more the client must connect again, which the limits of handshakes count."""
 THREADS: Final = trio.CapacityLimiter(2)
 """The threads of all servers in this process."""
 

@@ -3,16 +3,22 @@
 pyOpenSSL's methods look at everything that may be wrong before they look at the result.  That costs more than all else
 that is done in Python for a TLS turn.  So the bindings that pyOpenSSL is made of are called here, and its own treatment
 of errors if there is one.  They are not public: if one is missing, pyOpenSSL's methods are called.
+
+The error queue is emptied before each call whose errors are read: it belongs to the thread, and another connection may
+have left something there.
 """
 
 # ruff: noqa: SLF001 - the parts of a connection of pyOpenSSL's are used here, and nowhere else
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
+import trio
 from OpenSSL import SSL
 
-__all__ = ["holds_input", "read_plaintext", "take_ciphertext", "write_ciphertext", "write_plaintext"]
+from triosmtp.x509.error_queue import clear_errors
+
+__all__ = ["RELEASED", "encrypt_data", "holds_input", "read_plaintext", "take_ciphertext", "write_ciphertext"]
 
 Data: TypeAlias = bytes | bytearray | memoryview
 
@@ -34,6 +40,15 @@ def _has_bindings() -> bool:
 DIRECT: Final = _has_bindings()
 """Whether the bindings are called."""
 
+
+class _Released:
+    def __getattr__(self, name: str) -> NoReturn:
+        raise trio.ClosedResourceError("the TLS connection was released")
+
+
+RELEASED: Final = cast("SSL.Connection", _Released())
+"""Stands for a connection that was freed: each use raises :class:`trio.ClosedResourceError`."""
+
 # By pyOpenSSL's methods.
 
 
@@ -42,11 +57,8 @@ def _write_ciphertext(connection: SSL.Connection, data: Data) -> None:
 
 
 def _read_plaintext(connection: SSL.Connection, limit: int) -> bytes:
+    clear_errors()
     return connection.recv(limit)
-
-
-def _write_plaintext(connection: SSL.Connection, data: Data) -> None:
-    connection.send(data)
 
 
 def _take_ciphertext(connection: SSL.Connection) -> bytes:
@@ -56,6 +68,12 @@ def _take_ciphertext(connection: SSL.Connection) -> bytes:
             output += connection.bio_read(16384)
     except SSL.WantReadError:
         return output
+
+
+def _encrypt_data(connection: SSL.Connection, data: Data) -> bytes:
+    clear_errors()
+    connection.send(data)
+    return _take_ciphertext(connection)
 
 
 def _holds_input(connection: SSL.Connection) -> bool:
@@ -68,7 +86,8 @@ def _holds_input(connection: SSL.Connection) -> bool:
 if DIRECT:
     _bio_read, _bio_size, _bio_write = _lib.BIO_read, _lib.BIO_get_mem_data, _lib.BIO_write
     _ssl_read, _ssl_write = _lib.SSL_read, _lib.SSL_write
-    _allocate, _view, _from_buffer = _ffi.new_allocator(should_clear_after_alloc=False), _ffi.buffer, _ffi.from_buffer
+    _allocate, _from_buffer = _ffi.new_allocator(should_clear_after_alloc=False), _ffi.from_buffer
+    _view: Callable[[Any, int], bytes] = _ffi.buffer
     _NULL = _ffi.NULL
 
 
@@ -78,17 +97,23 @@ def _write_ciphertext_directly(connection: Any, data: Data) -> None:
 
 def _read_plaintext_directly(connection: Any, limit: int) -> bytes:
     buffer = _allocate("char[]", limit)
+    clear_errors()
     size = _ssl_read(connection._ssl, buffer, limit)
     if size <= 0:
         connection._raise_ssl_error(connection._ssl, size)
-    plaintext: bytes = _view(buffer, size)[:]
-    return plaintext
+    return _view(buffer, size)[:]
 
 
-def _write_plaintext_directly(connection: Any, data: Data) -> None:
-    size = _ssl_write(connection._ssl, data if type(data) is bytes else _from_buffer(data), len(data))
+def _encrypt_data_directly(connection: Any, data: Data) -> bytes:
+    buffer = data if type(data) is bytes else _from_buffer(data)  # its length is in octets; a view's is in items
+    clear_errors()
+    size = _ssl_write(connection._ssl, buffer, len(buffer))
     if size <= 0:
         connection._raise_ssl_error(connection._ssl, size)
+    memory = connection._from_ssl
+    size = _bio_size(memory, _NULL)
+    buffer = _allocate("char[]", size)
+    return _view(buffer, _bio_read(memory, buffer, size))[:]
 
 
 def _take_ciphertext_directly(connection: Any) -> bytes:
@@ -96,8 +121,7 @@ def _take_ciphertext_directly(connection: Any) -> bytes:
     if not size:
         return b""
     buffer = _allocate("char[]", size)
-    ciphertext: bytes = _view(buffer, _bio_read(connection._from_ssl, buffer, size))[:]
-    return ciphertext
+    return _view(buffer, _bio_read(connection._from_ssl, buffer, size))[:]
 
 
 def _holds_input_directly(connection: Any) -> bool:
@@ -107,15 +131,16 @@ def _holds_input_directly(connection: Any) -> bool:
 write_ciphertext: Final[Callable[[SSL.Connection, Data], None]] = (
     _write_ciphertext_directly if DIRECT else _write_ciphertext
 )
-"""Return OpenSSL ciphertext that was received.  It takes all of it."""
+"""Pass ciphertext that was received to OpenSSL.  It takes all of it.  An item of a view is one octet."""
 
 read_plaintext: Final[Callable[[SSL.Connection, int], bytes]] = _read_plaintext_directly if DIRECT else _read_plaintext
 """Decrypt one record, or what is left of it, up to a limit; raise :class:`OpenSSL.SSL.Error` if there is nothing."""
 
-write_plaintext: Final[Callable[[SSL.Connection, Data], None]] = (
-    _write_plaintext_directly if DIRECT else _write_plaintext
-)
-"""Encrypt data, which is not empty; raise :class:`OpenSSL.SSL.Error` if that is not possible."""
+encrypt_data: Final[Callable[[SSL.Connection, Data], bytes]] = _encrypt_data_directly if DIRECT else _encrypt_data
+"""Encrypt data, which is not empty; return all that OpenSSL has to send, these data at the end.
+
+:raises OpenSSL.SSL.Error: if that is not possible; :func:`take_ciphertext` takes what is to be sent nevertheless.
+"""
 
 take_ciphertext: Final[Callable[[SSL.Connection], bytes]] = _take_ciphertext_directly if DIRECT else _take_ciphertext
 """Take all that OpenSSL has to send; ``b""`` if that is nothing."""

@@ -44,7 +44,7 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
     One task may receive while another one sends.  Call :meth:`release` at the end, in any case.
     """
 
-    __slots__ = ("_lock", "_start", "_waiting", "engine", "ssl_stream", "transport")
+    __slots__ = ("_is_sending", "_start", "_waiting", "engine", "ssl_stream", "transport")
 
     def __init__(self, transport: Transport, engine: Engine, below: Transport | None = None) -> None:
         self.transport = transport
@@ -53,8 +53,12 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
             below or transport, cast("Any", engine), server_side=True, https_compatible=True
         )
         """The stream that the connection is wrapped in."""
-        self._lock = _send_lock(self.ssl_stream)
-        self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
+        lock = _send_lock(self.ssl_stream)
+        if lock is not None:
+            self._is_sending = lock.locked
+            self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
+        else:
+            self._start = None
         self._waiting: bytes | bytearray | memoryview = b""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -79,8 +83,8 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         :raises trio.BrokenResourceError: if the connection is gone.
         :raises trio.ClosedResourceError: if this end was closed.
         """
-        lock, start = self._lock, self._start
-        if data and lock is not None and start is not None and not lock.locked():
+        start = self._start
+        if start is not None and data and not self._is_sending():
             ciphertext = self.engine.encrypt(data)
             if ciphertext:
                 if start(ciphertext):

@@ -1,6 +1,8 @@
 """OpenSSL's errors: their words, and the queue, which belongs to the thread and not to what left something there."""
 
 import threading
+from collections.abc import Callable
+from typing import Final
 
 from OpenSSL import SSL
 
@@ -18,17 +20,20 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def clear_errors() -> None:
-    """Empty this thread's OpenSSL error queue (about 1 µs).
-
-    An invalid signature leaves entries there even if the error is waived.  They would be reported as the reasons of the
-    next failure in this thread.  OpenSSL before 4.0 even reports a failure if a connection only needs more input.
-    ``do_handshake`` clears the queue first; the scratch connection has no input, so that nothing else happens.
-    """
+def _clear_errors() -> None:
+    """Empty the queue by ``do_handshake``, which does that first; without input it does nothing else (1 µs)."""
     try:
         _scratch.connection.do_handshake()
     except SSL.WantReadError:
         return
+
+
+clear_errors: Final[Callable[[], None]] = getattr(vars(SSL).get("_lib"), "ERR_clear_error", None) or _clear_errors
+"""Empty this thread's OpenSSL error queue.  The binding is not public; without it pyOpenSSL is used.
+
+An invalid signature leaves entries there even if the error is waived.  They would be reported as the reasons of the
+next failure in this thread.  OpenSSL before 4.0 even reports a failure if a connection only needs more input.
+"""
 
 
 def error_words(error: Exception) -> str:

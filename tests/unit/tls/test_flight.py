@@ -32,7 +32,7 @@ from trio.testing import memory_stream_pair
 from triosmtp.errors import HandshakeError
 from triosmtp.tls import build_context, load_material
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, THREADS
+from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS, THREADS
 from triosmtp.tls.handshake import handshake
 from triosmtp.tls.probe_client import TLSClient, observing_context
 from triosmtp.tls.verification import record_verification
@@ -236,7 +236,7 @@ async def test_each_piece_of_a_flight_is_acknowledged(size: int, pieces: bool) -
 # Renegotiation
 
 
-def renegotiate(then: Credential) -> tuple[Engine, Any, SSL.Connection]:
+def renegotiate(then: Credential) -> tuple[Engine, ssl.MemoryBIO, ssl.MemoryBIO, SSL.Connection]:
     """Shake hands with a small certificate, and begin to negotiate anew with another."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
@@ -251,6 +251,11 @@ def renegotiate(then: Credential) -> tuple[Engine, Any, SSL.Connection]:
     engine.do_handshake()
     client.use_certificate(then.certificate)
     client.use_privatekey(then.key)
+    renegotiate_again(engine, incoming, outgoing, client)
+    return engine, incoming, outgoing, client
+
+
+def renegotiate_again(engine: Engine, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, client: SSL.Connection) -> None:
     assert client.renegotiate()
     for _ in range(3):
         try:
@@ -261,16 +266,27 @@ def renegotiate(then: Credential) -> tuple[Engine, Any, SSL.Connection]:
             engine.read()
         if outgoing.pending:
             client.bio_write(outgoing.read())
-    return engine, incoming, client
 
 
 def test_a_renegotiation_with_a_small_certificate_goes_on(callers: list[int]) -> None:
-    engine, incoming, client = renegotiate(client_credential())
+    engine, incoming, _, client = renegotiate(client_credential())
     assert callers
     assert client.total_renegotiations() == 1
     client.send(b"NOOP\r\n")
     incoming.write(taken(client))
     assert engine.read() == b"NOOP\r\n"
+
+
+def test_a_client_renegotiates_a_few_times_and_no_more() -> None:
+    engine, incoming, outgoing, client = renegotiate(client_credential())
+    for _ in range(MAX_RENEGOTIATIONS - 1):
+        renegotiate_again(engine, incoming, outgoing, client)
+    client.send(b"NOOP\r\n")
+    incoming.write(taken(client))
+    assert engine.read() == b"NOOP\r\n"
+    with pytest.raises(ssl.SSLError, match=f"more than {MAX_RENEGOTIATIONS} renegotiations"):
+        renegotiate_again(engine, incoming, outgoing, client)
+    assert engine.verification.handshakes == MAX_RENEGOTIATIONS + 1
 
 
 def test_a_renegotiation_with_a_large_certificate_is_the_end(callers: list[int]) -> None:

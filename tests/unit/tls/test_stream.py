@@ -31,7 +31,7 @@ from triosmtp.tls.handshake_scheduler import HandshakeScheduler
 def _calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSL called by the bindings, and by pyOpenSSL's methods, as if the former were not there."""
     if request.param == "methods":
-        for name in openssl_memory.__all__:
+        for name in filter(str.islower, openssl_memory.__all__):
             monkeypatch.setattr(engine_module, name, getattr(openssl_memory, f"_{name}"))
 
 
@@ -630,3 +630,58 @@ async def test_a_renegotiation_waits_for_its_turn_and_commands_do_not(monkeypatc
 
 async def run_step(scheduler: HandshakeScheduler, order: list[str]) -> None:
     await scheduler.run(partial(order.append, "step"), lambda: False)
+
+
+@pytest.mark.usefixtures("_calls")
+@pytest.mark.parametrize("reader", ["TLSStream", "SSLStream"])
+async def test_a_read_that_waits_while_the_connection_is_freed(reader: str) -> None:
+    client, server = await connected("TLSv1.3")
+    stream: trio.abc.Stream = server if reader == "TLSStream" else server.ssl_stream
+    ended = []
+
+    async def read() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.receive_some(100)
+        ended.append("read")
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await wait_all_tasks_blocked()
+            server.release()
+            await client.send_all(b"NOOP\r\n")
+    assert ended == ["read"]
+    with pytest.raises(trio.ClosedResourceError):
+        await server.send_all(b"250 OK\r\n")
+    await server.send_close_notify()
+    await server.send_alert()
+    close(client, server)
+
+
+async def test_unwrap_ends_the_turn_of_a_renegotiation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it did not, the handshakes that wait behind it would wait for another one."""
+    scheduler = HandshakeScheduler()
+    for module in (engine_module, stream_module):
+        monkeypatch.setattr(module, "HANDSHAKE_SCHEDULER", scheduler)
+    near, far = socket_pair()
+    client = plain_client("TLSv1.2")
+    server = await connected_plain(client, near, far, renegotiation=True)
+    order: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.ssl_stream.unwrap)
+        await wait_all_tasks_blocked()
+        scheduler._ending = True  # others have used up this round
+        client.renegotiate()
+        with pytest.raises(SSL.WantReadError):
+            client.do_handshake()
+        await far.send_all(taken(client))
+        await wait_all_tasks_blocked()
+        for _ in range(20):
+            nursery.start_soon(run_step, scheduler, order)
+        await wait_all_tasks_blocked()
+        await scheduler._end_round()
+        await wait_all_tasks_blocked()
+        assert len(order) == 20
+        nursery.cancel_scope.cancel()
+    near.close()
+    far.close()

@@ -111,7 +111,7 @@ class TLSOptions:
         "TLS_Allow_Renegotiation",
         BOOLEAN,
         False,
-        "Whether a client may renegotiate TLS 1.2: a known denial of service.",
+        "Whether a client may renegotiate TLS 1.2: a known denial of service. It may do so 10 times in a connection.",
     )
     tls_client_ca: Path | None = option(
         "TLS_Client_CA",
