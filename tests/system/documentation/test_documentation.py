@@ -95,9 +95,9 @@ def test_every_page_is_in_the_contents() -> None:
 
 
 def test_readme_opens_with_two_commands_that_set_themselves_up() -> None:
-    language, text = FENCE.findall((ROOT / "README.md").read_text())[0]
-    commands = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert language == "sh"
+    shown = FENCE.findall((ROOT / "README.md").read_text())[:2]
+    assert [language for language, _ in shown] == ["sh", "sh"]
+    commands = [line for _, text in shown for line in text.splitlines() if not line.startswith("#")]
     assert [command.rpartition("/")[2] for command in commands] == ["triosmtp serve", "nox"]
     assert all(command.startswith("python3 -m venv .venv && .venv/bin/pip install -q ") for command in commands)
 
