@@ -33,6 +33,11 @@ class Server:
         """Return user and system time of the whole process tree so far, that of children that have ended included."""
         return sum(_cpu_ticks(pid) for pid in _tree(self.pid)) / _TICK
 
+    def main_cpu_seconds(self) -> float:
+        """Return the user and system time of the first process alone: with workers, of the supervisor."""
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((each / "schedstat").read_text().split()[0]) for each in threads) / 1e9
+
     def memory(self, field: str = "VmRSS") -> int:
         """Return the octets of memory of the process tree: ``VmRSS`` now, ``Pss`` its share, ``VmHWM`` the maximum."""
         file = "smaps_rollup" if field == "Pss" else "status"

@@ -21,7 +21,7 @@ from bench.load import Sample, measure
 from bench.process import Server, free_port, raise_descriptor_limit, run_server
 from bench.scenario import SCENARIOS
 
-__all__ = ["main"]
+__all__ = ["main", "measure_gain"]
 
 _CONFIGURATION = """\
 Workers = {workers}
@@ -55,24 +55,27 @@ def _serving(workers: int) -> Iterator[tuple[Server, Credentials]]:
             yield server, credentials
 
 
-def _throughput(name: str, seconds: float, rounds: int) -> None:
+def measure_gain(name: str, seconds: float, rounds: int) -> float:
+    """Print the throughput of one process and of two workers, and return how many times more two workers carry."""
     scenario = SCENARIOS[name]
     samples: dict[int, list[Sample]] = {1: [], 2: []}
     for _ in range(rounds):
         for workers, found in samples.items():
             with _serving(workers) as (server, credentials):
                 found.append(measure(scenario, server, credentials, seconds, _CPUS))
+    rates: dict[int, float] = {}
     for workers, found in samples.items():
-        rate = statistics.median(sample.messages / sample.seconds for sample in found)
+        rate = rates[workers] = statistics.median(sample.messages / sample.seconds for sample in found)
         figure = statistics.median(sample.cpu_seconds * 1000 / sample.messages for sample in found)
         print(f"{scenario.title:<58} Workers = {workers}  {rate:8.0f} /s  {figure:6.2f} ms CPU", flush=True)
+    return rates[2] / rates[1]
 
 
-def _message(server: Server, credentials: Credentials, number: int) -> tuple[float, float]:
-    """Return the milliseconds, and those of the server's CPU, of a new TLS connection with a message: the median."""
+def _message(server: Server, credentials: Credentials, number: int) -> tuple[float, float, float]:
+    """Return the median milliseconds of a TLS connection with a message, and the CPU of server and supervisor."""
     context = make_context(SCENARIOS["De"], credentials)
     payload = make_message(2048) + b".\r\n"
-    times, cpu = [], server.cpu_seconds()
+    times, cpu, supervisor = [], server.cpu_seconds(), server.main_cpu_seconds()
     for _ in range(number):
         begun = time.perf_counter()
         client = connect(server.port, context)
@@ -80,7 +83,8 @@ def _message(server: Server, credentials: Credentials, number: int) -> tuple[flo
         client.quit()
         times.append((time.perf_counter() - begun) * 1000)
     time.sleep(0.2)
-    return statistics.median(times), (server.cpu_seconds() - cpu) * 1000 / number
+    cpu, supervisor = server.cpu_seconds() - cpu, server.main_cpu_seconds() - supervisor
+    return statistics.median(times), cpu * 1000 / number, supervisor * 1000 / number
 
 
 def _idle(connections: int) -> None:
@@ -99,8 +103,11 @@ def _idle(connections: int) -> None:
                 client.close()
     rss, pss = ((now - then) / 1024 / connections for now, then in zip(after, before, strict=True))
     print(f"{connections} idle TLS connections, two workers: {rss:.1f} KiB each (PSS {pss:.1f}), {lost} lost")
-    for what, (milliseconds, cpu) in (("alone", alone), ("beside them", beside)):
-        print(f"a new TLS connection with a message, {what}: {milliseconds:.1f} ms, {cpu:.2f} ms CPU")
+    for what, (milliseconds, cpu, supervisor) in (("alone", alone), ("beside them", beside)):
+        print(
+            f"a new TLS connection with a message, {what}: {milliseconds:.1f} ms, {cpu:.2f} ms CPU, "
+            f"{supervisor:.2f} ms of it in the supervisor"
+        )
 
 
 def _answers(client: Client) -> bool:
@@ -120,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     raise_descriptor_limit()
     for name in ("B", "De"):
-        _throughput(name, options.seconds, options.rounds)
+        measure_gain(name, options.seconds, options.rounds)
     _idle(options.connections)
 
 

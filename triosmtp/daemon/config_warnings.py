@@ -101,7 +101,7 @@ def _auth_warnings(settings: Settings) -> list[Problem]:
     problems += [
         problem_at(settings, "smtp_extensions", text, Severity.WARNING)
         for name, store in sasl.stores.items()
-        if not (store.otherwise or (settings.policy and name in PLAINTEXT))
+        if not (store.has_other_authority or (settings.policy and name in PLAINTEXT))
         and (text := _unusable(name, store) if name != "EXTERNAL" else _unverifiable(settings))
     ]
     if settings.always_allow and not settings.always_deny and sasl.stores:

@@ -16,7 +16,7 @@ class LimitReached(Enum):
     TLS_HANDSHAKES_PER_PEER = "TLS_Handshakes_Per_Peer"
     SPOOL_MAX_SIZE = "Spool_Max_Size"
     SPOOL_MIN_FREE = "Spool_Min_Free"
-    SPOOL_FILE_SYSTEM = "the file system of the spool has no room for it"
+    SPOOL_FILE_SYSTEM = "the file system of the spool is full"
     PROXY_PROTOCOL_TIMEOUT = "Proxy_Protocol_Timeout"
     WORKERS = "Workers"
     """No worker had capacity for the connection in time."""

@@ -123,7 +123,7 @@ class Admission:
 
 
 def expects_many_connections(peer: PeerAddress | None, settings: Settings) -> bool:
-    """Whether many connections from ``peer`` are normal: it is local, trusted, or a proxy for others."""
+    """Return whether many connections from ``peer`` are normal: it is local, trusted, or a proxy for others."""
     if peer is None or peer.is_loopback or peer in settings.proxy_protocol:
         return True
     if any(peer in network for network in settings.relay_hosts):

@@ -1,4 +1,4 @@
-"""Which recipients exist: Known_Recipients, by the domain of the recipient and by the connection."""
+"""The recipients that exist (Known_Recipients), by the options of the connection and the domain of the recipient."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,16 +16,16 @@ __all__ = ["Files", "KnownRecipients"]
 Files: TypeAlias = tuple[RecipientFile, ...]
 
 _FILES: Final = trio.CapacityLimiter(2)
-"""Threads that look at files of recipients, apart from all others; each file has one at most."""
+"""Threads that check files of recipients, separate from all others.  Each file uses one at most."""
 
 
 @frozen(slots=True)
 class KnownRecipients:
-    """The recipients that exist, for one resolved set of options.  Without files everybody exists."""
+    """The recipients that exist, for one resolved set of options.  Without files, every recipient exists."""
 
     files: Files
     by_domain: Mapping[str, Files]
-    """What Domain scopes say instead, by the key of the domain."""
+    """The files of Domain scopes instead of these, by the key of the domain."""
 
     @classmethod
     def from_settings(
@@ -34,9 +34,9 @@ class KnownRecipients:
         domains: Iterable[DomainScope],
         open_file: Callable[[Settings, Path, bool], RecipientFile],
     ) -> "KnownRecipients | None":
-        """Take them out of the options; None if no file is named.
+        """Return the files that the options name, or None if they name none.
 
-        ``open_file`` is given where the file is named, its path, and whether case is folded.
+        ``open_file`` is called with the settings that name the file, its path, and whether case is folded.
         """
 
         def files(known: Settings, folding: Settings) -> Files:
@@ -53,22 +53,22 @@ class KnownRecipients:
         return cls(default, by_domain) if default or any(by_domain.values()) else None
 
     def every_file(self) -> Iterator[RecipientFile]:
-        """Yield each file that is asked."""
+        """Yield each file once."""
         yield from dict.fromkeys(file for files in (self.files, *self.by_domain.values()) for file in files)
 
     async def contains(self, recipient: Address) -> bool:
-        """Whether a recipient of ours exists.  Postmaster always does (RFC 5321, section 4.5.1).
+        """Return whether a local recipient exists.  Postmaster always does (RFC 5321, section 4.5.1).
 
-        A file that has changed is read first, once a second at most.
+        A file that has changed is read first, at most once a second.
 
-        :raises RecipientFileError: if that cannot be said, since a file could not be read yet.
+        :raises RecipientFileError: if a file could not be read yet, so that the answer is unknown.
         """
         domain = recipient.domain_key
         files = self.by_domain.get(domain, self.files)
         if not files or recipient.local_part.lower() == "postmaster":
             return True
         for file in files:
-            if _FILES.available_tokens and file.is_due(trio.current_time()):  # else what was read holds
+            if _FILES.available_tokens and file.is_due(trio.current_time()):  # else the previous content is used
                 await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
         if any(file.holds(recipient.local_part, domain) for file in files if file.is_read):
             return True

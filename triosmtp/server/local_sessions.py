@@ -1,7 +1,7 @@
-"""The server as policy clients know it: its sessions and certificates, as plain values."""
+"""The sessions and certificates of a server as plain values, for policy clients and operators."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -14,25 +14,26 @@ from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["LocalSessions"]
 
-_AT_ONCE = 500  # sessions that are looked at before others get their turn
+_SESSIONS_PER_TURN: Final = 500
+"""Sessions that are listed before other tasks run."""
 
 
 class LocalSessions:
-    """Answers for one service.  It is a :class:`~triosmtp.policy_service.question.ServerAdmin`."""
+    """The sessions of one service.  It is a :class:`~triosmtp.policy_service.question.ServerAdmin`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def emit(self, event: ServerEvent) -> None:
-        """Tell the observers of the server."""
+        """Call the observers of the server."""
         self._service.emit(event)
 
     async def sessions(self) -> list[dict[str, Any]]:
-        """Give every session under way, in a few words each."""
+        """Return every session, for policy clients."""
         return [_without_outdated(each) for each in await self.inbound()]
 
     async def inbound(self) -> list[dict[str, Any]]:
-        """Give the same, of each also whether it is on an old configuration, and its variables of TLS."""
+        """Return every session, for operators: also its TLS variables, and whether its configuration is outdated."""
         found = []
         for number, running in enumerate(tuple(self._service.running), 1):
             tls = running.session.connection_tls
@@ -41,12 +42,12 @@ class LocalSessions:
                 "tls_variables": {} if tls is None else _without_aliases(tls.variables()),
             }
             found.append(_session(running) | more)
-            if number % _AT_ONCE == 0:
+            if number % _SESSIONS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
         return found
 
     async def session(self, session: str) -> dict[str, Any] | None:
-        """Give one session with its contexts."""
+        """Return one session with its variables; None if there is no such session."""
         running = self._find(session)
         if running is None:
             return None
@@ -58,7 +59,7 @@ class LocalSessions:
     async def set_variables(
         self, session: str, connection: Mapping[str, str | None], message: Mapping[str, str | None]
     ) -> bool:
-        """Set variables of a session, or remove them."""
+        """Set variables of a session, or remove those with the value None; return False if there is no such session."""
         running = self._find(session)
         if running is None:
             return False
@@ -74,22 +75,22 @@ class LocalSessions:
         return True
 
     async def close_session(self, session: str) -> bool:
-        """End a session as soon as no transaction is under way."""
+        """End a session as soon as it has no transaction; return False if there is no such session."""
         running = self._find(session)
         if running is not None:
             running.close()
         return running is not None
 
-    async def body_part(self, question: str, session: str, start: int, size: int) -> tuple[bytes, int] | None:  # noqa: ARG002 - tells the supervisor which worker
+    async def body_part(self, question: str, session: str, start: int, size: int) -> tuple[bytes, int] | None:  # noqa: ARG002 - a supervisor needs the session
         """Return a part of the message that a policy question is about, and the size of the whole message."""
         return await self._service.hub.body_part(question, start, size)
 
     async def certificates(self) -> list[dict[str, Any]]:
-        """Give every certificate in force."""
+        """Return every certificate in force."""
         return await trio.to_thread.run_sync(_certificates, self._service.contexts.contexts())
 
     async def reload_certificates(self) -> dict[str, Any]:
-        """Read the files of TLS again."""
+        """Read the TLS files again; return the result."""
         service = self._service
         outcome = await reload_certificates(
             service.contexts, service.tls_settings, service.emit, reason="policy client"

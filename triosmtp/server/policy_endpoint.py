@@ -21,7 +21,7 @@ _MAX_TOKEN_SIZE: Final = 4096
 
 @frozen(slots=True)
 class PolicyEndpoint:
-    """What one Listen requires of a policy client."""
+    """The requirements of one Listen for policy clients."""
 
     listen: Listen
     settings: Settings

@@ -1,4 +1,4 @@
-"""A profile: what one resolved set of options means in running parts, made once for all sessions it holds for."""
+"""A profile: one resolved set of options as running parts, which all of its sessions share."""
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -43,25 +43,24 @@ class Profile:
     rules: ConnectionSettings
     banner: Reply
     hostname: str
-    """What we call ourselves in Received."""
+    """The name of this host in Received."""
     chain: Chain
     relay: RelayRules
     delivery: Delivery
     tls: TLSSettings | None
-    """The key of the TLS context in the store; None where there is no certificate."""
+    """The key of the TLS context in the store; None without a certificate."""
     sasl: SaslConfig
-    """What AUTH is checked against."""
+    """The mechanisms of AUTH and their files."""
     server_names: tuple[ServerName, ...]
-    """The certificates of the Listen that are chosen by SNI."""
+    """The certificates of the Listen that SNI selects."""
     recipients: KnownRecipients | None
-    """Which recipients of ours exist; None if nobody says."""
+    """The recipients that exist; None if no file is named."""
 
 
 class Profiles:
-    """Makes profiles and keeps them; policies and deliveries that are named alike are made once.
+    """Makes profiles and keeps them.  Policies and deliveries with the same name are made once.
 
-    ``policies`` and ``delivery``, where the embedding program gives them, stand in place of the options Policy and
-    Deliver_To.
+    ``policies`` and ``delivery`` of an embedding program replace the options Policy and Deliver_To.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Profiles:
         self.mock_key = mock_key or MockKey()
         """The key that mock credentials of unknown users are derived from."""
         self.is_worker = is_worker
-        """As for :func:`open_service`."""
+        """Whether this process is a worker: see :func:`~triosmtp.server.startup.open_service`."""
         self._given_chain = None if policies is None else Chain(policies)
         self._loader = ModuleLoader(config.folder)
         self._given_delivery = delivery
@@ -94,7 +93,7 @@ class Profiles:
         self._profiles: dict[int, Profile] = {}
 
     def renewed(self, config: Config) -> "Profiles":
-        """Give the profiles of a configuration that is to take this one's place: its modules are imported anew."""
+        """Return the profiles of a new configuration that replaces this one.  Its modules are imported again."""
         renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, mock_key=self.mock_key)
         renewed._given_chain = self._given_chain
         renewed._loader = ModuleLoader(config.folder, self._loader)
@@ -102,28 +101,28 @@ class Profiles:
         return renewed
 
     async def discard(self) -> None:
-        """Let go of all that was made: the configuration does not come into force."""
+        """Discard everything that was made, because the configuration is not put in force."""
         self._loader.discard()
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every delivery that the options named; each gets up to 5 s."""
+        """Close every delivery that the options name.  Each has up to 5 s."""
         for delivery in self.deliveries:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 try:
                     await delivery.aclose()
-                except Exception:  # noqa: BLE001 - a delivery that cannot end well must not end the server
+                except Exception:  # noqa: BLE001 - an error of a delivery must not end the server
                     _log.exception("closing %s failed", delivery)
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """Every delivery that the options named."""
+        """Every delivery that the options name."""
         return tuple(self._deliveries.values())
 
     def prepare(self) -> list[Profile]:
         """Make the profile of every Listen and of each of its Peer blocks.
 
-        :raises ConfigError: naming each policy and each delivery that cannot be had.
+        :raises ConfigError: with a problem for each policy, delivery and file that cannot be used.
         """
         problems: list[Problem] = []
         profiles = []
@@ -137,9 +136,9 @@ class Profiles:
         return profiles
 
     def of(self, listen: Listen, settings: Settings) -> Profile:
-        """Give the profile of ``settings``, which the configuration resolved for ``listen``.
+        """Return the profile of ``settings``, which the configuration resolved for ``listen``.
 
-        :raises ConfigError: where a policy or the delivery that it names cannot be had.
+        :raises ConfigError: if a policy or the delivery that it names cannot be used.
         """
         profile = self._profiles.get(id(settings))  # no two Listens share the object
         if profile is None:
@@ -208,7 +207,7 @@ class Profiles:
             file.check()
         except (RecipientFileError, AuthFileError) as error:
             if self.is_worker:
-                _log.error("%s: who needs it is told to come back", error)
+                _log.error("%s: its users receive temporary errors", error)
             else:
                 problems.append(problem_at(settings, field, str(error)))
 
@@ -231,8 +230,8 @@ class Profiles:
         if scheme == "websocket":
             otherwise = settings.policy_fallback
             fallbacks = {phase: settings.policy_fallback_phases.get(phase, otherwise) for phase in PHASES}
-            if self._hub is None:  # nothing is served, as in `triosmtp check`
-                from triosmtp.policy_service.hub import Hub  # noqa: PLC0415 - what serves has imported it
+            if self._hub is None:  # without a server, as in `triosmtp check`
+                from triosmtp.policy_service.hub import Hub  # noqa: PLC0415 - a server has imported it
 
                 self._hub = Hub()
             return self._hub.policy(group, timeout=settings.policy_timeout, fallback_phases=fallbacks)
@@ -255,7 +254,7 @@ class Profiles:
 
 
 def default_maildir() -> Path:
-    """Give the Maildir that mail goes to without Deliver_To: in the state folder."""
+    """Return the Maildir for mail without Deliver_To: in the state folder."""
     return state_directory() / "Maildir"
 
 
@@ -267,7 +266,7 @@ def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
 
 
 def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
-    """Give the extensions of SMTP_Extensions that are not offered because ``delivery`` does not honour them."""
+    """Return the extensions of SMTP_Extensions that are not offered, because ``delivery`` does not honour them."""
     return tuple(x for x in settings.smtp_extensions if x in DELIVERY_EXTENSIONS and x not in delivery.honours)
 
 
@@ -303,4 +302,4 @@ def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: b
 def _banner(settings: Settings, hostname: str) -> Reply:
     if not settings.static_banner:
         return Reply(220, f"{hostname} ESMTP")
-    return Reply(220, settings.static_banner.removeprefix("220 "))  # it holds its own code
+    return Reply(220, settings.static_banner.removeprefix("220 "))  # the option includes the code

@@ -1,7 +1,6 @@
-"""The beginning of a connection that comes by a proxy: the PROXY header, and the client that it names.
+"""The beginning of a connection through a proxy: the PROXY header and the client that it announces.
 
-A proxy that says nothing, or no PROXY header, is not answered: it would hand that answer to its client, who had no part
-in it.
+A proxy that sends no valid PROXY header receives no reply: it would pass the reply to its client.
 """
 
 import logging
@@ -23,19 +22,19 @@ _log = logging.getLogger("triosmtp.server")
 async def read_proxy_header(
     service: Service, listen: Listen, settings: Settings, transport: trio.abc.Stream, proxy: Peer, local: str
 ) -> Peer | None:
-    """Read the PROXY header of ``proxy``, whose own settings are ``settings``, and give whom it speaks for.
+    """Read the PROXY header of ``proxy``, which has the options ``settings``, and return the client that it announces.
 
-    Gives None where there is no session to begin, and has told why; the connection is to be closed then.
+    Return None if the connection must be closed.  The reason is emitted as an event then.
     """
     data = bytearray()
     try:
         with trio.fail_after(settings.proxy_protocol_timeout):
             preamble = await _read(transport, data)
     except ProxyHeaderError as error:
-        # A proxy looks whether the port is open, and closes it again: nothing to tell of.
+        # A health check of a proxy connects and closes: that is no event.
         if data:
             service.emit(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol"))
-            _log.warning("proxy %s sent no PROXY header that can be taken: %s", proxy.text, error)
+            _log.warning("proxy %s sent no valid PROXY header: %s", proxy.text, error)
         return None
     except trio.TooSlowError:
         service.emit(ConnectionRefused(peer=proxy.text, listener=listen.name, reason="Proxy_Protocol_Timeout"))

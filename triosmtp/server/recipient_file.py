@@ -1,8 +1,8 @@
 """Files of recipients: which addresses exist in the domains that mail is accepted for (Known_Recipients).
 
-Of each line eight octets are kept: a hash of it under a random key, in one of 256 sorted arrays.  So a million lines
-take 10 MB in every worker, and twice that while a changed file is read.  That an address which is not listed has the
-hash of one that is happens once in 10¹³ attempts on a list of a million, and nobody can look for one without the key.
+Eight octets of each line are kept: a hash with a random key, in one of 256 sorted arrays.  So a million lines use
+10 MB in every worker, and twice that while a changed file is read.  An address that is not listed has the hash of a
+listed one in one of 10¹³ cases, for a list of a million.  Without the key, no client can search for such an address.
 """
 
 import logging
@@ -33,39 +33,39 @@ __all__ = ["RecipientFile", "RecipientFileError"]
 _log = logging.getLogger("triosmtp.server")
 
 _LOOK: Final = 1.0
-"""Seconds between two looks whether a file has changed."""
+"""Seconds between two checks whether a file has changed."""
 _SETTLED: Final = 1.0
-"""Seconds that a file must have been left alone: who writes it in place is not to be read halfway."""
+"""Seconds since the last change before a file is read: a program may still write it in place."""
 _MAX_LINE: Final = 2048
-"""Octets of a line: no longer one fits a command."""
+"""Octets of a line: a longer address fits no command."""
 _FAULTS: Final = 10
-"""Lines that are told of as skipped; of more, their number."""
+"""Lines that are logged as skipped; of further ones, their number is."""
 _LINE: Final = re.compile(rb'((?:"(?:[^"\\]|\\.)*")?[^\s"]*)(?:[ \t]+#.*)?')
-"""A recipient, and perhaps a comment behind blanks."""
+"""A recipient, and a comment after blanks."""
 _EVERYBODY: Final = "\0"
-"""In the place of a local part, and behind one: what no address holds, so that no quoted one is taken for it."""
+"""A wildcard instead of a local part, or after one.  No address contains it, not even a quoted one."""
 _EXPECTED: Final = "expected user@domain, @domain or user+*@domain"
 
 
 class RecipientFileError(TrioSMTPError, ValueError):
-    """A file of recipients cannot be used; the text names the file."""
+    """A file of recipients cannot be used.  The text names the file."""
 
 
 @define(slots=True)
 class _Contents:
-    """What was read, and of which file."""
+    """The content of a file, with the state of the file."""
 
     mark: object
     hashes: tuple["array[int]", ...] = field(factory=lambda: tuple(array("Q") for _ in range(256)), repr=False)
     faults: list[str] = field(factory=list)
     skipped: int = 0
-    """Lines that are no recipients."""
+    """Lines that are not recipients."""
     lines: int = 0
-    """Recipients, repeated ones as often as they stand there."""
+    """The number of recipients, with repetitions."""
 
 
 class RecipientFile:
-    """A file with a recipient on each line; ``#`` begins a comment.  It is read again when it has changed.
+    """A file with a recipient on each line; ``#`` begins a comment.  It is read again after a change.
 
     ``fold`` compares local parts without regard to case.
     """
@@ -77,7 +77,7 @@ class RecipientFile:
         self._contents: _Contents | None = None
         self._looked = -inf
         self._reading = threading.Lock()
-        self._failure = ""  # of the latest look, so that it is logged once
+        self._failure = ""  # of the last check, so that it is logged once
 
     def __str__(self) -> str:
         return str(self.path)
@@ -89,17 +89,17 @@ class RecipientFile:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """The lines that were skipped when the file was last read, the first of them each with what is wrong."""
+        """The lines that were skipped when the file was last read: the first ones with their error, then a number."""
         contents = self._contents
         if contents is None:
             return ()
         faults = [f'"{self.path}" {fault}' for fault in contents.faults]
         if contents.skipped > len(faults):
-            faults.append(f'"{self.path}": {contents.skipped - len(faults)} more lines are no recipients')
+            faults.append(f'"{self.path}": {contents.skipped - len(faults)} more lines are not recipients')
         return tuple(faults)
 
     def holds(self, local_part: str, domain: str) -> bool:
-        """Whether a recipient is listed; ``domain`` is the key of its domain."""
+        """Return whether a recipient is listed; ``domain`` is the key of its domain."""
         if self._fold:
             local_part = local_part.lower()
         user, plus, _ = local_part.partition("+")
@@ -110,14 +110,14 @@ class RecipientFile:
         )
 
     def is_due(self, now: float) -> bool:
-        """Whether it was not looked at for a second before ``now``, and is not being read: then look."""
+        """Return whether the file must be checked: the last check was a second ago, and no thread reads it."""
         due = now - self._looked >= _LOOK and not self._reading.locked()
         if due:
             self._looked = now
         return due
 
     def refresh(self) -> None:
-        """Read the file again if it has changed; if it cannot be used, what was read stays.  Blocking."""
+        """Read the file again if it has changed.  If it cannot be used, the previous content stays.  Blocking."""
         if not self._reading.acquire(blocking=False):
             return
         try:
@@ -135,7 +135,7 @@ class RecipientFile:
             _log.warning("%s: skipped", fault)
 
     def check(self) -> None:
-        """Read the file if it has changed, and leave it to the caller to tell of its :attr:`faults`.  Blocking.
+        """Read the file if it has changed; the caller reports its :attr:`faults`.  Blocking.
 
         :raises RecipientFileError: if it cannot be used.
         """
@@ -160,11 +160,11 @@ class RecipientFile:
                     return False
                 contents = self._parse(file, mark)
                 if _mark(file) != mark and settled:
-                    return False  # it is being written: the next look reads it
+                    return False  # it is being written: the next check reads it
         except OSError as error:
             raise RecipientFileError(f'"{self.path}": {error.strerror}') from error
         if not contents.lines:
-            raise RecipientFileError(f'"{self.path}": no recipient stands in it')
+            raise RecipientFileError(f'"{self.path}": it contains no recipient')
         self._contents = contents
         return True
 
@@ -189,9 +189,9 @@ class RecipientFile:
         return contents
 
     def _entry(self, line: bytes) -> str:
-        """Return a line in the form in which it is compared; ``""`` for a comment or an empty line.
+        """Return a line in the form for comparison; ``""`` for a comment or an empty line.
 
-        :raises ValueError: if it is something else.
+        :raises ValueError: if it is not a recipient.
         """
         text = line.strip()
         if not text or text.startswith(b"#"):
@@ -208,7 +208,7 @@ class RecipientFile:
             if b"*" in text.rpartition(b"@")[0] and not text.startswith(b'"'):
                 user = local_part.removesuffix("+*")
                 if not user or "*" in user or "+" in user or user == local_part:
-                    raise ValueError(f"* stands for what follows the first +, and for nothing else: {_EXPECTED}")
+                    raise ValueError(f"* is allowed only for the text after the first +: {_EXPECTED}")
                 local_part = f"{user}+{_EVERYBODY}"
             return f"{local_part.lower() if self._fold else local_part}@{address.domain_key}"
         raise ValueError(_EXPECTED)

@@ -1,4 +1,4 @@
-"""Who may relay: the rules by which a recipient is accepted.  The default is to relay for nobody."""
+"""Relay rules: which recipients are accepted from which clients.  By default, no client may relay."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -18,10 +18,10 @@ _ROUTING: Final = frozenset("@%!")  # user%host@relay, host!user@relay, "user@ho
 
 @frozen(slots=True)
 class DomainList:
-    """Domains, exact or left-globbed, to be asked about the key of a domain.
+    """Domains, exact or left-globbed, for the key of a domain.
 
-    ``*.example.com`` holds ``a.example.com`` and not ``example.com``; ``*example.com`` holds both, and whatever else
-    ends so.
+    ``*.example.com`` contains ``a.example.com`` and not ``example.com``.  ``*example.com`` contains both, and every
+    other domain with this ending.
     """
 
     exact: frozenset[str]
@@ -29,9 +29,9 @@ class DomainList:
 
     @classmethod
     def from_patterns(cls, patterns: tuple[str, ...]) -> "DomainList":
-        """Sort patterns as they stand in the configuration into the two kinds.
+        """Sort the patterns of an option into exact and left-globbed ones.
 
-        :raises DomainError: if one of them is none.
+        :raises DomainError: if one of them is not a domain.
         """
         keys = [pattern_key(pattern) for pattern in patterns]
         return cls(
@@ -45,7 +45,7 @@ class DomainList:
 
 @frozen(slots=True)
 class ClientList:
-    """The clients of TLS_Relay_Clients, by what their certificates are or say."""
+    """The clients of TLS_Relay_Clients, by fingerprints or names of their certificates."""
 
     fingerprints: frozenset[str]
     keys: frozenset[str]
@@ -66,17 +66,17 @@ class ClientList:
         )
 
     def holds(self, tls: TLSInfo) -> bool:
-        """Whether the client of that handshake is in the list.
+        """Return whether the client of a handshake is in the list.
 
-        By fingerprint it is whoever proved to hold the key, with or without an authority's word, unless a revocation
-        list names the certificate; by name only where the certificate verified.
+        A fingerprint identifies every client that has the key, with or without a verified certificate, unless the
+        certificate is revoked.  A name identifies a client only if its certificate is verified.
         """
         if tls.revoked:
             return False
         return self.lists_fingerprint_of(tls) or (tls.verified and any(map(self._names, tls.client_sans)))
 
     def lists_fingerprint_of(self, tls: TLSInfo) -> bool:
-        """Whether the certificate of that handshake, or its key, is listed by fingerprint and not revoked."""
+        """Return whether the certificate of a handshake, or its key, is listed by fingerprint and not revoked."""
         if tls.revoked or tls.client_certificate is None:
             return False
         return tls.client_fingerprint_sha256 in self.fingerprints or tls.client_spki_sha256 in self.keys
@@ -84,14 +84,14 @@ class ClientList:
     def _names(self, alternative_name: str) -> bool:
         kind, _, value = alternative_name.partition(":")
         if kind == "dns":
-            # What is escaped or cut off here is no domain, whatever it ends with.  Nor is a wildcard.
+            # A name that was escaped or cut is not a domain.  A wildcard is not one, either.
             key = _key(value)
             return key is not None and key in self.hosts
         return kind == "email" and _mailbox_key(value) in self.mailboxes
 
 
 def _key(name: str) -> str | None:
-    """Return the key of a name in a certificate, where U-labels cannot stand (RFC 5280, section 7.2)."""
+    """Return the key of a name in a certificate, which has no U-labels (RFC 5280, section 7.2)."""
     try:
         return name_key(name) if name.isascii() else None
     except DomainError:
@@ -99,7 +99,7 @@ def _key(name: str) -> str | None:
 
 
 def _mailbox_key(address: str) -> str | None:
-    """Return a mailbox in the form to compare: of the domain its key (RFC 5280, section 7.5), the rest as it is."""
+    """Return a mailbox in the form for comparison: with the key of the domain (RFC 5280, section 7.5)."""
     local_part, at, domain = address.rpartition("@")
     key = _key(domain)
     return None if key is None else local_part + at + key
@@ -107,20 +107,21 @@ def _mailbox_key(address: str) -> str | None:
 
 @frozen(slots=True)
 class SenderRules:
-    """Whose mail is taken over TLS alone, or of clients with a certificate that counts.
+    """Senders whose mail requires TLS, or a client certificate that counts.
 
-    One counts if it verified, or if TLS_Relay_Clients lists it or its key by fingerprint; never if it is revoked.
+    A certificate counts if it is verified, or if TLS_Relay_Clients lists it or its key by fingerprint.  A revoked one
+    never counts.
     """
 
     everybody: bool
-    """Whether all mail needs such a certificate."""
+    """Whether all mail requires such a certificate."""
     verified: DomainList
     tls: DomainList
     clients: ClientList
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "SenderRules | None":
-        """Take the rules out of the options; None if there is none."""
+        """Return the rules of the options; None if there are none."""
         if not (settings.requires_verified_client or settings.require_tls_from):
             return None
         return cls(
@@ -131,7 +132,7 @@ class SenderRules:
         )
 
     def demand(self, sender: Address) -> tuple[str, bool]:
-        """Return the option that holds for mail of ``sender``, or ``""``, and whether it needs a certificate."""
+        """Return the option for mail of ``sender``, or ``""``, and whether it requires a certificate."""
         if self.everybody:
             return "TLS_Require_Verified", True
         if sender and sender.domain_key in self.verified:
@@ -141,7 +142,7 @@ class SenderRules:
         return "", False
 
     def accepts(self, tls: TLSInfo | None) -> bool:
-        """Whether the certificate of a handshake counts."""
+        """Return whether the certificate of a handshake counts."""
         return tls is not None and (tls.verified or self.clients.lists_fingerprint_of(tls))
 
 
@@ -154,17 +155,17 @@ class RelayRules:
     hosts: tuple[IPv4Network | IPv6Network, ...]
     open_relay: bool
     tls_domains: DomainList
-    """Domains whose recipients are taken over TLS alone."""
+    """Domains whose recipients require TLS."""
     verified_peer: bool
     clients: ClientList | None
-    """Who may relay by certificate; None: every one that verified."""
+    """Clients that may relay by their certificate; None: every client with a verified one."""
     untrusted_routing: bool = False
-    """Whether a peer that may not relay may name a route in a recipient of ours."""
+    """Whether a peer that may not relay may use a route in a local recipient."""
     senders: SenderRules | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "RelayRules":
-        """Take the rules out of the options."""
+        """Return the rules of the options."""
         return cls(
             DomainList.from_patterns(settings.relay_domains),
             DomainList.from_patterns(settings.relay_for_sending_domains),
@@ -178,30 +179,30 @@ class RelayRules:
         )
 
     def trusts_host(self, address: IPv4Address | IPv6Address | None) -> bool:
-        """Whether the peer may relay by its address alone."""
+        """Return whether the peer may relay because of its address."""
         return self.open_relay or (address is not None and any(address in network for network in self.hosts))
 
     def trusts_certificate(self, tls: TLSInfo | None) -> bool:
-        """Whether the peer may relay by its certificate: by the handshake's own outcome, never by a variable."""
+        """Return whether the peer may relay because of its certificate, by the result of the handshake itself."""
         if not self.verified_peer or tls is None or tls.client_certificate is None:
             return False
         return tls.verified if self.clients is None else self.clients.holds(tls)
 
     def trusts_sender(self, sender: Address) -> bool:
-        """Whether mail of this sender may be relayed by its domain."""
+        """Return whether mail of this sender may be relayed because of its domain."""
         return bool(sender) and sender.domain_key in self.sending_domains
 
     def demands_tls(self, recipient: Address) -> bool:
-        """Whether mail for the recipient is taken over TLS alone."""
+        """Return whether mail for the recipient requires TLS."""
         return bool(recipient.domain) and recipient.domain_key in self.tls_domains
 
     def is_local(self, recipient: Address) -> bool:
-        """Whether the recipient is ours: a relay domain, or ``<postmaster>`` (RFC 5321, section 4.5.1)."""
+        """Return whether the recipient is local: in a relay domain, or ``<postmaster>`` (RFC 5321, section 4.5.1)."""
         return not recipient.domain or recipient.domain_key in self.domains
 
     def is_barred_route(self, recipient: Address, path: str) -> bool:
-        """Whether a recipient names a route that a peer may not use unless it may relay.
+        """Return whether a recipient has a route that only a peer that may relay can use.
 
-        ``path`` is the path of RCPT as it came.  A host behind this one may act on the route, and it trusts this one.
+        ``path`` is the path of RCPT as it arrived.  The next host may follow the route, because it trusts this host.
         """
         return not self.untrusted_routing and (path.startswith("<@") or not _ROUTING.isdisjoint(recipient.local_part))

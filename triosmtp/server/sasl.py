@@ -1,4 +1,4 @@
-"""What the options say of AUTH: which mechanisms are offered when, and what each is checked against."""
+"""The options of AUTH: which mechanisms are offered, and the file that each uses."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
@@ -21,47 +21,47 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "SCRAM-SHA-256": ("authscramparameters", "authplainparameters"),
     "SCRAM-SHA-256-PLUS": ("authscramparameters", "authplainparameters"),
 }
-"""The options that say what a mechanism checks against; the first that is set does."""
+"""The options with the file of a mechanism; the first one that is set is used."""
 
 
 @frozen(slots=True)
 class Store:
-    """What one mechanism is checked against; ``file`` is None where policy alone decides."""
+    """The file of one mechanism; ``file`` is None if only policy decides."""
 
     field: str
     file: PasswordFile | None = None
     realm: str = ""
     logged: bool = True
-    otherwise: bool = False
-    """Whether something beside the file lets users in."""
+    has_other_authority: bool = False
+    """Whether a policy or an option can accept users that are not in the file."""
 
     def serves(self, name: str) -> bool:
-        """Whether anybody can use the mechanism of that name, by what was last read."""
-        return self.file is None or self.otherwise or self.served_by(name) > 0
+        """Return whether any user can use the mechanism of that name, by the last content of the file."""
+        return self.file is None or self.has_other_authority or self.served_by(name) > 0
 
     def served_by(self, name: str) -> int:
-        """Give how many users of the file can use it."""
+        """Return how many users of the file can use the mechanism."""
         return 0 if self.file is None else self.file.served_by(MECHANISMS[name].forms, self.realm)
 
 
 @frozen(slots=True)
 class SaslConfig:
-    """The AUTH of one resolved set of options."""
+    """AUTH for one resolved set of options."""
 
     stores: Mapping[str, Store]
-    """Each mechanism that can be offered, the strongest first."""
+    """Every mechanism that can be offered; the strongest is first."""
     unbacked: tuple[str, ...]
-    """Those that are listed and have nothing to be checked against."""
+    """Mechanisms of SMTP_Extensions without a file or a policy."""
     identities: IdentityMap | None
     plaintext: bool
 
     def due(self, now: float) -> tuple[PasswordFile, ...]:
-        """Give the files of passwords that are to be looked at again: what is offered follows them."""
+        """Return the password files that must be checked again, because the offer depends on them."""
         files = {store.file for store in self.stores.values() if store.file is not None}
         return tuple(file for file in files if file.is_due(now))
 
     def offered(self, tls: TLSInfo | None, *, identified: bool) -> tuple[str, ...]:
-        """Give the mechanisms to offer; ``identified`` is whether the client certificate stands for somebody."""
+        """Return the mechanisms to offer; ``identified`` is whether the client certificate identifies a user."""
         return tuple(
             name
             for name, store in self.stores.items()
@@ -71,7 +71,7 @@ class SaslConfig:
         )
 
     def withheld(self, tls: TLSInfo | None) -> frozenset[str]:
-        """Give those that wait for TLS."""
+        """Return the mechanisms that require TLS first."""
         if tls is not None:
             return frozenset()
         return frozenset(name for name, store in self.stores.items() if store.serves(name) and self._needs_tls(name))
@@ -80,7 +80,7 @@ class SaslConfig:
         return MECHANISMS[name].needs_tls or (name in PLAINTEXT and not self.plaintext)
 
     def files(self) -> Iterator[tuple[str, PasswordFile | IdentityMap]]:
-        """Give each file that is asked, with the field of the option that names it."""
+        """Yield each file, with the field of the option that names it."""
         for store in self.stores.values():
             if store.file is not None:
                 yield store.field, store.file
@@ -91,7 +91,7 @@ class SaslConfig:
 def build_sasl_config(
     settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap], mock_key: MockKey
 ) -> SaslConfig:
-    """Read the options; ``known`` are the files that other options named, and grows."""
+    """Build the AUTH of ``settings``.  ``known`` has the files that other options name; new ones are added."""
     stores: dict[str, Store] = {}
     unbacked: list[str] = []
     identities: IdentityMap | None = None
@@ -108,15 +108,15 @@ def build_sasl_config(
             identities = made
             stores[name] = Store("authexternalparameters", logged=external.log_authentication)
             continue
-        otherwise = by_option or (by_policy and name in PLAINTEXT)
+        has_other_authority = by_option or (by_policy and name in PLAINTEXT)
         field = next((each for each in _FIELDS[name] if getattr(settings, each) is not None), None)
         parameters: AuthParameters | None = None if field is None else getattr(settings, field)
         if parameters is not None and parameters.module:
-            unbacked.append(name)  # whatever a policy would say: somebody else was meant to be asked
+            unbacked.append(name)  # another module of Momentum was meant to decide, not a policy
         elif field is not None and parameters is not None:
             file = _file(parameters, known, mock_key)
-            stores[name] = Store(field, file, parameters.realm, parameters.log_authentication, otherwise)
-        elif otherwise:
+            stores[name] = Store(field, file, parameters.realm, parameters.log_authentication, has_other_authority)
+        elif has_other_authority:
             stores[name] = Store(_FIELDS[name][0])
         else:
             unbacked.append(name)

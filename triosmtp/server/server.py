@@ -80,7 +80,7 @@ class Server:
         embedded: bool,
     ) -> None:
         self.service = service
-        """What its sessions share; for parts that show it."""
+        """The state that its sessions share."""
         self.pool = pool
         """The workers that serve the sessions; None if this process does."""
         self.sessions: LocalSessions = LocalSessions(service) if pool is None else pool.sessions
@@ -205,7 +205,7 @@ class Server:
         return outcome
 
     async def _record_certificate_problems(self) -> None:
-        """After a failed reload, record the problems of certificate files that are in force."""
+        """Record the problems of the certificate files in force, after a failed reload."""
         store = self.service.contexts
         async with store.lock:
             wanted = self.service.tls_settings()

@@ -1,7 +1,7 @@
 """Close listening sockets without resetting the connections in their backlog.
 
 The kernel establishes a connection long before accept(2).  If the listening socket is closed, the kernel resets the
-connections in its backlog, whatever their clients have sent.  So closing has three steps:
+connections in its backlog, even if their clients have sent data.  So closing has three steps:
 
 1. :func:`stop_syn`: a filter on the socket drops SYNs.  A client repeats its SYN after a second and is refused then.
    ACKs of handshakes that have begun still pass.  A Unix socket loses its path.

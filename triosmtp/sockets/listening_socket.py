@@ -26,7 +26,7 @@ class ListeningSocket:
     external: bool = field(default=False, kw_only=True)
     """Whether another process owns the socket (systemd does): it keeps its path and mode, and is never replaced."""
     address: tuple[str, int] | str = field(init=False)
-    """Where it is bound: host and port, or a path."""
+    """The bound address: host and port, or a path."""
     _accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _inode: int = field(default=0, init=False)  # of the path, when it was bound
 

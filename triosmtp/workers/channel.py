@@ -4,15 +4,16 @@ Everything that is sent is a value (``protocol.py``).  Neither process holds a s
 *notification* has no answer and is handled at once, in order.  A *request* has an answer and is handled in a task of
 its own, so that a slow one delays nothing.
 
-A frame is a length of four octets and a pickled list of messages.  Notifications wait up to 2 ms for others; the
-beginning and end of sessions and handshakes wait up to 10 ms.  A request or an answer is sent at once, with everything
-that waits.  So a busy worker needs one system call and one pickle for many sessions, and its supervisor one turn of the
-event loop.
+A frame is a length of four octets and a pickled list of messages.  Notifications wait up to 2 ms for others.  Those of
+the beginning of a session and of its handshake wait up to 10 ms.  A request or an answer is sent at once, with
+everything that waits.  So a busy worker needs one system call and one pickle for many sessions, and its supervisor one
+turn of the event loop.
 
 Pickle is safe here.  Only these two processes can use the socket, and they have the same program and the same user.
 
 Nothing is lost, and no buffer grows without bound.  A worker that sends more than its supervisor handles waits, and so
-does its event loop.  A supervisor never waits for a worker: it gives the worker up if its buffer is full.
+does its event loop.  A supervisor never waits for a worker: it closes the channel if its
+buffer is full.
 """
 
 import logging
@@ -25,8 +26,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 
-from triosmtp.event import Connected, Disconnected, TLSEstablished
-from triosmtp.workers.protocol import ConnectionClosed, HandshakeEnded, HandshakeStarted, Request
+from triosmtp.event import Connected, TLSEstablished
+from triosmtp.workers.protocol import HandshakeEnded, HandshakeStarted, Request
 
 __all__ = ["Channel", "ChannelClosedError", "NotificationHandlers", "RequestHandlers"]
 
@@ -46,9 +47,11 @@ _GATHER_SECONDS: Final = 0.002
 """Seconds that a notification waits for others."""
 _LAZY_GATHER_SECONDS: Final = 0.010
 """Seconds that a notification of the following types waits for others, as their log lines may."""
-_LAZY: Final = {Connected, TLSEstablished, Disconnected, HandshakeStarted, HandshakeEnded, ConnectionClosed}
+_LAZY: Final = {Connected, TLSEstablished, HandshakeStarted, HandshakeEnded}
 _MAX_MESSAGES: Final = 2000
 """Messages that wait to be written before the next one makes the event loop wait."""
+_WITHDRAW_DEPTH: Final = 50
+"""How many of the last messages are searched for one that is withdrawn."""
 _MAX_UNREAD: Final = 1 << 26
 """Octets that a worker may leave unread before it is given up."""
 
@@ -90,6 +93,14 @@ class Channel:
         else:
             self._soon.set()
             self._due.set()
+
+    def withdraw(self, message: object) -> bool:
+        """Remove a notification that was not sent yet; return whether it was removed."""
+        for index, each in enumerate(self._queue[: -_WITHDRAW_DEPTH - 1 : -1], 1):
+            if each is message:
+                del self._queue[-index]
+                return True
+        return False
 
     async def request(self, message: Request[T]) -> T:
         """Send a request, and return the answer.

@@ -2,12 +2,12 @@
 
 **One process owns everything that exists once** in the service: the listening sockets, the limits, the policy hub, the
 control socket, the logs and the counters.  It is a :class:`~triosmtp.server.Server` like that of a service without
-workers.  Where that would start a session, it passes the connection to a worker.  Workers do not know each other.
+workers, but passes each connection to a worker instead of starting a session.  Workers do not know each other.
 
 **It accepts and passes descriptors**, each to the worker with the fewest sessions.  Workers that accept from shared
-sockets would save one process on the way of a connection.  But then the kernel distributes the load, no process knows
-the number of all sessions, a reload must bring each new socket to every process before the old one is closed, and the
-connections in the backlog of a dead worker are lost.
+sockets would save one process on the way of a connection.  But then the kernel distributes the load, and no process
+knows the number of all sessions.  A reload must bring each new socket to every process before the old one is closed.
+The connections in the backlog of a dead worker are lost.
 
 **No connection in a queue is lost with a worker.**  The listening sockets stay open.  A connection that was sent waits
 as a packet in a socket whose other end the supervisor has, too.  It receives the packets that a dead worker has not
@@ -293,7 +293,7 @@ class Supervisor:
             use_ssl = ticket.generation.config.resolve(ticket.listen, peer.address).use_ssl
             if why is not NotServed.DISCONNECTED and not use_ssl:
                 text = (
-                    "Service shutting down" if why is NotServed.SHUTDOWN else "No room at the moment, try again later"
+                    "Service shutting down" if why is NotServed.SHUTDOWN else "No worker has capacity, try again later"
                 )
                 connection.sock.send(Reply(421, text, "4.3.2").render())
         if why is NotServed.NO_CAPACITY:
@@ -440,9 +440,7 @@ class Supervisor:
         handlers[MessageAccepted] = handlers[MessageRefused] = partial(self._on_message, worker)
         handlers[Disconnected] = partial(self._on_disconnected, worker)
         handlers[ConnectionClosed] = lambda message: worker.connections.pop(message.number).close()
-        handlers[HandshakeStarted] = lambda message: limits.handshakes.admit(
-            message.session, None, None, trio.current_time()
-        )
+        handlers[HandshakeStarted] = lambda message: limits.handshakes.count(message.session, message.peer)
         handlers[HandshakeEnded] = lambda message: limits.release_handshake(message.session)
         handlers[UncountPeer] = lambda message: limits.uncount_peer(message.option, message.peer)
         handlers[PhaseEnded] = lambda message: self._service.hub.report_outcome(message.question, message.outcome)

@@ -94,7 +94,7 @@ class _LogHandler(logging.Handler):
 
 
 class _Ticket(AdmissionTicket):
-    """A connection of the supervisor, which hears of its end."""
+    """A connection from the supervisor, which is notified when it ends."""
 
     __slots__ = ("_channel", "_number")
 

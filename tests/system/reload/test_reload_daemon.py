@@ -183,7 +183,7 @@ def test_a_reload_with_an_error_changes_nothing_and_shows_the_caret(tmp_path: Pa
             assert f"{server.conf}:" in result.err
             assert result.err.rstrip().endswith("^")
         server.signal(signal.SIGHUP)
-        wait_for(server, "SIGHUP: the previous configuration stays in force")
+        wait_for(server, "SIGHUP: the reload failed; the previous configuration stays in force")
         assert server.log.count("configuration-reload-failed") == 3
         assert server.log.count(expected) == 3
         assert server.log.count("^") >= 3

@@ -219,7 +219,7 @@ async def test_a_file_that_cannot_be_used_is_an_error_at_the_start(tmp_path: Pat
     os.mkfifo(tmp_path / "pipe")
     for name, error in (
         ("missing", "No such file or directory"),
-        ("empty", "no recipient stands in it"),
+        ("empty", "it contains no recipient"),
         ("long", "line 2 is longer than 2048 octets"),
         ("pipe", "not a regular file"),
         (".", "Is a directory"),
@@ -248,7 +248,7 @@ async def test_lines_that_are_none_are_skipped_with_a_warning(users: Path, caplo
     write(users, "bad\n" * 1000 + "user@example.org")
     many.check()
     assert len(many.faults) == 11
-    assert many.faults[-1] == f'"{users}": 990 more lines are no recipients'
+    assert many.faults[-1] == f'"{users}": 990 more lines are not recipients'
 
 
 async def test_a_change_is_taken_up_and_a_loss_is_not(

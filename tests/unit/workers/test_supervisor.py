@@ -53,5 +53,5 @@ async def test_a_connection_of_an_older_configuration_is_turned_away_by_that_one
             nursery.start_soon(old.close_when_unused)
             supervisor = Supervisor(service, nursery, 1)
             supervisor._refuse(PendingConnection(handoff, ours, ticket), NotServed.NO_CAPACITY)
-        assert theirs.recv(100).startswith(b"421 4.3.2 No room")
+        assert theirs.recv(100).startswith(b"421 4.3.2 No worker")
     assert service.statistics.sessions == 0
