@@ -73,7 +73,7 @@ async def test_generic_stream_with_the_handshake_by_SSLStream(version: str, http
 
 
 async def shaken(pair: Sequence[trio.abc.Stream], version: str) -> tuple["trio.SSLStream[Any]", TLSStream[Any]]:
-    """Give client and server after a handshake, which the server did by the pump."""
+    """Return client and server after a handshake."""
     near, far = pair
     client: trio.SSLStream[Any] = trio.SSLStream(
         far, client_context(version), server_hostname="x", https_compatible=True
@@ -110,7 +110,7 @@ Sockets = tuple[SocketTransport, SocketTransport]
 
 
 def socket_pair(*, clogged: bool = False) -> Sockets:
-    """Two connected transports; ``clogged``: with the smallest buffers that the kernel makes."""
+    """Return two connected transports; ``clogged``: with the smallest buffers that the kernel makes."""
     ends = socket.socketpair()
     for end in ends:
         end.setblocking(False)
@@ -265,7 +265,7 @@ def test_a_read_takes_few_records_however_small_they_are() -> None:
 
 
 def key_updates(number: int) -> tuple[Engine, bytes]:
-    """The engine of a session with OpenSSL's program, and so many records of its KeyUpdate, none with data."""
+    """Return the engine of a session with OpenSSL's program, and so many of its KeyUpdate records."""
     engine = Engine(server_context().context)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)

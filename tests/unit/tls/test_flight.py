@@ -48,7 +48,7 @@ LARGE = 150
 
 @pytest.fixture
 def callers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The thread of each call of the verify callback, in contexts that are built from now on."""
+    """Record the thread of each call of the verify callback, in contexts that are built from now on."""
     seen: list[int] = []
 
     def record(*arguments: Any) -> bool:
@@ -237,7 +237,7 @@ async def test_each_piece_of_a_flight_is_acknowledged(size: int, pieces: bool) -
 
 
 def renegotiate(then: Credential) -> tuple[Engine, ssl.MemoryBIO, ssl.MemoryBIO, SSL.Connection]:
-    """Shake hands with a small certificate, and begin to negotiate anew with another."""
+    """Connect with a small certificate, then begin a renegotiation with another."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     for certificate in then.chain[1:]:

@@ -1,4 +1,4 @@
-"""The handshake: what it gives, what it keeps back, and the reasons for which it fails."""
+"""The handshake: its result, the data that it keeps for the session, and the reasons of its failures."""
 
 import ssl
 import warnings
@@ -36,7 +36,7 @@ def opening(client: SSL.Connection) -> bytes:
 
 
 async def failure(*flights: bytes) -> HandshakeError:
-    """Send each flight when an answer to the one before came; give how the handshake failed."""
+    """Send each flight when the one before was answered; return how the handshake failed."""
     ours, theirs = memory_stream_pair()
     async with trio.open_nursery() as nursery:
 
@@ -154,7 +154,7 @@ async def test_nonsense() -> None:
 
 
 def certificate_flight() -> tuple[Engine, bytes]:
-    """A TLS 1.2 server that has sent its flight, and the client's answer with its certificate, in plain records."""
+    """Return a TLS 1.2 server that has sent its flight, and the client's certificate flight in plain records."""
     engine = Engine(server_context().context)
     client = plain_client("TLSv1.2", client_credential())
     engine.receive(opening(client))

@@ -20,7 +20,7 @@ class Rounds:
         self.now = 0.0
         self.steps = [0]
         self.order: list[int] = []
-        self._begun = [0]  # where the part of each round begins in `order`
+        self._begun = [0]  # the index in `order` at which each round begins
         self.turns = HandshakeScheduler(lambda: self.now)
 
     def step(self, number: int, seconds: float) -> int:
@@ -36,7 +36,7 @@ class Rounds:
             self._begun.append(len(self.order))
 
     def parts(self) -> list[list[int]]:
-        """What was done in each round."""
+        """Return the steps of each round."""
         return [self.order[start:stop] for start, stop in pairwise([*self._begun, len(self.order)])]
 
     async def run(self, *seconds: float) -> None:
@@ -52,7 +52,7 @@ class Rounds:
         assert sorted(self.order) == list(range(len(seconds)))
 
 
-# What a task that has just waited for its own round does comes on top of what was done in it.
+# A task that has waited for the end of a round takes its next step in the new round, too.
 @pytest.mark.parametrize(("seconds", "most"), [(0.02, 2), (0.006, 4), (0.001, 26)])
 async def test_a_round_has_few_of_them(seconds: float, most: int) -> None:
     rounds = Rounds()
@@ -71,7 +71,7 @@ async def test_short_ones_do_not_let_many_long_ones_in() -> None:
 async def test_one_that_is_short_does_not_wait() -> None:
     rounds = Rounds()
     with trio.CancelScope() as scope:
-        scope.cancel()  # whatever waits is cancelled
+        scope.cancel()  # all that wait are cancelled
         for number in range(5):
             assert await rounds.turns.run(partial(rounds.step, number, 0.001), lambda: False) == number
     assert not scope.cancelled_caught

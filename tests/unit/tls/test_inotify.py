@@ -1,4 +1,4 @@
-"""What ends the wait for a change, and what does not."""
+"""Changes that end the wait, and events that do not."""
 
 import os
 from collections.abc import AsyncIterator, Callable

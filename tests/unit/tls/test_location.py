@@ -7,7 +7,7 @@ from triosmtp.tls.location import entries_of
 
 
 def seen(folder: Path, path: Path) -> set[str]:
-    """The entries inside of `folder`, relative to it."""
+    """Return the entries inside of `folder`, relative to it."""
     return {str(entry.relative_to(folder)) for entry in entries_of([path]) if entry.is_relative_to(folder)} - {"."}
 
 

@@ -26,7 +26,7 @@ def settings_of(certificate: Path, key: Path | None = None, **others: Any) -> TL
 
 
 def having(good: TLSSettings, **changes: Any) -> TLSSettings:
-    """The same settings with other files for its one certificate."""
+    """Return the same settings with other files for the one certificate."""
     return evolve(good, certificates=(evolve(good.certificates[0], **changes),))
 
 

@@ -92,11 +92,11 @@ def for_other_names() -> Credential:
     return leaf(eku(SERVER), by=below([(constraint, True)]), dns=["mx.partner.example"])
 
 
-def with_a_stranger() -> Credential:
-    """A good chain, and behind it an intermediate of somebody else that OpenSSL must not be led to."""
+def with_a_foreign_intermediate() -> Credential:
+    """Return a good chain, and behind its leaf an intermediate of another authority, which OpenSSL must not use."""
     credential = leaf(eku(SERVER), by=below(eku(SERVER)))
-    stranger = foreign_root().issue_authority("Issuing CA", extensions=eku(CLIENT))
-    return Credential((credential.chain[0], stranger.certificate, *credential.chain[1:]), credential.key)
+    foreign = foreign_root().issue_authority("Issuing CA", extensions=eku(CLIENT))
+    return Credential((credential.chain[0], foreign.certificate, *credential.chain[1:]), credential.key)
 
 
 Grant = Literal["client", "server", "nobody"]
@@ -106,10 +106,10 @@ Grant = Literal["client", "server", "nobody"]
 class Chain:
     make: Callable[[], Credential]
     grant: Grant
-    """As what it is let in, at most."""
+    """The usage for which it verifies, at most."""
     eku: str | None = "server"
     listed: bool = True
-    """Whether what OpenSSL would take the leaf for is listed where it must be; if not, it is `nobody` all the same."""
+    """Whether the usages of the leaf are listed as they must be; if not, the client is `nobody`."""
 
 
 CHAINS = {
@@ -146,8 +146,8 @@ CHAINS = {
     "both below client": Chain(lambda: leaf(eku(CLIENT, SERVER), by=below(eku(CLIENT))), "client", "both"),
     "client below server": Chain(lambda: leaf(eku(CLIENT), by=below(eku(SERVER))), "nobody", "client"),
     "no EKU below server": Chain(lambda: leaf(by=below(eku(SERVER))), "nobody", None, listed=False),
-    "a stranger's intermediate": Chain(with_a_stranger, "server"),
-    # Whatever else is wrong
+    "a foreign intermediate": Chain(with_a_foreign_intermediate, "server"),
+    # Other errors
     "expired": Chain(lambda: leaf(eku(SERVER), not_before=NOW - 3 * DAY, not_after=NOW - DAY), "nobody"),
     "not yet valid": Chain(lambda: leaf(eku(SERVER), not_before=NOW + DAY, not_after=NOW + 3 * DAY), "nobody"),
     "intermediate expired": Chain(lambda: leaf(eku(SERVER), by=below([], not_after=NOW - DAY)), "nobody"),
@@ -207,7 +207,7 @@ def openssl_verifies(credential: Credential, purpose: str, folder: Path) -> bool
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_an_error_behind_the_purpose_is_not_forgotten(version: str) -> None:
-    """OpenSSL tells of the purpose first, and goes on after it was waived; at its end it says that all is well."""
+    """OpenSSL reports the purpose first, and goes on after it was waived; its last call reports success."""
     expired = leaf(eku(SERVER), not_before=NOW - 3 * DAY, not_after=NOW - DAY)
     info = await presented(expired, version, client_purpose="client-or-server")
     assert (info.verified, info.verify_code, info.server_purpose) == (False, 26, False)
@@ -396,7 +396,7 @@ def openssl(folder: Path, arguments: str) -> str:
 
 
 def odd_client(version: str, certificate: bytes, key: bytes) -> SSL.Connection:
-    """A client that presents what cryptography would not read."""
+    """Return a client that presents a certificate which cryptography does not read."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION if version == "TLSv1.2" else SSL.TLS1_3_VERSION)
     with warnings.catch_warnings():

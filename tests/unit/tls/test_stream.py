@@ -1,6 +1,6 @@
 """TLSStream reads and writes past SSLStream, and SSLStream can be used at any moment with the same result.
 
-Over real sockets, since only a transport of ours can be written to without an await.
+Over real sockets: only :class:`SocketTransport` sends without an await.
 """
 
 import random
@@ -29,14 +29,14 @@ from triosmtp.tls.handshake_scheduler import HandshakeScheduler
 
 @pytest.fixture(params=["bindings", "methods"])
 def _calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenSSL called by the bindings, and by pyOpenSSL's methods, as if the former were not there."""
+    """Let OpenSSL be called by the bindings, and by pyOpenSSL's methods, as if the bindings were missing."""
     if request.param == "methods":
         for name in filter(str.islower, openssl_memory.__all__):
             monkeypatch.setattr(engine_module, name, getattr(openssl_memory, f"_{name}"))
 
 
 def socket_pair(buffer: int = 0) -> tuple[SocketTransport, SocketTransport]:
-    """Two connected transports, with kernel buffers of so many octets or what is nearest to it."""
+    """Return two connected transports, with kernel buffers of about so many octets."""
     ends = socket.socketpair()
     for end in ends:
         end.setblocking(False)
@@ -48,7 +48,7 @@ def socket_pair(buffer: int = 0) -> tuple[SocketTransport, SocketTransport]:
 async def connected(
     version: str, *, buffer: int = 0, renegotiation: bool = False
 ) -> tuple["trio.SSLStream[SocketTransport]", TLSStream[SocketTransport]]:
-    """A client and a server whose handshake is done."""
+    """Return a client and a server whose handshake is done."""
     near, far = socket_pair(buffer)
     context = server_context(renegotiation=renegotiation)
     client = trio.SSLStream(far, client_context(version), server_hostname="x", https_compatible=True)
@@ -287,7 +287,7 @@ _ANSWER = b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate"
 
 @pytest.mark.usefixtures("_calls")
 @pytest.mark.parametrize("kind", ["TLSStream", "SSLStream"])
-async def test_new_keys_whoever_reads(program: tuple[Program, socket.socket], kind: str) -> None:
+async def test_new_keys_with_each_reader(program: tuple[Program, socket.socket], kind: str) -> None:
     client, connection = program
     server, _ = await handshake(server_context(), SocketTransport(connection))
     stream: trio.abc.Stream = server if kind == "TLSStream" else server.ssl_stream
@@ -306,7 +306,7 @@ async def test_new_keys_whoever_reads(program: tuple[Program, socket.socket], ki
             assert got[-1] == b"NOOP %d\n" % number
             assert server.start_send(b"250 of %d\r\n" % number)
             await trio.to_thread.run_sync(client.wait_for, b"250 of %d" % number)
-            await trio.to_thread.run_sync(client.wait_for, _ANSWER, number)  # OpenSSL gives it with the next data
+            await trio.to_thread.run_sync(client.wait_for, _ANSWER, number)  # OpenSSL sends it with the next data
     server.release()
 
 
@@ -498,7 +498,7 @@ async def test_what_the_kernel_did_not_take_goes_first(then: str) -> None:
         scope.cancel()
         await server.finish_send()
     assert has_unsent(server)
-    while True:  # then there is room again, and nobody waits for that
+    while True:  # then the kernel takes data again, and no task waits for it
         try:
             client.bio_write(far._socket.recv(65_536))
         except BlockingIOError:

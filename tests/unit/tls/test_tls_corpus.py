@@ -1,7 +1,7 @@
 """Certificates that are wrong in one thing each, held against OpenSSL's own program.
 
-`tls_client_verified` is never `yes` where `openssl verify -purpose sslclient` says no; and the session goes on wherever
-TLS itself allows it.
+`tls_client_verified` is never `yes` if `openssl verify -purpose sslclient` says no; and the session goes on if TLS
+itself allows it.
 """
 
 import subprocess
@@ -183,7 +183,7 @@ def constrained(permitted: list[x509.GeneralName] | None, excluded: list[x509.Ge
 
 
 def by_hand(*extensions: bytes, **fields: Any) -> Credential:
-    """A leaf below an intermediate that has these extensions and no others."""
+    """Return a leaf below an intermediate that has these extensions and no others."""
     above = Fields(subject=common_name(b"By Hand"), extensions=extensions, **fields)
     certificate = x509.load_der_x509_certificate(above.signed_by(root()))
     return below(Authority(certificate, above.key, (certificate,)))
@@ -224,7 +224,7 @@ CHAINS: dict[str, Callable[[], Credential]] = {
         IS_AUTHORITY, SIGNS, inner_algorithm=EC_SHA1, outer_algorithm=EC_SHA1, digest=hashes.SHA1()
     ),
     "order of the chain is wrong": lambda: _reversed(below(authority().issue_authority("Second"))),
-    "a stranger in the chain": lambda: _with_stranger(below(authority())),
+    "a foreign root in the chain": lambda: _with_foreign_root(below(authority())),
 }
 
 
@@ -233,13 +233,13 @@ def _reversed(credential: Credential) -> Credential:
     return Credential((leaf, *reversed(rest)), credential.key)
 
 
-def _with_stranger(credential: Credential) -> Credential:
+def _with_foreign_root(credential: Credential) -> Credential:
     leaf, *rest = credential.chain
     return Credential((leaf, foreign_root().certificate, *rest), credential.key)
 
 
 def asked_openssl(leaf: bytes, others: list[bytes], path: Path) -> int:
-    """The first error number that OpenSSL's own program finds; 0 where it takes the certificate, -1 where it cannot."""
+    """Return the first error number of OpenSSL's own program; 0 if it accepts the leaf, -1 if it cannot read it."""
     (path / "root.pem").write_bytes(root().certificate_pem)
     (path / "leaf.pem").write_bytes(pem(leaf))
     command = ["openssl", "verify", "-purpose", "sslclient", "-auth_level", "2", "-CAfile", "root.pem", "-no-CApath"]
@@ -260,10 +260,10 @@ def pem(der: bytes) -> bytes:
 
 
 def presented(version: str, leaf: bytes, others: list[bytes], key: bytes) -> TLSInfo | str:
-    """Let a client present what it may; gives what the server learnt, or why it ended the handshake.
+    """Let a client present what it may; return what the server learnt, or why it ended the handshake.
 
-    Where OpenSSL's own client cannot be made to send such a certificate, it is put in the place of a good one, on its
-    way, where TLS 1.2 does not encrypt it.
+    If OpenSSL's own client cannot be made to send such a certificate, it replaces a good one on the way.  TLS 1.2 does
+    not encrypt it.
     """
     try:
         client = client_with(version, leaf, others, key)
@@ -318,7 +318,7 @@ def spliced(leaf: bytes) -> str:
 
 
 def judged(leaf: bytes, others: list[bytes], key: bytes, path: Path) -> tuple[int, set[int | str]]:
-    """Ask both, and hold what must hold for every certificate; gives what each said."""
+    """Ask both, and assert the rules for every certificate; return what each said."""
     theirs = asked_openssl(leaf, others, path)
     ours: set[int | str] = set()
     for version in VERSIONS:

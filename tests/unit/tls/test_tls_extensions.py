@@ -263,7 +263,7 @@ async def test_renegotiation_is_off_by_default() -> None:
 
 
 def renegotiating_pair(credential: Credential | None) -> SSL.Connection:
-    """A client that shows ``credential`` in its next handshake, too, until it is given another."""
+    """Return a client that presents ``credential`` in its next handshakes, too, until another one is set."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     client = SSL.Connection(context)
@@ -288,7 +288,7 @@ async def test_what_one_handshake_showed_says_nothing_in_the_next(first: str, se
     ours, theirs = memory_stream_pair()
 
     async def hear() -> bytes:
-        """Go on with whatever TLS has to do until the server's next words come."""
+        """Perform all work of TLS until the server's next reply comes."""
         while True:
             try:
                 return client.recv(100)

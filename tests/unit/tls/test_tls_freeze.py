@@ -71,7 +71,7 @@ def attack(port: int, credential: Credential, ended: threading.Event, tries: int
 
 
 def round_trips(port: int, seconds: float, most: int) -> list[float]:
-    """Say NOOP again and again; return how long each answer took."""
+    """Send NOOP again and again; return how long each reply took."""
     taken: list[float] = []
     with (
         socket.create_connection(("127.0.0.1", port), 30) as sock,

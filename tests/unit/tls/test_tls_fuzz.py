@@ -1,7 +1,6 @@
 """Handshakes with damage done to them, on a context that has every option in use: it serves on, memory stays flat.
 
-Whatever else than OpenSSL's own exception comes out of the engine fails these tests, and so does a reason that is not
-in the list.
+An exception of the engine that is not OpenSSL's own fails these tests, and so does a reason that is not in the list.
 """
 
 import gc
@@ -43,7 +42,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @cache
 def everything() -> ServerContext:
-    """A context in which every callback is installed."""
+    """Return a context in which every callback is installed."""
     crl = folder() / "fuzz-crl.pem"
     crl.write_bytes(root().revocation_list().public_bytes(Encoding.PEM))
     named = written(intermediate().issue("mx.example.org", dns=["mx.example.org"]), "fuzz-named")
@@ -60,7 +59,7 @@ CONTEXTS = {"default": server_context, "everything": everything}
 
 
 def resident() -> int:
-    """Octets of memory that this process holds."""
+    """Return the octets of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
@@ -106,7 +105,7 @@ def outcome(engine: Engine, flight: bytes) -> str:
 
 
 def repeated(count: int, attack: Callable[[], str]) -> set[str]:
-    """Attack ``count`` times; hold that nothing grows."""
+    """Run the attack ``count`` times; assert that memory does not grow."""
     found = {attack() for _ in range(max(50, count // 10))}
     gc.collect()
     held, alive = resident(), connections()

@@ -63,7 +63,7 @@ def write(folder: Path, name: str, key: Any, *chain: bytes) -> CertificateFiles:
 
 
 def odd_server(folder: Path, kind: str, name: str = "odd") -> CertificateFiles:
-    """A server's certificate below an intermediate, both with odd names, and one malformed alternative name."""
+    """Return a server's certificate below an intermediate, both with odd names, and one malformed alternative name."""
     key = ec.generate_private_key(ec.SECP256R1())
     above = Fields(subject=ODD[kind], key=key, extensions=(CA,)).signed_by(root())
     host, mail = element(0x82, b"mx.example.org"), element(0x81, b"m\xfcller@example.org")
@@ -131,14 +131,14 @@ def presenting(identity: CertificateFiles) -> Any:
 
 @cache
 def binary_curve() -> bytes:
-    """A root on a curve over a binary field, which OpenSSL may be built without."""
+    """Return a root on a curve over a binary field, which OpenSSL may be built without."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:sect233k1", "-nodes"]
     command += ["-keyout", "/dev/null", "-subj", "/CN=Binary", "-days", "9"]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 def with_key(algorithm: str) -> bytes:
-    """A certificate whose key is of an algorithm that OpenSSL does not know."""
+    """Return a certificate whose key is of an algorithm that OpenSSL does not know."""
     key = sequence(bytes.fromhex(algorithm), element(0x03, b"\x00" + bytes(66)))
     return pem(Fields(subject=common_name(b"Strange"), public_key=key, extensions=(CA,)).signed_by(root()))
 

@@ -44,7 +44,7 @@ async def test_tls_protocols(protocols: tuple[str, ...], accepted: set[str]) -> 
             assert the_only(learnt).protocol == version
             assert "220 ready" in printed
         else:
-            # Where the client's version is missing in the middle, OpenSSL tries an older one, which the client refuses.
+            # If a version in the middle is missing, OpenSSL tries an older one, which the client refuses.
             gap = len(accepted) == 2 and min(accepted) < version < max(accepted)
             assert the_failure(learnt).reason == ("protocol_error" if gap else "no_common_version")
 

@@ -190,7 +190,7 @@ async def test_an_anchor_that_the_authority_above_revoked_verifies_nobody(
 
 @cache
 def twin() -> Authority:
-    """The issuing authority's name and key, and another root's word for them."""
+    """Return a certificate of the issuing authority's name and key, signed by another root."""
     root, known = Authority.create("Other Root"), issuing()
     key = known.certificate.public_key()
     builder = (

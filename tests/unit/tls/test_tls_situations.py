@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 
 def damaged(credential: Credential) -> Credential:
-    """The same certificate, but for one bit in its signature."""
+    """Return the same certificate with one bit of its signature changed."""
     der = bytearray(credential.certificate.public_bytes(Encoding.DER))
     der[-1] ^= 1
     return Credential((x509.load_der_x509_certificate(bytes(der)),), credential.key)
@@ -118,7 +118,7 @@ async def test_session_survives_and_the_reason_is_told(situation: Situation, ver
 
 
 def openssl_verify(credential: Credential, folder: Path) -> int:
-    """The first error number that OpenSSL's own program finds; 0 for a certificate that it takes."""
+    """Return the first error number of OpenSSL's own program; 0 if it verifies the certificate."""
     (folder / "root.pem").write_bytes(root().certificate_pem)
     (folder / "leaf.pem").write_bytes(credential.certificate.public_bytes(Encoding.PEM))
     (folder / "rest.pem").write_bytes(b"".join(c.public_bytes(Encoding.PEM) for c in credential.chain[1:]))

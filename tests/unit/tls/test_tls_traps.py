@@ -112,7 +112,7 @@ async def test_3_and_5_a_client_that_resumes_is_verified_anew(version: str, tick
 def test_3_and_5_where_sessions_do_resume_nothing_is_laundered_and_nobody_is_killed(
     version: str, switches: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last line of defence: our own context, but for a slip with the switches that forbid to resume."""
+    """The last line of defence: our own context, without one of the switches that forbid to resume."""
     if "tickets" in switches:
         monkeypatch.setattr(SSL, "OP_NO_TICKET", 0)
     if "cache" in switches:
@@ -195,7 +195,7 @@ async def test_7_a_client_that_does_not_read_the_alert_holds_up_nobody(autojump_
 
 
 def reasons_of_a_failure() -> object:
-    """What pyOpenSSL tells of a failure: everything that lies in this thread's error queue, old entries first."""
+    """Return what pyOpenSSL reports of a failure: all of this thread's error queue, old entries first."""
     with pytest.raises(crypto.Error) as failure:
         crypto.load_certificate(crypto.FILETYPE_PEM, b"junk")
     return failure.value.args
@@ -264,7 +264,7 @@ async def test_9_release_is_enough_where_closing_is_not_possible() -> None:
         stream.release()
         stream.release()
         assert alive() == before
-        await close(stream)  # in whatever order
+        await close(stream)  # in any order
     finally:
         gc.enable()
 

@@ -221,7 +221,7 @@ def test_bindings_without_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_name_in_the_bindings() -> None:
-    """If a new version has it no more, the option is to be told of, and not to vanish."""
+    """If a new version has it no more, the option must be an error, and not be ignored."""
     version = tuple(map(int, __import__("cryptography").__version__.split(".")[:1]))
     assert groups.can_set_groups() is (version >= (47,))
     assert hasattr(SSL.Context(SSL.TLS_SERVER_METHOD), "_context")
@@ -260,7 +260,7 @@ def openssl_knows(curve: str) -> bool:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("curve", ODD_CURVES)
 async def test_a_client_whose_key_is_on_an_odd_curve(curve: str, version: str, offers_it: bool, tmp_path: Path) -> None:
-    """Under TLS 1.2 it is served if both sides can offer its curve; else its session ends, and why is told."""
+    """Under TLS 1.2 it is served if both sides can offer its curve; else its session ends with the reason."""
     client = write(tmp_path, *on_curve(curve), "client")
     flags = ["-cert", str(client.certificate), "-key", str(client.key), f"-{version.lower().replace('v1.', '1_')}"]
     if offers_it:

@@ -131,7 +131,7 @@ async def test_what_cannot_be_used_changes_nothing_and_stays_visible(house: Hous
     assert event.option in {"TLS_Certificate", "TLS_Key"}
     assert house.store.get(settings) is context
 
-    # The same again is not told again, but is still a problem, and since when.
+    # The same failure is not reported again, but remains a problem, with its time.
     (problem,) = house.store.problems
     await house.reload("watch")
     assert house.told() == []
@@ -159,7 +159,7 @@ async def test_a_certificate_that_is_malformed_inside_is_refused_like_any_other(
     der = root().certificate.public_bytes(Encoding.DER)
     name = root().certificate.subject.public_bytes()
     at = der.rindex(name)  # the issuer comes first
-    broken = der[: at + 2] + b"\x02" + der[at + 3 :]  # a number where a set of attributes should be
+    broken = der[: at + 2] + b"\x02" + der[at + 3 :]  # a number in place of a set of attributes
     pem = b"-----BEGIN CERTIFICATE-----\n" + encodebytes(broken) + b"-----END CERTIFICATE-----\n"
     bundle.write_bytes(pem)
     outcome = await house.reload()
