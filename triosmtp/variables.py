@@ -105,6 +105,20 @@ class Variables(MutableMapping[str, str]):
         self.record = values.update
         self.snapshot = values.copy
 
+    def apply(self, changes: Mapping[str, str | None]) -> None:
+        """Set variables, and remove those whose value is None.
+
+        :raises KeyError: if only the TLS engine may write one of them; then nothing is changed.
+        """
+        for key in changes:
+            if is_reserved(key):
+                raise KeyError(f"{key} is written by the TLS engine alone")
+        for key, value in changes.items():
+            if value is None:
+                self._values.pop(key, None)
+            else:
+                self[key] = value
+
     def forget(self, *prefixes: str) -> None:
         """Remove every key that begins with one of ``prefixes``, reserved ones too.  Not for policies."""
         self._replace({k: v for k, v in self._values.items() if not k.startswith(prefixes)})

@@ -23,7 +23,7 @@ from triosmtp.policy_service.hub import ClientAccess, Hub
 from triosmtp.policy_service.json_rpc import ProtocolError
 from triosmtp.policy_service.question import Outcome, Question, Verdict
 from triosmtp.policy_service.recorded_body import decode_body
-from triosmtp.policy_service.shadow import differs, summary
+from triosmtp.policy_service.shadow import describe_outcome, differs_from_outcome
 from triosmtp.policy_service.verdict_reader import describe_verdict
 from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
 from triosmtp.sockets.transport import SocketTransport
@@ -146,7 +146,7 @@ async def _replay(
         with trio.move_on_after(seconds) as waiting:
             await server.ready.wait()
         status = _EX_UNAVAILABLE if waiting.cancelled_caught else await _compare(hub, recorded, group, as_json=as_json)
-        hub.close_clients("going away", at={listen})
+        hub.close_clients(at={listen})
         nursery.cancel_scope.cancel()
     if status == _EX_UNAVAILABLE:
         print(f"triosmtp: no decider of {group} came within {seconds:g} s", file=sys.stderr)
@@ -164,7 +164,7 @@ async def _compare(hub: Hub, recorded: list[Recorded], group: str, *, as_json: b
             counts["failed"] += 1
             _print(each, None, error.message, as_json=as_json)
             continue
-        different = differs(verdict, each.outcome)
+        different = differs_from_outcome(verdict, each.outcome)
         counts["differs" if different else "same"] += 1
         if different:
             _print(each, verdict, "", as_json=as_json)
@@ -183,7 +183,7 @@ def _print(each: Recorded, verdict: Verdict | None, error: str, *, as_json: bool
         "session": question.session,
         "peer": question.peer,
         "phase": question.phase,
-        "recorded": summary(each.outcome),
+        "recorded": describe_outcome(each.outcome),
         "answer": answer,
     }
     if as_json:

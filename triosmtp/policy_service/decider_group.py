@@ -1,4 +1,4 @@
-"""A group of deciders: who of them is asked, what happens when none answers, and the circuit breaker."""
+"""A group of deciders: the choice of the decider that is asked, the failures, and the circuit breaker."""
 
 from collections import OrderedDict, deque
 from typing import Any, Final
@@ -7,42 +7,44 @@ import trio
 
 from triosmtp.histogram import Histogram
 from triosmtp.policy.interface import Phase
-from triosmtp.policy_service.connected_client import ConnectedClient, Failed, Gone, HubLimits
+from triosmtp.policy_service.connected_client import CLIENT_GONE, CloseReason, ConnectedClient, FailedAnswer
+from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.json_rpc import ProtocolError
-from triosmtp.policy_service.question import Question, Verdict
+from triosmtp.policy_service.question import Question, Verdict, decider_source
 from triosmtp.policy_service.registration import Registration
 from triosmtp.policy_service.verdict_reader import read_verdict
 
-__all__ = ["Group", "NoAnswerError"]
+__all__ = ["DeciderGroup", "NoAnswerError"]
 
-_STICKY: Final = 100_000
-"""Sessions whose decider is remembered, at most."""
+_MAX_STICKY: Final = 100_000
+"""Sessions whose decider is remembered."""
 _LATENCIES: Final = 1000
-_UNGUARDED: Final[frozenset[Phase]] = frozenset({"mailfrom"})
-"""Where a group falls back that never had a decider."""
+"""Answers of which the status shows the latency."""
+_DEFAULT_PHASES: Final[frozenset[Phase]] = frozenset({"mailfrom"})
+"""The phases at which a group falls back that never had a decider."""
 
 
 class NoAnswerError(Exception):
-    """Nobody gave an answer that can be applied; the text says why."""
+    """No decider sent an answer that can be applied; the text says why."""
 
 
-class Group:
-    """The deciders of one name, and what is known of them."""
+class DeciderGroup:
+    """The deciders that registered with one name of a group, and their statistics."""
 
     def __init__(self, name: str, limits: HubLimits) -> None:
         self.name = name
         self._limits = limits
         self._deciders: list[ConnectedClient] = []
-        self._last: list[Registration] = []  # of the deciders that are here, or were the last ones
-        self._phases: frozenset[Phase] = _UNGUARDED  # theirs, together
+        self._registrations: list[Registration] = []  # of the connected deciders, or of the last ones
+        self._phases: frozenset[Phase] = _DEFAULT_PHASES  # the union of their phases
         self._sticky: OrderedDict[str, ConnectedClient] = OrderedDict()
         self._timeouts_in_row = 0
         self._probe_at = 0.0
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self.latency = Histogram()
-        """How long answers that could be applied took, in seconds."""
-        self.kept = False
-        """Whether a policy asks it: then it is remembered when its deciders are gone."""
+        """The time until an answer that can be applied, in seconds."""
+        self.is_configured = False
+        """Whether a policy asks the group.  Then the hub keeps it when its last decider disconnects."""
         self.asked = 0
         self.answered = 0
         self.timeouts = 0
@@ -51,25 +53,25 @@ class Group:
 
     # Members
 
-    def join(self, link: ConnectedClient) -> None:
-        """Take in a decider."""
-        assert link.registration is not None, "a decider has introduced itself"
+    def add(self, client: ConnectedClient) -> None:
+        """Add a decider."""
+        assert client.registration is not None, "a decider is registered"
         if not self._deciders:
-            self._last.clear()
-            # Somebody new is a reason to ask again; but whoever comes back to hang again is asked once alone.
+            self._registrations.clear()
+            # A new decider is asked although the breaker is open, but only once if it hangs as well.
             self._timeouts_in_row = min(self._timeouts_in_row, self._limits.breaker_timeouts - 1)
-        self._deciders.append(link)
-        self._last.append(link.registration)
-        self._phases = frozenset().union(*(each.phases for each in self._last))
+        self._deciders.append(client)
+        self._registrations.append(client.registration)
+        self._phases = frozenset().union(*(each.phases for each in self._registrations))
 
-    def leave(self, link: ConnectedClient) -> None:
-        """Let go of a decider that is gone, if it was not yet."""
-        if link not in self._deciders:
+    def remove(self, client: ConnectedClient) -> None:
+        """Remove a decider, if it is still a member."""
+        if client not in self._deciders:
             return
-        self._deciders.remove(link)
-        if self._deciders and link.registration in self._last:
-            self._last.remove(link.registration)
-            self._phases = frozenset().union(*(each.phases for each in self._last))
+        self._deciders.remove(client)
+        if self._deciders and client.registration in self._registrations:
+            self._registrations.remove(client.registration)
+            self._phases = frozenset().union(*(each.phases for each in self._registrations))
 
     @property
     def empty(self) -> bool:
@@ -77,24 +79,25 @@ class Group:
         return not self._deciders
 
     def wants(self, phase: Phase) -> bool:
-        """Whether anything may become of a question at ``phase``."""
+        """Return whether a question at ``phase`` may have an effect."""
         return phase in self._phases
 
-    def forget(self, session: str) -> None:
-        """A session is over."""
+    def forget_session(self, session: str) -> None:
+        """Forget the decider of a session that has ended."""
         self._sticky.pop(session, None)
 
     # Asking
 
     async def ask(self, question: Question, seconds: float) -> Verdict | None:
-        """Ask a decider, within ``seconds``, and another one where that one dies; None where none wants to be asked.
+        """Ask a decider, and the next one if it disconnects, within ``seconds``; return None if none wants the phase.
 
-        :raises NoAnswerError: where there is none, time runs out, or the answer cannot be applied.
+        :raises NoAnswerError: if there is no decider, the time is up, or the answer cannot be applied.
         """
         if not self._deciders:
             self._check_absent(question)
             return None
-        if self._pick(question) is None:
+        client = self._choose_decider(question)
+        if client is None:
             return None
         now = trio.current_time()
         if self._timeouts_in_row >= self._limits.breaker_timeouts:
@@ -104,90 +107,83 @@ class Group:
         self.asked += 1
         deadline = now + seconds
         with trio.CancelScope(deadline=deadline):
-            while (link := self._pick(question)) is not None:
-                pending = link.ask(question, deadline)
+            while client is not None:
+                pending = client.ask(question, deadline)
                 try:
                     await pending.done.wait()
                 except trio.Cancelled:
-                    self._give_up(link, question, timed_out=trio.current_time() >= deadline)
+                    self._expire(client, question, timed_out=trio.current_time() >= deadline)
                     raise
-                if pending.answer is Gone:
-                    continue
-                return self._read(pending.answer, question, link, now)
+                if pending.answer is not CLIENT_GONE:
+                    return self._read_answer(pending.answer, question, client, now)
+                client = self._choose_decider(question)
             raise NoAnswerError("no decider is left")
-        self._timed_out(now)
+        self._count_timeout(now)
         raise NoAnswerError(f"timed out after {seconds:g} s")
 
     def _check_absent(self, question: Question) -> None:
-        known = self._last
+        known = self._registrations
         if known:
             absent = any(
                 question.phase in each.phases and each.wants_session(question.peer, question.listener) for each in known
             )
         else:
-            absent = question.phase in _UNGUARDED
+            absent = question.phase in _DEFAULT_PHASES
         if absent:
             raise NoAnswerError("no decider")
 
-    def _pick(self, question: Question) -> ConnectedClient | None:
-        """Choose the decider that has the session already, or else the one that owes the fewest answers."""
-        fit = [
-            link
-            for link in self._deciders
-            if not link.gone
-            and link.registration is not None
-            and question.phase in link.registration.phases
-            and link.registration.wants_session(question.peer, question.listener)
-        ]
-        if not fit:
+    def _choose_decider(self, question: Question) -> ConnectedClient | None:
+        """Return the decider that has had the session before, or else the one with the fewest open questions."""
+        client = self._sticky.get(question.session)
+        if client is not None and client in self._deciders and _can_decide(client, question):
+            return client
+        able = [each for each in self._deciders if _can_decide(each, question)]
+        if not able:
             return None
-        link = self._sticky.get(question.session)
-        if link is None or link not in fit:
-            link = min(fit, key=lambda each: each.outstanding)
-            self._sticky[question.session] = link
-            if len(self._sticky) > _STICKY:
-                self._sticky.popitem(last=False)
-        return link
+        client = self._sticky[question.session] = min(able, key=lambda each: each.outstanding)
+        if len(self._sticky) > _MAX_STICKY:
+            self._sticky.popitem(last=False)
+        return client
 
-    def _give_up(self, link: ConnectedClient, question: Question, *, timed_out: bool) -> None:
-        link.expire(question.id)
+    def _expire(self, client: ConnectedClient, question: Question, *, timed_out: bool) -> None:
+        client.expire_question(question.id)
         if not timed_out:
-            return  # the session was cancelled: nobody was slow
-        link.timeouts += 1
-        if link.timeouts >= self._limits.client_timeouts and link in self._deciders:
-            link.drop(f"too slow: {link.timeouts} time-outs in a row")
+            return  # the session was cancelled: the decider is not slow
+        client.timeouts += 1
+        if client.timeouts >= self._limits.client_timeouts and client in self._deciders:
+            client.drop(CloseReason(f"too slow: {client.timeouts} time-outs in a row"))
 
-    def _timed_out(self, asked: float) -> None:
+    def _count_timeout(self, asked_at: float) -> None:
         self.timeouts += 1
         self._timeouts_in_row += 1
-        self._probe_at = max(self._probe_at, asked + self._limits.breaker_seconds)
+        self._probe_at = max(self._probe_at, asked_at + self._limits.breaker_seconds)
 
-    def _read(self, answer: Any, question: Question, link: ConnectedClient, asked: float) -> Verdict:
-        link.timeouts = self._timeouts_in_row = 0
-        if isinstance(answer, Failed):
+    def _read_answer(self, answer: Any, question: Question, client: ConnectedClient, asked_at: float) -> Verdict:
+        client.timeouts = self._timeouts_in_row = 0
+        if isinstance(answer, FailedAnswer):
             self.invalid += 1
-            raise NoAnswerError(f"{link.name} answered with an error: {answer.reason}")
+            raise NoAnswerError(f"{client.name} answered with an error: {answer.reason}")
         try:
-            verdict = read_verdict(answer, question, f"websocket:{self.name}/{link.name}")
+            verdict = read_verdict(answer, question, decider_source(self.name, client.name))
         except ProtocolError as error:
             self.invalid += 1
-            raise NoAnswerError(f"{link.name} gave an answer that cannot be applied: {error.message}") from None
+            raise NoAnswerError(f"{client.name} gave an answer that cannot be applied: {error.message}") from None
         self.answered += 1
-        seconds = trio.current_time() - asked
+        seconds = trio.current_time() - asked_at
         self._latencies.append(seconds)
         self.latency.observe(seconds)
         return verdict
 
-    # Looking at it
+    # Status
 
     def status(self) -> dict[str, Any]:
-        """Give what an operator wants to know, as plain values; latencies are of the last answers, in milliseconds."""
+        """Return the status for an operator as plain values.  Latencies of the last answers are in milliseconds."""
         latencies = sorted(self._latencies)
         return {
             "group": self.name,
             "deciders": len(self._deciders),
-            "phases": sorted(self._phases) if self._last else [],
-            "outstanding": sum(link.outstanding for link in self._deciders),
+            "phases": sorted(self._phases) if self._registrations else [],
+            "outstanding": sum(client.outstanding for client in self._deciders),
             "asked": self.asked,
             "answered": self.answered,
             "timeouts": self.timeouts,
@@ -196,6 +192,16 @@ class Group:
             "breaker": "open" if self._timeouts_in_row >= self._limits.breaker_timeouts else "closed",
             "latency_ms": {f"p{p}": _percentile(latencies, p) for p in (50, 99)},
         }
+
+
+def _can_decide(client: ConnectedClient, question: Question) -> bool:
+    registration = client.registration
+    return (
+        not client.dropped
+        and registration is not None
+        and question.phase in registration.phases
+        and registration.wants_session(question.peer, question.listener)
+    )
 
 
 def _percentile(values: list[float], percent: int) -> float | None:

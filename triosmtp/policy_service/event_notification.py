@@ -1,4 +1,4 @@
-"""What clients are told without having asked: events of the server, as methods and parameters of the protocol."""
+"""The notification for each event of the server: its method and parameters in the policy protocol."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -23,28 +23,45 @@ from triosmtp.event import (
     TLSEstablished,
     TLSFailed,
 )
-from triosmtp.policy_service.question import Excerpt
+from triosmtp.policy_service.question import Excerpt, Outcome, Question
 
-__all__ = ["EVENT_NOTIFICATIONS", "EventNotification"]
+__all__ = ["EVENT_NOTIFICATIONS", "EventNotification", "phase_notification"]
 
 
 @frozen(slots=True)
 class EventNotification:
-    """A notification before it is encoded: contexts stand apart, because each client sees its own part of them."""
+    """A notification that is not yet encoded.  Contexts are separate, because each client selects variables of them."""
 
     method: str
     params: Mapping[str, Any]
     contexts: Mapping[str, Mapping[str, str]] = Factory(dict)
     """``variables`` and ``message_variables``."""
     excerpt: Excerpt | None = None
-    """The message that it is about, for clients that asked for bodies alone."""
+    """The message of the notification, for clients that record bodies."""
 
 
-def _opened(e: Connected) -> EventNotification:
+def phase_notification(question: Question, outcome: Outcome) -> EventNotification:
+    """Return ``session.phase``: a question and the outcome of its phase."""
+    params = {
+        "phase": question.phase,
+        "arguments": question.arguments,
+        "outcome": {
+            "decision": outcome.decision,
+            "code": outcome.code or None,
+            "enhanced": outcome.enhanced,
+            "text": outcome.text,
+            "decided_by": outcome.decided_by,
+        },
+    }
+    contexts = {"variables": question.variables, "message_variables": question.message_variables}
+    return EventNotification("session.phase", params, contexts, outcome.excerpt)
+
+
+def _connected(e: Connected) -> EventNotification:
     return EventNotification("session.opened", {"local": e.session.local}, {"variables": e.variables})
 
 
-def _tls(e: TLSEstablished) -> EventNotification:
+def _tls_established(e: TLSEstablished) -> EventNotification:
     return EventNotification("session.tls", {}, {"variables": e.tls.variables()})
 
 
@@ -52,7 +69,7 @@ def _tls_failed(e: TLSFailed) -> EventNotification:
     return EventNotification("session.tls_failed", {"reason": e.reason, "detail": e.detail})
 
 
-def _auth(e: AuthAttempted) -> EventNotification:
+def _auth_attempted(e: AuthAttempted) -> EventNotification:
     result = "pass" if e.succeeded else "fail"
     return EventNotification("session.auth", {"mechanism": e.mechanism, "user": e.user, "result": result})
 
@@ -62,30 +79,28 @@ def _refused(e: Refused) -> EventNotification:
     return EventNotification("session.refused", params)
 
 
-def _closed(e: Disconnected) -> EventNotification:
-    return EventNotification(
-        "session.closed", {"reason": e.reason, "seconds": round(e.seconds, 3), "messages": e.messages}
-    )
+def _disconnected(e: Disconnected) -> EventNotification:
+    params = {"reason": e.reason, "seconds": round(e.seconds, 3), "messages": e.messages}
+    return EventNotification("session.closed", params)
 
 
 def _message(e: MessageAccepted | MessageRefused) -> dict[str, Any]:
     return {"message": e.message, "sender": e.sender, "recipients": list(e.recipients), "size": e.size}
 
 
-def _accepted(e: MessageAccepted) -> EventNotification:
+def _message_accepted(e: MessageAccepted) -> EventNotification:
     params = _message(e) | {"seconds": round(e.seconds, 6), "discarded_by": e.discarded_by or None}
-    return EventNotification(
-        "message.accepted", params, {"variables": e.variables, "message_variables": e.message_variables}
-    )
+    contexts = {"variables": e.variables, "message_variables": e.message_variables}
+    return EventNotification("message.accepted", params, contexts)
 
 
 def _message_refused(e: MessageRefused) -> EventNotification:
-    told = {"code": e.code, "enhanced": e.enhanced, "text": e.text, "decided_by": e.decided_by}
+    refusal = {"code": e.code, "enhanced": e.enhanced, "text": e.text, "decided_by": e.decided_by}
     contexts = {"variables": e.variables, "message_variables": e.message_variables}
-    return EventNotification("message.refused", _message(e) | told, contexts)
+    return EventNotification("message.refused", _message(e) | refusal, contexts)
 
 
-def _reloaded(e: CertificatesReloaded) -> EventNotification:
+def _certificates_reloaded(e: CertificatesReloaded) -> EventNotification:
     return EventNotification(
         "certificates.reloaded",
         {
@@ -101,25 +116,26 @@ def _reloaded(e: CertificatesReloaded) -> EventNotification:
     )
 
 
-def _reload_failed(e: CertificateReloadFailed) -> EventNotification:
-    return EventNotification("certificates.reload_failed", {"file": e.file, "option": e.option, "reason": e.reason})
+def _certificate_reload_failed(e: CertificateReloadFailed) -> EventNotification:
+    params = {"file": e.file, "option": e.option, "reason": e.reason}
+    return EventNotification("certificates.reload_failed", params)
 
 
-def _expiring(e: CertificateExpiring) -> EventNotification:
+def _certificate_expiring(e: CertificateExpiring) -> EventNotification:
     params = {"file": e.file, "subject": e.subject, "days": e.days, "not_after": _time(e.not_after)}
     return EventNotification("certificates.expiring", params)
 
 
-def _configuration(e: ConfigurationReloaded) -> EventNotification:
+def _configuration_reloaded(e: ConfigurationReloaded) -> EventNotification:
     return EventNotification("configuration.reloaded", {"path": e.path, "reason": e.reason})
 
 
-def _fallback(e: PolicyFallback) -> EventNotification:
+def _policy_fallback(e: PolicyFallback) -> EventNotification:
     params = {"phase": e.phase, "group": e.group, "fallback": e.fallback, "failure": e.failure}
     return EventNotification("policy.fallback", params)
 
 
-def _shadow(e: ShadowDiffered) -> EventNotification:
+def _shadow_differed(e: ShadowDiffered) -> EventNotification:
     params = {"phase": e.phase, "group": e.group, "name": e.name, "answer": e.answer, "outcome": e.outcome}
     return EventNotification("policy.shadow", params)
 
@@ -129,19 +145,19 @@ def _time(moment: datetime | None) -> str | None:
 
 
 EVENT_NOTIFICATIONS: Final[Mapping[type[ServerEvent], Callable[[Any], EventNotification]]] = {
-    AuthAttempted: _auth,
-    CertificateExpiring: _expiring,
-    CertificateReloadFailed: _reload_failed,
-    CertificatesReloaded: _reloaded,
-    ConfigurationReloaded: _configuration,
-    Connected: _opened,
-    Disconnected: _closed,
-    MessageAccepted: _accepted,
+    AuthAttempted: _auth_attempted,
+    CertificateExpiring: _certificate_expiring,
+    CertificateReloadFailed: _certificate_reload_failed,
+    CertificatesReloaded: _certificates_reloaded,
+    ConfigurationReloaded: _configuration_reloaded,
+    Connected: _connected,
+    Disconnected: _disconnected,
+    MessageAccepted: _message_accepted,
     MessageRefused: _message_refused,
-    PolicyFallback: _fallback,
+    PolicyFallback: _policy_fallback,
     Refused: _refused,
-    ShadowDiffered: _shadow,
-    TLSEstablished: _tls,
+    ShadowDiffered: _shadow_differed,
+    TLSEstablished: _tls_established,
     TLSFailed: _tls_failed,
 }
-"""Every event that clients are told of, with what they are told."""
+"""The function that returns the notification of each event.  Clients do not receive other events."""

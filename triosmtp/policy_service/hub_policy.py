@@ -1,4 +1,4 @@
-"""The session's side of deciding elsewhere: a policy that makes a phase a question, and a verdict its effect."""
+"""The policy that asks the deciders of a group: it makes a question of a phase, and applies the verdict."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -10,26 +10,26 @@ from triosmtp.message import Message, Recipient
 from triosmtp.policy.attempt import AuthAttempt
 from triosmtp.policy.interface import DISCARD, DONE, Done, Phase, Policy
 from triosmtp.policy.policy_session import Session
-from triosmtp.policy_service.question import Fallback, Question
+from triosmtp.policy_service.question import Fallback, Question, decider_source
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
 if TYPE_CHECKING:
     from triosmtp.policy_service.hub import Hub
 
-__all__ = ["HubPolicy", "make_question"]
+__all__ = ["HubPolicy", "header_fields", "make_question"]
 
-_HEADERS: Final = 65536
-"""Octets of a message's header that deciders are shown."""
-_FIELDS: Final = 1000
-"""Lines of it, unfolded: to make values of them and of those JSON takes the event loop's time."""
+_MAX_HEADER: Final = 65536
+"""Bytes of the header of a message that deciders receive."""
+_MAX_FIELDS: Final = 1000
+"""Fields of the header that deciders receive.  Their encoding takes time of the event loop."""
 _BLANKS: Final = " \t\r"
 
 _numbers = count(1)
 
 
 def make_question(phase: Phase, session: Session, *arguments: Any) -> Question:
-    """Give the question of a phase, with what its policies were given behind the session."""
+    """Return the question of a phase; ``arguments`` are those of the policy methods after the session."""
     password = arguments[0].password if phase == "auth" else None
     return Question(
         id=f"{session.id}-{next(_numbers):x}",
@@ -40,12 +40,12 @@ def make_question(phase: Phase, session: Session, *arguments: Any) -> Question:
         local=session.local,
         variables=session.variables.snapshot(),
         message_variables=session.message_variables.snapshot(),
-        arguments=_arguments(phase, arguments),
+        arguments=_question_arguments(phase, arguments),
         password=password,
     )
 
 
-def _arguments(phase: Phase, given: tuple[Any, ...]) -> dict[str, Any]:
+def _question_arguments(phase: Phase, given: tuple[Any, ...]) -> dict[str, Any]:
     match phase:
         case "ehlo":
             return {"domain": given[0]}
@@ -56,29 +56,34 @@ def _arguments(phase: Phase, given: tuple[Any, ...]) -> dict[str, Any]:
         case "rcptto":
             return {"recipient": str(given[0]), "parameters": dict(given[1])}
         case "data_spool":
-            return {"size": given[0].size, **_headers(given[0].body.headers())}
+            return {"size": given[0].size, **header_fields(given[0].body.headers())}
         case "data_spool_each_rcpt":
             return {"recipient": str(given[1])}
         case _:
             return {}
 
 
-def _headers(block: bytes) -> dict[str, Any]:
-    """Return the fields of a header block, unfolded, in their order; what is no field is left out."""
-    # Only what ends a line in mail ends one here: str.splitlines() would make fields out of a vertical tab or U+0085.
-    text = block[:_HEADERS].decode("utf-8", "replace").replace("\r\n", "\n").replace("\n ", " ").replace("\n\t", "\t")
-    lines = text.split("\n", _FIELDS)
+def header_fields(block: bytes) -> dict[str, Any]:
+    """Return ``headers``: the fields of a header block, unfolded, in their order.  Other lines are omitted.
+
+    ``headers_truncated`` is true if a limit was reached.
+    """
+    # Only CR LF and LF end a line of a message. str.splitlines() also splits at a vertical tab and at U+0085.
+    text = (
+        block[:_MAX_HEADER].decode("utf-8", "replace").replace("\r\n", "\n").replace("\n ", " ").replace("\n\t", "\t")
+    )
+    lines = text.split("\n", _MAX_FIELDS)
     fields = []
-    for line in lines[:_FIELDS]:
+    for line in lines[:_MAX_FIELDS]:
         name, colon, value = line.partition(":")
         if colon:
             fields.append([name.rstrip(_BLANKS), value.strip(_BLANKS)])
-    truncated = len(block) > _HEADERS or (len(lines) > _FIELDS and lines[-1] != "")
+    truncated = len(block) > _MAX_HEADER or (len(lines) > _MAX_FIELDS and lines[-1] != "")
     return {"headers": fields} | ({"headers_truncated": True} if truncated else {})
 
 
 class HubPolicy(Policy):
-    """Has the deciders of a group decide; made by :meth:`triosmtp.policy_service.hub.Hub.policy`."""
+    """The policy that :meth:`triosmtp.policy_service.hub.Hub.policy` returns."""
 
     def __init__(self, hub: "Hub", group: str, timeout: float, fallbacks: Mapping[Phase, Fallback]) -> None:
         self._hub = hub
@@ -89,25 +94,20 @@ class HubPolicy(Policy):
     @property
     def source(self) -> str:
         """``websocket:GROUP``."""
-        return f"websocket:{self._group}"
+        return decider_source(self._group)
 
     async def _ask(self, phase: Phase, session: Session, *arguments: Any) -> Done | None:
         hub = self._hub
         if not hub.wants(self._group, phase):
             return None
         question = make_question(phase, session, *arguments)
-        shown = hub.offer_body(question.id, arguments[0].body) if phase == "data_spool" else nullcontext()
-        with shown:
+        offered = hub.offer_body(question.id, arguments[0].body) if phase == "data_spool" else nullcontext()
+        with offered:
             verdict = await hub.decide(self._group, question, timeout=self._timeout, fallback=self._fallbacks[phase])
-        for context, changes in (
-            (session.variables, verdict.set_connection),
-            (session.message_variables, verdict.set_message),
-        ):
-            for name, value in changes.items():
-                if value is None:
-                    context.pop(name, None)
-                else:
-                    context[name] = value
+        if verdict.set_connection:
+            session.variables.apply(verdict.set_connection)
+        if verdict.set_message:
+            session.message_variables.apply(verdict.set_message)
         for name, value in verdict.add_headers:
             session.add_header(name, value)
         if verdict.code:
@@ -132,7 +132,7 @@ class HubPolicy(Policy):
         return await self._ask("ehlo", session, domain)
 
     async def validate_starttls(self, session: Session, tls: TLSInfo) -> Done | None:
-        """Ask at ``starttls``: what the handshake established is in the variables."""
+        """Ask at ``starttls``; the variables contain the result of the handshake."""
         return await self._ask("starttls", session, tls)
 
     async def validate_auth(self, session: Session, attempt: AuthAttempt) -> Done | None:

@@ -95,7 +95,7 @@ def read_message(text: str) -> Request | Response:
 
 def _load(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
+        return _decode(text)
     except ProtocolError:
         raise
     except (ValueError, RecursionError) as error:
@@ -114,6 +114,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ProtocolError(ErrorCode.PARSE_ERROR, "a key stands twice in an object")
     return found
 
+
+_decode: Final = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object).decode
 
 encode_json: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 """Return the JSON text of a plain value, in ASCII.  A lone surrogate, from octets of an SMTP client, is kept."""

@@ -1,8 +1,8 @@
-"""What waits to be sent to one policy client: bounded, and never waited for by whoever puts something in.
+"""The frames that wait to be sent to one policy client.  The queue is bounded, and no sender waits for it.
 
-Questions and answers go ahead of notifications.  Notifications that find no room are lost and counted, and the next one
-that is sent says how many.  Frames are encoded by whoever puts them in, once for all clients that get the same; those
-that wait are written with one send, because each send costs more than a hundred frames.
+Questions and responses are sent before notifications.  If a notification does not fit, it is lost and counted; the next
+notification that is sent says how many were lost.  A notification is encoded once for all clients that receive the same
+text.  Waiting frames are sent together, because a send costs more than a hundred frames.
 """
 
 from collections import deque
@@ -10,14 +10,14 @@ from typing import Final
 
 import trio
 
-__all__ = ["Outbox", "frame"]
+__all__ = ["Outbox", "encode_text_frame"]
 
-_BATCH: Final = 262144
-"""Octets that are written at once, at most, where no single frame is larger."""
+_MAX_BATCH: Final = 65536
+"""Bytes that are sent at once, unless one frame is larger.  A ping waits for one batch at most."""
 
 
-def frame(payload: bytes) -> bytes:
-    """Give the text frame of a server that holds ``payload`` (RFC 6455, section 5.2): whole, and not masked."""
+def encode_text_frame(payload: bytes) -> bytes:
+    """Return a text frame of a server (RFC 6455, section 5.2): not fragmented, not masked."""
     size = len(payload)
     if size < 126:
         return b"\x81" + bytes((size,)) + payload
@@ -27,69 +27,79 @@ def frame(payload: bytes) -> bytes:
 
 
 class Outbox:
-    """The queue of one client.
+    """The queue of one client.  It is true while frames wait.
 
-    ``messages`` and ``octets`` bound the notifications that wait in it, ``urgent`` and ``urgent_octets`` all else.
+    ``max_notifications`` and ``max_bytes`` limit the notifications that wait, ``max_urgent`` and ``max_urgent_bytes``
+    the questions and responses.
     """
 
     __slots__ = (
-        "_bound",
-        "_due",
-        "_notes",
-        "_octets",
+        "_max_bytes",
+        "_max_notifications",
+        "_max_urgent",
+        "_max_urgent_bytes",
+        "_not_empty",
+        "_notifications",
         "_size",
         "_urgent",
         "_urgent_size",
         "lost",
-        "urgent_bound",
-        "urgent_octets",
     )
 
-    def __init__(self, messages: int, octets: int, urgent: int, urgent_octets: int) -> None:
-        self._notes: deque[bytes] = deque()
+    def __init__(self, max_notifications: int, max_bytes: int, max_urgent: int, max_urgent_bytes: int) -> None:
+        self._notifications: deque[bytes] = deque()
         self._urgent: deque[bytes] = deque()
-        self._bound = messages
-        self._octets = octets
+        self._max_notifications = max_notifications
+        self._max_bytes = max_bytes
+        self._max_urgent = max_urgent
+        self._max_urgent_bytes = max_urgent_bytes
         self._size = 0
-        self._due = trio.Event()
-        self.urgent_bound = urgent
-        self.urgent_octets = urgent_octets
         self._urgent_size = 0
+        self._not_empty = trio.Event()
         self.lost = 0
-        """Notifications that found no room since the last one that did."""
+        """Notifications that were lost since the last one that fitted."""
 
-    def put(self, framed: bytes) -> bool:
-        """Put a notification in, if there is room."""
-        if len(self._notes) >= self._bound or self._size + len(framed) > self._octets:
+    def __bool__(self) -> bool:
+        return bool(self._urgent or self._notifications)
+
+    def put_notification(self, framed: bytes) -> bool:
+        """Add a notification, and return whether it fitted."""
+        if len(self._notifications) >= self._max_notifications or self._size + len(framed) > self._max_bytes:
             self.lost += 1
             return False
-        self._notes.append(framed)
+        self._notifications.append(framed)
         self._size += len(framed)
-        self._due.set()
+        self._not_empty.set()
         return True
 
     def put_urgent(self, framed: bytes) -> bool:
-        """Put a question or an answer in; False where so many wait already that the client cannot be keeping up."""
+        """Add a question or a response, and return whether it fitted: if not, the client reads too slowly."""
         size = self._urgent_size + len(framed)
-        if len(self._urgent) >= self.urgent_bound or size > self.urgent_octets:
+        if len(self._urgent) >= self._max_urgent or size > self._max_urgent_bytes:
             return False
         self._urgent.append(framed)
         self._urgent_size = size
-        self._due.set()
+        self._not_empty.set()
         return True
 
     async def take(self) -> bytes:
-        """Wait until there is something, and take as much as is to be written at once."""
-        if not (self._urgent or self._notes):
-            self._due = trio.Event()
-            await self._due.wait()
+        """Wait until the queue is not empty, and remove as many frames as are to be sent at once."""
+        if self:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._not_empty = trio.Event()
+            await self._not_empty.wait()
+        return self.take_nowait()
+
+    def take_nowait(self) -> bytes:
+        """Remove as many frames as are to be sent at once; ``b""`` if the queue is empty."""
         parts: list[bytes] = []
         size = 0
-        for queue in (self._urgent, self._notes):
-            while queue and (not parts or size + len(queue[0]) <= _BATCH):
+        for queue in (self._urgent, self._notifications):
+            while queue and (not parts or size + len(queue[0]) <= _MAX_BATCH):
                 part = queue.popleft()
                 size += len(part)
-                if queue is self._notes:
+                if queue is self._notifications:
                     self._size -= len(part)
                 else:
                     self._urgent_size -= len(part)

@@ -1,16 +1,14 @@
-"""What goes between a session and those who decide about it elsewhere: plain values, fit to cross a process boundary.
+"""The values between sessions and a hub: questions, verdicts and outcomes.  They are plain, and can be pickled.
 
-A session asks a :class:`Question` and gets a :class:`Verdict`; what it came to in the end is an :class:`Outcome`.  The
-hub (``hub.py``) stands between them and the clients; it knows sessions by these values and by a :class:`ServerAdmin`
-alone.
+A session asks a :class:`Question` and receives a :class:`Verdict`.  Later it reports the :class:`Outcome` of the phase.
 """
 
-from collections.abc import Awaitable, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
-from triosmtp.event import ServerEvent, SessionInfo
+from triosmtp.event import SessionInfo
 from triosmtp.policy.interface import Phase
 
 __all__ = [
@@ -20,42 +18,63 @@ __all__ = [
     "Interest",
     "Outcome",
     "Question",
-    "ServerAdmin",
     "Verdict",
+    "decider_source",
     "fallback_verdict",
+    "is_decider_source",
 ]
 
 DecisionWord: TypeAlias = Literal["continue", "done", "reject", "tempfail", "discard", "disconnect"]
 Fallback: TypeAlias = Literal["tempfail", "continue", "reject"]
+
+_SOURCE: Final = "websocket:"
+
+
+def decider_source(group: str, name: str = "") -> str:
+    """Return the name of a decider in replies, events and recordings: ``websocket:GROUP/NAME``.
+
+    Without ``name``, return that of the group: ``websocket:GROUP``.
+    """
+    return f"{_SOURCE}{group}/{name}" if name else f"{_SOURCE}{group}"
+
+
+def is_decider_source(source: str) -> bool:
+    """Return whether a decider or its group decided."""
+    return source.startswith(_SOURCE)
 
 
 @frozen(slots=True, kw_only=True)
 class Question:
     """One phase of one session, as a decider is asked about it.
 
-    ``variables`` and ``message_variables`` are copies; ``arguments`` are plain JSON values by the phase: ``domain`` at
-    ehlo; ``mechanism``, ``user`` at auth; ``sender``, ``parameters`` at mailfrom; ``recipient``, ``parameters`` at
-    rcptto; ``size``, ``headers`` at data_spool; ``recipient`` at data_spool_each_rcpt.
+    ``variables`` and ``message_variables`` are copies.  ``arguments`` are plain JSON values:
+
+    - at ehlo: ``domain``;
+    - at auth: ``mechanism``, ``user``;
+    - at mailfrom: ``sender``, ``parameters``;
+    - at rcptto: ``recipient``, ``parameters``;
+    - at data_spool: ``size``, ``headers``;
+    - at data_spool_each_rcpt: ``recipient``.
     """
 
     id: str
-    """Unique: the session's id, a dash, and its number in the session."""
+    """A unique id: the id of the session, a dash, and a number."""
     session: str
     phase: Phase
     peer: str
     listener: str
-    """The Listen's name, as it is written."""
+    """The name of the Listen, as it is written."""
     local: str = ""
-    """The address that the client connected to; ``""`` in a recording."""
+    """The address to which the client connected; ``""`` in a recording."""
     variables: Mapping[str, str]
     message_variables: Mapping[str, str]
     arguments: Mapping[str, Any]
     password: str | None = field(default=None, repr=False)
-    """At auth, where the client sent a readable one: for enforcing deciders behind a Unix socket or TLS alone."""
+    """The password at auth, if the mechanism sends one.  Only enforcing deciders on a private connection receive it."""
 
     @property
     def info(self) -> SessionInfo:
-        """Return what events say of the session."""
+        """The session, as events describe it."""
         return SessionInfo(id=self.session, peer=self.peer, local=self.local, listener=self.listener)
 
 
@@ -69,11 +88,11 @@ class Excerpt:
 
 @frozen(slots=True, kw_only=True)
 class Verdict:
-    """What was decided about a :class:`Question`.  Checked: it can be applied as it stands."""
+    """The decision about a :class:`Question`.  It is checked, and can be applied without further checks."""
 
     decision: DecisionWord = "continue"
     code: int = 0
-    """Of a refusal; 0 for the others."""
+    """The reply code of a refusal; else 0."""
     enhanced: str = ""
     text: str = ""
     set_connection: Mapping[str, str | None] = field(factory=dict)
@@ -81,26 +100,26 @@ class Verdict:
     set_message: Mapping[str, str | None] = field(factory=dict)
     add_headers: tuple[tuple[str, str], ...] = ()
     source: str = ""
-    """Who decided: ``websocket:GROUP/NAME``, or ``websocket:GROUP`` for a fallback."""
+    """The decider, or for a fallback the group (:func:`decider_source`)."""
     failure: str = ""
-    """Why this is a fallback: ``timed out after 5 s``, ``no decider``, …; ``""`` for an answer."""
+    """The cause of a fallback, such as ``timed out after 5 s``; ``""`` for an answer."""
 
 
 @frozen(slots=True, kw_only=True)
 class Outcome:
-    """What became of a phase in truth, all policies and built-in rules together."""
+    """The result of a phase, after all policies and built-in restrictions."""
 
     decision: Literal["accepted", "refused"]
     code: int = 0
     enhanced: str | None = None
     text: str = ""
     decided_by: str = ""
-    """As :class:`triosmtp.event.Refused` has it; ``""`` if nobody objected.
+    """The policy or restriction that refused, as in :class:`triosmtp.event.Refused`; ``""`` if none did.
 
-    Of an accepted message, the policy that had it thrown away.
+    For an accepted message: the policy that discarded it.
     """
     excerpt: Excerpt | None = None
-    """The message that ``data_spool`` was about, if somebody records it."""
+    """The message of ``data_spool``, if a client records it."""
 
 
 _FALLBACKS: Final[Mapping[Fallback, tuple[int, str, str]]] = {
@@ -111,8 +130,8 @@ _AT_CONNECT: Final = {451: 421, 550: 554}
 
 
 def fallback_verdict(group: str, question: Question, fallback: Fallback, failure: str) -> Verdict:
-    """Give the verdict that stands in for the answer of ``group``, of which ``failure`` tells why there is none."""
-    source = f"websocket:{group}"
+    """Return the verdict that replaces the answer of ``group``; ``failure`` says why there is no answer."""
+    source = decider_source(group)
     if fallback == "continue":
         return Verdict(source=source, failure=failure)
     code, enhanced, text = _FALLBACKS[fallback]
@@ -123,49 +142,11 @@ def fallback_verdict(group: str, question: Question, fallback: Fallback, failure
 
 @frozen(slots=True, kw_only=True)
 class Interest:
-    """What the hub may want to be asked and told."""
+    """The questions and outcomes that clients of a hub want."""
 
     groups: Mapping[str, frozenset[Phase]] = field(factory=dict)
-    """The phases at which each group is to be asked."""
+    """The phases at which each group is asked."""
     outcomes: frozenset[Phase] = frozenset()
-    """The phases whose outcome somebody wants to know."""
+    """The phases whose outcome a client wants."""
     recorded_octets: int = 0
-    """How many octets of each message somebody records."""
-
-
-class ServerAdmin(Protocol):
-    """The server (or, one day, all its workers) behind a hub.  Every value is plain JSON."""
-
-    def emit(self, event: ServerEvent) -> None:
-        """Tell the observers of the server what happened in the hub."""
-
-    def sessions(self) -> Awaitable[list[dict[str, Any]]]:
-        """Give ``{id, peer, listener, age, state, messages, tls}`` of every session under way."""
-
-    def session(self, session: str) -> Awaitable[dict[str, Any] | None]:
-        """Give the same of one session, with ``variables`` and ``message_variables``; None where there is none."""
-
-    def set_variables(
-        self, session: str, connection: Mapping[str, str | None], message: Mapping[str, str | None]
-    ) -> Awaitable[bool]:
-        """Set variables of a session, or remove them (None); False where there is no such session.
-
-        :raises ValueError: where a key is the engine's alone; nothing was changed then.
-        """
-
-    def close_session(self, session: str) -> Awaitable[bool]:
-        """End a session with 421 4.3.2 as soon as nothing is under way; False where there is none."""
-
-    def certificates(self) -> Awaitable[list[dict[str, Any]]]:
-        """Give ``{file, server_name, key, subject, issuer, names, fingerprint_sha256, not_before, not_after}``."""
-
-    def body_part(self, question: str, session: str, start: int, size: int) -> Awaitable[tuple[bytes, int] | None]:
-        """Return up to ``size`` octets of the message that a question is about, and the size of the whole message.
-
-        None if that question is not open any more.
-
-        :raises SpoolError: if the message cannot be read.
-        """
-
-    def reload_certificates(self) -> Awaitable[dict[str, Any]]:
-        """Read the files of TLS again; give ``{generation, renewed, problems}``."""
+    """The bytes of each message that a client records."""

@@ -1,4 +1,4 @@
-"""Messages in recordings: who may have them, and their form in ``session.phase``."""
+"""Messages in recordings: the clients that may record them, and their form in ``session.phase``."""
 
 from base64 import b64decode, b64encode
 from typing import Any, Final
@@ -11,26 +11,26 @@ from triosmtp.policy_service.question import Excerpt
 __all__ = ["BODY_PART", "MAX_RECORDED", "check_may_record", "decode_body", "encode_body"]
 
 BODY_PART: Final = 65536
-"""Octets of a message in one part."""
+"""Bytes of a message in one part."""
 MAX_RECORDED: Final = 4 * 1024 * 1024
-"""Octets of a message that a recording holds, whatever Body_Limit says: a notification is one frame."""
+"""Bytes of a message in a recording, even if Body_Limit is larger: a notification is one frame."""
 
 
-def check_may_record(link: ConnectedClient) -> None:
-    """Check that a client may ask for bodies in ``session.phase``.
+def check_may_record(client: ConnectedClient) -> None:
+    """Check that a client may record messages.
 
     :raises ProtocolError: if it may not.
     """
-    if not link.admin:
+    if not client.admin:
         raise ProtocolError(ErrorCode.ADMIN_NEEDED, "bodies needs the token of Admin_Token_File")
-    if not link.access.private:
+    if not client.access.private:
         raise ProtocolError(ErrorCode.FAILED, "bodies needs a Unix socket or TLS")
-    if not link.access.body_limit:
+    if not client.access.body_limit:
         raise ProtocolError(ErrorCode.FAILED, "bodies: Body_Limit is 0")
 
 
 def encode_body(excerpt: Excerpt | None, limit: int) -> dict[str, Any]:
-    """Return what ``session.phase`` holds of a message, up to ``limit`` octets: base64, in parts."""
+    """Return the field ``body`` of ``session.phase``: up to ``limit`` bytes, in parts, each in base64."""
     if excerpt is None:
         return {}
     data = excerpt.data[:limit]
@@ -39,7 +39,7 @@ def encode_body(excerpt: Excerpt | None, limit: int) -> dict[str, Any]:
 
 
 def decode_body(value: object) -> Body | None:
-    """Return the message that a recorded phase holds; None if it holds none.
+    """Return the message in a recorded phase; None if there is none.
 
     :raises ValueError: if it is damaged.
     """

@@ -29,7 +29,7 @@ _MAX_REMEMBERED: Final = 1000
 
 @define(slots=True, eq=False)
 class Patterns:
-    """Names by shell patterns such as ``tls*``; remembers what it was asked, in bounded memory."""
+    """Shell patterns of names, such as ``tls*``.  Results are remembered, up to a limit."""
 
     patterns: tuple[str, ...]
     _match: Any = field(init=False)
@@ -48,11 +48,14 @@ class Patterns:
                 self._known[name] = known
         return known
 
-    def of(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """Give those of ``variables`` whose names match."""
+    def select(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables whose names match."""
         if self._match is None:
             return dict(variables)
-        return {name: value for name, value in variables.items() if name in self}
+        known = self._known
+        return {
+            name: value for name, value in variables.items() if known.get(name) or (name not in known and name in self)
+        }
 
 
 @lru_cache(maxsize=256)
@@ -62,32 +65,33 @@ def _compiled(patterns: tuple[str, ...]) -> Any:
 
 @frozen(slots=True, kw_only=True, eq=False)
 class Registration:
-    """What a client said of itself in ``initialize``."""
+    """The parameters of ``initialize``: the client, and what it wants."""
 
     name: str
     group: str = ""
     role: Literal["observer", "decider"] = "observer"
     phases: frozenset[Phase] = frozenset()
     variables: Patterns = field(factory=lambda: Patterns(("*",)))
-    """Names that it wants of the connection context."""
+    """Variables of the connection context that it wants."""
     message_variables: Patterns = field(factory=lambda: Patterns(("*",)))
-    """Names that it wants of the message context."""
+    """Variables of the message context that it wants."""
     mode: Literal["enforce", "shadow"] = "enforce"
     peers: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Peers that it wants to hear of; empty: all of them."""
+    """Addresses of SMTP clients whose sessions it wants; empty: all."""
     listeners: frozenset[str] = frozenset()
-    """Names of Listens likewise."""
+    """Names of Listens whose sessions it wants; empty: all."""
     notifications: frozenset[str] = frozenset(NOTIFICATIONS) - ON_REQUEST
     changed_only: bool = False
+    """Whether it wants only the variables that changed since the last question about the session."""
     bodies: bool = False
-    """Whether it asks for the messages themselves in ``session.phase``."""
+    """Whether it wants the messages in ``session.phase``."""
 
     @property
-    def seen(self) -> object:
-        """What clients that see the same of the contexts have in common."""
+    def selection(self) -> object:
+        """A key that is equal for clients that receive the same variables."""
         return self.variables.patterns, self.message_variables.patterns
 
-    def wanted(self, context: str) -> Patterns:
+    def patterns(self, context: str) -> Patterns:
         """Return the patterns of a context: ``variables`` or ``message_variables``."""
         return self.message_variables if context == "message_variables" else self.variables
 
@@ -98,11 +102,11 @@ class Registration:
 
     @property
     def shadows(self) -> bool:
-        """Whether it is asked, and its answers are only recorded."""
+        """Whether it is asked after each phase, and its answers are only compared."""
         return self.role == "decider" and self.mode == "shadow"
 
     def wants_session(self, peer: str, listener: str) -> bool:
-        """Whether it wants to hear of a session from ``peer`` on ``listener``."""
+        """Return whether it wants sessions of ``peer`` at ``listener``."""
         if self.listeners and listener not in self.listeners:
             return False
         return not self.peers or _is_in(peer, self.peers)
@@ -121,7 +125,7 @@ def _is_in(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
 def read_registration(params: Mapping[str, Any]) -> Registration:
     """Read the parameters of ``initialize``.
 
-    :raises ProtocolError: naming the parameter that is wrong.
+    :raises ProtocolError: if a parameter is invalid; the text names it.
     """
     role = read_choice(params, "role", ("observer", "decider"), "observer")
     group = read_text(params, "group", "")

@@ -29,9 +29,9 @@ _AT_CONNECT: Final = {550: 554, 451: 421}
 
 
 def read_verdict(result: object, question: Question, source: str) -> Verdict:
-    """Read a decision.
+    """Read the answer to ``question``; ``source`` is the name of the decider.
 
-    :raises ProtocolError: naming the field that is wrong: then nothing of it is applied.
+    :raises ProtocolError: if a field is invalid; the text names it.  Then no part of the answer may be applied.
     """
     if not isinstance(result, dict):
         raise invalid_field("result", "expected an object")
@@ -93,9 +93,9 @@ def _headers(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def read_variables(params: Mapping[str, Any], key: str, where: str = "") -> dict[str, str | None]:
-    """Read variables to set, or to remove (null), from ``params[key]``.
+    """Read variables to set, or to remove (null), from ``params[key]``.  ``where`` is prefixed to the key in errors.
 
-    :raises ProtocolError: naming what is wrong; a key that only the engine may write is.
+    :raises ProtocolError: if one is invalid, or only the TLS engine may write it.
     """
     values = params.get(key, {})
     if not isinstance(values, dict) or len(values) > MAX_ENTRIES:
@@ -113,5 +113,5 @@ def read_variables(params: Mapping[str, Any], key: str, where: str = "") -> dict
 
 
 def describe_verdict(verdict: Verdict) -> str:
-    """Give a verdict in a few words."""
+    """Return a verdict in a few words."""
     return f"{verdict.decision} {verdict.code} {verdict.enhanced}" if verdict.code else verdict.decision

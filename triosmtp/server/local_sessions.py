@@ -19,7 +19,7 @@ _SESSIONS_PER_TURN: Final = 500
 
 
 class LocalSessions:
-    """The sessions of one service.  It is a :class:`~triosmtp.policy_service.question.ServerAdmin`."""
+    """The sessions of one service.  It is a :class:`~triosmtp.policy_service.server_admin.ServerAdmin`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -63,15 +63,8 @@ class LocalSessions:
         running = self._find(session)
         if running is None:
             return False
-        for context, changes in (
-            (running.session.variables, connection),
-            (running.session.message_variables, message),
-        ):
-            for name, value in changes.items():
-                if value is None:
-                    context.pop(name, None)
-                else:
-                    context[name] = value
+        running.session.variables.apply(connection)
+        running.session.message_variables.apply(message)
         return True
 
     async def close_session(self, session: str) -> bool:

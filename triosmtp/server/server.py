@@ -162,7 +162,7 @@ class Server:
 
     def close_policy_clients(self) -> None:
         """Ask the policy clients of this server to close their connections."""
-        self.service.hub.close_clients("going away", at={each.listen.name for each in self._sockets})
+        self.service.hub.close_clients(at={each.listen.name for each in self._sockets})
 
     def mark_ended(self) -> None:
         """Close the sockets, and let every :meth:`aclose` return.  All sessions have ended."""
@@ -268,7 +268,7 @@ class Server:
         for bound in changes.closed:
             self._close_replaced(bound)
         gone = {each.listen.name for each in changes.closed if each.listen.for_policy}
-        self.service.hub.close_clients("going away", at=gone - {each.listen.name for each in self._sockets})
+        self.service.hub.close_clients(at=gone - {each.listen.name for each in self._sockets})
         return before, after
 
     # Connections

@@ -13,15 +13,15 @@ from triosmtp import Reject
 from triosmtp.event import PolicyClientDisconnected, PolicyClientRefused, PolicyFallback, ServerEvent
 from triosmtp.policy.interface import Phase
 from triosmtp.policy_client import PolicyClient, PolicyRequest
-from triosmtp.policy_service.connected_client import ConnectedClient
+from triosmtp.policy_service.client_access import token_matches
+from triosmtp.policy_service.connected_client import CloseReason, ConnectedClient
 from triosmtp.policy_service.decider_group import NoAnswerError
 from triosmtp.policy_service.hub import ClientAccess, Hub, HubLimits
-from triosmtp.policy_service.hub_policy import _headers
+from triosmtp.policy_service.hub_policy import header_fields
 from triosmtp.policy_service.json_rpc import ProtocolError, encode_json
 from triosmtp.policy_service.outbox import Outbox
 from triosmtp.policy_service.question import Outcome, Question
 from triosmtp.policy_service.registration import read_registration
-from triosmtp.policy_service.websocket_server import _equal
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 UPGRADE = (
@@ -40,10 +40,10 @@ def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
 
 def open_decider(hub: Hub, *phases: str, name: str = "one", group: str = "g") -> ConnectedClient:
     """Join a decider to ``hub`` whose frames nobody carries."""
-    link = hub.add_client(LOCAL, admin=False, drop=lambda: None)
+    link = hub.add_client(LOCAL, admin=False, disconnect=lambda: None)
     params = {"name": name, "group": group, "role": "decider", "phases": list(phases), "notifications": []}
     link.registration = read_registration(params)
-    hub.group(group).join(link)
+    hub.group(group).add(link)
     return link
 
 
@@ -107,8 +107,8 @@ async def test_mutated_upgrades_and_frames_raise_nothing(autojump_clock: trio.te
 
 @pytest.mark.parametrize(("given", "expected"), [(b"", ""), (b"", None), (b"x", ""), (b"", "x"), (b"x", "y")])
 def test_a_token_that_is_missing_is_equal_to_nothing(given: bytes, expected: str | None) -> None:
-    assert not _equal(given, expected)
-    assert _equal(b"x", "x")
+    assert not token_matches(given, expected)
+    assert token_matches(b"x", "x")
 
 
 # Deciders that are gone, or come back to hang again
@@ -117,7 +117,7 @@ def test_a_token_that_is_missing_is_equal_to_nothing(given: bytes, expected: str
 async def test_a_decider_that_was_dropped_is_not_asked_and_opens_no_door() -> None:
     hub = Hub()
     link = open_decider(hub, "mailfrom")
-    link.drop("too slow")  # its tasks have not ended yet: nobody has called remove_client
+    link.drop(CloseReason("too slow"))  # its tasks have not ended yet: nobody has called remove_client
     told: list[ServerEvent] = []
     hub.on_event = told.append
     with trio.fail_after(1):
@@ -154,24 +154,24 @@ async def hang_again_and_again(stage: Stage) -> None:
 async def test_as_many_late_answers_are_known_as_questions_may_be_open(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    link = ConnectedClient(LOCAL, HubLimits(outstanding=500), admin=False, drop=lambda: None)
+    link = ConnectedClient(LOCAL, HubLimits(outstanding=500), admin=False, disconnect=lambda: None)
     link.registration = read_registration({"name": "a", "group": "g", "role": "decider", "phases": ["mailfrom"]})
     for number in range(500):
         link.ask(question(number), 5.0)
     for number in range(500):
-        link.expire(f"s-{number}")
+        link.expire_question(f"s-{number}")
     for number in range(500):
-        link.settle(f"s-{number}", {"decision": "continue"})
+        link.settle_question(f"s-{number}", {"decision": "continue"})
     assert link.late == 500
     with pytest.raises(ProtocolError, match="is open for this client"):
-        link.settle("s-1", {})
+        link.settle_question("s-1", {})
 
 
 async def test_a_group_guards_the_phases_of_those_who_are_there() -> None:
     hub = Hub()
     assert [hub.wants("g", phase) for phase in ("mailfrom", "rcptto")] == [True, False]
     one, two = open_decider(hub, "rcptto"), open_decider(hub, "data", name="two")
-    hub.group("g").kept = True
+    hub.group("g").is_configured = True
     assert [hub.wants("g", phase) for phase in ("mailfrom", "rcptto", "data")] == [False, True, True]
     hub.remove_client(one)
     assert [hub.wants("g", phase) for phase in ("rcptto", "data")] == [False, True]
@@ -196,7 +196,7 @@ async def test_a_group_guards_the_phases_of_those_who_are_there() -> None:
 async def test_a_password_goes_to_enforcing_deciders_on_a_private_way_alone(
     access: ClientAccess, mode: str, shown: bool
 ) -> None:
-    link = ConnectedClient(access, HubLimits(), admin=True, drop=lambda: None)
+    link = ConnectedClient(access, HubLimits(), admin=True, disconnect=lambda: None)
     params = {"name": "a", "group": "g", "role": "decider", "phases": ["auth"], "mode": mode}
     link.registration = read_registration(params)
     link.ask(evolve(question(phase="auth"), password="correct horse"), 5.0)
@@ -210,7 +210,7 @@ async def test_what_is_told_of_auth_holds_no_password() -> None:
         {"name": "o", "notifications": ["session.*", "session.phase"]},
         {"name": "s", "group": "g", "role": "decider", "phases": ["auth"], "mode": "shadow"},
     ):
-        links.append(hub.add_client(LOCAL, admin=True, drop=lambda: None))
+        links.append(hub.add_client(LOCAL, admin=True, disconnect=lambda: None))
         await hub.receive_message(
             links[-1], encode_json({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
         )
@@ -280,7 +280,7 @@ async def test_names_of_groups_and_shadows_do_not_pile_up() -> None:
 async def test_there_are_only_so_many_shadows() -> None:
     hub = Hub()
     for number in range(257):
-        link = hub.add_client(LOCAL, admin=False, drop=lambda: None)
+        link = hub.add_client(LOCAL, admin=False, disconnect=lambda: None)
         params = f'{{"name":"n{number}","group":"g","role":"decider","phases":["data"],"mode":"shadow"}}'
         await hub.receive_message(link, f'{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{params}}}')
         answer = await link.outbox.take()
@@ -315,17 +315,17 @@ def test_only_line_ends_end_a_field() -> None:
     block = (
         b"Subject: hi\x0bFrom: a\r\nA: b\xc2\x85To: c\r\nB : d\x1cX: e\xe2\x80\xa8Y: f\r\n\tfolded\r\nno field\r\nC:\n"
     )
-    fields = _headers(block)["headers"]
+    fields = header_fields(block)["headers"]
     assert [name for name, _ in fields] == ["Subject", "A", "B", "C"]
     assert fields[2][1].endswith("f\tfolded")
 
 
 @pytest.mark.parametrize(("line", "shown"), [(b"a: b\r\n", 1000), (b":\n", 1000), (b"\n", 0), (b" x\n", 0)])
 def test_a_header_of_many_fields_is_shown_to_a_bound(line: bytes, shown: int) -> None:
-    answer = _headers(line * 30_000)
+    answer = header_fields(line * 30_000)
     assert len(answer["headers"]) == shown
     assert answer["headers_truncated"]
-    assert "headers_truncated" not in _headers(b"a: b\r\n" * 1000)
+    assert "headers_truncated" not in header_fields(b"a: b\r\n" * 1000)
 
 
 # Shadows

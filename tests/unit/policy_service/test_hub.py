@@ -25,7 +25,7 @@ from triosmtp.policy_client import (
 from triosmtp.policy_service.connected_client import ConnectedClient
 from triosmtp.policy_service.hub import ClientAccess, Hub, HubLimits
 from triosmtp.policy_service.json_rpc import PROTOCOL
-from triosmtp.policy_service.outbox import Outbox, frame
+from triosmtp.policy_service.outbox import Outbox, encode_text_frame
 from triosmtp.policy_service.question import Question
 from triosmtp.policy_service.registration import read_registration
 from triosmtp.testing import Client
@@ -708,8 +708,8 @@ async def test_an_observer_that_does_not_read_loses_and_is_told_how_much(
             await session.command("QUIT")
             await trio.testing.wait_all_tasks_blocked()
         assert len(keeping_up) == 40
-        link = stage.hub._links[0]
-        assert len(link.outbox._notes) == 5
+        link = stage.hub._clients[0]
+        assert len(link.outbox._notifications) == 5
         lost = link.outbox.lost
         assert lost > 30
         theirs.send_stream.send_all_hook = None
@@ -724,7 +724,7 @@ async def test_an_observer_that_does_not_read_loses_and_is_told_how_much(
 
 async def test_a_decider_that_does_not_read_its_questions_is_dropped() -> None:
     dropped: list[bool] = []
-    link = ConnectedClient(LOCAL, HubLimits(outstanding=3), admin=False, drop=lambda: dropped.append(True))
+    link = ConnectedClient(LOCAL, HubLimits(outstanding=3), admin=False, disconnect=lambda: dropped.append(True))
     link.registration = read_registration({"name": "a", "group": "g", "role": "decider", "phases": ["mailfrom"]})
     for number in range(4):
         asked = Question(
@@ -808,20 +808,20 @@ async def test_shadows_that_hang_cost_nothing_but_their_count(autojump_clock: tr
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 200_000])
 def test_frames_are_those_of_the_standard(size: int) -> None:
     reader = FrameProtocol(client=True, extensions=[])
-    reader.receive_bytes(frame(b"x" * size))
+    reader.receive_bytes(encode_text_frame(b"x" * size))
     assert b"".join(str(each.payload).encode() for each in reader.received_frames()) == b"x" * size
 
 
 async def test_the_outbox_gives_what_is_urgent_first_and_much_at_once() -> None:
     box = Outbox(10, 1000, 2, 20)
-    assert box.put(b"note1")
-    assert box.put(b"note2")
+    assert box.put_notification(b"note1")
+    assert box.put_notification(b"note2")
     assert box.put_urgent(b"question")
     assert await box.take() == b"questionnote1note2"
     assert box.put_urgent(b"1")
     assert box.put_urgent(b"2")
     assert not box.put_urgent(b"3")
-    assert not box.put(b"x" * 1001)
+    assert not box.put_notification(b"x" * 1001)
     assert box.lost == 1
 
 

@@ -39,7 +39,10 @@ def test_a_registration_says_what_is_wanted() -> None:
          "peers": ["10.0.0.0/8", "2001:db8::/32"], "listeners": [":25"], "notifications": ["session.*"]}
     )  # fmt: skip
     assert found.decides
-    assert found.variables.of({"tls": "on", "tls_cipher": "X", "auth_user": "a"}) == {"tls": "on", "tls_cipher": "X"}
+    assert found.variables.select({"tls": "on", "tls_cipher": "X", "auth_user": "a"}) == {
+        "tls": "on",
+        "tls_cipher": "X",
+    }
     assert "session.tls" in found.notifications
     assert "session.phase" not in found.notifications  # only where it is named in full
     assert found.wants_session("10.1.2.3:99", ":25")

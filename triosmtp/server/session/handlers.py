@@ -220,12 +220,7 @@ def _hello_decided(
         state.hello = event
         return state.connection.accept()
     # A refused one changes nothing (RFC 5321, section 4.1.4): the one before it stands, if there was one.
-    variables = state.session.variables
-    for name, value in zip(("ehlo_string", "ehlo_domain"), before, strict=True):
-        if value is None:
-            variables.pop(name, None)
-        else:
-            variables[name] = value
+    state.session.variables.apply(dict(zip(("ehlo_string", "ehlo_domain"), before, strict=True)))
     return _refuse(state, "ehlo", refusal)
 
 
