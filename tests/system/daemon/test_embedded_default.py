@@ -1,29 +1,24 @@
 """`triosmtp serve` without a configuration: what it makes, and the commands that it prints, typed as they stand."""
 
-import fcntl
 import os
 import re
 import shutil
 import signal
 import smtplib
-import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from attrs import frozen
 from daemon_process import REPOSITORY, TIMEOUT, Daemon, running
+from embedded_ports import ports_of_one_run, skip_or_fail
 
 from triosmtp.daemon import embedded_default
 from triosmtp.x509.authority import Authority
-
-PORTS = (2525, 2465)
 
 
 @frozen
@@ -40,14 +35,6 @@ class Embedded:
         return [file.read_text() for file in files]
 
 
-@contextmanager
-def ports_of_one_run() -> Iterator[None]:
-    """Wait until no other run of these tests, of another Python for example, has the ports that the default names."""
-    with (Path(tempfile.gettempdir()) / "triosmtp-tests-embedded-default.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 @pytest.fixture(scope="module")
 def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     with ports_of_one_run():
@@ -55,16 +42,6 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 
 
 def _default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    for port in PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                message = f"port {port} is busy on this machine"
-                if os.environ.get("CI"):
-                    pytest.fail(message)
-                pytest.skip(message)
     folder = tmp_path_factory.mktemp("default")
     state = folder / "a state"  # a blank in its name: the commands must be quoted
     with running(log=folder / "log", environment={"STATE_DIRECTORY": str(state)}) as daemon:
@@ -85,10 +62,7 @@ def shell(command: str, folder: Path, given: str = "") -> subprocess.CompletedPr
     """Type a command in a folder where `triosmtp` can be called by its name."""
     for program in re.findall(r"(?:^|\| )(\w+)", command):
         if shutil.which(program) is None:
-            message = f"{program} is not installed"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
+            skip_or_fail(f"{program} is not installed")
     path = folder / "bin"
     path.mkdir(exist_ok=True)
     script = path / "triosmtp"

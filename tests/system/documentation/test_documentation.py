@@ -143,6 +143,19 @@ def test_every_file_that_the_architecture_names_exists() -> None:
     assert {name for name in named if not (ROOT / "triosmtp" / name).exists() and not (ROOT / name).exists()} == set()
 
 
+def test_every_class_of_the_glossary_exists_in_its_module() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    classes = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \|", page, re.MULTILINE)
+    assert len(classes) > 10
+    assert [name for name, module in classes if not hasattr(importlib.import_module(module), name)] == []
+
+
+def test_every_file_that_the_glossary_names_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "glossary.md").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / "triosmtp" / name).exists()] == []
+
+
 def test_every_decision_has_context_and_cost() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     decisions = re.findall(r"^### (.*)\n\n((?:(?:- |  ).*\n?)*)", page, re.MULTILINE)
