@@ -1,16 +1,31 @@
 """triosmtp: a Trio-native SMTP listener whose centre is inbound TLS.
 
-The house, from the top down; imports run downwards only::
+The packages and modules, from the top down; imports run downwards only::
 
-    cli          the commands
-    daemon/      what `triosmtp serve` adds: checks, logs, signals, the embedded default
-    testing/     for your tests: a server on memory streams, a scripted client, certificates
-    server/      I/O: listeners, sessions, the one room that joins the rooms below
-    policy/      who decides          delivery/  where mail goes          tls/  contexts, handshakes, outcomes
-    message      envelope and body    spool      bodies while they arrive       trace     Received
-    variables    the contexts         event      what happened
-    smtp/        SMTP without I/O     config/    the language of ecelerity.conf
-    errors
+    __main__.py     python -m triosmtp              pytest_plugin.py  a server as a fixture of pytest
+    cli.py          the arguments of all commands
+    commands/       commands that run in a process of their own: check, tls, probe, passwd, policy, top, examples
+    daemon/         `triosmtp serve`: start, reload, signals, systemd, privileges, the embedded default
+    workers/        supervisor and worker processes
+    control/        the control socket and the console
+    status/         metrics and the status page
+    testing/        for tests: servers, a scripted client, certificates, a recording policy
+    server/         from a configuration to sessions; server/session/ is one SMTP session
+    policy_client/  the client library of the policy service
+    policy_service/ the hub between sessions and the policy clients of other processes
+    policy/         policies in Python              delivery/   the destinations of accepted mail
+    tls/            contexts, handshakes, outcomes  auth/       SASL and stored credentials
+    limits/         limits on what peers use        logs/       events as lines
+    sockets/        listening sockets, streams
+    x509/           certificates and keys
+    message/        envelope, spooled body, header fields that the server adds
+    observer.py     the observers of events         event.py    every event as a value
+    histogram.py    latencies and sizes, counted    variables.py  connection and message context, TLSInfo
+    filesystem.py   the state folder                loader.py   imports what Policy and Deliver_To name
+    version.py      versions of the libraries
+    config/         the language of ecelerity.conf  smtp/       SMTP without I/O
+    domain.py       the form in which domains are compared
+    errors.py       exceptions                      lazy_import.py  names that are imported at their first use
 """
 
 from typing import TYPE_CHECKING

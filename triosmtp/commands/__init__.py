@@ -1,6 +1,6 @@
 """The commands of `triosmtp` that run in a process of their own; :mod:`triosmtp.cli` parses their arguments.
 
-``probe.py`` looks at a server from outside, ``passwd.py`` writes password files, ``policy_command.py`` and
-``policy_replay.py`` are policy clients, ``top.py`` and ``screen.py`` show the overview in a terminal, ``examples.py``
-copies the examples.
+``check_command.py`` checks a configuration, and ``tls_command.py`` its TLS contexts.  ``probe.py`` checks a server from
+outside.  ``passwd.py`` writes password files.  ``policy_command.py`` and ``policy_replay.py`` are policy clients.
+``top.py`` and ``top_screen.py`` show the overview in a terminal.  ``examples.py`` copies the examples.
 """

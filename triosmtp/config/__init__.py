@@ -9,10 +9,13 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
     scope.py           trees → merged blocks; names and scopes checked, values converted
       options/           the one option table: Settings, and its rows by subject
       types/             the types of option values: option_type.py, and one module for each subject
+      option.py            a row of the option table
+      suggestion.py        the known name that was probably meant
       momentum_options.py  Momentum's names that are not implemented
     configuration.py   blocks → Config, which returns the Listens, and the Settings for a Listen and a peer
       resolution.py      the order of fallback, Peer blocks by address
     check.py           errors of the whole that do not merely follow from another error
+      tls_check.py       the same for TLS: options that need others, files that belong together
     query.py           queries as on Momentum's console: show, get, eval
 """
 

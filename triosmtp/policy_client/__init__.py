@@ -14,6 +14,9 @@ An example::
     trio.run(client.run)
 
 It connects again whenever the connection is lost, after 0 to 0.5 s at first and up to 30 s later.
+
+``websocket_client.py`` is the client and its connection, ``policy_request.py`` the arguments and results of its
+handlers.
 """
 
 from triosmtp.policy_client.websocket_client import (

@@ -16,5 +16,9 @@ Also:
 - ``event_notification.py``: the notification for each event;
 - ``client_requests.py``: the requests of clients;
 - ``shadow.py``: deciders in shadow, whose answers are only compared;
+- ``notifier.py``: sends each notification to the clients that want it;
+- ``client_access.py``: which clients may connect, and what each may request;
+- ``server_admin.py``: the interface of the hub to its server;
+- ``hub_limits.py``: the limits of a hub;
 - ``recorded_body.py``: messages in recordings.
 """

@@ -1,7 +1,7 @@
 """The websocket of one policy client: the upgrade, one task that reads, one that writes, and one that pings.
 
-Only this module and ``websocket_client.py`` import trio_websocket.  The library writes control frames; the hub writes
-text frames to the same stream, already encoded.
+Only this module and ``policy_client/websocket_client.py`` import trio_websocket.  The library writes control frames;
+the hub writes text frames to the same stream, already encoded.
 
 A client is alive if it answers a ping in time, or if it reads: then the kernel takes more data after its buffer was
 full.  So a slow client is not dropped while frames wait for it, although its pong comes late.

@@ -1,4 +1,8 @@
-"""For tests, ours and yours: a server on memory streams, a scripted client, certificates, a recording policy."""
+"""For tests of triosmtp, and of programs that use it: servers, a scripted client, certificates, a recording policy.
+
+``server.py`` is a server on memory streams, and ``controller.py`` a server in a thread.  ``scripted_client.py`` is a
+client that sends exactly what a test says.  ``recording_policy.py`` is a policy that records its questions.
+"""
 
 from triosmtp.testing.controller import Controller
 from triosmtp.testing.recording_policy import RecordingPolicy

@@ -1,8 +1,22 @@
 """The one option table: every option with its name, type, default, scopes and a sentence that documents it.
 
 :class:`Settings` is the table.  Each field is an option, its metadata an :class:`Option`; checks, ``config options``,
-``config eval`` and the reference page all read it here.  A field's name is the option's name in lower case.  The
-other modules of this package hold the rows, by subject.
+``config eval`` and the reference page all read it here.  A field's name is the option's name in lower case.
+
+The other modules hold the rows, by subject::
+
+    socket_options.py   listening sockets, the Pathway of a connection
+    smtp_options.py     the SMTP dialogue
+    tls_options.py      TLS
+    auth_options.py     AUTH
+    policy_options.py   policy and delivery
+    relay_options.py    relaying, recipients that exist
+    limit_options.py    limits on connections, sessions and messages
+    proxy_options.py    trusted proxies
+    log_options.py      the Log scope
+    status_options.py   metrics and the status page
+    worker_options.py   worker processes
+    process_options.py  user, privileges, shutdown
 """
 
 from collections.abc import Mapping

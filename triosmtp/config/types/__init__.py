@@ -1,1 +1,14 @@
-"""Types of options: the text of a value to its Python value, and back."""
+"""Types of options: the text of a value to its Python value, and back.
+
+The modules, by subject::
+
+    option_type.py      types for any option: boolean, integer, time, choice, list, ...
+    listen_address.py   addresses of Listen scopes
+    smtp_types.py       extensions, the banner, the text of reply 421
+    tls_types.py        files, protocol versions, ciphers, clients that may relay, rates
+    server_name.py      names of servers in Server_Name scopes
+    auth_parameters.py  parameters of AUTH
+    policy_types.py     Pathway, policies, fallbacks, deliveries, recipient files
+    trusted_proxies.py  networks of proxies
+    security_types.py   users, groups and capabilities
+"""

@@ -1,8 +1,8 @@
 """One SMTP session: it owns the stream, the time-outs and the output.
 
 Bytes go from the stream into the sans-io connection, its events to the handlers, replies back.  A pipelined group costs
-one read and one write, and no read has a cancel scope or a deadline of its own (see ``timeouts.py``).  Work after a
-rare event is behind one flag, ``attention``, which the loop checks before and after each read.
+one read and one write, and no read has a cancel scope or a deadline of its own (see ``limits/timeouts.py``).  Work
+after a rare event is behind one flag, ``attention``, which the loop checks before and after each read.
 """
 
 import logging
