@@ -14,6 +14,7 @@ from triosmtp.smtp import (
     ConnectionEnded,
     ConnectionSettings,
     Event,
+    Pause,
     Reply,
     SwitchToTLS,
 )
@@ -50,7 +51,7 @@ class Dialogue:
     def turn(self) -> bytes:
         """Answer events until there are no more."""
         wire = b""
-        while (event := self.connection.next_event()) is not NEED_DATA:
+        while (event := self._next_event()) is not NEED_DATA:
             assert event is not PAUSED, "every event was answered"
             self.events.append(event)
             if isinstance(event, ConnectionEnded):
@@ -64,6 +65,12 @@ class Dialogue:
                 replies = self.answers.get(type(event).__name__)
                 wire += self.connection.send(replies.pop(0)) if replies else self.connection.accept()
         return wire
+
+    def _next_event(self) -> Event | Pause:
+        known = self.connection.needs_data
+        event = self.connection.next_event()
+        assert event is NEED_DATA or not known, "needs_data was wrong"
+        return event
 
     def hangs_up(self) -> Event:
         self.connection.receive_data(b"")

@@ -23,7 +23,7 @@ class Recipient:
     parameters: Mapping[str, str | None]
 
     def __str__(self) -> str:
-        return str(self.address)
+        return self.address.text
 
     @property
     def notify(self) -> frozenset[str]:

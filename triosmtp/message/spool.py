@@ -96,13 +96,13 @@ class Body:
     readers that were opened before stay usable.  It is made by a :class:`Spool`, or from bytes.
     """
 
-    __slots__ = ("_counted", "_data", "_directory", "_file", "head", "size")
+    # Without __slots__: most messages change none of these defaults.
+    _file: io.FileIO | None = None
+    _directory = _NO_DIRECTORY
 
     def __init__(self, data: bytes, counted: int = 0) -> None:
         self._data: bytes | None = data
         self._counted = counted  # octets that close() subtracts from _memory
-        self._file: io.FileIO | None = None
-        self._directory = _NO_DIRECTORY
         self.head: bytes = data[:_HEAD_SIZE]
         self.size: int = len(data)
 
@@ -232,17 +232,17 @@ class Spool:
     left free on its file system.
     """
 
-    __slots__ = ("_chunks", "_closed", "_directory", "_file", "_head", "_min_free", "_written", "size")
+    # Without __slots__: most messages change few of these defaults.
+    size = 0
+    _file: io.FileIO | None = None
+    _head = b""
+    _written = 0  # octets that are not counted in _memory any more
+    _closed = False
 
     def __init__(self, directory: Path | None = None, min_free: int = 0) -> None:
         self._directory = directory
         self._min_free = min_free
         self._chunks: list[bytes] = []
-        self._file: io.FileIO | None = None
-        self._head = b""
-        self._written = 0
-        self._closed = False
-        self.size = 0
 
     def add(self, chunk: bytes) -> bool:
         """Take ``chunk`` into memory; return whether memory is full, and :meth:`flush` must come before the next chunk.

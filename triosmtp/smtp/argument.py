@@ -77,7 +77,7 @@ def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event: 
     match = _PLAIN_FROM(argument.decode("latin-1"))
     if match is None:
         return _parse_any_mail(argument, dialogue)
-    path, local_part, domain, rest = match.groups()
+    path, text, local_part, domain, rest = match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
         parameters = _mail_parameters(rest.encode("latin-1"), dialogue)
@@ -85,7 +85,7 @@ def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event: 
         domain_key(domain)
     except DomainError:
         return _parse_any_mail(argument, dialogue)
-    return MailFrom(Address(local_part, domain, path[1:-1]), parameters, path)
+    return MailFrom(Address(local_part, domain, text), parameters, path)
 
 
 def _mail_parameters(rest: bytes, dialogue: DialogueState) -> Parameters:
@@ -119,7 +119,7 @@ def parse_rcpt(line: bytes, argument: bytes, dialogue: DialogueState) -> Event: 
     match = _PLAIN_TO(argument.decode("latin-1"))
     if match is None:
         return _parse_any_rcpt(argument, dialogue)
-    path, local_part, domain, rest = match.groups()
+    path, text, local_part, domain, rest = match.groups()
     parameters = _NO_PARAMETERS
     if rest is not None:
         parameters = parse_parameters(rest.encode("latin-1"), RCPT_PARAMETERS, dialogue)
@@ -127,7 +127,7 @@ def parse_rcpt(line: bytes, argument: bytes, dialogue: DialogueState) -> Event: 
         domain_key(domain)
     except DomainError:
         return _parse_any_rcpt(argument, dialogue)
-    return RcptTo(Address(local_part, domain, path[1:-1]), parameters, path)
+    return RcptTo(Address(local_part, domain, text), parameters, path)
 
 
 def _parse_any_rcpt(argument: bytes, dialogue: DialogueState) -> RcptTo:

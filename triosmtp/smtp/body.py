@@ -89,25 +89,21 @@ class BodyDecoder:
         if leading and buffer.startswith(b".\r\n", start):
             self.ended = True
             return b"", start + 3
-        stuffed = False
-        stop = after = -1
         if len(buffer) - start <= _SHORT:
             dot = buffer.find(b"\r\n.", start)
         else:
             dot = _leading_dot(buffer, start + leading) - 2
-        if dot >= 0:
-            end = buffer.find(b"\r\n.\r\n", dot)
-            stuffed = end != dot
-            if end >= 0:
-                self.ended = True
-                stop, after = end + 2, end + 5
-        if not self.ended:
+        end = buffer.find(b"\r\n.\r\n", dot) if dot >= 0 else -1
+        if end >= 0:
+            self.ended = True
+            stop, after = end + 2, end + 5
+        else:
             stop = after = self._known(buffer, start)
         if self.error is not None:
             self.discarded_size += after - start
             return b"", after
         part = buffer[start + leading : stop]
-        if stuffed:
+        if dot >= 0 and dot != end:
             part = part.replace(b"\r\n.", b"\r\n")
         if not self._simple or part.replace(b"\r", b"").replace(b"\n", b"\r\n") != part:  # as in _apply
             part = self._with_good_lines(part, final=self.ended)

@@ -15,6 +15,8 @@ Three verbs and two pauses::
         else:
             wire += connection.send(reply(event))
 
+A caller may skip ``next_event`` while ``needs_data`` is true: it would return ``NEED_DATA``.
+
 The grammar of the dialogue is the table in :mod:`triosmtp.smtp.command`.  This module applies it.
 """
 
@@ -110,8 +112,15 @@ class Connection(Responder):
 
         :raises RuntimeError: after ``b""``, or during a TLS handshake.
         """
-        if data and self._open and not self._buffer:
+        if self.needs_data and data:
+            self.needs_data = False
             self._buffer = bytes(data)  # no copy if it is bytes
+            if self._dialogue.pipelined_after_refusal:
+                self._dialogue.pipelined_after_refusal = False
+            return
+        self.needs_data = False
+        if data and self._open and not self._buffer:
+            self._buffer = bytes(data)
             if self._dialogue.pipelined_after_refusal and self.state is not _CHUNK:
                 self._dialogue.pipelined_after_refusal = False
         elif self.state >= _SWITCHING:
@@ -134,6 +143,7 @@ class Connection(Responder):
             return PAUSED
         buffer, state = self._buffer, self.state
         if not buffer and state <= _BODY and self._shortcut:
+            self.needs_data = True
             return NEED_DATA
         if state >= _BODY:
             return self._next_of_body()
@@ -145,14 +155,14 @@ class Connection(Responder):
         if command is None:
             return self._next_line()
         # Nearly every command comes here.  _next_line() and _command() would return the same.
-        end = match.end()
-        if end == len(buffer):
+        if match.end() == len(buffer):
             self._buffer = b""
             self._offset = 0
+            self.needs_data = True
         elif command is _STARTTLS:
             return self._next_line()  # octets behind it are an error
         else:
-            self._offset = end
+            self._offset = match.end()
         self._owed = command
         self.commands[command.name] += 1
         if command.junk and self._dialogue.errors.count_junk():
@@ -312,7 +322,8 @@ class Connection(Responder):
             if self._offset == len(self._buffer):
                 self._buffer = b""
                 self._offset = 0
-        if body.discarded_size > self.settings.max_discarded_size:
+                self.needs_data = self._shortcut
+        if body.error is not None and body.discarded_size > self.settings.max_discarded_size:
             return self._give_up(body)
         if body.ended:
             self._owed = END_OF_BODY

@@ -1,6 +1,5 @@
 """The settings of a sans-io connection: frozen, resolved once, and valid until the connection ends."""
 
-from collections.abc import Hashable
 from typing import Final, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
@@ -102,7 +101,7 @@ class ConnectionSettings:
         default=Factory(lambda self: min(MAX_HEADER, self.max_message_size or MAX_HEADER), takes_self=True),
     )
     """Octets of a body that cannot exceed :attr:`max_message_size` or the limit of the header section."""
-    rendered: dict[Hashable, bytes] = field(init=False, factory=dict, eq=False, repr=False)
+    rendered: dict[object, bytes] = field(init=False, factory=dict, eq=False, repr=False)
     """The positive replies as bytes, which :meth:`Connection.accept` renders once for all connections.
 
     A key is a row of the table, with the values that the reply depends on.  No key comes from a peer."""

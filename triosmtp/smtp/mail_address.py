@@ -2,10 +2,9 @@
 
 import re
 from enum import Enum, auto
-from functools import lru_cache
 from typing import ClassVar, Final
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from triosmtp.domain import MAX_DOMAIN, DomainError, domain_key
 from triosmtp.errors import TrioSMTPError
@@ -22,8 +21,9 @@ _DOT_STRING = re.compile(rf"[^{_NOT_UTEXT}.]+(?:\.[^{_NOT_UTEXT}.]+)*")
 _UNQUOTED = re.compile(rf"[^{_NOT_UTEXT}.][^{_NOT_UTEXT}]*")
 _QUOTED_STRING = re.compile(rf'"((?:[^{_NOT_TEXT}"\\]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
-PLAIN_PATH: Final = rf"<([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9._-]+)>"
-"""The regular expression of nearly every path.  Its groups are the local part and the domain, which is not checked."""
+PLAIN_PATH: Final = rf"<(([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9._-]+))>"
+"""The regular expression of nearly every path.  Its groups are the mailbox, the local part, and the domain, which is
+not checked."""
 _PLAIN = re.compile(PLAIN_PATH)
 
 
@@ -56,7 +56,10 @@ class Address:
 
     local_part: str
     domain: str
-    _text: str = field(default="", eq=False, repr=False)  # the form of SMTP, if the client sent it so
+    text: str = field(
+        default=Factory(lambda self: _written(self.local_part, self.domain), takes_self=True), eq=False, repr=False
+    )
+    """The form of SMTP: ``local@domain``, the local part in quotes if needed; ``""`` for the null path."""
 
     NULL: ClassVar["Address"]
     """The null path ``<>``.  No other address is false."""
@@ -65,8 +68,8 @@ class Address:
         return bool(self.local_part or self.domain)
 
     def __str__(self) -> str:
-        """Return ``local@domain`` in the form of SMTP, the local part in quotes if needed; ``""`` for the null path."""
-        return self._text or _written(self.local_part, self.domain)
+        """Return :attr:`text`."""
+        return self.text
 
     @property
     def domain_key(self) -> str:
@@ -77,14 +80,13 @@ class Address:
         return domain_key(self.domain) if self.domain else ""
 
 
-Address.NULL = Address("", "")
-
-
-@lru_cache(maxsize=1024)  # for addresses that a policy made
 def _written(local_part: str, domain: str) -> str:
     if not _DOT_STRING.fullmatch(local_part) and (local_part or domain):
         local_part = '"' + re.sub(r'([\\"])', r"\\\1", local_part) + '"'
     return f"{local_part}@{domain}" if domain else local_part
+
+
+Address.NULL = Address("", "")
 
 
 def parse_path(
@@ -100,8 +102,8 @@ def parse_path(
     if data == b"<>" and not forward:
         return Address.NULL
     if match := _PLAIN.fullmatch(data.decode("latin-1")):
-        local_part, domain = match.groups()
-        return Address(local_part, _check_domain(domain), f"{local_part}@{domain}")
+        text, local_part, domain = match.groups()
+        return Address(local_part, _check_domain(domain), text)
     local_part, written, name = _split_mailbox(_strip_route(_strip_brackets(data, utf8)))
     if name is None:
         if forward and local_part.lower() == "postmaster":
@@ -109,10 +111,15 @@ def parse_path(
         if unqualified is None:
             raise PathError(PathProblem.UNQUALIFIED, "no domain")
         domain = unqualified if utf8 or unqualified.isascii() else domain_key(unqualified)
-        return Address(local_part, domain, f"{written}@{domain}" if written else "")
+        return _address(local_part, domain, written)
     if name.startswith("[") and not allow_literal:
         raise PathError(PathProblem.LITERAL, "address literals are not accepted")
-    return Address(local_part, _check_domain(name), f"{written}@{name}" if written else "")
+    return _address(local_part, _check_domain(name), written)
+
+
+def _address(local_part: str, domain: str, written: str) -> Address:
+    """Return an address whose local part the client wrote as ``written``, or in quotes (``""``)."""
+    return Address(local_part, domain, f"{written}@{domain}") if written else Address(local_part, domain)
 
 
 def _strip_brackets(data: bytes, utf8: bool) -> str:

@@ -4,9 +4,6 @@ The grammar is the table in :mod:`triosmtp.smtp.command`.  The other half, bytes
 :mod:`triosmtp.smtp.connection`.
 """
 
-from collections.abc import Hashable
-from typing import cast
-
 from triosmtp.smtp.body import BodyDecoder
 from triosmtp.smtp.command import BAD_COMMAND, BANNER, BANNER_HELLO_REQUIRED, HANDSHAKE, PEER_CHANGED, State, Transition
 from triosmtp.smtp.connection_settings import ConnectionSettings
@@ -48,6 +45,7 @@ class Responder:
         "closed",
         "in_body",
         "in_message",
+        "needs_data",
         "settings",
         "state",
     )  # fmt: skip
@@ -62,6 +60,9 @@ class Responder:
         """Whether octets that arrive now belong to a message, so that large reads pay.  Read only."""
         self.in_message = False
         """Whether a message has begun and not ended: its octets are due, or the next BDAT.  Read only."""
+        self.needs_data = False
+        """Whether ``next_event`` would return ``NEED_DATA`` as soon as no reply is owed, if that is known already: then
+        the call can be left out.  Read only."""
         self._dialogue = DialogueState(settings, ErrorCounts(settings))
         self._max_line = settings.max_line
         self._buffer = b""
@@ -98,27 +99,30 @@ class Responder:
 
         :raises RuntimeError: if no reply is owed.
         """
-        row, state = self._owed, self.state
+        row = self._owed
         if row is None or self._error is not None:
             return self.send()
         wire = wire or self.settings.rendered.get(row) or self._positive_reply(row)
         self._owed = None
-        move = row.transitions[state]
-        if move > _RCPT or state > _RCPT:
+        move = row.transitions[self.state]
+        if move > _RCPT:
             self._move(row, move)
             return wire
-        self.state = move
+        self.state = move  # as _move() and _enter()
+        if self.in_message:
+            self.in_body = self.in_message = False
         dialogue = self._dialogue
-        if row.effect is not None:
-            row.effect(dialogue)
         if move <= _READY:
             dialogue.smtputf8 = dialogue.binary = False
+        if row.effect is not None:
+            row.effect(dialogue)
         return wire
 
     def _positive_reply(self, row: Transition) -> bytes:
         """Render the positive reply of ``row``.  Keep the bytes if the settings and the key alone decide about them."""
         dialogue, rendered = self._dialogue, self.settings.rendered
-        reply, key = row.reply, cast("Hashable", row)
+        reply = row.reply
+        key: object = row
         if not isinstance(reply, Reply):
             key = row, dialogue.tls, dialogue.mechanisms
             if wire := rendered.get(key):
@@ -193,7 +197,7 @@ class Responder:
             return
         if move is _SWITCHING:
             self._switch_due = True
-            self._shortcut = False
+            self._shortcut = self.needs_data = False
             if self.settings.starttls_injection == "allow":
                 return  # only after all octets that arrived with STARTTLS
         self._enter(move)
@@ -220,7 +224,7 @@ class Responder:
         """End the dialogue from the server's side: no more octets are handled."""
         self.state = _CLOSED
         self.closed = True
-        self.in_body = self.in_message = self._open = self._shortcut = False
+        self.in_body = self.in_message = self.needs_data = self._open = self._shortcut = False
         self._buffer = self._skipped = b""
         self._offset = 0
 

@@ -215,50 +215,53 @@ class SMTPSession:
         state, timeouts, stream = self._state, self.timeouts, self._stream
         out, connection, service = stream.out, state.connection, state.service
         now = service.now
-        event: object = None
+        event: object = NEED_DATA  # the last one; None after a read for the rest of a command: its time runs on
         data: bytes | bytearray
-        fresh = True  # whether what came last was a whole command; if not, the peer's time for it runs on
         while True:
-            following = connection.next_event()
-            if following is NEED_DATA:
+            if not connection.needs_data:
+                following = connection.next_event()
+                if following is not NEED_DATA:
+                    if out and len(out) >= service.replies_per_turn:  # the client has pipelined more than its turn
+                        await self._flush()
+                        await service.yield_turn()
+                    event = following
+                    answer = HANDLERS[event.__class__](state, event)
+                    if not isinstance(answer, bytes):
+                        if answer is None:
+                            if not await self._switch():
+                                return SessionEnd.TLS_FAILED
+                            continue
+                        timeouts.since = inf
+                        answer = await answer
+                    if answer:
+                        out.append(answer)
+                    continue
                 if connection.closed:
                     return end_of_dialogue(state, event)
-                if fresh:
-                    timeouts.since = now()
-                if out:
-                    if stream.start_send(b"".join(out)):
-                        out.clear()
-                    else:
-                        await stream.finish_send()
-                if state.attention:
-                    await self._attend()
-                if connection.in_message:
-                    fresh = connection.in_body
-                    if fresh and connection.body_refused:
-                        self._discard_body()
-                    data = await stream.receive(_BODY_READ if fresh else _COMMAND_READ)
-                    timeouts.octets += len(data)
+            if event is not None:
+                timeouts.since = now()
+            if out:
+                if stream.start_send(b"".join(out)):
+                    out.clear()
                 else:
-                    fresh = False
+                    await stream.finish_send()
+            if state.attention:
+                await self._attend()
+            if connection.in_message:
+                if connection.in_body:
+                    if connection.body_refused:
+                        self._discard_body()
+                    data = await stream.receive(_BODY_READ)
+                else:
+                    event = None
                     data = await stream.receive(_COMMAND_READ)
-                if state.attention:
-                    await self._attend_input()
-                connection.receive_data(data)
-                continue
-            if out and len(out) >= service.replies_per_turn:  # the client has pipelined more than its turn
-                await self._flush()
-                await service.yield_turn()
-            event, fresh = following, True
-            answer = HANDLERS[event.__class__](state, event)
-            if not isinstance(answer, bytes):
-                if answer is None:
-                    if not await self._switch():
-                        return SessionEnd.TLS_FAILED
-                    continue
-                timeouts.since = inf
-                answer = await answer
-            if answer:
-                out.append(answer)
+                timeouts.octets += len(data)
+            else:
+                event = None
+                data = await stream.receive(_COMMAND_READ)
+            if state.attention:
+                await self._attend_input()
+            connection.receive_data(data)
 
     def _discard_body(self) -> None:
         """Discard what has arrived of a refused body.  The rest is read and not kept."""

@@ -241,7 +241,7 @@ def on_mail(state: SessionState, event: MailFrom) -> Answer:
         return _refuse_outdated(state, "mailfrom", sender)
     session.in_transaction = True
     session.message_variables.record(
-        {"mailfrom_string": str(sender), "mailfrom_localpart": sender.local_part, "mailfrom_domain": sender.domain}
+        {"mailfrom_string": sender.text, "mailfrom_localpart": sender.local_part, "mailfrom_domain": sender.domain}
     )
     decide = _decide_later if event.parameters and must_wait_for_space(event) else _decide
     return decide(state, "mailfrom", event, _mail_decided, sender, event.parameters)
@@ -268,7 +268,7 @@ def on_rcpt(state: SessionState, event: RcptTo) -> Answer:
     recipient = event.recipient
     state.session.message_variables.record(
         {
-            "rcptto_string": str(recipient),
+            "rcptto_string": recipient.text,
             "rcptto_localpart": recipient.local_part,
             "rcptto_domain": recipient.domain,
         }

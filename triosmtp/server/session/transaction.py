@@ -142,12 +142,18 @@ class Transaction:
             raise  # the end of the session closes the rest
         if message is not None and hub.outcome_phases:
             self._report(self._report_outcome, message, refusal)
-        if message is not None:
-            self._report(message.body.close)
-        if self._spool is not None or self._spooled:
-            self._report(self.close)
-        self._report(self._emit, refusal, end.size)
+        self._report(self._conclude, message, refusal, end.size)
         return refusal
+
+    def _conclude(self, message: Message | None, refusal: Refusal | None, size: int) -> None:
+        """Emit the outcome, and release what the message holds."""
+        try:
+            self._emit(refusal, size)
+        finally:
+            if message is not None:
+                message.body.close()
+            if self._spool is not None or self._spooled:
+                self.close()
 
     def _report(self, work: Callable[..., None], *arguments: object) -> None:
         """Run work after the outcome.  The message may be delivered by then: a failure does not change the reply."""
@@ -297,12 +303,12 @@ class Transaction:
                 tls=session.connection_tls,
             )
             shared = session.received_start = key, start
-        recipient = str(recipients[0]) if len(recipients) == 1 else None
+        recipient = recipients[0].address.text if len(recipients) == 1 else None
         return received_field_of(shared[1], self.id, message.received, recipient)
 
     def _emit(self, refusal: Refusal | None, size: int) -> None:
         session, envelope, hello = self._session, self.envelope, self._hello
-        recipients, sender = tuple(map(str, envelope.recipients)), str(envelope.sender)
+        recipients, sender = tuple(map(str, envelope.recipients)), envelope.sender.text
         variables, message_variables = self._contexts or self._snapshot()
         helo = "" if hello is None else hello.domain
         event: MessageAccepted | MessageRefused
