@@ -3,6 +3,7 @@
 import json
 import re
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -29,6 +30,34 @@ def test_every_file_that_is_named_exists() -> None:
     named = set(re.findall(r"`((?:triosmtp|tests|docs|\.ci|examples)/[\w./-]*)`", CONTRIBUTING))
     assert len(named) > 30
     assert {name for name in named if not re.search("[A-Z]{4}", name) and not (ROOT / name).exists()} == set()
+
+
+def text_of(path: str) -> str:
+    """Return the text of a file, or of all files in a folder."""
+    place = ROOT / path
+    return "\n".join(each.read_text() for each in place.rglob("*.py")) if place.is_dir() else place.read_text()
+
+
+def names_with_files() -> list[tuple[str, str]]:
+    """Return each name that a step has in backticks, with its file: the next if `in` or `(` joins them, else the last."""
+    found = []
+    for step in re.split(r"\n(?=\d\. |#)", CONTRIBUTING.partition("## Recipes")[2]):
+        file = ""
+        tokens = list(re.finditer(r"`([^`\n]+)`", step))
+        for token, following in pairwise([*tokens, None]):
+            assert token is not None
+            if "/" in token[1]:
+                file = token[1]
+            elif re.fullmatch(r"\w+", token[1]) and "NAME" not in token[1]:
+                joined = following is not None and step[token.end() : following.start()] in {" in ", " ("}
+                found.append((token[1], following[1] if following is not None and joined else file))
+    return found
+
+
+@pytest.mark.parametrize(("name", "file"), names_with_files())
+def test_every_name_is_in_the_file_of_its_step(name: str, file: str) -> None:
+    assert file, f"no file is named before {name}"
+    assert re.search(rf"\b{name}\b", text_of(file)), f"{name} is not in {file}"
 
 
 def test_there_are_five_recipes() -> None:
