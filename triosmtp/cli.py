@@ -1,8 +1,14 @@
 """The commands of `triosmtp`: their arguments and their output.  Other packages do the work.
 
-Exit codes are those of sysexits.h: 0, 64 for a wrong command, 78 for a configuration that cannot be used.  69 means
-that the running server cannot be reached.  1 is a negative answer: warnings for `check --strict`, an option that is not
-set for `config get`, an error for `tls check`, no TLS for `probe`.  2 is that of `probe --ca` and `--expires-within`.
+Exit codes::
+
+    0    success
+    1    the answer is no: `check --strict` has a warning, `config get` finds no value, `tls check` finds an error,
+         `probe` finds no TLS, `policy replay` finds a difference
+    2    `probe --ca`: the chain does not verify; `probe --expires-within`: a certificate expires too soon
+    64   the command is wrong (sysexits.h, as are the next two)
+    69   the running server cannot be reached
+    78   the configuration cannot be used
 """
 
 import argparse

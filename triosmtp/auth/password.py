@@ -2,7 +2,8 @@
 
 ``$argon2id$…`` (argon2-cffi; RFC 9106), ``$scrypt$ln=16,r=8,p=1$salt$hash`` and ``$pbkdf2-sha256$rounds$salt$hash``
 (the forms of passlib, base64 without padding; RFC 7914, RFC 8018),
-``SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`` (that of RFC 5803 and PostgreSQL), or the password itself.
+``SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`` (that of RFC 5803 and PostgreSQL).  Any other text
+is the password in clear text.
 """
 
 import base64

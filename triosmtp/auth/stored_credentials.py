@@ -8,9 +8,10 @@ file, take the same work to check, and prove nothing.
 user's own form it is checked against the user's hash, in the other forms against hashes of other users.  So the delay
 depends neither on whether the user exists nor on the form of the stored password.
 
-For SCRAM, keys are derived for each user if they must be derived for any user.  They are derived when the client has
-sent its proof: only then is the attempt counted.  They are not cached: a user with cached keys would be answered
-sooner than an unknown one.
+For SCRAM, the file may hold some passwords in clear text and others as derived keys.  If one password of the file is in
+clear text, keys are derived in every attempt, also for users with stored keys and for users that do not exist.  This
+happens after the client has sent its proof, when the attempt is counted.  Derived keys are not cached, because a user
+with cached keys would be answered sooner than an unknown one.
 
 *The same look.*  The salt is derived from the user's name and the key of ``mock_credentials.py``, so that it stays the
 same.  The number of iterations is one that the file has.

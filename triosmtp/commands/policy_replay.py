@@ -1,4 +1,4 @@
-"""``triosmtp policy replay``: recorded sessions run past a policy client, with nobody's mail at stake."""
+"""``triosmtp policy replay``: ask a policy client about recorded sessions; no mail is received."""
 
 import json
 import socket

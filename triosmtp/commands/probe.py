@@ -1,4 +1,4 @@
-"""The command ``triosmtp probe``: what any SMTP server presents, and what triosmtp would know of us as its client.
+"""The command ``triosmtp probe``: show the TLS of an SMTP server, and what triosmtp would record about this client.
 
 The server is not trusted: every read is bounded, every step has a deadline, and nothing it says reaches the terminal
 unescaped.
@@ -463,7 +463,7 @@ def _lines(report: Report, credential: Credential | None) -> Iterator[str]:
             }
         )
     if report.variables:
-        yield "  what triosmtp would know of us as its client:"
+        yield "  what triosmtp would record about this client:"
         yield from (f"    {key} = {value}" for key, value in report.variables.items())
         if credential is not None:
             yield f"    tls_client_verified = {_VERIFIED[report.variables.get('tls_client_eku')]}"

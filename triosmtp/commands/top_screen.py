@@ -1,7 +1,8 @@
 """One screen of ``triosmtp top``: the overview as lines of text that fit a terminal.
 
-The height is shared: each table gets its least number of rows in the order of importance, and what is left goes round
-between those that have more to show.  Every line is cut to the width, and holds printable characters alone.
+The tables share the height.  First each table gets its least number of rows, in the order of importance.  The remaining
+rows are distributed in turns among the tables that have more to show.  Every line is cut to the width, and has only
+printable characters.
 """
 
 import time

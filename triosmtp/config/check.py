@@ -1,4 +1,4 @@
-"""The checks of a whole configuration: what no statement shows alone.  They look at no file."""
+"""Checks of a whole configuration: errors that involve several statements.  They read no file that it names."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address

@@ -1,4 +1,4 @@
-"""The checks of TLS that no statement shows alone: what an option needs of others, and files that pair by position."""
+"""Checks of TLS that involve several statements: options that need others, and lists of files that must match."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,7 @@
 """Count events and connections by peer.
 
-The tables are bounded.  If more peers connect than a table holds, the peers that were counted longest ago are
-forgotten.  They can exceed their limit a little then; no other peer has less.
+The tables are bounded.  If more peers connect than a table holds, it drops the peers that were counted longest ago.  A
+dropped peer starts again at zero, so it can exceed its limit.  The counts of all other peers stay exact.
 """
 
 from collections import OrderedDict

@@ -3,8 +3,8 @@
 Its signature is not verified: clients do that, and refuse an invalid response.  Mistakes of the operator are found: the
 response for another certificate, a PEM file, an error instead of a response, a response that has expired.
 
-It is read by :mod:`.der` (RFC 6960, section 4.2.1): cryptography refuses a response for one string in the name of who
-signed it, that OpenSSL takes.
+:mod:`.der` reads it (RFC 6960, section 4.2.1).  cryptography is not used, because it refuses responses that OpenSSL
+accepts: those with an unusual string type in the responder's name.
 """
 
 import hashlib

@@ -1,10 +1,9 @@
 """The outcome of the verification of a client certificate, and OpenSSL's texts for its errors.
 
-OpenSSL calls :func:`record_verification` once or more for every certificate of the chain.  It never says no: that a bad
-certificate does not end the session is the point of this package.  It records what OpenSSL said.
-:attr:`Verification.is_verified` is true only on positive evidence: OpenSSL's last call was for the leaf, and no error
-was ever seen before.  OpenSSL forgets: after an error was waived it says "ok" at the end, and it does not call at all
-for a resumed session, whose certificate is there nevertheless.
+OpenSSL calls :func:`record_verification` once or more for every certificate of the chain.  The function records the
+result and never ends the handshake.  :attr:`Verification.is_verified` is true only if OpenSSL's last call was for the
+leaf, and no call reported an error.  The final result of OpenSSL is not sufficient: after an ignored error it is "ok".
+For a resumed session OpenSSL makes no call, although the session has a certificate.
 """
 
 from typing import Final

@@ -39,7 +39,7 @@ def text_of(path: str) -> str:
 
 
 def names_with_files() -> list[tuple[str, str]]:
-    """Return each name that a step has in backticks, with its file: the next if `in` or `(` joins them, else the last."""
+    """Return each name that a step has in backticks, with its file: the next after `in` or `(`, else the last."""
     found = []
     for step in re.split(r"\n(?=\d\. |#)", CONTRIBUTING.partition("## Recipes")[2]):
         file = ""
