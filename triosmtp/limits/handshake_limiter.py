@@ -49,25 +49,31 @@ class HandshakeLimiter:
         with the first one.  A peer without an address (on a Unix socket) has no limit of its own.  Behind a proxy,
         ``peer`` is the client that the proxy announced.
         """
-        if not self.is_within(peer):
+        key = None if peer is None else peer_key(peer)
+        if self.limit and not self._is_within(key, 1):
             return LimitReached.TLS_HANDSHAKES_MAX
         if per_peer is not None and peer is not None and not self._peers.count(peer, per_peer, now):
             return LimitReached.TLS_HANDSHAKES_PER_PEER
-        self.count(session, peer)
+        self._count(session, key)
         return None
 
     def is_within(self, peer: IPv4Address | IPv6Address | None, part: int = 1) -> bool:
         """Return whether one more handshake of ``peer`` is within ``1 / part`` of the limits of those at once."""
-        if not self.limit:
-            return True
+        return not self.limit or self._is_within(None if peer is None else peer_key(peer), part)
+
+    def _is_within(self, key: tuple[int, int] | None, part: int) -> bool:
         if len(self._under_way) >= self.limit // part:
             return False
-        return peer is None or self._under_way_of[peer_key(peer)] < max(self.limit // _SHARE, _MIN_SHARE) // part
+        return key is None or self._under_way_of[key] < max(self.limit // _SHARE, _MIN_SHARE) // part
 
     def count(self, session: str, peer: IPv4Address | IPv6Address | None) -> None:
         """Count a handshake of ``session`` without limits."""
-        self.release(session)
-        key = self._under_way[session] = None if peer is None else peer_key(peer)
+        self._count(session, None if peer is None else peer_key(peer))
+
+    def _count(self, session: str, key: tuple[int, int] | None) -> None:
+        if session in self._under_way:
+            self.release(session)
+        self._under_way[session] = key
         if key is not None:
             self._under_way_of[key] += 1
 

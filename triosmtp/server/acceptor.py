@@ -111,7 +111,7 @@ class Acceptor:
         except BaseException:
             ticket.close()
             raise
-        self._nursery.start_soon(_run, session, ticket, name=f"session {session.session.id}")
+        self._nursery.start_soon(session.run, ticket, name=f"session {session.session.id}")
 
     def _refuse(self, connection: socket.socket | trio.abc.Stream, reply: bytes) -> None:
         if isinstance(connection, socket.socket):
@@ -142,13 +142,6 @@ class Acceptor:
             self._proxied -= 1
             if not accepted:
                 await _close(connection)
-
-
-async def _run(session: SMTPSession, ticket: AdmissionTicket) -> None:
-    try:
-        await session.run()
-    finally:
-        ticket.close()
 
 
 async def _send_and_close(stream: trio.abc.Stream, reply: bytes) -> None:

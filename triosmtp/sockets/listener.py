@@ -74,8 +74,15 @@ def peer_from_sockaddr(address: object) -> Peer:
     """Return the peer for a socket address as ``accept`` returns it.  An IPv4-mapped IPv6 address becomes IPv4."""
     if not isinstance(address, tuple):
         return _UNIX_PEER
-    host, port = _unmapped(address[0]), address[1]
-    return Peer(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", _parsed(host.partition("%")[0]), port)
+    prefix, parsed = _host_parts(address[0])
+    return Peer(f"{prefix}{address[1]}", parsed, address[1])
+
+
+@lru_cache(maxsize=4096)
+def _host_parts(host: str) -> tuple[str, IPv4Address | IPv6Address]:
+    """Return the text before the port, and the address."""
+    host = _unmapped(host)
+    return f"[{host}]:" if ":" in host else f"{host}:", _parsed(host.partition("%")[0])
 
 
 @lru_cache(maxsize=4096)

@@ -25,6 +25,7 @@ from triosmtp.event import (
 )
 from triosmtp.limits.timeouts import SessionTimeouts
 from triosmtp.policy import Session
+from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.generation import Generation
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service, limiter_key
@@ -149,8 +150,8 @@ class SMTPSession:
 
     # The way through a session
 
-    async def run(self) -> None:
-        """Serve the session to its end.  Only cancellation is raised."""
+    async def run(self, ticket: AdmissionTicket | None = None) -> None:
+        """Serve the session to its end, and close ``ticket`` then.  Only cancellation is raised."""
         service = self._state.service
         service.running.add(self)
         if Connected in service.observers.wanted:
@@ -178,7 +179,11 @@ class SMTPSession:
             _log.exception("session %s failed", self.session.id)
             await self._send_at_last(_FAILED)
         finally:
-            await self._close(end)
+            try:
+                await self._close(end)
+            finally:
+                if ticket is not None:
+                    ticket.close()
 
     async def _open(self) -> SessionEnd | None:
         """Ask policy at connect, do the handshake under Use_SSL, begin the dialogue; return the end, if it is that."""
