@@ -58,7 +58,7 @@ from triosmtp.smtp import Reply
 from triosmtp.sockets.listener import Peer
 from triosmtp.workers.channel import ChannelClosedError, NotificationHandlers, RequestHandlers
 from triosmtp.workers.dispatcher import Dispatcher, NotServed, PendingConnection
-from triosmtp.workers.handoff import Handoff, discard_connection, receive_connection
+from triosmtp.workers.handoff import Handoff
 from triosmtp.workers.pooled_sessions import PooledSessions
 from triosmtp.workers.protocol import (
     AdmitHandshake,
@@ -81,7 +81,15 @@ from triosmtp.workers.protocol import (
     UncountPeer,
     WorkerInit,
 )
-from triosmtp.workers.worker_process import SessionRecord, WorkerProcess, kill_on_error, start_worker
+from triosmtp.workers.worker_process import (
+    SessionRecord,
+    WorkerProcess,
+    kill_on_error,
+    start_worker,
+    startup_error,
+    take_queue,
+    write_log,
+)
 
 __all__ = ["Supervisor", "count_workers", "run_workers"]
 
@@ -126,7 +134,7 @@ async def run_workers(
         async with trio.open_nursery() as starting:
             for number in range(1, workers + 1):
                 starting.start_soon(nursery.start, supervisor.supervise, number)
-        nursery.start_soon(supervisor.run_dispatcher)
+        nursery.start_soon(supervisor.dispatcher.run)
         task_status.started(supervisor)
 
 
@@ -142,7 +150,7 @@ class Supervisor:
         """The sessions of all workers."""
         self._workers: dict[int, WorkerProcess] = {}
         self._prepared: list[WorkerProcess] = []
-        self._dispatcher = Dispatcher(self._workers.values, self._refuse)
+        self.dispatcher = Dispatcher(self._workers.values, self._refuse)
         self._last_number = count(1)
         self._generation = 1
         self._renewing = False
@@ -156,20 +164,16 @@ class Supervisor:
 
     # The interface of a worker pool
 
-    async def run_dispatcher(self) -> None:
-        """Pass pending connections to workers, until drained."""
-        await self._dispatcher.run()
-
     def serve(self, ticket: AdmissionTicket, sock: socket.socket, peer: Peer) -> None:
         """Pass an admitted connection to a worker."""
         handoff = Handoff(next(self._last_number), self._generation, ticket.listen.key, peer)
-        self._dispatcher.dispatch(PendingConnection(handoff, sock, ticket))
+        self.dispatcher.dispatch(PendingConnection(handoff, sock, ticket))
         if self._draining.is_set() and not self._ready_workers():
-            self._dispatcher.refuse_pending()
+            self.dispatcher.refuse_pending()
 
     def capacity(self) -> int:
         """Return how many more connections can be served now."""
-        return self._dispatcher.capacity()
+        return self.dispatcher.capacity()
 
     def state(self) -> WorkerPoolState:
         """Return the state of the workers."""
@@ -244,7 +248,7 @@ class Supervisor:
     def drain(self, grace: float) -> None:
         """End each session as soon as it has no transaction, and after ``grace`` seconds in any case."""
         self._draining.set()
-        self._dispatcher.stop()
+        self.dispatcher.stop()
         for worker in self._workers.values():
             if worker.ready:
                 worker.channel.send(Drain(grace))
@@ -350,7 +354,7 @@ class Supervisor:
             await self._initialize(worker)
         except Exception as error:  # noqa: BLE001 - any error means that the service cannot start
             worker.process.kill()
-            raise _not_ready(worker, error) from None
+            raise startup_error(worker, error) from None
         task_status.started()
 
     async def _replace(self, worker: WorkerProcess) -> None:
@@ -410,12 +414,12 @@ class Supervisor:
             worker.process.kill()
             await worker.process.wait()
         del self._workers[worker.number]
-        for handoff, sock in _take_queue(worker):
+        for handoff, sock in take_queue(worker):
             ticket = worker.connections.pop(handoff.number)
             if sock is None:
                 ticket.close()
             else:
-                self._dispatcher.dispatch(PendingConnection(handoff, sock, ticket))
+                self.dispatcher.dispatch(PendingConnection(handoff, sock, ticket))
         if not self._draining.is_set() or worker.connections:
             self._deaths += 1
             status = worker.process.returncode
@@ -429,7 +433,7 @@ class Supervisor:
         for ticket in worker.connections.values():
             ticket.close()
         if self._draining.is_set():
-            self._dispatcher.refuse_pending()
+            self.dispatcher.refuse_pending()
 
     # Messages of a worker
 
@@ -444,7 +448,7 @@ class Supervisor:
         handlers[HandshakeEnded] = lambda message: limits.release_handshake(message.session)
         handlers[UncountPeer] = lambda message: limits.uncount_peer(message.option, message.peer)
         handlers[PhaseEnded] = lambda message: self._service.hub.report_outcome(message.question, message.outcome)
-        handlers[LogRecord] = _write_log
+        handlers[LogRecord] = write_log
         return handlers
 
     def _requests(self) -> RequestHandlers:
@@ -495,30 +499,3 @@ class Supervisor:
         for worker in workers:
             worker.channel.send(message)
         await self._ask([worker for worker in workers if worker.ready], Ping())
-
-
-def _take_queue(worker: WorkerProcess) -> list[tuple[Handoff, socket.socket | None]]:
-    """Return the connections that a dead worker has not received, without a socket if no descriptor is left."""
-    found = []
-    while (received := receive_connection(worker.worker_end)) is not None:
-        found.append(received)
-        if received[1] is None:
-            discard_connection(worker.worker_end)
-    worker.worker_end.close()
-    worker.queue.close()
-    return found
-
-
-def _write_log(message: LogRecord) -> None:
-    record = logging.makeLogRecord(message.fields)
-    logging.getLogger(record.name).handle(record)
-
-
-def _not_ready(worker: WorkerProcess, error: Exception) -> ConfigError:
-    if isinstance(error, ConfigError):
-        return error
-    if isinstance(error, ChannelClosedError | trio.TooSlowError):
-        why = "ended before it was ready" if isinstance(error, ChannelClosedError) else "does not become ready"
-        return ConfigError([Problem(Severity.ERROR, f"{worker} {why}", transient=True)])
-    transient = isinstance(error, OSError) and is_transient(error)
-    return ConfigError([Problem(Severity.ERROR, f"{worker} cannot serve: {error}", transient=transient)])

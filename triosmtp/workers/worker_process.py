@@ -11,13 +11,22 @@ from typing import Any
 import trio
 from attrs import define, field
 
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.event import SessionInfo
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.handoff import connections_pair
+from triosmtp.workers.handoff import Handoff, connections_pair, discard_connection, receive_connection
+from triosmtp.workers.protocol import LogRecord
 
-__all__ = ["SessionRecord", "WorkerProcess", "kill_on_error", "start_worker"]
+__all__ = [
+    "SessionRecord",
+    "WorkerProcess",
+    "kill_on_error",
+    "start_worker",
+    "startup_error",
+    "take_queue",
+    "write_log",
+]
 
 _log = logging.getLogger("triosmtp.daemon")
 
@@ -91,3 +100,32 @@ async def kill_on_error(worker: WorkerProcess, work: Callable[..., Awaitable[Non
         known = isinstance(error, ConfigError | trio.TooSlowError)
         reason = str(error) if not isinstance(error, trio.TooSlowError) else "it does not answer"
         _log.error("%s cannot serve: %s", worker, reason or repr(error), exc_info=None if known else error)
+
+
+def take_queue(worker: WorkerProcess) -> list[tuple[Handoff, socket.socket | None]]:
+    """Return the connections that a dead worker has not received, without a socket if no descriptor is left."""
+    found = []
+    while (received := receive_connection(worker.worker_end)) is not None:
+        found.append(received)
+        if received[1] is None:
+            discard_connection(worker.worker_end)
+    worker.worker_end.close()
+    worker.queue.close()
+    return found
+
+
+def startup_error(worker: WorkerProcess, error: Exception) -> ConfigError:
+    """Return why the service cannot start, for an error of one of its first workers."""
+    if isinstance(error, ConfigError):
+        return error
+    if isinstance(error, ChannelClosedError | trio.TooSlowError):
+        why = "ended before it was ready" if isinstance(error, ChannelClosedError) else "does not become ready"
+        return ConfigError([Problem(Severity.ERROR, f"{worker} {why}", transient=True)])
+    transient = isinstance(error, OSError) and is_transient(error)
+    return ConfigError([Problem(Severity.ERROR, f"{worker} cannot serve: {error}", transient=transient)])
+
+
+def write_log(message: LogRecord) -> None:
+    """Write a log record of a worker."""
+    record = logging.makeLogRecord(message.fields)
+    logging.getLogger(record.name).handle(record)
