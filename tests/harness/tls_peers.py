@@ -78,6 +78,11 @@ def settings(*, ask: bool = True, ciphers: str = "DEFAULT", renegotiation: bool 
     )
 
 
+def settings_of(certificate: Path, key: Path | None = None, **others: Any) -> TLSSettings:
+    """Return settings with one certificate."""
+    return TLSSettings(certificates=(CertificateFiles(certificate, key),), **others)
+
+
 @cache
 def server_context(*, ask: bool = True, ciphers: str = "DEFAULT", renegotiation: bool = False) -> ServerContext:
     return build_context(load_material(settings(ask=ask, ciphers=ciphers, renegotiation=renegotiation)))

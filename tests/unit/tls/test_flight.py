@@ -20,7 +20,6 @@ from tls_peers import (
     client_context,
     client_credential,
     close,
-    folder,
     plain_client,
     server_context,
     settings,
@@ -34,7 +33,6 @@ from triosmtp.tls import build_context, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS, THREADS
 from triosmtp.tls.handshake import handshake
-from triosmtp.tls.probe_client import TLSClient, observing_context
 from triosmtp.tls.verification import record_verification
 from triosmtp.variables import TLSInfo
 from triosmtp.x509.authority import Credential
@@ -294,24 +292,3 @@ def test_a_renegotiation_with_a_large_certificate_is_the_end(callers: list[int])
         renegotiate(hostile_chain(4, LARGE))
     assert f"more than {MAX_RENEGOTIATION} octets in a renegotiation" in str(caught.value)
     assert callers == []
-
-
-async def test_who_looks_at_a_server_verifies_its_chain_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the deadline of the one who looks holds."""
-    seen: list[int] = []
-
-    def record(*arguments: Any) -> bool:
-        seen.append(threading.get_ident())
-        return record_verification(*arguments)
-
-    monkeypatch.setattr("triosmtp.tls.probe_client.record_verification", record)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(*hostile_chain(4, LARGE).write(folder(), "hostile"))
-    ours, theirs = memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.SSLStream(theirs, server, server_side=True).do_handshake)
-        with trio.fail_after(20):
-            shown = await TLSClient(ours, observing_context(), "x").handshake()
-    assert len(shown.chain) == 4
-    assert seen
-    assert threading.get_ident() not in seen

@@ -1,41 +1,24 @@
 """Everything that an operator can get wrong with certificate files, and what is said of it."""
 
 import os
-import random
-import stat
 from base64 import encodebytes
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from der import Fields
-from tls_peers import foreign_root, intermediate, root, scaled
+from tls_peers import root, settings_of
 
-from triosmtp.tls import CertificateFiles, ContextStore, MaterialError, TLSSettings, build_context, load_material
-from triosmtp.x509.authority import Credential, new_key, write_development_set
-
-DAY = timedelta(days=1)
-
-
-def settings_of(certificate: Path, key: Path | None = None, **others: Any) -> TLSSettings:
-    return TLSSettings(certificates=(CertificateFiles(certificate, key),), **others)
+from triosmtp.tls import ContextStore, MaterialError, TLSSettings, build_context, load_material
+from triosmtp.x509.authority import new_key
 
 
 def having(good: TLSSettings, **changes: Any) -> TLSSettings:
     """Return the same settings with other files for the one certificate."""
     return evolve(good, certificates=(evolve(good.certificates[0], **changes),))
-
-
-@pytest.fixture
-def good(tmp_path: Path) -> TLSSettings:
-    certificate, key = intermediate().issue("mx.example.org", dns=["mx.example.org"]).write(tmp_path, "mx")
-    bundle = tmp_path / "clients.pem"
-    bundle.write_bytes(root().certificate_pem + foreign_root().certificate_pem)
-    return settings_of(certificate, key, client_ca=bundle, request_certificate=True)
 
 
 def test_what_is_known_of_good_material(good: TLSSettings) -> None:
@@ -52,38 +35,6 @@ def test_what_is_known_of_good_material(good: TLSSettings) -> None:
     assert material.certificates[0].key_type == "P-256"
     assert set(material.files) == {good.certificates[0].certificate, good.certificates[0].key, good.client_ca}
     assert build_context(material).requests_certificate
-
-
-def test_no_secret_in_a_representation(good: TLSSettings) -> None:
-    assert good.certificates[0].key is not None
-    secret = good.certificates[0].key.read_text().splitlines()[1]
-    context = build_context(load_material(good))
-    assert secret not in repr(context) + repr(context.material)
-    assert "PRIVATE" not in repr(context)
-
-
-def test_key_in_the_certificate_file(good: TLSSettings) -> None:
-    assert good.certificates[0].key is not None
-    for first, second in (
-        (good.certificates[0].certificate, good.certificates[0].key),
-        (good.certificates[0].key, good.certificates[0].certificate),
-    ):
-        both = good.certificates[0].certificate.with_name("both.pem")
-        both.write_bytes(first.read_bytes() + second.read_bytes())
-        both.chmod(0o600)
-        material = load_material(settings_of(both))
-        assert len(material.certificates[0].chain) == 2
-        build_context(material)
-
-
-def test_openssl_s_older_key_forms(good: TLSSettings, tmp_path: Path) -> None:
-    credential = root().issue("localhost", key_type="RSA-2048")
-    certificate, key = credential.write(tmp_path, "old")
-    older = credential.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    key.write_bytes(
-        b"# a remark\n-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + older
-    )
-    assert load_material(settings_of(certificate, key)).certificates[0].key_type == "RSA-2048"
 
 
 def test_a_client_ca_that_is_not_used_is_not_read(good: TLSSettings) -> None:
@@ -276,34 +227,6 @@ def test_one_clear_line(wrong: Wrong, option: str, text: str, good: TLSSettings,
     assert failure.value.__cause__ is None
 
 
-@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
-def test_mutated_files_are_refused_in_good_order_or_serve(good: TLSSettings, tmp_path: Path) -> None:
-    dice = random.Random(5)
-    credential = root().issue("localhost")
-    certificate, key = credential.write(tmp_path, "bare")
-    der = credential.certificate.public_bytes(Encoding.DER)
-    secret = credential.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    outcomes = set()
-    for _ in range(scaled(5_000, 200)):
-        bare = TLSSettings(certificates=(CertificateFiles(certificate, key),))
-        for path, data, label in ((certificate, der, b"CERTIFICATE"), (key, secret, b"PRIVATE KEY")):
-            path.write_bytes(pem(label, mutated(dice, data)))
-            for settings in (bare, evolve(good, client_ca=certificate)):
-                try:
-                    ContextStore().prepare(settings)
-                    outcomes.add("serves")
-                except MaterialError as error:
-                    outcomes.add(error.option)
-            path.write_bytes(pem(label, data))
-    assert outcomes == {"serves", "TLS_Certificate", "TLS_Key", "TLS_Client_CA"}
-
-
-def mutated(dice: random.Random, data: bytes) -> bytes:
-    broken = bytearray(data)
-    broken[dice.randrange(len(broken))] = dice.randrange(256)
-    return bytes(broken)
-
-
 def pem(label: bytes, der: bytes) -> bytes:
     return b"-----BEGIN %s-----\n%s-----END %s-----\n" % (label, encodebytes(der), label)
 
@@ -313,83 +236,8 @@ def test_ciphers_whose_names_only_look_like_gnutls(good: TLSSettings) -> None:
     load_material(evolve(good, ciphers="DEFAULT@SECLEVEL=2"))
 
 
-def test_a_key_that_everybody_can_read_is_a_warning(good: TLSSettings) -> None:
-    assert good.certificates[0].key is not None
-    good.certificates[0].key.chmod(0o644)
-    (warning,) = load_material(good).warnings
-    assert (warning.option, warning.path) == ("TLS_Key", good.certificates[0].key)
-    assert str(warning) == f'TLS_Key "{good.certificates[0].key}": holds a private key and can be read by every user'
-    good.certificates[0].key.chmod(0o640)
-    assert load_material(good).warnings == ()
-
-
-def test_certificates_out_of_their_time_are_warnings(tmp_path: Path) -> None:
-    now = datetime.now(UTC)
-    old = root().issue("old.example.org", not_before=now - 9 * DAY, not_after=now - DAY)
-    new = root().issue("new.example.org", not_before=now + DAY)
-    for credential, words in ((old, "expired on "), (new, "is not valid before ")):
-        certificate, key = credential.write(tmp_path, "mx")
-        (warning,) = load_material(settings_of(certificate, key)).warnings
-        assert (warning.option, warning.path) == ("TLS_Certificate", certificate)
-        assert words in warning.reason
-
-
-def test_equal_settings_share_a_context(good: TLSSettings) -> None:
-    store = ContextStore()
-    assert store.prepare(good) is store.prepare(evolve(good)) is store.get(good)
-    other = store.prepare(evolve(good, ciphers="HIGH"))
-    assert store.contexts() == (store.get(good), other)
-    with pytest.raises(KeyError):
-        store.get(evolve(good, verify_depth=1))
-
-
 def test_files_are_not_read_again(good: TLSSettings) -> None:
     material = load_material(good)
     for path in material.files:
         path.unlink()
     build_context(material)
-
-
-def test_development_set(tmp_path: Path) -> None:
-    write_development_set(tmp_path)
-    names = {path.name: path for path in tmp_path.iterdir()}
-    assert set(names) == {"ca.pem", "server.pem", "server.key", "client.pem", "client.key"}
-    for name, path in names.items():
-        assert stat.S_IMODE(path.stat().st_mode) == (0o600 if name.endswith(".key") else 0o644)
-    settings = settings_of(
-        names["server.pem"], names["server.key"], client_ca=names["ca.pem"], request_certificate=True
-    )
-    assert load_material(settings).warnings == ()
-    before = {name: path.read_bytes() for name, path in names.items()}
-    write_development_set(tmp_path)
-    assert before == {name: path.read_bytes() for name, path in names.items()}
-    names["client.key"].unlink()
-    write_development_set(tmp_path)
-    assert names["ca.pem"].read_bytes() != before["ca.pem"]
-
-
-def test_an_expired_development_set_is_renewed(tmp_path: Path) -> None:
-    write_development_set(tmp_path)
-    root().issue("localhost", not_after=datetime.now(UTC) + timedelta(hours=1)).write(tmp_path, "server")
-    expiring = (tmp_path / "server.pem").read_bytes()
-    write_development_set(tmp_path)
-    assert (tmp_path / "server.pem").read_bytes() != expiring
-    (tmp_path / "server.pem").write_text("nonsense")
-    write_development_set(tmp_path)
-    assert (tmp_path / "server.pem").read_bytes().startswith(b"-----BEGIN")
-
-
-def test_a_key_file_is_never_readable_by_others(tmp_path: Path) -> None:
-    (tmp_path / "mx.key").write_text("old")
-    (tmp_path / "mx.key").chmod(0o666)
-    credential: Credential = root().issue("mx")
-    _, key = credential.write(tmp_path, "mx")
-    assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert key.read_bytes() == credential.key_pem
-
-
-def test_revocation_list() -> None:
-    leaf = root().issue("gone.example").certificate
-    revoked = root().revocation_list([leaf])
-    assert revoked.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
-    assert revoked.is_signature_valid(root().key.public_key())

@@ -5,18 +5,14 @@ import ssl
 import subprocess
 from base64 import encodebytes
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 from der import ALTERNATIVE_NAME, BASIC, CLIENT_AUTH, EXTENDED_USAGE, Fields, common_name, element, extension, sequence
 from OpenSSL import crypto
 from tls_peers import client_context, client_credential, meet, plain_client, root, settings, shake
@@ -37,8 +33,6 @@ from triosmtp.tls.inspection import Authorities, chain_findings, tlsa_data_of_pe
 from triosmtp.x509.authority import Authority, Credential
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 from triosmtp.x509.public_authority import public_authorities
-from triosmtp.x509.public_key import read_key
-from triosmtp.x509.signature import signature_digest
 
 ODD = {
     "ampersand": common_name(b"Meyer & Co", 0x13),
@@ -250,56 +244,6 @@ def test_a_key_that_tls_does_not_use(tmp_path: Path) -> None:
 
 
 # What is read of them
-
-
-DIGESTS: dict[str, tuple[Any, Any]] = {
-    "SHA-256": (hashes.SHA256(), None),
-    "SHA-384": (hashes.SHA384(), None),
-    "SHA3-256": (hashes.SHA3_256(), None),
-    "SHA-512 in PSS": (hashes.SHA512(), padding.PSS(padding.MGF1(hashes.SHA512()), 64)),
-    "SHA-224": (hashes.SHA224(), None),
-}
-
-
-@pytest.mark.parametrize("kind", DIGESTS)
-def test_the_hash_of_a_signature(kind: str) -> None:
-    digest, pss = DIGESTS[kind]
-    key = rsa.generate_private_key(65537, 2048)
-    name, now = x509.Name([]), datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    certificate = builder.sign(key, digest, rsa_padding=pss)
-    found = signature_digest(LoadedCertificate.from_der(certificate.public_bytes(Encoding.DER)).openssl)
-    assert found == digest.name.replace("-", "_")
-
-
-def test_an_ocsp_response_by_an_odd_name(tmp_path: Path) -> None:
-    server = root().issue("mx.example.org")
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Meyer X Co")])
-    responder = root().issue(name)
-    now = datetime.now(UTC)
-    response = ocsp.OCSPResponseBuilder().add_response(
-        server.certificate, root().certificate, hashes.SHA1(), ocsp.OCSPCertStatus.GOOD,
-        now, now + timedelta(days=1), None, None,
-    )  # fmt: skip
-    der = (
-        response.responder_id(ocsp.OCSPResponderEncoding.NAME, responder.certificate)
-        .certificates([responder.certificate])
-        .sign(responder.key, hashes.SHA256())
-        .public_bytes(Encoding.DER)
-    )
-    odd = der.replace(b"\x0c\x0aMeyer X Co", b"\x13\x0aMeyer & Co")
-    assert odd != der
-    certificate, key = server.write(tmp_path, "mx")
-    (tmp_path / "mx.ocsp").write_bytes(odd)
-    identity = CertificateFiles(certificate, key, ocsp_response=tmp_path / "mx.ocsp")
-    staple = load_material(TLSSettings(certificates=(identity,))).certificates[0].staple
-    assert staple is not None
-    assert (staple.status, staple.next_update) == ("good", (now + timedelta(days=1)).replace(microsecond=0))
-
-
-def test_the_names_of_keys() -> None:
-    loaded_key = LoadedCertificate.from_der(root().certificate.public_bytes(Encoding.DER)).openssl.get_pubkey()
-    assert (read_key(loaded_key).kind, read_key(loaded_key).name) == ("ECDSA", "P-256")
 
 
 @pytest.mark.parametrize("kind", ODD)

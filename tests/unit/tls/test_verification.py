@@ -9,6 +9,7 @@ import pytest
 from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL._util import ffi, lib
 from tls_peers import (
     VERSIONS,
     client_context,
@@ -20,7 +21,7 @@ from tls_peers import (
     server_context,
 )
 
-from triosmtp.tls.verification import verify_error_text
+from triosmtp.tls.verification import VERIFY_ERRORS, verify_error_text
 from triosmtp.x509.authority import Authority, Credential
 
 NOW = datetime.now(UTC)
@@ -183,3 +184,14 @@ async def test_variables_of_a_verified_client() -> None:
         "tls_client_cert_not_before": certificate.not_valid_before_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "tls_client_cert_not_after": certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def test_table_of_verify_errors_is_openssl_s() -> None:
+    for code in range(1, 120):
+        text = ffi.string(lib.X509_verify_cert_error_string(code)).decode()
+        if not text.startswith("unknown certificate verification error"):
+            # OpenSSL 4 added the second part of one text …
+            assert verify_error_text(code) in {text, f"{text} or the system clock is incorrect"}
+        elif lib.OpenSSL_version_num() >= 0x40000000:  # … and some codes
+            assert code not in VERIFY_ERRORS
+            assert verify_error_text(code) == f"certificate verification error {code}"
