@@ -89,6 +89,7 @@ class Outbox:
         else:
             self._not_empty = trio.Event()
             await self._not_empty.wait()
+            await trio.lowlevel.checkpoint_if_cancelled()  # a cancelled task must leave the frames here
         return self.take_nowait()
 
     def take_nowait(self) -> bytes:

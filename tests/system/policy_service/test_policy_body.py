@@ -103,7 +103,7 @@ async def test_the_words_on_the_wire() -> None:
 
 
 async def asked(stage: Stage, raw: Raw, session: Client, *phases: str) -> list[dict[str, Any]]:
-    """Send a message, and ask at each phase for its body; give the answers."""
+    """Send a message, and ask at each phase for its body; return the answers."""
     answers: list[dict[str, Any]] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sent, session, body_of(100))

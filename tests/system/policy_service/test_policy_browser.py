@@ -1,4 +1,4 @@
-"""No web page comes in, whatever it knows; a program that always sends Origin does, with the token in its place."""
+"""No web page can connect, even with the token; a program that always sends Origin can, with Authorization."""
 
 import json
 import socket

@@ -56,7 +56,7 @@ def test_what_is_right_is_taken() -> None:
     )
     public, unix = config.policy_listens
     assert config.resolve(public, None).tls_client_ca == Path("/deciders.pem")
-    # What admits clients of mail never admits those who decide about it.
+    # Options that admit SMTP clients never admit deciders.
     assert config.resolve(unix, None).tls_client_ca is None
     assert config.resolve(unix, None).tls_certificate == ()
     assert unix.address.mode == 0o600  # type: ignore[union-attr]  # a Unix socket
@@ -97,9 +97,9 @@ def test_a_token_that_cannot_be_used_is_an_error(tmp_path: Path, token: bytes | 
 
 
 def test_tokens_are_read_without_white_space_and_never_shown(tmp_path: Path) -> None:
-    (door,) = read_policy_endpoints(load_config(conf(tmp_path, b"\n 0123456789abcdef \r\n"))).values()
-    assert door.token == "0123456789abcdef"
-    assert "0123456789abcdef" not in repr(door)
+    (endpoint,) = read_policy_endpoints(load_config(conf(tmp_path, b"\n 0123456789abcdef \r\n"))).values()
+    assert endpoint.token == "0123456789abcdef"
+    assert "0123456789abcdef" not in repr(endpoint)
 
 
 def test_a_token_that_others_can_read_is_a_loud_warning(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def need(*programs: str) -> None:
 
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder in which `npm install` was done as the example asks for."""
+    """Return a folder in which `npm install` was run, as the example demands."""
     need("node", "npm")
     folder = tmp_path_factory.mktemp("npm")
     shutil.copy(EXAMPLE / "package.json", folder)
@@ -88,7 +88,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def tutorial_step(word: str) -> str:
-    """Give the command of the tutorial that holds a word."""
+    """Return the command of the tutorial that contains a word."""
     text = (REPOSITORY / "docs" / "policy-tutorial.md").read_text()
     (found,) = [
         block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if word in block

@@ -52,7 +52,7 @@ def test_many_sessions_two_deciders_three_observers(tmp_path: Path) -> None:
 
 
 def check_told(notes: list[Notification]) -> None:
-    """Every session's TLS variables came complete, and everything in its order."""
+    """Check that the TLS variables of each session are complete, and that notifications are in order."""
     sequences = [int(note.params["sequence"]) for note in notes]
     assert sequences == sorted(set(sequences))
     sessions: dict[str, list[Notification]] = {}

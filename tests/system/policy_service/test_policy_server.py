@@ -1,4 +1,4 @@
-"""A running server and its policy clients: doors, tokens, certificates, reloads, the end."""
+"""A running server and its policy clients: endpoints, tokens, certificates, reloads, the end."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from triosmtp.policy_client import Notification, PolicyClient, PolicyClientError
 
 
 def upgrade(port: int, *headers: str) -> str:
-    """Ask for a websocket with plain hands; give the status line."""
+    """Request an upgrade over a plain socket, and return the status line."""
     request = [
         "GET / HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", *headers, "", "",
@@ -34,7 +34,7 @@ def upgrade(port: int, *headers: str) -> str:
 PROTOCOL = "Sec-WebSocket-Protocol: policy.v1.triosmtp"
 
 
-def test_the_door(tmp_path: Path) -> None:
+def test_the_endpoint(tmp_path: Path) -> None:
     service = Service(tmp_path)
     bearer = f"Authorization: Bearer {TOKEN}"
     with service.serving() as program:
@@ -90,11 +90,11 @@ def both(service: Service) -> list[tuple[int, bytes]]:
     return found
 
 
-@pytest.mark.parametrize("door", ["tcp", "unix"])
-async def test_a_decider_sees_the_certificate_of_each_session(tmp_path: Path, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["tcp", "unix"])
+async def test_a_decider_sees_the_certificate_of_each_session(tmp_path: Path, endpoint: str) -> None:
     service = Service(tmp_path)
     with service.serving() as program:
-        more = {"url": f"unix:{tmp_path}/policy.sock", "token": None} if door == "unix" else {}
+        more = {"url": f"unix:{tmp_path}/policy.sock", "token": None} if endpoint == "unix" else {}
         good, bad, none = await decide(service, lambda: both(service), **more)
         assert good[0] == 250
         assert bad[0] == 550
@@ -275,7 +275,7 @@ def test_clients_beyond_the_most_are_turned_away(tmp_path: Path) -> None:
         assert "64 clients are connected already" in program.log
 
 
-def test_a_stranger_at_the_unix_socket(tmp_path: Path) -> None:
+def test_another_user_is_refused_at_the_unix_socket(tmp_path: Path) -> None:
     if not shutil.which("setpriv"):
         pytest.skip("setpriv is missing")
     service = Service(tmp_path)

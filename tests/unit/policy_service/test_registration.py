@@ -44,7 +44,7 @@ def test_a_registration_says_what_is_wanted() -> None:
         "tls_cipher": "X",
     }
     assert "session.tls" in found.notifications
-    assert "session.phase" not in found.notifications  # only where it is named in full
+    assert "session.phase" not in found.notifications  # only if it is named in full
     assert found.wants_session("10.1.2.3:99", ":25")
     assert found.wants_session("[2001:db8::1]:99", ":25")
     assert not found.wants_session("192.0.2.1:99", ":25")

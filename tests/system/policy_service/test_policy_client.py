@@ -1,0 +1,74 @@
+"""The client library with a server in memory."""
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from policy_stage import LOCAL, open_stage
+
+from triosmtp.policy_client import (
+    PolicyClient,
+    PolicyClientError,
+    PolicyRequest,
+)
+from triosmtp.policy_service.hub import ClientAccess
+from triosmtp.testing import Client
+
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+
+
+def decider(name: str = "bar", **more: Any) -> PolicyClient:
+    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
+
+
+async def mail(client: Client, sender: str = "a@example.org") -> str:
+    return str(await client.message(sender, ["you@example.com"], BODY))
+
+
+TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token="a" * 16)
+
+
+async def test_the_client_restores_the_contexts_from_changes() -> None:
+    async with open_stage('Context = [ site = "a" ]') as stage:
+        client = decider(changed_only=True)
+        seen: list[dict[str, str]] = []
+
+        @client.on("ehlo", "mailfrom", "rcptto")
+        async def decide(request: PolicyRequest) -> None:
+            seen.append(dict(request.variables))
+            request.set(**{request.phase: "1"})
+
+        await stage.attach(client)
+        await mail(await stage.hello())
+        assert seen[2]["site"] == "a"
+        assert seen[2]["ehlo"] == seen[2]["mailfrom"] == "1"
+
+
+async def test_a_client_that_is_refused_does_not_connect_again() -> None:
+    async with open_stage() as stage:
+        with pytest.raises(PolicyClientError, match="401: a token is needed"):
+            await PolicyClient("ws://x/", name="a").run_on(stage._pair(TCP))
+        with pytest.raises(PolicyClientError, match="name: expected"):
+            await PolicyClient("ws://x/", name="a b").run_on(stage._pair(LOCAL))
+        with pytest.raises(PolicyClientError, match="expected ws://"):
+            await PolicyClient("http://x/", name="a").run()
+
+
+async def test_a_client_gives_up_at_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_stage("Policy_Timeout = 1") as stage:
+        client = decider()
+        ended = trio.Event()
+
+        @client.on("mailfrom")
+        async def slow(request: PolicyRequest) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                ended.set()
+
+        await stage.attach(client)
+        session = await stage.hello()
+        await session.command("MAIL FROM:<>")
+        with trio.fail_after(30):  # of the mock clock
+            await ended.wait()

@@ -1,0 +1,39 @@
+"""Mistakes in the use of the client library."""
+
+import json
+from typing import Any
+
+import pytest
+
+from triosmtp.policy_client import (
+    PolicyClient,
+    PolicyRequest,
+)
+from triosmtp.testing import Client
+
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+
+
+def decider(name: str = "bar", **more: Any) -> PolicyClient:
+    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
+
+
+async def mail(client: Client, sender: str = "a@example.org") -> str:
+    return str(await client.message(sender, ["you@example.com"], BODY))
+
+
+async def test_mistakes_in_a_client_raise_at_once() -> None:
+    client = decider()
+    with pytest.raises(ValueError, match="is none of connect"):
+        client.on("mail")(mail)
+    with pytest.raises(TypeError, match="not an async function"):
+        client.on("mailfrom")(json.dumps)  # type: ignore[type-var]  # the mistake under test
+    with pytest.raises(ValueError, match="matches no notification"):
+        client.notification("session.born")
+
+    @client.on("mailfrom")
+    async def decide(request: PolicyRequest) -> None:
+        pass
+
+    with pytest.raises(ValueError, match="has a handler already"):
+        client.on("mailfrom")(decide)
