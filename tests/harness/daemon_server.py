@@ -2,23 +2,17 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
-from typing import IO, Any
+from typing import Any
 
 from attrs import define
-from daemon_process import TIMEOUT
+from serve_process import COMMAND, REPOSITORY, ServeProcess, start_server
 
 from triosmtp.testing import Authority
-
-REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "triosmtp")
 
 
 @define
@@ -42,7 +36,7 @@ class DaemonServer:
         self.environment = {
             key: value for key, value in os.environ.items() if key not in {"XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY"}
         } | {"STATE_DIRECTORY": str(folder / "state"), "PYTHONPATH": str(REPOSITORY)}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[str] | None = None
         authority = Authority.create()
         authority.issue("localhost", dns=["localhost"]).write(folder, "server")
         self.ca = authority.certificate_pem.decode()
@@ -58,27 +52,18 @@ class DaemonServer:
 
     def start(self, *arguments: str) -> None:
         """Start it, and return when it serves and can be asked."""
-        command = [*COMMAND, "serve", "-c", str(self.conf), *arguments]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, stdout=subprocess.PIPE, stderr=log, env=self.environment
-            )
-        assert self.process.stdout is not None
-        guard = Timer(TIMEOUT, self.process.kill)  # it serves, but has no control socket, or never gets so far
-        guard.start()
-        try:
-            self._read_addresses(self.process.stdout)
-        finally:
-            guard.cancel()
+        server = start_server(
+            "-c", str(self.conf), *arguments, log=self.folder / "log", environment=self.environment, cwd=self.folder
+        )
+        self.process = server.process
+        self._read_addresses(server)
 
-    def _read_addresses(self, stdout: IO[bytes]) -> None:
-        while not self.control:
-            line = stdout.readline().decode()
-            assert line, f"it has no control socket: {self.log}"
-            if match := re.match(r'Listen "(.*)": (.*)$', line):
-                self.addresses[match[1]] = match[2]
-            elif match := re.match(r"Control socket: (.*)$", line):
-                self.control = match[1]
+    def _read_addresses(self, server: ServeProcess) -> None:
+        server.wait_until_ready()
+        for name, address in server.addresses.items():
+            if name.startswith("Listen "):
+                self.addresses[name.removeprefix("Listen ").strip('"')] = address
+        self.control = server.addresses["Control socket"]
 
     def port(self, name: str) -> int:
         """Return the port of a Listen."""
@@ -141,12 +126,3 @@ def daemon(folder: Path, listens: str, options: str = "", arguments: tuple[str, 
     assert "Traceback" not in server.log, server.log
     if "status" in locals():
         assert status == 0, server.log
-
-
-def free_port() -> int:
-    """Return a port that is free at the moment."""
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -1,19 +1,15 @@
 """`triosmtp serve` as a process, with workers or without, for one dialogue after another."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
+from serve_process import run_cleanly
 
 from triosmtp.testing import Authority
 
-REPOSITORY = Path(__file__).parents[2]
 CONF = """
 Relay_Domains = ( "example.com" )
 Deliver_To = "maildir:{folder}/Maildir"
@@ -53,22 +49,5 @@ def esmtp_server(folder: Path, more: str = "", *, policy: str = "") -> Iterator[
     if policy:
         (folder / "rules.py").write_text(policy)
     (folder / "my.conf").write_text(CONF.format(folder=folder, more=more))
-    command = [sys.executable, "-m", "triosmtp", "serve", "-c", "my.conf", "--control", "control"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            line = ""
-            while not line.startswith("Listen"):
-                line = process.stdout.readline()
-                assert line, (folder / "log").read_text()
-            yield ESMTPServer(folder, int(line.rpartition(" ")[2]), process.pid, authority.certificate_pem.decode())
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
-    assert "Traceback" not in (folder / "log").read_text()
+    with run_cleanly("-c", "my.conf", log=folder / "log", control=folder / "control", cwd=folder) as server:
+        yield ESMTPServer(folder, server.port(), server.process.pid, authority.certificate_pem.decode())

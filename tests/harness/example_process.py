@@ -13,10 +13,10 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+from serve_process import REPOSITORY, environment_of
 
-REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT = environment_of(PYTHONUNBUFFERED="1")
 TIMEOUT = 30.0
 
 

@@ -4,22 +4,17 @@ import base64
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
-from typing import Any, Self
+from typing import Any
+
+from serve_process import COMMAND, REPOSITORY, TIMEOUT, ServeProcess, run_server
 
 from triosmtp.testing import Authority
 
-REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "triosmtp")
-TIMEOUT = 60.0
 _COVERAGE = "COVERAGE_PROCESS_CONFIG"
 """How coverage tells processes that are to be measured what to do: JSON in base64."""
 
@@ -81,21 +76,10 @@ class Place:
         command = command or (*COMMAND, "serve", "-c", str(self.folder / "triosmtp.conf"))
         if own_pid:  # which only the process itself knows: a shell tells it, and is replaced
             command = ("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command)
-        with (
-            (self.folder / "log").open("wb") as stderr,
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=self.environment(environment),
-                preexec_fn=preexec,  # noqa: PLW1509 - no thread runs while it is called
-                pass_fds=keep, cwd="/",
-            ) as process,
-        ):  # fmt: skip
-            guard = Timer(TIMEOUT, process.kill)
-            guard.start()
-            try:
-                yield Process(process, self)
-            finally:
-                guard.cancel()
-                process.kill()
+        options = {"preexec_fn": preexec, "pass_fds": keep, "cwd": "/"}  # no thread runs while preexec is called
+        run = run_server(command=command, log=self.folder / "log", environment=self.environment(environment), **options)
+        with run as server:
+            yield Process(server.process, self)
 
     def refused(self, environment: Mapping[str, str] | None = None) -> str:
         """Run it when it must not serve; return its output."""
@@ -127,80 +111,15 @@ def public_place() -> Iterator[Place]:
                 shutil.copy(measured, home)
 
 
-class Process:
-    """The process, from outside."""
+class Process(ServeProcess):
+    """The process, with its place and its state in the kernel."""
 
-    def __init__(self, process: subprocess.Popen[str], place: Place) -> None:
-        self.process = process
+    def __init__(self, process: "subprocess.Popen[str]", place: Place) -> None:
+        super().__init__(process, place.folder / "log")
         self.place = place
-
-    def serves(self) -> list[str]:
-        """Wait until it serves; return what it announces."""
-        lines: list[str] = []
-        assert self.process.stdout is not None
-        while not lines or not lines[-1].startswith("Control socket: "):
-            line = self.process.stdout.readline()
-            assert line, f"it ended: {lines} {self.place.log}"
-            lines.append(line.rstrip("\n"))
-        return lines
-
-    def port(self) -> int:
-        """Wait until it serves; return the port of the first Listen."""
-        return int(self.serves()[0].rpartition(" ")[2])
 
     @property
     def status(self) -> dict[str, str]:
         """Its state in the kernel."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    def end(self) -> int:
-        """Send SIGTERM, and return the exit status."""
-        self.signal(signal.SIGTERM)
-        return self.process.wait(TIMEOUT)
-
-
-class LineClient:
-    """A client that says lines and reads lines."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-        self._file = self.socket.makefile("rwb")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self.socket.close()
-
-    def read(self) -> str:
-        """Read one line; empty if the server has closed."""
-        return self._file.readline().decode().rstrip("\r\n")
-
-    def say(self, *lines: str) -> None:
-        """Send lines."""
-        self._file.write("".join(f"{line}\r\n" for line in lines).encode())
-        self._file.flush()
-
-    def ask(self, line: str) -> str:
-        """Send a line; read a reply of one line."""
-        self.say(line)
-        return self.read()
-
-    def deliver(self) -> str:
-        """Send a message; return the last reply."""
-        for line in ("HELO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA"):
-            assert self.ask(line)[:1] in {"2", "3"}
-        return self.ask("Subject: x\r\n\r\nx\r\n.")
-
-
-def free_port() -> int:
-    """Return a port that is free at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

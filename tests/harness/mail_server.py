@@ -1,18 +1,16 @@
 """`triosmtp serve` in a process of its own, which can be killed and started again; and small disks for it."""
 
-import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from serve_process import REPOSITORY, ServeProcess, start_server
 
 from triosmtp.testing import Authority
 
-REPOSITORY = Path(__file__).parents[2]
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
 Deliver_To = "maildir:{folder}/Maildir"
@@ -36,7 +34,7 @@ class MailServer:
         self.spool = folder / "spool"
         self.port = 0
         """The port it listens on; another one after each start."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server: ServeProcess | None = None
         authority = Authority.create()
         authority.issue("localhost", dns=["localhost"]).write(folder, "server")
         self.ca = authority.certificate_pem.decode()
@@ -44,14 +42,8 @@ class MailServer:
 
     def start(self) -> None:
         """Start it, and return when it listens."""
-        command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(self.folder / "triosmtp.conf")]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=log)
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().decode()
-        match = re.search(r" port (\d+)$", line.rstrip())
-        assert match, f"{line!r}; {self.log}"
-        self.port = int(match[1])
+        self._server = start_server("-c", str(self.folder / "triosmtp.conf"), log=self.folder / "log", cwd=REPOSITORY)
+        self.port = self._server.port()
 
     def kill(self) -> None:
         """Send SIGKILL, and return when the process is gone."""
@@ -62,12 +54,12 @@ class MailServer:
         self._end(signal.SIGTERM)
 
     def _end(self, number: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
+        server, self._server = self._server, None
+        if server is None:
             return
-        process.send_signal(number)
-        process.communicate()
-        assert process.returncode == (0 if number == signal.SIGTERM else -number), self.log
+        server.signal(number)
+        server.process.communicate()
+        assert server.process.returncode == (0 if number == signal.SIGTERM else -number), self.log
 
     @property
     def log(self) -> str:

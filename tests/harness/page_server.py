@@ -1,11 +1,9 @@
 """`triosmtp serve` with certificates, a Status_Listener, and Listens for every kind of figure on the page."""
 
-import signal
 import smtplib
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from attrs import Factory, define
 from chromium import TIMEOUT
+from serve_process import COMMAND, run_cleanly
 
 from triosmtp.testing import Authority
 
@@ -78,7 +77,7 @@ class Site:
                 assert replies.read().count(b"\r\n550 ") == times
 
     def top(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "triosmtp", "top", "--control", str(self.folder / "control"), *arguments]
+        return [*COMMAND, "top", "--control", str(self.folder / "control"), *arguments]
 
 
 @contextmanager
@@ -95,26 +94,7 @@ def serving(
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
     (folder / "full.py").write_text(FULL)
     (folder / "my.conf").write_text(conf.format(folder=folder, token=token) + more)
-    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(folder / "my.conf")]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            [*command, "--control", str(folder / "control")], stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
-        site = Site(folder, process, authority)
-        assert process.stdout is not None
-        for line in process.stdout:
-            name, _, port = line.rstrip().rpartition(" ")
-            if line.startswith("Listen"):
-                site.ports[name.split('"')[1]] = int(port)
-            elif line.startswith("Status Listen"):
-                site.ports["status"] = int(port)
-            elif line.startswith("Control"):
-                break
-        try:
-            yield site
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(TIMEOUT)
-    assert "Traceback" not in (folder / "log").read_text()
+    with run_cleanly("-c", str(folder / "my.conf"), log=folder / "log", control=folder / "control") as server:
+        listens = {name: server.port(name) for name in server.addresses if name.startswith("Listen ")}
+        ports = {name.split('"')[1]: port for name, port in listens.items()}
+        yield Site(folder, server.process, authority, {**ports, "status": server.port("Status Listen ")})

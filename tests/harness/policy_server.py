@@ -1,11 +1,9 @@
 """`triosmtp serve` with policy clients, as processes, on loopback ports."""
 
-import os
 import re
 import smtplib
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +11,12 @@ from pathlib import Path
 from threading import Timer
 from typing import Self
 
+from serve_process import COMMAND, ServeProcess, environment_of, run_server
 from watchfiles import watch
 
 from triosmtp.testing import Authority
 
-REPOSITORY = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
-COMMAND = (sys.executable, "-m", "triosmtp")
+ENVIRONMENT = environment_of(PYTHONUNBUFFERED="1")
 TOKEN, ADMIN = "0123456789abcdef-token", "0123456789abcdef-admin"
 
 
@@ -107,13 +104,15 @@ class Service:
         self.port = self.policy_port = 0
 
     @contextmanager
-    def serving(self) -> Iterator[Program]:
-        command = [*COMMAND, "serve", "-c", str(self.conf), "--control", str(self.folder / "control")]
-        with running(command, self.folder, "serve") as program:
-            self.port = int(program.until(r'^Listen "127.0.0.1:0": .* port (\d+)')[1])
-            self.policy_port = int(program.until(r'^Policy Listen "127.0.0.1:0": .* port (\d+)')[1])
-            program.until("^Control socket")
-            yield program
+    def serving(self) -> Iterator[ServeProcess]:
+        with run_server(
+            "-c", str(self.conf), "--control", str(self.folder / "control"), log=self.folder / "serve.err",
+            environment=ENVIRONMENT, cwd=self.folder, stdin=subprocess.DEVNULL,
+        ) as server:  # fmt: skip
+            server.wait_until_ready()
+            self.port = server.port('Listen "127.0.0.1:0"')
+            self.policy_port = server.port('Policy Listen "127.0.0.1:0"')
+            yield server
 
     @property
     def url(self) -> str:

@@ -1,9 +1,5 @@
 """`triosmtp serve` in a process of its own, with one port for STARTTLS and one for TLS from the first byte."""
 
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,10 +7,10 @@ from pathlib import Path
 
 from attrs import frozen
 from cryptography import x509
+from serve_process import REPOSITORY, run_cleanly
 
 from triosmtp.testing import Authority
 
-REPOSITORY = Path(__file__).parents[2]
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
 Deliver_To = "discard:"
@@ -93,18 +89,8 @@ def serving(
     configuration.write_text(
         CONFIGURATION.format(folder=folder, everywhere=parts[0], options=parts[1], in_listen=parts[2])
     )
-    log = folder / "log"
-    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(configuration)]
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr)
-    try:
-        assert process.stdout is not None
-        lines = [process.stdout.readline().decode() for _ in range(2)]
-        numbers = [int(each[1]) for each in (re.search(r" port (\d+)$", line.rstrip()) for line in lines) if each]
-        assert len(numbers) == 2, f"{lines}; {log.read_text()}"
-        yield ScannedServer(Port("127.0.0.1", numbers[0], True), Port("127.0.0.2", numbers[1], False))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
-    assert process.returncode == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
+    with run_cleanly(
+        "-c", str(configuration), log=folder / "log", control=folder / "control", cwd=REPOSITORY
+    ) as server:
+        ports = server.port('Listen "127.0.0.1:0"'), server.port('Listen "127.0.0.2:0"')
+        yield ScannedServer(Port("127.0.0.1", ports[0], True), Port("127.0.0.2", ports[1], False))

@@ -1,9 +1,6 @@
 """`triosmtp serve` in a process of its own with the stanza that operators paste, and what arrived there."""
 
 import json
-import re
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +9,7 @@ from email.parser import BytesParser
 from pathlib import Path
 
 from attrs import frozen
-
-REPOSITORY = Path(__file__).parents[2]
+from serve_process import REPOSITORY, run_cleanly
 
 STANZA = """\
 ESMTP_Listener {
@@ -118,18 +114,5 @@ def serving(folder: Path, certificates: Path, policies: str, edit: Mapping[str, 
 def run_conf(conf: Path) -> Iterator[StanzaServer]:
     """Run `triosmtp serve -c conf`, whose one Listen is on any port, until the block is left."""
     log = conf.with_name("log")
-    command = [sys.executable, "-m", "triosmtp", "serve", "-c", str(conf)]
-    with (
-        log.open("wb") as stderr,
-        subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
-    ):
-        assert process.stdout is not None
-        line = process.stdout.readline()  # it is said when the socket listens
-        match = re.fullmatch(r'Listen "[^"]+": \S+ port (\d+)\n', line)
-        try:
-            assert match, f"{line!r}: {log.read_text()}"
-            yield StanzaServer(conf.parent, int(match[1]), log)
-        finally:
-            process.terminate()
-    assert process.returncode == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
+    with run_cleanly("-c", str(conf), log=log, control=conf.with_name("control"), cwd=REPOSITORY) as server:
+        yield StanzaServer(conf.parent, server.port(), log)

@@ -1,10 +1,5 @@
 """A server with a Status_Listener in this process, and `triosmtp serve` as a process; HTTP as plain bytes."""
 
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -13,6 +8,7 @@ from typing import Any
 
 import trio
 from attrs import define
+from serve_process import ServeProcess, run_cleanly
 
 from triosmtp.config import parse_config
 from triosmtp.histogram import Histogram
@@ -20,7 +16,6 @@ from triosmtp.server.server import Server, serve
 from triosmtp.status.status_listener import StatusListener
 from triosmtp.status.status_source import ServerSource
 
-REPOSITORY = Path(__file__).parents[2]
 MAIL = 'ESMTP_Listener { Listen "127.0.0.1:0" { Relay_Domains = ( "example.org" ) Deliver_To = "discard:" } }'
 STATUS = 'Status_Listener { Listen "127.0.0.1:0" { } }'
 
@@ -103,48 +98,13 @@ async def get(port: int, path: str, host: str = "localhost", *fields: str) -> Re
     return await ask(port, "\r\n".join(lines).encode())
 
 
-@define
-class Daemon:
-    """`triosmtp serve` that runs."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-    places: dict[str, str]
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def port(self, listen: str) -> int:
-        """Return the port of a line such as `Status Listen "127.0.0.1:0"`."""
-        return int(self.places[listen].rpartition(" ")[2])
-
-
 @contextmanager
-def daemon(folder: Path, text: str) -> Iterator[Daemon]:
-    """Run `triosmtp serve`; ends it, and looks whether it ended well."""
+def daemon(folder: Path, text: str) -> Iterator[ServeProcess]:
+    """Run `triosmtp serve` with this configuration until the block is left; it must end well."""
     config = folder / "server.conf"
     config.write_text(text)
-    command = (sys.executable, "-m", "triosmtp", "serve", "-c", str(config), "--control", str(folder / "control"))
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-    with process:
-        assert process.stdout is not None
-        places: dict[str, str] = {}
-        try:
-            while not any(name.startswith("Control") for name in places):
-                line = process.stdout.readline()
-                assert line, (folder / "log").read_text()
-                match = re.match(r"(.*): (.*)$", line.rstrip())
-                assert match, line
-                places[match[1]] = match[2]
-            yield Daemon(process, folder, places)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait(60)
-    assert status == 0
-    assert "Traceback" not in (folder / "log").read_text()
+    with run_cleanly("-c", str(config), log=folder / "log", control=folder / "control") as server:
+        yield server
 
 
 class NoSource:

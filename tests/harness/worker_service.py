@@ -6,7 +6,6 @@ import re
 import signal
 import smtplib
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from serve_process import COMMAND, REPOSITORY, start_server
+
 from triosmtp.testing import Authority
 
-REPOSITORY = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "triosmtp")
 ADMIN = "0123456789abcdef-admin"
 _TIMEOUT = 60.0
 
@@ -32,7 +31,7 @@ class WorkerService:
         self.folder = folder
         self.conf = folder / "t.conf"
         limit = f"ulimit -n {descriptors or '$(ulimit -n)'}"
-        self._command = ("sh", "-c", f'{limit}; exec "$@"', "sh", *COMMAND)
+        self._command = ("sh", "-c", f'{limit}; exec "$@"', "sh", *COMMAND, "serve")
         self.port = self.policy_port = self.status_port = 0
         self._changed = threading.Condition()
         self._log: list[dict[str, Any]] = []
@@ -56,23 +55,21 @@ class WorkerService:
 
     def start(self) -> None:
         """Start it, and return when it serves."""
-        self.process = subprocess.Popen(
-            [*self._command, "serve", "-c", str(self.conf), "--control", str(self.folder / "control")],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        server = start_server(
+            "-c", str(self.conf), "--control", str(self.folder / "control"), command=self._command, cwd=self.folder,
+            environment=self.environment,
+        )  # fmt: skip
+        self.process = server.process
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if match := re.match(r'(Policy |Status |)Listen "127.0.0.1:0": .* port (\d+)', line):
-                setattr(self, {"": "port", "Policy ": "policy_port", "Status ": "status_port"}[match[1]], int(match[2]))
-            if line.startswith("Control socket"):
-                return
-        raise AssertionError(f"it ended: {self._log}")
+        try:
+            server.wait_until_ready()
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self._log}") from None
+        self.port = server.port("Listen ")
+        for kind, name in (("Policy ", "policy_port"), ("Status ", "status_port")):
+            if any(each.startswith(kind) for each in server.addresses):
+                setattr(self, name, server.port(kind))
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
-from daemon_process import REPOSITORY, TIMEOUT, Daemon, running
 from embedded_ports import ports_of_one_run, skip_or_fail
+from serve_process import REPOSITORY, TIMEOUT, ServeProcess, environment_of, run_server
 
 from triosmtp.daemon import embedded_default
 from triosmtp.x509.authority import Authority
@@ -26,7 +26,7 @@ class Embedded:
     """The running default: its folder, and the commands that it printed, by what they show."""
 
     folder: Path
-    daemon: Daemon
+    daemon: ServeProcess
     commands: dict[str, str]
 
     def mails(self) -> list[str]:
@@ -44,12 +44,12 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
 def _default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     folder = tmp_path_factory.mktemp("default")
     state = folder / "a state"  # a blank in its name: the commands must be quoted
-    with running(log=folder / "log", environment={"STATE_DIRECTORY": str(state)}) as daemon:
+    with run_server(log=folder / "log", environment=environment_of(STATE_DIRECTORY=str(state))) as daemon:
         greeting = daemon.read_until('Listen "127.0.0.1:2465"')
         assert 'Listen "127.0.0.1:2525": 127.0.0.1 port 2525' in greeting
         yield Embedded(state / "embedded", daemon, printed_commands(greeting))
         daemon.signal(signal.SIGTERM)
-        assert daemon.status() == 0
+        assert daemon.wait() == 0
     assert "Traceback" not in daemon.log
 
 
@@ -134,8 +134,10 @@ def test_what_it_makes_is_ours_alone(default: Embedded) -> None:
 
 
 def test_a_second_one_finds_the_ports_busy(default: Embedded, tmp_path: Path) -> None:
-    with running(log=tmp_path / "log", environment={"STATE_DIRECTORY": str(tmp_path / "state")}) as second:
-        assert second.status() == 75
+    with run_server(
+        log=tmp_path / "log", environment=environment_of(STATE_DIRECTORY=str(tmp_path / "state"))
+    ) as second:
+        assert second.wait() == 75
     errors = re.findall(r'error: Listen "127\.0\.0\.1:(\d+)": Address already in use', second.log)
     assert errors == ["2525", "2465"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_process import COMMAND, REPOSITORY, TIMEOUT, Daemon, LineClient, running
+from serve_process import COMMAND, REPOSITORY, TIMEOUT, LineClient, ServeProcess, run_server
 
 from triosmtp.x509.authority import Authority
 
@@ -39,8 +39,8 @@ def conf(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def daemon(conf: Path) -> Iterator[Daemon]:
-    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+def daemon(conf: Path) -> Iterator[ServeProcess]:
+    with run_server("-c", str(conf), log=conf.with_name("log")) as daemon:
         yield daemon
 
 
@@ -151,12 +151,12 @@ def test_a_signal_that_comes_before_it_serves(conf: Path, number: int) -> None:
         "class Early(Policy):\n    pass\n"
     )
     conf.write_text(f'Policy = ( "python:early:Early" )\n{CONFIGURATION}')
-    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+    with run_server("-c", str(conf), log=conf.with_name("log")) as daemon:
         if number == signal.SIGHUP:
             daemon.port()
             daemon.wait_for_log("SIGHUP")  # the report of the reload
             daemon.signal(signal.SIGTERM)
-        assert daemon.status() == 0
+        assert daemon.wait() == 0
         assert "Traceback" not in daemon.log
 
 
@@ -170,14 +170,14 @@ def test_it_serves_what_a_program_that_embeds_the_server_does_not(conf: Path, wo
         Control_Listener {{ Listen "{control}" {{ }} }}
     '''
     conf.write_text(more + CONFIGURATION)
-    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+    with run_server("-c", str(conf), log=conf.with_name("log")) as daemon:
         daemon.port()
         assert control.exists()
         assert mainlog.exists()
         daemon.signal(signal.SIGHUP)
         daemon.wait_for_log("SIGHUP")  # the report of the reload
         daemon.signal(signal.SIGTERM)
-        assert daemon.status() == 0
+        assert daemon.wait() == 0
         assert not re.findall(".*warning.*", daemon.log, re.IGNORECASE)
 
 
@@ -254,7 +254,7 @@ def test_a_policy_module_that_wants_to_exit(conf: Path) -> None:
 
 def test_a_key_that_everybody_can_read_is_told_at_the_start(conf: Path) -> None:
     conf.with_name("server.key").chmod(0o644)
-    with running("-c", str(conf), log=conf.with_name("log")) as daemon:
+    with run_server("-c", str(conf), log=conf.with_name("log")) as daemon:
         daemon.port()
         [line] = [line for line in daemon.log.splitlines() if "TLS_Key" in line]
     assert f" WARNING {conf}:6:13: TLS_Key: " in line
@@ -276,17 +276,17 @@ def begin_message(client: LineClient) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_it_ends_at_once_where_nothing_is_under_way(daemon: Daemon, number: int) -> None:
+def test_it_ends_at_once_where_nothing_is_under_way(daemon: ServeProcess, number: int) -> None:
     port = daemon.port()
     daemon.signal(number)  # the moment it says that it serves
-    assert daemon.status() == 0
+    assert daemon.wait() == 0
     assert "Traceback" not in daemon.log
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), TIMEOUT)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_it_drains(conf: Path, daemon: Daemon, number: int) -> None:
+def test_it_drains(conf: Path, daemon: ServeProcess, number: int) -> None:
     port = daemon.port()
     with LineClient(port) as idle, LineClient(port) as busy:
         assert idle.read().startswith("220 ")
@@ -299,13 +299,13 @@ def test_it_drains(conf: Path, daemon: Daemon, number: int) -> None:
         assert busy.ask("second half\r\n.").startswith("250 2.0.0 ")
         assert busy.read() == "421 4.3.2 Service shutting down"
         assert busy.read() == ""
-    assert daemon.status() == 0
+    assert daemon.wait() == 0
     assert delivered(conf) == 1
     assert "Traceback" not in daemon.log
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_second_signal_stops_it_at_once(conf: Path, daemon: Daemon, number: int) -> None:
+def test_a_second_signal_stops_it_at_once(conf: Path, daemon: ServeProcess, number: int) -> None:
     port = daemon.port()
     with LineClient(port) as idle, LineClient(port) as busy:
         assert idle.read().startswith("220 ")
@@ -315,7 +315,7 @@ def test_a_second_signal_stops_it_at_once(conf: Path, daemon: Daemon, number: in
         daemon.signal(number)
         assert busy.read() == "421 4.3.2 Service shutting down"  # not the 250 of a message
         assert busy.read() == ""
-    assert daemon.status() == 0
+    assert daemon.wait() == 0
     assert delivered(conf) == 0
     assert "Traceback" not in daemon.log
 

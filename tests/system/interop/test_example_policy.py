@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from mail_client import Errand, Identity, Version, s_client, send_by_swaks
-from stanza_server import REPOSITORY, Letter, StanzaServer, run_conf
+from serve_process import REPOSITORY
+from stanza_server import Letter, StanzaServer, run_conf
 
 from triosmtp.x509.authority import Authority
 

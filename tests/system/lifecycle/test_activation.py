@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from life_server import LineClient, Place, Process, free_port, public_place
+from life_server import Place, Process, public_place
+from serve_process import LineClient, free_port
 
 # As systemd does: the sockets at 3 and on, and the variables.  systemd-socket-activate would bind them itself.
 
@@ -76,15 +77,15 @@ def test_a_socket_is_taken_by_its_address_and_outlives_the_server(place: Place, 
     place.write(f'Listen "127.0.0.1:{port}" {{ }} Listen "127.0.0.1:{number}" {{ }}')
     with LineClient(number) as early:  # before there was a server
         with passing(place, ours, names="smtp") as process:
-            process.serves()
+            process.wait_until_ready()
             assert early.read().startswith("220 ")
             with LineClient(port) as client:
                 assert client.read().startswith("220 "), "the other Listen is bound as ever"
-            assert process.end() == 0
+            assert process.stop() == 0
         with LineClient(number) as late, passing(place, ours, names="smtp") as process:
             assert late.read().startswith("220 "), "it waited for the next server"
-            process.serves()
-            process.end()
+            process.wait_until_ready()
+            process.stop()
 
 
 def test_wildcards_and_unix_sockets(place: Place, opened: ExitStack) -> None:
@@ -93,7 +94,7 @@ def test_wildcards_and_unix_sockets(place: Place, opened: ExitStack) -> None:
     unix = listening(socket.AF_UNIX, path, opened)
     place.write(f'Listen ":{both.getsockname()[1]}" {{ }} Listen "{path}" {{ }}')
     with passing(place, both, unix) as process:
-        process.serves()
+        process.wait_until_ready()
         with LineClient(both.getsockname()[1]) as client:
             assert client.read().startswith("220 ")
         with socket.socket(socket.AF_UNIX) as client_socket:
@@ -101,7 +102,7 @@ def test_wildcards_and_unix_sockets(place: Place, opened: ExitStack) -> None:
             client_socket.connect(path)
             assert client_socket.recv(100).startswith(b"220 ")
         assert place.run("reload", "--control", f"{place.own}/control").returncode == 0
-        process.end()
+        process.stop()
     assert os.path.exists(path), "the path is systemd's"  # noqa: PTH110
 
 
@@ -110,10 +111,10 @@ def test_a_status_listener_takes_its_socket_too(place: Place, opened: ExitStack)
     number = ours.getsockname()[1]
     place.write('Listen "127.0.0.1:0" { }', f'Status_Listener {{ Listen "127.0.0.1:{number}" {{ }} }}')
     with passing(place, ours) as process:
-        process.serves()
+        process.wait_until_ready()
         with LineClient(number) as client:
             assert client.ask("GET /readyz HTTP/1.1\r\nHost: localhost\r\n") == "HTTP/1.1 200 OK"
-        process.end()
+        process.stop()
 
 
 def refusal(place: Place, *sockets: socket.socket, names: str = "") -> str:
@@ -149,5 +150,5 @@ def test_an_inherited_socket_that_does_not_listen_is_an_error(place: Place, open
 def test_variables_for_another_process_are_not_heeded(place: Place) -> None:
     place.write('Listen "127.0.0.1:0" { }')
     with place.serving({"LISTEN_FDS": "3", "LISTEN_PID": "1"}) as process:
-        process.serves()
-        assert process.end() == 0
+        process.wait_until_ready()
+        assert process.stop() == 0

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from daemon_process import wait_for_log
-from life_server import COMMAND, REPOSITORY, TIMEOUT, LineClient, Place, free_port, public_place
+from life_server import Place, public_place
+from serve_process import COMMAND, REPOSITORY, TIMEOUT, LineClient, free_port, wait_for_log
 
 from triosmtp import parse_config
 from triosmtp.cli import command_parser
@@ -196,8 +196,8 @@ def test_a_socket_of_systemds_is_served(place: Place) -> None:
         wait_for_log(place.folder / "log", "Listening on")
         with LineClient(port) as client:  # which is what starts it
             assert client.read().startswith("220 ")
-            assert f'Listen ":{port}": :: port {port}' in process.serves()
-        assert process.end() == 0
+            assert f'Listen ":{port}": :: port {port}' in process.wait_until_ready()
+        assert process.stop() == 0
 
 
 # Deploy hooks
@@ -264,7 +264,7 @@ def test_the_renewal_hook_installs_certificates_in_a_running_server(place: Place
         assert done.returncode != 0, "a key of another certificate"
         assert "NOT loaded" in done.stdout + done.stderr
         assert served_serial(port) == serial
-        assert process.end() == 0
+        assert process.stop() == 0
     assert [path.name for path in tls.iterdir()] == ["mx.example.org.pem"], "nothing is left behind"
 
 

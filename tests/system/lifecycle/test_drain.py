@@ -12,7 +12,8 @@ from functools import partial
 
 import pytest
 import trio
-from life_server import LineClient, Place, public_place
+from life_server import Place, public_place
+from serve_process import LineClient
 
 from triosmtp import parse_config
 from triosmtp.sockets.bound_socket import plan_sockets
@@ -131,7 +132,7 @@ async def test_drain_under_load(place: Place, workers: int) -> None:
     under_way = trio.Event()
     kinds = ("plain", "pipelining", "large", "starttls", "smtps", "idle")
     with place.serving() as process:
-        plain, smtps = (int(line.rpartition(" ")[2]) for line in process.serves()[:2])
+        plain, smtps = (int(line.rpartition(" ")[2]) for line in process.wait_until_ready()[:2])
         clients = [
             Client(kind, smtps if kind == "smtps" else plain, outcomes, under_way)
             for kind in (kinds[number % len(kinds)] for number in range(CLIENTS))
@@ -243,4 +244,4 @@ async def test_a_body_that_is_refused_midway_does_not_take_the_reply_with_it(pla
                 received += data
             assert re.search(rb"\n421 [^\n]*\n$", received), received[-200:]
             await stream.aclose()
-        process.end()
+        process.stop()

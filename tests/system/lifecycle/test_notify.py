@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from life_server import LineClient, Place, public_place
+from life_server import Place, public_place
+from serve_process import LineClient
 
 from triosmtp.daemon.systemd_notify import Notifier, ping_watchdog
 

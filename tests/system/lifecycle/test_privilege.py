@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from life_server import COMMAND, REPOSITORY, TIMEOUT, LineClient, Place, public_place
+from life_server import Place, public_place
+from serve_process import COMMAND, REPOSITORY, TIMEOUT, LineClient
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 
@@ -62,7 +63,7 @@ def test_all_rights_are_gone_and_mail_arrives(place: Place) -> None:
         assert done.returncode == 0, done
         assert "Security: a change takes effect at the next start" in place.log
         assert "a change of its form takes effect at the next start" in place.log
-        assert process.end() == 0
+        assert process.stop() == 0
     assert "cannot read" not in place.log
     assert not (place.own / "control").exists()
 
@@ -77,7 +78,7 @@ def test_a_file_that_only_root_can_read_is_used_and_causes_a_warning(place: Plac
         done = place.run("reload", "--control", f"{place.own}/control")
         assert done.returncode == 78
         assert f'"{place.folder}/server.key": cannot be read: Permission denied' in done.stderr
-        assert process.end() == 0
+        assert process.stop() == 0
     told = [line for line in place.log.splitlines() if "cannot read it again" in line]
     assert len(told) == 1, place.log
     assert f'TLS_Key: "{place.folder}/server.key": user "nobody" cannot read it again' in told[0]
@@ -97,13 +98,13 @@ def test_a_folder_on_the_way_is_named(place: Place) -> None:
     conf = place.write(LISTEN, SECURITY)
     conf.write_text(conf.read_text().replace(f"{place.folder}/server", f"{live}/server"))
     with place.serving() as process:
-        process.serves()
-        assert process.end() == 0
+        process.wait_until_ready()
+        assert process.stop() == 0
     assert place.log.count(f"no access to folder {live} (drwx------ root root)") == 2
     live.chmod(0o711)
     with place.serving() as process:
-        process.serves()
-        assert process.end() == 0
+        process.wait_until_ready()
+        assert process.stop() == 0
     assert "cannot read it again" not in place.log
     assert f'{live}: user "nobody" cannot list it' in place.log
 
@@ -112,9 +113,9 @@ def test_a_configuration_that_cannot_be_reloaded_causes_a_warning(place: Place) 
     readable(place)
     place.write(LISTEN, SECURITY).chmod(0o600)
     with place.serving() as process:
-        process.serves()
+        process.wait_until_ready()
         process.signal(signal.SIGHUP)
-        process.end()
+        process.stop()
     assert (
         f'a reload will fail: user "nobody": cannot read {place.folder}/triosmtp.conf: Permission denied' in place.log
     )
@@ -125,8 +126,8 @@ def test_a_mail_folder_that_cannot_be_written_is_an_error(place: Place) -> None:
     conf = place.write(LISTEN, SECURITY)
     conf.write_text(conf.read_text().replace(f"maildir:{place.own}", f"maildir:{place.folder}/mail"))
     with place.serving() as process:
-        process.serves()
-        process.end()
+        process.wait_until_ready()
+        process.stop()
     assert f"{place.folder} cannot be written: mail will be answered 452" in place.log
 
 
@@ -138,13 +139,13 @@ def test_a_low_port_is_bound_as_root_and_after_a_reload_with_the_capability_alon
     )
     place.write('Listen "127.0.0.41:25" { }', security)
     with place.serving() as process:
-        process.serves()
+        process.wait_until_ready()
         assert int(process.status["CapPrm"], 16) == int(process.status["CapAmb"], 16) == (1 << 10 if kept else 0)
         place.write('Listen "127.0.0.41:25" { TCP_Recv_Buffer_Size = 65536 }', security)
         same = place.run("reload", "--control", f"{place.own}/control")
         place.write('Listen "127.0.0.41:25" { } Listen "127.0.0.41:587" { }', security)
         another = place.run("reload", "--control", f"{place.own}/control")
-        process.end()
+        process.stop()
     if kept:
         assert (same.returncode, another.returncode) == (0, 0), another
     else:
@@ -161,11 +162,11 @@ def test_a_listen_bound_as_root_can_be_bound_again_after_a_reload(place: Place) 
     readable(place)
     place.write(LISTEN.replace(":0", ":24601"), SECURITY)
     with place.serving() as process:
-        process.serves()
+        process.wait_until_ready()
         place.write('Listen "127.0.0.1:24601" { TCP_Recv_Buffer_Size = 65536 }', SECURITY)
         done = place.run("reload", "--control", f"{place.own}/control")
         assert done.returncode == 0, done
-        process.end()
+        process.stop()
 
 
 @pytest.mark.parametrize(
@@ -210,18 +211,18 @@ def test_numbers_will_do(place: Place) -> None:
     (place.folder / "server.key").chmod(0o644)
     place.write(LISTEN, "Security { User = 54321 Group = 54322 }")
     with place.serving() as process:
-        process.serves()
+        process.wait_until_ready()
         assert process.status["Uid"].split() == ["54321"] * 4
         assert process.status["Groups"].split() == ["54322"]
-        process.end()
+        process.stop()
 
 
 @pytest.mark.parametrize(("listen", "warned"), [(":0", True), ("127.0.0.1:0", False)])
 def test_without_the_scope_root_is_warned_where_strangers_come(place: Place, listen: str, warned: bool) -> None:
     place.write(f'Listen "{listen}" {{ }}')
     with place.serving() as process:
-        process.serves()
-        process.end()
+        process.wait_until_ready()
+        process.stop()
     assert ("the server runs as root" in place.log) is warned
 
 
@@ -235,8 +236,8 @@ def test_security_has_no_effect_without_root(place: Place) -> None:
         f"sys.exit(triosmtp.cli.main(['serve', '-c', '{place.folder}/triosmtp.conf']))\n"
     )
     with place.serving(command=(sys.executable, "-c", program)) as process:
-        process.serves()
-        process.end()
+        process.wait_until_ready()
+        process.stop()
     assert "Security has no effect: this process was started by" in place.log
 
 
@@ -263,7 +264,7 @@ def test_workers_are_that_user_too(place: Place) -> None:
             client.read()
             client.ask("HELO client.example")
             assert client.ask("STARTTLS").startswith("220 ")
-        assert process.end() == 0
+        assert process.stop() == 0
 
 
 def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -336,7 +337,7 @@ def test_it_serves_from_a_package_that_is_closed_to_its_user(place: Place) -> No
     shutil.copytree(REPOSITORY / "triosmtp", closed / "triosmtp", ignore=shutil.ignore_patterns("__pycache__"))
     place.write(LISTEN, SECURITY + ' Status_Listener { Listen "127.0.0.1:0" { } }')
     with place.serving({"PYTHONPATH": str(closed)}) as process:
-        port, *others = (line.rpartition(" ")[2] for line in process.serves() if " port " in line)
+        port, *others = (line.rpartition(" ")[2] for line in process.wait_until_ready() if " port " in line)
         with LineClient(int(port)) as client:
             client.read()
             assert client.deliver().startswith("250 ")

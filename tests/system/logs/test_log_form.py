@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from daemon_process import LineClient, running
+from serve_process import LineClient, environment_of, run_server
 
 import triosmtp
 from triosmtp.event import ConfigurationReloadFailed, MessageAccepted, Refused, SessionInfo
@@ -64,15 +64,15 @@ def test_an_event_is_one_object_on_one_line() -> None:
 def test_a_server_whose_stderr_is_a_file_writes_only_json_objects(tmp_path: Path) -> None:
     path = tmp_path / "my.conf"
     path.write_text(CONF.format(log="Bounce_Domains = ( a )"))  # an option of Momentum's that is not built: a warning
-    environment = {"TRIOSMTP_LOG_FORMAT": "", "STATE_DIRECTORY": str(tmp_path)}
-    with running("-c", str(path), log=tmp_path / "log", environment=environment) as daemon:
+    environment = environment_of(TRIOSMTP_LOG_FORMAT="", STATE_DIRECTORY=str(tmp_path))
+    with run_server("-c", str(path), log=tmp_path / "log", environment=environment) as daemon:
         with LineClient(daemon.port()) as client:
             client.read()
             assert client.ask('EHLO x"}\x7f{"event":"forged"}').startswith("5")
             assert '"event":"refused"' in daemon.log, "before the client hears of it"
             client.ask("QUIT")
         daemon.signal(signal.SIGTERM)
-        assert daemon.status() == 0
+        assert daemon.wait() == 0
     records = [json.loads(line) for line in daemon.log.splitlines()]
     assert {"log", "refused", "disconnected"} <= {record["event"] for record in records}
     assert any("Bounce_Domains" in record.get("message", "") for record in records)

@@ -5,7 +5,7 @@ import re
 import signal
 from pathlib import Path
 
-from daemon_process import LineClient, running
+from serve_process import LineClient, environment_of, run_server
 
 from triosmtp import Policy, Reject, Session
 from triosmtp.event import Disconnected, PolicyFailed, PolicyFallback, Refused, SessionInfo, ShadowDiffered
@@ -115,8 +115,8 @@ def test_a_servers_life_is_in_its_log(tmp_path: Path) -> None:
     for workers in (1, 2):
         path = tmp_path / f"{workers}.conf"
         path.write_text(CONF.format(workers=workers))
-        environment = {"TRIOSMTP_LOG_FORMAT": "json", "STATE_DIRECTORY": str(tmp_path)}
-        with running("-c", str(path), log=tmp_path / f"log{workers}", environment=environment) as daemon:
+        environment = environment_of(TRIOSMTP_LOG_FORMAT="json", STATE_DIRECTORY=str(tmp_path))
+        with run_server("-c", str(path), log=tmp_path / f"log{workers}", environment=environment) as daemon:
             port = daemon.port()
             with LineClient(port) as client:
                 client.read()
@@ -128,7 +128,7 @@ def test_a_servers_life_is_in_its_log(tmp_path: Path) -> None:
                 assert client.ask("Subject: x\r\n\r\nx\r\n.").startswith("250")
                 client.ask("QUIT")
             daemon.signal(signal.SIGTERM)
-            assert daemon.status() == 0
+            assert daemon.wait() == 0
         told = {str(line["event"]): line for line in lines(daemon.log)}
         serving, draining, ended = told["serving"], told["draining"], told["ended"]
         assert serving["listeners"] == [f"127.0.0.1:0 127.0.0.1 port {port}"]
@@ -146,9 +146,9 @@ def test_a_servers_life_is_in_its_log(tmp_path: Path) -> None:
 def test_a_drain_that_is_cut_short_says_so(tmp_path: Path) -> None:
     path = tmp_path / "my.conf"
     path.write_text(CONF.format(workers=1))
-    environment = {"TRIOSMTP_LOG_FORMAT": "json", "STATE_DIRECTORY": str(tmp_path)}
+    environment = environment_of(TRIOSMTP_LOG_FORMAT="json", STATE_DIRECTORY=str(tmp_path))
     with (
-        running("-c", str(path), log=tmp_path / "log", environment=environment) as daemon,
+        run_server("-c", str(path), log=tmp_path / "log", environment=environment) as daemon,
         LineClient(daemon.port()) as client,
     ):
         client.read()
@@ -157,6 +157,6 @@ def test_a_drain_that_is_cut_short_says_so(tmp_path: Path) -> None:
         daemon.signal(signal.SIGTERM)
         daemon.wait_for_log('"draining"')
         daemon.signal(signal.SIGTERM)
-        assert daemon.status() == 0
+        assert daemon.wait() == 0
     told = {str(line["event"]): line for line in lines(daemon.log)}
     assert (told["draining"]["sessions"], told["ended"]["reason"]) == (1, "stopped")

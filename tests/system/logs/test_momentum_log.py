@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from daemon_process import TIMEOUT, LineClient, running
+from serve_process import TIMEOUT, LineClient, run_server
 
 import triosmtp
 from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, Refused, SessionInfo
@@ -317,7 +317,7 @@ def test_a_hangup_rotates_the_logs_of_a_running_server(tmp_path: Path) -> None:
     path = tmp_path / "my.conf"
     path.write_text(CONF.format(folder=tmp_path, more=""))
     control = tmp_path / "control"
-    with running("-c", str(path), "--control", str(control), log=tmp_path / "log") as daemon:
+    with run_server("-c", str(path), "--control", str(control), log=tmp_path / "log") as daemon:
         port = daemon.port()
         with LineClient(port) as client:
             client.read()
@@ -330,7 +330,7 @@ def test_a_hangup_rotates_the_logs_of_a_running_server(tmp_path: Path) -> None:
             client.ask("BOGUS")
         assert [len(lines(tmp_path / name)) for name in ("rejectlog.1", "rejectlog")] == [1, 1]
         daemon.signal(signal.SIGTERM)
-        assert daemon.status() == 0
+        assert daemon.wait() == 0
 
 
 def test_a_server_continues_if_nobody_reads_its_pipe(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_server_continues_if_nobody_reads_its_pipe(tmp_path: Path) -> None:
     path.write_text(CONF.format(folder=tmp_path, more=limits))
     os.mkfifo(pipe)
     with (
-        running("-c", str(path), "--control", str(tmp_path / "control"), log=tmp_path / "log") as daemon,
+        run_server("-c", str(path), "--control", str(tmp_path / "control"), log=tmp_path / "log") as daemon,
         smtplib.SMTP("127.0.0.1", daemon.port()) as client,
     ):
         client.ehlo()

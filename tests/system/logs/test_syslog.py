@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from daemon_process import TIMEOUT, LineClient, running
+from serve_process import TIMEOUT, LineClient, environment_of, run_server
 
 from triosmtp import ConfigError, parse_config
 from triosmtp.commands.check_command import check_config
@@ -81,7 +81,9 @@ def mail(port: int) -> None:
 def test_syslog_receives_the_lines_of_stderr(tmp_path: Path, dev_log: DevLog) -> None:
     path = tmp_path / "my.conf"
     path.write_text(CONF.format(path=dev_log.path, more="Facility = local3"))
-    with running("-c", str(path), log=tmp_path / "stderr", environment={"STATE_DIRECTORY": str(tmp_path)}) as daemon:
+    with run_server(
+        "-c", str(path), log=tmp_path / "stderr", environment=environment_of(STATE_DIRECTORY=str(tmp_path))
+    ) as daemon:
         mail(daemon.port())
         daemon.signal(signal.SIGHUP)
         told = [dev_log.read()]
@@ -90,7 +92,7 @@ def test_syslog_receives_the_lines_of_stderr(tmp_path: Path, dev_log: DevLog) ->
         daemon.signal(signal.SIGTERM)
         while not told[-1][1].startswith("ended"):
             told.append(dev_log.read())
-        assert daemon.status() == 0
+        assert daemon.wait() == 0
     assert {priority for priority, _ in told} == {19 * 8 + 6}
     names = [text.partition(" ")[0] for _, text in told]
     expected = ["serving", "refused", "accepted", "disconnected", "configuration-reloaded", "draining", "ended"]
@@ -103,7 +105,9 @@ def test_syslog_receives_the_lines_of_stderr(tmp_path: Path, dev_log: DevLog) ->
 def test_json_is_an_object_in_each_datagram(tmp_path: Path, dev_log: DevLog) -> None:
     path = tmp_path / "my.conf"
     path.write_text(CONF.format(path=dev_log.path, more="Format = json"))
-    with running("-c", str(path), log=tmp_path / "stderr", environment={"STATE_DIRECTORY": str(tmp_path)}) as daemon:
+    with run_server(
+        "-c", str(path), log=tmp_path / "stderr", environment=environment_of(STATE_DIRECTORY=str(tmp_path))
+    ) as daemon:
         daemon.port()
         priority, text = dev_log.read()
         assert (priority, json.loads(text)["event"]) == (2 * 8 + 6, "serving")

@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from policy_server import COMMAND, ENVIRONMENT, TOKEN, Service, deciding, running, wait_until
+from policy_server import ENVIRONMENT, TOKEN, Service, deciding, running, wait_until
+from serve_process import COMMAND
 
 
 def policy(*words: str) -> list[str]:

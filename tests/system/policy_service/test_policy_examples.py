@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from policy_server import ENVIRONMENT, REPOSITORY, Program, running
+from policy_server import ENVIRONMENT, Program, running
+from serve_process import REPOSITORY
 
 from triosmtp.daemon import embedded_default
 

@@ -1,14 +1,14 @@
 """Many sessions with STARTTLS, deciders that die, observers that sleep: nothing is lost, nothing waits."""
 
 import os
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import trio
-from policy_server import TOKEN, Program, Service, deciding, running, wait_until
+from policy_server import TOKEN, Service, deciding, running, wait_until
+from serve_process import ServeProcess
 
 from triosmtp.policy_client import Notification, PolicyClient
 from triosmtp.policy_service.json_rpc import PROTOCOL
@@ -47,7 +47,7 @@ def test_many_sessions_two_deciders_three_observers(tmp_path: Path) -> None:
             assert session.docmd("MAIL FROM:<good@example.org>")[0] == 451
         assert time.monotonic() - before < 5
         assert memory(server.process.pid) < 300 * 1024
-        assert server.end(signal.SIGTERM) == 0
+        assert server.stop() == 0
         assert "Traceback" not in server.log
 
 
@@ -75,7 +75,7 @@ def memory(pid: int) -> int:
     return int(status.split("VmRSS:")[1].split()[0])
 
 
-async def observe(service: Service, server: Program, kill: "object") -> tuple[list[int], list[list[Notification]]]:
+async def observe(service: Service, server: ServeProcess, kill: "object") -> tuple[list[int], list[list[Notification]]]:
     seen: list[list[Notification]] = [[], []]
     ended = [trio.Event(), trio.Event()]
     async with trio.open_nursery() as nursery:
@@ -141,7 +141,7 @@ def test_the_library_speaks_to_the_same_server_again_after_a_restart(tmp_path: P
                 wait_until(tmp_path, lambda: "name=steady" in program.log)
                 with service.smtp() as session:
                     assert session.one()[0] == 250
-                assert program.end(signal.SIGTERM) == 0
+                assert program.stop() == 0
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.run)

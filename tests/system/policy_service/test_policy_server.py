@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import trio
-from policy_server import ADMIN, COMMAND, ENVIRONMENT, TOKEN, Service
+from policy_server import ADMIN, ENVIRONMENT, TOKEN, Service
+from serve_process import COMMAND
 
 from triosmtp import Reject
 from triosmtp.policy_client import Notification, PolicyClient, PolicyClientError, PolicyRequest
@@ -57,7 +58,7 @@ def test_the_endpoint(tmp_path: Path) -> None:
                         pass
         with service.smtp() as session:
             assert session.one()[0] == 451  # nobody decides, and nobody was hurt
-        assert program.end(signal.SIGTERM) == 0
+        assert program.stop() == 0
         assert "policy-client-refused" in program.log
         assert TOKEN not in program.log
         assert "Traceback" not in program.log

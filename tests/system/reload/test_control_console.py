@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_server import COMMAND, DaemonServer, daemon
+from daemon_server import DaemonServer, daemon
+from serve_process import COMMAND
 
 LISTEN = "127.0.0.1:0"
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from daemon_server import COMMAND, DaemonServer, daemon
+from daemon_server import DaemonServer, daemon
+from serve_process import COMMAND
 
 LISTEN = 'Listen "127.0.0.1:0" { }'
 ASK = b'{"words": ["show", "inbound"]}\n'

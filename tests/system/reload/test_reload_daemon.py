@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from daemon_process import wait_for_log
-from daemon_server import DaemonServer, daemon, free_port
+from daemon_server import DaemonServer, daemon
+from serve_process import free_port, wait_for_log
 
 MESSAGE = b"Subject: reload\r\n\r\nA line.\r\n"
 

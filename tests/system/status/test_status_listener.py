@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from status_server import MAIL, REPOSITORY, STATUS, Response, ask, daemon, get, serving
+from serve_process import REPOSITORY
+from status_server import MAIL, STATUS, Response, ask, daemon, get, serving
 
 from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config

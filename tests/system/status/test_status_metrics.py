@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from status_server import MAIL, REPOSITORY, STATUS, NoSource, Serving, get, serving
+from serve_process import REPOSITORY
+from status_server import MAIL, STATUS, NoSource, Serving, get, serving
 
 from triosmtp import event as events
 from triosmtp.config import parse_config

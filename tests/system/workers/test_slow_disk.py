@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from worker_service import REPOSITORY, workers
+from serve_process import REPOSITORY
+from worker_service import workers
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 SLOW = """
