@@ -2,7 +2,7 @@
 
 import pytest
 
-from triosmtp.variables import Variables
+from triosmtp.variables import POSTFIX_ALIASES, Variables, is_reserved
 
 
 def test_apply_sets_and_removes_variables() -> None:
@@ -19,3 +19,36 @@ def test_apply_changes_nothing_if_a_variable_is_reserved(key: str, value: str | 
     with pytest.raises(KeyError, match="TLS engine"):
         variables.apply({"a": "2", key: value})
     assert variables.snapshot() == {"a": "1", key: "no"}
+
+
+@pytest.mark.parametrize("key", ["tls", "tls_client_verified", "tls_anything", *sorted(POSTFIX_ALIASES)])
+def test_only_the_tls_engine_writes_reserved_keys(key: str) -> None:
+    variables = Variables()
+    assert is_reserved(key)
+    with pytest.raises(KeyError):
+        variables[key] = "yes"
+    with pytest.raises(KeyError):
+        Variables({key: "yes"})
+    variables.record({key: "yes"})
+    assert variables[key] == "yes"
+    with pytest.raises(KeyError):
+        del variables[key]
+    variables.clear()
+    assert dict(variables) == {key: "yes"}
+
+
+def test_keys_and_values_are_strings() -> None:
+    variables = Variables({"a": "b"})
+    for key, value in (("n", 1), (1, "n"), ("n", None)):
+        with pytest.raises(TypeError, match="map str to str"):
+            variables[key] = value  # type: ignore[index,assignment]
+    assert dict(variables) == {"a": "b"}
+
+
+def test_a_snapshot_is_not_changed_later() -> None:
+    variables = Variables({"a": "b"})
+    snapshot = variables.snapshot()
+    variables["a"] = "c"
+    del variables["a"]
+    assert snapshot == {"a": "b"}
+    assert "a" not in variables
