@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import REPOSITORY, TIMEOUT, wait_for_log
 from embedded_ports import ports_of_one_run, skip_or_fail
+from serve_process import REPOSITORY, TIMEOUT, wait_for_log
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGE = FENCE.findall((REPOSITORY / "docs" / "getting-started.md").read_text())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from daemon_process import running
+from serve_process import environment_of, run_server
 
 from triosmtp.x509.authority import Authority
 
@@ -43,8 +43,8 @@ def test_readme_shows_a_refused_and_an_accepted_session_and_their_log(tmp_path: 
     conf, log = tmp_path / "triosmtp.conf", tmp_path / "log"
     text = block("TLS_Require_Verified = true").replace('":25"', '"127.0.0.1:0"')
     conf.write_text(text.replace("/var/mail", str(tmp_path)).replace("/etc/triosmtp", str(tmp_path)))
-    environment = {"STATE_DIRECTORY": str(tmp_path / "state"), "TRIOSMTP_LOG_FORMAT": "text"}
-    with running("-c", str(conf), log=log, environment=environment) as daemon:
+    environment = environment_of(STATE_DIRECTORY=str(tmp_path / "state"), TRIOSMTP_LOG_FORMAT="text")
+    with run_server("-c", str(conf), log=log, environment=environment) as daemon:
         server = f"127.0.0.1:{daemon.port()}"
         sessions = re.findall(r"^\$ ([^\n]*)\n(.*?)(?=^\$|\Z)", block("$ swaks"), re.MULTILINE | re.DOTALL)
         for command, shown in sessions:
