@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from triosmtp.errors import ConfigError, Problem, QueryError
 
 if TYPE_CHECKING:
-    from triosmtp.commands.policy_command import PolicyEndpoint
+    from triosmtp.commands.policy_command import PolicyServerAddress
     from triosmtp.config import Config
 
 __all__ = ["command_parser", "main"]
@@ -330,7 +330,7 @@ def _unreadable(error: Exception) -> str:
     return f"cannot read {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
-def _endpoint(arguments: argparse.Namespace) -> "PolicyEndpoint":
+def _endpoint(arguments: argparse.Namespace) -> "PolicyServerAddress":
     from triosmtp.commands.policy_command import find_endpoint  # noqa: PLC0415 - as above
 
     config = None if arguments.file is None else _load(arguments.file)

@@ -16,14 +16,14 @@ from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.errors import QueryError
 from triosmtp.policy_client import Notification, PolicyClient, PolicyClientError, PolicyRequestError
 
-__all__ = ["PolicyEndpoint", "find_endpoint", "record_command", "report_command", "watch_command"]
+__all__ = ["PolicyServerAddress", "find_endpoint", "record_command", "report_command", "watch_command"]
 
 _EX_UNAVAILABLE: Final = 69
 _FORMAT: Final = "triosmtp-policy-recording"
 
 
 @frozen(slots=True)
-class PolicyEndpoint:
+class PolicyServerAddress:
     """The address of the server, and the token."""
 
     url: str
@@ -32,7 +32,7 @@ class PolicyEndpoint:
 
 def find_endpoint(
     config: Config | None, url: str | None, token_file: str | None, *, admin: bool = False
-) -> PolicyEndpoint:
+) -> PolicyServerAddress:
     """Return where to connect: ``url``, or a Listen of the Policy_Listener, a Unix socket if there is one.
 
     ``admin`` tells that the token of Admin_Token_File is needed.
@@ -52,7 +52,7 @@ def find_endpoint(
             settings = config.resolve(listen, None)
             files = settings.token_file, settings.admin_token_file
             file = (files[1] or files[0]) if admin else (files[0] or files[1])
-    return PolicyEndpoint(url, None if file is None else file.read_text("ascii").strip())
+    return PolicyServerAddress(url, None if file is None else file.read_text("ascii").strip())
 
 
 def _url(listen: Listen, *, tls: bool) -> str:
@@ -68,7 +68,7 @@ def _url(listen: Listen, *, tls: bool) -> str:
 # watch
 
 
-def watch_command(endpoint: PolicyEndpoint, filters: Iterable[str], *, as_json: bool) -> int:
+def watch_command(endpoint: PolicyServerAddress, filters: Iterable[str], *, as_json: bool) -> int:
     """Print what happens, a line each, until interrupted."""
     wanted = [_filter(text) for text in filters]
     client = PolicyClient(endpoint.url, token=endpoint.token, name="watch")
@@ -140,7 +140,7 @@ def _json_line(note: Notification) -> str:
 # record
 
 
-def record_command(endpoint: PolicyEndpoint, path: Path, *, bodies: bool) -> int:
+def record_command(endpoint: PolicyServerAddress, path: Path, *, bodies: bool) -> int:
     """Record sessions into ``path``, a line for each notification, until interrupted; messages too, with ``bodies``."""
     client = PolicyClient(endpoint.url, token=endpoint.token, name="record", bodies=bodies)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -166,7 +166,7 @@ def record_command(endpoint: PolicyEndpoint, path: Path, *, bodies: bool) -> int
 # report
 
 
-def report_command(endpoint: PolicyEndpoint, *, as_json: bool) -> int:
+def report_command(endpoint: PolicyServerAddress, *, as_json: bool) -> int:
     """Print what deciders in shadow would have done otherwise."""
     client = PolicyClient(endpoint.url, token=endpoint.token, name="report")
     found: dict[str, Any] = {}

@@ -29,7 +29,7 @@ from triosmtp.variables import NO_CERTIFICATE, TLSInfo
 from triosmtp.x509.certificate import certificate_facts, printable
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 
-__all__ = ["Credential", "ProbeError", "Report", "load_credential", "probe", "probe_command"]
+__all__ = ["ClientCredential", "ProbeError", "Report", "load_credential", "probe", "probe_command"]
 
 Mode: TypeAlias = Literal["starttls", "tls"]
 
@@ -114,7 +114,7 @@ class Stream(Protocol):
 
 
 @frozen(slots=True, kw_only=True)
-class Credential:
+class ClientCredential:
     """The file of ``--cert``: certificates, and their key if the file holds it."""
 
     chain: tuple[LoadedCertificate, ...] = ()
@@ -175,7 +175,7 @@ class _Dialogue:
         return lines[1:]
 
 
-def load_credential(path: Path) -> Credential:
+def load_credential(path: Path) -> ClientCredential:
     """Read the certificate to be presented, and its key if the file holds one too.
 
     :raises ProbeError: if that is not possible.
@@ -183,7 +183,7 @@ def load_credential(path: Path) -> Credential:
     try:
         data = read_file("TLS_Certificate", path, {})
         key = pem_key("TLS_Certificate", path, data, None) if b"PRIVATE KEY-----" in data else None
-        return Credential(chain=pem_certificates("TLS_Certificate", path, data), key=key)
+        return ClientCredential(chain=pem_certificates("TLS_Certificate", path, data), key=key)
     except MaterialError as error:
         raise ProbeError(f"--cert {path}: {error.reason}") from error
 
@@ -192,7 +192,7 @@ async def probe(
     host: str,
     port: int,
     mode: Mode,
-    credential: Credential | None = None,
+    credential: ClientCredential | None = None,
     authorities: tuple[LoadedCertificate, ...] | None = None,
 ) -> Report:
     """Look at a server.  Never raises for what the server does: the report says how far it went.
@@ -201,7 +201,7 @@ async def probe(
     """
     report = Report(host=_shown(host.encode()), port=port, mode=mode)
     try:
-        await _look(report, host, credential or Credential(), authorities)
+        await _look(report, host, credential or ClientCredential(), authorities)
     except ProbeError as error:
         report.error = str(error)
     except HandshakeError as error:
@@ -219,7 +219,7 @@ def _why(error: BaseException) -> str:
 
 
 async def _look(
-    report: Report, host: str, credential: Credential, authorities: tuple[LoadedCertificate, ...] | None
+    report: Report, host: str, credential: ClientCredential, authorities: tuple[LoadedCertificate, ...] | None
 ) -> None:
     transport: trio.SocketStream | None = None
     with trio.move_on_after(_STEP):
@@ -258,7 +258,7 @@ async def _handshake(
     transport: trio.abc.Stream,
     report: Report,
     host: str,
-    credential: Credential,
+    credential: ClientCredential,
     authorities: tuple[LoadedCertificate, ...] | None,
 ) -> TLSClient:
     try:
@@ -311,7 +311,7 @@ def _certificate(der: bytes) -> Certificate:
     )
 
 
-def _variables(seen: ObservedServer, name: str | None, credential: Credential) -> dict[str, str]:
+def _variables(seen: ObservedServer, name: str | None, credential: ClientCredential) -> dict[str, str]:
     """Return what triosmtp would write of this handshake: the same code fills it."""
     client: dict[str, Any] = {"verify_error": NO_CERTIFICATE}
     if credential.chain:
@@ -428,7 +428,7 @@ def _target(text: str, mode: Mode | None) -> tuple[str, int, Mode]:
     return host, int(port_text) if port_text else _PORTS[mode], mode
 
 
-def _lines(report: Report, credential: Credential | None) -> Iterator[str]:
+def _lines(report: Report, credential: ClientCredential | None) -> Iterator[str]:
     start = "TLS from the first byte" if report.mode == "tls" else "STARTTLS"
     yield f"{report.host} port {report.port}, {start}"
     yield from _rows(

@@ -7,12 +7,12 @@ Decisions of other programs are in :mod:`triosmtp.policy_service`.
 """
 
 from triosmtp.policy.attempt import AuthAttempt, Authenticated
-from triosmtp.policy.chain import CONTINUE, Chain, Decision
+from triosmtp.policy.chain import CONTINUE, Chain, ChainDecision
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy
 from triosmtp.policy.policy_loader import load_policy
 from triosmtp.policy.policy_session import Session
 
 __all__ = [
-    "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Authenticated", "Chain", "Decision", "Done", "Phase",
+    "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Authenticated", "Chain", "ChainDecision", "Done", "Phase",
     "Policy", "Session", "load_policy",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from triosmtp.loader import is_failure
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy
 from triosmtp.policy.policy_session import Session
 
-__all__ = ["CONTINUE", "Chain", "Decision"]
+__all__ = ["CONTINUE", "Chain", "ChainDecision"]
 
 _log = logging.getLogger("triosmtp.policy")
 
@@ -20,7 +20,7 @@ _LOGGED: Final = 20
 
 
 @frozen(slots=True)
-class Decision:
+class ChainDecision:
     """The decision about one phase.
 
     ``source`` is the :attr:`Policy.source` of the policy that decided; ``""`` if none did.  ``error`` is set if a
@@ -35,7 +35,7 @@ class Decision:
     error: str = ""
 
 
-CONTINUE: Final = Decision()
+CONTINUE: Final = ChainDecision()
 """No policy refused, and none ended the phase."""
 
 
@@ -58,7 +58,7 @@ class Chain:
         self.phases: frozenset[Phase] = frozenset(phase for phase, hooks in self._hooks.items() if hooks)
         """The phases at which a policy is asked."""
 
-    async def ask(self, phase: Phase, session: Session, *arguments: object) -> Decision:
+    async def ask(self, phase: Phase, session: Session, *arguments: object) -> ChainDecision:
         """Ask the policies of ``phase`` in order, and return the first decision that ends it.
 
         It raises only cancellation.  An exception of a policy is logged and becomes the refusal 451 4.3.0, or
@@ -73,12 +73,12 @@ class Chain:
                     raise
                 reject = _only_reject(error)
                 if reject is not None:
-                    return Decision(refusal=reject, source=reject.decided_by or source)
+                    return ChainDecision(refusal=reject, source=reject.decided_by or source)
                 return _failed(session, phase, source, error)
             if answer is DONE:
-                return Decision(done=True, source=session.decider or source)
+                return ChainDecision(done=True, source=session.decider or source)
             if answer is DISCARD:
-                return Decision(done=True, discard=True, source=session.decider or source)
+                return ChainDecision(done=True, discard=True, source=session.decider or source)
             if answer is not None:
                 mistake = TypeError(
                     f"{source}: validate_{phase} returned {answer!r}; return None, DONE or DISCARD, or raise Reject"
@@ -94,11 +94,11 @@ def _only_reject(error: BaseException) -> Reject | None:
     return error if isinstance(error, Reject) else None
 
 
-def _failed(session: Session, phase: Phase, source: str, error: BaseException) -> Decision:
+def _failed(session: Session, phase: Phase, source: str, error: BaseException) -> ChainDecision:
     session.failures += 1
     if session.failures <= _LOGGED:  # a client can cause a phase as often as it likes
         last = "; later failures in this session are not logged" if session.failures == _LOGGED else ""
         _log.error("session %s: %s failed at %s: %r%s", session.id, source, phase, error, last, exc_info=error)
     code = 421 if phase == "connect" else 451
     refusal = Reject(code, "4.3.0", "Local error in processing", reason=f"{source} failed: {error!r}")
-    return Decision(refusal=refusal, source=source, error=repr(error))
+    return ChainDecision(refusal=refusal, source=source, error=repr(error))

@@ -16,7 +16,7 @@ from triosmtp.config import Listen, Settings, TCPAddress
 from triosmtp.domain import DomainError, domain_key
 from triosmtp.status.asgi import Application, Message, Receive, Scope, Send
 
-__all__ = ["AccessGuard", "AccessRules", "Refusal", "has_bearer_token", "header_field"]
+__all__ = ["AccessGuard", "AccessRules", "HTTPRefusal", "has_bearer_token", "header_field"]
 
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -96,7 +96,7 @@ TokenCheck = Callable[[AccessRules, Scope], bool]
 
 
 @frozen(slots=True)
-class Refusal:
+class HTTPRefusal:
     """The response to a request that is refused."""
 
     status: int
@@ -104,8 +104,8 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-_UNKNOWN_HOST: Final = Refusal(421, b"Unknown host name; see Host_Names.\n")
-_NO_TOKEN: Final = Refusal(401, b"A token is needed.\n", ((b"www-authenticate", b"Bearer"),))
+_UNKNOWN_HOST: Final = HTTPRefusal(421, b"Unknown host name; see Host_Names.\n")
+_NO_TOKEN: Final = HTTPRefusal(401, b"A token is needed.\n", ((b"www-authenticate", b"Bearer"),))
 
 
 class AccessGuard:
@@ -143,7 +143,7 @@ class AccessGuard:
         else:
             await self._application(scope, receive, complete)
 
-    def refusal(self, scope: Scope) -> Refusal | None:
+    def refusal(self, scope: Scope) -> HTTPRefusal | None:
         """Return the refusal of a request; None if it is allowed.  Long responses check it again."""
         access = self._access
         host = header_field(scope, b"host")
@@ -154,7 +154,7 @@ class AccessGuard:
         return None if any(accepts(access, scope) for accepts in self._token_checks) else _NO_TOKEN
 
 
-async def _refuse(send: Send, refusal: Refusal) -> None:
+async def _refuse(send: Send, refusal: HTTPRefusal) -> None:
     length = b"%d" % len(refusal.body)
     fields = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length), *refusal.headers]
     await send({"type": "http.response.start", "status": refusal.status, "headers": fields})

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import trio
 
 from triosmtp.event import Connected, TLSEstablished
-from triosmtp.workers.protocol import HandshakeEnded, HandshakeStarted, Request
+from triosmtp.workers.protocol import HandshakeEnded, HandshakeStarted, WorkerRequest
 
 __all__ = ["Channel", "ChannelClosedError", "NotificationHandlers", "RequestHandlers"]
 
@@ -102,7 +102,7 @@ class Channel:
                 return True
         return False
 
-    async def request(self, message: Request[T]) -> T:
+    async def request(self, message: WorkerRequest[T]) -> T:
         """Send a request, and return the answer.
 
         :raises ChannelClosedError: if the other process has ended.

@@ -10,8 +10,8 @@ from triosmtp.workers.protocol import (
     DescribeSession,
     ListSessions,
     ReadBodyPart,
-    Request,
     SetVariables,
+    WorkerRequest,
 )
 
 __all__ = ["AsksWorkers", "PooledSessions"]
@@ -22,10 +22,10 @@ T = TypeVar("T")
 class AsksWorkers(Protocol):
     """The part of a supervisor that asks its workers."""
 
-    async def ask_all(self, request: Request[T]) -> list[T]:
+    async def ask_all(self, request: WorkerRequest[T]) -> list[T]:
         """Return the answers of all workers that answer."""
 
-    async def ask_about(self, session: str, request: Request[T]) -> T | None:
+    async def ask_about(self, session: str, request: WorkerRequest[T]) -> T | None:
         """Return the answer of the worker that has the session; None if none has."""
 
     async def reload_certificates(self, reason: str) -> None:

@@ -1,7 +1,7 @@
 """The messages between a supervisor and a worker.
 
-A notification has no answer.  A request has one: a :class:`Request` names its type.  Every message is a frozen value.
-The events of a server (:mod:`triosmtp.event`) are notifications, too: a worker sends each to the supervisor.
+A notification has no answer.  A request has one: a :class:`WorkerRequest` names its type.  Every message is a frozen
+value.  The events of a server (:mod:`triosmtp.event`) are notifications, too: a worker sends each to the supervisor.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ __all__ = [
     "CountPeer",
     "Decide",
     "DescribeSession",
-    "Discard",
+    "DiscardPrepared",
     "Drain",
     "HandshakeEnded",
     "HandshakeStarted",
@@ -39,16 +39,16 @@ __all__ = [
     "ReadBodyPart",
     "ReloadCertificates",
     "ReportTLS",
-    "Request",
     "SetVariables",
     "UncountPeer",
     "WorkerInit",
+    "WorkerRequest",
 ]
 
 T = TypeVar("T")
 
 
-class Request(Generic[T]):
+class WorkerRequest(Generic[T]):
     """A message that has an answer of type ``T``."""
 
     __slots__ = ()
@@ -58,7 +58,7 @@ class Request(Generic[T]):
 
 
 @frozen(slots=True, kw_only=True)
-class WorkerInit(Request[int]):
+class WorkerInit(WorkerRequest[int]):
     """The first message: make what the configuration names.  The answer is how many connections the worker can have."""
 
     config: Config
@@ -72,7 +72,7 @@ class WorkerInit(Request[int]):
 
 
 @frozen(slots=True)
-class Prepare(Request[None]):
+class Prepare(WorkerRequest[None]):
     """Make everything that ``config`` names, and change nothing."""
 
     config: Config
@@ -86,7 +86,7 @@ class Commit:
 
 
 @frozen(slots=True)
-class Discard:
+class DiscardPrepared:
     """Discard what was prepared."""
 
 
@@ -105,36 +105,36 @@ class InterestChanged:
 
 
 @frozen(slots=True)
-class Ping(Request[None]):
+class Ping(WorkerRequest[None]):
     """Answer, after every message before this one was handled."""
 
 
 @frozen(slots=True)
-class ReloadCertificates(Request[list[str]]):
+class ReloadCertificates(WorkerRequest[list[str]]):
     """Read the TLS files again.  The answer is what cannot be used."""
 
     reason: str
 
 
 @frozen(slots=True)
-class ReportTLS(Request[TLSReport]):
+class ReportTLS(WorkerRequest[TLSReport]):
     """Report the TLS contexts."""
 
 
 @frozen(slots=True)
-class ListSessions(Request[list[dict[str, Any]]]):
+class ListSessions(WorkerRequest[list[dict[str, Any]]]):
     """List the sessions."""
 
 
 @frozen(slots=True)
-class DescribeSession(Request[dict[str, Any] | None]):
+class DescribeSession(WorkerRequest[dict[str, Any] | None]):
     """Describe one session."""
 
     session: str
 
 
 @frozen(slots=True)
-class SetVariables(Request[bool]):
+class SetVariables(WorkerRequest[bool]):
     """Set variables of a session, or remove those with the value None."""
 
     session: str
@@ -143,14 +143,14 @@ class SetVariables(Request[bool]):
 
 
 @frozen(slots=True)
-class CloseSession(Request[bool]):
+class CloseSession(WorkerRequest[bool]):
     """End a session as soon as it has no transaction."""
 
     session: str
 
 
 @frozen(slots=True)
-class ReadBodyPart(Request[tuple[bytes, int] | None]):
+class ReadBodyPart(WorkerRequest[tuple[bytes, int] | None]):
     """Read a part of the message that a question is about."""
 
     question: str
@@ -208,7 +208,7 @@ class LogRecord:
 
 
 @frozen(slots=True)
-class Decide(Request[Verdict]):
+class Decide(WorkerRequest[Verdict]):
     """Ask the policy clients of ``group``."""
 
     group: str
@@ -218,7 +218,7 @@ class Decide(Request[Verdict]):
 
 
 @frozen(slots=True)
-class AdmitHandshake(Request[LimitReached | None]):
+class AdmitHandshake(WorkerRequest[LimitReached | None]):
     """Count a handshake.  The answer is the limit that refuses it."""
 
     session: str
@@ -227,7 +227,7 @@ class AdmitHandshake(Request[LimitReached | None]):
 
 
 @frozen(slots=True)
-class CountPeer(Request[bool]):
+class CountPeer(WorkerRequest[bool]):
     """Count an event of a peer.  The answer is False if the limit is reached."""
 
     option: str

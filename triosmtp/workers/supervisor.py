@@ -66,7 +66,7 @@ from triosmtp.workers.protocol import (
     ConnectionClosed,
     CountPeer,
     Decide,
-    Discard,
+    DiscardPrepared,
     Drain,
     HandshakeEnded,
     HandshakeStarted,
@@ -77,9 +77,9 @@ from triosmtp.workers.protocol import (
     Prepare,
     ReloadCertificates,
     ReportTLS,
-    Request,
     UncountPeer,
     WorkerInit,
+    WorkerRequest,
 )
 from triosmtp.workers.worker_process import (
     SessionRecord,
@@ -234,7 +234,7 @@ class Supervisor:
     def discard(self) -> None:
         """Discard what was prepared."""
         for worker in self._prepared:
-            worker.channel.send(Discard())
+            worker.channel.send(DiscardPrepared())
         self._prepared = []
 
     async def reload_certificates(self, reason: str) -> None:
@@ -261,11 +261,11 @@ class Supervisor:
 
     # Questions to workers
 
-    async def ask_all(self, request: Request[T]) -> list[T]:
+    async def ask_all(self, request: WorkerRequest[T]) -> list[T]:
         """Return the answers of all workers that answer."""
         return [answer for _, answer in await self._ask(self._ready_workers(), request)]
 
-    async def ask_about(self, session: str, request: Request[T]) -> T | None:
+    async def ask_about(self, session: str, request: WorkerRequest[T]) -> T | None:
         """Return the answer of the worker that has the session; None if none has."""
         for worker in self._workers.values():
             if session in worker.sessions:
@@ -273,7 +273,7 @@ class Supervisor:
                     return answer
         return None
 
-    async def _ask(self, workers: list[WorkerProcess], request: Request[T]) -> list[tuple[WorkerProcess, T]]:
+    async def _ask(self, workers: list[WorkerProcess], request: WorkerRequest[T]) -> list[tuple[WorkerProcess, T]]:
         answers: dict[int, tuple[WorkerProcess, T]] = {}
 
         async def ask(worker: WorkerProcess) -> None:

@@ -36,7 +36,7 @@ from triosmtp.workers.protocol import (
     Commit,
     ConnectionClosed,
     DescribeSession,
-    Discard,
+    DiscardPrepared,
     Drain,
     InterestChanged,
     ListSessions,
@@ -151,7 +151,7 @@ class _Worker:
     def _notifications(self) -> NotificationHandlers:
         return {
             Commit: self._commit,
-            Discard: self._discard,
+            DiscardPrepared: self._discard,
             Drain: lambda message: self._drain(message.grace),
             InterestChanged: lambda message: self._hub.apply(message.interest),
         }
@@ -201,7 +201,7 @@ class _Worker:
         for handoff, sock in early:
             self._serve(handoff, sock)
 
-    def _discard(self, _message: Discard) -> None:
+    def _discard(self, _message: DiscardPrepared) -> None:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             self._background.start_soon(prepared.generation.profiles.discard)

@@ -15,7 +15,7 @@ from triosmtp import ConfigError
 from triosmtp.errors import Problem, Severity
 from triosmtp.workers import channel as channel_module
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.protocol import Request
+from triosmtp.workers.protocol import WorkerRequest
 
 
 @frozen
@@ -29,22 +29,22 @@ class Fail:
 
 
 @frozen
-class Double(Request[Any]):
+class Double(WorkerRequest[Any]):
     value: Any
 
 
 @frozen
-class Refuse(Request[None]):
+class Refuse(WorkerRequest[None]):
     error: Exception
 
 
 @frozen
-class Never(Request[None]):
+class Never(WorkerRequest[None]):
     """A request without an answer."""
 
 
 @frozen
-class Unknown(Request[None]):
+class Unknown(WorkerRequest[None]):
     """A request without a handler."""
 
 

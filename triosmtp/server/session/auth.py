@@ -27,7 +27,7 @@ from triosmtp.auth import (
 )
 from triosmtp.event import AuthAttempted
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError
-from triosmtp.policy import AuthAttempt, Authenticated, Decision
+from triosmtp.policy import AuthAttempt, Authenticated, ChainDecision
 from triosmtp.server.sasl import Store
 from triosmtp.server.service import limiter_key
 from triosmtp.server.session.policy_phase import settle
@@ -253,7 +253,7 @@ async def _decide(state: SessionState, sasl: SASLState, claim: Claim) -> Reply:
         proven=True if claim.password is None else None,
     )
 
-    async def check_store(decision: Decision) -> None:
+    async def check_store(decision: ChainDecision) -> None:
         if claim.password is not None and not decision.done:
             await _check_password(state, sasl, claim.user, claim.password)
 

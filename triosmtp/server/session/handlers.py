@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from triosmtp.event import TLSFailed
 from triosmtp.message import Recipient
-from triosmtp.policy import CONTINUE, Decision, Phase
+from triosmtp.policy import CONTINUE, ChainDecision, Phase
 from triosmtp.server.session import auth, xclient
 from triosmtp.server.session.policy_phase import settle
 from triosmtp.server.session.refusal import Refusal, emit_refused
@@ -136,7 +136,7 @@ def _decide(
     state: SessionState,
     phase: Phase,
     event: E,
-    decided: Callable[[SessionState, E, Decision, Refusal | None], bytes],
+    decided: Callable[[SessionState, E, ChainDecision, Refusal | None], bytes],
     *arguments: object,
 ) -> Answer:
     """Decide a phase, then return what ``decided`` makes of the outcome; ``arguments`` are what policies get.
@@ -158,12 +158,12 @@ async def _decide_later(
     state: SessionState,
     phase: Phase,
     event: E,
-    decided: Callable[[SessionState, E, Decision, Refusal | None], bytes],
+    decided: Callable[[SessionState, E, ChainDecision, Refusal | None], bytes],
     *arguments: object,
 ) -> bytes:
     restrictions = state.restrictions[phase]
 
-    async def restrict(decision: Decision) -> None:
+    async def restrict(decision: ChainDecision) -> None:
         if decision.discard and phase != "mailfrom":  # there it is about the transaction that begins
             state.discard(decision.source)
         for check in restrictions.checks:
@@ -211,7 +211,7 @@ def _hello_decided(
     before: tuple[str | None, str | None],
     state: SessionState,
     event: Hello,
-    _decision: Decision,
+    _decision: ChainDecision,
     refusal: Refusal | None,
 ) -> bytes:
     if refusal is None:
@@ -247,7 +247,7 @@ def on_mail(state: SessionState, event: MailFrom) -> Answer:
     return decide(state, "mailfrom", event, _mail_decided, sender, event.parameters)
 
 
-def _mail_decided(state: SessionState, event: MailFrom, decision: Decision, refusal: Refusal | None) -> bytes:
+def _mail_decided(state: SessionState, event: MailFrom, decision: ChainDecision, refusal: Refusal | None) -> bytes:
     session = state.session
     if refusal is not None:
         session.in_transaction = False
@@ -276,7 +276,7 @@ def on_rcpt(state: SessionState, event: RcptTo) -> Answer:
     return _decide(state, "rcptto", event, _rcpt_decided, recipient, event.parameters)
 
 
-def _rcpt_decided(state: SessionState, event: RcptTo, _decision: Decision, refusal: Refusal | None) -> bytes:
+def _rcpt_decided(state: SessionState, event: RcptTo, _decision: ChainDecision, refusal: Refusal | None) -> bytes:
     transaction = state.transaction
     assert transaction is not None, "MAIL was accepted"
     envelope = transaction.envelope
@@ -309,7 +309,7 @@ def on_data(state: SessionState, event: Data) -> Answer:
     return state.connection.accept()
 
 
-def _data_decided(state: SessionState, _event: Data, _decision: Decision, refusal: Refusal | None) -> bytes:
+def _data_decided(state: SessionState, _event: Data, _decision: ChainDecision, refusal: Refusal | None) -> bytes:
     if refusal is not None:
         return _refuse(state, "data", refusal)
     _count_message(state)
@@ -330,7 +330,7 @@ def on_chunk(state: SessionState, event: Chunk) -> Answer:
     return _decide(state, "data", event, _chunk_decided)
 
 
-def _chunk_decided(state: SessionState, _event: Chunk, _decision: Decision, refusal: Refusal | None) -> bytes:
+def _chunk_decided(state: SessionState, _event: Chunk, _decision: ChainDecision, refusal: Refusal | None) -> bytes:
     transaction = state.transaction
     assert transaction is not None, "MAIL was accepted"
     if refusal is None:

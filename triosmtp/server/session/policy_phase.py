@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from triosmtp.event import PolicyFailed
-from triosmtp.policy import CONTINUE, Chain, Decision, Phase, Session
+from triosmtp.policy import CONTINUE, Chain, ChainDecision, Phase, Session
 from triosmtp.policy_service.hub_policy import make_question
 from triosmtp.policy_service.question import Excerpt, Outcome
 from triosmtp.server.service import Service
@@ -26,8 +26,8 @@ async def settle(
     chain: Chain,
     phase: Phase,
     *arguments: object,
-    restrict: Callable[[Decision], Awaitable[None]] | None = None,
-) -> tuple[Decision, Refusal | None]:
+    restrict: Callable[[ChainDecision], Awaitable[None]] | None = None,
+) -> tuple[ChainDecision, Refusal | None]:
     """Ask the policies of ``chain`` at ``phase``, then ``restrict``; report the outcome and return it.
 
     ``arguments`` are what the policies get after the session.  ``restrict`` applies the built-in restrictions to the
@@ -45,7 +45,9 @@ async def settle(
     return decision, refusal
 
 
-async def ask_policies(service: Service, session: Session, chain: Chain, phase: Phase, *arguments: object) -> Decision:
+async def ask_policies(
+    service: Service, session: Session, chain: Chain, phase: Phase, *arguments: object
+) -> ChainDecision:
     """Ask the policies of ``chain`` at ``phase``.
 
     :raises Refusal: if one of them refuses or fails.

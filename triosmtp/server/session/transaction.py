@@ -21,7 +21,7 @@ from triosmtp.loader import is_failure
 from triosmtp.message import Envelope, Message
 from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
-from triosmtp.policy import Decision, Phase, Session
+from triosmtp.policy import ChainDecision, Phase, Session
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
@@ -243,7 +243,7 @@ class Transaction:
         except SpoolError as error:
             _log.warning("message %s is missing in recordings: %s", self.id, error)
 
-    def _note(self, decision: Decision) -> None:
+    def _note(self, decision: ChainDecision) -> None:
         if decision.discard:
             self.discarded_by = decision.source
 
