@@ -9,7 +9,7 @@ from attrs import evolve
 from tls_peers import intermediate
 
 from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings
-from triosmtp.tls.watcher import CertificateEvent, ReloadOutcome, reload_certificates
+from triosmtp.tls.certificate_renewal import CertificateEvent, ReloadOutcome, reload_certificates
 from triosmtp.x509.authority import Credential
 
 __all__ = ["DAY", "ReloadSite", "issued"]

@@ -21,8 +21,8 @@ from attrs import asdict, define, field, frozen
 from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import HandshakeError, TrioSMTPError
 from triosmtp.tls import MaterialError
+from triosmtp.tls.chain_findings import key_type, load_authorities, matches_name, tlsa_data
 from triosmtp.tls.cipher import algorithm_bits
-from triosmtp.tls.inspection import key_type, load_authorities, matches_name, tlsa_data
 from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
 from triosmtp.tls.probe_client import ObservedServer, TLSClient, observing_context
 from triosmtp.variables import NO_CERTIFICATE, TLSInfo

@@ -11,8 +11,7 @@ from triosmtp.errors import ConfigError, Problem, QueryError, Severity
 from triosmtp.server.tls_contexts import material_problem, material_problems
 from triosmtp.server.tls_report import ContextGroup, ContextUse, context_lines, group_contexts
 from triosmtp.tls import Material, MaterialError, ServerCertificate, build_context, load_material
-from triosmtp.tls.context import select_name
-from triosmtp.tls.inspection import (
+from triosmtp.tls.chain_findings import (
     Authorities,
     chain_findings,
     load_authorities,
@@ -20,6 +19,7 @@ from triosmtp.tls.inspection import (
     tlsa_data,
     tlsa_data_of_pem,
 )
+from triosmtp.tls.context import select_name
 
 __all__ = ["tls_check", "tls_show", "tls_tlsa"]
 

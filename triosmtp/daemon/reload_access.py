@@ -16,7 +16,7 @@ from triosmtp.config import Config, load_config
 from triosmtp.errors import ConfigError, Problem, Severity
 from triosmtp.server.tls_contexts import TLSUsers, material_problem
 from triosmtp.tls import MaterialWarning
-from triosmtp.tls.location import entries_of
+from triosmtp.tls.path_entries import entries_of
 
 __all__ = ["access_warnings", "read_obstacle"]
 

@@ -6,7 +6,7 @@ from typing import Final
 import trio
 
 from triosmtp.server.service import Service
-from triosmtp.tls.watcher import watch_certificates
+from triosmtp.tls.certificate_renewal import watch_certificates
 
 __all__ = ["CertificateWatcher"]
 

@@ -9,7 +9,7 @@ from triosmtp.event import ServerEvent
 from triosmtp.server.service import Running, Service
 from triosmtp.server.tls_report import certificate_rows
 from triosmtp.tls import ServerContext
-from triosmtp.tls.watcher import reload_certificates
+from triosmtp.tls.certificate_renewal import reload_certificates
 from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["LocalSessions"]

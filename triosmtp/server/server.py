@@ -48,8 +48,8 @@ from triosmtp.sockets.listen_backlog import drain_backlog, stop_syn
 from triosmtp.sockets.listener import Peer, accept_pending
 from triosmtp.sockets.listening_socket import close_sockets
 from triosmtp.tls import ContextStore
+from triosmtp.tls.certificate_renewal import ReloadOutcome, reload_certificates
 from triosmtp.tls.context_store import renew
-from triosmtp.tls.watcher import ReloadOutcome, reload_certificates
 
 __all__ = ["Server", "run_server", "serve"]
 

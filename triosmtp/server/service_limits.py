@@ -6,8 +6,8 @@ from typing import Final
 import trio
 
 from triosmtp.config import Settings
-from triosmtp.limits.flight_limiter import FlightLimiter
 from triosmtp.limits.handshake_limiter import HandshakeLimiter
+from triosmtp.limits.large_flight_limiter import LargeFlightLimiter
 from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.limits.peer_count import PeerAddress, PeerCounts
 from triosmtp.limits.peer_limiter import PeerLimiter
@@ -34,7 +34,7 @@ class ServiceLimits:
         """The counters of each peer."""
         self.admission = Admission(statistics, self.peers)
         self.handshakes = HandshakeLimiter(max_handshakes)
-        self.flights = FlightLimiter()
+        self.flights = LargeFlightLimiter()
         """Large flights of handshakes, which are verified in threads."""
         self.hashing = PeerLimiter(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
         """Attempts to authenticate that are computed in threads: each uses a processor, and argon2 tens of MB."""

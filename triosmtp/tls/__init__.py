@@ -2,30 +2,30 @@
 
 The modules, in the order in which a connection uses them::
 
-    settings.py      what the options ask for, as values
-    material.py      files → Material: read once, checked, with warnings       (a thread, before anybody connects)
-    server_certificate.py        a certificate of the server with its chain, key (pem.py) and staple (ocsp.py)
-    cipher.py, dh.py   cipher lists and Diffie-Hellman groups
-    key_exchange_groups.py         groups of key exchange
-    usability.py     whether any client can use a context's certificates
-    context.py       Material → ServerContext: OpenSSL's settings
-    context_store.py         settings → ServerContext: the contexts in force, renewed and swapped whole
-    validation.py      whether new material may take the place of the old; certificates that end soon
-    watcher.py         when to renew them: as soon as a file has changed       (location.py, inotify.py: where and when)
-    handshake.py     transport → TLSStream + TLSInfo, or HandshakeError          (handshake_failure.py: the reasons)
-    flight.py          large flights: which wait for a thread, and which are too large
-    handshake_scheduler.py           handshakes on the event loop, some milliseconds of them at a time
-    stream.py        the encrypted stream: a trio.SSLStream with a short way past it
-    engine.py          the object inside of SSLStream: pyOpenSSL over memory        (the theory is told there)
-    openssl_memory.py  OpenSSL's functions for ciphertext and plaintext in memory, without pyOpenSSL's cost
-    channel_bindings.py  the bindings of an authentication to this connection
-    verification.py    what OpenSSL said of the client's certificate
-    information.py     TLSInfo out of the finished connection
-    purpose.py         whether a chain verifies only as the chain of a server
-    revocation.py      revocation lists, and whether a chain stands in them
+    settings.py             what the options ask for, as values
+    material.py             files → Material: read once, checked, with warnings  (a thread, before anybody connects)
+    server_certificate.py   a certificate of the server with its chain, key (pem.py) and staple (ocsp.py)
+    cipher.py, dh.py        cipher lists and Diffie-Hellman groups
+    key_exchange_groups.py  groups of key exchange
+    trial_handshake.py      whether any client can use a context's certificates
+    context.py              Material → ServerContext: OpenSSL's settings
+    context_store.py        settings → ServerContext: the contexts in force, renewed and swapped whole
+    renewal_check.py        whether new material may take the place of the old; certificates that end soon
+    certificate_renewal.py  when to renew them: as soon as a file has changed  (path_entries.py, inotify.py)
+    handshake.py            transport → TLSStream + TLSInfo, or HandshakeError  (handshake_failure.py: the reasons)
+    large_flight.py         large flights: which wait for a thread, and which are too large
+    handshake_scheduler.py  handshakes on the event loop, some milliseconds of them at a time
+    stream.py               the encrypted stream: a trio.SSLStream with a short way past it
+    engine.py               the object inside of SSLStream: pyOpenSSL over memory  (the theory is told there)
+    openssl_memory.py       OpenSSL's functions for ciphertext and plaintext in memory, without pyOpenSSL's cost
+    channel_bindings.py     the bindings of an authentication to this connection
+    verify_callback.py      what OpenSSL said of the client's certificate
+    tls_info.py             TLSInfo of the finished connection: whether the client certificate verified is decided here
+    server_purpose.py       whether a chain verifies only as the chain of a server
+    revocation.py           revocation lists, and whether a chain stands in them
 
 Certificates by themselves are the subject of :mod:`triosmtp.x509`.  For the commands alone: ``probe_client.py`` looks
-at another server, ``inspection.py`` at a chain as its clients see it.
+at another server, ``chain_findings.py`` at a chain as its clients see it.
 """
 
 from typing import TYPE_CHECKING

@@ -11,7 +11,7 @@ from OpenSSL import SSL
 
 from triosmtp.tls.key_exchange_groups import set_groups
 from triosmtp.tls.settings import MaterialError
-from triosmtp.tls.verification import Verification
+from triosmtp.tls.verify_callback import Verification
 from triosmtp.x509.error_queue import clear_errors, error_words
 
 __all__ = [

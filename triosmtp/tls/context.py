@@ -44,8 +44,8 @@ from triosmtp.tls.pem import file_in_memory
 from triosmtp.tls.revocation import Revocations
 from triosmtp.tls.server_certificate import ServerCertificate
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, Option, TLSSettings
-from triosmtp.tls.usability import find_unusable
-from triosmtp.tls.verification import record_verification, track_renegotiation
+from triosmtp.tls.trial_handshake import find_unusable
+from triosmtp.tls.verify_callback import record_verification, track_renegotiation
 from triosmtp.x509.certificate import unwarned
 from triosmtp.x509.error_queue import error_words
 

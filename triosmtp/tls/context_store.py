@@ -16,8 +16,8 @@ from attrs import field, frozen
 from triosmtp.tls.context import ServerContext, build_context
 from triosmtp.tls.material import load_material, read_files
 from triosmtp.tls.pem import Files
+from triosmtp.tls.renewal_check import check_successor
 from triosmtp.tls.settings import MaterialError, MaterialWarning, TLSSettings
-from triosmtp.tls.validation import check_successor
 
 __all__ = ["CertificateProblem", "ContextStore", "Renewal", "renew"]
 

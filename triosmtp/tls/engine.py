@@ -41,8 +41,8 @@ from typing import Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.flight import LARGE_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS
 from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
+from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS
 from triosmtp.tls.openssl_memory import (
     RELEASED,
     encrypt_data,
@@ -51,7 +51,7 @@ from triosmtp.tls.openssl_memory import (
     take_ciphertext,
     write_ciphertext,
 )
-from triosmtp.tls.verification import Verification
+from triosmtp.tls.verify_callback import Verification
 from triosmtp.x509.error_queue import clear_errors, error_words
 
 __all__ = ["FLUSH", "Engine"]
@@ -266,7 +266,7 @@ class Engine:
     def do_handshake(self) -> None:
         """Perform the handshake; do nothing if :func:`.handshake.handshake` did it before.
 
-        A large flight belongs into a thread (see :mod:`.flight`), and there is none here: it fails.
+        A large flight belongs into a thread (see :mod:`.large_flight`), and there is none here: it fails.
         """
         if self._protocol is not None:
             return

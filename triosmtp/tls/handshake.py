@@ -16,11 +16,11 @@ from OpenSSL import SSL
 from triosmtp.errors import HandshakeError
 from triosmtp.tls.context import ServerContext
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, THREADS, AcquireThread, acquire_at_once
 from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
-from triosmtp.tls.information import tls_info
+from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_FLIGHT, THREADS, AcquireThread, acquire_at_once
 from triosmtp.tls.stream import TLSStream, open_stream
+from triosmtp.tls.tls_info import tls_info
 from triosmtp.variables import TLSInfo
 
 __all__ = ["handshake"]
@@ -41,8 +41,8 @@ async def handshake(
     """Perform the handshake; return the encrypted stream, and what was established.
 
     It may take ``seconds``, and the client's first octet at most 10.  A large flight waits for a thread by
-    ``acquire_thread`` (:mod:`.flight`).  After a failure or a cancellation, which waits for that thread, the transport
-    is of no further use; the caller closes it.  Call :meth:`.TLSStream.release` at the end.
+    ``acquire_thread`` (:mod:`.large_flight`).  After a failure or a cancellation, which waits for that thread, the
+    transport is of no further use; the caller closes it.  Call :meth:`.TLSStream.release` at the end.
 
     :raises HandshakeError: with a reason out of :data:`.REASONS`; the alert was then sent, within one second.
     """

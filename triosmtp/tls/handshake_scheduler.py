@@ -1,8 +1,8 @@
 """Steps of handshakes on the event loop: some milliseconds of them, then all other tasks have their turn.
 
-A step takes a millisecond, or up to 16 with a hostile chain of certificates (:mod:`.flight`).  Trio runs all tasks that
-have something to do before it looks for input again.  A thousand clients may send such a flight at once, each from an
-address of its own.  Without turns, no other client would be served until all these steps are done.
+A step takes a millisecond, or up to 16 with a hostile chain of certificates (:mod:`.large_flight`).  Trio runs all
+tasks that have something to do before it looks for input again.  A thousand clients may send such a flight at once,
+each from an address of its own.  Without turns, no other client would be served until all these steps are done.
 """
 
 from collections import OrderedDict

@@ -11,10 +11,10 @@ from attrs import frozen
 from OpenSSL import SSL, crypto
 
 from triosmtp.errors import HandshakeError
-from triosmtp.tls.flight import LARGE_FLIGHT
 from triosmtp.tls.handshake_failure import failure_of
+from triosmtp.tls.large_flight import LARGE_FLIGHT
 from triosmtp.tls.pem import PrivateKey
-from triosmtp.tls.verification import Verification, record_verification, verify_error_text
+from triosmtp.tls.verify_callback import Verification, record_verification, verify_error_text
 from triosmtp.x509.certificate import unwarned
 from triosmtp.x509.error_queue import error_words
 from triosmtp.x509.loaded_certificate import LoadedCertificate

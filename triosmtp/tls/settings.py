@@ -140,7 +140,7 @@ class TLSSettings:
     client_crls: tuple[Path, ...] = ()
     """PEM files of revocation lists.  If there are any, clients of an authority without a list do not verify."""
     client_purpose: ClientPurpose = "client"
-    """What a client's certificate must be for; see :mod:`.purpose`."""
+    """What a client's certificate must be for; see :mod:`.server_purpose`."""
     request_certificate: bool = False
     """Whether a client is asked for a certificate; without ``client_ca`` none ever verifies."""
     send_client_ca_names: bool = True

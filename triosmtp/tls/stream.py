@@ -28,7 +28,7 @@ import trio
 from triosmtp.tls.engine import FLUSH, Engine
 from triosmtp.tls.handshake_failure import alert_name
 from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
-from triosmtp.tls.information import tls_info
+from triosmtp.tls.tls_info import tls_info
 from triosmtp.variables import TLSInfo
 
 __all__ = ["TLSStream", "open_stream"]

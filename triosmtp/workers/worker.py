@@ -27,8 +27,8 @@ from triosmtp.server.service import Service
 from triosmtp.server.startup import open_service, prepare_generation
 from triosmtp.server.tls_report import TLSReport, tls_report
 from triosmtp.tls import ContextStore, build_context, load_material
+from triosmtp.tls.certificate_renewal import reload_certificates
 from triosmtp.tls.context_store import Renewal
-from triosmtp.tls.watcher import reload_certificates
 from triosmtp.workers.channel import Channel, ChannelClosedError, NotificationHandlers, RequestHandlers
 from triosmtp.workers.handoff import Handoff, receive_connection
 from triosmtp.workers.protocol import (

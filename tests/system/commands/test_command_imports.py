@@ -63,7 +63,7 @@ SERVING = {
     "anyio", "starlette", "prometheus_client", "trio_websocket", "watchfiles", "triosmtp.logs.event_log",
     "triosmtp.policy_service.hub", "triosmtp.server.server", "triosmtp.server.service",
     "triosmtp.server.session.driver", "triosmtp.sockets.listener", "triosmtp.status.status_listener",
-    "triosmtp.tls.handshake", "triosmtp.tls.watcher",
+    "triosmtp.tls.handshake", "triosmtp.tls.certificate_renewal",
 }  # fmt: skip
 OF_AUTH = {"argon2", "scramp"}
 OF_TLS = {"OpenSSL", "cryptography"}

@@ -20,7 +20,7 @@ from triosmtp.commands import probe as probing
 from triosmtp.commands.probe import Report, load_credential, probe, probe_command
 from triosmtp.event import ServerEvent, TLSEstablished
 from triosmtp.testing import Authority
-from triosmtp.tls.inspection import tlsa_data
+from triosmtp.tls.chain_findings import tlsa_data
 
 CONF = """
 Relay_Domains = ( "example.com" )

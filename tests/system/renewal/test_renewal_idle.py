@@ -19,10 +19,10 @@ from watchfiles._rust_notify import RustNotify
 
 from triosmtp.event import CertificateReloadFailed
 from triosmtp.testing import Authority
-from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, inotify, watcher
+from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, certificate_renewal, inotify
+from triosmtp.tls.certificate_renewal import watch_certificates
 from triosmtp.tls.inotify import Inotify
-from triosmtp.tls.location import entries_of
-from triosmtp.tls.watcher import watch_certificates
+from triosmtp.tls.path_entries import entries_of
 
 
 def latin1(folder: Path) -> Path:
@@ -79,9 +79,9 @@ def quiet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Asked, "count", 0)
     monkeypatch.setattr(Asked, "asked", trio.Event())
     monkeypatch.setattr(Counted, "open", set())
-    monkeypatch.setattr(watcher, "entries_of", below)
-    monkeypatch.setattr(watcher, "RustNotify", Asked)
-    monkeypatch.setattr(watcher, "Inotify", Counted)
+    monkeypatch.setattr(certificate_renewal, "entries_of", below)
+    monkeypatch.setattr(certificate_renewal, "RustNotify", Asked)
+    monkeypatch.setattr(certificate_renewal, "Inotify", Counted)
 
 
 @define
@@ -160,7 +160,7 @@ async def test_an_idle_watch_is_never_woken(tmp_path: Path, mock_clock: MockCloc
 
 
 async def test_the_reports_of_watchfiles_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "_QUIET", 0)
+    monkeypatch.setattr(certificate_renewal, "_QUIET", 0)
     async with watched(tmp_path) as it:
         for number in range(2):  # when it is asked again, the first answer has had its effect
             Asked.asked = trio.Event()
@@ -175,7 +175,7 @@ async def test_the_reports_of_watchfiles_decide(tmp_path: Path, monkeypatch: pyt
 async def test_a_removed_folder_is_noticed_without_a_report_of_watchfiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "RustNotify", Deaf)
+    monkeypatch.setattr(certificate_renewal, "RustNotify", Deaf)
     folder = tmp_path / "tls"
     folder.mkdir()
     async with watched(folder) as it:

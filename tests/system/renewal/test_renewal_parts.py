@@ -23,9 +23,9 @@ from watchfiles._rust_notify import RustNotify
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, TLSEstablished
 from triosmtp.testing import Client
-from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, watcher
+from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, certificate_renewal
+from triosmtp.tls.certificate_renewal import CertificateEvent, reload_certificates, watch_certificates
 from triosmtp.tls.inotify import Inotify
-from triosmtp.tls.watcher import CertificateEvent, reload_certificates, watch_certificates
 from triosmtp.x509.authority import Authority
 
 FIRST: Final = "127.0.0.1:0"
@@ -224,10 +224,10 @@ async def test_a_question_that_is_late_does_not_find_its_watch_closed(
         (tmp_path / "another file").write_bytes(b"")
         await asking.wait()
 
-    monkeypatch.setattr(watcher, "RustNotify", LateWatch)
-    monkeypatch.setattr(watcher, "Inotify", OpenedInotify)
-    monkeypatch.setattr(watcher, "_QUIET", 0)
-    monkeypatch.setattr(watcher, "_GATHER", 0)
+    monkeypatch.setattr(certificate_renewal, "RustNotify", LateWatch)
+    monkeypatch.setattr(certificate_renewal, "Inotify", OpenedInotify)
+    monkeypatch.setattr(certificate_renewal, "_QUIET", 0)
+    monkeypatch.setattr(certificate_renewal, "_GATHER", 0)
     store, settings = in_store(tmp_path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch_certificates, store, lambda: [settings], lambda _event: None)

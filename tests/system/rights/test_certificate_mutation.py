@@ -21,7 +21,7 @@ from triosmtp import TLSInfo
 from triosmtp.config import RelayClient
 from triosmtp.server.relay import ClientList
 from triosmtp.tls import CertificateFiles, ServerContext, TLSSettings, build_context, load_material
-from triosmtp.tls.information import tls_info
+from triosmtp.tls.tls_info import tls_info
 from triosmtp.x509.authority import new_key
 from triosmtp.x509.certificate import CertificateFacts, certificate_facts
 from triosmtp.x509.distinguished_name import _escaped, printable

@@ -25,7 +25,7 @@ from triosmtp.errors import ConfigError
 from triosmtp.event import RevocationListExpired
 from triosmtp.testing import Authority, Client, MemoryServer, RecordingPolicy, open_memory_server
 from triosmtp.tls import CertificateFiles, ContextStore, MaterialError, TLSSettings, load_material, renew
-from triosmtp.tls.validation import ExpiryCalendar
+from triosmtp.tls.renewal_check import ExpiryCalendar
 from triosmtp.x509.authority import Credential, new_key
 from triosmtp.x509.certificate import certificate_facts
 from triosmtp.x509.der import SEQUENCE, element

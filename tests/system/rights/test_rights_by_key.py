@@ -6,7 +6,7 @@ import pytest
 from rights_site import COMMON_NAME, Site, assembled, distinguished_name, public_key, write
 
 from triosmtp.testing import open_memory_server
-from triosmtp.tls.inspection import tlsa_data
+from triosmtp.tls.chain_findings import tlsa_data
 from triosmtp.x509.authority import new_key
 from triosmtp.x509.certificate import certificate_facts
 from triosmtp.x509.der import SEQUENCE, element

@@ -14,7 +14,7 @@ from tls_stanza import Material, secured
 
 import triosmtp
 from triosmtp.event import PolicyClientRefused, ServerEvent, TLSFailed
-from triosmtp.limits.flight_limiter import FlightLimiter
+from triosmtp.limits.large_flight_limiter import LargeFlightLimiter
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerLimiter
 from triosmtp.testing import open_memory_server
 
@@ -31,15 +31,15 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Hashable]:
     """Return the peers for which a thread was asked."""
     peers: list[Hashable] = []
-    place = FlightLimiter.place
+    place = LargeFlightLimiter.place
 
     def record(
-        limiter: FlightLimiter, peer: Hashable, is_gone: Callable[[], bool], size: int
+        limiter: LargeFlightLimiter, peer: Hashable, is_gone: Callable[[], bool], size: int
     ) -> AbstractAsyncContextManager[None]:
         peers.append(peer)
         return place(limiter, peer, is_gone, size)
 
-    monkeypatch.setattr(FlightLimiter, "place", record)
+    monkeypatch.setattr(LargeFlightLimiter, "place", record)
     return peers
 
 

@@ -14,7 +14,7 @@ from tls_peers import (
 from trio.testing import memory_stream_pair
 
 from triosmtp.tls.probe_client import TLSClient, observing_context
-from triosmtp.tls.verification import record_verification
+from triosmtp.tls.verify_callback import record_verification
 
 LARGE = 150
 """Names in each certificate of a chain of four: 8 KB."""

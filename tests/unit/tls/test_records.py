@@ -15,8 +15,8 @@ from trio.testing import wait_all_tasks_blocked
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import TLSStream, openssl_memory
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.flight import MAX_RENEGOTIATION
 from triosmtp.tls.handshake import handshake
+from triosmtp.tls.large_flight import MAX_RENEGOTIATION
 
 Make = Callable[[RecordClient], bytes]
 

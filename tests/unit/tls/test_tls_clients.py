@@ -9,7 +9,7 @@ from tls_peers import VERSIONS, client_context, client_credential, folder, forei
 from tls_programs import GNUTLS, OPENSSL, context_with, converse, needs_gnutls, settings_with, the_only
 
 from triosmtp.tls import MaterialWarning, ServerContext, TLSSettings, load_material
-from triosmtp.tls.verification import verify_error_text
+from triosmtp.tls.verify_callback import verify_error_text
 from triosmtp.x509.authority import Authority, Credential
 
 DAY = timedelta(days=1)

@@ -46,7 +46,7 @@ from tls_peers import VERSIONS, foreign_root, plain_client, root, server_context
 
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake_failure import failure_of
-from triosmtp.tls.information import tls_info
+from triosmtp.tls.tls_info import tls_info
 from triosmtp.variables import TLSInfo
 from triosmtp.x509.authority import Authority, Credential
 

@@ -34,7 +34,7 @@ from triosmtp.tls import REASONS, ServerContext
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import handshake
 from triosmtp.tls.handshake_failure import failure_of
-from triosmtp.tls.information import tls_info
+from triosmtp.tls.tls_info import tls_info
 
 OUTCOMES = {"waits", "done", *REASONS}
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -29,7 +29,7 @@ from triosmtp.tls import (
     load_material,
     renew,
 )
-from triosmtp.tls.inspection import Authorities, chain_findings, tlsa_data_of_pem
+from triosmtp.tls.chain_findings import Authorities, chain_findings, tlsa_data_of_pem
 from triosmtp.x509.authority import Authority, Credential
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 from triosmtp.x509.public_authority import public_authorities

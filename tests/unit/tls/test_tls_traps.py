@@ -36,8 +36,8 @@ from triosmtp.errors import HandshakeError
 from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, build_context, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import handshake
-from triosmtp.tls.information import tls_info
-from triosmtp.tls.verification import Verification
+from triosmtp.tls.tls_info import tls_info
+from triosmtp.tls.verify_callback import Verification
 from triosmtp.x509.authority import Credential
 
 

@@ -13,8 +13,8 @@ import trio
 
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import ServerContext, TLSStream, channel_binding
-from triosmtp.tls.flight import AcquireThread
 from triosmtp.tls.handshake import handshake
+from triosmtp.tls.large_flight import AcquireThread
 from triosmtp.variables import TLSInfo
 
 __all__ = ["SessionStream"]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from triosmtp.tls.location import entries_of
+from triosmtp.tls.path_entries import entries_of
 
 
 def seen(folder: Path, path: Path) -> set[str]:

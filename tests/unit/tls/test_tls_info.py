@@ -11,7 +11,7 @@ from tls_peers import (
 )
 
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.information import tls_info
+from triosmtp.tls.tls_info import tls_info
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -32,9 +32,9 @@ from tls_peers import (
 )
 from tls_programs import OPENSSL, context_with, converse, the_only
 
-from triosmtp.tls.information import tls_info
-from triosmtp.tls.purpose import verifies_as_server
+from triosmtp.tls.server_purpose import verifies_as_server
 from triosmtp.tls.settings import ClientPurpose
+from triosmtp.tls.tls_info import tls_info
 from triosmtp.variables import TLSInfo
 from triosmtp.x509.authority import Authority, Credential
 
@@ -276,7 +276,7 @@ async def test_a_large_chain_is_verified_off_the_event_loop_both_times(
         threads.append(threading.current_thread() is not threading.main_thread())
         return verifies_as_server(connection)
 
-    monkeypatch.setattr("triosmtp.tls.information.verifies_as_server", note)
+    monkeypatch.setattr("triosmtp.tls.tls_info.verifies_as_server", note)
     info = await presented(leaf(eku(SERVER), padding(size)), client_purpose="client-or-server")
     assert (info.verified, info.server_purpose) == (True, True)
     assert threads == [in_a_thread]
@@ -328,7 +328,7 @@ async def test_real_clients_with_the_servers_certificate(tmp_path: Path) -> None
 
 async def test_nobody_is_verified_a_second_time_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("triosmtp.tls.information.verifies_as_server", asked.append)
+    monkeypatch.setattr("triosmtp.tls.tls_info.verifies_as_server", asked.append)
     for make in ("client", "both", "neither", "any", "expired", "foreign", "self-signed", "client below server"):
         await presented(CHAINS[make].make(), client_purpose="client-or-server")
     assert asked == []

@@ -1,4 +1,4 @@
-"""TLSInfo out of a finished handshake."""
+"""TLSInfo of a finished handshake.  Whether the client certificate verified is decided here."""
 
 from typing import Final
 
@@ -6,8 +6,8 @@ from OpenSSL import crypto
 
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.purpose import verifies_as_server
-from triosmtp.tls.verification import CERTIFICATE_REVOKED, verify_error_text
+from triosmtp.tls.server_purpose import verifies_as_server
+from triosmtp.tls.verify_callback import CERTIFICATE_REVOKED, verify_error_text
 from triosmtp.variables import NO_CERTIFICATE, TLSInfo
 from triosmtp.x509.certificate import certificate_facts, printable
 

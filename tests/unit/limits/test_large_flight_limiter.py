@@ -7,13 +7,13 @@ import trio
 import trio.testing
 
 from triosmtp.errors import HandshakeError
-from triosmtp.limits.flight_limiter import FlightLimiter
+from triosmtp.limits.large_flight_limiter import LargeFlightLimiter
 
 
 class Work:
     """Threads that are held until the test lets them go."""
 
-    def __init__(self, limiter: FlightLimiter, nursery: trio.Nursery) -> None:
+    def __init__(self, limiter: LargeFlightLimiter, nursery: trio.Nursery) -> None:
         self.limiter = limiter
         self.nursery = nursery
         self.begun: list[str] = []
@@ -65,7 +65,7 @@ def release_all(work: Work) -> None:
 
 async def test_two_at_once_and_one_of_each_peer() -> None:
     async with trio.open_nursery() as nursery:
-        work = Work(FlightLimiter(), nursery)
+        work = Work(LargeFlightLimiter(), nursery)
         try:
             await work.submit("a1", "a")
             await work.submit("a2", "a")
@@ -87,7 +87,7 @@ async def test_two_at_once_and_one_of_each_peer() -> None:
 
 async def test_peers_take_turns_however_many_one_of_them_has() -> None:
     async with trio.open_nursery() as nursery:
-        work = Work(FlightLimiter(), nursery)
+        work = Work(LargeFlightLimiter(), nursery)
         try:
             await work.submit("held", "h")
             for name in ("a1", "a2", "a3", "a4", "b1"):
@@ -102,7 +102,7 @@ async def test_peers_take_turns_however_many_one_of_them_has() -> None:
 
 async def test_the_flight_of_a_disconnected_client_is_not_verified() -> None:
     async with trio.open_nursery() as nursery:
-        work = Work(FlightLimiter(), nursery)
+        work = Work(LargeFlightLimiter(), nursery)
         try:
             for name in ("a1", "a2", "a3"):
                 await work.submit(name, "a")
@@ -117,7 +117,7 @@ async def test_the_flight_of_a_disconnected_client_is_not_verified() -> None:
 
 async def test_sixteen_huge_flights_wait_and_the_peer_with_most_of_them_is_refused() -> None:
     async with trio.open_nursery() as nursery:
-        work = Work(FlightLimiter(), nursery)
+        work = Work(LargeFlightLimiter(), nursery)
         try:
             for number in range(17):
                 await work.submit(f"a{number}", "a", 50_000)
@@ -138,7 +138,7 @@ async def test_sixteen_huge_flights_wait_and_the_peer_with_most_of_them_is_refus
 
 async def test_a_cancelled_waiter_holds_no_place() -> None:
     async with trio.open_nursery() as nursery:
-        work = Work(FlightLimiter(), nursery)
+        work = Work(LargeFlightLimiter(), nursery)
         try:
             await work.submit("a1", "a")
             scope = await work.submit("a2", "a")
@@ -155,7 +155,7 @@ async def test_a_cancelled_waiter_holds_no_place() -> None:
 
 async def test_a_cancelled_holder_frees_its_place_when_its_thread_ends() -> None:
     async with trio.open_nursery() as nursery:
-        work = Work(FlightLimiter(), nursery)
+        work = Work(LargeFlightLimiter(), nursery)
         try:
             scope = await work.submit("a1", "a")
             await work.submit("a2", "a")

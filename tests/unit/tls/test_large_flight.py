@@ -31,9 +31,9 @@ from trio.testing import memory_stream_pair
 from triosmtp.errors import HandshakeError
 from triosmtp.tls import build_context, load_material
 from triosmtp.tls.engine import Engine
-from triosmtp.tls.flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS, THREADS
 from triosmtp.tls.handshake import handshake
-from triosmtp.tls.verification import record_verification
+from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS, THREADS
+from triosmtp.tls.verify_callback import record_verification
 from triosmtp.variables import TLSInfo
 from triosmtp.x509.authority import Credential
 

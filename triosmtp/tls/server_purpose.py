@@ -19,7 +19,7 @@ from typing import Final
 
 from OpenSSL import SSL, crypto
 
-from triosmtp.tls.verification import Verification, record_verification
+from triosmtp.tls.verify_callback import Verification, record_verification
 from triosmtp.x509.certificate import certificate_facts
 
 __all__ = ["verifies_as_server"]

@@ -1,7 +1,7 @@
 """Renewal of the contexts in force when their files change, by any program and in any order.
 
 Directories are watched, never files: a file that is replaced takes its watch with it.  And every directory that holds
-an entry on the way to a file (:mod:`.location`): a link further up may be exchanged.  Each round has these steps::
+an entry on the way to a file (:mod:`.path_entries`): a link further up may be exchanged.  Each round has these steps::
 
     watch all these directories → read all files, once → check → build → swap
       → wait for a change of any of these entries → wait until they are quiet
@@ -28,9 +28,9 @@ from watchfiles._rust_notify import RustNotify  # documented; awatch() would pol
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, RevocationListExpired
 from triosmtp.tls.context_store import CertificateProblem, ContextStore, Renewal, renew
 from triosmtp.tls.inotify import Inotify
-from triosmtp.tls.location import entries_of
+from triosmtp.tls.path_entries import entries_of
+from triosmtp.tls.renewal_check import ExpiryCalendar
 from triosmtp.tls.settings import TLSSettings
-from triosmtp.tls.validation import ExpiryCalendar
 
 __all__ = ["CertificateEvent", "ReloadOutcome", "reload_certificates", "watch_certificates"]
 

@@ -13,14 +13,14 @@ from typing import Final
 from triosmtp.errors import HandshakeError
 from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError, PeerLimiter
 
-__all__ = ["FlightLimiter"]
+__all__ = ["LargeFlightLimiter"]
 
 _HUGE_FLIGHT_SIZE: Final = 32768
 _MAX_HUGE_WAITING: Final = 16
 _THREADS: Final = 2
 
 
-class FlightLimiter:
+class LargeFlightLimiter:
     """The places for large flights of one service."""
 
     __slots__ = ("_huge", "_large")

@@ -21,7 +21,7 @@ from tls_peers import (
     server_context,
 )
 
-from triosmtp.tls.verification import VERIFY_ERRORS, verify_error_text
+from triosmtp.tls.verify_callback import VERIFY_ERRORS, verify_error_text
 from triosmtp.x509.authority import Authority, Credential
 
 NOW = datetime.now(UTC)

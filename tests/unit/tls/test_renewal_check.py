@@ -8,7 +8,7 @@ from tls_peers import root, settings_of
 
 from triosmtp.event import CertificateExpiring
 from triosmtp.tls import CertificateFiles, Material, TLSSettings, load_material
-from triosmtp.tls.validation import ExpiryCalendar
+from triosmtp.tls.renewal_check import ExpiryCalendar
 
 
 def test_a_key_that_everybody_can_read_is_a_warning(good: TLSSettings) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tls_peers import foreign_root, intermediate, root
 
-from triosmtp.tls.inspection import Authorities, chain_findings, key_type, matches_name, tlsa_data, tlsa_data_of_pem
+from triosmtp.tls.chain_findings import Authorities, chain_findings, key_type, matches_name, tlsa_data, tlsa_data_of_pem
 from triosmtp.x509.authority import Credential
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 
