@@ -84,7 +84,7 @@ class Stage:
 
         async def run() -> None:
             with scope:
-                await client.run_on(self._pair(access), begun=begun.set)
+                await client.run_on(self._pair(access), on_connected=begun.set)
 
         self.nursery.start_soon(run)
         await begun.wait()

@@ -37,22 +37,22 @@ _log = logging.getLogger("triosmtp.policy_client")
 
 _H = TypeVar("_H", bound=Callable[..., Awaitable[object]])
 
-_FIRST_WAIT: Final = 0.5
-_LONGEST_WAIT: Final = 30.0
-_CONNECT: Final = 10.0
-_PING: Final = 20.0
-_LARGEST: Final = 8 * 1024 * 1024
-_NOTES: Final = 10_000
-_SESSIONS: Final = 100_000
-_ANSWERS_AT_ONCE: Final = 1000
+_FIRST_DELAY: Final = 0.5
+_MAX_DELAY: Final = 30.0
+_CONNECT_TIMEOUT: Final = 10.0
+_PING_INTERVAL: Final = 20.0
+_MAX_MESSAGE_SIZE: Final = 8 * 1024 * 1024
+_MAX_QUEUED_NOTIFICATIONS: Final = 10_000
+_MAX_SESSIONS: Final = 100_000
+_MAX_RUNNING_HANDLERS: Final = 1000
 
 
 class PolicyClientError(TrioSMTPError):
-    """The server will not have this client, however often it asks: token, subprotocol or registration are wrong."""
+    """The server refuses this client for good: the token, the subprotocol or the registration is wrong."""
 
 
 class PolicyRequestError(TrioSMTPError):
-    """The server refused a request; ``code`` is JSON-RPC's."""
+    """The server refused a request; ``code`` is that of the JSON-RPC error."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -90,25 +90,25 @@ class PolicyClient:
     ) -> None:
         self.url = url
         self.server: dict[str, Any] = {}
-        """What the server said of itself: the result of ``initialize``."""
+        """The result of ``initialize``: version, limits and deadlines of the server."""
         self.lost = 0
         """Notifications that were lost, here or at the server, because they came faster than they were handled."""
         self._name = name
         self._group = group
         self._token = token
         self._mode = mode
-        self._wanted: dict[str, object] = {"bodies": True} if bodies else {}
-        self._wanted |= {"variables": list(variables), "peers": list(peers), "listeners": list(listeners)}
+        self._parameters: dict[str, object] = {"bodies": True} if bodies else {}
+        self._parameters |= {"variables": list(variables), "peers": list(peers), "listeners": list(listeners)}
         if message_variables is not None:
-            self._wanted["message_variables"] = list(message_variables)
+            self._parameters["message_variables"] = list(message_variables)
         self._changed_only = changed_only
         self._ssl_context = ssl_context
         self._handlers: dict[str, Callable[..., Awaitable[object]]] = {}
-        self._notified: list[tuple[tuple[str, ...], Callable[..., Awaitable[object]]]] = []
+        self._notification_handlers: list[tuple[tuple[str, ...], Callable[..., Awaitable[object]]]] = []
         self._connection: Any = None
-        self._pending: dict[int, _Reply] = {}
-        self._numbers = 0
-        self._seen: OrderedDict[str, tuple[dict[str, str], dict[str, str]]] = OrderedDict()
+        self._pending: dict[int, _PendingRequest] = {}
+        self._last_number = 0
+        self._contexts: OrderedDict[str, tuple[dict[str, str], dict[str, str]]] = OrderedDict()
 
     # Handlers
 
@@ -147,7 +147,7 @@ class PolicyClient:
 
         def register(handler: _H) -> _H:
             _check_async(handler)
-            self._notified.append((patterns, handler))
+            self._notification_handlers.append((patterns, handler))
             return handler
 
         return register
@@ -159,12 +159,12 @@ class PolicyClient:
 
         ``task_status.started()`` is called when the server has accepted the client for the first time.
 
-        :raises PolicyClientError: if the server will not have it.
+        :raises PolicyClientError: if the server refuses the client.
         """
         failures = 0
         started = False
 
-        def begun(_value: None = None) -> None:
+        def on_connected(_value: None = None) -> None:
             nonlocal started, failures
             failures = 0
             if not started:
@@ -174,31 +174,33 @@ class PolicyClient:
         while True:
             try:
                 stream = await self._open()
-                await self.run_on(stream, begun=begun)
+                await self.run_on(stream, on_connected=on_connected)
                 _log.warning("%s: the connection was lost", self.url)
             except (OSError, trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError) as error:
                 _log.warning("%s: %s", self.url, str(error) or type(error).__name__)
-            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**failures) * random.random()  # noqa: S311 - only to spread clients
+            wait = min(_MAX_DELAY, _FIRST_DELAY * 2**failures) * random.random()  # noqa: S311 - only to spread clients
             failures = min(failures + 1, 10)
             await trio.sleep(wait)
 
-    async def run_on(self, stream: trio.abc.Stream, *, begun: Callable[[], object] = lambda: None) -> None:
-        """Serve one connection over ``stream``, which may be one in memory, until it is lost.
+    async def run_on(self, stream: trio.abc.Stream, *, on_connected: Callable[[], object] = lambda: None) -> None:
+        """Serve one connection over ``stream`` until it is lost.
 
-        :raises PolicyClientError: if the server will not have it.
+        ``on_connected`` is called when the server has accepted the client.
+
+        :raises PolicyClientError: if the server refuses the client.
         """
         try:
             async with self._connected(stream):
-                begun()
+                on_connected()
                 await trio.sleep_forever()
         except trio.BrokenResourceError as error:
             _log.debug("%s: %s", self.url, error)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator["PolicyClient"]:
-        """Connect once, for as long as the block lasts: to make requests.
+        """Connect once until the block ends, to make requests.
 
-        :raises PolicyClientError: if the server will not have it.
+        :raises PolicyClientError: if the server refuses the client.
         :raises OSError: if it cannot be reached.
         """
         async with self._connected(await self._open()):
@@ -208,7 +210,7 @@ class PolicyClient:
         """Make a control request, such as ``session.list``, and return its result.
 
         :raises PolicyRequestError: if the server refuses it.
-        :raises trio.BrokenResourceError: if there is no connection, or it is lost meanwhile.
+        :raises trio.BrokenResourceError: if there is no connection, or it is lost before the result.
         """
         if self._connection is None:
             raise trio.BrokenResourceError("not connected")
@@ -223,7 +225,7 @@ class PolicyClient:
         ended = closing = False
         try:
             async with trio.open_nursery() as nursery:
-                with trio.fail_after(_CONNECT):
+                with trio.fail_after(_CONNECT_TIMEOUT):
                     connection = await trio_websocket.wrap_client_stream(
                         nursery,
                         stream,  # type: ignore[arg-type]  # any stream will do
@@ -231,12 +233,12 @@ class PolicyClient:
                         parts.path if parts.scheme != "unix" and parts.path else "/",
                         subprotocols=[PROTOCOL],
                         extra_headers=headers,
-                        max_message_size=_LARGEST,
+                        max_message_size=_MAX_MESSAGE_SIZE,
                         receive_buffer_size=65536,
                         message_queue_size=16,
                     )
-                send, receive = trio.open_memory_channel[Notification](_NOTES)
-                nursery.start_soon(self._tell, receive)
+                send, receive = trio.open_memory_channel[Notification](_MAX_QUEUED_NOTIFICATIONS)
+                nursery.start_soon(self._dispatch_notifications, receive)
                 nursery.start_soon(_ping, connection)
                 scope = nursery.cancel_scope
 
@@ -247,7 +249,7 @@ class PolicyClient:
                     scope.cancel()
 
                 nursery.start_soon(read)
-                with trio.fail_after(_CONNECT):
+                with trio.fail_after(_CONNECT_TIMEOUT):
                     self.server = await self._initialize(connection)
                 self._connection = connection
                 yield
@@ -258,18 +260,18 @@ class PolicyClient:
             if ended:
                 raise trio.BrokenResourceError("the connection was lost")
         except (BaseExceptionGroup, trio_websocket.HandshakeError, trio_websocket.ConnectionClosed) as error:
-            raise _plain(error) from None
+            raise _unwrap(error) from None
         finally:
             self._connection = None
             for reply in self._pending.values():
                 reply.fail()
             self._pending.clear()
-            self._seen.clear()
+            self._contexts.clear()
             await trio.aclose_forcefully(stream)
 
     async def _open(self) -> trio.abc.Stream:
         parts = urlsplit(self.url)
-        with trio.fail_after(_CONNECT):
+        with trio.fail_after(_CONNECT_TIMEOUT):
             if parts.scheme == "unix":
                 return await trio.open_unix_socket(parts.path)
             if parts.scheme not in {"ws", "wss"} or not parts.hostname:
@@ -284,13 +286,15 @@ class PolicyClient:
             return stream
 
     async def _initialize(self, connection: Any) -> dict[str, Any]:
-        params: dict[str, Any] = {"name": self._name, **self._wanted, "changed_only": self._changed_only}
+        params: dict[str, Any] = {"name": self._name, **self._parameters, "changed_only": self._changed_only}
         if self._handlers:
             params |= {"role": "decider", "group": self._group, "mode": self._mode}
             params["phases"] = [phase for phase in PHASES if phase in self._handlers]
         elif self._group:
             params["group"] = self._group
-        params["notifications"] = sorted({pattern for patterns, _ in self._notified for pattern in patterns})
+        params["notifications"] = sorted(
+            {pattern for patterns, _ in self._notification_handlers for pattern in patterns}
+        )
         try:
             result: dict[str, Any] = await self._request(connection, "initialize", params)
         except PolicyRequestError as error:
@@ -298,9 +302,9 @@ class PolicyClient:
         return result
 
     async def _request(self, connection: Any, method: str, params: object) -> Any:
-        self._numbers += 1
-        number = self._numbers
-        reply = self._pending[number] = _Reply()
+        self._last_number += 1
+        number = self._last_number
+        reply = self._pending[number] = _PendingRequest()
         try:
             await _send(connection, {"jsonrpc": "2.0", "id": number, "method": method, "params": params})
             return await reply.wait()
@@ -308,7 +312,7 @@ class PolicyClient:
             self._pending.pop(number, None)
 
     async def _read(self, connection: Any, notes: "trio.MemorySendChannel[Notification]") -> None:
-        at_once = trio.Semaphore(_ANSWERS_AT_ONCE)
+        running = trio.Semaphore(_MAX_RUNNING_HANDLERS)
         async with trio.open_nursery() as nursery:
             while True:
                 try:
@@ -316,56 +320,56 @@ class PolicyClient:
                 except trio_websocket.ConnectionClosed:
                     break
                 if "method" not in message:
-                    self._settle(message)
+                    self._settle_response(message)
                 elif "id" in message:
-                    await at_once.acquire()
-                    nursery.start_soon(self._answer, connection, message, at_once)
+                    await running.acquire()
+                    nursery.start_soon(self._answer_request, connection, message, running)
                 else:
-                    self._note(Notification(message["method"], message["params"]), notes)
+                    self._enqueue_notification(Notification(message["method"], message["params"]), notes)
             nursery.cancel_scope.cancel()
 
-    def _settle(self, message: dict[str, Any]) -> None:
+    def _settle_response(self, message: dict[str, Any]) -> None:
         number = message.get("id")
         reply = self._pending.get(number) if isinstance(number, int) else None
         if reply is None:
-            _log.warning("%s: the server objects: %s", self.url, message.get("error"))
+            _log.warning("%s: error from the server: %s", self.url, message.get("error"))
         elif "error" in message:
             error = message["error"]
             reply.settle(PolicyRequestError(error["code"], error["message"]))
         else:
             reply.settle(message["result"])
 
-    def _note(self, note: Notification, notes: "trio.MemorySendChannel[Notification]") -> None:
+    def _enqueue_notification(self, note: Notification, notes: "trio.MemorySendChannel[Notification]") -> None:
         self.lost += note.params.get("lost", 0)
         try:
             notes.send_nowait(note)
         except trio.WouldBlock:
             self.lost += 1
 
-    async def _tell(self, notes: "trio.MemoryReceiveChannel[Notification]") -> None:
+    async def _dispatch_notifications(self, notes: "trio.MemoryReceiveChannel[Notification]") -> None:
         async for note in notes:
-            for patterns, handler in self._notified:
+            for patterns, handler in self._notification_handlers:
                 if any(fnmatchcase(note.method, pattern) for pattern in patterns):
                     try:
                         await handler(note)
-                    except Exception:  # noqa: BLE001 - one that fails must not cost the others theirs
+                    except Exception:  # noqa: BLE001 - a handler that fails must not stop the others
                         _log.exception("the handler of %s failed", note.method)
 
-    async def _answer(self, connection: Any, message: dict[str, Any], at_once: trio.Semaphore) -> None:
+    async def _answer_request(self, connection: Any, message: dict[str, Any], running: trio.Semaphore) -> None:
         number, params = message["id"], message["params"]
 
         async def fetch(method: str, **more: object) -> Any:
             return await self._request(connection, method, more)
 
         try:
-            request = self._request_of(number, params, fetch)
+            request = self._make_request(number, params, fetch)
             with trio.move_on_after(params["deadline_ms"] / 1000):
                 result = await self._decide(request)
                 await _send(connection, {"jsonrpc": "2.0", "id": number, **result})
         except trio_websocket.ConnectionClosed:
             pass  # the server asks another one
         finally:
-            at_once.release()
+            running.release()
 
     async def _decide(self, request: PolicyRequest) -> dict[str, Any]:
         handler = self._handlers.get(request.phase)
@@ -374,20 +378,20 @@ class PolicyClient:
             return {"result": make_result(request, answer)}
         except Reject as reject:
             return {"result": make_result(request, reject)}
-        except Exception:  # noqa: BLE001 - a handler may fail as it likes: the server falls back
+        except Exception:  # noqa: BLE001 - if a handler fails, the server applies its fallback
             _log.exception("the handler of %s failed", request.phase)
             return {"error": {"code": ErrorCode.FAILED, "message": "the handler failed"}}
 
-    def _request_of(self, number: str, params: dict[str, Any], fetch: Callable[..., Awaitable[Any]]) -> PolicyRequest:
+    def _make_request(self, number: str, params: dict[str, Any], fetch: Callable[..., Awaitable[Any]]) -> PolicyRequest:
         connection, message = params["variables"], params["message_variables"]
         if self._changed_only:
-            known = self._seen.setdefault(params["session"], ({}, {}))
+            known = self._contexts.setdefault(params["session"], ({}, {}))
             for context, changes in zip(known, (connection, message), strict=True):
                 context.update(changes)
                 for name in [name for name, value in changes.items() if value is None]:
                     del context[name]
-            if len(self._seen) > _SESSIONS:
-                self._seen.popitem(last=False)
+            if len(self._contexts) > _MAX_SESSIONS:
+                self._contexts.popitem(last=False)
             connection, message = dict(known[0]), dict(known[1])
         return PolicyRequest(
             id=number,
@@ -403,7 +407,7 @@ class PolicyClient:
         )
 
 
-class _Reply:
+class _PendingRequest:
     """The answer to a request of this client."""
 
     def __init__(self) -> None:
@@ -430,8 +434,8 @@ async def _send(connection: Any, message: dict[str, Any]) -> None:
 
 async def _ping(connection: Any) -> None:
     while True:
-        await trio.sleep(_PING)
-        with trio.fail_after(_PING):
+        await trio.sleep(_PING_INTERVAL)
+        with trio.fail_after(_PING_INTERVAL):
             await connection.ping()
 
 
@@ -440,8 +444,8 @@ def _check_async(handler: Callable[..., object]) -> None:
         raise TypeError(f"{handler!r} is not an async function")
 
 
-def _plain(error: BaseException) -> BaseException:
-    """Return the one error that the nurseries put groups around, in a form that says what to do about it."""
+def _unwrap(error: BaseException) -> BaseException:
+    """Return the error within exception groups, as an exception that the caller handles."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, trio_websocket.ConnectionRejected):

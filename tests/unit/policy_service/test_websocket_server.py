@@ -101,6 +101,7 @@ class SlowTransport(trio.abc.Stream):
         self.is_slow = False
 
     def start_send(self, data: bytes) -> bool:
+        assert not self._rest, "finish_send comes first, as with TLS"
         self._rest.append(data)
         return False
 
@@ -121,6 +122,17 @@ class SlowTransport(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+async def test_the_rest_of_a_send_is_sent_before_other_data() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    shared = SharedStream(SlowTransport(theirs, 1))
+    assert shared.send_now(b"1") == (True, True)
+    await shared.send_all(b"")
+    assert await ours.receive_some() == b"1"
+    assert shared.send_now(b"2") == (True, True)
+    await shared.send_all(b"3")
+    assert await receive_exactly(ours, 2) == b"23"
 
 
 @pytest.mark.parametrize(("seconds", "alive"), [(15, True), (100, False)])
