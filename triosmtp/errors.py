@@ -140,7 +140,7 @@ class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
         reason: str | None = None,
         decided_by: str = "",
     ) -> None:
-        if isinstance(code, bool) or not 400 <= code <= 599:
+        if not 400 <= code <= 599:
             raise ValueError(f"a refusal needs a code from 400 to 599, not {code!r}")
         if enhanced is None:
             enhanced = f"{code // 100}.7.1"

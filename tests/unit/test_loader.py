@@ -32,8 +32,9 @@ def test_a_module_beside_the_configuration_is_imported_again_by_the_next_loader(
 
 
 def test_an_installed_module_takes_precedence_over_a_file_of_the_folder(folder: Path) -> None:
-    (folder / "json.py").write_text("dumps = None\n")
-    assert ModuleLoader(folder).find("python:json:dumps") is not None
+    sys.modules.pop("colorsys", None)
+    (folder / "colorsys.py").write_text("rgb_to_hsv = None\n")
+    assert ModuleLoader(folder).find("python:colorsys:rgb_to_hsv") is not None
 
 
 @pytest.mark.parametrize(

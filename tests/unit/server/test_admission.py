@@ -28,7 +28,7 @@ def admit(service: Service, peer: object) -> AdmissionTicket | LimitReached:
 
 
 def counts(service: Service) -> tuple[int, int, int, int]:
-    """Everything that a ticket counts."""
+    """Return everything that a ticket counts."""
     by_listener = sum(service.limits.admission.sessions_by_listener.values())
     return (
         service.statistics.sessions,
