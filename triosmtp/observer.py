@@ -67,7 +67,7 @@ class Observers:
 
     def emit(self, event: ServerEvent) -> None:
         """Call the observers of ``event`` in their order.  An exception of one is logged, and the next is called."""
-        for observer in self._by_kind[type(event)]:
+        for observer in self._by_kind[event.__class__]:
             try:
                 observer(event)
             except Exception:  # noqa: BLE001 - an observer's error must not end the session

@@ -173,10 +173,9 @@ def _message(e: MessageAccepted | MessageRefused) -> Fields:
 
 def _message_accepted(e: MessageAccepted) -> Fields:
     fields = _message(e)
+    fields["decided_by"] = e.discarded_by or "delivery"
     if e.discarded_by:
-        fields["decided_by"] = fields["discarded_by"] = e.discarded_by
-    else:
-        fields["decided_by"] = "delivery"
+        fields["discarded_by"] = e.discarded_by
     if e.tls is None:
         fields["tls"] = "off"
     else:

@@ -112,14 +112,14 @@ class EventLines(ABC):
 
     def __call__(self, event: ServerEvent) -> None:
         """Write the line of ``event``, if its level is high enough and its session did not repeat it too often."""
-        if type(event) in self._filter.kinds:
+        if event.__class__ in self._filter.kinds:
             for each, more in self._filter(event):
                 self._write(each, more)
         else:
             self._write(event, 0)
 
     def _write(self, event: ServerEvent, more: int) -> None:
-        line = self._lines.get(type(event))
+        line = self._lines.get(event.__class__)
         if line is None:
             return
         level, name, describe, deferrable = line
@@ -156,14 +156,17 @@ class EventLog(EventLines):
     def __init__(self, stream: TextIO | NonBlockingWriter, level: int = logging.INFO, form: Form = "text") -> None:
         super().__init__(level, form)
         self._stream = stream
+        self._writer = stream if isinstance(stream, NonBlockingWriter) else None
 
     def _put(self, _level: int, line: str, deferrable: bool) -> None:
-        stream = self._stream
-        if deferrable and isinstance(stream, NonBlockingWriter):
-            stream.defer(line)
+        writer = self._writer
+        if writer is None:
+            self._stream.write(line)
+            self._stream.flush()
+        elif deferrable:
+            writer.defer(line)
         else:
-            stream.write(line)
-            stream.flush()
+            writer.write(line)
 
 
 def text_of(name: str, fields: Fields) -> str:

@@ -258,8 +258,11 @@ class NonBlockingWriter:
         """Write as much as possible; return the number of octets."""
         if self._in_line and self._failure is not None and not self._write_some(b"\n"):
             return 0
-        done = written = self._write_some(data if self._is_file else data[:_PIECE]) if data else 0
-        while written and done < len(data):
+        if not data:
+            return 0
+        size = len(data)
+        done = written = self._write_some(data if self._is_file else data[:_PIECE])
+        while done < size and written:
             written = self._write_some(data[done : done + _PIECE])
             done += written
         return done

@@ -251,11 +251,11 @@ class Spool:
         """
         if self._closed:
             raise ValueError("spool is closed")
-        chunks, size = self._chunks, len(chunk)
+        chunks, added = self._chunks, len(chunk)
         chunks.append(chunk)
-        self.size += size
-        _memory.held += size
-        if self.size - self._written < _SMALL_SIZE and len(chunks) < _FLUSH_COUNT:
+        _memory.held += added
+        self.size = size = self.size + added
+        if size - self._written < _SMALL_SIZE and len(chunks) < _FLUSH_COUNT:
             return False
         return self.due
 
@@ -300,12 +300,13 @@ class Spool:
         """
         if self._closed:
             raise ValueError("spool is closed")
-        if self.on_disk:
+        size = self.size
+        if self._file is not None or (size > _SMALL_SIZE and self.on_disk):
             return None
-        body = Body(b"".join(self._chunks), self.size)
+        body = Body(b"".join(self._chunks), size)
         self._closed = True
         self._chunks = []
-        self._written = self.size  # close() of the body subtracts it
+        self._written = size  # close() of the body subtracts it
         return body
 
     async def finish(self) -> Body:

@@ -39,6 +39,9 @@ CONTINUE: Final = ChainDecision()
 """No policy refused, and none ended the phase."""
 
 
+_WHOLE_MESSAGE: Final[frozenset[Phase]] = frozenset({"data_spool", "data_spool_each_rcpt"})
+
+
 class Chain:
     """Policies in the order in which they are asked.
 
@@ -57,6 +60,8 @@ class Chain:
         }
         self.phases: frozenset[Phase] = frozenset(phase for phase, hooks in self._hooks.items() if hooks)
         """The phases at which a policy is asked."""
+        self.asks_about_messages = not self.phases.isdisjoint(_WHOLE_MESSAGE)
+        """Whether a policy is asked about the whole message."""
 
     async def ask(self, phase: Phase, session: Session, *arguments: object) -> ChainDecision:
         """Ask the policies of ``phase`` in order, and return the first decision that ends it.

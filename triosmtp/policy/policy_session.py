@@ -59,11 +59,15 @@ class Session:
 
     @property
     def info(self) -> SessionInfo:
-        """The reference to the session in its events: the same value until ``peer`` or ``local`` changes."""
+        """The reference to the session in its events: the same value until :meth:`renew_info`."""
         info = self._info
-        if info is None or info.peer is not self.peer or info.local is not self.local:
+        if info is None:
             info = self._info = SessionInfo(id=self.id, peer=self.peer, local=self.local, listener=self.listener)
         return info
+
+    def renew_info(self) -> None:
+        """Make :attr:`info` anew, since ``peer`` or ``local`` has changed.  Not for policies."""
+        self._info = None
 
     @property
     def tls(self) -> TLSInfo | None:

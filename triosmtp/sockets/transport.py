@@ -111,13 +111,15 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         :raises trio.BrokenResourceError: where the connection is gone.
         :raises trio.ClosedResourceError: where this end was closed.
         """
-        fd, size = self._fd, max_bytes or _DEFAULT_READ
+        fd = self._fd
         if fd < 0:
             raise trio.ClosedResourceError
         while True:
             await _wait_readable(fd)
             try:
-                return self._socket.recv(size if size <= SMALL_READ else read_size(size))
+                if not max_bytes or max_bytes > SMALL_READ:
+                    return self._socket.recv(read_size(max_bytes or _DEFAULT_READ))
+                return self._socket.recv(max_bytes)
             except BlockingIOError:
                 continue
             except OSError as error:

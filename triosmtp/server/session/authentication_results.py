@@ -84,7 +84,7 @@ def _value(text: str, *, utf8: bool) -> str:
 
 def may_have_results(body: Body, headers: bytes) -> bool:
     """Return whether ``headers`` of ``body`` have Authentication-Results fields, or go on in its file."""
-    if len(headers) == len(body.head) < body.size:
+    if body.size > len(body.head) == len(headers):
         return True
     lower = headers.lower()
     return _LOWER_NAME in lower and _next_field(b"\n" + headers, b"\n" + lower, 1) >= 0

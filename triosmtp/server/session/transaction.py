@@ -5,13 +5,11 @@ refuse it.  The reply is 250 only after the delivery has returned.
 """
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
 from errno import ENOSPC
 from functools import partial
 from time import monotonic
-from typing import Final
 
 from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
@@ -21,7 +19,7 @@ from triosmtp.loader import is_failure
 from triosmtp.message import Envelope, Message
 from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
-from triosmtp.policy import ChainDecision, Phase, Session
+from triosmtp.policy import ChainDecision, Session
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
@@ -35,9 +33,6 @@ from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
 __all__ = ["Transaction"]
 
 _log = logging.getLogger("triosmtp.delivery")
-
-
-_WHOLE_MESSAGE: Final[frozenset[Phase]] = frozenset({"data_spool", "data_spool_each_rcpt"})
 
 
 class Transaction:
@@ -125,12 +120,11 @@ class Transaction:
         """Take the message from the end of its body to the outcome, and report that; return the refusal, if any."""
         message: Message | None = None
         refusal: Refusal | None = None
-        hub = self._service.hub
         try:
             if end.error is not None:
                 raise Refusal(end.error, "protocol", str(end.error.text))
             message = await self._complete()
-            if hub.recorded_octets or not _WHOLE_MESSAGE.isdisjoint(self.profile.chain.phases):
+            if self._service.hub.recorded_octets or self.profile.chain.asks_about_messages:
                 await self._decide(message)
             if not self.discarded_by:
                 await self._deliver(message)
@@ -138,27 +132,27 @@ class Transaction:
             refusal = error
         except BaseException:
             if message is not None:
-                self._report(message.body.close)
+                with suppress(Exception):  # the session ends
+                    message.body.close()
             raise  # the end of the session closes the rest
-        if message is not None and hub.outcome_phases:
-            self._report(self._report_outcome, message, refusal)
-        self._report(self._conclude, message, refusal, end.size)
+        self._conclude(message, refusal, end.size)
         return refusal
 
     def _conclude(self, message: Message | None, refusal: Refusal | None, size: int) -> None:
-        """Emit the outcome, and release what the message holds."""
-        try:
-            self._emit(refusal, size)
-        finally:
-            if message is not None:
-                message.body.close()
-            if self._spool is not None or self._spooled:
-                self.close()
+        """Report the outcome, and release what the message holds.
 
-    def _report(self, work: Callable[..., None], *arguments: object) -> None:
-        """Run work after the outcome.  The message may be delivered by then: a failure does not change the reply."""
+        The message may be delivered by then: a failure does not change the reply.
+        """
         try:
-            work(*arguments)
+            try:
+                if message is not None and self._service.hub.outcome_phases:
+                    self._report_outcome(message, refusal)
+                self._emit(refusal, size)
+            finally:
+                if message is not None:
+                    message.body.close()
+                if self._spool is not None or self._spooled:
+                    self.close()
         except Exception:  # noqa: BLE001 - whatever it is, the client must hear the outcome
             _log.exception("message %s: an error after its outcome was settled; the reply stays", self.id)
 

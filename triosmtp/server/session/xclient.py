@@ -42,6 +42,7 @@ def announce(state: SessionState, event: XClient | XRemoteIP) -> None:
         kept |= {key: value for key, value in variables.items() if key.startswith("ehlo_")}
         session.peer, session.peer_address = peer_from_sockaddr((str(event.address), 0)).text, event.address
         session.auth = None
+    session.renew_info()
     variables.renew()
     variables.record(kept)
     session.headers.clear()
