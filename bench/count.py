@@ -24,8 +24,8 @@ from bench.counted import FIGURES
 __all__ = ["BUDGET", "TESTS", "Count", "count", "environment", "excess", "growth", "load_budget"]
 
 TESTS: Final = ("A", "B", "Bp", "De", "Ee")
-PRICES: Final = ("B", "B+python", "B+websocket")
-"""What a policy at MAIL adds: no budget holds for it."""
+PRICES: Final = ("B", "B+python", "B+websocket", "B+policyd")
+"""What a policy at MAIL adds, or a policyd at RCPT: no budget holds for it."""
 BUDGET: Final = Path(__file__).parent / "budget.json"
 TOLERANCE: Final = 0.03
 _HOW: Final = "python -m bench.count --write makes this file, in an environment as told below"
@@ -119,7 +119,7 @@ def _price_lines(prices: Mapping[str, Count]) -> Iterator[str]:
     for test, each in prices.items():
         if test != "B":
             more = ", ".join(f"{value - prices['B'].figures[name]:+,} {name}" for name, value in each.figures.items())
-            yield f"{test.partition('+')[2]} policy at MAIL: {more}"
+            yield f"{test.partition('+')[2]} policy: {more}"
 
 
 def _names(text: str) -> list[str]:
@@ -138,7 +138,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.count", description=__doc__)
     parser.add_argument("--tests", type=_names, default=list(TESTS), metavar="A,B,…")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="the N functions that take most, too")
-    parser.add_argument("--policies", action="store_true", help="what a policy in Python and a websocket decider add")
+    parser.add_argument(
+        "--policies", action="store_true", help="what a policy in Python, a websocket decider and a policyd add"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--write", action="store_true", help="make the figures the budget")
     options = parser.parse_args()

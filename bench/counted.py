@@ -78,8 +78,9 @@ _POLICIES: Final = {
     "": "",
     "python": 'Policy = ( "python:counted_policy:Accept" )',
     "websocket": 'Policy = ( "websocket:bench" ) Policy_Listener {{ Listen "{folder}/policy" {{ }} }}',
+    "policyd": 'Policy = ( "policyd:unix:{folder}/policyd" )',
 }
-"""The options that decide at MAIL."""
+"""The options that decide at MAIL; a policyd decides at RCPT."""
 _PYTHON_POLICY: Final = """
 from triosmtp import Policy
 
@@ -104,6 +105,25 @@ async def main():
 
 trio.run(main)
 """
+_POLICYD: Final = """
+import socket, sys, threading
+
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen()
+print("ready", flush=True)
+
+def serve(connection):
+    with connection.makefile("rwb") as stream:
+        for line in stream:
+            if line == b"\\n":
+                stream.write(b"action=DUNNO\\n\\n")
+                stream.flush()
+
+while True:
+    threading.Thread(target=serve, args=server.accept()[:1], daemon=True).start()
+"""
+_DECIDERS: Final = {"websocket": (_DECIDER, "policy"), "policyd": (_POLICYD, "policyd")}
 
 
 class Meter:
@@ -309,7 +329,7 @@ def _wait_until_served(port: int, clock: LockstepClock) -> None:
 def main() -> None:
     """Serve and count: `python -m bench.counted TEST FOLDER` leaves ``result.json`` in the folder.
 
-    ``TEST`` may name what decides at MAIL: ``B+python``, ``B+websocket``.
+    ``TEST`` may name what decides at MAIL: ``B+python``, ``B+websocket``, ``B+policyd``.
     """
     test, _, policy = sys.argv[1].partition("+")
     scenario, folder = SCENARIOS[test], Path(sys.argv[2])
@@ -331,8 +351,9 @@ def main() -> None:
         status = 1
         try:
             _wait_until_served(port, clock)
-            if policy == "websocket":
-                decider = [sys.executable, "-c", _DECIDER, str(folder / "policy")]
+            if policy in _DECIDERS:
+                program, place = _DECIDERS[policy]
+                decider = [sys.executable, "-c", program, str(folder / place)]
                 client = subprocess.Popen(decider, stdout=subprocess.PIPE)
                 assert client.stdout is not None
                 assert client.stdout.readline() == b"ready\n"
@@ -341,7 +362,7 @@ def main() -> None:
             status = 0
         except Exception:  # noqa: BLE001 - whatever it is, there is no result
             traceback.print_exc()
-        if policy == "websocket":
+        if policy in _DECIDERS:
             client.kill()
         os._exit(status)  # an orderly end would wait for a clock that stands still
 

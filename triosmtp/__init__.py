@@ -12,6 +12,7 @@ The packages and modules, from the top down; imports run downwards only::
     testing/        for tests: servers, a scripted client, certificates, a recording policy
     server/         from a configuration to sessions; server/session/ is one SMTP session
     policy_client/  the client library of the policy service
+    filters/        clients of filters of other mail servers
     policy_service/ the hub between sessions and the policy clients of other processes
     policy/         policies in Python              delivery/   the destinations of accepted mail
     tls/            contexts, handshakes, outcomes  auth/       SASL and stored credentials

@@ -194,13 +194,13 @@ class PolicyFailed:
 
 @frozen(slots=False, kw_only=True)
 class PolicyFallback:
-    """No policy client of a group gave an answer that could be applied, so the fallback was applied."""
+    """No policy client of a group, or a filter, gave an answer that could be applied, so the fallback was applied."""
 
     session: SessionInfo
     phase: str
     """The policy phase."""
     group: str
-    """The group of the policy clients."""
+    """The group of the policy clients, or the filter as Policy names it."""
     fallback: str
     """``tempfail``, ``continue`` or ``reject``."""
     failure: str

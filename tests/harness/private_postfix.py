@@ -118,6 +118,27 @@ def running_postfix(ca: Path, routes: Iterable[Route]) -> Iterator[Postfix]:
         shutil.rmtree(folder)
 
 
+@contextmanager
+def running_smtpd(port: int, options: Iterable[str], master: str = "") -> Iterator[Postfix]:
+    """Run a Postfix whose smtpd listens on a port of loopback, with these settings, until the block is left."""
+    program = need("postfix")
+    if os.geteuid() != 0:
+        pytest.skip("postfix must be started by root")
+    folder = Path(tempfile.mkdtemp(prefix="triosmtp-smtpd-"))
+    folder.chmod(0o755)
+    try:
+        (folder / "no.pem").write_text("")
+        configuration = _configure(folder, folder / "no.pem", ())
+        with (configuration / "main.cf").open("a") as main:
+            main.writelines(f"{option}\n" for option in options)
+        with (configuration / "master.cf").open("a") as services:
+            services.write(f"127.0.0.1:{port} inet n - n - - smtpd\n{master}")
+        with _started(program, configuration) as postfix:
+            yield postfix
+    finally:
+        shutil.rmtree(folder)
+
+
 def _configure(folder: Path, ca: Path, routes: Iterable[Route]) -> Path:
     configuration = folder / "etc"
     for name in ("etc", "queue", "data"):

@@ -14,17 +14,19 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
       momentum_options.py  Momentum's names that are not implemented
     configuration.py   blocks → Config, which returns the Listens, and the Settings for a Listen and a peer
       resolution.py      the order of fallback, Peer blocks by address
+    filter_check.py    errors of Filter scopes
     check.py           errors of the whole that do not merely follow from another error
       tls_check.py       the same for TLS: options that need others, files that belong together
     query.py           queries as on Momentum's console: show, get, eval
 """
 
-from triosmtp.config.configuration import Config, DomainScope, Listen, LogFile, Security
+from triosmtp.config.configuration import Config, DomainScope, Filter, Listen, LogFile, Security
 from triosmtp.config.file import examine_config, load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
 from triosmtp.config.query import Query, evaluate, find_query, get, options_of_connections, show
 from triosmtp.config.types.auth_parameters import AuthParameters, ExternalParameters, mechanisms_of
+from triosmtp.config.types.filter_address import FilterAddress, parse_filter_address
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.security_types import CAPABILITY_NAMES
 from triosmtp.config.types.server_name import ServerName
@@ -39,6 +41,8 @@ __all__ = [
     "Config",
     "DomainScope",
     "ExternalParameters",
+    "Filter",
+    "FilterAddress",
     "Listen",
     "ListenAddress",
     "LogFile",
@@ -59,6 +63,7 @@ __all__ = [
     "options_of_connections",
     "parse_address",
     "parse_config",
+    "parse_filter_address",
     "problem_at",
     "show",
 ]

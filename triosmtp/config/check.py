@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from triosmtp.config.configuration import Config, Listen, server_name_of
+from triosmtp.config.filter_check import check_filters
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import ScopeChain, pathways_of
@@ -41,6 +42,7 @@ def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem,
     try:
         config = Config(source, build(source, problems, read))
         _check_pathways(config.root, problems)
+        check_filters(config.root, problems)
         _check_listens(config, problems, source)
         _check_logs(config, problems)
     except TooManyProblemsError:

@@ -1,5 +1,6 @@
 """A configuration as a whole, and what it answers."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from triosmtp.config.option import (
     CONTROL_LISTENER,
     DOMAIN_SCOPE,
     ESMTP_LISTENER,
+    FILTER,
     LISTEN,
     LOG,
     PATHWAY_GROUP,
@@ -19,14 +21,14 @@ from triosmtp.config.option import (
     STATUS_LISTENER,
 )
 from triosmtp.config.options import Settings
-from triosmtp.config.resolution import Resolver, pathways_of
+from triosmtp.config.resolution import Resolver, pathways_of, settings_of
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place, Source
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.server_name import ServerName
 from triosmtp.errors import Position, Problem, Severity
 
-__all__ = ["Config", "DomainScope", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
+__all__ = ["Config", "DomainScope", "Filter", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
 
 
 @frozen(slots=True, eq=False)
@@ -95,6 +97,22 @@ class DomainScope:
 
 
 @frozen(slots=True, eq=False)
+class Filter:
+    """A Filter scope: a filter that a Policy names as ``filter:name``.
+
+    ``timeout`` and ``fallback`` are None if the scope does not set them; then those of the scope of Policy apply.
+    """
+
+    name: str
+    connect_to: str
+    phases: tuple[str, ...]
+    timeout: float | None
+    fallback: Literal["tempfail", "continue", "reject"] | None
+    fallback_phases: Mapping[str, Literal["tempfail", "continue", "reject"]]
+    place: Place
+
+
+@frozen(slots=True, eq=False)
 class Security:
     """The Security scope: the user that the server becomes if root starts it."""
 
@@ -154,6 +172,25 @@ class Config:
             for block in self.root.of_kind(DOMAIN_SCOPE)
             if block.assignments and block.place is not None
         )
+
+    @property
+    def filters(self) -> dict[str, Filter]:
+        """Every Filter scope that has an address, by its name."""
+        found = {}
+        for block in self.root.of_kind(FILTER):
+            settings = settings_of((block,))  # without the global scope
+            if settings.connect_to is None or block.place is None or block.instance is None:
+                continue
+            found[block.instance] = Filter(
+                block.instance,
+                settings.connect_to,
+                settings.phases,
+                settings.policy_timeout if "policy_timeout" in block.assignments else None,
+                settings.policy_fallback if "policy_fallback" in block.assignments else None,
+                settings.policy_fallback_phases,
+                block.place,
+            )
+        return found
 
     @property
     def security(self) -> Security | None:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from triosmtp.config.option import (
     DOMAIN_SCOPE,
+    FILTER,
     PATHWAY_GROUP,
     PATHWAY_SCOPE,
     PEER,
@@ -130,7 +131,7 @@ class Resolver:
         if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER}:
             return blocks  # what admits clients of mail must not admit those who decide about it, or look on
         chain = (*blocks, self._root)
-        if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP, DOMAIN_SCOPE}:
+        if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP, DOMAIN_SCOPE, FILTER}:
             return chain
         name = next((block.assignments["pathway"].value for block in chain if "pathway" in block.assignments), None)
         pathway = self._pathways.get(name) if isinstance(name, str) else None

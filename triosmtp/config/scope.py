@@ -17,6 +17,7 @@ from triosmtp.config.option import (
     CONTROL_LISTENER,
     DOMAIN_SCOPE,
     ESMTP_LISTENER,
+    FILTER,
     GLOBAL,
     LISTEN,
     LOG,
@@ -36,6 +37,7 @@ from triosmtp.config.parser import Dictionary, Include, Items, Scalar, Scope, Se
 from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import misspelt, nearest, suggest
 from triosmtp.config.types.auth_parameters import AuthParameters, module_problem
+from triosmtp.config.types.filter_address import is_filter_name
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, parse_address
 from triosmtp.config.types.option_type import BadValueError, Network, parse_network, quote
 from triosmtp.config.types.server_name import parse_server_name
@@ -77,6 +79,7 @@ SCOPES = {
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
         ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
         ScopeRule(DOMAIN_SCOPE, (GLOBAL,), '"example.org"'),
+        ScopeRule(FILTER, (GLOBAL,), '"name"'),
     )
 }
 """The scopes that are built, by their names in lower case."""
@@ -361,6 +364,10 @@ class _Builder:
             child.server_name = parse_server_name(instance)
         elif child.kind == DOMAIN_SCOPE:
             child.key = name_key(instance)
+        elif child.kind == FILTER and not is_filter_name(instance):
+            raise ValueError(
+                f"expected a name of letters, digits, `.`, `_` and `-`, at most 64, found {quote(instance)}"
+            )
 
 
 _LISTENING = {ESMTP_LISTENER, LISTEN, PEER}

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from triosmtp.errors import Reject
 from triosmtp.loader import is_failure
+from triosmtp.policy.deferral import Deferral
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy
 from triosmtp.policy.policy_session import Session
 
@@ -33,6 +34,8 @@ class ChainDecision:
     """Whether the message is to be discarded; then ``done`` is set too."""
     source: str = ""
     error: str = ""
+    deferral: Deferral | None = None
+    """Conditions under which the client is to try again later; ``done`` and ``refusal`` are without them."""
 
 
 CONTINUE: Final = ChainDecision()
@@ -69,6 +72,7 @@ class Chain:
         It raises only cancellation.  An exception of a policy is logged and becomes the refusal 451 4.3.0, or
         421 4.3.0 at ``connect``.
         """
+        deferral: Deferral | None = None
         for source, hook in self._hooks[phase]:
             session.decider = ""
             try:
@@ -78,18 +82,20 @@ class Chain:
                     raise
                 reject = _only_reject(error)
                 if reject is not None:
-                    return ChainDecision(refusal=reject, source=reject.decided_by or source)
+                    return ChainDecision(refusal=reject, source=reject.decided_by or source, deferral=deferral)
                 return _failed(session, phase, source, error)
             if answer is DONE:
-                return ChainDecision(done=True, source=session.decider or source)
+                return ChainDecision(done=True, source=session.decider or source, deferral=deferral)
             if answer is DISCARD:
-                return ChainDecision(done=True, discard=True, source=session.decider or source)
-            if answer is not None:
+                return ChainDecision(done=True, discard=True, source=session.decider or source, deferral=deferral)
+            if isinstance(answer, Deferral):
+                deferral = answer if deferral is None else deferral.joined(answer)
+            elif answer is not None:
                 mistake = TypeError(
                     f"{source}: validate_{phase} returned {answer!r}; return None, DONE or DISCARD, or raise Reject"
                 )
                 return _failed(session, phase, source, mistake)
-        return CONTINUE
+        return CONTINUE if deferral is None else ChainDecision(deferral=deferral)
 
 
 def _only_reject(error: BaseException) -> Reject | None:

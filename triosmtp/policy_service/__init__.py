@@ -20,5 +20,7 @@ Also:
 - ``client_access.py``: which clients may connect, and what each may request;
 - ``server_admin.py``: the interface of the hub to its server;
 - ``hub_limits.py``: the limits of a hub;
+- ``filter_registry.py``: the filters that the server connects to, and their clients;
+- ``circuit_breaker.py``: groups and filters that time out are asked less often;
 - ``recorded_body.py``: messages in recordings.
 """

@@ -7,7 +7,9 @@ import trio
 
 from triosmtp.histogram import Histogram
 from triosmtp.policy.interface import Phase
+from triosmtp.policy_service.circuit_breaker import CircuitBreaker, NoAnswerError
 from triosmtp.policy_service.connected_client import CLIENT_GONE, CloseReason, ConnectedClient, FailedAnswer
+from triosmtp.policy_service.filter_registry import LATENCIES, percentiles
 from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.json_rpc import ProtocolError
 from triosmtp.policy_service.question import Question, Verdict, decider_source
@@ -18,14 +20,8 @@ __all__ = ["DeciderGroup", "NoAnswerError"]
 
 _MAX_STICKY: Final = 100_000
 """Sessions whose decider is remembered."""
-_LATENCIES: Final = 1000
-"""Answers of which the status shows the latency."""
 _DEFAULT_PHASES: Final[frozenset[Phase]] = frozenset({"mailfrom"})
 """The phases at which a group falls back that never had a decider."""
-
-
-class NoAnswerError(Exception):
-    """No decider sent an answer that can be applied; the text says why."""
 
 
 class DeciderGroup:
@@ -38,9 +34,8 @@ class DeciderGroup:
         self._registrations: list[Registration] = []  # of the connected deciders, or of the last ones
         self._phases: frozenset[Phase] = _DEFAULT_PHASES  # the union of their phases
         self._sticky: OrderedDict[str, ConnectedClient] = OrderedDict()
-        self._timeouts_in_row = 0
-        self._probe_at = 0.0
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._breaker = CircuitBreaker(limits.breaker_timeouts, limits.breaker_seconds)
+        self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self.latency = Histogram()
         """The time until an answer that can be applied, in seconds."""
         self.is_configured = False
@@ -59,7 +54,7 @@ class DeciderGroup:
         if not self._deciders:
             self._registrations.clear()
             # A new decider is asked although the breaker is open, but only once if it hangs as well.
-            self._timeouts_in_row = min(self._timeouts_in_row, self._limits.breaker_timeouts - 1)
+            self._breaker.allow_probe()
         self._deciders.append(client)
         self._registrations.append(client.registration)
         self._phases = frozenset().union(*(each.phases for each in self._registrations))
@@ -100,10 +95,7 @@ class DeciderGroup:
         if client is None:
             return None
         now = trio.current_time()
-        if self._timeouts_in_row >= self._limits.breaker_timeouts:
-            if now < self._probe_at:
-                raise NoAnswerError(f"the circuit breaker is open after {self._timeouts_in_row} time-outs in a row")
-            self._probe_at = now + self._limits.breaker_seconds  # this question is the probe
+        self._breaker.admit(now)
         self.asked += 1
         deadline = now + seconds
         with trio.CancelScope(deadline=deadline):
@@ -118,7 +110,8 @@ class DeciderGroup:
                     return self._read_answer(pending.answer, question, client, now)
                 client = self._choose_decider(question)
             raise NoAnswerError("no decider is left")
-        self._count_timeout(now)
+        self.timeouts += 1
+        self._breaker.record_timeout(now)
         raise NoAnswerError(f"timed out after {seconds:g} s")
 
     def _check_absent(self, question: Question) -> None:
@@ -153,13 +146,9 @@ class DeciderGroup:
         if client.timeouts >= self._limits.client_timeouts and client in self._deciders:
             client.drop(CloseReason(f"too slow: {client.timeouts} time-outs in a row"))
 
-    def _count_timeout(self, asked_at: float) -> None:
-        self.timeouts += 1
-        self._timeouts_in_row += 1
-        self._probe_at = max(self._probe_at, asked_at + self._limits.breaker_seconds)
-
     def _read_answer(self, answer: Any, question: Question, client: ConnectedClient, asked_at: float) -> Verdict:
-        client.timeouts = self._timeouts_in_row = 0
+        client.timeouts = 0
+        self._breaker.record_answer()
         if isinstance(answer, FailedAnswer):
             self.invalid += 1
             raise NoAnswerError(f"{client.name} answered with an error: {answer.reason}")
@@ -178,7 +167,6 @@ class DeciderGroup:
 
     def status(self) -> dict[str, Any]:
         """Return the status for an operator as plain values.  Latencies of the last answers are in milliseconds."""
-        latencies = sorted(self._latencies)
         return {
             "group": self.name,
             "deciders": len(self._deciders),
@@ -189,8 +177,8 @@ class DeciderGroup:
             "timeouts": self.timeouts,
             "invalid": self.invalid,
             "fallbacks": self.fallbacks,
-            "breaker": "open" if self._timeouts_in_row >= self._limits.breaker_timeouts else "closed",
-            "latency_ms": {f"p{p}": _percentile(latencies, p) for p in (50, 99)},
+            "breaker": "open" if self._breaker.is_open else "closed",
+            "latency_ms": percentiles(self._latencies),
         }
 
 
@@ -202,7 +190,3 @@ def _can_decide(client: ConnectedClient, question: Question) -> bool:
         and question.phase in registration.phases
         and registration.wants_session(question.peer, question.listener)
     )
-
-
-def _percentile(values: list[float], percent: int) -> float | None:
-    return None if not values else round(values[min(len(values) - 1, len(values) * percent // 100)] * 1000, 3)

@@ -47,11 +47,13 @@ from triosmtp.histogram import Histogram
 from triosmtp.message.spool import Body
 from triosmtp.observer import Subscription
 from triosmtp.policy.interface import PHASES, Phase, Policy
+from triosmtp.policy_service.circuit_breaker import NoAnswerError
 from triosmtp.policy_service.client_access import ClientAccess
 from triosmtp.policy_service.client_requests import ClientRequests
 from triosmtp.policy_service.connected_client import GOING_AWAY, CloseReason, ConnectedClient, FailedAnswer
-from triosmtp.policy_service.decider_group import DeciderGroup, NoAnswerError
+from triosmtp.policy_service.decider_group import DeciderGroup
 from triosmtp.policy_service.event_notification import EVENT_NOTIFICATIONS, phase_notification
+from triosmtp.policy_service.filter_registry import FilterRegistry
 from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.hub_policy import HubPolicy
 from triosmtp.policy_service.json_rpc import (
@@ -101,6 +103,8 @@ class Hub:
         self._clients: list[ConnectedClient] = []
         self._groups: dict[str, DeciderGroup] = {}
         self._shadows = ShadowDeciders(self._emit)
+        self.filters = FilterRegistry(self.limits, self._emit)
+        """The filters that the server connects to."""
         self._notifier = Notifier()
         self._nursery: trio.Nursery | None = None
         self._requests = ClientRequests(self)
@@ -369,11 +373,11 @@ class Hub:
         found = [group.status() for group in self._groups.values()]
         for status in found:
             status["clients"] = [_status(each) for each in self._clients if _group(each) == status["group"]]
-        return found
+        return found + self.filters.status()
 
     def latencies(self) -> dict[str, Histogram]:
         """Return copies of the histograms of answer times in seconds, by the name of the group."""
-        return {name: group.latency.copy() for name, group in self._groups.items()}
+        return {name: group.latency.copy() for name, group in self._groups.items()} | self.filters.latencies()
 
     def clients(self) -> list[dict[str, Any]]:
         """Return the status of every registered client as plain values."""

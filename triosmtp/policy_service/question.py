@@ -20,6 +20,7 @@ __all__ = [
     "Question",
     "Verdict",
     "decider_source",
+    "fallback_reply",
     "fallback_verdict",
     "is_decider_source",
 ]
@@ -129,14 +130,21 @@ _FALLBACKS: Final[Mapping[Fallback, tuple[int, str, str]]] = {
 _AT_CONNECT: Final = {451: 421, 550: 554}
 
 
+def fallback_reply(phase: Phase, fallback: Fallback) -> tuple[int, str, str] | None:
+    """Return the code, enhanced code and text with which a fallback refuses; None if it does not."""
+    if fallback == "continue":
+        return None
+    code, enhanced, text = _FALLBACKS[fallback]
+    return (_AT_CONNECT[code] if phase == "connect" else code), enhanced, text
+
+
 def fallback_verdict(group: str, question: Question, fallback: Fallback, failure: str) -> Verdict:
     """Return the verdict that replaces the answer of ``group``; ``failure`` says why there is no answer."""
     source = decider_source(group)
-    if fallback == "continue":
+    reply = fallback_reply(question.phase, fallback)
+    if reply is None:
         return Verdict(source=source, failure=failure)
-    code, enhanced, text = _FALLBACKS[fallback]
-    if question.phase == "connect":
-        code = _AT_CONNECT[code]
+    code, enhanced, text = reply
     return Verdict(decision="reject", code=code, enhanced=enhanced, text=text, source=source, failure=failure)
 
 

@@ -26,6 +26,7 @@ from triosmtp.tls import TLSSettings
 from triosmtp.variables import is_reserved
 
 if TYPE_CHECKING:
+    from triosmtp.policy_service.filter_registry import FilterKey
     from triosmtp.policy_service.hub import Hub
 
 __all__ = ["Profile", "Profiles", "default_maildir"]
@@ -85,6 +86,7 @@ class Profiles:
         self._loader = ModuleLoader(config.folder)
         self._given_delivery = delivery
         self._policies: dict[str, Policy] = {}
+        self._filters: list[FilterKey] = []
         self._deliveries: dict[str, Delivery] = {}
         self._chains: dict[Hashable, Chain] = {}
         self._stores: dict[Hashable, PasswordFile | IdentityMap] = {}
@@ -106,7 +108,9 @@ class Profiles:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every delivery that the options name.  Each has up to 5 s."""
+        """Close every delivery that the options name.  Each has up to 5 s.  Release the filters."""
+        while self._filters:
+            self._hub_of_server().filters.release(self._filters.pop())
         for delivery in self.deliveries:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 try:
@@ -154,9 +158,9 @@ class Profiles:
             if is_reserved(key)
         ]
         delivery = collect(problems, partial(self._delivery, settings))
-        chain = collect(problems, partial(self._chain, settings))
-        sasl = collect(problems, partial(self._sasl, settings, chain or Chain()))
         recipients = collect(problems, partial(self._recipients, settings))
+        chain = collect(problems, partial(self._chain, settings, recipients))
+        sasl = collect(problems, partial(self._sasl, settings, chain or Chain()))
         if problems:
             raise ConfigError(problems)
         assert delivery is not None
@@ -211,34 +215,56 @@ class Profiles:
             else:
                 problems.append(problem_at(settings, field, str(error)))
 
-    def _chain(self, settings: Settings) -> Chain:
+    def _chain(self, settings: Settings, recipients: KnownRecipients | None) -> Chain:
         if self._given_chain is not None:
             return self._given_chain
         fallbacks = tuple(settings.policy_fallback_phases.items())
-        key = settings.policy, settings.policy_timeout, settings.policy_fallback, fallbacks
+        key: Hashable = settings.policy, settings.policy_timeout, settings.policy_fallback, fallbacks
+        filtered = any(map(_is_filter, settings.policy))
+        if filtered:
+            key = id(settings)  # what filters may do to the envelope depends on other options, too
         chain = self._chains.get(key)
         if chain is None:
             problems: list[Problem] = []
-            policies = [collect(problems, partial(self._policy, settings, each)) for each in settings.policy]
+            policies = [
+                collect(problems, partial(self._policy, settings, each, recipients)) for each in settings.policy
+            ]
             if problems:
                 raise ConfigError(problems)
+            if filtered:
+                from triosmtp.server.filter_policies import make_envelope_changes  # noqa: PLC0415 - see _filter()
+
+                policies.insert(0, make_envelope_changes(settings, recipients))
             chain = self._chains[key] = Chain(each for each in policies if each is not None)
         return chain
 
-    def _policy(self, settings: Settings, specification: str) -> Policy:
+    def _policy(self, settings: Settings, specification: str, recipients: KnownRecipients | None) -> Policy:
+        if _is_filter(specification):
+            return self._filter(settings, specification, recipients)
         scheme, _, group = specification.partition(":")
         if scheme == "websocket":
             otherwise = settings.policy_fallback
             fallbacks = {phase: settings.policy_fallback_phases.get(phase, otherwise) for phase in PHASES}
-            if self._hub is None:  # without a server, as in `triosmtp check`
-                from triosmtp.policy_service.hub import Hub  # noqa: PLC0415 - a server has imported it
-
-                self._hub = Hub()
-            return self._hub.policy(group, timeout=settings.policy_timeout, fallback_phases=fallbacks)
+            return self._hub_of_server().policy(group, timeout=settings.policy_timeout, fallback_phases=fallbacks)
         if specification not in self._policies:
             make = partial(load_policy, self._loader, specification)
             self._policies[specification] = _found(settings, "policy", make)
         return self._policies[specification]
+
+    def _filter(self, settings: Settings, specification: str, recipients: KnownRecipients | None) -> Policy:
+        from triosmtp.server.filter_policies import make_filter_policy  # noqa: PLC0415 - only if there are filters
+
+        filters = self._hub_of_server().filters
+        policy, key = make_filter_policy(self._config, settings, specification, filters, recipients)
+        self._filters.append(key)
+        return policy
+
+    def _hub_of_server(self) -> "Hub":
+        if self._hub is None:  # without a server, as in `triosmtp check`
+            from triosmtp.policy_service.hub import Hub  # noqa: PLC0415 - a server has imported it
+
+            self._hub = Hub()
+        return self._hub
 
     def _delivery(self, settings: Settings) -> Delivery:
         if self._given_delivery is not None:
@@ -251,6 +277,10 @@ class Profiles:
             delivery = _found(settings, "deliver_to", partial(make, specification))
             self._deliveries[specification] = delivery
         return delivery
+
+
+def _is_filter(specification: str) -> bool:
+    return specification.startswith(("policyd:", "filter:"))
 
 
 def default_maildir() -> Path:

@@ -110,6 +110,7 @@ async def open_memory_server(
         await nursery.start(service.hub.run)
         yield MemoryServer(service, nursery, messages, events)
         nursery.cancel_scope.cancel()
+    await service.profiles.aclose()
 
 
 def as_received(message: Message) -> ReceivedMessage:

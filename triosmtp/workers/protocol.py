@@ -14,12 +14,14 @@ from triosmtp.auth import MockKey
 from triosmtp.config import Config
 from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.limits.peer_count import PeerAddress
+from triosmtp.policy_service.filter_registry import FilterAnswer, FilterQuestion
 from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict
 from triosmtp.server.tls_report import TLSReport
 from triosmtp.tls import TLSSettings
 
 __all__ = [
     "AdmitHandshake",
+    "AskFilter",
     "CloseSession",
     "Commit",
     "ConnectionClosed",
@@ -205,6 +207,13 @@ class LogRecord:
     """A log record: the supervisor alone writes the log."""
 
     fields: dict[str, Any]
+
+
+@frozen(slots=True)
+class AskFilter(WorkerRequest[FilterAnswer]):
+    """Ask a filter."""
+
+    question: FilterQuestion
 
 
 @frozen(slots=True)

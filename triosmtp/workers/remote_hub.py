@@ -1,12 +1,41 @@
 """The policy hub in a worker: questions and outcomes are sent to the supervisor's hub."""
 
+from collections.abc import Callable
+
+from triosmtp.event import Observer
 from triosmtp.policy import Phase
+from triosmtp.policy_service.filter_registry import (
+    FilterAnswer,
+    FilterClient,
+    FilterKey,
+    FilterQuestion,
+    FilterRegistry,
+)
 from triosmtp.policy_service.hub import Hub
+from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.protocol import Decide, PhaseEnded
+from triosmtp.workers.protocol import AskFilter, Decide, PhaseEnded
 
 __all__ = ["RemoteHub"]
+
+
+class RemoteFilters(FilterRegistry):
+    """Asks the filters of the supervisor through ``channel``: that process has the connections."""
+
+    def __init__(self, limits: HubLimits, emit: Observer, channel: Channel) -> None:
+        super().__init__(limits, emit)
+        self._channel = channel
+
+    def add(self, key: FilterKey, make: Callable[[FilterKey, HubLimits], FilterClient]) -> None:
+        """Ignore it: the supervisor has the client."""
+
+    async def ask(self, question: FilterQuestion) -> FilterAnswer:
+        """Ask a filter, as :meth:`triosmtp.policy_service.filter_registry.FilterRegistry.ask` does."""
+        try:
+            return await self._channel.request(AskFilter(question))
+        except ChannelClosedError:
+            return FilterAnswer(failure="the supervisor is gone")
 
 
 class RemoteHub(Hub):
@@ -19,6 +48,7 @@ class RemoteHub(Hub):
     def __init__(self, channel: Channel, interest: Interest) -> None:
         super().__init__()
         self._channel = channel
+        self.filters = RemoteFilters(self.limits, self._emit, channel)
         self.subscription.change(())  # the supervisor's hub receives every event
         self.apply(interest)
 

@@ -62,6 +62,7 @@ from triosmtp.workers.handoff import Handoff
 from triosmtp.workers.pooled_sessions import PooledSessions
 from triosmtp.workers.protocol import (
     AdmitHandshake,
+    AskFilter,
     Commit,
     ConnectionClosed,
     CountPeer,
@@ -452,7 +453,11 @@ class Supervisor:
         return handlers
 
     def _requests(self) -> RequestHandlers:
-        return {Decide: self._decide, AdmitHandshake: self._admit_handshake, CountPeer: self._count_peer}
+        handlers: RequestHandlers = {
+            Decide: self._decide,
+            AskFilter: lambda m: self._service.hub.filters.ask(m.question),
+        }
+        return {**handlers, AdmitHandshake: self._admit_handshake, CountPeer: self._count_peer}
 
     def _on_connected(self, worker: WorkerProcess, event: Connected) -> None:
         worker.sessions[event.session.id] = SessionRecord(event.session, trio.current_time())
@@ -469,9 +474,8 @@ class Supervisor:
         self._service.emit(event)
 
     async def _decide(self, message: Decide) -> Verdict:
-        return await self._service.hub.decide(
-            message.group, message.question, timeout=message.timeout, fallback=message.fallback
-        )
+        question, timeout, fallback = message.question, message.timeout, message.fallback
+        return await self._service.hub.decide(message.group, question, timeout=timeout, fallback=fallback)
 
     async def _admit_handshake(self, message: AdmitHandshake) -> LimitReached | None:
         now = trio.current_time()

@@ -14,6 +14,7 @@ from triosmtp.policy_client import (
     PolicyClient,
     PolicyRequest,
 )
+from triosmtp.policy_service.circuit_breaker import CircuitBreaker
 from triosmtp.policy_service.hub import HubLimits
 from triosmtp.policy_service.question import Question
 from triosmtp.testing import Client
@@ -174,8 +175,9 @@ async def test_the_breaker_opens_and_a_probe_closes_it(autojump_clock: trio.test
             if hanging:
                 await trio.sleep_forever()
 
-        stage.hub.limits = HubLimits(breaker_timeouts=3, breaker_seconds=10, client_timeouts=100)
+        stage.hub.limits = HubLimits(client_timeouts=100)
         stage.hub.group("fraud")._limits = stage.hub.limits
+        stage.hub.group("fraud")._breaker = CircuitBreaker(timeouts=3, seconds=10)
         await stage.attach(client)
         session = await stage.hello()
         for _ in range(3):

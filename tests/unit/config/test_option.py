@@ -31,6 +31,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         *("TLS_Client_Purpose", "TLSv13_Ciphersuites"),
         *("TLS_Send_Client_CA_Names", "TLS_Verify_Depth", "TLS_Verify_Mode", "TLS_Handshake_Timeout"),
     }
+    in_filters = {"Policy_Timeout", "Policy_Fallback", "Policy_Fallback_Phases"}
     not_global = {
         "Use_SSL",
         "Starttls_Injection_Policy",
@@ -43,6 +44,9 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         if option.name in {"User", "Group", "Capabilities"}:
             assert option.scopes == ("Security",)
             continue
+        if option.name in {"Connect_To", "Phases"}:
+            assert option.scopes == ("Filter",)
+            continue
         if option.name == "Enable":
             assert option.scopes == ("ESMTP_Listener", "Listen", *control, *policy, *status)
             continue
@@ -54,6 +58,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         expected -= {"global"} if option.name in not_global else set()
         expected |= set(control) if option.name == "File_Mode" else set()
         expected |= set(status) if option.name in {"File_Mode", "Listen_Backlog"} else set()
+        expected |= {"Filter"} if option.name in in_filters else set()
         expected |= {"Domain"} if option.name in {"Known_Recipients", "Recipients_Fold_Case"} else set()
         expected |= {"Server_Name"} if option.name in in_server_names else set()
         expected |= set(policy) if option.name in in_policy_listeners | in_server_names else set()

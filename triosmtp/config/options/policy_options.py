@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.option import POLICY, STATUS, option
+from triosmtp.config.option import FILTER, POLICY, STATUS, WITH_FILTER, option
 from triosmtp.config.types.option_type import LIMIT, PATH, SECONDS, choice
-from triosmtp.config.types.policy_types import DELIVERY, FALLBACK_PHASES, POLICIES
+from triosmtp.config.types.policy_types import CONNECT_TO, DELIVERY, FALLBACK_PHASES, FILTER_PHASES, POLICIES
 
 __all__ = ["PolicyOptions"]
 
@@ -28,22 +28,44 @@ class PolicyOptions:
         POLICIES,
         (),
         "Policies that are asked at each phase, in this order: python:package.module:Name, also from the "
-        "configuration's folder; websocket:group, whose deciders connect to a Policy_Listener.",
+        "configuration's folder; websocket:group, whose deciders connect to a Policy_Listener; policyd:unix:/path or "
+        "policyd:inet:host:port, a Postfix policy service, asked at RCPT; filter:name, a Filter scope.",
     )
     policy_timeout: float = option(
-        "Policy_Timeout", SECONDS, 5.0, "Seconds that deciders of a websocket: policy have for each decision."
+        "Policy_Timeout",
+        SECONDS,
+        5.0,
+        "Seconds that a websocket:, policyd: or filter: policy has for each decision.",
+        scopes=WITH_FILTER,
     )
     policy_fallback: Fallback = option(
         "Policy_Fallback",
         choice(_FALLBACKS),
         "tempfail",
-        "The result if a websocket: policy has no answer: tempfail (451), continue, or reject (550).",
+        "The result if a websocket:, policyd: or filter: policy has no answer: tempfail (451), continue, or reject "
+        "(550).",
+        scopes=WITH_FILTER,
     )
     policy_fallback_phases: Mapping[str, Fallback] = option(
         "Policy_Fallback_Phases",
         FALLBACK_PHASES,
         {},
         "Policy_Fallback for single phases, as [ connect = continue ].",
+        scopes=WITH_FILTER,
+    )
+    connect_to: str | None = option(
+        "Connect_To",
+        CONNECT_TO,
+        None,
+        "Address of the filter: policyd:unix:/path or policyd:inet:host:port, a Postfix policy service.",
+        scopes=(FILTER,),
+    )
+    phases: tuple[str, ...] = option(
+        "Phases",
+        FILTER_PHASES,
+        ("rcptto",),
+        "Phases at which the filter is asked: connect, ehlo, mailfrom, rcptto, data, data_spool.",
+        scopes=(FILTER,),
     )
     token_file: Path | None = option(
         "Token_File",

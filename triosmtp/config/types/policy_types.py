@@ -1,6 +1,5 @@
 """The types of options of policy and delivery: Pathway, policies, fallbacks, deliveries, recipient files."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +7,7 @@ from typing import Literal
 
 from triosmtp.config.parser import Dictionary, Items, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.types.filter_address import is_filter_name, parse_filter_address
 from triosmtp.config.types.option_type import (
     TEXT,
     VARIABLES,
@@ -20,7 +20,9 @@ from triosmtp.config.types.option_type import (
     text_of,
 )
 
-__all__ = ["DELIVERY", "FALLBACK_PHASES", "PATHWAY", "POLICIES", "RECIPIENT_FILES"]
+__all__ = [
+    "CONNECT_TO", "DELIVERY", "FALLBACK_PHASES", "FILTER_PHASES", "PATHWAY", "POLICIES", "RECIPIENT_FILES",
+]  # fmt: skip
 
 # Pathway
 
@@ -36,22 +38,34 @@ PATHWAY = OptionType("name of a Pathway", _read_pathway, TEXT.write)
 
 # Policies
 
-_POLICY = "python:package.module:Name or websocket:group"
-_GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
+_POLICY = (
+    "python:package.module:Name, websocket:group, policyd:unix:/path, policyd:inet:host:port or filter:name of a Filter"
+)
+_POLICY_SCHEMES = ("python", "websocket", "policyd", "filter")
 
 
 def _read_policies(value: Value, _warn: Warn) -> tuple[str, ...]:
-    policies = []
-    for each in value.values if isinstance(value, Items) else (value,):
-        text = text_of(each, _POLICY)
-        scheme, _, rest = text.partition(":")
-        if scheme == "websocket" and _GROUP(rest):
-            policies.append(text)
-            continue
-        if scheme != "python" or not _is_object(rest):
-            raise BadValueError(each.place, f"expected {_POLICY}, found {quote(text)}")
-        policies.append(text)
-    return tuple(policies)
+    return tuple(_read_policy(each) for each in (value.values if isinstance(value, Items) else (value,)))
+
+
+def _read_policy(value: Value) -> str:
+    text = text_of(value, _POLICY)
+    scheme, _, rest = text.partition(":")
+    if scheme == "policyd":
+        return _read_address(text, value)
+    if scheme in {"websocket", "filter"} and is_filter_name(rest):
+        return text
+    if scheme != "python" or not _is_object(rest):
+        close = "" if scheme in _POLICY_SCHEMES else suggest(nearest(scheme, _POLICY_SCHEMES))
+        raise BadValueError(value.place, f"expected {_POLICY}, found {quote(text)}{close}")
+    return text
+
+
+def _read_address(text: str, value: Value) -> str:
+    try:
+        return str(parse_filter_address(text, value.place.source.folder))
+    except ValueError as error:
+        raise BadValueError(value.place, str(error)) from None
 
 
 def _is_object(text: str) -> bool:
@@ -84,6 +98,36 @@ def _read_fallback_phases(value: Value, warn: Warn) -> Mapping[str, Literal["tem
 
 
 FALLBACK_PHASES = OptionType("dictionary of fallbacks", _read_fallback_phases, VARIABLES.write)
+
+# Filters
+
+_FILTER_PHASES = ("connect", "ehlo", "mailfrom", "rcptto", "data", "data_spool")
+
+
+def _read_connect_to(value: Value, _warn: Warn) -> str:
+    return _read_address(text_of(value, "the address of a filter"), value)
+
+
+def _read_filter_phases(value: Value, _warn: Warn) -> tuple[str, ...]:
+    found = []
+    for each in value.values if isinstance(value, Items) else (value,):
+        text = text_of(each, "a phase")
+        phase = text.lower()
+        if phase not in _FILTER_PHASES:
+            close = suggest(nearest(phase, _FILTER_PHASES))
+            raise BadValueError(
+                each.place, f"expected phases of {', '.join(_FILTER_PHASES)}, found {quote(text)}{close}"
+            )
+        found.append(phase)
+    if not found:
+        raise BadValueError(value.place, f"expected phases of {', '.join(_FILTER_PHASES)}, found an empty list")
+    return tuple(dict.fromkeys(found))
+
+
+CONNECT_TO = OptionType("address of a filter", _read_connect_to, TEXT.write)
+FILTER_PHASES: OptionType[tuple[str, ...]] = OptionType(
+    "list of phases", _read_filter_phases, list_of(TEXT, "list of phases").write
+)
 
 # Deliveries
 

@@ -15,7 +15,7 @@ from triosmtp.policy_service.question import Excerpt, Outcome
 from triosmtp.server.service import Service
 from triosmtp.server.session.refusal import Refusal, refusal_of, text_of_reply
 
-__all__ = ["ask_policies", "emit_outcome", "settle"]
+__all__ = ["ask_policies", "deferred", "emit_outcome", "settle"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -41,6 +41,8 @@ async def settle(
             await restrict(decision)
     except Refusal as error:
         refusal = error
+    if decision is not CONTINUE and decision.deferral is not None:
+        refusal = deferred(decision, refusal)
     emit_outcome(service, session, phase, refusal, *arguments)
     return decision, refusal
 
@@ -53,12 +55,23 @@ async def ask_policies(
     :raises Refusal: if one of them refuses or fails.
     """
     decision = await chain.ask(phase, session, *arguments)
+    if decision is CONTINUE:
+        return decision
     if decision.error:
         failure = PolicyFailed(session=session.info, phase=phase, policy=decision.source, error=decision.error)
         service.emit(failure)
     if decision.refusal is not None:
-        raise refusal_of(decision.refusal, decision.source)
+        refusal = refusal_of(decision.refusal, decision.source)
+        raise deferred(decision, refusal) or refusal
     return decision
+
+
+def deferred(decision: ChainDecision, refusal: Refusal | None) -> Refusal | None:
+    """Return the result of a phase, by what its policies made depend on it (DEFER_IF_PERMIT, DEFER_IF_REJECT)."""
+    if decision.deferral is None:
+        return refusal
+    reject = decision.deferral.refusal(None if refusal is None else refusal.reply.code)
+    return refusal if reject is None else refusal_of(reject, reject.decided_by)
 
 
 def emit_outcome(

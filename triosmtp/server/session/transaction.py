@@ -25,7 +25,7 @@ from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service, limiter_key
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
-from triosmtp.server.session.policy_phase import ask_policies, emit_outcome
+from triosmtp.server.session.policy_phase import ask_policies, deferred, emit_outcome
 from triosmtp.server.session.refusal import Refusal, refusal_of
 from triosmtp.server.session.restrictions import check_headers
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
@@ -240,6 +240,9 @@ class Transaction:
     def _note(self, decision: ChainDecision) -> None:
         if decision.discard:
             self.discarded_by = decision.source
+        refusal = deferred(decision, None)  # nothing later refuses
+        if refusal is not None:
+            raise refusal
 
     async def _deliver(self, message: Message) -> None:
         session, profile = self._session, self.profile

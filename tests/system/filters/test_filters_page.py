@@ -1,0 +1,38 @@
+"""The page about filters has what the code has."""
+
+import re
+from pathlib import Path
+
+from triosmtp.config import OPTIONS
+from triosmtp.filters.policyd_action import WORDS
+from triosmtp.filters.policyd_attributes import OWN_ATTRIBUTES, POSTFIX_ATTRIBUTES, PROTOCOL_STATES
+from triosmtp.filters.policyd_client import MAX_CONNECTIONS
+from triosmtp.filters.policyd_codec import MAX_ANSWER, MAX_VALUE
+from triosmtp.filters.policyd_policy import MAX_PREPENDED
+
+PAGE = (Path(__file__).parents[3] / "docs" / "filters.md").read_text()
+
+
+def rows(heading: str) -> list[str]:
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)
+
+
+def test_every_attribute_is_on_the_page_in_its_order() -> None:
+    assert rows("Attributes") == [*POSTFIX_ATTRIBUTES, *OWN_ATTRIBUTES, "triosmtp_listener"]
+
+
+def test_every_action_is_on_the_page() -> None:
+    assert rows("Actions") == list(WORDS)
+
+
+def test_every_phase_and_option_is_on_the_page() -> None:
+    states = dict(re.findall(r"^\| `(\w+)` \| `([\w-]+)`", PAGE, re.MULTILINE))
+    assert {phase: states[phase] for phase in PROTOCOL_STATES} == PROTOCOL_STATES
+    for option in OPTIONS.values():
+        assert "Filter" not in option.scopes or f"`{option.name}`" in PAGE
+
+
+def test_the_bounds_are_on_the_page() -> None:
+    for number in (MAX_ANSWER, MAX_VALUE, MAX_CONNECTIONS, MAX_PREPENDED):
+        assert re.search(rf"\b{number}\b", PAGE)

@@ -1,0 +1,228 @@
+"""Debian's postgrey and policyd-spf, asked by `triosmtp serve`."""
+
+import os
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from policy_server import Program, running, wait_until
+from policyd_service import action, policyd_service
+from serve_process import COMMAND
+
+from triosmtp.testing import Authority
+
+CONF = """
+Relay_Domains = ( "example.com" )
+Deliver_To = "maildir:mail"
+{options}
+ESMTP_Listener {{
+  Listen "127.0.0.1:0" {{
+    TLS_Certificate = "server.pem"
+    TLS_Key = "server.key"
+    TLS_Client_CA = "ca.pem"
+    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )
+  }}
+}}
+"""
+
+
+def need(name: str) -> str:
+    path = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="triosmtp-filter-") as name:  # short enough for a Unix socket
+        path = Path(name)
+        clients = Authority.create("client CA")
+        Authority.create().issue("localhost", dns=["localhost"], ip=["127.0.0.1"]).write(path, "server")
+        (path / "ca.pem").write_bytes(clients.certificate_pem)
+        clients.issue("good.example", dns=["good.example"]).write(path, "good")
+        Authority.create("foreign").issue("bad.example").write(path, "bad")
+        yield path
+
+
+@contextmanager
+def serving(folder: Path, options: str) -> Iterator[tuple[Program, int]]:
+    (folder / "t.conf").write_text(CONF.format(options=options))
+    command = [*COMMAND, "serve", "-c", str(folder / "t.conf"), "--control", str(folder / "control")]
+    with running(command, folder, "serve") as program:
+        port = int(program.until(r'^Listen "127.0.0.1:0": .* port (\d+)')[1])
+        program.until("^Control socket")
+        yield program, port
+
+
+@contextmanager
+def postgrey(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    program = need("postgrey")
+    (folder / "db").mkdir(exist_ok=True)
+    place = folder / "postgrey"
+    place.unlink(missing_ok=True)
+    command = [program, f"--unix={place}", f"--dbdir={folder}/db", "--user=root", "--group=root", "--delay=1", *options]
+    with (
+        (folder / "postgrey.log").open("ab") as log,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+    ):
+        try:
+            wait_until(folder, lambda: place.exists() or process.poll() is not None)
+            yield process
+        finally:
+            process.kill()
+
+
+def message(port: int, folder: Path, certificate: str | None = None, recipient: str = "you@example.com") -> str:
+    """Send one message; return the first refusal, or the last reply."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+        client.ehlo("client.example.org")
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            if certificate:
+                context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
+            client.starttls(context=context)
+            client.ehlo("client.example.org")
+        for command in ("MAIL FROM:<a@example.org>", f"RCPT TO:<{recipient}>", "DATA"):
+            code, text = client.docmd(command)
+            if code >= 400:
+                return f"{code} {text.decode()}"
+        client.send(b"Subject: x\r\n\r\nhello\r\n.\r\n")
+        code, text = client.getreply()
+        return f"{code} {text.decode()}"
+
+
+def retried(port: int, folder: Path, certificate: str | None = None) -> str:
+    """Try again until postgrey's clock has gone on by its delay, a second."""
+    until = time.monotonic() + 30
+    while (reply := message(port, folder, certificate)).startswith("450") and time.monotonic() < until:
+        pass
+    return reply
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="postgrey becomes another user")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_postgrey_greylists_is_killed_and_comes_back(folder: Path, workers: int) -> None:
+    options = f'Workers = {workers} Policy = ( "policyd:unix:postgrey" )'
+    with postgrey(folder), serving(folder, options) as (program, port):
+        first = message(port, folder)
+        assert re.fullmatch(r"450 4\.2\.0 <you@example\.com>: Recipient address rejected: Greylisted, see .*", first)
+        assert message(port, folder, "", "me@example.com").startswith("450 4.2.0")
+        assert retried(port, folder, "good").startswith("250")  # the same triplet
+        with_header = next((folder / "mail" / "new").iterdir()).read_text()
+        assert re.search(r"^X-Greylist:\s+delayed \d+ seconds by postgrey", with_header, re.MULTILINE)
+    assert f"decided_by=policyd:unix:{folder}/postgrey " in program.log
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="postgrey becomes another user")
+def test_a_killed_or_stopped_postgrey_is_the_fallback_and_is_asked_again_when_it_is_back(folder: Path) -> None:
+    options = 'Policy = ( "filter:grey" ) Filter "grey" { Connect_To = "policyd:unix:postgrey" Policy_Timeout = 0.5 }'
+    with serving(folder, options) as (program, port):
+        with postgrey(folder) as process:
+            assert message(port, folder).startswith("450 4.2.0")
+            process.send_signal(signal.SIGSTOP)
+            assert message(port, folder).startswith("451 4.3.0 Local error")
+            process.send_signal(signal.SIGCONT)
+            assert retried(port, folder).startswith("250")
+            process.kill()
+            process.wait()
+            assert message(port, folder).startswith("451 4.3.0 Local error")
+        with postgrey(folder):
+            assert message(port, folder).startswith("250")
+        assert len(list((folder / "mail" / "new").iterdir())) == 2
+    told = re.findall(r'policy-fallback .* group=(\S+) .* failure="([^"]*)"', program.log)
+    assert [name for name, _ in told] == ["filter:grey"] * 2
+    assert told[0][1] == "timed out after 0.5 s"
+    assert "cannot connect" in told[1][1]
+
+
+@contextmanager
+def policyd_spf(folder: Path) -> Iterator[Path]:
+    """Run policyd-spf for each connection, as Postfix's spawn(8) does."""
+    program = need("policyd-spf")
+    (folder / "spf.conf").write_text("debugLevel = 1\nskip_addresses = 127.0.0.0/8\n")
+    place = folder / "spf"
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(place))
+    server.listen()
+    children: list[subprocess.Popen[bytes]] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                command = [program, str(folder / "spf.conf")]
+                children.append(
+                    subprocess.Popen(
+                        command, stdin=connection.fileno(), stdout=connection.fileno(), stderr=subprocess.DEVNULL
+                    )
+                )
+
+    thread = Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield place
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        thread.join(30)
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_policyd_spf_prepends_one_field_to_a_message(folder: Path) -> None:
+    options = """
+        Policy = ( "policyd:unix:spf" )
+        Relay_Hosts = ( "127.0.0.1" )
+    """
+    with policyd_spf(folder), serving(folder, options) as (_, port):
+        with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+            client.ehlo("client.example.org")
+            client.docmd("MAIL FROM:<a@example.org>")
+            assert [client.docmd(f"RCPT TO:<{name}@example.com>")[0] for name in ("one", "two")] == [250, 250]
+            client.docmd("DATA")
+            client.send(b"Subject: x\r\n\r\nhello\r\n.\r\n")
+            assert client.getreply()[0] == 250
+        text = next((folder / "mail" / "new").iterdir()).read_text()
+        # Two recipients, one instance: it answers the second with DUNNO.
+        assert len(re.findall(r"^X-Comment:\s+SPF check N/A for local", text, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_show_policy_and_check_know_filters_by_name(folder: Path, workers: int) -> None:
+    with policyd_service("OK") as service:
+        options = f'Workers = {workers} Policy = ( "{service.address}" "filter:idle" )'
+        options += ' Filter "idle" { Connect_To = "policyd:inet:[::1]:9" Phases = ( data_spool ) }'
+        with serving(folder, options) as (_, port):
+            assert message(port, folder).startswith("451 4.3.0")
+            service.answer = action("550 5.1.1 Unknown")
+            assert message(port, folder).startswith("550 5.1.1")
+            console = [*COMMAND, "console", "--control", str(folder / "control"), "show", "policy"]
+            shown = subprocess.run(console, check=True, capture_output=True, text=True, cwd=folder).stdout
+            assert re.search(rf"group {re.escape(service.address)}: 1 deciders at rcptto; asked 2, answered 2", shown)
+            assert re.search(r"group filter:idle: 0 deciders at data_spool; asked 1, .*fallbacks 1", shown)
+    assert service.connections == 1
+
+
+def test_what_is_not_configured_is_not_imported(folder: Path) -> None:
+    code = "import sys, triosmtp.daemon.serve_command, triosmtp.server.server; print('triosmtp.filters' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found == "False\n"
