@@ -8,7 +8,7 @@ from typing import Any
 from smtp_dialogue import Dialogue, joined
 
 from triosmtp.smtp import Event, Reply
-from triosmtp.smtp.authentication import MAX_AUTH_LINE
+from triosmtp.smtp.auth_line import MAX_AUTH_LINE
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 INPUTS = 10_000 if JUDGE else 2_000

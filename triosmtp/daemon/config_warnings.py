@@ -13,8 +13,8 @@ from triosmtp.errors import Problem, Severity
 from triosmtp.filesystem import is_tmpfs, is_visible, state_directory
 from triosmtp.policy import Chain
 from triosmtp.server.profile import default_maildir, unhonoured
-from triosmtp.server.relay import DomainList
-from triosmtp.server.sasl import Store, build_sasl_config
+from triosmtp.server.relay_rules import DomainList
+from triosmtp.server.sasl_config import CredentialSource, build_sasl_config
 
 __all__ = ["config_warnings", "extension_warnings"]
 
@@ -114,7 +114,7 @@ def _auth_warnings(settings: Settings) -> list[Problem]:
     return problems
 
 
-def _unusable(name: str, store: Store) -> str:
+def _unusable(name: str, store: CredentialSource) -> str:
     """Return a warning if the file of a mechanism holds passwords that the mechanism cannot use."""
     if store.file is None:
         return ""

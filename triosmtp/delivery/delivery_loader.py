@@ -9,7 +9,7 @@ from triosmtp.delivery.delivery import Delivery
 from triosmtp.delivery.discard import Discard
 from triosmtp.delivery.function import FunctionDelivery
 from triosmtp.delivery.maildir import Maildir
-from triosmtp.loader import ModuleLoader, as_value_error
+from triosmtp.module_loader import ModuleLoader, as_value_error
 
 __all__ = ["load_delivery", "parse_delivery"]
 

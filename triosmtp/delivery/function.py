@@ -6,8 +6,8 @@ from inspect import signature
 
 from triosmtp.delivery.delivery import Delivery, DeliveryError
 from triosmtp.errors import Reject
-from triosmtp.loader import is_failure
 from triosmtp.message import Message
+from triosmtp.module_loader import is_failure
 
 __all__ = ["FunctionDelivery"]
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from triosmtp.errors import HandshakeError
-from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError, PeerLimiter
+from triosmtp.limits.fair_queue import FairQueue, PeerGoneError, QueueFullError
 
 __all__ = ["LargeFlightLimiter"]
 
@@ -26,9 +26,9 @@ class LargeFlightLimiter:
     __slots__ = ("_huge", "_large")
 
     def __init__(self) -> None:
-        self._large = PeerLimiter(_THREADS, at_once_per_peer=1, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
+        self._large = FairQueue(_THREADS, at_once_per_peer=1, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
         # A huge flight needs a place here first, then one of the large flights.
-        self._huge = PeerLimiter(
+        self._huge = FairQueue(
             _THREADS, at_once_per_peer=1, waiting=_MAX_HUGE_WAITING, waiting_per_peer=_MAX_HUGE_WAITING
         )
 
@@ -53,7 +53,7 @@ class LargeFlightLimiter:
                 if size > _HUGE_FLIGHT_SIZE:
                     await places.enter_async_context(self._huge.place(peer, is_gone))
                 await places.enter_async_context(self._large.place(peer, is_gone))
-            except LimitReachedError:
+            except QueueFullError:
                 raise HandshakeError("verification_queue_full", f"a flight of {size} octets") from None
             except PeerGoneError:
                 raise HandshakeError("peer_closed", "while its certificate waited for verification") from None

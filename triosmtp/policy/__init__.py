@@ -1,13 +1,13 @@
 """Policies in Python: they decide about sessions and messages.
 
-``interface.py`` is the base class of policies, ``policy_session.py`` and ``attempt.py`` are what they see.
+``interface.py`` is the base class of policies, ``policy_session.py`` and ``auth_attempt.py`` are what they see.
 ``chain.py`` asks several policies and makes one decision; ``deferral.py`` is one that depends on the result of the
 phase.  ``policy_loader.py`` imports the policies of the configuration.
 
 Decisions of other programs are in :mod:`triosmtp.policy_service`.
 """
 
-from triosmtp.policy.attempt import AuthAttempt, Authenticated
+from triosmtp.policy.auth_attempt import AuthAttempt, Authenticated
 from triosmtp.policy.chain import CONTINUE, Chain, ChainDecision
 from triosmtp.policy.deferral import Deferral
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy

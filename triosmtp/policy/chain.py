@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from triosmtp.errors import Reject
-from triosmtp.loader import is_failure
+from triosmtp.module_loader import is_failure
 from triosmtp.policy.deferral import Deferral
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy
 from triosmtp.policy.policy_session import Session

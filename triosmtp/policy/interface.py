@@ -6,7 +6,7 @@ from inspect import getattr_static, iscoroutinefunction, signature, unwrap
 from typing import Any, Final, Literal, TypeAlias
 
 from triosmtp.message import Message, Recipient
-from triosmtp.policy.attempt import AuthAttempt
+from triosmtp.policy.auth_attempt import AuthAttempt
 from triosmtp.policy.policy_session import Session
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo

@@ -1,6 +1,6 @@
 """Makes the policies that the option Policy names: ``python:package.module:Name``."""
 
-from triosmtp.loader import ModuleLoader, as_value_error
+from triosmtp.module_loader import ModuleLoader, as_value_error
 from triosmtp.policy.interface import Policy
 
 __all__ = ["load_policy"]

@@ -8,7 +8,7 @@ from attrs import Factory, define, field
 from triosmtp.event import SessionInfo
 from triosmtp.message import Envelope
 from triosmtp.message.trace import ReceivedStart
-from triosmtp.policy.attempt import Authenticated
+from triosmtp.policy.auth_attempt import Authenticated
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["Session"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from triosmtp.errors import Reject
 from triosmtp.message import Message, Recipient
-from triosmtp.policy.attempt import AuthAttempt
+from triosmtp.policy.auth_attempt import AuthAttempt
 from triosmtp.policy.interface import DISCARD, DONE, Done, Phase, Policy
 from triosmtp.policy.policy_session import Session
 from triosmtp.policy_service.question import Fallback, Question, decider_source

@@ -12,7 +12,7 @@ from triosmtp.policy_service.filter_registry import FilterKey, FilterRegistry
 from triosmtp.policy_service.question import Fallback
 from triosmtp.server.known_recipients import KnownRecipients
 from triosmtp.server.recipient_file import RecipientFileError
-from triosmtp.server.relay import RelayRules
+from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
 
 __all__ = ["make_envelope_changes", "make_filter_policy"]

@@ -6,7 +6,7 @@ from typing import Any, Final
 import trio
 
 from triosmtp.event import ServerEvent
-from triosmtp.server.service import Running, Service
+from triosmtp.server.service import RunningSession, Service
 from triosmtp.server.tls_report import certificate_rows
 from triosmtp.tls import ServerContext
 from triosmtp.tls.certificate_renewal import reload_certificates
@@ -91,7 +91,7 @@ class LocalSessions:
         problems = list(dict.fromkeys(str(each.error) for each in outcome.problems.values()))
         return {"generation": outcome.generation, "renewed": len(outcome.renewed), "problems": problems}
 
-    def _find(self, session: str) -> Running | None:
+    def _find(self, session: str) -> RunningSession | None:
         return next((each for each in tuple(self._service.running) if each.session.id == session), None)
 
 
@@ -103,7 +103,7 @@ def _without_aliases(variables: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name not in POSTFIX_ALIASES}
 
 
-def _session(running: Running) -> dict[str, Any]:
+def _session(running: RunningSession) -> dict[str, Any]:
     session, tls = running.session, running.session.connection_tls
     return {
         "id": session.id,

@@ -14,12 +14,12 @@ from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Set
 from triosmtp.delivery import Delivery, load_delivery, parse_delivery
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
-from triosmtp.loader import ModuleLoader
+from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.server.known_recipients import KnownRecipients
 from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
-from triosmtp.server.relay import RelayRules
-from triosmtp.server.sasl import SaslConfig, build_sasl_config
+from triosmtp.server.relay_rules import RelayRules
+from triosmtp.server.sasl_config import SaslConfig, build_sasl_config
 from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
 from triosmtp.tls import TLSSettings

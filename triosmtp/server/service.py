@@ -18,13 +18,13 @@ from triosmtp.server.service_limits import ServiceLimits
 from triosmtp.server.statistics import Statistics
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
 
-__all__ = ["Running", "Service", "limiter_key"]
+__all__ = ["RunningSession", "Service", "fair_queue_key"]
 
 _MAX_REPLIES_PER_TURN: Final = 256
 _MIN_REPLIES_PER_TURN: Final = 2
 
 
-class Running(Protocol):
+class RunningSession(Protocol):
     """A session of the server."""
 
     session: Session
@@ -58,8 +58,8 @@ class Running(Protocol):
         """End with 421 as soon as no transaction is under way, because an operator or a policy client asked for it."""
 
 
-def limiter_key(session: Session) -> Hashable:
-    """Return what counts as one peer of a :class:`~triosmtp.limits.peer_limiter.PeerLimiter`.
+def fair_queue_key(session: Session) -> Hashable:
+    """Return what counts as one peer of a :class:`~triosmtp.limits.fair_queue.FairQueue`.
 
     Without an address, as on a Unix socket, each session is a peer of its own.
     """
@@ -93,7 +93,7 @@ class Service:
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         """Return the time on Trio's clock, faster than ``trio.current_time()``."""
         self.draining = False
-        self.running: set[Running] = set()
+        self.running: set[RunningSession] = set()
         """The sessions now.  Each adds and removes itself."""
         self._busy = 0  # sessions that wait for their turn with more pipelined commands
         self.replies_per_turn = _MAX_REPLIES_PER_TURN

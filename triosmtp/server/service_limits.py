@@ -6,11 +6,11 @@ from typing import Final
 import trio
 
 from triosmtp.config import Settings
+from triosmtp.limits.fair_queue import FairQueue
 from triosmtp.limits.handshake_limiter import HandshakeLimiter
 from triosmtp.limits.large_flight_limiter import LargeFlightLimiter
 from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.limits.peer_count import PeerAddress, PeerCounts
-from triosmtp.limits.peer_limiter import PeerLimiter
 from triosmtp.limits.spool_space import SpoolSpace
 from triosmtp.message.spool import THREADS
 from triosmtp.policy import Session
@@ -36,9 +36,9 @@ class ServiceLimits:
         self.handshakes = HandshakeLimiter(max_handshakes)
         self.flights = LargeFlightLimiter()
         """Large flights of handshakes, which are verified in threads."""
-        self.hashing = PeerLimiter(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
+        self.hashing = FairQueue(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
         """Attempts to authenticate that are computed in threads: each uses a processor, and argon2 tens of MB."""
-        self.spooling = PeerLimiter(THREADS, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
+        self.spooling = FairQueue(THREADS, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
         """Message bodies that are written to spool files.  A session waits for one at most: that is the bound."""
         self.space = SpoolSpace()
         """The octets in spool files."""

@@ -8,14 +8,14 @@ The way of a command through this package::
     argument.py          the argument of each command → an event, or the reply that refuses it
     mail_address.py        addresses and the path grammar
     parameter.py           the parameters of MAIL and RCPT
-    authentication.py      the lines of AUTH
+    auth_line.py           the lines of AUTH
     trusted_command.py     XCLIENT, XREMOTEIP, XDUMPCONTEXT, XSETCONTEXT
     body.py            the octets after DATA and BDAT → the message
     bdat.py              a BDAT while its octets arrive
     protocol_event.py  the events that a Connection returns to its caller
     responder.py       the half of Connection that replies: reply in, bytes out, transition of the state
     reply.py             a reply and its form on the wire
-    replies.py           the replies to lines that no row of the table accepts
+    fixed_replies.py     the replies to lines that no row of the table accepts
     dialogue_state.py  the results of earlier commands; CommandError
     error_limit.py       the counters that end a dialogue without progress
     connection_settings.py  extensions, limits and checks of a Connection

@@ -4,7 +4,7 @@ from attrs import frozen
 
 from triosmtp.smtp.command import COMMANDS, State
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
-from triosmtp.smtp.replies import BAD_SEQUENCE, NOT_IMPLEMENTED, TLS_FIRST
+from triosmtp.smtp.fixed_replies import BAD_SEQUENCE, NOT_IMPLEMENTED, TLS_FIRST
 from triosmtp.smtp.reply import Reply
 
 __all__ = ["PendingBdat", "bdat_error"]

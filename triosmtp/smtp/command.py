@@ -65,7 +65,7 @@ from triosmtp.smtp.argument import (
     parse_vrfy,
     without_argument,
 )
-from triosmtp.smtp.authentication import parse_auth
+from triosmtp.smtp.auth_line import parse_auth
 from triosmtp.smtp.connection_settings import ConnectionSettings
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
 from triosmtp.smtp.protocol_event import Noop, Quit, Reset

@@ -25,7 +25,7 @@ from collections import defaultdict
 from attrs import evolve
 
 from triosmtp.smtp.argument import parse_bdat
-from triosmtp.smtp.authentication import MAX_AUTH_LINE, parse_response
+from triosmtp.smtp.auth_line import MAX_AUTH_LINE, parse_response
 from triosmtp.smtp.bdat import PendingBdat, bdat_error
 from triosmtp.smtp.body import BodyDecoder
 from triosmtp.smtp.command import (
@@ -41,6 +41,17 @@ from triosmtp.smtp.command import (
 )
 from triosmtp.smtp.connection_settings import ConnectionSettings
 from triosmtp.smtp.dialogue_state import CommandError
+from triosmtp.smtp.fixed_replies import (
+    BAD_SEQUENCE,
+    INJECTION,
+    TLS_FIRST,
+    TOO_LONG,
+    TOO_MANY_ERRORS,
+    TOO_MUCH_JUNK,
+    begins_like_bdat,
+    loggable_line,
+    unknown_command,
+)
 from triosmtp.smtp.line import check_line, match_plain_line
 from triosmtp.smtp.protocol_event import (
     NEED_DATA,
@@ -54,17 +65,6 @@ from triosmtp.smtp.protocol_event import (
     Fatal,
     Pause,
     SwitchToTLS,
-)
-from triosmtp.smtp.replies import (
-    BAD_SEQUENCE,
-    INJECTION,
-    TLS_FIRST,
-    TOO_LONG,
-    TOO_MANY_ERRORS,
-    TOO_MUCH_JUNK,
-    begins_like_bdat,
-    loggable_line,
-    unknown_command,
 )
 from triosmtp.smtp.reply import Reply
 from triosmtp.smtp.responder import Responder

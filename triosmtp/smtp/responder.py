@@ -9,8 +9,8 @@ from triosmtp.smtp.command import BAD_COMMAND, BANNER, BANNER_HELLO_REQUIRED, HA
 from triosmtp.smtp.connection_settings import ConnectionSettings
 from triosmtp.smtp.dialogue_state import DialogueState
 from triosmtp.smtp.error_limit import ErrorCounts
+from triosmtp.smtp.fixed_replies import TOO_MANY_ERRORS, TOO_MUCH_JUNK
 from triosmtp.smtp.protocol_event import Hello
-from triosmtp.smtp.replies import TOO_MANY_ERRORS, TOO_MUCH_JUNK
 from triosmtp.smtp.reply import Reply
 
 __all__ = ["Responder"]

@@ -16,7 +16,7 @@ The data::
     overview.py          the value that page and ``triosmtp top`` show
     time_series.py         counts over time, in bounded memory
     refusals.py            the latest refusals, grouped
-    metric.py            the counters of /metrics
+    metrics.py           the counters of /metrics
     metric_family.py       the table of metrics
     metric_label.py        fixed values of labels
     loop_lag.py            lag of the event loop

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from triosmtp.status.event_stream import EventStream
 from triosmtp.status.exposition import write_exposition
 from triosmtp.status.login import Logins
-from triosmtp.status.metric import Metrics
+from triosmtp.status.metrics import Metrics
 from triosmtp.status.page import OPEN_PATHS, page_routes
 from triosmtp.status.request_access import AccessGuard, AccessRules, has_bearer_token
 from triosmtp.status.status_source import StatusSource

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from triosmtp.histogram import Histogram
-from triosmtp.status.metric import Samples
+from triosmtp.status.metrics import Samples
 
 __all__ = ["write_exposition"]
 

@@ -26,7 +26,7 @@ from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, err
 from triosmtp.status.event_stream import EventStream
 from triosmtp.status.login import Logins
 from triosmtp.status.loop_lag import LongestLag, measure_lag
-from triosmtp.status.metric import Metrics
+from triosmtp.status.metrics import Metrics
 from triosmtp.status.overview import Overview
 from triosmtp.status.request_access import AccessGuard, AccessRules
 from triosmtp.status.status_source import StatusSource

@@ -1,8 +1,8 @@
 """A channel for values between a supervisor and one of its workers, over a Unix socket pair.
 
-Everything that is sent is a value (``protocol.py``).  Neither process holds a stream, a lock or a task of the other.  A
-*notification* has no answer and is handled at once, in order.  A *request* has an answer and is handled in a task of
-its own, so that a slow one delays nothing.
+Everything that is sent is a value (``worker_messages.py``).  Neither process holds a stream, a lock or a task of the
+other.  A *notification* has no answer and is handled at once, in order.  A *request* has an answer and is handled in a
+task of its own, so that a slow one delays nothing.
 
 A frame is a length of four octets and a pickled list of messages.  Notifications wait up to 2 ms for others.  Those of
 the beginning of a session and of its handshake wait up to 10 ms.  A request or an answer is sent at once, with
@@ -27,7 +27,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import trio
 
 from triosmtp.event import Connected, TLSEstablished
-from triosmtp.workers.protocol import HandshakeEnded, HandshakeStarted, WorkerRequest
+from triosmtp.workers.worker_messages import HandshakeEnded, HandshakeStarted, WorkerRequest
 
 __all__ = ["Channel", "ChannelClosedError", "NotificationHandlers", "RequestHandlers"]
 

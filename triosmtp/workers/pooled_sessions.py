@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
-from triosmtp.workers.protocol import (
+from triosmtp.workers.worker_messages import (
     CloseSession,
     DescribeSession,
     ListSessions,

@@ -15,7 +15,7 @@ from triosmtp.policy_service.hub import Hub
 from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.protocol import AskFilter, Decide, PhaseEnded
+from triosmtp.workers.worker_messages import AskFilter, Decide, PhaseEnded
 
 __all__ = ["RemoteHub"]
 

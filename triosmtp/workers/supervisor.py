@@ -60,7 +60,7 @@ from triosmtp.workers.channel import ChannelClosedError, NotificationHandlers, R
 from triosmtp.workers.dispatcher import Dispatcher, NotServed, PendingConnection
 from triosmtp.workers.handoff import Handoff
 from triosmtp.workers.pooled_sessions import PooledSessions
-from triosmtp.workers.protocol import (
+from triosmtp.workers.worker_messages import (
     AdmitHandshake,
     AskFilter,
     Commit,

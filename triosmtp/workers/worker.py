@@ -31,7 +31,10 @@ from triosmtp.tls.certificate_renewal import reload_certificates
 from triosmtp.tls.context_store import Renewal
 from triosmtp.workers.channel import Channel, ChannelClosedError, NotificationHandlers, RequestHandlers
 from triosmtp.workers.handoff import Handoff, receive_connection
-from triosmtp.workers.protocol import (
+from triosmtp.workers.remote_hub import RemoteHub
+from triosmtp.workers.supervisor import count_workers
+from triosmtp.workers.worker_limits import WorkerLimits
+from triosmtp.workers.worker_messages import (
     CloseSession,
     Commit,
     ConnectionClosed,
@@ -49,9 +52,6 @@ from triosmtp.workers.protocol import (
     SetVariables,
     WorkerInit,
 )
-from triosmtp.workers.remote_hub import RemoteHub
-from triosmtp.workers.supervisor import count_workers
-from triosmtp.workers.worker_limits import WorkerLimits
 
 __all__ = ["main"]
 

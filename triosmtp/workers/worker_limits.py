@@ -9,7 +9,7 @@ from triosmtp.policy import Session
 from triosmtp.server.service_limits import ServiceLimits
 from triosmtp.server.statistics import Statistics
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.protocol import AdmitHandshake, CountPeer, HandshakeEnded, HandshakeStarted, UncountPeer
+from triosmtp.workers.worker_messages import AdmitHandshake, CountPeer, HandshakeEnded, HandshakeStarted, UncountPeer
 
 __all__ = ["WorkerLimits"]
 

@@ -16,7 +16,7 @@ from triosmtp.event import SessionInfo
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.workers.channel import Channel, ChannelClosedError
 from triosmtp.workers.handoff import Handoff, connections_pair, discard_connection, receive_connection
-from triosmtp.workers.protocol import LogRecord
+from triosmtp.workers.worker_messages import LogRecord
 
 __all__ = [
     "SessionRecord",

@@ -20,8 +20,8 @@ import triosmtp
 from triosmtp import DONE, AuthAttempt, Policy, Reject, Server, Session
 from triosmtp.auth import PasswordFile, StoredCredentials
 from triosmtp.event import AuthAttempted, Disconnected, Refused, ServerEvent
+from triosmtp.limits.fair_queue import FairQueue, PeerGoneError, QueueFullError
 from triosmtp.limits.peer_count import PeerTable
-from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError, PeerLimiter
 from triosmtp.policy.interface import Done
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.testing import Client, MemoryServer, open_memory_server
@@ -47,7 +47,7 @@ def plain(secret: str = "right") -> str:
 class Queue:
     """A limiter with tasks that wait for a place in it; each keeps its place until it is released."""
 
-    limiter: PeerLimiter
+    limiter: FairQueue
     nursery: trio.Nursery
     order: list[str] = field(factory=list)
     refused: list[str] = field(factory=list)
@@ -78,7 +78,7 @@ class Queue:
                 async with self.limiter.place(name[0], lambda: name in self.gone):
                     self.order.append(name)
                     await self.leave[name].wait()
-        except LimitReachedError:
+        except QueueFullError:
             self.refused.append(name)
         except PeerGoneError:
             self.dropped.append(name)
@@ -86,7 +86,7 @@ class Queue:
 
 @asynccontextmanager
 async def queue(at_once: int, waiting: int, per_peer: int) -> AsyncIterator[Queue]:
-    limiter = PeerLimiter(at_once, waiting=waiting, waiting_per_peer=per_peer)
+    limiter = FairQueue(at_once, waiting=waiting, waiting_per_peer=per_peer)
     async with trio.open_nursery() as nursery:
         yield Queue(limiter, nursery)
         nursery.cancel_scope.cancel()

@@ -10,7 +10,7 @@ from triosmtp.config import parse_config
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.delivery import load_delivery
 from triosmtp.errors import ConfigError, Severity
-from triosmtp.loader import ModuleLoader
+from triosmtp.module_loader import ModuleLoader
 from triosmtp.server.startup import open_service
 from triosmtp.testing import open_memory_server
 

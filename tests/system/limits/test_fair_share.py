@@ -12,7 +12,7 @@ import trio.testing
 
 import triosmtp
 from triosmtp.event import PolicyClientRefused, ServerEvent
-from triosmtp.limits.peer_limiter import PeerLimiter
+from triosmtp.limits.fair_queue import FairQueue
 from triosmtp.message.spool import Spool
 from triosmtp.sockets.listener import Peer
 from triosmtp.testing import Client, MemoryServer, open_memory_server
@@ -50,7 +50,7 @@ async def test_peers_take_turns_at_the_spool_in_threads_of_its_own(
         write(spool)
 
     async with open_memory_server(CONF.format(folder=tmp_path)) as server:
-        server.service.limits.spooling = PeerLimiter(1, waiting=100, waiting_per_peer=100)
+        server.service.limits.spooling = FairQueue(1, waiting=100, waiting_per_peer=100)
         monkeypatch.setattr(Spool, "_write", held)
         try:
             clients = [await send(server, "192.0.2.1") for _ in range(4)]

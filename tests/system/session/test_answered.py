@@ -14,7 +14,7 @@ from attrs import define, field
 import triosmtp
 from triosmtp import Delivery, Message, Policy, Session
 from triosmtp.event import MessageAccepted, ServerEvent
-from triosmtp.server.service import Running
+from triosmtp.server.service import RunningSession
 from triosmtp.server.session import handlers
 from triosmtp.smtp import Noop
 from triosmtp.testing import Authority, Client
@@ -71,7 +71,7 @@ class Site:
         return client
 
     @property
-    def session(self) -> Running:
+    def session(self) -> RunningSession:
         """The only one."""
         [session] = self.server.service.running
         return session

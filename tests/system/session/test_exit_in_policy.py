@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from triosmtp import Address, Delivery, FunctionDelivery, Message, Policy, Session
-from triosmtp.loader import is_failure
+from triosmtp.module_loader import is_failure
 from triosmtp.testing import open_memory_server
 
 CONF = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen "127.0.0.1:0" { } }'

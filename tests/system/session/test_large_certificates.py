@@ -14,8 +14,8 @@ from tls_stanza import Material, secured
 
 import triosmtp
 from triosmtp.event import PolicyClientRefused, ServerEvent, TLSFailed
+from triosmtp.limits.fair_queue import FairQueue, QueueFullError
 from triosmtp.limits.large_flight_limiter import LargeFlightLimiter
-from triosmtp.limits.peer_limiter import LimitReachedError, PeerLimiter
 from triosmtp.testing import open_memory_server
 
 
@@ -61,9 +61,9 @@ async def test_a_session_waits_with_those_of_its_address(material: Material, ask
 
 async def test_where_the_queue_is_full_the_session_ends(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> AbstractAsyncContextManager[None]:
-        raise LimitReachedError
+        raise QueueFullError
 
-    monkeypatch.setattr(PeerLimiter, "place", refuse)
+    monkeypatch.setattr(FairQueue, "place", refuse)
     async with open_memory_server(material.conf()) as server:
         client = server.connect()
         await client.read()

@@ -13,7 +13,7 @@ from triosmtp.config import parse_config
 from triosmtp.errors import Severity
 from triosmtp.event import Refused
 from triosmtp.policy import Done
-from triosmtp.server.relay import RelayRules
+from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 

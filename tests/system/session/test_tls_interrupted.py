@@ -13,13 +13,13 @@ from tls_peers import scaled
 from tls_stanza import Material
 from trio.testing import wait_all_tasks_blocked
 
-from triosmtp.server.service import Running
+from triosmtp.server.service import RunningSession
 from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.listener import Peer
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
-End: TypeAlias = Callable[[Running], None]
+End: TypeAlias = Callable[[RunningSession], None]
 
 _COMMANDS = {b"NOOP\r\n": 250, b"VRFY x\r\n": 252, b"HELP\r\n": 214, b"EHLO a\r\n": 250}
 
@@ -40,20 +40,20 @@ def connect(server: MemoryServer) -> tuple[Client, SocketTransport]:
     return Client(transport), transport
 
 
-def expire(session: Running) -> None:
+def expire(session: RunningSession) -> None:
     session.expire()
 
 
-def close(session: Running) -> None:
+def close(session: RunningSession) -> None:
     session.close()
     session.expire()
 
 
-def time_out(session: Running) -> None:
+def time_out(session: RunningSession) -> None:
     session.check_timeouts(trio.current_time() + 100_000)
 
 
-def drain(session: Running) -> None:
+def drain(session: RunningSession) -> None:
     session.drain()
 
 

@@ -32,8 +32,8 @@ from triosmtp.histogram import Histogram
 from triosmtp.policy_client import PolicyClient, PolicyRequest
 from triosmtp.status import metric_label
 from triosmtp.status.loop_lag import LongestLag, measure_lag
-from triosmtp.status.metric import MAX_REFUSAL_SERIES, Metrics
 from triosmtp.status.metric_family import FAMILIES
+from triosmtp.status.metrics import MAX_REFUSAL_SERIES, Metrics
 from triosmtp.testing import Authority
 from triosmtp.tls import REASONS
 from triosmtp.variables import TLSInfo

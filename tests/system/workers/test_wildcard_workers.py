@@ -17,7 +17,7 @@ from triosmtp.policy_service.question import Interest
 from triosmtp.sockets.listener import peer_from_sockaddr
 from triosmtp.testing import Client
 from triosmtp.workers.handoff import Handoff, send_connection
-from triosmtp.workers.protocol import Commit, ConnectionClosed, LogRecord, PhaseEnded, Ping, Prepare, WorkerInit
+from triosmtp.workers.worker_messages import Commit, ConnectionClosed, LogRecord, PhaseEnded, Ping, Prepare, WorkerInit
 from triosmtp.workers.worker_process import start_worker
 
 ONE, TWO = "127.0.0.1", "127.0.0.2"

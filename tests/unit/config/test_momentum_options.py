@@ -11,7 +11,7 @@ from triosmtp.config.momentum_options import MOMENTUM_OPTIONS, MOMENTUM_SCOPES
 from triosmtp.config.scope import SCOPES
 from triosmtp.errors import Severity
 from triosmtp.policy import Chain
-from triosmtp.server.sasl import build_sasl_config
+from triosmtp.server.sasl_config import build_sasl_config
 
 PATH = Path(__file__).with_name("ecelerity.conf")
 CONFIG = load_config(PATH)

@@ -7,7 +7,7 @@ import pytest
 from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config
 from triosmtp.errors import Severity
-from triosmtp.loader import ModuleLoader
+from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import load_policy
 
 MODULE = """

@@ -15,7 +15,7 @@ from triosmtp import ConfigError
 from triosmtp.errors import Problem, Severity
 from triosmtp.workers import channel as channel_module
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.protocol import WorkerRequest
+from triosmtp.workers.worker_messages import WorkerRequest
 
 
 @frozen

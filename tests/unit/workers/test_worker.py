@@ -12,8 +12,8 @@ from triosmtp.testing import Authority
 from triosmtp.workers import worker as worker_module
 from triosmtp.workers.channel import Channel
 from triosmtp.workers.handoff import connections_pair
-from triosmtp.workers.protocol import Commit, Prepare, ReloadCertificates, WorkerInit
 from triosmtp.workers.remote_hub import RemoteHub
+from triosmtp.workers.worker_messages import Commit, Prepare, ReloadCertificates, WorkerInit
 
 CONF = """
 TLS_Certificate = "{folder}/server.pem" TLS_Key = "{folder}/server.key"

@@ -15,8 +15,8 @@ from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.policy import Session
 from triosmtp.variables import Variables
 from triosmtp.workers.channel import Channel
-from triosmtp.workers.protocol import AdmitHandshake, HandshakeEnded, HandshakeStarted
 from triosmtp.workers.worker_limits import WorkerLimits
+from triosmtp.workers.worker_messages import AdmitHandshake, HandshakeEnded, HandshakeStarted
 
 MAX = LimitReached.TLS_HANDSHAKES_MAX
 

@@ -26,10 +26,10 @@ from triosmtp.auth import (
     StoredCredentials,
 )
 from triosmtp.event import AuthAttempted
-from triosmtp.limits.peer_limiter import LimitReachedError, PeerGoneError
+from triosmtp.limits.fair_queue import PeerGoneError, QueueFullError
 from triosmtp.policy import AuthAttempt, Authenticated, ChainDecision
-from triosmtp.server.sasl import Store
-from triosmtp.server.service import limiter_key
+from triosmtp.server.sasl_config import CredentialSource
+from triosmtp.server.service import fair_queue_key
 from triosmtp.server.session.policy_phase import settle
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.server.session.state import SASLState, SessionState
@@ -203,9 +203,9 @@ async def _compute(state: SessionState, sasl: SASLState, work: Callable[[*Ts], T
     :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
     """
     try:
-        async with state.service.limits.hashing.place(limiter_key(state.session), state.is_gone):
+        async with state.service.limits.hashing.place(fair_queue_key(state.session), state.is_gone):
             return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
-    except LimitReachedError:
+    except QueueFullError:
         _abandon(sasl)
         raise Refusal(_TEMPORARY, "limit", "too many attempts to authenticate wait") from None
     except PeerGoneError:
@@ -226,7 +226,7 @@ def _no_binding(_type: str) -> bytes | None:
     """Return None: there is no TLS, or the mechanism binds to no channel."""
 
 
-def _store(state: SessionState, sasl: SASLState) -> Store:
+def _store(state: SessionState, sasl: SASLState) -> CredentialSource:
     return state.profile.sasl.stores[sasl.mechanism]
 
 

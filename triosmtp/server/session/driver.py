@@ -28,7 +28,7 @@ from triosmtp.policy import Session
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.generation import Generation
 from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service, limiter_key
+from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session import auth
 from triosmtp.server.session.handlers import (
     HANDLERS,
@@ -314,7 +314,7 @@ class SMTPSession:
         state, session, profile = self._state, self.session, self._state.profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = state.service.context(state.generation, profile.tls)
-        acquire_thread = partial(state.service.limits.flights.place, limiter_key(session), state.is_gone)
+        acquire_thread = partial(state.service.limits.flights.place, fair_queue_key(session), state.is_gone)
         self._handshaking = True
         try:
             tls = await self._stream.start_tls(context, profile.settings.tls_handshake_timeout, acquire_thread)

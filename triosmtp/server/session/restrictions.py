@@ -18,7 +18,7 @@ from triosmtp.policy import PHASES, Phase, Session
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
 from triosmtp.server.recipient_file import RecipientFileError
-from triosmtp.server.service import Service, limiter_key
+from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import MailFrom, RcptTo, Reply
 
@@ -124,7 +124,7 @@ async def _check_space(state: Restricted, mail: MailFrom) -> None:
     session, settings = state.session, state.profile.settings
     shared = not expects_many_connections(session.peer_address, settings)
     size = int(mail.parameters.get("SIZE") or 0)
-    reached = await find_spool_limit(state.service.limits.space, limiter_key(session), settings, size, shared=shared)
+    reached = await find_spool_limit(state.service.limits.space, fair_queue_key(session), settings, size, shared=shared)
     if reached is not None:
         raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "limit", reached.value)
 

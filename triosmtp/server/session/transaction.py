@@ -15,15 +15,15 @@ from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.limits.spool_space import spool_folder
-from triosmtp.loader import is_failure
 from triosmtp.message import Envelope, Message
 from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
+from triosmtp.module_loader import is_failure
 from triosmtp.policy import ChainDecision, Session
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
-from triosmtp.server.service import Service, limiter_key
+from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
 from triosmtp.server.session.policy_phase import ask_policies, deferred, emit_outcome
 from triosmtp.server.session.refusal import Refusal, refusal_of
@@ -74,7 +74,7 @@ class Transaction:
             self._spool.close()
             self._spool = None
         if self._spooled:
-            self._service.limits.space.release(limiter_key(self._session), self._spooled)
+            self._service.limits.space.release(fair_queue_key(self._session), self._spooled)
             self._spooled = 0
 
     def begin_body(self) -> None:
@@ -103,7 +103,7 @@ class Transaction:
         :raises SpoolError: if the spool may not hold so much.
         """
         service, settings, size = self._service, self.profile.settings, spool.unwritten
-        peer, shared = limiter_key(self._session), not expects_many_connections(self._session.peer_address, settings)
+        peer, shared = fair_queue_key(self._session), not expects_many_connections(self._session.peer_address, settings)
         if not service.limits.space.fits(peer, size, settings.spool_max_size, shared=shared):
             raise SpoolError("Spool_Max_Size is reached", ENOSPC, spool_folder(settings))
         service.limits.space.reserve(peer, size)
@@ -114,7 +114,7 @@ class Transaction:
 
         A peer that has gone has its turn, too: what came may be a whole message.
         """
-        return self._service.limits.spooling.place(limiter_key(self._session), lambda: False)
+        return self._service.limits.spooling.place(fair_queue_key(self._session), lambda: False)
 
     async def finish(self, end: BodyEnd) -> Refusal | None:
         """Take the message from the end of its body to the outcome, and report that; return the refusal, if any."""

@@ -11,7 +11,7 @@ from triosmtp.config import AuthParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain
 from triosmtp.variables import TLSInfo
 
-__all__ = ["SaslConfig", "Store", "build_sasl_config"]
+__all__ = ["CredentialSource", "SaslConfig", "build_sasl_config"]
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "PLAIN": ("authplainparameters",),
@@ -25,7 +25,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 @frozen(slots=True)
-class Store:
+class CredentialSource:
     """The file of one mechanism; ``file`` is None if only policy decides."""
 
     field: str
@@ -48,7 +48,7 @@ class Store:
 class SaslConfig:
     """AUTH for one resolved set of options."""
 
-    stores: Mapping[str, Store]
+    stores: Mapping[str, CredentialSource]
     """Every mechanism that can be offered; the strongest is first."""
     unbacked: tuple[str, ...]
     """Mechanisms of SMTP_Extensions without a file or a policy."""
@@ -92,7 +92,7 @@ def build_sasl_config(
     settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap], mock_key: MockKey
 ) -> SaslConfig:
     """Build the AUTH of ``settings``.  ``known`` has the files that other options name; new ones are added."""
-    stores: dict[str, Store] = {}
+    stores: dict[str, CredentialSource] = {}
     unbacked: list[str] = []
     identities: IdentityMap | None = None
     by_policy = "auth" in chain.phases
@@ -106,7 +106,7 @@ def build_sasl_config(
             made = known.setdefault(external.map, IdentityMap(external.map))
             assert isinstance(made, IdentityMap)
             identities = made
-            stores[name] = Store("authexternalparameters", logged=external.log_authentication)
+            stores[name] = CredentialSource("authexternalparameters", logged=external.log_authentication)
             continue
         has_other_authority = by_option or (by_policy and name in PLAINTEXT)
         field = next((each for each in _FIELDS[name] if getattr(settings, each) is not None), None)
@@ -115,9 +115,11 @@ def build_sasl_config(
             unbacked.append(name)  # another module of Momentum was meant to decide, not a policy
         elif field is not None and parameters is not None:
             file = _file(parameters, known, mock_key)
-            stores[name] = Store(field, file, parameters.realm, parameters.log_authentication, has_other_authority)
+            stores[name] = CredentialSource(
+                field, file, parameters.realm, parameters.log_authentication, has_other_authority
+            )
         elif has_other_authority:
-            stores[name] = Store(_FIELDS[name][0])
+            stores[name] = CredentialSource(_FIELDS[name][0])
         else:
             unbacked.append(name)
     if stores:

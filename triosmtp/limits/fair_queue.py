@@ -6,7 +6,7 @@ is refused at once.  So no peer chooses how much memory or time it uses here.
 *Fairness.*  Free places go to the waiting peers in turns, not in the order of arrival.  If the queue is full, a peer
 with less in it replaces an entry of the peer with most in it.
 
-*Liveness.*  Before a peer receives a place, the limiter checks whether it is still connected.
+*Liveness.*  Before a peer receives a place, the queue checks whether it is still connected.
 """
 
 import sys
@@ -17,10 +17,10 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define, field
 
-__all__ = ["LimitReachedError", "PeerGoneError", "PeerLimiter"]
+__all__ = ["FairQueue", "PeerGoneError", "QueueFullError"]
 
 
-class LimitReachedError(Exception):
+class QueueFullError(Exception):
     """Too much work waits already, of this peer or in total."""
 
 
@@ -36,7 +36,7 @@ class _Waiter:
     """Why it receives no place; None while it waits and after it has a place."""
 
 
-class PeerLimiter:
+class FairQueue:
     """Places for ``at_once`` pieces of work in total, and for ``at_once_per_peer`` of one peer.
 
     ``waiting`` more may wait in total, and ``waiting_per_peer`` of one peer.  A peer is any hashable key.
@@ -68,7 +68,7 @@ class PeerLimiter:
     async def place(self, peer: Hashable, is_gone: Callable[[], bool]) -> AsyncIterator[None]:
         """Wait for a place.  It is kept until the block ends.  ``is_gone`` returns whether the peer has disconnected.
 
-        :raises LimitReachedError: if too much work waits already.
+        :raises QueueFullError: if too much work waits already.
         :raises PeerGoneError: if the peer disconnected before it had a place.
         """
         if is_gone():
@@ -114,7 +114,7 @@ class PeerLimiter:
     def _make_space(self, peer: Hashable) -> None:
         """Make sure that one more piece of work of ``peer`` may wait.
 
-        :raises LimitReachedError: if it may not.
+        :raises QueueFullError: if it may not.
         """
         if not self._is_full(peer):
             return
@@ -128,9 +128,9 @@ class PeerLimiter:
         if own < self._waiting_per_peer:
             most = max(self._queues, key=lambda each: len(self._queues[each]))
             if len(self._queues[most]) > own + 1:
-                self._end(most, self._queues[most][-1], LimitReachedError())
+                self._end(most, self._queues[most][-1], QueueFullError())
                 return
-        raise LimitReachedError
+        raise QueueFullError
 
     def _is_full(self, peer: Hashable) -> bool:
         return self.waiting >= self._waiting or len(self._queues.get(peer, ())) >= self._waiting_per_peer

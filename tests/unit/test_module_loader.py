@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from triosmtp.loader import ModuleLoader, as_value_error, is_failure
+from triosmtp.module_loader import ModuleLoader, as_value_error, is_failure
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """An attempt to authenticate, as policies see it."""
 
-from triosmtp.policy.attempt import AuthAttempt
+from triosmtp.policy.auth_attempt import AuthAttempt
 
 
 def test_the_password_is_not_in_the_text_of_an_attempt() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from triosmtp.smtp.command import COMMANDS
-from triosmtp.smtp.replies import begins_like_bdat, loggable_line, unknown_command
+from triosmtp.smtp.fixed_replies import begins_like_bdat, loggable_line, unknown_command
 
 
 @pytest.mark.parametrize(
