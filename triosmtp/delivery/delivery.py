@@ -40,7 +40,7 @@ class Delivery(abc.ABC):
 
     @abc.abstractmethod
     async def deliver(self, message: Message) -> None:
-        """Deliver ``message`` to all its recipients.
+        """Deliver ``message`` to all its recipients: the octets of ``message.trace``, then those of ``message.body``.
 
         To return is to take responsibility (RFC 5321, section 6.1): the message is then as durable as the operator
         configured, and the client gets 250.  The caller owns the body: read it here, but do not close it.

@@ -4,10 +4,16 @@ import json
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
+
+from triosmtp.event import ServerEvent
+from triosmtp.policy import PHASES
+from triosmtp.policy_service import event_notification
+from triosmtp.policy_service.event_notification import EVENT_NOTIFICATIONS
+from triosmtp.policy_service.registration import NOTIFICATIONS
 
 PAGES = Path(__file__).parents[3] / "docs" / "policy-protocol"
 FOLDER = files("triosmtp.policy_service") / "schema"
@@ -46,6 +52,33 @@ def test_every_message_has_a_page_with_an_example() -> None:
     methods = {name for name, schema in SCHEMA["$defs"].items() if "method" in schema.get("properties", {})}
     assert len(methods) > 30
     assert methods == {message["method"] for _, _, message in EXAMPLES if "method" in message}
+
+
+def notifications() -> set[str]:
+    """Return the methods of the notifications that the server makes, from the code that makes them."""
+    return set(re.findall(r'EventNotification\(\s*"([a-z_.]+)"', Path(str(event_notification.__file__)).read_text()))
+
+
+def test_every_notification_can_be_requested_and_has_a_schema() -> None:
+    assert set(EVENT_NOTIFICATIONS) <= set(get_args(ServerEvent))
+    assert notifications() == set(NOTIFICATIONS)
+    assert set(NOTIFICATIONS) <= set(SCHEMA["$defs"])
+    assert SCHEMA["$defs"]["server"]["properties"]["notifications"]["items"]["enum"] == list(NOTIFICATIONS)
+
+
+def test_every_phase_is_in_the_schema() -> None:
+    assert SCHEMA["$defs"]["phase"]["enum"] == list(PHASES)
+
+
+def test_both_documents_list_every_message() -> None:
+    methods = {name for name, schema in SCHEMA["$defs"].items() if "method" in schema.get("properties", {})}
+    assert {f"#/$defs/{name}" for name in methods} <= {each["$ref"] for each in SCHEMA["anyOf"]}
+    names = {name.replace(".", "_") for name in methods}
+    operations = [each["$ref"].rpartition("/")[2] for row in API["operations"].values() for each in row["messages"]]
+    assert names <= set(API["components"]["messages"])
+    assert names <= set(API["channels"]["policy"]["messages"])
+    assert names == set(operations)
+    assert {f"validate_{phase}" for phase in PHASES} <= names
 
 
 def test_the_schemas_are_schemas_and_everything_they_refer_to_is_there() -> None:
