@@ -59,6 +59,10 @@ class Variables(MutableMapping[str, str]):
         self.record = values.update
         self.snapshot = values.copy
 
+    def __reduce__(self) -> tuple[Callable[[dict[str, str]], "Variables"], tuple[dict[str, str]]]:
+        # Without it, the methods of a copy would be those of the original's dict.
+        return _copy, (self._values.copy(),)
+
     def __getitem__(self, key: str) -> str:
         return self._values[key]
 
@@ -122,6 +126,13 @@ class Variables(MutableMapping[str, str]):
     def forget(self, *prefixes: str) -> None:
         """Remove every key that begins with one of ``prefixes``, reserved ones too.  Not for policies."""
         self._replace({k: v for k, v in self._values.items() if not k.startswith(prefixes)})
+
+
+def _copy(values: dict[str, str]) -> Variables:
+    """Return a context with ``values``, reserved ones included."""
+    context = Variables()
+    context.record(values)
+    return context
 
 
 @frozen(slots=True, kw_only=True)

@@ -1,5 +1,9 @@
 """The variables of a context."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 
 from triosmtp.variables import POSTFIX_ALIASES, Variables, is_reserved
@@ -52,3 +56,15 @@ def test_a_snapshot_is_not_changed_later() -> None:
     del variables["a"]
     assert snapshot == {"a": "b"}
     assert "a" not in variables
+
+
+@pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy, lambda context: pickle.loads(pickle.dumps(context))])
+def test_a_copy_is_independent(make_copy: Callable[[Variables], Variables]) -> None:
+    context = Variables({"a": "1"})
+    context.record({"tls": "on"})
+    copied = make_copy(context)
+    context["a"] = "2"
+    context.record({"tls_protocol": "TLSv1.3"})
+    copied.record({"b": "3"})
+    assert copied.snapshot() == dict(copied) == {"a": "1", "tls": "on", "b": "3"}
+    assert context.snapshot() == dict(context) == {"a": "2", "tls": "on", "tls_protocol": "TLSv1.3"}
