@@ -34,6 +34,20 @@ async def test_a_discarded_message_is_acknowledged_and_goes_nowhere(phase: Phase
         assert len(server.messages) == (0 if before_mail else 1)
 
 
+async def test_a_discard_at_a_second_ehlo_is_about_every_later_message() -> None:
+    """EHLO ends the message under way, so that a discard of that message alone would be lost."""
+    policy = RecordingPolicy()
+    async with open_memory_server(CONFIGURATION, policy=policy) as server:
+        client = server.connect()
+        await client.read()
+        await client.command("EHLO client.example.org")
+        await client.command("MAIL FROM:<a@example.org>")
+        policy.answers["ehlo"] = DISCARD
+        assert (await client.command("EHLO client.example.org")).code == 250
+        assert (await client.message("a@example.org", ["you@example.com"], BODY)).code == 250
+        assert server.messages == []
+
+
 class Adding(Policy):
     async def validate_connect(self, session: Session) -> None:
         session.add_header("X-Session", "1")

@@ -260,7 +260,7 @@ async def _decide(state: SessionState, sasl: SASLState, claim: Claim) -> Reply:
     service, session, chain = state.service, state.session, state.profile.chain
     decision, refusal = await settle(service, session, chain, "auth", attempt, restrict=check_store)
     if decision.discard:
-        state.discard(decision.source)
+        state.discard(decision.source, "auth")
     if refusal is None:
         proven = evolve(claim, proven=True, password=None)
         return _succeed(state, sasl, proven, decision.source if decision.done else "store")

@@ -96,7 +96,7 @@ async def establish_tls(state: SessionState) -> Refusal | None:
 async def _settle(state: SessionState, phase: Phase, *arguments: object) -> Refusal | None:
     decision, refusal = await settle(state.service, state.session, state.profile.chain, phase, *arguments)
     if decision.discard:
-        state.discard(decision.source)
+        state.discard(decision.source, phase)
     return refusal
 
 
@@ -165,7 +165,7 @@ async def _decide_later(
 
     async def restrict(decision: ChainDecision) -> None:
         if decision.discard and phase != "mailfrom":  # there it is about the transaction that begins
-            state.discard(decision.source)
+            state.discard(decision.source, phase)
         for check in restrictions.checks:
             check(state, event, decision.done)
         for waiting_check in restrictions.waiting_checks:
@@ -229,7 +229,7 @@ async def on_auth(state: SessionState, event: Auth | AuthResponse) -> bytes:
     try:
         reply = await auth.answer(state, event)
     except Refusal as refusal:
-        return _refuse(state, "auth", refusal)
+        return _refuse(state, "auth", refusal.without_traceback())
     return state.connection.send(reply)
 
 
@@ -367,9 +367,9 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
     if event.data and transaction.add(event.data):
         await transaction.flush()
     if transaction.refusal is not None:
+        reply = _refuse(state, "data", transaction.refusal)
         state.end_transaction()
-        envelope = transaction.envelope
-        return _refuse(state, "data", transaction.refusal, envelope.sender, envelope.recipients)
+        return reply
     refusal = await transaction.finish(event)
     state.end_transaction()
     if refusal is not None:

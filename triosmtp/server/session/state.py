@@ -6,6 +6,7 @@ are functions that take it.  It knows no stream: ``driver.py`` owns that.
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Final
 
 from attrs import define, frozen
 
@@ -51,6 +52,7 @@ class Beginning:
     discarded_by: str
 
 
+_PHASES_OF_CONNECTION: Final[frozenset[Phase]] = frozenset({"connect", "ehlo", "starttls", "auth"})
 _NOTHING = Beginning({}, (), "")
 
 
@@ -132,11 +134,15 @@ class SessionState:
         self.profile, self.restrictions = profile, restrictions_of(profile)
         self.attention = True
 
-    def discard(self, source: str) -> None:
-        """Discard the current message, as the policy ``source`` demands; if there is none, every later message."""
+    def discard(self, source: str, phase: Phase) -> None:
+        """Discard the current message, as the policy ``source`` demands.
+
+        ``phase`` is where it did.  A phase of the connection is about every later message, too: EHLO and a
+        renegotiation may come while a message is under way.
+        """
         if self.transaction is not None:
             self.transaction.discarded_by = source
-        else:
+        if phase in _PHASES_OF_CONNECTION:
             self.discarded_by = source
 
     def grant_relay(self) -> None:

@@ -105,13 +105,13 @@ async def test_a_discard_is_about_the_current_message_or_all_later_ones() -> Non
     async with open_dialogue("") as dialogue:
         state = dialogue.state
         await dialogue.say("MAIL FROM:<a@example.org>")
-        state.discard("python:A")
+        state.discard("python:A", "rcptto")
         assert (state.transaction is not None and state.transaction.discarded_by, state.discarded_by) == (
             "python:A",
             "",
         )
         await dialogue.say("RSET")
-        state.discard("python:B")
+        state.discard("python:B", "ehlo")
         await dialogue.say("MAIL FROM:<a@example.org>")
         assert (state.transaction is not None and state.transaction.discarded_by) == "python:B"
 

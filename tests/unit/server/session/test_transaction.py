@@ -1,7 +1,11 @@
 """A transaction: what the messages of a session share, and what each has for itself."""
 
-from triosmtp.event import MessageAccepted
-from triosmtp.testing import open_memory_server
+import pytest
+from session_state import open_dialogue
+
+from triosmtp import Reject
+from triosmtp.event import MessageAccepted, Refused
+from triosmtp.testing import RecordingPolicy, open_memory_server
 
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
@@ -31,6 +35,17 @@ async def test_received_follows_what_the_session_learns() -> None:
     assert [b"with ESMTP " in trace for trace in found] == [True, True, False, True, False]
     assert [b"mail.example.net" in trace for trace in found] == [False, False, False, True, True]
     assert b"with UTF8SMTP " in found[4]
+
+
+@pytest.mark.parametrize("lines", ["DATA", "BDAT 6 LAST\r\nx: y"])
+async def test_a_refusal_of_a_message_is_reported_with_its_context(lines: str) -> None:
+    """The octets of BDAT arrive before its refusal is sent."""
+    policy = RecordingPolicy({"data": Reject(550, "5.7.1", "no")})
+    async with open_dialogue('SMTP_Extensions = ( "CHUNKING" )', policy=policy) as dialogue:
+        await dialogue.say("EHLO client", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", lines)
+        [refused] = [event for event in dialogue.events if isinstance(event, Refused)]
+        assert (refused.sender, refused.recipients) == ("a@example.org", ("b@example.com",))
+        assert refused.message_variables["mailfrom_string"] == "a@example.org"
 
 
 async def test_a_message_keeps_its_contexts_when_the_session_continues() -> None:
