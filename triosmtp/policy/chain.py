@@ -82,6 +82,7 @@ class Chain:
                     raise
                 reject = _only_reject(error)
                 if reject is not None:
+                    reject.__traceback__ = None  # which would keep this frame, and with that itself and the session
                     return ChainDecision(refusal=reject, source=reject.decided_by or source, deferral=deferral)
                 return _failed(session, phase, source, error)
             if answer is DONE:

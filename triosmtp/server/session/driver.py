@@ -157,7 +157,7 @@ class SMTPSession:
         if Connected in service.observers.wanted:
             variables = {**self.session.variables.snapshot(), **self._state.profile.settings.context}
             service.emit(Connected(session=self.session.info, variables=variables))
-        end = SessionEnd.FAILED
+        end = SessionEnd.CANCELLED
         try:
             with self._scope:
                 opened = await self._open()
@@ -400,9 +400,15 @@ class SMTPSession:
             await self._finish()
 
     def _add_last(self, reply: Reply) -> None:
-        """Add the last reply, unless TLS is due and not there yet: plaintext would look like a broken handshake."""
+        """Add the last reply, unless the dialogue is over: the client has its last reply, or has closed.
+
+        If TLS is due and not there yet, none is sent: plaintext would look like a broken handshake.
+        """
         state = self._state
+        if state.connection.closed:
+            return
         due = state.profile.settings.use_ssl or state.connection.state is State.SWITCHING
+        state.connection.close()
         if self._stream.encrypted or not due:
             self._stream.out.append(reply.render(enhanced=state.profile.rules.enhanced_status_codes))
 

@@ -40,7 +40,7 @@ async def settle(
         if restrict is not None:
             await restrict(decision)
     except Refusal as error:
-        refusal = error
+        refusal = error.without_traceback()
     if decision is not CONTINUE and decision.deferral is not None:
         refusal = deferred(decision, refusal)
     emit_outcome(service, session, phase, refusal, *arguments)

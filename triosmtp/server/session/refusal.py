@@ -21,6 +21,14 @@ class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
         self.reason = reason
         super().__init__(reason)
 
+    def without_traceback(self) -> "Refusal":
+        """Return the refusal for a caller that keeps it.
+
+        Its traceback would keep the frame that holds it, and with that the session, until the garbage collector runs.
+        """
+        self.__traceback__ = self.__context__ = None
+        return self
+
 
 def refusal_of(reject: Reject, decided_by: str) -> Refusal:
     """Return the refusal of a step for the :class:`~triosmtp.Reject` that a policy or a delivery raised."""

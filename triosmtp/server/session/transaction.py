@@ -94,7 +94,7 @@ class Transaction:
             async with self._turn():
                 await self._spool.flush()
         except SpoolError as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)  # which would keep this transaction
             self.close()
 
     def _take_space(self, spool: Spool) -> None:
@@ -129,7 +129,7 @@ class Transaction:
             if not self.discarded_by:
                 await self._deliver(message)
         except Refusal as error:
-            refusal = error
+            refusal = error.without_traceback()
         except BaseException:
             if message is not None:
                 with suppress(Exception):  # the session ends
@@ -201,7 +201,7 @@ class Transaction:
                 async with self._turn():
                     return await spool.finish()
             except SpoolError as error:
-                failure = error
+                failure = error.with_traceback(None)
         raise self._spool_failed(failure)
 
     def _spool_failed(self, failure: SpoolError | None) -> Refusal:
