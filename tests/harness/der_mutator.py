@@ -16,7 +16,7 @@ from rights_site import (
 )
 
 from triosmtp.x509.authority import IssuerKey
-from triosmtp.x509.der import SEQUENCE, element, elements, only
+from triosmtp.x509.der import SEQUENCE, element, elements, sole_content
 
 CONSTRUCTED = 0x20
 STRINGS = (0x0C, 0x12, 0x13, 0x14, 0x16, 0x1A, 0x1C, 0x1E, 0x03, 0x05, 0x02, 0x30)
@@ -77,12 +77,13 @@ class Mutator:
         subject = element(
             SEQUENCE,
             element(
-                0x31, only(distinguished_name(b"DE", 0x13), SEQUENCE)[2:].replace(b"\x55\x04\x03", b"\x55\x04\x06")
+                0x31,
+                sole_content(distinguished_name(b"DE", 0x13), SEQUENCE)[2:].replace(b"\x55\x04\x03", b"\x55\x04\x06"),
             ),
-            only(distinguished_name("Müller & Söhne".encode("latin-1"), 0x14)),
+            sole_content(distinguished_name("Müller & Söhne".encode("latin-1"), 0x14)),
             element(
                 0x31,
-                only(only(distinguished_name(b"client.example")), 0x31),
+                sole_content(sole_content(distinguished_name(b"client.example")), 0x31),
                 element(SEQUENCE, b"\x06\x03\x2a\x03\x04", element(0x0C, b"victim.example")),
             ),
         )
@@ -98,7 +99,7 @@ class Mutator:
 
     def certificate(self) -> bytes:
         """Return a certificate that was mutated, then signed, or rarely the other way."""
-        whole = Node(b"\x30", parsed(only(self.base)))
+        whole = Node(b"\x30", parsed(sole_content(self.base)))
         assert isinstance(whole.content, list)
         part = whole.content[0]
         late = self.dice.random() < 0.1

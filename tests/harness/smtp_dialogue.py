@@ -7,9 +7,9 @@ from typing import Any
 from triosmtp.smtp import (
     NEED_DATA,
     PAUSED,
+    Bdat,
     BodyChunk,
     BodyEnd,
-    Chunk,
     Connection,
     ConnectionEnded,
     ConnectionSettings,
@@ -60,7 +60,7 @@ class Dialogue:
                 if not self.handshake:
                     break
                 self.connection.tls_started()
-            elif not isinstance(event, BodyChunk | Chunk):
+            elif not isinstance(event, BodyChunk | Bdat):
                 assert self.connection.next_event() is PAUSED
                 replies = self.answers.get(type(event).__name__)
                 wire += self.connection.send(replies.pop(0)) if replies else self.connection.accept()

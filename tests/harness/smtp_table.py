@@ -2,7 +2,7 @@
 
 from smtp_dialogue import Dialogue
 
-from triosmtp.smtp import PAUSED, BodyChunk, Chunk, Reply, State
+from triosmtp.smtp import PAUSED, Bdat, BodyChunk, Reply, State
 
 LINES = {
     "EHLO": "EHLO x",
@@ -57,6 +57,6 @@ def dialogue_in(state: str) -> Dialogue:
 
 def pass_chunk(dialogue: Dialogue) -> None:
     """Take events up to the one that a reply is owed for."""
-    while isinstance(dialogue.connection.next_event(), Chunk | BodyChunk):
+    while isinstance(dialogue.connection.next_event(), Bdat | BodyChunk):
         pass
     assert dialogue.connection.next_event() is PAUSED

@@ -13,10 +13,10 @@ from functools import cached_property
 
 from attrs import frozen
 
-__all__ = ["Kind", "Lexer", "Token", "needs_quotes", "unclosed"]
+__all__ = ["Lexer", "Token", "TokenKind", "needs_quotes", "unclosed"]
 
 
-class Kind(Enum):
+class TokenKind(Enum):
     """The kinds of token; the value is how an error message calls it."""
 
     WORD = "a word"
@@ -37,27 +37,27 @@ class Kind(Enum):
 class Token:
     """One token; ``text`` is the value of a word or string, and the error message of a bad one."""
 
-    kind: Kind
+    kind: TokenKind
     text: str
     start: int
     end: int
 
     def __str__(self) -> str:
         """Call the token as an error message does."""
-        if self.kind not in {Kind.WORD, Kind.STRING}:
+        if self.kind not in {TokenKind.WORD, TokenKind.STRING}:
             return str(self.kind.value)
         text = self.text if len(self.text) <= 40 else f"{self.text[:40]}…"
-        return f"`{text}`" if self.kind is Kind.WORD else f'"{text}"'
+        return f"`{text}`" if self.kind is TokenKind.WORD else f'"{text}"'
 
 
 _SIGNS = {
-    "=": Kind.EQUALS,
-    "{": Kind.OPEN_SCOPE,
-    "}": Kind.CLOSE_SCOPE,
-    "(": Kind.OPEN_LIST,
-    ")": Kind.CLOSE_LIST,
-    "[": Kind.OPEN_DICT,
-    "]": Kind.CLOSE_DICT,
+    "=": TokenKind.EQUALS,
+    "{": TokenKind.OPEN_SCOPE,
+    "}": TokenKind.CLOSE_SCOPE,
+    "(": TokenKind.OPEN_LIST,
+    ")": TokenKind.CLOSE_LIST,
+    "[": TokenKind.OPEN_DICT,
+    "]": TokenKind.CLOSE_DICT,
 }
 # The alternatives begin with different characters, and none of them repeats what another could take: no text needs
 # more than linear time.  Possessive quantifiers would ensure that, but Python 3.11.2 misreads them.
@@ -90,20 +90,20 @@ class Lexer:
         blanks = _BLANKS.match(text, offset)
         at = blanks.end() if blanks else offset
         if at >= len(text):
-            return Token(Kind.END, "", at, at)
+            return Token(TokenKind.END, "", at, at)
         char = text[at]
         if char in _SIGNS:
             return Token(_SIGNS[char], char, at, at + 1)
         if char in "\"'":
             return self._string(char, at)
         if char == "," and commas:
-            return Token(Kind.COMMA, char, at, at + 1)
+            return Token(TokenKind.COMMA, char, at, at + 1)
         word = (_LIST_WORD if commas else _WORD).match(text, at)
         if word:
-            return Token(Kind.WORD, word[0], at, word.end())
+            return Token(TokenKind.WORD, word[0], at, word.end())
         if char == "/":
-            return Token(Kind.BAD, "this comment is never closed: expected `*/`", at, len(text))
-        return Token(Kind.BAD, f"expected an ordinary character, found {_call(char)}", at, at + 1)
+            return Token(TokenKind.BAD, "this comment is never closed: expected `*/`", at, len(text))
+        return Token(TokenKind.BAD, f"expected an ordinary character, found {_call(char)}", at, at + 1)
 
     @cached_property
     def _double_quotes(self) -> Sequence[int]:
@@ -123,14 +123,14 @@ class Lexer:
         end = self._closing_quote(quote, at + 1)
         spans_lines = 0 <= end_of_line < end
         if end < 0 or (spans_lines and not _AFTER_STRING.match(text, end + 1)):
-            return Token(Kind.BAD, unclosed(quote), at, len(text) if end_of_line < 0 else end_of_line)
+            return Token(TokenKind.BAD, unclosed(quote), at, len(text) if end_of_line < 0 else end_of_line)
         value = text[at + 1 : end]
         if quote == '"':
             value = _ESCAPE.sub(r"\1", value)
         control = _CONTROL.search(value)
         if control:
-            return Token(Kind.BAD, f"this string holds {_call(control[0])}", at, end + 1)
-        return Token(Kind.STRING, value, at, end + 1)
+            return Token(TokenKind.BAD, f"this string holds {_call(control[0])}", at, end + 1)
+        return Token(TokenKind.STRING, value, at, end + 1)
 
 
 def unclosed(quote: str) -> str:

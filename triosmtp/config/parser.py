@@ -5,7 +5,7 @@ from typing import NoReturn, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.lexer import Kind, Lexer, Token
+from triosmtp.config.lexer import Lexer, Token, TokenKind
 from triosmtp.config.source import Place, Problems, Source
 
 __all__ = ["Broken", "Dictionary", "Include", "Items", "Scalar", "Scope", "Setting", "Statement", "Value", "parse"]
@@ -14,8 +14,8 @@ MAX_DEPTH = 32  # of scopes in scopes, and of lists in lists
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
 _INCLUDES = {"include", "readonly_include"}
-_TEXTS = {Kind.WORD, Kind.STRING}
-_COLLECTIONS = {Kind.OPEN_LIST, Kind.OPEN_DICT}
+_TEXTS = {TokenKind.WORD, TokenKind.STRING}
+_COLLECTIONS = {TokenKind.OPEN_LIST, TokenKind.OPEN_DICT}
 _STATEMENT = 'a statement (`Name = value`, `Name { … }`, `Name "instance" { … }` or `include "path"`)'
 
 
@@ -115,7 +115,7 @@ class _Parser:
         while True:
             statements += self._statements()
             stray = self._peek()
-            if stray.kind is Kind.END:
+            if stray.kind is TokenKind.END:
                 return tuple(statements)
             self._error(stray.start, "this `}` closes nothing")
             self._at = stray.end
@@ -137,10 +137,10 @@ class _Parser:
         self._problems.error(Place(self._source, offset), message)
 
     def _refuse(self, token: Token, expected: str) -> NoReturn:
-        if token.kind is Kind.BAD:
+        if token.kind is TokenKind.BAD:
             raise _SyntaxError(token.start, token.text)
         offset = token.start
-        if token.kind is Kind.END:  # the last thing that stands in the file: there is a line to show
+        if token.kind is TokenKind.END:  # the last thing that stands in the file: there is a line to show
             offset = len(self._text[:offset].rstrip())
         raise _SyntaxError(offset, f"expected {expected}, found {token}")
 
@@ -151,35 +151,35 @@ class _Parser:
         statements: list[Statement] = []
         while True:
             first = self._peek()
-            if first.kind in {Kind.END, Kind.CLOSE_SCOPE}:
+            if first.kind in {TokenKind.END, TokenKind.CLOSE_SCOPE}:
                 return statements
             try:
                 statements.append(self._statement())
             except _SyntaxError as error:
                 self._error(error.offset, error.message)
-                statements.append(Broken(first.text if first.kind is Kind.WORD else ""))
-                self._skip_to_statement(first.start if first.kind is Kind.OPEN_SCOPE else first.end)
+                statements.append(Broken(first.text if first.kind is TokenKind.WORD else ""))
+                self._skip_to_statement(first.start if first.kind is TokenKind.OPEN_SCOPE else first.end)
 
     def _statement(self) -> Statement:
         name = self._take()
-        if name.kind is not Kind.WORD or _NAME.fullmatch(name.text) is None:
+        if name.kind is not TokenKind.WORD or _NAME.fullmatch(name.text) is None:
             self._refuse(name, self._expected_statement(name))
         after = self._peek()
-        if name.text.lower() in _INCLUDES and after.kind in _TEXTS | {Kind.BAD}:
-            if after.kind is Kind.BAD:
+        if name.text.lower() in _INCLUDES and after.kind in _TEXTS | {TokenKind.BAD}:
+            if after.kind is TokenKind.BAD:
                 self._refuse(after, "a path")
             self._at = after.end
             return Include(after.text, self._place(after))
-        if after.kind is Kind.EQUALS:
+        if after.kind is TokenKind.EQUALS:
             return self._setting_or_scope(name, self._take())
         if after.kind in _COLLECTIONS:  # `AuthDigestMD5Parameters [ … ]`: the `=` may be left out
             return self._setting(name)
         instance = self._instance(name, after)
         brace = self._take()
-        if brace.kind is Kind.EQUALS and instance is not None:
+        if brace.kind is TokenKind.EQUALS and instance is not None:
             brace = self._take()
-        if brace.kind is not Kind.OPEN_SCOPE:
-            if self._follows_value(name) and brace.kind is not Kind.BAD:
+        if brace.kind is not TokenKind.OPEN_SCOPE:
+            if self._follows_value(name) and brace.kind is not TokenKind.BAD:
                 self._refuse(name, self._expected_statement(name))
             if instance is None:
                 self._refuse(brace, f"`=`, `{{` or an instance name after {name}")
@@ -192,12 +192,12 @@ class _Parser:
         if self._follows_value(name) and "\n" in self._text[name.end : after.start]:
             self._refuse(name, self._expected_statement(name))  # `Max_Message_Size = 10 MB`
         self._at = after.end
-        return Scalar(after.text, self._place(after), quoted=after.kind is Kind.STRING)
+        return Scalar(after.text, self._place(after), quoted=after.kind is TokenKind.STRING)
 
     def _expected_statement(self, token: Token) -> str:
         if token.text.startswith(";"):
             return "a statement (no `;` stands between them)"
-        if self._follows_value(token) and token.kind is not Kind.BAD:
+        if self._follows_value(token) and token.kind is not TokenKind.BAD:
             return "a statement after this value (one that holds white space must be quoted)"
         return _STATEMENT
 
@@ -207,7 +207,7 @@ class _Parser:
 
     def _setting_or_scope(self, name: Token, equals: Token) -> Statement:
         value = self._peek()
-        if value.kind is Kind.OPEN_SCOPE:
+        if value.kind is TokenKind.OPEN_SCOPE:
             return self._scope(name, None, self._take())
         self._refuse_next_statement(equals, value, f"a value for {name.text}")
         return self._setting(name)
@@ -219,8 +219,8 @@ class _Parser:
 
     def _refuse_next_statement(self, equals: Token, value: Token, expected: str) -> None:
         """Report a missing value at its place, although the next line's name is in its place."""
-        missing = value.kind in {Kind.CLOSE_SCOPE, Kind.END}
-        if value.kind is Kind.WORD and "\n" in self._text[equals.end : value.start]:
+        missing = value.kind in {TokenKind.CLOSE_SCOPE, TokenKind.END}
+        if value.kind is TokenKind.WORD and "\n" in self._text[equals.end : value.start]:
             missing = self._begins_statement(value)
         if missing:
             raise _SyntaxError(equals.start, f"expected {expected} after this `=`")
@@ -231,7 +231,7 @@ class _Parser:
         self._depth += 1
         body = self._statements()
         self._depth -= 1
-        if self._take().kind is Kind.END:
+        if self._take().kind is TokenKind.END:
             self._error(brace.start, f"this `{{` is never closed: expected `}}` at the end of {name.text}")
         return Scope(name.text, instance, tuple(body), self._place(name))
 
@@ -240,12 +240,12 @@ class _Parser:
     def _value(self, expected: str, *, commas: bool = False, depth: int = 0) -> Value:  # noqa: RET503 - _refuse raises
         token = self._take(commas=commas)
         if token.kind in _TEXTS:
-            return Scalar(token.text, self._place(token), quoted=token.kind is Kind.STRING)
+            return Scalar(token.text, self._place(token), quoted=token.kind is TokenKind.STRING)
         if depth > MAX_DEPTH:
             raise _SyntaxError(token.start, f"lists stand in each other more than {MAX_DEPTH} deep")
-        if token.kind is Kind.OPEN_LIST:
+        if token.kind is TokenKind.OPEN_LIST:
             return self._list(token, depth)
-        if token.kind is Kind.OPEN_DICT:
+        if token.kind is TokenKind.OPEN_DICT:
             return self._dictionary(token, depth)
         self._refuse(token, expected)
 
@@ -253,12 +253,12 @@ class _Parser:
         values: list[Value] = []
         while True:
             token = self._peek(commas=True)
-            if token.kind is Kind.END:
+            if token.kind is TokenKind.END:
                 raise _SyntaxError(opening.start, "this `(` is never closed: expected `)`")
-            if token.kind is Kind.CLOSE_LIST:
+            if token.kind is TokenKind.CLOSE_LIST:
                 self._at = token.end
                 return Items(tuple(values), self._place(opening))
-            if token.kind is Kind.COMMA:
+            if token.kind is TokenKind.COMMA:
                 self._at = token.end
                 continue
             line = self._source.position(opening.start).line
@@ -268,20 +268,20 @@ class _Parser:
         entries: list[tuple[Scalar, Value]] = []
         while True:
             key = self._take(commas=True)
-            if key.kind is Kind.END:
+            if key.kind is TokenKind.END:
                 raise _SyntaxError(opening.start, "this `[` is never closed: expected `]`")
-            if key.kind is Kind.CLOSE_DICT:
+            if key.kind is TokenKind.CLOSE_DICT:
                 return Dictionary(tuple(entries), self._place(opening))
-            if key.kind is Kind.COMMA:
+            if key.kind is TokenKind.COMMA:
                 continue
             if key.kind not in _TEXTS:
                 line = self._source.position(opening.start).line
                 self._refuse(key, f"`key = value` or the `]` of the dictionary of line {line}")
             equals = self._take(commas=True)
-            if equals.kind is not Kind.EQUALS:
+            if equals.kind is not TokenKind.EQUALS:
                 self._refuse(equals, f"`=` and a value after the key {key}")
             value = self._value(f"a value for the key {key}", commas=True, depth=depth + 1)
-            entries.append((Scalar(key.text, self._place(key), quoted=key.kind is Kind.STRING), value))
+            entries.append((Scalar(key.text, self._place(key), quoted=key.kind is TokenKind.STRING), value))
 
     # Recovery
 
@@ -291,19 +291,22 @@ class _Parser:
         depth = 0
         while True:
             token = self._peek()
-            if token.kind is Kind.END:
+            if token.kind is TokenKind.END:
                 return
-            if token.kind is Kind.CLOSE_SCOPE:
+            if token.kind is TokenKind.CLOSE_SCOPE:
                 if depth == 0:
                     return
                 depth -= 1
                 if depth == 0:
                     self._at = token.end
                     return
-            elif token.kind is Kind.OPEN_SCOPE:
+            elif token.kind is TokenKind.OPEN_SCOPE:
                 depth += 1
             elif (
-                depth == 0 and token.kind is Kind.WORD and self._first_on_line(token) and self._begins_statement(token)
+                depth == 0
+                and token.kind is TokenKind.WORD
+                and self._first_on_line(token)
+                and self._begins_statement(token)
             ):
                 return
             self._at = token.end
@@ -320,5 +323,5 @@ class _Parser:
             return True
         if second.kind in _TEXTS:
             second = self._lexer.token(second.end)
-            return second.kind is Kind.OPEN_SCOPE
-        return second.kind in {Kind.EQUALS, Kind.OPEN_SCOPE} | _COLLECTIONS
+            return second.kind is TokenKind.OPEN_SCOPE
+        return second.kind in {TokenKind.EQUALS, TokenKind.OPEN_SCOPE} | _COLLECTIONS

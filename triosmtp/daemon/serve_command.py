@@ -19,7 +19,7 @@ from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.daemon.embedded_default import usage_hints, write_embedded_default
 from triosmtp.daemon.process_startup import StartupResources, prepare_process
 from triosmtp.daemon.startup_signals import StartupSignals, ensure_stderr
-from triosmtp.daemon.systemd_notify import Notifier, ping_watchdog
+from triosmtp.daemon.systemd_notify import SystemdNotifier, ping_watchdog
 from triosmtp.errors import ConfigError, Problem, collect, is_transient
 from triosmtp.event import (
     ConfigurationReloaded,
@@ -62,7 +62,7 @@ def serve_command(config_path: str | None, control_path: str | None = None) -> i
 
 def _run(config_path: str | None, control_path: str | None, signals: StartupSignals) -> int:
     try:
-        notifier = Notifier.from_environment()
+        notifier = SystemdNotifier.from_environment()
         path = write_embedded_default() if config_path is None else Path(config_path)
         config = load_config(path)
         resources = prepare_process(config, path)
@@ -96,7 +96,7 @@ async def _serve(
     logs: Logs,
     greeting: str,
     resources: StartupResources,
-    notifier: Notifier,
+    notifier: SystemdNotifier,
     signals: StartupSignals,
 ) -> None:
     failure: BaseExceptionGroup[ConfigError] | None = None
@@ -181,7 +181,7 @@ class _Daemon:
         control: ControlSockets,
         status: StatusListener,
         logs: Logs,
-        notifier: Notifier,
+        notifier: SystemdNotifier,
         nursery: trio.Nursery,
         *,
         as_root: bool,

@@ -13,14 +13,14 @@ from typing import Final
 
 import trio
 
-__all__ = ["Notifier", "ping_watchdog"]
+__all__ = ["SystemdNotifier", "ping_watchdog"]
 
 _log = logging.getLogger("triosmtp.daemon")
 
 _VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
-class Notifier:
+class SystemdNotifier:
     """Notifies the service manager of the state of this process; without an ``address`` it does nothing.
 
     ``watchdog`` is WatchdogSec= of the unit, in seconds: the time without a ping after which systemd ends the process.
@@ -34,7 +34,7 @@ class Notifier:
         self.watchdog = watchdog if self._socket is not None else None
 
     @classmethod
-    def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> "Notifier":
+    def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> "SystemdNotifier":
         """Return the notifier of ``environment``, and remove its variables, so that no child notifies in our name."""
         values = {name: environment.pop(name, "") for name in _VARIABLES}
         address = values["NOTIFY_SOCKET"]
@@ -85,7 +85,7 @@ class Notifier:
             _log.debug("systemd: notification %r failed: %s", lines[0], error)
 
 
-async def ping_watchdog(notifier: Notifier) -> None:
+async def ping_watchdog(notifier: SystemdNotifier) -> None:
     """Send keep-alive pings from the event loop, twice in each WatchdogSec=; a loop that is blocked sends none."""
     if notifier.watchdog is None:
         return

@@ -36,7 +36,7 @@ from triosmtp.event import (
 )
 from triosmtp.variables import TLSInfo
 
-__all__ = ["LINES", "Fields", "fields_of", "filled"]
+__all__ = ["LINES", "Fields", "drop_empty_fields", "fields_of"]
 
 Fields: TypeAlias = dict[str, object]
 """The fields of a line in their order.  ``details`` holds lines that follow it, in JSON a list."""
@@ -44,10 +44,10 @@ Fields: TypeAlias = dict[str, object]
 
 def fields_of(event: ServerEvent) -> Fields:
     """Return the fields of the line of ``event``: those that have a value."""
-    return filled(LINES[type(event)][2](event))
+    return drop_empty_fields(LINES[type(event)][2](event))
 
 
-def filled(fields: Fields) -> Fields:
+def drop_empty_fields(fields: Fields) -> Fields:
     """Return ``fields`` without those whose value is None, ``""`` or ``()``.
 
     A zero is a value, and so is the empty sender of a delivery status notification.

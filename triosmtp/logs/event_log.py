@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from triosmtp.event import Connected, Disconnected, ServerEvent, TLSEstablished
-from triosmtp.logs.event_fields import LINES, Fields, filled
+from triosmtp.logs.event_fields import LINES, Fields, drop_empty_fields
 from triosmtp.logs.non_blocking_writer import NonBlockingWriter
 from triosmtp.logs.repeat_filter import RepeatFilter
 
@@ -123,7 +123,7 @@ class EventLines(ABC):
         if line is None:
             return
         level, name, describe, deferrable = line
-        fields = filled(describe(event))
+        fields = drop_empty_fields(describe(event))
         if more:
             fields["folded"] = more
         self._put(level, self._line(level, name, fields), deferrable)

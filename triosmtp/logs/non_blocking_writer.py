@@ -25,7 +25,7 @@ from typing import Final, TextIO, TypeAlias
 import trio
 from attrs import frozen
 
-__all__ = ["NonBlockingWriter", "Report", "Unwritten"]
+__all__ = ["NonBlockingWriter", "Report", "UnwrittenLines"]
 
 _PIECE: Final = 4096
 """Octets that can be written without waiting if poll says that the descriptor is writable: PIPE_BUF, a page."""
@@ -44,7 +44,7 @@ Report: TypeAlias = Callable[[int, str], str]
 
 
 @frozen(slots=True)
-class Unwritten:
+class UnwrittenLines:
     """Lines that one writer leaves to another."""
 
     waiting: tuple[tuple[bytes, int], ...]
@@ -113,18 +113,18 @@ class NonBlockingWriter:
     def flush(self) -> None:
         """Return at once: deferred lines may wait, and all others are written if the descriptor is writable."""
 
-    def detach(self) -> Unwritten:
+    def detach(self) -> UnwrittenLines:
         """Stop, and return the lines that are not written.  The descriptor may be closed afterwards."""
         with self._lock:
             self._write_gathered()
             if self._in_line and self._waiting:  # the rest of a line that was begun is no line elsewhere
                 self._lose(self._waiting.popleft()[1], _UNREAD)
-            left = Unwritten(tuple(self._waiting), self.lost, self._reason)
+            left = UnwrittenLines(tuple(self._waiting), self.lost, self._reason)
             self._forget()
         self._running.cancel()
         return left
 
-    def adopt(self, left: Unwritten) -> None:
+    def adopt(self, left: UnwrittenLines) -> None:
         """Write the lines that another writer left."""
         with self._lock:
             for data, lines in left.waiting:

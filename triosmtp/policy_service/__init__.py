@@ -2,7 +2,7 @@
 
 A question goes this way, and its answer comes back:
 
-- ``hub_policy.py``: the policy in the chain of a session makes a question of a phase, and applies the verdict;
+- ``websocket_policy.py``: the policy in the chain of a session makes a question of a phase, and applies the verdict;
 - ``hub.py``: connects sessions with clients, and sends notifications;
 - ``decider_group.py``: chooses a decider, and returns the fallback if there is no answer;
 - ``connected_client.py``: one client, its access, and the questions that it has not answered;

@@ -55,7 +55,6 @@ from triosmtp.policy_service.decider_group import DeciderGroup
 from triosmtp.policy_service.event_notification import EVENT_NOTIFICATIONS, phase_notification
 from triosmtp.policy_service.filter_registry import FilterRegistry
 from triosmtp.policy_service.hub_limits import HubLimits
-from triosmtp.policy_service.hub_policy import HubPolicy
 from triosmtp.policy_service.json_rpc import (
     PROTOCOL,
     ErrorCode,
@@ -72,6 +71,7 @@ from triosmtp.policy_service.recorded_body import check_may_record
 from triosmtp.policy_service.registration import read_registration
 from triosmtp.policy_service.server_admin import ServerAdmin
 from triosmtp.policy_service.shadow import ShadowDeciders
+from triosmtp.policy_service.websocket_policy import WebsocketPolicy
 
 __all__ = ["ClientAccess", "Hub", "HubLimits"]
 
@@ -139,7 +139,7 @@ class Hub:
         ``timeout`` is in seconds; ``fallback_phases`` overrides ``fallback`` at single phases.
         """
         self.group(group).is_configured = True
-        return HubPolicy(
+        return WebsocketPolicy(
             self, group, timeout, {phase: (fallback_phases or {}).get(phase, fallback) for phase in PHASES}
         )
 

@@ -10,7 +10,7 @@ from triosmtp.smtp.connection_settings import ConnectionSettings
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
 from triosmtp.smtp.mail_address import PLAIN_PATH, Address, PathError, PathProblem, parse_path
 from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_parameters
-from triosmtp.smtp.protocol_event import Chunk, Data, Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
+from triosmtp.smtp.protocol_event import Bdat, Data, Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
@@ -217,9 +217,9 @@ def parse_data(line: bytes, argument: bytes, dialogue: DialogueState) -> Event: 
     return _DATA
 
 
-def parse_bdat(line: bytes, argument: bytes, dialogue: DialogueState) -> Chunk:  # noqa: ARG001 - as every Parser
+def parse_bdat(line: bytes, argument: bytes, dialogue: DialogueState) -> Bdat:  # noqa: ARG001 - as every Parser
     """Parse BDAT chunk-size [LAST] (RFC 3030, section 2)."""
     match = _CHUNK.fullmatch(argument)
     if match is None:
         raise CommandError(Reply(501, "Syntax: BDAT size [LAST]", "5.5.4"), "malformed BDAT")
-    return Chunk(int(match[1]), last=match[2] is not None)
+    return Bdat(int(match[1]), last=match[2] is not None)

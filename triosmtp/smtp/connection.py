@@ -8,7 +8,7 @@ Three verbs and two pauses::
         event = connection.next_event()
         if event is NEED_DATA:                 # write the replies, then
             connection.receive_data(read())    # b"" if the peer closed
-        elif isinstance(event, BodyChunk):     # no reply is owed; also to Chunk, SwitchToTLS and ConnectionEnded
+        elif isinstance(event, BodyChunk):     # no reply is owed; also to Bdat, SwitchToTLS and ConnectionEnded
             spool(event.data)
         elif accepts(event):
             wire += connection.accept()        # the positive reply of the table
@@ -62,8 +62,8 @@ from triosmtp.smtp.protocol_event import (
     ChunkEnd,
     ConnectionEnded,
     Event,
-    Fatal,
     Pause,
+    ProtocolFailure,
     SwitchToTLS,
 )
 from triosmtp.smtp.reply import Reply
@@ -236,7 +236,7 @@ class Connection(Responder):
             return self._injection("STARTTLS injection: plaintext input after STARTTLS")
         return event
 
-    def _too_much_junk(self) -> Fatal:
+    def _too_much_junk(self) -> ProtocolFailure:
         return self._fatal(TOO_MUCH_JUNK, "too many commands that do nothing for a message")
 
     def _begin_chunk(self, line: bytes, argument: bytes) -> Event | Pause:
@@ -259,7 +259,7 @@ class Connection(Responder):
         self._enter(_CHUNK)
         return evolve(chunk, first=first)
 
-    def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | Fatal:
+    def _bad_command(self, error: CommandError, line: bytes) -> BadCommand | ProtocolFailure:
         reply = self._refusal or error.reply
         if reply is TOO_MANY_ERRORS or reply is TOO_MUCH_JUNK:
             return self._fatal(reply, "too many commands were refused")
@@ -270,12 +270,12 @@ class Connection(Responder):
         self._error = reply
         return BadCommand(reply, line[:MAX_LINE_SHOWN], error.reason)
 
-    def _fatal(self, reply: Reply, reason: str) -> Fatal:
+    def _fatal(self, reply: Reply, reason: str) -> ProtocolFailure:
         self._owed = FATAL
         self._error = reply
-        return Fatal(reply, reason)
+        return ProtocolFailure(reply, reason)
 
-    def _injection(self, reason: str) -> Fatal:
+    def _injection(self, reason: str) -> ProtocolFailure:
         return evolve(self._fatal(INJECTION, reason), injection=True)
 
     def _may_be_longer(self, end: int) -> bool:
@@ -377,7 +377,7 @@ class Connection(Responder):
         self._chunk_left -= len(octets)
         return octets
 
-    def _give_up(self, body: BodyDecoder) -> Fatal:
+    def _give_up(self, body: BodyDecoder) -> ProtocolFailure:
         """End a connection that continues to send a body after its error."""
         assert body.error is not None
         return self._fatal(body.error, f"{body.discarded_size} octets of a body that was refused")

@@ -11,9 +11,34 @@ from triosmtp.smtp.mail_address import Address
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
-    "NEED_DATA", "PAUSED", "Auth", "AuthResponse", "BadCommand", "BodyChunk", "BodyEnd", "Chunk", "ChunkEnd",
-    "ConnectionEnded", "Data", "Event", "Fatal", "Hello", "Help", "MailFrom", "Noop", "Pause", "Quit", "RcptTo",
-    "Reset", "StartTLS", "SwitchToTLS", "Verify", "XClient", "XDumpContext", "XRemoteIP", "XSetContext",
+    "NEED_DATA",
+    "PAUSED",
+    "Auth",
+    "AuthResponse",
+    "BadCommand",
+    "Bdat",
+    "BodyChunk",
+    "BodyEnd",
+    "ChunkEnd",
+    "ConnectionEnded",
+    "Data",
+    "Event",
+    "Hello",
+    "Help",
+    "MailFrom",
+    "Noop",
+    "Pause",
+    "ProtocolFailure",
+    "Quit",
+    "RcptTo",
+    "Reset",
+    "StartTLS",
+    "SwitchToTLS",
+    "Verify",
+    "XClient",
+    "XDumpContext",
+    "XRemoteIP",
+    "XSetContext",
 ]  # fmt: skip
 
 Parameters: TypeAlias = Mapping[str, str | None]
@@ -84,7 +109,7 @@ class Data:
 
 
 @frozen(slots=True)
-class Chunk:
+class Bdat:
     """BDAT (RFC 3030): ``size`` octets follow it.  No reply is owed until they have arrived.
 
     ``first`` is whether the message begins with it.  The next events are :class:`BodyChunk`, then
@@ -206,7 +231,7 @@ class BadCommand:
 
 
 @frozen(slots=True)
-class Fatal:
+class ProtocolFailure:
     """An error that ends the connection: send ``reply``, then close.  No further event follows."""
 
     reply: Reply
@@ -223,7 +248,7 @@ class ConnectionEnded:
 
 
 Event: TypeAlias = (
-    Hello | Auth | AuthResponse | MailFrom | RcptTo | Data | Chunk | ChunkEnd | BodyChunk | BodyEnd | StartTLS
+    Hello | Auth | AuthResponse | MailFrom | RcptTo | Data | Bdat | ChunkEnd | BodyChunk | BodyEnd | StartTLS
     | SwitchToTLS | Reset | Noop | Verify | Help | Quit | XClient | XRemoteIP | XDumpContext | XSetContext
-    | BadCommand | Fatal | ConnectionEnded
+    | BadCommand | ProtocolFailure | ConnectionEnded
 )  # fmt: skip

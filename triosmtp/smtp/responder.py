@@ -137,12 +137,13 @@ class Responder:
     def send(self, reply: Reply | None = None, *, by_limit: bool = False) -> bytes:
         """Answer what is owed with ``reply``; return the bytes to write.
 
-        None is the reply that a :class:`BadCommand`, :class:`Fatal` or :class:`BodyEnd` carries, otherwise the one of
+        None is the reply that a :class:`BadCommand`, :class:`ProtocolFailure` or :class:`BodyEnd` carries, otherwise
+        the one of
         :meth:`accept`.  A 421 may be sent at any time: it ends the connection (RFC 5321, section 3.8).
 
         A refusal counts in ``max_command_errors`` of the settings, except for RCPT, whose refusals the caller limits.
         A refusal ``by_limit`` (a limit of the server was reached) and a 454 count in ``max_junk_commands``.  If there
-        were too many, the next command except QUIT is a :class:`Fatal`.
+        were too many, the next command except QUIT is a :class:`ProtocolFailure`.
 
         :raises RuntimeError: if no reply is owed, or if a positive one does not answer what is owed.
         """

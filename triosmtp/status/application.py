@@ -18,7 +18,7 @@ from triosmtp.status.page import OPEN_PATHS, page_routes
 from triosmtp.status.request_access import AccessGuard, AccessRules, has_bearer_token
 from triosmtp.status.status_source import StatusSource
 
-__all__ = ["Site", "build_application", "build_routes"]
+__all__ = ["StatusApplication", "build_application", "build_routes"]
 
 
 _EXPOSITION_THREADS: Final = trio.CapacityLimiter(1)
@@ -26,7 +26,7 @@ _EXPOSITION_THREADS: Final = trio.CapacityLimiter(1)
 
 
 @frozen(slots=True)
-class Site:
+class StatusApplication:
     """The state that the routes share."""
 
     source: StatusSource
@@ -36,7 +36,7 @@ class Site:
     logins: Logins
 
 
-def build_routes(site: Site) -> list[BaseRoute]:
+def build_routes(site: StatusApplication) -> list[BaseRoute]:
     """Return all routes."""
     return [
         Route("/metrics", _metrics(site)),
@@ -47,7 +47,7 @@ def build_routes(site: Site) -> list[BaseRoute]:
     ]
 
 
-def build_application(site: Site) -> AccessGuard:
+def build_application(site: StatusApplication) -> AccessGuard:
     """Return the application of one Listen behind its access rules."""
     inner = Starlette(routes=build_routes(site))
     return AccessGuard(
@@ -60,7 +60,7 @@ async def _healthz(_request: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-def _metrics(site: Site) -> Callable[[Request], Awaitable[Response]]:
+def _metrics(site: StatusApplication) -> Callable[[Request], Awaitable[Response]]:
     async def metrics(request: Request) -> Response:
         samples = await site.metrics.scrape(site.source)
         accept = request.headers.get("accept", "")
@@ -72,7 +72,7 @@ def _metrics(site: Site) -> Callable[[Request], Awaitable[Response]]:
     return metrics
 
 
-def _readyz(site: Site) -> Callable[[Request], Awaitable[Response]]:
+def _readyz(site: StatusApplication) -> Callable[[Request], Awaitable[Response]]:
     async def readyz(_request: Request) -> Response:
         if site.source.ready():
             return PlainTextResponse("ok\n")

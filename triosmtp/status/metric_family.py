@@ -7,34 +7,34 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
-__all__ = ["FAMILIES", "Family", "Kind"]
+__all__ = ["FAMILIES", "MetricFamily", "MetricKind"]
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+MetricKind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 
 @frozen(slots=True)
-class Family:
+class MetricFamily:
     """One row.  A counter's ``name`` ends with ``_total``."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     doc: str
     labels: tuple[str, ...] = ()
 
 
-def _counter(name: str, doc: str, *labels: str) -> Family:
-    return Family(f"triosmtp_{name}", "counter", doc, labels)
+def _counter(name: str, doc: str, *labels: str) -> MetricFamily:
+    return MetricFamily(f"triosmtp_{name}", "counter", doc, labels)
 
 
-def _gauge(name: str, doc: str, *labels: str) -> Family:
-    return Family(f"triosmtp_{name}", "gauge", doc, labels)
+def _gauge(name: str, doc: str, *labels: str) -> MetricFamily:
+    return MetricFamily(f"triosmtp_{name}", "gauge", doc, labels)
 
 
-def _histogram(name: str, doc: str, *labels: str) -> Family:
-    return Family(f"triosmtp_{name}", "histogram", doc, labels)
+def _histogram(name: str, doc: str, *labels: str) -> MetricFamily:
+    return MetricFamily(f"triosmtp_{name}", "histogram", doc, labels)
 
 
-FAMILIES: Final[dict[str, Family]] = {
+FAMILIES: Final[dict[str, MetricFamily]] = {
     row.name: row
     for row in (
         # The process

@@ -34,7 +34,7 @@ from triosmtp.event import (
 )
 from triosmtp.histogram import LATENCY_BOUNDS, Histogram
 from triosmtp.status import metric_label
-from triosmtp.status.metric_family import FAMILIES, Family
+from triosmtp.status.metric_family import FAMILIES, MetricFamily
 from triosmtp.status.status_source import StatusSource
 from triosmtp.tls import REASONS
 from triosmtp.version import versions
@@ -60,7 +60,7 @@ MAX_REFUSAL_SERIES: Final = 4000
 class Samples:
     """The values of one family at one moment, by the values of its labels."""
 
-    family: Family
+    family: MetricFamily
     values: Mapping[Labels, float | Histogram]
 
 

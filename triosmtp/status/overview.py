@@ -29,7 +29,7 @@ from triosmtp.event import (
     TLSFailed,
 )
 from triosmtp.status.metric_label import OTHER, LabelNames
-from triosmtp.status.refusals import Refusals, envelope, host_of, shortened
+from triosmtp.status.refusals import Refusals, envelope_summary, host_of, shortened
 from triosmtp.status.status_source import StatusSource
 from triosmtp.status.time_series import KINDS, TimeSeries
 from triosmtp.variables import TLSInfo
@@ -234,18 +234,18 @@ class Overview:
         self._count(e.session.listener, "accepted")
 
     def _message_refused(self, e: MessageRefused) -> None:
-        self._refuse(e, "message", e.code, e.text, e.decided_by, envelope(e.sender, e.recipients))
+        self._refuse(e, "message", e.code, e.text, e.decided_by, envelope_summary(e.sender, e.recipients))
 
     def _refused(self, e: Refused) -> None:
-        self._refuse(e, e.phase, e.code, e.text, e.decided_by, envelope(e.sender, e.recipients))
+        self._refuse(e, e.phase, e.code, e.text, e.decided_by, envelope_summary(e.sender, e.recipients))
 
     def _connection_refused(self, e: ConnectionRefused) -> None:
-        self._refuse(e, "connect", 421, "", "limit", envelope(None, ()))
+        self._refuse(e, "connect", 421, "", "limit", envelope_summary(None, ()))
 
     def _auth_attempted(self, e: AuthAttempted) -> None:
         if not e.succeeded:
             reason = f"{e.user}: {e.reason}"
-            self._refuse(e, "auth", 535, e.mechanism, e.decided_by, envelope(None, ()), reason)
+            self._refuse(e, "auth", 535, e.mechanism, e.decided_by, envelope_summary(None, ()), reason)
 
     def _refuse(
         self,

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, Final
 
-__all__ = ["Refusals", "envelope", "host_of", "shortened"]
+__all__ = ["Refusals", "envelope_summary", "host_of", "shortened"]
 
 _MAX_TEXT: Final = 200
 """Characters of a peer's text that are kept."""
@@ -37,7 +37,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
-def envelope(sender: str | None, recipients: tuple[str, ...]) -> dict[str, Any]:
+def envelope_summary(sender: str | None, recipients: tuple[str, ...]) -> dict[str, Any]:
     """Return sender and recipients as shown; ``recipients_more`` counts those that are omitted."""
     return {
         "sender": None if sender is None else shortened(f"<{sender}>"),

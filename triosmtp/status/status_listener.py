@@ -122,13 +122,13 @@ class StatusListener:
         assert self._source is not None, "attach() comes first"
         self._applications.clear()
         if prepared.access_rules:
-            from triosmtp.status.application import Site, build_application  # noqa: PLC0415 - needs the extra
+            from triosmtp.status.application import StatusApplication, build_application  # noqa: PLC0415 - needs the extra
 
             metrics = self._metrics or self._start_metrics(nursery)
             self._start_overview()
             for key, access in prepared.access_rules.items():
                 self._applications[key] = build_application(
-                    Site(self._source, access, metrics, self._events, self._logins)
+                    StatusApplication(self._source, access, metrics, self._events, self._logins)
                 )
         self._bindings = prepared.sockets.apply()
         close_sockets(prepared.sockets.closed)

@@ -17,8 +17,8 @@ from OpenSSL import crypto
 
 from triosmtp.domain import DomainError, pattern_key
 from triosmtp.errors import Severity
-from triosmtp.x509.certificate import certificate_facts, extensions_of, unwarned
-from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
+from triosmtp.x509.certificate import certificate_facts, extensions_of, suppress_warnings
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, sole_content
 from triosmtp.x509.error_queue import clear_errors, error_words
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 from triosmtp.x509.signature import signature_digest
@@ -73,7 +73,7 @@ class Authorities:
 
     def issuer_of(self, certificate: LoadedCertificate) -> LoadedCertificate | None:
         """Return the authority that signed ``certificate``."""
-        with unwarned():
+        with suppress_warnings():
             named = self.by_subject.get(certificate.openssl.get_issuer().hash(), ())
         return next((each for each in named if certificate.is_issued_by(each)), None)
 
@@ -211,9 +211,9 @@ def _completeness(chain: Sequence[LoadedCertificate], known: Authorities) -> Ite
 
 def _names_its_issuer(certificate: LoadedCertificate) -> bool:
     """Return whether it names a URL of its issuer's certificate: public authorities write that for intermediates."""
-    with suppress(ValueError), unwarned():
+    with suppress(ValueError), suppress_warnings():
         for kind, value in extensions_of(certificate.openssl):
             if kind == _ACCESS:
-                entries = (next(elements(each.require(SEQUENCE))) for each in elements(only(value)))
+                entries = (next(elements(each.require(SEQUENCE))) for each in elements(sole_content(value)))
                 return any(each.require(OBJECT_IDENTIFIER) == _CA_ISSUERS for each in entries)
     return False

@@ -19,8 +19,8 @@ __all__ = [
     "algorithm_bits",
     "check_ciphers",
     "check_suites",
-    "completes",
     "effective_suites",
+    "handshake_completes",
     "set_ciphers",
     "split_ciphers",
 ]
@@ -117,12 +117,12 @@ def _comes_about(context: SSL.Context, protocol: str, name: str, groups: Sequenc
             offer.set_tls13_ciphersuites(name.encode("ascii"))
         else:
             offer.set_cipher_list(f"{name}:@SECLEVEL=0".encode("ascii"))
-        return completes(SSL.Connection(context), SSL.Connection(offer))
+        return handshake_completes(SSL.Connection(context), SSL.Connection(offer))
     except SSL.Error:
         return False
 
 
-def completes(server: SSL.Connection, client: SSL.Connection) -> bool:
+def handshake_completes(server: SSL.Connection, client: SSL.Connection) -> bool:
     """Return whether a handshake completes.
 
     :raises OpenSSL.SSL.Error: if one of the two ends it.

@@ -46,7 +46,7 @@ from triosmtp.tls.server_certificate import ServerCertificate
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialWarning, Option, TLSSettings
 from triosmtp.tls.trial_handshake import find_unusable
 from triosmtp.tls.verify_callback import record_verification, track_renegotiation
-from triosmtp.x509.certificate import unwarned
+from triosmtp.x509.certificate import suppress_warnings
 from triosmtp.x509.error_queue import error_words
 
 __all__ = ["ServerContext", "build_context", "select_name"]
@@ -246,7 +246,7 @@ def _use_certificate(context: SSL.Context, material: ServerCertificate) -> None:
         reason = f"is refused by OpenSSL: {error_words(error)}"
         raise MaterialError("TLS_Certificate", paths.certificate, reason) from None
     try:
-        with unwarned():
+        with suppress_warnings():
             context.use_privatekey(material.key)
         context.check_privatekey()
     except (SSL.Error, crypto.Error) as error:
@@ -309,7 +309,7 @@ def _use_authorities(context: SSL.Context, material: Material) -> None:
     try:
         for authority in material.authorities:
             store.add_cert(authority.openssl)
-            with unwarned():
+            with suppress_warnings():
                 name = authority.openssl.get_subject().der()
                 if name not in names and material.settings.send_client_ca_names:
                     names.add(name)

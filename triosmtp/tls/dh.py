@@ -12,7 +12,7 @@ from typing import Final
 
 from triosmtp.tls.pem import Files, pem_blocks, read_file
 from triosmtp.tls.settings import MaterialError, Option
-from triosmtp.x509.der import INTEGER, SEQUENCE, element, elements, only
+from triosmtp.x509.der import INTEGER, SEQUENCE, element, elements, sole_content
 from triosmtp.x509.public_key import PublicKey
 
 __all__ = ["GROUPS", "group_for", "group_parameters", "load_parameters"]
@@ -81,7 +81,7 @@ def _decoded(der: bytes) -> tuple[int, int]:
     cryptography could do it, and warns that it will not for long.
     """
     prime, generator = (
-        int.from_bytes(number.require(INTEGER), "big", signed=True) for number in islice(elements(only(der)), 2)
+        int.from_bytes(number.require(INTEGER), "big", signed=True) for number in islice(elements(sole_content(der)), 2)
     )
     if prime % 2 == 0 or not 1 < generator < prime:
         raise ValueError("not a prime and its generator")

@@ -19,7 +19,7 @@ from triosmtp.tls.pem import Files, pem_authorities, read_file
 from triosmtp.tls.revocation import RevocationList, load_revocation_lists
 from triosmtp.tls.server_certificate import ServerCertificate, load_certificates, validity_warnings
 from triosmtp.tls.settings import PROTOCOLS, MaterialError, MaterialErrors, MaterialWarning, TLSSettings
-from triosmtp.x509.certificate import unwarned
+from triosmtp.x509.certificate import suppress_warnings
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 
 __all__ = ["Material", "load_material", "read_files"]
@@ -169,7 +169,7 @@ def _authorities_without_revocations(
 
     One that issued another of the bundle is taken for a root that issues no client certificates itself.
     """
-    with unwarned():
+    with suppress_warnings():
         pairs = [(each.openssl.get_subject(), each.openssl.get_issuer()) for each in authorities]
     above = [issuer for subject, issuer in pairs if issuer != subject]
     for authority, (subject, _) in zip(authorities, pairs, strict=True):

@@ -16,8 +16,8 @@ from attrs import field, frozen
 
 from triosmtp.tls.pem import Files, read_file
 from triosmtp.tls.settings import MaterialError, MaterialWarning
-from triosmtp.x509.certificate import unwarned
-from triosmtp.x509.der import INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
+from triosmtp.x509.certificate import suppress_warnings
+from triosmtp.x509.der import INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, sole_content
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 from triosmtp.x509.signature import DIGESTS
 
@@ -79,14 +79,14 @@ def _read(path: Path, data: bytes, leaf: LoadedCertificate) -> OCSPStaple | None
     :raises MaterialError: if it is an error.
     :raises ValueError: if it is not a response.
     """
-    status, *body = elements(only(data))
+    status, *body = elements(sole_content(data))
     number = int.from_bytes(status.require(_ENUMERATED), "big")
     if number:
         name = _STATUSES.get(number, f"status {number}")
         raise MaterialError("TLS_OCSP_Response", path, f'is not a successful response, but "{name}"')
     (explicit,) = body
-    _, octets = elements(only(explicit.require(_EXPLICIT_0)))  # id-pkix-ocsp-basic, the response
-    signed, *_ = elements(only(octets.require(OCTET_STRING)))
+    _, octets = elements(sole_content(explicit.require(_EXPLICIT_0)))  # id-pkix-ocsp-basic, the response
+    signed, *_ = elements(sole_content(octets.require(OCTET_STRING)))
     fields = list(elements(signed.require(SEQUENCE)))
     if fields[0].tag == _EXPLICIT_0:
         del fields[0]  # version
@@ -101,7 +101,7 @@ def _single(data: bytes, single: Element, leaf: LoadedCertificate) -> OCSPStaple
     if not _speaks_of(identifier, leaf):
         return None
     next_update = next(
-        (_moment(only(each.content, _GENERALIZED_TIME)) for each in rest if each.tag == _EXPLICIT_0), None
+        (_moment(sole_content(each.content, _GENERALIZED_TIME)) for each in rest if each.tag == _EXPLICIT_0), None
     )
     if status.tag not in _WORDS:
         raise ValueError("its status is none of RFC 6960")
@@ -111,7 +111,7 @@ def _single(data: bytes, single: Element, leaf: LoadedCertificate) -> OCSPStaple
 def _speaks_of(identifier: Element, leaf: LoadedCertificate) -> bool:
     """Return whether a response is about a certificate (RFC 6960, section 4.1.1)."""
     algorithm, name_hash, _, serial = elements(identifier.require(SEQUENCE))
-    with unwarned():
+    with suppress_warnings():
         number, issuer = leaf.openssl.get_serial_number(), leaf.openssl.get_issuer().der()
     if int.from_bytes(serial.require(INTEGER), "big", signed=True) != number:
         return False

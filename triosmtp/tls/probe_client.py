@@ -15,7 +15,7 @@ from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.large_flight import LARGE_FLIGHT
 from triosmtp.tls.pem import PrivateKey
 from triosmtp.tls.verify_callback import Verification, record_verification, verify_error_text
-from triosmtp.x509.certificate import unwarned
+from triosmtp.x509.certificate import suppress_warnings
 from triosmtp.x509.error_queue import error_words
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 
@@ -68,7 +68,7 @@ def observing_context(
     context.set_verify(SSL.VERIFY_PEER, record_verification)
     try:
         if certificates and key is not None:
-            with unwarned():
+            with suppress_warnings():
                 context.use_certificate(certificates[0].openssl)
                 for certificate in certificates[1:]:
                     context.add_extra_chain_cert(certificate.openssl)

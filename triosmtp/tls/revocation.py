@@ -20,7 +20,7 @@ from OpenSSL import crypto
 
 from triosmtp.tls.pem import file_in_memory, pem_blocks
 from triosmtp.tls.settings import MaterialError, MaterialWarning, Option
-from triosmtp.x509.certificate import certificate_facts, unwarned
+from triosmtp.x509.certificate import certificate_facts, suppress_warnings
 from triosmtp.x509.der import (
     BOOLEAN,
     INTEGER,
@@ -30,7 +30,7 @@ from triosmtp.x509.der import (
     Element,
     element,
     elements,
-    only,
+    sole_content,
 )
 from triosmtp.x509.error_queue import error_words
 from triosmtp.x509.loaded_certificate import LoadedCertificate
@@ -74,7 +74,7 @@ class Revocations:
         it may have revoked it, or may be revoked itself.
         """
         self._lists: dict[int, list[RevocationList]] = {}
-        with unwarned():
+        with suppress_warnings():
             for each in lists:
                 self._lists.setdefault(each.name.hash(), []).append(each)
             self._roots = frozenset(each.der for each in anchors if each.is_issued_by(each))
@@ -93,7 +93,7 @@ class Revocations:
                 return True
             if last in self._roots:
                 chain = chain[:-1]
-        with unwarned():
+        with suppress_warnings():
             return any(map(self._listed, chain))
 
     def _revoked_of(self, anchors: Sequence[LoadedCertificate]) -> frozenset[bytes]:
@@ -156,22 +156,22 @@ def _read(path: Path, pem: bytes) -> tuple[RevocationList, str]:
         der = binascii.a2b_base64(pem[pem.index(b"-----", 11) + 5 : pem.rindex(b"-----END")])
     except binascii.Error as error:
         raise ValueError(str(error)) from None
-    part, _, _ = elements(only(der))
+    part, _, _ = elements(sole_content(der))
     fields = list(elements(part.require(SEQUENCE)))
     if fields[0].tag == INTEGER:
         del fields[0]  # version
     _, issuer, _, *rest = fields
     next_update = _moment(rest.pop(0)) if rest and rest[0].tag in _FORMATS else None
     entries = list(elements(rest.pop(0).content)) if rest and rest[0].tag == SEQUENCE else []
-    extensions = dict(_extensions(only(rest.pop(0).require(_EXTENSIONS)))) if rest else {}
+    extensions = dict(_extensions(sole_content(rest.pop(0).require(_EXTENSIONS)))) if rest else {}
     if rest:
         raise ValueError("more than a revocation list holds")
     serials = (next(elements(entry.require(SEQUENCE))).require(INTEGER) for entry in entries)
     scope = extensions.get(_DISTRIBUTION_POINT)
-    indirect = scope is not None and any(each.tag == _INDIRECT for each in elements(only(scope)))
+    indirect = scope is not None and any(each.tag == _INDIRECT for each in elements(sole_content(scope)))
     holder = _holder_of(issuer)
     shown = certificate_facts(crypto.dump_certificate(crypto.FILETYPE_ASN1, holder)).issuer
-    with unwarned():
+    with suppress_warnings():
         name = holder.get_issuer()
     found = RevocationList(
         path=path,

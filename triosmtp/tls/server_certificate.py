@@ -13,7 +13,7 @@ from OpenSSL import SSL, crypto
 from triosmtp.tls.ocsp import OCSPStaple, load_staple
 from triosmtp.tls.pem import Files, PrivateKey, others_can_read, pem_certificates, pem_key, read_file
 from triosmtp.tls.settings import CertificateFiles, MaterialError, MaterialErrors, MaterialWarning, Option
-from triosmtp.x509.certificate import CertificateFacts, unwarned
+from triosmtp.x509.certificate import CertificateFacts, suppress_warnings
 from triosmtp.x509.error_queue import clear_errors, error_words
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 from triosmtp.x509.public_key import KeyKind, PublicKey
@@ -118,7 +118,7 @@ def _check_key(paths: CertificateFiles, leaf: LoadedCertificate, key: PrivateKey
     context.set_cipher_list(b"ALL:@SECLEVEL=0")
     option, path = paths.key_place
     try:
-        with unwarned():
+        with suppress_warnings():
             context.use_certificate(leaf.openssl)
             context.use_privatekey(key)
         context.check_privatekey()

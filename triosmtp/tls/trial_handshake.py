@@ -9,7 +9,7 @@ from typing import Final
 
 from OpenSSL import SSL
 
-from triosmtp.tls.cipher import VERSIONS, completes
+from triosmtp.tls.cipher import VERSIONS, handshake_completes
 from triosmtp.tls.key_exchange_groups import set_groups
 from triosmtp.tls.server_certificate import ServerCertificate
 from triosmtp.tls.settings import TLSSettings
@@ -45,7 +45,7 @@ def find_unusable(
         client.set_tls13_ciphersuites(_MODERN)
         set_groups(client, settings.groups)
         try:
-            if completes(SSL.Connection(context), SSL.Connection(client)):
+            if handshake_completes(SSL.Connection(context), SSL.Connection(client)):
                 return None
         except SSL.Error as error:
             reasons[f"{protocol}: {error_words(error)}"] = None

@@ -14,12 +14,12 @@ from triosmtp.workers.worker_messages import (
     WorkerRequest,
 )
 
-__all__ = ["AsksWorkers", "PooledSessions"]
+__all__ = ["PooledSessions", "WorkerRequester"]
 
 T = TypeVar("T")
 
 
-class AsksWorkers(Protocol):
+class WorkerRequester(Protocol):
     """The part of a supervisor that asks its workers."""
 
     async def ask_all(self, request: WorkerRequest[T]) -> list[T]:
@@ -35,7 +35,7 @@ class AsksWorkers(Protocol):
 class PooledSessions(LocalSessions):
     """The sessions of all workers."""
 
-    def __init__(self, service: Service, workers: AsksWorkers) -> None:
+    def __init__(self, service: Service, workers: WorkerRequester) -> None:
         super().__init__(service)
         self._workers = workers
 

@@ -27,11 +27,20 @@ from typing import Final, TypeVar
 from attrs import frozen
 from OpenSSL import crypto
 
-from triosmtp.x509.der import BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, Element, elements, only
+from triosmtp.x509.der import (
+    BOOLEAN,
+    INTEGER,
+    OBJECT_IDENTIFIER,
+    OCTET_STRING,
+    SEQUENCE,
+    Element,
+    elements,
+    sole_content,
+)
 from triosmtp.x509.distinguished_name import CUT, MAX_TEXT, DistinguishedName, printable, read_name
 from triosmtp.x509.error_queue import clear_errors
 
-__all__ = ["CertificateFacts", "certificate_facts", "extensions_of", "key_digest", "printable", "unwarned"]
+__all__ = ["CertificateFacts", "certificate_facts", "extensions_of", "key_digest", "printable", "suppress_warnings"]
 
 _MAX_SANS: Final = 100
 _MAX_CLAIMED: Final = 8192  # octets of alternative names that are read if nobody vouches for them
@@ -90,7 +99,7 @@ _warnings_lock = threading.RLock()  # the filters of warnings belong to the whol
 
 
 @contextmanager
-def unwarned() -> Iterator[None]:
+def suppress_warnings() -> Iterator[None]:
     """Keep quiet what the libraries warn of: odd serials and long names, and pyOpenSSL's names, which are to go."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -99,7 +108,7 @@ def unwarned() -> Iterator[None]:
 
 def _read(der: bytes, every_name: bool) -> CertificateFacts:
     try:
-        with unwarned():
+        with suppress_warnings():
             return _read_fields(der, every_name)
     finally:
         clear_errors()  # of fields that OpenSSL could not read, though it raised nothing
@@ -170,7 +179,7 @@ def extensions_of(certificate: crypto.X509) -> tuple[tuple[bytes, bytes], ...]:
 
     :raises ValueError: if it does not count, or has very many extensions.
     """
-    part, _, _ = elements(only(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)))
+    part, _, _ = elements(sole_content(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)))
     fields = list(elements(part.require(SEQUENCE)))
     if fields[0].tag == _VERSION:
         del fields[0]
@@ -189,7 +198,7 @@ def extensions_of(certificate: crypto.X509) -> tuple[tuple[bytes, bytes], ...]:
         found: list[Element] = []
     else:
         (explicit,) = rest
-        found = list(elements(only(explicit.require(_EXTENSIONS))))
+        found = list(elements(sole_content(explicit.require(_EXTENSIONS))))
     if len(found) != count:
         raise ValueError("OpenSSL reads it otherwise")
     return tuple(map(_extension, found))
@@ -209,7 +218,7 @@ def _alternative_names(certificate: crypto.X509, every_name: bool) -> tuple[str,
     (extension,) = found  # twice: then OpenSSL has none of them
     if len(extension) > _MAX_CLAIMED and not every_name:
         raise ValueError("too many names")
-    names = list(elements(only(extension)))
+    names = list(elements(sole_content(extension)))
     if any(name.tag not in _TEXTS and name.tag != _ADDRESS for name in names) and not _names_are_read(certificate):
         raise ValueError("OpenSSL cannot read them")
     result: list[str] = []
@@ -228,7 +237,7 @@ def _extended_key_usage(certificate: crypto.X509) -> str | None:
     if not found:
         return None
     (extension,) = found  # twice: then OpenSSL has none of them
-    usages = {each.require(OBJECT_IDENTIFIER) for each in elements(only(extension))}
+    usages = {each.require(OBJECT_IDENTIFIER) for each in elements(sole_content(extension))}
     client, server = _CLIENT_AUTH in usages, _SERVER_AUTH in usages
     if client and server:
         return "both"

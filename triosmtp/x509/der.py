@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "BOOLEAN", "INTEGER", "OBJECT_IDENTIFIER", "OCTET_STRING", "SEQUENCE", "SET", "Element", "element", "elements",
-    "only",
+    "sole_content",
 ]  # fmt: skip
 
 BOOLEAN: Final = 0x01
@@ -55,7 +55,7 @@ def elements(data: bytes) -> Iterator[Element]:
         at = end
 
 
-def only(data: bytes, tag: int = SEQUENCE) -> bytes:
+def sole_content(data: bytes, tag: int = SEQUENCE) -> bytes:
     """Return the content of the one element that ``data`` is.
 
     :raises ValueError: if it is not strict DER, has another tag, or is followed by something.

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import frozen
 from OpenSSL import crypto
 
-from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, SET, elements, only
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, SET, elements, sole_content
 
 __all__ = ["CUT", "MAX_TEXT", "DistinguishedName", "dotted", "printable", "read_name"]
 
@@ -106,7 +106,7 @@ def read_name(name: crypto.X509Name) -> DistinguishedName:
     components = name.get_components()
     if len(components) > _MAX_ATTRIBUTES:
         raise ValueError("too many attributes")
-    for rdn in elements(only(encoded)):
+    for rdn in elements(sole_content(encoded)):
         for number, attribute in enumerate(elements(rdn.require(SET))):
             kind, value = elements(attribute.require(SEQUENCE))
             label = components[len(found)][0].decode("ascii") if len(found) < len(components) else ""

@@ -11,7 +11,7 @@ from typing import Final
 from attrs import field, frozen
 from OpenSSL import crypto
 
-from triosmtp.x509.certificate import CertificateFacts, certificate_facts, unwarned
+from triosmtp.x509.certificate import CertificateFacts, certificate_facts, suppress_warnings
 from triosmtp.x509.error_queue import clear_errors, error_words
 from triosmtp.x509.public_key import PublicKey, read_key
 
@@ -85,7 +85,7 @@ class LoadedCertificate:
     @property
     def is_self_issued(self) -> bool:
         """Whether subject and issuer are the same name, as those of roots are."""
-        with unwarned():
+        with suppress_warnings():
             return self.openssl.get_subject() == self.openssl.get_issuer()
 
     def key_name(self) -> str:
@@ -108,7 +108,7 @@ class LoadedCertificate:
         OpenSSL does not look at a signature if it would refuse the issuer anyway, for its usage or its kind of key.
         Then the names decide.
         """
-        with unwarned():
+        with suppress_warnings():
             if self.openssl.get_issuer() != issuer.openssl.get_subject():
                 return False
             store = crypto.X509Store()

@@ -12,7 +12,7 @@ from typing import Final
 
 from OpenSSL import crypto
 
-from triosmtp.x509.certificate import key_digest, unwarned
+from triosmtp.x509.certificate import key_digest, suppress_warnings
 from triosmtp.x509.distinguished_name import read_name
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 
@@ -65,6 +65,6 @@ def _keys(files: Iterable[Path]) -> Iterator[str]:
 
 
 def _is_named_so(certificate: LoadedCertificate) -> bool:
-    with suppress(ValueError), unwarned():
+    with suppress(ValueError), suppress_warnings():
         return any(map(_PUBLIC.match, read_name(certificate.openssl.get_subject()).values("O")))
     return False

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 from attrs import frozen
 from OpenSSL import crypto
 
-from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, sole_content
 from triosmtp.x509.distinguished_name import dotted
 
 __all__ = ["KeyKind", "PublicKey", "read_key"]
@@ -64,7 +64,7 @@ def read_key(key: crypto.PKey) -> PublicKey:
     :raises OpenSSL.crypto.Error: if OpenSSL cannot encode it.
     """
     bits = key.bits()
-    algorithm, _ = elements(only(crypto.dump_publickey(crypto.FILETYPE_ASN1, key)))
+    algorithm, _ = elements(sole_content(crypto.dump_publickey(crypto.FILETYPE_ASN1, key)))
     identifier, *parameters = elements(algorithm.require(SEQUENCE))
     number = identifier.require(OBJECT_IDENTIFIER)
     kind = _KINDS.get(number)

@@ -5,7 +5,7 @@ from typing import Final
 
 from OpenSSL import crypto
 
-from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, only
+from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, sole_content
 
 __all__ = ["DIGESTS", "signature_digest"]
 
@@ -39,11 +39,11 @@ def signature_digest(certificate: crypto.X509) -> str | None:
 
 
 def _pss_digest(der: bytes) -> str | None:
-    part, _, _ = elements(only(der))
+    part, _, _ = elements(sole_content(der))
     fields = list(elements(part.require(SEQUENCE)))
     _, parameters = elements(fields[2 if fields[0].tag == _VERSION else 1].require(SEQUENCE))
     for parameter in elements(parameters.require(SEQUENCE)):
         if parameter.tag == _HASH_ALGORITHM:
-            identifier, *_ = elements(only(parameter.content))
+            identifier, *_ = elements(sole_content(parameter.content))
             return DIGESTS.get(identifier.require(OBJECT_IDENTIFIER))
     return "sha1"

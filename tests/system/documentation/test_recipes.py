@@ -14,7 +14,7 @@ from triosmtp.delivery.delivery_loader import parse_delivery
 from triosmtp.event import ServerEvent
 from triosmtp.logs.event_fields import LINES
 from triosmtp.policy import PHASES
-from triosmtp.policy_service.hub_policy import HubPolicy
+from triosmtp.policy_service.websocket_policy import WebsocketPolicy
 from triosmtp.testing import RecordingPolicy
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +74,7 @@ def test_every_event_has_a_log_line() -> None:
 def test_every_phase_is_known_everywhere(phase: str) -> None:
     method = f"validate_{phase}"
     assert method in vars(Policy)
-    assert method in vars(HubPolicy)
+    assert method in vars(WebsocketPolicy)
     assert method in vars(RecordingPolicy)
     parse_config(f"Policy_Fallback_Phases = [ {phase} = continue ] {CONF.format('discard:')}")
     assert (

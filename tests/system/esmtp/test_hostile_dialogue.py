@@ -15,9 +15,9 @@ from esmtp_process import esmtp_server
 
 from triosmtp.smtp import (
     NEED_DATA,
+    Bdat,
     BodyChunk,
     BodyEnd,
-    Chunk,
     Connection,
     ConnectionEnded,
     ConnectionSettings,
@@ -139,7 +139,7 @@ class Core:
                 self._body += event.data
             if isinstance(event, BodyChunk):
                 continue
-            if isinstance(event, Chunk):
+            if isinstance(event, Bdat):
                 continue
             wire += connection.send()
             if isinstance(event, MailFrom | Data):

@@ -13,7 +13,7 @@ import trio.testing
 from life_server import Place, public_place
 from serve_process import LineClient
 
-from triosmtp.daemon.systemd_notify import Notifier, ping_watchdog
+from triosmtp.daemon.systemd_notify import SystemdNotifier, ping_watchdog
 
 LISTEN = 'Listen "127.0.0.1:0" { }'
 
@@ -87,7 +87,7 @@ def test_the_manager_is_notified_of_each_state(place: Place, manager: Manager) -
 async def test_signs_of_life_come_twice_as_often_as_is_asked_for(
     manager: Manager, mock_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    notifier = Notifier.from_environment({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "4000000"})
+    notifier = SystemdNotifier.from_environment({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "4000000"})
     nursery.start_soon(ping_watchdog, notifier)
     for waited, signs in ((0, 1), (1.9, 0), (0.1, 1), (2, 1)):
         mock_clock.jump(waited)
@@ -126,7 +126,7 @@ def test_the_watchdog_gets_no_ping_from_a_blocked_loop(place: Place, manager: Ma
 
 def test_a_watchdog_of_another_process_is_ignored() -> None:
     environment = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1", "PATH": "/bin"}
-    notifier = Notifier.from_environment(environment)
+    notifier = SystemdNotifier.from_environment(environment)
     assert notifier.watchdog is None
     assert environment == {"PATH": "/bin"}, "no child speaks in our name"
     notifier.close()
@@ -134,17 +134,17 @@ def test_a_watchdog_of_another_process_is_ignored() -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": "vsock:2:1234"}, {"WATCHDOG_USEC": "1000000"}])
 def test_without_a_manager_there_are_no_notifications(environment: dict[str, str]) -> None:
-    notifier = Notifier.from_environment(environment)
+    notifier = SystemdNotifier.from_environment(environment)
     notifier.notify_ready("serving")
     assert notifier.watchdog is None
 
 
 def test_a_manager_that_is_gone_or_does_not_read_blocks_nothing(tmp_path: Path) -> None:
-    gone = Notifier(f"{tmp_path}/nothing")
+    gone = SystemdNotifier(f"{tmp_path}/nothing")
     gone.notify_ready("serving")
     gone.close()
     manager = Manager(f"{tmp_path}/deaf")
-    notifier = Notifier(manager.address)
+    notifier = SystemdNotifier(manager.address)
     for _ in range(10_000):
         notifier.notify_status("one\ntwo")
     assert manager.hear() == {"STATUS": "one two"}

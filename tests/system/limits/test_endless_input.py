@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from fortress import JUDGE, besieged
 
-from triosmtp.smtp import NEED_DATA, BodyChunk, Chunk, Connection, ConnectionSettings, Fatal, Reply
+from triosmtp.smtp import NEED_DATA, Bdat, BodyChunk, Connection, ConnectionSettings, ProtocolFailure, Reply
 from triosmtp.testing import Client, open_memory_server
 
 CHUNKS = 1_000_000 if JUDGE else 20_000
@@ -39,7 +39,7 @@ class Driver:
         while (event := self.connection.next_event()) is not NEED_DATA:
             assert not isinstance(event, type(NEED_DATA))
             self.latest = event
-            if not isinstance(event, BodyChunk | Chunk):
+            if not isinstance(event, BodyChunk | Bdat):
                 self.codes = [self.connection.send()[:3]]
 
 
@@ -108,7 +108,7 @@ def test_a_line_without_an_end_in_the_core() -> None:
         assert fed < 2_000_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert isinstance(driver.latest, Fatal)
+    assert isinstance(driver.latest, ProtocolFailure)
     assert driver.latest.reply == Reply(500, "Line too long", "5.5.2")
     assert peak < FLAT
 
@@ -156,7 +156,7 @@ ERRORS = [b"", b"DATA\r\n", b"NONSENSE\r\n", b"MAIL FROM:<\r\n", b"MAIL FROM:<>\
 def test_a_chunk_without_an_end_behind_an_error_in_the_core(error: bytes, size: int) -> None:
     driver = Driver()
     driver.hears(b"EHLO x\r\n" + error + b"BDAT %d\r\n" % size)
-    assert isinstance(driver.latest, Fatal)
+    assert isinstance(driver.latest, ProtocolFailure)
     assert driver.connection.closed
 
 

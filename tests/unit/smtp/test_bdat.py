@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from smtp_dialogue import HOST, Dialogue, codes
 
-from triosmtp.smtp import BadCommand, BodyEnd, Chunk, Fatal, Reply, State
+from triosmtp.smtp import BadCommand, Bdat, BodyEnd, ProtocolFailure, Reply, State
 
 BEGIN = ("EHLO x", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
 OFFERED = frozenset({"CHUNKING", "BINARYMIME"})
@@ -35,8 +35,8 @@ def test_a_message_in_chunks(size: int) -> None:
     assert dialogue.body == b"Subject: x\r\n.\r\n.\r\nend"
     [end] = [event for event in dialogue.events if isinstance(event, BodyEnd)]
     assert end == BodyEnd(len(dialogue.body))
-    assert [event for event in dialogue.events if isinstance(event, Chunk)] == [
-        Chunk(10, last=False, first=True), Chunk(0, last=False), Chunk(5, last=False), Chunk(6, last=True),
+    assert [event for event in dialogue.events if isinstance(event, Bdat)] == [
+        Bdat(10, last=False, first=True), Bdat(0, last=False), Bdat(5, last=False), Bdat(6, last=True),
     ]  # fmt: skip
     assert dialogue.connection.state is State.CLOSED
 
@@ -102,7 +102,7 @@ def test_a_size_that_is_none_ends_the_connection(argument: str) -> None:
     dialogue = begun()
     lines = dialogue.says(f"BDAT {argument}".rstrip(), "NOOP")
     assert codes(lines) == [501]
-    assert isinstance(dialogue.events[-1], Fatal)
+    assert isinstance(dialogue.events[-1], ProtocolFailure)
     assert dialogue.connection.closed
 
 
@@ -118,7 +118,7 @@ def test_a_malformed_bdat_ends_the_connection(line: bytes, offered: frozenset[st
     lines = dialogue.says(line + b"\r\n", "RSET", "MAIL FROM:<smuggled@x.example>", size=size)
     assert codes(lines) == [int(lines[0][:3])]
     assert codes(lines)[0] in {500, 501, 502}
-    assert isinstance(dialogue.events[-1], Fatal)
+    assert isinstance(dialogue.events[-1], ProtocolFailure)
     assert dialogue.connection.closed
 
 
@@ -170,7 +170,7 @@ def test_a_peer_that_leaves_in_a_chunk() -> None:
     dialogue.says(b"BDAT 9\r\nabc")
     assert dialogue.connection.in_body
     dialogue.hangs_up()
-    assert dialogue.names == ["Chunk", "BodyChunk", "ConnectionEnded"]
+    assert dialogue.names == ["Bdat", "BodyChunk", "ConnectionEnded"]
     assert not dialogue.events[-1].clean  # type: ignore[union-attr]
 
 

@@ -11,9 +11,9 @@ from triosmtp.smtp import (
     Connection,
     ConnectionEnded,
     ConnectionSettings,
-    Fatal,
     Hello,
     MailFrom,
+    ProtocolFailure,
     RcptTo,
     Reply,
     State,
@@ -205,7 +205,7 @@ class TestInjection:
     def test_reject(self, behind: bytes) -> None:
         dialogue = Dialogue(starttls=True)
         assert dialogue.says(b"STARTTLS\r\n" + behind) == ["554 5.7.0 Input after STARTTLS is not accepted"]
-        assert dialogue.names == ["Fatal"]
+        assert dialogue.names == ["ProtocolFailure"]
         assert "injection" in str(dialogue.events[0])
         assert dialogue.connection.closed
 
@@ -215,7 +215,7 @@ class TestInjection:
         assert connection.next_event() is not PAUSED
         connection.receive_data(b"NOOP\r\n")
         connection.send()
-        assert isinstance(connection.next_event(), Fatal)
+        assert isinstance(connection.next_event(), ProtocolFailure)
         connection.send()
         assert connection.closed
 

@@ -14,14 +14,14 @@ from triosmtp.smtp import (
     COMMANDS,
     NEED_DATA,
     AuthResponse,
+    Bdat,
     BodyChunk,
-    Chunk,
     Connection,
     ConnectionEnded,
     ConnectionSettings,
     Event,
-    Fatal,
     MailFrom,
+    ProtocolFailure,
     RcptTo,
     Reply,
     State,
@@ -104,11 +104,11 @@ class Driver:
             if isinstance(event, SwitchToTLS):
                 connection.tls_started()
                 connection.offer_auth(("PLAIN", "LOGIN"))
-            elif not isinstance(event, BodyChunk | Chunk):
+            elif not isinstance(event, BodyChunk | Bdat):
                 self.codes.append(int(self._reply(event, answer)[:3]))
 
     def _reply(self, event: Any, answer: Answer) -> bytes:
-        if type(event).__name__ in {"BadCommand", "Fatal", "Quit"} or getattr(event, "error", None):
+        if type(event).__name__ in {"BadCommand", "ProtocolFailure", "Quit"} or getattr(event, "error", None):
             return self.connection.send()
         reply, by_limit = answer(event)
         if isinstance(event, RcptTo):
@@ -211,7 +211,7 @@ class TestErrorCounts:
     def test_the_error_beyond_it_is_fatal(self) -> None:
         dialogue = Dialogue(max_command_errors=3)
         assert dialogue.says(*["FOO"] * 5) == ["500 5.5.1 Command not recognized"] * 3 + ["421 4.7.0 Too many errors"]
-        assert isinstance(dialogue.events[-1], Fatal)
+        assert isinstance(dialogue.events[-1], ProtocolFailure)
         assert dialogue.connection.closed
 
     def test_none(self) -> None:
@@ -264,7 +264,7 @@ class TestErrorCounts:
         said = [code for _ in range(9) for code in codes(dialogue.says(*group))]
         assert said.count(550) == 4  # each is answered with its own reply, and the command behind the last with 421
         assert said[-1] == 421
-        assert isinstance(dialogue.events[-1], Fatal)
+        assert isinstance(dialogue.events[-1], ProtocolFailure)
 
     def test_after_too_many_refusals_quit_is_answered(self) -> None:
         dialogue = Dialogue(max_command_errors=1)

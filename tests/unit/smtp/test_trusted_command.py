@@ -7,8 +7,8 @@ import pytest
 from triosmtp.smtp import (
     NEED_DATA,
     PAUSED,
+    Bdat,
     BodyChunk,
-    Chunk,
     Connection,
     ConnectionEnded,
     ConnectionSettings,
@@ -91,7 +91,7 @@ def test_the_core_has_an_outcome_for_every_sequence_with_them(seed: int) -> None
             if isinstance(event, XClient | XRemoteIP):
                 hello = chance.choice([None, Hello("EHLO", "x", "EHLO x")])
                 connection.change_peer(rules, hello=hello, banner=isinstance(event, XClient))
-            if not isinstance(event, BodyChunk | Chunk | ConnectionEnded):  # no reply is owed for these
+            if not isinstance(event, BodyChunk | Bdat | ConnectionEnded):  # no reply is owed for these
                 refused = chance.random() < 0.2
                 wire = connection.send(Reply(550, "no") if refused else None)
                 assert refused or wire[:1] != b"2" or not isinstance(event, XClient) or wire[:3] == b"220"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from triosmtp.status.refusals import Refusals, envelope, host_of, shortened
+from triosmtp.status.refusals import Refusals, envelope_summary, host_of, shortened
 
 
 def test_a_repeated_refusal_is_one_entry_with_a_count() -> None:
@@ -26,11 +26,11 @@ def test_a_new_kind_replaces_the_one_refused_longest_ago() -> None:
 def test_texts_of_peers_are_cut() -> None:
     assert shortened("x" * 200) == "x" * 200
     assert shortened("x" * 201) == "x" * 200 + "…"
-    shown = envelope("s" * 300, tuple("abcde"))
+    shown = envelope_summary("s" * 300, tuple("abcde"))
     assert len(shown["sender"]) == 201
     assert shown["recipients"] == ["<a>", "<b>", "<c>"]
     assert shown["recipients_more"] == 2
-    assert envelope(None, ()) == {"sender": None, "recipients": [], "recipients_more": 0}
+    assert envelope_summary(None, ()) == {"sender": None, "recipients": [], "recipients_more": 0}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tls_peers import client_context, meet, root, scaled, server_context
 
 from triosmtp.x509.authority import Credential
-from triosmtp.x509.certificate import certificate_facts, printable, unwarned
+from triosmtp.x509.certificate import certificate_facts, printable, suppress_warnings
 
 
 def der_of(credential: Credential) -> bytes:
@@ -84,7 +84,7 @@ async def test_session_survives_mutated_certificates() -> None:
         broken = bytearray(original)
         broken[dice.randrange(len(broken))] ^= 1 << dice.randrange(8)
         try:
-            with unwarned():
+            with suppress_warnings():
                 damaged = x509.load_der_x509_certificate(bytes(broken))
             client = client_context("TLSv1.2", Credential((damaged,), credential.key))
         except (ValueError, OSError, x509.InvalidVersion):

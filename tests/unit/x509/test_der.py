@@ -4,19 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triosmtp.x509.der import INTEGER, OCTET_STRING, SEQUENCE, Element, element, elements, only
+from triosmtp.x509.der import INTEGER, OCTET_STRING, SEQUENCE, Element, element, elements, sole_content
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 65_535, 65_536])
 def test_what_is_written_is_read(size: int) -> None:
     encoded = element(OCTET_STRING, bytes(size))
     assert list(elements(encoded * 2)) == [Element(OCTET_STRING, bytes(size), encoded)] * 2
-    assert only(encoded, OCTET_STRING) == bytes(size)
+    assert sole_content(encoded, OCTET_STRING) == bytes(size)
 
 
 def test_elements_inside_of_others() -> None:
     inner = element(INTEGER, b"\1"), element(OCTET_STRING, b"x")
-    assert [each.encoded for each in elements(only(element(SEQUENCE, *inner)))] == list(inner)
+    assert [each.encoded for each in elements(sole_content(element(SEQUENCE, *inner)))] == list(inner)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_what_is_not_der(data: bytes, reason: str) -> None:
 def test_one_element_of_one_kind() -> None:
     for data in (b"", element(SEQUENCE) * 2, element(SEQUENCE) + b"\0", element(OCTET_STRING)):
         with pytest.raises(ValueError, match=r"unpack|cut off|expected"):
-            only(data)
+            sole_content(data)
 
 
 @given(st.binary(max_size=40))

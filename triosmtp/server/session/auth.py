@@ -35,7 +35,7 @@ from triosmtp.server.session.refusal import Refusal
 from triosmtp.server.session.state import SASLState, SessionState
 from triosmtp.smtp import Auth, AuthResponse, Reply
 
-__all__ = ["answer", "break_off", "offer", "start_over"]
+__all__ = ["abandon_exchange", "answer", "start_over", "update_offer"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -55,7 +55,7 @@ _MALFORMED: Final = Reply(501, "Malformed authentication", "5.5.2")
 _TOO_MANY: Final = Reply(421, "Too many failed authentications", "4.7.0")
 
 
-async def offer(state: SessionState) -> None:
+async def update_offer(state: SessionState) -> None:
     """Offer the mechanisms that may be used now: at the beginning, and after each handshake."""
     sasl, tls = state.profile.sasl, state.session.tls
     if not sasl.stores:
@@ -86,7 +86,7 @@ async def start_over(state: SessionState) -> None:
     sasl.failures = 0
 
 
-def break_off(state: SessionState) -> None:
+def abandon_exchange(state: SessionState) -> None:
     """Let the current exchange fail at the client's next answer: the handshake that it began with is outdated."""
     if state.sasl is not None:
         state.sasl.exchange = state.sasl.finished = None

@@ -351,7 +351,7 @@ class SMTPSession:
         state = self._state
         since, self.timeouts.since = self.timeouts.since, inf
         self._established(tls)
-        auth.break_off(state)
+        auth.abandon_exchange(state)
         state.forget_handshake()
         refusal = await establish_tls(state)
         if refusal is not None:

@@ -24,17 +24,17 @@ from triosmtp.smtp import (
     Auth,
     AuthResponse,
     BadCommand,
+    Bdat,
     BodyChunk,
     BodyEnd,
-    Chunk,
     ChunkEnd,
     ConnectionEnded,
     Data,
-    Fatal,
     Hello,
     Help,
     MailFrom,
     Noop,
+    ProtocolFailure,
     Quit,
     RcptTo,
     Reply,
@@ -72,7 +72,7 @@ async def connect(state: SessionState) -> Refusal | None:
         variables["pathway"] = settings.pathway
     state.grant_relay()
     if profile.sasl.stores:
-        await auth.offer(state)
+        await auth.update_offer(state)
     refusal = None
     if state.restrictions["connect"].waits or "connect" in state.service.hub.outcome_phases:
         refusal = await _settle(state, "connect")
@@ -87,7 +87,7 @@ async def establish_tls(state: SessionState) -> Refusal | None:
     state.session.variables.record(tls.variables())
     state.grant_relay()
     if state.profile.sasl.stores:
-        await auth.offer(state)
+        await auth.update_offer(state)
     if state.restrictions["starttls"].waits or "starttls" in state.service.hub.outcome_phases:
         return await _settle(state, "starttls", tls)
     return None
@@ -124,7 +124,7 @@ def end_of_dialogue(state: SessionState, event: object) -> SessionEnd:
 
 _ENDS: Final = {
     Quit: SessionEnd.QUIT,
-    Fatal: SessionEnd.PROTOCOL_ERROR,
+    ProtocolFailure: SessionEnd.PROTOCOL_ERROR,
     ConnectionEnded: SessionEnd.PEER_CLOSED,  # between two commands too: nobody said QUIT
 }
 
@@ -321,16 +321,16 @@ def _count_message(state: SessionState) -> None:
     state.session.variables.record({"connection_message_count": str(state.messages)})
 
 
-def on_chunk(state: SessionState, event: Chunk) -> Answer:
+def on_bdat(state: SessionState, event: Bdat) -> Answer:
     """Handle BDAT: ask policy about the first chunk.  A refusal waits for the octets that are under way already."""
     assert state.transaction is not None, "MAIL was accepted"
     if not event.first:
         return b""
     state.transaction.begin_body()
-    return _decide(state, "data", event, _chunk_decided)
+    return _decide(state, "data", event, _bdat_decided)
 
 
-def _chunk_decided(state: SessionState, _event: Chunk, _decision: ChainDecision, refusal: Refusal | None) -> bytes:
+def _bdat_decided(state: SessionState, _event: Bdat, _decision: ChainDecision, refusal: Refusal | None) -> bytes:
     transaction = state.transaction
     assert transaction is not None, "MAIL was accepted"
     if refusal is None:
@@ -394,7 +394,7 @@ def on_bad_command(state: SessionState, event: BadCommand) -> bytes:
     return _refuse(state, "command", Refusal(event.reply, "protocol", event.reason))
 
 
-def on_fatal(state: SessionState, event: Fatal) -> bytes:
+def on_protocol_failure(state: SessionState, event: ProtocolFailure) -> bytes:
     """Handle a hard error, which ends the connection."""
     if event.injection:
         state.service.emit(TLSFailed(session=state.session.info, reason="injection", detail=event.reason))
@@ -414,15 +414,15 @@ def on_reset(state: SessionState, _event: Reset) -> bytes:
     return state.connection.accept()
 
 
-def on_other(state: SessionState, _event: Noop | Verify | Help | Quit) -> bytes:
+def on_no_effect(state: SessionState, _event: Noop | Verify | Help | Quit) -> bytes:
     """Handle a command that changes nothing here."""
     return state.connection.accept()
 
 
-async def on_announced(state: SessionState, event: XClient | XRemoteIP) -> bytes:
+async def on_xclient(state: SessionState, event: XClient | XRemoteIP) -> bytes:
     """Handle XCLIENT and XREMOTEIP: from now on the session is that of another client."""
     await auth.start_over(state)
-    xclient.announce(state, event)
+    xclient.adopt_announced_client(state, event)
     refusal = await connect(state)
     if state.session.auth is not None:
         state.session.variables["can_relay"] = "true"
@@ -431,7 +431,7 @@ async def on_announced(state: SessionState, event: XClient | XRemoteIP) -> bytes
     return greet(state, refusal, "connect")
 
 
-def on_context(state: SessionState, event: XDumpContext | XSetContext) -> bytes:
+def on_xcontext(state: SessionState, event: XDumpContext | XSetContext) -> bytes:
     """Handle XDUMPCONTEXT and XSETCONTEXT."""
     try:
         reply = xclient.answer_context(state.session, event)
@@ -451,22 +451,22 @@ HANDLERS: Final[dict[type, Callable[[SessionState, Any], Answer | None]]] = {
     MailFrom: on_mail,
     RcptTo: on_rcpt,
     Data: on_data,
-    Chunk: on_chunk,
+    Bdat: on_bdat,
     ChunkEnd: on_chunk_end,
     BodyChunk: on_body_part,
     BodyEnd: on_body_end,
     StartTLS: on_starttls,
     Reset: on_reset,
-    Noop: on_other,
-    Verify: on_other,
-    Help: on_other,
-    Quit: on_other,
-    XClient: on_announced,
-    XRemoteIP: on_announced,
-    XDumpContext: on_context,
-    XSetContext: on_context,
+    Noop: on_no_effect,
+    Verify: on_no_effect,
+    Help: on_no_effect,
+    Quit: on_no_effect,
+    XClient: on_xclient,
+    XRemoteIP: on_xclient,
+    XDumpContext: on_xcontext,
+    XSetContext: on_xcontext,
     BadCommand: on_bad_command,
-    Fatal: on_fatal,
+    ProtocolFailure: on_protocol_failure,
     ConnectionEnded: on_end,
     SwitchToTLS: on_switch,
 }

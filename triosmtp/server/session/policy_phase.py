@@ -10,8 +10,8 @@ from typing import Any
 
 from triosmtp.event import PolicyFailed
 from triosmtp.policy import CONTINUE, Chain, ChainDecision, Phase, Session
-from triosmtp.policy_service.hub_policy import make_question
 from triosmtp.policy_service.question import Excerpt, Outcome
+from triosmtp.policy_service.websocket_policy import make_question
 from triosmtp.server.service import Service
 from triosmtp.server.session.refusal import Refusal, refusal_of, text_of_reply
 

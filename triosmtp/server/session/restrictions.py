@@ -22,14 +22,14 @@ from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import MailFrom, RcptTo, Reply
 
-__all__ = ["Restricted", "Restrictions", "check_headers", "must_wait_for_space", "restrictions_of"]
+__all__ = ["CheckContext", "Restrictions", "check_headers", "must_wait_for_space", "restrictions_of"]
 
 _PLAINTEXT: Final = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
-class Restricted(Protocol):
+class CheckContext(Protocol):
     """What the checks look at: the state of a session."""
 
     service: Service
@@ -43,9 +43,9 @@ class Restricted(Protocol):
     """Whether ``can_relay`` was set for the sender of the current transaction alone."""
 
 
-Check: TypeAlias = Callable[[Restricted, Any, bool], None]
+Check: TypeAlias = Callable[[CheckContext, Any, bool], None]
 """Called with the state, the event, and whether a policy ended the phase."""
-WaitingCheck: TypeAlias = Callable[[Restricted, Any], Awaitable[None]]
+WaitingCheck: TypeAlias = Callable[[CheckContext, Any], Awaitable[None]]
 
 
 @frozen(slots=True)
@@ -119,7 +119,7 @@ def must_wait_for_space(mail: MailFrom) -> bool:
     return int(mail.parameters.get("SIZE") or 0) > KEEP_SIZE
 
 
-async def _check_space(state: Restricted, mail: MailFrom) -> None:
+async def _check_space(state: CheckContext, mail: MailFrom) -> None:
     """Apply Spool_Max_Size and Spool_Min_Free to the announced SIZE (RFC 1870)."""
     session, settings = state.session, state.profile.settings
     shared = not expects_many_connections(session.peer_address, settings)
@@ -129,14 +129,14 @@ async def _check_space(state: Restricted, mail: MailFrom) -> None:
         raise Refusal(Reply(452, "Insufficient system storage", "4.3.1"), "limit", reached.value)
 
 
-def _check_receptions(state: Restricted, _mail: MailFrom, _done: bool) -> None:
+def _check_receptions(state: CheckContext, _mail: MailFrom, _done: bool) -> None:
     """Apply Max_Receptions_Per_Connection."""
     if state.messages >= state.profile.settings.max_receptions_per_connection:
         reply = Reply(421, "Too many messages on this connection", "4.7.0")
         raise Refusal(reply, "limit", "Max_Receptions_Per_Connection")
 
 
-def _demand_certificate(state: Restricted, _mail: MailFrom, done: bool) -> None:
+def _demand_certificate(state: CheckContext, _mail: MailFrom, done: bool) -> None:
     """Apply TLS_Verify_Mode = "require": there must be a certificate that is not revoked.
 
     Policy judges whether it verified.  A policy that returned DONE waives the option.
@@ -152,7 +152,7 @@ def _demand_certificate(state: Restricted, _mail: MailFrom, done: bool) -> None:
         raise Refusal(reply, "TLS_Verify_Mode", "certificate revoked")
 
 
-def _check_sender(state: Restricted, mail: MailFrom, _done: bool) -> None:
+def _check_sender(state: CheckContext, mail: MailFrom, _done: bool) -> None:
     """Apply TLS_Require_Verified, TLS_Require_Verified_From and Require_TLS_From, regardless of policy and AUTH."""
     rules, tls, sender = state.profile.relay.senders, state.session.tls, mail.sender
     assert rules is not None, "the check was not asked for"
@@ -167,23 +167,23 @@ def _check_sender(state: Restricted, mail: MailFrom, _done: bool) -> None:
         raise Refusal(reply, option, reason)
 
 
-async def _check_message_rate(state: Restricted, _mail: MailFrom) -> None:
+async def _check_message_rate(state: CheckContext, _mail: MailFrom) -> None:
     """Apply Inbound_Throttle_Messages."""
     await _check_rate(state, "Inbound_Throttle_Messages", state.profile.settings.inbound_throttle_messages)
 
 
-async def _check_recipient_rate(state: Restricted, _rcpt: RcptTo) -> None:
+async def _check_recipient_rate(state: CheckContext, _rcpt: RcptTo) -> None:
     """Apply Recipient_Rate_Per_Peer."""
     await _check_rate(state, "Recipient_Rate_Per_Peer", state.profile.settings.recipient_rate_per_peer)
 
 
-async def _check_rate(state: Restricted, option: str, limit: tuple[int, float] | None) -> None:
+async def _check_rate(state: CheckContext, option: str, limit: tuple[int, float] | None) -> None:
     assert limit is not None, "the check was not asked for"
     if not await state.service.limits.count_peer(option, state.session.peer_address, limit):
         raise Refusal(Reply(450, "Too much mail for now, try again later", "4.7.1"), "limit", option)
 
 
-def _check_recipients_of_message(state: Restricted, _rcpt: RcptTo, _done: bool) -> None:
+def _check_recipients_of_message(state: CheckContext, _rcpt: RcptTo, _done: bool) -> None:
     """Apply Max_Recipients_Per_Message."""
     envelope = state.session.envelope
     assert envelope is not None, "MAIL was accepted"
@@ -192,20 +192,20 @@ def _check_recipients_of_message(state: Restricted, _rcpt: RcptTo, _done: bool) 
         raise Refusal(Reply(452, "Too many recipients", "4.5.3"), "limit", "Max_Recipients_Per_Message")
 
 
-def _check_recipients_of_connection(state: Restricted, _rcpt: RcptTo, _done: bool) -> None:
+def _check_recipients_of_connection(state: CheckContext, _rcpt: RcptTo, _done: bool) -> None:
     """Apply Max_Recipients_Per_Connection."""
     if state.recipients >= state.profile.settings.max_recipients_per_connection:
         reply = Reply(421, "Too many recipients on this connection", "4.7.0")
         raise Refusal(reply, "limit", "Max_Recipients_Per_Connection")
 
 
-def _check_tls_for(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
+def _check_tls_for(state: CheckContext, rcpt: RcptTo, _done: bool) -> None:
     """Apply Require_TLS_For."""
     if state.session.tls is None and state.profile.relay.demands_tls(rcpt.recipient):
         raise Refusal(_PLAINTEXT, "Require_TLS_For", f"{rcpt.recipient.domain} accepts mail over TLS alone")
 
 
-def _check_relay(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
+def _check_relay(state: CheckContext, rcpt: RcptTo, _done: bool) -> None:
     """Refuse a recipient in a foreign domain, or with a route, unless the peer may relay."""
     relay, session, recipient = state.profile.relay, state.session, rcpt.recipient
     local = relay.is_local(recipient)
@@ -233,7 +233,7 @@ def _check_relay(state: Restricted, rcpt: RcptTo, _done: bool) -> None:
     raise Refusal(Reply(550, "relaying denied", "5.7.1"), "relay", reason)
 
 
-async def _check_exists(state: Restricted, rcpt: RcptTo) -> None:
+async def _check_exists(state: CheckContext, rcpt: RcptTo) -> None:
     """Apply Known_Recipients: a local recipient must exist, regardless of policy and peer."""
     known, recipient = state.profile.recipients, rcpt.recipient
     assert known is not None, "the check was not asked for"

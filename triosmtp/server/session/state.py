@@ -44,7 +44,7 @@ class SessionEnd(StrEnum):
 
 
 @frozen(slots=True)
-class Beginning:
+class ConnectSnapshot:
     """The contexts at the end of policy ``connect``.  They do not depend on later words of the client."""
 
     variables: Mapping[str, str]
@@ -53,7 +53,7 @@ class Beginning:
 
 
 _PHASES_OF_CONNECTION: Final[frozenset[Phase]] = frozenset({"connect", "ehlo", "starttls", "auth"})
-_NOTHING = Beginning({}, (), "")
+_NOTHING = ConnectSnapshot({}, (), "")
 
 
 @define(slots=True, eq=False)
@@ -179,7 +179,7 @@ class SessionState:
         if self.profile.tls is None and session.connection_tls is None:
             self.beginning = _NOTHING  # there is no TLS that could come
         else:
-            self.beginning = Beginning(session.variables.snapshot(), tuple(session.headers), self.discarded_by)
+            self.beginning = ConnectSnapshot(session.variables.snapshot(), tuple(session.headers), self.discarded_by)
 
     def forget_plaintext(self) -> None:
         """Forget what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it.

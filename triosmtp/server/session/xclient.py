@@ -18,14 +18,14 @@ from triosmtp.smtp import TRUSTED_EXTENSIONS, Hello, Reply, XClient, XDumpContex
 from triosmtp.sockets.listener import peer_from_sockaddr
 from triosmtp.variables import is_reserved
 
-__all__ = ["announce", "answer_context"]
+__all__ = ["adopt_announced_client", "answer_context"]
 
 _OURS: Final = ("proxy_", "real_", "xclient_")
 _KEPT: Final = ("proxy_", "real_", "connection_")
 _MAX_VARIABLES: Final = 1000
 
 
-def announce(state: SessionState, event: XClient | XRemoteIP) -> None:
+def adopt_announced_client(state: SessionState, event: XClient | XRemoteIP) -> None:
     """Make the session that of the announced client.
 
     Knowledge about the client before it is forgotten.  TLS stays, but not its certificate, which proves nothing about

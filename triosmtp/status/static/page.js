@@ -229,7 +229,7 @@ function when(each) {
   return node;
 }
 
-function envelope(each) {
+function envelope_summary(each) {
   const node = document.createElement("span");
   if (each.sender !== null) node.append(make("span", "from ", "quiet"), breakable(each.sender), " ");
   if (each.recipients.length) {
@@ -254,8 +254,8 @@ function peer(each) {
 function refusals(value) {
   bars(byId("refusal-kinds"), value.refusal_kinds, "");
   table("refusals", value.refusals, 15, "None.", (each) => row([when(each), peer(each), cell(each.phase, "tight"), reply(each),
-    cell(each.decided_by), envelope(each), cell(each.tls || "no TLS", each.tls ? "" : "tight quiet")]));
-  table("deliveries", value.delivery_failures, 5, "None.", (each) => row([when(each), envelope(each), cell(`${each.code} ${each.text}`),
+    cell(each.decided_by), envelope_summary(each), cell(each.tls || "no TLS", each.tls ? "" : "tight quiet")]));
+  table("deliveries", value.delivery_failures, 5, "None.", (each) => row([when(each), envelope_summary(each), cell(`${each.code} ${each.text}`),
     cell(each.reason), peer(each)]));
 }
 

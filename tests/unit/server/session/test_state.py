@@ -9,7 +9,7 @@ from triosmtp.event import Disconnected
 from triosmtp.policy import Authenticated
 from triosmtp.server.session.handlers import end_of_dialogue
 from triosmtp.server.session.state import SessionEnd
-from triosmtp.smtp import Address, ConnectionEnded, Fatal, Noop, Quit, Reply
+from triosmtp.smtp import Address, ConnectionEnded, Noop, ProtocolFailure, Quit, Reply
 from triosmtp.status.metric_label import ENDS
 from triosmtp.variables import POSTFIX_ALIASES, TLSInfo
 
@@ -138,7 +138,8 @@ async def test_the_end_follows_from_the_last_event() -> None:
     async with open_dialogue("") as dialogue:
         state, reply = dialogue.state, Reply(421, "x")
         found = [
-            end_of_dialogue(state, each) for each in (Quit(), Fatal(reply, "x"), ConnectionEnded(True), Noop(), None)
+            end_of_dialogue(state, each)
+            for each in (Quit(), ProtocolFailure(reply, "x"), ConnectionEnded(True), Noop(), None)
         ]
         assert found == ["quit", "protocol_error", "peer_closed", "refused", "refused"]
         state.was_outdated = True

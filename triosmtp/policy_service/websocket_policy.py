@@ -17,7 +17,7 @@ from triosmtp.variables import TLSInfo
 if TYPE_CHECKING:
     from triosmtp.policy_service.hub import Hub
 
-__all__ = ["HubPolicy", "header_fields", "make_question"]
+__all__ = ["WebsocketPolicy", "header_fields", "make_question"]
 
 _MAX_HEADER: Final = 65536
 """Bytes of the header of a message that deciders receive."""
@@ -82,7 +82,7 @@ def header_fields(block: bytes) -> dict[str, Any]:
     return {"headers": fields} | ({"headers_truncated": True} if truncated else {})
 
 
-class HubPolicy(Policy):
+class WebsocketPolicy(Policy):
     """The policy that :meth:`triosmtp.policy_service.hub.Hub.policy` returns."""
 
     def __init__(self, hub: "Hub", group: str, timeout: float, fallbacks: Mapping[Phase, Fallback]) -> None:

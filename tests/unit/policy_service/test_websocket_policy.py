@@ -2,7 +2,7 @@
 
 import pytest
 
-from triosmtp.policy_service.hub_policy import header_fields
+from triosmtp.policy_service.websocket_policy import header_fields
 
 
 def test_only_line_ends_end_a_field() -> None:
