@@ -25,7 +25,8 @@ from triosmtp.policy_service.question import Outcome, Question, Verdict
 from triosmtp.policy_service.recorded_body import decode_body
 from triosmtp.policy_service.shadow import describe_outcome, differs_from_outcome
 from triosmtp.policy_service.verdict_reader import describe_verdict
-from triosmtp.sockets.listener import Peer, accept_connections, bind_unix, unlink_own_socket
+from triosmtp.sockets.listener import accept_connections, bind_unix, unlink_own_socket
+from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.transport import SocketTransport
 
 __all__ = ["load_recording", "replay_command"]

@@ -20,8 +20,9 @@ from triosmtp.control.console_protocol import ConsoleRequest, ConsoleResponse
 from triosmtp.control.control_path import default_control_path
 from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.filesystem import make_directory
-from triosmtp.sockets.listener import Peer, open_unix_socket
+from triosmtp.sockets.listener import open_unix_socket
 from triosmtp.sockets.listening_socket import ListeningSocket, close_sockets
+from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport, refuse_connection
 

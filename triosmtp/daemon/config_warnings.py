@@ -12,8 +12,8 @@ from triosmtp.delivery import Delivery, parse_delivery
 from triosmtp.errors import Problem, Severity
 from triosmtp.filesystem import is_tmpfs, is_visible, state_directory
 from triosmtp.policy import Chain
+from triosmtp.server.client_list import DomainList
 from triosmtp.server.profile import default_maildir, unhonoured
-from triosmtp.server.relay_rules import DomainList
 from triosmtp.server.sasl_config import CredentialSource, build_sasl_config
 
 __all__ = ["config_warnings", "extension_warnings"]

@@ -20,7 +20,7 @@ from triosmtp.server.service import Service
 from triosmtp.server.session.driver import SMTPSession
 from triosmtp.server.worker_pool import WorkerPool
 from triosmtp.smtp import Reply
-from triosmtp.sockets.listener import Peer, peer_from_sockaddr
+from triosmtp.sockets.peer import Peer, peer_from_sockaddr
 from triosmtp.sockets.transport import SocketTransport, refuse_connection
 
 __all__ = ["Acceptor"]

@@ -15,7 +15,7 @@ from triosmtp.limits.peer_count import peer_key
 from triosmtp.policy_service.hub import ClientAccess
 from triosmtp.server.policy_endpoint import PolicyEndpoint
 from triosmtp.server.service import Service
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import TLSStream

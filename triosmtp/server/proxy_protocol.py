@@ -12,7 +12,7 @@ from triosmtp.config import Listen, Settings
 from triosmtp.event import ConnectionRefused
 from triosmtp.server.service import Service
 from triosmtp.smtp.proxy_header import MIN_PROXY_HEADER_SIZE, ProxyHeader, ProxyHeaderError, parse_proxy_header
-from triosmtp.sockets.listener import Peer, peer_from_sockaddr
+from triosmtp.sockets.peer import Peer, peer_from_sockaddr
 
 __all__ = ["read_proxy_header"]
 

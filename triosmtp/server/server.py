@@ -45,8 +45,9 @@ from triosmtp.sockets.bound_socket import (
     plan_sockets,
 )
 from triosmtp.sockets.listen_backlog import drain_backlog, stop_syn
-from triosmtp.sockets.listener import Peer, accept_pending
+from triosmtp.sockets.listener import accept_pending
 from triosmtp.sockets.listening_socket import close_sockets
+from triosmtp.sockets.peer import Peer
 from triosmtp.tls import ContextStore
 from triosmtp.tls.certificate_renewal import ReloadOutcome, reload_certificates
 from triosmtp.tls.context_store import renew

@@ -16,7 +16,7 @@ from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
 from triosmtp.server.tls_report import TLSReport
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 
 __all__ = ["OpenPool", "WorkerPool", "WorkerPoolState", "WorkerState"]
 

@@ -23,8 +23,9 @@ from attrs import define, evolve, field, frozen
 
 from triosmtp.config import Config, Listen, Settings, TCPAddress, UnixAddress
 from triosmtp.errors import ConfigError, Problem, is_transient
-from triosmtp.sockets.listener import family_of, local_address_of, open_listening_socket, peer_from_sockaddr
+from triosmtp.sockets.listener import family_of, open_listening_socket
 from triosmtp.sockets.listening_socket import ListeningSocket, close_sockets
+from triosmtp.sockets.peer import local_address_of, peer_from_sockaddr
 
 __all__ = [
     "BoundSocket",

@@ -20,7 +20,8 @@ from typing import Final
 import trio
 
 from triosmtp.sockets.bound_socket import BoundSocket
-from triosmtp.sockets.listener import Peer, accept_pending
+from triosmtp.sockets.listener import accept_pending
+from triosmtp.sockets.peer import Peer
 
 __all__ = ["drain_backlog", "stop_syn"]
 

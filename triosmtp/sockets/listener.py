@@ -5,28 +5,23 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
 import trio
-from attrs import Factory, frozen
 
 from triosmtp.config import Listen, Settings, TCPAddress, UnixAddress
+from triosmtp.sockets.peer import Peer, peer_from_sockaddr
 
 __all__ = [
-    "Peer",
     "accept_connections",
     "accept_pending",
     "bind_unix",
     "family_of",
-    "local_address_of",
     "open_listening_socket",
     "open_unix_socket",
-    "peer_from_sockaddr",
     "unlink_own_socket",
 ]
 
@@ -43,51 +38,6 @@ _CONNECTION_ERRORS: Final = {
     errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ECONNRESET, errno.ETIMEDOUT,
 }  # fmt: skip
 """Errors of accept(2) that concern one connection and not the listening socket."""
-
-
-@frozen(slots=False)  # made in half the time
-class Peer:
-    """The other end of a connection: its own address, or the address that a proxy announced."""
-
-    text: str
-    address: IPv4Address | IPv6Address | None
-    port: int | None = None
-    local: str = ""
-    """The address that it connected to, if a proxy announced that."""
-    announced: Mapping[str, str] = Factory(dict)
-    """Other data that the proxy announced, as variables of the session."""
-
-
-_UNIX_PEER: Final = Peer("unix", None)
-
-
-def local_address_of(sock: socket.socket) -> IPv4Address | IPv6Address:
-    """Return the address that a TCP connection came to.  An IPv4-mapped IPv6 address becomes IPv4."""
-    return _parsed(_unmapped(sock.getsockname()[0]))
-
-
-def _unmapped(host: str) -> str:
-    return host[7:] if host.startswith("::ffff:") and "." in host else host
-
-
-def peer_from_sockaddr(address: object) -> Peer:
-    """Return the peer for a socket address as ``accept`` returns it.  An IPv4-mapped IPv6 address becomes IPv4."""
-    if not isinstance(address, tuple):
-        return _UNIX_PEER
-    prefix, parsed = _host_parts(address[0])
-    return Peer(f"{prefix}{address[1]}", parsed, address[1])
-
-
-@lru_cache(maxsize=4096)
-def _host_parts(host: str) -> tuple[str, IPv4Address | IPv6Address]:
-    """Return the text before the port, and the address."""
-    host = _unmapped(host)
-    return f"[{host}]:" if ":" in host else f"{host}:", _parsed(host.partition("%")[0])
-
-
-@lru_cache(maxsize=4096)
-def _parsed(host: str) -> IPv4Address | IPv6Address:
-    return ip_address(host)
 
 
 def open_listening_socket(

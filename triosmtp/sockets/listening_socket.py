@@ -9,7 +9,8 @@ from typing import Self, TypeAlias, TypeVar
 import trio
 from attrs import define, field
 
-from triosmtp.sockets.listener import Peer, accept_connections, unlink_own_socket
+from triosmtp.sockets.listener import accept_connections, unlink_own_socket
+from triosmtp.sockets.peer import Peer
 
 __all__ = ["ListeningSocket", "OnAccept", "close_sockets"]
 

@@ -18,8 +18,8 @@ from triosmtp.event import Observer, ServerEvent
 from triosmtp.observer import EVENTS, Subscription
 from triosmtp.server.policy_endpoint import read_token
 from triosmtp.sockets.bound_socket import BoundSocket, InheritedSocket, SocketChanges, plan_sockets
-from triosmtp.sockets.listener import Peer
 from triosmtp.sockets.listening_socket import close_sockets
+from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.peer_credentials import check_peer_credentials
 from triosmtp.sockets.transport import SocketTransport, refuse_connection
 from triosmtp.status.asgi import Application, Message, Receive, Scope, Send, error_response

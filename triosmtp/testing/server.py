@@ -19,7 +19,7 @@ from triosmtp.server.acceptor import Acceptor
 from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
 from triosmtp.server.startup import open_service
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.testing.scripted_client import Client
 
 __all__ = ["MemoryServer", "ReceivedMessage", "open_memory_server"]

@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
-from triosmtp.sockets.listener import Peer, peer_from_sockaddr
+from triosmtp.sockets.peer import Peer, peer_from_sockaddr
 
 __all__ = ["Handoff", "connections_pair", "discard_connection", "receive_connection", "send_connection"]
 

@@ -55,7 +55,7 @@ from triosmtp.server.service import Service
 from triosmtp.server.tls_report import TLSReport
 from triosmtp.server.worker_pool import WorkerPoolState, WorkerState
 from triosmtp.smtp import Reply
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.workers.channel import ChannelClosedError, NotificationHandlers, RequestHandlers
 from triosmtp.workers.dispatcher import Dispatcher, NotServed, PendingConnection
 from triosmtp.workers.handoff import Handoff

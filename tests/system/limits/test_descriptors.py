@@ -13,7 +13,8 @@ import trio.testing
 from fortress import besieged
 
 from triosmtp.delivery import Maildir
-from triosmtp.sockets.listener import Peer, accept_connections
+from triosmtp.sockets.listener import accept_connections
+from triosmtp.sockets.peer import Peer
 
 MESSAGE = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n.\r\n"
 LARGE = b"Subject: x\r\n\r\n" + (b"x" * 70 + b"\r\n") * 20_000 + b".\r\n"

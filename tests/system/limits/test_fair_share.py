@@ -14,7 +14,7 @@ import triosmtp
 from triosmtp.event import PolicyClientRefused, ServerEvent
 from triosmtp.limits.fair_queue import FairQueue
 from triosmtp.message.spool import Spool
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 
 CONF = """

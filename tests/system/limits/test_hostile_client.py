@@ -12,7 +12,7 @@ from triosmtp import Policy
 from triosmtp.event import Disconnected
 from triosmtp.policy import Session
 from triosmtp.server.session.driver import SMTPSession
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.testing import Authority, Client, open_memory_server
 
 PLAIN = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen ":25" { } }'

@@ -19,7 +19,7 @@ from rights_site import Site, public_key
 
 from triosmtp import TLSInfo
 from triosmtp.config import RelayClient
-from triosmtp.server.relay_rules import ClientList
+from triosmtp.server.client_list import ClientList
 from triosmtp.tls import CertificateFiles, ServerContext, TLSSettings, build_context, load_material
 from triosmtp.tls.tls_info import tls_info
 from triosmtp.x509.authority import new_key

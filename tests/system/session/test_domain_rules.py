@@ -10,7 +10,8 @@ from triosmtp import Policy, Session
 from triosmtp.config import OPTIONS, parse_config
 from triosmtp.domain import DomainError, domain_key
 from triosmtp.errors import ConfigError
-from triosmtp.server.relay_rules import DomainList, RelayRules
+from triosmtp.server.client_list import DomainList
+from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
 from triosmtp.testing import open_memory_server
 

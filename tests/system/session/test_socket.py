@@ -24,7 +24,8 @@ from triosmtp import ConfigError, Message, Server
 from triosmtp.config import UnixAddress
 from triosmtp.event import ConnectionRefused, Disconnected, ServerEvent, TLSEstablished
 from triosmtp.server.session.driver import SMTPSession
-from triosmtp.sockets.listener import Peer, accept_connections, bind_unix
+from triosmtp.sockets.listener import accept_connections, bind_unix
+from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.testing import Authority, Client
 

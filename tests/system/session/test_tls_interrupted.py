@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from triosmtp.server.service import RunningSession
 from triosmtp.server.session.driver import SMTPSession
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.testing import Client, MemoryServer, open_memory_server
 

@@ -10,7 +10,8 @@ from tls_stanza import Material, secured
 
 from triosmtp import TLSInfo
 from triosmtp.config import RelayClient, parse_config
-from triosmtp.server.relay_rules import ClientList, RelayRules
+from triosmtp.server.client_list import ClientList
+from triosmtp.server.relay_rules import RelayRules
 from triosmtp.testing import RecordingPolicy, open_memory_server
 
 OUT = "x@elsewhere.example"

@@ -14,7 +14,7 @@ from triosmtp import ConfigError, Message, Server
 from triosmtp.event import ConfigurationReloaded
 from triosmtp.server.acceptor import Acceptor
 from triosmtp.sockets.bound_socket import InheritedSocket, SocketChanges, bind_at_startup
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.testing import Client
 
 ALL, ONE, TWO = "*", "127.0.0.1", "127.0.0.2"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from status_server import MAIL, STATUS, ask, parse, read_all, serving
 
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.status import http_server, status_listener
 from triosmtp.status.asgi import Application, Receive, Scope, Send
 

@@ -14,7 +14,7 @@ from triosmtp import parse_config
 from triosmtp.auth import MockKey
 from triosmtp.observer import EVENTS
 from triosmtp.policy_service.question import Interest
-from triosmtp.sockets.listener import peer_from_sockaddr
+from triosmtp.sockets.peer import peer_from_sockaddr
 from triosmtp.testing import Client
 from triosmtp.workers.handoff import Handoff, send_connection
 from triosmtp.workers.worker_messages import Commit, ConnectionClosed, LogRecord, PhaseEnded, Ping, Prepare, WorkerInit

@@ -11,7 +11,7 @@ import trio.testing
 from triosmtp import parse_config
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.startup import open_service
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.workers.dispatcher import Dispatcher, NotServed, PendingConnection
 from triosmtp.workers.handoff import Handoff, connections_pair, receive_connection
 from triosmtp.workers.worker_process import WorkerProcess

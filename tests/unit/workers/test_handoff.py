@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from triosmtp.config import TCPAddress, UnixAddress
-from triosmtp.sockets.listener import Peer, peer_from_sockaddr
+from triosmtp.sockets.peer import Peer, peer_from_sockaddr
 from triosmtp.workers.handoff import (
     Handoff,
     connections_pair,

@@ -8,7 +8,7 @@ import trio
 from triosmtp import Config, parse_config
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.startup import open_service, prepare_generation
-from triosmtp.sockets.listener import peer_from_sockaddr
+from triosmtp.sockets.peer import peer_from_sockaddr
 from triosmtp.workers.channel import Channel
 from triosmtp.workers.dispatcher import NotServed, PendingConnection
 from triosmtp.workers.handoff import Handoff, connections_pair

@@ -42,7 +42,7 @@ from triosmtp.server.session.refusal import Refusal
 from triosmtp.server.session.session_stream import SessionStream
 from triosmtp.server.session.state import SessionEnd, SessionState
 from triosmtp.smtp import NEED_DATA, Reply, State
-from triosmtp.sockets.listener import Peer
+from triosmtp.sockets.peer import Peer
 from triosmtp.tls import ServerContext
 from triosmtp.variables import TLSInfo, Variables
 

@@ -15,7 +15,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.server.session.state import SessionState
 from triosmtp.smtp import TRUSTED_EXTENSIONS, Hello, Reply, XClient, XDumpContext, XRemoteIP, XSetContext
-from triosmtp.sockets.listener import peer_from_sockaddr
+from triosmtp.sockets.peer import peer_from_sockaddr
 from triosmtp.variables import is_reserved
 
 __all__ = ["adopt_announced_client", "answer_context"]
