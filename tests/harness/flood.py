@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hostile_chain import hostile_chain
 
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 
 PIECE: Final = 65_536
 
@@ -32,7 +32,7 @@ def plain_context(chain: Path | None = None) -> ssl.SSLContext:
     return context
 
 
-async def forever(client: Client, data: bytes) -> None:
+async def forever(client: ScriptedClient, data: bytes) -> None:
     """Send it again and again, and read what comes, until the server ends it."""
     async with trio.open_nursery() as nursery:
 
@@ -48,29 +48,29 @@ async def forever(client: Client, data: bytes) -> None:
                 await client.send(data)
 
 
-async def begin(client: Client, *lines: str) -> None:
+async def begin(client: ScriptedClient, *lines: str) -> None:
     await client.read()
     for line in ("EHLO flood.example.org", *lines):
         await client.command(line)
 
 
-async def chain(client: Client, context: ssl.SSLContext) -> None:
+async def chain(client: ScriptedClient, context: ssl.SSLContext) -> None:
     """Send a client certificate that is expensive to verify."""
     await begin(client)
     if (await client.command("STARTTLS")).code == 220:
         tls: trio.SSLStream[Any] = trio.SSLStream(client.stream, context, https_compatible=True)
         await tls.do_handshake()
-        await Client(tls).command("NOOP")  # its answer says that the chain was verified
+        await ScriptedClient(tls).command("NOOP")  # its answer says that the chain was verified
 
 
-async def auth(client: Client) -> None:
+async def auth(client: ScriptedClient) -> None:
     """Send a wrong password, and close before the reply."""
     await begin(client)
     wrong = base64.b64encode(b"\0joe\0wrong").decode()
     await client.send(f"AUTH PLAIN {wrong}\r\n".encode())
 
 
-async def header(client: Client) -> None:
+async def header(client: ScriptedClient) -> None:
     """Send a message that is all header: 48 MB of it."""
     await begin(client, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
     for _ in range(48):
@@ -79,55 +79,55 @@ async def header(client: Client) -> None:
     await client.read()
 
 
-async def refusals(client: Client) -> None:
+async def refusals(client: ScriptedClient) -> None:
     """Send DATA without end, after a refused MAIL."""
     await begin(client)
     await forever(client, b"MAIL FROM:<\r\n" + b"DATA\r\n" * 5000)
 
 
-async def recipients(client: Client) -> None:
+async def recipients(client: ScriptedClient) -> None:
     """Send recipients without end."""
     await begin(client, "MAIL FROM:<a@example.org>")
     await forever(client, b"RCPT TO:<b@example.com>\r\n" * 1000)
 
 
-async def idle(client: Client) -> None:
+async def idle(client: ScriptedClient) -> None:
     """Send nothing at all."""
     await client.read_eof()
 
 
-async def starttls(client: Client) -> None:
+async def starttls(client: ScriptedClient) -> None:
     """Send STARTTLS, and then nothing."""
     await begin(client, "STARTTLS")
     await client.read_eof()
 
 
-async def noop(client: Client) -> None:
+async def noop(client: ScriptedClient) -> None:
     """Send NOOP without end, if nobody counts."""
     await begin(client)
     await forever(client, b"NOOP\r\n" * 10_000)
 
 
-async def chunks(client: Client) -> None:
+async def chunks(client: ScriptedClient) -> None:
     """Send a message in chunks of an octet."""
     await begin(client, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>")
     await forever(client, b"BDAT 1\r\nx" * 5000)
 
 
-async def line(client: Client) -> None:
+async def line(client: ScriptedClient) -> None:
     """Send a command line without an end."""
     await begin(client)
     await forever(client, b"x" * PIECE)
 
 
-async def body(client: Client) -> None:
+async def body(client: ScriptedClient) -> None:
     """Send the beginning of a body, and then nothing."""
     await begin(client, "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
     await client.send(b"Subject: x\r\n\r\n" + b"x" * 700_000)
     await client.read_eof()
 
 
-KINDS: Final[dict[str, Callable[[Client], Awaitable[None]]]] = {
+KINDS: Final[dict[str, Callable[[ScriptedClient], Awaitable[None]]]] = {
     function.__name__: function
     for function in (auth, header, refusals, recipients, idle, starttls, noop, chunks, line, body)
 }
@@ -136,7 +136,7 @@ ALL: Final = (*CHAINS, *KINDS)
 
 
 async def loop(
-    attack: Callable[[Client], Awaitable[None]], port: int, arriving: trio.CapacityLimiter, done: list[int]
+    attack: Callable[[ScriptedClient], Awaitable[None]], port: int, arriving: trio.CapacityLimiter, done: list[int]
 ) -> None:
     """Connect and attack repeatedly; after any end of one attempt, the next one begins."""
     while True:
@@ -144,7 +144,7 @@ async def loop(
         try:
             async with arriving:
                 stream = await trio.open_tcp_stream("127.0.0.1", port)
-            async with aclosing(Client(stream)) as client:
+            async with aclosing(ScriptedClient(stream)) as client:
                 await attack(client)
         except (OSError, EOFError, ssl.SSLError, trio.BrokenResourceError, ValueError):
             await trio.sleep(0.01)  # the attacker's own pace if it is refused
@@ -155,7 +155,7 @@ async def main(kind: str, port: int, count: int, seconds: float) -> None:
         folder = Path(sys.argv[5])
         credential = hostile_chain(*CHAINS[kind])
         certificate, _ = credential.write(folder, "hostile")
-        attack: Callable[[Client], Awaitable[None]] = partial(chain, context=plain_context(Path(certificate)))
+        attack: Callable[[ScriptedClient], Awaitable[None]] = partial(chain, context=plain_context(Path(certificate)))
     else:
         attack = KINDS[kind]
     done = [0]

@@ -19,7 +19,7 @@ from attrs import define
 import triosmtp
 from triosmtp import Delivery, Message, Server
 from triosmtp.event import Connected, Disconnected, ServerEvent
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 JUDGE = bool(os.environ.get("TRIOSMTP_JUDGE"))
 CONFIGURATION = """
@@ -65,9 +65,9 @@ class Fortress:
         assert not isinstance(address, str)
         return await trio.open_tcp_stream(*address)
 
-    async def connect(self, *, tls: bool = False) -> Client:
+    async def connect(self, *, tls: bool = False) -> ScriptedClient:
         """Connect a well-behaved client: banner, EHLO, and with `tls` STARTTLS and EHLO again."""
-        client = Client(await self.dial())
+        client = ScriptedClient(await self.dial())
         assert (await client.read()).code == 220
         await client.command("EHLO client.example.org")
         if tls:

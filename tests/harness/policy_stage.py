@@ -14,7 +14,7 @@ import trio_websocket
 from triosmtp.policy_client import PolicyClient
 from triosmtp.policy_service.hub import ClientAccess, Hub
 from triosmtp.policy_service.json_rpc import PROTOCOL
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 SCHEMA = jsonschema.Draft202012Validator(
     json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
@@ -120,7 +120,7 @@ class Stage:
         )
         return Raw(socket)
 
-    async def hello(self, **where: str) -> Client:
+    async def hello(self, **where: str) -> ScriptedClient:
         client = self.server.connect(**where)
         assert (await client.read()).code == 220
         assert (await client.command("EHLO client.example.org")).code == 250

@@ -17,7 +17,7 @@ from layouts import Layout
 import triosmtp
 from triosmtp import Message, Server
 from triosmtp.event import CertificateReloadFailed, CertificatesReloaded, ServerEvent
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 from triosmtp.tls import ContextStore
 from triosmtp.x509.authority import Authority, Credential
 
@@ -116,11 +116,11 @@ class House:
             context.load_cert_chain(*credential.write(self.folder, "client"))
         return context
 
-    async def connect(self, listen: str, tls: ssl.SSLContext) -> Client:
+    async def connect(self, listen: str, tls: ssl.SSLContext) -> ScriptedClient:
         """Connect up to the end of the handshake, which proves that the key belongs to the certificate."""
         address = self.server.addresses[listen]
         assert not isinstance(address, str)
-        client = Client(await trio.open_tcp_stream(*address))
+        client = ScriptedClient(await trio.open_tcp_stream(*address))
         try:
             assert (await client.read()).code == 220
             assert (await client.command("EHLO client.example.org")).code == 250

@@ -4,7 +4,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from triosmtp.testing import Authority, Client, MemoryServer
+from triosmtp.testing import Authority, MemoryServer, ScriptedClient
 
 STANZA = """
 Relay_Domains = ( "example.com" )
@@ -49,7 +49,7 @@ class Material:
         return context
 
 
-async def secured(server: MemoryServer, context: ssl.SSLContext, name: str = "localhost") -> Client:
+async def secured(server: MemoryServer, context: ssl.SSLContext, name: str = "localhost") -> ScriptedClient:
     client = server.connect()
     await client.read()
     await client.command("EHLO before.example.org")

@@ -6,18 +6,18 @@ client that sends exactly what a test says.  ``recording_policy.py`` is a policy
 
 from triosmtp.testing.controller import Controller
 from triosmtp.testing.recording_policy import RecordingPolicy
-from triosmtp.testing.scripted_client import Answer, Client
+from triosmtp.testing.scripted_client import Answer, ScriptedClient
 from triosmtp.testing.server import MemoryServer, ReceivedMessage, open_memory_server
 from triosmtp.x509.authority import Authority, Credential
 
 __all__ = [
     "Answer",
     "Authority",
-    "Client",
     "Controller",
     "Credential",
     "MemoryServer",
     "ReceivedMessage",
     "RecordingPolicy",
+    "ScriptedClient",
     "open_memory_server",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 import trio
 from attrs import frozen
 
-__all__ = ["Answer", "Client"]
+__all__ = ["Answer", "ScriptedClient"]
 
 
 @frozen(slots=True)
@@ -25,7 +25,7 @@ class Answer:
         return f"{self.code} {self.text}"
 
 
-class Client:
+class ScriptedClient:
     """An SMTP client for tests.  ``stream`` is the stream it speaks over: plain, or TLS after :meth:`starttls`."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:

@@ -20,7 +20,7 @@ from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
 from triosmtp.server.startup import open_service
 from triosmtp.sockets.peer import Peer
-from triosmtp.testing.scripted_client import Client
+from triosmtp.testing.scripted_client import ScriptedClient
 
 __all__ = ["MemoryServer", "ReceivedMessage", "open_memory_server"]
 
@@ -69,7 +69,7 @@ class MemoryServer:
     def __attrs_post_init__(self) -> None:
         self._acceptor = Acceptor(self.service, self.nursery)
 
-    def connect(self, *, peer: str = "192.0.2.1", listen: str | None = None) -> Client:
+    def connect(self, *, peer: str = "192.0.2.1", listen: str | None = None) -> ScriptedClient:
         """Connect from the address ``peer`` to the Listen with the name ``listen``, by default to the first one.
 
         The banner is not read yet.  A peer in Proxy_Protocol sends its PROXY header first.
@@ -80,7 +80,7 @@ class MemoryServer:
         ours = trio.StapledStream(_WholeSends(stream.send_stream), stream.receive_stream)
         text = f"[{peer}]:1024" if ":" in peer else f"{peer}:1024"
         self._acceptor.accept(chosen, ours, Peer(text, ip_address(peer), 1024), "memory")
-        return Client(theirs)
+        return ScriptedClient(theirs)
 
 
 @asynccontextmanager

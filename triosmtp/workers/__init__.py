@@ -4,5 +4,5 @@
 ``worker_process.py`` is a worker as its supervisor sees it.  ``dispatcher.py`` chooses the worker for a connection, and
 ``handoff.py`` passes it.  ``channel.py`` carries the messages of ``worker_messages.py`` between them.  In a worker,
 ``remote_hub.py`` is the policy hub and ``worker_limits.py`` the limits.  In the supervisor, ``pooled_sessions.py``
-shows the sessions of all workers.
+shows the sessions of all workers, and ``request_handlers.py`` answers the requests of workers.
 """

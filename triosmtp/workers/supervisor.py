@@ -49,24 +49,20 @@ from triosmtp.event import (
 )
 from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.observer import EVENTS, Subscription
-from triosmtp.policy_service.question import Verdict
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.service import Service
 from triosmtp.server.tls_report import TLSReport
 from triosmtp.server.worker_pool import WorkerPoolState, WorkerState
 from triosmtp.smtp import Reply
 from triosmtp.sockets.peer import Peer
-from triosmtp.workers.channel import ChannelClosedError, NotificationHandlers, RequestHandlers
+from triosmtp.workers.channel import ChannelClosedError, NotificationHandlers
 from triosmtp.workers.dispatcher import Dispatcher, NotServed, PendingConnection
 from triosmtp.workers.handoff import Handoff
 from triosmtp.workers.pooled_sessions import PooledSessions
+from triosmtp.workers.request_handlers import request_handlers
 from triosmtp.workers.worker_messages import (
-    AdmitHandshake,
-    AskFilter,
     Commit,
     ConnectionClosed,
-    CountPeer,
-    Decide,
     DiscardPrepared,
     Drain,
     HandshakeEnded,
@@ -346,7 +342,8 @@ class Supervisor:
                 tasks.start_soon(self._initialize_first, worker, first)
             tasks.start_soon(kill_on_error, worker, self._close_when_dead, worker)
             tasks.start_soon(kill_on_error, worker, self.watchdog, worker)
-            await kill_on_error(worker, worker.channel.run, self._notifications(worker), self._requests())
+            handlers = request_handlers(self._service)
+            await kill_on_error(worker, worker.channel.run, self._notifications(worker), handlers)
             worker.ready = False
             tasks.cancel_scope.cancel()
 
@@ -452,13 +449,6 @@ class Supervisor:
         handlers[LogRecord] = write_log
         return handlers
 
-    def _requests(self) -> RequestHandlers:
-        handlers: RequestHandlers = {
-            Decide: self._decide,
-            AskFilter: lambda m: self._service.hub.filters.ask(m.question),
-        }
-        return {**handlers, AdmitHandshake: self._admit_handshake, CountPeer: self._count_peer}
-
     def _on_connected(self, worker: WorkerProcess, event: Connected) -> None:
         worker.sessions[event.session.id] = SessionRecord(event.session, trio.current_time())
         self._service.emit(event)
@@ -472,17 +462,6 @@ class Supervisor:
     def _on_disconnected(self, worker: WorkerProcess, event: Disconnected) -> None:
         worker.sessions.pop(event.session.id, None)
         self._service.emit(event)
-
-    async def _decide(self, message: Decide) -> Verdict:
-        question, timeout, fallback = message.question, message.timeout, message.fallback
-        return await self._service.hub.decide(message.group, question, timeout=timeout, fallback=fallback)
-
-    async def _admit_handshake(self, message: AdmitHandshake) -> LimitReached | None:
-        now = trio.current_time()
-        return self._service.limits.handshakes.admit(message.session, message.peer, message.per_peer, now)
-
-    async def _count_peer(self, message: CountPeer) -> bool:
-        return await self._service.limits.count_peer(message.option, message.peer, message.limit)
 
     # Changes for all workers
 

@@ -24,7 +24,7 @@ from triosmtp.limits.fair_queue import FairQueue, PeerGoneError, QueueFullError
 from triosmtp.limits.peer_count import PeerTable
 from triosmtp.policy.interface import Done
 from triosmtp.sockets.transport import SocketTransport
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 CONF = """
@@ -208,9 +208,9 @@ class Site:
     server: Server = field(init=False)
     _more: trio.Event = field(factory=trio.Event)
 
-    async def connect(self, address: str) -> Client:
+    async def connect(self, address: str) -> ScriptedClient:
         where = self.server.addresses["127.0.0.1:0"]
-        client = Client(await trio.open_tcp_stream(*where, local_address=address))
+        client = ScriptedClient(await trio.open_tcp_stream(*where, local_address=address))
         await client.read()
         await client.command("EHLO x")
         return client
@@ -257,7 +257,7 @@ async def test_a_flood_of_attempts_of_disconnected_clients_blocks_no_other_clien
             flood = [await here.connect("127.0.0.2") for _ in range(count)]
             async with trio.open_nursery() as nursery:
 
-                async def attempt(client: Client) -> None:
+                async def attempt(client: ScriptedClient) -> None:
                     try:
                         answers.append(str(await client.command(plain("wrong"))))
                     except (EOFError, trio.BrokenResourceError, trio.ClosedResourceError):

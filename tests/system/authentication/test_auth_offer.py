@@ -12,7 +12,7 @@ from triosmtp.auth import hash_password
 from triosmtp.commands.check_command import check_config
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.errors import Severity
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 ARGON2 = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHQ"
 
@@ -104,7 +104,7 @@ async def test_a_mechanism_that_needs_tls_is_refused_with_538(tmp_path: Path) ->
     async with serving(tmp_path, auth="AUTH PLAIN") as site:
         for text, code in (("", 502), (f"jane:{ARGON2}\n", 538)):
             (tmp_path / "passwords").write_text(text)
-            client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+            client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", site.starttls))
             await client.read()
             await client.command("EHLO x")
             assert (await client.command("AUTH PLAIN")).code == code

@@ -12,7 +12,7 @@ from auth_site import PASSWORD, USER, Site, serving
 
 from triosmtp import DONE, AuthAttempt, Policy, Reject, Session
 from triosmtp.event import AuthAttempted, Refused
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 CONF = """
 Banner_Hostname = "mx.example.com"
@@ -29,15 +29,15 @@ def plain(user: str = USER, secret: str = PASSWORD, actor: str = "") -> str:
     return b64(f"{actor}\0{user}\0{secret}".encode())
 
 
-async def hello(server: MemoryServer) -> Client:
+async def hello(server: MemoryServer) -> ScriptedClient:
     client = server.connect()
     await client.read()
     await client.command("EHLO x")
     return client
 
 
-async def encrypted(site: Site, certificate: str = "") -> tuple[Client, list[str]]:
-    client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+async def encrypted(site: Site, certificate: str = "") -> tuple[ScriptedClient, list[str]]:
+    client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", site.starttls))
     await client.read()
     await client.command("EHLO x")
     await client.starttls(site.context(certificate))
@@ -47,7 +47,7 @@ async def encrypted(site: Site, certificate: str = "") -> tuple[Client, list[str
 
 async def test_plaintext_mechanisms_are_not_offered_before_tls(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
-        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", site.starttls))
         await client.read()
         assert "AUTH SCRAM-SHA-256 DIGEST-MD5 CRAM-MD5" in (await client.command("EHLO x")).lines
         answer = await client.command(f"AUTH PLAIN {plain()}")
@@ -57,7 +57,7 @@ async def test_plaintext_mechanisms_are_not_offered_before_tls(tmp_path: Path) -
         assert offered == ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "CRAM-MD5", "PLAIN", "LOGIN"]
         await client.aclose()
     async with serving(tmp_path, "Allow_Plaintext_Auth = true", "AUTH LOGIN PLAIN EXTERNAL") as site:
-        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", site.starttls))
         await client.read()
         assert "AUTH PLAIN LOGIN" in (await client.command("EHLO x")).lines
         assert (await client.command(f"AUTH PLAIN {plain()}")).code == 235
@@ -105,7 +105,7 @@ async def test_a_user_may_name_itself_in_any_unicode_form(tmp_path: Path) -> Non
 
 async def test_each_failure_has_its_reply_and_reason(tmp_path: Path) -> None:
     async with serving(tmp_path, "Allow_Plaintext_Auth = true") as site:
-        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", site.starttls))
         await client.read()
         await client.command("EHLO x")
         for initial, code in (
@@ -115,7 +115,7 @@ async def test_each_failure_has_its_reply_and_reason(tmp_path: Path) -> None:
             assert (await client.command(f"AUTH PLAIN {initial}")).code == code, initial
         assert (await client.command(f"AUTH PLAIN {plain(actor=USER)}")).code == 235  # acts for itself
         await client.aclose()
-        client = Client(await trio.open_tcp_stream("127.0.0.1", site.starttls))
+        client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", site.starttls))
         await client.read()
         await client.command("EHLO x")
         assert (await client.command(f"AUTH CRAM-MD5 {b64(b'x')}")).code == 501  # the server begins
@@ -138,13 +138,13 @@ async def test_each_failure_has_its_reply_and_reason(tmp_path: Path) -> None:
 async def test_a_proof_is_valid_once(tmp_path: Path) -> None:
     async with serving(tmp_path, auth="AUTH CRAM-MD5 DIGEST-MD5 SCRAM-SHA-256") as site:
 
-        async def cram(client: Client, answer: str | None) -> tuple[int, str]:
+        async def cram(client: ScriptedClient, answer: str | None) -> tuple[int, str]:
             challenge = base64.b64decode((await client.command("AUTH CRAM-MD5")).text)
             proof = hmac.new(PASSWORD.encode(), challenge, hashlib.md5).hexdigest()
             answer = answer or b64(f"{USER} {proof}".encode())
             return (await client.command(answer)).code, answer
 
-        first, second = [Client(await trio.open_tcp_stream("127.0.0.1", site.starttls)) for _ in range(2)]
+        first, second = [ScriptedClient(await trio.open_tcp_stream("127.0.0.1", site.starttls)) for _ in range(2)]
         for client in (first, second):
             await client.read()
             await client.command("EHLO x")

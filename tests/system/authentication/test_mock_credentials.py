@@ -10,7 +10,7 @@ import trio.testing
 from triosmtp.auth import PasswordFile
 from triosmtp.auth.password import ScramKeys, derive_scram_keys, hash_form, verify_password
 from triosmtp.event import AuthAttempted
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 PASSWORD = "correct horse"
 
@@ -52,7 +52,7 @@ ESMTP_Listener {{ Listen ":25" {{ SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "AUT
 """
 
 
-async def hello(server: MemoryServer) -> Client:
+async def hello(server: MemoryServer) -> ScriptedClient:
     client = server.connect()
     await client.read()
     await client.command("EHLO x")

@@ -16,7 +16,7 @@ from triosmtp.delivery import Delivery, DeliveryError, Maildir
 from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.message.spool import Spool, SpoolError
-from triosmtp.testing import Client, open_memory_server
+from triosmtp.testing import ScriptedClient, open_memory_server
 
 CONF = """
 Relay_Domains = ( "example.com" )
@@ -82,7 +82,7 @@ STEPS = [
 ]  # fmt: skip
 
 
-async def bring(client: Client, way: str, body: bytes) -> int:
+async def bring(client: ScriptedClient, way: str, body: bytes) -> int:
     for line in ("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>"):
         assert (await client.command(line)).code == 250
     if way == "DATA":

@@ -25,7 +25,7 @@ from triosmtp.smtp import (
     MailFrom,
     SwitchToTLS,
 )
-from triosmtp.testing import Client, open_memory_server
+from triosmtp.testing import ScriptedClient, open_memory_server
 
 Step: TypeAlias = tuple[bytes, list[int]]
 """The data that is sent, and the codes of the expected replies."""
@@ -151,7 +151,7 @@ class Core:
         return [int(code) for code in re.findall(rb"(?m)^(\d{3}) ", wire)]
 
 
-async def talk(client: Client, steps: list[Step]) -> None:
+async def talk(client: ScriptedClient, steps: list[Step]) -> None:
     """Run a dialogue.  Every reply must be ASCII: none of these clients asked for more."""
     for sent, codes in steps:
         await client.send(sent)
@@ -183,7 +183,7 @@ async def test_in_memory(tmp_path: Path, name: str) -> None:
 async def test_in_processes(tmp_path: Path, workers: int) -> None:
     with esmtp_server(tmp_path, f"Workers = {workers}" if workers else "") as server:
         for steps in DIALOGUES.values():
-            client = Client(await trio.open_tcp_stream("127.0.0.1", server.port))
+            client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", server.port))
             await talk(client, [(b"EHLO x\r\n", [220, 250]), *steps, *MESSAGE])
             assert await client.read_eof() == b""
             await client.aclose()

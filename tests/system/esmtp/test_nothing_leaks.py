@@ -8,7 +8,7 @@ from esmtp_process import esmtp_server
 
 from triosmtp import Delivery, Message, Policy
 from triosmtp.event import MessageAccepted
-from triosmtp.testing import Client, open_memory_server
+from triosmtp.testing import ScriptedClient, open_memory_server
 
 POLICY = '''
 from triosmtp import DISCARD, DONE, Policy, Reject
@@ -57,7 +57,7 @@ def marks() -> Policy:
     return names["Marks"]()
 
 
-async def evil(client: Client, domain: str, way: str, body: bytes) -> int:
+async def evil(client: ScriptedClient, domain: str, way: str, body: bytes) -> int:
     """Send a message from evil@ as far as it is accepted; return the last code."""
     code = 0
     for line in (f"MAIL FROM:<evil@{domain}>", "RCPT TO:<b@example.com>"):
@@ -75,7 +75,7 @@ async def evil(client: Client, domain: str, way: str, body: bytes) -> int:
     return (await client.read()).code
 
 
-async def go_on(client: Client) -> None:
+async def go_on(client: ScriptedClient) -> None:
     """Check that commands without MAIL are out of sequence; then send a normal message."""
     for line in ("DATA", "BDAT 0 LAST", "RCPT TO:<b@example.com>"):
         assert (await client.command(line)).code == 503
@@ -120,7 +120,7 @@ async def test_in_memory(tmp_path: Path, domain: str, way: str) -> None:
 async def test_in_processes(tmp_path: Path, workers: int) -> None:
     more = f'Policy = ( "python:rules:Marks" ) Max_Command_Errors = 0 {f"Workers = {workers}" if workers else ""}'
     with esmtp_server(tmp_path, more, policy=POLICY) as server:
-        client = Client(await trio.open_tcp_stream("127.0.0.1", server.port))
+        client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", server.port))
         await client.read()
         await client.command("EHLO x")
         for domain in DOMAINS:

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 import triosmtp
-from triosmtp.testing import Client, open_memory_server
+from triosmtp.testing import ScriptedClient, open_memory_server
 
 INNER = (
     b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<victim@example.com>\r\nDATA\r\nSubject: smuggled\r\n\r\nevil\r\n.\r\n"
@@ -52,7 +52,7 @@ async def test_one_message_or_none(tmp_path: Path, mode: str, way: str) -> None:
     new = tmp_path / "Maildir" / "new"
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(triosmtp.serve, config))
-        client = Client(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
+        client = ScriptedClient(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
         await client.read()
         await client.command("EHLO x")
         for ending in FAMILY if way == "whole" else FAMILY[::7]:

@@ -12,7 +12,7 @@ import triosmtp
 from triosmtp.event import MessageAccepted, PolicyFallback, Refused
 from triosmtp.filters.envelope_changes import MAX_ADDED
 from triosmtp.filters.policyd_policy import MAX_PREPENDED
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 PHASES = "connect ehlo mailfrom rcptto data data_spool"
@@ -28,7 +28,7 @@ def conf(service: PolicydService, more: str = "", scope: str = "") -> str:
     """
 
 
-async def begun(server: MemoryServer) -> Client:
+async def begun(server: MemoryServer) -> ScriptedClient:
     client = server.connect()
     await client.read()
     await client.command("EHLO client.example.org")

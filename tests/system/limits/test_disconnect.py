@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from fortress import JUDGE, Fortress, besieged, reset
 
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 
 GREETING = b"EHLO client.example.org\r\n"
 ENVELOPE = b"MAIL FROM:<me@example.org> SIZE=100\r\nRCPT TO:<you@example.com>\r\nDATA\r\n"
@@ -43,7 +43,7 @@ async def test_after_each_octet_of_a_dialogue(tmp_path: Path, caplog: pytest.Log
 async def leave(stream: trio.SocketStream, how: str) -> None:
     if how == "half-close":
         await stream.send_eof()
-        await Client(stream).read_eof()
+        await ScriptedClient(stream).read_eof()
     if how == "reset":
         reset(stream)
     else:
@@ -68,7 +68,7 @@ async def test_after_each_octet_of_a_handshake_and_what_follows(
 async def say_over_tls(fortress: Fortress, use_ssl: bool, end: int | None) -> int:
     """Send all of the dialogue over TLS, and hang up after `end` octets of ciphertext; return how many there were."""
     stream = await fortress.dial(use_ssl=use_ssl)
-    client = Client(stream)
+    client = ScriptedClient(stream)
     if not use_ssl:
         await client.read()
         await client.command("EHLO client.example.org")
@@ -108,7 +108,7 @@ async def test_in_the_middle_of_a_body_that_is_in_a_file(tmp_path: Path, caplog:
             stream = await fortress.dial()
             await stream.send_all(GREETING + ENVELOPE + LARGE[: len(LARGE) - number])
             if number % 2:
-                await Client(stream).read()
+                await ScriptedClient(stream).read()
             await leave(stream, ("close", "reset", "half-close")[number % 3])
         assert fortress.messages == []
 

@@ -11,7 +11,7 @@ import trio.testing
 from fortress import JUDGE, besieged
 
 from triosmtp.smtp import NEED_DATA, Bdat, BodyChunk, Connection, ConnectionSettings, ProtocolFailure, Reply
-from triosmtp.testing import Client, open_memory_server
+from triosmtp.testing import ScriptedClient, open_memory_server
 
 CHUNKS = 1_000_000 if JUDGE else 20_000
 FLAT = 300_000
@@ -239,7 +239,7 @@ async def test_close_notify_in_the_middle_of_a_chunk(
     async with besieged(tmp_path, caplog) as fortress:
         fortress.client_tls.minimum_version = fortress.client_tls.maximum_version = version
         stream = await fortress.dial()
-        client = Client(stream)
+        client = ScriptedClient(stream)
         await client.read()
         assert (await client.command("STARTTLS")).code == 220
         raw = Raw(stream, fortress.client_tls)

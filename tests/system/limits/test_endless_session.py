@@ -13,7 +13,7 @@ from triosmtp.event import Disconnected, Refused
 from triosmtp.policy import Session
 from triosmtp.smtp import COMMANDS
 from triosmtp.smtp.command import TRUSTED_COMMANDS
-from triosmtp.testing import Authority, Client, MemoryServer, open_memory_server
+from triosmtp.testing import Authority, MemoryServer, ScriptedClient, open_memory_server
 
 TIMES = 5000
 BUDGET = 20 + 100 + 1
@@ -94,7 +94,7 @@ def conf(tmp_path: Path) -> Callable[..., str]:
     return lambda more="": CONF.format(folder=tmp_path, more=more)
 
 
-async def started(server: MemoryServer, kind: str, place: str) -> Client:
+async def started(server: MemoryServer, kind: str, place: str) -> ScriptedClient:
     client = server.connect(peer={"trusted": "192.0.2.2", "proxied": "192.0.2.3"}.get(kind, "192.0.2.1"))
     if kind == "proxied":
         await client.send(b"PROXY TCP4 203.0.113.7 198.51.100.25 40000 25\r\n")
@@ -111,7 +111,7 @@ async def started(server: MemoryServer, kind: str, place: str) -> Client:
     return client
 
 
-async def says_for_ever(client: Client, *lines: str) -> list[int]:
+async def says_for_ever(client: ScriptedClient, *lines: str) -> list[int]:
     """Send the lines in turn, wait for each reply, until the session ends; return the codes of the replies."""
     codes: list[int] = []
     try:
@@ -125,7 +125,7 @@ async def says_for_ever(client: Client, *lines: str) -> list[int]:
     pytest.fail(f"{lines} go on after {len(codes)} replies: {codes[-10:]}")
 
 
-async def floods(client: Client, unit: bytes) -> list[int]:
+async def floods(client: ScriptedClient, unit: bytes) -> list[int]:
     """Send it all at once, and read until the session ends."""
     with trio.fail_after(60):
         await client.send(unit)

@@ -15,7 +15,7 @@ from triosmtp.event import PolicyClientRefused, ServerEvent
 from triosmtp.limits.fair_queue import FairQueue
 from triosmtp.message.spool import Spool
 from triosmtp.sockets.peer import Peer
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 CONF = """
 Relay_Domains = ( "example.com" )
@@ -25,7 +25,7 @@ ESMTP_Listener {{ Listen ":25" {{ }} }}
 BODY = b"Subject: x\r\n\r\n" + b"0123456789abcdef\r\n" * 60_000 + b".\r\n"  # more than a spool keeps in memory
 
 
-async def send(server: MemoryServer, peer: str) -> Client:
+async def send(server: MemoryServer, peer: str) -> ScriptedClient:
     client = server.connect(peer=peer)
     await client.read()
     await client.command("EHLO x")

@@ -12,7 +12,7 @@ import trio
 from fortress import JUDGE, Fortress, besieged
 
 from triosmtp.event import TLSEstablished, TLSFailed
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 from triosmtp.tls import REASONS
 
 FULL, SMALL = 10_000, 100  # of each kind; the first test counts twice
@@ -66,14 +66,14 @@ async def hang_up(stream: trio.SocketStream) -> None:
     """Send that nothing more comes, take what there is, close."""
     with suppress(OSError, trio.BrokenResourceError):
         await stream.send_eof()
-    await Client(stream).read_eof()
+    await ScriptedClient(stream).read_eof()
     await trio.aclose_forcefully(stream)
 
 
 async def attack(fortress: Fortress, data: bytes, *, use_ssl: bool) -> None:
     stream = await fortress.dial(use_ssl=use_ssl)
     if not use_ssl:
-        client = Client(stream)
+        client = ScriptedClient(stream)
         await client.read()
         await client.command("EHLO client.example.org")
         assert (await client.command("STARTTLS")).code == 220
@@ -176,7 +176,7 @@ async def test_a_stalled_handshake_times_out(tmp_path: Path, caplog: pytest.LogC
         half = await fortress.dial(use_ssl=True)
         await half.send_all(HELLOS[1][:100])
         for stream in (silent, half):
-            await Client(stream).read_eof()
+            await ScriptedClient(stream).read_eof()
             await trio.aclose_forcefully(stream)
         await fortress.quiet()
         assert [e.reason for e in fortress.events if isinstance(e, TLSFailed)] == ["timed_out"] * 2

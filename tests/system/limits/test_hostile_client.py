@@ -13,7 +13,7 @@ from triosmtp.event import Disconnected
 from triosmtp.policy import Session
 from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.peer import Peer
-from triosmtp.testing import Authority, Client, open_memory_server
+from triosmtp.testing import Authority, ScriptedClient, open_memory_server
 
 PLAIN = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen ":25" { } }'
 
@@ -94,7 +94,7 @@ async def test_a_peer_that_does_not_read_the_last_replies_is_cut_off(
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(driver.run)
-                client = Client(theirs)
+                client = ScriptedClient(theirs)
                 await client.read()
                 await client.send(b"EHLO x\r\nNONSENSE\r\n" + last + b"\r\n")
         await client.aclose()
@@ -217,7 +217,7 @@ async def test_an_empty_and_a_half_closed_connection(tmp_path: Path, caplog: pyt
                 if goodbye:
                     await stream.send_all(goodbye)
                 await stream.send_eof()
-                await Client(stream).read_eof()
+                await ScriptedClient(stream).read_eof()
                 await trio.aclose_forcefully(stream)
         for _ in range(50):
             reset(await fortress.dial())

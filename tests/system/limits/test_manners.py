@@ -12,7 +12,7 @@ import trio.testing
 import triosmtp
 from triosmtp.event import ConnectionRefused, Disconnected, Refused
 from triosmtp.limits.peer_count import PeerCounts, PeerTable, peer_key
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 CONF = """
 Relay_Domains = ( "example.com" "secret.example" )
@@ -26,14 +26,14 @@ def conf(more: str) -> str:
     return CONF.format(more=more)
 
 
-async def hello(server: MemoryServer, peer: str = "192.0.2.1") -> Client:
+async def hello(server: MemoryServer, peer: str = "192.0.2.1") -> ScriptedClient:
     client = server.connect(peer=peer)
     await client.read()
     await client.command("EHLO x")
     return client
 
 
-async def in_data(server: MemoryServer) -> Client:
+async def in_data(server: MemoryServer) -> ScriptedClient:
     client = await hello(server)
     await client.command("MAIL FROM:<a@example.org>")
     await client.command("RCPT TO:<b@example.com>")
@@ -41,7 +41,7 @@ async def in_data(server: MemoryServer) -> Client:
     return client
 
 
-async def trickle(client: Client, octet: bytes) -> None:
+async def trickle(client: ScriptedClient, octet: bytes) -> None:
     """Send one octet a second until the server has had enough."""
     with suppress(trio.BrokenResourceError):
         for _ in range(1000):
@@ -389,7 +389,7 @@ async def test_limits_are_released_with_their_sessions(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(triosmtp.serve, config))
         for _ in range(20):
-            client = Client(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
+            client = ScriptedClient(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
             assert (await client.read()).code == 220
             await client.command("QUIT")
             await client.read_eof()

@@ -19,7 +19,7 @@ import trio
 from attrs import frozen
 from fortress import JUDGE
 
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 
 LORISES = 2000 if JUDGE else 60
 TIME = 40 if JUDGE else 4
@@ -74,19 +74,19 @@ def serving(folder: Path, session: int) -> Iterator[Server]:
     assert "Traceback" not in (folder / "log").read_text()
 
 
-async def connect(server: Server, arriving: trio.CapacityLimiter | None = None) -> Client:
+async def connect(server: Server, arriving: trio.CapacityLimiter | None = None) -> ScriptedClient:
     """Connect and read the banner; ``arriving`` bounds how many do so at once.
 
     A queue that overflows drops the last packet of a connection's beginning.  A client that has nothing to say then
     waits for ever for a server that does not know of it.
     """
     async with arriving or trio.CapacityLimiter(1):
-        client = Client(await trio.open_tcp_stream("127.0.0.1", server.port))
+        client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", server.port))
         assert (await client.read()).code == 220
     return client
 
 
-async def drip(client: Client, seen: Counter[bytes]) -> None:
+async def drip(client: ScriptedClient, seen: Counter[bytes]) -> None:
     """Send an octet a second until the server says something; count the beginning of what it says last."""
     async with trio.open_nursery() as nursery:
 

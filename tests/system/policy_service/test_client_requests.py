@@ -15,7 +15,7 @@ from triosmtp.policy_client import (
     PolicyRequestError,
 )
 from triosmtp.policy_service.hub import ClientAccess
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
@@ -24,7 +24,7 @@ def decider(name: str = "bar", **more: Any) -> PolicyClient:
     return PolicyClient("unix:/memory", name=name, group="fraud", **more)
 
 
-async def mail(client: Client, sender: str = "a@example.org") -> str:
+async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
     return str(await client.message(sender, ["you@example.com"], BODY))
 
 

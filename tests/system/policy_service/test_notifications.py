@@ -14,12 +14,12 @@ from triosmtp.policy_client import (
 )
 from triosmtp.policy_service.hub import HubLimits
 from triosmtp.policy_service.json_rpc import PROTOCOL
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 
 
-async def mail(client: Client, sender: str = "a@example.org") -> str:
+async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
     return str(await client.message(sender, ["you@example.com"], BODY))
 
 

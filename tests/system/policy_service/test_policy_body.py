@@ -17,7 +17,7 @@ from triosmtp.config import parse_config
 from triosmtp.errors import ConfigError
 from triosmtp.policy_client import MessageBody, Notification, PolicyClient, PolicyRequest, PolicyRequestError
 from triosmtp.policy_service.hub import ClientAccess
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 
 SCHEMA = json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
 PART = 65536
@@ -38,7 +38,7 @@ def body_of(size: int) -> bytes:
     )
 
 
-async def sent(session: Client, body: bytes) -> str:
+async def sent(session: ScriptedClient, body: bytes) -> str:
     return str(await session.message("a@example.org", ["you@example.com"], body))
 
 
@@ -102,7 +102,7 @@ async def test_the_words_on_the_wire() -> None:
             await raw.answer(question, decision="continue")
 
 
-async def asked(stage: Stage, raw: Raw, session: Client, *phases: str) -> list[dict[str, Any]]:
+async def asked(stage: Stage, raw: Raw, session: ScriptedClient, *phases: str) -> list[dict[str, Any]]:
     """Send a message, and ask at each phase for its body; return the answers."""
     answers: list[dict[str, Any]] = []
     async with trio.open_nursery() as nursery:

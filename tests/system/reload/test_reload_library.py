@@ -22,7 +22,7 @@ from triosmtp.event import (
     Refused,
     ServerEvent,
 )
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 BASE = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen "127.0.0.1:0" { %s } %s }'
 
@@ -39,8 +39,8 @@ async def serving(config: triosmtp.Config, events: list[ServerEvent], **kwargs: 
         nursery.cancel_scope.cancel()
 
 
-async def connect(server: Server) -> Client:
-    client = Client(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
+async def connect(server: Server) -> ScriptedClient:
+    client = ScriptedClient(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
     assert (await client.read()).code == 220
     await client.command("EHLO me.example.org")
     return client

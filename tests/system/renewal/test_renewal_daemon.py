@@ -14,7 +14,7 @@ from cryptography.x509 import load_der_x509_certificate
 from layouts import Certbot
 from renewal_server import CONFIGURATION, LISTEN, fingerprint, issue
 
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 
 class Output:
@@ -41,7 +41,7 @@ class Output:
 
 
 async def shown(port: int, authority: Authority) -> str:
-    client = Client(await trio.open_tcp_stream("127.0.0.1", port))
+    client = ScriptedClient(await trio.open_tcp_stream("127.0.0.1", port))
     assert (await client.read()).code == 220
     await client.command("EHLO client.example.org")
     await client.starttls(ssl.create_default_context(cadata=authority.certificate_pem.decode()))

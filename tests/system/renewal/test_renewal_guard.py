@@ -10,7 +10,7 @@ import trio
 
 import triosmtp
 from triosmtp.message import Message
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 CONFIGURATION = """
 ESMTP_Listener {{
@@ -51,7 +51,7 @@ async def test_a_watch_that_fails_is_taken_up_again(
         async with trio.open_nursery() as nursery:
             server: triosmtp.Server = await nursery.start(partial(triosmtp.serve, config, deliver=drop))
             await again.wait()
-            client = Client(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
+            client = ScriptedClient(await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]))
             assert (await client.read()).code == 220
             await client.aclose()
             nursery.cancel_scope.cancel()

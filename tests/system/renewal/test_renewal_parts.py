@@ -22,7 +22,7 @@ from trio.testing import wait_all_tasks_blocked
 from watchfiles._rust_notify import RustNotify
 
 from triosmtp.event import CertificateExpiring, CertificateReloadFailed, CertificatesReloaded, TLSEstablished
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 from triosmtp.tls import CertificateFiles, ContextStore, TLSSettings, certificate_renewal
 from triosmtp.tls.certificate_renewal import CertificateEvent, reload_certificates, watch_certificates
 from triosmtp.tls.inotify import Inotify
@@ -140,7 +140,7 @@ async def test_a_session_keeps_the_context_it_began_with_and_the_last_one_frees_
         assert alive() is None
 
 
-async def goodbye(client: Client) -> None:
+async def goodbye(client: ScriptedClient) -> None:
     """Leave, and see the server do so, too."""
     assert (await client.command("QUIT")).code == 221
     await client.read_eof()

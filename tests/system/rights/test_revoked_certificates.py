@@ -23,7 +23,7 @@ from rights_site import (
 from triosmtp import TLSInfo
 from triosmtp.errors import ConfigError
 from triosmtp.event import RevocationListExpired
-from triosmtp.testing import Authority, Client, MemoryServer, RecordingPolicy, open_memory_server
+from triosmtp.testing import Authority, MemoryServer, RecordingPolicy, ScriptedClient, open_memory_server
 from triosmtp.tls import CertificateFiles, ContextStore, MaterialError, TLSSettings, load_material, renew
 from triosmtp.tls.renewal_check import ExpiryCalendar
 from triosmtp.x509.authority import Credential, new_key
@@ -76,7 +76,7 @@ def listing(certificate: x509.Certificate) -> str:
     return f'TLS_Relay_Clients = ( "sha256:{facts.fingerprint_sha256}" "spki:{facts.spki_sha256}" "dns:gone.example" )'
 
 
-async def secured(server: MemoryServer, context: ssl.SSLContext) -> Client:
+async def secured(server: MemoryServer, context: ssl.SSLContext) -> ScriptedClient:
     client = server.connect()
     await client.read()
     await client.command("EHLO c.example.org")

@@ -17,7 +17,7 @@ from triosmtp.event import MessageAccepted, ServerEvent
 from triosmtp.server.service import RunningSession
 from triosmtp.server.session import handlers
 from triosmtp.smtp import Noop
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
@@ -56,9 +56,9 @@ class Site:
     events: list[ServerEvent]
     tls: ssl.SSLContext
 
-    async def send_message(self, *, tls: bool, behind: bytes = b"") -> Client:
+    async def send_message(self, *, tls: bool, behind: bytes = b"") -> ScriptedClient:
         """Send a message up to its end; its delivery is then under way."""
-        client = Client(await trio.open_tcp_stream(*self.server.addresses["127.0.0.1:0"]))
+        client = ScriptedClient(await trio.open_tcp_stream(*self.server.addresses["127.0.0.1:0"]))
         assert (await client.read()).code == 220
         await client.command("EHLO c.example.org")
         if tls:

@@ -8,7 +8,7 @@ import trio.testing
 from triosmtp import DONE, Body, Message, Policy, Reject, Session
 from triosmtp.event import Connected, Disconnected, MessageAccepted, MessageRefused, PolicyFailed, Refused
 from triosmtp.policy import PHASES
-from triosmtp.testing import Client, MemoryServer, RecordingPolicy, open_memory_server
+from triosmtp.testing import MemoryServer, RecordingPolicy, ScriptedClient, open_memory_server
 
 PLAIN = """
 Relay_Domains = ( "example.com" "*.example.net" )
@@ -21,7 +21,7 @@ def conf(options: str = "") -> str:
     return PLAIN % options
 
 
-async def hello(server: MemoryServer, **where: str) -> Client:
+async def hello(server: MemoryServer, **where: str) -> ScriptedClient:
     client = server.connect(**where)
     assert (await client.read()).code == 220
     assert (await client.command("EHLO client.example.org")).code == 250

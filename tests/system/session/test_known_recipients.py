@@ -18,7 +18,7 @@ from triosmtp.event import Refused
 from triosmtp.policy import Done
 from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.smtp import Address
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 LINES = """
@@ -349,7 +349,7 @@ async def test_a_reload_without_the_file_changes_nothing_and_one_with_it_reads_i
 
         async def codes() -> list[int]:
             async with await trio.open_tcp_stream(*server.addresses["127.0.0.1:0"]) as stream:
-                client = Client(stream)
+                client = ScriptedClient(stream)
                 await client.read()
                 for line in ("EHLO c", "MAIL FROM:<>"):
                     await client.command(line)

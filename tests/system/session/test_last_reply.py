@@ -11,7 +11,7 @@ import trio.testing
 
 import triosmtp
 from triosmtp.server.session.driver import SMTPSession
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
@@ -72,7 +72,7 @@ async def test_a_session_that_has_ended_is_ended_again(
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             server = await nursery.start(lambda *, task_status: triosmtp.serve(config, task_status=task_status))
-            client = Client(await connect(server))
+            client = ScriptedClient(await connect(server))
             await client.read()
             if tls:
                 await client.command("EHLO c.example.org")

@@ -15,7 +15,7 @@ from triosmtp.event import Refused
 from triosmtp.policy import Done
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 OPTIONAL = 'TLS_Verify_Mode = "optional"'
 VERIFIED = f"{OPTIONAL} TLS_Require_Verified = true"
@@ -29,7 +29,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(tmp_path_factory.mktemp("certificates"))
 
 
-async def mail(client: Client, sender: str = "a@example.org") -> str:
+async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
     await client.command("EHLO c.example.org")
     return str(await client.command(f"MAIL FROM:<{sender}>"))
 

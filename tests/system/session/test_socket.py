@@ -27,10 +27,10 @@ from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.listener import accept_connections, bind_unix
 from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.transport import SocketTransport
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 LISTEN = "127.0.0.1:0"
-clients: list[Client] = []  # of the test that runs; closed when its server ends
+clients: list[ScriptedClient] = []  # of the test that runs; closed when its server ends
 
 
 def conf(options: str = "", listen: str = LISTEN, body: str = "") -> str:
@@ -54,11 +54,11 @@ async def drop(message: Message) -> None:
     return None
 
 
-async def connect(server: Server, listen: str = LISTEN) -> Client:
+async def connect(server: Server, listen: str = LISTEN) -> ScriptedClient:
     if listen in server.addresses:
-        clients.append(Client(await trio.open_tcp_stream(*server.addresses[listen])))
+        clients.append(ScriptedClient(await trio.open_tcp_stream(*server.addresses[listen])))
     else:
-        clients.append(Client(await trio.open_unix_socket(listen)))
+        clients.append(ScriptedClient(await trio.open_unix_socket(listen)))
     return clients[-1]
 
 
@@ -81,7 +81,7 @@ async def test_a_wildcard_takes_ipv4_and_ipv6() -> None:
         port = server.addresses[":0"][1]
         hosts = ["127.0.0.1"] + (["::1"] if socket.has_dualstack_ipv6() else [])
         for host in hosts:
-            client = Client(await trio.open_tcp_stream(host, port))
+            client = ScriptedClient(await trio.open_tcp_stream(host, port))
             assert (await client.read()).code == 220
             await client.aclose()
 
@@ -392,7 +392,7 @@ async def test_the_end_of_a_handshake_is_acknowledged_at_once(tmp_path: Path) ->
 
     async with serving(conf(body=tls), observers=(observe,)) as server:
         stream = await trio.open_tcp_stream(*server.addresses[LISTEN])
-        client = Client(stream)
+        client = ScriptedClient(stream)
         clients.append(client)
         await client.read()
         await client.starttls(ssl.create_default_context(cadata=authority.certificate_pem.decode()))

@@ -17,7 +17,7 @@ from triosmtp.server.service import RunningSession
 from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.transport import SocketTransport
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 End: TypeAlias = Callable[[RunningSession], None]
 
@@ -29,7 +29,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(tmp_path_factory.mktemp("certificates"))
 
 
-def connect(server: MemoryServer) -> tuple[Client, SocketTransport]:
+def connect(server: MemoryServer) -> tuple[ScriptedClient, SocketTransport]:
     """Connect over sockets whose kernel buffers are as small as they can be."""
     near, far = socket.socketpair()
     for end in (near, far):
@@ -37,7 +37,7 @@ def connect(server: MemoryServer) -> tuple[Client, SocketTransport]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     server._acceptor.accept(server.service.config.listens[0], near, Peer("192.0.2.1:1", ip_address("192.0.2.1"), 1), "")
     transport = SocketTransport(far)
-    return Client(transport), transport
+    return ScriptedClient(transport), transport
 
 
 def expire(session: RunningSession) -> None:
@@ -88,7 +88,7 @@ async def interrupted(material: Material, *, tls: ssl.TLSVersion | None, end: En
     assert codes[:-1] == [_COMMANDS[each] for each in commands][: len(codes) - 1]
 
 
-async def send(client: Client, data: bytes) -> None:
+async def send(client: ScriptedClient, data: bytes) -> None:
     try:
         await client.send(data)
     except trio.BrokenResourceError:  # the server has closed

@@ -15,7 +15,7 @@ from triosmtp.event import ConfigurationReloaded
 from triosmtp.server.acceptor import Acceptor
 from triosmtp.sockets.bound_socket import InheritedSocket, SocketChanges, bind_at_startup
 from triosmtp.sockets.peer import Peer
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 
 ALL, ONE, TWO = "*", "127.0.0.1", "127.0.0.2"
 MANY = 40
@@ -47,7 +47,7 @@ async def serving(config: triosmtp.Config) -> AsyncIterator[Server]:
 
 async def banner(port: int, host: str) -> str:
     async with await trio.open_tcp_stream(host, port) as stream:
-        return str(await Client(stream).read()).removeprefix("220 ")
+        return str(await ScriptedClient(stream).read()).removeprefix("220 ")
 
 
 def connected(port: int, host: str) -> list[socket.socket]:
@@ -59,7 +59,7 @@ async def banners(connections: list[socket.socket]) -> set[str]:
     found = set()
     for each in connections:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(each)) as stream:
-            found.add(str(await Client(stream).read()).removeprefix("220 "))
+            found.add(str(await ScriptedClient(stream).read()).removeprefix("220 "))
     return found
 
 
@@ -98,7 +98,7 @@ async def test_each_has_its_own_limits_and_options() -> None:
         Listen "{ONE}:{port}" {{ Listener_Sessions = 2 Peer "127.0.0.0/8" {{ Static_Banner = "220 peer" }} }}
     }}"""
     async with serving(triosmtp.parse_config(text)) as server:
-        clients = [Client(await trio.open_tcp_stream(host, port)) for host in (TWO, TWO, ONE, ONE, ONE)]
+        clients = [ScriptedClient(await trio.open_tcp_stream(host, port)) for host in (TWO, TWO, ONE, ONE, ONE)]
         codes = [(await client.read()).code for client in clients]
         assert codes == [220, 421, 220, 220, 421]
         assert dict(server.service.limits.admission.sessions_by_listener) == {f"*:{port}": 1, f"{ONE}:{port}": 2}
@@ -189,7 +189,7 @@ async def test_a_proxied_connection_belongs_where_it_came_to(after: tuple[str, .
     port = free_port()
     proxied = 'Proxy_Protocol = ( "127.0.0.0/8" )'
     async with serving(conf(port, ALL, ONE, more=proxied)) as server:
-        client = Client(await trio.open_tcp_stream(ONE, port))
+        client = ScriptedClient(await trio.open_tcp_stream(ONE, port))
         await trio.testing.wait_all_tasks_blocked()  # it is waited for its header
         await server.reload(conf(port, *after, more=proxied))
         # The destination address in the proxy's header does not decide.

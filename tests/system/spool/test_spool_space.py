@@ -14,7 +14,7 @@ from triosmtp.message import spool
 from triosmtp.message.spool import Spool
 from triosmtp.server.session.authentication_results import without_forged
 from triosmtp.sockets.transport import SocketTransport
-from triosmtp.testing import Client, MemoryServer, open_memory_server
+from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 CONF = """
 Relay_Domains = ( "example.com" )
@@ -35,7 +35,7 @@ def _nothing_stays() -> Iterator[None]:
     assert spool._memory.held == 0
 
 
-async def begin(server: MemoryServer, peer: str = "192.0.2.1") -> Client:
+async def begin(server: MemoryServer, peer: str = "192.0.2.1") -> ScriptedClient:
     client = server.connect(peer=peer)
     await client.read()
     await client.command("EHLO x")

@@ -13,7 +13,7 @@ import trio
 
 import triosmtp
 from triosmtp.message import Message
-from triosmtp.testing import Authority, Client
+from triosmtp.testing import Authority, ScriptedClient
 
 
 def haproxy() -> str:
@@ -105,7 +105,7 @@ async def test_clients_behind_haproxy_are_seen_as_themselves(tmp_path: Path) -> 
             )
         )
         for name, sock in sockets.items():
-            client = Client(await connect(sock.getsockname()[1]))
+            client = ScriptedClient(await connect(sock.getsockname()[1]))
             stack.push_async_callback(client.aclose)
             if name in {"through", "ended"}:
                 await client.handshake(context, "localhost")

@@ -10,7 +10,7 @@ import trio
 import triosmtp
 from triosmtp.config import OPTIONS
 from triosmtp.event import Connected, ConnectionRefused
-from triosmtp.testing import Client, open_memory_server
+from triosmtp.testing import ScriptedClient, open_memory_server
 
 CONF = """
 Relay_Domains = ( "example.com" )
@@ -27,7 +27,7 @@ ESMTP_Listener {
 LINE = b"PROXY TCP4 203.0.113.7 198.51.100.25 40000 25\r\n"
 
 
-async def mail(client: Client, recipient: str = "you@example.com") -> int:
+async def mail(client: ScriptedClient, recipient: str = "you@example.com") -> int:
     for line in ("EHLO c", "MAIL FROM:<me@example.org>"):
         assert (await client.command(line)).code == 250
     answer = await client.command(f"RCPT TO:<{recipient}>")
@@ -129,7 +129,7 @@ async def test_a_unix_socket_can_be_a_proxys(tmp_path: Path) -> None:
     text = f'Proxy_Protocol = ( "unix" )\nESMTP_Listener {{ Listen "{path}" {{ }} }}'
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(triosmtp.serve, triosmtp.parse_config(text), deliver=drop))
-        client = Client(await trio.open_unix_socket(str(path)))
+        client = ScriptedClient(await trio.open_unix_socket(str(path)))
         await client.send(LINE)
         assert (await client.read()).code == 220
         answer = await client.command("EHLO x")

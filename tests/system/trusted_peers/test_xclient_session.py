@@ -7,7 +7,7 @@ import pytest
 
 from triosmtp import Policy, Reject, Session
 from triosmtp.event import AuthAttempted, Connected, PeerAnnounced
-from triosmtp.testing import Answer, Client, MemoryServer, RecordingPolicy, open_memory_server
+from triosmtp.testing import Answer, MemoryServer, RecordingPolicy, ScriptedClient, open_memory_server
 
 ALL = "XCLIENT XREMOTEIP XDUMPCONTEXT XSETCONTEXT"
 CONF = f"""
@@ -24,13 +24,13 @@ ESMTP_Listener {{
 """
 
 
-async def trusted(server: MemoryServer, peer: str = "192.0.2.1") -> tuple[Client, Answer]:
+async def trusted(server: MemoryServer, peer: str = "192.0.2.1") -> tuple[ScriptedClient, Answer]:
     client = server.connect(peer=peer)
     assert (await client.read()).code == 220
     return client, await client.command("EHLO spokesman.example.org")
 
 
-async def deliver(client: Client, recipient: str = "you@example.com") -> Answer:
+async def deliver(client: ScriptedClient, recipient: str = "you@example.com") -> Answer:
     for line in ("MAIL FROM:<me@example.org>", f"RCPT TO:<{recipient}>"):
         answer = await client.command(line)
         if answer.code != 250:

@@ -15,7 +15,7 @@ from triosmtp.auth import MockKey
 from triosmtp.observer import EVENTS
 from triosmtp.policy_service.question import Interest
 from triosmtp.sockets.peer import peer_from_sockaddr
-from triosmtp.testing import Client
+from triosmtp.testing import ScriptedClient
 from triosmtp.workers.handoff import Handoff, send_connection
 from triosmtp.workers.worker_messages import Commit, ConnectionClosed, LogRecord, PhaseEnded, Ping, Prepare, WorkerInit
 from triosmtp.workers.worker_process import start_worker
@@ -98,7 +98,7 @@ async def test_a_connection_whose_listen_went_while_it_waited_is_served_by_the_w
             worker.channel.send(Commit(2))
             await worker.channel.request(Ping())
             for listen in before.listens:
-                client = Client(await trio.open_tcp_stream(*server.getsockname()))
+                client = ScriptedClient(await trio.open_tcp_stream(*server.getsockname()))
                 accepted, address = server.accept()
                 with accepted:
                     assert send_connection(
