@@ -21,7 +21,7 @@ from triosmtp.policy import Policy
 from triosmtp.server.server import Server, run_server
 from triosmtp.server.startup import open_service
 from triosmtp.sockets.bound_socket import plan_sockets
-from triosmtp.testing.server import ReceivedMessage, as_received
+from triosmtp.testing.memory_server import ReceivedMessage, as_received
 from triosmtp.x509.authority import Authority, Credential
 
 __all__ = ["Controller"]
