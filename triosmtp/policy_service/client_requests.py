@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from triosmtp.policy.interface import PHASES
 from triosmtp.policy_service.connected_client import ConnectedClient
-from triosmtp.policy_service.json_rpc import ErrorCode, ProtocolError, Request
+from triosmtp.policy_service.json_rpc import ErrorCode, ProtocolError, RPCRequest
 from triosmtp.policy_service.question import Question
 from triosmtp.policy_service.recorded_body import BODY_PART
 from triosmtp.policy_service.server_admin import ServerAdmin
@@ -44,7 +44,7 @@ class ClientRequests:
         }
         """Methods that need the admin token."""
 
-    async def handle(self, client: ConnectedClient, request: Request) -> object:
+    async def handle(self, client: ConnectedClient, request: RPCRequest) -> object:
         """Call the method of a request, and return the result.
 
         :raises ProtocolError: if the method does not exist, is not allowed, or fails.

@@ -59,8 +59,8 @@ from triosmtp.policy_service.json_rpc import (
     PROTOCOL,
     ErrorCode,
     ProtocolError,
-    Request,
-    Response,
+    RPCRequest,
+    RPCResponse,
     encode_error,
     encode_result,
     read_message,
@@ -309,7 +309,7 @@ class Hub:
         number: str | int | None = None
         try:
             message = read_message(text)
-            if isinstance(message, Response):
+            if isinstance(message, RPCResponse):
                 answer = FailedAnswer(message.error) if message.error else message.result
                 client.settle_question(message.id, answer)
                 return
@@ -328,7 +328,7 @@ class Hub:
             failure = ProtocolError(ErrorCode.FAILED, "the request failed; the server's log says why")
             client.send(encode_error(number, failure))
 
-    async def _handle_request(self, client: ConnectedClient, request: Request) -> object:
+    async def _handle_request(self, client: ConnectedClient, request: RPCRequest) -> object:
         if request.method == "initialize":
             result = self._initialize(client, request)
             await self.on_interest_changed()
@@ -337,7 +337,7 @@ class Hub:
             raise ProtocolError(ErrorCode.NOT_INITIALIZED, "initialize comes first")
         return await self._requests.handle(client, request)
 
-    def _initialize(self, client: ConnectedClient, request: Request) -> object:
+    def _initialize(self, client: ConnectedClient, request: RPCRequest) -> object:
         if client.registration is not None:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "initialize comes once")
         registration = read_registration(request.params)

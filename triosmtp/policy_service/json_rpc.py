@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 from attrs import frozen
 
 __all__ = [
-    "MAX_ENTRIES", "PROTOCOL", "ErrorCode", "ProtocolError", "Request", "Response", "encode_error", "encode_json",
+    "MAX_ENTRIES", "PROTOCOL", "ErrorCode", "ProtocolError", "RPCRequest", "RPCResponse", "encode_error", "encode_json",
     "encode_result", "read_message",
 ]  # fmt: skip
 
@@ -46,7 +46,7 @@ class ProtocolError(Exception):
 
 
 @frozen(slots=True)
-class Request:
+class RPCRequest:
     """A request; or a notification, if ``id`` is None."""
 
     id: str | int | None
@@ -55,7 +55,7 @@ class Request:
 
 
 @frozen(slots=True)
-class Response:
+class RPCResponse:
     """The response to a request: a result or an error."""
 
     id: str | int | None
@@ -64,7 +64,7 @@ class Response:
     """The message of the error; ``""`` if there is a result."""
 
 
-def read_message(text: str) -> Request | Response:
+def read_message(text: str) -> RPCRequest | RPCResponse:
     """Read one message.
 
     :raises ProtocolError: if ``text`` is not JSON, or not JSON-RPC 2.0.
@@ -83,14 +83,14 @@ def read_message(text: str) -> Request | Response:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "method: expected a string")
         if not isinstance(params, dict):
             raise ProtocolError(ErrorCode.INVALID_PARAMS, "params: expected an object: parameters are named")
-        return Request(number, method, params)
+        return RPCRequest(number, method, params)
     if ("result" in value) == ("error" in value):
         raise ProtocolError(ErrorCode.INVALID_REQUEST, "expected one of method, result and error")
     if "result" in value:
-        return Response(number, value["result"], "")
+        return RPCResponse(number, value["result"], "")
     error = value["error"]
     message = error.get("message") if isinstance(error, dict) else None
-    return Response(number, None, repr(message)[:200] if isinstance(message, str) else "an error without a message")
+    return RPCResponse(number, None, repr(message)[:200] if isinstance(message, str) else "an error without a message")
 
 
 def _load(text: str) -> Any:

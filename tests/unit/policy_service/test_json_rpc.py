@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triosmtp.policy_service.json_rpc import ProtocolError, Request, Response, encode_json, read_message
+from triosmtp.policy_service.json_rpc import ProtocolError, RPCRequest, RPCResponse, encode_json, read_message
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -41,15 +41,15 @@ def test_what_is_no_message_is_named(text: str, code: int, said: str) -> None:
 
 
 def test_messages_are_read() -> None:
-    assert read_message('{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1}}') == Request(1, "x", {"a": 1})
-    assert read_message('{"jsonrpc":"2.0","method":"x"}') == Request(None, "x", {})
-    assert read_message('{"jsonrpc":"2.0","id":"7-1","result":null}') == Response("7-1", None, "")
+    assert read_message('{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1}}') == RPCRequest(1, "x", {"a": 1})
+    assert read_message('{"jsonrpc":"2.0","method":"x"}') == RPCRequest(None, "x", {})
+    assert read_message('{"jsonrpc":"2.0","id":"7-1","result":null}') == RPCResponse("7-1", None, "")
     failed = read_message('{"jsonrpc":"2.0","id":"7-1","error":{"code":1,"message":"a\\r\\nb"}}')
-    assert failed == Response("7-1", None, "'a\\r\\nb'")
+    assert failed == RPCResponse("7-1", None, "'a\\r\\nb'")
 
 
 @given(value=JSON)
 def test_what_is_encoded_is_read_again(value: Any) -> None:
     text = encode_json({"jsonrpc": "2.0", "id": 1, "result": value})
     assert text.isascii()
-    assert read_message(text) == Response(1, value, "")
+    assert read_message(text) == RPCResponse(1, value, "")
