@@ -66,7 +66,7 @@ class Session:
         return info
 
     def renew_info(self) -> None:
-        """Make :attr:`info` anew, since ``peer`` or ``local`` has changed.  Not for policies."""
+        """Make :attr:`info` again, since ``peer`` or ``local`` has changed.  Not for policies."""
         self._info = None
 
     @property

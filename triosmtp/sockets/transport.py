@@ -1,13 +1,12 @@
 """The transport stream under everything: a thin Trio stream over a non-blocking socket.
 
-Thinner than ``trio.SocketStream`` on purpose: an SMTP server waits for its peer at every turn, so reading waits first
-and then asks the kernel once; what is written nearly always fits the kernel's buffer, so writing asks first and waits
-only when told to. That halves the cost of a turn.  A send that does not have to wait is no checkpoint: it does not look
-for cancellation either, so that what can be sent is sent.  Every read is one.
+It does less than ``trio.SocketStream``, which halves the cost of a turn.  An SMTP server waits for its peer at every
+turn, so a read waits first and then calls the kernel once.  Replies nearly always fit the kernel's buffer, so a write
+calls the kernel first and waits only if that is necessary.  A write that does not wait is no checkpoint: it ignores
+cancellation, so that a reply that can be sent is sent.  Every read is a checkpoint.
 
-What was given to ``send_all`` stays here until the kernel has it.  A send that is cancelled loses nothing: the next one
-sends the rest first.  So the last reply of a session never stands in the middle of another one, and a TLS record that
-was encrypted is sent.
+Data of ``send_all`` stay here until the kernel has taken them.  A send that is cancelled loses nothing: the next one
+sends the rest first.  So the last reply of a session is never inside another one, and an encrypted TLS record is sent.
 """
 
 import select
@@ -108,8 +107,8 @@ class SocketTransport(trio.abc.HalfCloseableStream):
 
         It is less than ``max_bytes`` while message bodies take much of the memory.
 
-        :raises trio.BrokenResourceError: where the connection is gone.
-        :raises trio.ClosedResourceError: where this end was closed.
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.ClosedResourceError: if this end was closed.
         """
         fd = self._fd
         if fd < 0:
@@ -126,7 +125,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
                 raise _translated(error) from None
 
     def is_gone(self) -> bool:
-        """Whether the peer has closed its side or reset the connection, however much it has sent before that."""
+        """Return whether the peer has closed its side or reset the connection, also if it has sent data before that."""
         if self._socket.fileno() < 0:
             return True
         poll = select.poll()
@@ -134,7 +133,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         return bool(poll.poll(0))
 
     def acknowledge(self) -> None:
-        """Have the kernel acknowledge what was received now, and not along with what is sent next, or 40 ms later."""
+        """Make the kernel acknowledge received data now, not together with the next data, or 40 ms later."""
         with suppress(OSError):  # a Unix socket, or a peer that has gone
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
@@ -170,7 +169,7 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         self._socket.close()
 
     async def aclose(self) -> None:
-        """Close at once; whoever waits for it is told."""
+        """Close at once; a task that waits for it gets an exception."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._fd = -1

@@ -1,4 +1,4 @@
-"""`triosmtp probe`: what it tells of a real server, and what no server can do to it."""
+"""`triosmtp probe`: its report of a real server, and its behaviour with a hostile one."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -117,14 +117,14 @@ async def test_a_certificate_without_its_key_is_told_of_and_not_presented(folder
     assert established.tls.client_certificate is None
 
 
-# Strangers
+# Hostile servers
 
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 @asynccontextmanager
-async def stranger(handler: Handler) -> AsyncIterator[int]:
+async def hostile(handler: Handler) -> AsyncIterator[int]:
     async def handle(stream: trio.SocketStream) -> None:
         try:
             await handler(stream)
@@ -212,17 +212,17 @@ async def no_handshake_until_hello(stream: trio.SocketStream) -> None:
         (endless_handshake, "handshake: protocol_error"),
     ],
 )
-async def test_a_stranger_cannot(handler: Handler, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hostile_server_cannot(handler: Handler, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "_STEP", 0.2)
-    async with stranger(handler) as port:
+    async with hostile(handler) as port:
         report = await probe("127.0.0.1", port, "starttls")
     assert report.error is not None
     assert report.error.startswith(told)
     assert report.protocol is None
 
 
-async def test_nothing_that_a_stranger_says_reaches_the_terminal_unescaped() -> None:
-    async with stranger(escapes) as port:
+async def test_nothing_that_a_hostile_server_says_reaches_the_terminal_unescaped() -> None:
+    async with hostile(escapes) as port:
         report = await probe("127.0.0.1", port, "starttls")
     printed = "\n".join(probing._lines(report, None))
     assert printed.replace("\n", "").isprintable()
@@ -231,7 +231,7 @@ async def test_nothing_that_a_stranger_says_reaches_the_terminal_unescaped() -> 
 
 
 async def test_nobody_there() -> None:
-    async with stranger(silence) as port:
+    async with hostile(silence) as port:
         pass
     for host in ("127.0.0.1", "localhost"):
         report = await probe(host, port, "starttls")
@@ -320,7 +320,7 @@ async def test_the_command_prints_text_or_json(folder: Path, capsys: pytest.Capt
     [
         ((), 0, "verified          no: unable to get local issuer certificate"),
         (("--ca", "ca.pem"), 0, "verified          yes"),
-        (("--ca", "stranger.pem"), 2, "verified          no: unable to get local issuer certificate"),
+        (("--ca", "hostile.pem"), 2, "verified          no: unable to get local issuer certificate"),
         (("--expires-within", "5"), 0, "valid"),
         (("--expires-within", "99999"), 2, "days left, until 20"),
         (("--ca", "ca.pem", "--expires-within", "99999"), 2, "expires           CN=localhost: "),
@@ -330,7 +330,7 @@ async def test_the_command_prints_text_or_json(folder: Path, capsys: pytest.Capt
 async def test_what_is_asked_of_the_certificate_decides_the_status(
     arguments: tuple[str, ...], status: int, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "stranger.pem").write_bytes(Authority.create("Another").certificate_pem)
+    (folder / "hostile.pem").write_bytes(Authority.create("Another").certificate_pem)
     words = [str(folder / word) if word.endswith(".pem") else word for word in arguments]
     async with serving(folder) as ports:
         command = ["probe", f"localhost:{ports['127.0.0.1:0']}", *words]

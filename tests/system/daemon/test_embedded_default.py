@@ -30,7 +30,7 @@ class Embedded:
     commands: dict[str, str]
 
     def mails(self) -> list[str]:
-        """The messages in its Maildir, the newest last."""
+        """Return the messages in its Maildir, the newest last."""
         files = sorted((self.folder / "Maildir" / "new").glob("*"), key=lambda file: file.stat().st_mtime_ns)
         return [file.read_text() for file in files]
 
@@ -59,7 +59,7 @@ def printed_commands(greeting: list[str]) -> dict[str, str]:
 
 
 def shell(command: str, folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    """Type a command in a folder where `triosmtp` can be called by its name."""
+    """Run a command in a folder where `triosmtp` can be called by its name."""
     for program in re.findall(r"(?:^|\| )(\w+)", command):
         if shutil.which(program) is None:
             skip_or_fail(f"{program} is not installed")

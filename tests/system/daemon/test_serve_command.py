@@ -1,4 +1,4 @@
-"""`triosmtp serve -c FILE`: it serves or says in one line why not; and it ends in good order when it is told to."""
+"""`triosmtp serve -c FILE`: it serves or says in one line why not; and it ends in good order on a signal."""
 
 import os
 import re
@@ -31,7 +31,7 @@ ESMTP_Listener {
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """A configuration that can be served, with all that it names."""
+    """Write a configuration that can be served, with all files that it names."""
     Authority.create().issue("localhost", dns=["localhost"]).write(tmp_path, "server")
     path = tmp_path / "triosmtp.conf"
     path.write_text(CONFIGURATION)
@@ -52,7 +52,7 @@ def delivered(conf: Path) -> int:
 
 
 def assert_one_clear_error(done: subprocess.CompletedProcess[str], place: str, words: str, status: int = 78) -> None:
-    """One error, in that place, in those words; nothing was served, and nothing of our insides is shown."""
+    """Check that there is one error, in that place, in those words; nothing was served, and no traceback is shown."""
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -102,7 +102,7 @@ def test_a_busy_port(conf: Path) -> None:
         conf.write_text(CONFIGURATION.replace(":0", f":{port}"))
         done = refused(conf)
         assert_one_clear_error(done, f"{conf}:8", f'Listen "127.0.0.1:{port}": Address already in use', 75)
-        # What an edit alone can mend is told by the status, whatever else is in the way.
+        # If only an edit can repair the configuration, the status says so, also if a socket is in use.
         conf.write_text(
             CONFIGURATION.replace(":0", f":{port}").replace(
                 "ESMTP_Listener {", 'ESMTP_Listener { Listen "./no/such/socket" { }'
@@ -142,7 +142,7 @@ def test_a_worker_for_which_no_descriptors_are_left(conf: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_comes_before_it_serves(conf: Path, number: int) -> None:
-    """SIGHUP is heeded as soon as it can be; the others end a start, even one that would never come to its end."""
+    """SIGHUP is handled as soon as possible; the others end a start, also one that hangs."""
     conf.with_name("early.py").write_text(
         "import os, threading\nfrom pathlib import Path\nfrom triosmtp import Policy\n"
         f"marker = Path({str(conf.with_name('marker'))!r})\n"
@@ -261,7 +261,7 @@ def test_a_key_that_everybody_can_read_is_told_at_the_start(conf: Path) -> None:
     assert line.endswith("holds a private key and can be read by every user")
 
 
-# It serves, and is told to stop
+# It serves, and a signal stops it
 
 SIGNALS = [pytest.param(number, id=number.name) for number in (signal.SIGTERM, signal.SIGINT)]
 

@@ -34,7 +34,7 @@ Talk = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
 async def converse(application: Application, talk: Talk, *, closing: bool = False) -> float:
-    """Serve one connection in memory while `talk` has its other end; give the seconds that it took."""
+    """Serve one connection in memory while `talk` has its other end; return the seconds that it took."""
     client, server = trio.testing.memory_stream_pair()
     began = trio.current_time()
     async with trio.open_nursery() as nursery:

@@ -213,7 +213,7 @@ async def watching(port: int, field: str) -> AsyncIterator[trio.SocketStream]:
 
 
 async def next_of(*streams: trio.SocketStream, clock: trio.testing.MockClock, seconds: float = 2) -> set[bytes]:
-    """Let time pass; give the beginnings of what each is sent then."""
+    """Let time pass; return the beginning of the data that each receives then."""
     await trio.testing.wait_all_tasks_blocked()
     clock.jump(seconds)
     return {bytes(await stream.receive_some()).partition(b"\r\n")[2][:7] for stream in streams}

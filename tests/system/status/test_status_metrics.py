@@ -42,7 +42,7 @@ DEPLOY = REPOSITORY / "examples" / "deploy"
 
 
 async def scrape(here: Serving) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Every sample of a scrape, by name and labels."""
+    """Return every sample of a scrape, by name and labels."""
     response = await get(here.port, "/metrics")
     assert response.status == 200
     return {
@@ -53,7 +53,7 @@ async def scrape(here: Serving) -> dict[tuple[str, tuple[tuple[str, str], ...]],
 
 
 async def until(here: Serving, name: str, value: float, **labels: str) -> None:
-    """Scrape until a sample has a value: the server hears of the end of a session after its peer."""
+    """Scrape until a sample has a value: the server notices the end of a session after its peer."""
     key = name, tuple(sorted(labels.items()))
     with trio.fail_after(20):
         while (found := (await scrape(here)).get(key)) != value:
@@ -61,7 +61,7 @@ async def until(here: Serving, name: str, value: float, **labels: str) -> None:
 
 
 async def series(metrics: Metrics) -> dict[str, set[tuple[str, ...]]]:
-    """Every combination of labels, by the family's name."""
+    """Return every combination of labels, by the family's name."""
     return {each.family.name: set(each.values) for each in await metrics.scrape(NoSource())}
 
 
@@ -238,8 +238,8 @@ async def test_renewals_of_certificates_are_counted(tmp_path: Path) -> None:
 
 async def test_policy_clients_are_counted(tmp_path: Path) -> None:
     policy = 'Policy = ( "websocket:partners" )'
-    door = f'Policy_Listener {{ Listen "{tmp_path}/policy" {{ }} }}'
-    async with serving(f"{policy} {MAIL} {door} {STATUS}") as here:
+    policy_listener = f'Policy_Listener {{ Listen "{tmp_path}/policy" {{ }} }}'
+    async with serving(f"{policy} {MAIL} {policy_listener} {STATUS}") as here:
         await say(here.mail_port, "EHLO a.example", "MAIL FROM:<a@b.example>", "QUIT")
         found = await scrape(here)
         fallback = (("fallback", "tempfail"), ("group", "partners"), ("phase", "mailfrom"))
@@ -278,7 +278,7 @@ async def refuse(request: PolicyRequest) -> None:
 
 
 async def say(port: int, *commands: str) -> None:
-    """Say commands, each when the one before is answered, and read to the end."""
+    """Send commands, each when the one before is answered, and read to the end."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as client:
         with trio.fail_after(20):
             for command in commands:
@@ -313,7 +313,7 @@ async def test_every_family_of_the_table_is_in_a_scrape_and_no_other() -> None:
 
 
 def promtool(*arguments: str, stdin: str = "") -> None:
-    """Have Prometheus' own tool look at something."""
+    """Check a file with Prometheus' own tool."""
     if shutil.which("promtool") is None:
         assert not os.environ.get("CI"), "promtool is missing"
         pytest.skip("promtool is not installed")
@@ -430,7 +430,7 @@ async def test_every_metric_that_is_asked_for_is_in_a_real_scrape(name: str) -> 
 
 
 def expressions(value: Any, title: str = "") -> Iterator[tuple[str, str]]:
-    """Every PromQL expression of a dashboard, with the title of its panel."""
+    """Return every PromQL expression of a dashboard, with the title of its panel."""
     if isinstance(value, dict):
         title = value.get("title", title)
         if "expr" in value:
@@ -501,7 +501,7 @@ TLS = st.builds(
 
 
 def hostile(kind: type) -> st.SearchStrategy[Any]:
-    """An event all of whose texts are whatever a peer likes."""
+    """Make an event in which the peer chooses each text."""
     given_: dict[str, st.SearchStrategy[Any]] = {}
     for field in attrs.fields(kind):
         if field.type is str or field.type == str | None:

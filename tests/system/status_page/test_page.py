@@ -46,7 +46,7 @@ def test_what_an_operator_sees(tmp_path: Path) -> None:
         assert "TLSv1.3: 2" in text(driver, "handshakes-chart")
         assert "accepted: 1" in text(driver, "messages-chart")
         assert re.search(r"verified\s+1\s+failed\s+1", text(driver, "outcomes"))
-        # A certificate that is renewed shows itself, and what cannot be used is told.
+        # A certificate that is renewed shows itself, and a file that cannot be used is reported.
         site.authority.issue("localhost", dns=["new.example"], ip=["127.0.0.1"]).write(tmp_path, "server")
         wait(driver, lambda: "new.example" in text(driver, "certificates"))
         assert "taken" in text(driver, "reloads")
@@ -147,7 +147,7 @@ def test_much_of_everything_is_folded_and_counted(tmp_path: Path) -> None:
 
 
 def press(driver: webdriver.Chrome, key: str) -> None:
-    """Press a key, whatever has the focus by then."""
+    """Press a key, with any element in focus."""
     ActionChains(driver).send_keys(key).perform()
 
 
@@ -233,7 +233,7 @@ def test_nobody_looks_without_the_token(tmp_path: Path) -> None:
 
 
 def test_every_file_of_the_page_is_in_the_wheel() -> None:
-    """What is packaged is what lies in the package."""
+    """The packaged files are the files of the package."""
     static = Path(__file__).parents[3] / "triosmtp" / "status" / "static"
     assert {each.name for each in static.iterdir()} == {"page.html", "page.css", "page.js", "login.html"}
     ignore = Path(static.parents[2] / ".gitignore").read_text()

@@ -71,7 +71,7 @@ def test_certificates_are_the_same_everywhere(tmp_path: Path) -> None:
         assert first != second
         contexts = service.console("tls show cache")["data"]["contexts"]
         assert {row["worker"] for row in contexts} == {1, 2}
-        # Who comes later has what is in force, though nobody could read it again.
+        # A worker that starts later has the configuration in force, though it could not be read again.
         (tmp_path / "server.key").unlink()
         os.kill(service.workers[0], signal.SIGKILL)
         service.until(lambda: service.logged("has taken the place"))
@@ -131,7 +131,7 @@ def test_limits_hold_over_all_workers(tmp_path: Path) -> None:
         sessions[4].quit()
         service.until(lambda: any(each["event"] == "disconnected" for each in service.log))
         assert told(service)[0] == 220
-        # What a worker had counts no more when it is gone.
+        # The connections of a worker do not count after its end.
         for worker in service.workers:
             os.kill(worker, signal.SIGKILL)
         service.until(lambda: sum("sessions lost" in str(each.get("message")) for each in service.log) == 2)
@@ -183,7 +183,7 @@ def test_who_finds_no_descriptor_waits(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_idle_connections_leave_descriptors_for_mail(tmp_path: Path, number: int) -> None:
-    """A body in a file and its delivery need some, too, when as many are connected as there is room for."""
+    """A body in a file and its delivery need descriptors, too, when as many clients are connected as is possible."""
     with workers(tmp_path, f"Workers = {number}", descriptors=60) as service, ExitStack() as stack:
         client = service.session()
         for _ in range(100):
@@ -257,7 +257,7 @@ def test_who_speaks_for_others_does_so_in_every_worker(tmp_path: Path) -> None:
         service.until(lambda: sum(each["event"] == "disconnected" for each in service.log) == 4)
         announced = [each for each in service.log if each["event"] == "peer-announced"]
         assert sorted(each["real_peer"] for each in announced) == [f"198.51.100.{number}:7" for number in range(4)]
-        # Counted in and out under one address, whatever was announced later.
+        # Counted in and out under one address, regardless of the address announced later.
         with socket.create_connection(("127.0.0.1", service.port), timeout=60) as sock:
             sock.sendall(b"PROXY TCP4 198.51.100.1 192.0.2.1 7 25\r\n")
             assert sock.recv(100) == b"220 for 198.51.100\r\n"

@@ -36,7 +36,7 @@ def _let_pass(folder: Path, pid: int) -> None:
 
 @contextmanager
 def _reload_with_a_death(folder: Path) -> Iterator[tuple[WorkerService, int, int]]:
-    """Begin a reload, and have a worker replaced before it is over; give the other worker and the one that replaced.
+    """Begin a reload, and have a worker replaced before it is over; return the other worker and the new one.
 
     The sessions of the former must be there at the end, and all workers have the new configuration.
     """

@@ -23,7 +23,7 @@ def fsync(descriptor):
 
 os.fsync = fsync
 """
-"""What each process runs before anything else (site.py).  A FIFO is opened when somebody opens its other end."""
+"""Each process runs this first (site.py).  A FIFO is opened when somebody opens its other end."""
 
 
 def open_other_end(path: Path) -> None:

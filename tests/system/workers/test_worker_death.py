@@ -1,4 +1,4 @@
-"""What becomes of a service whose processes die, and of one that ends under load."""
+"""A service goes on when its processes die, and ends in good order under load."""
 
 import ctypes
 import os
@@ -109,7 +109,7 @@ def test_drain_under_load_resets_nobody(tmp_path: Path, count: int) -> None:
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Be the parent of grandchildren whose parent has died: to learn how they end."""
+    """Become the parent of grandchildren whose parent has died, to learn how they end."""
     set_child_subreaper = partial(ctypes.CDLL(None).prctl, 36)
     assert set_child_subreaper(1, 0, 0, 0) == 0
     try:
