@@ -15,7 +15,7 @@ nox.options.sessions = ["lint", "prose", "imports", "types", "tests", "docs"]
 PYTHON_CODE = ("triosmtp", "tests", "examples", "bench", "docs", "noxfile.py")
 SMOKE = (
     "tests/unit/config", "tests/unit/smtp", "tests/unit/policy", "tests/system/session", "tests/system/packaging",
-    "tests/system/daemon/test_serve_command.py",
+    "tests/unit/daemon/test_serve_command.py",
 )  # fmt: skip
 PROSE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", ".ci", "pyproject.toml")
 

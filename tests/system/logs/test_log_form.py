@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import signal
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pytest
 from serve_process import LineClient, environment_of, run_server
 
 import triosmtp
-from triosmtp.event import ConfigurationReloadFailed, MessageAccepted, Refused, SessionInfo
-from triosmtp.logs.event_log import EventLog
 from triosmtp.logs.log_set import form_of
 
 CONF = """
@@ -20,45 +17,6 @@ Relay_Domains = ( "example.com" )
 {log}
 ESMTP_Listener {{ Listen "127.0.0.1:0" {{ }} }}
 """
-HOSTILE = 'a"b\r\n{"event":"accepted"}\x1b[2J\u2028\u202e\ud800'
-
-
-def test_an_event_is_one_object_on_one_line() -> None:
-    out = io.StringIO()
-    log = EventLog(out, logging.DEBUG, "json")
-    log(
-        Refused(
-            session=SessionInfo(id="s", peer="p"),
-            phase="mailfrom",
-            code=550,
-            enhanced="5.7.1",
-            text=HOSTILE,
-            decided_by=HOSTILE,
-            reason=HOSTILE,
-        )
-    )
-    log(
-        MessageAccepted(
-            session=SessionInfo(id="s", peer="p"),
-            message="m",
-            sender="",
-            recipients=("a@x", HOSTILE),
-            size=1,
-            seconds=1.00004,
-            tls=None,
-            variables={"auth_status": "pass", "auth_user": "u"},
-        )
-    )
-    log(ConfigurationReloadFailed(path="p", reason="r", problems=()))
-    assert out.getvalue().isascii()
-    refused, accepted, failed = map(json.loads, out.getvalue().splitlines())
-    assert refused["event"] == "refused"
-    assert (refused["code"], refused["text"]) == (550, HOSTILE)
-    assert accepted | {"time": ""} == {
-        "time": "", "level": "info", "event": "accepted", "session": "s", "message": "m", "peer": "p", "from": "",
-        "to": ["a@x", HOSTILE], "size": 1, "user": "u", "seconds": 1.0, "decided_by": "delivery", "tls": "off",
-    }  # fmt: skip
-    assert failed["level"] == "error"
 
 
 def test_a_server_whose_stderr_is_a_file_writes_only_json_objects(tmp_path: Path) -> None:

@@ -13,36 +13,13 @@ from triosmtp.policy_client import (
     PolicyRequest,
 )
 from triosmtp.policy_service.hub import ClientAccess
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
 
 
 def decider(name: str = "bar", **more: Any) -> PolicyClient:
     return PolicyClient("unix:/memory", name=name, group="fraud", **more)
 
 
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
-
-
 TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token="a" * 16)
-
-
-async def test_the_client_restores_the_contexts_from_changes() -> None:
-    async with open_stage('Context = [ site = "a" ]') as stage:
-        client = decider(changed_only=True)
-        seen: list[dict[str, str]] = []
-
-        @client.on("ehlo", "mailfrom", "rcptto")
-        async def decide(request: PolicyRequest) -> None:
-            seen.append(dict(request.variables))
-            request.set(**{request.phase: "1"})
-
-        await stage.attach(client)
-        await mail(await stage.hello())
-        assert seen[2]["site"] == "a"
-        assert seen[2]["ehlo"] == seen[2]["mailfrom"] == "1"
 
 
 async def test_a_client_that_is_refused_does_not_connect_again() -> None:

@@ -11,7 +11,6 @@ from triosmtp.config import OPTIONS, parse_config
 from triosmtp.domain import DomainError, domain_key
 from triosmtp.errors import ConfigError
 from triosmtp.server.client_list import DomainList
-from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
 from triosmtp.testing import open_memory_server
 
@@ -127,61 +126,3 @@ def test_a_list_of_domains_is_asked_by_key_alone(text: str, pattern: str) -> Non
         return
     held = DomainList.from_patterns((pattern, f"*.{pattern}"))
     assert (key in held) is f".{key}".endswith(f".{domain_key(pattern)}")
-
-
-ROUTES = ("<user%evil.example@ours.example>", "<evil!user@ours.example>", '<"user@evil.example"@ours.example>',
-          r'<"user\@evil.example"@ours.example>', '<"evil!user"@ours.example>', "<evil.example!user%x@ours.example>",
-          "<user%evil.example>", "<@a.example,@b.example:user@ours.example>", "<%@ours.example>",
-          "<user%@OURS.example>", '<"@evil.example:user"@ours.example>')  # fmt: skip
-OURS = (
-    'Relay_Domains = ( "ours.example" ) Domain_For_Unqualified_Recipient_Addresses = "ours.example" '
-    "Max_Refused_Recipients = 0 "
-)
-
-
-async def test_strangers_name_no_route() -> None:
-    plain = ["<user@ours.example>", "<user+tag=x.example@ours.example>", "<postmaster>", '<"a b"@ours.example>']
-    assert await codes(OURS, [*ROUTES, *plain]) == [550] * len(ROUTES) + [250] * 4
-    async with open_memory_server(CONF.format(OURS)) as server:
-        client = server.connect(peer=OUTSIDER)
-        await client.read()
-        await client.command("MAIL FROM:<a@example.net>")
-        reply = await client.command(f"RCPT TO:{ROUTES[0]}")
-        assert str(reply) == "550 5.7.1 Recipient addresses with a route are not accepted"
-
-
-@pytest.mark.parametrize(
-    ("more", "peer"),
-    [
-        ("Allow_Untrusted_Routing = true", OUTSIDER),
-        (f'Relay_Hosts = ( "{TRUSTED}" )', TRUSTED),
-        (f'Peer "{TRUSTED}" {{ Open_Relay = true }}', TRUSTED),
-        (f'Peer "{TRUSTED}" {{ Relay_For_Sending_Domains = ( "example.net" ) }}', TRUSTED),
-    ],
-)
-async def test_a_client_that_may_relay_may_use_a_route(more: str, peer: str) -> None:
-    assert await codes(OURS + more, ROUTES, peer=peer) == [250] * len(ROUTES)
-
-
-async def test_a_route_gives_no_right_to_relay() -> None:
-    far = ["<user%ours.example@far.example>", '<"user@ours.example"@far.example>', "<@ours.example:user@far.example>"]
-    assert await codes(OURS + "Allow_Untrusted_Routing = true", far) == [550] * 3
-
-
-async def test_a_route_to_ours_does_not_make_a_relay_of_a_sender() -> None:
-    """The result for a sender's domain is not needed for local recipients, so no variable is set."""
-    async with open_memory_server(CONF.format(OURS + 'Relay_For_Sending_Domains = ( "example.net" )')) as server:
-        client = server.connect(peer=OUTSIDER)
-        await client.read()
-        await client.command("MAIL FROM:<a@example.net>")
-        assert (await client.command(f"RCPT TO:{ROUTES[0]}")).code == 250
-        assert (await client.command("DATA")).code == 354
-        assert (await client.command("x: y\r\n.")).code == 250
-    assert "can_relay" not in server.messages[0].variables
-
-
-def test_the_rules_of_a_route_are_options() -> None:
-    config = parse_config(CONF.format(OURS))
-    rules = RelayRules.from_settings(config.resolve(config.listens[0], None))
-    assert rules.is_barred_route(Address("a%b", "ours.example"), "<a%b@ours.example>")
-    assert not rules.is_barred_route(Address("a", "ours.example"), "<a@ours.example>")

@@ -7,7 +7,6 @@ import pytest
 import trio
 
 from triosmtp import Address, Delivery, FunctionDelivery, Message, Policy, Session
-from triosmtp.module_loader import is_failure
 from triosmtp.testing import open_memory_server
 
 CONF = 'Relay_Domains = ( "example.com" ) ESMTP_Listener { Listen "127.0.0.1:0" { } }'
@@ -64,10 +63,3 @@ async def test_an_exit_is_451_and_a_log_line(
             other = server.connect()
             assert (await other.read()).code == 220
     assert "SystemExit" in caplog.text
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
-def test_an_interrupt_is_no_failure_of_a_policy(error: type[BaseException]) -> None:
-    assert not is_failure(error())
-    assert not is_failure(BaseExceptionGroup("", [ValueError(), error()]))
-    assert is_failure(BaseExceptionGroup("", [ValueError(), SystemExit()]))

@@ -1,26 +1,18 @@
 """Known_Recipients: which recipients exist, and what becomes of a file that changes."""
 
-import logging
 import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
-from triosmtp import DONE, ConfigError, Policy, Server, Session, load_config, serve
+from triosmtp import ConfigError, Server, serve
 from triosmtp.config import evaluate, find_query, parse_config
-from triosmtp.event import Refused
-from triosmtp.policy import Done
-from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
-from triosmtp.smtp import Address
-from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
+from triosmtp.server.recipient_file import RecipientFile
+from triosmtp.testing import ScriptedClient
 
-JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 LINES = """
 # comment
 user@example.org
@@ -40,8 +32,6 @@ sales*@example.org
 a+b+*@example.org
 @-.-
 """
-UNKNOWN = "550 5.1.1 The recipient is not known here"
-KNOWN = "250 2.1.5 Recipient ok"
 
 
 def write(path: Path, text: str, *, age: float = 10.0) -> None:
@@ -55,279 +45,6 @@ def users(tmp_path: Path) -> Path:
     path = tmp_path / "recipients"
     write(path, LINES)
     return path
-
-
-def stanza(users: Path, more: str = "", *, listen: str = "") -> str:
-    return f"""
-        Relay_Domains = ( "example.org" "bücher.example" "all.example" "other.example" )
-        Known_Recipients = ( "file:{users}" ) {more}
-        ESMTP_Listener {{ Listen ":25" {{ {listen} }} }}
-    """
-
-
-async def answers(server: MemoryServer, *recipients: str, peer: str = "192.0.2.1") -> list[str]:
-    client = server.connect(peer=peer)
-    await client.read()
-    await client.command("EHLO c.example.org")
-    await client.command("MAIL FROM:<me@example.net> SMTPUTF8")
-    return [str(await client.command(f"RCPT TO:<{recipient}>")) for recipient in recipients]
-
-
-@pytest.mark.parametrize(
-    ("recipient", "known"),
-    [
-        ("user@example.org", True),
-        ("user@EXAMPLE.org", True),
-        ("User@example.org", False),
-        ('"user"@example.org', True),
-        ("Spaces@example.org", True),
-        ("spaces@example.org", False),
-        ('"quoted part"@example.org', True),
-        ('"q*"@example.org', True),
-        ('"qx"@example.org', False),
-        ("lists+anything@example.org", True),
-        ("lists+a+b@example.org", True),
-        ("lists+@example.org", True),
-        ("lists@example.org", False),
-        ("Lists+a@example.org", False),
-        ("user+a@example.org", False),
-        ("a+b+c@example.org", False),
-        ("müller@example.org", True),
-        ("a#b@example.org", True),
-        ("dots..in.a.row@example.org", True),
-        ("user@xn--bcher-kva.example", True),
-        ("user@BÜCHER.example", True),
-        ("anybody@all.example", True),
-        ('""@all.example', True),
-        ('""@example.org', False),
-        ("sales@example.org", False),
-        ("anybody@other.example", False),
-        ("user@other.example", False),
-        ("postmaster@other.example", True),
-        ("PostMaster@example.org", True),
-        ("postmaster", True),
-    ],
-)
-async def test_only_known_recipients_exist(users: Path, recipient: str, known: bool) -> None:
-    async with open_memory_server(stanza(users)) as server:
-        (answer,) = await answers(server, recipient)
-        assert answer == (KNOWN if known else UNKNOWN)
-        told = [event.decided_by for event in server.events if isinstance(event, Refused)]
-        assert told == ([] if known else ["Known_Recipients"])
-
-
-def test_byte_order_marks_comments_and_quoted_names_in_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "recipients"
-    lines = (
-        "first@example.org",
-        "tab@example.org\t# x",
-        '"a # b"@example.org # x',
-        '"lists+*"@example.org',
-        '""@example.org',
-    )
-    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join((*lines, "@all.example\t#x", "last+*@example.org\t#")).encode())
-    file = RecipientFile(path, fold=False)
-    file.check()
-    assert not file.faults
-    assert all(
-        file.holds(local_part, "example.org") for local_part in ("first", "tab", "a # b", "lists+*", "", "last+x")
-    )
-    assert file.holds("anybody", "all.example")
-    assert not any(
-        file.holds(local_part, "example.org") for local_part in ("lists+x", "anybody", "a", "last", "\ufefffirst")
-    )
-
-
-async def test_case_is_folded_if_it_is_said(users: Path) -> None:
-    recipients = (
-        "USER@example.org",
-        "spaces@example.org",
-        "LISTS+A@example.org",
-        "MÜLLER@example.org",
-        "x@example.org",
-    )
-    async with open_memory_server(stanza(users, "Recipients_Fold_Case = true")) as server:
-        assert await answers(server, *recipients) == [KNOWN] * 4 + [UNKNOWN]
-
-
-class Everybody(Policy):
-    async def validate_rcptto(self, session: Session, recipient: Address, parameters: object) -> Done:
-        return DONE
-
-
-@pytest.mark.parametrize("policy", [None, Everybody()])
-async def test_relayed_mail_is_not_checked_and_no_client_is_exempt(users: Path, policy: Policy | None) -> None:
-    conf = stanza(users, listen='Peer "10.0.0.0/8" { Relay_Hosts = ( "10.0.0.0/8" ) }')
-    far, nobody = "x@far.example", "nobody@example.org"
-    async with open_memory_server(conf, policy=policy) as server:
-        assert await answers(server, far, nobody, peer="10.1.1.1") == [KNOWN, UNKNOWN]
-        assert [answer[:3] for answer in await answers(server, far, nobody)] == ["550", "550"]
-
-
-async def test_scopes_and_the_domain_scope(users: Path, tmp_path: Path) -> None:
-    write(tmp_path / "others", "Special@other.example\n")
-    others = f'Known_Recipients = ( "file:{tmp_path}/others" )'
-    more = f"""
-        Domain "OTHER.example" {{ {others} Max_Outbound_Connections = 5 }}
-        Domain all.example {{ Recipients_Fold_Case = on }}
-        Domain "bücher.example" {{ Known_Recipients = ( ) }}
-        Domain yahoo.com {{ Bounce_Pattern = "a\n\nb" Nested {{ }} }}
-    """
-    listen = 'Peer "10.0.0.0/8" { Known_Recipients = ( ) }'
-    recipients = ("Special@other.example", "special@other.example", "user@other.example", "user@example.org",
-                  "no@example.org", "any@bücher.example")  # fmt: skip
-    config = parse_config(stanza(users, more, listen=listen))
-    yahoo, outbound = sorted(problem.message for problem in config.warnings)
-    assert yahoo.startswith("Domain is a scope of Momentum's, of which triosmtp reads Known_Recipients and ")
-    assert outbound.startswith("Max_Outbound_Connections has no effect in a Domain, of which")
-    async with open_memory_server(config) as server:
-        codes = [answer[:3] for answer in await answers(server, *recipients)]
-        assert codes == ["250", "550", "550", "250", "550", "250"]
-        codes = [answer[:3] for answer in await answers(server, *recipients, peer="10.1.1.1")]
-        assert codes == ["250", "550", "550", "250", "250", "250"]
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("Domain \"*.example.org\" { Known_Recipients = file:x }", "Domain: the domain is malformed"),
-        ("Domain a.example { Known_Recipient = file:x }", "did you mean Known_Recipients?"),
-        ("Domain a.example { Known_Recipients = file:x Require_TLS = true }", "Require_TLS is not valid in a Domain"),
-        ("Known_Recipients = /etc/x", 'expected file:/path, found "/etc/x"'),
-        ("Known_Recipients = ( file: )", 'expected file:/path, found "file:"'),
-        ("Known_Recipients = ldap:x", 'expected file:/path, found "ldap:x"'),
-        ("ESMTP_Listener { Domain a.b { Known_Recipients = file:x } }", "Domain is not valid in an ESMTP_Listener"),
-    ],
-)  # fmt: skip
-def test_a_malformed_recipient_file_is_an_error(text: str, error: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_config(f'{text} ESMTP_Listener {{ Listen ":25" {{ }} }}')
-    assert error in str(caught.value)
-
-
-def test_the_ways_to_name_a_file(tmp_path: Path) -> None:
-    (tmp_path / "t.conf").write_text(
-        'Known_Recipients = ( file:a "file:/b" "file:///c" ) ESMTP_Listener { Listen ":25" { } }'
-    )
-    config = load_config(tmp_path / "t.conf")
-    assert config.base.known_recipients == (tmp_path / "a", Path("/b"), Path("/c"))
-
-
-async def test_a_file_that_cannot_be_used_is_an_error_at_the_start(tmp_path: Path) -> None:
-    (tmp_path / "empty").write_text("# nobody\n\n")
-    (tmp_path / "long").write_text("user@example.org\n" + "x" * 5000)
-    os.mkfifo(tmp_path / "pipe")
-    for name, error in (
-        ("missing", "No such file or directory"),
-        ("empty", "it contains no recipient"),
-        ("long", "line 2 is longer than 2048 octets"),
-        ("pipe", "not a regular file"),
-        (".", "Is a directory"),
-    ):
-        with pytest.raises(ConfigError) as caught:
-            async with open_memory_server(stanza(tmp_path / name)):
-                pass
-        (problem,) = caught.value.problems
-        assert problem.message == f'Known_Recipients: "{tmp_path / name}": {error}'
-        assert problem.position is not None
-    domain = f'Known_Recipients = ( ) Domain other.example {{ Known_Recipients = "file:{tmp_path}/gone" }}'
-    with pytest.raises(ConfigError, match="gone"):
-        async with open_memory_server(stanza(tmp_path, domain)):
-            pass
-
-
-async def test_lines_that_are_none_are_skipped_with_a_warning(users: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "triosmtp"):
-        async with open_memory_server(stanza(users)):
-            pass
-    told = [record.getMessage() for record in caplog.records if str(users) in record.getMessage()]
-    numbers = [message.partition("line ")[2].partition(":")[0] for message in told]
-    assert numbers == ["13", "14", "15", "16", "17", "18"]
-    assert "expected user@domain, @domain or user+*@domain" in told[0]
-    many = RecipientFile(users, fold=False)
-    write(users, "bad\n" * 1000 + "user@example.org")
-    many.check()
-    assert len(many.faults) == 11
-    assert many.faults[-1] == f'"{users}": 990 more lines are not recipients'
-
-
-async def test_a_change_is_taken_up_and_a_loss_is_not(
-    users: Path, caplog: pytest.LogCaptureFixture, mock_clock: trio.testing.MockClock
-) -> None:
-    both = ("user@example.org", "new@example.org")
-    async with open_memory_server(stanza(users)) as server:
-
-        async def after_a_second() -> list[str]:
-            mock_clock.jump(1.0)
-            return [answer[:3] for answer in await answers(server, *both)]
-
-        assert await after_a_second() == ["250", "550"]
-        write(users, "new@example.org\n", age=9)
-        assert [answer[:3] for answer in await answers(server, *both)] == ["250", "550"], "not looked at yet"
-        assert await after_a_second() == ["550", "250"]
-        broken = partial(write, users, "x" * 9999, age=7)
-        for damage in (users.unlink, partial(write, users, "", age=8), broken):
-            damage()
-            caplog.clear()
-            assert await after_a_second() == ["550", "250"]
-            assert await after_a_second() == ["550", "250"]
-            assert [r.levelname for r in caplog.records if "stay known" in r.getMessage()] == ["ERROR"]
-        write(users, "user@example.org\n", age=0)
-        assert await after_a_second() == ["550", "250"], "it may be written yet"
-        write(users, "user@example.org\n", age=6)
-        assert await after_a_second() == ["250", "550"]
-
-
-def test_reading_a_file_blocks_no_other_session(users: Path) -> None:
-    file = RecipientFile(users, fold=False)
-    file.check()
-    with file._reading:
-        assert not file.is_due(100.0)
-        file.refresh()  # returns at once
-    assert file.is_due(100.0)
-    assert not file.is_due(100.5)
-    users.unlink()
-    with pytest.raises(RecipientFileError, match="No such file"):
-        file.check()
-    assert file.holds("user", "example.org")
-
-
-async def test_unknown_recipients_count_for_max_refused_recipients(users: Path) -> None:
-    async with open_memory_server(stanza(users, "Max_Refused_Recipients = 2")) as server:
-        told = await answers(server, *(f"guess{number}@example.org" for number in range(3)))
-        assert [answer[:3] for answer in told] == ["550", "550", "421"]
-
-
-@pytest.mark.skipif(not JUDGE, reason="a million lines: under TRIOSMTP_JUDGE=1")
-def test_a_million_lines_in_200_mb(tmp_path: Path) -> None:
-    path = tmp_path / "many"
-    path.write_text("".join(f"{number:x}.first.lastname@example{number % 7}.org\n" for number in range(1_000_000)))
-    program = f"""
-import os
-from pathlib import Path
-from triosmtp.server.recipient_file import RecipientFile
-file = RecipientFile(Path({str(path)!r}), fold=False)
-file.check()
-assert file.holds("f423f.first.lastname", "example0.org")
-assert not file.holds("f423f.first.lastname", "example1.org")
-os.utime(file.path, (1, 1))
-file.check()
-print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 200_000, "kB, at most, and while it was read again"
-
-
-def test_a_line_takes_eight_octets(tmp_path: Path) -> None:
-    path = tmp_path / "many"
-    path.write_text("".join(f"user.number.{number}@example.org\n" for number in range(50_000)))
-    file = RecipientFile(path, fold=False)
-    file.check()
-    contents = file._contents
-    assert contents is not None
-    assert sum(each.buffer_info()[1] * each.itemsize for each in contents.hashes) == 8 * 50_000
-    assert file.holds("user.number.49999", "example.org")
-    assert not file.holds("user.number.50000", "example.org")
 
 
 async def test_a_reload_without_the_file_changes_nothing_and_one_with_it_reads_it_once(

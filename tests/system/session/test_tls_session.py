@@ -1,16 +1,14 @@
 """STARTTLS and TLS from the first byte, on memory streams: the outcome is in the variables, and the session goes on."""
 
 import ssl
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import trio
 from tls_stanza import Material, secured
 
-from triosmtp import DONE, ConfigError, Reject
+from triosmtp import DONE, Reject
 from triosmtp.event import Disconnected, MessageAccepted, TLSEstablished, TLSFailed
-from triosmtp.testing import Authority, RecordingPolicy, open_memory_server
+from triosmtp.testing import RecordingPolicy, open_memory_server
 from triosmtp.tls import TLSStream
 
 
@@ -268,53 +266,6 @@ async def test_a_peer_may_have_a_rule_of_its_own(material: Material) -> None:
         assert "STARTTLS" not in (await other.command("EHLO c.example.org")).lines
         assert (await other.command("STARTTLS")).code in {502, 503}
     assert "tls_client_cert_subject" not in server.messages[0].variables
-
-
-@pytest.mark.parametrize(
-    ("break_it", "option", "reason"),
-    [
-        (lambda folder: (folder / "cert.key").unlink(), "TLS_Key", "does not exist"),
-        (lambda folder: (folder / "cert.pem").write_text("junk"), "TLS_Certificate", "certificate"),
-        (lambda folder: Authority.create().issue("x").write(folder, "cert.other"), "TLS_Key", "match"),
-        (lambda folder: (folder / "clientca.bundle").write_text(""), "TLS_Client_CA", ""),
-    ],
-)
-async def test_an_unusable_file_is_reported_with_its_position(
-    tmp_path: Path, break_it: Callable[[Path], object], option: str, reason: str
-) -> None:
-    material = Material(tmp_path)
-    break_it(tmp_path)
-    text = material.conf()
-    if (tmp_path / "cert.other.key").exists():
-        text = text.replace("cert.key", "cert.other.key")
-    with pytest.raises(ConfigError) as caught:
-        async with open_memory_server(text):
-            pass
-    [problem] = caught.value.problems
-    assert problem.message.startswith(option)
-    assert reason.lower() in problem.message.lower()
-    assert problem.position is not None
-    assert option in problem.source
-
-
-async def test_a_key_that_others_can_read_causes_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    material = Material(tmp_path)
-    (tmp_path / "cert.key").chmod(0o644)
-    async with open_memory_server(material.conf()):
-        pass
-    [record] = [record for record in caplog.records if record.name == "triosmtp.server"]
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith("<string>:6:15: TLS_Key: ")
-    assert record.getMessage().endswith("can be read by every user")
-
-
-async def test_a_key_of_several_contexts_causes_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    material = Material(tmp_path)
-    (tmp_path / "cert.key").chmod(0o644)
-    async with open_memory_server(material.conf('Peer "198.51.100.0/24" { TLS_Ciphers = "HIGH" }')) as server:
-        assert len(server.service.tls_settings()) == 2
-    told = [record for record in caplog.records if record.getMessage().endswith("can be read by every user")]
-    assert len(told) == 1
 
 
 async def test_a_command_that_comes_as_the_server_gives_up_waiting_is_answered_421(

@@ -1,19 +1,17 @@
 """A wildcard and Listens of single addresses: one socket, and the Listen by the connection's own address."""
 
-import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
 import trio
 
 import triosmtp
-from triosmtp import ConfigError, Message, Server
+from triosmtp import Message, Server
 from triosmtp.event import ConfigurationReloaded
 from triosmtp.server.acceptor import Acceptor
-from triosmtp.sockets.bound_socket import InheritedSocket, SocketChanges, bind_at_startup
 from triosmtp.sockets.peer import Peer
 from triosmtp.testing import ScriptedClient
 
@@ -61,34 +59,6 @@ async def banners(connections: list[socket.socket]) -> set[str]:
         async with trio.SocketStream(trio.socket.from_stdlib_socket(each)) as stream:
             found.add(str(await ScriptedClient(stream).read()).removeprefix("220 "))
     return found
-
-
-@pytest.mark.parametrize("wildcard", [ALL, "", "0.0.0.0"])
-@pytest.mark.parametrize("first", [True, False])
-async def test_the_more_specific_listen_wins(wildcard: str, first: bool) -> None:
-    port = free_port()
-    hosts = [wildcard, ONE, TWO] if first else [ONE, TWO, wildcard]
-    async with serving(conf(port, *hosts)) as server:
-        assert await banner(port, "127.0.0.1") == ONE
-        assert await banner(port, "127.0.0.2") == TWO
-        assert await banner(port, "127.0.0.3") == wildcard
-        if wildcard != "0.0.0.0" and socket.has_dualstack_ipv6():
-            assert await banner(port, "::1") == wildcard
-        assert server.addresses[f"{ONE}:{port}"] == (ONE, port)
-        assert server.addresses[f"{wildcard}:{port}"][1] == port
-        assert len(server.addresses) == 3
-
-
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-async def test_both_families_have_their_wildcards_and_their_guests() -> None:
-    port = free_port()
-    async with serving(conf(port, ALL, ONE, "[*]", "[::1]")):
-        assert await banner(port, "127.0.0.1") == ONE
-        assert await banner(port, "127.0.0.2") == ALL
-        assert await banner(port, "::1") == "[::1]"
-    async with serving(conf(port, ONE, "[*]")):  # nothing is shared here
-        assert await banner(port, "127.0.0.1") == ONE
-        assert await banner(port, "::1") == "[*]"
 
 
 async def test_each_has_its_own_limits_and_options() -> None:
@@ -153,89 +123,3 @@ async def test_a_reload_reports_listens_beside_a_wildcard_too() -> None:
         ((two,), (), (all_, one)),
         ((), (one,), (all_, two)),
     ]
-
-
-@pytest.mark.parametrize(
-    ("before", "after"), [((ONE, TWO), (ALL, ONE)), ((ALL, TWO), (ONE, TWO)), ((ALL, ONE), (ONE,))]
-)
-async def test_sockets_that_are_handed_over_lose_no_waiting_client(
-    before: tuple[str, ...], after: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = free_port()
-    pending: list[socket.socket] = []
-    plan = Server._plan
-
-    def connect_at_the_last_moment(self: Server, config: triosmtp.Config) -> SocketChanges:
-        pending.extend(connected(port, ONE))  # from here on the loop has no turn until the old socket is closed
-        planned = plan(self, config)
-        pending.extend(connected(port, ONE))
-        return planned
-
-    async with serving(conf(port, *before)) as server:
-        monkeypatch.setattr(Server, "_plan", connect_at_the_last_moment)
-        await server.reload(conf(port, *after))
-        assert await banners(pending) == {ONE}
-        assert await banner(port, ONE) == ONE
-        if ALL in after:
-            assert await banner(port, "127.0.0.3") == ALL
-        else:
-            with pytest.raises(OSError):
-                await trio.open_tcp_stream("127.0.0.3", port)
-        assert server.statistics.sessions_total >= 2 * MANY + 1
-
-
-@pytest.mark.parametrize(("after", "expected"), [((ALL,), ALL), ((ALL, ONE), ONE)])
-async def test_a_proxied_connection_belongs_where_it_came_to(after: tuple[str, ...], expected: str) -> None:
-    port = free_port()
-    proxied = 'Proxy_Protocol = ( "127.0.0.0/8" )'
-    async with serving(conf(port, ALL, ONE, more=proxied)) as server:
-        client = ScriptedClient(await trio.open_tcp_stream(ONE, port))
-        await trio.testing.wait_all_tasks_blocked()  # it is waited for its header
-        await server.reload(conf(port, *after, more=proxied))
-        # The destination address in the proxy's header does not decide.
-        await client.stream.send_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1024 25\r\n")
-        assert str(await client.read()) == f"220 {expected}"
-        await client.aclose()
-
-
-@pytest.mark.parametrize("taken", [ONE, "0.0.0.0"])
-async def test_a_port_that_somebody_else_has_is_an_error(taken: str) -> None:
-    with socket.socket() as sock:
-        sock.bind((taken, 0))
-        sock.listen()
-        port = sock.getsockname()[1]
-        with pytest.raises(ConfigError, match="Address already in use"):
-            await triosmtp.serve(conf(port, ALL, ONE), deliver=drop)
-
-
-async def test_a_second_server_is_an_error() -> None:
-    port = free_port()
-    async with serving(conf(port, ALL, ONE)):
-        for hosts in ((ALL, ONE), (ALL,), (ONE,)):
-            with pytest.raises(ConfigError, match="Address already in use"):
-                await triosmtp.serve(conf(port, *hosts), deliver=drop)
-
-
-def test_one_socket_is_bound_ahead_and_a_socket_that_was_given_is_its_listens_own() -> None:
-    port = free_port()
-    config = conf(port, ONE, ALL, TWO)
-    bound = bind_at_startup(config, {}, (os.getuid(), os.getgid()))
-    assert list(bound) == [config.listens[1].key]
-    for each in bound.values():
-        each.sock.close()
-
-
-async def test_a_given_wildcard_has_guests_as_well() -> None:
-    with closing(socket.socket()) as sock:
-        sock.bind(("0.0.0.0", 0))
-        sock.listen()
-        sock.setblocking(False)
-        port = sock.getsockname()[1]
-        config = conf(port, ALL, ONE)
-        async with trio.open_nursery() as nursery:
-            given = {config.listens[0].key: InheritedSocket(sock, external=True)}
-            server: Server = await nursery.start(partial(triosmtp.serve, config, deliver=drop, sockets=given))
-            assert await banner(port, ONE) == ONE
-            assert await banner(port, TWO) == ALL
-            assert len(server.addresses) == 2
-            nursery.cancel_scope.cancel()

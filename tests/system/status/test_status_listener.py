@@ -5,8 +5,6 @@ import smtplib
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,14 @@ import pytest
 import trio
 import trio.testing
 from serve_process import REPOSITORY
-from status_server import MAIL, STATUS, Response, ask, daemon, get, serving
+from status_server import MAIL, STATUS, daemon, get, serving
 
 from triosmtp.commands.check_command import check_config
 from triosmtp.config import parse_config
 from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.errors import ConfigError, Severity
 from triosmtp.status import application, exposition
-from triosmtp.status.login import LOGIN_SECONDS, Logins
-from triosmtp.status.request_access import AccessGuard, AccessRules
+from triosmtp.status.request_access import AccessGuard
 
 TOKEN = "a-token-of-many-characters"
 
@@ -43,14 +40,6 @@ def token(tmp_path: Path) -> Path:
 # What is answered
 
 
-async def test_health_and_readiness() -> None:
-    async with serving() as here:
-        for path in ("/healthz", "/readyz"):
-            response = await get(here.port, path)
-            assert (response.status, response.body) == (200, "ok\n")
-        assert (await get(here.port, "/nothing")).status == 404
-
-
 async def test_a_server_that_drains_is_healthy_and_not_ready() -> None:
     async with serving() as here, await trio.open_tcp_stream("127.0.0.1", here.mail_port) as client:
         assert (await client.receive_some()).startswith(b"220 ")
@@ -64,22 +53,6 @@ async def test_a_server_that_drains_is_healthy_and_not_ready() -> None:
             response = await get(here.port, "/readyz")
             assert (response.status, response.body) == (503, "draining\n")
             await client.send_all(b"QUIT\r\n")
-
-
-async def test_every_answer_forbids_what_browsers_need_not_do() -> None:
-    async with serving() as here:
-        for response in (
-            await get(here.port, "/healthz"),
-            await get(here.port, "/x"),
-            await get(here.port, "/", "evil"),
-        ):
-            assert response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
-            assert response.headers["x-content-type-options"] == "nosniff"
-            assert response.headers["x-frame-options"] == "DENY"
-            assert response.headers["cross-origin-resource-policy"] == "same-origin"
-            assert response.headers["cache-control"] == "no-store"
-            assert response.headers["referrer-policy"] == "no-referrer"
-            assert "server" not in response.headers
 
 
 # Who may come in
@@ -153,107 +126,7 @@ async def test_a_token_that_was_changed_holds_after_the_reload_for_open_connecti
         assert (await client.receive_some()).startswith(b"HTTP/1.1 401")
 
 
-async def test_wrong_tokens_wait_and_hold_no_right_one_up(token: Path, mock_clock: trio.testing.MockClock) -> None:
-    statuses: list[int] = []
-    async with serving(listener(token)) as here, trio.open_nursery() as nursery:
-
-        async def guess() -> None:
-            statuses.append((await log_in(here.port, "wrong")).status)
-
-        for _ in range(30):
-            nursery.start_soon(guess)
-        end = time.monotonic() + 20  # of the world's time: the server's stands still
-        while len(statuses) < 26:
-            assert time.monotonic() < end
-            await trio.testing.wait_all_tasks_blocked(0.01)
-        assert set(statuses) == {429}
-        assert (await log_in(here.port)).status == 303
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(statuses) == 26
-        mock_clock.jump(1)
-    assert statuses[26:] == [403] * 4
-    logins, access = Logins(), AccessRules("", None, frozenset(), TOKEN)
-    assert logins.log_in(access, TOKEN)
-    async with trio.open_nursery() as nursery:
-        for number in range(20):
-            nursery.start_soon(logins.delay, {"client": (f"192.0.2.{number}", 1)})
-        await trio.testing.wait_all_tasks_blocked()
-        waited = True
-        with trio.move_on_after(0):
-            waited = await logins.delay({"client": None})
-        assert not waited, "many peers are bounded, too"
-        mock_clock.jump(1)
-    assert not logins._delayed
-
-
 # What goes on
-
-
-async def log_in(port: int, given: str = TOKEN) -> Response:
-    body = f"token={given}"
-    head = f"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    return await ask(port, f"{head}{body}".encode())
-
-
-async def cookie(port: int) -> str:
-    return f"Cookie: {(await log_in(port)).headers['set-cookie'].partition(';')[0]}"
-
-
-@asynccontextmanager
-async def watching(port: int, field: str) -> AsyncIterator[trio.SocketStream]:
-    """Look on, from the first frame."""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        await stream.send_all(f"GET /events HTTP/1.1\r\nHost: localhost\r\n{field}\r\n\r\n".encode())
-        seen = b""
-        while not seen.endswith(b"\n\n\r\n"):
-            seen += await stream.receive_some()
-        assert b"\r\n\r\n" in seen
-        assert b"\r\ndata: {" in seen
-        yield stream
-
-
-async def next_of(*streams: trio.SocketStream, clock: trio.testing.MockClock, seconds: float = 2) -> set[bytes]:
-    """Let time pass; return the beginning of the data that each receives then."""
-    await trio.testing.wait_all_tasks_blocked()
-    clock.jump(seconds)
-    return {bytes(await stream.receive_some()).partition(b"\r\n")[2][:7] for stream in streams}
-
-
-FRAME, END = {b"data: {"}, {b"\r\n"}
-
-
-async def test_the_feed_goes_on_over_reloads_and_ends_with_the_token(
-    token: Path, mock_clock: trio.testing.MockClock
-) -> None:
-    text = listener(token)
-    async with serving(text) as here:
-        shown = await cookie(here.port)
-        async with watching(here.port, shown) as page, watching(here.port, f"Authorization: Bearer {TOKEN}") as program:
-            await here.reload(text)
-            assert await next_of(page, program, clock=mock_clock) == FRAME
-            token.write_text("another-token-of-many-characters")  # noqa: ASYNC240
-            await here.reload(text)
-            assert await next_of(page, program, clock=mock_clock) == END
-            assert await page.receive_some() == b""
-
-
-async def test_the_feed_ends_with_its_listener(token: Path, mock_clock: trio.testing.MockClock) -> None:
-    async with serving(listener(token)) as here, watching(here.port, f"Authorization: Bearer {TOKEN}") as stream:
-        await here.reload(MAIL)
-        assert await next_of(stream, clock=mock_clock) == END
-
-
-async def test_the_feed_ends_with_the_login(token: Path, mock_clock: trio.testing.MockClock) -> None:
-    async with serving(listener(token)) as here:
-        shown = await cookie(here.port)
-        async with watching(here.port, shown) as stream:
-            await ask(
-                here.port, f"POST /logout HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{shown}\r\n\r\n".encode()
-            )
-            assert await next_of(stream, clock=mock_clock) == END
-        async with watching(here.port, await cookie(here.port)) as stream:
-            assert await next_of(stream, clock=mock_clock, seconds=LOGIN_SECONDS - 2) == FRAME
-            assert await next_of(stream, clock=mock_clock) == END
 
 
 # The configuration

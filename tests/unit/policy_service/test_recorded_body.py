@@ -1,0 +1,71 @@
+"""The bodies of messages in recordings."""
+
+import json
+from base64 import b64decode, b64encode
+
+import trio.testing
+from policy_stage import LOCAL, Stage, open_stage
+
+from triosmtp.policy_client import Notification, PolicyClient
+from triosmtp.policy_service.hub import ClientAccess
+from triosmtp.testing import ScriptedClient
+
+PART = 65536
+
+
+def body_of(size: int) -> bytes:
+    """Return a message of that many octets, whose lines say where they stand."""
+    start = b"Subject: x\r\n\r\n"
+    rest = size - len(start)
+    lines = b"".join(b"%015d\r\n" % at for at in range(rest // 17))
+    last = rest % 17
+    return (
+        start
+        + lines[: -17 if last == 1 else None]
+        + (b"x" * (16 if last == 1 else last - 2) + b"\r\n" if last else b"")
+    )
+
+
+async def sent(session: ScriptedClient, body: bytes) -> str:
+    return str(await session.message("a@example.org", ["you@example.com"], body))
+
+
+async def recorded(
+    stage: Stage, access: ClientAccess = LOCAL, *, bodies: bool, token: str = "a" * 16
+) -> list[Notification]:
+    notes: list[Notification] = []
+    client = PolicyClient("unix:/memory", name="watcher", token=token, bodies=bodies)
+
+    @client.notification("session.phase")
+    async def note(each: Notification) -> None:
+        notes.append(each)
+
+    await stage.attach(client, access)
+    return notes
+
+
+async def test_a_recording_holds_it_only_if_it_was_asked_for() -> None:
+    message = body_of(2 * PART + 10)
+    async with open_stage("Policy_Fallback = continue") as stage:
+        small = ClientAccess(listener="policy", peer="unix", local=True, admin_token="a" * 16, body_limit=PART)
+        plain, full = await recorded(stage, bodies=False), await recorded(stage, bodies=True)
+        cut = await recorded(stage, small, bodies=True)
+        session = await stage.hello()
+        assert (await sent(session, message)).startswith("250")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not any("body" in note.params for note in plain)
+        assert b64encode(message[:30]).decode() not in json.dumps([note.params for note in plain])
+        assert [note.params["phase"] for note in full if "body" in note.params] == ["data_spool"]
+        for notes, data, truncated in ((full, message, False), (cut, message[:PART], True)):
+            (told,) = [note.params["body"] for note in notes if "body" in note.params]
+            assert b"".join(map(b64decode, told["parts"])) == data
+            assert {len(b64decode(part)) for part in told["parts"][:-1]} <= {PART}
+            assert told["truncated"] is truncated
+
+
+async def test_nothing_is_kept_for_a_recording_that_nobody_makes() -> None:
+    async with open_stage("Policy_Fallback = continue") as stage:
+        await recorded(stage, bodies=False)
+        assert stage.hub.recorded_octets == stage.hub.interest.recorded_octets == 0
+        await recorded(stage, bodies=True)
+        assert stage.hub.recorded_octets == stage.hub.interest.recorded_octets == 1024 * 1024

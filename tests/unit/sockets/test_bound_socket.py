@@ -1,0 +1,89 @@
+"""The socket of a wildcard, and the sockets of a Listen."""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from functools import partial
+
+import pytest
+import trio
+
+import triosmtp
+from triosmtp import ConfigError, Message, Server
+from triosmtp.sockets.bound_socket import InheritedSocket, bind_at_startup
+from triosmtp.testing import ScriptedClient
+
+ALL, ONE, TWO = "*", "127.0.0.1", "127.0.0.2"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("0.0.0.0", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def conf(port: int, *hosts: str, more: str = "") -> triosmtp.Config:
+    """Return listens that say in their banners whose they are."""
+    listens = [f'Listen "{host}:{port}" {{ Static_Banner = "220 {host}" }}' for host in hosts]
+    return triosmtp.parse_config(f"ESMTP_Listener {{ {' '.join(listens)} {more} }}")
+
+
+async def drop(message: Message) -> None:
+    return None
+
+
+@asynccontextmanager
+async def serving(config: triosmtp.Config) -> AsyncIterator[Server]:
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(partial(triosmtp.serve, config, deliver=drop))
+        nursery.cancel_scope.cancel()
+
+
+async def banner(port: int, host: str) -> str:
+    async with await trio.open_tcp_stream(host, port) as stream:
+        return str(await ScriptedClient(stream).read()).removeprefix("220 ")
+
+
+@pytest.mark.parametrize("taken", [ONE, "0.0.0.0"])
+async def test_a_port_that_somebody_else_has_is_an_error(taken: str) -> None:
+    with socket.socket() as sock:
+        sock.bind((taken, 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        with pytest.raises(ConfigError, match="Address already in use"):
+            await triosmtp.serve(conf(port, ALL, ONE), deliver=drop)
+
+
+async def test_a_second_server_is_an_error() -> None:
+    port = free_port()
+    async with serving(conf(port, ALL, ONE)):
+        for hosts in ((ALL, ONE), (ALL,), (ONE,)):
+            with pytest.raises(ConfigError, match="Address already in use"):
+                await triosmtp.serve(conf(port, *hosts), deliver=drop)
+
+
+def test_one_socket_is_bound_ahead_and_a_socket_that_was_given_is_its_listens_own() -> None:
+    port = free_port()
+    config = conf(port, ONE, ALL, TWO)
+    bound = bind_at_startup(config, {}, (os.getuid(), os.getgid()))
+    assert list(bound) == [config.listens[1].key]
+    for each in bound.values():
+        each.sock.close()
+
+
+async def test_a_given_wildcard_has_guests_as_well() -> None:
+    with closing(socket.socket()) as sock:
+        sock.bind(("0.0.0.0", 0))
+        sock.listen()
+        sock.setblocking(False)
+        port = sock.getsockname()[1]
+        config = conf(port, ALL, ONE)
+        async with trio.open_nursery() as nursery:
+            given = {config.listens[0].key: InheritedSocket(sock, external=True)}
+            server: Server = await nursery.start(partial(triosmtp.serve, config, deliver=drop, sockets=given))
+            assert await banner(port, ONE) == ONE
+            assert await banner(port, TWO) == ALL
+            assert len(server.addresses) == 2
+            nursery.cancel_scope.cancel()
