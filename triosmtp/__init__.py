@@ -17,7 +17,7 @@ The packages and modules, from the top down; imports run downwards only::
     policy/         policies in Python              delivery/   the destinations of accepted mail
     tls/            contexts, handshakes, outcomes  auth/       SASL and stored credentials
     limits/         limits on what peers use        logs/       events as lines
-    sockets/        listening sockets, streams
+    sockets/        listening sockets, streams      recipients/ the recipients that exist
     x509/           certificates and keys
     message/        envelope, spooled body, header fields that the server adds
     observer.py     the observers of events         event.py    every event as a value

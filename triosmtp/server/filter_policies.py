@@ -10,8 +10,8 @@ from triosmtp.filters.policyd_policy import PolicydSettings, make_policyd_policy
 from triosmtp.policy import PHASES, Phase, Policy
 from triosmtp.policy_service.filter_registry import FilterKey, FilterRegistry
 from triosmtp.policy_service.question import Fallback
-from triosmtp.server.known_recipients import KnownRecipients
-from triosmtp.server.recipient_file import RecipientFileError
+from triosmtp.recipients.known_recipients import KnownRecipients
+from triosmtp.recipients.recipient_file import RecipientFileError
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
 

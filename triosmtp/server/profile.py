@@ -16,8 +16,8 @@ from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
 from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
-from triosmtp.server.known_recipients import KnownRecipients
-from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
+from triosmtp.recipients.known_recipients import KnownRecipients
+from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.server.sasl_config import SaslConfig, build_sasl_config
 from triosmtp.server.tls_contexts import tls_settings

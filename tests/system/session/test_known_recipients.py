@@ -10,7 +10,7 @@ import trio
 
 from triosmtp import ConfigError, Server, serve
 from triosmtp.config import evaluate, find_query, parse_config
-from triosmtp.server.recipient_file import RecipientFile
+from triosmtp.recipients.recipient_file import RecipientFile
 from triosmtp.testing import ScriptedClient
 
 LINES = """

@@ -11,8 +11,8 @@ from triosmtp.auth import IdentityMap, PasswordFile
 from triosmtp.auth.mock_credentials import _read as read_mock_key
 from triosmtp.config import parse_config
 from triosmtp.errors import TrioSMTPError
+from triosmtp.recipients.recipient_file import RecipientFile
 from triosmtp.server.policy_endpoint import read_token
-from triosmtp.server.recipient_file import RecipientFile
 from triosmtp.tls.pem import read_file
 
 SETTINGS = parse_config('ESMTP_Listener { Listen ":25" { } }').base

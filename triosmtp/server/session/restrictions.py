@@ -15,9 +15,9 @@ from triosmtp.config import Settings
 from triosmtp.limits.spool_space import find_spool_limit
 from triosmtp.message.spool import KEEP_SIZE
 from triosmtp.policy import PHASES, Phase, Session
+from triosmtp.recipients.recipient_file import RecipientFileError
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
-from triosmtp.server.recipient_file import RecipientFileError
 from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import MailFrom, RcptTo, Reply

@@ -8,7 +8,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import DomainScope, Settings
-from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
+from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.smtp import Address
 
 __all__ = ["Files", "KnownRecipients"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from triosmtp.server.recipient_file import RecipientFile, RecipientFileError
+from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.testing import open_memory_server
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
@@ -112,7 +112,7 @@ def test_a_million_lines_in_200_mb(tmp_path: Path) -> None:
     program = f"""
 import os
 from pathlib import Path
-from triosmtp.server.recipient_file import RecipientFile
+from triosmtp.recipients.recipient_file import RecipientFile
 file = RecipientFile(Path({str(path)!r}), fold=False)
 file.check()
 assert file.holds("f423f.first.lastname", "example0.org")
