@@ -1,5 +1,8 @@
 """The events of the server: frozen values that feed logs, statistics, metrics and the notifications of policy clients.
 
+A new event also needs an entry in ``logs/event_fields.py``.  It may need others in ``logs/repeat_filter.py``,
+``status/metrics.py`` and ``policy_service/event_notification.py``.  See "A new event" in CONTRIBUTING.md.
+
 All are made with keywords.  Every event of a session has the attribute ``session``, one :class:`SessionInfo` that the
 events of that session share.  No event holds anything that belongs to a stream, so each can cross a process boundary.
 

@@ -1,4 +1,4 @@
-"""What runs here: the versions of triosmtp and of what it stands on."""
+"""The versions of triosmtp, Python, Trio and OpenSSL that are in use."""
 
 import platform
 from functools import cache

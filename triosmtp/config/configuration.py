@@ -203,7 +203,7 @@ class Config:
 
     @property
     def pathway_groups(self) -> dict[str, str]:
-        """The Pathway_Group of each Pathway that stands in one, by their names."""
+        """The Pathway_Group of each Pathway that is inside one, by the Pathway's name."""
         return {
             name: block.parent.instance or ""
             for name, block in self._pathways.items()

@@ -1,7 +1,8 @@
 """Deliveries: the destinations of accepted mail.
 
 ``delivery.py`` is their base class.  ``maildir.py``, ``function.py`` and ``discard.py`` are deliveries;
-``delivery_loader.py`` makes the one that Deliver_To names.
+``delivery_loader.py`` makes the one that Deliver_To names.  A new scheme is also added to
+``config/types/policy_types.py``, which checks the option without an import of this package.
 """
 
 from triosmtp.delivery.delivery import Delivery, DeliveryError

@@ -1,4 +1,7 @@
-"""The base class of policies: one async method for each phase, which returns to accept and raises Reject to refuse."""
+"""The base class of policies: one async method for each phase, which returns to accept and raises Reject to refuse.
+
+:data:`PHASES` is the list of the phases.
+"""
 
 from collections.abc import Mapping
 from enum import Enum

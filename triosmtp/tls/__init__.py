@@ -16,13 +16,13 @@ The modules, in the order in which a connection uses them::
     large_flight.py         large flights: which wait for a thread, and which are too large
     handshake_scheduler.py  handshakes on the event loop, some milliseconds of them at a time
     stream.py               the encrypted stream: a trio.SSLStream with a short way past it
-    engine.py               the object inside of SSLStream: pyOpenSSL over memory  (the theory is told there)
+    engine.py               the TLS object that SSLStream uses: pyOpenSSL over memory  (its docstring explains why)
     openssl_memory.py       OpenSSL's functions for ciphertext and plaintext in memory, without pyOpenSSL's cost
     channel_bindings.py     the bindings of an authentication to this connection
-    verify_callback.py      what OpenSSL said of the client's certificate
+    verify_callback.py      OpenSSL's results for the client's certificate
     tls_info.py             TLSInfo of the finished connection: whether the client certificate verified is decided here
     server_purpose.py       whether a chain verifies only as the chain of a server
-    revocation.py           revocation lists, and whether a chain stands in them
+    revocation.py           revocation lists, and whether they list a certificate of a chain
 
 Certificates by themselves are the subject of :mod:`triosmtp.x509`.  For the commands alone: ``probe_client.py`` looks
 at another server, ``chain_findings.py`` at a chain as its clients see it.

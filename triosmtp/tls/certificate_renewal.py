@@ -89,7 +89,8 @@ async def reload_certificates(
     for event in _events(renewal, generation, reason):
         tell(event)
     if solved and not renewal.renewed and not renewal.problems:
-        _log.info("certificate files are again as they are in force: %s", "; ".join(str(each.error) for each in solved))
+        errors = "; ".join(str(each.error) for each in solved)
+        _log.info("certificate files are the same as those in use again; solved: %s", errors)
     return ReloadOutcome(generation=generation, renewed=tuple(renewal.renewed), problems=renewal.problems)
 
 

@@ -1,4 +1,4 @@
-"""Cipher suites: what TLS_Ciphers asks for, and what of it really comes about with our keys."""
+"""Cipher suites: the meaning of TLS_Ciphers, and the suites that can be negotiated with the server's keys."""
 
 import re
 import ssl

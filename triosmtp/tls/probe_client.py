@@ -1,4 +1,4 @@
-"""The client's side of TLS, for one who looks at a server: it accepts everything, and tells what it saw.
+"""The client's side of TLS for ``triosmtp probe``: it accepts every certificate, and records what the server showed.
 
 Not for sending mail: an attacker in between is reported, not refused.
 """

@@ -1,7 +1,7 @@
-"""Whether material may take the place of what is in force; what works at start may still be no progress later.
+"""Whether new material may replace the material in force.  A reload refuses some material that a start accepts.
 
-At start there is nothing better, and a certificate that is out of its time is served with a warning.  A reload that
-would put one in the place of a good one is refused.
+At start, a certificate that is expired or not yet valid is served with a warning, because there is no other.  A reload
+that would replace a valid certificate with such a one is refused.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Revocation lists (RFC 5280, section 5), and whether a certificate of a client's chain stands in one.
+"""Revocation lists (RFC 5280, section 5), and whether one lists a certificate of a client's chain.
 
 OpenSSL looks at the lists only if nothing else was wrong before, and only for the client's own certificate.  A
 revoked certificate must not be better off with a second fault.  So issuer and serial number of every certificate below

@@ -1,4 +1,4 @@
-"""One certificate that the server may show: its chain, its key, and its authority's word that it still holds."""
+"""One certificate that the server may show: its chain, its key and its OCSP response."""
 
 import re
 from collections.abc import Iterator

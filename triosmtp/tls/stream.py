@@ -2,7 +2,7 @@
 
 SSLStream takes locks and makes a checkpoint of its own at each call, and learns by an exception that there is nothing
 to read.  That costs more than the encryption of a command.  A :class:`TLSStream` reads from the transport and decrypts,
-or encrypts and writes to it, by itself as long as nothing else has to be done.  All else is SSLStream's work.
+or encrypts and writes to it, by itself as long as nothing else has to be done.  SSLStream does everything else.
 
 ``ssl_stream`` can be used at any moment, by any task, with the same result as if the short way did not exist:
 

@@ -357,7 +357,7 @@ class Supervisor:
 
     async def _replace(self, worker: WorkerProcess) -> None:
         await self._initialize(worker)
-        _log.warning("%s has taken the place of the dead one", worker)
+        _log.warning("%s has replaced a worker that ended", worker)
 
     async def _initialize(self, worker: WorkerProcess) -> None:
         """Send a worker its configuration, and wait until it is ready."""

@@ -1,9 +1,10 @@
-r"""The facts of a certificate, as OpenSSL reads it: every field on its own, every string made fit to be shown.
+r"""The facts of a certificate, as OpenSSL reads it: each field separately, and each string escaped for display.
 
-A client writes its certificate itself, and OpenSSL did the handshake with it.  What another parser reads in it may be
-something else: a key that nobody proved to hold, a name that no authority looked at.  So every field is asked of
-OpenSSL's own object.  Two things have no public call: the types of strings, and the alternative names.  :mod:`.der`
-reads them.  It accepts only encodings with one reading, and the result must agree with what OpenSSL reports.
+A client writes its certificate itself, and OpenSSL did the handshake with it.  Another parser may read
+something else in it: a key other than the one that the handshake proved, or a name that no authority checked.  So every
+field is read from OpenSSL's own object.  Two things have no public call: the types of strings, and the alternative
+names.  :mod:`.der` reads them.  It accepts only encodings with one reading, and the result must agree with what OpenSSL
+reports.
 
 A field that cannot be read so is None, and the others are there all the same.  A character that is not printable
 becomes ``\XX``, its UTF-8 octets in hexadecimal (RFC 4514, section 2.4, allows that form everywhere); and lengths are

@@ -1,4 +1,4 @@
-"""Distinguished names, as OpenSSL reads them, and made fit to be shown.
+"""Distinguished names, as OpenSSL reads them, and escaped for display.
 
 OpenSSL says which octets are the name, and what its attributes are called and hold.  No public call
 tells the type of a string, or which attributes form one RDN.  That is read here, and used only if it leads to the same

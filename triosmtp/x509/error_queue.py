@@ -1,4 +1,4 @@
-"""OpenSSL's errors: their words, and the queue, which belongs to the thread and not to what left something there."""
+"""OpenSSL's errors: their texts, and the error queue, which all connections of a thread share."""
 
 import threading
 from collections.abc import Callable

@@ -47,7 +47,7 @@ def test_a_reload_reaches_all_or_none(tmp_path: Path) -> None:
             assert session.mail("a@example.org")[0] == 421
         # A worker that comes later has what is in force.
         os.kill(service.workers[0], signal.SIGKILL)
-        service.until(lambda: service.logged("has taken the place"))
+        service.until(lambda: service.logged("has replaced a worker"))
         assert {told(service)[1].split()[0] for _ in range(4)} == {"two.example"}
 
 
@@ -74,7 +74,7 @@ def test_certificates_are_the_same_everywhere(tmp_path: Path) -> None:
         # A worker that starts later has the configuration in force, though it could not be read again.
         (tmp_path / "server.key").unlink()
         os.kill(service.workers[0], signal.SIGKILL)
-        service.until(lambda: service.logged("has taken the place"))
+        service.until(lambda: service.logged("has replaced a worker"))
         assert {serial() for _ in range(4)} == second
 
 
@@ -111,7 +111,7 @@ def test_a_worker_takes_the_place_of_a_dead_one_though_files_are_gone(tmp_path: 
         assert answers() == {(454, 250)}  # passwords are read from the file, and recipients kept
         for worker in service.workers:
             os.kill(worker, signal.SIGKILL)
-        service.until(lambda: sum("has taken the place" in str(each.get("message")) for each in service.log) == 2)
+        service.until(lambda: sum("has replaced a worker" in str(each.get("message")) for each in service.log) == 2)
         assert answers() == {(454, 451)}
         write()
         end = time.monotonic() + 60

@@ -49,10 +49,10 @@ def _reload_with_a_death(folder: Path) -> Iterator[tuple[WorkerService, int, int
         _importing(service, keeps)
         _importing(service, dies)
         os.kill(dies, signal.SIGKILL)
-        service.until(lambda: service.logged("has taken the place"))
+        service.until(lambda: service.logged("has replaced a worker"))
         (replacement,) = set(service.workers) - {keeps}
         yield service, keeps, replacement
-        service.until(lambda: sum("has taken the place" in str(each.get("message")) for each in service.log) == 2)
+        service.until(lambda: sum("has replaced a worker" in str(each.get("message")) for each in service.log) == 2)
         assert {told(service)[1].split()[0] for _ in range(4)} == {"two.example"}
         assert sum(_goes_on(session) for session in sessions) == 1
 

@@ -25,7 +25,7 @@ def test_a_killed_worker_takes_nothing_along_but_its_sessions(tmp_path: Path) ->
         load.until(100)
         os.kill(before[0], signal.SIGKILL)
         load.until(200)
-        service.until(lambda: service.logged("has taken the place"))
+        service.until(lambda: service.logged("has replaced a worker"))
         load.finish()
         assert set(load.accepted) <= service.stored()
         assert len(service.workers) == 4

@@ -1,4 +1,4 @@
-"""Authentication-Results (RFC 8601): what we found out about the sender, and nobody else's word under our name.
+"""Authentication-Results (RFC 8601): write the server's own results, and remove forged fields.
 
 A field states the results of the server's own handshake and AUTH.  Its readers trust it because it bears the server's
 name.  So fields that bear this name when they arrive are forged, and are removed (section 5).

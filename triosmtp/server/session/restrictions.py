@@ -2,6 +2,11 @@
 
 :func:`restrictions_of` makes the list of checks that the options of a profile ask for.  An option that is not set adds
 no check.  Each check raises the refusal.
+
+- At MAIL: space for the announced SIZE, Max_Receptions_Per_Connection, and the rate Inbound_Throttle_Messages.
+- At MAIL, TLS: ``TLS_Verify_Mode = "require"``, TLS_Require_Verified, TLS_Require_Verified_From, Require_TLS_From.
+- At RCPT: the numbers of recipients, Require_TLS_For, relaying, Known_Recipients, and the rate Recipient_Rate_Per_Peer.
+- After the body: :func:`check_headers`.
 """
 
 import re
