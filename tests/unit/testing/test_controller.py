@@ -1,11 +1,7 @@
-"""The controller in a thread, the pytest plugin, and the port of an application of aiosmtpd."""
+"""The controller: a server in a thread."""
 
-import importlib.util
-import os
 import smtplib
 import ssl
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,8 +12,6 @@ from triosmtp import ConfigError, Message, Policy, Reject, Session
 from triosmtp.event import Disconnected
 from triosmtp.testing import Controller
 
-ROOT = Path(__file__).parents[3]
-PORT = Path(__file__).parent / "port"
 MESSAGE = "Subject: x\r\n\r\nhello\r\n"
 
 
@@ -171,65 +165,3 @@ def test_no_file_is_left_on_disk_or_in_the_state_folder(tmp_path: Path, monkeypa
         with smtplib.SMTP("localhost", server.port) as client:
             client.sendmail("a@example.org", ["b@anywhere.example"], MESSAGE + ("y" * 98 + "\r\n") * 20_000)
     assert list(tmp_path.iterdir()) == []
-
-
-# The plugin
-
-
-def pytest_of(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(folder),
-        "-p",
-        "no:cacheprovider",
-    ]
-    return subprocess.run(
-        [*command, "-p", "no:trio", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-
-
-PLAIN = """
-import smtplib, sys
-import pytest
-
-def test_nothing_is_imported():
-    assert "triosmtp.pytest_plugin" in sys.modules
-    imported = {name for name in sys.modules if name.startswith("triosmtp.")}
-    assert imported - {"triosmtp.lazy_import"} == {"triosmtp.pytest_plugin"}
-    assert not {"trio", "pytest_trio", "OpenSSL", "attrs"} & set(sys.modules)
-"""
-
-
-# The port
-
-
-def lines(name: str) -> int:
-    """Count the lines of code: without blank lines, comments and the module's docstring."""
-    text = [line.strip() for line in (PORT / name).read_text().splitlines()]
-    return len([line for line in text[1:] if line and not line.startswith("#")])
-
-
-@pytest.mark.parametrize("library", ["aiosmtpd", "triosmtp"])
-def test_the_suite_passes_before_and_after(library: str) -> None:
-    if importlib.util.find_spec(library) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{library} is not installed")
-        pytest.skip(f"{library} is not installed")
-    done = pytest_of(PORT, f"suite_{library}.py")
-    assert "7 passed" in done.stdout, done.stdout
-
-
-def test_the_page_has_the_lines_right() -> None:
-    page = (ROOT / "docs" / "from-aiosmtpd.md").read_text()
-    for part in ("handler", "suite"):
-        before, after = lines(f"{part}_aiosmtpd.py"), lines(f"{part}_triosmtp.py")
-        assert f"| {part} | {before} | {after} |" in page, (part, before, after)
-        assert after < before
