@@ -141,7 +141,7 @@ def run_cleanly(*arguments: str, log: Path, control: Path, **options: Any) -> It
             guard.start()
             server.process.communicate()
             guard.cancel()
-    assert server.process.returncode == 0, server.log
+    assert server.process.returncode == 0, (server.process.returncode, server.log)
     assert "Traceback" not in server.log, server.log
 
 

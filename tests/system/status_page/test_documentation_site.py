@@ -62,7 +62,7 @@ def test_the_start_page_says_what_it_is_and_what_is_shown_can_be_copied(site: Pa
         assert "receives mail by SMTP" in first
         blocks = driver.find_elements(By.CSS_SELECTOR, "div.highlight pre")
         assert "triosmtp serve" in blocks[0].text
-        assert len(driver.find_elements(By.CSS_SELECTOR, "button.copybtn")) == len(blocks) > 2
+        assert len(driver.find_elements(By.CSS_SELECTOR, "button.copybtn")) == len(blocks) > 0
         assert driver.find_elements(By.CSS_SELECTOR, 'a[href="changelog.html"]')
         driver.get((site / "changelog.html").as_uri())
         assert "0.1.0" in driver.find_element(By.CSS_SELECTOR, "article").text
