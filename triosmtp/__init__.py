@@ -23,7 +23,7 @@ The packages and modules, from the top down; imports run downwards only::
     observer.py     the observers of events         event.py    every event as a value
     histogram.py    latencies and sizes, counted    variables.py  connection and message context, TLSInfo
     filesystem.py   the state folder                module_loader.py   imports what Policy and Deliver_To name
-    version.py      versions of the libraries
+    session_info.py the session of an event         version.py  versions of the libraries
     config/         the language of ecelerity.conf  smtp/       SMTP without I/O
     domain.py       the form in which domains are compared
     errors.py       exceptions                      lazy_import.py  names that are imported at their first use

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from attrs import Factory, frozen
 
 from triosmtp.errors import Problem
+from triosmtp.session_info import SessionInfo
 from triosmtp.variables import TLSInfo
 
 __all__ = [
@@ -54,23 +55,6 @@ __all__ = [
 
 
 _NO_VARIABLES: Final[Mapping[str, str]] = {}
-
-
-@frozen(slots=False, kw_only=True)
-class SessionInfo:
-    """Which session an event is about.
-
-    A session has one of these, and a new one if a trusted peer announces another client (XCLIENT, XREMOTEIP).
-    """
-
-    id: str
-    """The id of the session; ``""`` for a connection that has none."""
-    peer: str
-    """The address and port of the client: ``192.0.2.7:53211``, ``[2001:db8::7]:53211``, or ``unix``."""
-    local: str = ""
-    """The address and port that the client connected to; ``""`` if they are not known."""
-    listener: str = ""
-    """The name of the Listen, as the configuration spells it."""
 
 
 @frozen(slots=False, kw_only=True)

@@ -5,10 +5,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 from attrs import Factory, define, field
 
-from triosmtp.event import SessionInfo
 from triosmtp.message import Envelope
 from triosmtp.message.trace import ReceivedStart
 from triosmtp.policy.auth_attempt import Authenticated
+from triosmtp.session_info import SessionInfo
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["Session"]

@@ -23,44 +23,49 @@ The way of a command through this package::
 ``proxy_header.py`` parses the header of the PROXY protocol, which precedes all of this.
 """
 
-from triosmtp.domain import domain_key
-from triosmtp.smtp.command import COMMANDS, Command, State, Transition
-from triosmtp.smtp.connection import Connection
-from triosmtp.smtp.connection_settings import ConnectionSettings, LineEnding
-from triosmtp.smtp.mail_address import Address, PathError, PathProblem, parse_path
-from triosmtp.smtp.parameter import decode_orcpt, decode_xtext
-from triosmtp.smtp.protocol_event import (
-    NEED_DATA,
-    PAUSED,
-    Auth,
-    AuthResponse,
-    BadCommand,
-    Bdat,
-    BodyChunk,
-    BodyEnd,
-    ChunkEnd,
-    ConnectionEnded,
-    Data,
-    Event,
-    Hello,
-    Help,
-    MailFrom,
-    Noop,
-    Pause,
-    ProtocolFailure,
-    Quit,
-    RcptTo,
-    Reset,
-    StartTLS,
-    SwitchToTLS,
-    Verify,
-    XClient,
-    XDumpContext,
-    XRemoteIP,
-    XSetContext,
-)
-from triosmtp.smtp.reply import Reply
-from triosmtp.smtp.trusted_command import TRUSTED_EXTENSIONS
+from typing import TYPE_CHECKING
+
+from triosmtp.lazy_import import lazy_names
+
+if TYPE_CHECKING:
+    from triosmtp.domain import domain_key
+    from triosmtp.smtp.command import COMMANDS, Command, State, Transition
+    from triosmtp.smtp.connection import Connection
+    from triosmtp.smtp.connection_settings import ConnectionSettings, LineEnding
+    from triosmtp.smtp.mail_address import Address, PathError, PathProblem, parse_path
+    from triosmtp.smtp.parameter import decode_orcpt, decode_xtext
+    from triosmtp.smtp.protocol_event import (
+        NEED_DATA,
+        PAUSED,
+        Auth,
+        AuthResponse,
+        BadCommand,
+        Bdat,
+        BodyChunk,
+        BodyEnd,
+        ChunkEnd,
+        ConnectionEnded,
+        Data,
+        Event,
+        Hello,
+        Help,
+        MailFrom,
+        Noop,
+        Pause,
+        ProtocolFailure,
+        Quit,
+        RcptTo,
+        Reset,
+        StartTLS,
+        SwitchToTLS,
+        Verify,
+        XClient,
+        XDumpContext,
+        XRemoteIP,
+        XSetContext,
+    )
+    from triosmtp.smtp.reply import Reply
+    from triosmtp.smtp.trusted_command import TRUSTED_EXTENSIONS
 
 __all__ = [
     "COMMANDS",
@@ -108,3 +113,63 @@ __all__ = [
     "domain_key",
     "parse_path",
 ]  # fmt: skip
+
+_MODULES = {
+    "triosmtp.domain": ("domain_key",),
+    "triosmtp.smtp.command": (
+        "COMMANDS",
+        "Command",
+        "State",
+        "Transition",
+    ),
+    "triosmtp.smtp.connection": ("Connection",),
+    "triosmtp.smtp.connection_settings": (
+        "ConnectionSettings",
+        "LineEnding",
+    ),
+    "triosmtp.smtp.mail_address": (
+        "Address",
+        "PathError",
+        "PathProblem",
+        "parse_path",
+    ),
+    "triosmtp.smtp.parameter": (
+        "decode_orcpt",
+        "decode_xtext",
+    ),
+    "triosmtp.smtp.protocol_event": (
+        "NEED_DATA",
+        "PAUSED",
+        "Auth",
+        "AuthResponse",
+        "BadCommand",
+        "Bdat",
+        "BodyChunk",
+        "BodyEnd",
+        "ChunkEnd",
+        "ConnectionEnded",
+        "Data",
+        "Event",
+        "Hello",
+        "Help",
+        "MailFrom",
+        "Noop",
+        "Pause",
+        "ProtocolFailure",
+        "Quit",
+        "RcptTo",
+        "Reset",
+        "StartTLS",
+        "SwitchToTLS",
+        "Verify",
+        "XClient",
+        "XDumpContext",
+        "XRemoteIP",
+        "XSetContext",
+    ),
+    "triosmtp.smtp.reply": ("Reply",),
+    "triosmtp.smtp.trusted_command": ("TRUSTED_EXTENSIONS",),
+}
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__ = lazy_names(__name__, _MODULES)

@@ -1,0 +1,22 @@
+"""The reference to a session that its events share.  A module of its own: policies need it, and no event."""
+
+from attrs import frozen
+
+__all__ = ["SessionInfo"]
+
+
+@frozen(slots=False, kw_only=True)
+class SessionInfo:
+    """Which session an event is about.
+
+    A session has one of these, and a new one if a trusted peer announces another client (XCLIENT, XREMOTEIP).
+    """
+
+    id: str
+    """The id of the session; ``""`` for a connection that has none."""
+    peer: str
+    """The address and port of the client: ``192.0.2.7:53211``, ``[2001:db8::7]:53211``, or ``unix``."""
+    local: str = ""
+    """The address and port that the client connected to; ``""`` if they are not known."""
+    listener: str = ""
+    """The name of the Listen, as the configuration spells it."""
