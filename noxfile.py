@@ -65,14 +65,19 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests with branch coverage; arguments go to pytest: `nox -s tests -- -k maildir`."""
+    """Run the tests, in CI with branch coverage; arguments go to pytest: `nox -s tests -- -k maildir`."""
     install(session, "test")
-    session.run("coverage", "erase")
     # Two processes, a file's tests in one of them: half of the time goes into waiting for servers and mail programs.
-    session.run("coverage", "run", "-m", "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    pytest = ("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    # A test whose program is not installed is skipped, so the minimum of coverage holds only in CI; and measuring takes
+    # a third of the time.
+    if not os.environ.get("CI"):
+        session.run(*pytest)
+        return
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", *pytest)
     session.run("coverage", "combine", "-q")
-    # A test whose program is not installed is skipped, so the minimum of coverage applies only in CI.
-    session.run("coverage", "report", *(() if os.environ.get("CI") else ("--fail-under=0",)))
+    session.run("coverage", "report")
 
 
 @nox.session
