@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from life_server import Place, public_place
+from readable_files import readable
 from serve_process import REPOSITORY, TIMEOUT, LineClient
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
@@ -27,11 +28,6 @@ def _place() -> Iterator[Place]:
     with public_place() as place:
         os.chown(place.own, NOBODY, 1)
         yield place
-
-
-def readable(place: Place) -> None:
-    os.chown(place.folder / "server.key", 0, 1)
-    (place.folder / "server.key").chmod(0o640)
 
 
 def test_a_file_that_only_root_can_read_is_used_and_causes_a_warning(place: Place) -> None:

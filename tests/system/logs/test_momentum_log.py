@@ -8,29 +8,10 @@ import smtplib
 from pathlib import Path
 
 import pytest
+from momentum_events import CONF, lines
 from serve_process import TIMEOUT, LineClient, run_server
 
 import triosmtp
-
-CONF = """
-Deliver_To = "discard:"
-Relay_Domains = ( "example.com" )
-Log "mainlog" {{ Path = "{folder}/mainlog" }}
-Log "rejectlog" {{ Path = "{folder}/rejectlog" }}
-Log "acctlog" {{ Path = "{folder}/acctlog" }}
-Pathway_Group "partners" {{ Pathway "inbound" {{ }} }}
-ESMTP_Listener {{
-  Pathway = "inbound"
-  Context = [ where = "a,b]" ]
-  Listen "127.0.0.1:0" {{ {more} }}
-}}
-"""
-
-
-def lines(path: Path) -> list[str]:
-    text = path.read_bytes().decode()
-    assert not text or text.endswith("\n")
-    return text.split("\n")[:-1]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 import trio
 import trio.testing
 from policy_stage import LOCAL, Raw, Stage, open_stage
+from recorded_messages import body_of, recorded, sent
 
 from triosmtp import DISCARD, Reject
 from triosmtp.config import parse_config
 from triosmtp.errors import ConfigError
-from triosmtp.policy_client import MessageBody, Notification, PolicyClient, PolicyRequest, PolicyRequestError
+from triosmtp.policy_client import MessageBody, PolicyClient, PolicyRequest, PolicyRequestError
 from triosmtp.policy_service.hub import ClientAccess
 from triosmtp.testing import ScriptedClient
 
@@ -23,23 +24,6 @@ SCHEMA = json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.sc
 PART = 65536
 TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16)
 TLS = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, encrypted=True)
-
-
-def body_of(size: int) -> bytes:
-    """Return a message of that many octets, whose lines say where they stand."""
-    start = b"Subject: x\r\n\r\n"
-    rest = size - len(start)
-    lines = b"".join(b"%015d\r\n" % at for at in range(rest // 17))
-    last = rest % 17
-    return (
-        start
-        + lines[: -17 if last == 1 else None]
-        + (b"x" * (16 if last == 1 else last - 2) + b"\r\n" if last else b"")
-    )
-
-
-async def sent(session: ScriptedClient, body: bytes) -> str:
-    return str(await session.message("a@example.org", ["you@example.com"], body))
 
 
 @pytest.mark.parametrize(
@@ -244,20 +228,6 @@ async def test_a_limit_of_ones_own_saves_parts() -> None:
 
 
 # Recordings
-
-
-async def recorded(
-    stage: Stage, access: ClientAccess = LOCAL, *, bodies: bool, token: str = "a" * 16
-) -> list[Notification]:
-    notes: list[Notification] = []
-    client = PolicyClient("unix:/memory", name="watcher", token=token, bodies=bodies)
-
-    @client.notification("session.phase")
-    async def note(each: Notification) -> None:
-        notes.append(each)
-
-    await stage.attach(client, access)
-    return notes
 
 
 @pytest.mark.parametrize(

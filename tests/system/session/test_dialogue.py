@@ -1,28 +1,11 @@
 """Sessions on memory streams, from the banner to the last reply."""
 
 import pytest
+from memory_dialogue import conf, hello
 
 from triosmtp import DONE, Message, Policy, Reject, Session
 from triosmtp.event import Connected, MessageRefused
-from triosmtp.testing import MemoryServer, RecordingPolicy, ScriptedClient, open_memory_server
-
-PLAIN = """
-Relay_Domains = ( "example.com" "*.example.net" )
-Banner_Hostname = "mx.example.com"
-ESMTP_Listener { Listen ":25" { %s } }
-"""
-
-
-def conf(options: str = "") -> str:
-    return PLAIN % options
-
-
-async def hello(server: MemoryServer, **where: str) -> ScriptedClient:
-    client = server.connect(**where)
-    assert (await client.read()).code == 220
-    assert (await client.command("EHLO client.example.org")).code == 250
-    return client
-
+from triosmtp.testing import RecordingPolicy, open_memory_server
 
 REFUSAL = Reject(550, "5.7.9", "not today", reason="it is Sunday")
 

@@ -1,10 +1,9 @@
 """Rules by domain and by route: one key for each form of a domain, and no route for unknown clients."""
 
-from collections.abc import Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from relay_answers import CONF, OUTSIDER, codes
 
 from triosmtp import Policy, Session
 from triosmtp.config import OPTIONS, parse_config
@@ -13,19 +12,6 @@ from triosmtp.errors import ConfigError
 from triosmtp.server.client_list import DomainList
 from triosmtp.smtp import Address
 from triosmtp.testing import open_memory_server
-
-CONF = 'Banner_Hostname = "mx.example.com" ESMTP_Listener {{ Listen ":25" {{ {} }} }}'
-OUTSIDER, TRUSTED = "203.0.113.9", "192.0.2.1"
-
-
-async def codes(options: str, recipients: Sequence[str], *, peer: str = OUTSIDER, utf8: bool = False) -> list[int]:
-    async with open_memory_server(CONF.format(options)) as server:
-        client = server.connect(peer=peer)
-        await client.read()
-        await client.command("EHLO x")
-        await client.command(f"MAIL FROM:<a@example.net>{' SMTPUTF8' if utf8 else ''}")
-        return [(await client.command(f"RCPT TO:{each}")).code for each in recipients]
-
 
 FORMS = ("<x@a.b\u00fccher.example>", "<x@A.B\u00dcCHER.example>", "<x@a.xn--bcher-kva.example>",
          "<x@a.XN--BCHER-KVA.EXAMPLE>", "<x@a_b.b\u00fccher.example>", "<x@a.b\u0075\u0308cher.example>")  # fmt: skip

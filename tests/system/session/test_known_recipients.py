@@ -1,50 +1,22 @@
 """Known_Recipients: which recipients exist, and what becomes of a file that changes."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from recipient_files import write, write_users
 
 from triosmtp import ConfigError, Server, serve
 from triosmtp.config import evaluate, find_query, parse_config
 from triosmtp.recipients.recipient_file import RecipientFile
 from triosmtp.testing import ScriptedClient
 
-LINES = """
-# comment
-user@example.org
-  Spaces@Example.ORG   # and a note
-"quoted part"@example.org
-"q*"@example.org
-lists+*@example.org
-müller@example.org
-a#b@example.org
-dots..in.a.row@example.org
-user@bücher.example
-@all.example
-not an address
-user@example.org OK
-*@example.org
-sales*@example.org
-a+b+*@example.org
-@-.-
-"""
-
-
-def write(path: Path, text: str, *, age: float = 10.0) -> None:
-    path.write_text(text)
-    moment = path.stat().st_mtime - age
-    os.utime(path, (moment, moment))
-
 
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
-    path = tmp_path / "recipients"
-    write(path, LINES)
-    return path
+    return write_users(tmp_path)
 
 
 async def test_a_reload_without_the_file_changes_nothing_and_one_with_it_reads_it_once(

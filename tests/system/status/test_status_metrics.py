@@ -15,42 +15,17 @@ from typing import Any
 import pytest
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
-from prometheus_client.parser import text_string_to_metric_families
+from metric_scrape import scrape, until
 from serve_process import REPOSITORY
-from status_server import MAIL, STATUS, NoSource, Serving, get, serving
+from status_server import MAIL, STATUS, get, serving
 
 from triosmtp.config import parse_config
 from triosmtp.errors import ConfigError, Reject
 from triosmtp.policy_client import PolicyClient, PolicyRequest
 from triosmtp.status.metric_family import FAMILIES
-from triosmtp.status.metrics import Metrics
 from triosmtp.testing import Authority
 
 DEPLOY = REPOSITORY / "examples" / "deploy"
-
-
-async def scrape(here: Serving) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return every sample of a scrape, by name and labels."""
-    response = await get(here.port, "/metrics")
-    assert response.status == 200
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(response.body)
-        for sample in family.samples
-    }
-
-
-async def until(here: Serving, name: str, value: float, **labels: str) -> None:
-    """Scrape until a sample has a value: the server notices the end of a session after its peer."""
-    key = name, tuple(sorted(labels.items()))
-    with trio.fail_after(20):
-        while (found := (await scrape(here)).get(key)) != value:
-            assert found is None or found < value, f"{key} is {found}"
-
-
-async def series(metrics: Metrics) -> dict[str, set[tuple[str, ...]]]:
-    """Return every combination of labels, by the family's name."""
-    return {each.family.name: set(each.values) for each in await metrics.scrape(NoSource())}
 
 
 # A real server

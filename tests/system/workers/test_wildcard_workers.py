@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import trio
+from wildcard_listens import free_port
 from worker_service import workers
 
 from triosmtp import parse_config
@@ -21,13 +22,6 @@ from triosmtp.workers.worker_messages import Commit, ConnectionClosed, LogRecord
 from triosmtp.workers.worker_process import start_worker
 
 ONE, TWO = "127.0.0.1", "127.0.0.2"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("0.0.0.0", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def listens(port: int, *hosts: str) -> str:

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from key_derivation_work import PASSWORD, Work
 
 from triosmtp.auth import PasswordFile, hash_password
-from triosmtp.auth.password import ScramKeys, derive_scram_keys, hash_form, verify_password
-
-PASSWORD = "correct horse"
-
+from triosmtp.auth.password import hash_form
 
 CHEAP = {
     "argon2": "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c2FsdHNhbHQ",
@@ -20,33 +18,6 @@ CHEAP = {
     "scram": hash_password(PASSWORD, "scram-sha-256"),
     "text": PASSWORD,
 }
-
-
-class Work:
-    """Records the hashes and keys that are computed."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.done: list[str] = []
-        monkeypatch.setattr("triosmtp.auth.stored_credentials.verify_password", self.verify)
-        monkeypatch.setattr("triosmtp.auth.stored_credentials.derive_scram_keys", self.derive)
-
-    def verify(self, stored: str, given: str) -> bool:
-        if hash_form(stored):
-            self.done.append(hash_form(stored))
-        return verify_password(stored, given)
-
-    def derive(self, password: str, salt: bytes, iterations: int) -> ScramKeys:
-        self.done.append(f"derive {iterations}")
-        return derive_scram_keys(password, salt, iterations)
-
-    def of(self, file: PasswordFile, user: str) -> list[list[str]]:
-        secret = file.lookup(user)
-        done = []
-        for work in (lambda: secret.verify(PASSWORD), secret.derive):
-            self.done.clear()
-            work()
-            done.append(sorted(self.done))
-        return done
 
 
 @pytest.mark.parametrize(

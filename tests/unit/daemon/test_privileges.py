@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from life_server import Place, public_place
+from readable_files import readable
 from serve_process import COMMAND, LineClient
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
@@ -21,11 +22,6 @@ def _place() -> Iterator[Place]:
     with public_place() as place:
         os.chown(place.own, NOBODY, 1)
         yield place
-
-
-def readable(place: Place) -> None:
-    os.chown(place.folder / "server.key", 0, 1)
-    (place.folder / "server.key").chmod(0o640)
 
 
 def test_all_rights_are_gone_and_mail_arrives(place: Place) -> None:

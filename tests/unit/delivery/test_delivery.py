@@ -3,27 +3,11 @@
 from typing import NoReturn
 
 import pytest
+from memory_dialogue import conf, hello
 
 from triosmtp import Body, Message, Reject
 from triosmtp.policy import PHASES
-from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
-
-PLAIN = """
-Relay_Domains = ( "example.com" "*.example.net" )
-Banner_Hostname = "mx.example.com"
-ESMTP_Listener { Listen ":25" { %s } }
-"""
-
-
-def conf(options: str = "") -> str:
-    return PLAIN % options
-
-
-async def hello(server: MemoryServer, **where: str) -> ScriptedClient:
-    client = server.connect(**where)
-    assert (await client.read()).code == 220
-    assert (await client.command("EHLO client.example.org")).code == 250
-    return client
+from triosmtp.testing import open_memory_server
 
 
 async def test_a_delivery_may_refuse() -> None:

@@ -2,31 +2,15 @@
 
 from pathlib import Path
 
-from policyd_service import PolicydService, Request, action, policyd_service
+from filter_session import begun, conf
+from policyd_service import Request, action, policyd_service
 
 import triosmtp
 from triosmtp.event import MessageAccepted
 from triosmtp.filters.envelope_changes import MAX_ADDED
-from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
+from triosmtp.testing import open_memory_server
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def conf(service: PolicydService, more: str = "", scope: str = "") -> str:
-    return f"""
-        Relay_Domains = ( "example.com" )
-        Policy = ( "filter:x" )
-        {more}
-        Filter "x" {{ Connect_To = "{service.address}" {scope} }}
-        ESMTP_Listener {{ Listen ":25" {{ }} }}
-    """
-
-
-async def begun(server: MemoryServer) -> ScriptedClient:
-    client = server.connect()
-    await client.read()
-    await client.command("EHLO client.example.org")
-    return client
 
 
 async def test_redirect_and_bcc_change_the_recipients_of_one_message() -> None:

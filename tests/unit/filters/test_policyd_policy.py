@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from filter_session import begun, conf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from policyd_service import PolicydService, action, policyd_service, raw
@@ -11,27 +12,10 @@ from policyd_service import PolicydService, action, policyd_service, raw
 import triosmtp
 from triosmtp.event import MessageAccepted, PolicyFallback, Refused
 from triosmtp.filters.policyd_policy import MAX_PREPENDED
-from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
+from triosmtp.testing import open_memory_server
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 PHASES = "connect ehlo mailfrom rcptto data data_spool"
-
-
-def conf(service: PolicydService, more: str = "", scope: str = "") -> str:
-    return f"""
-        Relay_Domains = ( "example.com" )
-        Policy = ( "filter:x" )
-        {more}
-        Filter "x" {{ Connect_To = "{service.address}" {scope} }}
-        ESMTP_Listener {{ Listen ":25" {{ }} }}
-    """
-
-
-async def begun(server: MemoryServer) -> ScriptedClient:
-    client = server.connect()
-    await client.read()
-    await client.command("EHLO client.example.org")
-    return client
 
 
 async def reply_to_rcpt(service: PolicydService, recipient: str = "you@example.com") -> str:

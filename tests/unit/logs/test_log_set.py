@@ -8,34 +8,10 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from momentum_events import CONF, attempt, config, lines
 
 import triosmtp
-from triosmtp.event import AuthAttempted, SessionInfo
 from triosmtp.logs.momentum_log import MomentumLogs, open_logs
-
-CONF = """
-Deliver_To = "discard:"
-Relay_Domains = ( "example.com" )
-Log "mainlog" {{ Path = "{folder}/mainlog" }}
-Log "rejectlog" {{ Path = "{folder}/rejectlog" }}
-Log "acctlog" {{ Path = "{folder}/acctlog" }}
-Pathway_Group "partners" {{ Pathway "inbound" {{ }} }}
-ESMTP_Listener {{
-  Pathway = "inbound"
-  Context = [ where = "a,b]" ]
-  Listen "127.0.0.1:0" {{ {more} }}
-}}
-"""
-
-
-def config(folder: Path, more: str = "") -> triosmtp.Config:
-    return triosmtp.parse_config(CONF.format(folder=folder, more=more))
-
-
-def lines(path: Path) -> list[str]:
-    text = path.read_bytes().decode()
-    assert not text or text.endswith("\n")
-    return text.split("\n")[:-1]
 
 
 def test_files_are_reopened_and_a_failing_disk_is_logged_once(
@@ -67,12 +43,6 @@ def test_files_are_reopened_and_a_failing_disk_is_logged_once(
     assert len(lines(tmp_path / "acctlog")) == 2
     assert f"{tmp_path}/acctlog: No space left on device: 2 lines were lost" in caplog.messages
     logs.close()
-
-
-def attempt(user: str = "u") -> AuthAttempted:
-    return AuthAttempted(
-        session=SessionInfo(id="s", peer="192.0.2.1:2", listener=":25"), mechanism="PLAIN", user=user, succeeded=True
-    )
 
 
 def umask() -> int:

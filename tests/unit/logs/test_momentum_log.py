@@ -8,34 +8,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from momentum_events import CONF, attempt, config, lines
 
 import triosmtp
 from triosmtp.event import AuthAttempted, ConnectionRefused, MessageAccepted, Refused, SessionInfo
 from triosmtp.logs.momentum_log import MomentumLogs, open_logs
-
-CONF = """
-Deliver_To = "discard:"
-Relay_Domains = ( "example.com" )
-Log "mainlog" {{ Path = "{folder}/mainlog" }}
-Log "rejectlog" {{ Path = "{folder}/rejectlog" }}
-Log "acctlog" {{ Path = "{folder}/acctlog" }}
-Pathway_Group "partners" {{ Pathway "inbound" {{ }} }}
-ESMTP_Listener {{
-  Pathway = "inbound"
-  Context = [ where = "a,b]" ]
-  Listen "127.0.0.1:0" {{ {more} }}
-}}
-"""
-
-
-def config(folder: Path, more: str = "") -> triosmtp.Config:
-    return triosmtp.parse_config(CONF.format(folder=folder, more=more))
-
-
-def lines(path: Path) -> list[str]:
-    text = path.read_bytes().decode()
-    assert not text or text.endswith("\n")
-    return text.split("\n")[:-1]
 
 
 async def test_a_reception_is_a_line_a_recipient_and_a_refusal_one(tmp_path: Path) -> None:
@@ -162,9 +139,3 @@ def test_times_have_microseconds_where_that_is_asked_for(tmp_path: Path) -> None
         assert all(re.fullmatch(r"\d{10}\.\d{6}", each) for each in times[:third] + times[2 * third :])
         assert all(re.fullmatch(r"\d{10}", each) for each in times[third : 2 * third])
         assert all(int(before) <= float(each) <= time.time() + 1 for each in times)
-
-
-def attempt(user: str = "u") -> AuthAttempted:
-    return AuthAttempted(
-        session=SessionInfo(id="s", peer="192.0.2.1:2", listener=":25"), mechanism="PLAIN", user=user, succeeded=True
-    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio.testing
+from recipient_files import stanza, write, write_users
 
 from triosmtp import DONE, ConfigError, Policy, Session, load_config
 from triosmtp.config import parse_config
@@ -14,48 +15,14 @@ from triosmtp.policy import Done
 from triosmtp.smtp import Address
 from triosmtp.testing import MemoryServer, open_memory_server
 
-LINES = """
-# comment
-user@example.org
-  Spaces@Example.ORG   # and a note
-"quoted part"@example.org
-"q*"@example.org
-lists+*@example.org
-müller@example.org
-a#b@example.org
-dots..in.a.row@example.org
-user@bücher.example
-@all.example
-not an address
-user@example.org OK
-*@example.org
-sales*@example.org
-a+b+*@example.org
-@-.-
-"""
-UNKNOWN = "550 5.1.1 The recipient is not known here"
-KNOWN = "250 2.1.5 Recipient ok"
-
-
-def write(path: Path, text: str, *, age: float = 10.0) -> None:
-    path.write_text(text)
-    moment = path.stat().st_mtime - age
-    os.utime(path, (moment, moment))
-
 
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
-    path = tmp_path / "recipients"
-    write(path, LINES)
-    return path
+    return write_users(tmp_path)
 
 
-def stanza(users: Path, more: str = "", *, listen: str = "") -> str:
-    return f"""
-        Relay_Domains = ( "example.org" "bücher.example" "all.example" "other.example" )
-        Known_Recipients = ( "file:{users}" ) {more}
-        ESMTP_Listener {{ Listen ":25" {{ {listen} }} }}
-    """
+UNKNOWN = "550 5.1.1 The recipient is not known here"
+KNOWN = "250 2.1.5 Recipient ok"
 
 
 async def answers(server: MemoryServer, *recipients: str, peer: str = "192.0.2.1") -> list[str]:

@@ -7,51 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from recipient_files import stanza, write, write_users
 
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.testing import open_memory_server
 
-JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
-LINES = """
-# comment
-user@example.org
-  Spaces@Example.ORG   # and a note
-"quoted part"@example.org
-"q*"@example.org
-lists+*@example.org
-müller@example.org
-a#b@example.org
-dots..in.a.row@example.org
-user@bücher.example
-@all.example
-not an address
-user@example.org OK
-*@example.org
-sales*@example.org
-a+b+*@example.org
-@-.-
-"""
-
-
-def write(path: Path, text: str, *, age: float = 10.0) -> None:
-    path.write_text(text)
-    moment = path.stat().st_mtime - age
-    os.utime(path, (moment, moment))
-
 
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
-    path = tmp_path / "recipients"
-    write(path, LINES)
-    return path
+    return write_users(tmp_path)
 
 
-def stanza(users: Path, more: str = "", *, listen: str = "") -> str:
-    return f"""
-        Relay_Domains = ( "example.org" "bücher.example" "all.example" "other.example" )
-        Known_Recipients = ( "file:{users}" ) {more}
-        ESMTP_Listener {{ Listen ":25" {{ {listen} }} }}
-    """
+JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 
 
 def test_byte_order_marks_comments_and_quoted_names_in_a_file(tmp_path: Path) -> None:

@@ -1,18 +1,13 @@
 """Lists of clients: certificates by fingerprint and by name."""
 
-from collections.abc import Sequence
-
 import pytest
+from relay_answers import answers
 from tls_facts import fingerprint, info
-from tls_stanza import Material, secured
+from tls_stanza import Material
 
 from triosmtp import TLSInfo
 from triosmtp.config import RelayClient
 from triosmtp.server.client_list import ClientList
-from triosmtp.testing import open_memory_server
-
-OUT = "x@elsewhere.example"
-BODY = b"x: y\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +47,6 @@ def test_an_entry_holds_for(entry: str, tls: TLSInfo, holds: bool) -> None:
     assert ClientList.from_entries([RelayClient(kind, value)]).holds(tls) is holds  # type: ignore[arg-type]  # a kind as text
 
 
-async def answers(material: Material, more: str, *names: str | None, **changes: str) -> list[int]:
-    """Return the answer that each client gets to a message for elsewhere."""
-    codes = []
-    async with open_memory_server(material.conf(more, **changes)) as server:
-        for name in names:
-            client = await secured(server, material.client(name))
-            await client.command("EHLO c.example.org")
-            codes.append((await client.message("a@example.org", [OUT], BODY)).code)
-    return codes
-
-
 RELAY = "TLS_Verified_Peer_Can_Relay = true"
 
 
@@ -85,16 +69,3 @@ async def test_a_fingerprint_matches_a_certificate_that_does_not_verify(material
     kind = {"fingerprint_sha256": "sha256", "spki_sha256": "spki"}[field]
     listed = f'{RELAY} TLS_Relay_Clients = ( "{kind}:{fingerprint(material, "foreign", field)}" )'
     assert await answers(material, listed, "foreign", "good") == [250, 550]
-
-
-CONF = 'Banner_Hostname = "mx.example.com" ESMTP_Listener {{ Listen ":25" {{ {} }} }}'
-OUTSIDER, TRUSTED = "203.0.113.9", "192.0.2.1"
-
-
-async def codes(options: str, recipients: Sequence[str], *, peer: str = OUTSIDER, utf8: bool = False) -> list[int]:
-    async with open_memory_server(CONF.format(options)) as server:
-        client = server.connect(peer=peer)
-        await client.read()
-        await client.command("EHLO x")
-        await client.command(f"MAIL FROM:<a@example.net>{' SMTPUTF8' if utf8 else ''}")
-        return [(await client.command(f"RCPT TO:{each}")).code for each in recipients]

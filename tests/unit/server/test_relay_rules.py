@@ -1,11 +1,11 @@
 """The right to relay: by certificate, and by the domain of a route."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from relay_answers import BODY, CONF, OUT, OUTSIDER, TRUSTED, answers, codes
 from tls_facts import fingerprint
 from tls_stanza import Material, secured
 
@@ -14,9 +14,6 @@ from triosmtp.config import parse_config
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
 from triosmtp.testing import RecordingPolicy, open_memory_server
-
-OUT = "x@elsewhere.example"
-BODY = b"x: y\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +26,6 @@ def test_a_client_without_a_certificate_may_not_relay(tls: TLSInfo | None) -> No
     options = f'TLS_Verified_Peer_Can_Relay = true TLS_Relay_Clients = ( "sha256:{"aa" * 32}" )'
     config = parse_config(f'ESMTP_Listener {{ {options} Listen ":0" {{ }} }}')
     assert not RelayRules.from_settings(config.resolve(config.listens[0], None)).trusts_certificate(tls)
-
-
-async def answers(material: Material, more: str, *names: str | None, **changes: str) -> list[int]:
-    """Return the answer that each client gets to a message for elsewhere."""
-    codes = []
-    async with open_memory_server(material.conf(more, **changes)) as server:
-        for name in names:
-            client = await secured(server, material.client(name))
-            await client.command("EHLO c.example.org")
-            codes.append((await client.message("a@example.org", [OUT], BODY)).code)
-    return codes
 
 
 RELAY = "TLS_Verified_Peer_Can_Relay = true"
@@ -74,21 +60,6 @@ async def test_a_revoked_certificate_is_out_of_its_list(tmp_path: Path) -> None:
     (tmp_path / "crl.pem").write_bytes(material.clients.revocation_list([leaf]).public_bytes(Encoding.PEM))
     revoking = f'{listed} TLS_Client_CRL = "{tmp_path}/crl.pem"'
     assert await answers(material, revoking, "good") == [550]
-
-
-CONF = 'Banner_Hostname = "mx.example.com" ESMTP_Listener {{ Listen ":25" {{ {} }} }}'
-
-
-OUTSIDER, TRUSTED = "203.0.113.9", "192.0.2.1"
-
-
-async def codes(options: str, recipients: Sequence[str], *, peer: str = OUTSIDER, utf8: bool = False) -> list[int]:
-    async with open_memory_server(CONF.format(options)) as server:
-        client = server.connect(peer=peer)
-        await client.read()
-        await client.command("EHLO x")
-        await client.command(f"MAIL FROM:<a@example.net>{' SMTPUTF8' if utf8 else ''}")
-        return [(await client.command(f"RCPT TO:{each}")).code for each in recipients]
 
 
 ROUTES = ("<user%evil.example@ours.example>", "<evil!user@ours.example>", '<"user@evil.example"@ours.example>',

@@ -1,23 +1,8 @@
 """The right of sending domains to relay."""
 
-from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
+from memory_dialogue import conf, hello
 
-PLAIN = """
-Relay_Domains = ( "example.com" "*.example.net" )
-Banner_Hostname = "mx.example.com"
-ESMTP_Listener { Listen ":25" { %s } }
-"""
-
-
-def conf(options: str = "") -> str:
-    return PLAIN % options
-
-
-async def hello(server: MemoryServer, **where: str) -> ScriptedClient:
-    client = server.connect(**where)
-    assert (await client.read()).code == 220
-    assert (await client.command("EHLO client.example.org")).code == 250
-    return client
+from triosmtp.testing import open_memory_server
 
 
 async def test_a_sending_domain_gives_no_right_to_the_next_sender() -> None:

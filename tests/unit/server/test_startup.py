@@ -1,18 +1,9 @@
 """The policies and deliveries that a server can start with."""
 
 import pytest
+from memory_dialogue import conf
 
 from triosmtp.testing import RecordingPolicy, open_memory_server
-
-PLAIN = """
-Relay_Domains = ( "example.com" "*.example.net" )
-Banner_Hostname = "mx.example.com"
-ESMTP_Listener { Listen ":25" { %s } }
-"""
-
-
-def conf(options: str = "") -> str:
-    return PLAIN % options
 
 
 async def test_what_is_no_policy_and_no_delivery_is_an_error_at_once() -> None:

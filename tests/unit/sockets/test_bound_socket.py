@@ -2,48 +2,18 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from functools import partial
 
 import pytest
 import trio
+from wildcard_listens import banner, conf, drop, free_port, serving
 
 import triosmtp
-from triosmtp import ConfigError, Message, Server
+from triosmtp import ConfigError, Server
 from triosmtp.sockets.bound_socket import InheritedSocket, bind_at_startup
-from triosmtp.testing import ScriptedClient
 
 ALL, ONE, TWO = "*", "127.0.0.1", "127.0.0.2"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("0.0.0.0", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def conf(port: int, *hosts: str, more: str = "") -> triosmtp.Config:
-    """Return listens that say in their banners whose they are."""
-    listens = [f'Listen "{host}:{port}" {{ Static_Banner = "220 {host}" }}' for host in hosts]
-    return triosmtp.parse_config(f"ESMTP_Listener {{ {' '.join(listens)} {more} }}")
-
-
-async def drop(message: Message) -> None:
-    return None
-
-
-@asynccontextmanager
-async def serving(config: triosmtp.Config) -> AsyncIterator[Server]:
-    async with trio.open_nursery() as nursery:
-        yield await nursery.start(partial(triosmtp.serve, config, deliver=drop))
-        nursery.cancel_scope.cancel()
-
-
-async def banner(port: int, host: str) -> str:
-    async with await trio.open_tcp_stream(host, port) as stream:
-        return str(await ScriptedClient(stream).read()).removeprefix("220 ")
 
 
 @pytest.mark.parametrize("taken", [ONE, "0.0.0.0"])

@@ -4,44 +4,16 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from listen_server import LISTEN, clients, conf, serving
 
-import triosmtp
-from triosmtp import Message, Server
 from triosmtp.event import ServerEvent, TLSEstablished
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.testing import Authority, ScriptedClient
-
-LISTEN = "127.0.0.1:0"
-clients: list[ScriptedClient] = []  # of the test that runs; closed when its server ends
-
-
-def conf(options: str = "", listen: str = LISTEN, body: str = "") -> str:
-    return f'Relay_Domains = ( "example.com" )\n{options}\nESMTP_Listener {{ Listen "{listen}" {{ {body} }} }}'
-
-
-@asynccontextmanager
-async def serving(text: str, **kwargs: object) -> AsyncIterator[Server]:
-    async with trio.open_nursery() as nursery:
-        serve = partial(triosmtp.serve, triosmtp.parse_config(text), **{"deliver": drop, **kwargs})  # type: ignore[arg-type]
-        try:
-            yield await nursery.start(serve)
-        finally:
-            for client in clients:
-                await client.aclose()
-            clients.clear()
-            nursery.cancel_scope.cancel()
-
-
-async def drop(message: Message) -> None:
-    return None
 
 
 def socket_pair() -> tuple[SocketTransport, socket.socket]:

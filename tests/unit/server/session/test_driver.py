@@ -1,26 +1,10 @@
 """The loop of a session: pipelined commands, time-outs, and its end."""
 
 import trio.testing
+from memory_dialogue import conf, hello
 
 from triosmtp.event import Disconnected, MessageAccepted
-from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
-
-PLAIN = """
-Relay_Domains = ( "example.com" "*.example.net" )
-Banner_Hostname = "mx.example.com"
-ESMTP_Listener { Listen ":25" { %s } }
-"""
-
-
-def conf(options: str = "") -> str:
-    return PLAIN % options
-
-
-async def hello(server: MemoryServer, **where: str) -> ScriptedClient:
-    client = server.connect(**where)
-    assert (await client.read()).code == 220
-    assert (await client.command("EHLO client.example.org")).code == 250
-    return client
+from triosmtp.testing import open_memory_server
 
 
 async def test_a_message_from_banner_to_quit() -> None:

@@ -1,27 +1,11 @@
 """The phases that policies decide: their order, their arguments, and the reply."""
 
 import pytest
+from memory_dialogue import conf, hello
 
 from triosmtp import Reject
 from triosmtp.event import Disconnected, MessageRefused, PolicyFailed, Refused
-from triosmtp.testing import MemoryServer, RecordingPolicy, ScriptedClient, open_memory_server
-
-PLAIN = """
-Relay_Domains = ( "example.com" "*.example.net" )
-Banner_Hostname = "mx.example.com"
-ESMTP_Listener { Listen ":25" { %s } }
-"""
-
-
-def conf(options: str = "") -> str:
-    return PLAIN % options
-
-
-async def hello(server: MemoryServer, **where: str) -> ScriptedClient:
-    client = server.connect(**where)
-    assert (await client.read()).code == 220
-    assert (await client.command("EHLO client.example.org")).code == 250
-    return client
+from triosmtp.testing import RecordingPolicy, open_memory_server
 
 
 async def test_every_phase_is_asked_in_order_with_its_arguments() -> None:
