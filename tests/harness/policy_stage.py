@@ -3,22 +3,20 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import trio
 import trio.testing
 import trio_websocket
+from policy_schema import SCHEMA
 
 from triosmtp.policy_client import PolicyClient
 from triosmtp.policy_service.hub import ClientAccess, Hub
 from triosmtp.policy_service.json_rpc import PROTOCOL
 from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
-SCHEMA = jsonschema.Draft202012Validator(
-    json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
-)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 """Messages of the server must match it."""
 CONFIGURATION = """
 Relay_Domains = ( "example.com" )
@@ -44,7 +42,7 @@ class Raw:
     async def read(self) -> dict[str, Any]:
         value = json.loads(await self.socket.get_message())
         assert isinstance(value, dict)
-        SCHEMA.validate(value)
+        VALIDATOR.validate(value)
         return value
 
     async def initialize(self, **params: object) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """The message itself: who may ask for it, in which parts, and what recordings hold of it."""
 
-import json
 from base64 import b64decode, b64encode
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import jsonschema
 import pytest
 import trio
 import trio.testing
+from policy_schema import SCHEMA
 from policy_stage import LOCAL, Raw, Stage, open_stage
 from recorded_messages import body_of, recorded, sent
 
@@ -20,7 +19,6 @@ from triosmtp.policy_client import MessageBody, PolicyClient, PolicyRequest, Pol
 from triosmtp.policy_service.hub import ClientAccess
 from triosmtp.testing import ScriptedClient
 
-SCHEMA = json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
 PART = 65536
 TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16)
 TLS = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, encrypted=True)

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import jsonschema
 import pytest
+from policy_schema import SCHEMA, validate
 
 from triosmtp.event import ServerEvent
 from triosmtp.policy import PHASES
@@ -17,7 +18,6 @@ from triosmtp.policy_service.registration import NOTIFICATIONS
 
 PAGES = Path(__file__).parents[3] / "docs" / "policy-protocol"
 FOLDER = files("triosmtp.policy_service") / "schema"
-SCHEMA = json.loads((FOLDER / "policy.v1.schema.json").read_text())
 API = json.loads((FOLDER / "asyncapi.json").read_text())
 
 EXAMPLES = [
@@ -27,25 +27,21 @@ EXAMPLES = [
 ]
 
 
-def check(name: str, value: object) -> None:
-    jsonschema.Draft202012Validator({"$defs": SCHEMA["$defs"], "$ref": f"#/$defs/{name}"}).validate(value)
-
-
 @pytest.mark.parametrize(("page", "number", "message"), EXAMPLES)
 def test_an_example_fits_its_schema(page: str, number: int, message: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(message)
     if "method" in message:
         assert message["method"].replace(".", "_") == page.removesuffix(".md")
-        check(message["method"], message)
+        validate(message["method"], message)
     elif "error" in message:
-        check("error", message)
+        validate("error", message)
     elif page == "answer.md":
-        check("answer", message)
+        validate("answer", message)
     elif page == "initialize.md":
-        check("server", message["result"])
+        validate("server", message["result"])
     else:
         name = page.removesuffix(".md").replace("_", ".", 1)
-        check(f"{name}.result", message["result"])
+        validate(f"{name}.result", message["result"])
 
 
 def test_every_message_has_a_page_with_an_example() -> None:
@@ -99,6 +95,6 @@ def test_the_asyncapi_document_holds_together() -> None:
 
 def test_a_schema_refuses() -> None:
     with pytest.raises(jsonschema.ValidationError):
-        check("verdict", {"decision": "accept"})
+        validate("verdict", {"decision": "accept"})
     with pytest.raises(jsonschema.ValidationError):
-        check("session.tls", {"jsonrpc": "2.0", "method": "session.tls", "params": {"sequence": 0}})
+        validate("session.tls", {"jsonrpc": "2.0", "method": "session.tls", "params": {"sequence": 0}})

@@ -1,19 +1,16 @@
 """The answers of an untrusted decider."""
 
-import json
-from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_schema import SCHEMA
 
 from triosmtp.policy_service.json_rpc import ProtocolError
 from triosmtp.policy_service.question import Question
 from triosmtp.policy_service.verdict_reader import read_verdict
-
-SCHEMA = json.loads((files("triosmtp.policy_service") / "schema" / "policy.v1.schema.json").read_text())
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
