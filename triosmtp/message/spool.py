@@ -20,6 +20,7 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -29,7 +30,18 @@ import trio
 from triosmtp.errors import TrioSMTPError
 from triosmtp.filesystem import make_directory, state_directory
 
-__all__ = ["KEEP_SIZE", "LIMITER", "SMALL_READ", "THREADS", "Body", "Spool", "SpoolError", "read_size", "rewrite"]
+__all__ = [
+    "KEEP_SIZE",
+    "LIMITER",
+    "SMALL_READ",
+    "THREADS",
+    "Body",
+    "Spool",
+    "SpoolError",
+    "derive",
+    "read_size",
+    "rewrite",
+]
 
 _FLUSH_SIZE: Final = 704 * 1024
 """Octets in memory that are due to be written."""
@@ -105,6 +117,11 @@ class Body:
         self._counted = counted  # octets that close() subtracts from _memory
         self.head: bytes = data[:_HEAD_SIZE]
         self.size: int = len(data)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all octets are in memory."""
+        return self._data is not None
 
     def count(self) -> None:
         """Count the memory of a body that no spool has counted."""
@@ -364,37 +381,76 @@ async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], direct
 
     :raises SpoolError: if the file cannot be written (no space, quota, input/output error, …).
     """
-    folder = directory if directory is not None else state_directory() / "spool"
-
-    def run() -> Body | None:
-        with body.open() as source:
-            if isinstance(source, io.BytesIO):
-                memory = io.BytesIO()
-                return Body(memory.getvalue()) if copy(source, memory) else None
-            file = _open_unnamed(folder)
-            try:
-                target = io.BufferedWriter(file, _READ_SIZE)
-                changed = copy(source, target)
-                target.detach()
-                if changed:
-                    size = os.fstat(file.fileno()).st_size
-                    return Body.from_file(file, os.pread(file.fileno(), _HEAD_SIZE, 0), size, folder)
-            except BaseException:
-                file.close()
-                raise
-            file.close()
-            return None
-
     try:
-        made = await trio.to_thread.run_sync(run, limiter=LIMITER)
-    except OSError as error:
+        made = await _in_thread(partial(_copied, body, copy), directory)
+    except SpoolError:
         body.close()
-        raise SpoolError.from_os_error(error, folder) from error
+        raise
     if made is None:
         return body
     body.close()
     made.count()
     return made
+
+
+async def derive(
+    body: Body,
+    copy: Callable[[BinaryIO, BinaryIO], None],
+    directory: Path | None = None,
+    *,
+    min_free: int = 0,
+    on_disk: bool = False,
+) -> Body:
+    """Return the body that ``copy`` makes of ``body``, which stays as it is; the caller closes both.
+
+    The new body is in a file if ``body`` is, or if ``on_disk`` is set.  ``min_free`` octets are left free beside a
+    second ``body``.  The other arguments are those of :func:`rewrite`.
+
+    :raises SpoolError: if a file cannot be read or written.
+    """
+
+    def whole(source: BinaryIO, target: BinaryIO) -> bool:
+        copy(source, target)
+        return True
+
+    needed = min_free + body.size if min_free else 0
+    made = await _in_thread(partial(_copied, body, whole, on_disk=on_disk, needed=needed), directory)
+    assert made is not None, "it was copied"
+    made.count()
+    return made
+
+
+async def _in_thread(make: Callable[[Path], Body | None], directory: Path | None) -> Body | None:
+    folder = directory if directory is not None else state_directory() / "spool"
+    try:
+        return await trio.to_thread.run_sync(make, folder, limiter=LIMITER)
+    except OSError as error:
+        raise SpoolError.from_os_error(error, folder) from error
+
+
+def _copied(
+    body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], folder: Path, *, on_disk: bool = False, needed: int = 0
+) -> Body | None:
+    """Return what ``copy`` makes of ``body``; None if it returns False.  It blocks."""
+    with body.open() as source:
+        if body.in_memory and not on_disk:
+            memory = io.BytesIO()
+            return Body(memory.getvalue()) if copy(source, memory) else None
+        file = _open_unnamed(folder)
+        try:
+            if needed:
+                _check_free(file.fileno(), needed)
+            target = io.BufferedWriter(file, _READ_SIZE)
+            changed = copy(source, target)
+            target.detach()
+            if changed:
+                size = os.fstat(file.fileno()).st_size
+                return Body.from_file(file, os.pread(file.fileno(), _HEAD_SIZE, 0), size, folder)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return None
 
 
 def _open_unnamed(folder: Path) -> io.FileIO:
