@@ -7,6 +7,7 @@ from triosmtp.config.scope import Block
 from triosmtp.config.source import Place, Problems
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.types.option_type import quote
+from triosmtp.config.types.policy_grammar import SOCKET_SCHEMES, forms_of
 
 __all__ = ["check_filters"]
 
@@ -17,7 +18,7 @@ def check_filters(root: Block, problems: Problems) -> None:
     for block in filters.values():
         if "connect_to" not in block.assignments and block.unknown.isdisjoint({"*", "connect_to"}):
             assert block.place is not None, "only the global scope has no place"
-            problems.error(block.place, f'{block} needs a Connect_To: "policyd:unix:/path" or "policyd:inet:host:port"')
+            problems.error(block.place, f"{block} needs a Connect_To: {forms_of(SOCKET_SCHEMES)}")
     if not root.unknown.isdisjoint({"*", "filter"}):
         return
     named = set()

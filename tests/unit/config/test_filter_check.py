@@ -44,7 +44,7 @@ def test_a_filter_has_its_options_and_those_of_no_other_scope() -> None:
         ('Policy = "policyd:unix:"', "expected policyd:unix:/path or policyd:inet:host:port"),
         (f'Policy = "policyd:unix:/{"x" * 107}"', "at most 107 octets"),
         ('Policy = "polcyd:unix:/x"', "did you mean policyd?"),
-        ('Policy = "filter:a b"', "filter:name of a Filter"),
+        ('Policy = "filter:a b"', "filter:name"),
         ('Policy = "filter:postgray" Filter "postgrey" { Connect_To = "policyd:unix:/x" }', "did you mean postgrey?"),
         ('Filter "x" { Connect_To = "policyd:unix:/x" }', 'Filter "x" is not used: no Policy has "filter:x"'),
         ('Policy = "filter:x" Filter "x" { }', 'Filter "x" needs a Connect_To'),

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from triosmtp.config.option import FILTER, POLICY, STATUS, WITH_FILTER, option
 from triosmtp.config.types.option_type import LIMIT, PATH, SECONDS, choice
+from triosmtp.config.types.policy_grammar import SOCKET_SCHEMES, forms_of
 from triosmtp.config.types.policy_types import CONNECT_TO, DELIVERY, FALLBACK_PHASES, FILTER_PHASES, POLICIES
 
 __all__ = ["PolicyOptions"]
@@ -57,7 +58,7 @@ class PolicyOptions:
         "Connect_To",
         CONNECT_TO,
         None,
-        "Address of the filter: policyd:unix:/path or policyd:inet:host:port, a Postfix policy service.",
+        f"Address of the filter: {forms_of(SOCKET_SCHEMES)}.",
         scopes=(FILTER,),
     )
     phases: tuple[str, ...] = option(

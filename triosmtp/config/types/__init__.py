@@ -9,6 +9,7 @@ The modules, by subject::
     tls_types.py        files, protocol versions, ciphers, clients that may relay, rates
     server_name.py      names of servers in Server_Name scopes
     auth_parameters.py  parameters of AUTH
+    policy_grammar.py   the words of Policy and their forms
     policy_types.py     Pathway, policies, fallbacks, deliveries, recipient files
     trusted_proxies.py  networks of proxies
     security_types.py   users, groups and capabilities

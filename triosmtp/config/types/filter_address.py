@@ -5,9 +5,10 @@ from pathlib import Path
 
 from attrs import frozen
 
+from triosmtp.config.types.policy_grammar import SOCKET_SCHEMES, forms_of
+
 __all__ = ["FilterAddress", "is_filter_name", "parse_filter_address"]
 
-_EXPECTED = "policyd:unix:/path or policyd:inet:host:port"
 _MAX_PATH = 107  # octets of the address of a Unix socket, without its zero (unix(7))
 _INET = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):([0-9]{1,5})").fullmatch
 _MILTER_INET = re.compile(r"([0-9]{1,5})@(.+)").fullmatch  # as Sendmail names milters
@@ -42,16 +43,17 @@ def parse_filter_address(text: str, folder: Path | None = None) -> FilterAddress
     """
     scheme, _, rest = text.partition(":")
     kind, _, where = rest.partition(":")
-    if scheme == "policyd" and kind == "unix" and where:
+    known = scheme in SOCKET_SCHEMES
+    if known and kind == "unix" and where:
         path = where if folder is None else str(folder / where)
         if "\0" in path or len(path.encode("utf-8", "surrogateescape")) > _MAX_PATH:
             raise ValueError(f'expected a path of a Unix socket, at most {_MAX_PATH} octets, found "{path}"')
         return FilterAddress(scheme, path=path)
-    match = _INET(where) if scheme == "policyd" and kind == "inet" else None
+    match = _INET(where) if known and kind == "inet" else None
     if match is not None and 0 < int(match[3]) < 65536:
         return FilterAddress(scheme, host=match[1] or match[2], port=int(match[3]))
-    message = f'expected {_EXPECTED}, found "{text}"'
-    swapped = _MILTER_INET(where) if kind == "inet" else None
+    message = f'expected {forms_of((scheme,) if known else SOCKET_SCHEMES)}, found "{text}"'
+    swapped = _MILTER_INET(where) if known and kind == "inet" else None
     raise ValueError(
         message if swapped is None else f"{message}, did you mean {scheme}:inet:{swapped[2]}:{swapped[1]}?"
     )

@@ -19,6 +19,7 @@ from triosmtp.config.types.option_type import (
     quote,
     text_of,
 )
+from triosmtp.config.types.policy_grammar import POLICY_FORMS, SOCKET_SCHEMES, forms_of
 
 __all__ = [
     "CONNECT_TO", "DELIVERY", "FALLBACK_PHASES", "FILTER_PHASES", "PATHWAY", "POLICIES", "RECIPIENT_FILES",
@@ -38,10 +39,7 @@ PATHWAY = OptionType("name of a Pathway", _read_pathway, TEXT.write)
 
 # Policies
 
-_POLICY = (
-    "python:package.module:Name, websocket:group, policyd:unix:/path, policyd:inet:host:port or filter:name of a Filter"
-)
-_POLICY_SCHEMES = ("python", "websocket", "policyd", "filter")
+_POLICY = forms_of()
 
 
 def _read_policies(value: Value, _warn: Warn) -> tuple[str, ...]:
@@ -51,12 +49,12 @@ def _read_policies(value: Value, _warn: Warn) -> tuple[str, ...]:
 def _read_policy(value: Value) -> str:
     text = text_of(value, _POLICY)
     scheme, _, rest = text.partition(":")
-    if scheme == "policyd":
+    if scheme in SOCKET_SCHEMES:
         return _read_address(text, value)
     if scheme in {"websocket", "filter"} and is_filter_name(rest):
         return text
     if scheme != "python" or not _is_object(rest):
-        close = "" if scheme in _POLICY_SCHEMES else suggest(nearest(scheme, _POLICY_SCHEMES))
+        close = "" if scheme in POLICY_FORMS else suggest(nearest(scheme, POLICY_FORMS))
         raise BadValueError(value.place, f"expected {_POLICY}, found {quote(text)}{close}")
     return text
 
