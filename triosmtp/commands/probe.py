@@ -20,6 +20,7 @@ from attrs import asdict, define, field, frozen
 
 from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import HandshakeError, TrioSMTPError
+from triosmtp.smtp.reply_parser import MAX_REPLY_LINE, ReceivedReply, ReplyError, ReplyParser
 from triosmtp.tls import MaterialError
 from triosmtp.tls.chain_findings import key_type, load_authorities, matches_name, tlsa_data
 from triosmtp.tls.cipher import algorithm_bits
@@ -38,9 +39,7 @@ _WIDTH: Final = 16  # of the names in the printed report
 
 _STEP: Final = 15.0
 """Seconds that each step may take: connecting, one reply, the handshake."""
-_MAX_LINE: Final = 2048
 _DATE: Final = "%Y-%m-%dT%H:%M:%SZ"
-_MAX_LINES: Final = 100
 _UNKNOWABLE: Final = ("tls_client_verified", "tls_client_verify_error")
 """Variables that depend on the authorities of the server, if a certificate is presented."""
 
@@ -126,42 +125,34 @@ class _Dialogue:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._received = b""
+        self._parser = ReplyParser()
 
     @property
     def has_more(self) -> bool:
         """Whether octets are there behind the latest reply."""
-        return bool(self._received)
+        return self._parser.has_more
 
-    async def read(self, what: str) -> tuple[int, list[str]]:
+    async def read(self, what: str) -> ReceivedReply:
         """Read one reply; ``what`` it is to."""
-        lines: list[str] = []
         with trio.move_on_after(_STEP):
-            while len(lines) < _MAX_LINES:
-                line = await self._line(what)
-                if len(line) < 3 or not line[:3].isdigit():
-                    raise ProbeError(f"{what}: not SMTP: {_shown(line)}")
-                lines.append(_shown(line[4:]))
-                if line[3:4] != b"-":
-                    return int(line[:3]), lines
-            raise ProbeError(f"{what}: a reply of more than {_MAX_LINES} lines")
+            try:
+                while (reply := self._parser.next_reply()) is None:
+                    self._parser.receive_data(await self._receive(what))
+            except ReplyError as error:
+                raise ProbeError(f"{what}: {error}") from None
+            return reply
         raise ProbeError(f"{what}: no reply within {_STEP:g} s")
 
-    async def _line(self, what: str) -> bytes:
-        while b"\n" not in self._received:
-            if len(self._received) > _MAX_LINE:
-                raise ProbeError(f"{what}: a line of more than {_MAX_LINE} octets")
-            try:
-                data = await self._stream.receive_some()
-            except trio.BrokenResourceError as error:
-                raise ProbeError(f"{what}: the server ended the connection: {error}") from None
-            if not data:
-                raise ProbeError(f"{what}: the server closed the connection")
-            self._received += data
-        line, _, self._received = self._received.partition(b"\n")
-        return line.rstrip(b"\r")[:_MAX_LINE]
+    async def _receive(self, what: str) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some()
+        except trio.BrokenResourceError as error:
+            raise ProbeError(f"{what}: the server ended the connection: {error}") from None
+        if not data:
+            raise ProbeError(f"{what}: the server closed the connection")
+        return data
 
-    async def command(self, line: str) -> tuple[int, list[str]]:
+    async def command(self, line: str) -> ReceivedReply:
         """Send a command and read its reply."""
         with suppress(trio.BrokenResourceError), trio.move_on_after(_STEP):  # what the server said last is still read
             await self._stream.send_all(line.encode("ascii") + b"\r\n")
@@ -169,10 +160,10 @@ class _Dialogue:
 
     async def hello(self) -> list[str]:
         """Send EHLO; return the extensions."""
-        code, lines = await self.command(f"EHLO {_own_name()}")
-        if code != 250:
-            raise ProbeError(f"EHLO: {code} {' '.join(lines)}")
-        return lines[1:]
+        reply = await self.command(f"EHLO {_own_name()}")
+        if reply.code != 250:
+            raise ProbeError(f"EHLO: {_words(reply)}")
+        return [_shown(line.encode()) for line in reply.lines[1:]]
 
 
 def load_credential(path: Path) -> ClientCredential:
@@ -231,9 +222,9 @@ async def _look(
             plain = _Dialogue(transport)
             await _greet(plain, report)
             report.extensions = await plain.hello()
-            code, lines = await plain.command("STARTTLS")
-            if code != 220:
-                raise ProbeError(f"STARTTLS: {code} {' '.join(lines)}")
+            reply = await plain.command("STARTTLS")
+            if reply.code != 220:
+                raise ProbeError(f"STARTTLS: {_words(reply)}")
             if plain.has_more:  # to treat that as encrypted would let an attacker on the way speak
                 raise ProbeError("STARTTLS: the server sent more behind its 220, in plaintext")
         client = await _handshake(transport, report, host, credential, authorities)
@@ -248,9 +239,9 @@ async def _look(
 
 
 async def _greet(dialogue: _Dialogue, report: Report) -> None:
-    code, lines = await dialogue.read("banner")
-    report.banner = f"{code} {' '.join(lines)}"
-    if code != 220:
+    reply = await dialogue.read("banner")
+    report.banner = _words(reply)
+    if reply.code != 220:
         raise ProbeError(f"banner: {report.banner}")
 
 
@@ -331,8 +322,12 @@ def _variables(seen: ObservedServer, name: str | None, credential: ClientCredent
     return values if not credential.chain else {key: value for key, value in values.items() if key not in _UNKNOWABLE}
 
 
+def _words(reply: ReceivedReply) -> str:
+    return f"{reply.code} {' '.join(_shown(line.encode()) for line in reply.lines)}"
+
+
 def _shown(data: bytes) -> str:
-    return printable(data.decode("utf-8", "backslashreplace"), _MAX_LINE)
+    return printable(data.decode("utf-8", "backslashreplace"), MAX_REPLY_LINE)
 
 
 def _own_name() -> str:

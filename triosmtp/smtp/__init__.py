@@ -1,4 +1,4 @@
-"""SMTP without I/O, the server's side (RFC 5321): bytes in, events out; replies in, bytes out.
+"""SMTP without I/O (RFC 5321).  The server's side: bytes in, events out; replies in, bytes out.
 
 The way of a command through this package::
 
@@ -21,6 +21,14 @@ The way of a command through this package::
     connection_settings.py  extensions, limits and checks of a Connection
 
 ``proxy_header.py`` parses the header of the PROXY protocol, which precedes all of this.
+
+The client's side, also of LMTP (RFC 2033): commands in, bytes out; bytes in, replies out::
+
+    client_connection.py  ClientConnection: which reply answers which command
+    client_command.py       commands as a client sends them
+    dot_stuffing.py         the message → the octets after DATA
+    reply_parser.py         octets → replies
+    extensions.py           the reply to EHLO
 """
 
 from typing import TYPE_CHECKING
@@ -29,9 +37,13 @@ from triosmtp.lazy_import import lazy_names
 
 if TYPE_CHECKING:
     from triosmtp.domain import domain_key
+    from triosmtp.smtp.client_command import CommandLineError
+    from triosmtp.smtp.client_connection import ClientConnection
     from triosmtp.smtp.command import COMMANDS, Command, State, Transition
     from triosmtp.smtp.connection import Connection
     from triosmtp.smtp.connection_settings import ConnectionSettings, LineEnding
+    from triosmtp.smtp.dot_stuffing import BodyEncoder
+    from triosmtp.smtp.extensions import Extensions
     from triosmtp.smtp.mail_address import Address, PathError, PathProblem, parse_path
     from triosmtp.smtp.parameter import decode_orcpt, decode_xtext
     from triosmtp.smtp.protocol_event import (
@@ -65,6 +77,7 @@ if TYPE_CHECKING:
         XSetContext,
     )
     from triosmtp.smtp.reply import Reply
+    from triosmtp.smtp.reply_parser import ReceivedReply, ReplyError, ReplyParser
     from triosmtp.smtp.trusted_command import TRUSTED_EXTENSIONS
 
 __all__ = [
@@ -78,14 +91,18 @@ __all__ = [
     "BadCommand",
     "Bdat",
     "BodyChunk",
+    "BodyEncoder",
     "BodyEnd",
     "ChunkEnd",
+    "ClientConnection",
     "Command",
+    "CommandLineError",
     "Connection",
     "ConnectionEnded",
     "ConnectionSettings",
     "Data",
     "Event",
+    "Extensions",
     "Hello",
     "Help",
     "LineEnding",
@@ -97,7 +114,10 @@ __all__ = [
     "ProtocolFailure",
     "Quit",
     "RcptTo",
+    "ReceivedReply",
     "Reply",
+    "ReplyError",
+    "ReplyParser",
     "Reset",
     "StartTLS",
     "State",
@@ -116,6 +136,11 @@ __all__ = [
 
 _MODULES = {
     "triosmtp.domain": ("domain_key",),
+    "triosmtp.smtp.client_command": ("CommandLineError",),
+    "triosmtp.smtp.client_connection": ("ClientConnection",),
+    "triosmtp.smtp.dot_stuffing": ("BodyEncoder",),
+    "triosmtp.smtp.extensions": ("Extensions",),
+    "triosmtp.smtp.reply_parser": ("ReceivedReply", "ReplyError", "ReplyParser"),
     "triosmtp.smtp.command": (
         "COMMANDS",
         "Command",

@@ -1,12 +1,16 @@
 """A scripted SMTP client over any Trio stream: says exactly what a test tells it to, right or wrong."""
 
 import ssl
-from typing import Any
+from typing import Any, Final
 
 import trio
 from attrs import frozen
 
+from triosmtp.smtp import BodyEncoder, ReplyParser
+
 __all__ = ["Answer", "ScriptedClient"]
+
+_MAX_LINES: Final = 100_000  # a dump of contexts is long
 
 
 @frozen(slots=True)
@@ -30,7 +34,7 @@ class ScriptedClient:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream: trio.abc.Stream = stream
-        self._received = b""
+        self._parser = ReplyParser(max_lines=_MAX_LINES)
 
     async def send(self, data: bytes) -> None:
         """Send ``data`` as it is."""
@@ -40,27 +44,18 @@ class ScriptedClient:
         """Read one reply.
 
         :raises EOFError: if the server has closed the connection instead.
+        :raises triosmtp.smtp.ReplyError: if it is not a reply.
         """
-        lines = []
-        while True:
-            line = await self._read_line()
-            lines.append(line[4:])
-            if line[3:4] != "-":
-                return Answer(int(line[:3]), tuple(lines))
-
-    async def _read_line(self) -> str:
-        while b"\r\n" not in self._received:
+        while (reply := self._parser.next_reply()) is None:
             data = await self.stream.receive_some(65536)
             if not data:
                 raise EOFError("the server closed the connection")
-            self._received += bytes(data)
-        line, _, self._received = self._received.partition(b"\r\n")
-        return line.decode("utf-8")
+            self._parser.receive_data(data)
+        return Answer(reply.code, reply.lines)
 
     async def read_eof(self) -> bytes:
         """Read until the server closes; return what came before."""
-        data = self._received
-        self._received = b""
+        data = self._parser.take_rest()
         try:
             while chunk := await self.stream.receive_some(65536):
                 data += bytes(chunk)
@@ -98,8 +93,8 @@ class ScriptedClient:
             answer = await self.command(line)
             if answer.code >= 400:
                 return answer
-        stuffed = (b"\r\n" + body).replace(b"\r\n.", b"\r\n..")[2:]
-        await self.send(stuffed + (b"" if stuffed.endswith(b"\r\n") else b"\r\n") + b".\r\n")
+        encoder = BodyEncoder(canonical=False)
+        await self.send(encoder.encode(body) + encoder.finish())
         return await self.read()
 
     async def aclose(self) -> None:

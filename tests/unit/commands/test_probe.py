@@ -202,9 +202,9 @@ async def no_handshake_until_hello(stream: trio.SocketStream) -> None:
     ("handler", "told"),
     [
         (flood, "banner: a line of more than 2048 octets"),
-        (many_lines, "banner: a reply of more than 100 lines"),
+        (many_lines, "banner: a reply of more than 128 lines"),
         (silence, "banner: no reply within 0.2 s"),
-        (http, "banner: not SMTP: HTTP/1.1 400 Bad Request"),
+        (http, "banner: not a reply: HTTP/1.1 400 Bad Request"),
         (goodbye, "banner: 554 go away"),
         (escapes, r"STARTTLS: 454 \1B[31mno"),
         (plaintext_after_220, "STARTTLS: the server sent more behind its 220, in plaintext"),
