@@ -13,6 +13,7 @@ from attrs import define, frozen
 from triosmtp.auth import Claim, Exchange
 from triosmtp.config import Listen
 from triosmtp.policy import Phase, Session
+from triosmtp.server.auth_service import AuthRequest
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.session.restrictions import Restrictions, restrictions_of
@@ -66,6 +67,8 @@ class SASLState:
     """The mechanism of the latest exchange."""
     exchange: Exchange | None = None
     """The current exchange, if the client must answer a challenge."""
+    request: AuthRequest | None = None
+    """The current exchange as a request to the Auth_Service."""
     finished: Claim | None = None
     """The proven claim, if the client must still answer the last challenge with an empty line."""
     looked_up: str | None = None
