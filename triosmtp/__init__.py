@@ -13,6 +13,7 @@ The packages and modules, from the top down; imports run downwards only::
     server/         from a configuration to sessions; server/session/ is one SMTP session
     policy_client/  the client library of the policy service
     filters/        clients of filters of other mail servers
+    lua/            policy scripts of Momentum, in Lua
     policy_service/ the hub between sessions and the policy clients of other processes
     policy/         policies in Python              delivery/   the destinations of accepted mail
     tls/            contexts, handshakes, outcomes  auth/       SASL and stored credentials

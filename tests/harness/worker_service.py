@@ -117,11 +117,6 @@ class WorkerService:
         client.ehlo()
         return client
 
-    def hang_up(self) -> None:
-        """Close the connections of all sessions, which the end of the service would wait for."""
-        while self._clients:
-            self._clients.pop().close()
-
     def console(self, words: str) -> Any:
         """Let the console run one command, and return its whole answer."""
         command = [*COMMAND, "console", "--json", "--control", str(self.folder / "control"), words]
@@ -143,7 +138,8 @@ class WorkerService:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        self.hang_up()
+        for client in self._clients:
+            client.close()
         if self.process.poll() is None:
             left = self.workers
             self.process.kill()

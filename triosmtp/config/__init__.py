@@ -15,7 +15,6 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
     configuration.py   blocks → Config, which returns the Listens, and the Settings for a Listen and a peer
       resolution.py      the order of fallback, Peer blocks by address
     filter_check.py    errors of Filter scopes
-    auth_check.py      errors of Auth_Service
     check.py           errors of the whole that do not merely follow from another error
       tls_check.py       the same for TLS: options that need others, files that belong together
     query.py           queries as on Momentum's console: show, get, eval

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-from triosmtp.config.auth_check import check_auth_services
 from triosmtp.config.configuration import Config, Listen, server_name_of
 from triosmtp.config.filter_check import check_filters
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
@@ -44,7 +43,6 @@ def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem,
         config = Config(source, build(source, problems, read))
         _check_pathways(config.root, problems)
         check_filters(config.root, problems)
-        check_auth_services(config.root, problems)
         _check_listens(config, problems, source)
         _check_logs(config, problems)
     except TooManyProblemsError:

@@ -18,9 +18,8 @@ from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.recipients.known_recipients import KnownRecipients
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
-from triosmtp.server.auth_service import AuthService
 from triosmtp.server.relay_rules import RelayRules
-from triosmtp.server.sasl_config import SaslConfig, Store, build_sasl_config
+from triosmtp.server.sasl_config import SaslConfig, build_sasl_config
 from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
 from triosmtp.tls import TLSSettings
@@ -90,7 +89,7 @@ class Profiles:
         self._filters: list[FilterKey] = []
         self._deliveries: dict[str, Delivery] = {}
         self._chains: dict[Hashable, Chain] = {}
-        self._stores: dict[Hashable, Store] = {}
+        self._stores: dict[Hashable, PasswordFile | IdentityMap] = {}
         self._recipient_files: dict[tuple[Path, bool], RecipientFile] = {}
         self._former_files: Mapping[tuple[Path, bool], RecipientFile] = {}
         self._profiles: dict[int, Profile] = {}
@@ -109,12 +108,9 @@ class Profiles:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every delivery that the options name.  Each has up to 5 s.  Release filters and services."""
+        """Close every delivery that the options name.  Each has up to 5 s.  Release the filters."""
         while self._filters:
             self._hub_of_server().filters.release(self._filters.pop())
-        for store in self._stores.values():
-            if isinstance(store, AuthService):
-                store.close()
         for delivery in self.deliveries:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 try:

@@ -76,8 +76,6 @@ async def connect(state: SessionState) -> Refusal | None:
     refusal = None
     if state.restrictions["connect"].waits or "connect" in state.service.hub.outcome_phases:
         refusal = await _settle(state, "connect")
-        if state.session.capabilities is not None:
-            state.apply_capabilities()
     state.remember_beginning()
     return refusal
 
@@ -175,8 +173,6 @@ async def _decide_later(
 
     chain = state.profile.chain
     decision, refusal = await settle(state.service, state.session, chain, phase, *arguments, restrict=restrict)
-    if phase == "ehlo" and state.session.capabilities is not None:
-        state.apply_capabilities()
     return decided(state, event, decision, refusal)
 
 

@@ -1,0 +1,10 @@
+"""Policy scripts of Momentum, in Lua, as they stand.
+
+``host.py`` declares functions of Python for scripts.  ``conversion.py`` has the values on their way between the two,
+and ``host_calls.py`` is the bridge.  ``state.py`` is one Lua state with its limits.
+
+The Lua side of the state is in ``prelude/``.  ``bounds.lua`` runs callouts and counts what they use, ``sandbox.lua``
+makes their globals, and ``objects.lua`` makes the objects of the host.
+
+The extra ``lua`` installs lupa.  This package is imported only if a configuration has scripts.
+"""

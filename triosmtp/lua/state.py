@@ -1,0 +1,148 @@
+"""One Lua state: the runtime with its limits, and the run of a callout.
+
+LuaJIT 2.1 by lupa, without its compiler: its count hook holds in every coroutine, and a coroutine may wait within
+``pcall``.  The Lua side is in ``prelude/``, and ``host_calls.py`` is the Python side of ``prelude/objects.lua``.
+
+A script waits for the host by a yield of its coroutine, and :meth:`LuaState.run` then awaits what the host function
+returned.  So one state serves all sessions of a process, and no script holds up the event loop longer than its limits.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from typing import Any, Final
+
+from attrs import frozen
+
+from triosmtp.lua.host import HostTable, LuaFunction, ScriptError
+from triosmtp.lua.host_calls import HostCalls, internal, new_runtime
+
+__all__ = ["Failure", "LuaLimits", "LuaState"]
+
+_STEP: Final = 1000  # instructions between two checks of the limits
+_RESERVE: Final = 8 << 20  # bytes beyond the limit, for what the host writes
+_DRAIN: Final = 64  # callouts after which objects that no script refers to are released
+
+
+@frozen(slots=True, kw_only=True)
+class LuaLimits:
+    """What scripts may use: instructions and processor time of a callout, memory of the state."""
+
+    instructions: int = 10_000_000
+    cpu_seconds: float = 1.0
+    memory: int = 64 << 20
+
+
+class Failure(Exception):  # noqa: N818 - it is the end of a callout
+    """A callout ended by an error: its text, with the script's file and line, and the traceback of Lua.
+
+    ``limit`` is whether it exceeded a limit, so that no ``pcall`` of the script could catch the error.
+    """
+
+    def __init__(self, text: str, traceback: str = "", *, limit: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.traceback = traceback
+        self.limit = limit
+
+
+class LuaState:
+    """A Lua state with the functions of the host.
+
+    ``translate(text, chunk)`` returns the source text of Lua 5.1 for that of a script.  ``find_module(name)`` returns
+    the translated text of a module and the name of its chunk.  Both raise :class:`ScriptError` with the reason.
+    ``output`` gets what scripts print.
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[HostTable],
+        *,
+        limits: LuaLimits,
+        translate: Callable[[bytes, bytes], bytes],
+        find_module: Callable[[bytes], tuple[bytes, bytes]],
+        output: Callable[[bytes], None],
+    ) -> None:
+        self.limits = limits
+        self._runs = 0
+        self._lua = new_runtime(limits.memory + _RESERVE)
+        shared = self._lua.table_from({
+            b"step": _STEP, b"max_cpu": limits.cpu_seconds, b"soft_kb": limits.memory / 1024,
+            b"max_string": limits.memory // 4, b"ballast": _RESERVE // 4,
+            b"output": internal(output), b"translate": internal(translate), b"find_module": internal(find_module),
+        })  # fmt: skip
+        loaded = self._lua.table()
+        self._bounds = self._trusted("prelude/bounds", shared)
+        self._objects = self._trusted("prelude/objects", self._bounds, loaded)
+        self.calls = HostCalls(self._lua, self._objects, limits.memory)
+        tables = tuple(tables)
+        self._trusted("prelude/sandbox", shared, self._bounds, loaded)
+        self.calls.define(tables)
+        for table in tables:
+            for source in table.sources:
+                self._trusted(source, shared, self._bounds, self._objects)
+
+    def _trusted(self, path: str, *arguments: object) -> Any:
+        """Run a file of this package (``prelude/bounds``) and return its result."""
+        source = files("triosmtp.lua").joinpath(f"{path}.lua").read_bytes()
+        return self._lua.compile(source, name=f"={path}.lua".encode(), mode=b"t")(*arguments)
+
+    @property
+    def memory_used(self) -> int:
+        """The bytes that the state uses."""
+        return int(self._lua.get_memory_used())
+
+    def compile(self, text: bytes, chunk: bytes) -> LuaFunction:
+        """Return the function of a translated chunk; ``chunk`` is its name as Lua has it (``@policy.lua``).
+
+        :raises ScriptError: with the message of the compiler, which has the file and line.
+        """
+        found, message = self._bounds.compile(text, chunk)
+        if found is None:
+            raise ScriptError(message.decode("utf-8", "replace"))
+        return found
+
+    async def run(self, current: Any, function: LuaFunction, *arguments: Any) -> Any:
+        """Run a function as a callout and return its first result.  It waits as often as the script does.
+
+        ``current`` is what host functions get as their first argument meanwhile.
+
+        :raises Failure: if the script fails or exceeds a limit.
+        """
+        self._runs += 1
+        number = self._runs
+        if number % _DRAIN == 0:
+            self.calls.drain()
+        try:
+            values = map(self.calls.to_lua, arguments)
+            outcome = self._enter(current, self._bounds.begin, number, self.limits.instructions, function, *values)
+            while outcome == b"wait":
+                resumed = await self.calls.awaited()
+                outcome = self._enter(current, self._bounds.go_on, number, *resumed)
+        except ScriptError as error:  # no memory for the arguments
+            raise Failure(str(error)) from None
+        finally:
+            self._bounds.abandon(number)
+        kind, first, *rest = outcome
+        if kind == b"done":
+            return self.calls.from_lua(first)
+        text, traceback = (each.decode("utf-8", "replace") for each in (first, rest[0]))
+        raise Failure(text, traceback, limit=kind == b"limit")
+
+    def _enter(self, current: Any, function: Any, *arguments: Any) -> Any:
+        self._check_memory()
+        calls = self.calls
+        previous, calls.current = calls.current, current
+        try:
+            return function(*arguments)
+        finally:
+            calls.current = previous
+
+    def _check_memory(self) -> None:
+        """Check that the host can write to the state: an error of memory outside of a script would end the process.
+
+        :raises Failure: if scripts hold all memory that they may use.
+        """
+        if self.memory_used > self.limits.memory:
+            self._lua.gccollect()
+            if self.memory_used > self.limits.memory:
+                raise Failure("not enough memory", limit=True)
