@@ -7,15 +7,16 @@ and common names are compared exactly.
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import idna
 
 from triosmtp.errors import TrioSMTPError
 
-__all__ = ["MAX_DOMAIN", "DomainError", "domain_key", "name_key", "pattern_key"]
+__all__ = ["MAX_DOMAIN", "DomainError", "DomainTable", "domain_key", "name_key", "pattern_key"]
 
 MAX_DOMAIN: Final = 255
 """Octets of a domain (RFC 5321, section 4.5.3.1.2)."""
@@ -24,6 +25,8 @@ _MAX_LABEL: Final = 63  # RFC 1035, section 2.3.4
 # The underscore is none of RFC 5321's, but it is in use, and Postfix accepts it.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+
+_T = TypeVar("_T")
 
 
 class DomainError(TrioSMTPError, ValueError):
@@ -109,3 +112,28 @@ def _literal_key(literal: str) -> str:
         raise DomainError(f"the address literal is malformed: {error}") from None
     mapped = address.ipv4_mapped
     return f"[ipv6:{address}]" if mapped is None else f"[{mapped}]"
+
+
+class DomainTable(Generic[_T]):
+    """Values by domain: of the domain itself, or of the longest ``*.parent`` that has one."""
+
+    def __init__(self, values: Mapping[str, _T]) -> None:
+        self._exact = {key: value for key, value in values.items() if not key.startswith("*.")}
+        self._below = {key[2:]: value for key, value in values.items() if key.startswith("*.")}
+
+    def find(self, domain: str) -> _T | None:
+        """Return the value for the key of a domain; None if there is none.
+
+        A domain has at most 127 labels, so there are at most as many look-ups.
+        """
+        found = self._exact.get(domain)
+        while found is None and self._below:
+            _, dot, domain = domain.partition(".")
+            if not dot:
+                break
+            found = self._below.get(domain)
+        return found
+
+    def values(self) -> Iterable[_T]:
+        """Return every value."""
+        return (*self._exact.values(), *self._below.values())

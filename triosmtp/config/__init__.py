@@ -14,7 +14,9 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
       momentum_options.py  Momentum's names that are not implemented
     configuration.py   blocks → Config, which returns the Listens, and the Settings for a Listen and a peer
       resolution.py      the order of fallback, Peer blocks by address
+      target_settings.py   the settings of a target: those of a Delivery scope, or the defaults
     filter_check.py    errors of Filter scopes
+    delivery_check.py  errors of Delivery scopes and targets
     check.py           errors of the whole that do not merely follow from another error
       tls_check.py       the same for TLS: options that need others, files that belong together
     query.py           queries as on Momentum's console: show, get, eval
@@ -25,12 +27,14 @@ from triosmtp.config.file import examine_config, load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
 from triosmtp.config.query import Query, evaluate, find_query, get, options_of_connections, show
+from triosmtp.config.target_settings import TargetSettings
 from triosmtp.config.types.auth_parameters import AuthParameters, ExternalParameters, mechanisms_of
 from triosmtp.config.types.filter_address import FilterAddress, parse_filter_address
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.security_types import CAPABILITY_NAMES
 from triosmtp.config.types.server_name import ServerName
 from triosmtp.config.types.smtp_types import DELIVERY_EXTENSIONS
+from triosmtp.config.types.target_address import TargetAddress
 from triosmtp.config.types.tls_types import RelayClient
 
 __all__ = [
@@ -53,6 +57,8 @@ __all__ = [
     "ServerName",
     "Settings",
     "TCPAddress",
+    "TargetAddress",
+    "TargetSettings",
     "UnixAddress",
     "evaluate",
     "examine_config",

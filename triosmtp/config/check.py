@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from triosmtp.config.configuration import Config, Listen, server_name_of
+from triosmtp.config.delivery_check import check_deliveries
 from triosmtp.config.filter_check import check_filters
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
 from triosmtp.config.options import OPTIONS, Settings
@@ -43,6 +44,7 @@ def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem,
         config = Config(source, build(source, problems, read))
         _check_pathways(config.root, problems)
         check_filters(config.root, problems)
+        check_deliveries(config, problems)
         _check_listens(config, problems, source)
         _check_logs(config, problems)
     except TooManyProblemsError:

@@ -1,6 +1,7 @@
 """A configuration as a whole, and what it answers."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from attrs import evolve, frozen
 
 from triosmtp.config.option import (
     CONTROL_LISTENER,
-    DOMAIN_SCOPE,
+    DELIVERY,
     ESMTP_LISTENER,
     FILTER,
     LISTEN,
@@ -21,11 +22,13 @@ from triosmtp.config.option import (
     STATUS_LISTENER,
 )
 from triosmtp.config.options import Settings
-from triosmtp.config.resolution import Resolver, pathways_of, settings_of
+from triosmtp.config.resolution import Resolver, domain_blocks, pathways_of, settings_of
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place, Source
+from triosmtp.config.target_settings import TargetSettings
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.server_name import ServerName
+from triosmtp.config.types.target_address import is_delivery_name, parse_target
 from triosmtp.errors import Position, Problem, Severity
 
 __all__ = ["Config", "DomainScope", "Filter", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
@@ -82,13 +85,13 @@ class LogFile:
 
 @frozen(slots=True, eq=False)
 class DomainScope:
-    """A Domain scope: what holds for recipients of one domain, over what holds for the connection."""
+    """The options that Domain scopes set for recipients of one domain; they override those of the connection."""
 
     key: str
-    """The key of the domain."""
+    """The key of the domain; after ``*.``, that of all domains below it."""
     settings: Settings
     fields: frozenset[str]
-    """Those fields of ``settings`` that the scope itself sets."""
+    """Those fields of ``settings`` that the scopes themselves set."""
     place: Place
 
     def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
@@ -164,14 +167,41 @@ class Config:
                 found.append(LogFile(block.instance, settings.path, settings.format, settings.facility, block.place))
         return tuple(found)
 
-    @property
+    @cached_property
     def domains(self) -> tuple[DomainScope, ...]:
-        """Every Domain scope that sets something, in the order of the file."""
-        return tuple(
-            DomainScope(str(block.key), self.resolver(block).resolve(None), frozenset(block.assignments), block.place)
-            for block in self.root.of_kind(DOMAIN_SCOPE)
-            if block.assignments and block.place is not None
-        )
+        """Every domain that a Domain scope sets something for, in the order of the file."""
+        by_key: dict[str, list[Block]] = {}
+        for block in domain_blocks(self.root):
+            if block.assignments and block.place is not None:
+                by_key.setdefault(str(block.key), []).append(block)
+        found = []
+        for key, blocks in by_key.items():
+            place = blocks[0].place
+            assert place is not None, "only the global scope has no place"
+            fields = frozenset(field for block in blocks for field in block.assignments)
+            found.append(DomainScope(key, settings_of((*blocks, self.root)), fields, place))
+        return tuple(found)
+
+    @cached_property
+    def deliveries(self) -> dict[str, TargetSettings]:
+        """Every Delivery scope that has an address, by its name."""
+        found = {}
+        for block in self.root.of_kind(DELIVERY):
+            settings = settings_of((block,))  # without the global scope
+            named = any(map(is_delivery_name, settings.deliver_to))  # which is an error
+            if settings.deliver_to and not named and block.instance is not None:
+                addresses = tuple(map(parse_target, settings.deliver_to))
+                found[block.instance] = TargetSettings(block.instance, addresses, settings)
+        return found
+
+    def target(self, text: str) -> TargetSettings:
+        """Return the settings of a target that a Deliver_To names: those of a Delivery, or the defaults.
+
+        :raises KeyError: if there is no such Delivery.
+        """
+        if is_delivery_name(text):
+            return self.deliveries[text]
+        return TargetSettings(text, (parse_target(text),), Settings())
 
     @property
     def filters(self) -> dict[str, Filter]:

@@ -1,10 +1,13 @@
 """Which value of an option is in force: the order of fallback, and the Peer blocks that hold for an address."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
 from triosmtp.config.option import (
+    BINDING,
+    BINDING_GROUP,
+    DELIVERY,
     DOMAIN_SCOPE,
     FILTER,
     PATHWAY_GROUP,
@@ -19,7 +22,7 @@ from triosmtp.config.scope import Block
 from triosmtp.config.source import Place
 from triosmtp.config.types.option_type import Network
 
-__all__ = ["Resolver", "ScopeChain", "pathways_of", "settings_of"]
+__all__ = ["Resolver", "ScopeChain", "domain_blocks", "pathways_of", "settings_of"]
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -34,6 +37,14 @@ def pathways_of(root: Block) -> dict[str, Block]:
         for pathway in group.of_kind(PATHWAY_SCOPE):
             pathways.setdefault(pathway.instance or "", pathway)
     return pathways
+
+
+def domain_blocks(block: Block) -> Iterator[Block]:
+    """Yield every Domain scope: in the global scope, in Bindings and in Binding_Groups; all mean the same."""
+    yield from block.of_kind(DOMAIN_SCOPE)
+    for kind in (BINDING_GROUP, BINDING):
+        for child in block.of_kind(kind):
+            yield from domain_blocks(child)
 
 
 def settings_of(chain: ScopeChain) -> Settings:
@@ -128,8 +139,8 @@ class Resolver:
 
     def _complete(self, blocks: ScopeChain) -> ScopeChain:
         """Put in what stands behind the listener: the Pathway in force, its group, and the global scope."""
-        if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER}:
-            return blocks  # what admits clients of mail must not admit those who decide about it, or look on
+        if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER, DELIVERY}:
+            return blocks  # what admits clients of mail must not admit those who decide about it, look on, or get it
         chain = (*blocks, self._root)
         if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP, DOMAIN_SCOPE, FILTER}:
             return chain

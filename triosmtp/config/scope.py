@@ -12,9 +12,12 @@ from triosmtp.config.momentum_options import (
     MOMENTUM_SCOPES,
 )
 from triosmtp.config.option import (
+    BINDING,
+    BINDING_GROUP,
     CONTROL,
     CONTROL_LISTEN,
     CONTROL_LISTENER,
+    DELIVERY,
     DOMAIN_SCOPE,
     ESMTP_LISTENER,
     FILTER,
@@ -78,8 +81,11 @@ SCOPES = {
         ScopeRule(LISTEN, (ESMTP_LISTENER, CONTROL_LISTENER, POLICY_LISTENER, STATUS_LISTENER), '":25"'),
         ScopeRule(PEER, (ESMTP_LISTENER, LISTEN), '"192.0.2.0/24"'),
         ScopeRule(SERVER_NAME, (LISTEN,), '"mx.example.org"'),
-        ScopeRule(DOMAIN_SCOPE, (GLOBAL,), '"example.org"'),
+        ScopeRule(BINDING_GROUP, (GLOBAL,), '"name"'),
+        ScopeRule(BINDING, (GLOBAL, BINDING_GROUP), '"name"'),
+        ScopeRule(DOMAIN_SCOPE, (GLOBAL, BINDING, BINDING_GROUP), '"example.org"'),
         ScopeRule(FILTER, (GLOBAL,), '"name"'),
+        ScopeRule(DELIVERY, (GLOBAL,), '"name"'),
     )
 }
 """The scopes that are built, by their names in lower case."""
@@ -185,17 +191,8 @@ class _Builder:
 
     def _setting(self, setting: Setting, block: Block) -> None:
         option = OPTIONS.get(setting.name.lower())
-        if block.kind == SERVER_NAME and (option is None or SERVER_NAME not in option.scopes):
-            self._misplaced_in_server_name(setting, block)
-            return
-        if block.kind == DOMAIN_SCOPE and (option is None or DOMAIN_SCOPE not in option.scopes):
-            self._misplaced_in_domain(setting)
-            return
-        if option is None:
-            self._unknown_option(setting, block)
-            return
-        if block.scope not in option.scopes:
-            self._misplaced(option, setting, block)
+        if option is None or block.scope not in option.scopes:
+            self._refuse_setting(option, setting, block)
             return
         if block.kind in option.idle_in:
             self._problems.warn(setting.place, f"{option.name} has no effect in a {block.kind}")
@@ -212,6 +209,18 @@ class _Builder:
             block.assignments[option.field] = Assignment(value, setting.value.place)
             if isinstance(value, AuthParameters) and value.module:
                 self._schemes.append((_uri_place(setting.value), option.name, value.module))
+
+    def _refuse_setting(self, option: Option | None, setting: Setting, block: Block) -> None:
+        if block.kind in _BINDINGS:
+            pass  # the scope itself has a warning
+        elif block.kind == SERVER_NAME:
+            self._misplaced_in_server_name(setting, block)
+        elif block.kind == DOMAIN_SCOPE:
+            self._misplaced_in_domain(setting)
+        elif option is None:
+            self._unknown_option(setting, block)
+        else:
+            self._misplaced(option, setting, block)
 
     def check_schemes(self) -> None:
         """Report URIs with foreign schemes; the stanza of a module may follow them."""
@@ -237,6 +246,11 @@ class _Builder:
     def _misplaced(self, option: Option, setting: Setting, block: Block) -> None:
         if block.scope in CONTROL and option.field in MOMENTUM_CONTROL_OPTIONS:
             self._problems.warn(setting.place, f"{option.name} has no effect in {_scope(block.scope)}: {_CONSOLES}")
+            return
+        if option.field in MOMENTUM_OPTIONS and option.scopes == (DELIVERY,):
+            meant = INBOUND_COUNTERPARTS.get(option.field) if block.scope in _LISTENING else None
+            message = f"{option.name} is read in a {DELIVERY} alone: it has no effect{suggest(meant)}"
+            self._problems.warn(setting.place, message)
             return
         block.unknown.add(option.field)
         valid = ", ".join(option.scopes)
@@ -272,13 +286,10 @@ class _Builder:
         self._problems.error(statement.place, message)
 
     def _misplaced_in_domain(self, statement: Setting | Scope) -> None:
-        """Warn about Momentum's options there, which are about delivery to the domain."""
+        """Warn about other options there: Momentum's are about delivery to the domain."""
         lower = statement.name.lower()
         meant = misspelt(statement.name, _OF_DOMAINS)
-        if lower in OPTIONS and lower not in MOMENTUM_OPTIONS:
-            message = f"{OPTIONS[lower].name} is not valid in a {DOMAIN_SCOPE}; what is: {', '.join(_OF_DOMAINS)}"
-            self._problems.error(statement.place, message)
-        elif meant is not None and lower not in MOMENTUM_OPTIONS:
+        if meant is not None and lower not in MOMENTUM_OPTIONS and lower not in OPTIONS:
             self._problems.error(statement.place, f"unknown option {_short(statement.name)}{suggest(meant)}")
         else:
             message = f"{_short(statement.name)} has no effect in a {DOMAIN_SCOPE}, {_READ_IN_DOMAINS}"
@@ -292,7 +303,9 @@ class _Builder:
             self._misplaced_in_server_name(scope, block)
         elif block.kind == DOMAIN_SCOPE:
             self._misplaced_in_domain(scope)
-        elif rule is None:
+        elif block.kind in _BINDINGS and scope.name.lower() not in {DOMAIN_SCOPE.lower(), BINDING.lower()}:
+            pass  # the scope around it has a warning
+        elif rule is None or (rule.name in _BINDINGS and not _concerns_recipients(scope)):
             self._unknown_scope(scope)
         elif rule.name == PEER and block.scope in CONTROL:
             message = f"{rule.name} has no effect in {_scope(block.scope)}: {_CONSOLES}; all in it is skipped"
@@ -300,15 +313,23 @@ class _Builder:
         elif rule.name == DOMAIN_SCOPE and not _concerns_recipients(scope):
             message = f"{rule.name} is a scope of Momentum's, {_READ_IN_DOMAINS}: all in it is skipped"
             self._problems.warn(scope.place, message)
-        elif block.scope not in rule.parents:
+        else:
+            self._known_scope(rule, scope, block)
+
+    def _known_scope(self, rule: ScopeRule, scope: Scope, block: Block) -> None:
+        if block.scope not in rule.parents:
             block.unknown.add(rule.name.lower())
             valid = ", ".join(rule.parents)
             self._problems.error(scope.place, f"{rule.name} is not valid in {_scope(block.scope)}; it is in: {valid}")
-        elif scope.instance is None and rule.instance:
+            return
+        if scope.instance is None and rule.instance:
             block.unknown.add(rule.name.lower())
             self._problems.error(scope.place, f"expected an instance: {rule.name} {rule.instance} {{ … }}")
-        else:
-            self.statements(scope.body, self._child(rule, scope, block))
+            return
+        if rule.name in _BINDINGS:
+            message = f"{rule.name} is a scope of Momentum's, of which triosmtp reads {DOMAIN_SCOPE} alone"
+            self._problems.warn(scope.place, message)
+        self.statements(scope.body, self._child(rule, scope, block))
 
     def _unknown_scope(self, scope: Scope) -> None:
         lower = scope.name.lower()
@@ -363,8 +384,8 @@ class _Builder:
         elif child.kind == SERVER_NAME:
             child.server_name = parse_server_name(instance)
         elif child.kind == DOMAIN_SCOPE:
-            child.key = name_key(instance)
-        elif child.kind == FILTER and not is_filter_name(instance):
+            child.key = name_key(instance) if not instance.startswith("*.") else f"*.{name_key(instance[2:])}"
+        elif child.kind in {FILTER, DELIVERY} and not is_filter_name(instance):
             raise ValueError(
                 f"expected a name of letters, digits, `.`, `_` and `-`, at most 64, found {quote(instance)}"
             )
@@ -372,16 +393,22 @@ class _Builder:
 
 _LISTENING = {ESMTP_LISTENER, LISTEN, PEER}
 _OF_DOMAINS = tuple(option.name for option in OPTIONS.values() if DOMAIN_SCOPE in option.scopes)
-_READ_IN_DOMAINS = f"of which triosmtp reads {' and '.join(_OF_DOMAINS)} alone"
+_BINDINGS = {BINDING, BINDING_GROUP}
+_READ_IN_DOMAINS = f"of which triosmtp reads {', '.join(_OF_DOMAINS[:-1])} and {_OF_DOMAINS[-1]} alone"
 _CONSOLES = "only its Unix sockets are served, and their File_Mode decides who may connect"
 _NO_TCP = f"{_CONSOLES}; a TCP port is open to every local user"
 
 
-def _concerns_recipients(domain: Scope) -> bool:
-    """Return whether a Domain scope has, or may have, options of triosmtp."""
+def _concerns_recipients(statement: Statement) -> bool:
+    """Return whether a Domain scope, or a Domain in a Binding, has options of triosmtp, or may have."""
+    if not isinstance(statement, Scope):
+        return isinstance(statement, Include)
+    if statement.name.lower() != DOMAIN_SCOPE.lower():
+        bindings = {BINDING.lower(), BINDING_GROUP.lower()}
+        return statement.name.lower() in bindings and any(map(_concerns_recipients, statement.body))
     return any(
         isinstance(each, Include) or (isinstance(each, Setting) and misspelt(each.name, _OF_DOMAINS) is not None)
-        for each in domain.body
+        for each in statement.body
     )
 
 

@@ -1,7 +1,8 @@
 """The text of a configuration file, and places in it that can be shown to a reader."""
 
+import re
 from bisect import bisect_right
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from attrs import field, frozen
@@ -13,6 +14,7 @@ __all__ = ["Place", "Problems", "Source", "TooManyProblemsError"]
 _SHOWN_COLUMNS = 400  # a longer line is not shown whole
 MAX_ERRORS = 100
 MAX_WARNINGS = 1000
+_USER_INFORMATION = partial(re.compile(r"(?<=://)[^\s\"']+(?=@)").sub, lambda found: "*" * len(found[0]))
 
 
 @frozen(eq=False, slots=False)
@@ -47,6 +49,7 @@ class Source:
         start = self._line_starts[position.line - 1]
         end = self.text.find("\n", start)
         line = self.text[start:] if end < 0 else self.text[start:end]
+        line = _USER_INFORMATION(line)  # of a URL: it may be a password
         return "".join(
             c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line[:_SHOWN_COLUMNS].rstrip()
         )

@@ -34,14 +34,16 @@ def config_warnings(config: Config) -> list[Problem]:
         if not (settings.relay_domains or settings.open_relay):
             text = f'Listen "{listen.name}": no Relay_Domains: only postmaster and trusted peers are accepted'
             warnings.append(listen.problem(text, Severity.WARNING))
-        if settings.deliver_to is None:
+        if not settings.deliver_to:
             text = f'Listen "{listen.name}": no Deliver_To: mail goes to {default_maildir()}'
             warnings.append(listen.problem(text, Severity.WARNING))
-        warnings += _delivery_warnings(settings)
         warnings += _auth_warnings(settings)
-        specification = settings.deliver_to or f"maildir:{default_maildir()}"
-        if not specification.startswith("python:"):  # the check command imports it, and then knows its extensions
-            warnings += extension_warnings(settings, parse_delivery(specification))
+        targets = [config.target(name) for name in settings.deliver_to]
+        specifications = [str(target.addresses[0]) for target in targets] or [f"maildir:{default_maildir()}"]
+        for specification in specifications:
+            warnings += _delivery_warnings(settings, specification)
+            if specification.startswith(("maildir:", "discard:")):  # the check command makes others, and then knows
+                warnings += extension_warnings(settings, parse_delivery(specification))
         spool = settings.spool_directory or state_directory() / "spool"
         if is_tmpfs(spool):
             warnings.append(problem_at(settings, "spool_directory", f"{spool} is in memory (tmpfs)", Severity.WARNING))
@@ -58,7 +60,7 @@ def extension_warnings(settings: Settings, delivery: Delivery) -> list[Problem]:
         problem_at(
             settings,
             "smtp_extensions",
-            f"{name} is not offered: {settings.deliver_to or 'a Maildir'} does not support it",
+            f"{name} is not offered: {' and '.join(settings.deliver_to) or 'a Maildir'} does not support it",
             Severity.WARNING,
         )
         for name in unhonoured(settings, delivery)
@@ -134,8 +136,8 @@ def _unverifiable(settings: Settings) -> str:
     return "AUTH EXTERNAL is never offered: no client certificate verifies without TLS_Client_CA"
 
 
-def _delivery_warnings(settings: Settings) -> list[Problem]:
-    scheme, _, path = (settings.deliver_to or f"maildir:{default_maildir()}").partition(":")
+def _delivery_warnings(settings: Settings, specification: str) -> list[Problem]:
+    scheme, _, path = specification.partition(":")
     if scheme != "maildir":
         return []
     folder = Path(path)

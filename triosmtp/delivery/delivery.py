@@ -1,9 +1,12 @@
 """The base class of deliveries, and the error for a temporary failure."""
 
 import abc
+from collections.abc import Sequence
 
-from triosmtp.errors import TrioSMTPError
-from triosmtp.message import Message
+from triosmtp.delivery.delivery_transaction import DeliveryTransaction
+from triosmtp.delivery.recipient_result import DELIVERED, RecipientResult
+from triosmtp.errors import Reject, TrioSMTPError
+from triosmtp.message import Envelope, Message, Origin
 
 __all__ = ["Delivery", "DeliveryError"]
 
@@ -38,6 +41,13 @@ class Delivery(abc.ABC):
     requires of a server that accepted the message, or to pass the parameter on to a server that does.
     """
 
+    verifies: bool = False
+    """Whether it can be asked about recipients at RCPT: whether :meth:`begin` returns a transaction."""
+    splits: bool = False
+    """Whether recipients of one message may have different results: whether it has its own :meth:`deliver_each`."""
+    wants_origin: bool = False
+    """Whether it uses :attr:`Message.origin`."""
+
     @abc.abstractmethod
     async def deliver(self, message: Message) -> None:
         """Deliver ``message`` to all its recipients: the octets of ``message.trace``, then those of ``message.body``.
@@ -52,6 +62,44 @@ class Delivery(abc.ABC):
         :raises Reject: to refuse the message with a reply of its own.
         :raises DeliveryError: if the message cannot be delivered now.
         """
+
+    async def deliver_each(self, message: Message) -> Sequence[RecipientResult]:
+        """Deliver ``message``, and return the result of each of its recipients, in their order.
+
+        By default all have the result of :meth:`deliver`.  A delivery overrides it if recipients may have different
+        results.  It raises only cancellation.
+        """
+        result = DELIVERED
+        try:
+            await self.deliver(message)
+        except Reject as reject:
+            result = RecipientResult.of_reject(reject)
+        except DeliveryError as error:
+            result = RecipientResult(error.code, error.enhanced, error.text, error.reason)
+        return (result,) * len(message.envelope.recipients)
+
+    def begin(self, envelope: Envelope, origin: Origin) -> DeliveryTransaction:
+        """Begin a transaction, for the first recipient of a message; nothing is sent yet.
+
+        ``envelope`` is that of the client, with the recipients that were accepted so far.
+
+        :raises NotImplementedError: if the delivery does not verify recipients.
+        """
+        raise NotImplementedError(f"{self} does not verify recipients")
+
+    async def run(self) -> None:  # noqa: B027 - most deliveries have nothing to do
+        """Run the background task of the delivery until cancelled; by default there is none.
+
+        The server calls it once, in a task of its own, before the first message; but that may come at any time after.
+        :meth:`aclose` follows when it has been cancelled.
+        """
+
+    async def probe(self) -> str:
+        """Find out whether the target is available: return ``""``, or why it is not.
+
+        It is called while a target fails, every 5 to 60 s (see :class:`~triosmtp.delivery.TargetHealth`).
+        """
+        return ""
 
     async def aclose(self) -> None:  # noqa: B027 - most deliveries hold nothing
         """Release the resources of the delivery; nothing is delivered afterwards.  May be called again."""

@@ -4,6 +4,6 @@
 ``trace.py`` makes Received and other header fields, ``header_edits.py`` changes a message as a filter demands.
 """
 
-from triosmtp.message.message import Envelope, Message, Recipient
+from triosmtp.message.message import Envelope, Message, Origin, Recipient
 
-__all__ = ["Envelope", "Message", "Recipient"]
+__all__ = ["Envelope", "Message", "Origin", "Recipient"]

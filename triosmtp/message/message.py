@@ -6,13 +6,15 @@ Neither sees the connection.
 
 from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
 
 from attrs import Factory, define, frozen
 
 from triosmtp.message.spool import Body
 from triosmtp.smtp import Address, decode_orcpt, decode_xtext
+from triosmtp.variables import TLSInfo
 
-__all__ = ["Envelope", "Message", "Recipient"]
+__all__ = ["Envelope", "Message", "Origin", "Recipient"]
 
 
 @frozen(slots=False)
@@ -89,6 +91,35 @@ class Envelope:
         return int(self.parameters.get("MT-PRIORITY") or 0)
 
 
+@frozen(slots=True, kw_only=True)
+class Origin:
+    """The client that a message came from, for targets that tell others about it.
+
+    Names and addresses are those of an announced client (PROXY, XCLIENT), if there is one.
+    """
+
+    session: str
+    """The id of the session."""
+    listen: str
+    """The name of the Listen."""
+    peer: str
+    """The peer, as in logs: ``192.0.2.1:34567``."""
+    address: IPv4Address | IPv6Address | None
+    """Its address; None on a Unix socket."""
+    name: str = ""
+    """The name that was looked up for its address, if an announcement had one."""
+    helo: str = ""
+    """Its name in EHLO or HELO."""
+    extended: bool = True
+    """Whether that was EHLO."""
+    auth_mechanism: str = ""
+    """The mechanism of AUTH, if the client authenticated here."""
+    auth_user: str = ""
+    """The user, if the client authenticated here."""
+    tls: TLSInfo | None = None
+    """TLS of the connection."""
+
+
 @define(slots=True, kw_only=True)
 class Message:
     """A complete message.
@@ -109,6 +140,8 @@ class Message:
     """The connection context at the time when the message was complete."""
     message_variables: Mapping[str, str] = Factory(dict)
     """The message context at that time."""
+    origin: Origin | None = None
+    """The client, if the delivery wants to know it."""
 
     @property
     def size(self) -> int:

@@ -1,6 +1,6 @@
 """The recipients that exist (Known_Recipients), by the options of the connection and the domain of the recipient."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -8,6 +8,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import DomainScope, Settings
+from triosmtp.domain import DomainTable
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.smtp import Address
 
@@ -15,6 +16,7 @@ __all__ = ["Files", "KnownRecipients"]
 
 Files: TypeAlias = tuple[RecipientFile, ...]
 
+_FIELDS: Final = frozenset({"known_recipients", "recipients_fold_case"})
 _FILES: Final = trio.CapacityLimiter(2)
 """Threads that check files of recipients, separate from all others.  Each file uses one at most."""
 
@@ -24,8 +26,8 @@ class KnownRecipients:
     """The recipients that exist, for one resolved set of options.  Without files, every recipient exists."""
 
     files: Files
-    by_domain: Mapping[str, Files]
-    """The files of Domain scopes instead of these, by the key of the domain."""
+    by_domain: DomainTable[Files]
+    """The files of Domain scopes instead of these."""
 
     @classmethod
     def from_settings(
@@ -42,13 +44,16 @@ class KnownRecipients:
         def files(known: Settings, folding: Settings) -> Files:
             return tuple(open_file(known, path, folding.recipients_fold_case) for path in known.known_recipients)
 
-        by_domain = {
-            each.key: files(
-                each.settings if "known_recipients" in each.fields else settings,
-                each.settings if "recipients_fold_case" in each.fields else settings,
-            )
-            for each in domains
-        }
+        by_domain = DomainTable(
+            {
+                each.key: files(
+                    each.settings if "known_recipients" in each.fields else settings,
+                    each.settings if "recipients_fold_case" in each.fields else settings,
+                )
+                for each in domains
+                if not _FIELDS.isdisjoint(each.fields)
+            }
+        )
         default = files(settings, settings)
         return cls(default, by_domain) if default or any(by_domain.values()) else None
 
@@ -64,7 +69,9 @@ class KnownRecipients:
         :raises RecipientFileError: if a file could not be read yet, so that the answer is unknown.
         """
         domain = recipient.domain_key
-        files = self.by_domain.get(domain, self.files)
+        files = self.by_domain.find(domain)
+        if files is None:
+            files = self.files
         if not files or recipient.local_part.lower() == "postmaster":
             return True
         for file in files:

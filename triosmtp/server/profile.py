@@ -11,7 +11,7 @@ from attrs import frozen
 
 from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
 from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Settings, problem_at
-from triosmtp.delivery import Delivery, load_delivery, parse_delivery
+from triosmtp.delivery import Delivery, EventSink, TargetContext, TargetHealth
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
 from triosmtp.module_loader import ModuleLoader
@@ -19,7 +19,9 @@ from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.recipients.known_recipients import KnownRecipients
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay_rules import RelayRules
+from triosmtp.server.routing import Routing, Target, Targets
 from triosmtp.server.sasl_config import SaslConfig, build_sasl_config
+from triosmtp.server.target_factories import make_delivery
 from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
 from triosmtp.tls import TLSSettings
@@ -48,6 +50,9 @@ class Profile:
     chain: Chain
     relay: RelayRules
     delivery: Delivery
+    """The first target of mail that neither policy nor a Domain scope sends elsewhere."""
+    routing: Routing | None
+    """All targets; None if all mail goes to ``delivery``, which is not asked about recipients."""
     tls: TLSSettings | None
     """The key of the TLS context in the store; None without a certificate."""
     sasl: SaslConfig
@@ -87,7 +92,10 @@ class Profiles:
         self._given_delivery = delivery
         self._policies: dict[str, Policy] = {}
         self._filters: list[FilterKey] = []
-        self._deliveries: dict[str, Delivery] = {}
+        self._targets: dict[str, Target] = {}
+        self.events = EventSink()
+        """The destination of events of targets: the observers of the service that uses these profiles."""
+        self._running: list[trio.CancelScope] = []
         self._chains: dict[Hashable, Chain] = {}
         self._stores: dict[Hashable, PasswordFile | IdentityMap] = {}
         self._recipient_files: dict[tuple[Path, bool], RecipientFile] = {}
@@ -107,8 +115,19 @@ class Profiles:
         self._loader.discard()
         await self.aclose()
 
+    def start(self, nursery: trio.Nursery) -> None:
+        """Run what deliveries do in the background, until :meth:`aclose`, in ``nursery``."""
+        given = () if self._given_delivery is None else (self._given_delivery,)
+        for delivery in (*given, *self.deliveries):
+            if type(delivery).run is not Delivery.run:
+                scope = trio.CancelScope()
+                self._running.append(scope)
+                nursery.start_soon(_run, delivery, scope, name=f"delivery {delivery}")
+
     async def aclose(self) -> None:
         """Close every delivery that the options name.  Each has up to 5 s.  Release the filters."""
+        for scope in self._running:
+            scope.cancel()
         while self._filters:
             self._hub_of_server().filters.release(self._filters.pop())
         for delivery in self.deliveries:
@@ -121,7 +140,7 @@ class Profiles:
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
         """Every delivery that the options name."""
-        return tuple(self._deliveries.values())
+        return tuple(target.delivery for target in self._targets.values())
 
     def prepare(self) -> list[Profile]:
         """Make the profile of every Listen and of each of its Peer blocks.
@@ -157,23 +176,24 @@ class Profiles:
             for key in settings.context
             if is_reserved(key)
         ]
-        delivery = collect(problems, partial(self._delivery, settings))
+        routing = collect(problems, partial(self._routing, settings))
         recipients = collect(problems, partial(self._recipients, settings))
         chain = collect(problems, partial(self._chain, settings, recipients))
         sasl = collect(problems, partial(self._sasl, settings, chain or Chain()))
         if problems:
             raise ConfigError(problems)
-        assert delivery is not None
+        assert routing is not None
         assert chain is not None
         assert sasl is not None
         return Profile(
             settings=settings,
-            rules=_rules(settings, hostname, delivery, starttls=tls is not None and not settings.use_ssl),
+            rules=_rules(settings, hostname, routing, starttls=tls is not None and not settings.use_ssl),
             banner=_banner(settings, hostname),
             hostname=settings.received_hostname or hostname,
             chain=chain,
             relay=RelayRules.from_settings(settings),
-            delivery=delivery,
+            delivery=routing.default[0].delivery,
+            routing=None if routing.is_plain else routing,
             tls=tls,
             sasl=sasl,
             server_names=server_names,
@@ -266,17 +286,48 @@ class Profiles:
             self._hub = Hub()
         return self._hub
 
-    def _delivery(self, settings: Settings) -> Delivery:
-        if self._given_delivery is not None:
-            return self._given_delivery
-        specification = settings.deliver_to or f"maildir:{default_maildir()}"
-        delivery = self._deliveries.get(specification)
-        if delivery is None:
-            python = specification.startswith("python:")
-            make = partial(load_delivery, self._loader) if python else parse_delivery
-            delivery = _found(settings, "deliver_to", partial(make, specification))
-            self._deliveries[specification] = delivery
-        return delivery
+    def _routing(self, settings: Settings) -> Routing:
+        problems: list[Problem] = []
+        given, domains = self._given_delivery, self._config.domains
+        if given is None:
+            default = collect(problems, partial(self._targets_of, settings))
+        else:
+            default, domains = (Target(str(given), given, given.verifies),), ()
+        by_name = {}
+        chooses = bool(settings.policy) if self._given_chain is None else bool(self._given_chain.policies)
+        for name in self._config.deliveries if chooses else ():
+            target = collect(problems, partial(self._target, settings, name))
+            if target is not None:
+                by_name[name] = target
+        routing = collect(problems, partial(Routing.from_settings, default or (), domains, self._targets_of, by_name))
+        if problems:
+            raise ConfigError(problems)
+        assert routing is not None
+        return routing
+
+    def _targets_of(self, settings: Settings) -> Targets:
+        names = settings.deliver_to or (f"maildir:{default_maildir()}",)
+        return tuple(self._target(settings, name) for name in names)
+
+    def _target(self, settings: Settings, name: str) -> Target:
+        target = self._targets.get(name)
+        if target is None:
+            found = self._config.target(name)
+            context = TargetContext(
+                self._hostname, TargetHealth(name, grace=found.settings.delivery_grace), self.events
+            )
+            where = settings if found.is_short else found.settings
+            delivery = _found(where, "deliver_to", partial(make_delivery, found, context, self._loader))
+            target = self._targets[name] = Target(name, delivery, found.settings.verify_recipients)
+        return target
+
+
+async def _run(delivery: Delivery, scope: trio.CancelScope) -> None:
+    with scope:
+        try:
+            await delivery.run()
+        except Exception:  # noqa: BLE001 - an error of a delivery must not end the server
+            _log.exception("%s: its background task failed", delivery)
 
 
 def _is_filter(specification: str) -> bool:
@@ -295,19 +346,20 @@ def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
         raise ConfigError([problem_at(settings, field, str(error))]) from error
 
 
-def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
-    """Return the extensions of SMTP_Extensions that are not offered, because ``delivery`` does not honour them."""
-    return tuple(x for x in settings.smtp_extensions if x in DELIVERY_EXTENSIONS and x not in delivery.honours)
+def unhonoured(settings: Settings, *deliveries: Delivery) -> tuple[str, ...]:
+    """Return the extensions of SMTP_Extensions that are not offered, because one of ``deliveries`` honours them not."""
+    wanted = [extension for extension in settings.smtp_extensions if extension in DELIVERY_EXTENSIONS]
+    return tuple(each for each in wanted if any(each not in delivery.honours for delivery in deliveries))
 
 
-def _rules(settings: Settings, hostname: str, delivery: Delivery, *, starttls: bool) -> ConnectionSettings:
+def _rules(settings: Settings, hostname: str, routing: Routing, *, starttls: bool) -> ConnectionSettings:
     extensions = {name.upper() for name in settings.smtp_extensions}
     optional = extensions & {"CHUNKING", "LIMITS", *DELIVERY_EXTENSIONS, *TRUSTED_EXTENSIONS}
     return ConnectionSettings(
         hostname=hostname,
         starttls=starttls and "STARTTLS" in extensions,
         enhanced_status_codes="ENHANCEDSTATUSCODES" in extensions,
-        extensions=frozenset(optional.difference(unhonoured(settings, delivery))),
+        extensions=frozenset(optional.difference(unhonoured(settings, *(each.delivery for each in routing.reachable)))),
         max_mails=settings.max_receptions_per_connection,
         max_recipients=settings.max_recipients_per_message,
         max_message_size=settings.max_message_size,

@@ -239,6 +239,8 @@ class Server:
             service.contexts.adopt(renewal)
             if self.pool is not None:
                 self.pool.commit()
+            else:
+                profiles.start(self._background)
         self._background.start_soon(former.close_when_unused)
         before, after = self._apply(changes)
         await self._certificates.apply()
@@ -331,6 +333,8 @@ async def run_server(
             background.start_soon(watch, service.running, name="session time-outs")
             if run_hub:
                 await background.start(service.hub.run, name="policy clients")
+            if open_pool is None:  # else the workers deliver
+                service.profiles.start(background)
             certificates = CertificateWatcher(service, background)
             await certificates.apply()
             async with trio.open_nursery() as policy_clients:

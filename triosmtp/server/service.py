@@ -90,6 +90,7 @@ class Service:
         """The observers of the events."""
         self.emit: Observer = self.observers.emit
         """Call every observer of an event."""
+        generation.profiles.events.observer = self.emit
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         """Return the time on Trio's clock, faster than ``trio.current_time()``."""
         self.draining = False
@@ -125,6 +126,7 @@ class Service:
         former.last_contexts = {settings: self.contexts.get(settings) for settings in former.tls}
         self.limits.handshakes.limit = generation.config.base.tls_handshakes_max
         self.generation = generation
+        generation.profiles.events.observer = self.emit
         return former
 
     def context(self, generation: Generation, settings: TLSSettings) -> ServerContext:

@@ -89,8 +89,11 @@ async def open_memory_server(
     *,
     policy: Policy | Iterable[Policy] | None = None,
     deliver: Delivery | Callable[[Message], Awaitable[None]] | None = None,
+    use_deliver_to: bool = False,
 ) -> AsyncIterator[MemoryServer]:
     """Serve ``configuration`` on memory streams until the block ends.  Then every session is cancelled.
+
+    Messages are collected, unless ``deliver`` takes them, or the targets of Deliver_To (``use_deliver_to``).
 
     :raises ConfigError: as :func:`triosmtp.serve` does.
     """
@@ -102,12 +105,17 @@ async def open_memory_server(
         messages.append(as_received(message))
 
     service = await open_service(
-        config, policy=policy, deliver=deliver or collect, observers=(events.append,), mock_key=MockKey()
+        config,
+        policy=policy,
+        deliver=None if use_deliver_to else deliver or collect,
+        observers=(events.append,),
+        mock_key=MockKey(),
     )
     service.hub.attach(LocalSessions(service))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch, service.running)
         await nursery.start(service.hub.run)
+        service.profiles.start(nursery)
         yield MemoryServer(service, nursery, messages, events)
         nursery.cancel_scope.cancel()
     await service.profiles.aclose()

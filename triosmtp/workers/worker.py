@@ -194,6 +194,7 @@ class _Worker:
         assert prepared is not None, "Prepare comes before Commit"
         self._prepared = None
         former = service.activate(prepared.generation)
+        service.profiles.start(self._background)
         service.contexts.adopt(_with_newer(prepared.renewal, service.contexts))
         self._generation = message.generation
         self._background.start_soon(former.close_when_unused)
@@ -354,6 +355,7 @@ async def _run(values: socket.socket, connections: socket.socket) -> None:
         return
     async with trio.open_nursery() as background:
         background.start_soon(watch, service.running, name="session time-outs")
+        service.profiles.start(background)
         async with trio.open_nursery() as sessions:
             worker = _Worker(
                 service, hub, channel, connections, init.generation, sessions=sessions, background=background

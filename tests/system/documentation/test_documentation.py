@@ -69,7 +69,7 @@ def test_policy_client_can_be_made(program: str) -> None:
 @pytest.mark.parametrize("page", [page.relative_to(ROOT).as_posix() for page in PAGES if page.stem != "architecture"])
 def test_options_that_are_named_exist(page: str) -> None:
     listeners = {"Control_Listener", "ESMTP_Listener", "Policy_Listener", "Status_Listener"}
-    scopes = {*listeners, "Pathway_Group", "Server_Name"}
+    scopes = {*listeners, "Binding_Group", "Pathway_Group", "Server_Name"}
     known = {option.name for option in OPTIONS.values()} | scopes | {"TLS_Certifcate", "Enable_Authentication"}
     named = set(re.findall(r"\b[A-Z][A-Za-z]+_[A-Z][A-Za-z_]*[a-z]\b", (ROOT / page).read_text()))
     assert named - known == set()

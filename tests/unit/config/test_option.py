@@ -32,6 +32,8 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         *("TLS_Send_Client_CA_Names", "TLS_Verify_Depth", "TLS_Verify_Mode", "TLS_Handshake_Timeout"),
     }
     in_filters = {"Policy_Timeout", "Policy_Fallback", "Policy_Fallback_Phases"}
+    in_domains = {"Known_Recipients", "Recipients_Fold_Case", "Deliver_To"}
+    in_deliveries = {"Deliver_To", "TLS_Certificate", "TLS_Key", "TLS_Protocols", "TLS_Ciphers"}
     not_global = {
         "Use_SSL",
         "Starttls_Injection_Policy",
@@ -47,6 +49,9 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         if option.name in {"Connect_To", "Phases"}:
             assert option.scopes == ("Filter",)
             continue
+        if option.scopes in {("Delivery",), ("Delivery", "Domain")}:
+            assert (option.name == "Verify_Recipients") == ("Domain" in option.scopes)
+            continue
         if option.name == "Enable":
             assert option.scopes == ("ESMTP_Listener", "Listen", *control, *policy, *status)
             continue
@@ -59,11 +64,12 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         expected |= set(control) if option.name == "File_Mode" else set()
         expected |= set(status) if option.name in {"File_Mode", "Listen_Backlog"} else set()
         expected |= {"Filter"} if option.name in in_filters else set()
-        expected |= {"Domain"} if option.name in {"Known_Recipients", "Recipients_Fold_Case"} else set()
+        expected |= {"Domain"} if option.name in in_domains else set()
+        expected |= {"Delivery"} if option.name in in_deliveries else set()
         expected |= {"Server_Name"} if option.name in in_server_names else set()
         expected |= set(policy) if option.name in in_policy_listeners | in_server_names else set()
         assert set(option.scopes) == expected, option.name
-        if option.default is None:
+        if option.write_default() == "unset":
             continue
         for scope in expected & set(places):
             parse_config(places[scope].format(f"{option.name} = {option.write_default()}"))

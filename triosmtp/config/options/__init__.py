@@ -9,7 +9,8 @@ The other modules hold the rows, by subject::
     smtp_options.py     the SMTP dialogue
     tls_options.py      TLS
     auth_options.py     AUTH
-    policy_options.py   policy and delivery
+    policy_options.py   policy, the spool
+    delivery_options.py delivery, the Delivery scope
     relay_options.py    relaying, recipients that exist
     limit_options.py    limits on connections, sessions and messages
     proxy_options.py    trusted proxies
@@ -27,6 +28,7 @@ from attrs import frozen
 
 from triosmtp.config.option import Option
 from triosmtp.config.options.auth_options import AuthOptions
+from triosmtp.config.options.delivery_options import DeliveryOptions
 from triosmtp.config.options.limit_options import LimitOptions
 from triosmtp.config.options.log_options import LogOptions
 from triosmtp.config.options.policy_options import PolicyOptions
@@ -52,6 +54,7 @@ class Settings(
     ProcessOptions,
     LogOptions,
     ProxyOptions,
+    DeliveryOptions,
     PolicyOptions,
     RelayOptions,
     LimitOptions,

@@ -1,4 +1,4 @@
-"""Options of policy and delivery."""
+"""Options of policy and of the spool."""
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
@@ -11,7 +11,7 @@ from attrs import frozen
 from triosmtp.config.option import FILTER, POLICY, STATUS, WITH_FILTER, option
 from triosmtp.config.types.option_type import LIMIT, PATH, SECONDS, choice
 from triosmtp.config.types.policy_grammar import SOCKET_SCHEMES, forms_of
-from triosmtp.config.types.policy_types import CONNECT_TO, DELIVERY, FALLBACK_PHASES, FILTER_PHASES, POLICIES
+from triosmtp.config.types.policy_types import CONNECT_TO, FALLBACK_PHASES, FILTER_PHASES, POLICIES
 
 __all__ = ["PolicyOptions"]
 
@@ -22,7 +22,7 @@ _FALLBACKS: tuple[Fallback, ...] = ("tempfail", "continue", "reject")
 
 @frozen(slots=False, kw_only=True)
 class PolicyOptions:
-    """Policy and delivery."""
+    """Policy, and the spool."""
 
     policy: tuple[str, ...] = option(
         "Policy",
@@ -89,13 +89,6 @@ class PolicyOptions:
         1024 * 1024,
         "Octets of a message that a decider may request at data_spool. 0: none.",
         scopes=POLICY,
-    )
-    deliver_to: str | None = option(
-        "Deliver_To",
-        DELIVERY,
-        None,
-        "The destination of accepted mail: maildir:/path, discard:, or python:package.module:function, an async "
-        "function of one argument, also from the configuration's folder. Unset: a Maildir in the state folder.",
     )
     spool_directory: Path | None = option(
         "Spool_Directory", PATH, None, "Folder for the bodies of messages while they arrive."

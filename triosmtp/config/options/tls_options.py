@@ -7,7 +7,15 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.option import GLOBAL, NOT_GLOBAL, WITH_POLICY, WITH_SERVER_NAME, option
+from triosmtp.config.option import (
+    GLOBAL,
+    NOT_GLOBAL,
+    WITH_DELIVERY,
+    WITH_DELIVERY_AND_SERVER_NAME,
+    WITH_POLICY,
+    WITH_SERVER_NAME,
+    option,
+)
 from triosmtp.config.types.option_type import BOOLEAN, DOMAIN_PATTERNS, LIMIT, PATH, SECONDS, choice
 from triosmtp.config.types.tls_types import (
     CIPHERS,
@@ -42,7 +50,7 @@ class TLSOptions:
         (),
         "PEM file: the server's certificate, then its chain; it may hold the key too. A list serves several, such as "
         "RSA and ECDSA, side by side. none removes an inherited one.",
-        scopes=WITH_SERVER_NAME,
+        scopes=WITH_DELIVERY_AND_SERVER_NAME,
     )
     tls_key: tuple[Path, ...] = option(
         "TLS_Key",
@@ -50,7 +58,7 @@ class TLSOptions:
         (),
         "PEM file: the private key; one for each file of TLS_Certificate, in the same order. none, or unset, if each "
         "of those holds its own.",
-        scopes=WITH_SERVER_NAME,
+        scopes=WITH_DELIVERY_AND_SERVER_NAME,
     )
     tls_key_password_file: tuple[Path, ...] = option(
         "TLS_Key_Password_File",
@@ -72,14 +80,14 @@ class TLSOptions:
         ("TLSv1.2", "TLSv1.3"),
         "Versions of TLS: +base[:+-name…] of ALL (1.2 and 1.3), TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3; SSLv2 and SSLv3 "
         "can be removed, never added. 1.0 and 1.1 lower OpenSSL's security level to 0.",
-        scopes=WITH_POLICY,
+        scopes=WITH_DELIVERY,
     )
     tls_ciphers: str = option(
         "TLS_Ciphers",
         CIPHERS,
         "DEFAULT",
         "OpenSSL cipher list; names that begin with TLS_ select TLS 1.3 suites.",
-        scopes=WITH_POLICY,
+        scopes=WITH_DELIVERY,
     )
     tlsv13_ciphersuites: str | None = option(
         "TLSv13_Ciphersuites",

@@ -10,7 +10,10 @@ The modules, by subject::
     server_name.py      names of servers in Server_Name scopes
     auth_parameters.py  parameters of AUTH
     policy_grammar.py   the words of Policy and their forms
-    policy_types.py     Pathway, policies, fallbacks, deliveries, recipient files
+    policy_types.py     Pathway, policies, fallbacks, recipient files
+    delivery_types.py   targets, fingerprints, addresses of monitors
+      target_address.py   the schemes of targets; the name of a Delivery
+      target_url.py       the grammar of targets that are URLs
     trusted_proxies.py  networks of proxies
     security_types.py   users, groups and capabilities
 """

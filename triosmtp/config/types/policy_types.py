@@ -1,11 +1,11 @@
-"""The types of options of policy and delivery: Pathway, policies, fallbacks, deliveries, recipient files."""
+"""The types of options of policy: Pathway, policies, fallbacks, filters, recipient files."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from triosmtp.config.parser import Dictionary, Items, Scalar, Value
+from triosmtp.config.parser import Dictionary, Items, Value
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.types.filter_address import is_filter_name, parse_filter_address
 from triosmtp.config.types.option_type import (
@@ -22,7 +22,7 @@ from triosmtp.config.types.option_type import (
 from triosmtp.config.types.policy_grammar import POLICY_FORMS, SOCKET_SCHEMES, forms_of
 
 __all__ = [
-    "CONNECT_TO", "DELIVERY", "FALLBACK_PHASES", "FILTER_PHASES", "PATHWAY", "POLICIES", "RECIPIENT_FILES",
+    "CONNECT_TO", "FALLBACK_PHASES", "FILTER_PHASES", "PATHWAY", "POLICIES", "RECIPIENT_FILES",
 ]  # fmt: skip
 
 # Pathway
@@ -126,27 +126,6 @@ CONNECT_TO = OptionType("address of a filter", _read_connect_to, TEXT.write)
 FILTER_PHASES: OptionType[tuple[str, ...]] = OptionType(
     "list of phases", _read_filter_phases, list_of(TEXT, "list of phases").write
 )
-
-# Deliveries
-
-_DELIVERIES = "maildir:/path, discard: or python:package.module:function"
-
-
-def _read_delivery(value: Value, _warn: Warn) -> str:
-    text = text_of(value, _DELIVERIES)
-    scheme, colon, rest = text.partition(":")
-    if colon and ((scheme == "discard" and not rest) or (scheme == "python" and _is_object(rest))):
-        return text
-    if colon and scheme == "maildir" and rest:
-        folder = value.place.source.folder
-        return f"maildir:{Path(rest) if folder is None else folder / rest}"
-    found = value.text if isinstance(value, Scalar) else ""
-    schemes = ("discard:", "maildir:", "python:")
-    close = "" if f"{scheme}:" in schemes else suggest(nearest(scheme, schemes))
-    raise BadValueError(value.place, f"expected {_DELIVERIES}, found {quote(found)}{close}")
-
-
-DELIVERY = OptionType("delivery", _read_delivery, TEXT.write)
 
 # Files of recipients
 

@@ -25,7 +25,9 @@ from triosmtp.config.types.option_type import (
 )
 from triosmtp.domain import DomainError, name_key, pattern_key
 
-__all__ = ["CIPHERS", "DEPTH", "FILES", "GROUPS", "PROTOCOLS", "RATE", "RELAY_CLIENTS", "SUITES", "RelayClient"]
+__all__ = [
+    "CIPHERS", "DEPTH", "FILES", "FINGERPRINT", "GROUPS", "PROTOCOLS", "RATE", "RELAY_CLIENTS", "SUITES", "RelayClient",
+]  # fmt: skip
 
 # Files
 
@@ -246,6 +248,15 @@ def _read_relay_client(value: Value, _warn: Warn) -> RelayClient:
         raise BadValueError(value.place, f"{kind}: {error}") from error
 
 
+def _read_fingerprint(value: Value, warn: Warn) -> RelayClient:
+    expected = "sha256:… of a certificate, or spki:… of its public key"
+    text = text_of(value, expected)
+    if text.partition(":")[0].lower() not in {"sha256", "spki"}:
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}")
+    return _read_relay_client(value, warn)
+
+
+FINGERPRINT: OptionType[RelayClient] = OptionType("fingerprint", _read_fingerprint, lambda value: quote(str(value)))
 _RELAY_CLIENTS = list_of(
     OptionType("client", _read_relay_client, lambda value: quote(str(value))), "list of clients, by their certificates"
 )

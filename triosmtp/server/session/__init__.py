@@ -8,6 +8,7 @@
 ``restrictions.py``           the built-in checks of each phase that the options ask for
 ``refusal.py``                how a step is refused
 ``transaction.py``            one message, from MAIL to its final reply
+``dispatch.py``               its way to its targets: verified recipients, the plan, the reply to all results
 ``auth.py``                   AUTH: the SASL exchange, and what a failure costs
 ``xclient.py``                XCLIENT and the other commands of trusted peers
 ``authentication_results.py`` the header field of RFC 8601

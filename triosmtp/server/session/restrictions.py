@@ -5,7 +5,8 @@ no check.  Each check raises the refusal.
 
 - At MAIL: space for the announced SIZE, Max_Receptions_Per_Connection, and the rate Inbound_Throttle_Messages.
 - At MAIL, TLS: ``TLS_Verify_Mode = "require"``, TLS_Require_Verified, TLS_Require_Verified_From, Require_TLS_From.
-- At RCPT: the numbers of recipients, Require_TLS_For, relaying, Known_Recipients, and the rate Recipient_Rate_Per_Peer.
+- At RCPT: the numbers of recipients, Require_TLS_For, relaying, Known_Recipients, the rate Recipient_Rate_Per_Peer, and
+  what the target says about the recipient.
 - After the body: :func:`check_headers`.
 """
 
@@ -18,6 +19,7 @@ from attrs import frozen
 
 from triosmtp.config import Settings
 from triosmtp.limits.spool_space import find_spool_limit
+from triosmtp.message import Recipient
 from triosmtp.message.spool import KEEP_SIZE
 from triosmtp.policy import PHASES, Phase, Session
 from triosmtp.recipients.recipient_file import RecipientFileError
@@ -34,6 +36,13 @@ _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE
 _FIELD: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
+class CurrentTransaction(Protocol):
+    """The message under way."""
+
+    async def verify(self, recipient: Recipient) -> None:
+        """Ask the target of a recipient about it."""
+
+
 class CheckContext(Protocol):
     """What the checks look at: the state of a session."""
 
@@ -46,6 +55,10 @@ class CheckContext(Protocol):
     """Recipients that the session has accepted."""
     granted_relay: bool
     """Whether ``can_relay`` was set for the sender of the current transaction alone."""
+
+    @property
+    def transaction(self) -> CurrentTransaction | None:
+        """The message under way."""
 
 
 Check: TypeAlias = Callable[[CheckContext, Any, bool], None]
@@ -116,6 +129,8 @@ def _at_rcpt(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
         waiting.append(_check_exists)
     if settings.recipient_rate_per_peer is not None:
         waiting.append(_check_recipient_rate)
+    if profile.routing is not None:
+        waiting.append(_ask_target)
     return checks, waiting
 
 
@@ -252,6 +267,12 @@ async def _check_exists(state: CheckContext, rcpt: RcptTo) -> None:
     if not exists:
         reply = Reply(550, "The recipient is not known here", "5.1.1")
         raise Refusal(reply, "Known_Recipients", f"{recipient} is not listed")
+
+
+async def _ask_target(state: CheckContext, rcpt: RcptTo) -> None:
+    """Ask the recipient's target about it, after everything that is decided here."""
+    assert state.transaction is not None, "MAIL was accepted"
+    await state.transaction.verify(Recipient(rcpt.recipient, rcpt.parameters))
 
 
 def check_headers(settings: Settings, headers: bytes) -> None:

@@ -11,11 +11,11 @@ from errno import ENOSPC
 from functools import partial
 from time import monotonic
 
-from triosmtp.delivery import DeliveryError
+from triosmtp.delivery import Delivery, DeliveryError
 from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.limits.spool_space import spool_folder
-from triosmtp.message import Envelope, Message
+from triosmtp.message import Envelope, Message, Recipient
 from triosmtp.message.spool import Body, Spool, SpoolError
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
 from triosmtp.module_loader import is_failure
@@ -23,8 +23,10 @@ from triosmtp.policy import ChainDecision, Session
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
+from triosmtp.server.routing import DELIVER_TO
 from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
+from triosmtp.server.session.dispatch import Dispatch
 from triosmtp.server.session.policy_phase import ask_policies, deferred, emit_outcome
 from triosmtp.server.session.refusal import Refusal, refusal_of
 from triosmtp.server.session.restrictions import check_headers
@@ -46,6 +48,7 @@ class Transaction:
     _failure: SpoolError | None = None
     _excerpt: Excerpt | None = None  # for recordings
     _delivery_seconds = 0.0
+    _open_dispatch: Dispatch | None = None
     _contexts: tuple[dict[str, str], dict[str, str]] | None = None  # those that the delivery got
 
     def __init__(
@@ -69,7 +72,10 @@ class Transaction:
         """The policy that discards the message, or ``""``."""
 
     def close(self) -> None:
-        """Throw away the body, wherever it is."""
+        """Throw away the body, wherever it is, and end what was begun at targets."""
+        if self._open_dispatch is not None:
+            self._open_dispatch.close()
+            self._open_dispatch = None
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -151,7 +157,7 @@ class Transaction:
             finally:
                 if message is not None:
                     message.body.close()
-                if self._spool is not None or self._spooled:
+                if self._spool is not None or self._spooled or self._open_dispatch is not None:
                     self.close()
         except Exception:  # noqa: BLE001 - whatever it is, the client must hear the outcome
             _log.exception("message %s: an error after its outcome was settled; the reply stays", self.id)
@@ -265,9 +271,16 @@ class Transaction:
         )
         message.variables, message.message_variables = variables, message_variables
         began = monotonic()
+        chosen = message_variables.get(DELIVER_TO) if profile.chain.policies else None
+        if chosen is None and profile.routing is None:
+            await self._deliver_to(profile.delivery, message)
+        else:
+            await self._deliver_by_plan(message, chosen)
+        self._delivery_seconds = monotonic() - began
+
+    async def _deliver_to(self, delivery: Delivery, message: Message) -> None:
         try:
-            await profile.delivery.deliver(message)
-            self._delivery_seconds = monotonic() - began
+            await delivery.deliver(message)
         except Reject as reject:
             raise refusal_of(reject, "delivery") from None
         except DeliveryError as error:
@@ -279,6 +292,26 @@ class Transaction:
             # The operator's own code may raise anything; the message is not accepted then.
             _log.exception("delivery of %s failed", self.id)
             raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
+
+    async def _deliver_by_plan(self, message: Message, chosen: str | None) -> None:
+        refusal = await self._dispatch().deliver(message, chosen)
+        if refusal is not None:
+            raise refusal
+
+    def _dispatch(self) -> Dispatch:
+        if self._open_dispatch is None:
+            self._open_dispatch = Dispatch(self._session, self.profile, self.envelope, self._hello)
+        return self._open_dispatch
+
+    async def verify(self, recipient: Recipient) -> None:
+        """Ask the target of a recipient about it, if its protocol has that.
+
+        :raises Refusal: if the target refuses it, or there is no such target.
+        """
+        variables = self._session.message_variables
+        chosen = variables.get(DELIVER_TO) if self.profile.chain.policies else None
+        if not self.discarded_by and (self.profile.routing is not None or chosen is not None):
+            await self._dispatch().verify(recipient, chosen)
 
     def _snapshot(self) -> tuple[dict[str, str], dict[str, str]]:
         return self._session.variables.snapshot(), self._session.message_variables.snapshot()

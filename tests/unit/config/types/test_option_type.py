@@ -97,7 +97,7 @@ def test_a_relative_path_is_meant_from_the_folder_of_its_file() -> None:
     folder = Path("/etc/triosmtp")
     assert read_option("TLS_Key", "key.pem", folder) == (folder / "key.pem",)
     assert read_option("TLS_Certificate", "tls/cert.pem", folder) == (folder / "tls/cert.pem",)
-    assert read_option("Deliver_To", "maildir:mail", folder) == "maildir:/etc/triosmtp/mail"
+    assert read_option("Deliver_To", "maildir:mail", folder) == ("maildir:/etc/triosmtp/mail",)
     assert read_option("TLS_Key", "/key.pem", folder) == (Path("/key.pem"),)
     assert read_option("TLS_Key", "key.pem") == (Path("key.pem"),)
 

@@ -1,4 +1,4 @@
-"""The types of options of policy and delivery."""
+"""The types of options of policy."""
 
 import pytest
 from config_text import read_option
@@ -11,9 +11,6 @@ from triosmtp.errors import ConfigError
     ("name", "text", "value"),
     [
         ("Policy", '( "python:a.b:C" "python:a:B.c" )', ("python:a.b:C", "python:a:B.c")),
-        ("Deliver_To", '"maildir:/var/mail"', "maildir:/var/mail"),
-        ("Deliver_To", '"discard:"', "discard:"),
-        ("Deliver_To", '"python:mail.store:Inbox.take"', "python:mail.store:Inbox.take"),
     ],
 )  # fmt: skip
 def test_values(name: str, text: str, value: object) -> None:
@@ -30,13 +27,6 @@ def test_values(name: str, text: str, value: object) -> None:
         ("Policy", "python:a", "expected python:package.module:Name"),
         ("Policy", "'python:a-b:C'", "expected python:package.module:Name"),
         ("Policy", "lua:a:b", "expected python:package.module:Name"),
-        ("Deliver_To", "discard", "expected maildir:/path, discard: or python:package.module:function"),
-        ("Deliver_To", "discard:x", "expected maildir:/path, discard: or python:package.module:function"),
-        ("Deliver_To", "maildir:", "expected maildir:/path, discard: or python:package.module:function"),
-        ("Deliver_To", "python:store", "expected maildir:/path, discard: or python:package.module:function"),
-        ("Deliver_To", "python:a-b:c", "expected maildir:/path, discard: or python:package.module:function"),
-        ("Deliver_To", "pythn:a:c", "did you mean python:?"),
-        ("Deliver_To", "lmtp:host", "expected maildir:/path, discard: or python:package.module:function"),
     ],
 )
 def test_bad_values(name: str, text: str, told: str) -> None:

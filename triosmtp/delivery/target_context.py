@@ -1,0 +1,35 @@
+"""What a target gets from the server: its name, the observers of events, and a record of the target's health."""
+
+from attrs import define, field
+
+from triosmtp.delivery.target_health import TargetHealth
+from triosmtp.event import Observer, ServerEvent
+
+__all__ = ["EventSink", "TargetContext"]
+
+
+@define(slots=True, eq=False)
+class EventSink:
+    """The destination of events of targets.  A server sets ``observer``; before that they are lost."""
+
+    observer: Observer | None = None
+
+    def emit(self, event: ServerEvent) -> None:
+        """Call the observer, if there is one."""
+        if self.observer is not None:
+            self.observer(event)
+
+
+@define(slots=True, eq=False)
+class TargetContext:
+    """The part of the server that one target uses."""
+
+    hostname: str
+    """The name of this host, for EHLO."""
+    health: TargetHealth
+    """The target reports each success and each failure of its own there."""
+    _sink: EventSink = field(factory=EventSink)
+
+    def emit(self, event: ServerEvent) -> None:
+        """Call every observer of an event."""
+        self._sink.emit(event)

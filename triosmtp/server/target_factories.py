@@ -1,0 +1,38 @@
+"""Makes the delivery of a target, by the scheme of its address.
+
+A factory imports what it needs when it is called, so that a package of another scheme is not imported without need.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from triosmtp.config import TargetSettings
+from triosmtp.delivery import Delivery, TargetContext, load_delivery, parse_delivery
+from triosmtp.module_loader import ModuleLoader
+
+__all__ = ["make_delivery"]
+
+Factory: TypeAlias = Callable[[TargetSettings, TargetContext], Delivery]
+"""Makes the delivery; blocks; raises :class:`~triosmtp.errors.ConfigError`, or ValueError about Deliver_To.
+
+It opens no connection: :meth:`Delivery.run` may do that.
+"""
+
+
+def make_delivery(target: TargetSettings, context: TargetContext, loader: ModuleLoader) -> Delivery:
+    """Return the delivery of ``target``.  Blocks.
+
+    :raises ConfigError: if it cannot be made, with a problem for each option.
+    :raises ValueError: if its address cannot be used.
+    """
+    if target.scheme == "python":
+        return load_delivery(loader, str(target.addresses[0]))
+    return FACTORIES[target.scheme](target, context)
+
+
+def _local(target: TargetSettings, _context: TargetContext) -> Delivery:
+    return parse_delivery(str(target.addresses[0]))
+
+
+FACTORIES: Final[Mapping[str, Factory]] = {"maildir": _local, "discard": _local}
+"""The factory of each scheme but ``python``."""
