@@ -47,7 +47,7 @@ def test_what_is_right_has_no_problem(text: str) -> None:
         ('Delivery "q" { Deliver_To = "discard:" }', 'warning: Delivery "q" is not used'),
         ('Delivery "q" { TLS = no }', 'error: Delivery "q" needs a Deliver_To'),
         ('Delivery "a b" { Deliver_To = "discard:" }', "error: Delivery: expected a name of letters, digits"),
-        ('Deliver_To = exchnge Delivery exchange { Deliver_To = "discard:" }', "did you mean exchange?"),
+        ('Deliver_To = inner2 Delivery inner1 { Deliver_To = "discard:" }', "did you mean inner1?"),
         ('Listen = 1 Deliver_To = x', "error: Deliver_To: there is no Delivery \"x\""),
         ("Deliver_To = ( )", "found an empty list"),
         ('Deliver_To = ( "discard:" "discard:" )', "stands in the list twice"),
