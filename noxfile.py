@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 
 import nox
@@ -17,21 +18,23 @@ SMOKE = (
     "tests/unit/config", "tests/unit/smtp", "tests/unit/policy", "tests/system/session", "tests/system/packaging",
     "tests/unit/daemon/test_serve_command.py",
 )  # fmt: skip
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+WITH_EXTRAS = f".[{','.join(EXTRAS)}]"
 PROSE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", ".ci", "pyproject.toml")
 
 
 def install(session: nox.Session, *groups: str, project: bool = True) -> None:
-    """Install dependency groups, by name so that an old pip will do, and the project itself in place."""
-    wanted = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
-    session.install("-q", "--disable-pip-version-check", *wanted, *(("-e", ".") if project else ()))
+    """Install dependency groups, by name so that an old pip will do, and the project in place with all extras."""
+    wanted = nox.project.dependency_groups(PYPROJECT, *groups)
+    session.install("-q", "--disable-pip-version-check", *wanted, *(("-e", WITH_EXTRAS) if project else ()))
 
 
 @nox.session(venv_backend="none")
 def dev(session: nox.Session) -> None:
     """Install the project and all tools into the environment that nox itself runs in: `.venv`."""
-    wanted = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev")
-    quiet = ("-q", "--disable-pip-version-check")
-    session.run(sys.executable, "-m", "pip", "install", *quiet, *wanted, "-e", ".[status,lua]")
+    wanted = nox.project.dependency_groups(PYPROJECT, "dev")
+    session.run(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted, "-e", WITH_EXTRAS)
 
 
 @nox.session
@@ -90,18 +93,11 @@ def docs(session: nox.Session) -> None:
     session.run("pytest", "-q", site, env={"TRIOSMTP_SITE": "docs/_build/html"})
 
 
-@nox.session
-def floors(session: nox.Session) -> None:
-    """Run the tests with every direct dependency at the minimum that pyproject.toml states."""
-    pyproject = nox.project.load_toml("pyproject.toml")
-    extras = pyproject["project"]["optional-dependencies"]
-    stated = [*pyproject["project"]["dependencies"], *extras["status"], *extras["lua"]]
-    # Not in session.create_tmp(): it sets TMPDIR, and the paths of Unix sockets below that are too long.
-    minima = Path(session.virtualenv.location) / "minima"
-    minima.write_text("".join(f"{each.replace('>=', '==')}\n" for each in stated))
-    wanted = nox.project.dependency_groups(pyproject, "test")
-    session.install("-q", "--disable-pip-version-check", "-c", str(minima), *wanted, "-e", ".[status,lua]")
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+@nox.session(venv_backend="none")
+def minima(session: nox.Session) -> None:
+    """Write the stated minimum versions to a file of constraints for pip: `nox -s minima -- FILE`."""
+    stated = [*PYPROJECT["project"]["dependencies"], *chain.from_iterable(EXTRAS.values())]
+    Path(session.posargs[0]).write_text("".join(f"{each.replace('>=', '==')}\n" for each in stated))
 
 
 @nox.session

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 
 import triosmtp
-from triosmtp import Message
+from triosmtp import Message, Policy
 from triosmtp.event import AuthAttempted, ServerEvent
 from triosmtp.testing import Authority
 
@@ -22,15 +22,18 @@ Max_Auth_Failures = 0
 TLS_Certificate = "{folder}/server.pem"
 TLS_Key = "{folder}/server.key"
 TLS_Client_CA = "{folder}/ca.pem"
-AuthPlainParameters = [ uri = "file://{folder}/passwords" ]
-AuthCramMD5Parameters = [ uri = "file://{folder}/passwords" ]
-AuthDigestMD5Parameters = [ uri = "file://{folder}/passwords" realm = "example.com" ]
+{store}
 AuthExternalParameters = [ map = "dns" ]
 {more}
 ESMTP_Listener {{
   Listen "127.0.0.1:0" {{ SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" "{auth}" ) }}
   Listen "127.0.0.2:0" {{ Use_SSL = true SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "{auth}" ) }}
 }}
+"""
+FILES = """
+AuthPlainParameters = [ uri = "file://{folder}/passwords" ]
+AuthCramMD5Parameters = [ uri = "file://{folder}/passwords" ]
+AuthDigestMD5Parameters = [ uri = "file://{folder}/passwords" realm = "example.com" ]
 """
 EVERY = "AUTH EXTERNAL SCRAM-SHA-256-PLUS SCRAM-SHA-256 DIGEST-MD5 CRAM-MD5 PLAIN LOGIN"
 USER, PASSWORD = "joe", "correct horse"
@@ -59,8 +62,15 @@ class Site:
 
 
 @asynccontextmanager
-async def serving(folder: Path, more: str = "", auth: str = EVERY, stored: str = PASSWORD) -> AsyncIterator[Site]:
-    """Serve in this process, on STARTTLS and on TLS from the first byte."""
+async def serving(
+    folder: Path,
+    more: str = "",
+    auth: str = EVERY,
+    stored: str = PASSWORD,
+    store: str = FILES,
+    policy: Policy | None = None,
+) -> AsyncIterator[Site]:
+    """Serve in this process, on STARTTLS and on TLS from the first byte; ``store`` are the options of passwords."""
     authority = Authority.create()
     authority.issue("localhost", dns=["localhost"], ip=["127.0.0.1", "127.0.0.2"]).write(folder, "server")
     authority.issue("client", dns=["client.example"], usage=["client"]).write(folder, "client")
@@ -70,7 +80,7 @@ async def serving(folder: Path, more: str = "", auth: str = EVERY, stored: str =
     passwords = folder / "passwords"
     passwords.touch(0o600)
     passwords.write_text(f"# who may come\n{USER}:{stored}\nempty.domain:x y z\n")
-    config = triosmtp.parse_config(CONF.format(folder=folder, more=more, auth=auth))
+    config = triosmtp.parse_config(CONF.format(folder=folder, store=store.format(folder=folder), more=more, auth=auth))
     events: list[ServerEvent] = []
     messages: list[Message] = []
 
@@ -78,7 +88,7 @@ async def serving(folder: Path, more: str = "", auth: str = EVERY, stored: str =
         messages.append(message)
 
     async with trio.open_nursery() as nursery:
-        serve = partial(triosmtp.serve, config, deliver=take, observers=[events.append])
+        serve = partial(triosmtp.serve, config, policy=policy, deliver=take, observers=[events.append])
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("STATE_DIRECTORY", str(folder / "state"))
             server = await nursery.start(serve)

@@ -45,6 +45,7 @@ proxymap  unix      -  -  n  -     -  proxymap
 error     unix      -  -  n  -     -  error
 retry     unix      -  -  n  -     -  error
 discard   unix      -  -  n  -     -  discard
+anvil     unix      -  -  n  -     1  anvil
 postlog   unix-dgram n  -  n  -     1  postlogd
 """
 

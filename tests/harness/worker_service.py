@@ -117,6 +117,11 @@ class WorkerService:
         client.ehlo()
         return client
 
+    def hang_up(self) -> None:
+        """Close the connections of all sessions, which the end of the service would wait for."""
+        while self._clients:
+            self._clients.pop().close()
+
     def console(self, words: str) -> Any:
         """Let the console run one command, and return its whole answer."""
         command = [*COMMAND, "console", "--json", "--control", str(self.folder / "control"), words]
@@ -138,8 +143,7 @@ class WorkerService:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for client in self._clients:
-            client.close()
+        self.hang_up()
         if self.process.poll() is None:
             left = self.workers
             self.process.kill()

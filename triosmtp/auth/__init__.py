@@ -10,21 +10,27 @@ The modules of this package::
     mock_credentials.py      the key that mock credentials are derived from
     password_file.py         files of users and passwords
     certificate_identity.py  the identity that a client certificate proves
+    dovecot_codec.py         requests and answers of Dovecot's authentication protocol
+    dovecot_exchange.py      an exchange that Dovecot runs
 """
 
 from triosmtp.auth.certificate_identity import IdentityMap
+from triosmtp.auth.dovecot_codec import DovecotCodec, DovecotError, ServiceAnswer
+from triosmtp.auth.dovecot_exchange import READABLE_SECRETS, relay_exchange
 from triosmtp.auth.mechanism import MECHANISMS, PLAINTEXT, Mechanism
 from triosmtp.auth.mock_credentials import MockKey
 from triosmtp.auth.password import SCHEMES, ScramKeys, hash_password, is_hash, prepare_password
 from triosmtp.auth.password_file import AuthFileError, PasswordFile, split_lines, user_of
 from triosmtp.auth.sasl_exchange import (
     Answer,
+    AuthServiceError,
     Challenge,
     Claim,
     Exchange,
     KeyDerivation,
     Lookup,
     MalformedResponse,
+    Relay,
     SaslContext,
 )
 from triosmtp.auth.stored_credentials import MockParameters, StoredCredentials
@@ -32,11 +38,15 @@ from triosmtp.auth.stored_credentials import MockParameters, StoredCredentials
 __all__ = [
     "MECHANISMS",
     "PLAINTEXT",
+    "READABLE_SECRETS",
     "SCHEMES",
     "Answer",
     "AuthFileError",
+    "AuthServiceError",
     "Challenge",
     "Claim",
+    "DovecotCodec",
+    "DovecotError",
     "Exchange",
     "IdentityMap",
     "KeyDerivation",
@@ -46,12 +56,15 @@ __all__ = [
     "MockKey",
     "MockParameters",
     "PasswordFile",
+    "Relay",
     "SaslContext",
     "ScramKeys",
+    "ServiceAnswer",
     "StoredCredentials",
     "hash_password",
     "is_hash",
     "prepare_password",
+    "relay_exchange",
     "split_lines",
     "user_of",
 ]  # fmt: skip

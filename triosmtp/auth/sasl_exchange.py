@@ -1,7 +1,7 @@
 """A SASL exchange as a generator: it yields each step, and returns the claim of the client and whether it is proven.
 
 A mechanism reads like its RFC.  The caller decides where each step runs: a :class:`Challenge` goes to the client, a
-:class:`Lookup` to the password file, a :class:`KeyDerivation` to a thread.
+:class:`Lookup` to the password file, a :class:`KeyDerivation` to a thread, a :class:`Relay` to another server.
 """
 
 from collections.abc import Callable, Generator
@@ -9,18 +9,21 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
+from triosmtp.auth.dovecot_codec import ServiceAnswer
 from triosmtp.auth.password import ScramKeys, prepare_password
 from triosmtp.auth.stored_credentials import StoredCredentials
 from triosmtp.variables import TLSInfo
 
 __all__ = [
     "Answer",
+    "AuthServiceError",
     "Challenge",
     "Claim",
     "Exchange",
     "KeyDerivation",
     "Lookup",
     "MalformedResponse",
+    "Relay",
     "SaslContext",
     "Step",
     "prepare_authorization_identity",
@@ -50,6 +53,16 @@ class KeyDerivation:
     credentials: StoredCredentials
 
 
+@frozen(slots=True)
+class Relay:
+    """Octets of the client for an authentication service, None without an initial response.
+
+    The answer of the service is sent into the generator.
+    """
+
+    data: bytes | None = field(repr=False)
+
+
 @frozen(slots=True, kw_only=True)
 class Claim:
     """The result of an exchange.
@@ -72,6 +85,10 @@ class MalformedResponse(Exception):  # noqa: N818 - the end of an exchange, not 
     """A response of the client that violates the mechanism.  The text is for the log."""
 
 
+class AuthServiceError(Exception):
+    """The authentication service cannot check an attempt now.  The text says why, for the log."""
+
+
 @frozen(slots=True, kw_only=True)
 class SaslContext:
     """The properties of a connection that a mechanism uses."""
@@ -87,8 +104,8 @@ class SaslContext:
     """Whether a mechanism with channel binding is offered too."""
 
 
-Step: TypeAlias = Challenge | Lookup | KeyDerivation
-Answer: TypeAlias = bytes | StoredCredentials | ScramKeys
+Step: TypeAlias = Challenge | Lookup | KeyDerivation | Relay
+Answer: TypeAlias = bytes | StoredCredentials | ScramKeys | ServiceAnswer
 Exchange: TypeAlias = Generator[Step, Answer, Claim]
 
 

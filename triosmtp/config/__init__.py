@@ -17,6 +17,7 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
       target_settings.py   the settings of a target: those of a Delivery scope, or the defaults
     filter_check.py    errors of Filter scopes
     delivery_check.py  errors of Delivery scopes and targets
+    auth_check.py      errors of Auth_Service
     check.py           errors of the whole that do not merely follow from another error
       tls_check.py       the same for TLS: options that need others, files that belong together
     query.py           queries as on Momentum's console: show, get, eval

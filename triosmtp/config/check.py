@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
+from triosmtp.config.auth_check import check_auth_services
 from triosmtp.config.configuration import Config, Listen, server_name_of
 from triosmtp.config.delivery_check import check_deliveries
 from triosmtp.config.filter_check import check_filters
@@ -45,6 +46,7 @@ def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem,
         _check_pathways(config.root, problems)
         check_filters(config.root, problems)
         check_deliveries(config, problems)
+        check_auth_services(config.root, problems)
         _check_listens(config, problems, source)
         _check_logs(config, problems)
     except TooManyProblemsError:

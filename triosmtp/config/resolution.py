@@ -20,14 +20,20 @@ from triosmtp.config.option import (
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.scope import Block
 from triosmtp.config.source import Place
+from triosmtp.config.types.auth_parameters import AUTH_PARAMETERS, AuthParameters
 from triosmtp.config.types.option_type import Network
 
-__all__ = ["Resolver", "ScopeChain", "domain_blocks", "pathways_of", "settings_of"]
+__all__ = [
+    "PASSWORD_FILES", "Resolver", "ScopeChain", "domain_blocks", "has_password_file", "pathways_of", "settings_of",
+]  # fmt: skip
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
 ScopeChain: TypeAlias = tuple[Block, ...]
 """Blocks in the order in which they are asked for an option's value."""
+
+PASSWORD_FILES = frozenset(row.field for row in OPTIONS.values() if row.type is AUTH_PARAMETERS)
+"""The options that name a file of passwords."""
 
 
 def pathways_of(root: Block) -> dict[str, Block]:
@@ -52,17 +58,34 @@ def settings_of(chain: ScopeChain) -> Settings:
 
     If it begins with a Server_Name, the options of that scope are never taken from later blocks: the key of one
     certificate is not that of another.
+
+    Of Auth_Service and files of passwords, those of the first scope that has either are in force.
     """
     values: dict[str, Any] = {}
     places: dict[str, Place] = {}
     named = chain[0].kind == SERVER_NAME
+    rivals: frozenset[str] = frozenset()
     for block in chain:
         for field, assignment in block.assignments.items():
             hidden = named and block is not chain[0] and SERVER_NAME in OPTIONS[field].scopes
-            if field not in values and not hidden:
+            if field not in values and not hidden and field not in rivals:
                 values[field] = assignment.value
                 places[field] = assignment.place
+        rivals = rivals or _rivals_of(block)
     return Settings(**values, places=places)
+
+
+def _rivals_of(block: Block) -> frozenset[str]:
+    """Return the fields that a block puts out of force in the scopes around it."""
+    if "auth_service" in block.assignments:
+        return PASSWORD_FILES
+    return frozenset({"auth_service"}) if has_password_file(block) else frozenset()
+
+
+def has_password_file(block: Block) -> bool:
+    """Return whether a file of passwords is named in a block."""
+    values = (block.assignments[field].value for field in PASSWORD_FILES & block.assignments.keys())
+    return any(isinstance(value, AuthParameters) and not value.module for value in values)
 
 
 class _PeerTable:

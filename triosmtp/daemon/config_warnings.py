@@ -14,7 +14,7 @@ from triosmtp.filesystem import is_tmpfs, is_visible, state_directory
 from triosmtp.policy import Chain
 from triosmtp.server.client_list import DomainList
 from triosmtp.server.profile import default_maildir, unhonoured
-from triosmtp.server.sasl_config import CredentialSource, build_sasl_config
+from triosmtp.server.sasl_config import CredentialSource, SaslConfig, build_sasl_config
 
 __all__ = ["config_warnings", "extension_warnings"]
 
@@ -94,9 +94,7 @@ def _auth_warnings(settings: Settings) -> list[Problem]:
     """
     sasl = build_sasl_config(settings, Chain(), {}, MockKey())
     problems = [
-        problem_at(
-            settings, "smtp_extensions", f"AUTH {name} is not offered: nothing to check it against", Severity.WARNING
-        )
+        problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: {_missing(sasl, name)}", Severity.WARNING)
         for name in sasl.unbacked
         if not (settings.policy and name in PLAINTEXT)
     ]
@@ -114,6 +112,12 @@ def _auth_warnings(settings: Settings) -> list[Problem]:
             text = f'"{file}": DANGER: every local user can read these passwords: chmod o-r'
             problems.append(problem_at(settings, field, text, Severity.WARNING))
     return problems
+
+
+def _missing(sasl: SaslConfig, name: str) -> str:
+    if sasl.service is not None and name.endswith("-PLUS"):
+        return "the protocol of the Auth_Service has no channel bindings"
+    return "nothing to check it against"
 
 
 def _unusable(name: str, store: CredentialSource) -> str:

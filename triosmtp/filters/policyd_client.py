@@ -1,7 +1,6 @@
 """The connections to one policy service: a pool, a second attempt, the time-out, the circuit breaker."""
 
 import select
-from collections import deque
 from typing import Any, Final
 
 import trio
@@ -9,9 +8,8 @@ from attrs import frozen
 
 from triosmtp.config import FilterAddress, parse_filter_address
 from triosmtp.filters.policyd_codec import AnswerError, AnswerReader
-from triosmtp.histogram import Histogram
-from triosmtp.policy_service.circuit_breaker import CircuitBreaker, NoAnswerError
-from triosmtp.policy_service.filter_registry import LATENCIES, FilterKey, percentiles
+from triosmtp.policy_service.circuit_breaker import NoAnswerError
+from triosmtp.policy_service.filter_registry import FilterFigures, FilterKey
 from triosmtp.policy_service.hub_limits import HubLimits
 
 __all__ = ["MAX_CONNECTIONS", "PolicydClient"]
@@ -41,22 +39,13 @@ class PolicydClient:
     """
 
     def __init__(self, key: FilterKey, limits: HubLimits) -> None:
-        self._key = key
         self._address: FilterAddress = parse_filter_address(key.address)
-        self._breaker = CircuitBreaker(limits.breaker_timeouts, limits.breaker_seconds)
+        self.figures = FilterFigures(key, limits)
         self._idle: list[_Idle] = []
         self._places = trio.Semaphore(MAX_CONNECTIONS)
         self._open = 0
         self._waiting = 0
         self._closed = False
-        self._latencies: deque[float] = deque(maxlen=LATENCIES)
-        self.latency = Histogram()
-        """How long answers that could be applied took, in seconds."""
-        self.asked = 0
-        self.answered = 0
-        self.timeouts = 0
-        self.invalid = 0
-        self.fallbacks = 0
 
     async def ask(self, request: bytes, seconds: float) -> str:
         """Return the action of the service.
@@ -64,26 +53,19 @@ class PolicydClient:
         :raises NoAnswerError: if there is none that can be applied within ``seconds``.
         """
         began = trio.current_time()
-        self._breaker.admit(began)
-        self.asked += 1
+        self.figures.breaker.admit(began)
+        self.figures.asked += 1
         self._waiting += 1
         try:
             with trio.CancelScope(deadline=began + seconds):
                 async with self._places:
                     action = await self._ask_twice(request)
-                self._record(trio.current_time() - began)
+                self.figures.record_answer(trio.current_time() - began)
                 return action
         finally:
             self._waiting -= 1
-        self.timeouts += 1
-        self._breaker.record_timeout(began)
+        self.figures.record_timeout(began)
         raise NoAnswerError(f"timed out after {seconds:g} s")
-
-    def _record(self, seconds: float) -> None:
-        self._breaker.record_answer()
-        self.answered += 1
-        self._latencies.append(seconds)
-        self.latency.observe(seconds)
 
     async def _ask_twice(self, request: bytes) -> str:
         """Ask on a connection, and if it breaks, once more on a new one."""
@@ -107,8 +89,7 @@ class PolicydClient:
             action = await _exchange(stream, request)
             kept = not self._closed
         except AnswerError as error:
-            self.invalid += 1
-            self._breaker.record_answer()
+            self.figures.record_invalid()
             raise NoAnswerError(f"the answer cannot be applied: {error}") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise _BrokenError(f"the connection broke: {error.__cause__ or error}") from None
@@ -148,19 +129,7 @@ class PolicydClient:
 
     def status(self) -> dict[str, Any]:
         """Return the figures as a group of deciders has them; ``deciders`` are open connections."""
-        return {
-            "group": self._key.name,
-            "deciders": self._open,
-            "phases": sorted(self._key.phases),
-            "outstanding": self._waiting,
-            "asked": self.asked,
-            "answered": self.answered,
-            "timeouts": self.timeouts,
-            "invalid": self.invalid,
-            "fallbacks": self.fallbacks,
-            "breaker": "open" if self._breaker.is_open else "closed",
-            "latency_ms": percentiles(self._latencies),
-        }
+        return self.figures.status(self._open, self._waiting)
 
 
 async def _exchange(stream: trio.SocketStream, request: bytes) -> str:

@@ -9,6 +9,7 @@ from triosmtp.message import Envelope
 from triosmtp.message.trace import ReceivedStart
 from triosmtp.policy.auth_attempt import Authenticated
 from triosmtp.session_info import SessionInfo
+from triosmtp.smtp import CapabilityChanges
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["Session"]
@@ -47,6 +48,8 @@ class Session:
     """Header fields for every message of the session (see :meth:`add_header`)."""
     message_headers: list[tuple[str, str]] = Factory(list)
     """Header fields for the message under way."""
+    capabilities: CapabilityChanges | None = field(default=None, init=False)
+    """The changes of the reply to EHLO (see :meth:`add_capability`); None if there are none."""
     in_transaction: bool = field(default=False, init=False, repr=False)
     """Whether a message is under way: from MAIL, before policies are asked about it, to its end."""
     received_start: "tuple[object, ReceivedStart] | None" = field(default=None, init=False, repr=False)
@@ -78,6 +81,25 @@ class Session:
         """
         tls = self.connection_tls
         return tls if tls is None or not self.is_proxied else tls.without_client("the peer speaks for another client")
+
+    def add_capability(self, line: str) -> None:
+        """Add a line to the reply to EHLO: a keyword, and perhaps its parameters.
+
+        triosmtp does nothing else for such an extension.  This is for ``connect`` and ``ehlo``.  A change lasts for the
+        connection; STARTTLS undoes those of ``ehlo``.
+
+        :raises ValueError: if it is no such line, or if there are too many.
+        """
+        self.capabilities = (self.capabilities or CapabilityChanges()).with_added(line)
+
+    def remove_capability(self, keyword: str) -> None:
+        """Remove an extension from the reply to EHLO, and refuse its commands and parameters.
+
+        It holds as long as in :meth:`add_capability`.
+
+        :raises ValueError: if it is not a keyword of EHLO.
+        """
+        self.capabilities = (self.capabilities or CapabilityChanges()).with_removed(keyword)
 
     def add_header(self, name: str, value: str) -> None:
         """Add a header field to the message under way; outside of a transaction, to every message of the session.

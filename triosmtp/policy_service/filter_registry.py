@@ -5,20 +5,23 @@ registry is in the supervisor.  So the bound on connections, the circuit breaker
 whole server.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
+import trio
 from attrs import define, field, frozen
 
 from triosmtp.event import Observer, PolicyFallback, SessionInfo
 from triosmtp.histogram import Histogram
 from triosmtp.policy.interface import Phase
-from triosmtp.policy_service.circuit_breaker import NoAnswerError
+from triosmtp.policy_service.circuit_breaker import CircuitBreaker, NoAnswerError
 from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.question import Fallback
 
 __all__ = [
-    "LATENCIES", "FilterAnswer", "FilterClient", "FilterKey", "FilterQuestion", "FilterRegistry", "percentiles",
+    "LATENCIES", "FilterAnswer", "FilterClient", "FilterFigures", "FilterKey", "FilterQuestion", "FilterRegistry",
+    "FilterUse", "percentiles",
 ]  # fmt: skip
 
 LATENCIES: Final = 1000
@@ -57,12 +60,95 @@ class FilterAnswer:
     failure: str = ""
 
 
-class FilterClient(Protocol):
-    """Connections to one filter."""
+@frozen(slots=True, kw_only=True)
+class FilterUse:
+    """What a session reports of a filter that it asks itself, over a connection of its own."""
 
-    latency: Histogram
-    """How long answers that could be applied took, in seconds."""
-    fallbacks: int
+    filter: FilterKey
+    session: SessionInfo
+    kind: Literal["opened", "closed", "answered", "timeout", "invalid", "broken"]
+    phase: Phase = "connect"
+    seconds: float = 0.0
+    """How long it took."""
+    fallback: Fallback = "tempfail"
+    failure: str = ""
+    """Why the fallback applied; ``""`` if it did not."""
+
+
+class FilterFigures:
+    """The circuit breaker and the figures of one filter."""
+
+    def __init__(self, key: FilterKey, limits: HubLimits) -> None:
+        self._key = key
+        self.breaker = CircuitBreaker(limits.breaker_timeouts, limits.breaker_seconds)
+        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+        self.latency = Histogram()
+        """How long answers that could be applied took, in seconds."""
+        self.sessions: set[str] = set()
+        """The sessions that have a connection of their own."""
+        self.asked = 0
+        self.answered = 0
+        self.timeouts = 0
+        self.invalid = 0
+        self.fallbacks = 0
+
+    def record_answer(self, seconds: float) -> None:
+        """Count an answer that could be applied."""
+        self.breaker.record_answer()
+        self.answered += 1
+        self._latencies.append(seconds)
+        self.latency.observe(seconds)
+
+    def record_timeout(self, asked: float) -> None:
+        """Count the time-out of a question that was asked at ``asked``, on Trio's clock."""
+        self.timeouts += 1
+        self.breaker.record_timeout(asked)
+
+    def record_invalid(self) -> None:
+        """Count an answer that could not be applied."""
+        self.invalid += 1
+        self.breaker.record_answer()
+
+    def record(self, use: FilterUse) -> None:
+        """Count what a session reports."""
+        if use.kind == "opened":
+            self.sessions.add(use.session.id)
+        elif use.kind == "closed":
+            self.sessions.discard(use.session.id)
+        else:
+            self.asked += 1
+        if use.kind == "answered":
+            self.record_answer(use.seconds)
+        elif use.kind == "timeout":
+            self.record_timeout(trio.current_time() - use.seconds)
+        elif use.kind == "invalid":
+            self.record_invalid()
+        self.fallbacks += bool(use.failure)
+
+    def close(self) -> None:
+        """Do nothing: the sessions close their connections."""
+
+    def status(self, connections: int | None = None, outstanding: int = 0) -> dict[str, Any]:
+        """Return the figures as a group of deciders has them; ``deciders`` are open connections."""
+        return {
+            "group": self._key.name,
+            "deciders": len(self.sessions) if connections is None else connections,
+            "phases": sorted(self._key.phases),
+            "outstanding": outstanding,
+            "asked": self.asked,
+            "answered": self.answered,
+            "timeouts": self.timeouts,
+            "invalid": self.invalid,
+            "fallbacks": self.fallbacks,
+            "breaker": "open" if self.breaker.is_open else "closed",
+            "latency_ms": percentiles(self._latencies),
+        }
+
+
+class FilterClient(Protocol):
+    """Connections to one filter, which all sessions share."""
+
+    figures: FilterFigures
 
     async def ask(self, request: bytes, seconds: float) -> str:
         """Return the answer.
@@ -77,10 +163,18 @@ class FilterClient(Protocol):
         """Close the connections that are idle, and keep none from now on."""
 
 
+_Client: TypeAlias = FilterClient | FilterFigures
+"""Of a filter that sessions ask themselves there are only the figures."""
+
+
 @define(slots=True)
 class _Entry:
-    client: FilterClient
+    client: _Client
     users: int = 0
+
+    @property
+    def figures(self) -> FilterFigures:
+        return self.client if isinstance(self.client, FilterFigures) else self.client.figures
 
 
 class FilterRegistry:
@@ -91,7 +185,7 @@ class FilterRegistry:
         self._emit = emit
         self._entries: dict[FilterKey, _Entry] = {}
 
-    def add(self, key: FilterKey, make: Callable[[FilterKey, HubLimits], FilterClient]) -> None:
+    def add(self, key: FilterKey, make: Callable[[FilterKey, HubLimits], FilterClient | FilterFigures]) -> None:
         """Make the client of a filter, unless there is one.  Each call needs a :meth:`release`."""
         entry = self._entries.get(key)
         if entry is None:
@@ -111,22 +205,47 @@ class FilterRegistry:
         """Ask a filter.  It raises only cancellation.  If there is no answer, that is an event, too."""
         entry = self._entries.get(question.filter)
         try:
-            if entry is None:
+            if entry is None or isinstance(entry.client, FilterFigures):
                 raise NoAnswerError("the filter is not configured any more")
             return FilterAnswer(await entry.client.ask(question.request, question.timeout))
         except NoAnswerError as error:
             if entry is not None:
-                entry.client.fallbacks += 1
+                entry.figures.fallbacks += 1
             failure = str(error)
-        event = PolicyFallback(
-            session=question.session,
-            phase=question.phase,
-            group=question.filter.name,
-            fallback=question.fallback,
-            failure=failure,
-        )
-        self._emit(event)
+        self._emit_fallback(question.filter, question.session, question.phase, question.fallback, failure)
         return FilterAnswer(failure=failure)
+
+    def _emit_fallback(
+        self, key: FilterKey, session: SessionInfo, phase: Phase, fallback: Fallback, failure: str
+    ) -> None:
+        event = PolicyFallback(session=session, phase=phase, group=key.name, fallback=fallback, failure=failure)
+        self._emit(event)
+
+    # Filters that sessions ask themselves
+
+    async def admit(self, key: FilterKey) -> str:
+        """Return why a session may not ask a filter itself now; ``""`` if it may."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return "the filter is not configured any more"
+        try:
+            entry.figures.breaker.admit(trio.current_time())
+        except NoAnswerError as error:
+            return str(error)
+        return ""
+
+    def report(self, use: FilterUse) -> None:
+        """Count what a session reports.  If the fallback applied, that is an event, too."""
+        entry = self._entries.get(use.filter)
+        if entry is not None:
+            entry.figures.record(use)
+        if use.failure:
+            self._emit_fallback(use.filter, use.session, use.phase, use.fallback, use.failure)
+
+    def end_session(self, session: str) -> None:
+        """Forget the connections of a session that ended without a report."""
+        for entry in self._entries.values():
+            entry.figures.sessions.discard(session)
 
     def status(self) -> list[dict[str, Any]]:
         """Return the figures of each filter."""
@@ -134,7 +253,7 @@ class FilterRegistry:
 
     def latencies(self) -> dict[str, Histogram]:
         """Return how long the answers of each filter took, in seconds, by its name; later answers do not touch it."""
-        return {key.name: entry.client.latency.copy() for key, entry in tuple(self._entries.items())}
+        return {key.name: entry.figures.latency.copy() for key, entry in tuple(self._entries.items())}
 
 
 def percentiles(latencies: Sequence[float]) -> dict[str, float | None]:

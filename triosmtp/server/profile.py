@@ -18,9 +18,10 @@ from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.recipients.known_recipients import KnownRecipients
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
+from triosmtp.server.auth_service import AuthService
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.server.routing import Routing, Target, Targets
-from triosmtp.server.sasl_config import SaslConfig, build_sasl_config
+from triosmtp.server.sasl_config import SaslConfig, Store, build_sasl_config
 from triosmtp.server.target_factories import make_delivery
 from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
@@ -97,7 +98,7 @@ class Profiles:
         """The destination of events of targets: the observers of the service that uses these profiles."""
         self._running: list[trio.CancelScope] = []
         self._chains: dict[Hashable, Chain] = {}
-        self._stores: dict[Hashable, PasswordFile | IdentityMap] = {}
+        self._stores: dict[Hashable, Store] = {}
         self._recipient_files: dict[tuple[Path, bool], RecipientFile] = {}
         self._former_files: Mapping[tuple[Path, bool], RecipientFile] = {}
         self._profiles: dict[int, Profile] = {}
@@ -125,11 +126,14 @@ class Profiles:
                 nursery.start_soon(_run, delivery, scope, name=f"delivery {delivery}")
 
     async def aclose(self) -> None:
-        """Close every delivery that the options name.  Each has up to 5 s.  Release the filters."""
+        """Close every delivery that the options name.  Each has up to 5 s.  Release filters and services."""
         for scope in self._running:
             scope.cancel()
         while self._filters:
             self._hub_of_server().filters.release(self._filters.pop())
+        for store in self._stores.values():
+            if isinstance(store, AuthService):
+                store.close()
         for delivery in self.deliveries:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 try:

@@ -1,17 +1,22 @@
-"""The options of AUTH: which mechanisms are offered, and the file that each uses."""
+"""The options of AUTH: which mechanisms are offered, and the file or the service that each uses."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from triosmtp.auth import MECHANISMS, PLAINTEXT, IdentityMap, MockKey, PasswordFile
+from triosmtp.auth import MECHANISMS, PLAINTEXT, READABLE_SECRETS, IdentityMap, MockKey, PasswordFile
 from triosmtp.auth.password import load_libraries
-from triosmtp.config import AuthParameters, Settings, mechanisms_of
+from triosmtp.config import AuthParameters, ExternalParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain
+from triosmtp.server.auth_service import AuthService
 from triosmtp.variables import TLSInfo
 
-__all__ = ["CredentialSource", "SaslConfig", "build_sasl_config"]
+__all__ = ["CredentialSource", "SaslConfig", "Store", "build_sasl_config"]
+
+Store: TypeAlias = PasswordFile | IdentityMap | AuthService
+"""What knows users: their passwords, or their certificates."""
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "PLAIN": ("authplainparameters",),
@@ -26,7 +31,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 
 @frozen(slots=True)
 class CredentialSource:
-    """The file of one mechanism; ``file`` is None if only policy decides."""
+    """The file or the service of one mechanism; without either only policy decides."""
 
     field: str
     file: PasswordFile | None = None
@@ -34,9 +39,12 @@ class CredentialSource:
     logged: bool = True
     has_other_authority: bool = False
     """Whether a policy or an option can accept users that are not in the file."""
+    service: AuthService | None = None
 
     def serves(self, name: str) -> bool:
-        """Return whether any user can use the mechanism of that name, by the last content of the file."""
+        """Return whether any user can use the mechanism of that name, as far as is known."""
+        if self.service is not None:
+            return self.service.offers(name)
         return self.file is None or self.has_other_authority or self.served_by(name) > 0
 
     def served_by(self, name: str) -> int:
@@ -51,9 +59,11 @@ class SaslConfig:
     stores: Mapping[str, CredentialSource]
     """Every mechanism that can be offered; the strongest is first."""
     unbacked: tuple[str, ...]
-    """Mechanisms of SMTP_Extensions without a file or a policy."""
+    """Mechanisms of SMTP_Extensions without a file, a service or a policy."""
     identities: IdentityMap | None
     plaintext: bool
+    service: AuthService | None = None
+    """The Auth_Service, which has all mechanisms."""
 
     def due(self, now: float) -> tuple[PasswordFile, ...]:
         """Return the password files that must be checked again, because the offer depends on them."""
@@ -66,7 +76,7 @@ class SaslConfig:
             name
             for name, store in self.stores.items()
             if store.serves(name)
-            and (tls is not None or not self._needs_tls(name))
+            and (tls is not None or not self._needs_tls(name, store))
             and (identified or name != "EXTERNAL")
         )
 
@@ -74,10 +84,15 @@ class SaslConfig:
         """Return the mechanisms that require TLS first."""
         if tls is not None:
             return frozenset()
-        return frozenset(name for name, store in self.stores.items() if store.serves(name) and self._needs_tls(name))
+        return frozenset(
+            name for name, store in self.stores.items() if store.serves(name) and self._needs_tls(name, store)
+        )
 
-    def _needs_tls(self, name: str) -> bool:
-        return MECHANISMS[name].needs_tls or (name in PLAINTEXT and not self.plaintext)
+    def _needs_tls(self, name: str, store: CredentialSource) -> bool:
+        if name in MECHANISMS and MECHANISMS[name].needs_tls:
+            return True
+        is_readable = name in READABLE_SECRETS or (store.service is not None and store.service.is_readable(name))
+        return is_readable and not self.plaintext
 
     def files(self) -> Iterator[tuple[str, PasswordFile | IdentityMap]]:
         """Yield each file, with the field of the option that names it."""
@@ -88,10 +103,10 @@ class SaslConfig:
             yield "authexternalparameters", self.identities
 
 
-def build_sasl_config(
-    settings: Settings, chain: Chain, known: dict[Hashable, PasswordFile | IdentityMap], mock_key: MockKey
-) -> SaslConfig:
-    """Build the AUTH of ``settings``.  ``known`` has the files that other options name; new ones are added."""
+def build_sasl_config(settings: Settings, chain: Chain, known: dict[Hashable, Store], mock_key: MockKey) -> SaslConfig:
+    """Build the AUTH of ``settings``.  ``known`` has what other options name; new files and services are added."""
+    if settings.auth_service is not None:
+        return _with_service(settings, settings.auth_service, known)
     stores: dict[str, CredentialSource] = {}
     unbacked: list[str] = []
     identities: IdentityMap | None = None
@@ -103,13 +118,11 @@ def build_sasl_config(
             if external is None:
                 unbacked.append(name)
                 continue
-            made = known.setdefault(external.map, IdentityMap(external.map))
-            assert isinstance(made, IdentityMap)
-            identities = made
+            identities = _identities(external, known)
             stores[name] = CredentialSource("authexternalparameters", logged=external.log_authentication)
             continue
         has_other_authority = by_option or (by_policy and name in PLAINTEXT)
-        field = next((each for each in _FIELDS[name] if getattr(settings, each) is not None), None)
+        field = next((each for each in _FIELDS.get(name, ()) if getattr(settings, each) is not None), None)
         parameters: AuthParameters | None = None if field is None else getattr(settings, field)
         if parameters is not None and parameters.module:
             unbacked.append(name)  # another module of Momentum was meant to decide, not a policy
@@ -118,7 +131,7 @@ def build_sasl_config(
             stores[name] = CredentialSource(
                 field, file, parameters.realm, parameters.log_authentication, has_other_authority
             )
-        elif has_other_authority:
+        elif has_other_authority and name in MECHANISMS:
             stores[name] = CredentialSource(_FIELDS[name][0])
         else:
             unbacked.append(name)
@@ -127,9 +140,28 @@ def build_sasl_config(
     return SaslConfig(stores, tuple(unbacked), identities, settings.allow_plaintext_auth)
 
 
-def _file(
-    parameters: AuthParameters, known: dict[Hashable, PasswordFile | IdentityMap], mock_key: MockKey
-) -> PasswordFile:
+def _with_service(settings: Settings, path: Path, known: dict[Hashable, Store]) -> SaslConfig:
+    """Return the AUTH of a configuration with an Auth_Service."""
+    service = known.setdefault(("dovecot", path), AuthService(path))
+    assert isinstance(service, AuthService)
+    external = settings.authexternalparameters
+    identities = None if external is None else _identities(external, known)
+    listed = mechanisms_of(settings.smtp_extensions)
+    # No version of Dovecot's protocol that is spoken takes channel bindings.
+    unbacked = tuple(x for x in listed if x.endswith("-PLUS") or (x == "EXTERNAL" and identities is None))
+    stores = {name: CredentialSource("auth_service", service=service) for name in listed if name not in unbacked}
+    if external is not None and "EXTERNAL" in stores:
+        stores["EXTERNAL"] = evolve(stores["EXTERNAL"], logged=external.log_authentication)
+    return SaslConfig(stores, unbacked, identities, settings.allow_plaintext_auth, service)
+
+
+def _identities(external: ExternalParameters, known: dict[Hashable, Store]) -> IdentityMap:
+    made = known.setdefault(external.map, IdentityMap(external.map))
+    assert isinstance(made, IdentityMap)
+    return made
+
+
+def _file(parameters: AuthParameters, known: dict[Hashable, Store], mock_key: MockKey) -> PasswordFile:
     key: tuple[Path, bool, bool | None] = (parameters.path, parameters.digests, parameters.stored_cleartext)
     file = known.get(key)
     if file is None:

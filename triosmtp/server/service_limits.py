@@ -23,6 +23,9 @@ _HASHING: Final = 2
 """The number of attempts to authenticate that are computed at once, in each process."""
 _HASHING_WAITING: Final = 64
 _HASHING_WAITING_PER_PEER: Final = 4
+_RELAYED: Final = 64
+"""The number of attempts of which an Auth_Service owes an answer at once, in each process; as many more wait."""
+_RELAYED_PER_PEER: Final = 8
 
 
 class ServiceLimits:
@@ -38,6 +41,10 @@ class ServiceLimits:
         """Large flights of handshakes, which are verified in threads."""
         self.hashing = FairQueue(_HASHING, waiting=_HASHING_WAITING, waiting_per_peer=_HASHING_WAITING_PER_PEER)
         """Attempts to authenticate that are computed in threads: each uses a processor, and argon2 tens of MB."""
+        self.auth_service = FairQueue(
+            _RELAYED, waiting=_RELAYED, waiting_per_peer=_HASHING_WAITING_PER_PEER, at_once_per_peer=_RELAYED_PER_PEER
+        )
+        """Attempts to authenticate of which the Auth_Service owes an answer."""
         self.spooling = FairQueue(THREADS, waiting=sys.maxsize, waiting_per_peer=sys.maxsize)
         """Message bodies that are written to spool files.  A session waits for one at most: that is the bound."""
         self.space = SpoolSpace()

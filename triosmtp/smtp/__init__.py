@@ -19,6 +19,7 @@ The way of a command through this package::
     dialogue_state.py  the results of earlier commands; CommandError
     error_limit.py       the counters that end a dialogue without progress
     connection_settings.py  extensions, limits and checks of a Connection
+    capability_changes.py   what a policy adds to the reply to EHLO, or removes
 
 ``proxy_header.py`` parses the header of the PROXY protocol, which precedes all of this.
 
@@ -37,6 +38,7 @@ from triosmtp.lazy_import import lazy_names
 
 if TYPE_CHECKING:
     from triosmtp.domain import domain_key
+    from triosmtp.smtp.capability_changes import CapabilityChanges
     from triosmtp.smtp.client_command import CommandLineError
     from triosmtp.smtp.client_connection import ClientConnection
     from triosmtp.smtp.command import COMMANDS, Command, State, Transition
@@ -93,6 +95,7 @@ __all__ = [
     "BodyChunk",
     "BodyEncoder",
     "BodyEnd",
+    "CapabilityChanges",
     "ChunkEnd",
     "ClientConnection",
     "Command",
@@ -136,6 +139,7 @@ __all__ = [
 
 _MODULES = {
     "triosmtp.domain": ("domain_key",),
+    "triosmtp.smtp.capability_changes": ("CapabilityChanges",),
     "triosmtp.smtp.client_command": ("CommandLineError",),
     "triosmtp.smtp.client_connection": ("ClientConnection",),
     "triosmtp.smtp.dot_stuffing": ("BodyEncoder",),

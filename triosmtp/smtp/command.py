@@ -216,6 +216,12 @@ def ehlo_keywords(dialogue: DialogueState) -> tuple[str, ...]:
         offered.append("STARTTLS")
     if dialogue.mechanisms:
         offered.append(f"AUTH {' '.join(dialogue.mechanisms)}")
+    if settings.added_capabilities or settings.removed_capabilities:
+        changed = settings.removed_capabilities.union(
+            line.partition(" ")[0].upper() for line in settings.added_capabilities
+        )
+        offered = [line for line in offered if line.partition(" ")[0] not in changed]
+        offered += settings.added_capabilities
     return tuple(offered)
 
 

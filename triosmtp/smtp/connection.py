@@ -28,6 +28,7 @@ from triosmtp.smtp.argument import parse_bdat
 from triosmtp.smtp.auth_line import MAX_AUTH_LINE, parse_response
 from triosmtp.smtp.bdat import PendingBdat, bdat_error
 from triosmtp.smtp.body import BodyDecoder
+from triosmtp.smtp.capability_changes import refuse_removed
 from triosmtp.smtp.command import (
     BAD_COMMAND,
     COMMANDS,
@@ -232,6 +233,7 @@ class Connection(Responder):
         if row.junk and dialogue.errors.count_junk():
             return self._too_much_junk()
         event = row.parse(line, argument, dialogue)
+        refuse_removed(event, settings)
         if move is _SWITCHING and settings.starttls_injection == "reject" and self._offset < len(self._buffer):
             return self._injection("STARTTLS injection: plaintext input after STARTTLS")
         return event

@@ -34,6 +34,10 @@ class ConnectionSettings:
 
     CHUNKING, BINARYMIME, DSN, LIMITS, REQUIRETLS (over TLS), DELIVERBY, MT-PRIORITY and FUTURERELEASE are for any
     client.  XCLIENT, XREMOTEIP, XDUMPCONTEXT and XSETCONTEXT are for trusted peers."""
+    added_capabilities: tuple[str, ...] = ()
+    """Further lines of the reply to EHLO."""
+    removed_capabilities: frozenset[str] = frozenset()
+    """Keywords, in upper case, that are not offered, and whose commands and parameters are refused."""
     max_mails: int = field(default=0, validator=ge(0))
     """Messages of one connection, as announced by LIMITS (RFC 9422); 0 is unlimited."""
     max_recipients: int = field(default=0, validator=ge(0))

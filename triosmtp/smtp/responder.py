@@ -87,7 +87,15 @@ class Responder:
 
         Call it again after :meth:`tls_started`, which forgets them.
         """
+        if "AUTH" in self.settings.removed_capabilities:
+            mechanisms, tls_only_mechanisms = (), frozenset()
         self._dialogue.mechanisms, self._dialogue.tls_only_mechanisms = mechanisms, tls_only_mechanisms
+
+    def change_capabilities(self, settings: ConnectionSettings) -> None:
+        """Apply ``settings`` that differ in their capabilities only: extensions, and what EHLO adds or removes."""
+        self.settings = self._dialogue.settings = self._dialogue.errors.settings = settings
+        self.offer_auth(self._dialogue.mechanisms, self._dialogue.tls_only_mechanisms)
+        self._update_shortcut()
 
     def accept(self, wire: bytes = b"") -> bytes:
         """Answer what is owed with the positive reply of its row; return the bytes to write.
@@ -219,7 +227,8 @@ class Responder:
     def _update_shortcut(self) -> None:
         """Determine whether the state alone decides which commands are accepted."""
         free = self._dialogue.tls or not self.settings.require_tls
-        self._shortcut = free and self._open and self._refusal is None and not (self._switch_due or self._skipped)
+        usual = free and not self.settings.removed_capabilities
+        self._shortcut = usual and self._open and self._refusal is None and not (self._switch_due or self._skipped)
 
     def close(self) -> None:
         """End the dialogue from the server's side: no more octets are handled."""

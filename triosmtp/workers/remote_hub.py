@@ -7,27 +7,29 @@ from triosmtp.policy import Phase
 from triosmtp.policy_service.filter_registry import (
     FilterAnswer,
     FilterClient,
+    FilterFigures,
     FilterKey,
     FilterQuestion,
     FilterRegistry,
+    FilterUse,
 )
 from triosmtp.policy_service.hub import Hub
 from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict, fallback_verdict
 from triosmtp.workers.channel import Channel, ChannelClosedError
-from triosmtp.workers.worker_messages import AskFilter, Decide, PhaseEnded
+from triosmtp.workers.worker_messages import AdmitFilter, AskFilter, Decide, FilterUsed, PhaseEnded
 
 __all__ = ["RemoteHub"]
 
 
 class RemoteFilters(FilterRegistry):
-    """Asks the filters of the supervisor through ``channel``: that process has the connections."""
+    """Asks the filters of the supervisor through ``channel``: that process has the connections, or the figures."""
 
     def __init__(self, limits: HubLimits, emit: Observer, channel: Channel) -> None:
         super().__init__(limits, emit)
         self._channel = channel
 
-    def add(self, key: FilterKey, make: Callable[[FilterKey, HubLimits], FilterClient]) -> None:
+    def add(self, key: FilterKey, make: Callable[[FilterKey, HubLimits], FilterClient | FilterFigures]) -> None:
         """Ignore it: the supervisor has the client."""
 
     async def ask(self, question: FilterQuestion) -> FilterAnswer:
@@ -36,6 +38,17 @@ class RemoteFilters(FilterRegistry):
             return await self._channel.request(AskFilter(question))
         except ChannelClosedError:
             return FilterAnswer(failure="the supervisor is gone")
+
+    async def admit(self, key: FilterKey) -> str:
+        """Ask whether a session may ask a filter itself now."""
+        try:
+            return await self._channel.request(AdmitFilter(key))
+        except ChannelClosedError:
+            return "the supervisor is gone"
+
+    def report(self, use: FilterUse) -> None:
+        """Send what a session reports."""
+        self._channel.send(FilterUsed(use))
 
 
 class RemoteHub(Hub):

@@ -6,7 +6,7 @@ from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.policy_service.question import Verdict
 from triosmtp.server.service import Service
 from triosmtp.workers.channel import RequestHandlers
-from triosmtp.workers.worker_messages import AdmitHandshake, AskFilter, CountPeer, Decide
+from triosmtp.workers.worker_messages import AdmitFilter, AdmitHandshake, AskFilter, CountPeer, Decide
 
 __all__ = ["request_handlers"]
 
@@ -28,6 +28,7 @@ def request_handlers(service: Service) -> RequestHandlers:
     return {
         Decide: decide,
         AskFilter: lambda message: service.hub.filters.ask(message.question),
+        AdmitFilter: lambda message: service.hub.filters.admit(message.filter),
         AdmitHandshake: admit_handshake,
         CountPeer: count_peer,
     }

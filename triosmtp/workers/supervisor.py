@@ -65,6 +65,7 @@ from triosmtp.workers.worker_messages import (
     ConnectionClosed,
     DiscardPrepared,
     Drain,
+    FilterUsed,
     HandshakeEnded,
     HandshakeStarted,
     InterestChanged,
@@ -426,6 +427,7 @@ class Supervisor:
         service, now = self._service, trio.current_time()
         for session, known in worker.sessions.items():
             service.limits.release_handshake(session)
+            service.hub.filters.end_session(session)
             seconds, messages = now - known.since, known.messages
             service.emit(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
         for ticket in worker.connections.values():
@@ -446,6 +448,7 @@ class Supervisor:
         handlers[HandshakeEnded] = lambda message: limits.release_handshake(message.session)
         handlers[UncountPeer] = lambda message: limits.uncount_peer(message.option, message.peer)
         handlers[PhaseEnded] = lambda message: self._service.hub.report_outcome(message.question, message.outcome)
+        handlers[FilterUsed] = lambda message: self._service.hub.filters.report(message.use)
         handlers[LogRecord] = write_log
         return handlers
 

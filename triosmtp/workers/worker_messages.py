@@ -14,12 +14,13 @@ from triosmtp.auth import MockKey
 from triosmtp.config import Config
 from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.limits.peer_count import PeerAddress
-from triosmtp.policy_service.filter_registry import FilterAnswer, FilterQuestion
+from triosmtp.policy_service.filter_registry import FilterAnswer, FilterKey, FilterQuestion, FilterUse
 from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict
 from triosmtp.server.tls_report import TLSReport
 from triosmtp.tls import TLSSettings
 
 __all__ = [
+    "AdmitFilter",
     "AdmitHandshake",
     "AskFilter",
     "CloseSession",
@@ -30,6 +31,7 @@ __all__ = [
     "DescribeSession",
     "DiscardPrepared",
     "Drain",
+    "FilterUsed",
     "HandshakeEnded",
     "HandshakeStarted",
     "InterestChanged",
@@ -214,6 +216,20 @@ class AskFilter(WorkerRequest[FilterAnswer]):
     """Ask a filter."""
 
     question: FilterQuestion
+
+
+@frozen(slots=True)
+class AdmitFilter(WorkerRequest[str]):
+    """A session is about to ask a filter itself.  The answer is why it may not, or ``""``."""
+
+    filter: FilterKey
+
+
+@frozen(slots=True)
+class FilterUsed:
+    """What a session reports of a filter that it asks itself."""
+
+    use: FilterUse
 
 
 @frozen(slots=True)

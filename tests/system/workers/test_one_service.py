@@ -148,6 +148,7 @@ def test_one_address_has_its_share_of_handshakes_over_all_workers(tmp_path: Path
         with closing(other):  # without a QUIT: what the server awaits is a handshake
             other.ehlo("c.example.org")
             assert other.docmd("STARTTLS")[0] == 220
+        service.hang_up()
 
 
 def test_failed_attempts_to_authenticate_count_over_all_workers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 import trio
-from policyd_service import Request, policyd_service
+from policyd_service import PolicydService, Request, policyd_service
 from private_postfix import running_smtpd
 
 import triosmtp
@@ -134,6 +134,13 @@ def postfix_folder(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def recorded_postfix(site: Path, postfix_folder: Path) -> Iterator[tuple[int, PolicydService]]:
+    """Run a Postfix; yield its port and the policy service that it asks."""
+    with policyd_service() as recorder, postfix(site, recorder.port, postfix_folder) as port:
+        yield port, recorder
+
+
 CASES = [
     ("none", None, None, False),
     ("no certificate", None, ssl.TLSVersion.TLSv1_3, False),
@@ -181,12 +188,17 @@ async def discard(_message: triosmtp.Message) -> None:
 
 @pytest.mark.parametrize(("certificate", "version", "auth"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
 async def test_requests_have_the_names_the_order_and_the_values_of_postfix(
-    site: Path, postfix_folder: Path, certificate: str | None, version: ssl.TLSVersion | None, auth: bool
+    site: Path,
+    recorded_postfix: tuple[int, PolicydService],
+    certificate: str | None,
+    version: ssl.TLSVersion | None,
+    auth: bool,
 ) -> None:
     found = await ours(site, (certificate, version, auth))
-    with policyd_service() as recorder, postfix(site, recorder.port, postfix_folder) as port:
-        await trio.to_thread.run_sync(partial(dialogue, port, site, certificate, version, auth=auth))
-        theirs = recorder.requests
+    port, recorder = recorded_postfix
+    recorder.requests.clear()
+    await trio.to_thread.run_sync(partial(dialogue, port, site, certificate, version, auth=auth))
+    theirs = list(recorder.requests)
     assert len(theirs) == len(found) == (8 if version else 7)
     for request, own in zip(theirs, found, strict=True):
         names = [name for name, _ in request if name not in NOT_SENT]

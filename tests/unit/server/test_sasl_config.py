@@ -164,3 +164,21 @@ async def test_a_mechanism_of_a_momentum_module_is_not_offered(tmp_path: Path, m
     async with open_memory_server(parse_config(text), policy=[Doorkeeper()] if policy else []) as server:
         # LOGIN and SCRAM use AuthPlainParameters if they have no parameters of their own.
         assert await offered(server) == ["DIGEST-MD5", "CRAM-MD5"]
+
+
+def test_check_says_which_mechanisms_a_service_cannot_have(tmp_path: Path) -> None:
+    text = f"""
+        Relay_Domains = ( "example.com" ) Deliver_To = "discard:" Spool_Directory = "{tmp_path}" {{more}}
+        ESMTP_Listener {{ Listen ":25" {{ SMTP_Extensions = ( "{EVERY} XOAUTH2" ) }} }}
+    """
+
+    def warnings(more: str) -> list[str]:
+        found = config_warnings(parse_config(text.replace("{more}", more)))
+        return [each.message.removeprefix("SMTP_Extensions: AUTH ") for each in found if "AUTH" in each.message]
+
+    reason = "is not offered: nothing to check it against"
+    assert warnings('Auth_Service = "dovecot:/run/auth"') == [
+        f"EXTERNAL {reason}",
+        "SCRAM-SHA-256-PLUS is not offered: the protocol of the Auth_Service has no channel bindings",
+    ]
+    assert warnings("Always_Deny = true") == [f"EXTERNAL {reason}", f"XOAUTH2 {reason}"]

@@ -161,7 +161,7 @@ class Interleaved:
 @pytest.mark.parametrize("renegotiation", [False, True])
 async def test_interleaved_uses(version: str, renegotiation: bool) -> None:
     """Both directions at once, in pieces from one octet to more than the kernel takes."""
-    for seed in range(scaled(200, 12)):
+    for seed in range(scaled(200, 4)):
         client, server = await connected(version, buffer=4096, renegotiation=renegotiation)
         each = Interleaved(client, server, seed)
         told, sent = ([each.dice.choice([1, 50, 5000, 40_000]) for _ in range(20)] for _ in range(2))

@@ -91,7 +91,7 @@ async def test_alpn_failures_leave_no_connection_behind() -> None:
     try:
         for _ in range(50):
             await fail()
-            assert alive() <= before
+        assert alive() <= before
     finally:
         gc.enable()
 

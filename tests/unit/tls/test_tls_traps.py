@@ -245,7 +245,8 @@ async def test_9_no_connection_lives_on() -> None:
                 await theirs.send_eof()
                 with contextlib.suppress(HandshakeError):
                     await handshake(context, ours)
-            assert alive() <= before, f"after {4 * (number + 1)} handshakes"
+            if number % 25 == 24:  # to count takes longer than the handshakes
+                assert alive() <= before, f"after {4 * (number + 1)} handshakes"
     finally:
         gc.enable()
 

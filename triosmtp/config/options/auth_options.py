@@ -2,11 +2,14 @@
 
 # ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
 
+from pathlib import Path
+
 from attrs import frozen
 
 from triosmtp.config.option import option
 from triosmtp.config.types.auth_parameters import (
     AUTH_PARAMETERS,
+    AUTH_SERVICE,
     EXTERNAL_PARAMETERS,
     AuthParameters,
     ExternalParameters,
@@ -57,6 +60,13 @@ class AuthOptions:
         None,
         'The identity that a verified client certificate stands for, for AUTH EXTERNAL: [ map = "dns" ], email, '
         "subject_cn, or the path of a file of lines such as sha256:fingerprint user.",
+    )
+    auth_service: Path | None = option(
+        "Auth_Service",
+        AUTH_SERVICE,
+        None,
+        'The service that authenticates clients, instead of files: "dovecot:/run/dovecot/auth-client", a Unix socket '
+        "of Dovecot. Mechanisms that SMTP_Extensions and the service both name are offered.",
     )
     allow_plaintext_auth: bool = option(
         "Allow_Plaintext_Auth",

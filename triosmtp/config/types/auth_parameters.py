@@ -1,5 +1,6 @@
 """The values of the options of AUTH: dictionaries of parameters, and the mechanisms that SMTP_Extensions lists."""
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -9,18 +10,25 @@ from attrs import frozen
 
 from triosmtp.config.parser import Dictionary, Scalar, Value
 from triosmtp.config.suggestion import nearest, suggest
+from triosmtp.config.types.filter_address import MAX_SOCKET_PATH
 from triosmtp.config.types.option_type import BOOLEAN, BadValueError, OptionType, Warn, quote, text_of
 from triosmtp.errors import Severity
 
 __all__ = [
-    "AUTH_PARAMETERS", "EXTERNAL_PARAMETERS", "MECHANISMS", "AuthParameters", "ExternalParameters", "mechanisms_of",
-    "module_problem",
+    "AUTH_PARAMETERS", "AUTH_SERVICE", "EXTERNAL_PARAMETERS", "MECHANISMS", "SERVICE_MECHANISMS", "AuthParameters",
+    "ExternalParameters", "mechanisms_of", "module_problem",
 ]  # fmt: skip
 
 MECHANISMS: Final = (
     "EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "DIGEST-MD5", "CRAM-MD5", "PLAIN", "LOGIN",
 )  # fmt: skip
 """The SASL mechanisms that are built."""
+SERVICE_MECHANISMS: Final = ("GSSAPI", "GSS-SPNEGO", "SCRAM-SHA-1", "OAUTHBEARER", "XOAUTH2")
+"""The SASL mechanisms that only an Auth_Service can have."""
+_ORDER: Final = (
+    "EXTERNAL", "GSSAPI", "GSS-SPNEGO", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "DIGEST-MD5", "CRAM-MD5",
+    "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN",
+)  # fmt: skip
 
 
 @frozen(slots=True, kw_only=True)
@@ -144,6 +152,22 @@ def _write_external(value: object) -> str:
     return f"[ map = {quote(value.map)}{'' if value.log_authentication else '  log_authentication = false'} ]"
 
 
+def _read_service(value: Value, _warn: Warn) -> Path:
+    expected = "dovecot:/path of a Unix socket"
+    text = text_of(value, expected)
+    scheme, colon, path = text.partition(":")
+    if scheme != "dovecot" or not colon or not path:
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}")
+    folder = value.place.source.folder
+    place = Path(path) if folder is None else folder / path
+    if "\0" in path or len(os.fsencode(place)) > MAX_SOCKET_PATH:
+        raise BadValueError(value.place, f"expected a path of at most {MAX_SOCKET_PATH} octets, found {quote(text)}")
+    return place
+
+
+AUTH_SERVICE: OptionType[Path | None] = OptionType(
+    "dovecot:/path", _read_service, lambda value: quote(f"dovecot:{value}")
+)
 AUTH_PARAMETERS: OptionType[AuthParameters | None] = OptionType("dictionary", _read_parameters, _write_parameters)
 EXTERNAL_PARAMETERS: OptionType[ExternalParameters | None] = OptionType("dictionary", _read_external, _write_external)
 
@@ -151,4 +175,4 @@ EXTERNAL_PARAMETERS: OptionType[ExternalParameters | None] = OptionType("diction
 def mechanisms_of(extensions: tuple[str, ...]) -> tuple[str, ...]:
     """Return the mechanisms that SMTP_Extensions lists, the strongest first."""
     listed = {word for each in extensions if each.startswith("AUTH ") for word in each.split()[1:]}
-    return tuple(name for name in MECHANISMS if name in listed)
+    return tuple(name for name in _ORDER if name in listed)

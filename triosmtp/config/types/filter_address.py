@@ -7,9 +7,10 @@ from attrs import frozen
 
 from triosmtp.config.types.policy_grammar import SOCKET_SCHEMES, forms_of
 
-__all__ = ["FilterAddress", "is_filter_name", "parse_filter_address"]
+__all__ = ["MAX_SOCKET_PATH", "FilterAddress", "is_filter_name", "parse_filter_address"]
 
-_MAX_PATH = 107  # octets of the address of a Unix socket, without its zero (unix(7))
+MAX_SOCKET_PATH = 107
+"""Octets of the address of a Unix socket, without its zero (unix(7))."""
 _INET = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):([0-9]{1,5})").fullmatch
 _MILTER_INET = re.compile(r"([0-9]{1,5})@(.+)").fullmatch  # as Sendmail names milters
 _FILTER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
@@ -46,8 +47,8 @@ def parse_filter_address(text: str, folder: Path | None = None) -> FilterAddress
     known = scheme in SOCKET_SCHEMES
     if known and kind == "unix" and where:
         path = where if folder is None else str(folder / where)
-        if "\0" in path or len(path.encode("utf-8", "surrogateescape")) > _MAX_PATH:
-            raise ValueError(f'expected a path of a Unix socket, at most {_MAX_PATH} octets, found "{path}"')
+        if "\0" in path or len(path.encode("utf-8", "surrogateescape")) > MAX_SOCKET_PATH:
+            raise ValueError(f'expected a path of a Unix socket, at most {MAX_SOCKET_PATH} octets, found "{path}"')
         return FilterAddress(scheme, path=path)
     match = _INET(where) if known and kind == "inet" else None
     if match is not None and 0 < int(match[3]) < 65536:

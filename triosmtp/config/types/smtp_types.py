@@ -4,7 +4,7 @@ import re
 
 from triosmtp.config.parser import Items, Value
 from triosmtp.config.suggestion import nearest, suggest
-from triosmtp.config.types.auth_parameters import MECHANISMS
+from triosmtp.config.types.auth_parameters import MECHANISMS, SERVICE_MECHANISMS
 from triosmtp.config.types.option_type import (
     TEXT,
     BadValueError,
@@ -55,8 +55,8 @@ def _read_mechanisms(name: str, value: Value, warn: Warn) -> str:
     if not mechanisms:
         raise BadValueError(value.place, f'expected "AUTH mechanism …", of {", ".join(MECHANISMS)}')
     for each in mechanisms:
-        if each not in MECHANISMS:
-            close = suggest(nearest(each, MECHANISMS))
+        if each not in MECHANISMS and each not in SERVICE_MECHANISMS:
+            close = suggest(nearest(each, (*MECHANISMS, *SERVICE_MECHANISMS)))
             warn(value.place, f"AUTH {each} is not offered: what is built is {', '.join(MECHANISMS)}{close}")
     return f"AUTH {' '.join(mechanisms)}"
 

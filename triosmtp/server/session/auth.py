@@ -6,7 +6,8 @@ store is shown to policy, too.  Nobody is authenticated without a proof for a st
 
 import base64
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
@@ -15,19 +16,24 @@ from attrs import evolve
 from triosmtp.auth import (
     MECHANISMS,
     AuthFileError,
+    AuthServiceError,
     Challenge,
     Claim,
     KeyDerivation,
     Lookup,
     MalformedResponse,
     MockParameters,
+    Relay,
     SaslContext,
     ScramKeys,
+    ServiceAnswer,
     StoredCredentials,
+    relay_exchange,
 )
 from triosmtp.event import AuthAttempted
-from triosmtp.limits.fair_queue import PeerGoneError, QueueFullError
+from triosmtp.limits.fair_queue import FairQueue, PeerGoneError, QueueFullError
 from triosmtp.policy import AuthAttempt, Authenticated, ChainDecision
+from triosmtp.server.auth_service import AuthRequest, request_attributes
 from triosmtp.server.sasl_config import CredentialSource
 from triosmtp.server.service import fair_queue_key
 from triosmtp.server.session.policy_phase import settle
@@ -64,6 +70,8 @@ async def update_offer(state: SessionState) -> None:
         if not _FILES.available_tokens:
             break  # a file system hangs, or nearly so: what was read holds, and no session waits for more
         await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
+    if sasl.service is not None:
+        await sasl.service.refresh()
     identified = await _identity(state) is not None
     if state.sasl is None:
         state.sasl = SASLState()
@@ -136,11 +144,17 @@ async def _count_peer(state: SessionState) -> bool:
 
 def _abandon(sasl: SASLState) -> None:
     """Forget the current exchange."""
-    sasl.exchange = sasl.finished = sasl.looked_up = None
+    sasl.exchange = sasl.finished = sasl.looked_up = sasl.request = None
 
 
 async def _begin(state: SessionState, sasl: SASLState, event: Auth) -> Reply:
     sasl.mechanism, sasl.finished = event.mechanism, None
+    service = _store(state, sasl).service
+    if service is not None:
+        attributes = request_attributes(state.session, await _identity(state))
+        sasl.request = AuthRequest(service, event.mechanism, attributes)
+        sasl.exchange = relay_exchange(event.initial, sasl.request.abandon)
+        return await _advance(state, sasl, None)
     context = SaslContext(
         hostname=state.profile.rules.hostname,
         realm=_store(state, sasl).realm,
@@ -168,7 +182,7 @@ async def _proceed(state: SessionState, sasl: SASLState, data: bytes | None) -> 
 async def _advance(state: SessionState, sasl: SASLState, data: bytes | None) -> Reply:
     exchange = sasl.exchange
     assert exchange is not None, "it was begun"
-    given: bytes | StoredCredentials | ScramKeys | None = data
+    given: bytes | StoredCredentials | ScramKeys | ServiceAnswer | None = data
     try:
         while True:
             step = next(exchange) if given is None else exchange.send(given)
@@ -177,7 +191,7 @@ async def _advance(state: SessionState, sasl: SASLState, data: bytes | None) -> 
             given = await _work(state, sasl, step)
     except StopIteration as stop:
         claim: Claim = stop.value
-    except AuthFileError as error:
+    except (AuthFileError, AuthServiceError) as error:
         return await _fail(state, sasl, _TEMPORARY, Claim(user="", reason=str(error)), "store")
     sasl.exchange = None
     if claim.last and claim.proven:
@@ -186,7 +200,11 @@ async def _advance(state: SessionState, sasl: SASLState, data: bytes | None) -> 
     return await _conclude(state, sasl, claim)
 
 
-async def _work(state: SessionState, sasl: SASLState, step: Lookup | KeyDerivation) -> StoredCredentials | ScramKeys:
+async def _work(
+    state: SessionState, sasl: SASLState, step: Lookup | KeyDerivation | Relay
+) -> StoredCredentials | ScramKeys | ServiceAnswer:
+    if isinstance(step, Relay):
+        return await _relay(state, sasl, step.data)
     if isinstance(step, KeyDerivation):
         return await _compute(state, sasl, step.credentials.derive)
     sasl.looked_up = step.user
@@ -196,15 +214,36 @@ async def _work(state: SessionState, sasl: SASLState, step: Lookup | KeyDerivati
     return await _compute(state, sasl, file.lookup, step.user)
 
 
+async def _relay(state: SessionState, sasl: SASLState, data: bytes | None) -> ServiceAnswer:
+    """Pass on the client's octets to the Auth_Service, when it is this peer's turn.
+
+    :raises Refusal: if too many attempts wait already.
+    :raises AuthServiceError: if there is no answer.
+    :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
+    """
+    assert sasl.request is not None, "it was begun"
+    if data is not None:
+        sasl.looked_up = ""  # which user it is only the service knows, but from now on it is an attempt
+    async with _place(state, sasl, state.service.limits.auth_service):
+        return await sasl.request.ask(data)
+
+
 async def _compute(state: SessionState, sasl: SASLState, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
     """Run the work of an attempt in a thread, when it is this peer's turn.
 
     :raises Refusal: if too many attempts wait already.
     :raises trio.BrokenResourceError: if the client has disconnected before its turn came.
     """
+    async with _place(state, sasl, state.service.limits.hashing):
+        return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def _place(state: SessionState, sasl: SASLState, queue: FairQueue) -> AsyncIterator[None]:
+    """Wait for this peer's turn."""
     try:
-        async with state.service.limits.hashing.place(fair_queue_key(state.session), state.is_gone):
-            return await trio.to_thread.run_sync(work, *arguments, limiter=_HASHING, abandon_on_cancel=True)
+        async with queue.place(fair_queue_key(state.session), state.is_gone):
+            yield
     except QueueFullError:
         _abandon(sasl)
         raise Refusal(_TEMPORARY, "limit", "too many attempts to authenticate wait") from None
@@ -291,7 +330,7 @@ def _verify(lookup: Callable[[str], StoredCredentials], user: str, password: str
 
 def _succeed(state: SessionState, sasl: SASLState, claim: Claim, decided_by: str) -> Reply:
     session = state.session
-    sasl.looked_up = None
+    sasl.looked_up = sasl.request = None
     session.auth = Authenticated(sasl.mechanism, claim.user)
     session.variables.record(
         {"auth_name": sasl.mechanism, "auth_status": "pass", "auth_user": claim.user, "can_relay": "true"}
@@ -321,7 +360,7 @@ async def _count(
     :raises Refusal: if it is one too many.
     """
     session, settings = state.session, state.profile.settings
-    sasl.exchange = sasl.looked_up = None
+    sasl.exchange = sasl.looked_up = sasl.request = None
     session.variables.record({"auth_name": sasl.mechanism, "auth_status": status, "auth_user": claim.user})
     _emit(state, sasl, claim, decided_by, succeeded=False)
     if not counts:

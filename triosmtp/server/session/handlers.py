@@ -76,6 +76,8 @@ async def connect(state: SessionState) -> Refusal | None:
     refusal = None
     if state.restrictions["connect"].waits or "connect" in state.service.hub.outcome_phases:
         refusal = await _settle(state, "connect")
+        if state.session.capabilities is not None:
+            state.apply_capabilities()
     state.remember_beginning()
     return refusal
 
@@ -173,6 +175,8 @@ async def _decide_later(
 
     chain = state.profile.chain
     decision, refusal = await settle(state.service, state.session, chain, phase, *arguments, restrict=restrict)
+    if phase == "ehlo" and state.session.capabilities is not None:
+        state.apply_capabilities()
     return decided(state, event, decision, refusal)
 
 

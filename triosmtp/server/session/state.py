@@ -13,11 +13,12 @@ from attrs import define, frozen
 from triosmtp.auth import Claim, Exchange
 from triosmtp.config import Listen
 from triosmtp.policy import Phase, Session
+from triosmtp.server.auth_service import AuthRequest
 from triosmtp.server.profile import Profile
 from triosmtp.server.service import Service
 from triosmtp.server.session.restrictions import Restrictions, restrictions_of
 from triosmtp.server.session.transaction import Transaction
-from triosmtp.smtp import Connection, Hello
+from triosmtp.smtp import CapabilityChanges, Connection, Hello
 from triosmtp.variables import POSTFIX_ALIASES
 
 __all__ = ["SASLState", "SessionEnd", "SessionState"]
@@ -50,6 +51,7 @@ class ConnectSnapshot:
     variables: Mapping[str, str]
     headers: tuple[tuple[str, str], ...]
     discarded_by: str
+    capabilities: CapabilityChanges | None = None
 
 
 _PHASES_OF_CONNECTION: Final[frozenset[Phase]] = frozenset({"connect", "ehlo", "starttls", "auth"})
@@ -66,6 +68,8 @@ class SASLState:
     """The mechanism of the latest exchange."""
     exchange: Exchange | None = None
     """The current exchange, if the client must answer a challenge."""
+    request: AuthRequest | None = None
+    """The current exchange as a request to the Auth_Service."""
     finished: Claim | None = None
     """The proven claim, if the client must still answer the last challenge with an empty line."""
     looked_up: str | None = None
@@ -134,6 +138,11 @@ class SessionState:
         self.profile, self.restrictions = profile, restrictions_of(profile)
         self.attention = True
 
+    def apply_capabilities(self) -> None:
+        """Offer what policies have left of the extensions, and what they have added."""
+        changes, rules = self.session.capabilities, self.profile.rules
+        self.connection.change_capabilities(rules if changes is None else changes.applied(rules))
+
     def discard(self, source: str, phase: Phase) -> None:
         """Discard the current message, as the policy ``source`` demands.
 
@@ -179,7 +188,9 @@ class SessionState:
         if self.profile.tls is None and session.connection_tls is None:
             self.beginning = _NOTHING  # there is no TLS that could come
         else:
-            self.beginning = ConnectSnapshot(session.variables.snapshot(), tuple(session.headers), self.discarded_by)
+            self.beginning = ConnectSnapshot(
+                session.variables.snapshot(), tuple(session.headers), self.discarded_by, session.capabilities
+            )
 
     def forget_plaintext(self) -> None:
         """Forget what was learnt before TLS (RFC 3207, section 4.2): anybody in between may have said it.
@@ -192,6 +203,9 @@ class SessionState:
         self.discarded_by = self.beginning.discarded_by
         session.auth = None
         session.headers[:] = self.beginning.headers
+        if session.capabilities is not self.beginning.capabilities:
+            session.capabilities = self.beginning.capabilities
+            self.apply_capabilities()
         counts = {key: value for key, value in variables.items() if key.startswith("connection_")}
         variables.renew()
         variables.record({**self.beginning.variables, **counts})

@@ -46,6 +46,7 @@ def adopt_announced_client(state: SessionState, event: XClient | XRemoteIP) -> N
     variables.renew()
     variables.record(kept)
     session.headers.clear()
+    session.capabilities = None
     session.is_proxied = True
     if session.tls is not None:
         variables.record(session.tls.variables())
