@@ -31,6 +31,7 @@ __all__ = [
     "Connected",
     "ConnectionRefused",
     "Disconnected",
+    "LimitsStoreChanged",
     "MessageAccepted",
     "MessageRefused",
     "Observer",
@@ -455,13 +456,25 @@ class ServerEnded:
     """Messages that were accepted since then."""
 
 
+@frozen(slots=False, kw_only=True)
+class LimitsStoreChanged:
+    """The store of Limits_Store does not answer, so that this node counts by itself; or it answers again."""
+
+    store: str
+    """The URL of the option."""
+    available: bool
+    """Whether it answers."""
+    reason: str
+    """Why it is not available; ``""`` if it is."""
+
+
 ServerEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded | RevocationListExpired |
     PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
     Connected | PeerAnnounced | ConnectionRefused | TLSEstablished | ServerCertificatePresented | TLSFailed |
     Refused | PolicyFailed | MessageAccepted | MessageRefused | Disconnected |
-    ServerStarted | ServerDraining | ServerEnded
+    LimitsStoreChanged | ServerStarted | ServerDraining | ServerEnded
 )  # fmt: skip
 
 Observer: TypeAlias = Callable[[ServerEvent], None]

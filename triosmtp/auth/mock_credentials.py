@@ -1,5 +1,7 @@
 """The key that mock credentials of unknown users are derived from: the same in all workers, and after a restart.
 
+With Mock_Credentials_File, it is the same on all nodes, too.
+
 SCRAM sends the salt of a user, which stays the same for years and in every worker.  A salt of an unknown user that
 changed would show that there is no such user.
 """
@@ -29,23 +31,35 @@ _SIZE: Final = 32
 class MockKey:
     """The key of mock credentials, 32 octets.
 
-    With ``kept`` it is read from the state folder when it is first needed, and created there if it is missing.  A
-    pickled copy, such as that of a worker, has the same key.
+    With ``kept`` it is read from the state folder when it is first needed, and created there if it is missing.  With
+    ``file`` it is read from that file.  A pickled copy, such as that of a worker, has the same key.
     """
 
     kept: bool = False
+    file: Path | None = None
     _key: bytes | None = field(default=None, repr=False)
     _temporary: bytes = field(factory=lambda: secrets.token_bytes(_SIZE), repr=False)
 
     def get(self) -> bytes:
         """Return the key.  The first call blocks."""
         if self._key is None:
-            self._key = self._load() if self.kept else self._temporary
+            self._key = self._load() if self.kept or self.file else self._temporary
         return self._key
+
+    def check(self) -> None:
+        """Read the key of ``file``.  It blocks.
+
+        :raises OSError: if the file cannot be read.
+        :raises ValueError: if it is no key, or other users can read it.
+        """
+        if self.file is not None:
+            self._key = _read(self.file)
 
     def _load(self) -> bytes:
         try:
-            path = state_directory() / _NAME
+            path = self.file or state_directory() / _NAME
+            if self.file is not None:
+                return _read(path)
             with suppress(FileNotFoundError):
                 return _read(path)
             make_directory(path.parent)

@@ -86,6 +86,14 @@ def _checks(config: Config) -> Iterator[Callable[[Config], object]]:
         from triosmtp.server.policy_endpoint import read_policy_endpoints  # noqa: PLC0415 - imports the policy service
 
         yield read_policy_endpoints
+    if config.base.mock_credentials_file is not None:
+        from triosmtp.server.startup import read_mock_key  # noqa: PLC0415 - few need it
+
+        yield read_mock_key
+    if config.base.limits_store is not None:
+        from triosmtp.server.limits_store import check_limits_store  # noqa: PLC0415 - few need it
+
+        yield check_limits_store
     if config.status_listens:
         from triosmtp.status.status_listener import read_access_rules  # noqa: PLC0415 - imports an HTTP server
 

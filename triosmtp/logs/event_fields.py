@@ -14,6 +14,7 @@ from triosmtp.event import (
     Connected,
     ConnectionRefused,
     Disconnected,
+    LimitsStoreChanged,
     MessageAccepted,
     MessageRefused,
     PeerAnnounced,
@@ -263,6 +264,10 @@ def _server_draining(e: ServerDraining) -> Fields:
     return {"sessions": e.sessions, "grace": e.grace}
 
 
+def _limits_store_changed(e: LimitsStoreChanged) -> Fields:
+    return {"store": e.store, "available": e.available, "reason": e.reason or None}
+
+
 def _server_ended(e: ServerEnded) -> Fields:
     return {"reason": e.reason, "seconds": round(e.seconds, 3), "sessions": e.sessions, "messages": e.messages}
 
@@ -291,6 +296,7 @@ LINES: Final[dict[type, tuple[int, str, Callable[[Any], Fields]]]] = {
     RevocationListExpired: (logging.WARNING, "revocation-list-expired", _revocation_list_expired),
     ConfigurationReloaded: (logging.INFO, "configuration-reloaded", _configuration_reloaded),
     ConfigurationReloadFailed: (logging.ERROR, "configuration-reload-failed", _configuration_reload_failed),
+    LimitsStoreChanged: (logging.WARNING, "limits-store", _limits_store_changed),
     ServerStarted: (logging.INFO, "serving", _server_started),
     ServerDraining: (logging.INFO, "draining", _server_draining),
     ServerEnded: (logging.INFO, "ended", _server_ended),

@@ -14,6 +14,7 @@ import trio
 from triosmtp.config import Listen, Settings
 from triosmtp.event import ConnectionRefused
 from triosmtp.limits.fd_limit import max_connections
+from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.proxy_protocol import read_proxy_header
 from triosmtp.server.service import Service
@@ -28,6 +29,7 @@ __all__ = ["Acceptor"]
 _log = logging.getLogger("triosmtp.server")
 
 _TOO_MANY: Final = Reply(421, "Too many connections, try again later").render()
+_RATE: Final = LimitReached.CONNECTION_RATE_PER_PEER
 _REPEAT_LOG_SECONDS: Final = 10.0
 """Seconds before the same problem is logged again."""
 
@@ -38,13 +40,14 @@ class Acceptor:
     A connection is a socket, or any stream in tests.
     """
 
-    __slots__ = ("_logged", "_max_connections", "_nursery", "_pool", "_proxied", "_service")
+    __slots__ = ("_admit", "_logged", "_max_connections", "_nursery", "_pool", "_service", "_undecided")
 
     def __init__(self, service: Service, nursery: trio.Nursery, pool: WorkerPool | None = None) -> None:
         self._service = service
         self._nursery = nursery
         self._pool = pool
-        self._proxied = 0  # connections whose PROXY header is not complete
+        self._undecided = 0  # connections that wait for their PROXY header, or for the Limits_Store
+        self._admit = self._admit_now if service.limits.shared is None else self._admit_if_within_rate
         self._max_connections = sys.maxsize
         self._logged = -_REPEAT_LOG_SECONDS
 
@@ -63,7 +66,7 @@ class Acceptor:
         """
         if self._pool is not None:
             return self._pool.capacity()
-        free = self._max_connections - self._service.statistics.sessions - self._proxied
+        free = self._max_connections - self._service.statistics.sessions - self._undecided
         if free <= 0 and trio.current_time() >= self._logged + _REPEAT_LOG_SECONDS:
             self._logged = trio.current_time()
             _log.warning("%d connections are open, no descriptor is left for more: they wait", self._max_connections)
@@ -77,15 +80,21 @@ class Acceptor:
         else:
             self._admit(listen, settings, connection, peer, local)
 
-    def _admit(
-        self, listen: Listen, settings: Settings, connection: socket.socket | trio.abc.Stream, peer: Peer, local: str
+    def _admit_now(
+        self,
+        listen: Listen,
+        settings: Settings,
+        connection: socket.socket | trio.abc.Stream,
+        peer: Peer,
+        local: str,
+        *,
+        rate_is_counted: bool = False,
     ) -> None:
         service = self._service
-        ticket = service.limits.admission.admit(service.generation, listen, settings, peer.address)
+        admit = service.limits.admission.admit
+        ticket = admit(service.generation, listen, settings, peer.address, rate_is_counted=rate_is_counted)
         if not isinstance(ticket, AdmissionTicket):
-            service.emit(ConnectionRefused(peer=peer.text, listener=listen.name, reason=ticket.value))
-            # With Use_SSL, a client would take a plaintext reply for a broken handshake.
-            self._refuse(connection, b"" if settings.use_ssl else _TOO_MANY)
+            self._refuse(listen, settings, connection, peer, ticket)
         elif self._pool is not None:
             assert isinstance(connection, socket.socket), "only descriptors are passed to workers"
             self._pool.serve(ticket, connection, peer)
@@ -113,7 +122,17 @@ class Acceptor:
             raise
         self._nursery.start_soon(session.run, ticket, name=f"session {session.session.id}")
 
-    def _refuse(self, connection: socket.socket | trio.abc.Stream, reply: bytes) -> None:
+    def _refuse(
+        self,
+        listen: Listen,
+        settings: Settings,
+        connection: socket.socket | trio.abc.Stream,
+        peer: Peer,
+        reached: LimitReached,
+    ) -> None:
+        self._service.emit(ConnectionRefused(peer=peer.text, listener=listen.name, reason=reached.value))
+        # With Use_SSL, a client would take a plaintext reply for a broken handshake.
+        reply = b"" if settings.use_ssl else _TOO_MANY
         if isinstance(connection, socket.socket):
             refuse_connection(connection, reply)
         else:
@@ -123,7 +142,7 @@ class Acceptor:
         self, listen: Listen, settings: Settings, connection: socket.socket | trio.abc.Stream, proxy: Peer, local: str
     ) -> None:
         service, accepted = self._service, False
-        self._proxied += 1
+        self._undecided += 1
         try:
             if isinstance(connection, socket.socket):
                 local = local or peer_from_sockaddr(connection.getsockname()).text
@@ -139,8 +158,40 @@ class Acceptor:
         except Exception:  # noqa: BLE001 - an error of one connection must not end the server
             _log.exception("a connection of proxy %s cannot be served: it is closed", proxy.text)
         finally:
-            self._proxied -= 1
+            self._undecided -= 1
             if not accepted:
+                await _close(connection)
+
+    def _admit_if_within_rate(
+        self, listen: Listen, settings: Settings, connection: socket.socket | trio.abc.Stream, peer: Peer, local: str
+    ) -> None:
+        if settings.connection_rate_per_peer is None or peer.address is None:
+            self._admit_now(listen, settings, connection, peer, local)
+        else:
+            self._nursery.start_soon(self._count_and_admit, listen, settings, connection, peer, local)
+
+    async def _count_and_admit(
+        self, listen: Listen, settings: Settings, connection: socket.socket | trio.abc.Stream, peer: Peer, local: str
+    ) -> None:
+        """Admit a connection if the nodes together are within Connection_Rate_Per_Peer."""
+        service, rate, done = self._service, settings.connection_rate_per_peer, False
+        assert rate is not None, "there is something to count"
+        self._undecided += 1
+        try:
+            within = await service.limits.count_peer(_RATE.value, peer.address, rate)
+            now = service.generation.find_listen(listen.key)  # a reload may have changed the configuration
+            if now is not None:
+                settings = service.config.resolve(now, peer.address)
+                done = True
+                if within:
+                    self._admit_now(now, settings, connection, peer, local, rate_is_counted=True)
+                else:
+                    self._refuse(now, settings, connection, peer, _RATE)
+        except Exception:  # noqa: BLE001 - an error of one connection must not end the server
+            _log.exception("a connection of %s cannot be served: it is closed", peer.text)
+        finally:
+            self._undecided -= 1
+            if not done:
                 await _close(connection)
 
 

@@ -68,16 +68,23 @@ class Admission:
         return self._sessions.get(listen.name, 0)
 
     def admit(
-        self, generation: Generation, listen: Listen, settings: Settings, peer: PeerAddress | None
+        self,
+        generation: Generation,
+        listen: Listen,
+        settings: Settings,
+        peer: PeerAddress | None,
+        *,
+        rate_is_counted: bool = False,
     ) -> AdmissionTicket | LimitReached:
         """Count a connection from ``peer``, or return the limit that refuses it.
 
         ``settings`` are those for ``peer``.  A peer without an address, on a Unix socket, has no limit of its own.
+        ``rate_is_counted`` is whether the caller has counted it for Connection_Rate_Per_Peer.
         """
         key = None
         if peer is not None:
             rate = settings.connection_rate_per_peer
-            if rate is not None and not self._peers.count(_RATE, peer, rate, trio.current_time()):
+            if not (rate is None or rate_is_counted or self._peers.count(_RATE, peer, rate, trio.current_time())):
                 return LimitReached.CONNECTION_RATE_PER_PEER
             key = peer_key(peer)
             if not self._connect(key, peer, settings):

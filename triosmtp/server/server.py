@@ -335,6 +335,8 @@ async def run_server(
                 await background.start(service.hub.run, name="policy clients")
             if open_pool is None:  # else the workers deliver
                 service.profiles.start(background)
+            if service.limits.shared is not None:
+                await background.start(service.limits.shared.run, name="Limits_Store")
             certificates = CertificateWatcher(service, background)
             await certificates.apply()
             async with trio.open_nursery() as policy_clients:

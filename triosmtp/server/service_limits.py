@@ -1,7 +1,7 @@
 """The limits of one server, for all of its sessions together and for each peer."""
 
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -17,8 +17,12 @@ from triosmtp.policy import Session
 from triosmtp.server.admission import Admission
 from triosmtp.server.statistics import Statistics
 
+if TYPE_CHECKING:
+    from triosmtp.limits.shared_counts import SharedCounts
+
 __all__ = ["ServiceLimits"]
 
+_HANDSHAKES: Final = LimitReached.TLS_HANDSHAKES_PER_PEER.value
 _HASHING: Final = 2
 """The number of attempts to authenticate that are computed at once, in each process."""
 _HASHING_WAITING: Final = 64
@@ -36,6 +40,8 @@ class ServiceLimits:
         self.peers = PeerCounts()
         """The counters of each peer."""
         self.admission = Admission(statistics, self.peers)
+        self.shared: SharedCounts | None = None
+        """The counts of all nodes; None without Limits_Store, and in a worker."""
         self.handshakes = HandshakeLimiter(max_handshakes)
         self.flights = LargeFlightLimiter()
         """Large flights of handshakes, which are verified in threads."""
@@ -52,8 +58,18 @@ class ServiceLimits:
 
     async def admit_handshake(self, session: Session, settings: Settings) -> LimitReached | None:
         """Count a handshake of ``session``, or return the limit that refuses it."""
-        per_peer = settings.tls_handshakes_per_peer
-        return self.handshakes.admit(session.id, session.peer_address, per_peer, trio.current_time())
+        return await self.admit_handshake_of(session.id, session.peer_address, settings.tls_handshakes_per_peer)
+
+    async def admit_handshake_of(
+        self, session: str, peer: PeerAddress | None, per_peer: tuple[int, float] | None
+    ) -> LimitReached | None:
+        """Count a handshake of ``peer`` in the session with this id, or return the limit that refuses it."""
+        counted = None
+        if self.shared is not None and peer is not None and per_peer is not None:
+            counted = await self.shared.count(_HANDSHAKES, peer, per_peer)
+            if counted is False:
+                return LimitReached.TLS_HANDSHAKES_PER_PEER
+        return self.handshakes.admit(session, peer, None if counted else per_peer, trio.current_time())
 
     def release_handshake(self, session: str) -> None:
         """Count the handshake of ``session`` out.  Without effect if none was admitted."""
@@ -61,8 +77,15 @@ class ServiceLimits:
 
     async def count_peer(self, option: str, peer: PeerAddress | None, limit: tuple[int, float]) -> bool:
         """Count one more event of ``peer`` for the limit ``option``; return False if the limit is reached."""
+        if self.shared is not None and peer is not None:
+            counted = await self.shared.count(option, peer, limit)
+            if counted is not None:
+                return counted
         return self.peers.count(option, peer, limit, trio.current_time())
 
     def uncount_peer(self, option: str, peer: PeerAddress | None) -> None:
         """Undo one :meth:`count_peer`."""
-        self.peers.uncount(option, peer)
+        if self.shared is not None and peer is not None and self.shared.available:
+            self.shared.uncount(option, peer)
+        else:
+            self.peers.uncount(option, peer)

@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from triosmtp.auth import MockKey, PasswordFile
-from triosmtp.config import Config
+from triosmtp.config import Config, problem_at
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.event import Observer
@@ -24,7 +24,7 @@ from triosmtp.server.tls_contexts import build_contexts, tls_users
 from triosmtp.tls import ContextStore, TLSSettings
 from triosmtp.tls.context_store import Renewal
 
-__all__ = ["open_service", "prepare_generation"]
+__all__ = ["open_service", "prepare_generation", "read_mock_key"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -67,14 +67,33 @@ async def open_service(
         policies=policies,
         delivery=delivery,
         hub=hub,
-        mock_key=mock_key or MockKey(kept=True),
+        mock_key=mock_key or await trio.to_thread.run_sync(read_mock_key, config),
         is_worker=is_worker,
     )
     contexts = contexts or ContextStore()
     preloaded = frozenset(each.material.settings for each in contexts.contexts())
     generation, renewal = await trio.to_thread.run_sync(prepare_generation, config, profiles, contexts, preloaded)
     contexts.replace(renewal.contexts)
-    return Service(generation, contexts, hub, observers, limits=limits)
+    service = Service(generation, contexts, hub, observers, limits=limits)
+    if config.base.limits_store is not None and not is_worker:
+        from triosmtp.server.limits_store import open_shared_counts  # noqa: PLC0415 - few need it
+
+        service.limits.shared = await trio.to_thread.run_sync(open_shared_counts, service, config.base.limits_store)
+    return service
+
+
+def read_mock_key(config: Config) -> MockKey:
+    """Return the key for mock credentials.  Blocks.
+
+    :raises ConfigError: if Mock_Credentials_File cannot be used.
+    """
+    key = MockKey(kept=True, file=config.base.mock_credentials_file)
+    try:
+        key.check()
+    except (OSError, ValueError) as error:
+        text = f'"{key.file}": {error.strerror}' if isinstance(error, OSError) else str(error)
+        raise ConfigError([problem_at(config.base, "mock_credentials_file", text)]) from None
+    return key
 
 
 def prepare_generation(

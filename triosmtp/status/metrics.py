@@ -20,6 +20,7 @@ from triosmtp.event import (
     Connected,
     ConnectionRefused,
     Disconnected,
+    LimitsStoreChanged,
     MessageAccepted,
     MessageRefused,
     PolicyClientRefused,
@@ -91,6 +92,7 @@ class Metrics:
         """The lag of the event loop, which :func:`~triosmtp.status.loop_lag.measure_lag` measures."""
         self.longest_lag: Callable[[], float] = float  # 0.0 until it is measured
         self._generation = -1
+        self._limits_store_available = True
         self._reloads: dict[
             str, tuple[bool, float]
         ] = {}  # by kind: whether the last one succeeded, and the time of the last that did
@@ -102,8 +104,8 @@ class Metrics:
         """Begin counters of alerts at 0: a rate needs a value before the first event."""
         for name in ("triosmtp_certificate_reloads_total", "triosmtp_configuration_reloads_total"):
             self._counts[name].update(dict.fromkeys(((result,) for result in _RELOADS), 0.0))
-        for name in ("triosmtp_message_recipients_total", "triosmtp_policy_clients_refused_total"):
-            self._counts[name][()] = 0.0
+        for name in ("message_recipients", "policy_clients_refused", "limits_store_failures"):
+            self._counts[f"triosmtp_{name}_total"][()] = 0.0
 
     def _handler_table(self) -> dict[type, Callable[[Any], None]]:
         return {
@@ -115,6 +117,7 @@ class Metrics:
             Connected: self._connected,
             ConnectionRefused: self._connection_refused,
             Disconnected: self._disconnected,
+            LimitsStoreChanged: self._limits_store_changed,
             MessageAccepted: self._accepted,
             MessageRefused: self._message_refused,
             PolicyClientRefused: self._policy_client_refused,
@@ -251,6 +254,11 @@ class Metrics:
 
     # Scrape
 
+    def _limits_store_changed(self, e: LimitsStoreChanged) -> None:
+        self._limits_store_available = e.available
+        if not e.available:
+            self._counts["triosmtp_limits_store_failures_total"][()] += 1
+
     async def scrape(self, source: StatusSource) -> list[Samples]:
         """Return a copy of all counters, and the present values of ``source``."""
         now: dict[str, Mapping[Labels, float | Histogram]] = {}
@@ -294,6 +302,7 @@ class Metrics:
         yield "triosmtp_ready", {(): float(source.ready())}
         yield "triosmtp_workers", {(state,): float(number) for state, number in source.workers().items()}
         yield "triosmtp_worker_deaths_total", {(): float(source.worker_deaths())}
+        yield "triosmtp_limits_store_available", {(): float(self._limits_store_available)}
         yield "triosmtp_tls_handshakes_under_way", {(): float(source.handshakes_under_way())}
         yield "triosmtp_event_loop_lag_max_seconds", {(): self.longest_lag()}
         triosmtp, python, _, openssl = versions().values()

@@ -1,7 +1,5 @@
 """The answers of a supervisor to the requests of its workers: what only one process can decide."""
 
-import trio
-
 from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.policy_service.question import Verdict
 from triosmtp.server.service import Service
@@ -19,8 +17,7 @@ def request_handlers(service: Service) -> RequestHandlers:
         return await service.hub.decide(message.group, question, timeout=timeout, fallback=fallback)
 
     async def admit_handshake(message: AdmitHandshake) -> LimitReached | None:
-        now = trio.current_time()
-        return service.limits.handshakes.admit(message.session, message.peer, message.per_peer, now)
+        return await service.limits.admit_handshake_of(message.session, message.peer, message.per_peer)
 
     async def count_peer(message: CountPeer) -> bool:
         return await service.limits.count_peer(message.option, message.peer, message.limit)

@@ -47,3 +47,26 @@ def test_a_key_that_cannot_be_kept_is_temporary_and_logged(
     refused("Too many levels of symbolic links")
     monkeypatch.setenv("STATE_DIRECTORY", str(path))
     refused("Not a directory")
+
+
+def test_the_key_of_a_file_is_the_same_on_all_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shared.key"
+    file.touch(0o600)
+    file.write_bytes(b"k" * 32)
+    for node in ("one", "two"):
+        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / node))
+        key = MockKey(kept=True, file=file)
+        key.check()
+        assert key.get() == b"k" * 32
+        assert not (tmp_path / node).exists()
+
+
+@pytest.mark.parametrize(("content", "mode"), [(b"k" * 31, 0o600), (b"k" * 33, 0o600), (b"k" * 32, 0o640), (None, 0)])
+def test_a_file_that_is_no_key_is_an_error(tmp_path: Path, content: bytes | None, mode: int) -> None:
+    file = tmp_path / "shared.key"
+    if content is not None:
+        file.write_bytes(content)
+        file.chmod(mode)
+    with pytest.raises((OSError, ValueError)):
+        MockKey(kept=True, file=file).check()
+    assert content is not None or not file.exists(), "it is never created"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from triosmtp.config.option import option
+from triosmtp.config.option import GLOBAL, option
 from triosmtp.config.types.auth_parameters import (
     AUTH_PARAMETERS,
     AUTH_SERVICE,
@@ -14,7 +14,7 @@ from triosmtp.config.types.auth_parameters import (
     AuthParameters,
     ExternalParameters,
 )
-from triosmtp.config.types.option_type import BOOLEAN, LIMIT, SECONDS
+from triosmtp.config.types.option_type import BOOLEAN, LIMIT, PATH, SECONDS
 from triosmtp.config.types.tls_types import RATE
 
 __all__ = ["AuthOptions"]
@@ -98,4 +98,13 @@ class AuthOptions:
         (20, 60.0),
         'Failed attempts to authenticate from one address, as "n/seconds"; beyond it AUTH is answered 454. Those of '
         "Relay_Hosts are not counted.",
+    )
+    mock_credentials_file: Path | None = option(
+        "Mock_Credentials_File",
+        PATH,
+        None,
+        "File of 32 random octets, from which the salts of unknown users are derived; the same file on all nodes. "
+        "Unset: mock_credentials.key in the state folder, which the server creates.",
+        scopes=(GLOBAL,),
+        reloadable=False,
     )

@@ -1,9 +1,14 @@
 """Options that limit connections, sessions and messages."""
 
+# ruff: noqa: RUF009 - the calls declare fields, once, as attrs.field does
+
+from pathlib import Path
+
 from attrs import frozen
 
-from triosmtp.config.option import option
-from triosmtp.config.types.option_type import AUTO_LIMIT, LIMIT, SECONDS
+from triosmtp.config.option import GLOBAL, option
+from triosmtp.config.types.limits_store import LIMITS_STORE
+from triosmtp.config.types.option_type import AUTO_LIMIT, LIMIT, PATH, SECONDS
 from triosmtp.config.types.tls_types import RATE
 
 __all__ = ["LimitOptions"]
@@ -96,4 +101,22 @@ class LimitOptions:
         LIMIT,
         0,
         "Seconds that the banner waits; a client that sends before it is answered 554. 0: no delay.",
+    )
+    limits_store: str | None = option(
+        "Limits_Store",
+        LIMITS_STORE,
+        None,
+        "Redis in which all nodes count together: redis://host:port/db, rediss:// (TLS) or unix:///path. It counts "
+        "Connection_Rate_Per_Peer, TLS_Handshakes_Per_Peer, Inbound_Throttle_Messages, Recipient_Rate_Per_Peer and "
+        "Auth_Failure_Rate_Per_Peer. Without an answer in 50 ms, the node counts by itself for 10 seconds.",
+        scopes=(GLOBAL,),
+        reloadable=False,
+    )
+    limits_store_password_file: Path | None = option(
+        "Limits_Store_Password_File",
+        PATH,
+        None,
+        "File that contains only the password of the Limits_Store.",
+        scopes=(GLOBAL,),
+        reloadable=False,
     )

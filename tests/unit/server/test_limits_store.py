@@ -1,0 +1,36 @@
+"""Errors of Limits_Store and Mock_Credentials_File, as `check` prints them."""
+
+from pathlib import Path
+
+import pytest
+
+import triosmtp
+from triosmtp.commands.check_command import check_config
+from triosmtp.errors import ConfigError, Severity
+from triosmtp.limits import shared_counts
+
+
+def config(text: str) -> triosmtp.Config:
+    return triosmtp.parse_config(
+        f'{text}\nRelay_Domains = ( "example.com" )\nESMTP_Listener {{ Listen "127.0.0.1:0" {{ }} }}'
+    )
+
+
+def errors(text: str) -> list[str]:
+    try:
+        return [each.message for each in check_config(config(text)) if each.severity is Severity.ERROR]
+    except ConfigError as error:
+        return [each.message for each in error.problems]
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_counts, "find_spec", lambda _name: None)
+    assert errors('Limits_Store = "redis://127.0.0.1"') == ["Limits_Store needs coredis: pip install 'triosmtp[redis]'"]
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (message,) = errors(f'Limits_Store = "redis://127.0.0.1" Limits_Store_Password_File = "{tmp_path}/empty"')
+    assert "expected one secret, found 0" in message
+    (message,) = errors(f'Mock_Credentials_File = "{tmp_path}/none"')
+    assert "No such file" in message
