@@ -3,6 +3,7 @@
 ``delivery.py`` is their base class.  ``maildir.py``, ``function.py`` and ``discard.py`` are deliveries;
 ``delivery_loader.py`` makes the one that a short form of Deliver_To names.  A target that is asked about recipients at
 RCPT returns a transaction (``delivery_transaction.py``), and each recipient has a result (``recipient_result.py``).
+``remembered_recipients.py`` keeps the recipients that have a message which the client must send again for others.
 ``target_context.py`` is what a target gets from the server, ``target_health.py`` whether it is available,
 ``secret_file.py`` a file with one secret.
 
@@ -16,12 +17,13 @@ from triosmtp.delivery.discard import Discard
 from triosmtp.delivery.function import FunctionDelivery
 from triosmtp.delivery.maildir import Maildir
 from triosmtp.delivery.recipient_result import DELIVERED, RecipientResult
+from triosmtp.delivery.remembered_recipients import RecipientKey, RememberedRecipients
 from triosmtp.delivery.secret_file import SecretFile, SecretFileError
 from triosmtp.delivery.target_context import EventSink, TargetContext
 from triosmtp.delivery.target_health import TargetHealth
 
 __all__ = [
     "DELIVERED", "Delivery", "DeliveryError", "DeliveryTransaction", "Discard", "EventSink", "FunctionDelivery",
-    "Maildir", "RecipientResult", "SecretFile", "SecretFileError", "TargetContext", "TargetHealth", "load_delivery",
-    "parse_delivery",
+    "Maildir", "RecipientKey", "RecipientResult", "RememberedRecipients", "SecretFile", "SecretFileError",
+    "TargetContext", "TargetHealth", "load_delivery", "parse_delivery",
 ]  # fmt: skip

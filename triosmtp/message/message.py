@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 
+from triosmtp.message.header_edits import HeaderEdits
 from triosmtp.message.spool import Body
 from triosmtp.smtp import Address, decode_orcpt, decode_xtext
 from triosmtp.variables import TLSInfo
@@ -142,8 +143,49 @@ class Message:
     """The message context at that time."""
     origin: Origin | None = None
     """The client, if the delivery wants to know it."""
+    _edits: dict[int, tuple[Recipient, HeaderEdits]] | None = field(default=None, init=False, repr=False, eq=False)
 
     @property
     def size(self) -> int:
         """The octets of the body as it was received, without ``trace``."""
         return self.body.size
+
+    def edits_of(self, recipient: Recipient) -> HeaderEdits:
+        """Return the changes for one recipient alone, to add others; for policies at ``data_spool_each_rcpt``.
+
+        The changes hold for ``body``, and are applied when the message is delivered.  Recipients with equal changes
+        share one message.  ``recipient`` is the object in ``envelope.recipients``.
+        """
+        if self._edits is None:
+            self._edits = {}
+        return self._edits.setdefault(id(recipient), (recipient, HeaderEdits()))[1]
+
+    def replace_recipient(self, recipient: Recipient, address: Address) -> Recipient:
+        """Put another address in the place of a recipient, which keeps its parameters and changes; return the new one.
+
+        :raises ValueError: if the envelope does not have ``recipient``: the same object.
+        """
+        recipients = self.envelope.recipients
+        at = next((number for number, each in enumerate(recipients) if each is recipient), None)
+        if at is None:
+            raise ValueError(f"{recipient} is not a recipient of the message")
+        recipients[at] = replacement = Recipient(address, recipient.parameters)
+        if self._edits is not None and id(recipient) in self._edits:
+            self._edits[id(replacement)] = (replacement, self._edits.pop(id(recipient))[1])
+        return replacement
+
+    @property
+    def has_variants(self) -> bool:
+        """Whether a recipient has changes of its own."""
+        return self._edits is not None and any(edits for _, edits in self._edits.values())
+
+    def variants(self) -> list[tuple[HeaderEdits | None, list[int]]]:
+        """Return the different messages: changes, None for no change, and the numbers of the recipients."""
+        if self._edits is None:
+            return [(None, list(range(len(self.envelope.recipients))))]
+        found: dict[object, tuple[HeaderEdits | None, list[int]]] = {}
+        for number, recipient in enumerate(self.envelope.recipients):
+            _, edits = self._edits.get(id(recipient), (None, None))
+            key = (tuple(edits.operations), id(edits.new_body)) if edits else None
+            found.setdefault(key, (edits or None, []))[1].append(number)
+        return list(found.values())

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,7 +12,7 @@ from attrs import frozen
 
 from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
 from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Settings, problem_at
-from triosmtp.delivery import Delivery, EventSink, TargetContext, TargetHealth
+from triosmtp.delivery import Delivery, EventSink, RememberedRecipients, TargetContext, TargetHealth
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
 from triosmtp.module_loader import ModuleLoader
@@ -52,8 +53,10 @@ class Profile:
     relay: RelayRules
     delivery: Delivery
     """The first target of mail that neither policy nor a Domain scope sends elsewhere."""
-    routing: Routing | None
-    """All targets; None if all mail goes to ``delivery``, which is not asked about recipients."""
+    routing: Routing
+    """All targets."""
+    memory: RememberedRecipients | None
+    """The recipients that have a message which the client must send again; None if results are never mixed."""
     tls: TLSSettings | None
     """The key of the TLS context in the store; None without a certificate."""
     sasl: SaslConfig
@@ -97,6 +100,7 @@ class Profiles:
         self.events = EventSink()
         """The destination of events of targets: the observers of the service that uses these profiles."""
         self._running: list[trio.CancelScope] = []
+        self._memory: RememberedRecipients | None = None
         self._chains: dict[Hashable, Chain] = {}
         self._stores: dict[Hashable, Store] = {}
         self._recipient_files: dict[tuple[Path, bool], RecipientFile] = {}
@@ -108,6 +112,7 @@ class Profiles:
         renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, mock_key=self.mock_key)
         renewed._given_chain = self._given_chain
         renewed._loader = ModuleLoader(config.folder, self._loader)
+        renewed._memory = self._memory
         renewed._former_files = self._recipient_files  # a long list that has not changed is not read again
         return renewed
 
@@ -197,7 +202,8 @@ class Profiles:
             chain=chain,
             relay=RelayRules.from_settings(settings),
             delivery=routing.default[0].delivery,
-            routing=None if routing.is_plain else routing,
+            routing=routing,
+            memory=self._memory_for(routing, chain),
             tls=tls,
             sasl=sasl,
             server_names=server_names,
@@ -296,7 +302,7 @@ class Profiles:
         if given is None:
             default = collect(problems, partial(self._targets_of, settings))
         else:
-            default, domains = (Target(str(given), given, given.verifies),), ()
+            default, domains = (Target(str(given), given, TargetHealth(str(given)), given.verifies),), ()
         by_name = {}
         chooses = bool(settings.policy) if self._given_chain is None else bool(self._given_chain.policies)
         for name in self._config.deliveries if chooses else ():
@@ -309,6 +315,14 @@ class Profiles:
         assert routing is not None
         return routing
 
+    def _memory_for(self, routing: Routing, chain: Chain) -> RememberedRecipients | None:
+        if not (routing.may_mix or "data_spool_each_rcpt" in chain.phases):
+            return None
+        if self._memory is None:
+            with suppress(ConfigError):  # without a state folder nothing is remembered
+                self._memory = RememberedRecipients(state_directory() / "remembered_recipients.sqlite3")
+        return self._memory
+
     def _targets_of(self, settings: Settings) -> Targets:
         names = settings.deliver_to or (f"maildir:{default_maildir()}",)
         return tuple(self._target(settings, name) for name in names)
@@ -317,12 +331,11 @@ class Profiles:
         target = self._targets.get(name)
         if target is None:
             found = self._config.target(name)
-            context = TargetContext(
-                self._hostname, TargetHealth(name, grace=found.settings.delivery_grace), self.events
-            )
+            health = TargetHealth(name, grace=found.settings.delivery_grace)
+            context = TargetContext(self._hostname, health, self.events)
             where = settings if found.is_short else found.settings
             delivery = _found(where, "deliver_to", partial(make_delivery, found, context, self._loader))
-            target = self._targets[name] = Target(name, delivery, found.settings.verify_recipients)
+            target = self._targets[name] = Target(name, delivery, health, found.settings.verify_recipients)
         return target
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from triosmtp.config import DomainScope, Settings
-from triosmtp.delivery import Delivery
+from triosmtp.delivery import Delivery, TargetHealth
 from triosmtp.domain import DomainTable
 from triosmtp.smtp import Address
 
@@ -24,6 +24,7 @@ class Target:
     name: str
     """The name of the Delivery, or the address of a short form."""
     delivery: Delivery
+    health: TargetHealth
     verify: bool
     """Whether it is asked about recipients at RCPT, if no Domain scope says otherwise."""
 
@@ -88,10 +89,13 @@ class Routing:
             found |= dict.fromkeys(targets)
         return tuple(found | dict.fromkeys(self.by_name.values()))
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether all mail goes to one target, which needs neither recipients in advance nor the client."""
-        if len(self.reachable) > 1:
-            return False
         delivery = self.default[0].delivery
-        return not (delivery.verifies or delivery.wants_origin or delivery.splits)
+        return not (self.may_mix or delivery.verifies or delivery.wants_origin)
+
+    @cached_property
+    def may_mix(self) -> bool:
+        """Whether recipients of one message may have different results: several targets, or one that splits."""
+        return len(self.reachable) > 1 or self.default[0].delivery.splits

@@ -1,9 +1,12 @@
-"""Envelopes: the values of the parameters of MAIL and RCPT."""
+"""Envelopes: the values of the parameters of MAIL and RCPT.  Messages with changes for single recipients."""
+
+from datetime import UTC, datetime
 
 import pytest
 
-from triosmtp.message.message import Envelope, Recipient
-from triosmtp.smtp import Address
+from triosmtp.message.message import Envelope, Message, Recipient
+from triosmtp.message.spool import Body
+from triosmtp.smtp import Address, parse_path
 
 SENDER = Address("a", "example.org")
 
@@ -39,3 +42,26 @@ def test_the_parameters_of_rcpt_are_decoded(
 ) -> None:
     recipient = Recipient(Address("b", "example.com"), parameters)
     assert (recipient.notify, recipient.original, str(recipient)) == (notify, original, "b@example.com")
+
+
+def test_variants_are_the_recipients_with_equal_changes_and_a_replaced_one_keeps_its_changes() -> None:
+    first, second, third = (
+        Recipient(parse_path(f"<{name}@example.org>".encode(), utf8=False, forward=True), {}) for name in "aab"
+    )
+    message = Message(
+        id="1",
+        envelope=Envelope(first.address, {}, [first, second, third]),
+        body=Body(b"x"),
+        received=datetime.now(UTC),
+    )
+    assert message.variants() == [(None, [0, 1, 2])]
+    message.edits_of(third)  # without a change
+    assert (message.has_variants, message.variants()) == (False, [(None, [0, 1, 2])])
+    message.edits_of(second).prepend("X", "1")  # which is equal to the first recipient, and another object
+    message.edits_of(third).prepend("X", "1")
+    assert [numbers for _, numbers in message.variants()] == [[0], [1, 2]]
+    message.edits_of(message.replace_recipient(second, third.address)).prepend("Y", "2")
+    assert [numbers for _, numbers in message.variants()] == [[0], [1], [2]]
+    assert [str(each) for each in message.envelope.recipients] == ["a@example.org", "b@example.org", "b@example.org"]
+    with pytest.raises(ValueError, match="is not a recipient"):
+        message.replace_recipient(second, third.address)

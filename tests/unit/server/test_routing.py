@@ -3,7 +3,7 @@
 import pytest
 
 from triosmtp.config import parse_config
-from triosmtp.delivery import Delivery, Discard
+from triosmtp.delivery import Delivery, Discard, TargetHealth
 from triosmtp.server.routing import Routing, Target
 from triosmtp.smtp import parse_path
 
@@ -13,7 +13,7 @@ class Verifying(Discard):
 
 
 def target(name: str, delivery: Delivery | None = None, *, verify: bool = True) -> Target:
-    return Target(name, delivery or Discard(), verify)
+    return Target(name, delivery or Discard(), TargetHealth(name), verify)
 
 
 def routing(domains: str = "", default: tuple[Target, ...] | None = None, **by_name: Target) -> Routing:

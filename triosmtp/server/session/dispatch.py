@@ -5,14 +5,20 @@ it has.  A list of targets gets copies, in its order.  The results of the first 
 recipients that it took are delivered to the next one.  Then one reply is made of the results of all recipients.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final
 
-from attrs import evolve
+import trio
+from attrs import evolve, frozen
 
-from triosmtp.delivery import DeliveryTransaction, RecipientResult
+from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, RecipientResult, RememberedRecipients
+from triosmtp.limits.peer_count import peer_key
 from triosmtp.message import Envelope, Message, Origin, Recipient
+from triosmtp.message.header_edits import HeaderEdits
+from triosmtp.message.spool import LIMITER, Body, SpoolError
 from triosmtp.module_loader import is_failure
 from triosmtp.policy import Session
 from triosmtp.server.profile import Profile
@@ -20,13 +26,27 @@ from triosmtp.server.routing import Target, Targets
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import Hello, Reply
 
-__all__ = ["Dispatch", "reply_to_results"]
+__all__ = ["Dispatch", "digest_of", "reply_to_results"]
 
 _log = logging.getLogger("triosmtp.delivery")
 
-_MAX_TARGETS: Final = 4
+_MAX_ROUTES: Final = 4
 """Lists of targets that the recipients of one message may have."""
+_REMEMBER_SECONDS: Final = 10.0
+"""Seconds for remembering recipients when a session is cancelled."""
 _FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
+_NO_SPACE: Final = RecipientResult(452, "4.3.1", "Insufficient system storage")
+_HASHED_INLINE: Final = 64 * 1024
+"""Octets that are hashed without a thread."""
+
+
+@frozen(slots=True)
+class _Part:
+    """The recipients that get one variant of the message from one list of targets, by their numbers."""
+
+    edits: HeaderEdits | None
+    targets: Targets
+    numbers: list[int]
 
 
 class Dispatch:
@@ -40,6 +60,8 @@ class Dispatch:
         self._origin: Origin | None = None
         self._routes: dict[Targets, None] = {}  # of the recipients so far
         self._transactions: dict[Target, DeliveryTransaction] = {}
+        self._known: set[RecipientKey] = set()  # that have the message since an earlier attempt
+        self._delivered: set[RecipientKey] = set()  # that have it now
 
     def close(self) -> None:
         """End all transactions at targets.  May be called again."""
@@ -57,17 +79,29 @@ class Dispatch:
 
         :raises Refusal: if the target refuses it, or if the message cannot have it beside its other recipients.
         """
-        routing, targets = self._profile.routing, self._find(recipient, chosen)
-        if targets not in self._routes and len(self._routes) >= _MAX_TARGETS:
-            raise Refusal(
-                Reply(452, "Too many targets for one message", "4.5.3"), "delivery", f"{recipient}: {targets}"
-            )
+        targets = self._find(recipient, chosen)
+        if not await self._may_join(targets):
+            reply = Reply(452, "Recipients of other targets first, send this one again", "4.5.3")
+            raise Refusal(reply, "delivery", f"{recipient} does not share its targets")
         target = targets[0]
-        if routing is not None and routing.verifies(target, recipient.address):
+        if self._profile.routing.verifies(target, recipient.address):
             result = await self._verify(target, recipient)
+            _count(target, result)
             if not result.is_delivered:
                 raise _refusal(evolve(result, reason=f"{target}: {result.reason or result.text}"))
         self._routes[targets] = None
+
+    async def _may_join(self, targets: Targets) -> bool:
+        """Return whether a message may have one more recipient, of these targets.
+
+        If results may differ, those that have the message must be remembered, so the file for that must be usable.
+        """
+        if not self._routes or (targets in self._routes and not targets[0].delivery.splits):
+            return True
+        if targets not in self._routes and len(self._routes) >= _MAX_ROUTES:
+            return False
+        memory = self._profile.memory
+        return memory is not None and await memory.is_usable()
 
     async def _verify(self, target: Target, recipient: Recipient) -> RecipientResult:
         try:
@@ -80,10 +114,7 @@ class Dispatch:
 
         :raises Refusal: if policy chose a Delivery that does not exist.
         """
-        routing = self._profile.routing
-        targets = None
-        if routing is not None:
-            targets = routing.find(recipient.address, chosen)
+        targets = self._profile.routing.find(recipient.address, chosen)
         if targets is None:
             reason = f"deliver_to = {chosen!r}: there is no such Delivery"
             _log.error("session %s: %s, replied 451", self._session.id, reason)
@@ -115,56 +146,138 @@ class Dispatch:
 
     # After the body
 
-    async def deliver(self, message: Message, chosen: str | None) -> Refusal | None:
-        """Deliver ``message`` by its plan; return the refusal if not all recipients have it."""
-        results: dict[int, RecipientResult] = {}
-        try:
-            plan = self._plan(message, chosen)
-        except Refusal as refusal:
-            return refusal.without_traceback()
-        for targets, numbers in plan.items():
-            results |= await self._deliver_copies(message, targets, numbers)
-        return reply_to_results([results[number] for number in sorted(results)])
+    async def deliver(self, message: Message, chosen: str | None, digest: bytes | None) -> Refusal | None:
+        """Deliver ``message`` by its plan; return the refusal if not all recipients have it.
 
-    def _plan(self, message: Message, chosen: str | None) -> dict[Targets, list[int]]:
-        """Return the numbers of the recipients that each list of targets has."""
-        plan: dict[Targets, list[int]] = {}
-        for number, recipient in enumerate(message.envelope.recipients):
-            plan.setdefault(self._find(recipient, chosen), []).append(number)
+        ``digest`` is the SHA-256 of the message as the client sent it, or None if that is its body.
+
+        :raises Refusal: if there is no plan.
+        """
+        plan = self._plan(message, chosen)
+        results: dict[int, RecipientResult] = {}
+        if self._profile.memory is not None:
+            digest = await self._recall(self._profile.memory, message, plan, digest)
+        try:
+            for part in plan:
+                results |= await self._deliver_part(message, part)
+        except BaseException:
+            with trio.move_on_after(_REMEMBER_SECONDS, shield=True):
+                await self._remember(message, digest)
+            raise
+        found = [results[number] for number in sorted(results)]
+        if any(result.is_deferred for result in found):
+            await self._remember(message, digest)
+        return reply_to_results(found)
+
+    def _plan(self, message: Message, chosen: str | None) -> list[_Part]:
+        """Return the parts: for each list of targets, and each variant of the message, the numbers of recipients."""
+        targets = [self._find(recipient, chosen) for recipient in message.envelope.recipients]
+        plan = []
+        for edits, numbers in message.variants():
+            by_targets: dict[Targets, list[int]] = {}
+            for number in numbers:
+                by_targets.setdefault(targets[number], []).append(number)
+            plan += [_Part(edits, each, found) for each, found in by_targets.items()]
         return plan
 
-    async def _deliver_copies(
-        self, message: Message, targets: Targets, numbers: list[int]
-    ) -> dict[int, RecipientResult]:
+    async def _deliver_part(self, message: Message, part: _Part) -> dict[int, RecipientResult]:
+        if part.edits is None:
+            return await self._deliver_copies(message, part)
+        settings = self._profile.settings
+        try:
+            body = await part.edits.apply(message.body, settings.spool_directory, settings.spool_min_free)
+        except (ValueError, SpoolError) as error:  # EditError is a ValueError
+            _log.error("message %s: the changes for a recipient cannot be made: %s", message.id, error)
+            result = _NO_SPACE if isinstance(error, SpoolError) else _FAILED
+            return dict.fromkeys(part.numbers, evolve(result, reason=str(error)))
+        try:
+            return await self._deliver_copies(evolve(message, body=body), part)
+        finally:
+            body.close()
+
+    async def _deliver_copies(self, message: Message, part: _Part) -> dict[int, RecipientResult]:
         results: dict[int, RecipientResult] = {}
-        left = numbers
-        for copy, target in enumerate(targets):
-            found = await self._deliver_part(message, target, left)
+        left = part.numbers
+        for copy, target in enumerate(part.targets):
+            found = await self._deliver_to_target(message, target, left)
             if copy:  # the client heard from the first target; a copy that fails is to be tried again
-                found = [each if each.is_delivered else _deferred(each) for each in found]
-            results |= zip(left, found, strict=True)
-            left = [number for number, each in zip(left, found, strict=True) if each.is_delivered]
+                found = {number: each if each.is_delivered else _deferred(each) for number, each in found.items()}
+            results |= found
+            left = [number for number in left if found[number].is_delivered]
             if not left:
                 break
         return results
 
-    async def _deliver_part(self, message: Message, target: Target, numbers: list[int]) -> Sequence[RecipientResult]:
-        """Deliver to those recipients of one target; return a result for each."""
+    async def _deliver_to_target(
+        self, message: Message, target: Target, numbers: list[int]
+    ) -> dict[int, RecipientResult]:
+        """Deliver to those recipients of one target that do not have the message; return a result for each."""
         envelope, delivery = message.envelope, target.delivery
-        recipients = [envelope.recipients[number] for number in numbers]
-        part = evolve(message, envelope=evolve(envelope, recipients=recipients))
+        keys = {number: _key(message, number, target) for number in numbers}
+        results = dict.fromkeys(numbers, DELIVERED)
+        new = [number for number in numbers if keys[number] not in self._known]
+        if not new:
+            return results
+        recipients = [envelope.recipients[number] for number in new]
+        copy = evolve(message, envelope=evolve(envelope, recipients=recipients))
         if delivery.wants_origin:
-            part.origin = self._origin_of_client()
+            copy.origin = self._origin_of_client()
+        results |= zip(new, await self._results_of(target, copy), strict=True)
+        for number in new:
+            _count(target, results[number])
+            if results[number].is_delivered:
+                self._delivered.add(keys[number])
+        return results
+
+    async def _results_of(self, target: Target, message: Message) -> Sequence[RecipientResult]:
+        delivery, expected = target.delivery, len(message.envelope.recipients)
         try:
             if delivery.verifies:
-                results = await self._transaction(target).deliver_each(part)
+                results = await self._transaction(target).deliver_each(message)
             else:
-                results = await delivery.deliver_each(part)
-            if len(results) != len(recipients):
-                raise RuntimeError(f"{target} returned {len(results)} results for {len(recipients)} recipients")
+                results = await delivery.deliver_each(message)
+            if len(results) != expected:
+                raise RuntimeError(f"{target} returned {len(results)} results for {expected} recipients")
         except BaseException as error:  # noqa: BLE001 - a cancellation is raised again
-            return [self._failed(target, error)] * len(recipients)
+            return [self._failed(target, error)] * expected
         return results
+
+    # What is remembered
+
+    async def _recall(
+        self, memory: RememberedRecipients, message: Message, plan: list[_Part], digest: bytes | None
+    ) -> bytes | None:
+        """Look up who has the message since an earlier attempt; return the digest if it is known by then.
+
+        :raises Refusal: if the message cannot be read.
+        """
+        keys = [_key(message, number, target) for part in plan for number in part.numbers for target in part.targets]
+        found = await memory.find(keys)
+        if found:
+            try:
+                digest = digest or await digest_of(message.body)
+            except SpoolError as error:
+                raise _refusal(evolve(_NO_SPACE, reason=str(error))) from None
+            self._known = {key for key, messages in found.items() if digest in messages}
+        return digest
+
+    async def _remember(self, message: Message, digest: bytes | None) -> None:
+        """Remember durably who has the message, for the next attempt of the client."""
+        memory = self._profile.memory
+        keys = self._delivered | self._known
+        if memory is None or not keys:
+            return
+        session = self._session
+        try:
+            digest = digest or await digest_of(message.body)
+        except SpoolError as error:
+            _log.error("message %s: who has it is not remembered: %s", message.id, error)
+            return
+        peer = session.id if session.peer_address is None else str(peer_key(session.peer_address))
+        if not await memory.remember(keys, digest, peer):
+            _log.error(
+                "message %s: who has it is not remembered: %d recipients may get it twice", message.id, len(keys)
+            )
 
     def _failed(self, target: Target, error: BaseException) -> RecipientResult:
         """Return the result for an exception of a target; raise a cancellation again."""
@@ -172,6 +285,30 @@ class Dispatch:
             raise error
         _log.error("session %s: %s failed: %r", self._session.id, target, error, exc_info=error)
         return evolve(_FAILED, reason=f"{target}: {error!r}")
+
+
+async def digest_of(body: Body) -> bytes:
+    """Return the SHA-256 of a body.
+
+    :raises SpoolError: if its file cannot be read.
+    """
+    digest = hashlib.sha256()
+    async with aclosing(body.chunks()) as chunks:
+        async for chunk in chunks:
+            if len(chunk) < _HASHED_INLINE:
+                digest.update(chunk)
+            else:
+                await trio.to_thread.run_sync(digest.update, chunk, limiter=LIMITER)
+    return digest.digest()
+
+
+def _key(message: Message, number: int, target: Target) -> RecipientKey:
+    envelope = message.envelope
+    return RecipientKey(str(envelope.sender), str(envelope.recipients[number]), target.name)
+
+
+def _count(target: Target, result: RecipientResult) -> None:
+    target.health.answers[f"{result.code // 100}xx"] += 1
 
 
 def _deferred(result: RecipientResult) -> RecipientResult:

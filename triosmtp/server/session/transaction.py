@@ -26,7 +26,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.routing import DELIVER_TO
 from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
-from triosmtp.server.session.dispatch import Dispatch
+from triosmtp.server.session.dispatch import Dispatch, digest_of
 from triosmtp.server.session.policy_phase import ask_policies, deferred, emit_outcome
 from triosmtp.server.session.refusal import Refusal, refusal_of
 from triosmtp.server.session.restrictions import check_headers
@@ -49,6 +49,7 @@ class Transaction:
     _excerpt: Excerpt | None = None  # for recordings
     _delivery_seconds = 0.0
     _open_dispatch: Dispatch | None = None
+    _digest: bytes | None = None  # of the message as the client sent it, if policies may change it
     _contexts: tuple[dict[str, str], dict[str, str]] | None = None  # those that the delivery got
 
     def __init__(
@@ -227,13 +228,18 @@ class Transaction:
 
     async def _decide(self, message: Message) -> None:
         chain, recorded = self.profile.chain, self._service.hub.recorded_octets
+        if self.profile.memory is not None and chain.asks_about_messages:
+            try:
+                self._digest = await digest_of(message.body)
+            except SpoolError as error:
+                raise self._spool_failed(error) from None
         if recorded:
             await self._record(message.body, recorded)
         ask = partial(ask_policies, self._service, self._session, chain)
         if "data_spool" in chain.phases:
             self._note(await ask("data_spool", message))
         if "data_spool_each_rcpt" in chain.phases:
-            for recipient in self.envelope.recipients:
+            for recipient in tuple(self.envelope.recipients):
                 self._note(await ask("data_spool_each_rcpt", message, recipient))
 
     async def _record(self, body: Body, octets: int) -> None:
@@ -272,7 +278,7 @@ class Transaction:
         message.variables, message.message_variables = variables, message_variables
         began = monotonic()
         chosen = message_variables.get(DELIVER_TO) if profile.chain.policies else None
-        if chosen is None and profile.routing is None:
+        if chosen is None and profile.routing.is_plain and not message.has_variants:
             await self._deliver_to(profile.delivery, message)
         else:
             await self._deliver_by_plan(message, chosen)
@@ -294,7 +300,7 @@ class Transaction:
             raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
 
     async def _deliver_by_plan(self, message: Message, chosen: str | None) -> None:
-        refusal = await self._dispatch().deliver(message, chosen)
+        refusal = await self._dispatch().deliver(message, chosen, self._digest)
         if refusal is not None:
             raise refusal
 
@@ -310,7 +316,7 @@ class Transaction:
         """
         variables = self._session.message_variables
         chosen = variables.get(DELIVER_TO) if self.profile.chain.policies else None
-        if not self.discarded_by and (self.profile.routing is not None or chosen is not None):
+        if not self.discarded_by:
             await self._dispatch().verify(recipient, chosen)
 
     def _snapshot(self) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,10 +1,13 @@
 """A message on its way to its targets: recipients verified at RCPT, the plan, copies, the reply to mixed results."""
 
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from triosmtp import Policy, Reject, Session
 from triosmtp.config import TargetSettings
@@ -18,9 +21,11 @@ from triosmtp.delivery import (
 )
 from triosmtp.event import MessageRefused, Refused
 from triosmtp.message import Envelope, Message, Origin, Recipient
+from triosmtp.message.header_edits import HeaderEdits
+from triosmtp.message.spool import Body
 from triosmtp.server import target_factories
 from triosmtp.server.session.dispatch import reply_to_results
-from triosmtp.smtp import Address, Reply
+from triosmtp.smtp import Address, Reply, parse_path
 from triosmtp.testing import MemoryServer, open_memory_server
 
 BODY = b"Subject: x\r\n\r\nx\r\n"
@@ -38,6 +43,7 @@ class Hop(Delivery):
         self.name = name
         self.log = log
         self.origins: list[Origin] = []
+        self.recovered: set[str] = set()
 
     async def deliver(self, message: Message) -> None:
         raise NotImplementedError
@@ -49,6 +55,8 @@ class Hop(Delivery):
 
     def answer(self, recipient: Recipient, when: str) -> RecipientResult:
         word = recipient.address.local_part
+        if word in self.recovered:
+            return DELIVERED
         if word == f"bug-{when}":
             raise RuntimeError("a bug")
         return {f"later-{when}": LATER, f"never-{when}": NEVER}.get(word, DELIVERED)
@@ -111,16 +119,16 @@ class Dispatched:
     def __init__(self, server: MemoryServer, log: list[str], hops: dict[str, Hop]) -> None:
         self.server, self.log, self.hops = server, log, hops
 
-    async def send(self, *recipients: str, peer: str = "192.0.2.1") -> list[str]:
+    async def send(self, *recipients: str, sender: str = "a@far.example", body: bytes = BODY) -> list[str]:
         """Send one message; return the replies to RCPT and to the end of data."""
-        client = self.server.connect(peer=peer)
+        client = self.server.connect()
         await client.read()
         await client.command("EHLO client.example")
-        await client.command("MAIL FROM:<a@far.example>")
+        await client.command(f"MAIL FROM:<{sender}>")
         replies = [await client.command(f"RCPT TO:<{each}>") for each in recipients]
         if any(reply.code == 250 for reply in replies):
             await client.command("DATA")
-            await client.send(BODY + b".\r\n")
+            await client.send(body + b".\r\n")
             replies.append(await client.read())
         await client.command("QUIT")
         return [str(reply) for reply in replies]
@@ -299,3 +307,171 @@ async def test_copies_are_made_in_order_of_what_the_first_target_took(
 def test_one_reply_is_made_of_all_results(results: list[RecipientResult], reply: Reply | None) -> None:
     refusal = reply_to_results(results)
     assert (None if refusal is None else refusal.reply) == reply
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Use a state folder of the test."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+async def test_a_retry_goes_to_the_rest_alone(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    sent = ("u@example.com", "later-body@example.com", "v@other.example.com")
+    async with dispatched(monkeypatch) as at:
+        assert (await at.send(*sent))[-1] == "451 4.2.1 1 of 3 recipients are to be tried again: Mailbox busy"
+        assert (await at.send(*sent))[-1].startswith("451 4.2.1 1 of 3")
+        at.hops["hop"].recovered.add("later-body")
+        assert (await at.send(*sent))[-1].startswith("250 2.0.0 Ok")
+        assert (await at.send(*sent))[-1].startswith("250 2.0.0 Ok")
+        delivered = [line for line in at.log if "deliver" in line]
+    assert delivered == [
+        "hop deliver u@example.com later-body@example.com",
+        "other deliver v@other.example.com",
+        "hop deliver later-body@example.com",
+        "hop deliver later-body@example.com",
+        "hop deliver later-body@example.com",  # it was never remembered: only a client that got 451 tries again
+    ]
+    assert (state / "remembered_recipients.sqlite3").exists()
+
+
+async def test_a_message_that_differs_in_one_octet_or_in_its_sender_is_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with dispatched(monkeypatch) as at:
+        await at.send("u@example.com", "later-body@example.com")
+        await at.send("u@example.com", body=BODY + b"\r\n")
+        await at.send("u@example.com", sender="b@far.example")
+        await at.send("u@example.com")
+        delivered = [line for line in at.log if "deliver" in line]
+    assert delivered[1:] == ["hop deliver u@example.com"] * 2
+
+
+async def test_it_is_the_message_as_the_client_sent_it_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stamp(Policy):
+        """Change each message in another way."""
+
+        count = 0
+
+        async def validate_data_spool(self, session: Session, message: Message) -> None:
+            self.count += 1
+            edits = HeaderEdits()
+            edits.prepend("X-Count", str(self.count))
+            body, message.body = message.body, await edits.apply(message.body)
+            body.close()
+
+    async with dispatched(monkeypatch, policy=Stamp()) as at:
+        for _ in range(2):
+            assert (await at.send("u@example.com", "later-body@example.com"))[-1][:3] == "451"
+        delivered = [line for line in at.log if "deliver" in line]
+    assert delivered == [
+        "hop deliver u@example.com later-body@example.com",
+        "hop deliver later-body@example.com",
+    ]
+
+
+async def test_a_copy_that_fails_does_not_double_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "copy").write_text("in the way")
+    async with dispatched(monkeypatch, f"Deliver_To = ( hop 'maildir:{tmp_path}/copy' )") as at:
+        assert (await at.send("u@example.com"))[-1] == "452 4.3.1 Insufficient system storage"
+        (tmp_path / "copy").unlink()
+        assert (await at.send("u@example.com"))[-1][:3] == "250"
+        assert [line for line in at.log if "deliver" in line] == ["hop deliver u@example.com"]
+        assert len(list((tmp_path / "copy/new").iterdir())) == 1
+
+
+async def test_without_the_file_results_are_not_mixed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/dev/null/state")
+    async with dispatched(monkeypatch) as at:
+        replies = await at.send("u@example.com", "v@example.com", "w@other.example.com")
+    assert [reply[:9] for reply in replies] == ["250 2.1.5", "452 4.5.3", "452 4.5.3", "250 2.0.0"]
+    assert "remembered_recipients.sqlite3" in caplog.text
+
+
+async def test_a_session_that_is_cancelled_between_two_targets_remembers_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with dispatched(monkeypatch, "Deliver_To = ( hop other )") as at:
+        hanging = trio.Event()
+
+        async def hang(_self: object, _message: Message) -> Sequence[RecipientResult]:
+            hanging.set()
+            await trio.sleep_forever()
+            raise AssertionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(HopTransaction, "deliver_each", _unless("other", hang))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_ignoring_the_end, at.send, "u@example.com")
+                await hanging.wait()
+                for session in tuple(at.server.service.running):
+                    session.expire()
+        assert (await at.send("u@example.com"))[-1][:3] == "250"
+        delivered = [line for line in at.log if "deliver" in line]
+    assert delivered == ["hop deliver u@example.com", "other deliver u@example.com"]
+
+
+async def test_recipients_with_changes_of_their_own_get_a_message_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Tag(Policy):
+        async def validate_data_spool_each_rcpt(self, session: Session, message: Message, recipient: Recipient) -> None:
+            word = recipient.address.local_part
+            if word != "plain":
+                message.edits_of(recipient).prepend("X-Tag", word[0])
+            if word == "old":
+                message.replace_recipient(recipient, parse_path(b"<new@example.com>", utf8=False, forward=True))
+
+    text = f"""
+        Relay_Domains = ( "example.com" ) Deliver_To = "maildir:{tmp_path}/in"
+        ESMTP_Listener {{ Listen "127.0.0.1:2525" {{ }} }}
+    """
+    async with open_memory_server(text, policy=Tag(), use_deliver_to=True) as server:
+        sent = [f"{word}@example.com" for word in ("plain", "a1", "old", "plain", "a2")]
+        assert (await Dispatched(server, [], {}).send(*sent))[-1][:3] == "250"
+    found = sorted(path.read_bytes() for path in (tmp_path / "in/new").iterdir())
+    seen = [
+        (re.findall(rb"^Delivered-To: (.*)$", each, re.MULTILINE), re.findall(rb"^X-Tag: (.*)$", each, re.MULTILINE))
+        for each in found
+    ]
+    assert sorted(seen) == [
+        ([b"a1@example.com", b"a2@example.com"], [b"a"]),
+        ([b"new@example.com"], [b"o"]),
+        ([b"plain@example.com", b"plain@example.com"], []),
+    ]
+    assert all(each.index(b"Received:") < each.index(b"Subject: x") for each in found)
+
+
+async def test_a_change_that_cannot_be_made_is_a_temporary_error_for_its_recipient(tmp_path: Path) -> None:
+    class Break(Policy):
+        async def validate_data_spool_each_rcpt(self, session: Session, message: Message, recipient: Recipient) -> None:
+            if recipient.address.local_part == "v":
+                message.edits_of(recipient).prepend("X-Tag", "1")
+                message.edits_of(recipient).replace_body(Body(b""))
+                message.edits_of(recipient).new_body.close()  # type: ignore[union-attr]
+
+    text = f"""
+        Relay_Domains = ( "example.com" ) Deliver_To = "maildir:{tmp_path}/in"
+        ESMTP_Listener {{ Listen "127.0.0.1:2525" {{ }} }}
+    """
+    async with open_memory_server(text, policy=Break(), use_deliver_to=True) as server:
+        for _ in range(2):
+            reply = (await Dispatched(server, [], {}).send("u@example.com", "v@example.com"))[-1]
+            assert reply == "451 4.3.0 1 of 2 recipients are to be tried again: Local error in processing"
+    assert len(list((tmp_path / "in/new").iterdir())) == 1
+
+
+def _unless(name: str, hang: Any) -> Any:
+    real = HopTransaction.deliver_each
+
+    async def deliver_each(self: HopTransaction, message: Message) -> Sequence[RecipientResult]:
+        return await (hang if self.hop.name == name else real)(self, message)
+
+    return deliver_each
+
+
+async def _ignoring_the_end(send: Any, *recipients: str) -> None:
+    with suppress(EOFError, trio.BrokenResourceError):
+        await send(*recipients)
