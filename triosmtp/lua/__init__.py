@@ -6,5 +6,7 @@ and ``host_calls.py`` is the bridge.  ``state.py`` is one Lua state with its lim
 The Lua side of the state is in ``prelude/``.  ``bounds.lua`` runs callouts and counts what they use, ``sandbox.lua``
 makes their globals, and ``objects.lua`` makes the objects of the host.
 
+The functions that scripts call are in ``api/``.
+
 The extra ``lua`` installs lupa.  This package is imported only if a configuration has scripts.
 """

@@ -63,7 +63,7 @@ class HostFunction:
     parameters: tuple[Parameter, ...]
     variadic: bool = False
     waits: bool = False
-    """Whether ``function`` is async: the session waits for it, and the other sessions go on."""
+    """Whether ``function`` may return an awaitable: the session waits for it, and the other sessions go on."""
     field: Literal["", "get", "set"] = ""
 
 

@@ -7,6 +7,7 @@ results, false and the text of an error, or nil if the session has to wait (``pr
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from inspect import isawaitable
 from typing import Any, Final
 
 import lupa.luajit21 as lupa
@@ -74,7 +75,7 @@ class HostCalls:
         return checked(function, tuple(map(self.from_lua, arguments)))
 
     def _called(self, function: HostFunction, result: Any) -> tuple[Any, ...]:
-        if function.waits:
+        if function.waits and isawaitable(result):
             self.waiting = result
             return (None,)
         return self.results(result)

@@ -1,0 +1,71 @@
+"""What scripts share within a process: counters, networks, look-ups, locks, and what they may read.
+
+A reload loads all scripts again, but their counters go on: :meth:`Resources.reloaded` makes the next set's resources.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from attrs import Factory, define, field
+
+from triosmtp.lua.api.cidr_map import CidrMap
+from triosmtp.lua.api.dns_lookup import DNSLookups
+from triosmtp.lua.api.inbound_audit import InboundAudit
+from triosmtp.lua.api.lock_table import LockTable
+from triosmtp.lua.api.rate_counters import GaugeCache, NamedCounters, Series
+from triosmtp.policy import Session
+from triosmtp.smtp import Address
+
+__all__ = ["Judge", "Resources"]
+
+Judge: TypeAlias = Callable[[Session, Address], Awaitable[str]]
+"""Returns why a message may not have a recipient that a script adds; ``""`` if it may."""
+
+
+async def _accepted(_session: Session, _address: Address) -> str:
+    return ""
+
+
+@define(slots=True, eq=False, kw_only=True)
+class Resources:
+    """The resources of one set of scripts."""
+
+    folders: tuple[Path, ...] = ()
+    """Scripts read files of these folders only."""
+    peers: Callable[[], Mapping[str, int]] = dict
+    """Returns the number of open sessions by the address of their peer."""
+    judge: Judge = _accepted
+    option: Callable[[str], object] = field(default=lambda _name: None)
+    """Returns the value of a global option; None if there is none."""
+    observe: Callable[[InboundAudit], None] = field(default=lambda _audit: None)
+    """Begins to pass the events of the server."""
+    lookups: DNSLookups = Factory(DNSLookups)
+    series: dict[bytes, Series] = Factory(dict)
+    gauges: dict[bytes, GaugeCache] = Factory(dict)
+    counters: NamedCounters = Factory(NamedCounters)
+    locks: LockTable = Factory(LockTable)
+    audit: InboundAudit = Factory(InboundAudit)
+    networks: dict[bytes, CidrMap] = Factory(dict)
+
+    def reloaded(self, **changes: object) -> "Resources":
+        """Return the resources of the next set: the same counters, no networks, and what ``changes`` names."""
+        kept = {name: getattr(self, name) for name in ("lookups", "series", "gauges", "counters", "locks", "audit")}
+        kept |= {name: getattr(self, name) for name in ("folders", "peers", "judge", "option", "observe")}
+        return Resources(**{**kept, **changes})
+
+    def readable(self, path: str) -> Path:
+        """Return the real path of a file that scripts may read.
+
+        :raises ValueError: if it is in none of the folders.
+        """
+        written = Path(path)
+        candidates = [written] if written.is_absolute() else [folder / written for folder in self.folders]
+        for candidate in candidates:
+            real = candidate.resolve()
+            if any(real.is_relative_to(folder.resolve()) for folder in self.folders) and real.exists():
+                return real
+        for candidate in candidates:
+            if any(candidate.resolve().is_relative_to(folder.resolve()) for folder in self.folders):
+                return candidate.resolve()
+        raise ValueError(f"{path}: not in a folder that scripts may read")
