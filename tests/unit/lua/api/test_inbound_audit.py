@@ -24,10 +24,10 @@ def count(audit: InboundAudit, kind: Kind, network: str, last: int = 0) -> int:
 def test_events_are_counted_by_the_address_of_the_peer() -> None:
     now = 0.0
     audit = InboundAudit(lambda: now)
-    assert not audit.is_used
+    before = audit.is_used
     audit(event(Connected, "192.0.2.1:1000"))  # nobody asked yet
     audit.open("60,2")
-    assert audit.is_used
+    assert (before, audit.is_used) == (False, True)
     for kind, peer in (
         (Connected, "192.0.2.1:1000"),
         (Connected, "192.0.2.9:1000"),
