@@ -1,11 +1,19 @@
 """A session and a configuration for tests of filters."""
 
-from policyd_service import PolicydService
+from typing import Protocol
 
 from triosmtp.testing import MemoryServer, ScriptedClient
 
 
-def conf(service: PolicydService, more: str = "", scope: str = "") -> str:
+class Addressed(Protocol):
+    """A filter of the tests."""
+
+    @property
+    def address(self) -> str:
+        """The address as Policy has it."""
+
+
+def conf(service: Addressed, more: str = "", scope: str = "") -> str:
     return f"""
         Relay_Domains = ( "example.com" )
         Policy = ( "filter:x" )

@@ -19,6 +19,9 @@ def check_filters(root: Block, problems: Problems) -> None:
         if "connect_to" not in block.assignments and block.unknown.isdisjoint({"*", "connect_to"}):
             assert block.place is not None, "only the global scope has no place"
             problems.error(block.place, f"{block} needs a Connect_To: {forms_of(SOCKET_SCHEMES)}")
+        connect_to, phases = block.assignments.get("connect_to"), block.assignments.get("phases")
+        if connect_to is not None and phases is not None and str(connect_to.value).startswith("milter:"):
+            problems.error(phases.place, "Phases: a milter says itself which steps it wants")
     if not root.unknown.isdisjoint({"*", "filter"}):
         return
     named = set()

@@ -2,6 +2,14 @@
 
 The modules::
 
+    milter_codec.py         frames, commands and answers of Sendmail's milter protocol, without input or output
+    milter_session.py       its steps: what may be said when
+    milter_macros.py        the macros
+    milter_link.py          one connection to a milter: each step within its time
+    milter_content.py       the header and the body of a message, as a milter gets them
+    milter_changes.py       what a milter changes: judged, and applied all at once
+    milter_policy.py        the policy that stands in the chain
+    readable.py             whether a connection that should be silent is not
     policyd_codec.py        requests and answers of Postfix's policy protocol, without input or output
     policyd_attributes.py   the attributes of a request
     policyd_action.py       the action of an answer, as a value

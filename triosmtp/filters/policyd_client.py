@@ -1,6 +1,5 @@
 """The connections to one policy service: a pool, a second attempt, the time-out, the circuit breaker."""
 
-import select
 from typing import Any, Final
 
 import trio
@@ -8,6 +7,7 @@ from attrs import frozen
 
 from triosmtp.config import FilterAddress, parse_filter_address
 from triosmtp.filters.policyd_codec import AnswerError, AnswerReader
+from triosmtp.filters.readable import is_readable
 from triosmtp.policy_service.circuit_breaker import NoAnswerError
 from triosmtp.policy_service.filter_registry import FilterFigures, FilterKey
 from triosmtp.policy_service.hub_limits import HubLimits
@@ -112,7 +112,7 @@ class PolicydClient:
             self._drop(self._idle.pop(0).stream)
         while self._idle:
             stream = self._idle.pop().stream
-            if not _is_readable(stream):
+            if not is_readable(stream):
                 return stream
             self._drop(stream)  # it has ended, or says what nobody asked for
         return None
@@ -142,10 +142,3 @@ async def _exchange(stream: trio.SocketStream, request: bytes) -> str:
         action = reader.receive_data(data)
         if action is not None:
             return action
-
-
-def _is_readable(stream: trio.SocketStream) -> bool:
-    """Return whether octets or the end of the stream have arrived."""
-    poll = select.poll()
-    poll.register(stream.socket.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

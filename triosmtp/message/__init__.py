@@ -1,7 +1,7 @@
 """A message: its envelope, its spooled body, and the header fields that the server adds.
 
 ``message.py`` has the values that policies and deliveries get, ``spool.py`` keeps the body in memory or in a file,
-``trace.py`` makes Received and other header fields, ``header_edits.py`` changes a message as a filter demands.
+``trace.py`` makes Received and other header fields.  ``header_edits.py`` changes a message as a filter demands.
 """
 
 from triosmtp.message.message import Envelope, Message, Origin, Recipient

@@ -22,8 +22,8 @@ from attrs import Factory, define, field, frozen
 from triosmtp.message.spool import LIMITER, Body, derive
 
 __all__ = [
-    "MAX_EDITED", "MAX_EDITS", "MAX_HEADER", "EditError", "Header", "HeaderEdits", "HeaderField", "make_field",
-    "read_header",
+    "MAX_EDITED", "MAX_EDITS", "MAX_FIELDS", "MAX_HEADER", "EditError", "Header", "HeaderEdits", "HeaderField",
+    "make_field", "read_header",
 ]  # fmt: skip
 
 MAX_HEADER: Final = 1024 * 1024
@@ -63,7 +63,7 @@ class HeaderField:
 
     @property
     def value(self) -> bytes:
-        """What follows the colon, with its first space and its line ends within, without the last line end."""
+        """The octets behind the colon, with the first space and the line ends within, without the last line end."""
         return self.raw.partition(b":")[2].removesuffix(b"\n").removesuffix(b"\r")
 
     def is_named(self, lower_name: bytes) -> bool:

@@ -143,6 +143,8 @@ class Message:
     """The message context at that time."""
     origin: Origin | None = None
     """The client, if the delivery wants to know it."""
+    has_session_headers: bool = False
+    """Whether the header of ``body`` has the fields that policies added to every message of the session."""
     _edits: dict[int, tuple[Recipient, HeaderEdits]] | None = field(default=None, init=False, repr=False, eq=False)
 
     @property

@@ -1,6 +1,7 @@
 """The view that policies have of one SMTP session: values and the two contexts, without the stream."""
 
 import re
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
 from attrs import Factory, define, field
@@ -58,6 +59,7 @@ class Session:
     """The source of the latest decision, if the policy let others decide; else ``""`` for its own source."""
     failures: int = field(default=0, init=False, repr=False)
     """The number of exceptions that policies raised: only the first of them are logged."""
+    _at_end: list[Callable[[], None]] | None = field(default=None, init=False, repr=False)
     _info: SessionInfo | None = field(default=None, init=False, repr=False)
 
     @property
@@ -71,6 +73,17 @@ class Session:
     def renew_info(self) -> None:
         """Make :attr:`info` again, since ``peer`` or ``local`` has changed.  Not for policies."""
         self._info = None
+
+    def call_at_end(self, function: Callable[[], None]) -> None:
+        """Call ``function`` when the session is over, for what a policy holds for it.  It must not wait."""
+        if self._at_end is None:
+            self._at_end = []
+        self._at_end.append(function)
+
+    def release(self) -> None:
+        """Call what :meth:`call_at_end` took.  Not for policies."""
+        while self._at_end:
+            self._at_end.pop()()
 
     @property
     def tls(self) -> TLSInfo | None:

@@ -62,7 +62,7 @@ class FilterAnswer:
 
 @frozen(slots=True, kw_only=True)
 class FilterUse:
-    """What a session reports of a filter that it asks itself, over a connection of its own."""
+    """The report of a session about a filter that it asks itself, over a connection of its own."""
 
     filter: FilterKey
     session: SessionInfo
@@ -126,7 +126,7 @@ class FilterFigures:
         self.fallbacks += bool(use.failure)
 
     def close(self) -> None:
-        """Do nothing: the sessions close their connections."""
+        """Leave all as it is: the sessions close their connections."""
 
     def status(self, connections: int | None = None, outstanding: int = 0) -> dict[str, Any]:
         """Return the figures as a group of deciders has them; ``deciders`` are open connections."""

@@ -285,7 +285,8 @@ class Profiles:
         from triosmtp.server.filter_policies import make_filter_policy  # noqa: PLC0415 - only if there are filters
 
         filters = self._hub_of_server().filters
-        policy, key = make_filter_policy(self._config, settings, specification, filters, recipients)
+        hostname = settings.banner_hostname or self._hostname
+        policy, key = make_filter_policy(self._config, settings, specification, filters, recipients, hostname)
         self._filters.append(key)
         return policy
 
@@ -348,7 +349,7 @@ async def _run(delivery: Delivery, scope: trio.CancelScope) -> None:
 
 
 def _is_filter(specification: str) -> bool:
-    return specification.startswith(("policyd:", "filter:"))
+    return specification.startswith(("policyd:", "milter:", "filter:"))
 
 
 def default_maildir() -> Path:

@@ -4,11 +4,17 @@ import re
 from pathlib import Path
 
 from triosmtp.config import OPTIONS
+from triosmtp.filters.milter_changes import MAX_RECIPIENT_CHANGES
+from triosmtp.filters.milter_codec import MAX_FRAME
+from triosmtp.filters.milter_macros import MACROS
+from triosmtp.filters.milter_policy import END_OF_MESSAGE_TIMES, WHOLE_MESSAGE_TIMES
+from triosmtp.filters.milter_session import MAX_ANSWERS, USUAL_MACROS
 from triosmtp.filters.policyd_action import WORDS
 from triosmtp.filters.policyd_attributes import OWN_ATTRIBUTES, POSTFIX_ATTRIBUTES, PROTOCOL_STATES
 from triosmtp.filters.policyd_client import MAX_CONNECTIONS
 from triosmtp.filters.policyd_codec import MAX_ANSWER, MAX_VALUE
 from triosmtp.filters.policyd_policy import MAX_PREPENDED
+from triosmtp.message.header_edits import MAX_EDITS, MAX_FIELDS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "filters.md").read_text()
 
@@ -33,6 +39,22 @@ def test_every_phase_and_option_is_on_the_page() -> None:
         assert "Filter" not in option.scopes or f"`{option.name}`" in PAGE
 
 
+def test_every_macro_is_on_the_page_in_its_order() -> None:
+    names = [name.strip("{}") for name in rows("Macros")]
+    usual = dict.fromkeys(name.strip("{}") for stage in USUAL_MACROS for name in stage)
+    assert names == list(usual)
+    assert set(names) == set(MACROS)
+
+
 def test_the_bounds_are_on_the_page() -> None:
-    for number in (MAX_ANSWER, MAX_VALUE, MAX_CONNECTIONS, MAX_PREPENDED):
+    bounds = (
+        MAX_FRAME,
+        MAX_ANSWERS,
+        MAX_EDITS,
+        MAX_FIELDS,
+        MAX_RECIPIENT_CHANGES,
+        END_OF_MESSAGE_TIMES,
+        WHOLE_MESSAGE_TIMES,
+    )
+    for number in (MAX_ANSWER, MAX_VALUE, MAX_CONNECTIONS, MAX_PREPENDED, *bounds):
         assert re.search(rf"\b{number}\b", PAGE)

@@ -48,7 +48,13 @@ def test_a_filter_has_its_options_and_those_of_no_other_scope() -> None:
         ('Policy = "filter:postgray" Filter "postgrey" { Connect_To = "policyd:unix:/x" }', "did you mean postgrey?"),
         ('Filter "x" { Connect_To = "policyd:unix:/x" }', 'Filter "x" is not used: no Policy has "filter:x"'),
         ('Policy = "filter:x" Filter "x" { }', 'Filter "x" needs a Connect_To'),
-        ('Policy = "filter:x" Filter "x" { Connect_To = "milter:unix:/x" }', "Connect_To: expected policyd:unix"),
+        ('Policy = "milter:inet:8891@localhost"', "did you mean milter:inet:localhost:8891?"),
+        ('Policy = "milter:local:/x"', "expected milter:unix:/path or milter:inet:host:port, found"),
+        ('Policy = "filter:x" Filter "x" { Connect_To = "rspam:unix:/x" }', "Connect_To: expected milter:unix"),
+        (
+            'Policy = "filter:x" Filter "x" { Connect_To = "milter:unix:/x" Phases = ( data ) }',
+            "Phases: a milter says itself",
+        ),
         ('Policy = "filter:x" Filter "x" { Connect_To = "policyd:unix:/x" Phases = ( starttls ) }', "Phases: expected"),
         ('Policy = "filter:x" Filter "x" { Connect_To = "policyd:unix:/x" Phases = ( ) }', "found an empty list"),
         (

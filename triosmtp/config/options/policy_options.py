@@ -29,22 +29,23 @@ class PolicyOptions:
         POLICIES,
         (),
         "Policies that are asked at each phase, in this order: python:package.module:Name, also from the "
-        "configuration's folder; websocket:group, whose deciders connect to a Policy_Listener; policyd:unix:/path or "
-        "policyd:inet:host:port, a Postfix policy service, asked at RCPT; filter:name, a Filter scope.",
+        "configuration's folder; websocket:group, whose deciders connect to a Policy_Listener; milter:unix:/path or "
+        "milter:inet:host:port, a milter; policyd:unix:/path or policyd:inet:host:port, a Postfix policy service, "
+        "asked at RCPT; filter:name, a Filter scope.",
     )
     policy_timeout: float = option(
         "Policy_Timeout",
         SECONDS,
         5.0,
-        "Seconds that a websocket:, policyd: or filter: policy has for each decision.",
+        "Seconds that a policy outside of the server has for each decision; a milter for each step, and ten times as "
+        "many for the end of a message.",
         scopes=WITH_FILTER,
     )
     policy_fallback: Fallback = option(
         "Policy_Fallback",
         choice(_FALLBACKS),
         "tempfail",
-        "The result if a websocket:, policyd: or filter: policy has no answer: tempfail (451), continue, or reject "
-        "(550).",
+        "The result if a policy outside of the server has no answer: tempfail (451), continue, or reject (550).",
         scopes=WITH_FILTER,
     )
     policy_fallback_phases: Mapping[str, Fallback] = option(
@@ -65,7 +66,8 @@ class PolicyOptions:
         "Phases",
         FILTER_PHASES,
         ("rcptto",),
-        "Phases at which the filter is asked: connect, ehlo, mailfrom, rcptto, data, data_spool.",
+        "Phases at which a policy service is asked: connect, ehlo, mailfrom, rcptto, data, data_spool. A milter says "
+        "itself which steps it wants.",
         scopes=(FILTER,),
     )
     token_file: Path | None = option(

@@ -8,12 +8,13 @@ __all__ = ["POLICY_FORMS", "SOCKET_SCHEMES", "forms_of"]
 POLICY_FORMS: Final[Mapping[str, tuple[str, ...]]] = {
     "python": ("python:package.module:Name",),
     "websocket": ("websocket:group",),
+    "milter": ("milter:unix:/path", "milter:inet:host:port"),
     "policyd": ("policyd:unix:/path", "policyd:inet:host:port"),
     "filter": ("filter:name",),
 }
 """The forms of each word, by what stands before its first colon."""
 
-SOCKET_SCHEMES: Final = ("policyd",)
+SOCKET_SCHEMES: Final = ("milter", "policyd")
 """The words behind which the address of a socket stands."""
 
 

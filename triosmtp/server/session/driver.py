@@ -431,6 +431,7 @@ class SMTPSession:
         if state.transaction is not None:
             state.transaction.close()
         try:
+            self.session.release()
             await self._stream.close()
         finally:
             service.emit(

@@ -267,9 +267,8 @@ class Transaction:
             found = results_field(profile.hostname, session.auth, session.tls, utf8=utf8)
             message.trace = found + message.trace
         if session.headers or session.message_headers:
-            message.trace += b"".join(
-                field(name, value) for name, value in (*session.headers, *session.message_headers)
-            )
+            headers = () if message.has_session_headers else session.headers
+            message.trace += b"".join(field(name, value) for name, value in (*headers, *session.message_headers))
         # The session goes on and changes its contexts; the message keeps them as they are now.
         self._contexts = variables, message_variables = (
             session.variables.snapshot(),
