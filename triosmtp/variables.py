@@ -11,7 +11,10 @@ from typing import Final, TypeVar, overload
 
 from attrs import frozen
 
-__all__ = ["NO_CERTIFICATE", "POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
+__all__ = ["DELIVER_TO", "NO_CERTIFICATE", "POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
+
+DELIVER_TO: Final = "deliver_to"
+"""The variable of the message context by which policy chooses a Delivery scope."""
 
 T = TypeVar("T")
 

@@ -112,6 +112,8 @@ class Filter:
     timeout: float | None
     fallback: Literal["tempfail", "continue", "reject"] | None
     fallback_phases: Mapping[str, Literal["tempfail", "continue", "reject"]]
+    hold_to: str | None
+    """The name of the Delivery for messages that it holds."""
     place: Place
 
 
@@ -218,6 +220,7 @@ class Config:
                 settings.policy_timeout if "policy_timeout" in block.assignments else None,
                 settings.policy_fallback if "policy_fallback" in block.assignments else None,
                 settings.policy_fallback_phases,
+                settings.hold_to,
                 block.place,
             )
         return found

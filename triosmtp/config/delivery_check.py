@@ -54,25 +54,35 @@ def check_deliveries(config: Config, problems: Problems) -> None:
     unread = False
     for block in _blocks(root):
         unread = unread or not block.unknown.isdisjoint({"*", "deliver_to"}) or "policy" in block.assignments
-        assignment = block.assignments.get("deliver_to")
-        if block.kind != DELIVERY and assignment is not None and isinstance(assignment.value, tuple):
-            names = {each for each in assignment.value if is_delivery_name(each)}
+        for field, targets, place in _targets_in(block):
+            names = set(filter(is_delivery_name, targets))
             named |= names
             for name in sorted(names.difference(scopes)):
                 unread = True  # it may be the name of one that seems not to be used
                 close = suggest(nearest(name, scopes))
-                problems.error(assignment.place, f"Deliver_To: there is no Delivery {quote(name)}{close}")
+                problems.error(place, f"{OPTIONS[field].name}: there is no Delivery {quote(name)}{close}")
             if names <= config.deliveries.keys():
-                _check_copies([config.target(each) for each in assignment.value], assignment.place, problems)
+                _check_copies([config.target(each) for each in targets], place, problems)
     for name, block in scopes.items():
         if name not in named and block.place is not None and not unread:
-            problems.warn(block.place, f"{block} is not used: no Deliver_To names it, and there is no Policy to do so")
+            problems.warn(
+                block.place, f"{block} is not used: no Deliver_To names it, and there is no Policy that could"
+            )
 
 
 def _blocks(block: Block) -> Iterator[Block]:
     yield block
     for child in block.children.values():
         yield from _blocks(child)
+
+
+def _targets_in(block: Block) -> Iterator[tuple[str, tuple[str, ...], Place]]:
+    """Yield field, targets and place of each option of a block that names targets; those of a Delivery are its own."""
+    deliver_to, hold_to = block.assignments.get("deliver_to"), block.assignments.get("hold_to")
+    if block.kind != DELIVERY and deliver_to is not None and isinstance(deliver_to.value, tuple):
+        yield "deliver_to", deliver_to.value, deliver_to.place
+    if hold_to is not None:
+        yield "hold_to", (str(hold_to.value),), hold_to.place
 
 
 def _check_copies(targets: list[TargetSettings], place: Place, problems: Problems) -> None:

@@ -28,7 +28,7 @@ from triosmtp.policy import DISCARD, Done, Phase, Policy, Session
 from triosmtp.policy_service.filter_registry import FilterKey, FilterRegistry, FilterUse
 from triosmtp.policy_service.question import Fallback, fallback_reply
 from triosmtp.smtp import Address
-from triosmtp.variables import TLSInfo
+from triosmtp.variables import DELIVER_TO, TLSInfo
 
 __all__ = ["END_OF_MESSAGE_TIMES", "WHOLE_MESSAGE_TIMES", "MilterPolicy", "MilterSettings"]
 
@@ -59,6 +59,8 @@ class MilterSettings:
     """The value of ``j`` and ``{daemon_name}``."""
     envelope: EnvelopeRules
     content: ContentRules
+    hold_to: str | None = None
+    """The name of the Delivery for quarantined messages."""
 
 
 @define(slots=True, eq=False)
@@ -401,11 +403,15 @@ class MilterPolicy(Policy):
     async def _apply(
         self, session: Session, message: Message, header: FilterHeader, changes: MilterChanges
     ) -> Done | None:
-        if changes.quarantine is not None:
-            raise self._unavailable(session, f"no delivery holds messages for quarantine: {changes.quarantine}")
+        hold_to = self._settings.hold_to
+        if changes.quarantine is not None and hold_to is None:
+            raise self._unavailable(session, f"there is no Hold_To for quarantine: {changes.quarantine}")
         reason = await changes.apply(session, message, header.extra, self._settings.envelope)
         if reason:
             raise self._unavailable(session, f"the changes of the milter are not allowed: {reason}")
+        if changes.quarantine is not None and hold_to is not None:
+            session.message_variables[DELIVER_TO] = hold_to
+            _log.info("session %s: %s quarantines %s: %r", session.id, self.source, message.id, changes.quarantine)
         if message.envelope.recipients:
             return None
         _log.info("session %s: %s removed all recipients of %s", session.id, self.source, message.id)

@@ -16,6 +16,7 @@ from triosmtp.policy import DISCARD, DONE, Deferral, Done, Phase, Policy, Sessio
 from triosmtp.policy_service.filter_registry import FilterKey, FilterQuestion, FilterRegistry
 from triosmtp.policy_service.question import Fallback, fallback_reply
 from triosmtp.smtp import Address
+from triosmtp.variables import DELIVER_TO
 
 if TYPE_CHECKING:
     from triosmtp.filters.envelope_changes import Judge
@@ -46,6 +47,8 @@ class PolicydSettings:
     key: FilterKey
     timeout: float
     fallbacks: Mapping[Phase, Fallback]
+    hold_to: str | None = None
+    """The name of the Delivery for held messages."""
 
 
 class PolicydPolicy(Policy):
@@ -145,9 +148,16 @@ class PolicydPolicy(Policy):
         return None
 
     async def _hold(
-        self, _action: Action, phase: Phase, session: Session, _arguments: tuple[Any, ...]
+        self, action: Action, phase: Phase, session: Session, _arguments: tuple[Any, ...]
     ) -> Done | Deferral | None:
-        raise self._unavailable(session, phase, "HOLD is not available: there is no delivery to hold messages")
+        hold_to = self._settings.hold_to
+        if hold_to is None:
+            raise self._unavailable(session, phase, "HOLD is not available: there is no Hold_To for held messages")
+        if not session.in_transaction:
+            raise self._unavailable(session, phase, "HOLD needs a message")
+        session.message_variables[DELIVER_TO] = hold_to
+        _log.info("session %s: %s holds at %s: %r", session.id, self.source, phase, action.text)
+        return None
 
     async def _log_text(
         self, action: Action, phase: Phase, session: Session, _arguments: tuple[Any, ...]

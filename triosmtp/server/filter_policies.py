@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from triosmtp.config import Config, Settings, parse_filter_address
 from triosmtp.filters.envelope_changes import EnvelopeChanges
@@ -41,9 +41,9 @@ def make_filter_policy(
     scope = config.filters[name.partition(":")[2]] if name.startswith("filter:") else None
     timeout, fallback = settings.policy_timeout, settings.policy_fallback
     by_phase: Mapping[str, Fallback] = settings.policy_fallback_phases
-    address, phases = name, _DEFAULT_PHASES
+    address, phases, hold_to = name, _DEFAULT_PHASES, None
     if scope is not None:
-        address = scope.connect_to
+        address, hold_to = scope.connect_to, scope.hold_to
         phases = tuple(phase for phase in PHASES if phase in scope.phases)
         timeout = timeout if scope.timeout is None else scope.timeout
         if scope.fallback is not None:
@@ -55,8 +55,9 @@ def make_filter_policy(
     fallbacks: dict[Phase, Fallback] = {phase: by_phase.get(phase, fallback) for phase in key.phases}
     judge = _Judge(RelayRules.from_settings(settings), recipients, settings.max_recipients_per_message)
     if is_milter:
-        return MilterPolicy(_milter_settings(settings, key, timeout, fallbacks, judge, hostname), filters), key
-    policyd = PolicydSettings(key=key, timeout=timeout, fallbacks=fallbacks)
+        milter = _milter_settings(settings, key, timeout, fallbacks, judge, hostname)
+        return MilterPolicy(evolve(milter, hold_to=hold_to), filters), key
+    policyd = PolicydSettings(key=key, timeout=timeout, fallbacks=fallbacks, hold_to=hold_to)
     return make_policyd_policy(policyd, filters, judge.judge_address), key
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from attrs import frozen
 
@@ -11,10 +11,7 @@ from triosmtp.delivery import Delivery, TargetHealth
 from triosmtp.domain import DomainTable
 from triosmtp.smtp import Address
 
-__all__ = ["DELIVER_TO", "Routing", "Target", "Targets"]
-
-DELIVER_TO: Final = "deliver_to"
-"""The variable of the message context by which policy chooses a Delivery scope."""
+__all__ = ["Routing", "Target", "Targets"]
 
 
 @frozen(slots=True, eq=False)

@@ -50,6 +50,11 @@ def test_what_is_right_has_no_problem(text: str) -> None:
         ('Deliver_To = inner2 Delivery inner1 { Deliver_To = "discard:" }', "did you mean inner1?"),
         ('Listen = 1 Deliver_To = x', "error: Deliver_To: there is no Delivery \"x\""),
         ("Deliver_To = ( )", "found an empty list"),
+        (
+            'Policy = "filter:f" Filter f { Connect_To = "policyd:unix:/x" Hold_To = q }',
+            'error: Hold_To: there is no Delivery "q"',
+        ),
+        ('Filter f { Connect_To = "policyd:unix:/x" Hold_To = "maildir:/q" }', "error: Hold_To: expected the name of"),
         ('Deliver_To = ( "discard:" "discard:" )', "stands in the list twice"),
         (f"Deliver_To = ( {' '.join(f'maildir:/{n}' for n in range(5))} )", "at most 4 targets receive"),
         ('Deliver_To = ( "lmtp:/l" "smtp://h" )', "at most one target may be of LMTP or SMTP, found lmtp:/l"),

@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 import trio
@@ -492,3 +493,14 @@ async def test_the_end_of_a_session_is_the_end_of_the_connection() -> None:
             client = await begun(server)
             await client.stream.aclose()
             await arrived(milter, lambda: milter.last.commands == "OCHQ")
+
+
+async def test_quarantine_delivers_to_hold_to_with_the_other_changes_or_is_a_temporary_error(tmp_path: Path) -> None:
+    answers = end(b"h" + strings("X-Why", "virus"), b"q" + strings("virus"))
+    held = f'Delivery "held" {{ Deliver_To = "maildir:{tmp_path}/held" }}'
+    reply, server = await one(answers, held, scope="Hold_To = held")
+    assert (reply[:3], server.messages) == ("250", [])
+    [message] = (tmp_path / "held/new").iterdir()
+    assert b"\nX-Why: virus\n" in message.read_bytes()
+    reply, server = await one(answers)
+    assert (reply, server.messages) == ("451 4.3.5 Server configuration error", [])

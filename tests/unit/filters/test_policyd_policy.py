@@ -202,3 +202,26 @@ async def test_warn_and_unknown_actions_are_logged_with_the_filter(caplog: pytes
                 await reply_to_rcpt(service)
     assert "filter:x at rcptto: WARN 'be\\u2028ware'" in caplog.text
     assert "filter:x at rcptto: HOLD is not available" in caplog.text
+
+
+@pytest.mark.parametrize("phase", ["mailfrom", "rcptto", "data", "data_spool"])
+async def test_a_held_message_goes_to_the_delivery_of_hold_to(phase: str, tmp_path: Path) -> None:
+    with policyd_service("HOLD suspicious") as service:
+        text = conf(service, scope=f"Phases = ( {phase} ) Hold_To = held")
+        text += f' Delivery "held" {{ Deliver_To = "maildir:{tmp_path}/held" }}'
+        async with open_memory_server(text) as server:
+            client = await begun(server)
+            assert (await client.message("a@example.org", ["you@example.com"], BODY)).code == 250
+            assert server.messages == []
+    [held] = (tmp_path / "held/new").iterdir()
+    assert held.read_bytes().endswith(b"Subject: x\n\nhello\n")
+
+
+async def test_nothing_can_be_held_before_a_message(caplog: pytest.LogCaptureFixture) -> None:
+    with policyd_service("HOLD") as service:
+        text = conf(service, scope="Phases = ( ehlo ) Hold_To = held") + ' Delivery "held" { Deliver_To = "discard:" }'
+        async with open_memory_server(text) as server:
+            client = server.connect()
+            await client.read()
+            assert (await client.command("EHLO client.example")).code == 451
+    assert "HOLD needs a message" in caplog.text

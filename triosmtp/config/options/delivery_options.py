@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.option import DELIVERY, DOMAIN_SCOPE, WITH_DOMAIN, option
-from triosmtp.config.types.delivery_types import FINGERPRINTS, MONITORS, TARGETS
+from triosmtp.config.option import DELIVERY, DOMAIN_SCOPE, FILTER, WITH_DOMAIN, option
+from triosmtp.config.types.delivery_types import DELIVERY_NAME, FINGERPRINTS, MONITORS, TARGETS
 from triosmtp.config.types.option_type import BOOLEAN, HOSTNAME, LIMIT, PATH, SECONDS, TEXT, choice
 from triosmtp.config.types.tls_types import RelayClient
 
@@ -35,6 +35,13 @@ class DeliveryOptions:
         "that each receive a copy, in this order; in a Delivery, addresses of one scheme that are tried in order. "
         "Unset: a Maildir in the state folder.",
         scopes=(*WITH_DOMAIN, DELIVERY),
+    )
+    hold_to: str | None = option(
+        "Hold_To",
+        DELIVERY_NAME,
+        None,
+        "The Delivery for messages that the filter holds (HOLD) or quarantines; unset: they are answered 451 4.3.5.",
+        scopes=(FILTER,),
     )
     verify_recipients: bool = option(
         "Verify_Recipients",

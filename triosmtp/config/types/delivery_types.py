@@ -9,7 +9,7 @@ from triosmtp.config.types.option_type import TEXT, BadValueError, OptionType, W
 from triosmtp.config.types.target_address import SCHEMES, expected_targets, is_delivery_name, parse_target
 from triosmtp.config.types.tls_types import FINGERPRINT, RelayClient
 
-__all__ = ["FINGERPRINTS", "MONITORS", "TARGETS"]
+__all__ = ["DELIVERY_NAME", "FINGERPRINTS", "MONITORS", "TARGETS"]
 
 
 def _read_target(value: Value, _warn: Warn) -> str:
@@ -42,6 +42,16 @@ def _read_targets(value: Value, warn: Warn) -> tuple[str, ...]:
         raise BadValueError(value.place, f"{quote(doubled)} stands in the list twice")
     return found
 
+
+def _read_delivery_name(value: Value, _warn: Warn) -> str:
+    expected = "the name of a Delivery"
+    text = text_of(value, expected)
+    if not is_delivery_name(text):
+        raise BadValueError(value.place, f"expected {expected}, found {quote(text)}")
+    return text
+
+
+DELIVERY_NAME = OptionType("name of a Delivery", _read_delivery_name, TEXT.write)
 
 TARGETS: OptionType[tuple[str, ...]] = OptionType(_TARGET_LIST.name, _read_targets, _write_targets)
 """Addresses in their full form, and names of Delivery scopes."""

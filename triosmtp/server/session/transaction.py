@@ -23,7 +23,6 @@ from triosmtp.policy import ChainDecision, Session
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
-from triosmtp.server.routing import DELIVER_TO
 from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
 from triosmtp.server.session.dispatch import Dispatch, digest_of
@@ -31,6 +30,7 @@ from triosmtp.server.session.policy_phase import ask_policies, deferred, emit_ou
 from triosmtp.server.session.refusal import Refusal, refusal_of
 from triosmtp.server.session.restrictions import check_headers
 from triosmtp.smtp import BodyEnd, Hello, MailFrom, Reply
+from triosmtp.variables import DELIVER_TO
 
 __all__ = ["Transaction"]
 
