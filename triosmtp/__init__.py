@@ -14,13 +14,12 @@ The packages and modules, from the top down; imports run downwards only::
     policy_client/  the client library of the policy service
     filters/        clients of filters of other mail servers
     lua/            policy scripts of Momentum, in Lua
-    next_hop/       pass-through of accepted mail to other servers by SMTP and LMTP
     policy_service/ the hub between sessions and the policy clients of other processes
     policy/         policies in Python              delivery/   the destinations of accepted mail
     tls/            contexts, handshakes, outcomes  auth/       SASL and stored credentials
     limits/         limits on what peers use        logs/       events as lines
     sockets/        listening sockets, streams      recipients/ the recipients that exist
-    x509/           certificates and keys
+    x509/           certificates and keys           http_client/  HTTP requests to other servers
     message/        envelope, spooled body, header fields that the server adds
     observer.py     the observers of events         event.py    every event as a value
     histogram.py    latencies and sizes, counted    variables.py  connection and message context, TLSInfo

@@ -32,6 +32,7 @@ from triosmtp.config.target_settings import TargetSettings
 from triosmtp.config.types.auth_parameters import AuthParameters, ExternalParameters, mechanisms_of
 from triosmtp.config.types.filter_address import FilterAddress, parse_filter_address
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
+from triosmtp.config.types.rspamd_address import RspamdAddress, parse_rspamd_address
 from triosmtp.config.types.security_types import CAPABILITY_NAMES
 from triosmtp.config.types.server_name import ServerName
 from triosmtp.config.types.smtp_types import DELIVERY_EXTENSIONS
@@ -54,6 +55,7 @@ __all__ = [
     "Option",
     "Query",
     "RelayClient",
+    "RspamdAddress",
     "Security",
     "ServerName",
     "Settings",
@@ -71,6 +73,7 @@ __all__ = [
     "parse_address",
     "parse_config",
     "parse_filter_address",
+    "parse_rspamd_address",
     "problem_at",
     "show",
 ]

@@ -114,6 +114,8 @@ class Filter:
     fallback_phases: Mapping[str, Literal["tempfail", "continue", "reject"]]
     hold_to: str | None
     """The name of the Delivery for messages that it holds."""
+    settings: Settings
+    """The options of the scope, for those that one kind of filter alone has."""
     place: Place
 
 
@@ -221,6 +223,7 @@ class Config:
                 settings.policy_fallback if "policy_fallback" in block.assignments else None,
                 settings.policy_fallback_phases,
                 settings.hold_to,
+                settings,
                 block.place,
             )
         return found

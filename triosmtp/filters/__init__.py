@@ -15,6 +15,9 @@ The modules::
     policyd_action.py       the action of an answer, as a value
     policyd_client.py       connections, a second attempt, the time-out, the circuit breaker
     policyd_policy.py       the policy that stands in the chain
+    rspamd_request.py       the fields of a request to rspamd
+    rspamd_answer.py        the answer of rspamd, as a checked value
+    rspamd_policy.py        the policy that stands in the chain
     envelope_changes.py     the effect of REDIRECT and BCC on the envelope
 
 Nothing here is imported unless a filter is configured.

@@ -100,6 +100,13 @@ class MilterChanges:
         except EditError as error:
             raise MilterError(str(error)) from None
 
+    def edit(self, edits: HeaderEdits) -> None:
+        """Add changes of the header behind those that there are.
+
+        :raises EditError: if there are too many.
+        """
+        self._edits.extend(edits)
+
     def _add_header(self, change: AddHeader | InsertHeader | ChangeHeader) -> None:
         # A line end that does not fold continues the field, as in Postfix; make_field() knows no such leniency.
         value, space = _UNFOLDED.sub(rb"\1\t", change.value), not self._keeps_leading_space

@@ -14,7 +14,7 @@ from triosmtp.message.header_edits import Header, HeaderField, parse_header, rea
 from triosmtp.message.trace import field
 from triosmtp.policy import Session
 
-__all__ = ["MAX_CHUNK", "FilterHeader", "header_of", "send_content"]
+__all__ = ["MAX_CHUNK", "FilterHeader", "added_fields", "header_of", "send_content"]
 
 MAX_CHUNK: Final = 65_535
 """Octets of the body in one frame: libmilter takes no more."""
@@ -36,9 +36,13 @@ async def header_of(session: Session, message: Message) -> FilterHeader:
     :raises EditError: if it is too large.
     :raises SpoolError: if it cannot be read.
     """
+    return FilterHeader(added_fields(session, message), await read_header(message.body))
+
+
+def added_fields(session: Session, message: Message) -> tuple[HeaderField, ...]:
+    """Return the fields that policies added, which a filter sees before those of the message."""
     added = [*(() if message.has_session_headers else session.headers), *session.message_headers]
-    extra = b"".join(field(name, value) for name, value in added)
-    return FilterHeader(parse_header(extra, complete=True).fields, await read_header(message.body))
+    return parse_header(b"".join(field(name, value) for name, value in added), complete=True).fields
 
 
 async def send_content(

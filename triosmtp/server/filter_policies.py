@@ -23,6 +23,7 @@ __all__ = ["make_envelope_changes", "make_filter_policy"]
 
 _DEFAULT_PHASES: Final[tuple[Phase, ...]] = ("rcptto",)
 _MILTER_PHASES: Final[tuple[Phase, ...]] = ("connect", "ehlo", "mailfrom", "rcptto", "data", "data_spool")
+_RSPAMD_PHASES: Final[tuple[Phase, ...]] = ("data_spool",)
 _MAX_BODY: Final = 1 << 30  # octets of a new body if Max_Message_Size sets no limit
 
 
@@ -49,14 +50,31 @@ def make_filter_policy(
         if scope.fallback is not None:
             fallback, by_phase = scope.fallback, {}
         by_phase = {**by_phase, **scope.fallback_phases}
+    if address.startswith("rspamd:"):
+        phases = _RSPAMD_PHASES
     is_milter = address.startswith("milter:")
     key = FilterKey(name, address, _MILTER_PHASES if is_milter else phases)
-    filters.add(key, FilterFigures if is_milter else PolicydClient)
+    filters.add(key, PolicydClient if address.startswith("policyd:") else FilterFigures)
     fallbacks: dict[Phase, Fallback] = {phase: by_phase.get(phase, fallback) for phase in key.phases}
     judge = _Judge(RelayRules.from_settings(settings), recipients, settings.max_recipients_per_message)
     if is_milter:
         milter = _milter_settings(settings, key, timeout, fallbacks, judge, hostname)
         return MilterPolicy(evolve(milter, hold_to=hold_to), filters), key
+    if address.startswith("rspamd:"):
+        from triosmtp.server.rspamd_filter import make_rspamd_policy  # noqa: PLC0415 - it imports httpx
+
+        rspamd = make_rspamd_policy(
+            settings,
+            scope,
+            key,
+            filters,
+            timeout=timeout,
+            fallback=fallbacks["data_spool"],
+            hostname=hostname,
+            envelope=_envelope_rules(settings, judge),
+            content=_content_rules(settings),
+        )
+        return rspamd, key
     policyd = PolicydSettings(key=key, timeout=timeout, fallbacks=fallbacks, hold_to=hold_to)
     return make_policyd_policy(policyd, filters, judge.judge_address), key
 
@@ -75,18 +93,26 @@ def _milter_settings(
         timeout=timeout,
         fallbacks=fallbacks,
         hostname=hostname,
-        envelope=EnvelopeRules(
-            judge_recipient=judge.judge_recipient,
-            judge_sender=judge.judge_sender,
-            refusal_of=judge.refusal_of,
-            is_local=judge.relay.is_local,
-            max_recipients=settings.max_recipients_per_message or 1 << 31,
-        ),
-        content=ContentRules(
-            spool_directory=settings.spool_directory,
-            spool_min_free=settings.spool_min_free,
-            max_body=settings.max_message_size or _MAX_BODY,
-        ),
+        envelope=_envelope_rules(settings, judge),
+        content=_content_rules(settings),
+    )
+
+
+def _envelope_rules(settings: Settings, judge: "_Judge") -> EnvelopeRules:
+    return EnvelopeRules(
+        judge_recipient=judge.judge_recipient,
+        judge_sender=judge.judge_sender,
+        refusal_of=judge.refusal_of,
+        is_local=judge.relay.is_local,
+        max_recipients=settings.max_recipients_per_message or 1 << 31,
+    )
+
+
+def _content_rules(settings: Settings) -> ContentRules:
+    return ContentRules(
+        spool_directory=settings.spool_directory,
+        spool_min_free=settings.spool_min_free,
+        max_body=settings.max_message_size or _MAX_BODY,
     )
 
 

@@ -1,14 +1,14 @@
 """A profile: one resolved set of options as running parts, which all of its sessions share."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
-from attrs import evolve, field, frozen
+from attrs import frozen
 
 from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
 from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Settings, problem_at
@@ -65,21 +65,6 @@ class Profile:
     """The certificates of the Listen that SNI selects."""
     recipients: KnownRecipients | None
     """The recipients that exist; None if no file is named."""
-    extensions_vary: bool
-    """Whether a target may honour other extensions later: see :meth:`current`."""
-    _variants: "dict[frozenset[str], Profile]" = field(factory=dict, init=False, repr=False)
-
-    def current(self) -> "Profile":
-        """Return this profile with the extensions that its targets honour now: those of a next hop may change."""
-        if not self.extensions_vary:
-            return self
-        wanted = _honoured(self.routing).intersection(self.settings.smtp_extensions)
-        extensions = self.rules.extensions.difference(DELIVERY_EXTENSIONS) | wanted
-        if extensions == self.rules.extensions:
-            return self
-        if extensions not in self._variants:
-            self._variants[extensions] = evolve(self, rules=evolve(self.rules, extensions=extensions))
-        return self._variants[extensions]
 
 
 class Profiles:
@@ -116,6 +101,7 @@ class Profiles:
         """The destination of events of targets: the observers of the service that uses these profiles."""
         self._running: list[trio.CancelScope] = []
         self._memory: RememberedRecipients | None = None
+        self._closers: list[Callable[[], Awaitable[None]]] = []
         self._chains: dict[Hashable, Chain] = {}
         self._stores: dict[Hashable, Store] = {}
         self._recipient_files: dict[tuple[Path, bool], RecipientFile] = {}
@@ -154,12 +140,12 @@ class Profiles:
         for store in self._stores.values():
             if isinstance(store, AuthService):
                 store.close()
-        for delivery in self.deliveries:
+        for close in (*self._closers, *(delivery.aclose for delivery in self.deliveries)):
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 try:
-                    await delivery.aclose()
+                    await close()
                 except Exception:  # noqa: BLE001 - an error of a delivery must not end the server
-                    _log.exception("closing %s failed", delivery)
+                    _log.exception("closing %s failed", getattr(close, "__self__", close))
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
@@ -223,7 +209,6 @@ class Profiles:
             sasl=sasl,
             server_names=server_names,
             recipients=recipients,
-            extensions_vary=any(each.delivery.may_honour != each.delivery.honours for each in routing.reachable),
         )
 
     def _recipients(self, settings: Settings) -> KnownRecipients | None:
@@ -244,8 +229,8 @@ class Profiles:
     def _sasl(self, settings: Settings, chain: Chain) -> SaslConfig:
         sasl = build_sasl_config(settings, chain, self._stores, self.mock_key)
         problems: list[Problem] = []
-        for option, store in sasl.files():
-            self._check(problems, settings, option, store)
+        for field, store in sasl.files():
+            self._check(problems, settings, field, store)
         if problems:
             raise ConfigError(problems)
         return sasl
@@ -304,6 +289,9 @@ class Profiles:
         hostname = settings.banner_hostname or self._hostname
         policy, key = make_filter_policy(self._config, settings, specification, filters, recipients, hostname)
         self._filters.append(key)
+        close = getattr(policy, "aclose", None)
+        if close is not None:
+            self._closers.append(close)
         return policy
 
     def _hub_of_server(self) -> "Hub":
@@ -365,7 +353,7 @@ async def _run(delivery: Delivery, scope: trio.CancelScope) -> None:
 
 
 def _is_filter(specification: str) -> bool:
-    return specification.startswith(("policyd:", "milter:", "filter:"))
+    return specification.startswith(("policyd:", "milter:", "rspamd:", "filter:"))
 
 
 def default_maildir() -> Path:
@@ -380,14 +368,10 @@ def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
         raise ConfigError([problem_at(settings, field, str(error))]) from error
 
 
-def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
-    """Return the extensions of SMTP_Extensions that are never offered, because ``delivery`` does not honour them."""
-    return tuple(x for x in settings.smtp_extensions if x in DELIVERY_EXTENSIONS and x not in delivery.may_honour)
-
-
-def _honoured(routing: Routing) -> frozenset[str]:
-    """Return the extensions that every target honours now."""
-    return frozenset(DELIVERY_EXTENSIONS).intersection(*(each.delivery.honours for each in routing.reachable))
+def unhonoured(settings: Settings, *deliveries: Delivery) -> tuple[str, ...]:
+    """Return the extensions of SMTP_Extensions that are not offered, because one of ``deliveries`` honours them not."""
+    wanted = [extension for extension in settings.smtp_extensions if extension in DELIVERY_EXTENSIONS]
+    return tuple(each for each in wanted if any(each not in delivery.honours for delivery in deliveries))
 
 
 def _rules(settings: Settings, hostname: str, routing: Routing, *, starttls: bool) -> ConnectionSettings:
@@ -397,7 +381,7 @@ def _rules(settings: Settings, hostname: str, routing: Routing, *, starttls: boo
         hostname=hostname,
         starttls=starttls and "STARTTLS" in extensions,
         enhanced_status_codes="ENHANCEDSTATUSCODES" in extensions,
-        extensions=frozenset(optional.difference(DELIVERY_EXTENSIONS) | (optional & _honoured(routing))),
+        extensions=frozenset(optional.difference(unhonoured(settings, *(each.delivery for each in routing.reachable)))),
         max_mails=settings.max_receptions_per_connection,
         max_recipients=settings.max_recipients_per_message,
         max_message_size=settings.max_message_size,

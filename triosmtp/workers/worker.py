@@ -5,7 +5,6 @@ It binds nothing, watches no files, writes no log and handles no signal.  Events
 If the supervisor has ended, the worker finishes its transactions and ends.
 """
 
-import gc
 import logging
 import os
 import socket
@@ -363,7 +362,6 @@ async def _run(values: socket.socket, connections: socket.socket) -> None:
             )
             background.start_soon(worker.converse, name="supervisor")
             channel.answer(number, max_connections())
-            gc.freeze()  # as the server of one process does
             await worker.run()
         await service.profiles.aclose()
         channel.flush()

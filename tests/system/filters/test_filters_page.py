@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from triosmtp.config import OPTIONS
+from triosmtp.filters import rspamd_policy
 from triosmtp.filters.milter_changes import MAX_RECIPIENT_CHANGES
 from triosmtp.filters.milter_codec import MAX_FRAME
 from triosmtp.filters.milter_macros import MACROS
@@ -37,6 +38,12 @@ def test_every_phase_and_option_is_on_the_page() -> None:
     assert {phase: states[phase] for phase in PROTOCOL_STATES} == PROTOCOL_STATES
     for option in OPTIONS.values():
         assert "Filter" not in option.scopes or f"`{option.name}`" in PAGE
+
+
+def test_every_action_of_rspamd_is_on_the_page() -> None:
+    assert set(rows("rspamd")) == {*rspamd_policy._REFUSALS, *rspamd_policy._ACCEPTED, "discard"}
+    for number in (rspamd_policy.MAX_ANSWER // 1024, rspamd_policy.MAX_CONNECTIONS):
+        assert re.search(rf"\b{number}\b", PAGE.partition("\n## rspamd\n")[2].partition("\n## ")[0])
 
 
 def test_every_macro_is_on_the_page_in_its_order() -> None:

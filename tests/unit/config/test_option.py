@@ -47,7 +47,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         if option.name in {"User", "Group", "Capabilities"}:
             assert option.scopes == ("Security",)
             continue
-        if option.name in {"Connect_To", "Phases", "Hold_To"}:
+        if option.name in {"Connect_To", "Phases", "Hold_To", "Password_File", "Settings_ID"}:
             assert option.scopes == ("Filter",)
             continue
         if option.scopes in {("Delivery",), ("Delivery", "Domain")}:

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 from triosmtp.config.option import FILTER, POLICY, STATUS, WITH_FILTER, option
-from triosmtp.config.types.option_type import LIMIT, PATH, SECONDS, choice
-from triosmtp.config.types.policy_grammar import SOCKET_SCHEMES, forms_of
+from triosmtp.config.types.option_type import LIMIT, PATH, SECONDS, TEXT, choice
+from triosmtp.config.types.policy_grammar import ADDRESS_SCHEMES, forms_of
 from triosmtp.config.types.policy_types import CONNECT_TO, FALLBACK_PHASES, FILTER_PHASES, POLICIES
 
 __all__ = ["PolicyOptions"]
@@ -59,7 +59,7 @@ class PolicyOptions:
         "Connect_To",
         CONNECT_TO,
         None,
-        f"Address of the filter: {forms_of(SOCKET_SCHEMES)}.",
+        f"Address of the filter: {forms_of(ADDRESS_SCHEMES)}.",
         scopes=(FILTER,),
     )
     phases: tuple[str, ...] = option(
@@ -67,7 +67,21 @@ class PolicyOptions:
         FILTER_PHASES,
         ("rcptto",),
         "Phases at which a policy service is asked: connect, ehlo, mailfrom, rcptto, data, data_spool. A milter says "
-        "itself which steps it wants.",
+        "itself which steps it wants; rspamd is asked at data_spool.",
+        scopes=(FILTER,),
+    )
+    password_file: Path | None = option(
+        "Password_File",
+        PATH,
+        None,
+        "File that contains only the password of rspamd, which a filter with rspamd: sends.",
+        scopes=(FILTER,),
+    )
+    settings_id: str = option(
+        "Settings_ID",
+        TEXT,
+        "",
+        "The id of the settings that rspamd applies to the messages, for a filter with rspamd:.",
         scopes=(FILTER,),
     )
     token_file: Path | None = option(

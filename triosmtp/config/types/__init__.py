@@ -5,6 +5,7 @@ The modules, by subject::
     option_type.py      types for any option: boolean, integer, time, choice, list, ...
     listen_address.py   addresses of Listen scopes
     filter_address.py   addresses and names of filters
+    rspamd_address.py   the address of rspamd
     limits_store.py     the URL of a Limits_Store
     smtp_types.py       extensions, the banner, the text of reply 421
     tls_types.py        files, protocol versions, ciphers, clients that may relay, rates

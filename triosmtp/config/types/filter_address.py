@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from triosmtp.config.types.policy_grammar import SOCKET_SCHEMES, forms_of
+from triosmtp.config.types.policy_grammar import ADDRESS_SCHEMES, SOCKET_SCHEMES, forms_of
 
 __all__ = ["MAX_SOCKET_PATH", "FilterAddress", "is_filter_name", "parse_filter_address"]
 
@@ -53,7 +53,7 @@ def parse_filter_address(text: str, folder: Path | None = None) -> FilterAddress
     match = _INET(where) if known and kind == "inet" else None
     if match is not None and 0 < int(match[3]) < 65536:
         return FilterAddress(scheme, host=match[1] or match[2], port=int(match[3]))
-    message = f'expected {forms_of((scheme,) if known else SOCKET_SCHEMES)}, found "{text}"'
+    message = f'expected {forms_of((scheme,) if known else ADDRESS_SCHEMES)}, found "{text}"'
     swapped = _MILTER_INET(where) if known and kind == "inet" else None
     raise ValueError(
         message if swapped is None else f"{message}, did you mean {scheme}:inet:{swapped[2]}:{swapped[1]}?"

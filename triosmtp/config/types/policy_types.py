@@ -19,7 +19,8 @@ from triosmtp.config.types.option_type import (
     quote,
     text_of,
 )
-from triosmtp.config.types.policy_grammar import POLICY_FORMS, SOCKET_SCHEMES, forms_of
+from triosmtp.config.types.policy_grammar import ADDRESS_SCHEMES, POLICY_FORMS, forms_of
+from triosmtp.config.types.rspamd_address import parse_rspamd_address
 
 __all__ = [
     "CONNECT_TO", "FALLBACK_PHASES", "FILTER_PHASES", "PATHWAY", "POLICIES", "RECIPIENT_FILES",
@@ -42,15 +43,15 @@ PATHWAY = OptionType("name of a Pathway", _read_pathway, TEXT.write)
 _POLICY = forms_of()
 
 
-def _read_policies(value: Value, _warn: Warn) -> tuple[str, ...]:
-    return tuple(_read_policy(each) for each in (value.values if isinstance(value, Items) else (value,)))
+def _read_policies(value: Value, warn: Warn) -> tuple[str, ...]:
+    return tuple(_read_policy(each, warn) for each in (value.values if isinstance(value, Items) else (value,)))
 
 
-def _read_policy(value: Value) -> str:
+def _read_policy(value: Value, warn: Warn) -> str:
     text = text_of(value, _POLICY)
     scheme, _, rest = text.partition(":")
-    if scheme in SOCKET_SCHEMES:
-        return _read_address(text, value)
+    if scheme in ADDRESS_SCHEMES:
+        return _read_address(text, value, warn)
     if scheme in {"websocket", "filter"} and is_filter_name(rest):
         return text
     if scheme != "python" or not _is_object(rest):
@@ -59,8 +60,13 @@ def _read_policy(value: Value) -> str:
     return text
 
 
-def _read_address(text: str, value: Value) -> str:
+def _read_address(text: str, value: Value, warn: Warn) -> str:
     try:
+        if text.startswith("rspamd:"):
+            address = parse_rspamd_address(text)
+            if address.is_readable:
+                warn(value.place, f"the messages for {address} are not encrypted on their way: use https")
+            return str(address)
         return str(parse_filter_address(text, value.place.source.folder))
     except ValueError as error:
         raise BadValueError(value.place, str(error)) from None
@@ -102,8 +108,8 @@ FALLBACK_PHASES = OptionType("dictionary of fallbacks", _read_fallback_phases, V
 _FILTER_PHASES = ("connect", "ehlo", "mailfrom", "rcptto", "data", "data_spool")
 
 
-def _read_connect_to(value: Value, _warn: Warn) -> str:
-    return _read_address(text_of(value, "the address of a filter"), value)
+def _read_connect_to(value: Value, warn: Warn) -> str:
+    return _read_address(text_of(value, "the address of a filter"), value, warn)
 
 
 def _read_filter_phases(value: Value, _warn: Warn) -> tuple[str, ...]:
