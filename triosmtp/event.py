@@ -52,6 +52,7 @@ __all__ = [
     "ShadowDiffered",
     "TLSEstablished",
     "TLSFailed",
+    "TargetChanged",
 ]  # fmt: skip
 
 
@@ -468,13 +469,30 @@ class LimitsStoreChanged:
     """Why it is not available; ``""`` if it is."""
 
 
+@frozen(slots=False, kw_only=True)
+class TargetChanged:
+    """A target has failed for longer than its Delivery_Grace, or is available again.
+
+    With workers, each of them finds that out by itself.
+    """
+
+    target: str
+    """The name of the Delivery, or the address in Deliver_To."""
+    available: bool
+    """Whether it is available."""
+    reason: str
+    """Why it is not available; ``""`` if it is."""
+    seconds: float
+    """For how long it has failed."""
+
+
 ServerEvent: TypeAlias = (
     AuthAttempted | CertificateExpiring | CertificateReloadFailed | CertificatesReloaded | ConfigurationReloadFailed |
     ConfigurationReloaded | RevocationListExpired |
     PolicyClientConnected | PolicyClientDisconnected | PolicyClientRefused | PolicyFallback | ShadowDiffered |
     Connected | PeerAnnounced | ConnectionRefused | TLSEstablished | ServerCertificatePresented | TLSFailed |
     Refused | PolicyFailed | MessageAccepted | MessageRefused | Disconnected |
-    LimitsStoreChanged | ServerStarted | ServerDraining | ServerEnded
+    LimitsStoreChanged | TargetChanged | ServerStarted | ServerDraining | ServerEnded
 )  # fmt: skip
 
 Observer: TypeAlias = Callable[[ServerEvent], None]

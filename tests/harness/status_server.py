@@ -149,5 +149,11 @@ class NoSource:
     def policy_latencies(self) -> dict[str, Histogram]:
         return {}
 
+    def targets(self) -> list[dict[str, Any]]:
+        return []
+
+    async def remembered_recipients(self) -> int:
+        return 0
+
     def handshakes_under_way(self) -> int:
         return 0

@@ -172,6 +172,7 @@ def _blocks(value: Mapping[str, Any], columns: int, wanted: str) -> dict[str, _B
         ),
         "listens": _Block(listens_heading, listens, 2),
         "workers": _Block("-- workers --", list(map(_worker, value["worker_list"])), 1),
+        "targets": _Block("-- targets --", list(map(_target, value["targets"])), 2),
         "policy": _Block("-- policy groups --", list(map(_group, value["policy_groups"])), 1),
         "deliveries": _Block("-- failures of delivery --", list(map(_refusal, value["delivery_failures"])), 1),
         "sessions": _Block(heading, rows or ["no sessions"], 2, share=2),
@@ -208,6 +209,16 @@ def _worker(each: Mapping[str, Any]) -> str:
     state = "ready" if each["ready"] else "starting"
     number, process, sessions = each["number"], each["process"], each["sessions"]
     return f"worker {number}: process {process}, {state}, {sessions} sessions, up {_span(each['seconds'])}"
+
+
+def _target(each: Mapping[str, Any]) -> str:
+    if not each["available"]:
+        state = f"NOT AVAILABLE for {each['failing_seconds']:.0f} s: {each['reason']}"
+    else:
+        state = f"failing for {each['failing_seconds']:.0f} s" if each["failing_seconds"] else "available"
+    latency = "-" if each["latency"] is None else f"{each['latency'] * 1000:.1f} ms"
+    answers = ", ".join(f"{each['answers'].get(kind, 0)} {kind}" for kind in ("2xx", "4xx", "5xx", "failed"))
+    return f"{each['name']}: {state}, latency {latency}, {each['connections']} connections, answers {answers}"
 
 
 def _group(each: Mapping[str, Any]) -> str:

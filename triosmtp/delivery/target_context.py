@@ -1,5 +1,7 @@
 """What a target gets from the server: its name, the observers of events, and a record of the target's health."""
 
+from collections.abc import Callable
+
 from attrs import define, field
 
 from triosmtp.delivery.target_health import TargetHealth
@@ -13,11 +15,18 @@ class EventSink:
     """The destination of events of targets.  A server sets ``observer``; before that they are lost."""
 
     observer: Observer | None = None
+    on_change: Callable[[], None] | None = None
+    """Called when the health of a target has changed."""
 
     def emit(self, event: ServerEvent) -> None:
         """Call the observer, if there is one."""
         if self.observer is not None:
             self.observer(event)
+
+    def note_change(self) -> None:
+        """Call ``on_change``, if it is set."""
+        if self.on_change is not None:
+            self.on_change()
 
 
 @define(slots=True, eq=False)

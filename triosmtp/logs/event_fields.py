@@ -32,6 +32,7 @@ from triosmtp.event import (
     ServerStarted,
     SessionInfo,
     ShadowDiffered,
+    TargetChanged,
     TLSEstablished,
     TLSFailed,
 )
@@ -268,6 +269,15 @@ def _limits_store_changed(e: LimitsStoreChanged) -> Fields:
     return {"store": e.store, "available": e.available, "reason": e.reason or None}
 
 
+def _target_changed(e: TargetChanged) -> Fields:
+    return {
+        "target": e.target,
+        "available": e.available,
+        "failing_seconds": round(e.seconds, 3),
+        "reason": e.reason or None,
+    }
+
+
 def _server_ended(e: ServerEnded) -> Fields:
     return {"reason": e.reason, "seconds": round(e.seconds, 3), "sessions": e.sessions, "messages": e.messages}
 
@@ -297,6 +307,7 @@ LINES: Final[dict[type, tuple[int, str, Callable[[Any], Fields]]]] = {
     ConfigurationReloaded: (logging.INFO, "configuration-reloaded", _configuration_reloaded),
     ConfigurationReloadFailed: (logging.ERROR, "configuration-reload-failed", _configuration_reload_failed),
     LimitsStoreChanged: (logging.WARNING, "limits-store", _limits_store_changed),
+    TargetChanged: (logging.ERROR, "target", _target_changed),
     ServerStarted: (logging.INFO, "serving", _server_started),
     ServerDraining: (logging.INFO, "draining", _server_draining),
     ServerEnded: (logging.INFO, "ended", _server_ended),

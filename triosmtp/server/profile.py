@@ -12,7 +12,16 @@ from attrs import frozen
 
 from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
 from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Settings, problem_at
-from triosmtp.delivery import Delivery, EventSink, RememberedRecipients, TargetContext, TargetHealth
+from triosmtp.delivery import (
+    Delivery,
+    EventSink,
+    RememberedRecipients,
+    TargetContext,
+    TargetHealth,
+    TargetState,
+    is_probed,
+    watch_target,
+)
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
 from triosmtp.module_loader import ModuleLoader
@@ -55,6 +64,8 @@ class Profile:
     """The first target of mail that neither policy nor a Domain scope sends elsewhere."""
     routing: Routing
     """All targets."""
+    health: tuple[TargetHealth, ...]
+    """The health of the usual targets, of those that can be unavailable: while they are, new sessions are refused."""
     memory: RememberedRecipients | None
     """The recipients that have a message which the client must send again; None if results are never mixed."""
     tls: TLSSettings | None
@@ -129,7 +140,13 @@ class Profiles:
             if type(delivery).run is not Delivery.run:
                 scope = trio.CancelScope()
                 self._running.append(scope)
-                nursery.start_soon(_run, delivery, scope, name=f"delivery {delivery}")
+                nursery.start_soon(_run, delivery.run, scope, name=f"delivery {delivery}")
+        for target in self._targets.values():
+            if is_probed(target.delivery):
+                scope = trio.CancelScope()
+                self._running.append(scope)
+                watch = partial(watch_target, target.delivery, target.health, self.events.emit)
+                nursery.start_soon(_run, watch, scope, name=f"health of {target}")
 
     async def aclose(self) -> None:
         """Close every delivery that the options name.  Each has up to 5 s.  Release filters and services."""
@@ -151,6 +168,18 @@ class Profiles:
     def deliveries(self) -> tuple[Delivery, ...]:
         """Every delivery that the options name."""
         return tuple(target.delivery for target in self._targets.values())
+
+    def target_states(self) -> tuple[TargetState, ...]:
+        """Return the state of every target that the options name, in this process."""
+        return tuple(target.health.state() for target in self._targets.values())
+
+    def default_targets(self) -> frozenset[str]:
+        """Return the names of the targets without which a Listen cannot accept mail."""
+        return frozenset(health.name for profile in self._profiles.values() for health in profile.health)
+
+    async def count_remembered(self) -> int:
+        """Return the number of remembered recipients."""
+        return 0 if self._memory is None else await self._memory.count()
 
     def prepare(self) -> list[Profile]:
         """Make the profile of every Listen and of each of its Peer blocks.
@@ -204,6 +233,7 @@ class Profiles:
             relay=RelayRules.from_settings(settings),
             delivery=routing.default[0].delivery,
             routing=routing,
+            health=tuple(each.health for each in routing.default if is_probed(each.delivery)),
             memory=self._memory_for(routing, chain),
             tls=tls,
             sasl=sasl,
@@ -336,7 +366,7 @@ class Profiles:
         target = self._targets.get(name)
         if target is None:
             found = self._config.target(name)
-            health = TargetHealth(name, grace=found.settings.delivery_grace)
+            health = TargetHealth(name, grace=found.settings.delivery_grace, on_change=self.events.note_change)
             context = TargetContext(self._hostname, health, self.events)
             where = settings if found.is_short else found.settings
             delivery = _found(where, "deliver_to", partial(make_delivery, found, context, self._loader))
@@ -344,12 +374,12 @@ class Profiles:
         return target
 
 
-async def _run(delivery: Delivery, scope: trio.CancelScope) -> None:
+async def _run(task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
     with scope:
         try:
-            await delivery.run()
+            await task()
         except Exception:  # noqa: BLE001 - an error of a delivery must not end the server
-            _log.exception("%s: its background task failed", delivery)
+            _log.exception("a background task of a delivery failed: %r", task)
 
 
 def _is_filter(specification: str) -> bool:

@@ -90,7 +90,8 @@ class Service:
         """The observers of the events."""
         self.emit: Observer = self.observers.emit
         """Call every observer of an event."""
-        generation.profiles.events.observer = self.emit
+        self._on_target_change: Callable[[], None] | None = None
+        self._connect_targets()
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         """Return the time on Trio's clock, faster than ``trio.current_time()``."""
         self.draining = False
@@ -126,8 +127,17 @@ class Service:
         former.last_contexts = {settings: self.contexts.get(settings) for settings in former.tls}
         self.limits.handshakes.limit = generation.config.base.tls_handshakes_max
         self.generation = generation
-        generation.profiles.events.observer = self.emit
+        self._connect_targets()
         return former
+
+    def _connect_targets(self) -> None:
+        events = self.generation.profiles.events
+        events.observer, events.on_change = self.emit, self._on_target_change
+
+    def report_target_changes(self, on_change: Callable[[], None]) -> None:
+        """Call ``on_change`` from now on when the health of a target in force has changed."""
+        self._on_target_change = on_change
+        self._connect_targets()
 
     def context(self, generation: Generation, settings: TLSSettings) -> ServerContext:
         """Return the TLS context for a session of ``generation``: the one in force if ``settings`` are still used."""

@@ -12,6 +12,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import Config
+from triosmtp.delivery import TargetState
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.local_sessions import LocalSessions
 from triosmtp.server.service import Service
@@ -62,6 +63,9 @@ class WorkerPool(Protocol):
 
     def state(self) -> WorkerPoolState:
         """Return the state of the workers."""
+
+    def target_states(self) -> tuple[TargetState, ...]:
+        """Return the state of the targets, of all workers together."""
 
     def prepare(self, config: Config) -> Awaitable[None]:
         """Make everything that ``config`` names in each worker.  :meth:`commit` or :meth:`discard` follows.

@@ -39,7 +39,11 @@ FAMILIES: Final[dict[str, MetricFamily]] = {
     for row in (
         # The process
         _gauge("build_info", "1, with what runs in its labels.", "version", "python", "openssl"),
-        _gauge("ready", "Whether new connections are served: 1, or 0 while draining, or while no worker is ready."),
+        _gauge(
+            "ready",
+            "Whether new connections are served: 1, or 0 while draining, while no worker is ready, or while a required "
+            "target is not available.",
+        ),
         _gauge("workers", "Workers, of those that there are to be: ready, or starting (again).", "state"),
         _counter("worker_deaths_total", "Workers that ended unasked."),
         _gauge("limits_store_available", "Whether the Limits_Store answered last; 1 without one."),
@@ -49,6 +53,17 @@ FAMILIES: Final[dict[str, MetricFamily]] = {
             "How much later than asked for the event loop came back to a task that slept, looked at twice a second.",
         ),
         _gauge("event_loop_lag_max_seconds", "The longest lag of the event loop within the last minute."),
+        # Targets
+        _gauge("target_available", "Whether a target of mail is available: 0 after Delivery_Grace.", "target"),
+        _gauge(
+            "target_failing_seconds", "For how long a target fails; 0 if its latest answer was a success.", "target"
+        ),
+        _gauge("target_latency_seconds", "How long a target took for its latest answers, on average.", "target"),
+        _gauge("target_connections", "Open connections to a target.", "target"),
+        _counter(
+            "target_answers_total", "Answers of a target for recipients by class, and its failures.", "target", "class"
+        ),
+        _gauge("remembered_recipients", "Recipients that have a message which the client must send again for others."),
         # Sessions
         _gauge("sessions", "Sessions under way.", "listener"),
         _counter("sessions_total", "Sessions that began.", "listener"),

@@ -11,6 +11,7 @@ from triosmtp.policy import PHASES
 from triosmtp.smtp.command import COMMANDS
 
 __all__ = [
+    "ANSWERS",
     "AUTH_MECHANISMS",
     "CIPHERS",
     "CODES",
@@ -73,6 +74,7 @@ CONNECTION_LIMITS: Final = frozenset({
     "Connections_Per_Peer", "Connection_Rate_Per_Peer",
     "Proxy_Protocol", "Proxy_Protocol_Timeout", "Workers",
 })  # fmt: skip
+ANSWERS: Final = frozenset({"2xx", "4xx", "5xx", "failed"})
 FALLBACKS: Final = frozenset({"tempfail", "continue", "reject"})
 DECIDERS: Final = frozenset({
     "protocol", "relay", "limit", "reload", "TLS_Verify_Mode", "TLS_Require_Verified", "TLS_Require_Verified_From",

@@ -97,6 +97,7 @@ class Metrics:
             str, tuple[bool, float]
         ] = {}  # by kind: whether the last one succeeded, and the time of the last that did
         self._listener, self._group = metric_label.LabelNames(), metric_label.LabelNames()
+        self._target = metric_label.LabelNames()
         self._handlers = self._handler_table()
         self._prepare()
 
@@ -268,6 +269,8 @@ class Metrics:
         now |= self._histograms()
         now |= self._gauges(source)
         now |= self._policy(source)
+        now |= self._targets(source)
+        now["triosmtp_remembered_recipients"] = {(): float(await source.remembered_recipients())}
         return [Samples(family, now[name]) for name, family in FAMILIES.items()]
 
     def _add_listeners(self, source: StatusSource) -> None:
@@ -318,6 +321,21 @@ class Metrics:
             {(file,): when for file, when in source.revocation_lists().items()},
         )
         yield "triosmtp_certificate_problems", {(): float(len(source.certificate_problems()))}
+
+    def _targets(self, source: StatusSource) -> Iterator[tuple[str, Mapping[Labels, float]]]:
+        values: dict[str, dict[Labels, float]] = {
+            name: {} for name in ("available", "failing_seconds", "connections", "latency_seconds", "answers_total")
+        }
+        for each in source.targets():
+            name = self._target(each["name"])
+            for key in ("available", "failing_seconds", "connections"):
+                values[key][name,] = float(each[key])
+            if each["latency"] is not None:
+                values["latency_seconds"][name,] = each["latency"]
+            for kind, number in each["answers"].items():
+                values["answers_total"][name, metric_label.limited(kind, metric_label.ANSWERS)] = float(number)
+        for key, found in values.items():
+            yield f"triosmtp_target_{key}", found
 
     def _policy(self, source: StatusSource) -> Iterator[tuple[str, Mapping[Labels, float | Histogram]]]:
         deciders: Counts = defaultdict(float)

@@ -23,7 +23,7 @@ class StatusSource(Protocol):
         """Return whether new connections are served: if all Listens are bound and :meth:`state` is ``serving``."""
 
     def state(self) -> str:
-        """Return ``serving``, ``draining`` or ``no worker``."""
+        """Return ``serving``, ``draining``, ``no worker``, or that a target is not available, with its name."""
 
     def workers(self) -> Mapping[str, int]:
         """Return the numbers of workers that are ``ready`` and ``starting``; empty without workers."""
@@ -73,6 +73,16 @@ class StatusSource(Protocol):
     def handshakes_under_way(self) -> int:
         """Return the number of TLS handshakes under way."""
 
+    def targets(self) -> list[dict[str, Any]]:
+        """Return each target of mail.
+
+        Each has ``name``, ``available``, ``failing_seconds``, ``reason``, ``latency`` (seconds, or None), ``answers``
+        (numbers by class), ``connections``, and ``required``: whether a Listen cannot accept mail without it.
+        """
+
+    async def remembered_recipients(self) -> int:
+        """Return the number of recipients that are remembered for a retry."""
+
 
 class ServerSource:
     """A server of this process as a :class:`StatusSource`."""
@@ -92,7 +102,10 @@ class ServerSource:
         """Return whether new connections are served, and if not, why."""
         if self._service.draining:
             return "draining"
-        return "serving" if self._pool is None or self._pool.state().ready else "no worker"
+        if self._pool is not None and not self._pool.state().ready:
+            return "no worker"
+        down = [each["name"] for each in self.targets() if each["required"] and not each["available"]]
+        return f"target not available: {', '.join(down)}" if down else "serving"
 
     def workers(self) -> Mapping[str, int]:
         """Return the numbers of workers by state."""
@@ -148,6 +161,19 @@ class ServerSource:
     def handshakes_under_way(self) -> int:
         """Return the number of TLS handshakes under way."""
         return self._service.limits.handshakes.under_way
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Return each target of mail, of all processes together."""
+        profiles = self._service.profiles
+        states = {state.name: state for state in profiles.target_states()}
+        if self._pool is not None:  # the workers deliver
+            states |= {state.name: state for state in self._pool.target_states() if state.name in states}
+        required = profiles.default_targets()
+        return [{**asdict(state), "required": name in required} for name, state in states.items()]
+
+    async def remembered_recipients(self) -> int:
+        """Return the number of recipients that are remembered for a retry."""
+        return await self._service.profiles.count_remembered()
 
 
 def _in_force(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from triosmtp.config import Config
+from triosmtp.delivery import TargetState, merge_states
 from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.event import (
     CertificatesReloaded,
@@ -75,6 +76,7 @@ from triosmtp.workers.worker_messages import (
     Prepare,
     ReloadCertificates,
     ReportTLS,
+    TargetsChanged,
     UncountPeer,
     WorkerInit,
     WorkerRequest,
@@ -182,6 +184,10 @@ class Supervisor:
             for number, worker in sorted(self._workers.items())
         )
         return WorkerPoolState(ready, self._count - ready, self._deaths, workers)
+
+    def target_states(self) -> tuple[TargetState, ...]:
+        """Return the state of the targets, of all workers together."""
+        return merge_states(state for worker in self._workers.values() for state in worker.targets)
 
     async def prepare(self, config: Config) -> None:
         """Make everything that ``config`` names in each worker.
@@ -449,6 +455,7 @@ class Supervisor:
         handlers[UncountPeer] = lambda message: limits.uncount_peer(message.option, message.peer)
         handlers[PhaseEnded] = lambda message: self._service.hub.report_outcome(message.question, message.outcome)
         handlers[FilterUsed] = lambda message: self._service.hub.filters.report(message.use)
+        handlers[TargetsChanged] = partial(self._on_targets_changed, worker)
         handlers[LogRecord] = write_log
         return handlers
 
@@ -461,6 +468,9 @@ class Supervisor:
         if known is not None:
             known.messages += 1
         self._service.emit(event)
+
+    def _on_targets_changed(self, worker: WorkerProcess, message: TargetsChanged) -> None:
+        worker.targets = message.states
 
     def _on_disconnected(self, worker: WorkerProcess, event: Disconnected) -> None:
         worker.sessions.pop(event.session.id, None)

@@ -50,6 +50,7 @@ from triosmtp.workers.worker_messages import (
     ReloadCertificates,
     ReportTLS,
     SetVariables,
+    TargetsChanged,
     WorkerInit,
 )
 
@@ -61,6 +62,8 @@ _ACCEPTS_PER_TURN: Final = 64
 """Connections that are received before the sessions run again."""
 _LAST_REPLY_SECONDS: Final = 5.0
 """Seconds that a session has for the 421 that ends its transaction."""
+_TARGETS_SECONDS: Final = 1.0
+"""Seconds between two reports of the targets, if their state changes all the time."""
 _RETRY_SECONDS: Final = 0.1
 """Seconds until a connection is received again, if no descriptor was left."""
 _REPEAT_LOG_SECONDS: Final = 10.0
@@ -136,6 +139,19 @@ class _Worker:
         self._prepared: _Prepared | None = None
         self._early: deque[tuple[Handoff, socket.socket]] = deque()  # for a configuration that is not in force yet
         self._logged = -_REPEAT_LOG_SECONDS
+        self._target_change = trio.Event()
+        service.report_target_changes(self._on_target_change)
+
+    def _on_target_change(self) -> None:
+        self._target_change.set()
+
+    async def report_targets(self) -> None:
+        """Report the state of the targets to the supervisor when it has changed, at most once a second."""
+        while True:
+            await self._target_change.wait()
+            self._target_change = trio.Event()
+            self._channel.send(TargetsChanged(self._service.profiles.target_states()))
+            await trio.sleep(_TARGETS_SECONDS)
 
     async def run(self) -> None:
         """Accept connections until drained."""
@@ -361,6 +377,7 @@ async def _run(values: socket.socket, connections: socket.socket) -> None:
                 service, hub, channel, connections, init.generation, sessions=sessions, background=background
             )
             background.start_soon(worker.converse, name="supervisor")
+            background.start_soon(worker.report_targets, name="targets")
             channel.answer(number, max_connections())
             await worker.run()
         await service.profiles.aclose()

@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from triosmtp.auth import MockKey
 from triosmtp.config import Config
+from triosmtp.delivery import TargetState
 from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.limits.peer_count import PeerAddress
 from triosmtp.policy_service.filter_registry import FilterAnswer, FilterKey, FilterQuestion, FilterUse
@@ -44,6 +45,7 @@ __all__ = [
     "ReloadCertificates",
     "ReportTLS",
     "SetVariables",
+    "TargetsChanged",
     "UncountPeer",
     "WorkerInit",
     "WorkerRequest",
@@ -202,6 +204,13 @@ class PhaseEnded:
 
     question: Question
     outcome: Outcome
+
+
+@frozen(slots=True)
+class TargetsChanged:
+    """The state of the targets of a worker has changed."""
+
+    states: tuple[TargetState, ...]
 
 
 @frozen(slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 from attrs import define, field
 
+from triosmtp.delivery import TargetState
 from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.event import SessionInfo
 from triosmtp.server.admission import AdmissionTicket
@@ -60,6 +61,8 @@ class WorkerProcess:
     connections: dict[int, AdmissionTicket] = field(factory=dict)
     """The connections that were sent to it and have not ended, by their numbers."""
     sessions: dict[str, SessionRecord] = field(factory=dict)
+    targets: tuple[TargetState, ...] = ()
+    """The targets, as it reported them last."""
 
     def __str__(self) -> str:
         return f"worker {self.number} (process {self.process.pid})"

@@ -1,11 +1,9 @@
 """The health of a target."""
 
-import math
-
 import trio
 import trio.testing
 
-from triosmtp.delivery import TargetHealth
+from triosmtp.delivery import TargetHealth, TargetState, merge_states
 
 
 async def test_a_target_is_down_when_it_failed_for_its_grace(autojump_clock: trio.testing.MockClock) -> None:
@@ -14,7 +12,7 @@ async def test_a_target_is_down_when_it_failed_for_its_grace(autojump_clock: tri
     health.failed("refused")
     await trio.sleep(59)
     health.failed("time-out")
-    assert (health.is_down, health.reason, health.answers["failed"]) == (False, "time-out", 2)
+    assert (health.is_down, health.reason, health.state().answers) == (False, "time-out", {"failed": 2})
     await trio.sleep(1)
     assert health.is_down is True
     health.succeeded()
@@ -25,9 +23,33 @@ async def test_a_target_is_down_when_it_failed_for_its_grace(autojump_clock: tri
 
 def test_the_latency_is_a_mean_of_the_latest_answers() -> None:
     health = TargetHealth("hop")
-    assert math.isnan(health.latency)
+    assert health.state().latency is None
     health.succeeded(1.0)
     health.succeeded()
-    assert health.latency == 1.0
+    assert health.state().latency == 1.0
     health.succeeded(2.0)
-    assert 1.0 < health.latency < 2.0
+    assert 1.0 < (health.state().latency or 0) < 2.0
+
+
+def test_states_of_several_processes_are_added_and_the_worst_counts() -> None:
+    one = TargetState("hop", answers={"2xx": 1, "failed": 1}, connections=2, latency=0.1)
+    two = TargetState("hop", available=False, failing_seconds=70, reason="refused", answers={"2xx": 2}, connections=1)
+    other = TargetState("other")
+    assert merge_states([one, two, other]) == (
+        TargetState(
+            "hop", False, 70, "refused", latency=0.1, answers={"2xx": 3, "failed": 1}, connections=3
+        ),
+        other,
+    )  # fmt: skip
+    assert merge_states([two, one]) == merge_states([one, two])
+
+
+def test_a_change_is_noted() -> None:
+    changes: list[int] = []
+    health = TargetHealth("hop", on_change=lambda: changes.append(1))
+    health.succeeded()
+    health.count(250)
+    health.count(550)
+    health.connections = 3
+    assert len(changes) == 4
+    assert (health.state().answers, health.state().connections) == ({"2xx": 1, "5xx": 1}, 3)

@@ -308,7 +308,7 @@ def _key(message: Message, number: int, target: Target) -> RecipientKey:
 
 
 def _count(target: Target, result: RecipientResult) -> None:
-    target.health.answers[f"{result.code // 100}xx"] += 1
+    target.health.count(result.code)
 
 
 def _deferred(result: RecipientResult) -> RecipientResult:

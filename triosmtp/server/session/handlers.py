@@ -65,6 +65,10 @@ Answer: TypeAlias = bytes | Awaitable[bytes]
 async def connect(state: SessionState) -> Refusal | None:
     """Fill the connection context and ask policy about the new connection; return its refusal, if any."""
     profile, variables = state.profile, state.session.variables
+    for health in profile.health:
+        if health.is_down:
+            reply = Reply(421, "Mail cannot be accepted for now, try again later", "4.3.2")
+            return Refusal(reply, "delivery", f"{health.name} is not available: {health.reason}")
     settings = profile.settings
     if settings.context:
         variables.record(settings.context)

@@ -294,6 +294,15 @@ function policy(value) {
     cell(each.fallbacks, `right ${each.fallbacks ? "warn" : ""}`), cell(each.breaker, each.breaker === "closed" ? "" : "bad")]));
 }
 
+function targets(value) {
+  byId("remembered").textContent = value.remembered_recipients ? `${value.remembered_recipients} recipients are remembered for a retry` : "";
+  table("targets", value.targets, 20, "None.", (each) => row([cell(each.name),
+    cell(each.available ? (each.failing_seconds ? `failing for ${Math.round(each.failing_seconds)} s` : "available") : `not available: ${each.reason}`,
+      each.available ? (each.failing_seconds ? "warn" : "") : "bad"),
+    cell(each.latency === null ? "–" : `${(each.latency * 1000).toFixed(1)} ms`, "right"), cell(each.connections, "right"),
+    ...["2xx", "4xx", "5xx", "failed"].map((kind) => cell(each.answers[kind] ?? 0, "right"))]));
+}
+
 function workers(value) {
   const states = Object.entries(value.workers).filter(([, number]) => number).map(([state, number]) => `${number} ${state}`);
   byId("workers-section").hidden = !Object.keys(value.workers).length;
@@ -314,7 +323,7 @@ function show(value) {
   byId("process").textContent = `version ${value.version}, up ${span(value.time - value.started)}`;
   byId("clock").textContent = `as of ${time(value.time)}`;
   document.title = `triosmtp on ${value.host}`;
-  for (const part of [problems, traffic, listens, certificates, refusals, sessions, policy, workers]) part(value);
+  for (const part of [problems, traffic, listens, certificates, refusals, sessions, targets, policy, workers]) part(value);
   bars(byId("groups"), Object.entries(value.groups), "none");
   bars(byId("failures"), value.tls_failures, "none");
   bars(byId("outcomes"), Object.entries(value.client_certificates), "none");

@@ -17,6 +17,7 @@ from triosmtp.delivery import (
     DeliveryTransaction,
     RecipientResult,
     TargetContext,
+    TargetHealth,
     parse_delivery,
 )
 from triosmtp.event import MessageRefused, Refused
@@ -63,6 +64,15 @@ class Hop(Delivery):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ProbedHop(Hop):
+    """A hop that can be unavailable."""
+
+    health: TargetHealth
+
+    async def probe(self) -> str:
+        return self.health.reason
 
 
 class HopTransaction(DeliveryTransaction):
@@ -144,7 +154,12 @@ async def dispatched(
 
     def make(target: TargetSettings, context: TargetContext) -> Delivery:
         address = str(target.addresses[0])
-        return hops.setdefault(target.name, Hop(target.name, log)) if "/hop" in address else parse_delivery(address)
+        if "/hop" not in address:
+            return parse_delivery(address)
+        if "probed" in address:
+            hops[target.name] = hop = ProbedHop(target.name, log)
+            hop.health = context.health
+        return hops.setdefault(target.name, Hop(target.name, log))
 
     monkeypatch.setattr(target_factories, "FACTORIES", {"maildir": make, "discard": make})
     async with open_memory_server(CONFIGURATION.format(options), policy=policy, use_deliver_to=True) as server:
@@ -475,3 +490,33 @@ def _unless(name: str, hang: Any) -> Any:
 async def _ignoring_the_end(send: Any, *recipients: str) -> None:
     with suppress(EOFError, trio.BrokenResourceError):
         await send(*recipients)
+
+
+async def test_while_the_usual_target_is_not_available_new_sessions_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = """
+        Deliver_To = "probed" Delivery "probed" { Deliver_To = "maildir:/hop-probed" Delivery_Grace = 0.001 }
+        Delivery "elsewhere" { Deliver_To = "maildir:/hop-probed-too" Delivery_Grace = 0.001 }
+        Domain "elsewhere.example.com" { Deliver_To = "elsewhere" }
+    """
+    async with dispatched(monkeypatch, text) as at:
+        usual, elsewhere = (at.hops[name] for name in ("probed", "elsewhere"))
+        assert isinstance(usual, ProbedHop)
+        assert isinstance(elsewhere, ProbedHop)
+        elsewhere.health.failed("it refuses connections")
+        await trio.sleep(0.002)
+        assert elsewhere.health.is_down
+        assert (await at.send("u@example.com"))[-1][:3] == "250"  # a target of some recipients alone
+        usual.health.failed("the certificate is for another name")
+        await trio.sleep(0.002)
+        banner = await at.server.connect().read()
+        assert str(banner) == "421 Mail cannot be accepted for now, try again later"
+        [refused] = [event for event in at.server.events if isinstance(event, Refused)]
+        assert refused.reason == "probed is not available: the certificate is for another name"
+        profiles = at.server.service.profiles
+        assert profiles.default_targets() == {"probed"}
+        down = {state.name for state in profiles.target_states() if not state.available}
+        assert down == {"probed", "elsewhere"}
+        usual.health.succeeded()
+        assert (await at.server.connect().read()).code == 220
