@@ -257,12 +257,18 @@ def parse_options(data: bytes) -> Options:
         if end < 0:
             raise MilterError("a list of macros without its end")
         (stage,) = struct.unpack_from(">I", data, at)
-        names = tuple(data[at + 4 : end].decode("ascii", "replace").replace(",", " ").split())
+        names = tuple(map(_braced, data[at + 4 : end].decode("ascii", "replace").replace(",", " ").split()))
         if stage >= _STAGES or len(names) > MAX_SYMBOLS:
             raise MilterError(f"{len(names)} macros for stage {stage}")
         symbols[stage] = names
         at = end + 1
     return Options(version, Action(actions), Protocol(protocol), symbols)
+
+
+def _braced(name: str) -> str:
+    """Return the name of a macro as libmilter looks it up: in braces, unless it is one character."""
+    bare = name.strip("{}")
+    return bare if len(bare) == 1 else f"{{{bare}}}"
 
 
 _WORDS: Final = {

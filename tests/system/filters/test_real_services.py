@@ -2,14 +2,11 @@
 
 import os
 import re
-import shutil
 import signal
 import smtplib
 import socket
-import ssl
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,54 +14,17 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from policy_server import Program, running, wait_until
+from filter_site import filter_folder, message, serving
+from mail_client import need
+from policy_server import wait_until
 from policyd_service import action, policyd_service
 from serve_process import COMMAND
-
-from triosmtp.testing import Authority
-
-CONF = """
-Relay_Domains = ( "example.com" )
-Deliver_To = "maildir:mail"
-{options}
-ESMTP_Listener {{
-  Listen "127.0.0.1:0" {{
-    TLS_Certificate = "server.pem"
-    TLS_Key = "server.key"
-    TLS_Client_CA = "ca.pem"
-    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" )
-  }}
-}}
-"""
-
-
-def need(name: str) -> str:
-    path = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="triosmtp-filter-") as name:  # short enough for a Unix socket
-        path = Path(name)
-        clients = Authority.create("client CA")
-        Authority.create().issue("localhost", dns=["localhost"], ip=["127.0.0.1"]).write(path, "server")
-        (path / "ca.pem").write_bytes(clients.certificate_pem)
-        clients.issue("good.example", dns=["good.example"]).write(path, "good")
-        Authority.create("foreign").issue("bad.example").write(path, "bad")
+    with filter_folder() as path:
         yield path
-
-
-@contextmanager
-def serving(folder: Path, options: str) -> Iterator[tuple[Program, int]]:
-    (folder / "t.conf").write_text(CONF.format(options=options))
-    command = [*COMMAND, "serve", "-c", str(folder / "t.conf"), "--control", str(folder / "control")]
-    with running(command, folder, "serve") as program:
-        port = int(program.until(r'^Listen "127.0.0.1:0": .* port (\d+)')[1])
-        program.until("^Control socket")
-        yield program, port
 
 
 @contextmanager
@@ -83,27 +43,6 @@ def postgrey(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def message(port: int, folder: Path, certificate: str | None = None, recipient: str = "you@example.com") -> str:
-    """Send one message; return the first refusal, or the last reply."""
-    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
-        client.ehlo("client.example.org")
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            if certificate:
-                context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
-            client.starttls(context=context)
-            client.ehlo("client.example.org")
-        for command in ("MAIL FROM:<a@example.org>", f"RCPT TO:<{recipient}>", "DATA"):
-            code, text = client.docmd(command)
-            if code >= 400:
-                return f"{code} {text.decode()}"
-        client.send(b"Subject: x\r\n\r\nhello\r\n.\r\n")
-        code, text = client.getreply()
-        return f"{code} {text.decode()}"
 
 
 def retried(port: int, folder: Path, certificate: str | None = None) -> str:

@@ -142,10 +142,10 @@ def test_what_is_sent_has_its_length_and_its_zeros() -> None:
 
 
 def test_the_negotiation_has_version_actions_steps_and_macros() -> None:
-    chosen = struct.pack(">III", 6, 0x11, 0x80) + indexed(0, "j {client_addr},v") + indexed(5, "")
+    chosen = struct.pack(">III", 6, 0x11, 0x80) + indexed(0, "j {client_addr},{v} verify") + indexed(5, "")
     options = parse_options(chosen)
     assert (options.version, options.actions, options.protocol) == (6, Action.ADDHDRS | Action.CHGHDRS, Protocol.NR_HDR)
-    assert options.symbols == {0: ("j", "{client_addr}", "v"), 5: ()}
+    assert options.symbols == {0: ("j", "{client_addr}", "v", "{verify}"), 5: ()}
 
 
 @pytest.mark.parametrize(
