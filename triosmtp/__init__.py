@@ -14,6 +14,7 @@ The packages and modules, from the top down; imports run downwards only::
     policy_client/  the client library of the policy service
     filters/        clients of filters of other mail servers
     lua/            policy scripts of Momentum, in Lua
+    next_hop/       pass-through of accepted mail to other servers by SMTP and LMTP
     policy_service/ the hub between sessions and the policy clients of other processes
     policy/         policies in Python              delivery/   the destinations of accepted mail
     tls/            contexts, handshakes, outcomes  auth/       SASL and stored credentials

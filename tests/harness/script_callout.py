@@ -46,10 +46,6 @@ class CalloutStub:
     after: list[Any] = Factory(list)
     engine: EngineStub = Factory(EngineStub)
 
-    def set_recipient(self, address: Address) -> None:
-        assert self.recipient is not None
-        self.recipient = Recipient(address, self.recipient.parameters)
-
 
 def callout_with_message(data: bytes = MESSAGE, **changes: Any) -> CalloutStub:
     """Return a callout of validate_data_spool."""

@@ -12,6 +12,7 @@ The modules of this package::
     certificate_identity.py  the identity that a client certificate proves
     dovecot_codec.py         requests and answers of Dovecot's authentication protocol
     dovecot_exchange.py      an exchange that Dovecot runs
+    sasl_client.py           the client's side, for connections to other servers
 """
 
 from triosmtp.auth.certificate_identity import IdentityMap
@@ -21,6 +22,7 @@ from triosmtp.auth.mechanism import MECHANISMS, PLAINTEXT, Mechanism
 from triosmtp.auth.mock_credentials import MockKey
 from triosmtp.auth.password import SCHEMES, ScramKeys, hash_password, is_hash, prepare_password
 from triosmtp.auth.password_file import AuthFileError, PasswordFile, split_lines, user_of
+from triosmtp.auth.sasl_client import SaslClient, SaslClientError
 from triosmtp.auth.sasl_exchange import (
     Answer,
     AuthServiceError,
@@ -57,6 +59,8 @@ __all__ = [
     "MockParameters",
     "PasswordFile",
     "Relay",
+    "SaslClient",
+    "SaslClientError",
     "SaslContext",
     "ScramKeys",
     "ServiceAnswer",

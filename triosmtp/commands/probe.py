@@ -22,10 +22,11 @@ from triosmtp.domain import DomainError, name_key
 from triosmtp.errors import HandshakeError, TrioSMTPError
 from triosmtp.smtp.reply_parser import MAX_REPLY_LINE, ReceivedReply, ReplyError, ReplyParser
 from triosmtp.tls import MaterialError
-from triosmtp.tls.chain_findings import key_type, load_authorities, matches_name, tlsa_data
+from triosmtp.tls.chain_findings import key_type, load_authorities, tlsa_data
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.pem import PrivateKey, pem_certificates, pem_key, read_file
-from triosmtp.tls.probe_client import ObservedServer, TLSClient, observing_context
+from triosmtp.tls.probe_client import ObservedServer, ObservingClient, observing_context
+from triosmtp.tls.server_identity import matches_host
 from triosmtp.variables import NO_CERTIFICATE, TLSInfo
 from triosmtp.x509.certificate import certificate_facts, printable
 from triosmtp.x509.loaded_certificate import LoadedCertificate
@@ -251,15 +252,15 @@ async def _handshake(
     host: str,
     credential: ClientCredential,
     authorities: tuple[LoadedCertificate, ...] | None,
-) -> TLSClient:
+) -> ObservingClient:
     try:
         context = await trio.to_thread.run_sync(observing_context, credential.chain, credential.key, authorities)
     except ValueError as error:
         raise ProbeError(f"--cert: {error}") from error
     name = None if _is_address(host) else host.rstrip(".")
-    client = TLSClient(transport, context, name)
+    client = ObservingClient(transport, context, name)
     with trio.move_on_after(_STEP) as scope:
-        seen = await client.handshake()
+        seen = await client.observe()
     if scope.cancelled_caught:
         raise ProbeError(f"handshake: not done within {_STEP:g} s")
     _fill(report, seen, host)
@@ -277,16 +278,9 @@ def _fill(report: Report, seen: ObservedServer, host: str) -> None:
         with suppress(ValueError):
             owner = "" if _is_address(host) else f"_{report.port}._tcp.{report.host.rstrip('.')}. IN TLSA "
             report.tlsa = owner + tlsa_data(leaf)
-        if report.verify_error is None and not _is_for(leaf, host):
+        if report.verify_error is None and not matches_host(leaf, host):
             report.verify_error = f"the certificate is not for {report.host}"
     report.verified = report.verify_error is None
-
-
-def _is_for(leaf: bytes, host: str) -> bool:
-    if not _is_address(host):
-        return matches_name(leaf, host)
-    sans = certificate_facts(leaf, every_name=True).sans
-    return f"ip:{ip_address(host)}" in sans
 
 
 def _certificate(der: bytes) -> Certificate:

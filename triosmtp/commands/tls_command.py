@@ -15,11 +15,11 @@ from triosmtp.tls.chain_findings import (
     Authorities,
     chain_findings,
     load_authorities,
-    matches_name,
     tlsa_data,
     tlsa_data_of_pem,
 )
 from triosmtp.tls.context import select_name
+from triosmtp.tls.server_identity import matches_name
 
 __all__ = ["tls_check", "tls_show", "tls_tlsa"]
 

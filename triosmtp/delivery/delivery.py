@@ -41,6 +41,11 @@ class Delivery(abc.ABC):
     requires of a server that accepted the message, or to pass the parameter on to a server that does.
     """
 
+    @property
+    def may_honour(self) -> frozenset[str]:
+        """The extensions that it may honour at some time; :attr:`honours` has those that it honours now."""
+        return self.honours
+
     verifies: bool = False
     """Whether it can be asked about recipients at RCPT: whether :meth:`begin` returns a transaction."""
     splits: bool = False

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from triosmtp.event import Connected, Disconnected, ServerEvent, TLSEstablished
 from triosmtp.logs.event_fields import LINES, Fields, drop_empty_fields
+from triosmtp.logs.json_lines import JSON_LINES
 from triosmtp.logs.non_blocking_writer import NonBlockingWriter
 from triosmtp.logs.repeat_filter import RepeatFilter
 
@@ -102,7 +103,10 @@ class EventLines(ABC):
     """
 
     def __init__(self, level: int = logging.INFO, form: Form = "text") -> None:
-        self._lines = {kind: (*line, kind in _DEFERRED) for kind, line in LINES.items() if line[0] >= level}
+        short = JSON_LINES if form == "json" else {}
+        self._lines = {
+            kind: (*line, kind in _DEFERRED, short.get(kind)) for kind, line in LINES.items() if line[0] >= level
+        }
         self._line = self._json_line if form == "json" else self._text_line
         self._second = -1
         self._date = ""  # of that second, in the form
@@ -122,7 +126,12 @@ class EventLines(ABC):
         line = self._lines.get(event.__class__)
         if line is None:
             return
-        level, name, describe, deferrable = line
+        level, name, describe, deferrable, short = line
+        if short is not None and not more:
+            text = short(event)
+            if text is not None:
+                self._put(level, f'{{"time":"{self._moment()}",{text}}}\n', deferrable)
+                return
         fields = drop_empty_fields(describe(event))
         if more:
             fields["folded"] = more
@@ -141,13 +150,15 @@ class EventLines(ABC):
         return f"{self._date},{milliseconds:03d} {logging.getLevelName(level)} {text_of(name, fields)}\n"
 
     def _json_line(self, level: int, name: str, fields: Fields) -> str:
+        # The encoder writes ASCII alone, so there is nothing that any reader takes for the end of a line.
+        return _encode({"time": self._moment(), "level": _LEVELS[level], "event": name, **fields}) + "\n"
+
+    def _moment(self) -> str:
         now = time.time()
         second = int(now)
         if second != self._second:
             self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
-        moment = f"{self._date}.{int((now - second) * 1000):03d}+00:00"
-        # The encoder writes ASCII alone, so there is nothing that any reader takes for the end of a line.
-        return _encode({"time": moment, "level": _LEVELS[level], "event": name, **fields}) + "\n"
+        return f"{self._date}.{int((now - second) * 1000):03d}+00:00"
 
 
 class EventLog(EventLines):

@@ -4,6 +4,8 @@
 ``chain.py`` asks several policies and makes one decision; ``deferral.py`` is one that depends on the result of the
 phase.  ``policy_loader.py`` imports the policies of the configuration.
 
+``password_check.py`` is for policies that check passwords themselves.
+
 Decisions of other programs are in :mod:`triosmtp.policy_service`.
 """
 
@@ -11,10 +13,12 @@ from triosmtp.policy.auth_attempt import AuthAttempt, Authenticated
 from triosmtp.policy.chain import CONTINUE, Chain, ChainDecision
 from triosmtp.policy.deferral import Deferral
 from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy
+from triosmtp.policy.password_check import CheckedPassword, PasswordAnswer, PasswordCheck, PasswordQuestion
 from triosmtp.policy.policy_loader import load_policy
 from triosmtp.policy.policy_session import Session
 
 __all__ = [
-    "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Authenticated", "Chain", "ChainDecision", "Deferral",
-    "Done", "Phase", "Policy", "Session", "load_policy",
+    "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Authenticated", "Chain", "ChainDecision",
+    "CheckedPassword", "Deferral", "Done", "PasswordAnswer", "PasswordCheck", "PasswordQuestion", "Phase", "Policy",
+    "Session", "load_policy",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from triosmtp.auth import AuthFileError, IdentityMap, MockKey, PasswordFile
 from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Settings, problem_at
@@ -76,6 +76,21 @@ class Profile:
     """The certificates of the Listen that SNI selects."""
     recipients: KnownRecipients | None
     """The recipients that exist; None if no file is named."""
+    extensions_vary: bool
+    """Whether a target may honour other extensions later: see :meth:`current`."""
+    _variants: "dict[frozenset[str], Profile]" = field(factory=dict, init=False, repr=False)
+
+    def current(self) -> "Profile":
+        """Return this profile with the extensions that its targets honour now: those of a next hop may change."""
+        if not self.extensions_vary:
+            return self
+        wanted = _honoured(self.routing).intersection(self.settings.smtp_extensions)
+        extensions = self.rules.extensions.difference(DELIVERY_EXTENSIONS) | wanted
+        if extensions == self.rules.extensions:
+            return self
+        if extensions not in self._variants:
+            self._variants[extensions] = evolve(self, rules=evolve(self.rules, extensions=extensions))
+        return self._variants[extensions]
 
 
 class Profiles:
@@ -239,6 +254,7 @@ class Profiles:
             sasl=sasl,
             server_names=server_names,
             recipients=recipients,
+            extensions_vary=any(each.delivery.may_honour != each.delivery.honours for each in routing.reachable),
         )
 
     def _recipients(self, settings: Settings) -> KnownRecipients | None:
@@ -259,8 +275,8 @@ class Profiles:
     def _sasl(self, settings: Settings, chain: Chain) -> SaslConfig:
         sasl = build_sasl_config(settings, chain, self._stores, self.mock_key)
         problems: list[Problem] = []
-        for field, store in sasl.files():
-            self._check(problems, settings, field, store)
+        for option, store in sasl.files():
+            self._check(problems, settings, option, store)
         if problems:
             raise ConfigError(problems)
         return sasl
@@ -398,10 +414,14 @@ def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:
         raise ConfigError([problem_at(settings, field, str(error))]) from error
 
 
-def unhonoured(settings: Settings, *deliveries: Delivery) -> tuple[str, ...]:
-    """Return the extensions of SMTP_Extensions that are not offered, because one of ``deliveries`` honours them not."""
-    wanted = [extension for extension in settings.smtp_extensions if extension in DELIVERY_EXTENSIONS]
-    return tuple(each for each in wanted if any(each not in delivery.honours for delivery in deliveries))
+def unhonoured(settings: Settings, delivery: Delivery) -> tuple[str, ...]:
+    """Return the extensions of SMTP_Extensions that are never offered, because ``delivery`` does not honour them."""
+    return tuple(x for x in settings.smtp_extensions if x in DELIVERY_EXTENSIONS and x not in delivery.may_honour)
+
+
+def _honoured(routing: Routing) -> frozenset[str]:
+    """Return the extensions that every target honours now."""
+    return frozenset(DELIVERY_EXTENSIONS).intersection(*(each.delivery.honours for each in routing.reachable))
 
 
 def _rules(settings: Settings, hostname: str, routing: Routing, *, starttls: bool) -> ConnectionSettings:
@@ -411,7 +431,7 @@ def _rules(settings: Settings, hostname: str, routing: Routing, *, starttls: boo
         hostname=hostname,
         starttls=starttls and "STARTTLS" in extensions,
         enhanced_status_codes="ENHANCEDSTATUSCODES" in extensions,
-        extensions=frozenset(optional.difference(unhonoured(settings, *(each.delivery for each in routing.reachable)))),
+        extensions=frozenset(optional.difference(DELIVERY_EXTENSIONS) | (optional & _honoured(routing))),
         max_mails=settings.max_receptions_per_connection,
         max_recipients=settings.max_recipients_per_message,
         max_message_size=settings.max_message_size,

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from triosmtp.auth import MECHANISMS, PLAINTEXT, READABLE_SECRETS, IdentityMap, MockKey, PasswordFile
 from triosmtp.auth.password import load_libraries
 from triosmtp.config import AuthParameters, ExternalParameters, Settings, mechanisms_of
-from triosmtp.policy import Chain
+from triosmtp.policy import Chain, PasswordAnswer, PasswordCheck, PasswordQuestion, Session
 from triosmtp.server.auth_service import AuthService
 from triosmtp.variables import TLSInfo
 
@@ -40,6 +40,23 @@ class CredentialSource:
     has_other_authority: bool = False
     """Whether a policy or an option can accept users that are not in the file."""
     service: AuthService | None = None
+    parameters: AuthParameters | None = None
+    """The parameters of a mechanism whose passwords a policy checks."""
+    check: PasswordCheck | None = None
+    """That policy."""
+
+    async def checked(self, session: Session, user: str, password: str) -> PasswordAnswer:
+        """Ask the policy about a password."""
+        assert self.check is not None
+        assert self.parameters is not None
+        question = PasswordQuestion(
+            scheme=self.parameters.module,
+            file_name=self.parameters.file_name,
+            arguments=dict(self.parameters.arguments),
+            user=user,
+            password=password,
+        )
+        return await self.check.check_password(session, question)
 
     def serves(self, name: str) -> bool:
         """Return whether any user can use the mechanism of that name, as far as is known."""
@@ -124,8 +141,13 @@ def build_sasl_config(settings: Settings, chain: Chain, known: dict[Hashable, St
         has_other_authority = by_option or (by_policy and name in PLAINTEXT)
         field = next((each for each in _FIELDS.get(name, ()) if getattr(settings, each) is not None), None)
         parameters: AuthParameters | None = None if field is None else getattr(settings, field)
-        if parameters is not None and parameters.module:
-            unbacked.append(name)  # another module of Momentum was meant to decide, not a policy
+        if field is not None and parameters is not None and parameters.module:
+            check = _check_of(chain, parameters.module) if name in PLAINTEXT else None
+            if check is None:
+                unbacked.append(name)  # another module of Momentum was meant to decide, not a policy
+            else:
+                logged = parameters.log_authentication
+                stores[name] = CredentialSource(field, logged=logged, parameters=parameters, check=check)
         elif field is not None and parameters is not None:
             file = _file(parameters, known, mock_key)
             stores[name] = CredentialSource(
@@ -138,6 +160,12 @@ def build_sasl_config(settings: Settings, chain: Chain, known: dict[Hashable, St
     if stores:
         load_libraries()
     return SaslConfig(stores, tuple(unbacked), identities, settings.allow_plaintext_auth)
+
+
+def _check_of(chain: Chain, scheme: str) -> PasswordCheck | None:
+    """Return the first policy that checks passwords of a scheme."""
+    checks = (each for each in chain.policies if isinstance(each, PasswordCheck))
+    return next((each for each in checks if each.answers(scheme)), None)
 
 
 def _with_service(settings: Settings, path: Path, known: dict[Hashable, Store]) -> SaslConfig:

@@ -34,5 +34,13 @@ def _local(target: TargetSettings, _context: TargetContext) -> Delivery:
     return parse_delivery(str(target.addresses[0]))
 
 
-FACTORIES: Final[Mapping[str, Factory]] = {"maildir": _local, "discard": _local}
+def _next_hop(target: TargetSettings, context: TargetContext) -> Delivery:
+    from triosmtp.next_hop.hop_factory import make_next_hop  # noqa: PLC0415 - see above
+
+    return make_next_hop(target, context)
+
+
+FACTORIES: Final[Mapping[str, Factory]] = {
+    "maildir": _local, "discard": _local, "lmtp": _next_hop, "smtp": _next_hop, "smtps": _next_hop,
+}  # fmt: skip
 """The factory of each scheme but ``python``."""

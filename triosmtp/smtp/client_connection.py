@@ -57,6 +57,16 @@ class ClientConnection:
         return len(self._pending)
 
     @property
+    def has_more(self) -> bool:
+        """Whether octets have arrived that belong to no reply that was returned."""
+        return self._parser.has_more
+
+    @property
+    def next_step(self) -> str:
+        """The step that the next reply answers."""
+        return self._pending[0] if self._pending else CLOSING
+
+    @property
     def pipelining(self) -> bool:
         """Whether commands may be sent before the replies to earlier ones (RFC 2920)."""
         return "PIPELINING" in self.extensions
@@ -73,6 +83,11 @@ class ClientConnection:
         if not line.endswith(b"\r\n") or line.count(b"\r") + line.count(b"\n") != 2:
             raise ValueError("a command is one line that ends in CRLF")
         self._pending.append(line[:-2].partition(b" ")[0].decode("ascii", "replace").upper())
+        return line
+
+    def send_response(self, line: bytes) -> bytes:
+        """Return a line that answers a 334 of AUTH, whose reply is still to come."""
+        self._pending.append("AUTH")
         return line
 
     def send_body(self, chunk: bytes) -> bytes:

@@ -29,11 +29,12 @@ _LINGER_BYTES: Final = 4 << 20
 class SocketTransport(trio.abc.HalfCloseableStream):
     """A connected, non-blocking stream socket as a Trio stream.  The socket belongs to it."""
 
-    __slots__ = ("_fd", "_sending", "_socket", "_unsent")
+    __slots__ = ("_sending", "_socket", "_unsent", "fd")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._fd = sock.fileno()  # -1 when it is closed
+        self.fd = sock.fileno()
+        """The descriptor; -1 when it is closed.  To be waited for before :meth:`receive_now`."""
         self._unsent: bytes | bytearray | memoryview = b""
         self._sending = False  # whether a task waits to send the rest
 
@@ -110,12 +111,12 @@ class SocketTransport(trio.abc.HalfCloseableStream):
         :raises trio.BrokenResourceError: if the connection is gone.
         :raises trio.ClosedResourceError: if this end was closed.
         """
-        fd = self._fd
+        fd = self.fd
         if fd < 0:
             raise trio.ClosedResourceError
         while True:
             await _wait_readable(fd)
-            try:
+            try:  # as receive_now(), without its frame
                 if not max_bytes or max_bytes > SMALL_READ:
                     return self._socket.recv(read_size(max_bytes or _DEFAULT_READ))
                 return self._socket.recv(max_bytes)
@@ -123,6 +124,21 @@ class SocketTransport(trio.abc.HalfCloseableStream):
                 continue
             except OSError as error:
                 raise _translated(error) from None
+
+    def receive_now(self, max_bytes: int) -> bytes | None:
+        """Receive what :meth:`receive_some` would, after its wait; None if there was nothing after all.
+
+        For loops in which a coroutine for each read would cost too much.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        try:
+            return self._socket.recv(max_bytes if max_bytes <= SMALL_READ else read_size(max_bytes))
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _translated(error) from None
 
     def is_gone(self) -> bool:
         """Return whether the peer has closed its side or reset the connection, also if it has sent data before that."""
@@ -165,14 +181,14 @@ class SocketTransport(trio.abc.HalfCloseableStream):
 
     def close(self) -> None:
         """Close at once, in the task that uses it: no other may wait for it.  May be called again."""
-        self._fd = -1
+        self.fd = -1
         self._socket.close()
 
     async def aclose(self) -> None:
         """Close at once; a task that waits for it gets an exception."""
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
-            self._fd = -1
+            self.fd = -1
             self._socket.close()
         await trio.lowlevel.checkpoint()
 

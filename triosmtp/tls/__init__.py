@@ -1,4 +1,4 @@
-"""Inbound TLS in which a client certificate that does not verify never ends the session.
+"""TLS.  Inbound, a client certificate that does not verify never ends the session.
 
 The modules, in the order in which a connection uses them::
 
@@ -23,6 +23,12 @@ The modules, in the order in which a connection uses them::
     tls_info.py             TLSInfo of the finished connection: whether the client certificate verified is decided here
     server_purpose.py       whether a chain verifies only as the chain of a server
     revocation.py           revocation lists, and whether they list a certificate of a chain
+
+For connections to other servers::
+
+    client_context.py       files → a context for clients, built again when they change
+    client.py               TLSClient: the handshake and the stream as a client
+    server_identity.py      whether the server's certificate is the expected one
 
 Certificates by themselves are the subject of :mod:`triosmtp.x509`.  For the commands alone: ``probe_client.py`` looks
 at another server, ``chain_findings.py`` at a chain as its clients see it.

@@ -15,7 +15,6 @@ from typing import Final
 from attrs import frozen
 from OpenSSL import crypto
 
-from triosmtp.domain import DomainError, pattern_key
 from triosmtp.errors import Severity
 from triosmtp.x509.certificate import certificate_facts, extensions_of, suppress_warnings
 from triosmtp.x509.der import OBJECT_IDENTIFIER, SEQUENCE, elements, sole_content
@@ -24,8 +23,7 @@ from triosmtp.x509.loaded_certificate import LoadedCertificate
 from triosmtp.x509.signature import signature_digest
 
 __all__ = [
-    "Authorities", "Finding", "chain_findings", "key_type", "load_authorities", "matches_name", "tlsa_data",
-    "tlsa_data_of_pem",
+    "Authorities", "Finding", "chain_findings", "key_type", "load_authorities", "tlsa_data", "tlsa_data_of_pem",
 ]  # fmt: skip
 
 _SOON: Final = timedelta(days=14)
@@ -113,22 +111,6 @@ def key_type(der: bytes) -> str:
         return LoadedCertificate.from_der(der).key_name()
     except ValueError:
         return "unknown"
-
-
-def matches_name(der: bytes, host: str) -> bool:
-    """Return whether a certificate is for ``host``: by its DNS names alone, a wildcard is a whole label (RFC 9525)."""
-    names = [name[4:] for name in certificate_facts(der, every_name=True).sans if name.startswith("dns:")]
-    keys = {_pattern(name) for name in names if name.isascii()}
-    key = _pattern(host.removesuffix("."))
-    above = (key or "").partition(".")[2]
-    return key is not None and (key in keys or (bool(above) and f"*.{above}" in keys))
-
-
-def _pattern(name: str) -> str | None:
-    try:
-        return pattern_key(name)
-    except DomainError:
-        return None
 
 
 def tlsa_data(der: bytes) -> str:

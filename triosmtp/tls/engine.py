@@ -221,6 +221,16 @@ class Engine:
             return b""
         return plaintext
 
+    def take_decrypted(self, limit: int) -> bytes:
+        """Take up to ``limit`` octets that came right behind the handshake; ``b""`` if SSLStream must do it."""
+        plaintext = self._plaintext
+        if not plaintext or self._outgoing.pending:
+            return b""
+        self._plaintext = plaintext[limit:]
+        if len(plaintext) <= limit and self._failure is None and not (self._ended or holds_input(self._connection)):
+            self.needs_ciphertext = True
+        return plaintext[:limit]
+
     def encrypt(self, data: bytes | bytearray | memoryview) -> bytes:
         """Encrypt all of ``data``, which is not empty; ``b""`` if SSLStream must do it, or raise the reason why not."""
         if self._is_broken or self._outgoing.pending:

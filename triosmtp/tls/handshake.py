@@ -23,12 +23,41 @@ from triosmtp.tls.stream import TLSStream, open_stream
 from triosmtp.tls.tls_info import tls_info
 from triosmtp.variables import TLSInfo
 
-__all__ = ["handshake"]
+__all__ = ["HandshakeTimer", "handshake", "timed_handshake"]
 
 _ALERT_SECONDS: Final = 1.0  # the last bytes for a peer that failed: not worth waiting for
 _HELLO_SECONDS: Final = 10.0
 
 Transport = TypeVar("Transport", bound=trio.abc.Stream)
+
+
+class HandshakeTimer:
+    """The time of one handshake: it may take ``seconds``, and the client's first octet at most 10.
+
+    ``began`` is on Trio's clock.
+    """
+
+    __slots__ = ("_received", "_seconds", "began")
+
+    def __init__(self, seconds: float, began: float) -> None:
+        self._seconds = seconds
+        self._received = False
+        self.began = began
+
+    def receive(self) -> None:
+        """Note that the client's first octets have come."""
+        self._received = True
+
+    @property
+    def deadline(self) -> float:
+        """When the handshake is too late, on Trio's clock."""
+        return self.began + (self._seconds if self._received else min(self._seconds, _HELLO_SECONDS))
+
+    def failure(self) -> HandshakeError:
+        """Return the error of a handshake that is too late."""
+        if self._received or self._seconds <= _HELLO_SECONDS:
+            return HandshakeError("timed_out", f"after {self._seconds:g} s")
+        return HandshakeError("timed_out", f"no ClientHello within {_HELLO_SECONDS:g} s")
 
 
 async def handshake(
@@ -46,19 +75,37 @@ async def handshake(
 
     :raises HandshakeError: with a reason out of :data:`.REASONS`; the alert was then sent, within one second.
     """
-    began, started = trio.current_time(), perf_counter()
+    timer = HandshakeTimer(seconds, trio.current_time())
+    with trio.CancelScope(deadline=timer.deadline) as scope:
+
+        def begin() -> None:
+            timer.receive()
+            scope.deadline = timer.deadline
+
+        return await timed_handshake(context, transport, begin, acquire_thread=acquire_thread)
+    raise timer.failure()
+
+
+async def timed_handshake(
+    context: ServerContext,
+    transport: Transport,
+    on_hello: Callable[[], None],
+    *,
+    acquire_thread: AcquireThread = acquire_at_once,
+) -> tuple[TLSStream[Transport], TLSInfo]:
+    """Perform the handshake as :func:`handshake` does, for a caller that ends it by cancellation if it is too late.
+
+    ``on_hello`` is called when the client's first octets have come.  A cancel scope for each handshake would cost as
+    much as a command.
+
+    :raises HandshakeError: as :func:`handshake` does, except for ``timed_out``.
+    """
+    started = perf_counter()
     engine = context.new_engine()
-    received: bytes | bytearray = b""
-    with trio.CancelScope(deadline=began + min(seconds, _HELLO_SECONDS)) as scope:
-        received = await _receive(transport)
-        if seconds > _HELLO_SECONDS:
-            scope.deadline = began + seconds
-        advance = partial(_advance_now, engine, context, received[0], started)
-        result = await _negotiate(engine, advance, acquire_thread, transport, received)
-    if scope.cancelled_caught:
-        if received or seconds <= _HELLO_SECONDS:
-            raise HandshakeError("timed_out", f"after {seconds:g} s")
-        raise HandshakeError("timed_out", f"no ClientHello within {_HELLO_SECONDS:g} s")
+    received = await _receive(transport)
+    on_hello()
+    advance = partial(_advance_now, engine, context, received[0], started)
+    result = await _negotiate(engine, advance, acquire_thread, transport, received)
     if isinstance(result, HandshakeError):
         await _send_alert(engine, transport)
         raise HandshakeError(result.reason, result.detail)

@@ -102,12 +102,13 @@ def pem_certificates(option: Option, path: Path, data: bytes) -> tuple[LoadedCer
     return tuple(certificate for _, certificate in _certificates(option, path, data))
 
 
-def pem_authorities(path: Path, data: bytes, warnings: list[MaterialWarning]) -> tuple[LoadedCertificate, ...]:
-    """Return the authorities of a TLS_Client_CA that OpenSSL can verify with; the others go to ``warnings``.
+def pem_authorities(
+    path: Path, data: bytes, warnings: list[MaterialWarning], option: Option = "TLS_Client_CA"
+) -> tuple[LoadedCertificate, ...]:
+    """Return the authorities of a file that OpenSSL can verify with; the others go to ``warnings``.
 
     :raises MaterialError: if there is none, or OpenSSL cannot parse one.
     """
-    option: Option = "TLS_Client_CA"
     usable: list[LoadedCertificate] = []
     reasons: list[str] = []
     for place, certificate in _certificates(option, path, data):

@@ -10,20 +10,15 @@ import trio
 from attrs import frozen
 from OpenSSL import SSL, crypto
 
-from triosmtp.errors import HandshakeError
-from triosmtp.tls.handshake_failure import failure_of
-from triosmtp.tls.large_flight import LARGE_FLIGHT
+from triosmtp.tls.client import TLSClient
 from triosmtp.tls.pem import PrivateKey
-from triosmtp.tls.verify_callback import Verification, record_verification, verify_error_text
+from triosmtp.tls.verify_callback import record_verification, verify_error_text
 from triosmtp.x509.certificate import suppress_warnings
-from triosmtp.x509.error_queue import error_words
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 
-__all__ = ["ObservedServer", "TLSClient", "observing_context"]
+__all__ = ["ObservedServer", "ObservingClient", "observing_context"]
 
 _PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE
-_READ: Final = 16384
-_LONGEST_HANDSHAKE: Final = 128 * 1024  # octets: certificates of 100 KB are the most that OpenSSL takes
 
 
 @frozen(slots=True, kw_only=True)
@@ -81,96 +76,26 @@ def observing_context(
     return context
 
 
-class TLSClient:
-    """One TLS connection as its client, over any transport."""
+class ObservingClient(TLSClient):
+    """One TLS connection as its client.  ``context`` belongs to it alone."""
 
     def __init__(self, transport: trio.abc.Stream, context: SSL.Context, server_name: str | None) -> None:
-        self._transport = transport
         self._stapled: list[bool] = []
-        # The context belongs to this connection alone, so that what the callback keeps goes with it.
+        # The list that the callback fills lives as long as the context.
         context.set_ocsp_client_callback(_note_response, self._stapled)
-        self._connection = SSL.Connection(context)
-        self._verification = Verification()
-        self._connection.set_app_data(self._verification)
-        self._connection.set_connect_state()
+        super().__init__(transport, context, server_name)
         self._connection.request_ocsp()
-        if server_name is not None:
-            self._connection.set_tlsext_host_name(server_name.encode("ascii"))
 
-    async def handshake(self) -> ObservedServer:
-        """Perform the handshake; the deadline is that of the caller's cancel scope.
+    async def observe(self) -> ObservedServer:
+        """Perform the handshake, and return what the server showed; the deadline is that of the caller's cancel scope.
 
         :raises HandshakeError: if it fails.
         """
-        received, first = 0, 0
-        while True:
-            try:
-                if received <= LARGE_FLIGHT:
-                    self._connection.do_handshake()
-                else:  # a hostile chain takes seconds: the deadline holds all the same
-                    await trio.to_thread.run_sync(self._connection.do_handshake, abandon_on_cancel=True)
-                break
-            except SSL.WantReadError:
-                await self._flush()
-            except SSL.Error as error:
-                reason, detail = failure_of(error, first)
-                raise HandshakeError(reason, detail) from None
-            data = await self._receive()
-            if not data:
-                raise HandshakeError("peer_closed", "end of file")
-            first = first or data[0]
-            received += len(data)
-            if received > _LONGEST_HANDSHAKE:
-                raise HandshakeError("protocol_error", f"more than {_LONGEST_HANDSHAKE} octets in a handshake")
-            self._connection.bio_write(data)
-        await self._flush()
+        await self.handshake()
         return self._observed()
 
-    async def send_all(self, data: bytes) -> None:
-        """Encrypt and send.
-
-        :raises trio.BrokenResourceError: if the connection is gone.
-        """
-        try:
-            self._connection.send(data)
-        except SSL.Error as error:
-            raise trio.BrokenResourceError(error_words(error)) from None
-        await self._flush()
-
-    async def receive_some(self) -> bytes:
-        """Receive and decrypt; ``b""`` at the end.
-
-        :raises trio.BrokenResourceError: if the server ended the session with an alert, or broke it.
-        """
-        while True:
-            try:
-                return self._connection.recv(_READ)
-            except SSL.WantReadError:
-                data = await self._receive()
-                if not data:
-                    return b""
-                self._connection.bio_write(data)
-            except SSL.ZeroReturnError:
-                return b""
-            except SSL.Error as error:
-                raise trio.BrokenResourceError(error_words(error)) from None
-
-    async def _receive(self) -> bytes:
-        try:
-            return bytes(await self._transport.receive_some(_READ))
-        except trio.BrokenResourceError:
-            return b""
-
-    async def _flush(self) -> None:
-        while True:
-            try:
-                data = self._connection.bio_read(_READ)
-            except SSL.WantReadError:
-                return
-            await self._transport.send_all(data)
-
     def _observed(self) -> ObservedServer:
-        connection, seen = self._connection, self._verification
+        connection, seen = self._connection, self.verification
         leaf = connection.get_peer_certificate()
         rest = connection.get_peer_cert_chain() or []
         chain = [crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in rest]

@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 Option: TypeAlias = Literal[
     "TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response", "TLS_Client_CA", "TLS_Client_CRL",
-    "TLS_Protocols", "TLS_Ciphers", "TLSv13_Ciphersuites", "TLS_EC_Curve_Names", "TLS_DHParams_File",
+    "TLS_Protocols", "TLS_CA", "TLS_Ciphers", "TLSv13_Ciphersuites", "TLS_EC_Curve_Names", "TLS_DHParams_File",
 ]  # fmt: skip
 Protocol: TypeAlias = Literal["TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 

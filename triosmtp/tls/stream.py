@@ -11,7 +11,7 @@ or encrypts and writes to it, by itself as long as nothing else has to be done. 
 - **No send overtakes one of SSLStream's.**  SSLStream holds its lock from encryption to the end of sending.  If the
   lock is held, SSLStream sends.
 - **Data that SSLStream could read is left to it.**  The short way reads only if the engine needs ciphertext.  If two
-  tasks read, the transport raises the error.
+  tasks read, the transport raises the error.  What the handshake left decrypted is taken in one step, by either.
 - **Answers of TLS itself, an end and an error are left to SSLStream**, with the plaintext before them.
 - **SSLStream alone serves a client that may renegotiate**: there a write may have to read.
 
@@ -71,6 +71,12 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         while size > 0 and engine.needs_ciphertext:
             plaintext = engine.decrypt(await self.transport.receive_some(size), size)
             if plaintext:
+                return plaintext
+        if size > 0:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            plaintext = engine.take_decrypted(size)
+            if plaintext:
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 return plaintext
         return await self.ssl_stream.receive_some(max_bytes)
 

@@ -4,10 +4,10 @@ Everything that is sent is a value (``worker_messages.py``).  Neither process ho
 other.  A *notification* has no answer and is handled at once, in order.  A *request* has an answer and is handled in a
 task of its own, so that a slow one delays nothing.
 
-A frame is a length of four octets and a pickled list of messages.  Notifications wait up to 2 ms for others.  Those of
-the beginning of a session and of its handshake wait up to 10 ms.  A request or an answer is sent at once, with
-everything that waits.  So a busy worker needs one system call and one pickle for many sessions, and its supervisor one
-turn of the event loop.
+A frame is a length of four octets and a pickled list of messages, as ``compact_message.py`` makes it smaller.
+Notifications wait up to 2 ms for others.  Those of the beginning of a session and of its handshake wait up to 10 ms.  A
+request or an answer is sent at once, with everything that waits.  So a busy worker needs one system call and one pickle
+for many sessions, and its supervisor one turn of the event loop.
 
 Pickle is safe here.  Only these two processes can use the socket, and they have the same program and the same user.
 
@@ -27,6 +27,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import trio
 
 from triosmtp.event import Connected, TLSEstablished
+from triosmtp.workers.compact_message import compact, expand
 from triosmtp.workers.worker_messages import HandshakeEnded, HandshakeStarted, WorkerRequest
 
 __all__ = ["Channel", "ChannelClosedError", "NotificationHandlers", "RequestHandlers"]
@@ -201,7 +202,7 @@ class Channel:
         if not self._queue:
             return
         messages, self._queue = self._queue, []
-        data = pickle.dumps(messages, pickle.HIGHEST_PROTOCOL)
+        data = pickle.dumps(compact(messages), pickle.HIGHEST_PROTOCOL)
         self._unwritten += len(data).to_bytes(_HEADER_SIZE, "big")
         self._unwritten += data
         if len(self._unwritten) > _MAX_UNREAD and not self._waits:
@@ -265,7 +266,7 @@ class Channel:
         with memoryview(received) as view:
             messages: list[Any] = pickle.loads(view[_HEADER_SIZE : _HEADER_SIZE + length])  # noqa: S301 - see above
         del received[: _HEADER_SIZE + length]
-        return messages
+        return expand(messages)
 
     async def _read(
         self, nursery: trio.Nursery, notifications: NotificationHandlers, requests: RequestHandlers

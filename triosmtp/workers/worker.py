@@ -5,6 +5,7 @@ It binds nothing, watches no files, writes no log and handles no signal.  Events
 If the supervisor has ended, the worker finishes its transactions and ends.
 """
 
+import gc
 import logging
 import os
 import socket
@@ -379,6 +380,7 @@ async def _run(values: socket.socket, connections: socket.socket) -> None:
             background.start_soon(worker.converse, name="supervisor")
             background.start_soon(worker.report_targets, name="targets")
             channel.answer(number, max_connections())
+            gc.freeze()  # as the server of one process does
             await worker.run()
         await service.profiles.aclose()
         channel.flush()

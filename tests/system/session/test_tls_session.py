@@ -200,16 +200,28 @@ async def test_a_handshake_that_fails_ends_the_connection(material: Material) ->
     assert [e.reason for e in server.events if isinstance(e, Disconnected)] == ["tls_failed"]
 
 
-async def test_a_client_that_never_shakes_hands_is_cut_off(material: Material, autojump_clock: object) -> None:
-    async with open_memory_server(material.conf("TLS_Handshake_Timeout = 7")) as server:
+@pytest.mark.parametrize(
+    ("limit", "sent", "seconds", "detail"),
+    [
+        (7, b"", 7, "after 7 s"),
+        (60, b"", 10, "no ClientHello within 10 s"),
+        (60, b"\x16\x03\x01", 60, "after 60 s"),  # a ClientHello has begun
+    ],
+)
+async def test_a_client_that_never_shakes_hands_is_cut_off(
+    material: Material, limit: int, sent: bytes, seconds: int, detail: str, autojump_clock: object
+) -> None:
+    async with open_memory_server(material.conf(f"TLS_Handshake_Timeout = {limit}")) as server:
         client = server.connect()
         await client.read()
         await client.command("EHLO c.example.org")
         begun = trio.current_time()
         assert (await client.command("STARTTLS")).code == 220
+        await client.send(sent)
         await client.read_eof()
-        assert trio.current_time() - begun == pytest.approx(7, abs=1.1)
-    assert [e.reason for e in server.events if isinstance(e, TLSFailed)] == ["timed_out"]
+        assert trio.current_time() - begun == pytest.approx(seconds, abs=1.1)
+    assert [(e.reason, e.detail) for e in server.events if isinstance(e, TLSFailed)] == [("timed_out", detail)]
+    assert [e.reason for e in server.events if isinstance(e, Disconnected)] == ["tls_failed"]
 
 
 @pytest.mark.parametrize("code", [550, 450])

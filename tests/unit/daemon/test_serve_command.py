@@ -339,3 +339,23 @@ def test_it_serves_where_nobody_reads_what_it_says(conf: Path) -> None:
         process.terminate()
         assert "Traceback" not in process.stderr.read()
     assert process.returncode == 0
+
+
+_COUNT_FROZEN = """\
+import gc
+from triosmtp import Policy, Reject
+
+class Count(Policy):
+    async def validate_ehlo(self, session, name):
+        raise Reject(550, "5.7.0", str(gc.get_freeze_count()))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_garbage_collector_does_not_look_at_modules(conf: Path, workers: int) -> None:
+    conf.with_name("count_frozen.py").write_text(_COUNT_FROZEN)
+    conf.write_text(f'Workers = {workers} Policy = ( "python:count_frozen:Count" ) {CONFIGURATION}')
+    with run_server("-c", str(conf), log=conf.with_name("log")) as daemon, LineClient(daemon.port()) as client:
+        client.read()
+        reply = client.ask("EHLO client.example")
+    assert int(reply.split()[-1]) > 10_000, reply

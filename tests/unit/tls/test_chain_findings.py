@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tls_peers import foreign_root, intermediate, root
 
-from triosmtp.tls.chain_findings import Authorities, chain_findings, key_type, matches_name, tlsa_data, tlsa_data_of_pem
+from triosmtp.tls.chain_findings import Authorities, chain_findings, key_type, tlsa_data, tlsa_data_of_pem
 from triosmtp.x509.authority import Credential
 from triosmtp.x509.loaded_certificate import LoadedCertificate
 
@@ -56,24 +56,6 @@ def test_the_kind_of_a_key() -> None:
     der = sent(root().issue("mx.example.org", key_type="P-384"))[0].der
     assert key_type(der) == "P-384"
     assert key_type(b"junk") == "unknown"
-
-
-@pytest.mark.parametrize(
-    ("host", "matches"),
-    [
-        ("mx.example.org", True),
-        ("MX.example.org.", True),
-        ("a.mail.example.org", True),
-        ("a.b.mail.example.org", False),
-        ("mail.example.org", False),
-        ("example.org", False),
-        ("", False),
-    ],
-)
-def test_the_names_that_a_certificate_is_for(host: str, matches: bool) -> None:
-    der = sent(root().issue("other.example.org", dns=["mx.example.org", "*.mail.example.org"]))[0].der
-    assert matches_name(der, host) is matches
-    assert not matches_name(der, "other.example.org")  # the common name does not count
 
 
 def test_the_data_of_a_tlsa_record() -> None:

@@ -13,7 +13,7 @@ from tls_peers import (
 )
 from trio.testing import memory_stream_pair
 
-from triosmtp.tls.probe_client import TLSClient, observing_context
+from triosmtp.tls.probe_client import ObservingClient, observing_context
 from triosmtp.tls.verify_callback import record_verification
 
 LARGE = 150
@@ -35,7 +35,7 @@ async def test_who_looks_at_a_server_verifies_its_chain_off_the_loop(monkeypatch
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.SSLStream(theirs, server, server_side=True).do_handshake)
         with trio.fail_after(20):
-            shown = await TLSClient(ours, observing_context(), "x").handshake()
+            shown = await ObservingClient(ours, observing_context(), "x").observe()
     assert len(shown.chain) == 4
     assert seen
     assert threading.get_ident() not in seen

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from OpenSSL import SSL
 from tls_peers import VERSIONS, client_context, plain_client, scaled, server_context, taken
 from trio.testing import check_two_way_stream, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
@@ -25,6 +26,7 @@ from triosmtp.tls import engine as engine_module
 from triosmtp.tls import stream as stream_module
 from triosmtp.tls.handshake import handshake
 from triosmtp.tls.handshake_scheduler import HandshakeScheduler
+from triosmtp.tls.stream import open_stream
 
 
 @pytest.fixture(params=["bindings", "methods"])
@@ -88,6 +90,74 @@ async def test_nothing_is_left_to_SSLStream_in_an_ordinary_session(monkeypatch: 
             assert server.start_send(b"250 OK\r\n")
             assert await client.receive_some() == b"250 OK\r\n"
     close(client, server)
+
+
+async def shaken_with(
+    *early: bytes, cut: int = 0
+) -> tuple[SSL.Connection, SocketTransport, TLSStream[SocketTransport]]:
+    """Return a client, its transport, and a server that got ``early`` in one read with the end of the handshake.
+
+    The last ``cut`` octets of it come later, by the transport.
+    """
+    near, far = socket_pair()
+    client, engine = plain_client(), server_context().new_engine()
+    with suppress(SSL.WantReadError):
+        client.do_handshake()
+    engine.receive(taken(client))
+    assert not engine.advance()
+    client.bio_write(engine.output())
+    client.do_handshake()
+    flight = taken(client)
+    for piece in early:
+        client.send(piece)
+        flight += taken(client)
+    engine.receive(flight[: len(flight) - cut])
+    assert engine.advance()
+    await far.send_all(flight[len(flight) - cut :])
+    return client, far, await open_stream(near, engine, may_renegotiate=False)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 26])
+async def test_data_right_behind_the_handshake_need_no_SSLStream(monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+    client, far, server = await shaken_with(b"EHLO x\r\n", *([b"NOOP\r\n"] if cut else []), cut=cut)
+    if not cut:
+        monkeypatch.setattr(server, "ssl_stream", None)
+    with trio.testing.assert_checkpoints():
+        assert await server.receive_some(5) == b"EHLO "
+    assert await server.receive_some(100) == b"x\r\n"
+    if cut:
+        assert await server.receive_some(100) == b"NOOP\r\n"
+    for _ in range(3):
+        client.send(b"RSET\r\n")
+        await far.send_all(taken(client))
+        assert await server.receive_some(100) == b"RSET\r\n"
+    server.release()
+    server.transport.close()
+    far.close()
+
+
+async def test_a_cancelled_read_leaves_the_data_behind_the_handshake() -> None:
+    _client, far, server = await shaken_with(b"EHLO x\r\n")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await server.receive_some(100)
+    assert scope.cancelled_caught
+    assert await server.ssl_stream.receive_some(4) == b"EHLO"
+    assert await server.receive_some(100) == b" x\r\n"
+    server.release()
+    server.transport.close()
+    far.close()
+
+
+async def test_an_end_right_behind_the_handshake_comes_after_the_data() -> None:
+    client, far, server = await shaken_with(b"QUIT\r\n")
+    client.shutdown()
+    await far.send_all(taken(client))
+    assert await server.receive_some(100) == b"QUIT\r\n"
+    assert await server.receive_some(100) == b""
+    server.release()
+    server.transport.close()
+    far.close()
 
 
 @pytest.mark.usefixtures("_calls")

@@ -42,7 +42,11 @@ class AuthParameters:
     stored_cleartext: bool | None = None
     log_authentication: bool = True
     module: str = ""
-    """The scheme of a URI that a module of Momentum's answers, such as ``radius``: the mechanism is not offered."""
+    """The scheme of a URI that a module of Momentum's answers, such as ``radius``, or a script."""
+    file_name: str = ""
+    """The text of such a URI behind ``scheme://``."""
+    arguments: tuple[tuple[str, str], ...] = ()
+    """The keys and values beside such a URI."""
 
 
 @frozen(slots=True, kw_only=True)
@@ -82,9 +86,9 @@ def _flag(entries: dict[str, Value], name: str, default: bool | None, warn: Warn
 
 
 def _read_parameters(value: Value, warn: Warn) -> AuthParameters:
-    module = _module(value)
+    module, file_name = _module(value)
     if module:  # the rest is for the module
-        return AuthParameters(path=Path(), module=module)
+        return AuthParameters(path=Path(), module=module, file_name=file_name, arguments=_arguments(value))
     entries = _entries(value, _KEYS)
     uri = text_of(entries["uri"], "a URI")
     scheme, _, path = uri.partition("://")
@@ -99,13 +103,18 @@ def _read_parameters(value: Value, warn: Warn) -> AuthParameters:
     )
 
 
-def _module(value: Value) -> str:
-    """Return the scheme of a URI that triosmtp does not implement."""
+def _module(value: Value) -> tuple[str, str]:
+    """Return the scheme of a URI that triosmtp does not implement, and what follows ``://``."""
     for key, each in value.entries if isinstance(value, Dictionary) else ():
         match = _MODULE_URI.match(each.text) if key.text.lower() == "uri" and isinstance(each, Scalar) else None
         if match is not None and match[1] not in _SCHEMES:
-            return match[1]
-    return ""
+            return match[1], match.string[match.end() :]
+    return "", ""
+
+
+def _arguments(value: Value) -> tuple[tuple[str, str], ...]:
+    entries = value.entries if isinstance(value, Dictionary) else ()
+    return tuple((key.text, each.text) for key, each in entries if isinstance(each, Scalar))
 
 
 def module_problem(scheme: str, registered: Collection[str]) -> tuple[Severity, str]:
@@ -124,7 +133,9 @@ def module_problem(scheme: str, registered: Collection[str]) -> tuple[Severity, 
 def _write_parameters(value: object) -> str:
     assert isinstance(value, AuthParameters)
     if value.module:
-        return f"[ uri = {quote(f'{value.module}://')} ]"
+        others = [f"{key} = {quote(text)}" for key, text in value.arguments if key.lower() != "uri"]
+        uri = quote(f"{value.module}://{value.file_name}")
+        return f"[ {'  '.join([f'uri = {uri}', *others])} ]"
     entries = [f'uri = "{"digest" if value.digests else "file"}://{value.path}"']
     if value.realm:
         entries.append(f"realm = {quote(value.realm)}")

@@ -6,11 +6,13 @@ from typing import Any, Final, TypeAlias
 
 from triosmtp.lua.host import ScriptError
 from triosmtp.message import Message
+from triosmtp.message.header_edits import HeaderEdits
 from triosmtp.policy import Session
 from triosmtp.variables import Variables
 
 __all__ = [
-    "CONN", "MESS", "Callout", "context_of", "message_of", "seen_context", "seen_value", "session_of", "text",
+    "CONN", "MESS", "Callout", "context_of", "edits_of", "message_of", "seen_context", "seen_value", "session_of",
+    "text",
 ]  # fmt: skip
 
 Callout: TypeAlias = Any
@@ -46,6 +48,14 @@ def message_of(callout: Callout) -> Message:
     if callout.message is None:
         raise ScriptError("the message is not there before its body has arrived")
     found: Message = callout.message
+    return found
+
+
+def edits_of(callout: Callout) -> HeaderEdits:
+    """Return the changes of the message, or of the copy for one recipient, to read them and to add others."""
+    if callout.recipient is not None:
+        return message_of(callout).edits_of(callout.recipient)
+    found: HeaderEdits = callout.edits
     return found
 
 

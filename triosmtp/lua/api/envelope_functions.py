@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from triosmtp.lua.api.accept_functions import divided_endpoint, endpoint_text
-from triosmtp.lua.api.access import Callout, session_of, text
+from triosmtp.lua.api.access import Callout, message_of, session_of, text
 from triosmtp.lua.api.ec_string import ECString
 from triosmtp.lua.conversion import lua_list, text_of
 from triosmtp.lua.host import HostObject, HostTable, ScriptError
@@ -88,7 +88,7 @@ async def _set_recipient(callout: Callout, new: bytes) -> str:
     address = _address(new, forward=True)
     if address != callout.recipient.address:
         await _judged(callout, address)
-        callout.set_recipient(address)
+        callout.recipient = message_of(callout).replace_recipient(callout.recipient, address)
     return address.text
 
 

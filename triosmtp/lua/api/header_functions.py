@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from triosmtp.lua.api.access import Callout, message_of, text
+from triosmtp.lua.api.access import Callout, edits_of, message_of, text
 from triosmtp.lua.api.codec_functions import components_of
 from triosmtp.lua.api.header_text import decode_value, encode_value, unfold
 from triosmtp.lua.conversion import lua_list, text_of
@@ -54,7 +54,7 @@ async def fields_of(callout: Callout) -> Sequence[HeaderField]:
 
 
 def _edited(callout: Callout, header: Header) -> Sequence[HeaderField]:
-    edits = callout.edits
+    edits = edits_of(callout)
     return edits.edited(header.fields) if edits else header.fields
 
 
@@ -87,7 +87,7 @@ def _write(callout: Callout, name: bytes, value: Any, mode: bytes) -> bool:
     values = [text_of(each) for each in (lua_list(value, _MAX_VALUES) if is_table else [value])]
     if any(b"\r" in each or b"\n" in each for each in values):
         raise ScriptError(f"the value of the header {text(name)!r} has a line end")
-    values, edits = [encode_value(each) for each in values if each], callout.edits
+    values, edits = [encode_value(each) for each in values if each], edits_of(callout)
     try:
         if mode == b"replace" or not values:
             edits.delete(name)

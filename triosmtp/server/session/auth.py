@@ -5,6 +5,7 @@ store is shown to policy, too.  Nobody is authenticated without a proof for a st
 """
 
 import base64
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,7 +33,8 @@ from triosmtp.auth import (
 )
 from triosmtp.event import AuthAttempted
 from triosmtp.limits.fair_queue import FairQueue, PeerGoneError, QueueFullError
-from triosmtp.policy import AuthAttempt, Authenticated, ChainDecision
+from triosmtp.module_loader import is_failure
+from triosmtp.policy import AuthAttempt, Authenticated, ChainDecision, CheckedPassword
 from triosmtp.server.auth_service import AuthRequest, request_attributes
 from triosmtp.server.sasl_config import CredentialSource
 from triosmtp.server.service import fair_queue_key
@@ -42,6 +44,8 @@ from triosmtp.server.session.state import SASLState, SessionState
 from triosmtp.smtp import Auth, AuthResponse, Reply
 
 __all__ = ["abandon_exchange", "answer", "start_over", "update_offer"]
+
+_log = logging.getLogger("triosmtp.auth")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -313,7 +317,11 @@ async def _check_password(state: SessionState, sasl: SASLState, user: str, passw
 
     :raises Refusal: if it is wrong or cannot be checked.
     """
-    file = _store(state, sasl).file
+    store = _store(state, sasl)
+    if store.check is not None:
+        await _check_by_policy(state, store, user, password)
+        return
+    file = store.file
     if file is None:
         raise Refusal(_FAILED, "policy", "no policy accepted")
     try:
@@ -322,6 +330,24 @@ async def _check_password(state: SessionState, sasl: SASLState, user: str, passw
         raise Refusal(_TEMPORARY, "store", str(error)) from None
     if not right:
         raise Refusal(_FAILED, "store", "wrong user or password")
+
+
+async def _check_by_policy(state: SessionState, store: CredentialSource, user: str, password: str) -> None:
+    """Ask the policy that checks passwords.
+
+    :raises Refusal: if it is wrong or cannot be checked.
+    """
+    try:
+        answer = await store.checked(state.session, user, password)
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        _log.exception("session %s: a password was not checked", state.session.id)
+        raise Refusal(_TEMPORARY, "store", repr(error)) from None
+    if answer.result is CheckedPassword.RIGHT:
+        return
+    reply = _FAILED if answer.result is CheckedPassword.WRONG else _TEMPORARY
+    raise Refusal(evolve(reply, text=answer.text) if answer.text else reply, "store", "a policy checked the password")
 
 
 def _verify(lookup: Callable[[str], StoredCredentials], user: str, password: str) -> bool:

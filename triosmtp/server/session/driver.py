@@ -44,12 +44,14 @@ from triosmtp.server.session.state import SessionEnd, SessionState
 from triosmtp.smtp import NEED_DATA, Reply, State
 from triosmtp.sockets.peer import Peer
 from triosmtp.tls import ServerContext
+from triosmtp.tls.handshake import HandshakeTimer
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["SMTPSession"]
 
 _log = logging.getLogger("triosmtp.server")
 
+_wait_readable: Final = trio.lowlevel.wait_readable  # found once
 _COMMAND_READ: Final = 32768
 _BODY_READ: Final = 262144
 _CLOSE_SECONDS: Final = 2.0
@@ -77,6 +79,7 @@ class SMTPSession:
     _closing = False  # whether somebody asked for the end of this session
     _leaving = False  # whether the session was cancelled from outside
     _handshaking = False  # then no reply can be sent
+    _timer: HandshakeTimer | None = None  # of the handshake that is under way, or that was too late
     _renegotiable = False
     _detail = ""  # of the end
 
@@ -140,6 +143,10 @@ class SMTPSession:
     def check_timeouts(self, now: float) -> None:
         """End this session if it has waited for its peer too long."""
         state = self._state
+        if self._timer is not None:
+            if now >= self._timer.deadline:
+                self._leave()
+            return
         message = state.messages + 1 if state.connection.in_message else 0
         if self.timeouts.check(now, message, sending=self._stream.unsent) is not None:
             self._leave()
@@ -215,13 +222,13 @@ class SMTPSession:
                 return Refusal(_EARLY, "protocol", "spoke before the banner")
         return None
 
-    async def _converse(self) -> SessionEnd:  # noqa: C901, PLR0912 - a helper costs more than its work
+    async def _converse(self) -> SessionEnd:  # noqa: C901, PLR0912, PLR0915 - a helper costs more than its work
         """Exchange commands and replies until the dialogue is over; return its end."""
         state, timeouts, stream = self._state, self.timeouts, self._stream
         out, connection, service = stream.out, state.connection, state.service
-        now = service.now
+        now, socket = service.now, stream.socket
         event: object = NEED_DATA  # the last one; None after a read for the rest of a command: its time runs on
-        data: bytes | bytearray
+        data: bytes | bytearray | None
         while True:
             if not connection.needs_data:
                 following = connection.next_event()
@@ -235,6 +242,7 @@ class SMTPSession:
                         if answer is None:
                             if not await self._switch():
                                 return SessionEnd.TLS_FAILED
+                            socket = stream.socket
                             continue
                         timeouts.since = inf
                         answer = await answer
@@ -252,18 +260,21 @@ class SMTPSession:
                     await stream.finish_send()
             if state.attention:
                 await self._attend()
-            if connection.in_message:
-                if connection.in_body:
-                    if connection.body_refused:
-                        self._discard_body()
-                    data = await stream.receive(_BODY_READ)
-                else:
-                    event = None
-                    data = await stream.receive(_COMMAND_READ)
-                timeouts.octets += len(data)
+            if connection.in_body:
+                size = _BODY_READ
+                if connection.body_refused:
+                    self._discard_body()
             else:
-                event = None
-                data = await stream.receive(_COMMAND_READ)
+                size, event = _COMMAND_READ, None
+            if socket is None:
+                data = await stream.receive(size)
+            else:  # as stream.receive(), without a coroutine for each read
+                await _wait_readable(socket.fd)
+                data = socket.receive_now(size)
+                if data is None:
+                    data = await stream.receive(size)
+            if connection.in_message:
+                timeouts.octets += len(data)
             if state.attention:
                 await self._attend_input()
             connection.receive_data(data)
@@ -316,14 +327,17 @@ class SMTPSession:
         context = self.context = state.service.context(state.generation, profile.tls)
         acquire_thread = partial(state.service.limits.flights.place, fair_queue_key(session), state.is_gone)
         self._handshaking = True
+        timer = self._timer = HandshakeTimer(profile.settings.tls_handshake_timeout, state.service.now())
         try:
-            tls = await self._stream.start_tls(context, profile.settings.tls_handshake_timeout, acquire_thread)
+            tls = await self._stream.start_tls(context, timer.receive, acquire_thread)
+            self._timer = None
             state.bindings = self._stream.bindings()
             self._renegotiable = profile.settings.tls_allow_renegotiation
             state.attention = state.attention or self._renegotiable
             self._established(tls)
             return True
         except HandshakeError as error:
+            self._timer = None
             reason, detail = error.reason, error.detail
         finally:
             self._handshaking = False
@@ -379,6 +393,10 @@ class SMTPSession:
 
     async def _say_goodbye(self) -> SessionEnd:
         """Send the reason why the session's own scope was cancelled; return the end."""
+        if self._timer is not None:  # in a handshake no reply can be sent
+            late = self._timer.failure()
+            self._state.service.emit(TLSFailed(session=self.session.info, reason=late.reason, detail=late.detail))
+            return SessionEnd.TLS_FAILED
         if self._state.service.draining:
             end, reply = SessionEnd.DRAIN, _SHUTDOWN
         elif self._closing:
@@ -437,7 +455,7 @@ class SMTPSession:
             service.emit(
                 Disconnected(
                     session=self.session.info,
-                    reason=end,
+                    reason=str(end),  # not a member of an Enum, which a worker would have to pickle
                     seconds=service.now() - self.started,
                     messages=state.messages,
                     commands=state.connection.commands,

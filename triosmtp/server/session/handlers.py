@@ -16,7 +16,7 @@ from triosmtp.policy import CONTINUE, ChainDecision, Phase
 from triosmtp.server.session import auth, xclient
 from triosmtp.server.session.policy_phase import settle
 from triosmtp.server.session.refusal import Refusal, emit_refused
-from triosmtp.server.session.restrictions import must_wait_for_space
+from triosmtp.server.session.restrictions import WaitingCheck, check_space, must_wait_for_space
 from triosmtp.server.session.state import SessionEnd, SessionState
 from triosmtp.server.session.transaction import Transaction
 from triosmtp.smtp import (
@@ -168,20 +168,27 @@ async def _decide_later(
     *arguments: object,
 ) -> bytes:
     restrictions = state.restrictions[phase]
+    waiting_checks = restrictions.waiting_checks
+    if isinstance(event, MailFrom) and must_wait_for_space(event):
+        waiting_checks = (check_space, *waiting_checks)
 
-    async def restrict(decision: ChainDecision) -> None:
+    def restrict(decision: ChainDecision) -> Awaitable[None] | None:
         if decision.discard and phase != "mailfrom":  # there it is about the transaction that begins
             state.discard(decision.source, phase)
         for check in restrictions.checks:
             check(state, event, decision.done)
-        for waiting_check in restrictions.waiting_checks:
-            await waiting_check(state, event)
+        return _apply_waiting(waiting_checks, state, event) if waiting_checks else None
 
     chain = state.profile.chain
     decision, refusal = await settle(state.service, state.session, chain, phase, *arguments, restrict=restrict)
     if phase == "ehlo" and state.session.capabilities is not None:
         state.apply_capabilities()
     return decided(state, event, decision, refusal)
+
+
+async def _apply_waiting(checks: Iterable[WaitingCheck], state: SessionState, event: object) -> None:
+    for check in checks:
+        await check(state, event)
 
 
 def _refuse(
@@ -251,7 +258,7 @@ def on_mail(state: SessionState, event: MailFrom) -> Answer:
     session.message_variables.record(
         {"mailfrom_string": sender.text, "mailfrom_localpart": sender.local_part, "mailfrom_domain": sender.domain}
     )
-    decide = _decide_later if event.parameters and must_wait_for_space(event) else _decide
+    decide = _decide_later if must_wait_for_space(event) else _decide
     return decide(state, "mailfrom", event, _mail_decided, sender, event.parameters)
 
 

@@ -26,24 +26,29 @@ async def settle(
     chain: Chain,
     phase: Phase,
     *arguments: object,
-    restrict: Callable[[ChainDecision], Awaitable[None]] | None = None,
+    restrict: Callable[[ChainDecision], Awaitable[None] | None] | None = None,
 ) -> tuple[ChainDecision, Refusal | None]:
     """Ask the policies of ``chain`` at ``phase``, then ``restrict``; report the outcome and return it.
 
     ``arguments`` are what the policies get after the session.  ``restrict`` applies the built-in restrictions to the
-    policies' decision and raises the refusal, if any.
+    policies' decision and raises the refusal, if any.  What it has to wait for, it returns.
     """
     decision, refusal = CONTINUE, None
     try:
         if phase in chain.phases:
-            decision = await ask_policies(service, session, chain, phase, *arguments)
+            decision = await chain.ask(phase, session, *arguments)
+            if decision is not CONTINUE:
+                _apply(decision, service, session, phase)
         if restrict is not None:
-            await restrict(decision)
+            waiting = restrict(decision)
+            if waiting is not None:
+                await waiting
     except Refusal as error:
         refusal = error.without_traceback()
     if decision is not CONTINUE and decision.deferral is not None:
         refusal = deferred(decision, refusal)
-    emit_outcome(service, session, phase, refusal, *arguments)
+    if service.hub.outcome_phases:
+        emit_outcome(service, session, phase, refusal, *arguments)
     return decision, refusal
 
 
@@ -55,15 +60,19 @@ async def ask_policies(
     :raises Refusal: if one of them refuses or fails.
     """
     decision = await chain.ask(phase, session, *arguments)
-    if decision is CONTINUE:
-        return decision
+    if decision is not CONTINUE:
+        _apply(decision, service, session, phase)
+    return decision
+
+
+def _apply(decision: ChainDecision, service: Service, session: Session, phase: Phase) -> None:
+    """Report a failure of a policy, and raise the refusal, if there is one."""
     if decision.error:
         failure = PolicyFailed(session=session.info, phase=phase, policy=decision.source, error=decision.error)
         service.emit(failure)
     if decision.refusal is not None:
         refusal = refusal_of(decision.refusal, decision.source)
         raise deferred(decision, refusal) or refusal
-    return decision
 
 
 def deferred(decision: ChainDecision, refusal: Refusal | None) -> Refusal | None:

@@ -29,7 +29,10 @@ from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import MailFrom, RcptTo, Reply
 
-__all__ = ["CheckContext", "Restrictions", "check_headers", "must_wait_for_space", "restrictions_of"]
+__all__ = [
+    "CheckContext", "Restrictions", "WaitingCheck", "check_headers", "check_space", "must_wait_for_space",
+    "restrictions_of",
+]  # fmt: skip
 
 _PLAINTEXT: Final = Reply(530, "Must issue a STARTTLS command first", "5.7.0")
 _RECEIVED: Final = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -95,14 +98,14 @@ def _make(profile: Profile, phase: Phase) -> Restrictions:
         checks, waiting = _at_mail(profile)
     elif phase == "rcptto":
         checks, waiting = _at_rcpt(profile)
-    waits = phase in profile.chain.phases or waiting not in ([], [_check_space])
+    waits = phase in profile.chain.phases or bool(waiting)
     return Restrictions(tuple(checks), tuple(waiting), waits)
 
 
 def _at_mail(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
     settings = profile.settings
     checks: list[Check] = []
-    waiting: list[WaitingCheck] = [_check_space]  # which most messages need not wait for
+    waiting: list[WaitingCheck] = []
     if settings.max_receptions_per_connection:
         checks.append(_check_receptions)
     if settings.tls_verify_mode == "require":
@@ -135,11 +138,12 @@ def _at_rcpt(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
 
 
 def must_wait_for_space(mail: MailFrom) -> bool:
-    """Return whether the file system must be asked about a message: it announced a large SIZE (RFC 1870)."""
-    return int(mail.parameters.get("SIZE") or 0) > KEEP_SIZE
+    """Return whether :func:`check_space` is due for a message: it announced a large SIZE (RFC 1870)."""
+    parameters = mail.parameters
+    return bool(parameters) and int(parameters.get("SIZE") or 0) > KEEP_SIZE
 
 
-async def _check_space(state: CheckContext, mail: MailFrom) -> None:
+async def check_space(state: CheckContext, mail: MailFrom) -> None:
     """Apply Spool_Max_Size and Spool_Min_Free to the announced SIZE (RFC 1870)."""
     session, settings = state.session, state.profile.settings
     shared = not expects_many_connections(session.peer_address, settings)

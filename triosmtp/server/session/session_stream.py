@@ -13,7 +13,7 @@ import trio
 
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import ServerContext, TLSStream, channel_binding
-from triosmtp.tls.handshake import handshake
+from triosmtp.tls.handshake import timed_handshake
 from triosmtp.tls.large_flight import AcquireThread
 from triosmtp.variables import TLSInfo
 
@@ -25,12 +25,14 @@ _ALERT_SECONDS: Final = 1.0
 class SessionStream:
     """The stream of one session."""
 
-    __slots__ = ("_stream", "_tls", "_transport", "out", "receive", "start_send")
+    __slots__ = ("_stream", "_tls", "_transport", "out", "receive", "socket", "start_send")
 
     def __init__(self, transport: trio.abc.Stream) -> None:
         self._transport = transport if isinstance(transport, SocketTransport) else _Transport(transport)
         self._tls: TLSStream[trio.abc.Stream] | None = None
         self._stream: SocketTransport | _Transport | TLSStream[trio.abc.Stream] = self._transport
+        self.socket = transport if isinstance(transport, SocketTransport) else None
+        """The transport, if ``receive`` does nothing but receive from its socket: in plaintext."""
         self.out: list[bytes] = []
         """Replies to be sent."""
         self.receive: Callable[[int], Awaitable[bytes | bytearray]] = self._stream.receive_some
@@ -64,15 +66,17 @@ class SessionStream:
         """Returns whether the peer has disconnected."""
         return self._transport.is_gone
 
-    async def start_tls(self, context: ServerContext, seconds: float, acquire_thread: AcquireThread) -> TLSInfo:
-        """Carry out the handshake; return what it established.
+    async def start_tls(
+        self, context: ServerContext, on_hello: Callable[[], None], acquire_thread: AcquireThread
+    ) -> TLSInfo:
+        """Carry out the handshake; return what it established.  The caller cancels it if it is too late.
 
-        :raises HandshakeError: as :func:`triosmtp.tls.handshake` does.
+        :raises HandshakeError: as :func:`triosmtp.tls.handshake.timed_handshake` does.
         """
         transport = self._transport
         raw = transport if isinstance(transport, SocketTransport) else transport.stream
-        self._tls, info = await handshake(context, raw, seconds=seconds, acquire_thread=acquire_thread)
-        self._stream = self._tls
+        self._tls, info = await timed_handshake(context, raw, on_hello, acquire_thread=acquire_thread)
+        self._stream, self.socket = self._tls, None
         self.receive, self.start_send = self._tls.receive_some, self._tls.start_send
         return info
 

@@ -127,6 +127,7 @@ class SessionState:
         self.listen = listen
         self.generation = service.generation
         self.session = session
+        profile = profile.current()
         self.connection = Connection(profile.rules)
         self.is_gone = is_gone
         self.attention = service.draining

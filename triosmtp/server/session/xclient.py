@@ -89,7 +89,7 @@ def _apply(session: Session, attributes: Mapping[str, str | None], kept: dict[st
 def _profile_of_client(state: SessionState) -> Profile:
     generation, listen = state.generation, state.listen
     settings = generation.config.resolve(listen, state.session.peer_address)
-    profile = generation.profiles.of(listen, settings)
+    profile = generation.profiles.of(listen, settings).current()
     extensions = profile.rules.extensions - TRUSTED_EXTENSIONS | state.own_rights
     return evolve(profile, rules=evolve(profile.rules, extensions=extensions))
 

@@ -15,7 +15,6 @@ from triosmtp.lua.api.content_functions import MAX_CONTENT
 from triosmtp.lua.api.resources import Resources
 from triosmtp.lua.host import HostObject
 from triosmtp.lua.state import Failure
-from triosmtp.message import Recipient
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
@@ -100,11 +99,17 @@ async def test_without_a_session_there_are_no_contexts() -> None:
     assert await result("return msys.asyncOk()", callout) == "{[1]=false,}"
 
 
-async def test_a_recipient_is_set_for_its_own_copy() -> None:
-    recipient = Recipient(Address("a", "example.com"), {})
-    callout = callout_with_message(recipient=recipient, method="validate_data_spool_each_rcpt")
-    assert await result("msg:rcptto('new@example.com') return msg:rcptto()", callout) == '{[1]="new@example.com",}'
-    assert str(callout.recipient) == "new@example.com"
+async def test_a_recipient_and_its_header_are_changed_for_its_own_copy() -> None:
+    callout = callout_with_message(method="validate_data_spool_each_rcpt")
+    assert callout.message is not None
+    recipients = callout.message.envelope.recipients
+    callout.recipient = recipients[0]
+    chunk = "msg:header('X-Own', '1') msg:rcptto('new@example.com') return msg:rcptto(), msg:header('X-Own')[1]"
+    assert await result(chunk, callout) == '{[1]="new@example.com",[2]="1",}'
+    assert [str(each) for each in recipients] == ["new@example.com", "b@example.net"]
+    assert callout.message.edits_of(recipients[0])
+    assert not callout.message.edits_of(recipients[1])
+    assert not callout.edits
     with pytest.raises(Failure, match="the list of recipients is final"):
         await result("vctx:add_recipient('x@example.com')", callout)
 
