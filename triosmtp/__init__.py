@@ -13,6 +13,7 @@ The packages and modules, from the top down; imports run downwards only::
     server/         from a configuration to sessions; server/session/ is one SMTP session
     policy_client/  the client library of the policy service
     filters/        clients of filters of other mail servers
+    client_checks/  the client's name, lists in the DNS, greylisting
     lua/            policy scripts of Momentum, in Lua
     next_hop/       pass-through of accepted mail to other servers by SMTP and LMTP
     policy_service/ the hub between sessions and the policy clients of other processes

@@ -43,7 +43,7 @@ def port_of(endpoint: str) -> str:
 
 def client_name(session: Session) -> str:
     """Return the name of the client; ``unknown`` if it is not known."""
-    return session.variables.get("xclient_name") or "unknown"
+    return session.client_name
 
 
 def _address(session: Session) -> str:
@@ -53,6 +53,14 @@ def _address(session: Session) -> str:
 def _client_addr(context: MacroContext) -> str:
     address = context.session.peer_address
     return f"IPv6:{address}" if address is not None and address.version == 6 else _address(context.session)
+
+
+def _client_resolve(context: MacroContext) -> str:
+    """Return OK, FORGED (the name of the address is that of another), or FAIL, as Sendmail."""
+    session = context.session
+    if session.client_name != "unknown":
+        return "OK"
+    return "FAIL" if session.reverse_client_name == "unknown" else "FORGED"
 
 
 def _daemon_addr(context: MacroContext) -> str | None:
@@ -141,8 +149,8 @@ MACROS: Final[Mapping[str, Callable[[MacroContext], str | None]]] = {
     "client_addr": _client_addr,
     "client_name": lambda context: client_name(context.session),
     "client_port": lambda context: _optional(port_of(context.session.peer)),
-    "client_ptr": lambda context: client_name(context.session),
-    "client_resolve": lambda context: "FAIL" if client_name(context.session) == "unknown" else "OK",
+    "client_ptr": lambda context: context.session.reverse_client_name,
+    "client_resolve": _client_resolve,
     "tls_version": _tls("protocol"),
     "cipher": _tls("cipher"),
     "cipher_bits": _tls("cipher_usebits"),

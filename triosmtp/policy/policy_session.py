@@ -95,6 +95,17 @@ class Session:
         tls = self.connection_tls
         return tls if tls is None or not self.is_proxied else tls.without_client("the peer speaks for another client")
 
+    @property
+    def client_name(self) -> str:
+        """The name of the client, from a trusted peer (XCLIENT) or confirmed by Client_Name; else ``unknown``."""
+        return self.variables.get("xclient_name") or self.variables.get("client_name") or "unknown"
+
+    @property
+    def reverse_client_name(self) -> str:
+        """The name that the DNS has for the client's address, which need not be its own; else ``unknown``."""
+        variables = self.variables
+        return variables.get("xclient_reverse_name") or variables.get("reverse_client_name") or self.client_name
+
     def add_capability(self, line: str) -> None:
         """Add a line to the reply to EHLO: a keyword, and perhaps its parameters.
 

@@ -3,7 +3,7 @@
 ``server.py`` starts, reloads and ends it.  ``startup.py`` makes what a configuration needs, as a ``generation.py``:
 ``profile.py`` (options as running parts), ``tls_contexts.py``, ``sasl_config.py`` and ``auth_service.py``,
 ``relay_rules.py`` and ``sender_rules.py`` with ``client_list.py``, ``filter_policies.py`` and
-``rspamd_filter.py``, and ``policy_endpoint.py``.
+``rspamd_filter.py``, ``client_checks.py``, and ``policy_endpoint.py``.
 ``routing.py`` says which targets a recipient's mail goes to; ``target_factories.py`` makes them.  ``service.py`` is
 what all sessions share; ``service_limits.py`` its limits (over several nodes: ``limits_store.py``) and
 ``statistics.py`` its counters.

@@ -1,18 +1,15 @@
-"""Makes the shared counts of Limits_Store.  Imported only if the option is set."""
+"""Makes the Redis of Limits_Store.  Imported only if the option is set."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from triosmtp.config import Config, problem_at
 from triosmtp.delivery import SecretFile, SecretFileError
 from triosmtp.errors import ConfigError
-from triosmtp.event import LimitsStoreChanged
-from triosmtp.limits.shared_counts import SharedCounts, missing_package
+from triosmtp.event import LimitsStoreChanged, ServerEvent
+from triosmtp.limits.redis_store import RedisStore, missing_package
 
-if TYPE_CHECKING:
-    from triosmtp.server.service import Service
-
-__all__ = ["check_limits_store", "open_shared_counts"]
+__all__ = ["check_limits_store", "make_redis_store"]
 
 
 def check_limits_store(config: Config) -> None:
@@ -33,18 +30,16 @@ def check_limits_store(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def open_shared_counts(service: "Service", url: str) -> SharedCounts:
-    """Return the counts of all nodes that use the Redis at ``url``.  They connect when they run.  Blocks.
-
-    :raises ConfigError: if the options cannot be used.
-    """
-    check_limits_store(service.config)
+def make_redis_store(config: Config, emit: Callable[[ServerEvent], None]) -> RedisStore:
+    """Return the Redis of Limits_Store, which is set.  It is not connected yet.  ``emit`` gets its events."""
+    url, path = config.base.limits_store, config.base.limits_store_password_file
+    assert url is not None, "the option is set"
 
     def report(*, available: bool, reason: str) -> None:
-        service.emit(LimitsStoreChanged(store=url, available=available, reason=reason))
+        emit(LimitsStoreChanged(store=url, available=available, reason=reason))
 
-    path = service.config.base.limits_store_password_file
-    return SharedCounts(url, None if path is None else partial(_first_secret, SecretFile(path)), on_change=report)
+    password = None if path is None else partial(_first_secret, SecretFile(path))
+    return RedisStore(url, password, seconds=config.base.limits_store_timeout, on_change=report)
 
 
 async def _first_secret(file: SecretFile) -> str:

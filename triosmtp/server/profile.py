@@ -41,6 +41,7 @@ from triosmtp.variables import is_reserved
 if TYPE_CHECKING:
     from triosmtp.policy_service.filter_registry import FilterKey
     from triosmtp.policy_service.hub import Hub
+    from triosmtp.server.client_checks import ClientChecks
 
 __all__ = ["Profile", "Profiles", "default_maildir"]
 
@@ -121,6 +122,7 @@ class Profiles:
         self._loader = ModuleLoader(config.folder)
         self._given_delivery = delivery
         self._policies: dict[str, Policy] = {}
+        self._client_checks: ClientChecks | None = None
         self._filters: list[FilterKey] = []
         self._targets: dict[str, Target] = {}
         self.events = EventSink()
@@ -162,6 +164,10 @@ class Profiles:
                 self._running.append(scope)
                 watch = partial(watch_target, target.delivery, target.health, self.events.emit)
                 nursery.start_soon(_run, watch, scope, name=f"health of {target}")
+        if self._client_checks is not None:
+            scope = trio.CancelScope()
+            self._running.append(scope)
+            nursery.start_soon(_run, self._client_checks.run, scope, name="client checks")
 
     async def aclose(self) -> None:
         """Close every delivery that the options name.  Each has up to 5 s.  Release filters and services."""
@@ -172,6 +178,8 @@ class Profiles:
         for store in self._stores.values():
             if isinstance(store, AuthService):
                 store.close()
+        if self._client_checks is not None:
+            self._client_checks.close()
         for close in (*self._closers, *(delivery.aclose for delivery in self.deliveries)):
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 try:
@@ -232,7 +240,7 @@ class Profiles:
         ]
         routing = collect(problems, partial(self._routing, settings))
         recipients = collect(problems, partial(self._recipients, settings))
-        chain = collect(problems, partial(self._chain, settings, recipients))
+        chain = collect(problems, partial(self._chain_with_checks, settings, recipients))
         sasl = collect(problems, partial(self._sasl, settings, chain or Chain()))
         if problems:
             raise ConfigError(problems)
@@ -291,6 +299,18 @@ class Profiles:
                 _log.error("%s: its users receive temporary errors", error)
             else:
                 problems.append(problem_at(settings, field, str(error)))
+
+    def _chain_with_checks(self, settings: Settings, recipients: KnownRecipients | None) -> Chain:
+        """Return the policies of ``settings``, with those of Client_Name, DNSBL_Sites and Greylist."""
+        chain = self._chain(settings, recipients)
+        if not (settings.client_name or settings.dnsbl_sites or settings.greylist):
+            return chain
+        if self._client_checks is None:
+            from triosmtp.server.client_checks import ClientChecks  # noqa: PLC0415 - few need it
+
+            self._client_checks = ClientChecks(self._config, self.events.emit)
+        first, last = self._client_checks.policies(settings)
+        return Chain((*first, *chain.policies, *last))
 
     def _chain(self, settings: Settings, recipients: KnownRecipients | None) -> Chain:
         if self._given_chain is not None:

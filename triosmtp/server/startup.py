@@ -76,9 +76,11 @@ async def open_service(
     contexts.replace(renewal.contexts)
     service = Service(generation, contexts, hub, observers, limits=limits)
     if config.base.limits_store is not None and not is_worker:
-        from triosmtp.server.limits_store import open_shared_counts  # noqa: PLC0415 - few need it
+        from triosmtp.limits.shared_counts import SharedCounts  # noqa: PLC0415 - few need it
+        from triosmtp.server.limits_store import check_limits_store, make_redis_store  # noqa: PLC0415
 
-        service.limits.shared = await trio.to_thread.run_sync(open_shared_counts, service, config.base.limits_store)
+        await trio.to_thread.run_sync(check_limits_store, config)
+        service.limits.shared = SharedCounts(make_redis_store(config, service.emit))
     return service
 
 

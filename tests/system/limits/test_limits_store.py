@@ -19,6 +19,7 @@ from triosmtp.testing import Authority
 
 CONF = """
 Limits_Store = "{store}"
+Limits_Store_Timeout = 20
 Relay_Domains = ( "example.com" )
 ESMTP_Listener {{ Listen "127.0.0.1:0" {{ {options} }} }}
 """

@@ -24,7 +24,8 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         *("TLS_DHParams_File", "TLS_Enable_DHE_Ciphers", "TLS_Handshakes_Max", "TLS_Watch"),
         "TLS_EC_Curve_Names",
         *("Drain_Timeout", "Workers", "Log_Hires_Timestamp"),
-        *("Limits_Store", "Limits_Store_Password_File", "Mock_Credentials_File"),
+        *("Limits_Store", "Limits_Store_Password_File", "Limits_Store_Timeout"),
+        *("DNS_Servers", "Greylist_File", "Mock_Credentials_File"),
     }
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     in_policy_listeners = {

@@ -7,7 +7,7 @@ import pytest
 import triosmtp
 from triosmtp.commands.check_command import check_config
 from triosmtp.errors import ConfigError, Severity
-from triosmtp.limits import shared_counts
+from triosmtp.limits import redis_store
 
 
 def config(text: str) -> triosmtp.Config:
@@ -24,7 +24,7 @@ def errors(text: str) -> list[str]:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_counts, "find_spec", lambda _name: None)
+    monkeypatch.setattr(redis_store, "find_spec", lambda _name: None)
     assert errors('Limits_Store = "redis://127.0.0.1"') == ["Limits_Store needs coredis: pip install 'triosmtp[redis]'"]
 
 

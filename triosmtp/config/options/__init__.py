@@ -12,6 +12,7 @@ The other modules hold the rows, by subject::
     policy_options.py   policy, the spool
     delivery_options.py delivery, the Delivery scope
     relay_options.py    relaying, recipients that exist
+    client_options.py   the client's name, lists in the DNS, greylisting
     limit_options.py    limits on connections, sessions and messages
     proxy_options.py    trusted proxies
     log_options.py      the Log scope
@@ -28,6 +29,7 @@ from attrs import frozen
 
 from triosmtp.config.option import Option
 from triosmtp.config.options.auth_options import AuthOptions
+from triosmtp.config.options.client_options import ClientOptions
 from triosmtp.config.options.delivery_options import DeliveryOptions
 from triosmtp.config.options.limit_options import LimitOptions
 from triosmtp.config.options.log_options import LogOptions
@@ -58,6 +60,7 @@ class Settings(
     PolicyOptions,
     RelayOptions,
     LimitOptions,
+    ClientOptions,
     SMTPOptions,
     TLSOptions,
     StatusOptions,

@@ -108,7 +108,15 @@ class LimitOptions:
         None,
         "Redis in which all nodes count together: redis://host:port/db, rediss:// (TLS) or unix:///path. It counts "
         "Connection_Rate_Per_Peer, TLS_Handshakes_Per_Peer, Inbound_Throttle_Messages, Recipient_Rate_Per_Peer and "
-        "Auth_Failure_Rate_Per_Peer. Without an answer in 50 ms, the node counts by itself for 10 seconds.",
+        "Auth_Failure_Rate_Per_Peer. Without an answer in time, the node counts by itself for 10 seconds.",
+        scopes=(GLOBAL,),
+        reloadable=False,
+    )
+    limits_store_timeout: float = option(
+        "Limits_Store_Timeout",
+        SECONDS,
+        0.05,
+        "Seconds that the Limits_Store has for an answer.",
         scopes=(GLOBAL,),
         reloadable=False,
     )

@@ -7,6 +7,8 @@ The modules, by subject::
     filter_address.py   addresses and names of filters
     rspamd_address.py   the address of rspamd
     limits_store.py     the URL of a Limits_Store
+    dns_server.py       addresses of DNS servers
+    dnsbl_site.py       lists in the DNS
     smtp_types.py       extensions, the banner, the text of reply 421
     tls_types.py        files, protocol versions, ciphers, clients that may relay, rates
     server_name.py      names of servers in Server_Name scopes

@@ -135,7 +135,7 @@ class Dispatch:
                 listen=session.listener,
                 peer=session.peer,
                 address=session.peer_address,
-                name=session.variables.get("xclient_name", ""),
+                name="" if session.client_name == "unknown" else session.client_name,
                 helo="" if hello is None else hello.domain,
                 extended=hello is not None and hello.verb == "EHLO",
                 auth_mechanism="" if auth is None else auth.mechanism,

@@ -323,13 +323,14 @@ class Transaction:
 
     def _received(self, message: Message) -> bytes:
         session, profile, hello, recipients = self._session, self.profile, self._hello, self.envelope.recipients
-        peer_name, smtputf8 = session.variables.get("xclient_name"), "SMTPUTF8" in self.envelope.parameters
-        key = profile, hello, session.auth, session.connection_tls, session.peer, peer_name, smtputf8
+        smtputf8 = "SMTPUTF8" in self.envelope.parameters
+        key = profile, hello, session.auth, session.connection_tls, session.peer, smtputf8
         shared = session.received_start
         if shared is None or shared[0] != key:
+            name = session.client_name
             start = received_start(
                 helo=None if hello is None else hello.domain,
-                peer_name=peer_name,
+                peer_name=None if name == "unknown" else name,
                 peer_address=None if session.peer_address is None else str(session.peer_address),
                 by=profile.hostname,
                 extended=hello is not None and hello.verb == "EHLO",

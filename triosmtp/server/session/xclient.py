@@ -43,6 +43,7 @@ def adopt_announced_client(state: SessionState, event: XClient | XRemoteIP) -> N
         session.peer, session.peer_address = peer_from_sockaddr((str(event.address), 0)).text, event.address
         session.auth = None
     session.renew_info()
+    session.received_start = None  # it has the client's name
     variables.renew()
     variables.record(kept)
     session.headers.clear()
