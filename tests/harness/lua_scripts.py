@@ -4,6 +4,7 @@ from typing import Any
 
 from triosmtp.lua.host import HostTable, ScriptError
 from triosmtp.lua.state import LuaLimits, LuaState
+from triosmtp.lua.translate import translate
 
 
 class Script:
@@ -15,7 +16,7 @@ class Script:
         self.state = LuaState(
             tables,
             limits=LuaLimits(memory=memory, instructions=instructions),
-            translate=lambda text, _chunk: text,
+            translate=translate,
             find_module=self._find,
             output=self.printed.append,
         )
@@ -23,11 +24,13 @@ class Script:
     def _find(self, name: bytes) -> tuple[bytes, bytes]:
         if name not in self.modules:
             raise ScriptError(f"module '{name.decode()}' not found")
-        return self.modules[name], b"@" + name + b".lua"
+        return translate(self.modules[name], b"@" + name + b".lua"), b"@" + name + b".lua"
 
     async def run(self, text: bytes, *arguments: Any, current: Any = None) -> Any:
         """Run a chunk and return its first result."""
-        return await self.state.run(current, self.state.compile(text, b"@script.lua"), *arguments)
+        return await self.state.run(
+            current, self.state.compile(translate(text, b"@script.lua"), b"@script.lua"), *arguments
+        )
 
     def collect(self) -> None:
         """Run Lua's collector."""

@@ -4,7 +4,10 @@
 and ``host_calls.py`` is the bridge.  ``state.py`` is one Lua state with its limits.
 
 The Lua side of the state is in ``prelude/``.  ``bounds.lua`` runs callouts and counts what they use, ``sandbox.lua``
-makes their globals, and ``objects.lua`` makes the objects of the host.
+makes their globals, and ``objects.lua`` makes the objects of the host.  ``patterns.lua`` and ``sizes.lua`` bound the
+functions of strings and tables.
+
+``lexer.py`` and ``translate.py`` make Lua 5.1 of Momentum's dialect, whose operators are in ``prelude/operators.lua``.
 
 The functions that scripts call are in ``api/``.
 

@@ -18,8 +18,10 @@ from triosmtp.lua.host_calls import HostCalls, internal, new_runtime
 
 __all__ = ["Failure", "LuaLimits", "LuaState"]
 
-_STEP: Final = 1000  # instructions between two checks of the limits
-_RESERVE: Final = 8 << 20  # bytes beyond the limit, for what the host writes
+_STEP: Final = 1000  # instructions between two checks
+_RESERVE: Final = 8 << 20
+"""Bytes beyond the limit, for what the host writes."""
+_MAX_STEPS: Final = 100_000  # of the matcher of Lua, which cannot be stopped: half a millisecond
 _DRAIN: Final = 64  # callouts after which objects that no script refers to are released
 
 
@@ -27,7 +29,7 @@ _DRAIN: Final = 64  # callouts after which objects that no script refers to are 
 class LuaLimits:
     """What scripts may use: instructions and processor time of a callout, memory of the state."""
 
-    instructions: int = 10_000_000
+    instructions: int = 20_000_000
     cpu_seconds: float = 1.0
     memory: int = 64 << 20
 
@@ -67,7 +69,7 @@ class LuaState:
         self._lua = new_runtime(limits.memory + _RESERVE)
         shared = self._lua.table_from({
             b"step": _STEP, b"max_cpu": limits.cpu_seconds, b"soft_kb": limits.memory / 1024,
-            b"max_string": limits.memory // 4, b"ballast": _RESERVE // 4,
+            b"max_string": limits.memory // 4, b"ballast": _RESERVE // 4, b"max_steps": _MAX_STEPS,
             b"output": internal(output), b"translate": internal(translate), b"find_module": internal(find_module),
         })  # fmt: skip
         loaded = self._lua.table()
@@ -75,6 +77,8 @@ class LuaState:
         self._objects = self._trusted("prelude/objects", self._bounds, loaded)
         self.calls = HostCalls(self._lua, self._objects, limits.memory)
         tables = tuple(tables)
+        for name in ("operators", "patterns", "sizes"):
+            self._trusted(f"prelude/{name}", shared, self._bounds)
         self._trusted("prelude/sandbox", shared, self._bounds, loaded)
         self.calls.define(tables)
         for table in tables:

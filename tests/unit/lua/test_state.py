@@ -44,7 +44,7 @@ async def test_each_callout_has_all_instructions() -> None:
         b"kept = {} for i = 1, 1e9 do kept[i] = i .. 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' end",
         b"kept = 'x' while true do kept = kept .. kept end",
         b"kept = {} for i = 1, 1e9 do pcall(function() kept[i] = i .. 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' end) end",
-        b"kept = {} local s = ('x'):rep(4e6) for i = 1, 1e9 do pcall(function() kept[i] = s .. i end) end",
+        b"kept = {} local s = ('x'):rep(2e6) for i = 1, 1e9 do pcall(function() kept[i] = s .. i end) end",
     ],
 )
 async def test_memory_is_limited(text: bytes) -> None:
