@@ -8,7 +8,7 @@ from pathlib import Path
 
 from triosmtp.auth import PLAINTEXT, AuthFileError, MockKey, PasswordFile
 from triosmtp.config import Config, Settings, problem_at
-from triosmtp.delivery import Delivery, parse_delivery
+from triosmtp.delivery import Delivery, SecretFile, parse_delivery
 from triosmtp.errors import Problem, Severity
 from triosmtp.filesystem import is_tmpfs, is_visible, state_directory
 from triosmtp.policy import Chain
@@ -17,6 +17,8 @@ from triosmtp.server.profile import default_maildir, unhonoured
 from triosmtp.server.sasl_config import CredentialSource, SaslConfig, build_sasl_config
 
 __all__ = ["config_warnings", "extension_warnings"]
+
+_OF_RECIPIENTS = frozenset({"known_recipients", "recipients_fold_case"})
 
 
 def config_warnings(config: Config) -> list[Problem]:
@@ -51,7 +53,8 @@ def config_warnings(config: Config) -> list[Problem]:
         if remote and not config.policy_listens:
             text = f'"{remote[0]}": no Policy_Listener for its deciders to connect to: Policy_Fallback decides'
             warnings.append(problem_at(settings, "policy", text, Severity.WARNING))
-    return list(dict.fromkeys(warnings + _domain_warnings(config) + _token_warnings(config)))
+    found = warnings + _domain_warnings(config) + _token_warnings(config) + _secret_warnings(config)
+    return list(dict.fromkeys(found))
 
 
 def extension_warnings(settings: Settings, delivery: Delivery) -> list[Problem]:
@@ -75,6 +78,18 @@ def _token_warnings(config: Config) -> list[Problem]:
     return token_warnings(config)
 
 
+def _secret_warnings(config: Config) -> list[Problem]:
+    """Warn of files with secrets of Delivery scopes that others can read or change."""
+    problems = []
+    for target in config.deliveries.values():
+        for field in ("auth_password_file", "secret_file", "credentials_file"):
+            path: Path | None = getattr(target.settings, field)
+            exposure = "" if path is None else SecretFile(path).exposure
+            if exposure:
+                problems.append(problem_at(target.settings, field, exposure, Severity.WARNING))
+    return problems
+
+
 def _domain_warnings(config: Config) -> list[Problem]:
     """Warn of Domain scopes for which no mail is accepted."""
     relayed = [
@@ -83,7 +98,7 @@ def _domain_warnings(config: Config) -> list[Problem]:
     return [
         domain.problem(f'Domain "{domain.key}" has no effect: it is in no Relay_Domains', Severity.WARNING)
         for domain in config.domains
-        if not any(domain.key in each for each in relayed)
+        if domain.fields <= _OF_RECIPIENTS and not any(domain.key.replace("*", "x", 1) in each for each in relayed)
     ]
 
 
