@@ -167,6 +167,8 @@ def _message(e: MessageAccepted | MessageRefused) -> Fields:
         "to": e.recipients,
         "size": e.size,
     }
+    if "client_name" in e.variables:
+        fields["client_name"] = e.variables["client_name"]
     if e.variables.get("auth_status") == "pass":
         fields["user"] = e.variables.get("auth_user")
     fields["seconds"] = round(e.seconds, 4)

@@ -20,7 +20,8 @@ _quote: Final[Callable[[str], str]] = encode_basestring_ascii
 def _accepted(e: MessageAccepted) -> str | None:
     session, recipients = e.session, e.recipients
     texts = session.id, e.message, session.peer, session.listener, e.helo
-    if "" in texts or not recipients or e.discarded_by or "auth_status" in e.variables:
+    variables = e.variables
+    if "" in texts or not recipients or e.discarded_by or "auth_status" in variables or "client_name" in variables:
         return None
     secured = '"tls":"off"' if e.tls is None else _tls(e.tls)
     if secured is None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from dns_server import DNSServer, dns_server
 
 import triosmtp
-from triosmtp.event import Refused
+from triosmtp.event import MessageAccepted, Refused
+from triosmtp.logs.event_fields import LINES
 from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 RECORDS = {
@@ -64,6 +65,8 @@ async def test_the_name_of_the_client_is_in_received_and_variables() -> None:
             message = here.server.messages[-1]
             assert message.variables["client_name"] == name
             assert message.variables["reverse_client_name"] == reverse
+            accepted = next(event for event in reversed(here.server.events) if isinstance(event, MessageAccepted))
+            assert LINES[MessageAccepted][2](accepted)["client_name"] == name
             shown = "" if name == "unknown" else f"{name} "
             assert f"from client.example.org ({shown}[{address}])" in " ".join(message.trace.decode().split())
         assert here.dns.asked["7.2.0.192.in-addr.arpa", "PTR"] == 1

@@ -31,7 +31,7 @@ TLS_VALUES = st.builds(
     client_subject=NASTY | st.none(),
     handshake_seconds=st.floats(0, 100),
 )
-VARIABLES = st.dictionaries(st.sampled_from(["auth_status", "auth_user", "x"]), NASTY | st.just("pass"))
+VARIABLES = st.dictionaries(st.sampled_from(["auth_status", "auth_user", "client_name", "x"]), NASTY | st.just("pass"))
 VALUES: dict[object, st.SearchStrategy[Any]] = {
     str: NASTY,
     str | None: NASTY | st.none(),
@@ -73,7 +73,8 @@ def reference(event: ServerEvent) -> dict[str, object]:
             fields = {
                 "session": event.session.id, "message": event.message, "peer": event.session.peer,
                 "listener": event.session.listener, "helo": event.helo, "from": event.sender, "to": event.recipients,
-                "size": event.size, "user": event.variables.get("auth_user") if passed else None,
+                "size": event.size, "client_name": event.variables.get("client_name"),
+                "user": event.variables.get("auth_user") if passed else None,
                 "seconds": round(event.seconds, 4), "decided_by": event.discarded_by or "delivery",
                 "discarded_by": event.discarded_by, **tls_fields(event.tls),
             }  # fmt: skip

@@ -53,6 +53,7 @@ def events() -> Iterator[ServerEvent]:
             yield evolve(accepted, discarded_by=text)
             yield evolve(accepted, variables={"auth_status": "pass", "auth_user": text})
             yield evolve(accepted, variables={"auth_status": text})
+            yield evolve(accepted, variables={"client_name": text})
             yield Disconnected(session=session, reason=text, seconds=number, messages=int(number))
             yield Disconnected(session=session, reason="quit", seconds=number, messages=0, detail=text)
     for tls in tls_values():
