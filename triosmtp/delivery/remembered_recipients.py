@@ -89,6 +89,8 @@ class RememberedRecipients:
 
     async def find(self, keys: Sequence[RecipientKey]) -> Mapping[RecipientKey, frozenset[bytes]]:
         """Return for each of ``keys`` that is known the SHA-256 of the messages that were delivered."""
+        if not self._exists():
+            return {}
         return await self._run("read", lambda connection: _find(connection, keys)) or {}
 
     async def remember(self, keys: Iterable[RecipientKey], message: bytes, peer: str) -> bool:
@@ -98,9 +100,11 @@ class RememberedRecipients:
 
     async def count(self) -> int:
         """Return the number of entries."""
-        if self._connection is None and not self.path.exists():
-            return 0
-        return await self._run("read", _count) or 0
+        return await self._run("read", _count) or 0 if self._exists() else 0
+
+    def _exists(self) -> bool:
+        """Return whether there is a file: a look-up must not make one, and needs no thread then."""
+        return self._connection is not None or os.access(self.path, os.F_OK)
 
     async def _run(self, action: str, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         if trio.current_time() < self._retry_at:
