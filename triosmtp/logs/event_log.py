@@ -103,10 +103,9 @@ class EventLines(ABC):
     """
 
     def __init__(self, level: int = logging.INFO, form: Form = "text") -> None:
+        self._lines = {kind: (*line, kind in _DEFERRED) for kind, line in LINES.items() if line[0] >= level}
         short = JSON_LINES if form == "json" else {}
-        self._lines = {
-            kind: (*line, kind in _DEFERRED, short.get(kind)) for kind, line in LINES.items() if line[0] >= level
-        }
+        self._short = {kind: (write, *self._lines[kind]) for kind, write in short.items() if kind in self._lines}
         self._line = self._json_line if form == "json" else self._text_line
         self._second = -1
         self._date = ""  # of that second, in the form
@@ -116,22 +115,25 @@ class EventLines(ABC):
 
     def __call__(self, event: ServerEvent) -> None:
         """Write the line of ``event``, if its level is high enough and its session did not repeat it too often."""
-        if event.__class__ in self._filter.kinds:
+        kind = event.__class__
+        if kind in self._filter.kinds:
             for each, more in self._filter(event):
                 self._write(each, more)
-        else:
-            self._write(event, 0)
+            return
+        short = self._short.get(kind)
+        if short is not None:
+            write, level, _, _, deferrable = short
+            text = write(event)
+            if text is not None:
+                self._put(level, f'{{"time":"{self._moment()}",{text}}}\n', deferrable)
+                return
+        self._write(event, 0)
 
     def _write(self, event: ServerEvent, more: int) -> None:
         line = self._lines.get(event.__class__)
         if line is None:
             return
-        level, name, describe, deferrable, short = line
-        if short is not None and not more:
-            text = short(event)
-            if text is not None:
-                self._put(level, f'{{"time":"{self._moment()}",{text}}}\n', deferrable)
-                return
+        level, name, describe, deferrable = line
         fields = drop_empty_fields(describe(event))
         if more:
             fields["folded"] = more

@@ -17,7 +17,6 @@ soon as it has 32 KiB, and no more than that is read at once.
 import errno
 import io
 import os
-import re
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
@@ -61,7 +60,7 @@ _NO_DIRECTORY = Path()
 THREADS: Final = 32
 """The number of threads that read and write spool files at the same time."""
 LIMITER = trio.CapacityLimiter(THREADS)  # a limiter of its own: a disk that hangs must not use up the threads of others
-_HEADER_END = re.compile(rb"(?:\A|\n)(?=\r?\n)").search  # a lone LF ends a line if the configuration allows it
+_LINE_ENDS: Final = (b"\r\n", b"\n")
 
 
 class SpoolError(TrioSMTPError):
@@ -206,8 +205,14 @@ class Body:
 
         A body without an empty line is all header.
         """
-        end = _HEADER_END(self.head)
-        return self.head if end is None else self.head[: end.end()]
+        head = self.head
+        if head.startswith(_LINE_ENDS):
+            return b""
+        end = head.find(b"\n\r\n")
+        lone = head.find(b"\n\n", 0, end + 1 or len(head))  # a lone LF ends a line if the configuration allows it
+        if lone >= 0:
+            end = lone
+        return head if end < 0 else head[: end + 1]
 
     def close(self) -> None:
         """Release memory and file.  May be called again."""

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -221,15 +221,17 @@ def accept_pending(sock: socket.socket, on_accept: Callable[[socket.socket, Peer
 
     :raises OSError: if no connection can be accepted: no descriptor or memory is left, or the socket is closed.
     """
+    listening: Any = sock
     for _ in range(limit):
         try:
-            accepted, address = sock.accept()
+            fd, address = listening._accept()  # noqa: SLF001 - accept() calls it, and makes two members of an Enum
         except BlockingIOError:
             return
         except OSError as error:
             if error.errno not in _CONNECTION_ERRORS:
                 raise
             continue  # the peer has disconnected already
+        accepted = socket.socket(fileno=fd)
         try:
             accepted.setblocking(False)
             on_accept(accepted, peer_from_sockaddr(address))

@@ -89,7 +89,7 @@ class Engine:
         self._connection.set_app_data(self.verification)
         self.handshakes_reported = 0  # See stream.TLSStream.renegotiated.
         self._protocol: str | None = None  # Set when the handshake is done.
-        self._incoming = self._outgoing = _UNUSED  # Replaced by wrap_bio.
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()  # Replaced by wrap_bio.
         self._received: bytes = b""  # Ciphertext that OpenSSL does not have yet …
         self._offset = 0  # … from this offset on.
         self._left = 0  # Octets that are missing of a record that OpenSSL has in part.
@@ -265,6 +265,10 @@ class Engine:
         del session
         if not server_side or server_hostname is not None:
             raise ValueError("this TLS engine is a server")
+        if self._outgoing.pending:
+            outgoing.write(self._outgoing.read())
+        if self._incoming.eof:
+            incoming.write_eof()
         self._incoming, self._outgoing = incoming, outgoing
         return self
 
@@ -491,7 +495,3 @@ class Engine:
         if self._incoming.eof:
             return ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer closed the connection without close_notify")
         return ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more ciphertext is needed")
-
-
-_UNUSED: Final = ssl.MemoryBIO()
-"""Stands for the memory of SSLStream before there is any."""

@@ -4,7 +4,8 @@ SSLStream takes locks and makes a checkpoint of its own at each call, and learns
 to read.  That costs more than the encryption of a command.  A :class:`TLSStream` reads from the transport and decrypts,
 or encrypts and writes to it, by itself as long as nothing else has to be done.  SSLStream does everything else.
 
-``ssl_stream`` can be used at any moment, by any task, with the same result as if the short way did not exist:
+``ssl_stream`` can be used at any moment, by any task, with the same result as if the short way did not exist.  It is
+made when it is needed first: most sessions need none.
 
 - **Nothing is left behind in an await.**  A record is decrypted, or encrypted and given to the kernel, in one step.  If
   the kernel does not take all of it, SSLStream sends the rest, in the order of its locks.
@@ -16,10 +17,11 @@ or encrypts and writes to it, by itself as long as nothing else has to be done. 
 - **SSLStream alone serves a client that may renegotiate**: there a write may have to read.
 
 Two attributes of SSLStream are used that are not public, in this module alone: see :func:`_finish_handshake` and
-:func:`_send_lock`.  If a version of Trio lacks them, SSLStream does the work.
+:func:`_send_lock`.  If a version of Trio lacks them, SSLStream is made at once, and does the work.
 """
 
 from collections.abc import Callable
+from functools import cache
 from time import perf_counter
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
@@ -44,22 +46,29 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
     One task may receive while another one sends.  Call :meth:`release` at the end, in any case.
     """
 
-    __slots__ = ("_is_sending", "_start", "_waiting", "engine", "ssl_stream", "transport")
+    __slots__ = ("_below", "_send_lock", "_ssl_stream", "_start", "_waiting", "engine", "transport")
 
     def __init__(self, transport: Transport, engine: Engine, below: Transport | None = None) -> None:
         self.transport = transport
         self.engine = engine
-        self.ssl_stream = trio.SSLStream(
-            below or transport, cast("Any", engine), server_side=True, https_compatible=True
-        )
-        """The stream that the connection is wrapped in."""
-        lock = _send_lock(self.ssl_stream)
-        if lock is not None:
-            self._is_sending = lock.locked
-            self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
-        else:
-            self._start = None
+        self._below = below or transport
+        self._ssl_stream: trio.SSLStream[Transport] | None = None
+        self._send_lock: trio.StrictFIFOLock | None = None  # of SSLStream
+        self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
         self._waiting: bytes | bytearray | memoryview = b""
+
+    @property
+    def ssl_stream(self) -> "trio.SSLStream[Transport]":
+        """The stream that the connection is wrapped in."""
+        stream = self._ssl_stream
+        if stream is None:
+            engine: Any = self.engine
+            stream = trio.SSLStream(self._below, engine, server_side=True, https_compatible=True)
+            self._ssl_stream, self._send_lock = stream, _send_lock(stream)
+            if self._send_lock is None:
+                self._start = None
+            _finish_handshake(stream)
+        return stream
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive and decrypt at least one byte; ``b""`` at the end, with or without close_notify.
@@ -89,8 +98,8 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         :raises trio.BrokenResourceError: if the connection is gone.
         :raises trio.ClosedResourceError: if this end was closed.
         """
-        start = self._start
-        if start is not None and data and not self._is_sending():
+        start, lock = self._start, self._send_lock
+        if start is not None and data and (lock is None or not lock.locked()):
             ciphertext = self.engine.encrypt(data)
             if ciphertext:
                 if start(ciphertext):
@@ -189,7 +198,7 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
     async def aclose(self) -> None:
         """Close the transport at once, without close_notify, and free OpenSSL's memory."""
         self.engine.release()
-        await self.ssl_stream.aclose()
+        await (self.transport if self._ssl_stream is None else self._ssl_stream).aclose()
 
 
 class _RenegotiationTransport(trio.abc.Stream):
@@ -245,10 +254,24 @@ class RenegotiableStream(TLSStream[Transport]):
 async def open_stream(transport: Transport, engine: Engine, *, may_renegotiate: bool) -> TLSStream[Transport]:
     """Make the stream of a connection whose handshake is done."""
     stream = (RenegotiableStream if may_renegotiate else TLSStream)(transport, engine)
-    if not _finish_handshake(stream.ssl_stream):
+    if not _has_private_parts():
         with trio.CancelScope(shield=True):  # one that is cancelled would break the stream; nothing is waited for
             await stream.ssl_stream.do_handshake()
     return stream
+
+
+@cache
+def _has_private_parts() -> bool:
+    """Return whether SSLStream has what this module uses of it that is not public."""
+    stream: trio.SSLStream[Any] = trio.SSLStream(cast("Any", None), cast("Any", _Probe()), server_side=True)
+    return _send_lock(stream) is not None and _finish_handshake(stream)
+
+
+class _Probe:
+    """Stands for an engine."""
+
+    def wrap_bio(self, *_: object, **_options: object) -> None:
+        """Return nothing: the stream is not used."""
 
 
 def _finish_handshake(stream: "trio.SSLStream[Any]") -> bool:

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 from attrs import evolve
 
-from triosmtp.event import Disconnected, MessageAccepted, ServerEvent, SessionInfo, TLSEstablished
+from triosmtp.event import Disconnected, MessageAccepted, Refused, ServerEvent, SessionInfo, TLSEstablished
 from triosmtp.logs import event_log
 from triosmtp.logs.event_log import EventLog
 from triosmtp.logs.json_lines import JSON_LINES
@@ -90,3 +90,17 @@ def test_usual_events_go_the_short_way() -> None:
         Disconnected(session=session, reason="quit", seconds=1.5, messages=1),
     )
     assert all(JSON_LINES[type(event)](event) for event in usual)
+
+
+def test_the_end_of_a_session_still_reports_lines_that_were_left_out() -> None:
+    session, out = _session("s", "p", "n"), io.StringIO()
+    log = EventLog(out, logging.INFO, "json")
+    refused = Refused(
+        session=session, phase="command", code=503, enhanced="5.5.1", text="No", decided_by="protocol", reason="why"
+    )
+    for _ in range(30):
+        log(refused)
+    log(Disconnected(session=session, reason="quit", seconds=1.0, messages=0))
+    *_, counted, ended = map(json.loads, out.getvalue().splitlines())
+    assert (counted["event"], counted["folded"]) == ("refused", 10)
+    assert ended["event"] == "disconnected"
