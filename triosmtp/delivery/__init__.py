@@ -17,8 +17,7 @@ from triosmtp.delivery.delivery_transaction import DeliveryTransaction
 from triosmtp.delivery.discard import Discard
 from triosmtp.delivery.function import FunctionDelivery
 from triosmtp.delivery.maildir import Maildir
-from triosmtp.delivery.recipient_result import DELIVERED, RecipientResult
-from triosmtp.delivery.remembered_recipients import RecipientKey, RememberedRecipients
+from triosmtp.delivery.recipient_result import DELIVERED, RecipientKey, RecipientResult
 from triosmtp.delivery.secret_file import SecretFile, SecretFileError
 from triosmtp.delivery.target_context import EventSink, TargetContext
 from triosmtp.delivery.target_health import TargetHealth, TargetState, merge_states
@@ -26,7 +25,7 @@ from triosmtp.delivery.target_watch import is_probed, watch_target
 
 __all__ = [
     "DELIVERED", "Delivery", "DeliveryError", "DeliveryTransaction", "Discard", "EventSink", "FunctionDelivery",
-    "Maildir", "RecipientKey", "RecipientResult", "RememberedRecipients", "SecretFile", "SecretFileError",
+    "Maildir", "RecipientKey", "RecipientResult", "SecretFile", "SecretFileError",
     "TargetContext", "TargetHealth", "TargetState", "is_probed", "load_delivery", "merge_states", "parse_delivery",
     "watch_target",
 ]  # fmt: skip

@@ -1,12 +1,13 @@
-"""The result of one recipient: the message is delivered, refused for good, or to be tried again."""
+"""The result of one recipient, and what identifies the recipient when the message comes again."""
 
+import hashlib
 from typing import Final
 
 from attrs import frozen
 
 from triosmtp.errors import Reject
 
-__all__ = ["DELIVERED", "RecipientResult"]
+__all__ = ["DELIVERED", "RecipientKey", "RecipientResult"]
 
 
 @frozen(slots=True)
@@ -39,3 +40,16 @@ class RecipientResult:
 
 
 DELIVERED: Final = RecipientResult(250)
+
+
+@frozen(slots=True)
+class RecipientKey:
+    """A recipient of a message at a target."""
+
+    sender: str
+    recipient: str
+    target: str
+
+    def digest(self) -> bytes:
+        """Return the digest that the file holds: it has no addresses."""
+        return hashlib.sha256("\0".join((self.sender, self.recipient, self.target)).encode("utf-8", "replace")).digest()

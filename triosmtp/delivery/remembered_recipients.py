@@ -6,7 +6,6 @@ An entry is kept for a day.  If there are too many, the oldest are forgotten: a 
 than one that is lost.
 """
 
-import hashlib
 import logging
 import os
 import sqlite3
@@ -18,11 +17,11 @@ from time import time
 from typing import Final, TypeVar
 
 import trio
-from attrs import frozen
 
+from triosmtp.delivery.recipient_result import RecipientKey
 from triosmtp.filesystem import make_directory
 
-__all__ = ["MAX_AGE", "MAX_OF_PEER", "MAX_ROWS", "RecipientKey", "RememberedRecipients"]
+__all__ = ["MAX_AGE", "MAX_OF_PEER", "MAX_ROWS", "RememberedRecipients"]
 
 _log = logging.getLogger("triosmtp.delivery")
 
@@ -52,19 +51,6 @@ _FORGET: Final = """
 """
 
 _T = TypeVar("_T")
-
-
-@frozen(slots=True)
-class RecipientKey:
-    """A recipient of a message at a target."""
-
-    sender: str
-    recipient: str
-    target: str
-
-    def digest(self) -> bytes:
-        """Return the digest that the file holds: it has no addresses."""
-        return hashlib.sha256("\0".join((self.sender, self.recipient, self.target)).encode("utf-8", "replace")).digest()
 
 
 class RememberedRecipients:

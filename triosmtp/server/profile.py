@@ -15,7 +15,6 @@ from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Set
 from triosmtp.delivery import (
     Delivery,
     EventSink,
-    RememberedRecipients,
     TargetContext,
     TargetHealth,
     TargetState,
@@ -39,6 +38,7 @@ from triosmtp.tls import TLSSettings
 from triosmtp.variables import is_reserved
 
 if TYPE_CHECKING:
+    from triosmtp.delivery.remembered_recipients import RememberedRecipients
     from triosmtp.policy_service.filter_registry import FilterKey
     from triosmtp.policy_service.hub import Hub
     from triosmtp.server.client_checks import ClientChecks
@@ -67,7 +67,7 @@ class Profile:
     """All targets."""
     health: tuple[TargetHealth, ...]
     """The health of the usual targets, of those that can be unavailable: while they are, new sessions are refused."""
-    memory: RememberedRecipients | None
+    memory: "RememberedRecipients | None"
     """The recipients that have a message which the client must send again; None if results are never mixed."""
     tls: TLSSettings | None
     """The key of the TLS context in the store; None without a certificate."""
@@ -386,10 +386,12 @@ class Profiles:
         assert routing is not None
         return routing
 
-    def _memory_for(self, routing: Routing, chain: Chain) -> RememberedRecipients | None:
+    def _memory_for(self, routing: Routing, chain: Chain) -> "RememberedRecipients | None":
         if not (routing.may_mix or "data_spool_each_rcpt" in chain.phases):
             return None
         if self._memory is None:
+            from triosmtp.delivery.remembered_recipients import RememberedRecipients  # noqa: PLC0415 - imports SQLite
+
             with suppress(ConfigError):  # without a state folder nothing is remembered
                 self._memory = RememberedRecipients(state_directory() / "remembered_recipients.sqlite3")
         return self._memory

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from triosmtp.delivery import RecipientKey, RememberedRecipients, remembered_recipients
+from triosmtp.delivery import RecipientKey, remembered_recipients
+from triosmtp.delivery.remembered_recipients import RememberedRecipients
 
 ONE = RecipientKey("a@far.example", "u@example.com", "hop")
 MESSAGE, OTHER = b"m" * 32, b"o" * 32
@@ -53,7 +54,8 @@ async def test_another_process_finds_it_at_once_and_a_killed_one_leaves_it(memor
     """The WAL is synced before the call returns: a process that is killed then has lost nothing."""
     program = f"""
 import os, pathlib, signal, trio
-from triosmtp.delivery import RecipientKey, RememberedRecipients
+from triosmtp.delivery import RecipientKey
+from triosmtp.delivery.remembered_recipients import RememberedRecipients
 async def main():
     memory = RememberedRecipients(pathlib.Path({str(memory.path)!r}))
     assert await memory.remember([RecipientKey(*{(ONE.sender, ONE.recipient, ONE.target)!r})], b"m" * 32, "192.0.2.1")

@@ -9,12 +9,12 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import evolve, frozen
 
-from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, RecipientResult, RememberedRecipients
+from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, RecipientResult
 from triosmtp.limits.peer_count import peer_key
 from triosmtp.message import Envelope, Message, Origin, Recipient
 from triosmtp.message.header_edits import HeaderEdits
@@ -25,6 +25,9 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.routing import Target, Targets
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import Hello, Reply
+
+if TYPE_CHECKING:
+    from triosmtp.delivery.remembered_recipients import RememberedRecipients
 
 __all__ = ["Dispatch", "digest_of", "reply_to_results"]
 
@@ -245,7 +248,7 @@ class Dispatch:
     # What is remembered
 
     async def _recall(
-        self, memory: RememberedRecipients, message: Message, plan: list[_Part], digest: bytes | None
+        self, memory: "RememberedRecipients", message: Message, plan: list[_Part], digest: bytes | None
     ) -> bytes | None:
         """Look up who has the message since an earlier attempt; return the digest if it is known by then.
 
