@@ -13,8 +13,9 @@ from triosmtp.errors import Problem, Severity
 from triosmtp.filesystem import is_tmpfs, is_visible, state_directory
 from triosmtp.policy import Chain
 from triosmtp.server.client_list import DomainList
-from triosmtp.server.profile import default_maildir, unhonoured
+from triosmtp.server.profile import unhonoured
 from triosmtp.server.sasl_config import CredentialSource, SaslConfig, build_sasl_config
+from triosmtp.server.target_set import default_maildir
 
 __all__ = ["config_warnings", "extension_warnings"]
 

@@ -111,6 +111,10 @@ class RememberedRecipients:
             self.close()
             raise
 
+    async def aclose(self) -> None:
+        """Close the file when the present use of it has ended."""
+        await trio.to_thread.run_sync(self.close, limiter=self._thread)
+
     def close(self) -> None:
         """Close the file.  It is opened again if it is used again."""
         connection, self._connection = self._connection, None

@@ -4,9 +4,9 @@
 ``profile.py`` (options as running parts), ``tls_contexts.py``, ``sasl_config.py`` and ``auth_service.py``,
 ``relay_rules.py`` and ``sender_rules.py`` with ``client_list.py``, ``filter_policies.py`` and
 ``rspamd_filter.py``, ``client_checks.py``, and ``policy_endpoint.py``.
-``routing.py`` says which targets a recipient's mail goes to; ``target_factories.py`` makes them.  ``service.py`` is
-what all sessions share; ``service_limits.py`` its limits (over several nodes: ``limits_store.py``) and
-``statistics.py`` its counters.
+``target_set.py`` has the targets of mail, ``target_factories.py`` makes them, and ``routing.py`` says which one a
+recipient has.  ``service.py`` is what all sessions share; ``service_limits.py`` its limits (over several nodes:
+``limits_store.py``) and ``statistics.py`` its counters.
 
 ``acceptor.py`` makes a session of a connection: ``proxy_protocol.py`` reads the header of a proxy, and
 ``admission.py`` counts or refuses the connection.  ``session/`` is one SMTP session.  ``worker_pool.py`` is the

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,23 +14,19 @@ from triosmtp.config import DELIVERY_EXTENSIONS, Config, Listen, ServerName, Set
 from triosmtp.delivery import (
     Delivery,
     EventSink,
-    TargetContext,
     TargetHealth,
-    TargetState,
     is_probed,
-    watch_target,
 )
 from triosmtp.errors import ConfigError, Problem, collect
-from triosmtp.filesystem import state_directory
 from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.recipients.known_recipients import KnownRecipients
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.auth_service import AuthService
 from triosmtp.server.relay_rules import RelayRules
-from triosmtp.server.routing import Routing, Target, Targets
+from triosmtp.server.routing import Routing
 from triosmtp.server.sasl_config import SaslConfig, Store, build_sasl_config
-from triosmtp.server.target_factories import make_delivery
+from triosmtp.server.target_set import TargetSet
 from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
 from triosmtp.tls import TLSSettings
@@ -43,7 +38,7 @@ if TYPE_CHECKING:
     from triosmtp.policy_service.hub import Hub
     from triosmtp.server.client_checks import ClientChecks
 
-__all__ = ["Profile", "Profiles", "default_maildir"]
+__all__ = ["Profile", "Profiles"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -124,11 +119,11 @@ class Profiles:
         self._policies: dict[str, Policy] = {}
         self._client_checks: ClientChecks | None = None
         self._filters: list[FilterKey] = []
-        self._targets: dict[str, Target] = {}
         self.events = EventSink()
         """The destination of events of targets: the observers of the service that uses these profiles."""
+        self.targets = TargetSet(config, hostname, self._loader, self.events, given=delivery)
+        """The targets of mail."""
         self._running: list[trio.CancelScope] = []
-        self._memory: RememberedRecipients | None = None
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._chains: dict[Hashable, Chain] = {}
         self._stores: dict[Hashable, Store] = {}
@@ -141,7 +136,14 @@ class Profiles:
         renewed = Profiles(config, self._hostname, delivery=self._given_delivery, hub=self._hub, mock_key=self.mock_key)
         renewed._given_chain = self._given_chain
         renewed._loader = ModuleLoader(config.folder, self._loader)
-        renewed._memory = self._memory
+        renewed.targets = TargetSet(
+            config,
+            self._hostname,
+            renewed._loader,
+            renewed.events,
+            given=self._given_delivery,
+            memory=self.targets.remembered,
+        )
         renewed._former_files = self._recipient_files  # a long list that has not changed is not read again
         return renewed
 
@@ -152,22 +154,13 @@ class Profiles:
 
     def start(self, nursery: trio.Nursery) -> None:
         """Run what deliveries do in the background, until :meth:`aclose`, in ``nursery``."""
-        given = () if self._given_delivery is None else (self._given_delivery,)
-        for delivery in (*given, *self.deliveries):
-            if type(delivery).run is not Delivery.run:
-                scope = trio.CancelScope()
-                self._running.append(scope)
-                nursery.start_soon(_run, delivery.run, scope, name=f"delivery {delivery}")
-        for target in self._targets.values():
-            if is_probed(target.delivery):
-                scope = trio.CancelScope()
-                self._running.append(scope)
-                watch = partial(watch_target, target.delivery, target.health, self.events.emit)
-                nursery.start_soon(_run, watch, scope, name=f"health of {target}")
+        tasks = list(self.targets.tasks())
         if self._client_checks is not None:
+            tasks.append(("client checks", self._client_checks.run))
+        for name, task in tasks:
             scope = trio.CancelScope()
             self._running.append(scope)
-            nursery.start_soon(_run, self._client_checks.run, scope, name="client checks")
+            nursery.start_soon(_run, task, scope, name=name)
 
     async def aclose(self) -> None:
         """Close every delivery that the options name.  Each has up to 5 s.  Release filters and services."""
@@ -180,29 +173,17 @@ class Profiles:
                 store.close()
         if self._client_checks is not None:
             self._client_checks.close()
-        for close in (*self._closers, *(delivery.aclose for delivery in self.deliveries)):
+        for close in self._closers:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                 try:
                     await close()
-                except Exception:  # noqa: BLE001 - an error of a delivery must not end the server
+                except Exception:  # noqa: BLE001 - an error of a policy must not end the server
                     _log.exception("closing %s failed", getattr(close, "__self__", close))
-
-    @property
-    def deliveries(self) -> tuple[Delivery, ...]:
-        """Every delivery that the options name."""
-        return tuple(target.delivery for target in self._targets.values())
-
-    def target_states(self) -> tuple[TargetState, ...]:
-        """Return the state of every target that the options name, in this process."""
-        return tuple(target.health.state() for target in self._targets.values())
+        await self.targets.aclose()
 
     def default_targets(self) -> frozenset[str]:
         """Return the names of the targets without which a Listen cannot accept mail."""
         return frozenset(health.name for profile in self._profiles.values() for health in profile.health)
-
-    async def count_remembered(self) -> int:
-        """Return the number of remembered recipients."""
-        return 0 if self._memory is None else await self._memory.count()
 
     def prepare(self) -> list[Profile]:
         """Make the profile of every Listen and of each of its Peer blocks.
@@ -238,9 +219,9 @@ class Profiles:
             for key in settings.context
             if is_reserved(key)
         ]
-        routing = collect(problems, partial(self._routing, settings))
         recipients = collect(problems, partial(self._recipients, settings))
         chain = collect(problems, partial(self._chain_with_checks, settings, recipients))
+        routing = collect(problems, partial(self.targets.routing, settings, chain or Chain()))
         sasl = collect(problems, partial(self._sasl, settings, chain or Chain()))
         if problems:
             raise ConfigError(problems)
@@ -257,7 +238,7 @@ class Profiles:
             delivery=routing.default[0].delivery,
             routing=routing,
             health=tuple(each.health for each in routing.default if is_probed(each.delivery)),
-            memory=self._memory_for(routing, chain),
+            memory=self.targets.memory(routing, chain),
             tls=tls,
             sasl=sasl,
             server_names=server_names,
@@ -367,50 +348,6 @@ class Profiles:
             self._hub = Hub()
         return self._hub
 
-    def _routing(self, settings: Settings) -> Routing:
-        problems: list[Problem] = []
-        given, domains = self._given_delivery, self._config.domains
-        if given is None:
-            default = collect(problems, partial(self._targets_of, settings))
-        else:
-            default, domains = (Target(str(given), given, TargetHealth(str(given)), given.verifies),), ()
-        by_name = {}
-        chooses = bool(settings.policy) if self._given_chain is None else bool(self._given_chain.policies)
-        for name in self._config.deliveries if chooses else ():
-            target = collect(problems, partial(self._target, settings, name))
-            if target is not None:
-                by_name[name] = target
-        routing = collect(problems, partial(Routing.from_settings, default or (), domains, self._targets_of, by_name))
-        if problems:
-            raise ConfigError(problems)
-        assert routing is not None
-        return routing
-
-    def _memory_for(self, routing: Routing, chain: Chain) -> "RememberedRecipients | None":
-        if not (routing.may_mix or "data_spool_each_rcpt" in chain.phases):
-            return None
-        if self._memory is None:
-            from triosmtp.delivery.remembered_recipients import RememberedRecipients  # noqa: PLC0415 - imports SQLite
-
-            with suppress(ConfigError):  # without a state folder nothing is remembered
-                self._memory = RememberedRecipients(state_directory() / "remembered_recipients.sqlite3")
-        return self._memory
-
-    def _targets_of(self, settings: Settings) -> Targets:
-        names = settings.deliver_to or (f"maildir:{default_maildir()}",)
-        return tuple(self._target(settings, name) for name in names)
-
-    def _target(self, settings: Settings, name: str) -> Target:
-        target = self._targets.get(name)
-        if target is None:
-            found = self._config.target(name)
-            health = TargetHealth(name, grace=found.settings.delivery_grace, on_change=self.events.note_change)
-            context = TargetContext(self._hostname, health, self.events)
-            where = settings if found.is_short else found.settings
-            delivery = _found(where, "deliver_to", partial(make_delivery, found, context, self._loader))
-            target = self._targets[name] = Target(name, delivery, health, found.settings.verify_recipients)
-        return target
-
 
 async def _run(task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
     with scope:
@@ -422,11 +359,6 @@ async def _run(task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> 
 
 def _is_filter(specification: str) -> bool:
     return specification.startswith(("policyd:", "milter:", "rspamd:", "filter:"))
-
-
-def default_maildir() -> Path:
-    """Return the Maildir for mail without Deliver_To: in the state folder."""
-    return state_directory() / "Maildir"
 
 
 def _found(settings: Settings, field: str, make: Callable[[], _T]) -> _T:

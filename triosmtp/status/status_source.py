@@ -165,7 +165,7 @@ class ServerSource:
     def targets(self) -> list[dict[str, Any]]:
         """Return each target of mail, of all processes together."""
         profiles = self._service.profiles
-        states = {state.name: state for state in profiles.target_states()}
+        states = {state.name: state for state in profiles.targets.states()}
         if self._pool is not None:  # the workers deliver
             states |= {state.name: state for state in self._pool.target_states() if state.name in states}
         required = profiles.default_targets()
@@ -173,7 +173,7 @@ class ServerSource:
 
     async def remembered_recipients(self) -> int:
         """Return the number of recipients that are remembered for a retry."""
-        return await self._service.profiles.count_remembered()
+        return await self._service.profiles.targets.count_remembered()
 
 
 def _in_force(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:

@@ -151,7 +151,7 @@ class _Worker:
         while True:
             await self._target_change.wait()
             self._target_change = trio.Event()
-            self._channel.send(TargetsChanged(self._service.profiles.target_states()))
+            self._channel.send(TargetsChanged(self._service.profiles.targets.states()))
             await trio.sleep(_TARGETS_SECONDS)
 
     async def run(self) -> None:

@@ -516,7 +516,7 @@ async def test_while_the_usual_target_is_not_available_new_sessions_are_refused(
         assert refused.reason == "probed is not available: the certificate is for another name"
         profiles = at.server.service.profiles
         assert profiles.default_targets() == {"probed"}
-        down = {state.name for state in profiles.target_states() if not state.available}
+        down = {state.name for state in profiles.targets.states() if not state.available}
         assert down == {"probed", "elsewhere"}
         usual.health.succeeded()
         assert (await at.server.connect().read()).code == 220
