@@ -75,6 +75,7 @@ def message(
     recipient: str = "you@example.com",
     body: bytes = BODY,
     host: str = "127.0.0.1",
+    sender: str = "a@example.org",
 ) -> str:
     """Send one message; return the first refusal, or the last reply.
 
@@ -82,7 +83,7 @@ def message(
     """
     with smtplib.SMTP(host, port, timeout=30) as client:
         started_tls(client, folder, certificate)
-        for command in ("MAIL FROM:<a@example.org>", f"RCPT TO:<{recipient}>", "DATA"):
+        for command in (f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>", "DATA"):
             code, text = client.docmd(command)
             if code >= 400:
                 return f"{code} {text.decode()}"

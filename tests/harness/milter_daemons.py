@@ -54,6 +54,7 @@ OPENDMARC = """
 AuthservID {id}
 TrustedAuthservIDs {id}
 IgnoreHosts {folder}/none
+DNSTimeout 1
 Syslog no
 """
 CLAMD = """

@@ -60,6 +60,8 @@ class MilterProgram:
         self.actions = ALL_ACTIONS
         self.protocol = 0
         """The steps and replies that it does not want."""
+        self.raw_negotiation: bytes | None = None
+        """Octets in place of the answer to the negotiation, which then ends the connection."""
         self.symbols: list[tuple[int, str]] = []
         self.sessions: list[Recorded] = []
         self.changed = Condition()
@@ -134,6 +136,9 @@ class MilterProgram:
                 recorded.frames.append((code, data))
                 self.changed.notify_all()
             if code == "O":
+                if self.raw_negotiation is not None:
+                    connection.sendall(self.raw_negotiation)
+                    return
                 self.offered = struct.unpack(">III", data[:12])
                 chosen = struct.pack(">III", self.offered[0], self.actions, self.protocol & self.offered[2])
                 for stage, names in self.symbols:

@@ -24,7 +24,8 @@ from triosmtp.filters.milter_session import Step
 from triosmtp.message import Message
 from triosmtp.message.header_edits import EditError
 from triosmtp.message.spool import SpoolError
-from triosmtp.policy import DISCARD, Done, Phase, Policy, Session
+from triosmtp.policy import DISCARD, Done, Phase, Session
+from triosmtp.policy.interface import UnknownCommandPolicy
 from triosmtp.policy_service.filter_registry import FilterKey, FilterRegistry, FilterUse
 from triosmtp.policy_service.question import Fallback, fallback_reply
 from triosmtp.smtp import Address
@@ -100,7 +101,7 @@ class _Conversation:
             self.report_closed()
 
 
-class MilterPolicy(Policy):
+class MilterPolicy(UnknownCommandPolicy):
     """Has a milter decide."""
 
     def __init__(self, settings: MilterSettings, filters: FilterRegistry) -> None:
@@ -136,6 +137,20 @@ class MilterPolicy(Policy):
             return await self._hello(conversation, session, domain)
 
         return await self._ask("ehlo", session, conversation, hello)
+
+    async def judge_unknown_command(self, session: Session, line: bytes) -> None:
+        """Ask about a command that the server does not know.  A failure is reported, and the usual reply stays."""
+        conversation = self._conversation(session)
+        if conversation.accepted or conversation.accepted_hello or conversation.link is None:
+            return
+        began = trio.current_time()
+        try:
+            verdict = await self._step(conversation, session, Step.UNKNOWN, strings(line.partition(b" ")[0]))
+        except MilterFailureError as error:
+            self._fail(conversation, "ehlo", session, began, error)
+            return
+        if verdict.word in _REPLIES or verdict.word == "reply":
+            raise self._reject("ehlo", verdict)
 
     async def validate_starttls(self, session: Session, tls: TLSInfo) -> Done | None:  # noqa: ARG002
         """Forget what followed from the client's words in plaintext: it greets again."""
@@ -279,7 +294,7 @@ class MilterPolicy(Policy):
     ) -> Verdict:
         settings = self._settings
         deadline = trio.current_time() + WHOLE_MESSAGE_TIMES * settings.timeout
-        macro = self._macros(conversation, session, message_id=message.id).macro
+        macro = self._macros(conversation, session).macro
         link = _link_of(conversation)
         verdict = await send_content(link, message, header, macro, settings.timeout, deadline)
         if verdict.word != "continue":
@@ -309,9 +324,10 @@ class MilterPolicy(Policy):
         *,
         recipient: Address | None = None,
         refusal: str = "",
-        message_id: str = "",
     ) -> MacroContext:
-        settings = self._settings
+        settings, message_id = self._settings, ""
+        if session.envelope is not None:
+            message_id = f"{session.id}-{session.transactions}"
         return MacroContext(
             session, settings.hostname, settings.envelope.is_local, conversation.sender, recipient,
             conversation.sasl_sender, refusal, message_id,
@@ -361,9 +377,7 @@ class MilterPolicy(Policy):
         try:
             verdict = await ask(conversation, session)
         except MilterFailureError as error:
-            self._report(phase, session, began, error)
-            conversation.close()
-            conversation.failed, conversation.in_message = True, False
+            self._fail(conversation, phase, session, began, error)
             self._fall_back(phase, str(error))
             return None
         self._report(phase, session, began)
@@ -374,6 +388,13 @@ class MilterPolicy(Policy):
             conversation.message_over = True
             return DISCARD
         raise self._reject(phase, verdict)
+
+    def _fail(
+        self, conversation: _Conversation, phase: Phase, session: Session, began: float, error: MilterFailureError
+    ) -> None:
+        self._report(phase, session, began, error)
+        conversation.close()
+        conversation.failed, conversation.in_message = True, False
 
     def _report(self, phase: Phase, session: Session, began: float, error: MilterFailureError | None = None) -> None:
         use = FilterUse(

@@ -9,7 +9,7 @@ from attrs import frozen
 from triosmtp.errors import Reject
 from triosmtp.module_loader import is_failure
 from triosmtp.policy.deferral import Deferral
-from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy
+from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy, UnknownCommandPolicy
 from triosmtp.policy.policy_session import Session
 
 __all__ = ["CONTINUE", "Chain", "ChainDecision"]
@@ -63,8 +63,29 @@ class Chain:
         }
         self.phases: frozenset[Phase] = frozenset(phase for phase, hooks in self._hooks.items() if hooks)
         """The phases at which a policy is asked."""
+        self._unknown = tuple(each for each in self.policies if isinstance(each, UnknownCommandPolicy))
+        self.asks_about_unknown = bool(self._unknown)
+        """Whether a policy is asked about commands that are not known."""
         self.asks_about_messages = not self.phases.isdisjoint(_WHOLE_MESSAGE)
         """Whether a policy is asked about the whole message."""
+
+    async def ask_about_unknown(self, session: Session, line: bytes) -> Reject | None:
+        """Ask about a command that is not known; return the reply in place of the usual one, if a policy has one.
+
+        It raises only cancellation.
+        """
+        for policy in self._unknown:
+            try:
+                await policy.judge_unknown_command(session, line)
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
+                reject = _only_reject(error)
+                if reject is None:
+                    return _failed(session, "ehlo", policy.source, error).refusal
+                reject.__traceback__ = None
+                return reject
+        return None
 
     async def ask(self, phase: Phase, session: Session, *arguments: object) -> ChainDecision:
         """Ask the policies of ``phase`` in order, and return the first decision that ends it.

@@ -14,7 +14,7 @@ from triosmtp.policy.policy_session import Session
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
-__all__ = ["DISCARD", "DONE", "PHASES", "Done", "Phase", "Policy"]
+__all__ = ["DISCARD", "DONE", "PHASES", "Done", "Phase", "Policy", "UnknownCommandPolicy"]
 
 Phase: TypeAlias = Literal[
     "connect", "ehlo", "starttls", "auth", "mailfrom", "rcptto", "data", "data_spool", "data_spool_each_rcpt"
@@ -142,3 +142,13 @@ def _place(cls: type[Policy], name: str) -> str:
     method: Any = getattr(cls, name)
     code = getattr(unwrap(method) if callable(method) else method, "__code__", None)
     return "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
+
+
+class UnknownCommandPolicy(Policy):
+    """A policy that is asked about commands that the server does not know, too: a milter.  Policies in Python are not.
+
+    It is not a phase: such a command is refused in any case.
+    """
+
+    async def judge_unknown_command(self, session: Session, line: bytes) -> None:
+        """Return for the usual reply, or raise :class:`~triosmtp.Reject` for another one."""

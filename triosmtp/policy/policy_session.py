@@ -57,6 +57,8 @@ class Session:
     """The part of Received that the messages share, behind what it depends on."""
     decider: str = field(default="", init=False, repr=False)
     """The source of the latest decision, if the policy let others decide; else ``""`` for its own source."""
+    transactions: int = field(default=0, init=False, repr=False)
+    """Transactions that were begun; they number the messages."""
     failures: int = field(default=0, init=False, repr=False)
     """The number of exceptions that policies raised: only the first of them are logged."""
     _at_end: list[Callable[[], None]] | None = field(default=None, init=False, repr=False)

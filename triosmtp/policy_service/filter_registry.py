@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from triosmtp.event import Observer, PolicyFallback, SessionInfo
 from triosmtp.histogram import Histogram
-from triosmtp.policy.interface import Phase
+from triosmtp.policy.interface import PHASES, Phase
 from triosmtp.policy_service.circuit_breaker import CircuitBreaker, NoAnswerError
 from triosmtp.policy_service.hub_limits import HubLimits
 from triosmtp.policy_service.question import Fallback
@@ -86,15 +86,22 @@ class FilterFigures:
         """How long answers that could be applied took, in seconds."""
         self.sessions: set[str] = set()
         """The sessions that have a connection of their own."""
+        self._timed_out_at: Phase | None = None
         self.asked = 0
         self.answered = 0
         self.timeouts = 0
         self.invalid = 0
         self.fallbacks = 0
 
-    def record_answer(self, seconds: float) -> None:
-        """Count an answer that could be applied."""
-        self.breaker.record_answer()
+    def record_answer(self, seconds: float, phase: Phase | None = None) -> None:
+        """Count an answer that could be applied.
+
+        With ``phase``, it closes the breaker only if the latest time-out was not at a later phase.  A filter that
+        hangs at the end of each message answers at its beginning.
+        """
+        if phase is None or self._timed_out_at is None or PHASES.index(phase) >= PHASES.index(self._timed_out_at):
+            self._timed_out_at = None
+            self.breaker.record_answer()
         self.answered += 1
         self._latencies.append(seconds)
         self.latency.observe(seconds)
@@ -118,8 +125,9 @@ class FilterFigures:
         else:
             self.asked += 1
         if use.kind == "answered":
-            self.record_answer(use.seconds)
+            self.record_answer(use.seconds, use.phase)
         elif use.kind == "timeout":
+            self._timed_out_at = use.phase
             self.record_timeout(trio.current_time() - use.seconds)
         elif use.kind == "invalid":
             self.record_invalid()

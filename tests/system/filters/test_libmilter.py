@@ -83,6 +83,13 @@ async def test_every_verdict_is_obeyed_at_every_step(milter: str, step: str) -> 
         assert accepted == [milter, "", ""]
 
 
+async def test_an_unknown_command_has_the_reply_of_the_milter(milter: str) -> None:
+    async with open_memory_server(conf(milter)) as server:
+        client = await begun(server)
+        assert str(await client.command("XNOTHING at all")) == "502 5.5.9 not even this"
+        assert (await client.command("XSOMETHING")).code == 500
+
+
 async def test_the_rest_of_a_body_is_skipped_and_a_quarantine_is_temporary(milter: str) -> None:
     async with open_memory_server(conf(milter)) as server:
         client = await begun(server)

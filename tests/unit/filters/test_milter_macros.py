@@ -94,7 +94,8 @@ async def test_steps_and_macros_are_those_of_postfix(
     assert [step for step, _, _ in own] == [step for step, _, _ in wanted]
     for (step, macros, data), (_, own_macros, own_data) in zip(wanted, own, strict=True):
         common = [name for name in own_macros if name not in OWN]
-        # Postfix has no id before it has accepted a recipient, triosmtp none before the header.
+        # Postfix has no id before it has accepted a recipient, triosmtp from the first one on.
+        assert ("i" in own_macros) is (step in "RTLNBE")
         assert [name for name in common if name != "i"] == [name for name in macros if name != "i"], step
         assert {name: own_macros[name] for name in common if name not in IDS} == {
             name: macros[name] for name in common if name not in IDS

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 from filter_session import begun, conf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from milter_program import CONTINUE, Answers, MilterProgram, milter_program, strings
 from policyd_service import policyd_service
 
 from triosmtp.event import MessageAccepted, MessageRefused, PolicyFallback, Refused
 from triosmtp.filters.milter_codec import Protocol
+from triosmtp.message.header_edits import parse_header
 from triosmtp.testing import MemoryServer, ReceivedMessage, ScriptedClient, open_memory_server
 
 BODY = b"Subject: x\r\nTo: you\r\n\r\nhello\r\n"
@@ -101,6 +104,7 @@ async def test_parameters_macros_and_a_large_body_arrive_whole() -> None:
             "{mail_addr}": "a@example.org", "{mail_host}": "example.org", "{mail_mailer}": "smtp",
         }  # fmt: skip
         assert macros["R"] == {
+            "i": macros["E"]["i"],
             "{rcpt_addr}": "you@example.com", "{rcpt_host}": "example.com", "{rcpt_mailer}": "relay",
         }  # fmt: skip
         assert macros["E"].keys() == {"i"}
@@ -141,7 +145,9 @@ async def test_only_recipients_that_the_server_accepts_are_asked_about() -> None
             await client.command("MAIL FROM:<a@example.org>")
             assert str(await client.command("RCPT TO:<x@elsewhere.example>")) == "550 5.7.1 relaying denied"
             assert milter.last.commands == "OCHMR"
-            assert dict(milter.last.macros())["R"] == {
+            macros = dict(milter.last.macros())["R"]
+            assert macros.pop("i")
+            assert macros == {
                 "{rcpt_addr}": "relaying denied", "{rcpt_host}": "5.7.1", "{rcpt_mailer}": "error",
             }  # fmt: skip
 
@@ -159,6 +165,22 @@ async def test_fields_that_policies_added_come_first_and_can_be_changed() -> Non
             milter.answers = end()
             assert (await sent(client)).startswith("250")
             assert b"X-Policy: a\r\n" in server.messages[1].trace  # without a change they stay in the trace
+
+
+async def test_a_command_that_nobody_knows_is_a_step_of_its_own() -> None:
+    with milter_program(at("U", b"y" + strings("502 5.5.9 Not even this"))) as milter:
+        async with open_memory_server(conf(milter)) as server:
+            client = await begun(server)
+            assert str(await client.command("XNOTHING at all")) == "502 5.5.9 Not even this"
+            assert milter.last.data_of("U") == [strings("XNOTHING")]
+            assert (await client.command("MAIL FROM:<a")).code == 501  # known, and wrong
+            milter.answers = failing(milter, "U", "unknown")
+            assert (await client.command("XNOTHING")).code == 500
+            assert [event.phase for event in fallbacks(server)] == ["ehlo"]
+            assert (await client.command("XNOTHING")).code == 500
+            assert (await sent(client)).startswith("250")
+            milter.answers = at("U", CONTINUE)
+            assert (await client.command("XNOTHING")).code == 500
 
 
 # Verdicts
@@ -504,3 +526,69 @@ async def test_quarantine_delivers_to_hold_to_with_the_other_changes_or_is_a_tem
     assert b"\nX-Why: virus\n" in message.read_bytes()
     reply, server = await one(answers)
     assert (reply, server.messages) == ("451 4.3.5 Server configuration error", [])
+
+
+# A hostile milter
+
+EVIL = b"a\r\nBcc: evil@example.org\r\n\r\n.\r\nMAIL FROM:<>\r\n"
+
+
+@pytest.mark.parametrize("code", [b"h", b"i\0\0\0\0", b"m\0\0\0\1"])
+async def test_cr_lf_in_a_value_makes_no_field_and_no_body(code: bytes) -> None:
+    reply, server = await one(end(code + b"Subject\0" + EVIL + b"\0"))
+    assert reply.startswith("250")
+    body = delivered(server).body
+    header = parse_header(body, complete=True)
+    assert {each.name for each in header.fields} == {b"Subject", b"To"}
+    assert body[header.body_start :] == b"hello\r\n"
+    assert b"\n" not in body.replace(b"\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"h" + EVIL + b"\0x\0", b"i\0\0\0\0" + EVIL + b"\0x\0", b"m\0\0\0\1X:\0x\0", b"h\0x\0", b"+" + EVIL + b"\0",
+        b"e<" + EVIL + b">\0", b"2<you@example.com>\0NOTIFY=NEVER\r\nDATA\0", b"-" + EVIL + b"\0",
+        b"y550 5.7.1 " + EVIL + b"\0", b"y" + EVIL + b"\0", b"q", b"O" + bytes(12), b"D" + EVIL, b"E", b"A", b"\0",
+    ],
+)  # fmt: skip
+async def test_cr_lf_elsewhere_and_frames_of_the_server_are_temporary_errors(answer: bytes) -> None:
+    with milter_program(end(answer)) as milter:
+        async with open_memory_server(conf(milter)) as server:
+            client = await begun(server)
+            reply = await client.message("a@example.org", ["you@example.com"], BODY)
+            assert reply.code == 451
+            assert "\n" not in reply.text
+            assert server.messages == []
+            assert (await client.command("NOOP")).code == 250  # nothing of the milter was read as a command or reply
+            milter.answers = end()
+            assert (await sent(client)).startswith("250")
+            assert delivered(server).body == BODY
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from("OCHMRTLNBE"), st.binary(max_size=80), st.booleans())
+async def test_whatever_it_says_the_client_gets_one_reply_and_the_message_is_whole(
+    code: str, data: bytes, framed: bool
+) -> None:
+    raw = struct.pack(">I", len(data)) + data if framed else data
+
+    def answers(found: str, _data: bytes) -> tuple[bytes, ...]:
+        if found == code:
+            milter._open[-1].sendall(raw)
+            raise OSError
+        return (CONTINUE,)
+
+    with milter_program(answers) as milter:
+        milter.raw_negotiation = raw if code == "O" else None
+        options = 'Policy_Fallback = "continue" Policy_Timeout = 2'
+        async with open_memory_server(conf(milter, scope=options)) as server:
+            client = server.connect()
+            if (await client.read()).code >= 400 or (await client.command("EHLO client.example.org")).code >= 400:
+                return
+            await client.message("a@example.org", ["you@example.com"], BODY)
+            for message in server.messages:
+                assert b"hello" in message.body or framed
+            if (await client.command("NOOP")).code != 421:
+                milter.raw_negotiation, milter.answers = None, end()
+                assert (await sent(client))[:3] in {"250", "550", "451"}

@@ -8,6 +8,7 @@ import trio
 
 from triosmtp import DONE, Address, Policy, Reject, Session
 from triosmtp.policy import CONTINUE, Chain
+from triosmtp.policy.interface import UnknownCommandPolicy
 from triosmtp.testing import RecordingPolicy
 
 SENDER = Address("me", "example.org")
@@ -107,3 +108,28 @@ def test_phases_that_nobody_overrides_are_not_asked() -> None:
 def test_a_reject_that_is_no_refusal_cannot_be_made(code: int, enhanced: str) -> None:
     with pytest.raises(ValueError, match=r"refusal|enhanced status code"):
         Reject(code, enhanced, "text")
+
+
+class Unknown(UnknownCommandPolicy):
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.lines: list[bytes] = []
+
+    async def judge_unknown_command(self, session: Session, line: bytes) -> None:
+        self.lines.append(line)
+        if self.error is not None:
+            raise self.error
+
+
+async def test_the_first_reply_to_an_unknown_command_counts(caplog: pytest.LogCaptureFixture) -> None:
+    assert not Chain([RecordingPolicy()]).asks_about_unknown
+    silent, last = Unknown(None), Unknown(Reject(502, "5.5.9", "no"))
+    chain = Chain([RecordingPolicy(), silent, last])
+    assert chain.asks_about_unknown
+    assert await chain.ask_about_unknown(session(), b"X y") is last.error
+    assert silent.lines == last.lines == [b"X y"]
+    assert await Chain([silent]).ask_about_unknown(session(), b"X") is None
+    failed = await Chain([Unknown(RuntimeError("odd")), last]).ask_about_unknown(session(), b"X")
+    assert failed is not None
+    assert failed.code == 451
+    assert "odd" in caplog.text

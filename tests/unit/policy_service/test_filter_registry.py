@@ -78,11 +78,17 @@ async def test_sessions_report_what_they_ask_themselves() -> None:
     assert status["latency_ms"] == {"p50": 250.0, "p99": 250.0}
     assert [(e.phase, e.failure) for e in events if isinstance(e, PolicyFallback)] == [("data", "it was odd")]
     for _ in range(2):
-        registry.report(FilterUse(filter=KEY, session=SESSION, kind="timeout", seconds=11, failure="late"))
+        registry.report(
+            FilterUse(filter=KEY, session=SESSION, kind="timeout", phase="data", seconds=11, failure="late")
+        )
     assert await registry.admit(KEY) == ""  # the probe: the last question was asked 11 s ago
-    registry.report(FilterUse(filter=KEY, session=SESSION, kind="timeout", seconds=0, failure="late"))
+    registry.report(FilterUse(filter=KEY, session=SESSION, kind="timeout", phase="data", seconds=0, failure="late"))
     assert "circuit breaker is open" in await registry.admit(KEY)
     assert (await registry.ask(QUESTION)).failure == "the filter is not configured any more"  # it has no client
+    registry.report(FilterUse(filter=KEY, session=SESSION, kind="answered", phase="connect"))
+    assert "circuit breaker is open" in await registry.admit(KEY)  # the time-outs were at a later phase
+    registry.report(FilterUse(filter=KEY, session=SESSION, kind="answered", phase="data_spool"))
+    assert await registry.admit(KEY) == ""
     registry.end_session("1")
     assert registry.status()[0]["deciders"] == 0
     registry.report(FilterUse(filter=KEY, session=SESSION, kind="opened"))

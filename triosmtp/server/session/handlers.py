@@ -15,7 +15,7 @@ from triosmtp.message import Recipient
 from triosmtp.policy import CONTINUE, ChainDecision, Phase
 from triosmtp.server.session import auth, xclient
 from triosmtp.server.session.policy_phase import settle
-from triosmtp.server.session.refusal import Refusal, emit_refused
+from triosmtp.server.session.refusal import Refusal, emit_refused, refusal_of
 from triosmtp.server.session.restrictions import WaitingCheck, check_space, must_wait_for_space
 from triosmtp.server.session.state import SessionEnd, SessionState
 from triosmtp.server.session.transaction import Transaction
@@ -51,6 +51,7 @@ from triosmtp.smtp import (
 __all__ = ["HANDLERS", "Answer", "connect", "end_of_dialogue", "establish_tls", "greet", "refuse_from_now_on"]
 
 _WEIGHT: Final = 100  # of a recipient that was refused for good, beside one that was refused for now
+_UNKNOWN: Final = frozenset({500, 502})  # the replies to commands that are not known
 _ENHANCED: Final = re.compile(r"(?:(4\.\d+\.\d+)(?: |$))?(.*)")
 
 E = TypeVar("E")
@@ -268,11 +269,11 @@ def _mail_decided(state: SessionState, event: MailFrom, decision: ChainDecision,
         session.in_transaction = False
         session.message_headers.clear()
         return _refuse(state, "mailfrom", refusal, event.sender)
-    state.transactions += 1
+    session.transactions += 1
     session.variables.record({"message_rcpt_count": "0"})
     discarded_by = decision.source if decision.discard else state.discarded_by
     state.transaction = transaction = Transaction(
-        state.service, session, state.profile, state.transactions, event, state.hello, discarded_by
+        state.service, session, state.profile, session.transactions, event, state.hello, discarded_by
     )
     session.envelope = transaction.envelope
     return state.connection.accept()
@@ -404,9 +405,18 @@ async def on_starttls(state: SessionState, _event: StartTLS) -> bytes:
     return state.connection.accept()
 
 
-def on_bad_command(state: SessionState, event: BadCommand) -> bytes:
+def on_bad_command(state: SessionState, event: BadCommand) -> Answer:
     """Handle a command that cannot be accepted."""
-    return _refuse(state, "command", Refusal(event.reply, "protocol", event.reason))
+    refusal = Refusal(event.reply, "protocol", event.reason)
+    if event.reply.code in _UNKNOWN and state.profile.chain.asks_about_unknown:
+        return _refuse_unknown(state, event, refusal)
+    return _refuse(state, "command", refusal)
+
+
+async def _refuse_unknown(state: SessionState, event: BadCommand, refusal: Refusal) -> bytes:
+    """Refuse a command that is not known, in the words of a milter if it has some."""
+    reject = await state.profile.chain.ask_about_unknown(state.session, event.line)
+    return _refuse(state, "command", refusal if reject is None else refusal_of(reject, reject.decided_by))
 
 
 def on_protocol_failure(state: SessionState, event: ProtocolFailure) -> bytes:

@@ -94,8 +94,6 @@ class SessionState:
     hello: Hello | None = None
     """The accepted EHLO or HELO."""
     transaction: Transaction | None = None
-    transactions = 0
-    """Transactions that were begun; they number the messages."""
     messages = 0
     """Bodies that were begun: what Max_Receptions_Per_Connection and connection_message_count count."""
     recipients = 0
