@@ -15,6 +15,7 @@ The packages and modules, from the top down; imports run downwards only::
     filters/        clients of filters of other mail servers
     client_checks/  the client's name, lists in the DNS, greylisting
     lua/            policy scripts of Momentum, in Lua
+    http_delivery/  hand-off of accepted mail to an application by HTTP
     next_hop/       pass-through of accepted mail to other servers by SMTP and LMTP
     policy_service/ the hub between sessions and the policy clients of other processes
     policy/         policies in Python              delivery/   the destinations of accepted mail

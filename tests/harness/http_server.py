@@ -4,7 +4,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import h11
 import trio
@@ -42,6 +42,31 @@ def raw(octets: bytes) -> Answer:
         await stream.send_all(octets)
 
     return send
+
+
+def asgi(application: Any) -> Answer:
+    """Answer as an ASGI application does."""
+
+    async def call(_server: "HTTPServer", stream: trio.abc.Stream, request: Request) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in request.headers]
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": request.method,
+            "scheme": "http", "path": request.target, "raw_path": request.target.encode(), "query_string": b"",
+            "headers": headers, "root_path": "",
+        }  # fmt: skip
+        sent: dict[str, Any] = {"status": 500, "body": b""}
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": request.body, "more_body": False}
+
+        async def send(event: dict[str, Any]) -> None:
+            sent["status"] = event.get("status", sent["status"])
+            sent["body"] += event.get("body", b"")
+
+        await application(scope, receive, send)
+        await answer(sent["body"], sent["status"])(_server, stream, request)
+
+    return call
 
 
 async def nothing(_server: "HTTPServer", _stream: trio.abc.Stream, _request: Request) -> None:

@@ -30,9 +30,13 @@ _HOP: Final = _NETWORK | {
     "verify_recipients", "ehlo_hostname", "ehlo_timeout", "mailfrom_timeout", "rcptto_timeout", "xclient",
     "max_deliveries_per_connection", "auth_user", "auth_password_file",
 }  # fmt: skip
+_HTTP: Final = _EVERYWHERE | {
+    "tls_ca", "tls_certificate", "tls_key", "tls_name", "connect_timeout", "body_timeout", "idle_timeout",
+    "max_outbound_connections", "secret_file",
+}  # fmt: skip
 _READ: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(_HOPS, _HOP),
-    **dict.fromkeys(("http", "https"), _NETWORK | {"secret_file"}),
+    **dict.fromkeys(("http", "https"), _HTTP),
     "nats": _EVERYWHERE | _TLS | {"connect_timeout", "body_timeout", "credentials_file", "monitor"},
 }
 """The options of a Delivery that have an effect, by the scheme of its addresses."""

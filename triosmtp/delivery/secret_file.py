@@ -60,6 +60,11 @@ class SecretFile:
             return ""
         return f"{self.path}: DANGER: others can read or change it (mode {stat.S_IMODE(mode):04o}); chmod 600 it"
 
+    @property
+    def current(self) -> tuple[str, ...]:
+        """The secrets as they were read last; none before."""
+        return self._values
+
     def check(self) -> None:
         """Read the file.  It blocks.
 

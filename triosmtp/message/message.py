@@ -141,6 +141,8 @@ class Message:
     """The connection context at the time when the message was complete."""
     message_variables: Mapping[str, str] = Factory(dict)
     """The message context at that time."""
+    part: int = 0
+    """The number of this part, if the message was divided between recipients: each part has the same id."""
     origin: Origin | None = None
     """The client, if the delivery wants to know it."""
     has_session_headers: bool = False

@@ -40,7 +40,18 @@ def _next_hop(target: TargetSettings, context: TargetContext) -> Delivery:
     return make_next_hop(target, context)
 
 
+def _http(target: TargetSettings, context: TargetContext) -> Delivery:
+    try:
+        from triosmtp.http_delivery.http_factory import make_http_delivery  # noqa: PLC0415 - it imports httpx
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        raise ValueError('httpx is not installed: pip install "triosmtp[http]"') from None
+    return make_http_delivery(target, context)
+
+
 FACTORIES: Final[Mapping[str, Factory]] = {
-    "maildir": _local, "discard": _local, "lmtp": _next_hop, "smtp": _next_hop, "smtps": _next_hop,
+    "maildir": _local, "discard": _local, "lmtp": _next_hop, "smtp": _next_hop, "smtps": _next_hop, "http": _http,
+    "https": _http,
 }  # fmt: skip
 """The factory of each scheme but ``python``."""

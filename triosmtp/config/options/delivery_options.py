@@ -31,9 +31,9 @@ class DeliveryOptions:
         TARGETS,
         (),
         "The target of accepted mail: maildir:/path, discard:, python:package.module:function, an async function of "
-        "one argument, also from the configuration's folder, or the name of a Delivery. A list: up to four targets "
-        "that each receive a copy, in this order; in a Delivery, addresses of one scheme that are tried in order. "
-        "Unset: a Maildir in the state folder.",
+        "one argument, also from the configuration's folder, a URL of LMTP, SMTP or HTTP, or the name of a Delivery. "
+        "A list: up to four targets that each receive a copy, in this order; in a Delivery, addresses of one scheme "
+        "that are tried in order. Unset: a Maildir in the state folder.",
         scopes=(*WITH_DOMAIN, DELIVERY),
     )
     hold_to: str | None = option(

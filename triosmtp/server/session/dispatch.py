@@ -61,6 +61,7 @@ class Dispatch:
         self._envelope = envelope
         self._hello = hello
         self._origin: Origin | None = None
+        self._parts = 0
         self._routes: dict[Targets, None] = {}  # of the recipients so far
         self._transactions: dict[Target, DeliveryTransaction] = {}
         self._known: set[RecipientKey] = set()  # that have the message since an earlier attempt
@@ -222,7 +223,8 @@ class Dispatch:
         if not new:
             return results
         recipients = [envelope.recipients[number] for number in new]
-        copy = evolve(message, envelope=evolve(envelope, recipients=recipients))
+        copy = evolve(message, envelope=evolve(envelope, recipients=recipients), part=self._parts)
+        self._parts += 1
         if delivery.wants_origin:
             copy.origin = self._origin_of_client()
         results |= zip(new, await self._results_of(target, copy), strict=True)

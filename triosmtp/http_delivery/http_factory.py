@@ -1,0 +1,56 @@
+"""Makes the delivery of an HTTP target from its options."""
+
+import re
+
+from triosmtp.config import TargetSettings, problem_at
+from triosmtp.delivery import SecretFile, SecretFileError, TargetContext
+from triosmtp.errors import ConfigError, Problem
+from triosmtp.http_client.http_client import HTTPClient
+from triosmtp.http_client.tls_files import TLSFiles
+from triosmtp.http_delivery.http_delivery import HTTPDelivery, HTTPTarget
+from triosmtp.http_delivery.webhook_signature import SigningSecrets
+
+__all__ = ["make_http_delivery"]
+
+_NOT_OF_NODES = re.compile(r"[^A-Za-z0-9-]")
+
+
+def make_http_delivery(target: TargetSettings, context: TargetContext) -> HTTPDelivery:
+    """Return the delivery.  It reads the files of TLS and the secrets.
+
+    :raises ConfigError: with a problem for each file that cannot be used.
+    """
+    settings, problems = target.settings, list[Problem]()
+    files, secrets = None, None
+    if target.scheme == "https":
+        certificate, key = (next(iter(each), None) for each in (settings.tls_certificate, settings.tls_key))
+        files = TLSFiles(settings.tls_ca, certificate, key)
+        try:
+            files.load()
+        except ValueError as error:
+            field = "tls_ca" if str(settings.tls_ca) in str(error) else "tls_certificate"
+            problems.append(problem_at(settings, field, str(error)))
+    if settings.secret_file is not None:
+        secrets = SigningSecrets(SecretFile(settings.secret_file, secrets=2))
+        try:
+            secrets.check()
+        except SecretFileError as error:
+            problems.append(problem_at(settings, "secret_file", str(error)))
+    if problems:
+        raise ConfigError(problems)
+    http = HTTPTarget(
+        name=target.name,
+        urls=tuple(map(str, target.addresses)),
+        tls_name=settings.tls_name,
+        seconds=settings.body_timeout,
+        node=_NOT_OF_NODES.sub("-", context.hostname)[:32] or "-",
+        secrets=secrets,
+    )
+    client = HTTPClient(
+        files,
+        connections=settings.max_outbound_connections or None,
+        user_agent="triosmtp",
+        connect_seconds=settings.connect_timeout,
+        idle_seconds=settings.idle_timeout,
+    )
+    return HTTPDelivery(http, client, context.health)
