@@ -65,7 +65,7 @@ class TargetSet:
         self._given = None if given is None else Target(str(given), given, TargetHealth(str(given)), given.verifies)
         self._targets: dict[str, Target] = {}
         self.remembered = memory
-        """Where recipients are remembered; None if that was not needed yet."""
+        """The remembered recipients; None if they were not needed yet."""
 
     def routing(self, settings: Settings, chain: Chain) -> Routing:
         """Return the targets for connections with ``settings``; the policies of ``chain`` may choose a Delivery.
@@ -90,7 +90,7 @@ class TargetSet:
         return routing
 
     def memory(self, routing: Routing, chain: Chain) -> "RememberedRecipients | None":
-        """Return where recipients are remembered; None if recipients of one message cannot have different results."""
+        """Return the remembered recipients; None if recipients of one message cannot have different results."""
         if not (routing.may_mix or "data_spool_each_rcpt" in chain.phases):
             return None
         if self.remembered is None:

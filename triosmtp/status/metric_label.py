@@ -80,7 +80,7 @@ DECIDERS: Final = frozenset({
     "protocol", "relay", "limit", "reload", "TLS_Verify_Mode", "TLS_Require_Verified", "TLS_Require_Verified_From",
     "Require_TLS_From", "Require_TLS_For", "Known_Recipients", "RFC2822_Missing_Headers", "python", "websocket",
     "policyd", "milter", "rspamd", "filter", "DNSBL_Sites", "Greylist",
-    "spool", "delivery", "store", "policy",
+    "spool", "delivery", "target", "store", "policy",
 })  # fmt: skip
 CODES: Final = frozenset({
     "421", "450", "451", "452", "454", "455", "500", "501", "502", "503", "504", "521", "523", "524", "530", "534",

@@ -10,6 +10,7 @@ from attrs import frozen
 from triosmtp.config.option import DELIVERY, DOMAIN_SCOPE, FILTER, WITH_DOMAIN, option
 from triosmtp.config.types.delivery_types import DELIVERY_NAME, FINGERPRINTS, MONITORS, TARGETS
 from triosmtp.config.types.option_type import BOOLEAN, HOSTNAME, LIMIT, PATH, SECONDS, TEXT, choice
+from triosmtp.config.types.target_address import expected_targets
 from triosmtp.config.types.tls_types import RelayClient
 
 __all__ = ["DeliveryOptions"]
@@ -30,10 +31,9 @@ class DeliveryOptions:
         "Deliver_To",
         TARGETS,
         (),
-        "The target of accepted mail: maildir:/path, discard:, python:package.module:function, an async function of "
-        "one argument, also from the configuration's folder, a URL of LMTP, SMTP or HTTP, or the name of a Delivery. "
-        "A list: up to four targets that each receive a copy, in this order; in a Delivery, addresses of one scheme "
-        "that are tried in order. Unset: a Maildir in the state folder.",
+        f"The target of accepted mail: {expected_targets()}. A function is async and has one argument; its module may "
+        "be in the configuration's folder. A list: up to four targets that each receive a copy, in this order; in a "
+        "Delivery, addresses of one scheme that are tried in order. Unset: a Maildir in the state folder.",
         scopes=(*WITH_DOMAIN, DELIVERY),
     )
     hold_to: str | None = option(

@@ -35,6 +35,8 @@ _log = logging.getLogger("triosmtp.delivery")
 
 _MAX_ROUTES: Final = 4
 """Lists of targets that the recipients of one message may have."""
+_SHOWN: Final = 100
+"""Characters of an unknown choice in logs."""
 _REMEMBER_SECONDS: Final = 10.0
 """Seconds for remembering recipients when a session is cancelled."""
 _FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
@@ -64,6 +66,7 @@ class Dispatch:
         self._parts = 0
         self._routes: dict[Targets, None] = {}  # of the recipients so far
         self._transactions: dict[Target, DeliveryTransaction] = {}
+        self._may_remember = False  # until the file was usable once
         self._known: set[RecipientKey] = set()  # that have the message since an earlier attempt
         self._delivered: set[RecipientKey] = set()  # that have it now
 
@@ -92,7 +95,9 @@ class Dispatch:
             result = await self._verify(target, recipient)
             _count(target, result)
             if not result.is_delivered:
-                raise _refusal(evolve(result, reason=f"{target}: {result.reason or result.text}"))
+                # A recipient that does not exist is no failure of delivery.
+                decided_by = "delivery" if result.is_deferred else f"target:{target}"
+                raise _refusal(evolve(result, reason=f"{target}: {result.reason or result.text}"), decided_by)
         self._routes[targets] = None
 
     async def _may_join(self, targets: Targets) -> bool:
@@ -104,8 +109,10 @@ class Dispatch:
             return True
         if targets not in self._routes and len(self._routes) >= _MAX_ROUTES:
             return False
-        memory = self._profile.memory
-        return memory is not None and await memory.is_usable()
+        if not self._may_remember:
+            memory = self._profile.memory
+            self._may_remember = memory is not None and await memory.is_usable()
+        return self._may_remember
 
     async def _verify(self, target: Target, recipient: Recipient) -> RecipientResult:
         try:
@@ -120,7 +127,7 @@ class Dispatch:
         """
         targets = self._profile.routing.find(recipient.address, chosen)
         if targets is None:
-            reason = f"deliver_to = {chosen!r}: there is no such Delivery"
+            reason = f"deliver_to = {(chosen or '')[:_SHOWN]!r}: there is no such Delivery"
             _log.error("session %s: %s, replied 451", self._session.id, reason)
             raise Refusal(Reply(451, "Server configuration error", "4.3.5"), "delivery", reason)
         return targets
@@ -344,5 +351,5 @@ def _of_class(number: int, enhanced: str) -> str:
     return enhanced if enhanced.startswith(f"{number}.") else f"{number}.0.0"
 
 
-def _refusal(result: RecipientResult) -> Refusal:
-    return Refusal(Reply(result.code, result.text, result.enhanced), "delivery", result.reason or result.text)
+def _refusal(result: RecipientResult, decided_by: str = "delivery") -> Refusal:
+    return Refusal(Reply(result.code, result.text, result.enhanced), decided_by, result.reason or result.text)

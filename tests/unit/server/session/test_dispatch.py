@@ -178,7 +178,7 @@ async def test_a_target_is_asked_at_rcpt_and_again_with_the_message(monkeypatch:
         assert replies[4].startswith("250 2.0.0 Ok: queued as ")
         refused = [event for event in at.server.events if isinstance(event, Refused)]
         assert [(event.decided_by, event.reason) for event in refused] == [
-            ("delivery", "hop: unknown"),
+            ("target:hop", "hop: unknown"),
             ("delivery", "hop: busy"),
         ]
     assert at.log == [
@@ -520,3 +520,19 @@ async def test_while_the_usual_target_is_not_available_new_sessions_are_refused(
         assert down == {"probed", "elsewhere"}
         usual.health.succeeded()
         assert (await at.server.connect().read()).code == 220
+
+
+async def test_only_policy_sets_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = """
+        Deliver_To = hop  Context = [ deliver_to = "other" ]
+        SMTP_Extensions = ( "XSETCONTEXT" )
+    """
+    async with dispatched(monkeypatch, options, policy=Choose("", "")) as at:
+        client = at.server.connect()
+        await client.read()
+        await client.command("EHLO client.example")
+        assert (await client.command("XSETCONTEXT deliver_to=other")).code == 250
+        assert (await client.message("a@far.example", ["u@example.com"], BODY)).code == 250
+        assert (await client.command("XSETCONTEXT deliver_to=nonsense")).code == 250
+        assert (await client.message("a@far.example", ["u@example.com"], BODY)).code == 250
+    assert [line for line in at.log if "deliver" in line] == ["hop deliver u@example.com"] * 2
