@@ -9,8 +9,8 @@ from triosmtp.domain import DomainError, domain_key
 from triosmtp.smtp.connection_settings import ConnectionSettings
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
 from triosmtp.smtp.mail_address import PLAIN_PATH, Address, PathError, PathProblem, parse_path
-from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_parameters
-from triosmtp.smtp.protocol_event import Bdat, Data, Event, Hello, Help, MailFrom, Parameters, RcptTo, StartTLS, Verify
+from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, Parameters, parse_parameters
+from triosmtp.smtp.protocol_event import Bdat, Data, Event, Hello, Help, MailFrom, RcptTo, StartTLS, Verify
 from triosmtp.smtp.reply import Reply
 
 __all__ = [

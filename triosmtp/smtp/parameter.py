@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
-from triosmtp.smtp.protocol_event import Parameters
 from triosmtp.smtp.reply import Reply
 
-__all__ = ["MAIL_PARAMETERS", "RCPT_PARAMETERS", "decode_orcpt", "decode_xtext", "parse_parameters"]
+__all__ = ["MAIL_PARAMETERS", "RCPT_PARAMETERS", "Parameters", "decode_orcpt", "decode_xtext", "parse_parameters"]
 
 MAX_PARAMETER_SHOWN = 40
 MAX_ENVID = 100  # characters; RFC 3461, section 4.4
@@ -32,6 +31,8 @@ _PRIORITY = re.compile(r"-?[0-9]")
 _HOLD = re.compile(r"[0-9]{1,9}")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 
+Parameters: TypeAlias = Mapping[str, str | None]
+"""ESMTP parameters: upper-case keyword to value, None if there was no ``=``."""
 Check = Callable[[str | None, DialogueState], str | None]
 """A function of the value and the dialogue's state.  It returns the canonical value or raises :class:`CommandError`."""
 

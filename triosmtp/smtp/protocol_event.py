@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 from attrs import field, frozen
 
 from triosmtp.smtp.mail_address import Address
+from triosmtp.smtp.parameter import Parameters
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
@@ -40,9 +41,6 @@ __all__ = [
     "XRemoteIP",
     "XSetContext",
 ]  # fmt: skip
-
-Parameters: TypeAlias = Mapping[str, str | None]
-"""ESMTP parameters: upper-case keyword to value, None if there was no ``=``."""
 
 
 class Pause(Enum):
