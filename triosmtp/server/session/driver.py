@@ -261,18 +261,18 @@ class SMTPSession:
             if state.attention:
                 await self._attend()
             if connection.in_body:
-                size = _BODY_READ
                 if connection.body_refused:
                     self._discard_body()
+                data = await stream.receive(_BODY_READ)
             else:
-                size, event = _COMMAND_READ, None
-            if socket is None:
-                data = await stream.receive(size)
-            else:  # as stream.receive(), without a coroutine for each read
-                await _wait_readable(socket.fd)
-                data = socket.receive_now(size)
-                if data is None:
-                    data = await stream.receive(size)
+                event = None
+                if socket is None:
+                    data = await stream.receive(_COMMAND_READ)
+                else:  # as stream.receive(), without a coroutine for each read
+                    await _wait_readable(socket.fd)
+                    data = socket.receive_now(_COMMAND_READ)
+                    if data is None:
+                        data = await stream.receive(_COMMAND_READ)
             if connection.in_message:
                 timeouts.octets += len(data)
             if state.attention:
