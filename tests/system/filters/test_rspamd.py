@@ -1,6 +1,8 @@
 """Debian's rspamd, asked by HTTP about whole messages."""
 
+import re
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +11,10 @@ import pytest
 import trio
 from attrs import define, field
 from auth_site import serving
+from filter_site import filter_folder, message
+from filter_site import serving as serving_daemon
 from rspamd_server import Rspamd, rspamd_server
+from serve_process import COMMAND
 
 from triosmtp import Message, parse_config
 from triosmtp.event import PolicyFallback
@@ -195,3 +200,17 @@ async def test_a_killed_or_stopped_rspamd_is_the_fallback_and_is_asked_again_whe
         async with site(rspamd, 'Policy_Fallback = "continue"') as here:
             assert (await here.send(wants("nothing"))).startswith("250")
             assert here.bodies == [wants("nothing").encode() + b"\r\n"]
+
+
+def test_with_workers_the_figures_are_those_of_the_whole_server(rspamd: Rspamd) -> None:
+    with filter_folder() as folder, serving_daemon(folder, f'Workers = 2 Policy = "rspamd:{rspamd.url}"') as (_, port):
+        replies = [message(port, folder, certificate) for certificate in (None, "", "bad", "good")]
+        replies.append(message(port, folder, body=f"Subject: x\r\n\r\n{GTUBE}\r\n".encode()))
+        assert [reply[:3] for reply in replies] == ["250"] * 4 + ["554"]
+        console = [*COMMAND, "console", "--control", str(folder / "control"), "show", "policy"]
+        shown = subprocess.run(console, check=True, capture_output=True, text=True, cwd=folder).stdout
+        assert f"group rspamd:{rspamd.url}: " in shown
+        assert "at data_spool; asked 5, answered 5" in shown
+        mail = sorted(file.read_text() for file in (folder / "mail" / "new").iterdir())
+        verified = sorted(re.findall(r"TLS-Client-Verified=(\S+);", "".join(mail)))
+        assert verified == ["-", "no", "no", "yes"]

@@ -2,6 +2,8 @@
 
 import gzip
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -179,6 +181,35 @@ async def test_a_client_certificate_is_presented_and_a_new_one_used_from_the_nex
         files._checked_at = 0  # as if a second had passed
         assert (await client.post(server.url, (), len(BODY), chunks, max_answer=1)).body == b"x"
         await client.aclose()
+
+
+IMPORTS = """
+import sys
+import trio
+from http_server import answer, http_server
+from triosmtp.http_client.http_client import HTTPClient
+
+async def body():
+    yield b"x"
+
+async def main():
+    client = HTTPClient(None, connections=1, user_agent="x")
+    async with http_server(answer("x")) as server:
+        before = set(sys.modules)
+        await client.post(server.url, (), 1, body, max_answer=10)
+        print(sorted(set(sys.modules) - before))
+    await client.aclose()
+
+trio.run(main)
+"""
+
+
+def test_the_first_request_imports_nothing() -> None:
+    root = Path(__file__).parents[3]
+    environment = {"PYTHONPATH": f"{root}:{root}/tests/harness"}
+    command = [sys.executable, "-c", IMPORTS]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_requests_are_shown_without_their_bodies() -> None:
