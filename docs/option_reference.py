@@ -29,6 +29,7 @@ _SUBJECTS = {
     "StatusOptions": "Metrics and status page",
     "ProcessOptions": "Workers",
     "LifeOptions": "User, privileges and shutdown",
+    "NodeOptions": "Nodes",
 }
 """Titles in the order of the page; a class of options that is missing here comes last, under its own docstring."""
 _SEARCH = """\

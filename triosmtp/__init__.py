@@ -17,6 +17,7 @@ The packages and modules, from the top down; imports run downwards only::
     lua/            policy scripts of Momentum, in Lua
     http_delivery/  hand-off of accepted mail to an application by HTTP
     next_hop/       pass-through of accepted mail to other servers by SMTP and LMTP
+    jetstream/      NATS: mail published to a stream, and events
     policy_service/ the hub between sessions and the policy clients of other processes
     policy/         policies in Python              delivery/   the destinations of accepted mail
     tls/            contexts, handshakes, outcomes  auth/       SASL and stored credentials

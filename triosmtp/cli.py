@@ -98,6 +98,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     _add_file(check)
     check.add_argument("--strict", action="store_true", help="exit status 1 if there is a warning")
+    check.add_argument("--connect", action="store_true", help="connect to the targets of mail, and ask them, too")
     check.set_defaults(run=_check)
     reload = commands.add_parser("reload", help="reload the configuration of a running server", allow_abbrev=False)
     _add_control(reload)
@@ -194,6 +195,7 @@ def _add_policy_commands(parser: argparse.ArgumentParser) -> None:
     watch.add_argument(
         "--filter", action="append", default=[], metavar="KEY=PATTERN", help="print only events that match all filters"
     )
+    watch.add_argument("--credentials", metavar="FILE", help="the .creds file for NATS")
     record = commands.add_parser("record", help="record sessions for replay", allow_abbrev=False)
     record.add_argument(
         "-o", dest="output", metavar="FILE", required=True, help="the recording; new sessions are appended"
@@ -206,7 +208,8 @@ def _add_policy_commands(parser: argparse.ArgumentParser) -> None:
         command.set_defaults(run=run)
         where = command.add_mutually_exclusive_group(required=True)
         where.add_argument("-c", dest="file", metavar="FILE", help="the configuration with the Policy_Listener")
-        where.add_argument("--url", metavar="URL", help="ws://host:port/, wss://host:port/ or unix:/path")
+        urls = "ws://host:port/, wss://host:port/ or unix:/path"
+        where.add_argument("--url", metavar="URL", help=urls + ("; nats://host/subject" if command is watch else ""))
         command.add_argument("--token-file", metavar="FILE", help="the file with the token")
     replay = commands.add_parser("replay", help="replay a recording to a decider", allow_abbrev=False)
     replay.add_argument("recording", metavar="FILE", help="a file of `policy record`")
@@ -291,7 +294,7 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         from triosmtp.commands.check_command import check_command  # noqa: PLC0415 - as above
 
-        return check_command(arguments.file, strict=arguments.strict)
+        return check_command(arguments.file, strict=arguments.strict, connect=arguments.connect)
     finally:
         gc.enable()
 
@@ -348,6 +351,10 @@ def _endpoint(arguments: argparse.Namespace) -> "PolicyServerAddress":
 def _policy_watch(arguments: argparse.Namespace) -> int:
     from triosmtp.commands.policy_command import watch_command  # noqa: PLC0415 - as above
 
+    if (arguments.url or "").startswith("nats:"):
+        from triosmtp.commands.watch_nats import watch_nats  # noqa: PLC0415 - as above
+
+        return watch_nats(arguments.url, arguments.credentials, arguments.filter, as_json=arguments.json)
     return watch_command(_endpoint(arguments), arguments.filter, as_json=arguments.json)
 
 

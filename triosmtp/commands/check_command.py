@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from triosmtp.auth import PasswordFile
 from triosmtp.config import (
     Config,
@@ -33,13 +35,15 @@ _SYSTEMD_PARENTS: Final = (Path("/run"), Path("/var/log"), Path("/var/lib"))
 """Folders in which systemd creates RuntimeDirectory=, LogsDirectory= and StateDirectory= when it starts a unit."""
 
 
-def check_command(path: str, *, strict: bool) -> int:
-    """Check the configuration at ``path`` and print what is wrong.
+def check_command(path: str, *, strict: bool, connect: bool = False) -> int:
+    """Check the configuration at ``path`` and print what is wrong; with ``connect``, ask its targets, too.
 
     Return the exit status: 0; 78 if there is an error; 1 if there is a warning and ``strict`` is set.
     """
     config, found = examine_config(path)
     problems = [*found, *(() if config is None else check_config(config))]
+    if connect and config is not None and not any(each.severity is Severity.ERROR for each in problems):
+        problems += trio.run(_ask_targets, config)
     for problem in problems:
         print(problem, file=sys.stderr)
     if any(problem.severity is Severity.ERROR for problem in problems):
@@ -80,6 +84,20 @@ def check_config(config: Config) -> list[Problem]:
     return list(dict.fromkeys(problems + config_warnings(config)))
 
 
+async def _ask_targets(config: Config) -> tuple[Problem, ...]:
+    """Ask each target whether it is available, and whether it keeps what it accepts."""
+    profiles = Profiles(config, "localhost")
+    profiles.prepare()
+    try:
+        await profiles.targets.check(connect=True)
+    except ConfigError as error:
+        return tuple(error.problems)
+    finally:
+        with trio.CancelScope(shield=True):
+            await profiles.aclose()
+    return ()
+
+
 def _checks(config: Config) -> Iterator[Callable[[Config], object]]:
     """Yield the checks of the parts that are configured; each imports only what it needs."""
     if config.policy_listens:
@@ -98,6 +116,10 @@ def _checks(config: Config) -> Iterator[Callable[[Config], object]]:
         from triosmtp.status.status_listener import read_access_rules  # noqa: PLC0415 - imports an HTTP server
 
         yield read_access_rules
+    if config.base.publish_events is not None:
+        from triosmtp.server.published_events import make_event_publisher  # noqa: PLC0415 - imports nats-py
+
+        yield make_event_publisher
     if config.security is not None:
         from triosmtp.daemon.privileges import find_identity  # noqa: PLC0415 - imports ctypes
 

@@ -16,7 +16,10 @@ from triosmtp.config import Config, Listen, TCPAddress
 from triosmtp.errors import QueryError
 from triosmtp.policy_client import Notification, PolicyClient, PolicyClientError, PolicyRequestError
 
-__all__ = ["PolicyServerAddress", "find_endpoint", "record_command", "report_command", "watch_command"]
+__all__ = [
+    "PolicyServerAddress", "find_endpoint", "format_json", "format_line", "parse_filter", "record_command",
+    "report_command", "watch_command",
+]  # fmt: skip
 
 _EX_UNAVAILABLE: Final = 69
 _FORMAT: Final = "triosmtp-policy-recording"
@@ -70,13 +73,13 @@ def _url(listen: Listen, *, tls: bool) -> str:
 
 def watch_command(endpoint: PolicyServerAddress, filters: Iterable[str], *, as_json: bool) -> int:
     """Print what happens, a line each, until interrupted."""
-    wanted = [_filter(text) for text in filters]
+    wanted = [parse_filter(text) for text in filters]
     client = PolicyClient(endpoint.url, token=endpoint.token, name="watch")
 
     @client.notification("*")
     async def show(note: Notification) -> None:
         if all(matches(note) for matches in wanted):
-            print(_json_line(note) if as_json else _line(note), flush=True)
+            print(format_json(note) if as_json else format_line(note), flush=True)
 
     async def watch() -> None:
         async with trio.open_nursery() as nursery:
@@ -86,7 +89,7 @@ def watch_command(endpoint: PolicyServerAddress, filters: Iterable[str], *, as_j
     return _run(watch)
 
 
-def _filter(text: str) -> Callable[[Notification], bool]:
+def parse_filter(text: str) -> Callable[[Notification], bool]:
     """Return the test that ``KEY=PATTERN`` stands for; the key is a field of the notification, or a variable.
 
     :raises QueryError: if it is something else.
@@ -115,7 +118,7 @@ def _value(note: Notification, key: str) -> str | None:
 _CONTEXTS: Final = ("variables", "message_variables")
 
 
-def _line(note: Notification) -> str:
+def format_line(note: Notification) -> str:
     """Return a line in which no text of a peer can forge anything: what is not plain is a JSON string."""
     params = note.params
     words = [str(params.get("time", "")), note.method]
@@ -133,7 +136,8 @@ def _plain(value: object) -> str:
     return text if safe else json.dumps(text) if isinstance(value, str) else text
 
 
-def _json_line(note: Notification) -> str:
+def format_json(note: Notification) -> str:
+    """Return a notification as JSON on one line."""
     return json.dumps({"method": note.method, **note.params}, separators=(",", ":"))
 
 
@@ -153,7 +157,7 @@ def record_command(endpoint: PolicyServerAddress, path: Path, *, bodies: bool) -
         @client.notification("session.phase", "session.*", "message.*")
         async def keep(note: Notification) -> None:
             nonlocal lines
-            file.write(_json_line(note) + "\n")  # whole lines: an interruption comes between them
+            file.write(format_json(note) + "\n")  # whole lines: an interruption comes between them
             file.flush()
             lines += 1
 

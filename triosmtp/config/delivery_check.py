@@ -34,10 +34,14 @@ _HTTP: Final = _EVERYWHERE | {
     "tls_ca", "tls_certificate", "tls_key", "tls_name", "connect_timeout", "body_timeout", "idle_timeout",
     "max_outbound_connections", "secret_file",
 }  # fmt: skip
+_NATS: Final = _EVERYWHERE | _TLS | {
+    "tls", "tls_verify", "tls_fingerprints", "connect_timeout", "body_timeout", "auth_user", "auth_password_file",
+    "credentials_file", "monitor",
+}  # fmt: skip
 _READ: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(_HOPS, _HOP),
     **dict.fromkeys(("http", "https"), _HTTP),
-    "nats": _EVERYWHERE | _TLS | {"connect_timeout", "body_timeout", "credentials_file", "monitor"},
+    "nats": _NATS,
 }
 """The options of a Delivery that have an effect, by the scheme of its addresses."""
 
@@ -153,7 +157,7 @@ def _check_tls(target: TargetSettings, block: Block, error: Tell, warn: Tell) ->
         error("tls_key", "needs a TLS_Certificate")
     if len(settings.tls_certificate) > 1:
         error("tls_certificate", "one certificate is presented to a target")
-    if settings.tls in {"no", "ifavailable"} and not target.is_local and target.scheme in {"lmtp", "smtp"}:
+    if settings.tls in {"no", "ifavailable"} and not target.is_local and target.scheme in {"lmtp", "smtp", "nats"}:
         warn("tls", f"{quote(settings.tls)}: mail may be read on the way to the target")
     if settings.tls == "no" and target.scheme in {"smtps", "https"}:
         error("tls", f"{target.scheme} is TLS: leave it out")

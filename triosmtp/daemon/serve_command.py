@@ -334,6 +334,11 @@ def _fixed_options(config: Config, *, as_root: bool) -> dict[str, object]:
     security = config.security if as_root else None  # else it has no effect
     return {
         "Workers: a change takes effect at the next start": count_workers(config),
+        "Node_Name: a change takes effect at the next start": config.base.node_name,
+        "Publish_Events: a change takes effect at the next start": (
+            config.base.publish_events,
+            config.base.publish_events_credentials_file,
+        ),
         "Security: a change takes effect at the next start": security
         and (security.user, security.group, security.capabilities),
         'Log "stderr": a change of its form takes effect at the next start': form_of(config, sys.stderr),

@@ -99,6 +99,14 @@ class Delivery(abc.ABC):
         :meth:`aclose` follows when it has been cancelled.
         """
 
+    async def find_problems(self) -> Sequence[str]:
+        """Ask the target whether it is set up in such a way that it keeps what it accepts, and return what is wrong.
+
+        A server that starts or reloads calls it, and does not accept a configuration with problems.  A target that does
+        not answer within some seconds is no problem: the result is then empty.
+        """
+        return ()
+
     async def probe(self) -> str:
         """Find out whether the target is available: return ``""``, or why it is not.
 

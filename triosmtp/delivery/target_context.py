@@ -38,6 +38,8 @@ class TargetContext:
     health: TargetHealth
     """The target reports each success and each failure of its own there."""
     _sink: EventSink = field(factory=EventSink)
+    node: str = ""
+    """The Node_Name of this server; ``""`` if it has none."""
 
     def emit(self, event: ServerEvent) -> None:
         """Call every observer of an event."""

@@ -19,7 +19,7 @@ class TargetState:
 
     name: str
     available: bool = True
-    """False if it has failed for longer than its grace."""
+    """False if it has failed for longer than its grace, or must answer before the server is ready."""
     failing_seconds: float = 0.0
     """For how long it fails; 0 if its latest answer was a success."""
     reason: str = ""
@@ -67,6 +67,8 @@ class TargetHealth:
         """When the first of its latest failures was, on Trio's clock; None if the latest answer was a success."""
         self.reason = ""
         """Why the latest failure was one."""
+        self.ready = True
+        """False until the first success of a target that must have answered before the server is ready."""
         self.note_change = on_change
         """Called when the state has changed."""
         self._latency: float | None = None
@@ -79,6 +81,7 @@ class TargetHealth:
         if seconds is not None:
             before = seconds if self._latency is None else self._latency
             self._latency = before + _WEIGHT * (seconds - before)
+        self.ready = True
         if self.failing_since is not None:
             self.failing_since, self.reason = None, ""
             self._turn()
@@ -119,7 +122,7 @@ class TargetHealth:
         seconds = 0.0 if since is None else trio.current_time() - since
         return TargetState(
             self.name,
-            available=not self.is_down,
+            available=self.ready and not self.is_down,
             failing_seconds=seconds,
             reason=self.reason,
             latency=self._latency,

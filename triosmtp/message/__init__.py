@@ -2,7 +2,7 @@
 
 ``message.py`` has the values that policies and deliveries get, ``spool.py`` keeps the body in memory or in a file,
 ``trace.py`` makes Received and other header fields.  ``header_edits.py`` changes a message as a filter demands.
-``envelope_document.py`` writes the envelope as a JSON document.
+``envelope_document.py`` is the envelope as JSON, for other systems.
 """
 
 from triosmtp.message.message import Envelope, Message, Origin, Recipient

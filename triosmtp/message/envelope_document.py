@@ -1,8 +1,7 @@
 """The envelope of a message as a JSON document, for systems that receive mail from here (``schema/envelope.v1``).
 
-What is read here was written by another process, which may be anyone who can write where it was found.  So everything
-is checked: sender, recipients and their parameters by the same parser that reads MAIL and RCPT.  An error names its
-field.
+Another process wrote what is read here, and it may be a hostile one.  So everything is checked: sender, recipients and
+their parameters by the same parser that reads MAIL and RCPT.  An error names its field.
 """
 
 import json
@@ -51,7 +50,7 @@ class EnvelopeError(TrioSMTPError, ValueError):
 
 @frozen(slots=True)
 class ObjectReference:
-    """Where the octets of a message are that does not stand behind its document: an object of a bucket."""
+    """The object of a bucket that has the octets of a message, if they do not follow the document."""
 
     bucket: str
     name: str

@@ -6,7 +6,8 @@
 ``rspamd_filter.py``, ``client_checks.py``, and ``policy_endpoint.py``.
 ``target_set.py`` has the targets of mail, ``target_factories.py`` makes them, and ``routing.py`` says which one a
 recipient has.  ``service.py`` is what all sessions share; ``service_limits.py`` its limits (over several nodes:
-``limits_store.py``) and ``statistics.py`` its counters.
+``limits_store.py``) and ``statistics.py`` its counters.  ``published_events.py`` makes the
+publisher of events.
 
 ``acceptor.py`` makes a session of a connection: ``proxy_protocol.py`` reads the header of a proxy, and
 ``admission.py`` counts or refuses the connection.  ``session/`` is one SMTP session.  ``worker_pool.py`` is the

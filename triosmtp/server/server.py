@@ -228,6 +228,7 @@ class Server:
                 generation, renewal = await trio.to_thread.run_sync(
                     prepare_generation, config, profiles, service.contexts
                 )
+                await profiles.targets.check()
                 if self.pool is not None:
                     await self.pool.prepare(config)
                 changes = self._plan(config)
@@ -333,6 +334,8 @@ async def run_server(
             background.start_soon(watch, service.running, name="session time-outs")
             if run_hub:
                 await background.start(service.hub.run, name="policy clients")
+            if service.publisher is not None:
+                background.start_soon(service.publisher.run, name="published events")
             if open_pool is None:  # else the workers deliver
                 service.profiles.start(background)
             if service.limits.shared is not None:

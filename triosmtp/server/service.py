@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Hashable, Iterable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -17,6 +17,9 @@ from triosmtp.server.profile import Profiles
 from triosmtp.server.service_limits import ServiceLimits
 from triosmtp.server.statistics import Statistics
 from triosmtp.tls import ContextStore, ServerContext, TLSSettings
+
+if TYPE_CHECKING:
+    from triosmtp.jetstream.event_publisher import EventPublisher
 
 __all__ = ["RunningSession", "Service", "fair_queue_key"]
 
@@ -77,6 +80,7 @@ class Service:
         observers: Iterable[Observer] = (),
         *,
         limits: ServiceLimits | None = None,
+        publisher: "EventPublisher | None" = None,
     ) -> None:
         self.generation = generation
         """The configuration in force for new sessions."""
@@ -86,7 +90,10 @@ class Service:
         """The policy clients."""
         self.limits = limits or ServiceLimits(Statistics(), generation.config.base.tls_handshakes_max)
         self.statistics = self.limits.statistics
-        self.observers = Observers((self.statistics.subscription(), hub.subscription, *observers))
+        self.publisher = publisher
+        """The publisher of events to NATS; None without Publish_Events."""
+        published = () if publisher is None else (publisher.subscription,)
+        self.observers = Observers((self.statistics.subscription(), hub.subscription, *published, *observers))
         """The observers of the events."""
         self.emit: Observer = self.observers.emit
         """Call every observer of an event."""
@@ -104,7 +111,8 @@ class Service:
         The more sessions are busy, the smaller it is: a session with one command at a time waits for all of them.
         """
         # The random part makes ids unique over restarts.
-        self._id_prefix = secrets.token_hex(4)
+        node = generation.config.base.node_name
+        self._id_prefix = f"{node}-{secrets.token_hex(4)}" if node else secrets.token_hex(4)
         self._last_id = 0
 
     @property
@@ -147,7 +155,7 @@ class Service:
             return generation.last_contexts[settings]
 
     def new_session_id(self) -> str:
-        """Return an id that no other session has or had."""
+        """Return an id that no other session has or had, on any node."""
         self._last_id += 1
         return f"{self._id_prefix}-{self._last_id:x}"
 

@@ -18,6 +18,7 @@ from triosmtp.policy_service.hub import Hub
 from triosmtp.server.generation import Generation
 from triosmtp.server.policy_endpoint import read_policy_endpoints
 from triosmtp.server.profile import Profiles
+from triosmtp.server.published_events import make_event_publisher
 from triosmtp.server.service import Service
 from triosmtp.server.service_limits import ServiceLimits
 from triosmtp.server.tls_contexts import build_contexts, tls_users
@@ -60,6 +61,8 @@ async def open_service(
     for each in policies or ():
         if not isinstance(each, Policy):
             raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
+    # A supervisor publishes the events of its workers.
+    publisher = None if is_worker else await trio.to_thread.run_sync(make_event_publisher, config)
     hub = hub or Hub()
     profiles = Profiles(
         config,
@@ -73,8 +76,15 @@ async def open_service(
     contexts = contexts or ContextStore()
     preloaded = frozenset(each.material.settings for each in contexts.contexts())
     generation, renewal = await trio.to_thread.run_sync(prepare_generation, config, profiles, contexts, preloaded)
+    if not is_worker:
+        try:
+            await profiles.targets.check()
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await profiles.aclose()
+            raise
     contexts.replace(renewal.contexts)
-    service = Service(generation, contexts, hub, observers, limits=limits)
+    service = Service(generation, contexts, hub, observers, limits=limits, publisher=publisher)
     if config.base.limits_store is not None and not is_worker:
         from triosmtp.limits.shared_counts import SharedCounts  # noqa: PLC0415 - few need it
         from triosmtp.server.limits_store import check_limits_store, make_redis_store  # noqa: PLC0415

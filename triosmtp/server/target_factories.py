@@ -10,7 +10,7 @@ from triosmtp.config import TargetSettings
 from triosmtp.delivery import Delivery, TargetContext, load_delivery, parse_delivery
 from triosmtp.module_loader import ModuleLoader
 
-__all__ = ["make_delivery"]
+__all__ = ["make_delivery", "missing_extra"]
 
 Factory: TypeAlias = Callable[[TargetSettings, TargetContext], Delivery]
 """Makes the delivery; blocks; raises :class:`~triosmtp.errors.ConfigError`, or ValueError about Deliver_To.
@@ -50,8 +50,21 @@ def _http(target: TargetSettings, context: TargetContext) -> Delivery:
     return make_http_delivery(target, context)
 
 
+def _nats(target: TargetSettings, context: TargetContext) -> Delivery:
+    try:
+        from triosmtp.jetstream.stream_factory import make_stream_delivery  # noqa: PLC0415 - imports nats-py
+    except ImportError as error:
+        raise missing_extra("nats", error) from None
+    return make_stream_delivery(target, context)
+
+
+def missing_extra(extra: str, error: ImportError) -> ValueError:
+    """Return the error for a library of an extra that is not installed, or cannot be used."""
+    return ValueError(f'needs the extra {extra}: pip install "triosmtp[{extra}]" ({error})')
+
+
 FACTORIES: Final[Mapping[str, Factory]] = {
     "maildir": _local, "discard": _local, "lmtp": _next_hop, "smtp": _next_hop, "smtps": _next_hop, "http": _http,
-    "https": _http,
+    "https": _http, "nats": _nats,
 }  # fmt: skip
 """The factory of each scheme but ``python``."""

@@ -64,6 +64,7 @@ class TargetSet:
         self._events = events
         self._given = None if given is None else Target(str(given), given, TargetHealth(str(given)), given.verifies)
         self._targets: dict[str, Target] = {}
+        self._places: dict[str, Settings] = {}  # the settings that name each
         self.remembered = memory
         """The remembered recipients; None if they were not needed yet."""
 
@@ -109,13 +110,14 @@ class TargetSet:
         if target is None:
             found = self._config.target(name)
             health = TargetHealth(name, grace=found.settings.delivery_grace, on_change=self._events.note_change)
-            context = TargetContext(self._hostname, health, self._events)
+            context = TargetContext(self._hostname, health, self._events, self._config.base.node_name or "")
+            where = settings if found.is_short else found.settings
             try:
                 delivery = make_delivery(found, context, self._loader)
             except ValueError as error:
-                where = settings if found.is_short else found.settings
                 raise ConfigError([problem_at(where, "deliver_to", str(error))]) from error
             target = self._targets[name] = Target(name, delivery, health, found.settings.verify_recipients)
+            self._places[name] = where
         return target
 
     def tasks(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
@@ -127,6 +129,28 @@ class TargetSet:
         for target in self._targets.values():
             if is_probed(target.delivery):
                 yield f"health of {target}", partial(watch_target, target.delivery, target.health, self._events.emit)
+
+    async def check(self, *, connect: bool = False) -> None:
+        """Ask every target whether it is set up in such a way that it keeps what it accepts.
+
+        A target that is not available is an error only with ``connect``.
+
+        :raises ConfigError: with a problem for everything that is wrong.
+        """
+        problems: list[Problem] = []
+
+        async def ask(name: str, delivery: Delivery) -> None:
+            found = list(await delivery.find_problems())
+            if connect and not found and (failure := await delivery.probe()):
+                found.append(f"not available: {failure}")
+            problems.extend(problem_at(self._places[name], "deliver_to", f"{name}: {each}") for each in found)
+
+        async with trio.open_nursery() as nursery:
+            for name, target in self._targets.items():
+                if connect or type(target.delivery).find_problems is not Delivery.find_problems:
+                    nursery.start_soon(ask, name, target.delivery)
+        if problems:
+            raise ConfigError(problems)
 
     def states(self) -> tuple[TargetState, ...]:
         """Return the state of every target that the options name, in this process."""

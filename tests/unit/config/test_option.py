@@ -26,6 +26,7 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         *("Drain_Timeout", "Workers", "Log_Hires_Timestamp"),
         *("Limits_Store", "Limits_Store_Password_File", "Limits_Store_Timeout"),
         *("DNS_Servers", "Greylist_File", "Mock_Credentials_File"),
+        *("Node_Name", "Publish_Events", "Publish_Events_Credentials_File"),
     }
     in_server_names = {"TLS_Certificate", "TLS_Key", "TLS_Key_Password_File", "TLS_OCSP_Response"}
     in_policy_listeners = {

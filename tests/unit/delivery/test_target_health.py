@@ -53,3 +53,11 @@ def test_a_change_is_noted() -> None:
     health.connections = 3
     assert len(changes) == 4
     assert (health.state().answers, health.state().connections) == ({"2xx": 1, "5xx": 1}, 3)
+
+
+def test_a_target_that_must_answer_first_is_not_available_until_its_first_success() -> None:
+    health = TargetHealth("stream")
+    health.ready = False
+    assert (health.state().available, health.is_down) == (False, False)
+    health.succeeded()
+    assert health.state().available is True

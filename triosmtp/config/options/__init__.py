@@ -19,6 +19,7 @@ The other modules hold the rows, by subject::
     status_options.py   metrics and the status page
     worker_options.py   worker processes
     process_options.py  user, privileges, shutdown
+    node_options.py     one server of several: its name, published events
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from triosmtp.config.options.client_options import ClientOptions
 from triosmtp.config.options.delivery_options import DeliveryOptions
 from triosmtp.config.options.limit_options import LimitOptions
 from triosmtp.config.options.log_options import LogOptions
+from triosmtp.config.options.node_options import NodeOptions
 from triosmtp.config.options.policy_options import PolicyOptions
 from triosmtp.config.options.process_options import ProcessOptions
 from triosmtp.config.options.proxy_options import ProxyOptions
@@ -54,6 +56,7 @@ class Settings(
     AuthOptions,
     WorkerOptions,
     ProcessOptions,
+    NodeOptions,
     LogOptions,
     ProxyOptions,
     DeliveryOptions,

@@ -111,7 +111,7 @@ class DeliveryOptions:
         SECONDS,
         300.0,
         "Seconds for the message and the target's answer: of SMTP and LMTP from DATA on, of HTTP the whole request, "
-        "of NATS the acknowledgement.",
+        "of NATS the acknowledgement, 30 if unset.",
         scopes=_HERE,
     )
     idle_timeout: float = option(

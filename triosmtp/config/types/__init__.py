@@ -18,6 +18,7 @@ The modules, by subject::
     delivery_types.py   targets, fingerprints, addresses of monitors
       target_address.py   the schemes of targets; the name of a Delivery
       target_url.py       the grammar of targets that are URLs
+    nats_types.py       the name of a node, the subject of events
     trusted_proxies.py  networks of proxies
     security_types.py   users, groups and capabilities
 """

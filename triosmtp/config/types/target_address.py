@@ -12,7 +12,7 @@ from triosmtp.config.types.target_url import URL_SCHEMES, Scheme, TargetAddress
 
 __all__ = ["SCHEMES", "TargetAddress", "expected_targets", "is_delivery_name", "parse_target"]
 
-_SERVED: Final[tuple[str, ...]] = ("lmtp", "smtp", "smtps", "https", "http")  # those that there is a factory for
+_SERVED: Final[tuple[str, ...]] = ("lmtp", "smtp", "smtps", "https", "http", "nats")  # those with a factory
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}").fullmatch
 
 

@@ -9,10 +9,12 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["URL_SCHEMES", "Scheme", "TargetAddress"]
+__all__ = ["URL_SCHEMES", "Scheme", "TargetAddress", "parse_events_address"]
 
 _MAX_PATH: Final = 107  # octets of the address of a Unix socket, without its zero (unix(7))
 _MAX_HOSTS: Final = 16
+_MAX_SUBJECT: Final = 200  # characters; the id of a message is added
+_NATS_PORT: Final = 4222
 _HOST: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9_-][A-Za-z0-9._-]{0,252}))(?::([0-9]{1,5}))?"
 ).fullmatch
@@ -20,7 +22,7 @@ _URL_PATH: Final = re.compile(r"(?:/[!-~]*)?").fullmatch
 # A subject's tokens have no wildcards; the message id is added to them.
 _STREAM: Final = re.compile(r"/[A-Za-z0-9_-]{1,64}/[!-~]{1,200}").fullmatch
 _SUBJECT: Final = re.compile(r"[^\s.*>/?#]+(?:\.[^\s.*>/?#]+)*").fullmatch
-_REPLICAS: Final = re.compile(r"(?:replicas=[1-9])?").fullmatch
+_STREAM_QUERY: Final = re.compile(r"(?:(?:^|&)(?:replicas=[1-5]|bucket=[A-Za-z0-9_-]{1,64}))*").fullmatch
 
 
 @frozen(slots=True)
@@ -122,12 +124,44 @@ def _http_address(default: int, scheme: str, rest: str, _folder: Path | None) ->
 def _nats_address(default: int, scheme: str, rest: str, _folder: Path | None) -> TargetAddress:
     authority, path = _authority(rest)
     path, _, query = path.partition("?")
+    hosts = _servers(default, authority)
+    if _STREAM(path) is None or not _is_subject(path.split("/", 2)[2]):
+        raise ValueError("the name of a stream, and a subject without wildcards, follow the servers")
+    names = [each.partition("=")[0] for each in query.split("&")]
+    if _STREAM_QUERY(query) is None or len(set(names)) < len(names):
+        raise ValueError("?replicas=NUMBER and &bucket=NAME may follow, each once")
+    return TargetAddress(scheme, path, hosts, query)
+
+
+def _servers(default: int, authority: str) -> tuple[tuple[str, int], ...]:
     hosts = tuple(_host_and_port(each, default) for each in authority.split(","))
     if len(hosts) > _MAX_HOSTS:
         raise ValueError(f"more than {_MAX_HOSTS} servers")
-    if _STREAM(path) is None or _SUBJECT(path.split("/", 2)[2]) is None or _REPLICAS(query) is None:
-        raise ValueError("the name of a stream, and a subject without wildcards, follow the servers")
-    return TargetAddress(scheme, path, hosts, query)
+    return hosts
+
+
+def _is_subject(text: str) -> bool:
+    """Return whether messages may be published under ``text``: subjects that begin with $ belong to the servers."""
+    return len(text) <= _MAX_SUBJECT and _SUBJECT(text) is not None and not text.startswith("$")
+
+
+def parse_events_address(text: str) -> TargetAddress:
+    """Read ``nats://host,host:port/subject``, without a stream.
+
+    :raises ValueError: if it is something else; the text does not hold the user information of a URL.
+    """
+    scheme, _, rest = text.partition(":")
+    expected = "expected nats://host[:port],…/subject"
+    if "@" in rest.partition("//")[2].partition("/")[0]:
+        raise ValueError("no user name or password stands in the address: use Publish_Events_Credentials_File")
+    try:
+        authority, path = _authority(rest)
+        hosts = _servers(_NATS_PORT, authority)
+    except ValueError as error:
+        raise ValueError(f'{expected}, found "{text}"' + (f": {error}" if str(error) else "")) from None
+    if scheme.lower() != "nats" or not _is_subject(path[1:]):
+        raise ValueError(f'{expected}, found "{text}"')
+    return TargetAddress("nats", path, hosts)
 
 
 _AUTH: Final = "Auth_User and Auth_Password_File of a Delivery"
@@ -140,7 +174,7 @@ URL_SCHEMES: Mapping[str, Scheme] = {
     "https": Scheme("https://host/path", partial(_http_address, 443), _SIGNED),
     "http": Scheme("http://localhost/path", partial(_http_address, 80), _SIGNED),
     "nats": Scheme(
-        "nats://host,host,host/STREAM/subject", partial(_nats_address, 4222), "Credentials_File of a Delivery"
+        "nats://host,host,host/STREAM/subject", partial(_nats_address, _NATS_PORT), "Credentials_File of a Delivery"
     ),
 }
 """The grammar of each scheme; ``target_address.py`` lists those that are known."""

@@ -59,7 +59,11 @@ def test_an_address_is_read_and_written_in_its_full_form(text: str, address: Tar
         ("nats://n/MAIL", "the name of a stream"),
         ("nats://n/MAIL/mail.*", "without wildcards"),
         ("nats://n/MAIL/mail..x", "without wildcards"),
-        ("nats://n/MAIL/mail?replicas=x", "the name of a stream"),
+        ("nats://n/MAIL/mail?replicas=x", "?replicas=NUMBER and &bucket=NAME"),
+        ("nats://n/MAIL/mail?replicas=1&replicas=2", "each once"),
+        ("nats://n/MAIL/mail?bucket=a.b", "?replicas=NUMBER and &bucket=NAME"),
+        ("nats://n/MAIL/$JS.x", "without wildcards"),
+        (f"nats://n/MAIL/{'x' * 201}", "without wildcards"),
         (f"nats://{','.join('n' * 17)}/MAIL/mail", "more than 16 servers"),
     ],
 )

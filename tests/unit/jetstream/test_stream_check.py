@@ -1,0 +1,93 @@
+"""The settings of streams and buckets: each error by its name, and none for what is right."""
+
+from typing import Any
+
+import pytest
+from nats_servers import OBJECT_BUCKET, STREAM
+
+from triosmtp.jetstream.stream_check import check_bucket, check_stream, matches
+
+SECOND = 1_000_000_000
+
+
+def problems(replicas: int = 1, durable_consumers: int = 0, **changes: Any) -> tuple[str, ...]:
+    return check_stream(
+        {**STREAM, **changes},
+        subject="mail.in",
+        replicas=replicas,
+        deadline=30.0,
+        durable_consumers=durable_consumers,
+    )
+
+
+def test_a_stream_as_the_documentation_makes_it_is_right() -> None:
+    assert problems() == ()
+    assert problems(3, num_replicas=3) == ()
+    assert problems(max_msgs=-1, max_bytes=-1, max_age=0, max_msgs_per_subject=-1, persist_mode="default") == ()
+    assert problems(max_bytes=10_000_000) == ()  # with discard new
+    assert problems(retention="workqueue") == ()
+    assert problems(1, 1, retention="interest") == ()
+    assert problems(discard="old") == ()  # without any limit nothing is discarded
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"storage": "memory"}, "storage"),
+        ({"no_ack": True}, "no_ack"),
+        ({"discard": "old", "max_msgs": 10}, "discard old with max_msgs 10"),
+        ({"discard": "old", "max_bytes": 10}, "discard old with max_bytes 10"),
+        ({"max_age": 3600 * SECOND}, "max_age"),
+        ({"max_msgs_per_subject": 1}, "max_msgs_per_subject"),
+        ({"sealed": True}, "sealed"),
+        ({"retention": "interest"}, "retention interest"),
+        ({"subjects": ["mail.out.>"]}, "subjects: mail.out.> do not contain mail.in.>"),
+        ({"subjects": ["mail.in"]}, "subjects"),
+        ({"subjects": None}, "subjects: none"),
+        ({"duplicate_window": 59 * SECOND}, "duplicate_window: 59 s"),
+        ({"duplicate_window": None}, "duplicate_window: 0 s"),
+        ({"persist_mode": "async"}, "persist_mode async"),
+    ],
+)
+def test_each_misconfiguration_is_one_error_with_its_name(changes: dict[str, Any], named: str) -> None:
+    (found,) = problems(**changes)
+    assert found.startswith(named)
+
+
+def test_replicas_must_be_as_many_as_required() -> None:
+    (found,) = problems(3, num_replicas=1)
+    assert found.startswith("num_replicas: 1, and 3 are required")
+    assert "?replicas=1" in found
+
+
+def test_several_errors_are_all_reported() -> None:
+    assert len(problems(storage="memory", no_ack=True, max_age=1, sealed=True)) == 4
+
+
+def test_an_object_bucket_must_be_as_durable_as_the_stream() -> None:
+    assert check_bucket(OBJECT_BUCKET, replicas=1) == ()
+    for change, named in ({"storage": "memory"}, "storage"), ({"max_age": SECOND}, "max_age"), ({}, "num_replicas"):
+        (found,) = check_bucket({**OBJECT_BUCKET, **change}, replicas=1 if change else 3)
+        assert found.startswith(f"object bucket: {named}")
+
+
+@pytest.mark.parametrize(
+    ("subject", "pattern", "expected"),
+    [
+        ("mail.in.>", "mail.in.>", True),
+        ("mail.in.>", "mail.>", True),
+        ("mail.in.>", ">", True),
+        ("mail.in.>", "mail.*.>", True),
+        ("mail.in.>", "*.*.>", True),
+        ("mail.in.>", "mail.in.*", False),
+        ("mail.in.>", "mail.in", False),
+        ("mail.in.>", "mail.in.x.>", False),
+        ("mail.in.>", "mail.out.>", False),
+        ("mail.in.x", "mail.in.*", True),
+        ("mail.in.x", "mail.in", False),
+        ("mail.in", "mail.in.>", False),
+        ("mail.*", "mail.in", False),
+    ],
+)
+def test_a_pattern_contains_a_subject(subject: str, pattern: str, expected: bool) -> None:
+    assert matches(subject, pattern) is expected

@@ -1,0 +1,209 @@
+"""Delivery to a stream of a real server: what is acknowledged is stored, once, and complete."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from nats_servers import OBJECT_BUCKET, STREAM, JetStream, NATSProcess, free_ports, run_nats
+from stream_messages import stream_message
+from stream_site import open_delivery
+
+from triosmtp.delivery import DeliveryError
+from triosmtp.jetstream import stream_delivery
+from triosmtp.jetstream.message_codec import decode_message
+from triosmtp.message.spool import Spool
+
+
+async def test_a_message_is_in_the_stream_when_deliver_returns(nats_server: NATSProcess, jetstream: JetStream) -> None:
+    message = stream_message()
+    async with open_delivery(nats_server) as delivery:
+        await delivery.deliver(message)
+        assert delivery.failure == ""
+    (found,) = jetstream.messages().items()
+    assert found[0] == "mail.in.mx1-0a-1"
+    read = decode_message(found[1])
+    assert read.octets == message.trace + await message.body.part(0, 1000)
+    assert read.document.envelope == message.envelope
+    assert (read.document.id, read.document.node) == (message.id, "mx1")
+
+
+async def test_the_same_id_is_stored_once(nats_server: NATSProcess, jetstream: JetStream) -> None:
+    async with open_delivery(nats_server) as delivery:
+        for _ in range(2):
+            await delivery.deliver(stream_message())
+    assert len(jetstream.messages()) == 1
+
+
+async def test_many_messages_at_once_are_all_stored(nats_server: NATSProcess, jetstream: JetStream) -> None:
+    async with open_delivery(nats_server) as delivery, trio.open_nursery() as nursery:
+        for number in range(200):
+            nursery.start_soon(delivery.deliver, stream_message(number))
+        # The delivery ends when all have returned.
+        await wait_for_children(nursery)
+    assert len(jetstream.messages()) == 200
+
+
+async def wait_for_children(nursery: trio.Nursery) -> None:
+    while nursery.child_tasks:
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(0.01)
+
+
+async def test_a_large_message_is_an_object_first(
+    nats_server: NATSProcess, jetstream: JetStream, tmp_path: Path
+) -> None:
+    content = b"Subject: large\r\n\r\n" + bytes(range(256)) * 12_000
+    spool = Spool(tmp_path)
+    spool.add(content)
+    await spool.flush()
+    message = stream_message(content=await spool.finish())
+    async with open_delivery(nats_server) as delivery:
+        await delivery.deliver(message)
+    message.body.close()
+    ((_, payload),) = jetstream.messages().items()
+    document = decode_message(payload).document
+    assert document.object is not None
+    assert (document.object.bucket, document.object.name) == ("MAIL", message.id)
+    octets = message.trace + content
+    assert (document.size, document.sha256) == (len(octets), hashlib.sha256(octets).hexdigest())
+
+    async def get(client: object) -> bytes:
+        store = await client.jetstream().object_store("MAIL")  # type: ignore[attr-defined]
+        return (await store.get(message.id)).data  # type: ignore[no-any-return] # nats-py checks the digest
+
+    assert jetstream.run(get) == octets
+
+
+async def test_a_message_just_below_and_just_above_the_maximum_is_stored(
+    nats_server: NATSProcess, jetstream: JetStream
+) -> None:
+    """The document counts, too: near the limit a message may be either in the payload or an object."""
+    async with open_delivery(nats_server) as delivery:
+        for number in range(1_000_000, 1_060_000, 4_000):
+            await delivery.deliver(stream_message(number, b"x" * number))
+    messages = jetstream.messages()
+    assert len(messages) == 15
+    kinds = [decode_message(payload).document.object is not None for payload in messages.values()]
+    assert kinds == sorted(kinds)
+    assert set(kinds) == {False, True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"storage": "memory"}, "storage"),
+        ({"no_ack": True}, "no_ack"),
+        ({"max_age": 3_600_000_000_000}, "max_age"),
+        ({"discard": "old", "max_bytes": 1_000_000}, "discard old"),
+        ({"max_msgs_per_subject": 5}, "max_msgs_per_subject"),
+        ({"retention": "interest"}, "retention interest"),
+        ({"subjects": ["other.>"]}, "subjects"),
+        ({"duplicate_window": 1_000_000_000}, "duplicate_window"),
+        ({"persist_mode": "async"}, "persist_mode"),
+    ],
+)
+async def test_mail_is_refused_while_the_stream_is_misconfigured(
+    nats_server: NATSProcess, jetstream: JetStream, changes: dict[str, object], named: str
+) -> None:
+    """As the real server describes such a stream."""
+    jetstream.make({**STREAM, **changes})
+    async with open_delivery(nats_server) as delivery:
+        (problem,) = (await delivery.query()).problems
+        assert problem.startswith(named)
+        with pytest.raises(DeliveryError, match=named) as caught:
+            await delivery.deliver(stream_message())
+        assert caught.value.code == 451
+        assert named in delivery.failure
+
+
+async def test_a_sealed_stream_or_a_missing_one_refuses_mail(nats_server: NATSProcess, jetstream: JetStream) -> None:
+    assert "error" not in jetstream.ask("STREAM.UPDATE.MAIL", {**STREAM, "sealed": True, "deny_delete": True})
+    async with open_delivery(nats_server) as delivery:
+        assert any(each.startswith("sealed") for each in (await delivery.query()).problems)
+    jetstream.ask("STREAM.DELETE.MAIL")
+    async with open_delivery(nats_server) as delivery:
+        assert (await delivery.query()).problems == ("there is no stream MAIL",)
+    jetstream.make(STREAM)
+    jetstream.ask("STREAM.DELETE.OBJ_MAIL")
+    async with open_delivery(nats_server) as delivery:
+        assert (await delivery.query()).problems == ("there is no object bucket MAIL",)
+
+
+async def test_interest_retention_is_right_with_a_durable_consumer(
+    nats_server: NATSProcess, jetstream: JetStream
+) -> None:
+    jetstream.make({**STREAM, "retention": "interest"})
+    consumer = {"durable_name": "triosmtp", "ack_policy": "explicit"}
+    jetstream.ask("CONSUMER.DURABLE.CREATE.MAIL.triosmtp", {"stream_name": "MAIL", "config": consumer})
+    async with open_delivery(nats_server) as delivery:
+        assert (await delivery.query()).problems == ()
+
+
+async def test_a_full_stream_is_insufficient_storage(nats_server: NATSProcess, jetstream: JetStream) -> None:
+    jetstream.make({**STREAM, "max_msgs": 1})
+    async with open_delivery(nats_server) as delivery:
+        await delivery.deliver(stream_message(1))
+        with pytest.raises(DeliveryError) as caught:
+            await delivery.deliver(stream_message(2))
+        assert (caught.value.code, caught.value.enhanced) == (452, "4.3.1")
+
+
+async def test_a_bucket_that_is_full_leaves_no_message(nats_server: NATSProcess, jetstream: JetStream) -> None:
+    jetstream.make({**OBJECT_BUCKET, "max_bytes": 300_000})
+    async with open_delivery(nats_server) as delivery:
+        with pytest.raises(DeliveryError) as caught:
+            await delivery.deliver(stream_message(1, b"x" * 3_000_000))
+        assert caught.value.code == 452
+    assert jetstream.messages() == {}
+
+
+async def test_without_a_server_mail_is_deferred_and_the_failure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_delivery, "_FACTS_WAIT", 0.1)
+    (port,) = free_ports(1)
+    async with open_delivery(servers=(("127.0.0.1", port),)) as delivery:
+        with pytest.raises(DeliveryError, match=f"127.0.0.1:{port}"):
+            await delivery.deliver(stream_message())
+        assert "Connect call failed" in delivery.failure
+
+
+async def test_a_restarted_server_is_used_again(tmp_path: Path) -> None:
+    """A message that comes while the server is away waits for it, and is stored once."""
+    with run_nats(tmp_path) as server:
+        jetstream = JetStream(server)
+        jetstream.make(STREAM)
+        jetstream.make(OBJECT_BUCKET)
+        async with open_delivery(server) as delivery:
+            await delivery.deliver(stream_message(1))
+            server.kill()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(delivery.deliver, stream_message(2))
+                await trio.to_thread.run_sync(server.start)
+            await delivery.deliver(stream_message(3))
+        assert list(jetstream.messages()) == [f"mail.in.mx1-0a-{number}" for number in (1, 2, 3)]
+
+
+async def test_a_cancelled_delivery_returns_at_once_and_leaves_no_thread(
+    nats_server: NATSProcess, jetstream: JetStream
+) -> None:
+    before = threading.active_count()
+    async with open_delivery(nats_server) as delivery:
+        await delivery.query()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await delivery.deliver(stream_message())
+        assert scope.cancelled_caught
+        await delivery.deliver(stream_message(2))
+    names = {each.name for each in threading.enumerate()}
+    assert "triosmtp-nats" not in names
+    assert threading.active_count() <= before + 1  # of Trio's own pool
+
+
+async def test_a_closed_delivery_refuses(nats_server: NATSProcess) -> None:
+    async with open_delivery(nats_server) as delivery:
+        await delivery.aclose()
+        with pytest.raises(DeliveryError, match="closed"):
+            await delivery.deliver(stream_message())
+        await delivery.aclose()

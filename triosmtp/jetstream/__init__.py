@@ -1,0 +1,18 @@
+"""NATS: mail published to a stream of JetStream, and events.  Only this package imports nats-py (the extra ``nats``).
+
+::
+
+    stream_factory.py    makes the delivery of a target nats://…, and the logins
+    stream_delivery.py   StreamDelivery, on Trio
+      message_codec.py     a message → the payload that is published, and back
+      stream_publisher.py  publishes until it is acknowledged; the stream is asked about itself
+        stream_query.py      the questions
+        stream_check.py      what the settings must be; pure functions
+      power_failure.py     one notice about what a power failure can lose
+    event_publisher.py   Publish_Events
+    event_subscriber.py  the events of all nodes, for `policy watch`
+    nats_thread.py       the thread with an asyncio event loop, and its connection
+      nats_client.py       one connection; TLS is enforced here
+      nats_credentials.py  .creds files
+    stream_address.py    the servers, the stream and the subject of a target
+"""

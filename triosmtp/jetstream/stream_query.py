@@ -1,0 +1,119 @@
+"""Asks JetStream about a stream and its object bucket, and a server's monitoring port about ``sync_always``."""
+
+import http.client
+import json
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from triosmtp.jetstream.nats_client import NATSConnection, NoRespondersError
+from triosmtp.jetstream.nats_thread import NATSUnavailableError
+from triosmtp.jetstream.stream_address import StreamAddress
+from triosmtp.jetstream.stream_check import check_bucket, check_stream
+
+__all__ = ["StreamFacts", "query_stream", "syncs_always"]
+
+_TIMEOUT: Final = 3.0
+_NOT_FOUND: Final = 404
+_MAX_CONSUMERS: Final = 4096
+_MAX_ANSWER: Final = 1 << 20
+_MONITOR_TIMEOUT: Final = 3.0
+
+
+@frozen(slots=True)
+class StreamFacts:
+    """The answer of the servers about a stream."""
+
+    problems: tuple[str, ...]
+    """What is wrong with its settings; empty: mail may be published."""
+    max_message: int
+    """The octets that one message may have, with its headers."""
+
+
+async def query_stream(connection: NATSConnection, address: StreamAddress) -> StreamFacts:
+    """Ask about the stream and the object bucket of ``address``.
+
+    :raises NATSUnavailableError: if JetStream does not answer.
+    :raises ConnectionLostError: if the connection is lost.
+    """
+    config = await _stream_config(connection, address.stream)
+    if config is None:
+        return StreamFacts((f"there is no stream {address.stream}",), 0)
+    durable = 0
+    if config.get("retention") == "interest":
+        durable = await _count_durable_consumers(connection, address.stream)
+    problems = check_stream(
+        config,
+        subject=address.subject,
+        replicas=address.replicas,
+        deadline=address.deadline,
+        durable_consumers=durable,
+    )
+    bucket = await _stream_config(connection, f"OBJ_{address.bucket}")
+    if bucket is None:
+        problems += (f"there is no object bucket {address.bucket}",)
+    else:
+        problems += check_bucket(bucket, replicas=address.replicas)
+    limit: int = config.get("max_msg_size") or -1
+    return StreamFacts(problems, connection.max_payload if limit < 0 else min(limit, connection.max_payload))
+
+
+async def _stream_config(connection: NATSConnection, stream: str) -> dict[str, Any] | None:
+    found = await _ask(connection, f"STREAM.INFO.{stream}")
+    return None if found is None else found["config"]
+
+
+async def _count_durable_consumers(connection: NATSConnection, stream: str) -> int:
+    count = offset = 0
+    while offset < _MAX_CONSUMERS:
+        found = await _ask(connection, f"CONSUMER.LIST.{stream}", {"offset": offset})
+        consumers = (found or {}).get("consumers") or ()
+        count += sum(1 for each in consumers if each["config"].get("durable_name"))
+        offset += len(consumers)
+        if not consumers or offset >= (found or {}).get("total", 0):
+            break
+    return count
+
+
+async def _ask(connection: NATSConnection, request: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Return the answer of the API of JetStream, or None if what was asked about does not exist."""
+    try:
+        answer = await connection.request_json(f"$JS.API.{request}", body, seconds=_TIMEOUT)
+    except NoRespondersError:
+        raise NATSUnavailableError("JetStream is not enabled for this account") from None
+    except TimeoutError:
+        raise NATSUnavailableError(
+            f"no answer to {request}: JetStream has no leader, or permissions forbid it"
+        ) from None
+    except ValueError:
+        raise NATSUnavailableError(f"the answer to {request} is not JSON") from None
+    error = answer.get("error") if isinstance(answer, dict) else {"description": "the answer is no object"}
+    if error is None:
+        found: dict[str, Any] = answer
+        return found
+    if error.get("code") == _NOT_FOUND:
+        return None
+    raise NATSUnavailableError(f"{request}: {error.get('description')}")
+
+
+def syncs_always(monitor: str) -> bool:
+    """Ask whether JetStream syncs each message to disk (``sync_interval: always``).
+
+    ``monitor`` is the monitoring port of a server, ``http://host:port``.  It blocks, for some seconds at most.
+
+    :raises OSError: if it cannot be reached.
+    :raises ValueError: if the answer is not that of a server with JetStream.
+    """
+    url = urlsplit(monitor)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.hostname or "", url.port, timeout=_MONITOR_TIMEOUT)
+    try:
+        connection.request("GET", "/varz")
+        answer = json.loads(connection.getresponse().read(_MAX_ANSWER))
+        config = answer["jetstream"]["config"]
+        return bool(config.get("sync_always", False))
+    except (http.client.HTTPException, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not the monitoring port of a server with JetStream: {error!r}") from None
+    finally:
+        connection.close()
