@@ -341,7 +341,8 @@ def reply_to_results(results: Sequence[RecipientResult]) -> Refusal | None:
     if len(failed) == len(results) and len(set(failed)) == 1:
         return _refusal(first)
     if first.is_deferred:
-        text = f"{len(failed)} of {len(results)} recipients are to be tried again: {first.text}"
+        deferred = sum(each.is_deferred for each in failed)
+        text = f"{deferred} of {len(results)} recipients are to be tried again: {first.text}"
         return _refusal(RecipientResult(451, _of_class(4, first.enhanced), text, first.reason))
     text = f"{len(failed)} of {len(results)} recipients refused: {first.text}"
     return _refusal(RecipientResult(554, _of_class(5, first.enhanced), text, first.reason))

@@ -310,7 +310,7 @@ async def test_copies_are_made_in_order_of_what_the_first_target_took(
         ),
         (
             [NEVER, LATER, DELIVERED],
-            Reply(451, "2 of 3 recipients are to be tried again: Mailbox busy", "4.2.1"),
+            Reply(451, "1 of 3 recipients are to be tried again: Mailbox busy", "4.2.1"),
         ),
         (
             [DELIVERED, RecipientResult(452, "", "Full")],
