@@ -27,6 +27,9 @@ MAX_SYMBOLS: Final = 64
 _STAGES: Final = 7
 
 
+_CLEAN: Final = re.compile("[\x00-\x1f\x7f]").sub
+
+
 class Action(IntFlag):
     """The changes that a milter may request (SMFIF)."""
 
@@ -191,7 +194,7 @@ def encode_frame(code: bytes, *parts: bytes) -> bytes:
 
 def strings(*texts: str | bytes) -> bytes:
     """Return texts with a zero behind each.  A zero within is removed: it would begin another text."""
-    octets = [each.encode("utf-8", "surrogateescape") if isinstance(each, str) else each for each in texts]
+    octets = [each.encode("utf-8", "replace") if isinstance(each, str) else each for each in texts]
     return b"".join(each.replace(b"\0", b"") + b"\0" for each in octets)
 
 
@@ -201,8 +204,11 @@ def encode_options() -> bytes:
 
 
 def encode_macros(code: bytes, macros: Iterable[tuple[str, str]]) -> bytes:
-    """Return the frame with the macros of the command ``code``, which comes next."""
-    return encode_frame(b"D", code, strings(*(text for pair in macros for text in pair)))
+    """Return the frame with the macros of the command ``code``, which comes next.
+
+    Control characters in values become ``?``: milters write values into logs and header fields.
+    """
+    return encode_frame(b"D", code, strings(*(_CLEAN("?", text) for pair in macros for text in pair)))
 
 
 # From the milter

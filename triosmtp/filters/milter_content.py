@@ -10,12 +10,14 @@ from triosmtp.filters.milter_codec import Verdict, strings
 from triosmtp.filters.milter_link import CONTINUE, MilterLink
 from triosmtp.filters.milter_session import Step
 from triosmtp.message import Message
-from triosmtp.message.header_edits import Header, HeaderField, parse_header, read_header
+from triosmtp.message.header_edits import EditError, Header, HeaderField, parse_header, read_header
 from triosmtp.message.trace import field
 from triosmtp.policy import Session
 
-__all__ = ["MAX_CHUNK", "FilterHeader", "added_fields", "header_of", "send_content"]
+__all__ = ["MAX_CHUNK", "MAX_FIELDS", "FilterHeader", "added_fields", "header_of", "send_content"]
 
+MAX_FIELDS: Final = 1000
+"""Fields of a message for a milter."""
 MAX_CHUNK: Final = 65_535
 """Octets of the body in one frame: libmilter takes no more."""
 
@@ -55,9 +57,12 @@ async def send_content(
 ) -> Verdict:
     """Send header and body; return the first verdict that is not to go on.
 
+    :raises EditError: if there are more than MAX_FIELDS fields.  Each may need an answer, and a client sends them.
     :raises MilterFailureError: if the milter fails.
     :raises SpoolError: if the message cannot be read.
     """
+    if len(header.extra) + len(header.header.fields) > MAX_FIELDS:
+        raise EditError(f"the header has more than {MAX_FIELDS} fields")
     keeps_space = link.session.keeps_leading_space
     for each in (*header.extra, *header.header.fields):
         value = each.value if keeps_space else each.value.removeprefix(b" ")

@@ -181,10 +181,9 @@ class MilterPolicy(UnknownCommandPolicy):
     ) -> Done | None:
         """Ask about RCPT, unless the built-in rules refuse it anyway."""
         conversation = self._conversation(session)
-        refusal = await self._settings.envelope.refusal_of(session, recipient)
 
         async def rcpt(conversation: _Conversation, session: Session) -> Verdict:
-            link = _link_of(conversation)
+            link, refusal = _link_of(conversation), await self._settings.envelope.refusal_of(session, recipient)
             if refusal and not link.session.wants_refused_recipients:
                 return CONTINUE
             data = strings(f"<{recipient.text}>", *_written(parameters))

@@ -7,6 +7,7 @@ from triosmtp.config import OPTIONS
 from triosmtp.filters import rspamd_policy
 from triosmtp.filters.milter_changes import MAX_RECIPIENT_CHANGES
 from triosmtp.filters.milter_codec import MAX_FRAME
+from triosmtp.filters.milter_content import MAX_FIELDS
 from triosmtp.filters.milter_macros import MACROS
 from triosmtp.filters.milter_policy import END_OF_MESSAGE_TIMES, WHOLE_MESSAGE_TIMES
 from triosmtp.filters.milter_session import MAX_ANSWERS, USUAL_MACROS
@@ -15,7 +16,7 @@ from triosmtp.filters.policyd_attributes import OWN_ATTRIBUTES, POSTFIX_ATTRIBUT
 from triosmtp.filters.policyd_client import MAX_CONNECTIONS
 from triosmtp.filters.policyd_codec import MAX_ANSWER, MAX_VALUE
 from triosmtp.filters.policyd_policy import MAX_PREPENDED
-from triosmtp.message.header_edits import MAX_EDITS, MAX_FIELDS
+from triosmtp.message.header_edits import MAX_EDITS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "filters.md").read_text()
 

@@ -136,9 +136,9 @@ def test_a_frame_without_octets_or_with_too_many_is_an_error_at_once(length: int
 def test_what_is_sent_has_its_length_and_its_zeros() -> None:
     assert encode_frame(b"B", b"ab", b"c") == b"\0\0\0\4Babc"
     assert encode_options() == b"\0\0\0\x0dO\0\0\0\6\0\0\1\xff\0\x1f\xff\xff"  # as Postfix 3.7
-    assert encode_macros(b"C", [("j", "mx"), ("{x}", "1\0\0")]) == packet(b"DC" + texts("j", "mx", "{x}", "1"))
+    assert encode_macros(b"C", [("j", "mx"), ("{x}", "1\0\r\n")]) == packet(b"DC" + texts("j", "mx", "{x}", "1???"))
     assert encode_macros(b"H", []) == packet(b"DH")
-    assert strings("a\0b", b"\xff", "\udcfe") == b"ab\0\xff\0\xfe\0"
+    assert strings("a\0b", b"\xff", "\ud800") == b"ab\0\xff\0?\0"
 
 
 def test_the_negotiation_has_version_actions_steps_and_macros() -> None:

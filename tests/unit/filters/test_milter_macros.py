@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from attrs import evolve
-from milter_program import MilterProgram, Recorded, milter_program
+from milter_program import Answers, MilterProgram, Recorded, milter_program
 from postfix_twin import CASES, certificates, dialogue, discard, postfix_twin
 from tls_facts import info
 
@@ -61,12 +61,14 @@ def recorded_postfix(site: Path) -> Iterator[tuple[int, MilterProgram]]:
         yield port, milter
 
 
-async def ours(site: Path, case: tuple[str | None, ssl.TLSVersion | None, bool]) -> Recorded:
+async def ours(
+    site: Path, case: tuple[str | None, ssl.TLSVersion | None, bool], answers: Answers | None = None
+) -> Recorded:
     certificate, version, auth = case
     (site / "passwords").touch(0o600)
     (site / "passwords").write_text("mary:secret\n")
     async with trio.open_nursery() as nursery:
-        with milter_program() as milter:
+        with milter_program(answers) as milter:
             config = triosmtp.parse_config(CONF.format(address=milter.address, site=site))
             server = await nursery.start(partial(triosmtp.serve, config, deliver=discard))
             port = server.addresses["127.0.0.1:0"][1]
@@ -114,6 +116,18 @@ def _comparable(recorded: Recorded) -> list[tuple[str, dict[str, str], bytes]]:
             values = {name: value.lower() if name == "{rcpt_addr}" else value for name, value in values.items()}
             found.append((code, values, data.partition(b"4")[0] if code == "C" else data))  # the port differs
     return found
+
+
+async def test_what_a_milter_said_of_the_greeting_in_plaintext_is_forgotten(site: Path) -> None:
+    found = await ours(
+        site, ("good", ssl.TLSVersion.TLSv1_3, False), lambda code, _: (b"a",) if code == "H" else (b"c",)
+    )
+    assert found.commands.rstrip("Q") == "OCHH"  # accepted twice; the second time for the session
+    answers = iter((b"a", b"c"))
+    found = await ours(
+        site, ("good", ssl.TLSVersion.TLSv1_3, False), lambda code, _: (next(answers),) if code == "H" else (b"c",)
+    )
+    assert found.commands.rstrip("Q") == "OCHHMRRTLLNBE"
 
 
 def context(session: Session, **more: object) -> MacroContext:
