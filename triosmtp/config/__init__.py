@@ -16,6 +16,7 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
       resolution.py      the order of fallback, Peer blocks by address
       target_settings.py   the settings of a target: those of a Delivery scope, or the defaults
     filter_check.py    errors of Filter scopes
+    script_check.py    errors of scriptlet scopes
     delivery_check.py  errors of Delivery scopes and targets
     auth_check.py      errors of Auth_Service
     check.py           errors of the whole that do not merely follow from another error
@@ -23,7 +24,7 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
     query.py           queries as on Momentum's console: show, get, eval
 """
 
-from triosmtp.config.configuration import Config, DomainScope, Filter, Listen, LogFile, Security
+from triosmtp.config.configuration import Config, DomainScope, Filter, Listen, LogFile, Script, Scripts, Security
 from triosmtp.config.file import examine_config, load_config, parse_config
 from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
@@ -56,6 +57,8 @@ __all__ = [
     "Query",
     "RelayClient",
     "RspamdAddress",
+    "Script",
+    "Scripts",
     "Security",
     "ServerName",
     "Settings",

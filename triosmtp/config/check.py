@@ -12,6 +12,7 @@ from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, P
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import ScopeChain, pathways_of
 from triosmtp.config.scope import Block, Reader, build
+from triosmtp.config.script_check import check_scripts
 from triosmtp.config.source import Place, Problems, Source, TooManyProblemsError
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.tls_check import PAIRED, idle_settings, pairing_errors, suite_errors, tls_errors, tls_warnings
@@ -46,6 +47,7 @@ def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem,
         _check_pathways(config.root, problems)
         check_filters(config.root, problems)
         check_deliveries(config, problems)
+        check_scripts(config.root, problems)
         check_auth_services(config.root, problems)
         _check_listens(config, problems, source)
         _check_logs(config, problems)

@@ -17,6 +17,8 @@ from triosmtp.config.option import (
     LOG,
     PATHWAY_GROUP,
     POLICY_LISTENER,
+    SCRIPT,
+    SCRIPTLET,
     SECURITY,
     SERVER_NAME,
     STATUS_LISTENER,
@@ -31,7 +33,18 @@ from triosmtp.config.types.server_name import ServerName
 from triosmtp.config.types.target_address import is_delivery_name, parse_target
 from triosmtp.errors import Position, Problem, Severity
 
-__all__ = ["Config", "DomainScope", "Filter", "Listen", "LogFile", "Security", "address_key", "server_name_of"]
+__all__ = [
+    "Config",
+    "DomainScope",
+    "Filter",
+    "Listen",
+    "LogFile",
+    "Script",
+    "Scripts",
+    "Security",
+    "address_key",
+    "server_name_of",
+]
 
 
 @frozen(slots=True, eq=False)
@@ -117,6 +130,28 @@ class Filter:
     settings: Settings
     """The options of the scope, for those that one kind of filter alone has."""
     place: Place
+
+
+@frozen(slots=True, eq=False)
+class Script:
+    """A script scope: its name, and the Lua module that it names."""
+
+    name: str
+    source: str
+    place: Place
+    """The place of the source."""
+
+    def problem(self, message: str, severity: Severity = Severity.ERROR) -> Problem:
+        """Return a problem at this scope."""
+        return self.place.problem(severity, message)
+
+
+@frozen(slots=True, eq=False)
+class Scripts:
+    """The scriptlet scope: the scripts in their order, and the settings of the scope."""
+
+    scripts: tuple[Script, ...]
+    settings: Settings
 
 
 @frozen(slots=True, eq=False)
@@ -229,6 +264,17 @@ class Config:
         return found
 
     @property
+    def scripts(self) -> Scripts | None:
+        """The policy scripts in Lua; None if there are none but those of Momentum itself."""
+        stanzas = self.root.of_kind(SCRIPTLET)
+        found = []
+        for script in (script for stanza in stanzas for script in stanza.of_kind(SCRIPT)):
+            source = script.assignments.get("source")
+            if source is not None and script.instance is not None and not _is_of_momentum(str(source.value)):
+                found.append(Script(script.instance, str(source.value), source.place))
+        return Scripts(tuple(found), settings_of((*stanzas[:1],))) if found else None
+
+    @property
     def security(self) -> Security | None:
         """The Security scope; None if there is none."""
         for block in self.root.of_kind(SECURITY):
@@ -331,6 +377,11 @@ def server_name_of(block: Block) -> ServerName:
     values: dict[str, Any] = {field: assignment.value for field, assignment in block.assignments.items()}
     places = {field: assignment.place for field, assignment in block.assignments.items()}
     return ServerName(name=block.server_name or "", **values, places=places)
+
+
+def _is_of_momentum(source: str) -> bool:
+    """Return whether a script is one that Momentum brings along: its effect is built in here."""
+    return source.replace("/", ".").startswith("msys.")
 
 
 def _enabled(block: Block) -> bool:

@@ -29,6 +29,8 @@ __all__ = [
     "POLICY",
     "POLICY_LISTEN",
     "POLICY_LISTENER",
+    "SCRIPT",
+    "SCRIPTLET",
     "SECURITY",
     "SERVER_NAME",
     "STATUS",
@@ -56,6 +58,8 @@ SERVER_NAME = "Server_Name"
 CONTROL_LISTENER = "Control_Listener"
 CONTROL_LISTEN = "Listen of a Control_Listener"
 POLICY_LISTENER = "Policy_Listener"
+SCRIPT = "script"
+SCRIPTLET = "scriptlet"
 SECURITY = "Security"
 POLICY_LISTEN = "Listen of a Policy_Listener"
 STATUS_LISTENER = "Status_Listener"

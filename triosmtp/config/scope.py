@@ -29,6 +29,8 @@ from triosmtp.config.option import (
     PEER,
     POLICY_LISTEN,
     POLICY_LISTENER,
+    SCRIPT,
+    SCRIPTLET,
     SECURITY,
     SERVER_NAME,
     STATUS_LISTEN,
@@ -86,6 +88,8 @@ SCOPES = {
         ScopeRule(DOMAIN_SCOPE, (GLOBAL, BINDING, BINDING_GROUP), '"example.org"'),
         ScopeRule(FILTER, (GLOBAL,), '"name"'),
         ScopeRule(DELIVERY, (GLOBAL,), '"name"'),
+        ScopeRule(SCRIPTLET, (GLOBAL,), '"scriptlet"'),
+        ScopeRule(SCRIPT, (SCRIPTLET,), '"name"'),
     )
 }
 """The scopes that are built, by their names in lower case."""
@@ -217,6 +221,9 @@ class _Builder:
             self._misplaced_in_server_name(setting, block)
         elif block.kind == DOMAIN_SCOPE:
             self._misplaced_in_domain(setting)
+        elif option is None and block.kind in {SCRIPTLET, SCRIPT} and nearest(setting.name, _OF_SCRIPTS) is None:
+            message = f"{_short(setting.name)} has no effect in a {block.kind}: scripts are kept until a reload"
+            self._problems.warn(setting.place, message)
         elif option is None:
             self._unknown_option(setting, block)
         else:
@@ -335,6 +342,8 @@ class _Builder:
         lower = scope.name.lower()
         if lower == "auth_ds":
             self._registered |= _names(scope)
+        if lower == "alerting":
+            return  # Momentum's scriptlets need it
         if lower in OPTIONS:
             name = OPTIONS[lower].name
             self._problems.error(scope.place, f"{name} is an option, not a scope: expected {name} = value")
@@ -385,12 +394,15 @@ class _Builder:
             child.server_name = parse_server_name(instance)
         elif child.kind == DOMAIN_SCOPE:
             child.key = name_key(instance) if not instance.startswith("*.") else f"*.{name_key(instance[2:])}"
+        elif child.kind == SCRIPTLET and instance != SCRIPTLET:
+            raise ValueError(f'there is one, with the name "{SCRIPTLET}"; found {quote(instance)}')
         elif child.kind in {FILTER, DELIVERY} and not is_filter_name(instance):
             raise ValueError(
                 f"expected a name of letters, digits, `.`, `_` and `-`, at most 64, found {quote(instance)}"
             )
 
 
+_OF_SCRIPTS = tuple(option.name for option in OPTIONS.values() if {SCRIPT, SCRIPTLET} & {*option.scopes})
 _LISTENING = {ESMTP_LISTENER, LISTEN, PEER}
 _OF_DOMAINS = tuple(option.name for option in OPTIONS.values() if DOMAIN_SCOPE in option.scopes)
 _BINDINGS = {BINDING, BINDING_GROUP}

@@ -71,7 +71,7 @@ def test_each_name_without_effect_causes_one_warning() -> None:
         "Authorization",
     ):
         assert told.count(name) == 1
-    for name in ("ec_logger", "scriptlet", "ds_core", "opendkim", "Binding_Group"):
+    for name in ("ec_logger", "ds_core", "opendkim", "Binding_Group"):
         assert told.count(name) == 1
     # The contents of a skipped stanza are skipped with it.
     assert not {"Capabilities", "mainlog", "script", "Bind_Address"} & set(told)
@@ -119,10 +119,7 @@ def test_a_warning_has_the_position_of_the_name_without_effect() -> None:
         "AuthLoginParameters: radius:// is answered by a module",
         'Listen_Backlog has no effect for Listen "127.0.0.1:25"',
         *(f"{name} is a scope of Momentum's" for name in ("Logs", "Binding", "Domain", "Curfew", "Debug_Throttle")),
-        *(
-            f"{name} is taken for a module"
-            for name in ("scriptlet", "ec_logger", "custom_logger", "auth_ds", "ds_core")
-        ),
+        *(f"{name} is taken for a module" for name in ("ec_logger", "custom_logger", "auth_ds", "ds_core")),
         *(f"{name} is an option of Momentum's" for name in ("Enable_DANE", "Timestampformat", "Use_MTA_STS")),
     ):
         assert part in messages, part

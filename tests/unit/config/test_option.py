@@ -52,6 +52,9 @@ def test_an_option_is_valid_in_every_scope_unless_its_row_says_otherwise() -> No
         if option.name in {"Connect_To", "Phases", "Hold_To", "Password_File", "Settings_ID"}:
             assert option.scopes == ("Filter",)
             continue
+        if option.scopes in {("script",), ("scriptlet",)}:
+            assert option.name in {"Source", "Script_Path", "Script_Max_Instructions", "Script_Max_Memory"}
+            continue
         if option.scopes in {("Delivery",), ("Delivery", "Domain")}:
             assert (option.name == "Verify_Recipients") == ("Domain" in option.scopes)
             continue

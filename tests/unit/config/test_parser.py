@@ -142,7 +142,7 @@ SQL = 'ds_core { cache "x" = { query = "select a\n  from \\"b\\"\r\n where c = ?
 
 MODULES = (
     SQL,
-    "scriptlet 'a' { script = 'one\ntwo # no comment\n' }",
+    "sieve 'a' { script = 'one\ntwo # no comment\n' }",
     'Domain yahoo.com { Bounce_Pattern = "a\n\nb" }',
     "Domain *.example.org { }",
     "Binding_Group a { Binding b { } }",

@@ -10,6 +10,7 @@ The other modules hold the rows, by subject::
     tls_options.py      TLS
     auth_options.py     AUTH
     policy_options.py   policy, the spool
+    script_options.py   scripts in Lua: scriptlet, script
     delivery_options.py delivery, the Delivery scope
     relay_options.py    relaying, recipients that exist
     client_options.py   the client's name, lists in the DNS, greylisting
@@ -39,6 +40,7 @@ from triosmtp.config.options.policy_options import PolicyOptions
 from triosmtp.config.options.process_options import ProcessOptions
 from triosmtp.config.options.proxy_options import ProxyOptions
 from triosmtp.config.options.relay_options import RelayOptions
+from triosmtp.config.options.script_options import ScriptOptions
 from triosmtp.config.options.smtp_options import SMTPOptions
 from triosmtp.config.options.socket_options import SocketOptions
 from triosmtp.config.options.status_options import StatusOptions
@@ -60,6 +62,7 @@ class Settings(
     LogOptions,
     ProxyOptions,
     DeliveryOptions,
+    ScriptOptions,
     PolicyOptions,
     RelayOptions,
     LimitOptions,

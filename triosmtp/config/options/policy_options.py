@@ -31,7 +31,8 @@ class PolicyOptions:
         "Policies that are asked at each phase, in this order: python:package.module:Name, also from the "
         "configuration's folder; websocket:group, whose deciders connect to a Policy_Listener; milter:unix:/path or "
         "milter:inet:host:port, a milter; policyd:unix:/path or policyd:inet:host:port, a Postfix policy service, "
-        "asked at RCPT; filter:name, a Filter scope.",
+        "asked at RCPT; filter:name, a Filter scope; lua, the scripts of the stanza scriptlet, asked first if the word "
+        "is missing.",
     )
     policy_timeout: float = option(
         "Policy_Timeout",

@@ -12,6 +12,7 @@ POLICY_FORMS: Final[Mapping[str, tuple[str, ...]]] = {
     "policyd": ("policyd:unix:/path", "policyd:inet:host:port"),
     "rspamd": ("rspamd:http://host:port", "rspamd:https://host:port"),
     "filter": ("filter:name",),
+    "lua": ("lua",),
 }
 """The forms of each word, by what stands before its first colon."""
 

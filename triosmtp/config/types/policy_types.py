@@ -52,7 +52,7 @@ def _read_policy(value: Value, warn: Warn) -> str:
     scheme, _, rest = text.partition(":")
     if scheme in ADDRESS_SCHEMES:
         return _read_address(text, value, warn)
-    if scheme in {"websocket", "filter"} and is_filter_name(rest):
+    if text == "lua" or (scheme in {"websocket", "filter"} and is_filter_name(rest)):
         return text
     if scheme != "python" or not _is_object(rest):
         close = "" if scheme in POLICY_FORMS else suggest(nearest(scheme, POLICY_FORMS))
