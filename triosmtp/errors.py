@@ -127,6 +127,7 @@ class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
     ``code`` is a reply code from 400 to 599 (RFC 5321, section 4.2); 421 ends the connection.  ``enhanced`` is an
     enhanced status code of the same class (RFC 3463).  ``text`` goes to the peer, on one line or several; ``reason``
     goes only to the log.  So does ``decided_by``, the name of the decider if it is more specific than the policy.
+    ``closes`` ends the connection after the reply, as 421 always does.
 
     :raises ValueError: if the code is not a refusal, or ``enhanced`` is malformed or of another class.
     """
@@ -139,6 +140,7 @@ class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
         *,
         reason: str | None = None,
         decided_by: str = "",
+        closes: bool = False,
     ) -> None:
         if not 400 <= code <= 599:
             raise ValueError(f"a refusal needs a code from 400 to 599, not {code!r}")
@@ -154,4 +156,5 @@ class Reject(TrioSMTPError):  # noqa: N818 - a decision, not an error
         self.text = text
         self.reason = reason
         self.decided_by = decided_by
+        self.closes = closes
         super().__init__(f"{code} {enhanced} {text}" + (f" ({reason})" if reason else ""))

@@ -66,7 +66,12 @@ def check_config(config: Config) -> list[Problem]:
         except ConfigError as error:
             problems += error.problems
     try:
-        profiles = Profiles(config, "localhost").prepare()
+        made = Profiles(config, "localhost")
+        profiles = made.prepare()
+        if made.script_set is not None:
+            from triosmtp.server.scripts import script_warnings  # noqa: PLC0415 - only if there are scripts
+
+            problems += script_warnings(config, made.script_set)
         problems += _skipped_lines(profiles)
         for profile in profiles:
             problems += extension_warnings(profile.settings, profile.delivery)

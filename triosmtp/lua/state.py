@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from triosmtp.lua.host import HostTable, LuaFunction, ScriptError
+from triosmtp.lua.host import HostTable, LuaFunction, LuaTable, ScriptError
 from triosmtp.lua.host_calls import HostCalls, internal, new_runtime
 
 __all__ = ["Failure", "LuaLimits", "LuaState"]
@@ -84,6 +84,8 @@ class LuaState:
         for table in tables:
             for source in table.sources:
                 self._trusted(source, shared, self._bounds, self._objects)
+        self.scripts = self._trusted("prelude/scripts", shared, self._bounds, self._objects)
+        """The Lua side of ``engine.py``: ``prelude/scripts.lua``."""
 
     def _trusted(self, path: str, *arguments: object) -> Any:
         """Run a file of this package (``prelude/bounds``) and return its result."""
@@ -105,10 +107,10 @@ class LuaState:
             raise ScriptError(message.decode("utf-8", "replace"))
         return found
 
-    async def run(self, current: Any, function: LuaFunction, *arguments: Any) -> Any:
+    async def run(self, current: Any, function: LuaFunction, *arguments: Any, tls: LuaTable | None = None) -> Any:
         """Run a function as a callout and return its first result.  It waits as often as the script does.
 
-        ``current`` is what host functions get as their first argument meanwhile.
+        ``current`` is what host functions get as their first argument meanwhile, and ``tls`` is the global _TLS.
 
         :raises Failure: if the script fails or exceeds a limit.
         """
@@ -118,7 +120,7 @@ class LuaState:
             self.calls.drain()
         try:
             values = map(self.calls.to_lua, arguments)
-            outcome = self._enter(current, self._bounds.begin, number, self.limits.instructions, function, *values)
+            outcome = self._enter(current, self._bounds.begin, number, self.limits.instructions, tls, function, *values)
             while outcome == b"wait":
                 resumed = await self.calls.awaited()
                 outcome = self._enter(current, self._bounds.go_on, number, *resumed)

@@ -12,7 +12,7 @@ Decisions of other programs are in :mod:`triosmtp.policy_service`.
 from triosmtp.policy.auth_attempt import AuthAttempt, Authenticated
 from triosmtp.policy.chain import CONTINUE, Chain, ChainDecision
 from triosmtp.policy.deferral import Deferral
-from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy
+from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy, PolicyError
 from triosmtp.policy.password_check import CheckedPassword, PasswordAnswer, PasswordCheck, PasswordQuestion
 from triosmtp.policy.policy_loader import load_policy
 from triosmtp.policy.policy_session import Session
@@ -20,5 +20,5 @@ from triosmtp.policy.policy_session import Session
 __all__ = [
     "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Authenticated", "Chain", "ChainDecision",
     "CheckedPassword", "Deferral", "Done", "PasswordAnswer", "PasswordCheck", "PasswordQuestion", "Phase", "Policy",
-    "Session", "load_policy",
+    "PolicyError", "Session", "load_policy",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from attrs import frozen
 from triosmtp.errors import Reject
 from triosmtp.module_loader import is_failure
 from triosmtp.policy.deferral import Deferral
-from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy, UnknownCommandPolicy
+from triosmtp.policy.interface import DISCARD, DONE, PHASES, Phase, Policy, PolicyError, UnknownCommandPolicy
 from triosmtp.policy.policy_session import Session
 
 __all__ = ["CONTINUE", "Chain", "ChainDecision"]
@@ -61,6 +61,10 @@ class Chain:
             )
             for phase in PHASES
         }
+        self.auth_hooks = tuple(
+            policy.auth_decided for policy in self.policies if type(policy).auth_decided is not Policy.auth_decided
+        )
+        """What takes the outcome of AUTH."""
         self.phases: frozenset[Phase] = frozenset(phase for phase, hooks in self._hooks.items() if hooks)
         """The phases at which a policy is asked."""
         self._unknown = tuple(each for each in self.policies if isinstance(each, UnknownCommandPolicy))
@@ -128,6 +132,8 @@ def _only_reject(error: BaseException) -> Reject | None:
 
 
 def _failed(session: Session, phase: Phase, source: str, error: BaseException) -> ChainDecision:
+    if isinstance(error, PolicyError):
+        return ChainDecision(refusal=error.refusal, source=source, error=str(error))
     session.failures += 1
     if session.failures <= _LOGGED:  # a client can cause a phase as often as it likes
         last = "; later failures in this session are not logged" if session.failures == _LOGGED else ""

@@ -8,13 +8,14 @@ from enum import Enum
 from inspect import getattr_static, iscoroutinefunction, signature, unwrap
 from typing import Any, Final, Literal, TypeAlias
 
+from triosmtp.errors import Reject
 from triosmtp.message import Message, Recipient
 from triosmtp.policy.auth_attempt import AuthAttempt
 from triosmtp.policy.policy_session import Session
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
 
-__all__ = ["DISCARD", "DONE", "PHASES", "Done", "Phase", "Policy", "UnknownCommandPolicy"]
+__all__ = ["DISCARD", "DONE", "PHASES", "Done", "Phase", "Policy", "PolicyError", "UnknownCommandPolicy"]
 
 Phase: TypeAlias = Literal[
     "connect", "ehlo", "starttls", "auth", "mailfrom", "rcptto", "data", "data_spool", "data_spool_each_rcpt"
@@ -48,6 +49,14 @@ DISCARD: Final = Done.DISCARD
 happened.  Before MAIL it holds for every message of the session; unless it was returned at ``connect``, only until
 STARTTLS.  At ``data_spool_each_rcpt`` it holds for all recipients of the message.
 """
+
+
+class PolicyError(Exception):
+    """A failure of a policy that says itself how the client is refused; the policy has logged it."""
+
+    def __init__(self, text: str, refusal: Reject) -> None:
+        super().__init__(text)
+        self.refusal = refusal
 
 
 class Policy:
@@ -117,6 +126,9 @@ class Policy:
         self, session: Session, message: Message, recipient: Recipient
     ) -> Done | None:
         """Decide about a complete message for one recipient.  A refusal refuses the message for all recipients."""
+
+    async def auth_decided(self, session: Session, attempt: AuthAttempt, status: str) -> None:
+        """Take the outcome of an authentication attempt: ``pass``, ``fail`` or ``error``.  It may refuse a success."""
 
 
 def _check_signature(cls: type[Policy], name: str) -> None:

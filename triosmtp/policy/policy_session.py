@@ -10,7 +10,7 @@ from triosmtp.message import Envelope
 from triosmtp.message.trace import ReceivedStart
 from triosmtp.policy.auth_attempt import Authenticated
 from triosmtp.session_info import SessionInfo
-from triosmtp.smtp import CapabilityChanges
+from triosmtp.smtp import CapabilityChanges, Reply
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["Session"]
@@ -51,6 +51,10 @@ class Session:
     """Header fields for the message under way."""
     capabilities: CapabilityChanges | None = field(default=None, init=False)
     """The changes of the reply to EHLO (see :meth:`add_capability`); None if there are none."""
+    accept_reply: Reply | None = field(default=None, init=False, repr=False)
+    """The positive reply that a policy of the current phase wants in place of the usual one."""
+    is_leaving: Callable[[], bool] | None = field(default=None, init=False, repr=False)
+    """Tells a policy that holds a reply back whether it should stop: the client has gone, or the server ends."""
     in_transaction: bool = field(default=False, init=False, repr=False)
     """Whether a message is under way: from MAIL, before policies are asked about it, to its end."""
     received_start: "tuple[object, ReceivedStart] | None" = field(default=None, init=False, repr=False)

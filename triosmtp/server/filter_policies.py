@@ -1,6 +1,6 @@
 """Makes the policies that ask filters: those of Policy that need a connection.  Imported only if there are any."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from attrs import evolve, frozen
@@ -19,7 +19,7 @@ from triosmtp.recipients.recipient_file import RecipientFileError
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.smtp import Address
 
-__all__ = ["make_envelope_changes", "make_filter_policy"]
+__all__ = ["make_envelope_changes", "make_filter_policy", "make_recipient_judge"]
 
 _DEFAULT_PHASES: Final[tuple[Phase, ...]] = ("rcptto",)
 _MILTER_PHASES: Final[tuple[Phase, ...]] = ("connect", "ehlo", "mailfrom", "rcptto", "data", "data_spool")
@@ -119,6 +119,13 @@ def _content_rules(settings: Settings) -> ContentRules:
 def make_envelope_changes(settings: Settings, recipients: KnownRecipients | None) -> Policy:
     """Return the policy that applies what filters changed in the envelope."""
     return EnvelopeChanges(_Judge(RelayRules.from_settings(settings), recipients, 0).judge_address)
+
+
+def make_recipient_judge(
+    settings: Settings, recipients: KnownRecipients | None
+) -> Callable[[Session, Address], Awaitable[str]]:
+    """Return what tells why a message of a session may not have a recipient; ``""`` if it may."""
+    return _Judge(RelayRules.from_settings(settings), recipients, 0).judge_recipient
 
 
 @frozen(slots=True)

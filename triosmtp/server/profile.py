@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from triosmtp.policy_service.filter_registry import FilterKey
     from triosmtp.policy_service.hub import Hub
     from triosmtp.server.client_checks import ClientChecks
+    from triosmtp.server.scripts import ScriptSet
 
 __all__ = ["Profile", "Profiles"]
 
@@ -125,6 +126,9 @@ class Profiles:
         """The targets of mail."""
         self._running: list[trio.CancelScope] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        self.script_set: ScriptSet | None = None
+        """The policy scripts, if the configuration has any."""
+        self._former_scripts: ScriptSet | None = None
         self._chains: dict[Hashable, Chain] = {}
         self._stores: dict[Hashable, Store] = {}
         self._recipient_files: dict[tuple[Path, bool], RecipientFile] = {}
@@ -144,6 +148,7 @@ class Profiles:
             given=self._given_delivery,
             memory=self.targets.remembered,
         )
+        renewed._former_scripts = self.script_set
         renewed._former_files = self._recipient_files  # a long list that has not changed is not read again
         return renewed
 
@@ -166,6 +171,8 @@ class Profiles:
         """Close every delivery that the options name.  Each has up to 5 s.  Release filters and services."""
         for scope in self._running:
             scope.cancel()
+        if self.script_set is not None:
+            await self.script_set.engine.close()
         while self._filters:
             self._hub_of_server().filters.release(self._filters.pop())
         for store in self._stores.values():
@@ -192,6 +199,8 @@ class Profiles:
         """
         problems: list[Problem] = []
         profiles = []
+        if self._config.scripts is not None:
+            collect(problems, self._load_scripts)
         for listen in self._config.listens:
             for settings in self._config.variants(listen):
                 profile = collect(problems, partial(self.of, listen, settings))
@@ -293,13 +302,26 @@ class Profiles:
         first, last = self._client_checks.policies(settings)
         return Chain((*first, *chain.policies, *last))
 
+    def _load_scripts(self) -> None:
+        """Load the policy scripts.
+
+        :raises ConfigError: if lupa is missing, or if a script cannot be loaded.
+        """
+        from triosmtp.server.scripts import load_scripts  # noqa: PLC0415 - only if there are scripts
+
+        self.script_set = load_scripts(self._config, self.events, self._former_scripts)
+
     def _chain(self, settings: Settings, recipients: KnownRecipients | None) -> Chain:
         if self._given_chain is not None:
-            return self._given_chain
+            return (
+                self._given_chain
+                if self.script_set is None
+                else self._with_scripts(settings, self._given_chain, recipients)
+            )
         fallbacks = tuple(settings.policy_fallback_phases.items())
         key: Hashable = settings.policy, settings.policy_timeout, settings.policy_fallback, fallbacks
         filtered = any(map(_is_filter, settings.policy))
-        if filtered:
+        if filtered or self.script_set is not None:
             key = id(settings)  # what filters may do to the envelope depends on other options, too
         chain = self._chains.get(key)
         if chain is None:
@@ -307,6 +329,8 @@ class Profiles:
             policies = [
                 collect(problems, partial(self._policy, settings, each, recipients)) for each in settings.policy
             ]
+            if self.script_set is not None and "lua" not in settings.policy:
+                policies.insert(0, self.script_set.policy(settings, self._hostname, recipients))
             if problems:
                 raise ConfigError(problems)
             if filtered:
@@ -316,7 +340,16 @@ class Profiles:
             chain = self._chains[key] = Chain(each for each in policies if each is not None)
         return chain
 
-    def _policy(self, settings: Settings, specification: str, recipients: KnownRecipients | None) -> Policy:
+    def _with_scripts(self, settings: Settings, given: Chain, recipients: KnownRecipients | None) -> Chain:
+        assert self.script_set is not None, "there are scripts"
+        key = id(settings)
+        if key not in self._chains:
+            self._chains[key] = Chain((self.script_set.policy(settings, self._hostname, recipients), *given.policies))
+        return self._chains[key]
+
+    def _policy(self, settings: Settings, specification: str, recipients: KnownRecipients | None) -> Policy | None:
+        if specification == "lua":
+            return None if self.script_set is None else self.script_set.policy(settings, self._hostname, recipients)
         if _is_filter(specification):
             return self._filter(settings, specification, recipients)
         scheme, _, group = specification.partition(":")

@@ -141,6 +141,8 @@ class Service:
     def _connect_targets(self) -> None:
         events = self.generation.profiles.events
         events.observer, events.on_change = self.emit, self._on_target_change
+        if self.generation.profiles.script_set is not None:
+            self.generation.profiles.script_set.attach(self)
 
     def report_target_changes(self, on_change: Callable[[], None]) -> None:
         """Call ``on_change`` from now on when the health of a target in force has changed."""

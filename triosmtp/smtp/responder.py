@@ -142,6 +142,10 @@ class Responder:
             rendered[key] = wire
         return wire
 
+    def rendered(self, reply: Reply) -> bytes:
+        """Return a reply as it is written here, for one that takes the place of another of its class."""
+        return reply.render(enhanced=self.settings.enhanced_status_codes, utf8=self._dialogue.smtputf8)
+
     def send(self, reply: Reply | None = None, *, by_limit: bool = False) -> bytes:
         """Answer what is owed with ``reply``; return the bytes to write.
 

@@ -157,7 +157,9 @@ end
 
 -- Callouts are resumed from this coroutine: lupa takes what is on the stack of the main one for results of its own.
 local driver
+local globals = _G
 local function serve(id, callout, ...)
+  globals._TLS = callout.tls
   left, exceeded, place, started = callout.left, callout.exceeded, callout.place, clock() - callout.cpu
   return settled(id, callout, resume(callout.co, ...))
 end
@@ -176,8 +178,8 @@ function lib.go_on(id, ...)
   return kept(running, running(id, callouts[id], ...))
 end
 
-function lib.begin(id, instructions, f, ...)
-  callouts[id] = { co = create(f), left = instructions, cpu = 0 }
+function lib.begin(id, instructions, tls, f, ...)
+  callouts[id] = { co = create(f), left = instructions, cpu = 0, tls = tls }
   return lib.go_on(id, ...)
 end
 

@@ -15,6 +15,7 @@ local function handle_of(object, class)
 end
 lib.handle_of = handle_of
 
+local metas = {}
 local function class(name)
   local found = classes[name]
   if found then return found end
@@ -22,7 +23,7 @@ local function class(name)
   local meta = getmetatable(template)
   found = { template = template, methods = {}, getters = {}, setters = {} }
   classes[name] = found
-  meta.__metatable = name
+  meta.__metatable, metas[name] = name, meta
   function meta.__index(self, key)
     local method = found.methods[key]
     if method then return method end
@@ -81,6 +82,11 @@ function lib.define_getter(name, field, called)
 end
 function lib.define_setter(name, field, called)
   class(name).setters[field] = bounds.method(called, name, field, handle_of)
+end
+-- Metamethods besides those above.
+function lib.set_meta(name, event, f)
+  class(name)
+  metas[name][event] = f
 end
 function lib.set_method(name, method, f) class(name).methods[method] = f end
 return lib

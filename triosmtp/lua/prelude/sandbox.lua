@@ -132,3 +132,4 @@ function G.module(name, ...)
   setfenv(2, module)
   for i = 1, select("#", ...) do (select(i, ...))(module) end
 end
+G._OSTLS = {}

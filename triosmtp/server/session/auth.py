@@ -38,7 +38,7 @@ from triosmtp.policy import AuthAttempt, Authenticated, ChainDecision, CheckedPa
 from triosmtp.server.auth_service import AuthRequest, request_attributes
 from triosmtp.server.sasl_config import CredentialSource
 from triosmtp.server.service import fair_queue_key
-from triosmtp.server.session.policy_phase import settle
+from triosmtp.server.session.policy_phase import ask_hook, settle
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.server.session.state import SASLState, SessionState
 from triosmtp.smtp import Auth, AuthResponse, Reply
@@ -304,6 +304,9 @@ async def _decide(state: SessionState, sasl: SASLState, claim: Claim) -> Reply:
     decision, refusal = await settle(service, session, chain, "auth", attempt, restrict=check_store)
     if decision.discard:
         state.discard(decision.source, "auth")
+    for hook in chain.auth_hooks:
+        status = "pass" if refusal is None else "error" if refusal.reply.code == 454 else "fail"
+        refusal = await ask_hook(service, session, hook, attempt, status) or refusal
     if refusal is None:
         proven = evolve(claim, proven=True, password=None)
         return _succeed(state, sasl, proven, decision.source if decision.done else "store")

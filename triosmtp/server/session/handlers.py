@@ -50,6 +50,8 @@ from triosmtp.smtp import (
 
 __all__ = ["HANDLERS", "Answer", "connect", "end_of_dialogue", "establish_tls", "greet", "refuse_from_now_on"]
 
+_OWN_REPLY: Final = frozenset({"mailfrom", "rcptto"})
+"""Phases whose positive reply a policy may word: others have more to say."""
 _WEIGHT: Final = 100  # of a recipient that was refused for good, beside one that was refused for now
 _UNKNOWN: Final = frozenset({500, 502})  # the replies to commands that are not known
 _ENHANCED: Final = re.compile(r"(?:(4\.\d+\.\d+)(?: |$))?(.*)")
@@ -79,6 +81,8 @@ async def connect(state: SessionState) -> Refusal | None:
     if profile.sasl.stores:
         await auth.update_offer(state)
     refusal = None
+    if state.profile.chain.policies:
+        state.session.is_leaving = state.leaving_check()
     if state.restrictions["connect"].waits or "connect" in state.service.hub.outcome_phases:
         refusal = await _settle(state, "connect")
         if state.session.capabilities is not None:
@@ -111,6 +115,8 @@ def greet(state: SessionState, refusal: Refusal | None, phase: str) -> bytes:
     """Return the banner, or the refusal in its place."""
     if refusal is not None:
         return _refuse(state, phase, refusal)
+    if state.session.accept_reply is not None:
+        return state.connection.send(state.session.accept_reply)
     if state.profile.settings.static_banner:
         return state.connection.send(state.profile.banner)
     return state.connection.accept()
@@ -184,7 +190,12 @@ async def _decide_later(
     decision, refusal = await settle(state.service, state.session, chain, phase, *arguments, restrict=restrict)
     if phase == "ehlo" and state.session.capabilities is not None:
         state.apply_capabilities()
-    return decided(state, event, decision, refusal)
+    reply = decided(state, event, decision, refusal)
+    wanted = state.session.accept_reply
+    if wanted is None:
+        return reply
+    state.session.accept_reply = None
+    return reply if refusal is not None or phase not in _OWN_REPLY else state.connection.rendered(wanted)
 
 
 async def _apply_waiting(checks: Iterable[WaitingCheck], state: SessionState, event: object) -> None:
@@ -200,7 +211,14 @@ def _refuse(
     recipients: Iterable[Address | Recipient] = (),
 ) -> bytes:
     emit_refused(state.service, state.session, phase, refusal, sender, recipients)
-    return state.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit")
+    return _send_refusal(state, refusal)
+
+
+def _send_refusal(state: SessionState, refusal: Refusal) -> bytes:
+    reply = state.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit")
+    if refusal.closes:
+        state.connection.close()
+    return reply
 
 
 def _refuse_outdated(state: SessionState, phase: str, sender: Address | None = None) -> bytes:
@@ -389,7 +407,7 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
     refusal = await transaction.finish(event)
     state.end_transaction()
     if refusal is not None:
-        return state.connection.send(refusal.reply)
+        return _send_refusal(state, refusal)
     state.refused_recipients = 0
     enhanced = "2.0.0 " if state.profile.rules.enhanced_status_codes else ""
     return state.connection.accept(f"250 {enhanced}Ok: queued as {transaction.id}\r\n".encode("ascii"))

@@ -8,14 +8,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from triosmtp.errors import Reject
 from triosmtp.event import PolicyFailed
-from triosmtp.policy import CONTINUE, Chain, ChainDecision, Phase, Session
+from triosmtp.policy import CONTINUE, AuthAttempt, Chain, ChainDecision, Phase, PolicyError, Session
 from triosmtp.policy_service.question import Excerpt, Outcome
 from triosmtp.policy_service.websocket_policy import make_question
 from triosmtp.server.service import Service
 from triosmtp.server.session.refusal import Refusal, refusal_of, text_of_reply
 
-__all__ = ["ask_policies", "deferred", "emit_outcome", "settle"]
+__all__ = ["ask_hook", "ask_policies", "deferred", "emit_outcome", "settle"]
 
 _log = logging.getLogger("triosmtp.server")
 
@@ -73,6 +74,24 @@ def _apply(decision: ChainDecision, service: Service, session: Session, phase: P
     if decision.refusal is not None:
         refusal = refusal_of(decision.refusal, decision.source)
         raise deferred(decision, refusal) or refusal
+
+
+async def ask_hook(
+    service: Service,
+    session: Session,
+    hook: Callable[[Session, AuthAttempt, str], Awaitable[None]],
+    attempt: AuthAttempt,
+    status: str,
+) -> Refusal | None:
+    """Tell a policy the outcome of an authentication attempt; return its refusal, if any."""
+    try:
+        await hook(session, attempt, status)
+    except Reject as reject:
+        return refusal_of(reject, reject.decided_by)
+    except PolicyError as error:
+        service.emit(PolicyFailed(session=session.info, phase="auth", policy="lua", error=str(error)))
+        return refusal_of(error.refusal, "lua")
+    return None
 
 
 def deferred(decision: ChainDecision, refusal: Refusal | None) -> Refusal | None:

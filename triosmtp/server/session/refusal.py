@@ -15,6 +15,9 @@ __all__ = ["Refusal", "emit_refused", "refusal_of", "text_of_reply"]
 class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
     """A step was refused: the reply, who decided, and the reason for the log."""
 
+    closes = False
+    """Whether the connection ends after the reply whatever its code is."""
+
     def __init__(self, reply: Reply, decided_by: str, reason: str) -> None:
         self.reply = reply
         self.decided_by = decided_by
@@ -33,7 +36,10 @@ class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
 def refusal_of(reject: Reject, decided_by: str) -> Refusal:
     """Return the refusal of a step for the :class:`~triosmtp.Reject` that a policy or a delivery raised."""
     reply = Reply(reject.code, reject.text, reject.enhanced)
-    return Refusal(reply, decided_by, reject.reason or reject.text)
+    refusal = Refusal(reply, decided_by, reject.reason or reject.text)
+    if reject.closes:
+        refusal.closes = True
+    return refusal
 
 
 def text_of_reply(reply: Reply) -> str:

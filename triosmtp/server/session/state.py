@@ -7,6 +7,7 @@ are functions that take it.  It knows no stream: ``driver.py`` owns that.
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final
+from weakref import ref
 
 from attrs import define, frozen
 
@@ -131,6 +132,16 @@ class SessionState:
         self.attention = service.draining
         """Whether the driver has something rare to do before it reads on."""
         self.profile, self.restrictions = profile, restrictions_of(profile)
+
+    def leaving_check(self) -> Callable[[], bool]:
+        """Return what tells whether the session is about to end; it does not keep the session."""
+        reference = ref(self)
+
+        def is_leaving() -> bool:
+            state = reference()
+            return state is None or state.is_gone() or state.service.draining
+
+        return is_leaving
 
     def switch_profile(self, profile: Profile) -> None:
         """Apply the profile of another peer from now on."""

@@ -142,10 +142,13 @@ class Transaction:
                 with suppress(Exception):  # the session ends
                     message.body.close()
             raise  # the end of the session closes the rest
-        self._conclude(message, refusal, end.size)
-        return refusal
+        return self._conclude(message, refusal, end.size)
 
-    def _conclude(self, message: Message | None, refusal: Refusal | None, size: int) -> None:
+    def _conclude_with(self, reply: Reply, message: Message | None, refusal: Refusal | None, size: int) -> Refusal:
+        """Conclude as always; the reply to an accepted message is that of a policy."""
+        return Transaction._conclude(self, message, refusal, size) or Refusal(reply, "", "")
+
+    def _conclude(self, message: Message | None, refusal: Refusal | None, size: int) -> Refusal | None:
         """Report the outcome, and release what the message holds.
 
         The message may be delivered by then: a failure does not change the reply.
@@ -162,6 +165,7 @@ class Transaction:
                     self.close()
         except Exception:  # noqa: BLE001 - whatever it is, the client must hear the outcome
             _log.exception("message %s: an error after its outcome was settled; the reply stays", self.id)
+        return refusal
 
     def _report_outcome(self, message: Message, refusal: Refusal | None) -> None:
         service, session, by = self._service, self._session, self.discarded_by
@@ -241,6 +245,10 @@ class Transaction:
         if "data_spool_each_rcpt" in chain.phases:
             for recipient in tuple(self.envelope.recipients):
                 self._note(await ask("data_spool_each_rcpt", message, recipient))
+        reply = self._session.accept_reply
+        if reply is not None:
+            self._session.accept_reply = None
+            vars(self)["_conclude"] = partial(self._conclude_with, reply)  # in place of a check for each message
 
     async def _record(self, body: Body, octets: int) -> None:
         """Keep the beginning of a message for those who record it; before its delivery, since it is settled then."""

@@ -1,0 +1,309 @@
+"""One set of scripts: loading them, and running their callouts.
+
+A set is loaded as a whole, or not at all.  A reload loads another one, and a session keeps the set that it began with.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from attrs import define, frozen
+
+from triosmtp.lua import answer_functions
+from triosmtp.lua.api import TABLES
+from triosmtp.lua.api.resources import Resources
+from triosmtp.lua.callout import Callout, SessionScripts
+from triosmtp.lua.host import LuaFunction, LuaTable, ScriptError
+from triosmtp.lua.module_finder import ModuleFinder
+from triosmtp.lua.state import Failure, LuaLimits, LuaState
+from triosmtp.lua.translate import translate
+from triosmtp.policy import Session
+
+__all__ = ["CALLOUTS", "Engine", "LoadError", "ScriptSource"]
+
+_log = logging.getLogger("triosmtp.lua")
+
+CALLOUTS: Final[Mapping[str, str]] = {
+    "core_validate_accept": "connect",
+    "validate_connect": "connect",
+    "validate_ehlo": "ehlo",
+    "core_inbound_smtp_tls_post_accept": "starttls",
+    "core_validate_auth_hook": "auth",
+    "core_validate_auth": "auth",
+    "validate_mailfrom": "mailfrom",
+    "validate_rcptto": "rcptto",
+    "validate_data": "data_spool",
+    "validate_data_spool": "data_spool",
+    "validate_rcptto_list": "data_spool",
+    "validate_rcptto_list_final": "data_spool",
+    "validate_data_spool_each_rcpt": "data_spool_each_rcpt",
+    "validate_dealloc": "",
+    "ac_auth_perform_auth": "",
+}
+"""The callouts and their phases; ``""``: they belong to none."""
+_SETUP: Final = ("init", "rsrc_setup")
+_OTHER: Final = re.compile(r"(?:core_|validate_|http_|msg_|ac_|control_)[a-z_]+").fullmatch
+_MAX_LINE: Final = 1024  # octets of a line for the log
+_LOAD_SECONDS: Final = 60.0
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@frozen(slots=True)
+class ScriptSource:
+    """A script of the configuration."""
+
+    name: str
+    source: str
+
+
+class LoadError(Exception):
+    """A set of scripts that cannot be used: the one that failed, and why, with file and line."""
+
+    def __init__(self, script: ScriptSource, text: str) -> None:
+        super().__init__(text)
+        self.script = script
+
+
+@define(slots=True, eq=False)
+class _Module:
+    """A module that a script has registered."""
+
+    number: int
+    name: str
+    script: ScriptSource
+    methods: frozenset[str]
+
+
+class Engine:
+    """A set of scripts in one Lua state."""
+
+    def __init__(
+        self,
+        scripts: Iterable[ScriptSource],
+        folders: Iterable[Path],
+        *,
+        limits: LuaLimits = LuaLimits(),  # noqa: B008 - frozen
+        resources: Resources | None = None,
+    ) -> None:
+        self.scripts = tuple(scripts)
+        self.limits = limits
+        self.warnings: list[tuple[ScriptSource | None, str]] = []
+        """What was noticed while the scripts were loaded."""
+        self.controls: dict[bytes, LuaFunction] = {}
+        """The commands of the console that scripts have registered."""
+        self.authenticators: dict[bytes, LuaTable] = {}
+        """The authenticators that scripts have registered, by their schemes."""
+        missing = {each.name.removesuffix(".*") for table in TABLES for each in table.functions if each.state == "out"}
+        self._finder = ModuleFinder(folders, missing, self._warn_once)
+        self.resources = resources or Resources(folders=self._finder.folders)
+        self.modules: tuple[_Module, ...] = ()
+        self.is_loaded = False
+        self._loading: ScriptSource | None = None
+        self._warned: set[str] = set()
+        self._sessions: dict[Session, SessionScripts] = {}
+        self._state = LuaState(
+            (*TABLES, answer_functions.TABLE),
+            limits=limits,
+            translate=translate,
+            find_module=self._finder.find,
+            output=self._print,
+        )
+
+    # Loading
+
+    async def load(self) -> None:
+        """Load every script, and run what is to run before the first session.
+
+        :raises LoadError: if one cannot be loaded, or fails.
+        """
+        registered: list[tuple[int, ScriptSource]] = []
+        for script in self.scripts:
+            before = self._state.scripts.count()
+            await self._load_one(script)
+            registered += [(number, script) for number in range(before + 1, self._state.scripts.count() + 1)]
+        self.modules = tuple(self._module(number, script) for number, script in registered)
+        for method in _SETUP:
+            for module in self.modules:
+                if method in module.methods:
+                    await self._set_up(module, method)
+        self.is_loaded = True
+
+    async def _load_one(self, script: ScriptSource) -> None:
+        self._loading = script
+        self._state.scripts.set_loading(True)
+        callout = Callout(engine=self, phase="load", module=script.name)
+        try:
+            with trio.fail_after(_LOAD_SECONDS):
+                text, chunk = self._finder.find(script.source.encode("utf-8", "surrogateescape"))
+                function = self._state.compile(text, chunk)
+                await self._state.run(callout, function, script.source)
+        except ScriptError as error:
+            raise LoadError(script, str(error)) from None
+        except Failure as error:
+            raise LoadError(script, f"{error.text}{error.traceback}") from None
+        except trio.TooSlowError:
+            raise LoadError(script, f"it was not loaded within {_LOAD_SECONDS:.0f} s") from None
+        finally:
+            self._state.scripts.set_loading(False)
+            callout.close()
+            self._loading = None
+
+    def _module(self, number: int, script: ScriptSource) -> _Module:
+        has, name = self._state.scripts.has, self._state.scripts.name(number).decode("utf-8", "replace")
+        wanted = (*CALLOUTS, *_SETUP, "deinit")
+        methods = frozenset(method for method in wanted if has(number, method.encode()))
+        if name != script.name:
+            self._warn(script, f'registerModule("{name}", …): the name of the stanza is "{script.name}"')
+        if not methods:
+            self._warn(script, f"no usable methods found for module {name} in registerModule call")
+        return _Module(number, name, script, methods)
+
+    async def _set_up(self, module: _Module, method: str) -> None:
+        callout = Callout(engine=self, phase=method, method=method, module=module.name)
+        self._loading = module.script
+        try:
+            with trio.fail_after(_LOAD_SECONDS):
+                run = self._state.scripts.call_without_session
+                result = await self._state.run(callout, run, module.number, method)
+        except Failure as error:
+            raise LoadError(module.script, f"{method} of {module.name}: {error.text}{error.traceback}") from None
+        except trio.TooSlowError:
+            text = f"{method} of {module.name} did not end within {_LOAD_SECONDS:.0f} s"
+            raise LoadError(module.script, text) from None
+        finally:
+            callout.close()
+            self._loading = None
+        if result is not True:
+            raise LoadError(module.script, f"{method} of {module.name} must return true")
+
+    async def close(self) -> None:
+        """Run ``deinit`` of every module: the set is not used any more."""
+        if not self.is_loaded:
+            return
+        self.is_loaded = False
+        for module in self.modules:
+            if "deinit" not in module.methods:
+                continue
+            callout = Callout(engine=self, phase="deinit", method="deinit", module=module.name)
+            try:
+                with trio.fail_after(_LOAD_SECONDS):
+                    await self._state.run(callout, self._state.scripts.call_without_session, module.number, "deinit")
+            except (Failure, trio.TooSlowError) as error:
+                _log.error("script %s: deinit failed: %s", module.name, error)
+            finally:
+                callout.close()
+
+    # Running
+
+    def methods(self, method: str) -> tuple[_Module, ...]:
+        """Return the modules that have a callout, in the order of their scripts."""
+        return tuple(module for module in self.modules if method in module.methods)
+
+    def of_session(self, session: Session) -> SessionScripts:
+        """Return what the scripts keep for a session."""
+        found = self._sessions.get(session)
+        if found is None:
+            table = self._state.scripts.new_session()
+            found = self._sessions[session] = SessionScripts(session, table, self._state.scripts.tls(table))
+            session.call_at_end(partial(self._end_session, found))
+        return found
+
+    def _end_session(self, scripts: SessionScripts) -> None:
+        """Run ``validate_dealloc`` of the modules whose callouts have run, and forget the session."""
+        for module in self.methods("validate_dealloc"):
+            if module.number in scripts.called:
+                callout = Callout(engine=self, phase="dealloc", method="validate_dealloc", scripts=scripts)
+                self.call_at_once(callout, module)
+        self._sessions.pop(scripts.session, None)
+
+    async def call(self, callout: Callout, module: _Module, *arguments: Any) -> Any:
+        """Run a callout of a module and return its result.
+
+        :raises Failure: if it fails or exceeds a limit.
+        """
+        scripts = callout.scripts
+        assert scripts is not None, "a callout is about a session"
+        callout.module = module.name
+        scripts.called.add(module.number)
+        try:
+            result = await self._state.run(
+                callout, self._state.scripts.call, scripts.table, module.number, callout.method, *arguments,
+                tls=scripts.tls,
+            )  # fmt: skip
+            while callout.after:
+                await self._state.run(callout, callout.after.pop(0), tls=scripts.tls)
+            return result
+        finally:
+            callout.close()
+
+    async def run(self, callout: Callout, function: LuaFunction, *arguments: Any) -> Any:
+        """Run a function of a script, such as a command of the console, and return its result.
+
+        :raises Failure: if it fails or exceeds a limit.
+        """
+        try:
+            return await self._state.run(callout, function, *arguments)
+        finally:
+            callout.close()
+
+    def call_at_once(self, callout: Callout, module: _Module) -> None:
+        """Run a callout that must not wait; an error is logged."""
+        coroutine = self.call(callout, module)
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            return
+        except Failure as error:
+            self.log_failure(callout, error)
+        else:
+            _log.error("script %s: %s must not wait", module.name, callout.method)
+        finally:
+            coroutine.close()
+
+    # Logs
+
+    def log(self, level: int, text: bytes) -> None:
+        """Log a line of a script, with the script and its session."""
+        callout = self._state.calls.current
+        if callout is not None and not callout.may_log():
+            return
+        line = text[:_MAX_LINE].decode("utf-8", "replace")
+        line = _CONTROL.sub("?", line) + ("…" if len(text) > _MAX_LINE else "")
+        session = None if callout is None else callout.session
+        about = "" if session is None else f", session {session.id}"
+        _log.log(level, "script %s%s: %s", "" if callout is None else callout.module, about, line)
+
+    def _print(self, text: bytes) -> None:
+        callout = self._state.calls.current
+        printed: Callable[[bytes], None] | None = getattr(callout, "printed", None)
+        if printed is not None:
+            printed(text)
+        else:
+            self.log(logging.INFO, b"scriptlet: " + text)
+
+    def log_failure(self, callout: Callout, error: Failure) -> None:
+        """Log an error of a script with its traceback."""
+        session = callout.session
+        about = "" if session is None else f", session {session.id}"
+        text = _CONTROL.sub("?", error.text[:_MAX_LINE])
+        trace = error.traceback[: 4 * _MAX_LINE].strip("\n")
+        _log.error("script %s%s: %s failed: %s\n%s", callout.module, about, callout.method, text, trace)
+
+    def warn_once(self, text: str) -> None:
+        """Log a warning, once in the life of the set."""
+        self._warn_once(text)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned and len(self._warned) < 1000:
+            self._warned.add(text)
+            self._warn(self._loading, text)
+
+    def _warn(self, script: ScriptSource | None, text: str) -> None:
+        if self.is_loaded:
+            _log.warning("%s", text)
+        else:
+            self.warnings.append((script, text))

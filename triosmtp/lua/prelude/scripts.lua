@@ -1,0 +1,55 @@
+-- The modules that scripts register, and how their callouts are called.
+local settings, bounds, objects = ...
+local setmetatable, type, error, tostring, rawget, getmetatable = setmetatable, type, error, tostring, rawget, getmetatable
+local lib, modules = {}, {}
+local msys = objects.module_of("msys")
+
+function msys.registerModule(name, module)
+  if type(name) ~= "string" then
+    error("bad argument #1 to 'registerModule' (string expected, got " .. type(name) .. ")", 2)
+  end
+  if type(module) ~= "table" then
+    error("bad argument #2 to 'registerModule' (table expected, got " .. type(module) .. ")", 2)
+  end
+  if not lib.loading then error("registerModule is for the top level of a script", 2) end
+  if #modules >= 1000 then error("more than 1000 modules are registered", 2) end
+  modules[#modules + 1] = { name = name, module = module }
+end
+
+-- Python sets this while the top level of a script runs.
+function lib.set_loading(loading) lib.loading = loading end
+function lib.count() return #modules end
+function lib.name(number) return modules[number].name end
+function lib.has(number, method) return type(modules[number].module[method]) == "function" end
+
+-- What belongs to one session: the tables of its modules, and _TLS.
+function lib.new_session() return { selves = {}, tls = {} } end
+function lib.tls(session) return session.tls end
+
+local function self_of(session, number)
+  local found = session.selves[number]
+  if not found then
+    found = setmetatable({}, { __index = modules[number].module })
+    session.selves[number] = found
+  end
+  return found
+end
+
+function lib.call(session, number, method, ...)
+  return modules[number].module[method](self_of(session, number), ...)
+end
+function lib.call_without_session(number, method)
+  local module = modules[number].module
+  return module[method](module)
+end
+
+-- Strings that functions fill, and those of commands.
+local function text(value)
+  if type(value) == "userdata" and getmetatable(value) == "ec_string" then return value.buffer end
+  return value
+end
+objects.set_meta("ec_string", "__tostring", function(s) return s.buffer end)
+objects.set_meta("ec_string", "__len", function(s) return #s.buffer end)
+objects.set_meta("ec_string", "__concat", function(a, b) return text(a) .. text(b) end)
+objects.set_meta("ec_string", "__eq", function(a, b) return a.buffer == b.buffer end)
+return lib
