@@ -13,7 +13,7 @@ version = release = version_of("triosmtp")
 
 extensions = [
     "myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinxcontrib_trio",
-    "option_reference", "event_reference",
+    "option_reference", "event_reference", "lua_functions",
 ]  # fmt: skip
 exclude_patterns = ["_build"]
 autodoc_typehints_format = "short"

@@ -11,5 +11,9 @@ functions of strings and tables.
 
 The functions that scripts call are in ``api/``.
 
+``engine.py`` is one set of scripts: ``module_finder.py`` finds them, ``callout.py`` is what a callout is about, and
+``script_policy.py`` makes a policy of them.  ``answer_functions.py`` has the functions by which scripts answer, and
+``api/`` has all others.
+
 The extra ``lua`` installs lupa.  This package is imported only if a configuration has scripts.
 """

@@ -1,4 +1,4 @@
-"""What a callout is about, and the answer that its scripts give."""
+"""Callouts: the session, the message and the answer of one run of scripts."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from triosmtp.smtp import Address
 
 if TYPE_CHECKING:
     from triosmtp.lua.engine import Engine
+    from triosmtp.lua.state import LuaState
 
 __all__ = ["Ac", "Answer", "Callout", "Mc", "Msg", "Response", "SessionScripts", "Vctx"]
 
@@ -69,9 +70,11 @@ class Answer:
 
 @define(slots=True, eq=False)
 class SessionScripts:
-    """What the scripts of one set keep for one session."""
+    """Values that the scripts of one set keep for one session."""
 
     session: Session
+    state: "LuaState"
+    """The state that the tables are in."""
     table: LuaTable
     """The tables of the modules, and _TLS."""
     tls: LuaTable
@@ -113,7 +116,7 @@ class Callout:
 
     @property
     def session(self) -> Session | None:
-        """The session; None in ``init`` and its like."""
+        """The session; None in ``init`` and other callouts without one."""
         return None if self.scripts is None else self.scripts.session
 
     def set_recipient(self, address: Address) -> None:

@@ -48,6 +48,7 @@ CALLOUTS: Final[Mapping[str, str]] = {
 _SETUP: Final = ("init", "rsrc_setup")
 _OTHER: Final = re.compile(r"(?:core_|validate_|http_|msg_|ac_|control_)[a-z_]+").fullmatch
 _MAX_LINE: Final = 1024  # octets of a line for the log
+_RESTART_SECONDS: Final = 1.0
 _LOAD_SECONDS: Final = 60.0
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -92,7 +93,7 @@ class Engine:
         self.scripts = tuple(scripts)
         self.limits = limits
         self.warnings: list[tuple[ScriptSource | None, str]] = []
-        """What was noticed while the scripts were loaded."""
+        """Warnings from the load of the scripts."""
         self.controls: dict[bytes, LuaFunction] = {}
         """The commands of the console that scripts have registered."""
         self.authenticators: dict[bytes, LuaTable] = {}
@@ -105,9 +106,15 @@ class Engine:
         self._loading: ScriptSource | None = None
         self._warned: set[str] = set()
         self._sessions: dict[Session, SessionScripts] = {}
-        self._state = LuaState(
+        self._former: LuaState | None = None
+        """The state before a restart: callouts may still wait in it."""
+        self._restarted = float("-inf")
+        self._state = self._new_state()
+
+    def _new_state(self) -> LuaState:
+        return LuaState(
             (*TABLES, answer_functions.TABLE),
-            limits=limits,
+            limits=self.limits,
             translate=translate,
             find_module=self._finder.find,
             output=self._print,
@@ -120,27 +127,47 @@ class Engine:
 
         :raises LoadError: if one cannot be loaded, or fails.
         """
-        registered: list[tuple[int, ScriptSource]] = []
-        for script in self.scripts:
-            before = self._state.scripts.count()
-            await self._load_one(script)
-            registered += [(number, script) for number in range(before + 1, self._state.scripts.count() + 1)]
-        self.modules = tuple(self._module(number, script) for number, script in registered)
-        for method in _SETUP:
-            for module in self.modules:
-                if method in module.methods:
-                    await self._set_up(module, method)
+        self.modules = await self._load_into(self._state)
         self.is_loaded = True
 
-    async def _load_one(self, script: ScriptSource) -> None:
+    async def _load_into(self, state: LuaState) -> tuple[_Module, ...]:
+        registered: list[tuple[int, ScriptSource]] = []
+        for script in self.scripts:
+            before = state.scripts.count()
+            await self._load_one(state, script)
+            registered += [(number, script) for number in range(before + 1, state.scripts.count() + 1)]
+        modules = tuple(self._module(state, number, script) for number, script in registered)
+        for method in _SETUP:
+            for module in modules:
+                if method in module.methods:
+                    await self._set_up(state, module, method)
+        return modules
+
+    async def _restart(self, state: LuaState) -> None:
+        """Load the scripts into a new state, since they hold all memory of ``state``: what they kept there is lost."""
+        now = trio.current_time()
+        if state is not self._state or now < self._restarted + _RESTART_SECONDS:
+            return
+        self._restarted = now
+        _log.error("the scripts hold all of Script_Max_Memory: they are loaded again, and their globals are lost")
+        try:
+            new = self._new_state()
+            modules = await self._load_into(new)
+        except LoadError as error:
+            _log.error("script %s cannot be loaded again: %s", error.script.name, error)
+            return
+        self._former, self._state, self.modules = state, new, modules
+        self._sessions.clear()
+
+    async def _load_one(self, state: LuaState, script: ScriptSource) -> None:
         self._loading = script
-        self._state.scripts.set_loading(True)
+        state.scripts.set_loading(True)
         callout = Callout(engine=self, phase="load", module=script.name)
         try:
             with trio.fail_after(_LOAD_SECONDS):
                 text, chunk = self._finder.find(script.source.encode("utf-8", "surrogateescape"))
-                function = self._state.compile(text, chunk)
-                await self._state.run(callout, function, script.source)
+                function = state.compile(text, chunk)
+                await state.run(callout, function, script.source)
         except ScriptError as error:
             raise LoadError(script, str(error)) from None
         except Failure as error:
@@ -148,12 +175,12 @@ class Engine:
         except trio.TooSlowError:
             raise LoadError(script, f"it was not loaded within {_LOAD_SECONDS:.0f} s") from None
         finally:
-            self._state.scripts.set_loading(False)
+            state.scripts.set_loading(False)
             callout.close()
             self._loading = None
 
-    def _module(self, number: int, script: ScriptSource) -> _Module:
-        has, name = self._state.scripts.has, self._state.scripts.name(number).decode("utf-8", "replace")
+    def _module(self, state: LuaState, number: int, script: ScriptSource) -> _Module:
+        has, name = state.scripts.has, state.scripts.name(number).decode("utf-8", "replace")
         wanted = (*CALLOUTS, *_SETUP, "deinit")
         methods = frozenset(method for method in wanted if has(number, method.encode()))
         if name != script.name:
@@ -162,13 +189,12 @@ class Engine:
             self._warn(script, f"no usable methods found for module {name} in registerModule call")
         return _Module(number, name, script, methods)
 
-    async def _set_up(self, module: _Module, method: str) -> None:
+    async def _set_up(self, state: LuaState, module: _Module, method: str) -> None:
         callout = Callout(engine=self, phase=method, method=method, module=module.name)
         self._loading = module.script
         try:
             with trio.fail_after(_LOAD_SECONDS):
-                run = self._state.scripts.call_without_session
-                result = await self._state.run(callout, run, module.number, method)
+                result = await state.run(callout, state.scripts.call_without_session, module.number, method)
         except Failure as error:
             raise LoadError(module.script, f"{method} of {module.name}: {error.text}{error.traceback}") from None
         except trio.TooSlowError:
@@ -207,8 +233,9 @@ class Engine:
         """Return what the scripts keep for a session."""
         found = self._sessions.get(session)
         if found is None:
-            table = self._state.scripts.new_session()
-            found = self._sessions[session] = SessionScripts(session, table, self._state.scripts.tls(table))
+            state = self._state
+            table = state.scripts.new_session()
+            found = self._sessions[session] = SessionScripts(session, state, table, state.scripts.tls(table))
             session.call_at_end(partial(self._end_session, found))
         return found
 
@@ -229,14 +256,18 @@ class Engine:
         assert scripts is not None, "a callout is about a session"
         callout.module = module.name
         scripts.called.add(module.number)
+        state: LuaState = scripts.state
         try:
-            result = await self._state.run(
-                callout, self._state.scripts.call, scripts.table, module.number, callout.method, *arguments,
-                tls=scripts.tls,
-            )  # fmt: skip
+            result = await state.run(
+                callout, state.scripts.call, scripts.table, module.number, callout.method, *arguments, tls=scripts.tls
+            )
             while callout.after:
-                await self._state.run(callout, callout.after.pop(0), tls=scripts.tls)
+                await state.run(callout, callout.after.pop(0), tls=scripts.tls)
             return result
+        except Failure:
+            if state.is_full():
+                await self._restart(state)
+            raise
         finally:
             callout.close()
 
@@ -268,7 +299,7 @@ class Engine:
 
     def log(self, level: int, text: bytes) -> None:
         """Log a line of a script, with the script and its session."""
-        callout = self._state.calls.current
+        callout = self._running()
         if callout is not None and not callout.may_log():
             return
         line = text[:_MAX_LINE].decode("utf-8", "replace")
@@ -277,8 +308,14 @@ class Engine:
         about = "" if session is None else f", session {session.id}"
         _log.log(level, "script %s%s: %s", "" if callout is None else callout.module, about, line)
 
+    def _running(self) -> Callout | None:
+        """Return the callout that runs now."""
+        former = None if self._former is None else self._former.calls.current
+        current: Callout | None = self._state.calls.current or former
+        return current
+
     def _print(self, text: bytes) -> None:
-        callout = self._state.calls.current
+        callout = self._running()
         printed: Callable[[bytes], None] | None = getattr(callout, "printed", None)
         if printed is not None:
             printed(text)

@@ -33,7 +33,7 @@ _TLS_REFUSED: Final = "4.7.0 TLS Negotiation failed."
 
 @frozen(slots=True, kw_only=True)
 class ScriptSettings:
-    """What the options of a scope say about its scripts."""
+    """The options of a scope that concern its scripts."""
 
     hostname: str
     timeout: float

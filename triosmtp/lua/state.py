@@ -143,6 +143,12 @@ class LuaState:
         finally:
             calls.current = previous
 
+    def is_full(self) -> bool:
+        """Return whether scripts hold all memory that they may use."""
+        if self.memory_used > self.limits.memory // 2:
+            self._lua.gccollect()
+        return self.memory_used > self.limits.memory // 10 * 9
+
     def _check_memory(self) -> None:
         """Check that the host can write to the state: an error of memory outside of a script would end the process.
 

@@ -14,10 +14,10 @@ __all__ = ["ScriptOptions"]
 class ScriptOptions:
     """Scripts in Lua."""
 
-    source: str = option(
+    source: str | None = option(
         "Source",
         TEXT,
-        "",
+        None,
         "The Lua module of a script, as for require(): a.b is the file a/b.lua; or the absolute path of a file. Those "
         "of Momentum itself (msys.…) have no effect.",
         scopes=(SCRIPT,),

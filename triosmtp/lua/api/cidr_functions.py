@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Awaitable
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -22,6 +23,20 @@ _MAX_DEFINED: Final = 100
 _LIMITER = trio.CapacityLimiter(4)
 
 
+def _source(callout: Callout, path: str) -> Path:
+    """Return the file of a map.  An absolute path may be anywhere: ``define`` is for the load of the scripts.
+
+    :raises ScriptError: if a session names such a path.
+    :raises ValueError: if a relative path is in no folder that scripts may read.
+    """
+    if not path.startswith("/"):
+        found: Path = callout.engine.resources.readable(path)
+        return found
+    if callout.session is not None:
+        raise ScriptError("msys.cidr.define with an absolute path is for init")
+    return Path(path)
+
+
 def _options(callout: Callout, table: LuaTable) -> CidrOptions:
     """Return the options of ``define``.
 
@@ -37,7 +52,7 @@ def _options(callout: Callout, table: LuaTable) -> CidrOptions:
         raise ScriptError("msys.cidr.define: an rbldnsd file needs a source")
     try:
         refresh = float(found.get("refresh", 1800))
-        source = callout.engine.resources.readable(text(found["source"])) if kind == "rbldnsd" else None
+        source = _source(callout, text(found["source"])) if kind == "rbldnsd" else None
     except (TypeError, ValueError) as error:
         raise ScriptError(f"msys.cidr.define: {error}") from None
     return CidrOptions(

@@ -125,6 +125,7 @@ def greet(state: SessionState, refusal: Refusal | None, phase: str) -> bytes:
 def refuse_from_now_on(state: SessionState, refusal: Refusal) -> None:
     """Answer every later command but QUIT with ``refusal``: a handshake has no reply of its own."""
     state.connection.refuse_commands(refusal.reply)
+    state.refusal_closes = refusal.closes
     emit_refused(state.service, state.session, "starttls", refusal)
 
 
@@ -426,6 +427,8 @@ async def on_starttls(state: SessionState, _event: StartTLS) -> bytes:
 def on_bad_command(state: SessionState, event: BadCommand) -> Answer:
     """Handle a command that cannot be accepted."""
     refusal = Refusal(event.reply, "protocol", event.reason)
+    if state.refusal_closes:
+        refusal.closes = True
     if event.reply.code in _UNKNOWN and state.profile.chain.asks_about_unknown:
         return _refuse_unknown(state, event, refusal)
     return _refuse(state, "command", refusal)

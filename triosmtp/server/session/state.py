@@ -116,6 +116,8 @@ class SessionState:
     """The trusted commands that the real peer may use; it keeps them."""
     admitted_handshake = False
     """Whether a handshake may be counted, which the driver has to count out."""
+    refusal_closes = False
+    """Whether the refusal of a handshake ends the connection with the reply to the next command."""
     was_outdated = False
     """Whether a command was refused because the configuration was reloaded."""
 
