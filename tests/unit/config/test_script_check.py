@@ -49,7 +49,7 @@ def test_without_a_script_of_ones_own_there_are_none(text: str) -> None:
         ("scriptlet scriptlet { script a { } }", 'script "a" needs a source'),
         ("scriptlet scriptlet { script a { source = '' } }", "expected the name of a Lua module"),
         ("scriptlet scriptlet { script { source = a } }", "expected an instance"),
-        ("scriptlet scriptlet { script a { sorce = a } }", "unknown option sorce; did you mean Source?"),
+        ("scriptlet scriptlet { script a { sources = a } }", "unknown option sources; did you mean Source?"),
         ("scriptlet scriptlet { Script_Pth = ( a ) }", "did you mean Script_Path?"),
         ("script a { source = b }", "script is not valid in the global scope"),
         ("source = b", "Source is not valid in the global scope"),
@@ -67,5 +67,5 @@ def test_policy_may_say_where_the_scripts_are_asked() -> None:
 
 
 def test_an_error_in_the_stanza_hides_that_there_is_no_script() -> None:
-    text = errors('scriptlet "scriptlet" { script "a" { sorce = 6 } } Policy = ( "lua" )')
+    text = errors('scriptlet "scriptlet" { script "a" { sources = 6 } } Policy = ( "lua" )')
     assert "there is none" not in text
