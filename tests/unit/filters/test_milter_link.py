@@ -71,7 +71,9 @@ def slowly(_code: str, _data: bytes) -> Iterator[bytes]:
 
 async def test_progress_gives_a_step_its_time_again() -> None:
     with milter_program(slowly) as milter:
-        assert await asked(await opened(milter), seconds=0.3) == "continue"
+        link = await opened(milter)
+        assert await asked(link, seconds=0.3) == "continue"
+        link.close()
 
 
 async def test_progress_gives_no_more_than_the_time_of_all() -> None:
