@@ -80,14 +80,15 @@ def _token_warnings(config: Config) -> list[Problem]:
 
 
 def _secret_warnings(config: Config) -> list[Problem]:
-    """Warn of files with secrets of Delivery scopes that others can read or change."""
+    """Warn of files with secrets of Delivery and Filter scopes that others can read or change."""
     problems = []
-    for target in config.deliveries.values():
-        for field in ("auth_password_file", "secret_file", "credentials_file"):
-            path: Path | None = getattr(target.settings, field)
+    scopes = (*config.deliveries.values(), *config.filters.values())
+    for settings in (scope.settings for scope in scopes):
+        for field in ("auth_password_file", "secret_file", "credentials_file", "password_file"):
+            path: Path | None = getattr(settings, field)
             exposure = "" if path is None else SecretFile(path).exposure
             if exposure:
-                problems.append(problem_at(target.settings, field, exposure, Severity.WARNING))
+                problems.append(problem_at(settings, field, exposure, Severity.WARNING))
     return problems
 
 

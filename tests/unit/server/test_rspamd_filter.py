@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from triosmtp.config import parse_config
+from triosmtp.daemon.config_warnings import config_warnings
 from triosmtp.errors import ConfigError
 from triosmtp.testing import open_memory_server
 
@@ -32,3 +33,14 @@ def test_check_says_how_to_install_httpx(tmp_path: Path) -> None:
     assert found.returncode != 0
     assert 'httpx, which is not installed: pip install "triosmtp[http]"' in found.stdout + found.stderr
     assert "t.conf:2:" in found.stdout + found.stderr
+
+
+def test_check_warns_of_a_password_that_others_can_read(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("hunter2\n")
+    config = parse_config(CONF.replace("SCOPE", f'Password_File = "{path}"'))
+    for mode, count in ((0o644, 1), (0o620, 1), (0o600, 0)):
+        path.chmod(mode)
+        found = [each.message for each in config_warnings(config) if "DANGER" in each.message]
+        assert len(found) == count
+        assert all(str(path) in each and "hunter2" not in each for each in found)
