@@ -18,7 +18,7 @@ The modules of this package::
 from triosmtp.auth.certificate_identity import IdentityMap
 from triosmtp.auth.dovecot_codec import DovecotCodec, DovecotError, ServiceAnswer
 from triosmtp.auth.dovecot_exchange import READABLE_SECRETS, relay_exchange
-from triosmtp.auth.mechanism import MECHANISMS, PLAINTEXT, Mechanism
+from triosmtp.auth.mechanism import MECHANISMS, PLAINTEXT, UNEXPECTED_RESPONSE, Mechanism
 from triosmtp.auth.mock_credentials import MockKey
 from triosmtp.auth.password import SCHEMES, ScramKeys, hash_password, is_hash, prepare_password
 from triosmtp.auth.password_file import AuthFileError, PasswordFile, split_lines, user_of
@@ -42,6 +42,7 @@ __all__ = [
     "PLAINTEXT",
     "READABLE_SECRETS",
     "SCHEMES",
+    "UNEXPECTED_RESPONSE",
     "Answer",
     "AuthFileError",
     "AuthServiceError",

@@ -25,7 +25,9 @@ from triosmtp.auth.sasl_exchange import (
 from triosmtp.auth.scram import scram, scram_plus
 from triosmtp.auth.stored_credentials import StoredCredentials
 
-__all__ = ["MECHANISMS", "PLAINTEXT", "Mechanism"]
+__all__ = ["MECHANISMS", "PLAINTEXT", "UNEXPECTED_RESPONSE", "Mechanism"]
+
+UNEXPECTED_RESPONSE: Final = "an initial response of a mechanism in which the server begins"
 
 _PAIR = re.compile(rb'[ \t]*([a-z0-9-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^",\s]+))[ \t]*(?:,|$)')
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
@@ -53,7 +55,7 @@ class Mechanism:
         if initial is None:
             return exchange
         if not self.client_first:
-            raise MalformedResponse("an initial response of a mechanism in which the server begins")
+            raise MalformedResponse(UNEXPECTED_RESPONSE)
         return with_initial_response(exchange, initial)
 
 

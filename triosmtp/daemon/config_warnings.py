@@ -82,8 +82,8 @@ def _token_warnings(config: Config) -> list[Problem]:
 def _secret_warnings(config: Config) -> list[Problem]:
     """Warn of files with secrets of Delivery and Filter scopes that others can read or change."""
     problems = []
-    scopes = (*config.deliveries.values(), *config.filters.values())
-    for settings in (scope.settings for scope in scopes):
+    of_filters = [each.settings for each in config.filters.values()]
+    for settings in (*(each.settings for each in config.deliveries.values()), *of_filters):
         for field in ("auth_password_file", "secret_file", "credentials_file", "password_file"):
             path: Path | None = getattr(settings, field)
             exposure = "" if path is None else SecretFile(path).exposure

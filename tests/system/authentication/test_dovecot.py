@@ -91,6 +91,15 @@ async def test_real_clients_authenticate_by_every_mechanism(dovecot: Dovecot, tm
         assert {message.variables["can_relay"] for message in site.messages} == {"true"}
 
 
+async def test_an_initial_response_is_passed_on_only_if_the_client_begins(dovecot: Dovecot, tmp_path: Path) -> None:
+    async with serving(tmp_path, "", "AUTH LOGIN CRAM-MD5", store=store(dovecot)) as site:
+        client = await connected(site, "")
+        assert str(await client.command("AUTH CRAM-MD5 am9l")) == "501 5.5.2 Malformed authentication"
+        assert (await client.command("AUTH LOGIN am9l")).code == 334  # the user's name, as Outlook sends it
+        assert (await client.command(base64.b64encode(b"correct horse").decode())).code == 235
+        await client.aclose()
+
+
 async def test_external_names_the_user_of_the_map_and_no_other_certificate_is_taken(
     dovecot: Dovecot, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from attrs import evolve
 
 from triosmtp.auth import (
     MECHANISMS,
+    UNEXPECTED_RESPONSE,
     AuthFileError,
     AuthServiceError,
     Challenge,
@@ -155,6 +156,9 @@ async def _begin(state: SessionState, sasl: SASLState, event: Auth) -> Reply:
     sasl.mechanism, sasl.finished = event.mechanism, None
     service = _store(state, sasl).service
     if service is not None:
+        mechanism = MECHANISMS.get(event.mechanism)
+        if mechanism is not None and not mechanism.client_first and event.initial is not None:
+            raise MalformedResponse(UNEXPECTED_RESPONSE)
         attributes = request_attributes(state.session, await _identity(state))
         sasl.request = AuthRequest(service, event.mechanism, attributes)
         sasl.exchange = relay_exchange(event.initial, sasl.request.abandon)
