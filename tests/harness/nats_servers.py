@@ -21,6 +21,7 @@ from nats.aio.client import Client
 __all__ = ["OBJECT_BUCKET", "STREAM", "JetStream", "NATSProcess", "free_ports", "run_cluster", "run_nats"]
 
 _T = TypeVar("_T")
+_ATTEMPTS: Final = 8
 STREAM: Final[Mapping[str, Any]] = {
     "name": "MAIL",
     "subjects": ["mail.in.>"],
@@ -182,14 +183,21 @@ class JetStream:
 
         return asyncio.run(connected())
 
-    def ask(self, request: str, body: Mapping[str, Any] | None = None, *, timeout: float = 10.0) -> dict[str, Any]:
-        """Send ``$JS.API.request``, and return the answer, which may be an error."""
+    def ask(self, request: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Send ``$JS.API.request``, again if there is no leader, and return the answer, which may be an error."""
 
         async def ask(client: Client) -> dict[str, Any]:
             payload = b"" if body is None else json.dumps(body).encode()
-            answer = await client.request(f"$JS.API.{request}", payload, timeout=timeout)
-            found: dict[str, Any] = json.loads(answer.data)
-            return found
+            for attempt in range(_ATTEMPTS):
+                try:
+                    answer = await client.request(f"$JS.API.{request}", payload, timeout=4)
+                except nats.errors.TimeoutError:
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    continue
+                found: dict[str, Any] = json.loads(answer.data)
+                return found
+            raise AssertionError
 
         return self.run(ask)
 
