@@ -13,7 +13,7 @@ __all__ = ["check_limits_store", "make_redis_store"]
 
 
 def check_limits_store(config: Config) -> None:
-    """Check the package that Limits_Store needs, and its password file.  Blocks.
+    """Check the package that Limits_Store needs, its password file, and Node_Name.  Blocks.
 
     :raises ConfigError: if they cannot be used.
     """
@@ -21,6 +21,8 @@ def check_limits_store(config: Config) -> None:
     missing = missing_package()
     if missing:
         problems.append(problem_at(base, "limits_store", f"Limits_Store {missing}"))
+    if base.node_name is None:
+        problems.append(problem_at(base, "limits_store", "Limits_Store needs a Node_Name"))
     if base.limits_store_password_file is not None:
         try:
             SecretFile(base.limits_store_password_file).check()

@@ -18,6 +18,7 @@ from triosmtp.server.server import Server
 from triosmtp.testing import Authority
 
 CONF = """
+Node_Name = "{node}"
 Limits_Store = "{store}"
 Limits_Store_Timeout = 20
 Relay_Domains = ( "example.com" )
@@ -40,8 +41,8 @@ async def fleet(redis: RedisServer, options: str, events: list[ServerEvent] | No
     """Run two servers; yield their ports."""
     servers: list[Server] = []
     async with trio.open_nursery() as nursery:
-        for _ in range(2):
-            config = triosmtp.parse_config(CONF.format(store=redis.url, options=options))
+        for number in range(2):
+            config = triosmtp.parse_config(CONF.format(node=f"mx{number}", store=redis.url, options=options))
             observers = () if events is None else (events.append,)
             servers.append(await nursery.start(partial(triosmtp.serve, config, deliver=discard, observers=observers)))
         yield [next(iter(server.addresses.values()))[1] for server in servers]

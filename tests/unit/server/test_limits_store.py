@@ -12,7 +12,7 @@ from triosmtp.limits import redis_store
 
 def config(text: str) -> triosmtp.Config:
     return triosmtp.parse_config(
-        f'{text}\nRelay_Domains = ( "example.com" )\nESMTP_Listener {{ Listen "127.0.0.1:0" {{ }} }}'
+        f'Node_Name = "mx1"\n{text}\nRelay_Domains = ( "example.com" )\nESMTP_Listener {{ Listen "127.0.0.1:0" {{ }} }}'
     )
 
 
@@ -26,6 +26,12 @@ def errors(text: str) -> list[str]:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_store, "find_spec", lambda _name: None)
     assert errors('Limits_Store = "redis://127.0.0.1"') == ["Limits_Store needs coredis: pip install 'triosmtp[redis]'"]
+
+
+def test_the_node_needs_a_name() -> None:
+    text = 'Limits_Store = "redis://127.0.0.1" ESMTP_Listener { Listen "127.0.0.1:0" { } }'
+    found = [each.message for each in check_config(triosmtp.parse_config(text)) if each.severity is Severity.ERROR]
+    assert found == ["Limits_Store needs a Node_Name"]
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
