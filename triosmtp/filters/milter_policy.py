@@ -92,6 +92,13 @@ class _Conversation:
             self.link.abort()
         self.in_message = self.message_over = self.failed = False
 
+    def start_over(self) -> None:
+        """Begin again, with another client."""
+        self.close()
+        self.accepted = self.accepted_hello = self.refused_hello = False
+        self.in_message = self.message_over = self.failed = False
+        self.refusal, self.sender, self.sasl_sender = None, None, ""
+
     def close(self) -> None:
         """End the conversation."""
         if self.link is not None:
@@ -118,10 +125,8 @@ class MilterPolicy(UnknownCommandPolicy):
 
     async def validate_connect(self, session: Session) -> Done | None:
         """Begin the conversation.  A trusted peer that announces another client begins another one."""
-        former = self._conversations.pop(session, None)
-        if former is not None:
-            former.close()
-        conversation = self._begin(session)
+        conversation = self._conversation(session)
+        conversation.start_over()
         return await self._ask("connect", session, conversation, self._open)
 
     async def validate_ehlo(self, session: Session, domain: str) -> Done | None:

@@ -1,5 +1,6 @@
 """The view that policies have of one SMTP session: values and the two contexts, without the stream."""
 
+import logging
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
@@ -14,6 +15,8 @@ from triosmtp.smtp import CapabilityChanges, Reply
 from triosmtp.variables import TLSInfo, Variables
 
 __all__ = ["Session"]
+
+_log = logging.getLogger("triosmtp.policy")
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}").fullmatch  # RFC 5322, section 3.6.8
 
@@ -87,9 +90,13 @@ class Session:
         self._at_end.append(function)
 
     def release(self) -> None:
-        """Call what :meth:`call_at_end` took.  Not for policies."""
+        """Call what :meth:`call_at_end` took, the last one first.  An exception is logged.  Not for policies."""
         while self._at_end:
-            self._at_end.pop()()
+            function = self._at_end.pop()
+            try:
+                function()
+            except Exception:  # noqa: BLE001 - whatever it is, the session ends and the others are called
+                _log.exception("session %s: an error in what a policy does at its end", self.id)
 
     @property
     def tls(self) -> TLSInfo | None:

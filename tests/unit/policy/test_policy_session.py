@@ -1,5 +1,7 @@
 """The view that policies have of a session: header fields, the reference of its events, and what TLS proves."""
 
+from functools import partial
+
 import pytest
 
 from triosmtp.policy import Session
@@ -72,3 +74,15 @@ def test_a_certificate_proves_nothing_about_a_client_that_its_owner_announced() 
     assert not any(name.startswith(("tls_client_cert", "ccert")) for name in tls.variables())
     assert session.connection_tls is VERIFIED
     assert make_session().tls is None
+
+
+def test_what_a_policy_holds_for_it_is_released_once_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    session, released = make_session(), list[str]()
+    session.call_at_end(partial(released.append, "first"))
+    session.call_at_end(lambda: released.remove("missing"))
+    session.call_at_end(partial(released.append, "last"))
+    session.release()
+    session.release()
+    assert released == ["last", "first"]
+    assert "not in list" in caplog.text
+    make_session().release()
