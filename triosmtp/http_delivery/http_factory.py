@@ -43,7 +43,7 @@ def make_http_delivery(target: TargetSettings, context: TargetContext) -> HTTPDe
         urls=tuple(map(str, target.addresses)),
         tls_name=settings.tls_name,
         seconds=settings.body_timeout,
-        node=_NOT_OF_NODES.sub("-", context.hostname)[:32] or "-",
+        node=context.node or _NOT_OF_NODES.sub("-", context.hostname)[:32],
         secrets=secrets,
     )
     client = HTTPClient(

@@ -14,9 +14,9 @@ ESMTP_Listener {{ Listen ":25" {{ }} }}
 """
 
 
-def made(scheme: str, options: str = "", hostname: str = "mx1.example.com") -> HTTPTarget:
+def made(scheme: str, options: str = "", hostname: str = "mx1.example.com", node: str = "") -> HTTPTarget:
     config = parse_config(CONF.format(scheme=scheme, options=options))
-    delivery = make_http_delivery(config.target("app"), TargetContext(hostname, TargetHealth("app")))
+    delivery = make_http_delivery(config.target("app"), TargetContext(hostname, TargetHealth("app"), node=node))
     return delivery._target
 
 
@@ -33,3 +33,4 @@ def test_defaults_and_names_of_hosts_that_are_no_names_of_nodes() -> None:
     assert target.urls == ("http://localhost:1/a", "http://localhost:80/b?c=d")
     assert (target.secrets, target.tls_name, target.seconds) == (None, None, 300)
     assert target.node == "m-ller-" + "x" * 25
+    assert made("http", node="edge-7").node == "edge-7"
