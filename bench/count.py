@@ -24,8 +24,8 @@ from bench.counted import FIGURES
 __all__ = ["BUDGET", "TESTS", "Count", "count", "environment", "excess", "growth", "load_budget"]
 
 TESTS: Final = ("A", "B", "Bp", "De", "Ee")
-PRICES: Final = ("B", "B+python", "B+websocket", "B+policyd")
-"""What a policy at MAIL adds, or a policyd at RCPT: no budget holds for it."""
+PRICES: Final = ("B", "B+python", "B+websocket", "B+policyd", "B+domain")
+"""What a policy at MAIL adds, a policyd at RCPT, or targets by domain: no budget holds for it."""
 BUDGET: Final = Path(__file__).parent / "budget.json"
 TOLERANCE: Final = 0.03
 _HOW: Final = "python -m bench.count --write makes this file, in an environment as told below"
@@ -119,7 +119,7 @@ def _price_lines(prices: Mapping[str, Count]) -> Iterator[str]:
     for test, each in prices.items():
         if test != "B":
             more = ", ".join(f"{value - prices['B'].figures[name]:+,} {name}" for name, value in each.figures.items())
-            yield f"{test.partition('+')[2]} policy: {more}"
+            yield f"{test.partition('+')[2]}: {more}"
 
 
 def _names(text: str) -> list[str]:
@@ -139,7 +139,9 @@ def main() -> None:
     parser.add_argument("--tests", type=_names, default=list(TESTS), metavar="A,B,…")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="the N functions that take most, too")
     parser.add_argument(
-        "--policies", action="store_true", help="what a policy in Python, a websocket decider and a policyd add"
+        "--policies",
+        action="store_true",
+        help="what a policy in Python, a websocket decider, a policyd and targets by domain add",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--write", action="store_true", help="make the figures the budget")

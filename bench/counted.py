@@ -79,8 +79,9 @@ _POLICIES: Final = {
     "python": 'Policy = ( "python:counted_policy:Accept" )',
     "websocket": 'Policy = ( "websocket:bench" ) Policy_Listener {{ Listen "{folder}/policy" {{ }} }}',
     "policyd": 'Policy = ( "policyd:unix:{folder}/policyd" )',
+    "domain": 'Domain "example.com" {{ Deliver_To = "other" }} Delivery "other" {{ Deliver_To = "discard:" }}',
 }
-"""The options that decide at MAIL; a policyd decides at RCPT."""
+"""The options that decide at MAIL; a policyd decides at RCPT, and a Domain where the message goes."""
 _PYTHON_POLICY: Final = """
 from triosmtp import Policy
 
@@ -329,7 +330,7 @@ def _wait_until_served(port: int, clock: LockstepClock) -> None:
 def main() -> None:
     """Serve and count: `python -m bench.counted TEST FOLDER` leaves ``result.json`` in the folder.
 
-    ``TEST`` may name what decides at MAIL: ``B+python``, ``B+websocket``, ``B+policyd``.
+    ``TEST`` may name what decides: ``B+python``, ``B+websocket``, ``B+policyd``, ``B+domain``.
     """
     test, _, policy = sys.argv[1].partition("+")
     scenario, folder = SCENARIOS[test], Path(sys.argv[2])

@@ -21,9 +21,8 @@ def dovecot() -> Iterator[Dovecot]:
 
 
 @pytest.fixture(autouse=True)
-def clean(dovecot: Dovecot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def clean(dovecot: Dovecot) -> None:
     dovecot.clear()
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
 
 
 def conf(dovecot: Dovecot, folder: Path) -> str:

@@ -25,10 +25,7 @@ def send(port: int) -> str:
 
 
 @pytest.mark.parametrize("between", ["another worker", "killed workers", "a restart"])
-def test_the_retry_goes_to_the_second_target_alone(
-    between: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+def test_the_retry_goes_to_the_second_target_alone(between: str, tmp_path: Path) -> None:
     conf = tmp_path / "server.conf"
     conf.write_text(CONFIGURATION.format(folder=tmp_path))
     (tmp_path / "second").write_text("in the way")

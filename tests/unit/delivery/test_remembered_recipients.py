@@ -4,6 +4,7 @@ import logging
 import sqlite3
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -131,11 +132,10 @@ async def test_a_file_that_cannot_be_used_is_tried_again_after_a_minute(
 
 async def test_a_write_that_fails_leaves_nothing_half_done(memory: RememberedRecipients) -> None:
     assert await memory.remember([ONE], MESSAGE, "192.0.2.1")
-    with sqlite3.connect(memory.path) as other:
+    with closing(sqlite3.connect(memory.path)) as other, other:
         other.execute("DROP INDEX by_age")
         other.execute("ALTER TABLE delivered RENAME COLUMN peer TO renamed")
     assert not await memory.remember([RecipientKey("", "x", "hop")], MESSAGE, "192.0.2.1")
     memory.close()
-    with sqlite3.connect(memory.path) as other:
+    with closing(sqlite3.connect(memory.path)) as other, other:
         assert other.execute("SELECT count(*) FROM delivered").fetchone() == (1,)
-    other.close()

@@ -229,8 +229,11 @@ class Dispatch:
         new = [number for number in numbers if keys[number] not in self._known]
         if not new:
             return results
-        recipients = [envelope.recipients[number] for number in new]
-        copy = evolve(message, envelope=evolve(envelope, recipients=recipients), part=self._parts)
+        copy = message
+        if len(new) < len(envelope.recipients):
+            recipients = [envelope.recipients[number] for number in new]
+            copy = evolve(message, envelope=evolve(envelope, recipients=recipients))
+        copy.part = self._parts
         self._parts += 1
         if delivery.wants_origin:
             copy.origin = self._origin_of_client()
