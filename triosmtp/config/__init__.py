@@ -30,7 +30,7 @@ from triosmtp.config.option import Option
 from triosmtp.config.options import OPTIONS, Settings, problem_at
 from triosmtp.config.query import Query, evaluate, find_query, get, options_of_connections, show
 from triosmtp.config.target_settings import TargetSettings
-from triosmtp.config.types.auth_parameters import AuthParameters, ExternalParameters, mechanisms_of
+from triosmtp.config.types.auth_parameters import MOMENTUM_SCHEMES, AuthParameters, ExternalParameters, mechanisms_of
 from triosmtp.config.types.filter_address import FilterAddress, parse_filter_address
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.rspamd_address import RspamdAddress, parse_rspamd_address
@@ -43,6 +43,7 @@ from triosmtp.config.types.tls_types import RelayClient
 __all__ = [
     "CAPABILITY_NAMES",
     "DELIVERY_EXTENSIONS",
+    "MOMENTUM_SCHEMES",
     "OPTIONS",
     "AuthParameters",
     "Config",

@@ -41,7 +41,7 @@ from triosmtp.config.options import OPTIONS
 from triosmtp.config.parser import Dictionary, Include, Items, Scalar, Scope, Setting, Statement, Value, parse
 from triosmtp.config.source import Place, Problems, Source
 from triosmtp.config.suggestion import misspelt, nearest, suggest
-from triosmtp.config.types.auth_parameters import AuthParameters, module_problem
+from triosmtp.config.types.auth_parameters import SCRIPT_SCHEME, AuthParameters, module_problem
 from triosmtp.config.types.filter_address import is_filter_name
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, parse_address
 from triosmtp.config.types.option_type import BadValueError, Network, parse_network, quote
@@ -156,7 +156,7 @@ def build(source: Source, problems: Problems, read: Reader) -> Block:
     builder = _Builder(problems, read)
     root = Block(GLOBAL)
     builder.statements(parse(source, problems), root)
-    builder.check_schemes()
+    builder.check_schemes(scripted=bool(root.of_kind(SCRIPTLET)))
     return root
 
 
@@ -164,7 +164,7 @@ class _Builder:
     def __init__(self, problems: Problems, read: Reader) -> None:
         self._problems = problems
         self._read = read
-        self._schemes: list[tuple[Place, str, str]] = []  # place, option and scheme of each URI that is not ours
+        self._schemes: list[tuple[Place, Option, AuthParameters, Block, Assignment]] = []  # URIs that are not ours
         self._registered: set[str] = set()  # what stanzas of auth_ds name
 
     def statements(self, statements: Iterable[Statement], block: Block) -> None:
@@ -210,9 +210,9 @@ class _Builder:
             block.unknown.add(option.field)
             self._problems.error(error.place, f"{option.name}: {error.message}")
         else:
-            block.assignments[option.field] = Assignment(value, setting.value.place)
+            block.assignments[option.field] = assignment = Assignment(value, setting.value.place)
             if isinstance(value, AuthParameters) and value.module:
-                self._schemes.append((_uri_place(setting.value), option.name, value.module))
+                self._schemes.append((_uri_place(setting.value), option, value, block, assignment))
 
     def _refuse_setting(self, option: Option | None, setting: Setting, block: Block) -> None:
         if block.kind in _BINDINGS:
@@ -229,12 +229,21 @@ class _Builder:
         else:
             self._misplaced(option, setting, block)
 
-    def check_schemes(self) -> None:
-        """Report URIs with foreign schemes; the stanza of a module may follow them."""
-        for place, option, scheme in self._schemes:
+    def check_schemes(self, *, scripted: bool) -> None:
+        """Report URIs with foreign schemes; the stanza of a module may follow them.
+
+        Scripts register schemes, too, but only when they are loaded: see ``server/profile.py``.
+        """
+        for place, option, value, block, assignment in self._schemes:
+            scheme = value.module
+            if scheme.lower() in self._registered:
+                known = evolve(value, is_of_momentum=True)
+                block.assignments[option.field] = evolve(assignment, value=known)
             severity, message = module_problem(scheme, self._registered)
+            if scripted and (severity is Severity.ERROR or scheme == SCRIPT_SCHEME):
+                continue
             tell = self._problems.error if severity is Severity.ERROR else self._problems.warn
-            tell(place, f"{option}: {message}")
+            tell(place, f"{option.name}: {message}")
 
     def _readable(self, value: Value) -> Value | None:
         """Report values that no option accepts, or only as a part of one; return the readable rest."""

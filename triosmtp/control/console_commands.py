@@ -10,6 +10,7 @@ from triosmtp.control import config_query
 from triosmtp.control.console_protocol import ConsoleResponse
 from triosmtp.errors import ConfigError, QueryError
 from triosmtp.event import ConfigurationReloaded
+from triosmtp.server.local_sessions import ScriptAnswer
 from triosmtp.server.server import Server
 from triosmtp.server.tls_report import TLSReport, tls_report
 from triosmtp.version import versions
@@ -35,7 +36,18 @@ class ConsoleCommands:
             command = _COMMANDS.get(tuple(word.lower() for word in words[:length]))
             if command is not None and len(words) >= length:
                 return await _run(command, self, list(words[length:]))
+        answers = await self.server.sessions.script_command(words)
+        if answers:
+            return _of_scripts(answers)
         return ConsoleResponse(f"unknown command {' '.join(words)[:80]!r}; help lists the commands", status=64)
+
+
+def _of_scripts(answers: Sequence[ScriptAnswer]) -> ConsoleResponse:
+    """Return the answers of the scripts of each process."""
+    texts = [each.text for each in answers]
+    if len(answers) > 1:
+        texts = [f"Worker {number}\n{text}" for number, text in enumerate(texts, 1)]
+    return ConsoleResponse("\n".join(texts), [each.text for each in answers], int(any(each.failed for each in answers)))
 
 
 async def _run(command: "_Command", console: ConsoleCommands, arguments: list[str]) -> ConsoleResponse:

@@ -40,7 +40,7 @@ def config_warnings(config: Config) -> list[Problem]:
         if not settings.deliver_to:
             text = f'Listen "{listen.name}": no Deliver_To: mail goes to {default_maildir()}'
             warnings.append(listen.problem(text, Severity.WARNING))
-        warnings += _auth_warnings(settings)
+        warnings += _auth_warnings(settings, scripted=config.scripts is not None)
         targets = [config.target(name) for name in settings.deliver_to]
         specifications = [str(target.addresses[0]) for target in targets] or [f"maildir:{default_maildir()}"]
         for specification in specifications:
@@ -104,21 +104,23 @@ def _domain_warnings(config: Config) -> list[Problem]:
     ]
 
 
-def _auth_warnings(settings: Settings) -> list[Problem]:
+def _auth_warnings(settings: Settings, *, scripted: bool) -> list[Problem]:
     """Warn of mechanisms that not all users can use, and of files of passwords that every local user can read.
 
-    A policy may decide about AUTH, which is known only after its import: so it counts as a source of passwords.
+    A policy or a script may decide about AUTH, which is known only after its import: so it counts as a source of
+    passwords.
     """
+    decides = scripted or bool(settings.policy)
     sasl = build_sasl_config(settings, Chain(), {}, MockKey())
     problems = [
         problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: {_missing(sasl, name)}", Severity.WARNING)
         for name in sasl.unbacked
-        if not (settings.policy and name in PLAINTEXT)
+        if not (decides and name in PLAINTEXT)
     ]
     problems += [
         problem_at(settings, "smtp_extensions", text, Severity.WARNING)
         for name, store in sasl.stores.items()
-        if not (store.has_other_authority or (settings.policy and name in PLAINTEXT))
+        if not (store.has_other_authority or (decides and name in PLAINTEXT))
         and (text := _unusable(name, store) if name != "EXTERNAL" else _unverifiable(settings))
     ]
     if settings.always_allow and not settings.always_deny and sasl.stores:

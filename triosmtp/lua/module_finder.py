@@ -15,7 +15,11 @@ _NAME: Final = re.compile(r"[^/.\0]+(?:[/.][^/.\0]+)*").fullmatch
 _MISSING: Final = (
     "local name = ... local function field(_, key) return function() "
     'error("triosmtp does not have " .. name .. "." .. tostring(key), 2) end end '
-    "return setmetatable({{}}, {{ __index = field }})"
+    "local module, at = setmetatable({}, { __index = field }), _G "
+    "for part in name:gmatch('([^.]+)%.') do at = type(at) == 'table' and rawget(at, part) end "
+    "local last = name:match('[^.]+$') "
+    "if type(at) == 'table' and rawget(at, last) == nil then at[last] = module end "
+    "return module"
 )
 
 
@@ -40,7 +44,7 @@ class ModuleFinder:
         key = module.replace("/", ".")
         if key in self._missing:
             self._warn(f"triosmtp does not have the module {key} of Momentum: calls of its functions are errors")
-            return _MISSING.format().encode(), b"=" + name
+            return _MISSING.encode(), b"=" + name
         path = self._path(module)
         try:
             with path.open("rb") as file:

@@ -16,6 +16,7 @@ from triosmtp.lua.api.resources import Judge
 from triosmtp.lua.callout import Answer, Callout, SessionScripts
 from triosmtp.lua.engine import CALLOUTS, Engine
 from triosmtp.lua.host import HostObject
+from triosmtp.lua.script_passwords import ScriptPasswords
 from triosmtp.lua.state import Failure
 from triosmtp.message import Message, Recipient
 from triosmtp.message.header_edits import EditError, HeaderEdits
@@ -54,7 +55,7 @@ def make_script_policy(engine: Engine, settings: ScriptSettings) -> Policy:
     return cast("Policy", type("ScriptPolicy", (_ScriptPolicy,), methods)(engine, settings))
 
 
-class _ScriptPolicy(Policy):
+class _ScriptPolicy(Policy, ScriptPasswords):
     """Asks the scripts of a set.  One for each scope; they share the set."""
 
     def __init__(self, engine: Engine, settings: ScriptSettings) -> None:
@@ -65,6 +66,11 @@ class _ScriptPolicy(Policy):
     def source(self) -> str:
         """``lua``: decisions name the module too."""
         return "lua"
+
+    @property
+    def scripts(self) -> Engine:
+        """The set of scripts."""
+        return self._engine
 
     def _begin(
         self, session: Session, name: str, message: Message | None = None, recipient: Recipient | None = None

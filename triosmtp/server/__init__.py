@@ -3,7 +3,7 @@
 ``server.py`` starts, reloads and ends it.  ``startup.py`` makes what a configuration needs, as a ``generation.py``:
 ``profile.py`` (options as running parts), ``tls_contexts.py``, ``sasl_config.py`` and ``auth_service.py``,
 ``relay_rules.py`` and ``sender_rules.py`` with ``client_list.py``, ``filter_policies.py`` and
-``rspamd_filter.py``, ``client_checks.py``, and ``policy_endpoint.py``.
+``rspamd_filter.py``, ``scripts.py``, ``client_checks.py``, and ``policy_endpoint.py``.
 ``target_set.py`` has the targets of mail, ``target_factories.py`` makes them, and ``routing.py`` says which one a
 recipient has.  ``service.py`` is what all sessions share; ``service_limits.py`` its limits (over several nodes:
 ``limits_store.py``) and ``statistics.py`` its counters.  ``published_events.py`` makes the

@@ -1,9 +1,10 @@
 """The sessions and certificates of a server as plain values, for policy clients and operators."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import trio
+from attrs import frozen
 
 from triosmtp.event import ServerEvent
 from triosmtp.server.service import RunningSession, Service
@@ -12,10 +13,18 @@ from triosmtp.tls import ServerContext
 from triosmtp.tls.certificate_renewal import reload_certificates
 from triosmtp.variables import POSTFIX_ALIASES
 
-__all__ = ["LocalSessions"]
+__all__ = ["LocalSessions", "ScriptAnswer"]
 
 _SESSIONS_PER_TURN: Final = 500
 """Sessions that are listed before other tasks run."""
+
+
+@frozen(slots=True)
+class ScriptAnswer:
+    """The answer of a script to a command of the console."""
+
+    text: str
+    failed: bool = False
 
 
 class LocalSessions:
@@ -45,6 +54,22 @@ class LocalSessions:
             if number % _SESSIONS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
         return found
+
+    async def script_command(self, words: Sequence[str]) -> list[ScriptAnswer]:
+        """Run a command of the console that scripts have registered; return nothing if no script has.
+
+        Each process has scripts of its own, and an answer.
+        """
+        found = self._service.generation.profiles.script_set
+        if found is None:
+            return []
+        from triosmtp.lua.script_console import ControlFailedError, run_control  # noqa: PLC0415 - there are scripts
+
+        try:
+            text = await run_control(found.engine, words)
+        except ControlFailedError as error:
+            return [ScriptAnswer(str(error), failed=True)]
+        return [] if text is None else [ScriptAnswer(text)]
 
     async def session(self, session: str) -> dict[str, Any] | None:
         """Return one session with its variables; None if there is no such session."""

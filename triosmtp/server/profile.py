@@ -25,7 +25,7 @@ from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.auth_service import AuthService
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.server.routing import Routing
-from triosmtp.server.sasl_config import SaslConfig, Store, build_sasl_config
+from triosmtp.server.sasl_config import SaslConfig, Store, build_sasl_config, unanswered_schemes
 from triosmtp.server.target_set import TargetSet
 from triosmtp.server.tls_contexts import tls_settings
 from triosmtp.smtp import TRUSTED_EXTENSIONS, ConnectionSettings, Reply
@@ -273,6 +273,10 @@ class Profiles:
     def _sasl(self, settings: Settings, chain: Chain) -> SaslConfig:
         sasl = build_sasl_config(settings, chain, self._stores, self.mock_key)
         problems: list[Problem] = []
+        schemes = {} if self._config.scripts is None else unanswered_schemes(settings, chain)
+        for option, scheme in schemes.items():
+            text = f"{scheme}:// is answered by no script: msys.registerAuth registers a scheme"
+            problems.append(problem_at(settings, option, text))
         for option, store in sasl.files():
             self._check(problems, settings, option, store)
         if problems:

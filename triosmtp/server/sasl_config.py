@@ -8,12 +8,12 @@ from attrs import evolve, frozen
 
 from triosmtp.auth import MECHANISMS, PLAINTEXT, READABLE_SECRETS, IdentityMap, MockKey, PasswordFile
 from triosmtp.auth.password import load_libraries
-from triosmtp.config import AuthParameters, ExternalParameters, Settings, mechanisms_of
+from triosmtp.config import MOMENTUM_SCHEMES, AuthParameters, ExternalParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain, PasswordAnswer, PasswordCheck, PasswordQuestion, Session
 from triosmtp.server.auth_service import AuthService
 from triosmtp.variables import TLSInfo
 
-__all__ = ["CredentialSource", "SaslConfig", "Store", "build_sasl_config"]
+__all__ = ["CredentialSource", "SaslConfig", "Store", "build_sasl_config", "unanswered_schemes"]
 
 Store: TypeAlias = PasswordFile | IdentityMap | AuthService
 """What knows users: their passwords, or their certificates."""
@@ -160,6 +160,18 @@ def build_sasl_config(settings: Settings, chain: Chain, known: dict[Hashable, St
     if stores:
         load_libraries()
     return SaslConfig(stores, tuple(unbacked), identities, settings.allow_plaintext_auth)
+
+
+def unanswered_schemes(settings: Settings, chain: Chain) -> dict[str, str]:
+    """Return the fields of options whose URI has a scheme that neither Momentum nor a policy knows, and the scheme."""
+    found = {}
+    for name in mechanisms_of(settings.smtp_extensions):
+        for field in _FIELDS.get(name, ()):
+            parameters: AuthParameters | None = getattr(settings, field)
+            scheme = "" if parameters is None or parameters.is_of_momentum else parameters.module
+            if scheme and scheme.lower() not in MOMENTUM_SCHEMES and _check_of(chain, scheme) is None:
+                found[field] = scheme
+    return found
 
 
 def _check_of(chain: Chain, scheme: str) -> PasswordCheck | None:

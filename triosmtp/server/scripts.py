@@ -128,9 +128,13 @@ def script_warnings(config: Config, found: ScriptSet) -> list[Problem]:
     return problems
 
 
-def _option(config: Config, name: str) -> str | None:
+def _option(config: Config, name: str) -> tuple[object, str] | None:
+    """Return the value of a global option, and its text in a configuration file."""
     option = OPTIONS.get(name.lower())
-    return None if option is None else option.write(getattr(config.base, option.field))
+    if option is None:
+        return None
+    value = getattr(config.base, option.field)
+    return value, option.write(value)
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, None]]) -> None:

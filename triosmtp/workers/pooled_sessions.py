@@ -1,15 +1,16 @@
 """The sessions of all workers, for policy clients and operators."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from triosmtp.server.local_sessions import LocalSessions
+from triosmtp.server.local_sessions import LocalSessions, ScriptAnswer
 from triosmtp.server.service import Service
 from triosmtp.workers.worker_messages import (
     CloseSession,
     DescribeSession,
     ListSessions,
     ReadBodyPart,
+    RunScriptCommand,
     SetVariables,
     WorkerRequest,
 )
@@ -42,6 +43,10 @@ class PooledSessions(LocalSessions):
     async def inbound(self) -> list[dict[str, Any]]:
         """Return every session, with data for operators."""
         return [session for sessions in await self._workers.ask_all(ListSessions()) for session in sessions]
+
+    async def script_command(self, words: Sequence[str]) -> list[ScriptAnswer]:
+        """Run a command of the console that scripts have registered, in each worker."""
+        return [each for each in await self._workers.ask_all(RunScriptCommand(tuple(words))) if each is not None]
 
     async def session(self, session: str) -> dict[str, Any] | None:
         """Return one session with its variables."""

@@ -23,7 +23,7 @@ from triosmtp.limits.timeouts import watch
 from triosmtp.server.acceptor import Acceptor
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.generation import Generation
-from triosmtp.server.local_sessions import LocalSessions
+from triosmtp.server.local_sessions import LocalSessions, ScriptAnswer
 from triosmtp.server.service import Service
 from triosmtp.server.startup import open_service, prepare_generation
 from triosmtp.server.tls_report import TLSReport, tls_report
@@ -50,6 +50,7 @@ from triosmtp.workers.worker_messages import (
     ReadBodyPart,
     ReloadCertificates,
     ReportTLS,
+    RunScriptCommand,
     SetVariables,
     TargetsChanged,
     WorkerInit,
@@ -179,6 +180,7 @@ class _Worker:
             Ping: self._answer_ping,
             ReloadCertificates: self._reload_certificates,
             ReportTLS: self._report_tls,
+            RunScriptCommand: self._run_script_command,
             ListSessions: lambda _: self._sessions.inbound(),
             DescribeSession: lambda message: self._sessions.session(message.session),
             SetVariables: lambda message: self._sessions.set_variables(
@@ -253,6 +255,10 @@ class _Worker:
             service.contexts, service.tls_settings, lambda _event: None, reason=message.reason
         )
         return list(dict.fromkeys(str(each.error) for each in outcome.problems.values()))
+
+    async def _run_script_command(self, message: RunScriptCommand) -> ScriptAnswer | None:
+        answers = await self._sessions.script_command(message.words)
+        return answers[0] if answers else None
 
     async def _report_tls(self, _message: ReportTLS) -> TLSReport:
         return await tls_report(self._service)

@@ -17,6 +17,7 @@ from triosmtp.limits.limit_reached import LimitReached
 from triosmtp.limits.peer_count import PeerAddress
 from triosmtp.policy_service.filter_registry import FilterAnswer, FilterKey, FilterQuestion, FilterUse
 from triosmtp.policy_service.question import Fallback, Interest, Outcome, Question, Verdict
+from triosmtp.server.local_sessions import ScriptAnswer
 from triosmtp.server.tls_report import TLSReport
 from triosmtp.tls import TLSSettings
 
@@ -44,6 +45,7 @@ __all__ = [
     "ReadBodyPart",
     "ReloadCertificates",
     "ReportTLS",
+    "RunScriptCommand",
     "SetVariables",
     "TargetsChanged",
     "UncountPeer",
@@ -125,6 +127,13 @@ class ReloadCertificates(WorkerRequest[list[str]]):
 @frozen(slots=True)
 class ReportTLS(WorkerRequest[TLSReport]):
     """Report the TLS contexts."""
+
+
+@frozen(slots=True)
+class RunScriptCommand(WorkerRequest[ScriptAnswer | None]):
+    """Run a command of the console that a script has registered.  The answer is None if no script has."""
+
+    words: tuple[str, ...]
 
 
 @frozen(slots=True)

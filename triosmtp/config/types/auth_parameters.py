@@ -15,8 +15,8 @@ from triosmtp.config.types.option_type import BOOLEAN, BadValueError, OptionType
 from triosmtp.errors import Severity
 
 __all__ = [
-    "AUTH_PARAMETERS", "AUTH_SERVICE", "EXTERNAL_PARAMETERS", "MECHANISMS", "SERVICE_MECHANISMS", "AuthParameters",
-    "ExternalParameters", "mechanisms_of", "module_problem",
+    "AUTH_PARAMETERS", "AUTH_SERVICE", "EXTERNAL_PARAMETERS", "MECHANISMS", "MOMENTUM_SCHEMES", "SCRIPT_SCHEME",
+    "SERVICE_MECHANISMS", "AuthParameters", "ExternalParameters", "mechanisms_of", "module_problem",
 ]  # fmt: skip
 
 MECHANISMS: Final = (
@@ -43,6 +43,8 @@ class AuthParameters:
     log_authentication: bool = True
     module: str = ""
     """The scheme of a URI that a module of Momentum's answers, such as ``radius``, or a script."""
+    is_of_momentum: bool = False
+    """Whether a stanza of Momentum's says who answers that scheme."""
     file_name: str = ""
     """The text of such a URI behind ``scheme://``."""
     arguments: tuple[tuple[str, str], ...] = ()
@@ -62,6 +64,8 @@ _URI: Final = "file:///path or digest:///path"
 _MODULE_URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)://")
 MOMENTUM_SCHEMES: Final = ("ac_auth", "ecauth", "mysqlauth", "radius", "smtp_auth_proxy")
 """The schemes that modules of Momentum's answer; auth_ds answers those that its stanza names, too."""
+SCRIPT_SCHEME: Final = "ac_auth"
+"""The scheme that the callout ac_auth_perform_auth of a script answers."""
 _KEYS: Final = ("uri", "realm", "stored_cleartext", "log_authentication")
 _EXTERNAL_KEYS: Final = ("map", "log_authentication")
 

@@ -42,9 +42,9 @@ def _named(function: Callable[[str], str]) -> Callable[[bytes], bytes]:
     return lambda name: function(name.decode("utf-8", "replace")).encode("utf-8")
 
 
-for _path in ("idn.to_idn", "msys.idn.to_idn", "msys.idn_to_ascii"):
+for _path in ("idn.to_idn", "msys.idn.to_idn"):
     TABLE.function(_path, "s", state="should")(_codec(_named(text_codecs.to_idn)))
-for _path in ("idn.to_utf8", "msys.idn.to_utf8", "msys.idn_to_utf8"):
+for _path in ("idn.to_utf8", "msys.idn.to_utf8"):
     TABLE.function(_path, "s", state="should")(_codec(_named(text_codecs.to_utf8)))
 
 

@@ -103,5 +103,5 @@ async def _address_header(callout: Callout, _msg: HostObject, name: bytes, part:
     if callout.message is None:
         return []
     fields, lower = await fields_of(callout), name.lower()
-    values = [unfold(each.value) for each in fields if each.is_named(lower)]
-    return [found for value in values for found in components_of(text(value), part)]
+    values = b", ".join(unfold(each.value) for each in fields if each.is_named(lower))
+    return components_of(text(values), part)

@@ -6,9 +6,11 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["COMPONENTS", "Mailbox", "component", "read_mailboxes"]
+__all__ = ["COMPONENTS", "MAX_LIST", "Mailbox", "component", "read_mailboxes"]
 
 _MAX_MAILBOXES: Final = 10_000
+MAX_LIST: Final = 64 * 1024
+"""Characters of a list that are read."""
 _TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|\\(.)|([()<>,:;])|([^\s"\\()<>,:;]+)|(\s+)|(.)', re.DOTALL)
 _PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 
@@ -78,9 +80,9 @@ class _Reader:
 
 
 def read_mailboxes(text: str) -> list[Mailbox]:
-    """Return the addresses of a list, those of groups too; comments are ignored."""
+    """Return the addresses of a list, those of groups too; comments are ignored, and what exceeds :data:`MAX_LIST`."""
     found = []
-    for mailbox in _read(text):
+    for mailbox in _read(text[:MAX_LIST]):
         found.append(mailbox)
         if len(found) >= _MAX_MAILBOXES:
             break

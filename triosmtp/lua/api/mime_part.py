@@ -15,6 +15,7 @@ __all__ = ["MAX_PARTS", "ContentType", "MimePart", "read_parts", "text_parts"]
 
 MAX_PARTS: Final = 1000
 _MAX_DEPTH: Final = 16
+_MAX_VALUE: Final = 8 * 1024  # octets of a field with parameters
 _FIELD: Final = re.compile(rb"([!-9;-~]{1,998})[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)(?:\n|\Z)")
 _EMPTY: Final = re.compile(rb"\r?\n")
 _PARAMETER: Final = re.compile(r';\s*([^\s=;"]{1,100})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.DOTALL)
@@ -66,7 +67,7 @@ class MimePart:
 
     def _first(self, name: bytes) -> str:
         values = [value for each, value in self.fields if each == name]
-        return values[0].decode("utf-8", "replace") if values else ""
+        return values[0][:_MAX_VALUE].decode("utf-8", "replace") if values else ""
 
 
 def read_parts(data: bytes) -> list[MimePart]:

@@ -105,10 +105,14 @@ def _type(_callout: Callout, value: Any) -> str:
 def _config(callout: Callout, verb: bytes, name: bytes, _new: Any) -> Any:
     if verb != b"get":
         raise ScriptError("msys.config: scripts read the configuration and do not set it")
-    value = callout.engine.resources.option(text(name))
-    if value is None:
+    found = callout.engine.resources.option(text(name))
+    if found is None:
         return None
-    written = value if isinstance(value, str) else str(value)
+    value, written = found
+    if isinstance(value, str):
+        return value, value
+    if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
+        return list(value), written
     return (value if isinstance(value, bool | int | float) else written), written
 
 

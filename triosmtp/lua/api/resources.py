@@ -36,8 +36,8 @@ class Resources:
     peers: Callable[[], Mapping[str, int]] = dict
     """Returns the number of open sessions by the address of their peer."""
     judge: Judge = _accepted
-    option: Callable[[str], object] = field(default=lambda _name: None)
-    """Returns the value of a global option; None if there is none."""
+    option: Callable[[str], tuple[object, str] | None] = field(default=lambda _name: None)
+    """Returns the value of a global option, and its text; None if there is none."""
     observe: Callable[[InboundAudit], None] = field(default=lambda _audit: None)
     """Begins to pass the events of the server."""
     lookups: DNSLookups = Factory(DNSLookups)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from triosmtp.lua.api.mailbox_list import component, read_mailboxes
+from triosmtp.lua.api.mailbox_list import MAX_LIST, component, read_mailboxes
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,4 @@ def test_an_address_has_components() -> None:
 
 def test_a_list_is_bounded() -> None:
     assert len(read_mailboxes("a," * 100_000)) == 10_000
+    assert len(read_mailboxes(" " * MAX_LIST + "a@example")) == 0
