@@ -9,10 +9,10 @@ functions of strings and tables.
 
 ``lexer.py`` and ``translate.py`` make Lua 5.1 of Momentum's dialect, whose operators are in ``prelude/operators.lua``.
 
-``engine.py`` is one set of scripts: ``module_finder.py`` finds them, ``callout.py`` is what a callout is about, and
+``engine.py`` is one set of scripts: ``module_finder.py`` finds them, and ``callout.py`` is what a callout is about.
 ``script_policy.py`` makes a policy of them.  ``script_passwords.py`` is its part that checks passwords, and
-``script_console.py`` runs commands of the console.  ``answer_functions.py`` has the functions by which scripts answer, and
-``api/`` has all others.
+``script_console.py`` runs commands of the console.  ``answer_functions.py`` has the functions by which scripts answer,
+and ``api/`` has all others.
 
 The extra ``lua`` installs lupa.  This package is imported only if a configuration has scripts.
 """
