@@ -40,7 +40,7 @@ class ScriptedHop:
     """A server of SMTP or LMTP.
 
     ``answers`` has replies by verb, by verb and address (``RCPT a@example.org``), ``banner``, ``end`` (of the data) and
-    ``end ADDRESS``.  A list is used from its front, one reply each time, and its last one stays.
+    ``end ADDRESS``; ``body`` can only be CLOSE, after 354.  A list is used from its front, one reply each time, and its last one stays.
     """
 
     answers: dict[str, Any] = field(factory=dict)
@@ -51,6 +51,8 @@ class ScriptedHop:
     sessions: list[list[str]] = field(factory=list)
     """The commands of each connection."""
     messages: list[Accepted] = field(factory=list)
+    streams: list[Any] = field(factory=list)
+    """The stream of each connection."""
     open: int = 0
     most_open: int = 0
     before: Callable[[str], Any] | None = None
@@ -91,6 +93,7 @@ class _Session:
         self.recipients: list[str] = []
         self.commands: list[str] = []
         hop.sessions.append(self.commands)
+        hop.streams.append(transport)
 
     async def run(self) -> None:
         if self.hop.implicit_tls:
@@ -121,6 +124,8 @@ class _Session:
         elif verb == "STARTTLS":
             await self._start_tls()
         elif verb == "DATA":
+            if self.hop.answer("body") == CLOSE:
+                raise EOFError
             while b"\r\n.\r\n" not in b"\r\n" + self.received:
                 await self._receive()
             data, _, rest = (b"\r\n" + self.received).partition(b"\r\n.\r\n")

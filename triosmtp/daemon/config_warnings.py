@@ -8,6 +8,7 @@ from pathlib import Path
 
 from triosmtp.auth import PLAINTEXT, AuthFileError, MockKey, PasswordFile
 from triosmtp.config import Config, Settings, problem_at
+from triosmtp.daemon.target_warnings import target_warnings
 from triosmtp.delivery import Delivery, SecretFile, parse_delivery
 from triosmtp.errors import Problem, Severity
 from triosmtp.filesystem import is_tmpfs, is_visible, state_directory
@@ -54,8 +55,8 @@ def config_warnings(config: Config) -> list[Problem]:
         if remote and not config.policy_listens:
             text = f'"{remote[0]}": no Policy_Listener for its deciders to connect to: Policy_Fallback decides'
             warnings.append(problem_at(settings, "policy", text, Severity.WARNING))
-    found = warnings + _domain_warnings(config) + _token_warnings(config) + _secret_warnings(config)
-    return list(dict.fromkeys(found))
+    others = target_warnings(config) + _secret_warnings(config) + _domain_warnings(config) + _token_warnings(config)
+    return list(dict.fromkeys(warnings + others))
 
 
 def extension_warnings(settings: Settings, delivery: Delivery) -> list[Problem]:

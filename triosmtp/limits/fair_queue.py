@@ -73,14 +73,19 @@ class FairQueue:
         """
         if is_gone():
             raise PeerGoneError
-        if self._has_place(peer):  # then no other peer waits that could use the place
-            self._take(peer)
-        else:
-            await self._wait(peer, _Waiter(is_gone))
+        if not self.take_now(peer):
+            await self.wait_for_place(peer, is_gone)
         try:
             yield
         finally:
-            self._release(peer)
+            self.release(peer)
+
+    def take_now(self, peer: Hashable) -> bool:
+        """Take a place if one is free for ``peer``, and return whether it is; :meth:`release` must follow."""
+        has_place = self._has_place(peer)  # then no other peer waits that could use the place
+        if has_place:
+            self._take(peer)
+        return has_place
 
     def _has_place(self, peer: Hashable) -> bool:
         return self._taken < self._at_once and self._taken_by[peer] < self._at_once_per_peer
@@ -89,14 +94,21 @@ class FairQueue:
         self._taken += 1
         self._taken_by[peer] += 1
 
-    def _release(self, peer: Hashable) -> None:
+    def release(self, peer: Hashable) -> None:
+        """Return a place."""
         self._taken -= 1
         self._taken_by[peer] -= 1
         if not self._taken_by[peer]:
             del self._taken_by[peer]
         self._assign_places()
 
-    async def _wait(self, peer: Hashable, waiter: _Waiter) -> None:
+    async def wait_for_place(self, peer: Hashable, is_gone: Callable[[], bool]) -> None:
+        """Wait for a place after :meth:`take_now` had none; :meth:`release` must follow.
+
+        :raises QueueFullError: if too much work waits already.
+        :raises PeerGoneError: if the peer disconnected before it had a place.
+        """
+        waiter = _Waiter(is_gone)
         self._make_space(peer)
         self._queues.setdefault(peer, deque()).append(waiter)
         self.waiting += 1
@@ -106,7 +118,7 @@ class FairQueue:
             if not waiter.wakeup.is_set():
                 self._remove(peer, waiter)
             elif waiter.error is None:  # it had received a place
-                self._release(peer)
+                self.release(peer)
             raise
         if waiter.error is not None:
             raise waiter.error

@@ -108,18 +108,27 @@ class HopConnection:
 
         :raises HopError: if none comes in time, it is malformed, or it announces the end (421).
         """
-        step = self.client.next_step
-        with trio.move_on_after(self._seconds.get(step, self._mail_seconds)):
-            try:
-                while (found := self.client.next_reply()) is None:
+        found = self._next_reply()
+        if found is None:  # else it came together with the one before
+            step = self.client.next_step
+            with trio.move_on_after(self._seconds.get(step, self._mail_seconds)):
+                while found is None:
                     self.client.receive_data(await self._receive(step))
-            except ReplyError as error:
-                raise HopError(f"{self}: {step}: {error}") from None
-            if found[1].code == _SERVICE_CLOSING or found[0] == CLOSING:
-                raise HopError(f"{self}: {step}: {found[1]}", gone=True)
-            self._refusals += found[1].code >= 400
-            return found
-        raise HopError(f"{self}: {step}: no reply in time")
+                    found = self._next_reply()
+        if found is None:
+            raise HopError(f"{self}: {self.client.next_step}: no reply in time")
+        step, reply = found
+        if reply.code == _SERVICE_CLOSING or step == CLOSING:
+            raise HopError(f"{self}: {step}: {reply}", gone=True)
+        self._refusals += reply.code >= 400
+        return found
+
+    def _next_reply(self) -> tuple[str, ReceivedReply] | None:
+        step = self.client.next_step
+        try:
+            return self.client.next_reply()
+        except ReplyError as error:
+            raise HopError(f"{self}: {step}: {error}") from None
 
     async def _receive(self, step: str) -> bytes | bytearray:
         try:

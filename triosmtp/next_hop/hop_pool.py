@@ -13,7 +13,7 @@ is opened again when its client goes on.  Also without such need, a transaction 
 import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -71,14 +71,9 @@ class HopPool:
         :raises HopBusyError: if none is free in time.
         :raises HopError: if no connection can be made.
         """
-        async with AsyncExitStack() as stack:
-            with trio.move_on_after(WAIT) as scope:
-                try:
-                    await stack.enter_async_context(self._places.place(peer, _never))
-                except QueueFullError:
-                    raise HopBusyError("too many clients wait for a connection to the hop") from None
-            if scope.cancelled_caught:
-                raise HopBusyError(f"no connection to the hop was free within {WAIT:g} s")
+        if not self._places.take_now(peer):
+            await self._wait_for_place(peer)
+        try:
             connection = self._take(owner, fresh=fresh) or await self._new()
             done = False
             try:
@@ -89,6 +84,17 @@ class HopPool:
                     self._put(connection, owner)
                 else:
                     self._drop(connection)
+        finally:
+            self._places.release(peer)
+
+    async def _wait_for_place(self, peer: Hashable) -> None:
+        with trio.move_on_after(WAIT) as scope:
+            try:
+                await self._places.wait_for_place(peer, _never)
+            except QueueFullError:
+                raise HopBusyError("too many clients wait for a connection to the hop") from None
+        if scope.cancelled_caught:
+            raise HopBusyError(f"no connection to the hop was free within {WAIT:g} s")
 
     def disown(self, owner: object) -> None:
         """Release the connection on which the transaction ``owner`` is open: nobody will continue it."""
@@ -108,25 +114,26 @@ class HopPool:
 
     def _take(self, owner: object, *, fresh: bool) -> HopConnection | None:
         """Return an unused connection: the transaction's own, the one that was used last, or one of another."""
-        self._close_ended()
-        if fresh:
-            return None
+        while not fresh and (found := self._candidate(owner)) is not None:
+            self._idle.remove(found)
+            if not self._is_over(found):
+                return found
+            self._drop(found)
+        return None  # _new() opens one, and closes the one that was unused longest if it must
+
+    def _candidate(self, owner: object) -> HopConnection | None:
         own = next((each for each in self._idle if each.owner is owner), None)
         found = own or next((each for each in reversed(self._idle) if each.owner is None), None)
         if found is None and self._open >= self._limit and self._idle[0].announced is None:
             found = self._idle[0]
             found.owner = found.transaction = None
-        if found is not None:
-            self._idle.remove(found)
-        return found  # else _new() closes the one that was unused longest
+        return found
 
-    def _close_ended(self) -> None:
-        now = trio.current_time()
-        for each in tuple(self._idle):
-            is_old = now - each.idle_since > self._idle_timeout
-            if is_old or each.has_ended() or (each.announced is not None and each.owner is None):
-                self._idle.remove(each)
-                self._drop(each)
+    def _is_over(self, connection: HopConnection) -> bool:
+        """Return whether an unused connection cannot be used: it has ended, is too old, or for a client that left."""
+        is_old = trio.current_time() - connection.idle_since > self._idle_timeout
+        is_left = connection.announced is not None and connection.owner is None
+        return is_old or is_left or connection.has_ended()
 
     def _put(self, connection: HopConnection, owner: object) -> None:
         connection.owner = owner if connection.transaction is not None else None
@@ -151,23 +158,22 @@ class HopPool:
         while True:
             await self._unused.wait()
             await trio.sleep(_LOOK)
-            now = trio.current_time()
             for each in tuple(self._idle):
-                if each not in self._idle:
-                    continue  # taken meanwhile
-                if each.owner is not None and now - each.idle_since >= HELD:
-                    each.owner = each.transaction = None
-                if now - each.idle_since >= self._idle_timeout:
-                    self._idle.remove(each)
-                    self._count(-1)
-                    await each.quit()
-                elif each.owner is None and each.announced is not None:
-                    self._idle.remove(each)
-                    self._drop(each)
-                elif each.owner is None and each.is_dirty:
-                    await self._reset(each)
+                if each in self._idle:  # else it was taken meanwhile
+                    await self._maintain(each)
             if not self._idle:
                 self._unused = trio.Event()
+
+    async def _maintain(self, connection: HopConnection) -> None:
+        unused = trio.current_time() - connection.idle_since
+        if connection.owner is not None and unused >= HELD:
+            connection.owner = connection.transaction = None
+        if unused >= self._idle_timeout or self._is_over(connection):
+            self._idle.remove(connection)
+            self._count(-1)
+            await connection.quit()
+        elif connection.owner is None and connection.is_dirty:
+            await self._reset(connection)
 
     async def _reset(self, connection: HopConnection) -> None:
         """End a transaction that nobody will continue, so that the hop keeps nothing for it."""

@@ -6,6 +6,7 @@ says of it: :func:`.server_identity.check_server_identity` decides, before anyth
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from triosmtp.tls.verify_callback import record_verification
 from triosmtp.x509.certificate import suppress_warnings
 from triosmtp.x509.error_queue import error_words
 
-__all__ = ["ClientContext", "ClientTLSSettings"]
+__all__ = ["ClientContext", "ClientTLSSettings", "client_warnings"]
 
 _log = logging.getLogger("triosmtp.tls")
 
@@ -104,6 +105,14 @@ class ClientContext:
             return ()
         self._built = now
         return warnings
+
+
+def client_warnings(ca: Path | None, certificates: Sequence[Path], keys: Sequence[Path]) -> tuple[MaterialWarning, ...]:
+    """Return warnings about the files of a client; none if they cannot be used, which is an error.  Blocking."""
+    certificate, key = next(iter(certificates), None), next(iter(keys), None)
+    with suppress(MaterialError):
+        return build_client_context(ClientTLSSettings(ca=ca, certificate=certificate, key=key), {})[1]
+    return ()
 
 
 def build_client_context(settings: ClientTLSSettings, files: Files) -> tuple[SSL.Context, tuple[MaterialWarning, ...]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from scripted_hop import EXTENSIONS, ORIGIN, ScriptedHop, connected, envelope, message
 
 from triosmtp.message import Recipient
@@ -62,6 +63,17 @@ async def test_an_unasked_reply_ends_the_use_of_a_connection(tmp_path: Path) -> 
             assert result.code in {250, 451}
         assert health.connections <= 1
     assert len(hop.sessions) == 2, "the late answer meets no other question"
+
+
+async def test_a_reply_that_comes_while_a_connection_is_idle(tmp_path: Path) -> None:
+    hop = ScriptedHop()
+    async with connected(tmp_path, hop) as (delivery, _):
+        for count in (1, 2):
+            (result,) = await delivery.begin(envelope(), ORIGIN).deliver_each(message("a@example.com"))
+            assert result.code == 250
+            assert len(hop.sessions) == count
+            await trio.testing.wait_all_tasks_blocked()  # the hop has sent its reply
+            await hop.streams[-1].send_all(b"250 2.0.0 Stray\r\n")
 
 
 async def test_a_large_message_is_sent_in_pieces(tmp_path: Path) -> None:

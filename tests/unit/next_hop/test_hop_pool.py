@@ -64,6 +64,7 @@ async def test_clients_that_stop_after_rcpt_do_not_starve_others(tmp_path: Path)
         results = await stopped[0].deliver_each(message("a@example.com", body=b"late: 1\r\n"))
         assert [each.code for each in results] == [250], "opened anew"
     assert hop.most_open <= 4
+    assert len(hop.sessions) == 4, "connections are reused"
     assert hop.messages[-1].data.endswith(b"late: 1\r\n")
 
 

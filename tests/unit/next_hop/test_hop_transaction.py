@@ -235,6 +235,32 @@ async def test_nothing_is_sent_twice_after_the_end_of_the_data(tmp_path: Path, l
     assert hop.commands.count("DATA") == 2
 
 
+async def test_a_hop_that_ends_after_354_may_have_the_message(tmp_path: Path) -> None:
+    hop = ScriptedHop()
+    async with connected(tmp_path, hop) as (delivery, _):
+        await delivery.begin(envelope(), ORIGIN).deliver_each(message("a@example.com"))
+        hop.answers["body"] = [CLOSE, ""]
+        (result,) = await delivery.begin(envelope(), ORIGIN).deliver_each(message("a@example.com"))
+    assert told(result) == LATER
+    assert len(hop.sessions) == 1
+
+
+async def test_a_new_connection_that_ends_is_not_replaced(tmp_path: Path) -> None:
+    hop = ScriptedHop({"RCPT": [CLOSE, "250 Ok"]})
+    async with connected(tmp_path, hop) as (delivery, _):
+        assert told(await delivery.begin(envelope(), ORIGIN).verify(A)) == LATER
+    assert len(hop.sessions) == 1
+
+
+async def test_a_hop_that_closes_after_the_message_is_not_used_again(tmp_path: Path) -> None:
+    hop = ScriptedHop({"end": ["421 4.3.2 Closing", "250 Ok"]})
+    async with connected(tmp_path, hop) as (delivery, _):
+        for code in (451, 250):
+            (result,) = await delivery.begin(envelope(), ORIGIN).deliver_each(message("a@example.com"))
+            assert result.code == code
+    assert len(hop.sessions) == 2
+
+
 async def test_lmtp_that_ends_between_its_answers(tmp_path: Path) -> None:
     hop = ScriptedHop({"end b@example.com": CLOSE}, lmtp=True)
     async with connected(tmp_path, hop) as (delivery, health):
