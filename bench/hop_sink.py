@@ -6,6 +6,7 @@ It prints a line when it listens.  One thread serves each connection.
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 __all__ = ["main"]
 
@@ -45,10 +46,8 @@ def _skip_body(connection: socket.socket, received: bytes) -> bytes:
 
 
 def _run(connection: socket.socket, lmtp: bool) -> None:
-    try:
+    with suppress(OSError, EOFError):
         _serve(connection, lmtp)
-    except (OSError, EOFError):
-        pass
 
 
 def main() -> None:

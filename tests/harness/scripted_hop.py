@@ -40,7 +40,8 @@ class ScriptedHop:
     """A server of SMTP or LMTP.
 
     ``answers`` has replies by verb, by verb and address (``RCPT a@example.org``), ``banner``, ``end`` (of the data) and
-    ``end ADDRESS``; ``body`` can only be CLOSE, after 354.  A list is used from its front, one reply each time, and its last one stays.
+    ``end ADDRESS``; ``body`` can only be CLOSE, after 354.  A list is used from its front, one reply each time, and its
+    last one stays.
     """
 
     answers: dict[str, Any] = field(factory=dict)

@@ -150,7 +150,8 @@ async def test_a_connection_that_is_cut_after_n_octets(dovecot: Dovecot, directi
     once = "Max_Deliveries_Per_Connection = 1"
     async with cutting_proxy(path, dovecot.socket) as proxy, session(path, delivery=once) as (server, _):
         proxy.direction = direction
-        assert await cut(server, proxy, dovecot, 1 << 20) == (250, 1)
+        for _ in range(2):  # the server's own first connection is over then
+            assert await cut(server, proxy, dovecot, 1 << 20) == (250, 1)
         total = proxy.passed
         found = {}
         for limit in range(0, total, 1 if JUDGE else 29):
