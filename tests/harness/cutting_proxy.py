@@ -20,25 +20,25 @@ class CuttingProxy:
     """Of each connection; None: no limit."""
     direction: Direction = "to"
     passed: int = 0
-    """Octets of the latest connection in this direction."""
+    """Octets in this direction, of the connection that was used last."""
     connections: int = 0
 
     async def serve(self, client: trio.SocketStream) -> None:
         self.connections += 1
-        self.passed = 0
+        counted = [0]
         try:
             async with await trio.open_unix_socket(str(self.target)) as server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, client, server)
-                await self._receive(server, client)
+                nursery.start_soon(self._send, client, server, counted)
+                await self._receive(server, client, counted)
                 nursery.cancel_scope.cancel()
         finally:
             await trio.aclose_forcefully(client)
 
-    async def _send(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
+    async def _send(self, client: trio.SocketStream, server: trio.SocketStream, counted: list[int]) -> None:
         """Pass on what the client sends, then the end."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in client:
-                part = self._within("to", data)
+                part = self._within("to", data, counted)
                 await server.send_all(part)
                 if len(part) < len(data):
                     break
@@ -46,21 +46,22 @@ class CuttingProxy:
             await server.send_eof()
         await trio.aclose_forcefully(client)
 
-    async def _receive(self, server: trio.SocketStream, client: trio.SocketStream) -> None:
+    async def _receive(self, server: trio.SocketStream, client: trio.SocketStream, counted: list[int]) -> None:
         """Pass on what the server sends.  It is read to its end, so that the server is never cut."""
         with suppress(trio.BrokenResourceError):
             async for data in server:
-                part = self._within("from", data)
+                part = self._within("from", data, counted)
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     await client.send_all(part)
                 if len(part) < len(data):
                     await trio.aclose_forcefully(client)
 
-    def _within(self, direction: Direction, data: bytes | bytearray) -> bytes | bytearray:
+    def _within(self, direction: Direction, data: bytes | bytearray, counted: list[int]) -> bytes | bytearray:
         if direction != self.direction:
             return data
-        part = data if self.limit is None else data[: max(self.limit - self.passed, 0)]
-        self.passed += len(part)
+        part = data if self.limit is None else data[: max(self.limit - counted[0], 0)]
+        counted[0] += len(part)
+        self.passed = counted[0]
         return part
 
 
