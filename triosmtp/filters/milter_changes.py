@@ -19,6 +19,7 @@ from triosmtp.filters.milter_codec import (
     NewBody,
     Quarantine,
 )
+from triosmtp.filters.milter_content import trace_fields
 from triosmtp.message import Message, Recipient
 from triosmtp.message.header_edits import EditError, HeaderEdits, HeaderField
 from triosmtp.message.spool import Body, Spool
@@ -155,6 +156,8 @@ class MilterChanges:
             message.body.close()
             message.body = body
             if self._edits.operations:
+                if trace_fields(message):
+                    message.trace = b""
                 session.message_headers.clear()
                 message.has_session_headers = True
         if sender is not None:

@@ -14,7 +14,7 @@ from triosmtp.message.header_edits import EditError, Header, HeaderField, parse_
 from triosmtp.message.trace import field
 from triosmtp.policy import Session
 
-__all__ = ["MAX_CHUNK", "MAX_FIELDS", "FilterHeader", "added_fields", "header_of", "send_content"]
+__all__ = ["MAX_CHUNK", "MAX_FIELDS", "FilterHeader", "added_fields", "header_of", "send_content", "trace_fields"]
 
 MAX_FIELDS: Final = 1000
 """Fields of a message for a milter."""
@@ -44,7 +44,13 @@ async def header_of(session: Session, message: Message) -> FilterHeader:
 def added_fields(session: Session, message: Message) -> tuple[HeaderField, ...]:
     """Return the fields that policies added, which a filter sees before those of the message."""
     added = [*(() if message.has_session_headers else session.headers), *session.message_headers]
-    return parse_header(b"".join(field(name, value) for name, value in added), complete=True).fields
+    return trace_fields(message) + parse_header(b"".join(field(*each) for each in added), complete=True).fields
+
+
+def trace_fields(message: Message) -> tuple[HeaderField, ...]:
+    """Return the fields that policies appended to ``message.trace``; none if anything in it is no field."""
+    found = parse_header(message.trace, complete=True)
+    return () if found.from_line or found.body_start < len(message.trace) else found.fields
 
 
 async def send_content(

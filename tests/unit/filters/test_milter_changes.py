@@ -136,12 +136,14 @@ async def test_a_new_body_that_cannot_be_written_is_an_error(tmp_path: Path) -> 
 async def test_fields_that_policies_added_are_in_the_header_once() -> None:
     changes, changed, found = MilterChanges(CONTENT, False), message(), session()
     found.message_headers.append(("P", "1"))
+    changed.trace = b"P: 0\r\n"
     extra = (HeaderField(b"P", b"P: 1\r\n"), HeaderField(b"Q", b"Q: 2\r\n"))
     await changes.add(InsertHeader(1, b"X", b"3"))
     assert await changes.apply(found, changed, extra, RULES) == ""
     assert octets(changed) == b"P: 1\r\nX: 3\r\nQ: 2\r\nA: b\r\n\r\nbody"
     assert changed.has_session_headers
     assert found.message_headers == []
+    assert changed.trace == b""
     changed.body.close()
 
 

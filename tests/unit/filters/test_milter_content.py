@@ -58,7 +58,9 @@ async def test_fields_of_policies_come_before_those_of_the_message() -> None:
     found.headers.append(("S", "1"))
     found.message_headers.append(("M", "2"))
     assert [each.name for each in (await header_of(found, content)).extra] == [b"S", b"M"]
-    content.has_session_headers = True
+    content.has_session_headers, content.trace = True, b"T: 3\r\n"
+    assert [each.raw for each in (await header_of(found, content)).extra] == [b"T: 3\r\n", b"M: 2\r\n"]
+    content.trace = b"T: 3\r\nno field\r\n"
     assert [each.raw for each in (await header_of(found, content)).extra] == [b"M: 2\r\n"]
 
 
