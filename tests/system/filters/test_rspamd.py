@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from attrs import define, field
 from auth_site import serving
 from filter_site import filter_folder, message
@@ -196,7 +197,21 @@ async def test_a_killed_or_stopped_rspamd_is_the_fallback_and_is_asked_again_whe
             assert "cannot connect" in connect
             assert timed_out == "timed out after 0.5 s"
             assert [name for name, _ in here.server.service.hub.filters.latencies().items()] == [f"rspamd:{rspamd.url}"]
-        rspamd.kill()
+        async with site(rspamd, "Policy_Timeout = 20") as here:
+            replies: list[str] = []
+
+            async def send() -> None:
+                replies.append(await here.send(wants("nothing")))
+
+            rspamd.send(signal.SIGSTOP)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                await trio.testing.wait_all_tasks_blocked(0.1)  # the request waits for its answer
+                assert not replies
+                rspamd.kill()
+            assert replies[0].startswith("451 4.3.0 Local error")
+            assert not here.messages
+            assert "cannot connect" in here.fallbacks[0]  # at the second attempt
         async with site(rspamd, 'Policy_Fallback = "continue"') as here:
             assert (await here.send(wants("nothing"))).startswith("250")
             assert here.bodies == [wants("nothing").encode() + b"\r\n"]
