@@ -46,7 +46,8 @@ CALLOUTS: Final[Mapping[str, str]] = {
 }
 """The callouts and their phases; ``""``: they belong to none."""
 _SETUP: Final = ("init", "rsrc_setup")
-_OTHER: Final = re.compile(r"(?:core_|validate_|http_|msg_|ac_|control_)[a-z_]+").fullmatch
+_HOOK: Final = re.compile(r"(?:core_|validate_|http_|msg_gen_|ac_auth_)[a-z_]+").fullmatch
+"""Names of hooks of Momentum."""
 _MAX_LINE: Final = 1024  # octets of a line for the log
 _RESTART_SECONDS: Final = 1.0
 _LOAD_SECONDS: Final = 60.0
@@ -187,6 +188,9 @@ class Engine:
             self._warn(script, f'registerModule("{name}", …): the name of the stanza is "{script.name}"')
         if not methods:
             self._warn(script, f"no usable methods found for module {name} in registerModule call")
+        for hook in filter(_HOOK, state.scripts.hooks(number).decode("ascii").split()):
+            if hook not in CALLOUTS:
+                self._warn(script, f"{hook} of {name} is never called here")
         return _Module(number, name, script, methods)
 
     async def _set_up(self, state: LuaState, module: _Module, method: str) -> None:

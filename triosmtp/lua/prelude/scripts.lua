@@ -1,6 +1,7 @@
 -- The modules that scripts register, and how their callouts are called.
 local settings, bounds, objects = ...
 local setmetatable, type, error, tostring, rawget, getmetatable = setmetatable, type, error, tostring, rawget, getmetatable
+local next, find, sort, concat = next, string.find, table.sort, table.concat
 local lib, modules = {}, {}
 local msys = objects.module_of("msys")
 
@@ -21,6 +22,18 @@ function lib.set_loading(loading) lib.loading = loading end
 function lib.count() return #modules end
 function lib.name(number) return modules[number].name end
 function lib.has(number, method) return type(modules[number].module[method]) == "function" end
+
+-- The names of functions in a module that look like those of hooks, as a text.
+function lib.hooks(number)
+  local found = {}
+  for name, value in next, modules[number].module do
+    if type(name) == "string" and type(value) == "function" and #name < 100 and find(name, "^[%a]+_[%w_]+$") and #found < 200 then
+      found[#found + 1] = name
+    end
+  end
+  sort(found)
+  return concat(found, " ")
+end
 
 -- What belongs to one session: the tables of its modules, and _TLS.
 function lib.new_session() return { selves = {}, tls = {} } end
