@@ -4,7 +4,7 @@ Exit codes::
 
     0    success
     1    the answer is no: `check --strict` has a warning, `config get` finds no value, `tls check` finds an error,
-         `probe` finds no TLS, `policy replay` finds a difference
+         `probe` finds no TLS, `policy replay` or `policy lua` finds a difference
     2    `probe --ca`: the chain does not verify; `probe --expires-within`: a certificate expires too soon
     64   the command is wrong (sysexits.h, as are the next two)
     69   the running server cannot be reached
@@ -119,9 +119,7 @@ def command_parser() -> argparse.ArgumentParser:
     top.set_defaults(run=_top)
     _add_config_commands(commands.add_parser("config", help="query a configuration", allow_abbrev=False))
     _add_tls_commands(commands.add_parser("tls", help="show and check the TLS configuration", allow_abbrev=False))
-    _add_policy_commands(
-        commands.add_parser("policy", help="watch, record and replay as a policy client", allow_abbrev=False)
-    )
+    _add_policy_commands(commands.add_parser("policy", help="watch, record and replay sessions", allow_abbrev=False))
     _add_passwd(commands.add_parser("passwd", help="edit a file of passwords for AUTH", allow_abbrev=False))
     examples = commands.add_parser("examples", help="copy the examples into a folder", allow_abbrev=False)
     examples.add_argument("folder", metavar="PATH", help="a folder that is empty or does not exist")
@@ -213,16 +211,19 @@ def _add_policy_commands(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--token-file", metavar="FILE", help="the file with the token")
     replay = commands.add_parser("replay", help="replay a recording to a decider", allow_abbrev=False)
     replay.add_argument("recording", metavar="FILE", help="a file of `policy record`")
-    replay.add_argument(
-        "--listen", metavar="ADDR", required=True, help="the address or path that the decider connects to"
-    )
+    replay.add_argument("--listen", metavar="ADDR", required=True, help="where the decider connects to")
     replay.add_argument("--group", metavar="NAME", required=True, help="the group of the decider")
     replay.add_argument("--token-file", metavar="FILE", help="the file with the token of the decider")
     replay.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for the decider (default 60)"
     )
     replay.set_defaults(run=_policy_replay)
-    for command in (watch, report, replay):
+    lua = commands.add_parser("lua", help="run a script of Momentum against a recording", allow_abbrev=False)
+    lua.add_argument("script", metavar="SCRIPT", help="the file of the script")
+    lua.add_argument("recording", metavar="FILE", help="a file of `policy record`")
+    lua.add_argument("--path", action="append", default=[], metavar="FOLDER", help="a folder with modules of scripts")
+    lua.set_defaults(run=_policy_lua)
+    for command in (watch, report, replay, lua):
         command.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -385,6 +386,12 @@ def _policy_replay(arguments: argparse.Namespace) -> int:
         )
     except (OSError, ValueError) as error:
         raise QueryError(_unreadable(error)) from None
+
+
+def _policy_lua(arguments: argparse.Namespace) -> int:
+    from triosmtp.commands.policy_lua import lua_command  # noqa: PLC0415 - as above
+
+    return lua_command(Path(arguments.script), Path(arguments.recording), arguments.path, as_json=arguments.json)
 
 
 def _config(arguments: argparse.Namespace) -> int:

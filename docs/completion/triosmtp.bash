@@ -7,7 +7,7 @@
 
 _shtab_triosmtp_config_subparsers=(show showrecurse get eval options)
 _shtab_triosmtp_tls_subparsers=(show check tlsa)
-_shtab_triosmtp_policy_subparsers=(watch record report replay)
+_shtab_triosmtp_policy_subparsers=(watch record report replay lua)
 _shtab_triosmtp_subparsers=(serve check reload console top config tls policy passwd examples probe)
 
 _shtab_triosmtp_serve_option_strings=(-h --help -c --control)
@@ -29,6 +29,7 @@ _shtab_triosmtp_policy_watch_option_strings=(-h --help --filter --credentials -c
 _shtab_triosmtp_policy_record_option_strings=(-h --help -o --bodies -c --url --token-file)
 _shtab_triosmtp_policy_report_option_strings=(-h --help -c --url --token-file --json)
 _shtab_triosmtp_policy_replay_option_strings=(-h --help --listen --group --token-file --timeout --json)
+_shtab_triosmtp_policy_lua_option_strings=(-h --help --path --json)
 _shtab_triosmtp_policy_option_strings=(-h --help)
 _shtab_triosmtp_passwd_option_strings=(-h --help --scheme --stdin --delete --list)
 _shtab_triosmtp_examples_option_strings=(-h --help)
@@ -39,7 +40,7 @@ _shtab_triosmtp_option_strings=(-h --help --version)
 
 _shtab_triosmtp_config_pos_0_choices=(show showrecurse get eval options)
 _shtab_triosmtp_tls_pos_0_choices=(show check tlsa)
-_shtab_triosmtp_policy_pos_0_choices=(watch record report replay)
+_shtab_triosmtp_policy_pos_0_choices=(watch record report replay lua)
 _shtab_triosmtp_passwd___scheme_choices=(argon2id scrypt pbkdf2-sha256 scram-sha-256 cleartext)
 _shtab_triosmtp_pos_0_choices=(serve check reload console top config tls policy passwd examples probe)
 
@@ -99,6 +100,9 @@ _shtab_triosmtp_policy_report___json_nargs=0
 _shtab_triosmtp_policy_replay__h_nargs=0
 _shtab_triosmtp_policy_replay___help_nargs=0
 _shtab_triosmtp_policy_replay___json_nargs=0
+_shtab_triosmtp_policy_lua__h_nargs=0
+_shtab_triosmtp_policy_lua___help_nargs=0
+_shtab_triosmtp_policy_lua___json_nargs=0
 _shtab_triosmtp_policy_pos_0_nargs=A...
 _shtab_triosmtp_policy__h_nargs=0
 _shtab_triosmtp_policy___help_nargs=0

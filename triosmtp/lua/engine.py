@@ -5,7 +5,7 @@ A set is loaded as a whole, or not at all.  A reload loads another one, and a se
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -319,12 +319,7 @@ class Engine:
         return current
 
     def _print(self, text: bytes) -> None:
-        callout = self._running()
-        printed: Callable[[bytes], None] | None = getattr(callout, "printed", None)
-        if printed is not None:
-            printed(text)
-        else:
-            self.log(logging.INFO, b"scriptlet: " + text)
+        self.log(logging.INFO, b"scriptlet: " + text)
 
     def log_failure(self, callout: Callout, error: Failure) -> None:
         """Log an error of a script with its traceback."""
