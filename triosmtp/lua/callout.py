@@ -125,6 +125,10 @@ class Callout:
         assert self.recipient is not None, "only each_rcpt has a recipient"
         self.recipient = self.message.replace_recipient(self.recipient, address)
 
+    def printed(self, text: bytes) -> bool:  # noqa: ARG002 - for those that answer with it
+        """Take what a script prints; return False if it is for the log."""
+        return False
+
     def may_log(self) -> bool:
         """Count a line for the log; return whether it is to be written."""
         self.lines += 1

@@ -319,7 +319,9 @@ class Engine:
         return current
 
     def _print(self, text: bytes) -> None:
-        self.log(logging.INFO, b"scriptlet: " + text)
+        callout = self._running()
+        if callout is None or not callout.printed(text):
+            self.log(logging.INFO, b"scriptlet: " + text)
 
     def log_failure(self, callout: Callout, error: Failure) -> None:
         """Log an error of a script with its traceback."""

@@ -28,11 +28,12 @@ class _ConsoleCallout(Callout):
     lines_printed: list[bytes] = Factory(list)
     size: int = 0
 
-    def printed(self, text: bytes) -> None:
+    def printed(self, text: bytes) -> bool:
         """Take a line of output."""
         self.size += len(text) + 1
         if self.size <= _MAX_ANSWER:
             self.lines_printed.append(text)
+        return True
 
 
 async def run_control(engine: Engine, words: Sequence[str]) -> str | None:
