@@ -15,7 +15,7 @@ def xclient_lines(extensions: Extensions, origin: Origin) -> list[bytes]:
         "NAME": origin.name,
         "PROTO": _protocol(origin),
         "HELO": origin.helo,
-        "LOGIN": origin.auth_user,
+        "LOGIN": "" if origin.auth_mechanism == "XCLIENT" else origin.auth_user,  # it must have authenticated here
     }
     return client_attributes("XCLIENT", attributes, extensions.parameters("XCLIENT"))
 

@@ -92,7 +92,7 @@ class HopConnection:
     @property
     def is_usable(self) -> bool:
         """Whether another transaction may begin: the hop has said nothing unasked, and the bounds are kept."""
-        said_more = self.client.has_more or self.client.outstanding
+        said_more = self.client.has_more or self.client.outstanding or getattr(self.stream, "has_more", False)
         return not (self.is_closing or said_more or self._refusals >= _MAX_REFUSALS)
 
     def has_ended(self) -> bool:

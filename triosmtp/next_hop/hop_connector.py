@@ -7,6 +7,7 @@ anything is sent under TLS, and AUTH is sent under TLS only.
 import base64
 import binascii
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -29,6 +30,8 @@ __all__ = ["HopConnector"]
 
 _AVOIDED: Final = 60.0
 """Seconds for which an address that failed is tried after the others."""
+_WATCH: Final = 60.0
+"""Seconds between two looks at files, if no connection looks at them before."""
 _MAX_STEPS: Final = 4
 """Challenges of one AUTH."""
 
@@ -57,6 +60,16 @@ class HopConnector:
             self._context.refresh()
         if self._password is not None:
             self._password.check()
+
+    async def watch_files(self) -> None:
+        """Look at the files of TLS and AUTH every minute, until cancelled, so that the log names a broken one early."""
+        if self._settings.tls_files.files or self._password is not None:
+            while True:
+                await trio.sleep(_WATCH)
+                with suppress(MaterialError, SecretFileError):  # if it was never read: the next connection reports it
+                    await self._context.get()
+                    if self._password is not None:
+                        await self._password.read()
 
     async def connect(self) -> HopConnection:
         """Open a connection to the first address that has one.

@@ -100,7 +100,9 @@ class NextHop(Delivery):
         if reason:
             self._hop.context.health.failed(reason)
             _log.warning("%s cannot be used now: %s", self, reason)
-        await self._hop.pool.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hop.connector.watch_files)
+            await self._hop.pool.run()
 
     async def probe(self) -> str:
         """Open a connection; return ``""``, or why that failed."""

@@ -12,7 +12,7 @@ from OpenSSL import SSL, crypto
 from triosmtp.errors import HandshakeError
 from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.large_flight import LARGE_FLIGHT
-from triosmtp.tls.openssl_memory import RELEASED
+from triosmtp.tls.openssl_memory import RELEASED, holds_input
 from triosmtp.tls.verify_callback import Verification
 from triosmtp.x509.error_queue import error_words
 
@@ -106,6 +106,11 @@ class TLSClient:
                 return b""
             except SSL.Error as error:
                 raise trio.BrokenResourceError(error_words(error)) from None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the server has sent more that was received and not returned yet."""
+        return self._connection.pending() > 0 or holds_input(self._connection)
 
     def release(self) -> None:
         """Free OpenSSL's memory now.  The transport is left open, and nothing is sent."""

@@ -103,6 +103,8 @@ class ClientContext:
                 raise
             _log.error("%s: the files that were read before stay in use", error)
             return ()
+        if self._built and files:
+            _log.info("%s: read again", ", ".join(f'{option} "{path}"' for option, path in self.settings.files))
         self._built = now
         return warnings
 

@@ -22,3 +22,9 @@ def test_a_client_on_a_unix_socket_with_a_hostile_name() -> None:
     client = evolve(ORIGIN, address=None, peer="unix:1000", helo="a b\r\nQUIT", name="", extended=False)
     lines = xforward_lines(offered("XFORWARD NAME ADDR PORT PROTO HELO"), client)
     assert lines == [b"XFORWARD NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] PORT=1000 PROTO=SMTP HELO=a+20b+0D+0AQUIT\r\n"]
+
+
+def test_a_login_that_was_only_announced_is_not_passed_on() -> None:
+    for mechanism, expected in (("PLAIN", b"joe"), ("XCLIENT", b"[UNAVAILABLE]")):
+        client = evolve(ORIGIN, auth_user="joe", auth_mechanism=mechanism)
+        assert xclient_lines(offered("XCLIENT LOGIN"), client) == [b"XCLIENT LOGIN=" + expected + b"\r\n"]

@@ -4,6 +4,7 @@ import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,27 @@ async def test_nobody_there(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     delivery, _ = next_hop(hop_settings("", addresses=(HopAddress(host="127.0.0.1", port=port),)))
     assert "Connection refused" in await delivery.probe()
+
+
+async def test_each_address_of_a_host_is_tried() -> None:
+    """Nobody listens at the first one, IPv6."""
+
+    class Resolver(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, *_arguments: Any, **_options: Any) -> Any:
+            return [
+                (family, trio.socket.SOCK_STREAM, 6, "", (address, port))
+                for family, address in ((trio.socket.AF_INET6, "::1"), (trio.socket.AF_INET, "127.0.0.1"))
+            ]
+
+        async def getnameinfo(self, *_arguments: Any, **_options: Any) -> Any:
+            raise OSError
+
+    trio.socket.set_custom_hostname_resolver(Resolver())
+    hop = ScriptedHop()
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, hop.serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        delivery, _ = next_hop(hop_settings("", addresses=(HopAddress(host="hop.example", port=port),)))
+        assert await delivery.probe() == ""
+        await delivery.aclose()
+        nursery.cancel_scope.cancel()

@@ -175,3 +175,31 @@ async def test_a_hop_that_comes_back_is_used(tmp_path: Path) -> None:
         failing.append(health.failing_since is not None)
         assert failing == [True, False]
         assert health.connections == 1
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+@pytest.mark.parametrize("number", range(8))
+async def test_a_cancelled_step_leaves_nothing_taken(tmp_path: Path, number: int, lmtp: bool) -> None:
+    """Regardless of the step: the connection is closed, and its place is free."""
+    scope = trio.CancelScope()
+    seen = 0
+
+    async def before(_command: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > number:
+            scope.cancel()
+
+    hop = ScriptedHop(before=before, lmtp=lmtp)
+    async with connected(tmp_path, hop, max_connections=1) as (delivery, health):
+        with scope:
+            transaction = delivery.begin(envelope(), ORIGIN)
+            await transaction.verify(A)
+            await transaction.deliver_each(message("a@example.com"))
+        complete = len(hop.messages)
+        hop.before = None
+        for _ in range(2):
+            (result,) = await delivery.begin(envelope(), ORIGIN).deliver_each(message("a@example.com"))
+            assert result.code == 250
+        assert health.connections == 1
+        assert len(hop.messages) == complete + 2

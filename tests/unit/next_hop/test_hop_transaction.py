@@ -1,10 +1,14 @@
 """One message at a next hop: what it is asked at RCPT, what is delivered after the body, what is tried again."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scripted_hop import (
     CLOSE,
     EXTENSIONS,
@@ -23,6 +27,7 @@ from triosmtp.message import Recipient
 from triosmtp.next_hop.hop_settings import HopTimeouts
 from triosmtp.smtp import Address
 
+JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 A, B, C = (Recipient(Address(name, "example.com"), {}) for name in "abc")
 LATER = (451, "4.3.0", "Temporary failure, please try again later")
 
@@ -173,6 +178,39 @@ async def test_whose_answer(tmp_path: Path, step: str, answer: str) -> None:
         words = answer.partition("\r")[0] if answer.count("\r") == 0 else "two codes"
         assert words in result.reason, "the log has the hop's words"
     assert result.reason.isprintable()
+
+
+LINES = st.lists(
+    st.one_of(
+        st.sampled_from(["250 Ok", "250-more", "354 Go", "550 5.1.1 No", "421 bye", "2", "", "2\x00", "\udcff\udc80"]),
+        st.text(alphabet=st.characters(codec="latin-1"), max_size=20),
+    ),
+    min_size=1, max_size=4,
+).map("\r\n".join)  # fmt: skip
+
+
+@settings(max_examples=200 if JUDGE else 40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(step=st.sampled_from(STEPS), answer=LINES, lmtp=st.booleans())
+def test_a_hostile_hop_never_makes_mail_vanish(tmp_path: Path, step: str, answer: str, lmtp: bool) -> None:
+    """A message counts as delivered only if the hop said so after it."""
+
+    async def run() -> None:
+        timeouts = HopTimeouts(connect=0.05, ehlo=0.05, mail=0.05, rcpt=0.05, body=0.05)
+        hop = ScriptedHop({step: answer}, lmtp=lmtp)
+        async with connected(tmp_path, hop, timeouts=timeouts, max_connections=1) as (delivery, health):
+            transaction = delivery.begin(envelope(), ORIGIN)
+            verified = await transaction.verify(A)
+            assert 200 <= verified.code < 600
+            (result,) = await transaction.deliver_each(message("a@example.com"))
+            transaction.close()
+            assert 200 <= result.code < 600
+            assert (result.text + result.reason).isprintable()
+            if result.is_delivered:
+                assert "DATA" in hop.commands
+                assert re.search("(?:^|\n)2[0-9]{2}(?:[ \r]|$)", answer) or hop.messages
+            assert health.connections <= 1
+
+    trio.run(run)
 
 
 async def test_an_answer_of_several_lines_is_one_line_for_the_client(tmp_path: Path) -> None:

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from scripted_hop import EXTENSIONS, ScriptedHop, connected, hop_settings, message, next_hop
+from tls_peers import root
 
 from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
+from triosmtp.next_hop import hop_connector
+from triosmtp.tls import client_context
+from triosmtp.tls.client_context import ClientTLSSettings
 
 
 async def test_it_honours_what_the_hop_declared_at_its_last_ehlo(tmp_path: Path) -> None:
@@ -48,3 +53,23 @@ async def test_deliver_for_library_users(tmp_path: Path) -> None:
         assert health.connections == 1
     assert str(delivery) == "hop"
     assert health.connections == 0
+
+
+async def test_a_broken_file_is_logged_without_a_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hop_connector, "_WATCH", 0.01)
+    monkeypatch.setattr(client_context, "_LOOK", 0.0)
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(root().certificate_pem)
+    delivery, _ = next_hop(hop_settings(tmp_path / "nobody", tls_files=ClientTLSSettings(ca=bundle)))
+    delivery.check()
+    await trio.to_thread.run_sync(delivery._hop.connector._context.refresh)
+    bundle.write_text("junk")
+    with caplog.at_level(logging.ERROR, "triosmtp.tls"), trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(delivery.run)
+            while "stay in use" not in caplog.text:
+                await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert f'TLS_CA "{bundle}"' in caplog.text

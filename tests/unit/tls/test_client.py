@@ -76,3 +76,23 @@ async def test_garbage_after_the_handshake_is_an_error() -> None:
     await theirs.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
     with pytest.raises(trio.BrokenResourceError):
         await client.receive_some()
+
+
+async def test_more_records_than_were_read() -> None:
+    """They are in OpenSSL's memory: neither the transport nor the caller has them."""
+    ours, theirs = memory_stream_pair()
+    client = TLSClient(ours, client_context(), "x")
+    server = trio.SSLStream(theirs, server_context(ssl.TLSVersion.TLSv1_3), server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handshake)
+        await server.do_handshake()
+    for text in (b"one", b"two"):
+        await server.send_all(text)
+    assert await client.receive_some() == b"one"
+    found = [client.has_more]
+    assert await client.receive_some() == b"two"
+    found.append(client.has_more)
+    await server.send_all(b"three")
+    assert await client.receive_some(2) == b"th"
+    found.append(client.has_more)
+    assert found == [True, False, True]
