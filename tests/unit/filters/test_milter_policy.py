@@ -277,6 +277,29 @@ async def test_changes_of_header_and_body_are_applied(verdict: bytes) -> None:
     assert delivered(server).body == b"X-First: 1\r\nSubject: new\r\nX-Last: a\r\n\tb\r\n\r\nnew body\r\n"
 
 
+async def test_a_message_in_a_file_is_changed_and_one_in_chunks_is_asked_about(tmp_path: Path) -> None:
+    rest = b"x" * 77 + b"\r\n"
+    large, new = BODY + rest * 20_000, b"new\r\n" + rest * 15_000
+    parts = [b"b" + new[at : at + 65_535] for at in range(0, len(new), 65_535)]
+    more = f'Spool_Directory = "{tmp_path}" SMTP_Extensions = ( "CHUNKING" )'
+    with milter_program(end(*CHANGES[:4])) as milter:
+        async with open_memory_server(conf(milter, more)) as server:
+            client = await begun(server)
+            assert (await sent(client, large)).startswith("250")
+            changed = server.messages[0].body
+            assert changed.startswith(b"X-First: 1\r\nSubject: new\r\nX-Last: a\r\n\tb\r\n\r\nhello\r\n")
+            assert changed.endswith(rest)
+            assert len(changed) > 20_000 * len(rest)
+            milter.answers = end(*parts)
+            await client.command("MAIL FROM:<a@example.org>")
+            await client.command("RCPT TO:<you@example.com>")
+            await client.send(b"BDAT %d\r\n%bBDAT %d LAST\r\n%b" % (len(BODY), BODY, len(rest), rest))
+            assert [(await client.read()).code for _ in range(2)] == [250, 250]
+            assert milter.last.commands.replace("A", "").endswith("MRTLLNBE")
+            assert b"".join(milter.last.data_of("B")[-1:]) == b"hello\r\n" + rest
+            assert server.messages[1].body == BODY.partition(b"hello")[0] + new
+
+
 @pytest.mark.parametrize("verdict", [b"r", b"t", b"d"])
 async def test_changes_before_a_refusal_have_no_effect(verdict: bytes) -> None:
     _, server = await one(end(*CHANGES, verdict=verdict))
