@@ -50,7 +50,7 @@ def make_rspamd_policy(
         timeout=timeout,
         fallback=fallback,
         password=None if scope is None else _password(scope, scope.settings.password_file),
-        settings_id="" if scope is None else scope.settings.settings_id,
+        settings_id=("" if scope is None else scope.settings.settings_id) or "",
         hold_to=None if scope is None else scope.hold_to,
         hostname=hostname,
         envelope=envelope,

@@ -78,10 +78,10 @@ class PolicyOptions:
         "File that contains only the password of rspamd, which a filter with rspamd: sends.",
         scopes=(FILTER,),
     )
-    settings_id: str = option(
+    settings_id: str | None = option(
         "Settings_ID",
         TEXT,
-        "",
+        None,
         "The id of the settings that rspamd applies to the messages, for a filter with rspamd:.",
         scopes=(FILTER,),
     )
