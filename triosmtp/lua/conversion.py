@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from triosmtp.lua.host import KINDS, HostFunction, LuaTable, ScriptError
 
-__all__ = ["bad_argument", "checked", "lua_dict", "lua_list", "text_of"]
+__all__ = ["bad_argument", "checked", "lua_dict", "lua_list", "octets_of", "text_of"]
 
 _MAX_ITEMS: Final = 100_000
 _TABLE: Final = "_LuaTable"
@@ -101,6 +101,14 @@ def text_of(value: object) -> bytes:
         case float():
             return format(value, ".14g").replace("e+0", "e+").encode()
     raise ScriptError(f"a string is expected, not a {type_name(value)} value")
+
+
+def octets_of(text: str) -> bytes:
+    """Return text as a string of Lua, in UTF-8; half of a surrogate pair becomes ``?``."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 def lua_list(table: LuaTable, limit: int = _MAX_ITEMS) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import lupa.luajit21 as lupa
 from attrs import define, field
 
-from triosmtp.lua.conversion import checked
+from triosmtp.lua.conversion import checked, octets_of
 from triosmtp.lua.host import HostFunction, HostObject, HostTable, ScriptError
 
 __all__ = ["HostCalls", "internal", "new_runtime"]
@@ -110,7 +110,7 @@ class HostCalls:
         if value is None or type(value) in _PLAIN:
             return value
         if isinstance(value, str):
-            value = value.encode("utf-8", "surrogateescape")
+            value = octets_of(value)
         if isinstance(value, bytes):
             if len(value) > _SMALL:
                 self._check_memory(len(value))

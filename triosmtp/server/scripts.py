@@ -1,8 +1,7 @@
 """The policy scripts of a configuration.  Imported only if there are any."""
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from triosmtp.smtp import Address
 
 if TYPE_CHECKING:
     from triosmtp.lua.api.inbound_audit import InboundAudit
+    from triosmtp.lua.api.open_sessions import OpenSessions
     from triosmtp.lua.engine import Engine
     from triosmtp.server.service import Service
 
@@ -59,9 +59,9 @@ class ScriptSet:
         """Let the scripts see the sessions and events of a server."""
         resources = self.engine.resources
 
-        def peers() -> Mapping[str, int]:
-            sessions = (running.session for running in service.running)
-            return Counter(str(each.peer_address) for each in sessions if each.peer_address is not None)
+        def watch(sessions: "OpenSessions") -> None:
+            sessions.begin((each.session.id, each.session.peer_address) for each in service.running)
+            service.observers.add(Subscription(sessions, SESSION_EVENTS))
 
         def observe(audit: "InboundAudit") -> None:
             if not self.observes:
@@ -69,8 +69,9 @@ class ScriptSet:
                 service.observers.add(Subscription(audit, KINDS))
 
         from triosmtp.lua.api.inbound_audit import KINDS  # noqa: PLC0415 - needs lupa
+        from triosmtp.lua.api.open_sessions import SESSION_EVENTS  # noqa: PLC0415 - needs lupa
 
-        resources.peers = peers
+        resources.watch = watch
         resources.observe = observe
         if resources.audit.is_used:
             observe(resources.audit)

@@ -25,6 +25,7 @@ What they are made of, without Lua::
     cidr_map.py                networks and their texts, from files of rbldnsd
     rate_counters.py           audit series, gauge caches, named counters
     inbound_audit.py           counts of connections, messages and refusals
+    open_sessions.py           the sessions by network
     lock_table.py              locks
     dns_lookup.py              DNS
     macro.py                   %{…}

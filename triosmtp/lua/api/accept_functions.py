@@ -1,9 +1,10 @@
 """``ac``: the connection as scripts see it."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 
 from triosmtp.lua.api.access import Callout, session_of, text
+from triosmtp.lua.api.open_sessions import OpenSessions
 from triosmtp.lua.host import HostObject, HostTable, ScriptError
 
 __all__ = ["TABLE", "divided_endpoint", "endpoint_text", "session_count"]
@@ -83,9 +84,12 @@ def session_count(callout: Callout, cidr: bytes | None, service: bytes | None) -
     """
     if service is not None and service.upper() not in {b"SMTP", b"ESMTP"}:
         raise ScriptError(f"there is no service {text(service)!r}")
-    addresses = callout.engine.resources.peers()
+    resources = callout.engine.resources
+    sessions: OpenSessions = resources.sessions
+    if not sessions.is_counting:
+        resources.watch(sessions)
     if cidr is None:
-        return sum(addresses.values())
+        return len(sessions)
     written = text(cidr)
     if written.startswith("/"):
         written = f"{session_of(callout).peer_address or '0.0.0.0'}{written}"  # noqa: S104 - no address to bind
@@ -93,7 +97,7 @@ def session_count(callout: Callout, cidr: bytes | None, service: bytes | None) -
         network = ip_network(written, strict=False)
     except ValueError as error:
         raise ScriptError(str(error)) from None
-    return sum(count for address, count in addresses.items() if ip_address(address) in network)
+    return sessions.count(network)
 
 
 @TABLE.function("ac:inbound_session_count", "s?s?", state="should")

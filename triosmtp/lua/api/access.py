@@ -23,8 +23,8 @@ MESS: Final = 2
 
 
 def text(value: bytes) -> str:
-    """Return a string of a script as text; octets that are no UTF-8 are kept."""
-    return value.decode("utf-8", "surrogateescape")
+    """Return a string of a script as text; octets that are no UTF-8 become U+FFFD."""
+    return value.decode("utf-8", "replace")
 
 
 def session_of(callout: Callout) -> Session:

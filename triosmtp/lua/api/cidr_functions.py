@@ -96,16 +96,18 @@ async def _read_again(name: bytes, networks: CidrMap) -> bool:
     return True
 
 
+def _address(written: str) -> Any:
+    """Return an address; None if it is none, so that no text of a peer is an error: no network has it."""
+    try:
+        return ip_address(written.strip("[] "))
+    except ValueError:
+        return None
+
+
 @TABLE.function("msys.cidr.query", "sa", waits=True)
 def _query(callout: Callout, name: bytes, address: Any) -> Any:
     networks = _map(callout, name)
-    if address is None:
-        asked = session_of(callout).peer_address
-    else:
-        try:
-            asked = ip_address(text(text_of(address)))
-        except ValueError as error:
-            raise ScriptError(str(error)) from None
+    asked = session_of(callout).peer_address if address is None else _address(text(text_of(address)))
     if time.monotonic() < networks.due:
         return networks.query(asked)
     return _queried_again(name, networks, asked)

@@ -34,7 +34,8 @@ def decode_text(data: bytes, charset: str) -> str:
     name = charset.strip("\"' ").partition("*")[0].lower().replace("-", "_")
     if name and not name.startswith(_UNSAFE_CODECS):
         try:
-            return data.decode(name, "replace")
+            # UTF-7 and others can make half of a surrogate pair, which no later text may have.
+            return data.decode(name, "replace").encode("utf-8", "replace").decode("utf-8")
         except (LookupError, ValueError):
             pass
     return data.decode("utf-8", "replace")

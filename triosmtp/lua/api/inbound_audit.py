@@ -13,7 +13,7 @@ from triosmtp.errors import TrioSMTPError
 from triosmtp.event import Connected, MessageAccepted, MessageRefused, Refused, ServerEvent
 from triosmtp.lua.api.rate_counters import CounterError, Series
 
-__all__ = ["KINDS", "AuditError", "InboundAudit", "Kind"]
+__all__ = ["KINDS", "AuditError", "InboundAudit", "Kind", "address_of_peer"]
 
 _MAX_MONITORS: Final = 16
 _MAX_ADDRESSES: Final = 10_000  # of one monitor: a network is looked for among all of them
@@ -40,6 +40,11 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return ip_address(text)
     except ValueError:
         return None
+
+
+def address_of_peer(peer: str) -> IPv4Address | IPv6Address | None:
+    """Return the address of ``192.0.2.7:53211`` or ``[2001:db8::7]:53211``; None if it has none."""
+    return _address(peer[1:].partition("]")[0] if peer.startswith("[") else peer.rpartition(":")[0])
 
 
 class InboundAudit:
@@ -75,8 +80,7 @@ class InboundAudit:
         """Count an event."""
         kind = KINDS.get(type(event))
         if kind is not None:
-            peer = event.session.peer  # type: ignore[union-attr]  # all of KINDS have it
-            text = peer[1:].partition("]")[0] if peer.startswith("[") else peer.rpartition(":")[0]
+            text = str(address_of_peer(event.session.peer))  # type: ignore[union-attr]  # all of KINDS have it
             now = self._clock()
             for series in self._monitors.values():
                 series[kind].add(text, 1, now)

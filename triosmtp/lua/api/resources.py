@@ -3,7 +3,7 @@
 A reload loads all scripts again, but their counters go on: :meth:`Resources.reloaded` makes the next set's resources.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ from triosmtp.lua.api.cidr_map import CidrMap
 from triosmtp.lua.api.dns_lookup import DNSLookups
 from triosmtp.lua.api.inbound_audit import InboundAudit
 from triosmtp.lua.api.lock_table import LockTable
+from triosmtp.lua.api.open_sessions import OpenSessions
 from triosmtp.lua.api.rate_counters import GaugeCache, NamedCounters, Series
 from triosmtp.policy import Session
 from triosmtp.smtp import Address
@@ -33,8 +34,8 @@ class Resources:
 
     folders: tuple[Path, ...] = ()
     """Scripts read files of these folders only."""
-    peers: Callable[[], Mapping[str, int]] = dict
-    """Returns the number of open sessions by the address of their peer."""
+    watch: Callable[[OpenSessions], None] = field(default=lambda _sessions: None)
+    """Begins to count the sessions of the server."""
     judge: Judge = _accepted
     option: Callable[[str], tuple[object, str] | None] = field(default=lambda _name: None)
     """Returns the value of a global option, and its text; None if there is none."""
@@ -46,12 +47,14 @@ class Resources:
     counters: NamedCounters = Factory(NamedCounters)
     locks: LockTable = Factory(LockTable)
     audit: InboundAudit = Factory(InboundAudit)
+    sessions: OpenSessions = Factory(OpenSessions)
     networks: dict[bytes, CidrMap] = Factory(dict)
 
     def reloaded(self, **changes: object) -> "Resources":
         """Return the resources of the next set: the same counters, no networks, and what ``changes`` names."""
-        kept = {name: getattr(self, name) for name in ("lookups", "series", "gauges", "counters", "locks", "audit")}
-        kept |= {name: getattr(self, name) for name in ("folders", "peers", "judge", "option", "observe")}
+        counting = "lookups", "series", "gauges", "counters", "locks", "audit", "sessions"
+        reading = "folders", "watch", "judge", "option", "observe"
+        kept = {name: getattr(self, name) for name in (*counting, *reading)}
         return Resources(**{**kept, **changes})
 
     def readable(self, path: str) -> Path:

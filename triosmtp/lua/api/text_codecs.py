@@ -17,6 +17,7 @@ __all__ = [
 MAX_JSON: Final = 1024 * 1024
 """Octets of a text of JSON."""
 _MAX_DEPTH: Final = 64
+_EXACT_DIGITS: Final = 16
 _MAX_NAME: Final = 1024
 
 
@@ -84,9 +85,14 @@ def decode_json(text: bytes) -> Any:
     if len(text) > MAX_JSON:
         raise CodecError(f"longer than {MAX_JSON} octets")
     try:
-        return json.loads(text.decode("utf-8", "replace"))
+        return json.loads(text.decode("utf-8", "replace"), parse_int=_number)
     except (ValueError, RecursionError) as error:
         raise CodecError(str(error)) from None
+
+
+def _number(digits: str) -> int | float:
+    """Return a whole number as Lua has it: a large one loses digits."""
+    return int(digits) if len(digits) < _EXACT_DIGITS else float(digits)
 
 
 def encode_json(value: Any, depth: int = 0) -> bytes:

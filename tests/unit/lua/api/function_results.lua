@@ -207,3 +207,9 @@ return v.a[1], v.a[2], v.a[4], json.encode({ 1, { k = 'v' } })
 local v, code, text = json.decode('{')
 return v == nil, json.strerror(code), #text > 5, next(json.new()) == nil
 --> true | "malformedJSON" | true | true
+
+return json.decode('123456789012345678901234567890') == 123456789012345678901234567890, #json.decode('"\\ud800"')
+--> true | 1
+
+return msys.parseRFC2822Addresses('\255@b')[1] == '\239\191\189@b'
+--> true

@@ -12,6 +12,7 @@ from script_callout import CalloutStub, EngineStub, callout_with_message
 
 from triosmtp.lua.api import TABLES
 from triosmtp.lua.api.content_functions import MAX_CONTENT
+from triosmtp.lua.api.open_sessions import OpenSessions
 from triosmtp.lua.api.resources import Resources
 from triosmtp.lua.host import HostObject
 from triosmtp.lua.state import Failure
@@ -24,6 +25,11 @@ class Handle(HostObject):
 
     def __init__(self, name: str) -> None:
         self.lua_class = name
+
+
+def _with_sessions(sessions: OpenSessions) -> None:
+    peers = ("192.0.2.7", "192.0.2.9", "192.0.2.9", "10.0.0.1", "10.0.0.1", "10.9.0.1")
+    sessions.begin((str(number), ip_address(peer)) for number, peer in enumerate(peers))
 
 
 async def result(chunk: str, callout: CalloutStub | None = None) -> str:
@@ -50,8 +56,7 @@ def listed(*values: str) -> str:
 
 @pytest.mark.parametrize(("chunk", "values"), calls_in("function_results.lua"))
 async def test_a_function_returns(chunk: str, values: str) -> None:
-    peers = {"192.0.2.7": 1, "192.0.2.9": 2, "10.0.0.1": 2, "10.9.0.1": 1}
-    engine = EngineStub(Resources(peers=lambda: peers))
+    engine = EngineStub(Resources(watch=_with_sessions))
     found = await result(chunk, callout_with_message(engine=engine))
     assert found == listed(*values.split(" | "))
 

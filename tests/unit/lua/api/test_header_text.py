@@ -21,6 +21,7 @@ from triosmtp.lua.api.header_text import decode_text, decode_value, encode_value
         (b"=?utf-8?q?broken", "=?utf-8?q?broken"),
         (b"=?utf-8?b?!?=", ""),
         (b"=?utf-8?q?=FF?=", "\ufffd"),
+        (b"=?utf-7?q?+2AA-?=", "?"),
     ],
 )
 def test_encoded_words_are_decoded(value: bytes, decoded: str) -> None:
