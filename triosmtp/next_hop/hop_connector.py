@@ -50,14 +50,19 @@ class HopConnector:
         self._password = None if path is None else SecretFile(path)
         self._failed_at: dict[HopAddress, float] = {}
 
-    def check(self) -> None:
-        """Read the files of TLS and AUTH.  Blocking.
+    def check_tls(self) -> None:
+        """Read the files of TLS.  Blocking.
 
-        :raises MaterialError: if a file of TLS cannot be used.
-        :raises SecretFileError: if the file with the password cannot be used.
+        :raises MaterialError: if one cannot be used.
         """
         if any(address.tls != "no" for address in self._settings.addresses):
             self._context.refresh()
+
+    def check_password(self) -> None:
+        """Read the file with the password.  Blocking.
+
+        :raises SecretFileError: if it cannot be used.
+        """
         if self._password is not None:
             self._password.check()
 

@@ -23,12 +23,17 @@ def make_next_hop(target: TargetSettings, context: TargetContext) -> NextHop:
     if not settings.ehlo_hostname:
         settings = evolve(settings, ehlo_hostname=context.hostname)
     delivery = NextHop(settings, context)
+    problems: list[Problem] = []
     try:
-        delivery.check()
+        delivery.connector.check_tls()
     except MaterialError as error:
-        raise ConfigError([_problem(target, each) for each in error.every]) from None
+        problems += [_problem(target, each) for each in error.every]
+    try:
+        delivery.connector.check_password()
     except SecretFileError as error:
-        raise ConfigError([problem_at(target.settings, "auth_password_file", str(error))]) from None
+        problems.append(problem_at(target.settings, "auth_password_file", str(error)))
+    if problems:
+        raise ConfigError(problems)
     return delivery
 
 

@@ -42,13 +42,10 @@ class NextHop(Delivery):
         )
         self._hop = Hop(settings, context, connector, pool)
 
-    def check(self) -> None:
-        """Read the files that the settings name.  Blocking.
-
-        :raises MaterialError: if a file of TLS cannot be used.
-        :raises SecretFileError: if the file with the password cannot be used.
-        """
-        self._hop.connector.check()
+    @property
+    def connector(self) -> HopConnector:
+        """It opens the connections; its files are to be checked before."""
+        return self._hop.connector
 
     def _note_extensions(self, address: HopAddress, extensions: Extensions, secure: bool) -> None:
         self._declared[address] = declared(extensions, secure=secure)

@@ -148,7 +148,7 @@ def test_files_are_checked_at_the_start(tmp_path: Path) -> None:
     settings = hop_settings("", addresses=(address,), tls_files=ClientTLSSettings(ca=tmp_path / "missing.pem"))
     delivery, _ = next_hop(settings)
     with pytest.raises(MaterialError, match=r'TLS_CA ".*missing.pem": does not exist'):
-        delivery.check()
+        delivery.connector.check_tls()
 
 
 # AUTH

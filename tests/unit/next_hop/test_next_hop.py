@@ -63,7 +63,6 @@ async def test_a_broken_file_is_logged_without_a_connection(
     bundle = tmp_path / "ca.pem"
     bundle.write_bytes(root().certificate_pem)
     delivery, _ = next_hop(hop_settings(tmp_path / "nobody", tls_files=ClientTLSSettings(ca=bundle)))
-    delivery.check()
     await trio.to_thread.run_sync(delivery._hop.connector._context.refresh)
     bundle.write_text("junk")
     with caplog.at_level(logging.ERROR, "triosmtp.tls"), trio.fail_after(5):
