@@ -88,8 +88,11 @@ def test_every_option_of_domains_is_known_here() -> None:
     "text", ["example.org.", "exam\u00adple.org", "\uff45x.org", "a..b", "-a.example", "a b", "\u212aa.example"]
 )
 def test_a_domain_without_a_key_is_an_error(name: str, text: str) -> None:
+    setting = f'{name} = "{text}"'
+    if OPTIONS[name.lower()].scopes == ("Delivery",):
+        setting = f'Deliver_To = d Delivery d {{ Deliver_To = "lmtp:/l" {setting} }}'
     with pytest.raises(ConfigError):
-        parse_config(CONF.format(f'{name} = "{text}"'))
+        parse_config(CONF.format(setting))
 
 
 @pytest.mark.parametrize("text", ["*b\u00fccher.example", "*.exam\u00adple.org"])
