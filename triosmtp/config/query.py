@@ -8,13 +8,12 @@ from triosmtp.config.configuration import Config, address_key
 from triosmtp.config.option import DOMAIN_SCOPE, EVERYWHERE, GLOBAL, PEER, Option
 from triosmtp.config.options import OPTIONS, Settings
 from triosmtp.config.resolution import settings_of
-from triosmtp.config.scope import SCOPES, Block, ScopeRule
+from triosmtp.config.scope import SCOPES, Block, ScopeRule, domain_scope_key
 from triosmtp.config.source import Place
 from triosmtp.config.suggestion import nearest, suggest
 from triosmtp.config.types.listen_address import parse_address
 from triosmtp.config.types.option_type import Network, parse_network, quote
 from triosmtp.config.types.server_name import parse_server_name
-from triosmtp.domain import name_key
 from triosmtp.errors import QueryError
 
 __all__ = ["Query", "evaluate", "find_query", "get", "options_of_connections", "show"]
@@ -169,7 +168,7 @@ def _is_same(block: Block, text: str) -> bool:
     """Return whether ``text`` is another way to write the instance of a Listen, a Server_Name or a Domain."""
     try:
         if block.kind == DOMAIN_SCOPE:
-            return block.key == name_key(text)
+            return block.key == domain_scope_key(text)
         if block.address is not None:
             return address_key(block.address) == address_key(parse_address(text))
         return block.server_name is not None and block.server_name == parse_server_name(text)

@@ -49,7 +49,7 @@ from triosmtp.config.types.server_name import parse_server_name
 from triosmtp.domain import name_key
 from triosmtp.errors import Severity
 
-__all__ = ["LOGS", "SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build"]
+__all__ = ["LOGS", "SCOPES", "Assignment", "Block", "IncludeError", "Reader", "ScopeRule", "build", "domain_scope_key"]
 
 
 class IncludeError(Exception):
@@ -402,7 +402,7 @@ class _Builder:
         elif child.kind == SERVER_NAME:
             child.server_name = parse_server_name(instance)
         elif child.kind == DOMAIN_SCOPE:
-            child.key = name_key(instance) if not instance.startswith("*.") else f"*.{name_key(instance[2:])}"
+            child.key = domain_scope_key(instance)
         elif child.kind == SCRIPTLET and instance != SCRIPTLET:
             raise ValueError(f'there is one, with the name "{SCRIPTLET}"; found {quote(instance)}')
         elif child.kind in {FILTER, DELIVERY} and not is_filter_name(instance):
@@ -418,6 +418,15 @@ _BINDINGS = {BINDING, BINDING_GROUP}
 _READ_IN_DOMAINS = f"of which triosmtp reads {', '.join(_OF_DOMAINS[:-1])} and {_OF_DOMAINS[-1]} alone"
 _CONSOLES = "only its Unix sockets are served, and their File_Mode decides who may connect"
 _NO_TCP = f"{_CONSOLES}; a TCP port is open to every local user"
+
+
+def domain_scope_key(instance: str) -> str:
+    """Return the key of a Domain scope: of a domain, or of ``*.`` and a domain.
+
+    :raises DomainError: if it is neither.
+    """
+    below = "*." if instance.startswith("*.") else ""
+    return below + name_key(instance.removeprefix(below))
 
 
 def _concerns_recipients(statement: Statement) -> bool:
