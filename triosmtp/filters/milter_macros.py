@@ -10,7 +10,7 @@ from triosmtp.smtp import Address
 from triosmtp.variables import NO_CERTIFICATE
 from triosmtp.version import versions
 
-__all__ = ["MACROS", "MacroContext", "client_name", "port_of"]
+__all__ = ["MACROS", "MacroContext", "port_of"]
 
 
 @frozen(slots=True)
@@ -41,11 +41,6 @@ def port_of(endpoint: str) -> str:
     return port if colon and port.isdecimal() else ""
 
 
-def client_name(session: Session) -> str:
-    """Return the name of the client; ``unknown`` if it is not known."""
-    return session.client_name
-
-
 def _address(session: Session) -> str:
     return "unknown" if session.peer_address is None else str(session.peer_address)
 
@@ -53,6 +48,14 @@ def _address(session: Session) -> str:
 def _client_addr(context: MacroContext) -> str:
     address = context.session.peer_address
     return f"IPv6:{address}" if address is not None and address.version == 6 else _address(context.session)
+
+
+def _peer(context: MacroContext) -> str:
+    """Return the name that the address has, the address, and whether the name is not confirmed."""
+    session = context.session
+    name = session.reverse_client_name
+    forged = "" if name.casefold() == session.client_name.casefold() else " (may be forged)"
+    return f"{name} [{_address(session)}]{forged}"
 
 
 def _client_resolve(context: MacroContext) -> str:
@@ -139,7 +142,7 @@ def _optional(text: str) -> str | None:
 
 
 MACROS: Final[Mapping[str, Callable[[MacroContext], str | None]]] = {
-    "_": lambda context: f"{client_name(context.session)} [{_address(context.session)}]",
+    "_": _peer,
     "i": lambda context: _optional(context.message_id),
     "j": lambda context: context.hostname,
     "v": lambda _: f"triosmtp {versions()['triosmtp']}",
@@ -147,7 +150,7 @@ MACROS: Final[Mapping[str, Callable[[MacroContext], str | None]]] = {
     "daemon_addr": _daemon_addr,
     "daemon_port": lambda context: _optional(port_of(context.session.local)),
     "client_addr": _client_addr,
-    "client_name": lambda context: client_name(context.session),
+    "client_name": lambda context: context.session.client_name,
     "client_port": lambda context: _optional(port_of(context.session.peer)),
     "client_ptr": lambda context: context.session.reverse_client_name,
     "client_resolve": _client_resolve,

@@ -19,7 +19,7 @@ from triosmtp.filters.milter_changes import ContentRules, EnvelopeRules, MilterC
 from triosmtp.filters.milter_codec import Verdict, strings
 from triosmtp.filters.milter_content import FilterHeader, header_of, send_content
 from triosmtp.filters.milter_link import CONTINUE, MilterFailureError, MilterLink
-from triosmtp.filters.milter_macros import MacroContext, client_name, port_of
+from triosmtp.filters.milter_macros import MacroContext, port_of
 from triosmtp.filters.milter_session import Step
 from triosmtp.message import Message
 from triosmtp.message.header_edits import EditError
@@ -468,7 +468,7 @@ def _written(parameters: Mapping[str, str | None]) -> list[str]:
 
 def _client(session: Session) -> bytes:
     """Return the data of CONNECT: the name of the client, the family, port and address."""
-    address, name = session.peer_address, client_name(session)
+    address, name = session.peer_address, session.client_name
     if address is None:
         return strings(name) + b"U"
     if name == "unknown":

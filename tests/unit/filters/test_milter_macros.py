@@ -190,6 +190,21 @@ def test_the_client_has_its_address(peer: str, values: tuple[str | None, ...]) -
     assert (macro("{client_resolve}"), macro("{daemon_addr}"), macro("{daemon_port}")) == ("FAIL", "192.0.2.2", "25")
 
 
+@pytest.mark.parametrize(
+    ("name", "reverse", "values"),
+    [
+        ("", "", ("unknown", "unknown", "FAIL", "unknown [192.0.2.1]")),
+        ("a.example", "a.example", ("a.example", "a.example", "OK", "a.example [192.0.2.1]")),
+        ("", "a.example", ("unknown", "a.example", "FORGED", "a.example [192.0.2.1] (may be forged)")),
+    ],
+)
+def test_a_name_that_is_not_confirmed_is_said_to_be_forged(name: str, reverse: str, values: tuple[str, ...]) -> None:
+    session = session_of()
+    session.variables.record({"client_name": name, "reverse_client_name": reverse})
+    macro = context(session).macro
+    assert tuple(macro(f"{{{each}}}") for each in ("client_name", "client_ptr", "client_resolve", "_")) == values
+
+
 def test_addresses_have_a_host_and_a_mailer() -> None:
     sender, local, elsewhere = Address("a b", "example.org"), Address("x", "example.com"), Address("y", "else.example")
     macro = context(session_of(), sender=sender, recipient=local).macro
