@@ -188,3 +188,22 @@ async def test_the_null_sender_and_parameters_are_accepted() -> None:
     assert changed.envelope.ret == "HDRS"
     assert changed.envelope.recipients[1].notify == {"NEVER"}
     assert octets(changed) == b"A: b\r\n\r\nbody"
+
+
+async def test_numbers_of_fields_are_counted_as_postfix_3_7_counts_them() -> None:
+    changed, found = message(), session()
+    changed.body = Body(b"X: 1\r\nX: 2\r\nX: 3\r\nX: 4\r\nY: a\r\nZ: z\r\n\r\nhello\r\n")
+    changes = MilterChanges(CONTENT, False)
+    for change in (
+        ChangeHeader(1, b"X", b""), ChangeHeader(2, b"X", b""), InsertHeader(0, b"I0", b"0"),
+        InsertHeader(1, b"I1", b"1"), InsertHeader(3, b"I3", b"3"), InsertHeader(2, b"I2", b"2"),
+        InsertHeader(99, b"I99", b"9"), AddHeader(b"Add", b"a\nb: c"), ChangeHeader(9, b"New", b"n"),
+        ChangeHeader(1, b"None", b""), ChangeHeader(1, b"Y", b"y"),
+    ):  # fmt: skip
+        await changes.add(change)
+    assert await changes.apply(found, changed, (HeaderField(b"P", b"P: x\r\n"),), RULES) == ""
+    assert octets(changed) == (
+        b"I0: 0\r\nI1: 1\r\nI2: 2\r\nP: x\r\nI3: 3\r\nX: 2\r\nX: 4\r\nY: y\r\nZ: z\r\n"
+        b"I99: 9\r\nAdd: a\r\n\tb: c\r\nNew: n\r\n\r\nhello\r\n"
+    )
+    changed.body.close()
