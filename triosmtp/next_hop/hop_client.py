@@ -8,7 +8,10 @@ __all__ = ["xclient_lines", "xforward_lines"]
 
 
 def xclient_lines(extensions: Extensions, origin: Origin) -> list[bytes]:
-    """Return the lines of XCLIENT for a client, with the attributes that the hop offers (XCLIENT_README)."""
+    """Return XCLIENT for a client, with the attributes that the hop offers (XCLIENT_README); nothing if it has none.
+
+    It is one line, also if the client's names are long: after the first one the client has no right to a second.
+    """
     attributes = {
         "ADDR": _address(origin),
         "PORT": _port(origin),
@@ -17,7 +20,9 @@ def xclient_lines(extensions: Extensions, origin: Origin) -> list[bytes]:
         "HELO": origin.helo,
         "LOGIN": "" if origin.auth_mechanism == "XCLIENT" else origin.auth_user,  # it must have authenticated here
     }
-    return client_attributes("XCLIENT", attributes, extensions.parameters("XCLIENT"))
+    offered = extensions.parameters("XCLIENT")
+    lines = client_attributes("XCLIENT", attributes, offered)
+    return lines if len(lines) < 2 else client_attributes("XCLIENT", attributes | {"NAME": "", "HELO": ""}, offered)
 
 
 def xforward_lines(extensions: Extensions, origin: Origin) -> list[bytes]:

@@ -28,3 +28,11 @@ def test_a_login_that_was_only_announced_is_not_passed_on() -> None:
     for mechanism, expected in (("PLAIN", b"joe"), ("XCLIENT", b"[UNAVAILABLE]")):
         client = evolve(ORIGIN, auth_user="joe", auth_mechanism=mechanism)
         assert xclient_lines(offered("XCLIENT LOGIN"), client) == [b"XCLIENT LOGIN=" + expected + b"\r\n"]
+
+
+def test_long_names_make_no_second_command() -> None:
+    client = evolve(ORIGIN, name="n" * 250, helo="h" * 250)
+    (line,) = xclient_lines(offered("XCLIENT NAME ADDR PORT PROTO HELO LOGIN"), client)
+    assert b"NAME=[UNAVAILABLE]" in line
+    assert b"ADDR=192.0.2.1" in line
+    assert len(xforward_lines(offered("XFORWARD NAME ADDR PORT PROTO HELO"), client)) == 2
