@@ -115,7 +115,7 @@ class HopTransaction(DeliveryTransaction):
         return connection.transaction if connection.owner is self else None
 
     def _result(self, reply: ReceivedReply, step: str) -> RecipientResult:
-        if is_our_fault(reply):
+        if is_our_fault(reply, step):
             raise HopError(f"{self._hop.settings.name}: {step}: {reply}")
         return result_of(reply, step, self._hop.settings.name)
 
