@@ -4,6 +4,7 @@
 
     file NAME, dns      what the test needs: lines with | follow (a file's content, records of DNS)
     options TEXT        options of the Listen
+    http CODE TEXT      an HTTP server answers so; "requested METHOD TARGET SENDER BODY" is what it was asked
     clock               the time of the test is Trio's mock clock
     connect [PEER]      open a connection; the banner is read before the first command
     > COMMAND           send a command
@@ -31,6 +32,7 @@ from typing import Any
 
 import trio
 from attrs import Factory, define
+from http_server import Request
 
 from triosmtp.server.local_sessions import LocalSessions, ScriptAnswer
 from triosmtp.testing import MemoryServer, ReceivedMessage, ScriptedClient
@@ -76,6 +78,7 @@ class Dialogue:
     server: MemoryServer
     log: Callable[[], str]
     folder: Path
+    requests: list[Request]
     client: ScriptedClient
     greeted: bool = False
     unread: int = 0
@@ -166,6 +169,11 @@ class Dialogue:
     async def write_file(self, step: Step) -> None:
         (self.folder / step.rest).write_text("\n".join(step.lines))
 
+    async def requested(self, step: Step) -> None:
+        request = self.requests[-1]
+        found = request.method, request.target, request.header("x-sender"), request.body.decode()
+        assert " ".join(found) == step.rest
+
     async def console(self, step: Step) -> None:
         self.answers = await LocalSessions(self.server.service).script_command(step.rest.split())
 
@@ -186,7 +194,7 @@ def _content(message: ReceivedMessage) -> str:
     return " | ".join(message.body.decode().removesuffix("\r\n").split("\r\n"))
 
 
-_FOR_THE_TEST = {"dns", "options", "clock"}
+_FOR_THE_TEST = {"dns", "http", "options", "clock"}
 _HANDLERS: dict[str, Any] = {
     "connect": Dialogue.connect,
     ">": Dialogue.send,
@@ -202,6 +210,7 @@ _HANDLERS: dict[str, Any] = {
     "sender": Dialogue.sender,
     "logged": Dialogue.logged,
     "auth": Dialogue.auth,
+    "requested": Dialogue.requested,
     "console": Dialogue.console,
     "=": Dialogue.answered,
     "file": Dialogue.write_file,

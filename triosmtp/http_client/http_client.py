@@ -124,6 +124,23 @@ class HTTPClient:
             except httpx.HTTPError as error:
                 raise _failure(error) from None
 
+    async def request(
+        self, method: str, url: str, headers: Iterable[tuple[str, str | bytes]], body: bytes | None, *, max_answer: int
+    ) -> HTTPAnswer:
+        """Send a request with a body that is in memory, and return the answer.
+
+        :raises HTTPFailureError: if there is no answer, or one with a body of more than ``max_answer`` octets.
+        """
+        request_headers = httpx.Headers([(name.encode("ascii"), _encoded(value)) for name, value in headers])
+        async with self._pooled() as client:
+            try:
+                request = client.build_request(method, url, headers=request_headers, content=body)
+                return await _answer(await client.send(request, stream=True), max_answer)
+            except (httpx.InvalidURL, ValueError) as error:  # of the URL's host, too
+                raise HTTPFailureError("invalid", str(error)) from None
+            except httpx.HTTPError as error:
+                raise _failure(error) from None
+
     @asynccontextmanager
     async def _pooled(self) -> AsyncIterator[httpx.AsyncClient]:
         """Return the connections with the TLS context in force; close former ones when they are not used any more."""

@@ -226,6 +226,7 @@ class Engine:
                 _log.error("script %s: deinit failed: %s", module.name, error)
             finally:
                 callout.close()
+        await self.resources.aclose()
 
     # Running
 

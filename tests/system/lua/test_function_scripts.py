@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio.testing
 from dns_responder import Records, dns_responder
+from http_server import HTTPServer, answer, http_server
 from memory_dialogue import conf
 from script_dialogue import SCRIPTS, Dialogue, Step, names, steps_of
 
@@ -31,21 +32,34 @@ async def responder_for(steps: list[Step]) -> AsyncIterator[str]:
         yield responder.server
 
 
+@asynccontextmanager
+async def http_for(steps: list[Step]) -> AsyncIterator[HTTPServer | None]:
+    """Run an HTTP server with the answer of a dialogue, if there is one."""
+    words = next((step.rest for step in steps if step.word == "http"), "")
+    if not words:
+        yield None
+        return
+    status, _, body = words.partition(" ")
+    async with http_server(answer(body, int(status), ("X-Reason", "policy"))) as server:
+        yield server
+
+
 async def converse(name: str, folder: Path, log: pytest.LogCaptureFixture) -> None:
     steps = steps_of(SCRIPTS / f"{name}.lua")
     options = "".join(step.rest for step in steps if step.word == "options")
     for step in reversed(steps):  # the first of a name is there at the beginning
         if step.word == "file":
             (folder / step.rest).write_text("\n".join(step.lines))
-    async with responder_for(steps) as server_name:
+    async with responder_for(steps) as server_name, http_for(steps) as web:
         text = (SCRIPTS / f"{name}.lua").read_text("utf-8")
         text = text.replace("{folder}", str(folder)).replace("{dns}", server_name)
+        text = text.replace("{http}", "" if web is None else web.url)
         (folder / f"{name}.lua").write_text(text)
         stanza = f'scriptlet "scriptlet" {{ script "{name}" {{ source = "{name}" }} }}'
         (folder / "main.conf").write_text(stanza + conf(options))
         log.set_level("DEBUG", "triosmtp")
         async with open_memory_server(load_config(folder / "main.conf")) as server:
-            dialogue = Dialogue(server, lambda: log.text, folder, server.connect())
+            dialogue = Dialogue(server, lambda: log.text, folder, [] if web is None else web.requests, server.connect())
             await dialogue.run(steps)
 
 

@@ -11,6 +11,7 @@ Functions of scripts::
     pcre_functions.py          msys.pcre
     cidr_functions.py          msys.cidr
     counter_functions.py       msys.audit_series, msys.audit, msys.gauge_cache, counter
+    http_functions.py          http.client
     codec_functions.py         base64, qp, idn, json, msys.parseRFC2822Addresses
     lock_functions.py          msys.lock, thread.mutex
     registration_functions.py  msys.registerControl, msys.registerAuth; dumper.lua, pool.lua
@@ -48,6 +49,7 @@ from triosmtp.lua.api import (
     ec_string,
     envelope_functions,
     header_functions,
+    http_functions,
     lock_functions,
     missing_functions,
     msys_functions,
@@ -68,6 +70,7 @@ TABLES: Final[tuple[HostTable, ...]] = (
     pcre_functions.TABLE,
     cidr_functions.TABLE,
     counter_functions.TABLE,
+    http_functions.TABLE,
     codec_functions.TABLE,
     lock_functions.TABLE,
     registration_functions.TABLE,

@@ -12,7 +12,7 @@ __all__ = ["Entry", "TableState", "entries", "markdown"]
 
 TableState: TypeAlias = Literal["must", "should", "later", "out"]
 
-_LATER: Final = ("http.client.", "msys.http.client.", "opendkim.", "msys.validate.opendkim.")
+_LATER: Final = ("opendkim.", "msys.validate.opendkim.")
 _MEANING: Final = {
     "must": "here; nearly all scripts need it",
     "should": "here",
@@ -26,6 +26,7 @@ _GROUPS: Final = (
     ("msys.audit.", "`msys.audit`"), ("msys.gauge_cache.", "`msys.gauge_cache`"), ("counter", "`counter`"),
     ("json.", "`json`"), ("base64.", "`base64`, `qp`, `idn`"), ("qp.", "`base64`, `qp`, `idn`"),
     ("idn.", "`base64`, `qp`, `idn`"), ("thread.", "`thread`"), ("mutex", "`thread`"),
+    ("http", "`http.client`"), ("msys.http.", "`http.client`"),
     ("control_call", "`msys.registerControl`, `ac_auth`"), ("response", "`msys.registerControl`, `ac_auth`"),
 )  # fmt: skip
 _WRITTEN_IN_LUA: Final[dict[str, TableState]] = {"msys.dumper.Dumper": "must", "msys.runInPool": "should"}

@@ -23,10 +23,10 @@ _MESSAGE = (
 _MODULES = (
     "msys.db", "msys.datasource", "msys.av", "msys.brightmail", "msys.cloudmark", "msys.commtouch",
     "msys.commtouch_ctasd", "msys.beik", "msys.expurgate", "msys.bounce", "msys.pbp", "msys.policyeditor",
-    "msys.timer", "msys.os", "msys.getopt", "msys.threadpool", "msys.httpsrv", "msys.http.client", "msys.validate",
+    "msys.timer", "msys.os", "msys.getopt", "msys.threadpool", "msys.httpsrv", "msys.validate",
     "msys.validate.opendkim", "msys.adaptive", "msys.delivery", "msys.dp_config", "msys.rcptto", "msys.symantec",
     "msys.smtpapi", "msys.snmp", "msys.xml", "msys.curl", "curl", "xml", "expat", "ssl", "crypto", "opendkim",
-    "opendkim.dkim", "dkim", "lfs", "socket", "db", "datasource", "http.client", "threadpool", "timer",
+    "opendkim.dkim", "dkim", "lfs", "socket", "db", "datasource", "threadpool", "timer",
 )  # fmt: skip
 
 TABLE.out(*(f"msys.{name}" for name in _MSYS))

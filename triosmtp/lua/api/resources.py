@@ -5,7 +5,7 @@ A reload loads all scripts again, but their counters go on: :meth:`Resources.rel
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import Factory, define, field
 
@@ -18,7 +18,12 @@ from triosmtp.lua.api.rate_counters import GaugeCache, NamedCounters, Series
 from triosmtp.policy import Session
 from triosmtp.smtp import Address
 
+if TYPE_CHECKING:
+    from triosmtp.http_client.http_client import HTTPClient
+
 __all__ = ["Judge", "Resources"]
+
+_CONNECTIONS: Final = 100  # to other servers by http.client
 
 Judge: TypeAlias = Callable[[Session, Address], Awaitable[str]]
 """Returns why a message may not have a recipient that a script adds; ``""`` if it may."""
@@ -49,6 +54,25 @@ class Resources:
     audit: InboundAudit = Factory(InboundAudit)
     sessions: OpenSessions = Factory(OpenSessions)
     networks: dict[bytes, CidrMap] = Factory(dict)
+    _http: "HTTPClient | None" = field(default=None, init=False)
+
+    def http(self) -> "HTTPClient":
+        """Return the client for requests of scripts.
+
+        :raises ImportError: if httpx is missing.
+        """
+        if self._http is None:
+            from triosmtp.http_client.http_client import HTTPClient  # noqa: PLC0415 - only if scripts make requests
+            from triosmtp.http_client.tls_files import TLSFiles  # noqa: PLC0415 - as above
+
+            self._http = HTTPClient(TLSFiles(), connections=_CONNECTIONS, user_agent="triosmtp", connect_seconds=10.0)
+        return self._http
+
+    async def aclose(self) -> None:
+        """Close the connections of scripts to other servers."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
 
     def reloaded(self, **changes: object) -> "Resources":
         """Return the resources of the next set: the same counters, no networks, and what ``changes`` names."""
