@@ -12,7 +12,7 @@ made when it is needed first: most sessions need none.
 - **No send overtakes one of SSLStream's.**  SSLStream holds its lock from encryption to the end of sending.  If the
   lock is held, SSLStream sends.
 - **Data that SSLStream could read is left to it.**  The short way reads only if the engine needs ciphertext.  If two
-  tasks read, the transport raises the error.  What the handshake left decrypted is taken in one step, by either.
+  tasks read, the transport raises the error.  Data that came with the handshake are taken in one step, by either.
 - **Answers of TLS itself, an end and an error are left to SSLStream**, with the plaintext before them.
 - **SSLStream alone serves a client that may renegotiate**: there a write may have to read.
 
