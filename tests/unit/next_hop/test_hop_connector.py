@@ -92,6 +92,16 @@ async def test_certificates_that_are_not_verified_by_name(tmp_path: Path) -> Non
         assert result.code == 250
 
 
+async def test_the_authorities_of_the_system_are_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tmp_path / "system.pem"
+    bundle.write_bytes(root().certificate_pem)
+    for authority, code in ((root(), 250), (foreign_root(), 451)):
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+        hop = ScriptedHop(tls=server_context(authority))
+        async with secured(tmp_path, hop, tls_files=ClientTLSSettings()) as (result, _):
+            assert result.code == code
+
+
 async def test_a_fingerprint_needs_no_authority(tmp_path: Path) -> None:
     credential = foreign_root().issue(NAME, dns=[NAME], usage=["server"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
