@@ -183,10 +183,16 @@ async def test_a_large_message_in_odd_chunks_over_sockets(tmp_path: Path, tls: b
 async def test_one_read_and_one_write_carry_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     reads, writes = [], []
     receive, send = SocketTransport.receive_some, SocketTransport.start_send
+    receive_at_once = SocketTransport.receive_now
 
     async def receive_some(self: SocketTransport, max_bytes: int | None = None) -> bytes:
         data = await receive(self, max_bytes)
         reads.append(bytes(data))
+        return data
+
+    def receive_now(self: SocketTransport, max_bytes: int) -> bytes | None:
+        data = receive_at_once(self, max_bytes)
+        reads.append(data or b"")
         return data
 
     def start_send(self: SocketTransport, data: bytes) -> bool:
@@ -194,6 +200,7 @@ async def test_one_read_and_one_write_carry_a_transaction(monkeypatch: pytest.Mo
         return send(self, data)
 
     monkeypatch.setattr(SocketTransport, "receive_some", receive_some)
+    monkeypatch.setattr(SocketTransport, "receive_now", receive_now)
     monkeypatch.setattr(SocketTransport, "start_send", start_send)
     text = conf('Deliver_To = "discard:"', "127.0.0.1:0", '( "ENHANCEDSTATUSCODES" "CHUNKING" )')
     async with trio.open_nursery() as nursery:

@@ -7,6 +7,7 @@ from relay_answers import CONF, OUTSIDER, codes
 
 from triosmtp import Policy, Session
 from triosmtp.config import OPTIONS, parse_config
+from triosmtp.config.option import GLOBAL
 from triosmtp.domain import DomainError, domain_key
 from triosmtp.errors import ConfigError
 from triosmtp.server.client_list import DomainList
@@ -75,7 +76,9 @@ async def test_an_address_that_fills_a_line_is_accepted() -> None:
 
 
 DOMAIN_OPTIONS = sorted(
-    option.name for option in OPTIONS.values() if option.type.name in {"list of domains", "domain", "host name"}
+    option.name
+    for option in OPTIONS.values()
+    if option.type.name in {"list of domains", "domain", "host name"} and GLOBAL in option.scopes
 )
 
 
@@ -93,6 +96,12 @@ def test_a_domain_without_a_key_is_an_error(name: str, text: str) -> None:
         setting = f'Deliver_To = d Delivery d {{ Deliver_To = "lmtp:/l" {setting} }}'
     with pytest.raises(ConfigError):
         parse_config(CONF.format(setting))
+
+
+@pytest.mark.parametrize("text", ["example.org.", "exam\u00adple.org", "a..b", "a b"])
+def test_a_host_name_of_a_delivery_without_a_key_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match="EHLO_Hostname"):
+        parse_config(CONF.format(f'Delivery "x" {{ Deliver_To = "smtp://127.0.0.1" EHLO_Hostname = "{text}" }}'))
 
 
 @pytest.mark.parametrize("text", ["*b\u00fccher.example", "*.exam\u00adple.org"])

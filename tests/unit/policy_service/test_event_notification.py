@@ -144,6 +144,7 @@ CASES: list[tuple[ServerEvent, str, dict[str, Any]]] = [
 NOT_SENT = {
     event.ConfigurationReloadFailed,
     event.ConnectionRefused,
+    event.LimitsStoreChanged,
     event.PeerAnnounced,
     event.PolicyClientConnected,
     event.PolicyClientDisconnected,
@@ -154,6 +155,7 @@ NOT_SENT = {
     event.ServerDraining,
     event.ServerEnded,
     event.ServerStarted,
+    event.TargetChanged,
 }
 """The events for the operator alone."""
 
