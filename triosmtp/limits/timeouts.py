@@ -2,7 +2,8 @@
 
 A cancel scope for each read would cost more than the read, and moving a deadline as much as parsing a command.  So a
 session only notes since when it waits for its peer, and :func:`watch` ends the sessions that have waited too long.  A
-second is exact enough for limits of minutes.  The time of a policy or a delivery is never counted as the peer's.
+second is exact enough for limits of minutes.  A handshake that takes too long is ended in the same way.  The time of a
+policy or a delivery is never counted as the peer's.
 
 There are three limits: the time for one command or one piece of a message, the rate at which a message must arrive, and
 the time of the whole session.  A client that sends a command octet by octet gains nothing by it.
