@@ -133,18 +133,19 @@ class NamedCounters:
 
     def add(self, path: str, by: int) -> int:
         """Add to a counter, and return its value.  An unlinked counter begins again at 0."""
-        self._values[self.open(path)] += by
+        path = self.open(path)
+        self._values[path] += by
         return self._values[path]
 
     def read(self, path: str) -> int:
         """Return the value of a counter."""
-        return self._values.get(path, 0)
+        return self._values.get(path[:_MAX_KEY], 0)
 
     def reset(self, path: str) -> None:
         """Set a counter to 0."""
-        if path in self._values:
-            self._values[path] = 0
+        if path[:_MAX_KEY] in self._values:
+            self._values[path[:_MAX_KEY]] = 0
 
     def unlink(self, path: str) -> bool:
         """Remove a counter; return whether it was there."""
-        return self._values.pop(path, None) is not None
+        return self._values.pop(path[:_MAX_KEY], None) is not None
