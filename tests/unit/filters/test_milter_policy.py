@@ -300,6 +300,24 @@ async def test_a_message_in_a_file_is_changed_and_one_in_chunks_is_asked_about(t
             assert server.messages[1].body == BODY.partition(b"hello")[0] + new
 
 
+async def test_a_new_body_takes_space_in_the_spool_while_the_message_is_there(tmp_path: Path) -> None:
+    parts = [b"b" + b"x" * 65_000] * 16
+    more = f'Spool_Directory = "{tmp_path}" Spool_Max_Size = 2000000'  # one address may use a quarter
+    with milter_program(end(*parts)) as milter:
+        async with open_memory_server(conf(milter, more)) as server:
+            client = await begun(server)
+            for _ in range(2):
+                assert await sent(client) == "452 4.3.1 Insufficient system storage"
+            assert server.messages == []
+            milter.answers = end(b"bnew")
+            assert (await sent(client)).startswith("250")
+        async with open_memory_server(conf(milter, more.replace("2000000", "8000000"))) as server:
+            milter.answers = end(*parts)
+            client = await begun(server)
+            for _ in range(3):  # what one took is given back
+                assert (await sent(client)).startswith("250")
+
+
 @pytest.mark.parametrize("verdict", [b"r", b"t", b"d"])
 async def test_changes_before_a_refusal_have_no_effect(verdict: bytes) -> None:
     _, server = await one(end(*CHANGES, verdict=verdict))

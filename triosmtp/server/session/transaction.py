@@ -97,19 +97,19 @@ class Transaction:
         """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
         assert self._spool is not None
         try:
-            self._take_space(self._spool)
+            self._take_space(self._spool.unwritten)
             async with self._turn():
                 await self._spool.flush()
         except SpoolError as error:
             self._failure = error.with_traceback(None)  # which would keep this transaction
             self.close()
 
-    def _take_space(self, spool: Spool) -> None:
-        """Count what is about to be written.
+    def _take_space(self, size: int) -> None:
+        """Count octets that are about to be written.
 
         :raises SpoolError: if the spool may not hold so much.
         """
-        service, settings, size = self._service, self.profile.settings, spool.unwritten
+        service, settings = self._service, self.profile.settings
         peer, shared = fair_queue_key(self._session), not expects_many_connections(self._session.peer_address, settings)
         if not service.limits.space.fits(peer, size, settings.spool_max_size, shared=shared):
             raise SpoolError("Spool_Max_Size is reached", ENOSPC, spool_folder(settings))
@@ -208,7 +208,7 @@ class Transaction:
         spool, failure = self._spool, self._failure
         if spool is not None and failure is None:
             try:
-                self._take_space(spool)
+                self._take_space(spool.unwritten)
                 async with self._turn():
                     return await spool.finish()
             except SpoolError as error:
@@ -242,6 +242,7 @@ class Transaction:
         ask = partial(ask_policies, self._service, self._session, chain)
         if "data_spool" in chain.phases:
             self._note(await ask("data_spool", message))
+            self._count_changed(message.body)
         if "data_spool_each_rcpt" in chain.phases:
             for recipient in tuple(self.envelope.recipients):
                 self._note(await ask("data_spool_each_rcpt", message, recipient))
@@ -249,6 +250,17 @@ class Transaction:
         if reply is not None:
             self._session.accept_reply = None
             vars(self)["_conclude"] = partial(self._conclude_with, reply)  # in place of a check for each message
+
+    def _count_changed(self, body: Body) -> None:
+        """Count a body that a policy has made larger.
+
+        :raises Refusal: if the spool may not hold so much.
+        """
+        if not body.in_memory and body.size > self._spooled:
+            try:
+                self._take_space(body.size - self._spooled)
+            except SpoolError as error:
+                raise self._spool_failed(error) from None
 
     async def _record(self, body: Body, octets: int) -> None:
         """Keep the beginning of a message for those who record it; before its delivery, since it is settled then."""
