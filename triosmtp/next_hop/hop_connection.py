@@ -5,8 +5,8 @@ meets another question.
 """
 
 import select
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import aclosing, suppress
 from typing import Final, Protocol
 
 import trio
@@ -77,7 +77,7 @@ class HopConnection:
         self.announced: object = None
         """The client that XCLIENT announced, if the hop takes no other one on this connection."""
         self.owner: object = None
-        """To whom the open transaction belongs; None if nobody will continue it."""
+        """The transaction that the open one belongs to; None if nobody will continue it."""
         self.idle_since = 0.0
         self._refusals = 0
         self._seconds = {
@@ -219,7 +219,10 @@ class HopConnection:
                 reply = await self.command(b"DATA\r\n")
                 if reply.code != _START_DATA:
                     raise HopError(f"{self}: DATA: {reply}")
-                await self._send_pieces(self._stuffed(chunks))
+                if self.client.has_more:  # it would be taken for the answer to the message
+                    raise HopError(f"{self}: DATA: more than one reply")
+                async with aclosing(self._stuffed(chunks)) as stuffed:
+                    await self._send_pieces(stuffed)
             else:
                 await self.send(self.client.send_last_chunk(binary_size))
                 await self._send_pieces(chunks)
@@ -227,7 +230,7 @@ class HopConnection:
             raise HopError(f"{self}: the message was not taken in time")
         return await self._final_replies(count, deadline)
 
-    async def _stuffed(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    async def _stuffed(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         async for chunk in chunks:
             yield self.client.send_body(chunk)
         yield self.client.end_body()

@@ -283,6 +283,15 @@ async def test_a_hop_that_ends_after_354_may_have_the_message(tmp_path: Path) ->
     assert len(hop.sessions) == 1
 
 
+async def test_an_answer_before_the_message_is_none(tmp_path: Path) -> None:
+    hop = ScriptedHop({"DATA": "354 Go\r\n250 2.0.0 Ok", "end": SILENCE})
+    async with connected(tmp_path, hop) as (delivery, _):
+        (result,) = await delivery.begin(envelope(), ORIGIN).deliver_each(message("a@example.com"))
+    assert told(result) == LATER
+    assert "more than one reply" in result.reason
+    assert not hop.messages
+
+
 async def test_a_new_connection_that_ends_is_not_replaced(tmp_path: Path) -> None:
     hop = ScriptedHop({"RCPT": [CLOSE, "250 Ok"]})
     async with connected(tmp_path, hop) as (delivery, _):
