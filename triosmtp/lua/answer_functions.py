@@ -6,7 +6,7 @@ from typing import Final
 from triosmtp.errors import Reject
 from triosmtp.lua.callout import Answer, Callout, Mc, Msg, Vctx
 from triosmtp.lua.conversion import text_of
-from triosmtp.lua.host import HostObject, HostTable, ScriptError
+from triosmtp.lua.host import HostObject, HostTable, LuaObject, ScriptError
 from triosmtp.smtp import Reply
 
 __all__ = ["DISCARDED", "TABLE", "reject_of", "reply_of"]
@@ -138,17 +138,17 @@ def _put_disconnect(callout: Callout, _vctx: Vctx, value: object) -> None:
 
 
 @TABLE.function("msys.core.accept_construct_get_message_construct", "o")
-def _message_construct(callout: Callout, _ac: HostObject) -> Mc:
+def _message_construct(callout: Callout, _ac: HostObject) -> LuaObject:
     if callout.scripts is None:
         raise ScriptError("there is no session here")
     return callout.scripts.mc
 
 
 @TABLE.getter("mc.ctx")
-def _mc_ctx(callout: Callout, _mc: Mc) -> Vctx | None:
+def _mc_ctx(callout: Callout, _mc: Mc) -> LuaObject:
     return None if callout.scripts is None else callout.scripts.vctx
 
 
 @TABLE.getter("mc.message")
-def _mc_message(callout: Callout, _mc: Mc) -> Msg | None:
+def _mc_message(callout: Callout, _mc: Mc) -> LuaObject:
     return None if callout.scripts is None else callout.scripts.msg

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import Factory, define, field
 
-from triosmtp.lua.api.resources import Judge
-from triosmtp.lua.host import HostObject, LuaFunction, LuaTable
+from triosmtp.lua.host import HostObject, LuaFunction, LuaObject, LuaTable
 from triosmtp.message import Message, Recipient
 from triosmtp.message.header_edits import HeaderEdits
 from triosmtp.policy import Session
 from triosmtp.smtp import Address
 
 if TYPE_CHECKING:
+    from triosmtp.lua.api.resources import Judge
     from triosmtp.lua.engine import Engine
     from triosmtp.lua.state import LuaState
 
@@ -78,11 +78,11 @@ class SessionScripts:
     table: LuaTable
     """The tables of the modules, and _TLS."""
     tls: LuaTable
-    vctx: Vctx = Factory(Vctx)
-    ac: Ac = Factory(Ac)
-    msg: Msg = Factory(Msg)
-    mc: Mc = Factory(Mc)
-    judge: Judge | None = None
+    vctx: LuaObject
+    ac: LuaObject
+    msg: LuaObject
+    mc: LuaObject
+    judge: "Judge | None" = None
     """Returns why a message may not have a recipient that a script adds; ``""`` if it may."""
     called: set[int] = Factory(set)
     """The modules of which a callout has run."""
@@ -100,6 +100,8 @@ class Callout:
     method: str = ""
     """The name of the callout: ``validate_rcptto``."""
     module: str = ""
+    command: bytes = b""
+    """The command of the client, if the callout gets it."""
     scripts: SessionScripts | None = None
     message: Message | None = None
     """The message, if its body has arrived."""

@@ -1,6 +1,6 @@
 """Values between Lua and Python.  Strings of Lua are bytes; a table is read only within bounds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from triosmtp.lua.host import KINDS, HostFunction, LuaTable, ScriptError
@@ -9,6 +9,8 @@ __all__ = ["bad_argument", "checked", "lua_dict", "lua_list", "octets_of", "text
 
 _MAX_ITEMS: Final = 100_000
 _TABLE: Final = "_LuaTable"
+_EXACT: Final[Mapping[str, type]] = {"s": bytes, "i": int}
+"""The types that nearly all arguments of these kinds have."""
 
 
 def type_name(value: object) -> str:
@@ -30,13 +32,19 @@ def bad_argument(number: int, function: str, expected: str, value: object) -> Sc
     return ScriptError(f"bad argument #{number} to '{name}' ({expected} expected, got {type_name(value)})")
 
 
-def checked(function: HostFunction, arguments: tuple[Any, ...]) -> list[Any]:
+def checked(function: HostFunction, arguments: tuple[Any, ...]) -> Sequence[Any]:
     """Return the arguments of a call as the parameters of ``function`` ask for them: missing ones are None.
 
     As in Lua, a number is taken for a string and a string of digits for a number; what is too much is dropped.
 
     :raises ScriptError: as Lua's own functions do.
     """
+    if len(arguments) == len(function.parameters):
+        for value, parameter in zip(arguments, function.parameters, strict=True):
+            if type(value) is not _EXACT.get(parameter.kind):
+                break
+        else:
+            return arguments
     values: list[Any] = list(arguments if function.variadic else arguments[: len(function.parameters)])
     values += [None] * (len(function.parameters) - len(values))
     for position, parameter in enumerate(function.parameters):

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from attrs import define, frozen
 from triosmtp.lua import answer_functions
 from triosmtp.lua.api import TABLES
 from triosmtp.lua.api.resources import Resources
-from triosmtp.lua.callout import Callout, SessionScripts
+from triosmtp.lua.callout import Ac, Callout, Mc, Msg, SessionScripts, Vctx
 from triosmtp.lua.host import LuaFunction, LuaTable, ScriptError
 from triosmtp.lua.module_finder import ModuleFinder
 from triosmtp.lua.state import Failure, LuaLimits, LuaState
@@ -240,7 +241,8 @@ class Engine:
         if found is None:
             state = self._state
             table = state.scripts.new_session()
-            found = self._sessions[session] = SessionScripts(session, state, table, state.scripts.tls(table))
+            objects = map(state.calls.to_lua, (Vctx(), Ac(), Msg(), Mc()))
+            found = self._sessions[session] = SessionScripts(session, state, table, state.scripts.tls(table), *objects)
             session.call_at_end(partial(self._end_session, found))
         return found
 
@@ -252,10 +254,11 @@ class Engine:
                 self.call_at_once(callout, module)
         self._sessions.pop(scripts.session, None)
 
-    async def call(self, callout: Callout, module: _Module, *arguments: Any) -> Any:
+    async def call(self, callout: Callout, module: _Module, *arguments: Any, deadline: float = inf) -> Any:
         """Run a callout of a module and return its result.
 
         :raises Failure: if it fails or exceeds a limit.
+        :raises trio.TooSlowError: if it still waits at ``deadline``, on Trio's clock.
         """
         scripts = callout.scripts
         assert scripts is not None, "a callout is about a session"
@@ -263,11 +266,16 @@ class Engine:
         scripts.called.add(module.number)
         state: LuaState = scripts.state
         try:
+            method, command = callout.method.encode(), callout.command
+            if command:
+                function, arguments = state.call_command, (method, command, *arguments)
+            else:
+                function, arguments = state.call_module, (method, *arguments)
             result = await state.run(
-                callout, state.scripts.call, scripts.table, module.number, callout.method, *arguments, tls=scripts.tls
+                callout, function, scripts.table, module.number, *arguments, tls=scripts.tls, deadline=deadline
             )
             while callout.after:
-                await state.run(callout, callout.after.pop(0), tls=scripts.tls)
+                await state.run(callout, callout.after.pop(0), tls=scripts.tls, deadline=deadline)
             return result
         except Failure:
             if state.is_full():

@@ -11,6 +11,7 @@ __all__ = [
     "HostObject",
     "HostTable",
     "LuaFunction",
+    "LuaObject",
     "LuaTable",
     "Parameter",
     "ScriptError",
@@ -23,6 +24,8 @@ State: TypeAlias = Literal["must", "should", "out"]
 LuaTable: TypeAlias = Any
 """A table of a script: the type is private to lupa.  ``conversion.py`` reads it."""
 LuaFunction: TypeAlias = Any
+LuaObject: TypeAlias = Any
+"""A :class:`HostObject` as scripts have it."""
 
 KINDS: Final = {
     "s": "string",

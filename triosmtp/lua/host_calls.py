@@ -5,7 +5,7 @@ results, false and the text of an error, or nil if the session has to wait (``pr
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import Any, Final
@@ -16,10 +16,15 @@ from attrs import define, field
 from triosmtp.lua.conversion import checked, octets_of
 from triosmtp.lua.host import HostFunction, HostObject, HostTable, ScriptError
 
-__all__ = ["HostCalls", "internal", "new_runtime"]
+__all__ = ["LUA_ERRORS", "HostCalls", "internal", "new_runtime"]
 
 _log = logging.getLogger("triosmtp.lua")
 
+LUA_ERRORS: Final = (lupa.LuaError, lupa.LuaMemoryError)
+"""Errors that leave Lua: of memory, outside of a script."""
+
+_VALUES: Final = frozenset({bytes, int, float, bool, type(None)})
+"""Values that are the same on both sides."""
 _PLAIN: Final = frozenset({bool, int, float})
 _SMALL: Final = 1024  # bytes of a string that is passed without a check: the state has a reserve
 _OBJECT_TYPE: Final = "_LuaObject"
@@ -37,9 +42,15 @@ class HostCalls:
     """The callout that runs: what host functions get as their first argument."""
     waiting: Awaitable[Any] | None = field(default=None, init=False)
     """The awaitable on which the callout that has just stopped depends."""
+    _object: Any = field(init=False)
+    _handle_of: Any = field(init=False)
     _by_number: dict[int, HostObject] = field(factory=dict, init=False)
     _numbers: dict[int, int] = field(factory=dict, init=False)
     _count: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._object = self._objects.object
+        self._handle_of = self._objects.handle_of
 
     def define(self, tables: Iterable[HostTable]) -> None:
         """Make the functions, methods, fields and constants of ``tables`` known to scripts."""
@@ -71,8 +82,11 @@ class HostCalls:
         except Exception as error:  # noqa: BLE001 - see the top of the module
             return _failed(function, error)
 
-    def _checked(self, function: HostFunction, arguments: tuple[Any, ...]) -> list[Any]:
-        return checked(function, tuple(map(self.from_lua, arguments)))
+    def _checked(self, function: HostFunction, arguments: tuple[Any, ...]) -> Sequence[Any]:
+        for value in arguments:
+            if type(value) not in _VALUES:
+                return checked(function, tuple(map(self.from_lua, arguments)))
+        return checked(function, arguments)
 
     def _called(self, function: HostFunction, result: Any) -> tuple[Any, ...]:
         if function.waits and isawaitable(result):
@@ -99,7 +113,7 @@ class HostCalls:
         """Return the object of the host behind ``value``, if it is one; else ``value``."""
         if type(value).__name__ != _OBJECT_TYPE:
             return value
-        number = self._objects.handle_of(value)
+        number = self._handle_of(value)
         return value if number is None else self._by_number[number]
 
     def to_lua(self, value: Any) -> Any:
@@ -116,7 +130,7 @@ class HostCalls:
                 self._check_memory(len(value))
             return value
         if isinstance(value, HostObject):
-            return self._objects.object(value.lua_class.encode(), self._number(value))
+            return self._object(value.lua_class.encode(), self._number(value))
         if isinstance(value, Mapping):
             self._check_memory(64 * len(value))
             return self._lua.table_from({self.to_lua(key): self.to_lua(each) for key, each in value.items()})

@@ -11,7 +11,6 @@ from triosmtp.errors import Reject
 from triosmtp.event import Observer, Refused
 from triosmtp.lua.answer_functions import AGAIN, CONT, reject_of, reply_of
 from triosmtp.lua.answer_functions import DONE as LUA_DONE
-from triosmtp.lua.api.ec_string import ECString
 from triosmtp.lua.api.resources import Judge
 from triosmtp.lua.callout import Answer, Callout, SessionScripts
 from triosmtp.lua.engine import CALLOUTS, Engine
@@ -129,7 +128,8 @@ class _Phases(_ScriptPolicy):
         """Run validate_ehlo."""
         phase = self._begin(session, "ehlo")
         verb = "HELO" if session.variables.get("ehlo_string", "")[:4].upper() == "HELO" else "EHLO"
-        await phase.run("validate_ehlo", _command(f"{verb} {domain}"), phase.scripts.ac, phase.scripts.vctx)
+        phase.command = _command(f"{verb} {domain}")
+        await phase.run("validate_ehlo", None, phase.scripts.ac, phase.scripts.vctx)
         return await phase.end()
 
     async def validate_starttls(self, session: Session, tls: TLSInfo) -> Done | None:  # noqa: ARG002 - in the variables
@@ -165,8 +165,8 @@ class _Phases(_ScriptPolicy):
     ) -> Done | None:
         """Run validate_mailfrom."""
         phase = self._begin(session, "mailfrom")
-        text = _command(f"MAIL FROM:<{sender.text}>")
-        await phase.run("validate_mailfrom", text, phase.scripts.ac, phase.scripts.vctx)
+        phase.command = _command(f"MAIL FROM:<{sender.text}>")
+        await phase.run("validate_mailfrom", None, phase.scripts.ac, phase.scripts.vctx)
         return await phase.end()
 
     async def validate_rcptto(
@@ -178,8 +178,8 @@ class _Phases(_ScriptPolicy):
         """Run validate_rcptto; a recipient that is discarded is accepted and dropped."""
         phase = self._begin(session, "rcptto")
         scripts = phase.scripts
-        text = _command(f"RCPT TO:<{recipient.text}>")
-        await phase.run("validate_rcptto", scripts.msg, text, scripts.ac, scripts.vctx)
+        phase.command = _command(f"RCPT TO:<{recipient.text}>")
+        await phase.run("validate_rcptto", scripts.msg, scripts.ac, scripts.vctx)
         if phase.answer.discard:
             self._emit_discard(session, phase.answer, phase.module, [recipient.text])
             phase.answer.discard = ""
@@ -247,6 +247,8 @@ class _Phase:
         self.scripts: SessionScripts = engine.of_session(session)
         self.scripts.judge = settings.judge
         self.answer = Answer()
+        self.command = b""
+        """The command that the callouts get."""
         self.module = ""
         """The module that gave the answer."""
         self._done = False
@@ -264,7 +266,8 @@ class _Phase:
         for module in self._engine.methods(method):
             callout = Callout(
                 engine=self._engine, phase=self._name, method=method, module=module.name, scripts=self.scripts,
-                message=self._message, recipient=self.recipient, edits=self.edits, answer=self.answer,
+                command=self.command, message=self._message, recipient=self.recipient, edits=self.edits,
+                answer=self.answer,
             )  # fmt: skip
             before = self.answer.code, self.answer.text
             result = await self._ask(callout, module, arguments)
@@ -277,13 +280,13 @@ class _Phase:
 
     async def _ask(self, callout: Callout, module: Any, arguments: tuple[Any, ...]) -> object:
         """Return what a callout answers, asking again as long as it waits."""
+        deadline = trio.current_time() + self._settings.timeout
         try:
-            with trio.fail_after(self._settings.timeout):
-                while True:
-                    result = await self._engine.call(callout, module, *arguments)
-                    if result != AGAIN or isinstance(result, bool):
-                        break
+            result = await self._engine.call(callout, module, *arguments, deadline=deadline)
+            while result == AGAIN and not isinstance(result, bool):
+                with trio.fail_at(deadline):
                     await trio.sleep(_AGAIN_SECONDS)
+                result = await self._engine.call(callout, module, *arguments, deadline=deadline)
         except trio.TooSlowError:
             seconds = f"{self._settings.timeout:g} s (Policy_Timeout)"
             raise self.failed(Failure(f"{callout.method} did not end within {seconds}"), callout) from None
@@ -333,5 +336,5 @@ class _Phase:
             await trio.sleep(min(rest, _HOLD_SECONDS))
 
 
-def _command(text: str) -> ECString:
-    return ECString(f"{text}\r\n".encode("utf-8", "surrogateescape"))
+def _command(text: str) -> bytes:
+    return f"{text}\r\n".encode("utf-8", "surrogateescape")

@@ -9,16 +9,18 @@ returned.  So one state serves all sessions of a process, and no script holds up
 
 from collections.abc import Callable, Iterable
 from importlib.resources import files
+from math import inf
 from typing import Any, Final
 
+import trio
 from attrs import frozen
 
 from triosmtp.lua.host import HostTable, LuaFunction, LuaTable, ScriptError
-from triosmtp.lua.host_calls import HostCalls, internal, new_runtime
+from triosmtp.lua.host_calls import LUA_ERRORS, HostCalls, internal, new_runtime
 
 __all__ = ["Failure", "LuaLimits", "LuaState"]
 
-_STEP: Final = 1000  # instructions between two checks
+_STEP: Final = 250  # instructions between two checks
 _RESERVE: Final = 8 << 20
 """Bytes beyond the limit, for what the host writes."""
 _MAX_STEPS: Final = 100_000  # of the matcher of Lua, which cannot be stopped: half a millisecond
@@ -30,7 +32,8 @@ class LuaLimits:
     """What scripts may use: instructions and processor time of a callout, memory of the state."""
 
     instructions: int = 20_000_000
-    cpu_seconds: float = 1.0
+    cpu_seconds: float = 0.5
+    """Between two waits, of the whole process: threads count too."""
     memory: int = 64 << 20
 
 
@@ -74,6 +77,7 @@ class LuaState:
         })  # fmt: skip
         loaded = self._lua.table()
         self._bounds = self._trusted("prelude/bounds", shared)
+        self._begin, self._go_on, self._abandon = self._bounds.begin, self._bounds.go_on, self._bounds.abandon
         self._objects = self._trusted("prelude/objects", self._bounds, loaded)
         self.calls = HostCalls(self._lua, self._objects, limits.memory)
         tables = tuple(tables)
@@ -86,6 +90,8 @@ class LuaState:
                 self._trusted(source, shared, self._bounds, self._objects)
         self.scripts = self._trusted("prelude/scripts", shared, self._bounds, self._objects)
         """The Lua side of ``engine.py``: ``prelude/scripts.lua``."""
+        self.call_module: LuaFunction = self.scripts.call
+        self.call_command: LuaFunction = self.scripts.call_command
 
     def _trusted(self, path: str, *arguments: object) -> Any:
         """Run a file of this package (``prelude/bounds``) and return its result."""
@@ -102,17 +108,29 @@ class LuaState:
 
         :raises ScriptError: with the message of the compiler, which has the file and line.
         """
-        found, message = self._bounds.compile(text, chunk)
+        try:
+            found, message = self._bounds.compile(text, chunk)
+        except LUA_ERRORS:
+            raise ScriptError("not enough memory") from None
         if found is None:
             raise ScriptError(message.decode("utf-8", "replace"))
         return found
 
-    async def run(self, current: Any, function: LuaFunction, *arguments: Any, tls: LuaTable | None = None) -> Any:
+    async def run(
+        self,
+        current: Any,
+        function: LuaFunction,
+        *arguments: Any,
+        tls: LuaTable | None = None,
+        deadline: float = inf,
+    ) -> Any:
         """Run a function as a callout and return its first result.  It waits as often as the script does.
 
         ``current`` is what host functions get as their first argument meanwhile, and ``tls`` is the global _TLS.
+        ``deadline`` is on Trio's clock.
 
         :raises Failure: if the script fails or exceeds a limit.
+        :raises trio.TooSlowError: if the script still waits at the deadline.
         """
         self._runs += 1
         number = self._runs
@@ -120,14 +138,16 @@ class LuaState:
             self.calls.drain()
         try:
             values = map(self.calls.to_lua, arguments)
-            outcome = self._enter(current, self._bounds.begin, number, self.limits.instructions, tls, function, *values)
+            outcome = self._enter(current, self._begin, number, self.limits.instructions, tls, function, *values)
             while outcome == b"wait":
-                resumed = await self.calls.awaited()
-                outcome = self._enter(current, self._bounds.go_on, number, *resumed)
+                with trio.fail_at(deadline):
+                    resumed = await self.calls.awaited()
+                outcome = self._enter(current, self._go_on, number, *resumed)
         except ScriptError as error:  # no memory for the arguments
             raise Failure(str(error)) from None
-        finally:
-            self._bounds.abandon(number)
+        except BaseException:
+            self._abandon(number)
+            raise
         kind, first, *rest = outcome
         if kind == b"done":
             return self.calls.from_lua(first)
@@ -140,6 +160,9 @@ class LuaState:
         previous, calls.current = calls.current, current
         try:
             return function(*arguments)
+        except LUA_ERRORS:  # of memory, outside of the script
+            self._lua.gccollect()
+            raise Failure("not enough memory", limit=True) from None
         finally:
             calls.current = previous
 

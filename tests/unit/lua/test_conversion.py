@@ -12,7 +12,7 @@ from triosmtp.lua.host_calls import new_runtime
 def arguments(parameters: str, *values: object) -> list[object]:
     table = HostTable()
     table.function("vctx:get", parameters)(lambda: None)
-    return checked(table.functions[0], values)
+    return list(checked(table.functions[0], values))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """A Lua state and its limits."""
 
+import random
+from contextlib import suppress
+
 import pytest
+import trio
 from lua_scripts import Script
 
-from triosmtp.lua.host import ScriptError
+from triosmtp.lua.host import HostObject, HostTable, ScriptError
 from triosmtp.lua.state import Failure
 
 
@@ -134,3 +138,46 @@ def test_a_syntax_error_names_file_and_line() -> None:
 async def test_an_error_without_text_is_described() -> None:
     with pytest.raises(Failure, match="error object is a table value"):
         await Script().run(b"error({})")
+
+
+FILLS = (
+    "for i = 1, 1e7 do kept[#kept + 1] = ('x'):rep({}) .. i end",
+    "for i = 1, 1e7 do kept[#kept + 1] = {{ {} }} end",
+    "for i = 1, 1e7 do kept[i + {}] = i end",
+    "for i = 1, 1e7 do kept[#kept + 1] = coroutine.create(function() return {} end) end",
+    "kept = tostring({}) for i = 1, 40 do kept = kept .. kept .. i end",
+    "for i = 1, 1e7 do kept[#kept + 1] = msys.new() if i % 7 == {} then msys.list(50) end end",
+    "for i = 1, 1e7 do kept[#kept + 1] = msys.large({} + i % 9000) end",
+)
+CALLS = (
+    "msys.new()", "msys.list(100)", "msys.large(5000)", "msys.wait()", "msys.fail()", "msys.take({ 1, 2 })",
+    "error({})", "print(('p'):rep(1000))", "coroutine.wrap(function() msys.wait() end)()", "loadstring('return 1')()",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_full_memory_never_ends_the_process(seed: int) -> None:
+    chosen = random.Random(seed)
+    table = HostTable()
+    table.function("msys.new")(lambda _: HostObject())
+    table.function("msys.list", "i")(lambda _, size: [b"x" * 10] * size)
+    table.function("msys.large", "i")(lambda _, size: b"x" * size)
+    table.function("msys.take", "t")(lambda _, given: list(given.items())[:3])
+
+    @table.function("msys.wait", waits=True)
+    async def wait(_callout: object) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b"y" * 1000
+
+    @table.function("msys.fail")
+    def fail(_callout: object) -> None:
+        raise ScriptError("e" * 1000)
+
+    script = Script(table, memory=4 << 20, instructions=10_000_000)
+    for _ in range(4):
+        fill = chosen.choice(FILLS).format(chosen.choice((1, 3, 100, 1000)))
+        calls = " ".join(f"pcall(function() {call} end)" for call in chosen.sample(CALLS, 4))
+        with suppress(Failure, ScriptError):
+            await script.run(f"kept = kept or {{}} pcall(function() {fill} end) for i = 1, 50 do {calls} end".encode())
+    with suppress(Failure, ScriptError):
+        await script.run(b"kept = nil")

@@ -11,7 +11,7 @@ local load, rep = loadstring, string.rep
 local sethook, traceback, setmetatable, tostring = debug.sethook, debug.traceback, setmetatable, tostring
 
 local callouts = {}            -- by number: those that run or wait
--- Of the callout that runs: instructions left, the clock at which it would have begun, which limit it exceeded, where.
+-- Of the callout that runs: instructions left, the clock when it was resumed, which limit it exceeded, where.
 local left, started, exceeded, place
 local lib = {}
 
@@ -24,7 +24,9 @@ end
 local function ballast() return rep("x", settings.ballast) end
 local reserve = ballast()
 
+local active = false -- whether a callout runs
 local function hook()
+  if not active then return end
   left = left - STEP
   if exceeded or left < 0 then trip("too many instructions") end
   if gcinfo() > SOFT_KB then
@@ -36,7 +38,7 @@ end
 
 function lib.charge(steps)
   left = left - steps
-  if exceeded or left < 0 then trip("too many instructions") end
+  if active and (exceeded or left < 0) then trip("too many instructions") end
 end
 
 -- A script may catch an error, but not that of a limit.
@@ -139,6 +141,7 @@ local function text_of(value)
 end
 
 local function settled(id, callout, ok, first, ...)
+  active = false
   if gcinfo() > SOFT_KB then
     reserve = nil
     if not ok then callouts[id], callout.co = nil, nil end
@@ -146,7 +149,7 @@ local function settled(id, callout, ok, first, ...)
     if gcinfo() < SOFT_KB then reserve = ballast() end
   end
   local limit, trace = exceeded, place
-  callout.left, callout.cpu, callout.exceeded, callout.place = left, clock() - started, limit, trace
+  callout.left, callout.exceeded, callout.place = left, limit, trace
   left, started, exceeded, place = 1e15, 1e15, nil, nil
   if ok and first == WAIT then return "wait" end
   callouts[id] = nil
@@ -160,7 +163,8 @@ local driver
 local globals = _G
 local function serve(id, callout, ...)
   globals._TLS = callout.tls
-  left, exceeded, place, started = callout.left, callout.exceeded, callout.place, clock() - callout.cpu
+  left, exceeded, place, started = callout.left, callout.exceeded, callout.place, clock()
+  active = true
   return settled(id, callout, resume(callout.co, ...))
 end
 local function kept(running, ...)
@@ -179,7 +183,7 @@ function lib.go_on(id, ...)
 end
 
 function lib.begin(id, instructions, tls, f, ...)
-  callouts[id] = { co = create(f), left = instructions, cpu = 0, tls = tls }
+  callouts[id] = { co = create(f), left = instructions, tls = tls }
   return lib.go_on(id, ...)
 end
 

@@ -54,6 +54,16 @@ function lib.object(name, number)
   return object
 end
 
+-- Return an object that Python does not know.
+function lib.new(name) return newproxy(class(name).template) end
+
+-- Replace a getter by f(object, getter).
+function lib.wrap_getter(name, field, f)
+  local getters = class(name).getters
+  local former = getters[field]
+  getters[field] = function(self) return f(self, former) end
+end
+
 -- Return the numbers that no script refers to any more.
 function lib.drain()
   local gone = dead

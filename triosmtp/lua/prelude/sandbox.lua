@@ -53,7 +53,7 @@ G.print, G.debug = print, { output = print, traceback = bounds.traceback }
 
 -- Chunks. Each is translated by the host; bytecode is no source text.
 local function load_text(text, name, ...)
-  bounds.charge(#text * 20)
+  bounds.charge(#text * 500) -- the host translates it: microseconds for each token
   local lua, message = translate(text, name)
   if not lua then return nil, message end
   return raw_load(lua, name)

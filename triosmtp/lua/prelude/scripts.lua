@@ -51,12 +51,25 @@ end
 function lib.call(session, number, method, ...)
   return modules[number].module[method](self_of(session, number), ...)
 end
+-- The same with the text of a command, an ec_string that only Lua knows: behind the first argument, if there is one.
+local texts = setmetatable({}, { __mode = "k" })
+local function command(octets)
+  local object = objects.new("ec_string")
+  texts[object] = octets
+  return object
+end
+function lib.call_command(session, number, method, octets, first, ...)
+  local f, self = modules[number].module[method], self_of(session, number)
+  if first == nil then return f(self, command(octets), ...) end
+  return f(self, first, command(octets), ...)
+end
 function lib.call_without_session(number, method)
   local module = modules[number].module
   return module[method](module)
 end
 
 -- Strings that functions fill, and those of commands.
+objects.wrap_getter("ec_string", "buffer", function(self, of_python) return texts[self] or of_python(self) end)
 local function text(value)
   if type(value) == "userdata" and getmetatable(value) == "ec_string" then return value.buffer end
   return value
