@@ -42,7 +42,7 @@ _BODY: Final = b"Subject: a\r\n\r\n" + b"x" * 500 + b"\r\n.\r\n"
 class SenderCertificate(Policy):
     """The rule of the script."""
 
-    async def validate_mailfrom(self, session, sender, parameters):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG002, D102
+    async def validate_mailfrom(self, session, sender, parameters):  # type: ignore[no-untyped-def]  # noqa: ARG002, D102
         if sender.domain.lower() not in {"bank.example", "clearing.example"}:
             return
         if session.variables.get("tls") != "on":

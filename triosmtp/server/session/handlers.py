@@ -15,7 +15,7 @@ from triosmtp.message import Recipient
 from triosmtp.policy import CONTINUE, ChainDecision, Phase
 from triosmtp.server.session import auth, xclient
 from triosmtp.server.session.policy_phase import settle
-from triosmtp.server.session.refusal import Refusal, emit_refused, refusal_of
+from triosmtp.server.session.refusal import Refusal, emit_refused, refusal_of, refuse, send_refusal
 from triosmtp.server.session.restrictions import WaitingCheck, check_space, must_wait_for_space
 from triosmtp.server.session.state import SessionEnd, SessionState
 from triosmtp.server.session.transaction import Transaction
@@ -50,8 +50,7 @@ from triosmtp.smtp import (
 
 __all__ = ["HANDLERS", "Answer", "connect", "end_of_dialogue", "establish_tls", "greet", "refuse_from_now_on"]
 
-_OWN_REPLY: Final = frozenset({"mailfrom", "rcptto"})
-"""Phases whose positive reply a policy may word: others have more to say."""
+_OWN_REPLY: Final = frozenset({"mailfrom", "rcptto"})  # phases whose positive reply a policy may word
 _WEIGHT: Final = 100  # of a recipient that was refused for good, beside one that was refused for now
 _UNKNOWN: Final = frozenset({500, 502})  # the replies to commands that are not known
 _ENHANCED: Final = re.compile(r"(?:(4\.\d+\.\d+)(?: |$))?(.*)")
@@ -114,7 +113,7 @@ async def _settle(state: SessionState, phase: Phase, *arguments: object) -> Refu
 def greet(state: SessionState, refusal: Refusal | None, phase: str) -> bytes:
     """Return the banner, or the refusal in its place."""
     if refusal is not None:
-        return _refuse(state, phase, refusal)
+        return refuse(state, phase, refusal)
     if state.session.accept_reply is not None:
         return state.connection.send(state.session.accept_reply)
     if state.profile.settings.static_banner:
@@ -192,10 +191,9 @@ async def _decide_later(
     if phase == "ehlo" and state.session.capabilities is not None:
         state.apply_capabilities()
     reply = decided(state, event, decision, refusal)
-    wanted = state.session.accept_reply
+    wanted, state.session.accept_reply = state.session.accept_reply, None
     if wanted is None:
         return reply
-    state.session.accept_reply = None
     return reply if refusal is not None or phase not in _OWN_REPLY else state.connection.rendered(wanted)
 
 
@@ -204,31 +202,13 @@ async def _apply_waiting(checks: Iterable[WaitingCheck], state: SessionState, ev
         await check(state, event)
 
 
-def _refuse(
-    state: SessionState,
-    phase: str,
-    refusal: Refusal,
-    sender: Address | None = None,
-    recipients: Iterable[Address | Recipient] = (),
-) -> bytes:
-    emit_refused(state.service, state.session, phase, refusal, sender, recipients)
-    return _send_refusal(state, refusal)
-
-
-def _send_refusal(state: SessionState, refusal: Refusal) -> bytes:
-    reply = state.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit")
-    if refusal.closes:
-        state.connection.close()
-    return reply
-
-
 def _refuse_outdated(state: SessionState, phase: str, sender: Address | None = None) -> bytes:
     """End a session that began before a reload, as no message is under way: policy is not asked."""
     match = _ENHANCED.fullmatch(state.profile.settings.reconfig_message)
     assert match is not None, "every text matches"
     reply = Reply(421, match[2], match[1] or "4.3.2")
     state.was_outdated = True
-    return _refuse(state, phase, Refusal(reply, "reload", "the configuration was reloaded"), sender)
+    return refuse(state, phase, Refusal(reply, "reload", "the configuration was reloaded"), sender)
 
 
 # The handlers
@@ -256,7 +236,7 @@ def _hello_decided(
         return state.connection.accept()
     # A refused one changes nothing (RFC 5321, section 4.1.4): the one before it stands, if there was one.
     state.session.variables.apply(dict(zip(("ehlo_string", "ehlo_domain"), before, strict=True)))
-    return _refuse(state, "ehlo", refusal)
+    return refuse(state, "ehlo", refusal)
 
 
 async def on_auth(state: SessionState, event: Auth | AuthResponse) -> bytes:
@@ -264,7 +244,7 @@ async def on_auth(state: SessionState, event: Auth | AuthResponse) -> bytes:
     try:
         reply = await auth.answer(state, event)
     except Refusal as refusal:
-        return _refuse(state, "auth", refusal.without_traceback())
+        return refuse(state, "auth", refusal.without_traceback())
     return state.connection.send(reply)
 
 
@@ -287,7 +267,7 @@ def _mail_decided(state: SessionState, event: MailFrom, decision: ChainDecision,
     if refusal is not None:
         session.in_transaction = False
         session.message_headers.clear()
-        return _refuse(state, "mailfrom", refusal, event.sender)
+        return refuse(state, "mailfrom", refusal, event.sender)
     session.transactions += 1
     session.variables.record({"message_rcpt_count": "0"})
     discarded_by = decision.source if decision.discard else state.discarded_by
@@ -316,7 +296,7 @@ def _rcpt_decided(state: SessionState, event: RcptTo, _decision: ChainDecision, 
     assert transaction is not None, "MAIL was accepted"
     envelope = transaction.envelope
     if refusal is not None:
-        return _refuse(state, "rcptto", _counted(state, refusal), envelope.sender, (event.recipient,))
+        return refuse(state, "rcptto", _counted(state, refusal), envelope.sender, (event.recipient,))
     state.recipients += 1
     envelope.recipients.append(Recipient(event.recipient, event.parameters))
     state.session.variables.record(
@@ -346,7 +326,7 @@ def on_data(state: SessionState, event: Data) -> Answer:
 
 def _data_decided(state: SessionState, _event: Data, _decision: ChainDecision, refusal: Refusal | None) -> bytes:
     if refusal is not None:
-        return _refuse(state, "data", refusal)
+        return refuse(state, "data", refusal)
     _count_message(state)
     return state.connection.accept()
 
@@ -402,13 +382,13 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
     if event.data and transaction.add(event.data):
         await transaction.flush()
     if transaction.refusal is not None:
-        reply = _refuse(state, "data", transaction.refusal)
+        reply = refuse(state, "data", transaction.refusal)
         state.end_transaction()
         return reply
     refusal = await transaction.finish(event)
     state.end_transaction()
     if refusal is not None:
-        return _send_refusal(state, refusal)
+        return send_refusal(state, refusal)
     state.refused_recipients = 0
     enhanced = "2.0.0 " if state.profile.rules.enhanced_status_codes else ""
     return state.connection.accept(f"250 {enhanced}Ok: queued as {transaction.id}\r\n".encode("ascii"))
@@ -420,7 +400,7 @@ async def on_starttls(state: SessionState, _event: StartTLS) -> bytes:
     reached = await state.service.limits.admit_handshake(state.session, state.profile.settings)
     if reached:
         reply = Reply(454, "TLS is not available for the moment", "4.7.0")
-        return _refuse(state, "starttls", Refusal(reply, "limit", reached.value))
+        return refuse(state, "starttls", Refusal(reply, "limit", reached.value))
     return state.connection.accept()
 
 
@@ -431,20 +411,20 @@ def on_bad_command(state: SessionState, event: BadCommand) -> Answer:
         refusal.closes = True
     if event.reply.code in _UNKNOWN and state.profile.chain.asks_about_unknown:
         return _refuse_unknown(state, event, refusal)
-    return _refuse(state, "command", refusal)
+    return refuse(state, "command", refusal)
 
 
 async def _refuse_unknown(state: SessionState, event: BadCommand, refusal: Refusal) -> bytes:
     """Refuse a command that is not known, in the words of a milter if it has some."""
     reject = await state.profile.chain.ask_about_unknown(state.session, event.line)
-    return _refuse(state, "command", refusal if reject is None else refusal_of(reject, reject.decided_by))
+    return refuse(state, "command", refusal if reject is None else refusal_of(reject, reject.decided_by))
 
 
 def on_protocol_failure(state: SessionState, event: ProtocolFailure) -> bytes:
     """Handle a hard error, which ends the connection."""
     if event.injection:
         state.service.emit(TLSFailed(session=state.session.info, reason="injection", detail=event.reason))
-    return _refuse(state, "command", Refusal(event.reply, "protocol", event.reason))
+    return refuse(state, "command", Refusal(event.reply, "protocol", event.reason))
 
 
 def on_end(_state: SessionState, _event: ConnectionEnded) -> bytes:
@@ -482,7 +462,7 @@ def on_xcontext(state: SessionState, event: XDumpContext | XSetContext) -> bytes
     try:
         reply = xclient.answer_context(state.session, event)
     except Refusal as refusal:
-        return _refuse(state, "command", refusal)
+        return refuse(state, "command", refusal)
     return state.connection.send(reply)
 
 

@@ -1,6 +1,7 @@
 """How a step of a session is refused: the exception, and the event that reports it."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from triosmtp.errors import Reject
 from triosmtp.event import Refused
@@ -9,7 +10,10 @@ from triosmtp.policy import Session
 from triosmtp.server.service import Service
 from triosmtp.smtp import Address, Reply
 
-__all__ = ["Refusal", "emit_refused", "refusal_of", "text_of_reply"]
+if TYPE_CHECKING:
+    from triosmtp.server.session.state import SessionState
+
+__all__ = ["Refusal", "emit_refused", "refusal_of", "refuse", "send_refusal", "text_of_reply"]
 
 
 class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
@@ -79,3 +83,23 @@ def emit_refused(
             recipients=tuple(map(str, recipients)),
         )
     )
+
+
+def refuse(
+    state: "SessionState",
+    phase: str,
+    refusal: Refusal,
+    sender: Address | None = None,
+    recipients: Iterable[Address | Recipient] = (),
+) -> bytes:
+    """Report the refusal of a step, and return the reply."""
+    emit_refused(state.service, state.session, phase, refusal, sender, recipients)
+    return send_refusal(state, refusal)
+
+
+def send_refusal(state: "SessionState", refusal: Refusal) -> bytes:
+    """Return the reply of a refusal; after it the connection is closed if the refusal says so."""
+    reply = state.connection.send(refusal.reply, by_limit=refusal.decided_by == "limit")
+    if refusal.closes:
+        state.connection.close()
+    return reply
