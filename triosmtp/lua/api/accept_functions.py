@@ -15,6 +15,10 @@ TABLE.constant("msys.core.P_SMTP", 1)
 TABLE.constant("msys.core.P_ESMTP", 2)
 TABLE.constant("msys.core.P_LMTP", 3)
 
+_AF_UNSPEC, _AF_INET, _AF_INET6 = 0, 2, 10
+TABLE.constant("msys.core.AF_INET", _AF_INET)
+TABLE.constant("msys.core.AF_INET6", _AF_INET6)
+
 _CHANGED_AT: Final = frozenset({"connect", "ehlo"})
 
 
@@ -98,6 +102,16 @@ def session_count(callout: Callout, cidr: bytes | None, service: bytes | None) -
     except ValueError as error:
         raise ScriptError(str(error)) from None
     return sessions.count(network)
+
+
+@TABLE.function("msys.core.ec_sockaddr_family", "s", state="should")
+def _sockaddr_family(_callout: Callout, endpoint: bytes) -> int:
+    return _AF_INET6 if b":" in endpoint.partition(b".")[0] else _AF_INET if b"." in endpoint else _AF_UNSPEC
+
+
+@TABLE.function("ac:pbp_inbound_session_count_service", "ss", state="should")
+def _session_count_of_service(callout: Callout, _ac: HostObject, service: bytes, cidr: bytes) -> int:
+    return session_count(callout, cidr, service)
 
 
 @TABLE.function("ac:inbound_session_count", "s?s?", state="should")

@@ -43,7 +43,8 @@ def _options(callout: Callout, table: LuaTable) -> CidrOptions:
     :raises ScriptError: if they are not valid.
     """
     found = {text(text_of(key)): value for key, value in lua_dict(table, 20).items()}
-    kind, value, default = text(text_of(found.get("type", b""))), found.get("value", b"txt"), found.get("default_value")
+    kind, default = text(text_of(found.get("type", b""))), found.get("default_value")
+    value = text_of(found.get("value", found.get("record_type", b"txt"))).lower()
     if kind not in {"rbldnsd", "empty"}:
         raise ScriptError(f"msys.cidr.define: the type {kind!r} is none of rbldnsd, empty")
     if value not in {b"a", b"txt"}:
