@@ -246,6 +246,9 @@ class Transaction:
         if "data_spool_each_rcpt" in chain.phases:
             for recipient in tuple(self.envelope.recipients):
                 self._note(await ask("data_spool_each_rcpt", message, recipient))
+        if not (self.envelope.recipients or self.discarded_by):  # DISCARD says that it is meant
+            no_recipient = Reply(451, "Server configuration error", "4.3.5")
+            raise Refusal(no_recipient, "policy", "policies removed all recipients, and did not discard the message")
         reply = self._session.accept_reply
         if reply is not None:
             self._session.accept_reply = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from triosmtp import Policy, Reject, Session
+from triosmtp import DISCARD, Policy, Reject, Session
 from triosmtp.config import TargetSettings
 from triosmtp.delivery import (
     DELIVERED,
@@ -24,6 +24,7 @@ from triosmtp.event import MessageRefused, Refused
 from triosmtp.message import Envelope, Message, Origin, Recipient
 from triosmtp.message.header_edits import HeaderEdits
 from triosmtp.message.spool import Body
+from triosmtp.policy import Done
 from triosmtp.server import target_factories
 from triosmtp.server.session.dispatch import reply_to_results
 from triosmtp.smtp import Address, Reply, parse_path
@@ -536,3 +537,18 @@ async def test_only_policy_sets_the_variable(monkeypatch: pytest.MonkeyPatch) ->
         assert (await client.command("XSETCONTEXT deliver_to=nonsense")).code == 250
         assert (await client.message("a@far.example", ["u@example.com"], BODY)).code == 250
     assert [line for line in at.log if "deliver" in line] == ["hop deliver u@example.com"] * 2
+
+
+@pytest.mark.parametrize(("answer", "code"), [(None, "451"), (DISCARD, "250")])
+async def test_a_message_without_recipients_is_not_lost_silently(
+    answer: Done | None, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Remove(Policy):
+        async def validate_data_spool(self, session: Session, message: Message) -> Done | None:
+            message.envelope.recipients.clear()
+            return answer
+
+    for options in ("Deliver_To = hop", "Deliver_To = 'discard:'"):
+        async with dispatched(monkeypatch, options, policy=Remove()) as at:
+            assert (await at.send("u@example.com"))[-1][:3] == code
+        assert not [line for line in at.log if "deliver" in line]
