@@ -8,6 +8,7 @@ The modules::
     milter_link.py          one connection to a milter: each step within its time
     milter_content.py       the header and the body of a message, as a milter gets them
     milter_changes.py       what a milter changes: judged, and applied all at once
+    milter_conversation.py  what a milter was asked about so far in a session
     milter_policy.py        the policy that stands in the chain
     readable.py             whether a connection that should be silent is not
     policyd_codec.py        requests and answers of Postfix's policy protocol, without input or output

@@ -11,13 +11,14 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 import trio
-from attrs import define, frozen
+from attrs import frozen
 
 from triosmtp.config import FilterAddress
 from triosmtp.errors import Reject
 from triosmtp.filters.milter_changes import ContentRules, EnvelopeRules, MilterChanges
 from triosmtp.filters.milter_codec import Verdict, strings
 from triosmtp.filters.milter_content import FilterHeader, header_of, send_content
+from triosmtp.filters.milter_conversation import MilterConversation
 from triosmtp.filters.milter_link import CONTINUE, MilterFailureError, MilterLink
 from triosmtp.filters.milter_macros import MacroContext, port_of
 from triosmtp.filters.milter_session import Step
@@ -64,57 +65,13 @@ class MilterSettings:
     """The name of the Delivery for quarantined messages."""
 
 
-@define(slots=True, eq=False)
-class _Conversation:
-    """The connection of one SMTP session to the milter, and its state.  It does not know the session."""
-
-    report_closed: Callable[[], None]
-    link: MilterLink | None = None
-    accepted: bool = False
-    """Whether the milter wants no more of this session."""
-    accepted_hello: bool = False
-    """Whether it wants no more until the client greets again."""
-    refusal: Verdict | None = None
-    """The verdict at CONNECT or HELO that refuses every command."""
-    refused_hello: bool = False
-    in_message: bool = False
-    """Whether the milter has a message that is not over."""
-    message_over: bool = False
-    """Whether it wants no more of this message."""
-    failed: bool = False
-    """Whether it failed within this message."""
-    sender: Address | None = None
-    sasl_sender: str = ""
-
-    def end_message(self) -> None:
-        """Let the milter forget a message that did not come to its end."""
-        if self.in_message and self.link is not None:
-            self.link.abort()
-        self.in_message = self.message_over = self.failed = False
-
-    def start_over(self) -> None:
-        """Begin again, with another client."""
-        self.close()
-        self.accepted = self.accepted_hello = self.refused_hello = False
-        self.in_message = self.message_over = self.failed = False
-        self.refusal, self.sender, self.sasl_sender = None, None, ""
-
-    def close(self) -> None:
-        """End the conversation."""
-        if self.link is not None:
-            if not self.link.closed:
-                self.link.close()
-            self.link = None
-            self.report_closed()
-
-
 class MilterPolicy(UnknownCommandPolicy):
     """Has a milter decide."""
 
     def __init__(self, settings: MilterSettings, filters: FilterRegistry) -> None:
         self._settings = settings
         self._filters = filters
-        self._conversations: WeakKeyDictionary[Session, _Conversation] = WeakKeyDictionary()
+        self._conversations: WeakKeyDictionary[Session, MilterConversation] = WeakKeyDictionary()
 
     @property
     def source(self) -> str:
@@ -138,7 +95,7 @@ class MilterPolicy(UnknownCommandPolicy):
         if conversation.refusal is not None:
             raise self._reject("ehlo", conversation.refusal)
 
-        async def hello(conversation: _Conversation, session: Session) -> Verdict:
+        async def hello(conversation: MilterConversation, session: Session) -> Verdict:
             return await self._hello(conversation, session, domain)
 
         return await self._ask("ehlo", session, conversation, hello)
@@ -161,7 +118,7 @@ class MilterPolicy(UnknownCommandPolicy):
         """Forget what followed from the client's words in plaintext: it greets again."""
         conversation = self._conversation(session)
         conversation.end_message()
-        conversation.accepted_hello = False
+        conversation.accepted_hello, conversation.hello = False, ""
         if conversation.refused_hello:
             conversation.refusal, conversation.refused_hello = None, False
         return None
@@ -171,15 +128,10 @@ class MilterPolicy(UnknownCommandPolicy):
     ) -> Done | None:
         """Ask about MAIL, on a new connection if there is none."""
         conversation = self._conversation(session)
-        conversation.end_message()
-        conversation.sender, conversation.sasl_sender = sender, parameters.get("AUTH") or ""
+        conversation.begin_message(session, sender, parameters)
         if conversation.accepted or conversation.accepted_hello:
             return None
-
-        async def mail(conversation: _Conversation, session: Session) -> Verdict:
-            return await self._mail(conversation, session, sender, parameters)
-
-        return await self._ask("mailfrom", session, conversation, mail)
+        return await self._ask("mailfrom", session, conversation, self._mail)
 
     async def validate_rcptto(
         self, session: Session, recipient: Address, parameters: Mapping[str, str | None]
@@ -187,12 +139,11 @@ class MilterPolicy(UnknownCommandPolicy):
         """Ask about RCPT, unless the built-in rules refuse it anyway."""
         conversation = self._conversation(session)
 
-        async def rcpt(conversation: _Conversation, session: Session) -> Verdict:
+        async def rcpt(conversation: MilterConversation, session: Session) -> Verdict:
             link, refusal = _link_of(conversation), await self._settings.envelope.refusal_of(session, recipient)
             if refusal and not link.session.wants_refused_recipients:
                 return CONTINUE
-            data = strings(f"<{recipient.text}>", *_written(parameters))
-            verdict = await self._step(conversation, session, Step.RCPT, data, recipient=recipient, refusal=refusal)
+            verdict = await self._rcpt(conversation, session, recipient, parameters, refusal)
             return CONTINUE if refusal else verdict
 
         return await self._ask_about_message("rcptto", session, conversation, rcpt)
@@ -200,7 +151,7 @@ class MilterPolicy(UnknownCommandPolicy):
     async def validate_data(self, session: Session) -> Done | None:
         """Ask about DATA."""
 
-        async def data(conversation: _Conversation, session: Session) -> Verdict:
+        async def data(conversation: MilterConversation, session: Session) -> Verdict:
             return await self._step(conversation, session, Step.DATA, b"")
 
         return await self._ask_about_message("data", session, self._conversation(session), data)
@@ -211,7 +162,7 @@ class MilterPolicy(UnknownCommandPolicy):
         changes: MilterChanges | None = None
         header: FilterHeader | None = None
 
-        async def content(conversation: _Conversation, session: Session) -> Verdict:
+        async def content(conversation: MilterConversation, session: Session) -> Verdict:
             nonlocal changes, header
             link, header = _link_of(conversation), await header_of(session, message)
             changes = MilterChanges(self._settings.content, link.session.keeps_leading_space)
@@ -233,7 +184,7 @@ class MilterPolicy(UnknownCommandPolicy):
 
     # Steps
 
-    async def _open(self, conversation: _Conversation, session: Session) -> Verdict:
+    async def _open(self, conversation: MilterConversation, session: Session) -> Verdict:
         """Connect, and tell the milter of the client."""
         settings = self._settings
         refused = await self._filters.admit(settings.key)
@@ -249,7 +200,8 @@ class MilterPolicy(UnknownCommandPolicy):
             conversation.refusal = verdict
         return verdict
 
-    async def _hello(self, conversation: _Conversation, session: Session, domain: str) -> Verdict:
+    async def _hello(self, conversation: MilterConversation, session: Session, domain: str) -> Verdict:
+        conversation.hello = domain
         verdict = await self._step(conversation, session, Step.HELO, strings(domain))
         if verdict.word == "accept":
             conversation.accepted_hello = True
@@ -257,19 +209,14 @@ class MilterPolicy(UnknownCommandPolicy):
             conversation.refusal, conversation.refused_hello = verdict, True
         return verdict
 
-    async def _mail(
-        self,
-        conversation: _Conversation,
-        session: Session,
-        sender: Address,
-        parameters: Mapping[str, str | None],
-    ) -> Verdict:
+    async def _mail(self, conversation: MilterConversation, session: Session) -> Verdict:
         """Send MAIL.  If the milter was started again since the last message, connect once more."""
-        data = strings(f"<{sender.text}>", *_written(parameters))
+        assert conversation.sender is not None, "a message was begun"
+        data = strings(f"<{conversation.sender.text}>", *_written(conversation.parameters))
         reopened = conversation.link is None
         while True:
             try:
-                verdict = CONTINUE if conversation.link is not None else await self._reopen(conversation, session)
+                verdict = await self._greet(conversation, session)
                 if conversation.refusal is not None:
                     return conversation.refusal
                 if verdict.word != "continue":
@@ -283,14 +230,44 @@ class MilterPolicy(UnknownCommandPolicy):
                 conversation.close()
                 conversation.in_message = False
 
-    async def _reopen(self, conversation: _Conversation, session: Session) -> Verdict:
-        verdict = await self._open(conversation, session)
+    async def _greet(self, conversation: MilterConversation, session: Session) -> Verdict:
+        """Send CONNECT and HELO, if the milter does not have them."""
+        verdict = CONTINUE
+        if conversation.link is None:
+            conversation.hello = ""
+            verdict = await self._open(conversation, session)
         domain = session.variables.get("ehlo_domain", "")
-        return await self._hello(conversation, session, domain) if verdict.word == "continue" and domain else verdict
+        if verdict.word != "continue" or conversation.refusal is not None or domain in {"", conversation.hello}:
+            return verdict
+        return await self._hello(conversation, session, domain)
+
+    async def _rcpt(
+        self,
+        conversation: MilterConversation,
+        session: Session,
+        recipient: Address,
+        parameters: Mapping[str, str | None],
+        refusal: str = "",
+    ) -> Verdict:
+        conversation.recipients.add(recipient)
+        data = strings(f"<{recipient.text}>", *_written(parameters))
+        return await self._step(conversation, session, Step.RCPT, data, recipient=recipient, refusal=refusal)
+
+    async def _tell_recipients(self, conversation: MilterConversation, session: Session) -> Verdict:
+        """Send RCPT for recipients that an earlier policy accepted alone; a refusal of one has no effect."""
+        envelope = session.envelope
+        missing = () if envelope is None or conversation.has_all_recipients else tuple(envelope.recipients)
+        conversation.has_all_recipients = True
+        for each in missing:
+            if each.address not in conversation.recipients:
+                verdict = await self._rcpt(conversation, session, each.address, each.parameters)
+                if verdict.word in {"accept", "discard", "shutdown"}:
+                    return verdict
+        return CONTINUE
 
     async def _content(
         self,
-        conversation: _Conversation,
+        conversation: MilterConversation,
         session: Session,
         message: Message,
         header: FilterHeader,
@@ -308,7 +285,7 @@ class MilterPolicy(UnknownCommandPolicy):
 
     async def _step(
         self,
-        conversation: _Conversation,
+        conversation: MilterConversation,
         session: Session,
         step: Step,
         data: bytes,
@@ -323,7 +300,7 @@ class MilterPolicy(UnknownCommandPolicy):
 
     def _macros(
         self,
-        conversation: _Conversation,
+        conversation: MilterConversation,
         session: Session,
         *,
         recipient: Address | None = None,
@@ -334,22 +311,22 @@ class MilterPolicy(UnknownCommandPolicy):
             message_id = f"{session.id}-{session.transactions}"
         return MacroContext(
             session, settings.hostname, settings.envelope.is_local, conversation.sender, recipient,
-            conversation.sasl_sender, refusal, message_id,
+            conversation.parameters.get("AUTH") or "", refusal, message_id,
         )  # fmt: skip
 
     # Conversations
 
-    def _begin(self, session: Session) -> _Conversation:
+    def _begin(self, session: Session) -> MilterConversation:
         info, filters, key = session.info, self._filters, self._settings.key
 
         def closed() -> None:
             filters.report(FilterUse(filter=key, session=info, kind="closed"))
 
-        conversation = self._conversations[session] = _Conversation(closed)
+        conversation = self._conversations[session] = MilterConversation(closed)
         session.call_at_end(conversation.close)
         return conversation
 
-    def _conversation(self, session: Session) -> _Conversation:
+    def _conversation(self, session: Session) -> MilterConversation:
         """Return the conversation of a session."""
         return self._conversations.get(session) or self._begin(session)
 
@@ -359,23 +336,35 @@ class MilterPolicy(UnknownCommandPolicy):
         self,
         phase: Phase,
         session: Session,
-        conversation: _Conversation,
-        ask: Callable[[_Conversation, Session], Awaitable[Verdict]],
+        conversation: MilterConversation,
+        ask: Callable[[MilterConversation, Session], Awaitable[Verdict]],
     ) -> Done | None:
         """Ask about a message, unless the milter wants no more of it, or has failed within it."""
-        if conversation.accepted or conversation.accepted_hello or conversation.message_over:
+        if conversation.accepted or conversation.accepted_hello:
             return None
-        if conversation.failed or conversation.link is None:
+        envelope, is_new = session.envelope, not conversation.knows_message(session)
+        if is_new and envelope is not None:
+            conversation.begin_message(session, envelope.sender, envelope.parameters)
+        if conversation.message_over:
+            return None
+        if not is_new and (conversation.failed or conversation.link is None):
             self._fall_back(phase, "it failed before within this message")
             return None
-        return await self._ask(phase, session, conversation, ask)
+
+        async def all_steps(conversation: MilterConversation, session: Session) -> Verdict:
+            verdict = await self._mail(conversation, session) if is_new else CONTINUE
+            if verdict.word == "continue" and phase != "rcptto":
+                verdict = await self._tell_recipients(conversation, session)
+            return verdict if verdict.word != "continue" else await ask(conversation, session)
+
+        return await self._ask(phase, session, conversation, all_steps)
 
     async def _ask(
         self,
         phase: Phase,
         session: Session,
-        conversation: _Conversation,
-        ask: Callable[[_Conversation, Session], Awaitable[Verdict]],
+        conversation: MilterConversation,
+        ask: Callable[[MilterConversation, Session], Awaitable[Verdict]],
     ) -> Done | None:
         began = trio.current_time()
         try:
@@ -394,7 +383,7 @@ class MilterPolicy(UnknownCommandPolicy):
         raise self._reject(phase, verdict)
 
     def _fail(
-        self, conversation: _Conversation, phase: Phase, session: Session, began: float, error: MilterFailureError
+        self, conversation: MilterConversation, phase: Phase, session: Session, began: float, error: MilterFailureError
     ) -> None:
         self._report(phase, session, began, error)
         conversation.close()
@@ -455,7 +444,7 @@ class MilterPolicy(UnknownCommandPolicy):
         return Reject(452, "4.3.1", "Insufficient system storage", reason=str(error), decided_by="spool")
 
 
-def _link_of(conversation: _Conversation) -> MilterLink:
+def _link_of(conversation: MilterConversation) -> MilterLink:
     link = conversation.link
     if link is None or link.closed:
         raise MilterFailureError("broken", "the connection is closed")

@@ -194,7 +194,7 @@ class PolicydPolicy(Policy):
 
 def _name_at(phase: Phase, session: Session, arguments: tuple[Any, ...]) -> str:
     if phase == "connect":
-        return f"unknown[{session.peer_address or 'unknown'}]"
+        return f"{session.client_name}[{session.peer_address or 'unknown'}]"
     return str(arguments[0])
 
 

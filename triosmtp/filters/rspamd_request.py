@@ -49,6 +49,7 @@ def _of_client(session: Session) -> Iterator[tuple[str, str]]:
         yield "IP", str(session.peer_address)
     if session.auth is not None:
         yield "User", session.auth.user[:_MAX_VALUE]
-    for name, variable in (("Helo", "ehlo_domain"), ("Hostname", "xclient_name")):
-        if value := session.variables.get(variable):
-            yield name, value[:_MAX_VALUE]
+    if value := session.variables.get("ehlo_domain"):
+        yield "Helo", value[:_MAX_VALUE]
+    if (value := session.client_name) != "unknown":
+        yield "Hostname", value[:_MAX_VALUE]

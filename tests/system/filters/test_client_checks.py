@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from dns_server import DNSServer, dns_server
+from milter_program import milter_program
+from policyd_service import policyd_service
 
 import triosmtp
 from triosmtp.event import MessageAccepted, Refused
@@ -72,6 +75,33 @@ async def test_the_name_of_the_client_is_in_received_and_variables() -> None:
         assert here.dns.asked["7.2.0.192.in-addr.arpa", "PTR"] == 1
 
 
+@pytest.mark.parametrize(
+    ("address", "name", "reverse", "resolved"),
+    [
+        ("192.0.2.7", "mail.example.org", "mail.example.org", "OK"),
+        ("192.0.2.9", "unknown", "mail.example.org", "FORGED"),
+        ("192.0.2.1", "unknown", "unknown", "FAIL"),
+    ],
+)
+async def test_filters_see_the_name_of_the_client_from_the_first_step(
+    address: str, name: str, reverse: str, resolved: str
+) -> None:
+    with milter_program() as milter, policyd_service("REJECT") as service:
+        milter.symbols = [(0, "{client_name} {client_ptr} {client_resolve}")]
+        async with stage(f"""
+            Client_Name = true
+            Policy = ( "{milter.address}" "filter:first" )
+            Filter "first" {{ Connect_To = "{service.address}" Phases = ( connect ) }}
+        """) as here:
+            client = here.server.connect(peer=address)
+            assert str(await client.read()).endswith(f"<{name}[{address}]>: Client host rejected: Access denied")
+        found = dict(service.requests[0])
+        assert (found["client_name"], found["reverse_client_name"]) == (name, reverse)
+        assert dict(milter.last.macros())["C"] == {
+            "{client_name}": name, "{client_ptr}": reverse, "{client_resolve}": resolved,
+        }  # fmt: skip
+
+
 async def test_nothing_is_asked_by_default() -> None:
     async with stage("") as here:
         assert (await here.rcpt("192.0.2.9")).startswith("250")
@@ -117,6 +147,20 @@ async def test_lists_look_at_the_client_that_a_trusted_peer_announces() -> None:
         reply = str(await client.command("RCPT TO:<you@example.com>"))
         assert "client [192.0.2.9] blocked" in reply
         assert here.dns.asked["9.2.0.192.in-addr.arpa", "PTR"] == 1
+
+
+async def test_lists_and_the_name_look_at_the_client_behind_a_proxy() -> None:
+    options = 'Proxy_Protocol = ( "192.0.2.1" ) DNSBL_Sites = ( "zen.example" ) Client_Name = true'
+    async with stage(options) as here:
+        client = here.server.connect(peer="192.0.2.1")
+        await client.send(b"PROXY TCP4 192.0.2.9 192.0.2.2 1024 25\r\n")
+        await client.read()
+        await client.command("EHLO client.example.org")
+        await client.command("MAIL FROM:<me@example.org>")
+        assert "client [192.0.2.9] blocked" in str(await client.command("RCPT TO:<you@example.com>"))
+        assert {name for name, _ in here.dns.asked} == {
+            "9.2.0.192.zen.example", "9.2.0.192.in-addr.arpa", "mail.example.org",
+        }  # fmt: skip
 
 
 async def test_greylisting(tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ def test_names_and_the_user_are_bounded() -> None:
     assert (len(by_name["User"]), len(by_name["Helo"]), by_name["Hostname"]) == (1024, 1024, "mail.example.org")
 
 
+def test_the_host_name_is_the_one_that_the_dns_confirmed_or_that_was_announced() -> None:
+    found = session()
+    found.variables.record({"reverse_client_name": "liar.example.org", "client_name": "unknown"})
+    assert "Hostname" not in dict(headers(found))
+    found.variables.record({"client_name": "mail.example.org"})
+    assert dict(headers(found))["Hostname"] == "mail.example.org"
+    found.variables.record({"xclient_name": "announced.example.org"})
+    assert dict(headers(found))["Hostname"] == "announced.example.org"
+
+
 def test_the_issuer_is_named_only_if_the_certificate_verified() -> None:
     facts = {"protocol": "TLSv1.3", "cipher": "X", "cipher_algbits": 256, "cipher_usebits": 256}
     claimed = TLSInfo(**facts, client_certificate=b"x", client_issuer="CN=Root", verify_error="expired")  # type: ignore[arg-type]
