@@ -38,6 +38,7 @@ LARGE: Final = Budget(0.5, 5_000_000)
 """For a thread."""
 MAX_RESULT: Final = 4 * 1024 * 1024
 """Octets of the longest result of :func:`replace`."""
+_LIBRARY = "libpcre2-8.so.0"
 _MAX_PARTS: Final = 100_000
 _MAX_PATTERN: Final = 64 * 1024
 _FEW_STEPS: Final = 2000  # nearly every pattern needs fewer at one position
@@ -77,9 +78,12 @@ class PatternError(TrioSMTPError, ValueError):
 def _library() -> Any:
     """Return the functions of PCRE2.
 
-    :raises OSError: if the library is missing.
+    :raises PatternError: if the library is missing.
     """
-    library = ctypes.CDLL("libpcre2-8.so.0")
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+    except OSError as error:
+        raise PatternError(f"PCRE2 is missing, install libpcre2-8: {error}", 0) from None
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "compile": (pointer, [ctypes.c_char_p, size, ctypes.c_uint32, ctypes.POINTER(ctypes.c_int),
@@ -124,9 +128,10 @@ def _error(code: int) -> PatternError:
 class Pattern:
     """A compiled pattern."""
 
+    _code: int | None = None
+
     def __init__(self, source: bytes) -> None:
         library = self._library = _library()
-        self._code: int | None = None
         code, offset = ctypes.c_int(), ctypes.c_size_t()
         source = _OLD_VERB.sub(b"(*UTF)", source)
         made = library.compile(source, len(source), _USE_OFFSET_LIMIT, code, offset, _compile_context())
@@ -253,8 +258,7 @@ class _Search:
 def compile_pattern(source: bytes) -> Pattern:
     """Return a compiled pattern, from the cache if it is there.
 
-    :raises PatternError: if it is malformed or too long.
-    :raises OSError: if PCRE2 is not installed.
+    :raises PatternError: if it is malformed or too long, or if PCRE2 is missing.
     """
     if len(source) > _MAX_PATTERN:
         raise PatternError(f"the pattern is longer than {_MAX_PATTERN} octets", 0)

@@ -9,7 +9,7 @@ import trio
 from triosmtp.lua.api import pcre
 from triosmtp.lua.api.access import Callout
 from triosmtp.lua.api.pcre import LARGE, SMALL, PatternError
-from triosmtp.lua.host import HostTable, ScriptError
+from triosmtp.lua.host import HostTable
 
 __all__ = ["TABLE", "search_in_time"]
 
@@ -34,8 +34,6 @@ def search_in_time(function: Callable[..., T], size: int, *arguments: bytes) -> 
     except PatternError as error:
         if not error.is_limit:
             raise
-    except OSError as error:
-        raise ScriptError(f"PCRE2 is missing: install libpcre2-8 ({error})") from None
     return trio.to_thread.run_sync(partial(function, *arguments, budget=LARGE), limiter=_LIMITER)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from triosmtp.lua.api import pcre
 from triosmtp.lua.api.pcre import LARGE, PatternError, compile_pattern, match, replace, split
 
 
@@ -106,3 +107,13 @@ def test_the_result_of_a_replacement_is_bounded() -> None:
 )
 def test_split_returns_the_parts(subject: bytes, pattern: bytes, parts: list[bytes]) -> None:
     assert split(subject, pattern) == parts
+
+
+def test_a_missing_library_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcre, "_LIBRARY", "libpcre2-8.so.missing")
+    pcre._library.cache_clear()
+    try:
+        with pytest.raises(PatternError, match="install libpcre2-8"):
+            match(b"a", b"a pattern that is in no cache")
+    finally:
+        pcre._library.cache_clear()
