@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+from triosmtp.lua.api.extras import import_extras
 from triosmtp.lua.host import ScriptError
 from triosmtp.lua.translate import translate
 
@@ -53,6 +54,8 @@ class ModuleFinder:
             raise ScriptError(f"module '{module}': {path}: {error.strerror}") from None
         if len(text) > _MAX_FILE:
             raise ScriptError(f"module '{module}': {path} is larger than {_MAX_FILE} bytes")
+        for warning in import_extras(text):
+            self._warn(f"{path}: {warning}")
         chunk = b"@" + str(path).encode("utf-8", "surrogateescape")
         return translate(_without_first_line(text), chunk), chunk
 

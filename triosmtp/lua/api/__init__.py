@@ -29,6 +29,7 @@ What they are made of, without Lua::
     open_sessions.py           the sessions by network
     lock_table.py              locks
     dns_lookup.py              DNS
+    extras.py                  imports what functions need when scripts are loaded
     macro.py                   %{…}
     header_text.py             encoded words
     mailbox_list.py            address lists
