@@ -124,6 +124,10 @@ class Engine:
 
     # Loading
 
+    def preload(self) -> None:
+        """Read and translate the scripts and what they require.  Blocks: for a thread, before :meth:`load`."""
+        self._finder.preload(script.source.encode("utf-8", "surrogateescape") for script in self.scripts)
+
     async def load(self) -> None:
         """Load every script, and run what is to run before the first session.
 

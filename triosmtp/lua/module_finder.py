@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,8 @@ from triosmtp.lua.translate import translate
 __all__ = ["ModuleFinder"]
 
 _MAX_FILE: Final = 4 << 20
+_MAX_MODULES: Final = 1000
+_REQUIRE: Final = re.compile(rb"\brequire\s*\(?\s*[\"']([^\"'\n]{1,200})[\"']")
 _NAME: Final = re.compile(r"[^/.\0]+(?:[/.][^/.\0]+)*").fullmatch
 _MISSING: Final = (
     "local name = ... local function field(_, key) return function() "
@@ -35,12 +38,32 @@ class ModuleFinder:
         self.folders = tuple(folders)
         self._missing = frozenset(missing)
         self._warn = warn
+        self._found: dict[bytes, tuple[bytes, bytes]] = {}
 
     def find(self, name: bytes) -> tuple[bytes, bytes]:
-        """Return the translated text of a module and the name of its chunk.  Blocks.
+        """Return the translated text of a module and the name of its chunk.  A module is read once.  Blocks.
 
         :raises ScriptError: if there is no such module, or if it cannot be read or translated.
         """
+        found = self._found.get(name)
+        if found is None:
+            found = self._read(name)
+            if len(self._found) < _MAX_MODULES:
+                self._found[name] = found
+        return found
+
+    def preload(self, names: Iterable[bytes]) -> None:
+        """Read modules, and those that they require by a literal name.  Blocks; an error comes at :meth:`find`."""
+        waiting = list(names)
+        while waiting and len(self._found) < _MAX_MODULES:
+            name = waiting.pop()
+            if name in self._found:
+                continue
+            with suppress(ScriptError):
+                text, _ = self.find(name)
+                waiting += (match[1] for match in _REQUIRE.finditer(text))
+
+    def _read(self, name: bytes) -> tuple[bytes, bytes]:
         module = name.decode("utf-8", "surrogateescape")
         key = module.replace("/", ".")
         if key in self._missing:

@@ -28,6 +28,8 @@ __all__ = ["ScriptSettings", "make_script_policy"]
 
 _AGAIN_SECONDS: Final = 0.1
 _HOLD_SECONDS: Final = 0.5  # between two looks whether the peer of a held reply is still there
+_OWN_REPLY: Final = frozenset({"connect", "mailfrom", "rcptto", "data_spool", "data_spool_each_rcpt"})
+"""Phases whose positive reply a script may word."""
 _TLS_REFUSED: Final = "4.7.0 TLS Negotiation failed."
 
 
@@ -74,7 +76,8 @@ class _ScriptPolicy(Policy, ScriptPasswords):
     def _begin(
         self, session: Session, name: str, message: Message | None = None, recipient: Recipient | None = None
     ) -> "_Phase":
-        session.accept_reply = None
+        if recipient is None:  # with one, the reply is still that of the whole message
+            session.accept_reply = None
         return _Phase(self._engine, self._settings, session, name, message, recipient)
 
     async def _apply(self, phase: "_Phase", message: Message) -> None:
@@ -137,16 +140,16 @@ class _Phases(_ScriptPolicy):
         phase = self._begin(session, "starttls")
         await phase.run("core_inbound_smtp_tls_post_accept", phase.scripts.mc, 0, 0, None, int(trio.current_time()))
         answer = phase.answer
-        if answer.code is None or answer.code < 400 or not answer.closes:
+        if answer.code is None or answer.code == 220 or not answer.closes:
             answer.code = None
             return await phase.end()
         note = session.variables.get("_tls_note", "")
         if note[:3].isdigit() and 400 <= int(note[:3]) <= 599:
             answer.code, answer.text = int(note[:3]), note[3:].lstrip(" -")
-        elif note:
+        elif note and answer.code >= 400:
             answer.text = note
         else:
-            answer.code, answer.text = 421, _TLS_REFUSED
+            answer.code, answer.text = 421, note or _TLS_REFUSED
         return await phase.end()
 
     async def auth_decided(self, session: Session, attempt: AuthAttempt, status: str) -> None:
@@ -321,8 +324,10 @@ class _Phase:
             await self._hold(self.answer.tarpit)
         if self.refuses:
             raise reject_of(self.answer, "", f"lua:{self.module}")
-        if self.answer.code is not None:
-            self._session.accept_reply = reply_of(self.answer.code, self.answer.text)
+        code = self.answer.code
+        if code is not None and code < 300 and self._name in _OWN_REPLY:
+            code = 220 if self._name == "connect" else code if self._name == "rcptto" and code in {251, 252} else 250
+            self._session.accept_reply = reply_of(code, self.answer.text)
         self._session.decider = f"lua:{self.module}" if self.module else ""
         if self.answer.discard:
             return DISCARD

@@ -101,6 +101,7 @@ def load_scripts(config: Config, events: EventSink, former: ScriptSet | None) ->
     engine = Engine(sources, folders, limits=limits, resources=resources)
     resources.judge = partial(_judge, engine)
     places = dict(zip(sources, scripts.scripts, strict=True))
+    engine.preload()
     try:
         _run(engine.load)
     except LoadError as error:

@@ -4,6 +4,7 @@
 
 import base64
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import trio
 import trio.testing
 from lua_site import client_context, greeted, scripted_server
 
+from triosmtp import Policy, Session
 from triosmtp.config import load_config
 from triosmtp.errors import ConfigError
 from triosmtp.event import MessageAccepted, PolicyFailed, Refused
 from triosmtp.server.startup import prepare_generation
+from triosmtp.smtp import Address
 from triosmtp.testing.memory_server import MemoryServer
 
 HEAD = "require('msys.core') local mod, core = {}, msys.core "
@@ -296,6 +299,48 @@ async def test_a_text_may_accept_a_message(tmp_path: Path) -> None:
         for _ in range(2):
             assert str(await client.message("a@example.org", ["b@example.net"], BODY)) == "250 2.0.0 thanks"
         assert len(server.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("callout", "code", "commands"),
+    [
+        ("validate_connect(ac, vctx)", 250, ("EHLO a.example.org", "MAIL FROM:<a@example.org>")),
+        ("validate_ehlo(str, ac, vctx)", 250, ("EHLO a.example.org", "MAIL FROM:<a@example.org>")),
+        (
+            "validate_rcptto(msg, str, ac, vctx)",
+            354,
+            ("EHLO a.example.org", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>"),
+        ),
+    ],
+)
+async def test_a_positive_text_is_that_of_its_own_phase_alone(
+    tmp_path: Path, callout: str, code: int, commands: tuple[str, ...]
+) -> None:
+    class Asked(Policy):
+        async def validate_mailfrom(
+            self, session: Session, sender: Address, parameters: Mapping[str, str | None]
+        ) -> None: ...
+
+    text = script(f"function mod:{callout} vctx:set_code({code}, 'own text') return 0 end")
+    async with scripted_server(tmp_path, {"one": text}, policy=Asked()) as server:
+        client = server.connect()
+        banner = await client.read()
+        assert str(banner) == ("220 own text" if "connect" in callout else "220 mx.example.net ESMTP")
+        for command in commands:
+            answer = await client.command(command)
+            assert answer.code == 250
+            assert "own text" not in answer.text, command
+
+
+async def test_a_refused_message_takes_the_text_with_it(tmp_path: Path) -> None:
+    text = script("""function mod:validate_data_spool(msg, ac, vctx) vctx:set_code(250, "own text") return 0 end
+        function mod:validate_data_spool_each_rcpt(msg, ac, vctx) if msg:rcptto():find("^no") then vctx:set_code(550, "no") end return 0 end""")
+    async with scripted_server(tmp_path, {"one": text}) as server:
+        client = await greeted(server)
+        assert str(await client.message("a@example.org", ["no@example.net"], BODY)) == "550 no"
+        assert str(await client.command("MAIL FROM:<a@example.org>")) == "250 2.1.0 Sender ok"
+        await client.command("RSET")
+        assert str(await client.message("a@example.org", ["b@example.net", "c@example.net"], BODY)) == "250 own text"
 
 
 async def test_a_held_reply_ends_when_the_peer_leaves(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:

@@ -114,10 +114,9 @@ def greet(state: SessionState, refusal: Refusal | None, phase: str) -> bytes:
     """Return the banner, or the refusal in its place."""
     if refusal is not None:
         return refuse(state, phase, refusal)
-    if state.session.accept_reply is not None:
-        return state.connection.send(state.session.accept_reply)
-    if state.profile.settings.static_banner:
-        return state.connection.send(state.profile.banner)
+    own, state.session.accept_reply = state.session.accept_reply, None
+    if own is not None or state.profile.settings.static_banner:
+        return state.connection.send(own or state.profile.banner)
     return state.connection.accept()
 
 

@@ -239,6 +239,15 @@ class Transaction:
                 raise self._spool_failed(error) from None
         if recorded:
             await self._record(message.body, recorded)
+        try:
+            await self._ask(message)
+        finally:
+            reply, self._session.accept_reply = self._session.accept_reply, None
+        if reply is not None:
+            vars(self)["_conclude"] = partial(self._conclude_with, reply)  # in place of a check for each message
+
+    async def _ask(self, message: Message) -> None:
+        chain = self.profile.chain
         ask = partial(ask_policies, self._service, self._session, chain)
         if "data_spool" in chain.phases:
             self._note(await ask("data_spool", message))
@@ -249,10 +258,6 @@ class Transaction:
         if not (self.envelope.recipients or self.discarded_by):  # DISCARD says that it is meant
             no_recipient = Reply(451, "Server configuration error", "4.3.5")
             raise Refusal(no_recipient, "policy", "policies removed all recipients, and did not discard the message")
-        reply = self._session.accept_reply
-        if reply is not None:
-            self._session.accept_reply = None
-            vars(self)["_conclude"] = partial(self._conclude_with, reply)  # in place of a check for each message
 
     def _count_changed(self, body: Body) -> None:
         """Count a body that a policy has made larger.
