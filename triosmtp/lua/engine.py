@@ -172,8 +172,8 @@ class Engine:
         try:
             with trio.fail_after(_LOAD_SECONDS):
                 text, chunk = self._finder.find(script.source.encode("utf-8", "surrogateescape"))
-                function = state.compile(text, chunk)
-                await state.run(callout, function, script.source)
+                state.compile(text, chunk)  # so that an error of the syntax is alone in the message
+                await state.run(callout, state.require, script.source)
         except ScriptError as error:
             raise LoadError(script, str(error)) from None
         except Failure as error:

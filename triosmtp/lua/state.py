@@ -83,7 +83,8 @@ class LuaState:
         tables = tuple(tables)
         for name in ("operators", "patterns", "sizes"):
             self._trusted(f"prelude/{name}", shared, self._bounds)
-        self._trusted("prelude/sandbox", shared, self._bounds, loaded)
+        self.require: LuaFunction = self._trusted("prelude/sandbox", shared, self._bounds, loaded).require
+        """The function ``require`` of scripts."""
         self.calls.define(tables)
         for table in tables:
             for source in table.sources:

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from lua_site import client_context, greeted, scripted_server
 
-from triosmtp import Policy, Session
+from triosmtp import Policy, Reject, Session
 from triosmtp.config import load_config
 from triosmtp.errors import ConfigError
 from triosmtp.event import MessageAccepted, PolicyFailed, Refused
@@ -476,3 +476,30 @@ async def test_a_reload_that_fails_changes_nothing(tmp_path: Path, broken: str, 
         assert problem.message.startswith("script one: ")
         client = await greeted(server)
         assert str(await client.command("MAIL FROM:<a@example.org>")) == "250 old"
+
+
+async def test_a_script_that_another_requires_runs_once(tmp_path: Path) -> None:
+    first = "runs = (runs or 0) + 1 " + script(
+        "function mod:validate_mailfrom(str, ac, vctx) calls = (calls or 0) + 1 return 0 end"
+    )
+    second = "require('one') " + script(
+        "function mod:validate_mailfrom(str, ac, vctx) vctx:set_code(250, runs .. ' ' .. calls) return 0 end", "two"
+    )
+    async with scripted_server(tmp_path, {"one": first, "two": second}) as server:
+        client = await greeted(server)
+        assert str(await client.command("MAIL FROM:<a@example.org>")) == "250 1 1"
+
+
+async def test_scripts_are_asked_before_the_policies_of_a_program(tmp_path: Path) -> None:
+    class Asked(Policy):
+        async def validate_mailfrom(
+            self, session: Session, sender: Address, parameters: Mapping[str, str | None]
+        ) -> None:
+            raise Reject(550, "5.7.1", session.variables.get("seen") or "not seen")
+
+    text = script(
+        "function mod:validate_mailfrom(str, ac, vctx) vctx:set(core.VCTX_CONN, 'seen', 'seen by Lua') return 0 end"
+    )
+    async with scripted_server(tmp_path, {"one": text}, policy=Asked()) as server:
+        client = await greeted(server)
+        assert str(await client.command("MAIL FROM:<a@example.org>")) == "550 5.7.1 seen by Lua"

@@ -213,3 +213,16 @@ async def test_modules_of_a_table_of_constants() -> None:
     table = HostTable()
     table.constant("msys.core.A", 2)
     assert await Script(table).run(b"return msys.core.A | 1") == 3
+
+
+@pytest.mark.parametrize("name", ["goto", "continue"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "local {} = 5 return {}", "{} = 5 return {}", "local t = {{ {} = 5 }} return t.{}", "function {}() return 5 end return {}()",
+        "for {} = 5, 5 do return {} end", "local function f({}) return {} end return f(5)", "local t = {{}} t.{} = 5 return t.{}",
+        "local t = {{}} function t:{}() return 5 end return t:{}()",
+    ],
+)  # fmt: skip
+async def test_goto_and_continue_are_names(script: Script, name: str, text: str) -> None:
+    assert await script.run(text.replace("{}", name).replace("{{", "{").replace("}}", "}").encode()) == 5

@@ -133,3 +133,5 @@ function G.module(name, ...)
   for i = 1, select("#", ...) do (select(i, ...))(module) end
 end
 G._OSTLS = {}
+G.math.mod = G.math.fmod -- its name in Lua 5.0, which Lua 5.1 still has
+return { require = G.require }
