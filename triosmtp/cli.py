@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -100,6 +101,8 @@ def command_parser() -> argparse.ArgumentParser:
     check.add_argument("--strict", action="store_true", help="exit status 1 if there is a warning")
     check.add_argument("--connect", action="store_true", help="connect to the targets of mail, and ask them, too")
     check.set_defaults(run=_check)
+    _add_file(consume := commands.add_parser("consume", help="deliver the mail of a stream", allow_abbrev=False))
+    consume.set_defaults(run=lambda a: import_module("triosmtp.commands.consume").consume_command(_load(a.file)))
     reload = commands.add_parser("reload", help="reload the configuration of a running server", allow_abbrev=False)
     _add_control(reload)
     reload.set_defaults(run=_reload)
@@ -350,12 +353,11 @@ def _endpoint(arguments: argparse.Namespace) -> "PolicyServerAddress":
 
 
 def _policy_watch(arguments: argparse.Namespace) -> int:
+    if (arguments.url or "").startswith("nats:"):
+        words = arguments.url, arguments.credentials, arguments.filter
+        return int(import_module("triosmtp.commands.watch_nats").watch_nats(*words, as_json=arguments.json))
     from triosmtp.commands.policy_command import watch_command  # noqa: PLC0415 - as above
 
-    if (arguments.url or "").startswith("nats:"):
-        from triosmtp.commands.watch_nats import watch_nats  # noqa: PLC0415 - as above
-
-        return watch_nats(arguments.url, arguments.credentials, arguments.filter, as_json=arguments.json)
     return watch_command(_endpoint(arguments), arguments.filter, as_json=arguments.json)
 
 

@@ -8,10 +8,11 @@
 _shtab_triosmtp_config_subparsers=(show showrecurse get eval options)
 _shtab_triosmtp_tls_subparsers=(show check tlsa)
 _shtab_triosmtp_policy_subparsers=(watch record report replay lua)
-_shtab_triosmtp_subparsers=(serve check reload console top config tls policy passwd examples probe)
+_shtab_triosmtp_subparsers=(serve check consume reload console top config tls policy passwd examples probe)
 
 _shtab_triosmtp_serve_option_strings=(-h --help -c --control)
 _shtab_triosmtp_check_option_strings=(-h --help -c --strict --connect)
+_shtab_triosmtp_consume_option_strings=(-h --help -c)
 _shtab_triosmtp_reload_option_strings=(-h --help --control -c)
 _shtab_triosmtp_console_option_strings=(-h --help --control -c --json)
 _shtab_triosmtp_top_option_strings=(-h --help --control -c --once --interval)
@@ -42,7 +43,7 @@ _shtab_triosmtp_config_pos_0_choices=(show showrecurse get eval options)
 _shtab_triosmtp_tls_pos_0_choices=(show check tlsa)
 _shtab_triosmtp_policy_pos_0_choices=(watch record report replay lua)
 _shtab_triosmtp_passwd___scheme_choices=(argon2id scrypt pbkdf2-sha256 scram-sha-256 cleartext)
-_shtab_triosmtp_pos_0_choices=(serve check reload console top config tls policy passwd examples probe)
+_shtab_triosmtp_pos_0_choices=(serve check consume reload console top config tls policy passwd examples probe)
 
 _shtab_triosmtp_serve__h_nargs=0
 _shtab_triosmtp_serve___help_nargs=0
@@ -50,6 +51,8 @@ _shtab_triosmtp_check__h_nargs=0
 _shtab_triosmtp_check___help_nargs=0
 _shtab_triosmtp_check___strict_nargs=0
 _shtab_triosmtp_check___connect_nargs=0
+_shtab_triosmtp_consume__h_nargs=0
+_shtab_triosmtp_consume___help_nargs=0
 _shtab_triosmtp_reload__h_nargs=0
 _shtab_triosmtp_reload___help_nargs=0
 _shtab_triosmtp_console_pos_0_nargs='*'

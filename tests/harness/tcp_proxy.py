@@ -46,5 +46,5 @@ class TCPProxy:
                 await target.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        await self._open.wait()  # while it is cut, the other end does not hear of an end either
+        await self._open.wait()  # while it is cut, the other end is not notified either
         nursery.cancel_scope.cancel()

@@ -18,6 +18,7 @@ Only ``file.py`` reads files; all other modules are pure.  The route of a config
     filter_check.py    errors of Filter scopes
     script_check.py    errors of scriptlet scopes
     delivery_check.py  errors of Delivery scopes and targets
+    consumer_check.py  errors of Consumer scopes
     auth_check.py      errors of Auth_Service
     check.py           errors of the whole that do not merely follow from another error
       tls_check.py       the same for TLS: options that need others, files that belong together

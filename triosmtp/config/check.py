@@ -6,6 +6,7 @@ from pathlib import Path
 
 from triosmtp.config.auth_check import check_auth_services
 from triosmtp.config.configuration import Config, Listen, server_name_of
+from triosmtp.config.consumer_check import check_consumers
 from triosmtp.config.delivery_check import check_deliveries
 from triosmtp.config.filter_check import check_filters
 from triosmtp.config.option import ESMTP_LISTENER, LISTEN, LOG, PATHWAY_GROUP, PATHWAY_SCOPE, PEER, SERVER_NAME
@@ -47,6 +48,7 @@ def examine(source: Source, read: Reader) -> tuple[Config | None, tuple[Problem,
         _check_pathways(config.root, problems)
         check_filters(config.root, problems)
         check_deliveries(config, problems)
+        check_consumers(config, problems)
         check_scripts(config.root, problems)
         check_auth_services(config.root, problems)
         _check_listens(config, problems, source)
@@ -116,7 +118,7 @@ def _check_listens(config: Config, problems: Problems, source: Source) -> None:
     listeners = config.root.of_kind(ESMTP_LISTENER)
     disabled = [block for each in listeners for block in each.of_kind(LISTEN)]
     lost = _unknown((config.root, *listeners, *disabled)) & {"*", "listen", "esmtp_listener", "enable"}
-    if not config.listens and not lost:
+    if not config.listens and not lost and not config.consumers:
         places = [block.place for block in disabled if block.place is not None]
         expected = 'expected ESMTP_Listener { Listen ":25" { … } }'
         problems.error(places[0] if places else Place(source, 0), f"no Listen is enabled: {expected}")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from attrs import evolve, frozen
 
 from triosmtp.config.option import (
+    CONSUMER,
     CONTROL_LISTENER,
     DELIVERY,
     ESMTP_LISTENER,
@@ -232,6 +233,15 @@ class Config:
                 addresses = tuple(map(parse_target, settings.deliver_to))
                 found[block.instance] = TargetSettings(block.instance, addresses, settings)
         return found
+
+    @cached_property
+    def consumers(self) -> dict[str, Settings]:
+        """The settings of every Consumer scope, by its name."""
+        return {
+            block.instance: settings_of((block,))  # without the global scope
+            for block in self.root.of_kind(CONSUMER)
+            if block.instance is not None
+        }
 
     def target(self, text: str) -> TargetSettings:
         """Return the settings of a target that a Deliver_To names: those of a Delivery, or the defaults.

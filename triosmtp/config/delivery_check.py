@@ -71,6 +71,8 @@ def check_deliveries(config: Config, problems: Problems) -> None:
                 problems.error(place, f"{OPTIONS[field].name}: there is no Delivery {quote(name)}{close}")
             if names <= config.deliveries.keys():
                 _check_copies([config.target(each) for each in targets], place, problems)
+    for found in config.consumers.values():
+        named |= {str(found.read_from), str(found.report_to)}
     for name, block in scopes.items():
         if name not in named and block.place is not None and not unread:
             problems.warn(

@@ -10,6 +10,7 @@ from triosmtp.config.types.option_type import OptionType
 __all__ = [
     "BINDING",
     "BINDING_GROUP",
+    "CONSUMER",
     "CONTROL",
     "CONTROL_LISTEN",
     "CONTROL_LISTENER",
@@ -68,6 +69,7 @@ LOG = "Log"
 DOMAIN_SCOPE = "Domain"
 FILTER = "Filter"
 DELIVERY = "Delivery"
+CONSUMER = "Consumer"
 BINDING = "Binding"
 BINDING_GROUP = "Binding_Group"
 

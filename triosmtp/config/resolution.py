@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from triosmtp.config.option import (
     BINDING,
     BINDING_GROUP,
+    CONSUMER,
     DELIVERY,
     DOMAIN_SCOPE,
     FILTER,
@@ -162,7 +163,7 @@ class Resolver:
 
     def _complete(self, blocks: ScopeChain) -> ScopeChain:
         """Put in what stands behind the listener: the Pathway in force, its group, and the global scope."""
-        if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER, DELIVERY}:
+        if blocks and blocks[-1].kind in {POLICY_LISTENER, STATUS_LISTENER, DELIVERY, CONSUMER}:
             return blocks  # what admits clients of mail must not admit those who decide about it, look on, or get it
         chain = (*blocks, self._root)
         if blocks and blocks[0].kind in {PATHWAY_SCOPE, PATHWAY_GROUP, DOMAIN_SCOPE, FILTER}:

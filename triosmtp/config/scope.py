@@ -14,6 +14,7 @@ from triosmtp.config.momentum_options import (
 from triosmtp.config.option import (
     BINDING,
     BINDING_GROUP,
+    CONSUMER,
     CONTROL,
     CONTROL_LISTEN,
     CONTROL_LISTENER,
@@ -88,6 +89,7 @@ SCOPES = {
         ScopeRule(DOMAIN_SCOPE, (GLOBAL, BINDING, BINDING_GROUP), '"example.org"'),
         ScopeRule(FILTER, (GLOBAL,), '"name"'),
         ScopeRule(DELIVERY, (GLOBAL,), '"name"'),
+        ScopeRule(CONSUMER, (GLOBAL,), '"name"'),
         ScopeRule(SCRIPTLET, (GLOBAL,), '"scriptlet"'),
         ScopeRule(SCRIPT, (SCRIPTLET,), '"name"'),
     )
@@ -263,9 +265,9 @@ class _Builder:
         if block.scope in CONTROL and option.field in MOMENTUM_CONTROL_OPTIONS:
             self._problems.warn(setting.place, f"{option.name} has no effect in {_scope(block.scope)}: {_CONSOLES}")
             return
-        if option.field in MOMENTUM_OPTIONS and option.scopes == (DELIVERY,):
+        if option.field in MOMENTUM_OPTIONS and option.scopes in {(DELIVERY,), (CONSUMER,)}:
             meant = INBOUND_COUNTERPARTS.get(option.field) if block.scope in _LISTENING else None
-            message = f"{option.name} is read in a {DELIVERY} alone: it has no effect{suggest(meant)}"
+            message = f"{option.name} is read in a {option.scopes[0]} alone: it has no effect{suggest(meant)}"
             self._problems.warn(setting.place, message)
             return
         block.unknown.add(option.field)
@@ -405,7 +407,7 @@ class _Builder:
             child.key = domain_scope_key(instance)
         elif child.kind == SCRIPTLET and instance != SCRIPTLET:
             raise ValueError(f'there is one, with the name "{SCRIPTLET}"; found {quote(instance)}')
-        elif child.kind in {FILTER, DELIVERY} and not is_filter_name(instance):
+        elif child.kind in {FILTER, DELIVERY, CONSUMER} and not is_filter_name(instance):
             raise ValueError(
                 f"expected a name of letters, digits, `.`, `_` and `-`, at most 64, found {quote(instance)}"
             )

@@ -15,6 +15,7 @@ journal of the file system already commits them together.
 Readers expect local line ends, so CRLF becomes LF.  A CR without LF is kept.
 """
 
+import hashlib
 import logging
 import os
 import secrets
@@ -49,12 +50,16 @@ class Maildir(Delivery):
 
     Files have mode 0600.  At most ``concurrency`` messages are written at the same time, each in a thread of this
     delivery, so that a slow disk delays nothing else.  A cancelled ``deliver`` waits for its thread.
+
+    With ``by_id`` a file is named after the id of the message and its recipients.  So a message that is delivered a
+    second time is there once, as long as no reader has removed it.
     """
 
     honours = frozenset({"REQUIRETLS"})
 
-    def __init__(self, path: Path, *, concurrency: int = 32) -> None:
+    def __init__(self, path: Path, *, concurrency: int = 32, by_id: bool = False) -> None:
         self.path = path
+        self._by_id = by_id
         self._limiter = trio.CapacityLimiter(concurrency)
         self._counter = count(1)
         self._host = _escape(socket.gethostname())
@@ -92,11 +97,21 @@ class Maildir(Delivery):
                 os.fsync(fd)
             finally:
                 os.close(fd)
+            if self._by_id:
+                name = _name_by_id(message)
+                if self._was_read(f"{name},S={size}"):
+                    temporary.unlink()
+                    return
             self._publish(temporary, f"{name},S={size}")
         except BaseException:
             with suppress(FileNotFoundError):
                 temporary.unlink()
             raise
+
+    def _was_read(self, name: str) -> bool:
+        """Return whether a reader has moved the file with this name to ``cur/``."""
+        with os.scandir(self.path / "cur") as entries:
+            return any(entry.name.partition(":")[0] == name for entry in entries)
 
     def _publish(self, temporary: Path, name: str) -> None:
         new = self.path / "new"
@@ -166,3 +181,10 @@ def _local_line_ends(start: bytes, body: BinaryIO) -> Iterator[bytes]:
             part, following = part[:-1], b"\r" + following
         yield part.replace(b"\r\n", b"\n")
         part = following
+
+
+def _name_by_id(message: Message) -> str:
+    """Return the name of a file that is the same for each delivery of ``message`` to the same recipients."""
+    recipients = "\0".join(str(each) for each in message.envelope.recipients)
+    digest = hashlib.sha256(f"{message.id}\0{recipients}".encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{int(message.received.timestamp())}.I{digest[:40]}.triosmtp"

@@ -1,4 +1,6 @@
-"""NATS: mail published to a stream of JetStream, and events.  Only this package imports nats-py (the extra ``nats``).
+"""NATS: mail published to a stream of JetStream and taken from it, and events.
+
+Only this package imports nats-py (the extra ``nats``).
 
 ::
 
@@ -9,6 +11,11 @@
         stream_query.py      the questions
         stream_check.py      what the settings must be; pure functions
       power_failure.py     one notice about what a power failure can lose
+    consumer_runner.py   `triosmtp consume`: runs the parts below
+      stream_consumer.py   delivers one message, recipient by recipient, and settles it
+      consumer_source.py   takes messages from the stream; results, objects
+      delivery_report.py   reports to senders (RFC 3464); pure functions
+      object_sweeper.py    deletes objects that no message names
     event_publisher.py   Publish_Events
     event_subscriber.py  the events of all nodes, for `policy watch`
     nats_thread.py       the thread with an asyncio event loop, and its connection

@@ -8,6 +8,7 @@ Trio calls coroutine functions in it with :meth:`NATSThread.call`.
 import asyncio
 import logging
 import random
+import secrets
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -54,6 +55,8 @@ class NATSThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[NATSConnection] | None = None
+        self.id = secrets.token_hex(8)
+        """A random name of this thread, for ids of what it publishes."""
         self._closing = False
         self._calls: set[_Call[Any]] = set()
         self.failure = "not connected yet"

@@ -1,13 +1,13 @@
-"""Checks of the settings of streams and object buckets: with wrong ones, acknowledged mail is lost.
+"""Checks of the settings of streams, object buckets and consumers: with wrong ones, acknowledged mail is lost.
 
 Pure functions: the settings as the API of JetStream describes them go in, errors come out.  Each error begins with the
 name of the setting, and ends with what to do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["PUBLISH_WINDOW", "check_bucket", "check_stream", "matches"]
+__all__ = ["PUBLISH_WINDOW", "check_bucket", "check_consumer", "check_kv", "check_stream", "matches"]
 
 PUBLISH_WINDOW: Final = 2
 """The duplicate window must be at least so many times the time in which a message must be acknowledged."""
@@ -68,6 +68,45 @@ def _check_durability(config: Mapping[str, Any], replicas: int) -> Iterator[str]
 def check_bucket(config: Mapping[str, Any], *, replicas: int) -> tuple[str, ...]:
     """Return what is wrong with the stream of an object bucket."""
     return tuple(f"object bucket: {each}" for each in _check_durability(config, replicas))
+
+
+def check_kv(config: Mapping[str, Any], *, replicas: int) -> tuple[str, ...]:
+    """Return what is wrong with the stream of the key-value bucket for results.  It keeps one value for each key."""
+    durable = {**config, "max_msgs_per_subject": -1, "max_age": 0}
+    return tuple(f"key-value bucket: {each}" for each in _check_durability(durable, replicas))
+
+
+def check_consumer(config: Mapping[str, Any], *, subject: str, ack_wait: float) -> tuple[str, ...]:
+    """Return what is wrong with the consumer of ``triosmtp consume``, which signals progress within ``ack_wait``."""
+    return tuple(_check_consumer(config, f"{subject}.>", ack_wait))
+
+
+_FORBIDDEN: Final = {
+    "deliver_subject": "the consumer pushes messages: make a pull consumer",
+    "backoff": "it replaces ack_wait, and delays are those of Retry_Delays: remove it",
+    "mem_storage": "the state of the consumer is lost with the server: remove it",
+    "inactive_threshold": "the consumer is deleted if nobody uses it: remove it",
+    "headers_only": "the consumer does not deliver the message: remove it",
+}
+
+
+def _check_consumer(config: Mapping[str, Any], subject: str, ack_wait: float) -> Iterator[str]:
+    if not config.get("durable_name"):
+        yield "durable_name: the consumer is forgotten while nobody uses it: make a durable one"
+    for name, problem in _FORBIDDEN.items():
+        if config.get(name):
+            yield f"{name}: {problem}"
+    if (policy := config.get("ack_policy")) != "explicit":
+        yield f"ack_policy {policy}: messages would be acknowledged before delivery: use explicit"
+    if (limit := config.get("max_deliver") or -1) > 0:
+        yield f"max_deliver {limit}: mail is given up after so many attempts: use -1, and Message_Expiration"
+    if (config.get("ack_wait") or 0) < ack_wait * _SECOND:
+        yield f"ack_wait: {_seconds(config.get('ack_wait') or 0)}, at least {ack_wait:g} s are needed"
+    if (policy := config.get("deliver_policy", "all")) != "all":
+        yield f"deliver_policy {policy}: mail that waits would be skipped: use all"
+    filters: Sequence[str] = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+    if not any(matches(subject, each) for each in filters):
+        yield f"filter_subject: {', '.join(filters)} does not contain {subject}"
 
 
 def matches(subject: str, pattern: str) -> bool:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -34,6 +34,7 @@ _QUERY_INTERVAL: Final = 60.0
 _RETRY_INTERVAL: Final = 1.0
 """Seconds until the stream is asked again if it did not answer or is not usable."""
 _NOT_ASKED: Final = "the stream has not answered yet"
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 _CHUNK: Final = 128 * 1024
 _FULL: Final = frozenset({10077, 10047, 10023, 10028})
 """The errors of JetStream that mean that no space is left: store failed, storage, resources, memory."""
@@ -121,19 +122,32 @@ class StreamPublisher:
         assert self.facts is not None
         return self.facts
 
-    async def publish(self, subject: str, payload: bytes, message_id: str, stream: str, seconds: float) -> None:
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        message_id: str,
+        stream: str | None,
+        seconds: float,
+        *,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> None:
         """Publish ``payload`` and return when ``stream`` has acknowledged it; give up after ``seconds``.
+
+        None as ``stream`` is any stream that has the subject.
 
         :raises PublishError: if it is not acknowledged.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        headers = {"Nats-Msg-Id": message_id, "Nats-Expected-Stream": stream}
+        sent = {**headers, "Nats-Msg-Id": message_id}
+        if stream is not None:
+            sent["Nats-Expected-Stream"] = stream
         reason = "no acknowledgement in time"
         while (left := end - loop.time()) > 0:
             try:
                 connection = await self.thread.connection(min(left, _CONNECT_WAIT))
-                answer = await connection.request(subject, payload, seconds=min(left, _ATTEMPT), headers=headers)
+                answer = await connection.request(subject, payload, seconds=min(left, _ATTEMPT), headers=sent)
             except TimeoutError:
                 continue
             except NATSUnavailableError as error:
@@ -182,8 +196,8 @@ class StreamPublisher:
         return size, digest.hexdigest()
 
 
-def _read_acknowledgement(data: bytes, stream: str) -> str:
-    """Return ``""`` for an acknowledgement of ``stream``, or why to try again.
+def _read_acknowledgement(data: bytes, stream: str | None) -> str:
+    """Return ``""`` for an acknowledgement of ``stream`` (None: of any), or why to try again.
 
     :raises PublishError: if another attempt is useless.
     """
@@ -195,7 +209,7 @@ def _read_acknowledgement(data: bytes, stream: str) -> str:
         raise PublishError("the acknowledgement is not JSON")
     error = answer.get("error")
     if error is None:
-        if answer.get("stream") != stream:
+        if not answer.get("stream") or stream not in {None, answer["stream"]}:
             raise PublishError(f"acknowledged by the stream {answer.get('stream')!r}, not {stream}")
         return ""
     text = f"stream {stream}: {error.get('description')}"

@@ -10,9 +10,9 @@ from attrs import frozen
 from triosmtp.jetstream.nats_client import NATSConnection, NoRespondersError
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_address import StreamAddress
-from triosmtp.jetstream.stream_check import check_bucket, check_stream
+from triosmtp.jetstream.stream_check import check_bucket, check_consumer, check_kv, check_stream
 
-__all__ = ["StreamFacts", "query_stream", "syncs_always"]
+__all__ = ["StreamFacts", "ask", "query_consumer", "query_kv", "query_stream", "syncs_always"]
 
 _TIMEOUT: Final = 3.0
 _NOT_FOUND: Final = 404
@@ -59,15 +59,41 @@ async def query_stream(connection: NATSConnection, address: StreamAddress) -> St
     return StreamFacts(problems, connection.max_payload if limit < 0 else min(limit, connection.max_payload))
 
 
+async def query_consumer(
+    connection: NATSConnection, address: StreamAddress, consumer: str, ack_wait: float
+) -> tuple[str, ...]:
+    """Return what is wrong with ``consumer`` of the stream.
+
+    :raises NATSUnavailableError: if JetStream does not answer.
+    :raises ConnectionLostError: if the connection is lost.
+    """
+    found = await ask(connection, f"CONSUMER.INFO.{address.stream}.{consumer}")
+    if found is None:
+        return (f"the stream {address.stream} has no consumer {consumer}",)
+    return check_consumer(found["config"], subject=address.subject, ack_wait=ack_wait)
+
+
+async def query_kv(connection: NATSConnection, bucket: str, replicas: int) -> tuple[str, ...]:
+    """Return what is wrong with a key-value bucket.
+
+    :raises NATSUnavailableError: if JetStream does not answer.
+    :raises ConnectionLostError: if the connection is lost.
+    """
+    config = await _stream_config(connection, f"KV_{bucket}")
+    if config is None:
+        return (f"there is no key-value bucket {bucket}",)
+    return check_kv(config, replicas=replicas)
+
+
 async def _stream_config(connection: NATSConnection, stream: str) -> dict[str, Any] | None:
-    found = await _ask(connection, f"STREAM.INFO.{stream}")
+    found = await ask(connection, f"STREAM.INFO.{stream}")
     return None if found is None else found["config"]
 
 
 async def _count_durable_consumers(connection: NATSConnection, stream: str) -> int:
     count = offset = 0
     while offset < _MAX_CONSUMERS:
-        found = await _ask(connection, f"CONSUMER.LIST.{stream}", {"offset": offset})
+        found = await ask(connection, f"CONSUMER.LIST.{stream}", {"offset": offset})
         consumers = (found or {}).get("consumers") or ()
         count += sum(1 for each in consumers if each["config"].get("durable_name"))
         offset += len(consumers)
@@ -76,7 +102,7 @@ async def _count_durable_consumers(connection: NATSConnection, stream: str) -> i
     return count
 
 
-async def _ask(connection: NATSConnection, request: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+async def ask(connection: NATSConnection, request: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """Return the answer of the API of JetStream, or None if what was asked about does not exist."""
     try:
         answer = await connection.request_json(f"$JS.API.{request}", body, seconds=_TIMEOUT)

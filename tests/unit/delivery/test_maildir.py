@@ -268,3 +268,16 @@ def test_host_names_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_maildir_is_shown_by_its_path() -> None:
     assert str(Maildir(Path("/var/mail/in"))) == "maildir:/var/mail/in"
+
+
+async def test_with_by_id_a_second_delivery_doubles_nothing(tmp_path: Path, make_message: MessageMaker) -> None:
+    maildir = Maildir(tmp_path / "Maildir", by_id=True)
+    for _ in range(2):
+        await maildir.deliver(make_message())
+    (first,) = (tmp_path / "Maildir/new").iterdir()
+    first.rename(tmp_path / "Maildir/cur" / f"{first.name}:2,S")  # a reader has seen it
+    await maildir.deliver(make_message())
+    assert list((tmp_path / "Maildir/new").iterdir()) == []
+    await maildir.deliver(make_message(recipients=(Address("ann", "example.com"),)))
+    assert len(list((tmp_path / "Maildir/new").iterdir())) == 1
+    assert list((tmp_path / "Maildir/tmp").iterdir()) == []

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from nats_servers import OBJECT_BUCKET, STREAM
 
-from triosmtp.jetstream.stream_check import check_bucket, check_stream, matches
+from triosmtp.jetstream.stream_check import check_bucket, check_consumer, check_stream, matches
 
 SECOND = 1_000_000_000
+CONSUMER = {"durable_name": "triosmtp", "ack_policy": "explicit", "ack_wait": 30 * SECOND, "max_deliver": -1}
 
 
 def problems(replicas: int = 1, durable_consumers: int = 0, **changes: Any) -> tuple[str, ...]:
@@ -69,6 +70,30 @@ def test_an_object_bucket_must_be_as_durable_as_the_stream() -> None:
     for change, named in ({"storage": "memory"}, "storage"), ({"max_age": SECOND}, "max_age"), ({}, "num_replicas"):
         (found,) = check_bucket({**OBJECT_BUCKET, **change}, replicas=1 if change else 3)
         assert found.startswith(f"object bucket: {named}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"durable_name": None}, "durable_name"),
+        ({"deliver_subject": "x"}, "deliver_subject"),
+        ({"ack_policy": "none"}, "ack_policy none"),
+        ({"ack_policy": "all"}, "ack_policy all"),
+        ({"max_deliver": 5}, "max_deliver 5"),
+        ({"backoff": [SECOND]}, "backoff"),
+        ({"ack_wait": 9 * SECOND}, "ack_wait: 9 s"),
+        ({"deliver_policy": "new"}, "deliver_policy new"),
+        ({"mem_storage": True}, "mem_storage"),
+        ({"inactive_threshold": SECOND}, "inactive_threshold"),
+        ({"headers_only": True}, "headers_only"),
+        ({"filter_subject": "mail.out.>"}, "filter_subject"),
+        ({"filter_subjects": ["mail.in.a", "b"]}, "filter_subject"),
+    ],
+)
+def test_each_misconfiguration_of_a_consumer_is_one_error(changes: dict[str, Any], named: str) -> None:
+    assert check_consumer(CONSUMER, subject="mail.in", ack_wait=10.0) == ()
+    (found,) = check_consumer({**CONSUMER, **changes}, subject="mail.in", ack_wait=10.0)
+    assert found.startswith(named)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ The other modules hold the rows, by subject::
     status_options.py   metrics and the status page
     worker_options.py   worker processes
     process_options.py  user, privileges, shutdown
+    consumer_options.py consumers of a stream
     node_options.py     one server of several: its name, published events
 """
 
@@ -32,6 +33,7 @@ from attrs import frozen
 from triosmtp.config.option import Option
 from triosmtp.config.options.auth_options import AuthOptions
 from triosmtp.config.options.client_options import ClientOptions
+from triosmtp.config.options.consumer_options import ConsumerOptions
 from triosmtp.config.options.delivery_options import DeliveryOptions
 from triosmtp.config.options.limit_options import LimitOptions
 from triosmtp.config.options.log_options import LogOptions
@@ -59,6 +61,7 @@ class Settings(
     WorkerOptions,
     ProcessOptions,
     NodeOptions,
+    ConsumerOptions,
     LogOptions,
     ProxyOptions,
     DeliveryOptions,

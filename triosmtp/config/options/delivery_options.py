@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from triosmtp.config.option import DELIVERY, DOMAIN_SCOPE, FILTER, WITH_DOMAIN, option
+from triosmtp.config.option import CONSUMER, DELIVERY, DOMAIN_SCOPE, FILTER, WITH_DOMAIN, option
 from triosmtp.config.types.delivery_types import DELIVERY_NAME, FINGERPRINTS, MONITORS, TARGETS
 from triosmtp.config.types.option_type import BOOLEAN, HOSTNAME, LIMIT, PATH, SECONDS, TEXT, choice
 from triosmtp.config.types.target_address import expected_targets
@@ -34,7 +34,7 @@ class DeliveryOptions:
         f"The target of accepted mail: {expected_targets()}. A function is async and has one argument; its module may "
         "be in the configuration's folder. A list: up to four targets that each receive a copy, in this order; in a "
         "Delivery, addresses of one scheme that are tried in order. Unset: a Maildir in the state folder.",
-        scopes=(*WITH_DOMAIN, DELIVERY),
+        scopes=(*WITH_DOMAIN, DELIVERY, CONSUMER),
     )
     hold_to: str | None = option(
         "Hold_To",

@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ["URL_SCHEMES", "Scheme", "TargetAddress", "parse_events_address"]
+__all__ = ["URL_SCHEMES", "Scheme", "TargetAddress", "is_subject", "parse_events_address"]
 
 _MAX_PATH: Final = 107  # octets of the address of a Unix socket, without its zero (unix(7))
 _MAX_HOSTS: Final = 16
@@ -125,7 +125,7 @@ def _nats_address(default: int, scheme: str, rest: str, _folder: Path | None) ->
     authority, path = _authority(rest)
     path, _, query = path.partition("?")
     hosts = _servers(default, authority)
-    if _STREAM(path) is None or not _is_subject(path.split("/", 2)[2]):
+    if _STREAM(path) is None or not is_subject(path.split("/", 2)[2]):
         raise ValueError("the name of a stream, and a subject without wildcards, follow the servers")
     names = [each.partition("=")[0] for each in query.split("&")]
     if _STREAM_QUERY(query) is None or len(set(names)) < len(names):
@@ -140,7 +140,7 @@ def _servers(default: int, authority: str) -> tuple[tuple[str, int], ...]:
     return hosts
 
 
-def _is_subject(text: str) -> bool:
+def is_subject(text: str) -> bool:
     """Return whether messages may be published under ``text``: subjects that begin with $ belong to the servers."""
     return len(text) <= _MAX_SUBJECT and _SUBJECT(text) is not None and not text.startswith("$")
 
@@ -159,7 +159,7 @@ def parse_events_address(text: str) -> TargetAddress:
         hosts = _servers(_NATS_PORT, authority)
     except ValueError as error:
         raise ValueError(f'{expected}, found "{text}"' + (f": {error}" if str(error) else "")) from None
-    if scheme.lower() != "nats" or not _is_subject(path[1:]):
+    if scheme.lower() != "nats" or not is_subject(path[1:]):
         raise ValueError(f'{expected}, found "{text}"')
     return TargetAddress("nats", path, hosts)
 

@@ -1,0 +1,279 @@
+"""`triosmtp consume`: mail of a stream reaches its target, is settled only then, and goes on after a death."""
+
+import email
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from consume_site import CONFIGURATION, CONSUMER, envelope, mails, make_site, wait_empty
+from nats_servers import JetStream, NATSProcess, run_nats
+from serve_process import COMMAND, environment_of
+from stream_messages import stream_message
+from stream_site import open_delivery
+from watchfiles import watch
+
+from triosmtp.delivery import DeliveryError
+from triosmtp.errors import Reject
+from triosmtp.jetstream.message_codec import decode_message, encode_message, encode_reference
+from triosmtp.message import Message
+from triosmtp.message.envelope_document import ObjectReference
+from triosmtp.testing import Controller
+
+
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NATSProcess]:
+    with run_nats(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def jetstream(nats_server: NATSProcess) -> JetStream:
+    jetstream = JetStream(nats_server)
+    make_site(jetstream)
+    return jetstream
+
+
+class Consuming:
+    """A `triosmtp consume` that runs."""
+
+    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has logged ``text``."""
+        for _ in watch(self._log.parent, rust_timeout=200, yield_on_timeout=True):
+            if text in self.log:
+                return
+            assert self.process.poll() is None, self.log
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def consuming(folder: Path, server: NATSProcess, target: str, options: str = "") -> Iterator[Consuming]:
+    folder.mkdir(exist_ok=True)
+    config, log = folder / "consume.conf", folder / "log"
+    config.write_text(CONFIGURATION.format(port=server.port, target=target, options=options))
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [*COMMAND, "consume", "-c", str(config)], stderr=stderr, stdout=subprocess.DEVNULL, text=True,
+            env=environment_of(),
+        )  # fmt: skip
+    try:
+        yield Consuming(process, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        code = process.wait(30)
+    assert code in {0, -signal.SIGKILL}, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+async def publish(server: NATSProcess, *messages: Message) -> None:
+    async with open_delivery(server) as delivery:
+        for message in messages:
+            await delivery.deliver(message)
+
+
+def test_mail_reaches_a_maildir_and_leaves_the_stream(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream
+) -> None:
+    """Also a message that is an object, which is deleted then."""
+    two = envelope("joe", "ann")
+    large = b"Subject: large\r\n\r\n" + b"x" * 70 * 30_000 + b"\r\n"
+    trio.run(publish, nats_server, stream_message(1, envelope=two), stream_message(2, large))
+    with consuming(tmp_path, nats_server, f"maildir:{tmp_path}/Maildir"):
+        wait_empty(jetstream)
+    found = mails(tmp_path / "Maildir")
+    assert len(found) == 3
+    assert sorted(each.split(b"Delivered-To: ")[1].split(b"\n")[0] for each in found) == [
+        b"ann@example.com", b"joe@example.com", b"joe@example.com",
+    ]  # fmt: skip
+    assert any(each.endswith(large[-1000:].replace(b"\r\n", b"\n")) for each in found)
+    assert jetstream.messages("OBJ_MAIL") == {}
+    assert jetstream.messages("FAILED") == {}
+    assert [key for key, value in jetstream.messages("KV_MAIL-results").items() if value] == []
+
+
+class Target:
+    """A mail server that is the target: ``answers`` are those of the next messages, by recipient; then 250."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Exception]] = {}
+        self.received: list[str] = []
+        self.before: Callable[[str], None] = lambda _: None
+
+    async def __call__(self, message: Message) -> None:
+        recipient = message.envelope.recipients[0].address.local_part
+        self.before(recipient)
+        if answers := self.answers.get(recipient):
+            raise answers.pop(0)
+        self.received.append(recipient)
+
+
+@pytest.fixture
+def target() -> Target:
+    return Target()
+
+
+@pytest.fixture
+def address(target: Target) -> Iterator[str]:
+    """Return the address of the target."""
+    with Controller(deliver=target) as controller:
+        yield f"smtp://127.0.0.1:{controller.port}"
+
+
+def failures(jetstream: JetStream) -> list[tuple[str, bytes]]:
+    return sorted(jetstream.messages("FAILED").items())
+
+
+async def test_a_recipient_that_is_deferred_is_tried_again_alone(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    target.answers["ann"] = [DeliveryError("busy"), DeliveryError("busy")]
+    await publish(nats_server, stream_message(1, envelope=envelope("joe", "ann", "sue"), received=datetime.now(UTC)))
+    with consuming(tmp_path, nats_server, address):
+        await trio.to_thread.run_sync(wait_empty, jetstream)
+    assert target.received == ["joe", "sue", "ann"]
+    assert failures(jetstream) == []
+
+
+async def test_results_are_written_before_the_next_recipient(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    seen: dict[str, object] = {}
+
+    def look(recipient: str) -> None:
+        values = jetstream.messages("KV_MAIL-results")
+        seen[recipient] = json.loads(values.get("$KV.MAIL-results.mx1-0a-1") or b"{}")
+
+    target.before = look
+    await publish(nats_server, stream_message(1, envelope=envelope("joe", "ann")))
+    with consuming(tmp_path, nats_server, address):
+        await trio.to_thread.run_sync(wait_empty, jetstream)
+    assert seen["joe"] == {}
+    assert list(seen["ann"]) == ["0"]  # type: ignore[call-overload]
+    assert not jetstream.messages("KV_MAIL-results")["$KV.MAIL-results.mx1-0a-1"]  # and deleted at the end
+
+
+async def test_a_consumer_goes_on_at_the_recipient_at_which_another_one_died(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    await publish(nats_server, stream_message(1, envelope=envelope("joe", "ann")))
+
+    async def die(client: Any) -> None:
+        """Take the message, write what another consumer would have written, and return it."""
+        context = client.jetstream()
+        subscription = await context.pull_subscribe_bind("triosmtp", "MAIL")
+        (message,) = await subscription.fetch(1, timeout=10)
+        await context.publish("$KV.MAIL-results.mx1-0a-1", b'{"0":[250,"2.0.0","ok"],"7":"x","y":[1]}')
+        await message.nak()
+        await client.flush()
+
+    await trio.to_thread.run_sync(jetstream.run, die)
+    with consuming(tmp_path, nats_server, address):
+        await trio.to_thread.run_sync(wait_empty, jetstream)
+    assert target.received == ["ann"]
+
+
+async def test_a_refused_recipient_goes_to_the_failure_subject(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    target.answers["ann"] = [Reject(554, "5.7.1", "not wanted")]
+    await publish(nats_server, stream_message(1, envelope=envelope("joe", "ann")))
+    options = f'Report_To = "maildir:{tmp_path}/Reports" Report_Strangers = true'
+    with consuming(tmp_path, nats_server, address, options):
+        await trio.to_thread.run_sync(wait_empty, jetstream)
+    assert target.received == ["joe"]
+    ((subject, payload),) = failures(jetstream)
+    assert subject == "mail.failed.mx1-0a-1"
+    assert decode_message(payload).document.id == "mx1-0a-1"
+    (report,) = mails(tmp_path / "Reports")
+    parsed = email.message_from_bytes(report)
+    assert parsed.get_content_type() == "multipart/report"
+    assert parsed["To"] == "<me@example.org>"
+    status = parsed.get_payload(1)
+    assert b"Final-Recipient: rfc822; ann@example.com" in report
+    assert b"joe@example.com" not in report.split(b"text/rfc822-headers")[0]
+    assert b"5.7.1" in report
+    assert status.get_content_type() == "message/delivery-status"  # type: ignore[union-attr]
+
+
+async def test_a_message_that_has_expired_is_not_tried_again(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    target.answers["joe"] = [DeliveryError("busy")]
+    old = datetime.now(UTC) - timedelta(days=5)
+    await publish(nats_server, stream_message(1, envelope=envelope("joe"), received=old))
+    with consuming(tmp_path, nats_server, address) as consumer:
+        await trio.to_thread.run_sync(wait_empty, jetstream)
+        assert "has expired" in consumer.log
+    assert target.received == []
+    assert len(failures(jetstream)) == 1
+
+
+async def test_what_is_no_message_goes_to_the_failure_subject(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    """Octets that no node publishes, a changed body, an object that does not exist."""
+    message = stream_message(3, envelope=envelope("joe"))
+    good = encode_message(message, "mx1", b"Subject: x\r\n\r\n")
+    missing = encode_reference(message, "mx1", 5, "a" * 64, ObjectReference("MAIL", "nothing"))
+    other = encode_reference(message, "mx1", 5, "a" * 64, ObjectReference("OTHER", "nothing"))
+
+    async def put(client: Any) -> None:
+        for number, payload in enumerate((b"junk", good + b"x", missing, other)):
+            await client.jetstream().publish(f"mail.in.bad-{number}", payload)
+
+    await trio.to_thread.run_sync(jetstream.run, put)
+    await publish(nats_server, message)
+    with consuming(tmp_path, nats_server, address):
+        await trio.to_thread.run_sync(wait_empty, jetstream)
+    assert target.received == ["joe"]
+    assert [subject for subject, _ in failures(jetstream)] == [f"mail.failed.bad-{number}" for number in range(4)]
+
+
+async def test_a_wrong_consumer_or_bucket_is_named_and_nothing_is_taken(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    config = {"stream_name": "MAIL", "config": {**CONSUMER, "durable_name": "other", "ack_wait": 1_000_000_000}}
+    jetstream.ask("CONSUMER.DELETE.MAIL.triosmtp")
+    jetstream.ask("CONSUMER.DURABLE.CREATE.MAIL.other", config)
+    jetstream.ask("STREAM.DELETE.KV_MAIL-results")
+    await publish(nats_server, stream_message(1, envelope=envelope("joe")))
+    with consuming(tmp_path, nats_server, address, 'Durable_Name = "other"') as consumer:
+        await trio.to_thread.run_sync(consumer.wait_for, "there is no key-value bucket MAIL-results")
+        assert "ack_wait: 1 s" in consumer.log
+    assert target.received == []
+
+
+async def test_sigterm_lets_a_message_finish(
+    tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream, target: Target, address: str
+) -> None:
+    process: list[subprocess.Popen[str]] = []
+
+    def stop(recipient: str) -> None:
+        if recipient == "joe":  # a second signal would end it at once
+            process[0].send_signal(signal.SIGTERM)
+
+    target.before = stop
+    await publish(nats_server, stream_message(1, envelope=envelope("joe", "ann")))
+    with consuming(tmp_path, nats_server, address) as consumer:
+        process.append(consumer.process)
+        await trio.to_thread.run_sync(consumer.process.wait)
+    assert target.received == ["joe", "ann"]
+    assert jetstream.ask("STREAM.INFO.MAIL")["state"]["messages"] == 0

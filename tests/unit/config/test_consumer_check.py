@@ -1,0 +1,42 @@
+"""Consumer scopes: what they need, and their errors."""
+
+import pytest
+
+from triosmtp.config import parse_config
+from triosmtp.errors import ConfigError
+
+QUEUE = 'Delivery "queue" { Deliver_To = "nats://n1/MAIL/mail.in" } Delivery "hop" { Deliver_To = "lmtp:/run/lmtp" }'
+RIGHT = 'Read_From = "queue" Deliver_To = "hop" Failure_Subject = "mail.failed"'
+
+
+def test_a_consumer_needs_no_listen() -> None:
+    config = parse_config(f'{QUEUE} Consumer "c" {{ {RIGHT} }}')
+    settings = config.consumers["c"]
+    assert (settings.read_from, settings.deliver_to, settings.failure_subject) == ("queue", ("hop",), "mail.failed")
+    assert (settings.durable_name, settings.retry_delays[0], settings.message_expiration) == ("triosmtp", 60.0, 345600)
+    assert not config.warnings  # neither Delivery counts as unused
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", "needs Read_From and Deliver_To and Failure_Subject"),
+        ('Deliver_To = "hop" Failure_Subject = "x"', "needs Read_From"),
+        (RIGHT.replace('"queue"', '"quue"'), 'Read_From: there is no Delivery "quue"'),
+        (RIGHT.replace('"queue"', '"hop"'), 'Delivery "hop" has no nats:// address'),
+        (RIGHT.replace('"hop"', '"queue"'), "expected a target of"),
+        (RIGHT.replace('"hop"', '( "hop" "maildir:/x" )'), "a Consumer has one target"),
+        (RIGHT.replace('"hop"', '"nothing"'), 'there is no Delivery "nothing"'),
+        (RIGHT.replace("mail.failed", "mail.>"), "a subject without wildcards"),
+        (RIGHT + ' Report_To = "nothing"', 'Report_To: there is no Delivery "nothing"'),
+        (RIGHT + ' Report_To = "x:y"', "Report_To: expected"),
+        (RIGHT + ' Report_To = "discard:"', "Report_To: expected a target of"),
+        (RIGHT + " Retry_Delays = ( )", "Retry_Delays: needs one value"),
+        (RIGHT + " Concurrency = 0", "Concurrency: needs a number above 0"),
+        (RIGHT + ' Durable_Name = "a.b"', "1 to 64 characters"),
+    ],
+)
+def test_errors_are_named(options: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f'{QUEUE} Consumer "c" {{ {options} }}')
+    assert any(expected in str(each) for each in caught.value.problems), [str(each) for each in caught.value.problems]

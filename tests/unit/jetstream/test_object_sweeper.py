@@ -1,0 +1,88 @@
+"""Objects that no message names are deleted, by one consumer at a time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from nats_servers import JetStream, NATSProcess
+from stream_messages import stream_message
+from stream_site import open_delivery, stream_address
+
+from triosmtp.jetstream import object_sweeper
+from triosmtp.jetstream.consumer_source import ConsumerSource, ObjectMissingError
+from triosmtp.jetstream.nats_client import NATSLogin
+from triosmtp.jetstream.object_sweeper import sweep_objects
+
+BUCKETS: list[dict[str, Any]] = [
+    {"name": "FAILED", "subjects": ["mail.failed.>"], "storage": "file"},
+    {
+        "name": "KV_R", "subjects": ["$KV.R.>"], "storage": "file", "discard": "new", "max_msgs_per_subject": 1,
+        "allow_rollup_hdrs": True,
+    },
+]  # fmt: skip
+
+
+@asynccontextmanager
+async def open_source(server: NATSProcess) -> AsyncIterator[ConsumerSource]:
+    source = ConsumerSource(
+        stream_address(server), NATSLogin(), consumer="c", bucket="R", max_messages=1, on_message=lambda _: None
+    )
+    try:
+        yield source
+    finally:
+        await source.thread.aclose()
+
+
+@pytest.fixture
+def objects(jetstream: JetStream, monkeypatch: pytest.MonkeyPatch) -> JetStream:
+    """Return a site on which every object is old enough."""
+    monkeypatch.setattr(object_sweeper, "_MIN_AGE", -1000.0)
+    for each in BUCKETS:
+        jetstream.make(each)
+    return jetstream
+
+
+def names(jetstream: JetStream) -> set[str]:
+    return {each.rpartition(".")[2] for each in jetstream.messages("OBJ_MAIL") if ".C." in each}
+
+
+async def test_an_object_without_a_message_is_deleted(nats_server: NATSProcess, objects: JetStream) -> None:
+    async with open_delivery(nats_server) as delivery:
+        for number in (1, 2, 3):
+            await delivery.deliver(stream_message(number, b"x" * 1_500_000))
+    objects.ask("STREAM.PURGE.MAIL", {"filter": "mail.in.mx1-0a-1"})
+    objects.ask("STREAM.PURGE.MAIL", {"filter": "mail.in.mx1-0a-2"})
+    async with open_source(nats_server) as source:
+        # The failed message still names the second one.
+        await source.thread.call(source.publish, "mail.failed.mx1-0a-2", b"x", "f", None, 5.0)
+        assert await source.thread.call(sweep_objects, source, "mail.failed") == 1
+    assert names(objects) == {"mx1-0a-2", "mx1-0a-3"}
+
+
+async def test_a_young_object_stays(
+    nats_server: NATSProcess, objects: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_sweeper, "_MIN_AGE", 3600.0)
+    async with open_delivery(nats_server) as delivery:
+        await delivery.deliver(stream_message(1, b"x" * 1_500_000))
+    objects.ask("STREAM.PURGE.MAIL")
+    async with open_source(nats_server) as source:
+        assert await source.thread.call(sweep_objects, source, "mail.failed") == 0
+    assert names(objects) == {"mx1-0a-1"}
+
+
+async def test_one_consumer_sweeps_at_a_time(nats_server: NATSProcess, objects: JetStream) -> None:
+    async with open_delivery(nats_server) as delivery:
+        await delivery.deliver(stream_message(1, b"x" * 1_500_000))
+    objects.ask("STREAM.PURGE.MAIL")
+    async with open_source(nats_server) as first, open_source(nats_server) as second:
+        assert await first.thread.call(object_sweeper._take_lease, first) is True
+        assert await second.thread.call(sweep_objects, second, "mail.failed") == 0
+        assert await first.thread.call(sweep_objects, first, "mail.failed") == 1
+
+
+async def test_a_missing_object_is_an_error(nats_server: NATSProcess, objects: JetStream) -> None:
+    async with open_source(nats_server) as source:
+        with pytest.raises(ObjectMissingError):
+            await source.thread.call(source.read_object, "nothing", None)

@@ -1,0 +1,104 @@
+"""``triosmtp consume``: delivers the mail of a stream, by the Consumer scopes of a configuration."""
+
+import logging
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from triosmtp.config import Config, Settings
+from triosmtp.delivery import Delivery, Maildir, TargetContext, TargetHealth
+from triosmtp.errors import ConfigError, QueryError
+from triosmtp.module_loader import ModuleLoader
+from triosmtp.server.target_factories import make_delivery, missing_extra
+
+__all__ = ["consume_command"]
+
+_EX_CONFIG: Final = 78
+_log = logging.getLogger("triosmtp.consume")
+
+
+def consume_command(config: Config) -> int:
+    """Run every Consumer of ``config`` until a signal comes; return the exit status.
+
+    :raises QueryError: if there is no Consumer, or the extra is missing.
+    """
+    if not config.consumers:
+        raise QueryError(f"{config.path}: there is no Consumer")
+    try:
+        import triosmtp.jetstream.consumer_runner  # noqa: F401, PLC0415 - imports nats-py
+    except ImportError as error:
+        raise QueryError(str(missing_extra("nats", error))) from None
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # its failures are reported by triosmtp.nats
+    status = 0
+    try:
+        trio.run(_run, config)
+    except* ConfigError as group:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        print(leaf, file=sys.stderr)
+        status = _EX_CONFIG
+    return status
+
+
+async def _run(config: Config) -> None:
+    async with trio.open_nursery() as nursery:
+        for name, settings in config.consumers.items():
+            nursery.start_soon(_run_consumer, config, name, settings)
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
+
+
+async def _run_consumer(config: Config, name: str, settings: Settings) -> None:
+    """Run one Consumer until cancelled.
+
+    :raises ConfigError: if a target cannot be made.
+    """
+    from triosmtp.jetstream.consumer_runner import run_stream_consumer  # noqa: PLC0415 - imports nats-py
+    from triosmtp.jetstream.stream_consumer import ConsumerSettings  # noqa: PLC0415
+
+    hostname = config.base.banner_hostname or socket.gethostname()
+    found = ConsumerSettings(
+        failure_subject=settings.failure_subject or "",
+        retry_delays=settings.retry_delays,
+        message_expiration=settings.message_expiration,
+        report_strangers=settings.report_strangers,
+        hostname=hostname,
+    )
+    async with AsyncExitStack() as stack, trio.open_nursery() as tasks:
+        target = await _open_target(config, settings.deliver_to[0], hostname, tasks, stack)
+        reports = None
+        if settings.report_to is not None:
+            reports = await _open_target(config, settings.report_to, hostname, tasks, stack)
+        _log.info("Consumer %s: from %s to %s", name, settings.read_from, target)
+        await run_stream_consumer(config.deliveries[settings.read_from or ""], settings, found, target, reports)
+
+
+async def _open_target(
+    config: Config, name: str, hostname: str, tasks: trio.Nursery, stack: AsyncExitStack
+) -> Delivery:
+    target = config.target(name)
+    delivery: Delivery
+    if target.scheme == "maildir":
+        delivery = Maildir(Path(target.addresses[0].path), by_id=True)
+    else:
+        context = TargetContext(hostname, TargetHealth(target.name), node=config.base.node_name or "")
+        make = partial(make_delivery, target, context, ModuleLoader(config.folder))
+        delivery = await trio.to_thread.run_sync(make)
+    stack.push_async_callback(_close, delivery)
+    if type(delivery).run is not Delivery.run:
+        tasks.start_soon(delivery.run)
+    return delivery
+
+
+async def _close(delivery: Delivery) -> None:
+    with trio.CancelScope(shield=True):
+        await delivery.aclose()

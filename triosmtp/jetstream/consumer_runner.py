@@ -1,0 +1,96 @@
+"""Runs a consumer: messages that its source takes go to tasks, and one task sweeps objects."""
+
+import logging
+from typing import Final
+
+import trio
+
+from triosmtp.config import Settings, TargetSettings
+from triosmtp.delivery import Delivery
+from triosmtp.jetstream.consumer_source import ConsumerSource, TakenMessage
+from triosmtp.jetstream.nats_thread import NATSUnavailableError
+from triosmtp.jetstream.object_sweeper import SWEEP_INTERVAL, sweep_objects
+from triosmtp.jetstream.stream_address import stream_address
+from triosmtp.jetstream.stream_consumer import ConsumerSettings, StreamConsumer
+from triosmtp.jetstream.stream_factory import make_login
+
+__all__ = ["run_stream_consumer"]
+
+_log = logging.getLogger("triosmtp.consume")
+
+_GRACE: Final = 10.0
+"""Seconds that messages have to finish after a cancellation."""
+
+
+async def run_stream_consumer(
+    queue: TargetSettings, options: Settings, settings: ConsumerSettings, target: Delivery, reports: Delivery | None
+) -> None:
+    """Take messages from the stream of ``queue``, and deliver them, until cancelled.
+
+    Messages under way then have some seconds to finish, so that they are not delivered again.
+
+    :raises ConfigError: if the files of the login cannot be used.
+    """
+    token = trio.lowlevel.current_trio_token()
+    address, login = stream_address(queue), await trio.to_thread.run_sync(make_login, queue)
+    messages = _Messages()
+    source = ConsumerSource(
+        address,
+        login,
+        consumer=options.durable_name,
+        bucket=options.results_bucket or f"{address.stream}-results",
+        max_messages=options.concurrency,
+        on_message=lambda taken: token.run_sync_soon(messages.start, consumer, taken),
+    )
+    consumer = StreamConsumer(settings, source, target, reports)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(messages.run)
+        nursery.start_soon(_sweep, source, settings.failure_subject)
+        source.thread.start()
+        try:
+            await trio.sleep_forever()
+        finally:
+            source.thread.notify(source.stop_taking)
+            with trio.CancelScope(shield=True):
+                await messages.finish(_GRACE)
+                await source.thread.aclose()
+
+
+class _Messages:
+    """The tasks of messages.  They are shielded from cancellation: :meth:`finish` ends them."""
+
+    def __init__(self) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._scope = trio.CancelScope(shield=True)
+        self._stop = trio.Event()
+        self._ended = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the tasks, until :meth:`finish`."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await self._stop.wait()
+                self._nursery = None
+        self._ended.set()
+
+    def start(self, consumer: StreamConsumer, taken: TakenMessage) -> None:
+        """Start to handle a message; one that comes too late is delivered again later."""
+        if self._nursery is not None:
+            self._nursery.start_soon(consumer.handle, taken)
+
+    async def finish(self, seconds: float) -> None:
+        """Start no further task, and wait for the others up to ``seconds``."""
+        self._stop.set()
+        self._scope.deadline = trio.current_time() + seconds
+        await self._ended.wait()
+
+
+async def _sweep(source: ConsumerSource, failure_subject: str) -> None:
+    while True:
+        await trio.sleep(SWEEP_INTERVAL)
+        try:
+            await source.thread.call(sweep_objects, source, failure_subject)
+        except NATSUnavailableError as error:
+            _log.warning("objects are not swept: %s", error)

@@ -1,0 +1,266 @@
+"""``triosmtp consume``: takes messages from a stream, delivers each to its target, and settles it only then.
+
+Recipients are delivered one after the other, and the results so far are written before the next one.  So another
+consumer goes on at the recipient at which one died.
+"""
+
+import json
+import logging
+import tempfile
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from io import FileIO
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from attrs import evolve, frozen
+
+from triosmtp.delivery import Delivery, RecipientResult
+from triosmtp.jetstream.consumer_source import ACK_WAIT, ConsumerSource, ObjectMissingError, TakenMessage
+from triosmtp.jetstream.delivery_report import make_report, recipients_to_report
+from triosmtp.jetstream.message_codec import StreamMessage, decode_message
+from triosmtp.jetstream.nats_thread import NATSUnavailableError
+from triosmtp.jetstream.stream_publisher import PublishError
+from triosmtp.message import Envelope, Message, Recipient
+from triosmtp.message.envelope_document import EnvelopeError
+from triosmtp.message.spool import Body
+from triosmtp.smtp import Address
+
+__all__ = ["ConsumerSettings", "StreamConsumer"]
+
+_log = logging.getLogger("triosmtp.consume")
+
+_HEAD: Final = 64 * 1024
+_EXPIRED: Final = RecipientResult(554, "5.4.7", "The message has expired")
+_FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
+
+
+@frozen(slots=True, kw_only=True)
+class ConsumerSettings:
+    """The settings of a consumer: the options of its scope."""
+
+    failure_subject: str
+    retry_delays: tuple[float, ...]
+    message_expiration: float
+    report_strangers: bool
+    hostname: str
+
+
+class StreamConsumer:
+    """Delivers what ``source`` takes to ``target``, and reports to ``reports`` if that is not None."""
+
+    def __init__(
+        self, settings: ConsumerSettings, source: ConsumerSource, target: Delivery, reports: Delivery | None
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._target = target
+        self._reports = reports
+        self._call = source.thread.call
+
+    async def handle(self, taken: TakenMessage) -> None:
+        """Deliver one message, and settle it."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._signal_progress, taken)
+                await self._deliver(taken)
+                nursery.cancel_scope.cancel()
+        except* (NATSUnavailableError, PublishError) as group:
+            # It is delivered again when ack_wait is over.
+            _log.error("%s: not settled: %s", taken.subject, "; ".join(map(str, group.exceptions)))
+        finally:
+            self._source.thread.notify(self._source.free_place)
+
+    async def _signal_progress(self, taken: TakenMessage) -> None:
+        while True:
+            await trio.sleep(ACK_WAIT / 3)
+            with suppress(NATSUnavailableError):
+                await self._call(self._source.signal_progress, taken)
+
+    async def _deliver(self, taken: TakenMessage) -> None:
+        try:
+            found = decode_message(taken.payload)
+        except EnvelopeError as error:
+            await self._fail(taken, taken.payload, f"malformed: {error}")
+            return
+        results = await self._call(self._source.read_results, taken.name) if taken.attempt > 1 else {}
+        async with AsyncExitStack() as stack:
+            try:
+                body = await self._body(found, stack)
+            except (ObjectMissingError, EnvelopeError) as error:
+                await self._fail(taken, taken.payload, str(error))
+                return
+            known = _read_results(results, len(found.document.envelope.recipients))
+            outcome = await self._deliver_each(taken, _message(found, body), known)
+            await self._settle(taken, found, body, outcome, written=bool(results))
+
+    async def _body(self, found: StreamMessage, stack: AsyncExitStack) -> Body:
+        """Return the octets of a message, those of an object in a file without a name."""
+        reference, document = found.document.object, found.document
+        if reference is None:
+            return Body(found.octets)
+        if reference.bucket != self._source.address.bucket:
+            raise ObjectMissingError(f"the object is in another bucket: {reference.bucket}")
+        file = await trio.to_thread.run_sync(_open_file)
+        try:
+            await self._call(self._source.read_object, reference.name, file)
+            size, digest, head = await trio.to_thread.run_sync(_examine, file)
+        except BaseException:
+            file.close()
+            raise
+        body = Body.from_file(file, head, size, Path(tempfile.gettempdir()))
+        stack.callback(body.close)
+        if (size, digest) != (document.size, document.sha256):
+            raise EnvelopeError("object: the octets have another size or digest")
+        return body
+
+    async def _deliver_each(
+        self, taken: TakenMessage, message: Message, known: dict[int, RecipientResult]
+    ) -> dict[int, RecipientResult]:
+        results = dict(known)
+        recipients = message.envelope.recipients
+        left = [number for number in range(len(recipients)) if number not in known or known[number].is_deferred]
+        for position, number in enumerate(left):
+            envelope = evolve(message.envelope, recipients=[recipients[number]])
+            part = evolve(message, envelope=envelope, part=number)
+            results[number] = await self._deliver_one(part)
+            if position < len(left) - 1:
+                await self._call(self._source.write_results, taken.name, _written(results))
+        return results
+
+    async def _deliver_one(self, message: Message) -> RecipientResult:
+        try:
+            (result,) = await self._target.deliver_each(message)
+        except Exception as error:  # noqa: BLE001 - a fault of a delivery must not end the consumer
+            _log.exception("%s: message %s", self._target, message.id)
+            return evolve(_FAILED, reason=repr(error))
+        level = logging.INFO if result.is_delivered else logging.WARNING
+        recipient = message.envelope.recipients[0]
+        _log.log(level, "message %s to %s: %s %s", message.id, ascii(str(recipient)), result.code, ascii(result.text))
+        return result
+
+    async def _settle(
+        self,
+        taken: TakenMessage,
+        found: StreamMessage,
+        body: Body,
+        results: dict[int, RecipientResult],
+        *,
+        written: bool,
+    ) -> None:
+        document, settings = found.document, self._settings
+        age = (datetime.now(UTC) - document.received).total_seconds()
+        deferred = [number for number, each in results.items() if each.is_deferred]
+        if deferred and age < settings.message_expiration:
+            await self._call(self._source.write_results, taken.name, _written(results))
+            delay = settings.retry_delays[min(taken.attempt, len(settings.retry_delays)) - 1]
+            word = json.dumps({"delay": int(delay * 1_000_000_000)}).encode()
+            await self._call(self._source.settle, taken, b"-NAK " + word)
+            return
+        failed = {number: _final(each) for number, each in sorted(results.items()) if not each.is_delivered}
+        if failed:
+            await self._report(document, body, failed)
+            reasons = "; ".join(f"{number} {each.code} {each.enhanced} {each.text}" for number, each in failed.items())
+            await self._fail(taken, taken.payload, reasons)
+        else:
+            acknowledged = await self._call(self._source.settle, taken, b"+ACK")
+            if acknowledged and document.object is not None:
+                await self._call(self._source.delete_object, document.object.name)
+        if written or len(results) > 1:
+            await self._call(self._source.delete_results, taken.name)
+
+    async def _fail(self, taken: TakenMessage, payload: bytes, reason: str) -> None:
+        """Publish what cannot be delivered under the failure subject, and terminate the message."""
+        _log.error("%s: not delivered: %s", taken.subject, ascii(reason))
+        subject = f"{self._settings.failure_subject}.{taken.name}"
+        publish = partial(self._source.publish, headers={"Triosmtp-Failure": _header(reason)})
+        deadline = self._source.address.deadline
+        await self._call(publish, subject, payload, f"{taken.name}.failed", None, deadline)
+        await self._call(self._source.settle, taken, b"+TERM")
+
+    async def _report(self, document: Any, body: Body, failed: dict[int, RecipientResult]) -> None:
+        if self._reports is None:
+            return
+        recipients = document.envelope.recipients
+        strangers = self._settings.report_strangers
+        wanted = recipients_to_report(
+            document, body.headers(), [recipients[number] for number in failed], strangers=strangers
+        )
+        pairs = [(recipients[number], each) for number, each in failed.items() if recipients[number] in wanted]
+        if not pairs:
+            return
+        now = datetime.now(UTC)
+        content = make_report(document, body.headers(), pairs, hostname=self._settings.hostname, now=now)
+        report = Message(
+            id=f"{document.id}-report",
+            envelope=Envelope(Address.NULL, {}, [Recipient(document.envelope.sender, {})]),
+            body=Body(content),
+            received=now,
+        )
+        result = await self._deliver_report(report)
+        if not result.is_delivered:
+            _log.error("the report about message %s is lost: %s %s", document.id, result.code, ascii(result.text))
+
+    async def _deliver_report(self, report: Message) -> RecipientResult:
+        assert self._reports is not None
+        try:
+            (result,) = await self._reports.deliver_each(report)
+        except Exception as error:  # noqa: BLE001 - as above
+            return evolve(_FAILED, reason=repr(error))
+        return result
+
+
+def _message(found: StreamMessage, body: Body) -> Message:
+    document = found.document
+    return Message(
+        id=document.id,
+        envelope=document.envelope,
+        body=body,
+        received=document.received,
+        variables=document.connection_context,
+        message_variables=document.message_context,
+    )
+
+
+def _final(result: RecipientResult) -> RecipientResult:
+    """Return the result of a recipient that is not tried again."""
+    return result if not result.is_deferred else evolve(_EXPIRED, reason=f"{result.code} {result.text}")
+
+
+def _written(results: dict[int, RecipientResult]) -> dict[str, Any]:
+    return {str(number): [each.code, each.enhanced, each.text] for number, each in results.items()}
+
+
+def _read_results(written: dict[str, Any], recipients: int) -> dict[int, RecipientResult]:
+    """Return the results that another attempt wrote; what is malformed is as if nothing was written."""
+    found = {}
+    for key, value in written.items():
+        try:
+            number, (code, enhanced, text) = int(key), value
+        except (ValueError, TypeError):
+            continue
+        if 0 <= number < recipients and isinstance(code, int) and isinstance(enhanced, str) and isinstance(text, str):
+            found[number] = RecipientResult(code, enhanced, text)
+    return found
+
+
+def _open_file() -> FileIO:
+    return tempfile.TemporaryFile("w+b", buffering=0)
+
+
+def _examine(file: FileIO) -> tuple[int, str, bytes]:
+    """Return size, SHA-256 and head of a file.  It blocks."""
+    file.seek(0)
+    digest, size, head = sha256(), 0, b""
+    while chunk := file.read(256 * 1024):
+        digest.update(chunk)
+        size += len(chunk)
+        head = head or chunk[:_HEAD]
+    return size, digest.hexdigest(), head
+
+
+def _header(text: str) -> str:
+    return " ".join(ascii(text).strip("'\"").split())[:1000]
