@@ -103,25 +103,36 @@ class HopConnection:
 
     # Commands and replies.
 
-    async def read(self) -> tuple[str, ReceivedReply]:
-        """Read one reply; return it with the step that it answers.
+    async def read(self) -> ReceivedReply:
+        """Read one reply.
 
         :raises HopError: if none comes in time, it is malformed, or it announces the end (421).
         """
+        step = self.client.next_step
         found = self._next_reply()
         if found is None:  # else it came together with the one before
-            step = self.client.next_step
-            with trio.move_on_after(self._seconds.get(step, self._mail_seconds)):
-                while found is None:
-                    self.client.receive_data(await self._receive(step))
-                    found = self._next_reply()
+            with trio.move_on_after(self._limit_of(step)):
+                found = await self._wait_for_reply()
+        return self._checked(step, found)
+
+    def _limit_of(self, step: str) -> float:
+        return self._seconds.get(step, self._mail_seconds)
+
+    async def _wait_for_reply(self) -> tuple[str, ReceivedReply]:
+        """Wait for the next reply; the deadline is that of the caller's cancel scope."""
+        step = self.client.next_step
+        while (found := self._next_reply()) is None:
+            self.client.receive_data(await self._receive(step))
+        return found
+
+    def _checked(self, step: str, found: tuple[str, ReceivedReply] | None) -> ReceivedReply:
         if found is None:
-            raise HopError(f"{self}: {self.client.next_step}: no reply in time")
+            raise HopError(f"{self}: {step}: no reply in time")
         step, reply = found
         if reply.code == _SERVICE_CLOSING or step == CLOSING:
             raise HopError(f"{self}: {step}: {reply}", gone=True)
         self._refusals += reply.code >= 400
-        return found
+        return reply
 
     def _next_reply(self) -> tuple[str, ReceivedReply] | None:
         step = self.client.next_step
@@ -155,7 +166,7 @@ class HopConnection:
         :raises HopError: see :meth:`read`.
         """
         await self.send(self.client.send_response(line))
-        return (await self.read())[1]
+        return await self.read()
 
     async def reset(self) -> None:
         """Send RSET, if a transaction may be open.
@@ -187,15 +198,15 @@ class HopConnection:
         size = _GROUP if self.client.pipelining else 1
         for start in range(0, len(lines), size):
             group = lines[start : start + size]
-            with trio.move_on_after(self._mail_seconds) as scope:
-                await self.send(b"".join(map(self.client.send, group)))
-            if scope.cancelled_caught:
-                raise HopError(f"{self}: the hop does not read commands")
-            for _ in group:
-                step, reply = await self.read()
-                replies.append(reply)
-            if size == 1 and step == "MAIL" and not reply.positive:
+            data = b"".join(map(self.client.send, group))
+            step, found = self.client.next_step, None
+            with trio.move_on_after(self._limit_of(step)):
+                await self.send(data)
+                found = await self._wait_for_reply()
+            replies.append(self._checked(step, found))
+            if size == 1 and step == "MAIL" and not replies[-1].positive:
                 break
+            replies += [await self.read() for _ in group[1:]]
         return replies
 
     # The message.
@@ -207,28 +218,43 @@ class HopConnection:
 
         ``binary_size`` is the size of a message that is sent by BDAT as it is, with its CRs and LFs (BINARYMIME).
         :attr:`is_committed` is then whether the hop may have the complete message.  If the connection fails after that,
-        each answer that is missing is the error.
+        or the time is over, each answer that is missing is the error.
 
         :raises HopError: if it fails before.
         """
         self.is_committed = binary_size == 0
         count = self.client.accepted if self.client.lmtp else 1
-        deadline = trio.current_time() + self._seconds[END_OF_DATA]
-        with trio.move_on_at(deadline) as scope:
-            if binary_size is None:
-                reply = await self.command(b"DATA\r\n")
-                if reply.code != _START_DATA:
-                    raise HopError(f"{self}: DATA: {reply}")
-                if self.client.has_more:  # it would be taken for the answer to the message
-                    raise HopError(f"{self}: DATA: more than one reply")
-                async with aclosing(self._stuffed(chunks)) as stuffed:
-                    await self._send_pieces(stuffed)
-            else:
-                await self.send(self.client.send_last_chunk(binary_size))
-                await self._send_pieces(chunks)
-        if scope.cancelled_caught and not self.is_committed:
-            raise HopError(f"{self}: the message was not taken in time")
-        return await self._final_replies(count, deadline)
+        found: list[ReceivedReply | HopError] = []
+        error = HopError(f"{self}: {END_OF_DATA}: no reply in time")
+        with trio.move_on_after(self._seconds[END_OF_DATA]):
+            try:
+                await self._send_body(chunks, binary_size)
+                while len(found) < count:
+                    found.append(self._checked(END_OF_DATA, await self._wait_for_reply()))
+            except HopError as caught:
+                if not self.is_committed:
+                    raise
+                error = caught.with_traceback(None)
+        if len(found) == count:
+            self.deliveries += 1
+            self._refusals = 0
+        else:
+            self.is_closing = True
+        return [*found, *[error] * (count - len(found))]
+
+    async def _send_body(self, chunks: AsyncIterable[bytes], binary_size: int | None) -> None:
+        if binary_size is not None:
+            await self.send(self.client.send_last_chunk(binary_size))
+            await self._send_pieces(chunks)
+            return
+        await self.send(self.client.send(b"DATA\r\n"))
+        reply = self._checked("DATA", await self._wait_for_reply())
+        if reply.code != _START_DATA:
+            raise HopError(f"{self}: DATA: {reply}")
+        if self.client.has_more:  # it would be taken for the answer to the message
+            raise HopError(f"{self}: DATA: more than one reply")
+        async with aclosing(self._stuffed(chunks)) as stuffed:
+            await self._send_pieces(stuffed)
 
     async def _stuffed(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         async for chunk in chunks:
@@ -245,21 +271,6 @@ class HopConnection:
                 last = last[_PIECE:]
         self.is_committed = True
         await self.send(last)
-
-    async def _final_replies(self, count: int, deadline: float) -> list[ReceivedReply | HopError]:
-        found: list[ReceivedReply | HopError] = []
-        error = HopError(f"{self}: {END_OF_DATA}: no reply in time")
-        with trio.move_on_at(deadline):
-            try:
-                while len(found) < count:
-                    found.append((await self.read())[1])
-                self.deliveries += 1
-                self._refusals = 0
-                return found
-            except HopError as caught:
-                error = caught.with_traceback(None)
-        self.is_closing = True
-        return [*found, *[error] * (count - len(found))]
 
     async def quit(self) -> None:
         """Send QUIT, and close; its reply is not waited for."""

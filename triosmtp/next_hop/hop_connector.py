@@ -125,7 +125,7 @@ class HopConnector:
         address = connection.address
         if address.implicit_tls:
             await self._start_tls(connection)
-        _, reply = await connection.read()
+        reply = await connection.read()
         if reply.code != 220:
             raise HopError(f"{connection}: banner: {reply}")
         await self.introduce(connection)

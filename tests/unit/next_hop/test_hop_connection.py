@@ -101,3 +101,28 @@ async def test_a_large_message_is_sent_in_pieces(tmp_path: Path) -> None:
         assert connection.is_committed
     assert max(sizes) <= 65536
     assert len(hop.messages[0].data) == 8 * 60_002
+
+
+async def test_a_connection_that_breaks_with_the_last_octets(tmp_path: Path) -> None:
+    """Some of them may have arrived: the hop may have the message."""
+    hop = ScriptedHop(extensions=EXTENSIONS[:-2])
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"text\r\n"
+
+    async with connected(tmp_path, hop), await trio.open_unix_socket(str(tmp_path / "hop")) as transport:
+        connection = HopConnection(transport, HopAddress(path="x"), HopTimeouts())
+        send = connection.send
+
+        async def broken(data: bytes) -> None:
+            await send(data)
+            if data.endswith(b".\r\n"):
+                raise HopError("the connection broke", gone=True)
+
+        connection.send = broken  # type: ignore[method-assign]
+        await connection.read()
+        await connection.run([b"EHLO x\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<a@b>\r\n"])
+        (answer,) = await connection.send_message(chunks())
+        assert isinstance(answer, HopError)
+        assert connection.is_committed
+        assert not connection.is_usable
