@@ -71,8 +71,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, in CI with branch coverage; arguments go to pytest: `nox -s tests -- -k maildir`."""
     install(session, "test")
-    # Two processes, a file's tests in one of them: half of the time goes into waiting for servers and mail programs.
-    pytest = ("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    # A process for each core (PYTEST_XDIST_AUTO_NUM_WORKERS sets another number), and a file's tests in one of them.
+    pytest = ("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
     # A test whose program is not installed is skipped, so the minimum of coverage holds only in CI; and measuring takes
     # a third of the time.
     if not os.environ.get("CI"):
@@ -118,7 +118,7 @@ def package(session: nox.Session) -> None:
 def smoke(session: nox.Session) -> None:
     """Run the tests of the core, for other versions of Python: `nox -s smoke --force-python python3.13`."""
     install(session, "test")
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *(session.posargs or SMOKE))
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *(session.posargs or SMOKE))
 
 
 @nox.session
