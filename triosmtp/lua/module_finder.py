@@ -13,6 +13,7 @@ from triosmtp.lua.translate import translate
 __all__ = ["ModuleFinder"]
 
 _MAX_FILE: Final = 4 << 20
+_MAX_NAME: Final = 200
 _MAX_MODULES: Final = 1000
 _REQUIRE: Final = re.compile(rb"\brequire\s*\(?\s*[\"']([^\"'\n]{1,200})[\"']")
 _NAME: Final = re.compile(r"[^/.\0]+(?:[/.][^/.\0]+)*").fullmatch
@@ -85,8 +86,8 @@ class ModuleFinder:
     def _path(self, module: str) -> Path:
         if module.startswith("/") and module.endswith(".lua"):
             return Path(module)
-        if not _NAME(module):
-            raise ScriptError(f"module '{module}' not found: it is not the name of a module")
+        if len(module) > _MAX_NAME or not _NAME(module):
+            raise ScriptError(f"module '{module[:_MAX_NAME]}' not found: it is not the name of a module")
         relative = Path(*re.split(r"[/.]", module))
         candidates = [folder / relative.with_name(f"{relative.name}.lua") for folder in self.folders]
         for candidate in candidates:

@@ -38,6 +38,8 @@ def test_a_good_script_has_no_problem(tmp_path: Path) -> None:
         ("\n\nx = = 1", "error", "one.lua:3: unexpected symbol near '='"),
         ("\nlocal x = 1 & {}", "error", "one.lua:2: attempt to perform bitwise arithmetic on a table value"),
         ("require('msys.nothing')", "error", "module 'msys.nothing' not found"),
+        ("require(('a.'):rep(5000) .. 'b')", "error", "it is not the name of a module"),
+        ("require('../../etc/passwd')", "error", "it is not the name of a module"),
         (GOOD.replace("'one'", "'two'"), "warning", 'the name of the stanza is "one"'),
         ("msys.registerModule('one', {})", "warning", "no usable methods found for module one in registerModule call"),
         (
