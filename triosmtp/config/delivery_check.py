@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from triosmtp.config.configuration import Config
-from triosmtp.config.option import DELIVERY
+from triosmtp.config.option import DELIVERY, SCRIPTLET
 from triosmtp.config.options import OPTIONS
 from triosmtp.config.resolution import domain_blocks
 from triosmtp.config.scope import Block
@@ -59,7 +59,7 @@ def check_deliveries(config: Config, problems: Problems) -> None:
     if not root.unknown.isdisjoint({"*", "delivery"}):
         return
     named: set[str] = set()
-    unread = False
+    unread = bool(root.of_kind(SCRIPTLET))  # scripts are policies, and may choose any of them
     for block in _blocks(root):
         unread = unread or not block.unknown.isdisjoint({"*", "deliver_to"}) or "policy" in block.assignments
         for field, targets, place in _targets_in(block):

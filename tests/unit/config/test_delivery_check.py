@@ -33,6 +33,7 @@ def problems(text: str) -> list[str]:
         HOP.format('"nats://n/S/x" Credentials_File = /c Monitor = ( "http://n:8222" )'),
         HOP.format('"smtp://a" TLS = required TLS_Fingerprints = "sha256:' + "0" * 64 + '" TLS_Verify = no'),
         'Delivery "q" { Deliver_To = "maildir:/q" } Policy = "python:a:B"',  # which may choose it
+        'Delivery "q" { Deliver_To = "maildir:/q" } scriptlet "scriptlet" { script "a" { source = "msys.x" } }',
         'Domain "*.a.example" { Deliver_To = "d" } Delivery "d" { Deliver_To = "discard:" Delivery_Grace = 5 }',
         'Domain a.example { Deliver_To = "discard:" } Domain A.example { Verify_Recipients = off }',
     ],
