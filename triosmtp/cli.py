@@ -354,8 +354,7 @@ def _endpoint(arguments: argparse.Namespace) -> "PolicyServerAddress":
 
 def _policy_watch(arguments: argparse.Namespace) -> int:
     if (arguments.url or "").startswith("nats:"):
-        words = arguments.url, arguments.credentials, arguments.filter
-        return int(import_module("triosmtp.commands.watch_nats").watch_nats(*words, as_json=arguments.json))
+        return int(import_module("triosmtp.commands.watch_nats").watch_nats(arguments))
     from triosmtp.commands.policy_command import watch_command  # noqa: PLC0415 - as above
 
     return watch_command(_endpoint(arguments), arguments.filter, as_json=arguments.json)

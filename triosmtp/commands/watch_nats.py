@@ -1,9 +1,9 @@
 """``triosmtp policy watch --url nats://…``: the events that all nodes publish (Publish_Events)."""
 
+import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +18,13 @@ __all__ = ["watch_nats"]
 _EX_UNAVAILABLE: Final = 69
 
 
-def watch_nats(url: str, credentials: str | None, filters: Iterable[str], *, as_json: bool) -> int:
-    """Print what happens on all nodes, a line each, until interrupted.
+def watch_nats(arguments: argparse.Namespace) -> int:
+    """Print what happens on all nodes, a line each, until interrupted; ``arguments`` are those of `policy watch`.
 
     :raises QueryError: if an argument cannot be used.
     """
+    url: str = arguments.url
+    credentials: str | None = arguments.credentials
     try:
         from triosmtp.jetstream.event_subscriber import receive_events  # noqa: PLC0415 - imports nats-py
         from triosmtp.jetstream.nats_credentials import NATSCredentialsError  # noqa: PLC0415
@@ -33,13 +35,13 @@ def watch_nats(url: str, credentials: str | None, filters: Iterable[str], *, as_
         raise QueryError(f"--url {url}: {missing_extra('nats', error)}") from None
     except ValueError as error:
         raise QueryError(f"--url: {error}") from None
-    wanted = [parse_filter(text) for text in filters]
+    wanted = [parse_filter(text) for text in arguments.filter]
     login = events_login(address, None if credentials is None else Path(credentials))
 
     def show(method: str, params: dict[str, Any]) -> None:
         note = Notification(method, params)
         if all(matches(note) for matches in wanted):
-            print(format_json(note) if as_json else format_line(note), flush=True)
+            print(format_json(note) if arguments.json else format_line(note), flush=True)
 
     def tell(failure: str) -> None:
         print(failure or f"connected to {url}; waiting for events, end it with ^C", file=sys.stderr, flush=True)

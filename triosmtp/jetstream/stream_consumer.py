@@ -25,7 +25,7 @@ from triosmtp.jetstream.message_codec import StreamMessage, decode_message
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_publisher import PublishError
 from triosmtp.message import Envelope, Message, Recipient
-from triosmtp.message.envelope_document import EnvelopeError
+from triosmtp.message.envelope_document import EnvelopeError, encode_document
 from triosmtp.message.spool import Body
 from triosmtp.smtp import Address
 
@@ -34,6 +34,8 @@ __all__ = ["ConsumerSettings", "StreamConsumer"]
 _log = logging.getLogger("triosmtp.consume")
 
 _HEAD: Final = 64 * 1024
+_MAX_REASON: Final = 250
+"""Characters of the header with the reason: it must fit beside a message of the maximum size."""
 _EXPIRED: Final = RecipientResult(554, "5.4.7", "The message has expired")
 _FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
 
@@ -71,6 +73,8 @@ class StreamConsumer:
         except* (NATSUnavailableError, PublishError) as group:
             # It is delivered again when ack_wait is over.
             _log.error("%s: not settled: %s", taken.subject, "; ".join(map(str, group.exceptions)))
+        except* Exception as group:  # noqa: BLE001 - one message must not end the consumer
+            _log.error("%s: not settled", taken.subject, exc_info=group)
         finally:
             self._source.thread.notify(self._source.free_place)
 
@@ -161,25 +165,32 @@ class StreamConsumer:
             await self._call(self._source.settle, taken, b"-NAK " + word)
             return
         failed = {number: _final(each) for number, each in sorted(results.items()) if not each.is_delivered}
+        several = len(results) > 1
         if failed:
+            if several:  # if the next steps fail, what is delivered must not be delivered again
+                await self._call(self._source.write_results, taken.name, _written(results))
             await self._report(document, body, failed)
-            reasons = "; ".join(f"{number} {each.code} {each.enhanced} {each.text}" for number, each in failed.items())
-            await self._fail(taken, taken.payload, reasons)
+            settled = await self._fail(taken, _only(taken.payload, failed), _reasons(failed))
         else:
-            acknowledged = await self._call(self._source.settle, taken, b"+ACK")
-            if acknowledged and document.object is not None:
+            settled = await self._call(self._source.settle, taken, b"+ACK")
+            if settled and document.object is not None:
                 await self._call(self._source.delete_object, document.object.name)
-        if written or len(results) > 1:
+        if not settled:
+            await self._call(self._source.write_results, taken.name, _written(results))
+        elif written or several:
             await self._call(self._source.delete_results, taken.name)
 
-    async def _fail(self, taken: TakenMessage, payload: bytes, reason: str) -> None:
-        """Publish what cannot be delivered under the failure subject, and terminate the message."""
+    async def _fail(self, taken: TakenMessage, payload: bytes, reason: str) -> bool:
+        """Publish what cannot be delivered under the failure subject, and terminate the message.
+
+        Return whether the server has confirmed that.
+        """
         _log.error("%s: not delivered: %s", taken.subject, ascii(reason))
         subject = f"{self._settings.failure_subject}.{taken.name}"
         publish = partial(self._source.publish, headers={"Triosmtp-Failure": _header(reason)})
         deadline = self._source.address.deadline
         await self._call(publish, subject, payload, f"{taken.name}.failed", None, deadline)
-        await self._call(self._source.settle, taken, b"+TERM")
+        return await self._call(self._source.settle, taken, b"+TERM")
 
     async def _report(self, document: Any, body: Body, failed: dict[int, RecipientResult]) -> None:
         if self._reports is None:
@@ -230,6 +241,19 @@ def _final(result: RecipientResult) -> RecipientResult:
     return result if not result.is_deferred else evolve(_EXPIRED, reason=f"{result.code} {result.text}")
 
 
+def _only(payload: bytes, failed: dict[int, RecipientResult]) -> bytes:
+    """Return a payload with only those recipients."""
+    line, _, octets = payload.partition(b"\n")
+    document = json.loads(line)
+    document["recipients"] = [document["recipients"][number] for number in failed]
+    return encode_document(document) + b"\n" + octets
+
+
+def _reasons(failed: dict[int, RecipientResult]) -> str:
+    """Return the result of each recipient that is left, in their order."""
+    return "; ".join(f"{each.code} {each.enhanced} {each.text}" for each in failed.values())
+
+
 def _written(results: dict[int, RecipientResult]) -> dict[str, Any]:
     return {str(number): [each.code, each.enhanced, each.text] for number, each in results.items()}
 
@@ -263,4 +287,4 @@ def _examine(file: FileIO) -> tuple[int, str, bytes]:
 
 
 def _header(text: str) -> str:
-    return " ".join(ascii(text).strip("'\"").split())[:1000]
+    return " ".join(ascii(text).strip("'\"").split())[:_MAX_REASON]

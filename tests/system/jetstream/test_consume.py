@@ -201,7 +201,8 @@ async def test_a_refused_recipient_goes_to_the_failure_subject(
     assert target.received == ["joe"]
     ((subject, payload),) = failures(jetstream)
     assert subject == "mail.failed.mx1-0a-1"
-    assert decode_message(payload).document.id == "mx1-0a-1"
+    document = decode_message(payload).document
+    assert (document.id, [str(each) for each in document.envelope.recipients]) == ("mx1-0a-1", ["ann@example.com"])
     (report,) = mails(tmp_path / "Reports")
     parsed = email.message_from_bytes(report)
     assert parsed.get_content_type() == "multipart/report"
