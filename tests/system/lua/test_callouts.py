@@ -157,11 +157,16 @@ async def test_mail_of_others_goes_on_while_a_script_is_hostile(tmp_path: Path) 
         if tostring(str):find("loop") then while true do end end
         if tostring(str):find("memory") then kept = {} for i = 1, 1e9 do kept[i] = ("x"):rep(1e6) .. i end end
         if tostring(str):find("bomb") then return (("a"):rep(5000) .. "b"):find(("a*"):rep(12) .. "c") end
+        if tostring(str):find("giga") then local s = ("x"):rep(1e9) end
+        if tostring(str):find("double") then local s = "x" while #s < 1e9 do s = s .. s end end
+        if tostring(str):find("deep") then local function f(n) return 1 + f(n + 1) end f(1) end
+        if tostring(str):find("yield") then table.sort({ 3, 2, 1 }, function(a, b) coroutine.yield() return a < b end) end
+        if tostring(str):find("callback") then ("abc"):gsub(".", function() while true do pcall(error) end end) end
         return 0 end""")
     more = "Policy_Timeout = 30"
     async with scripted_server(tmp_path, {"one": text}, more=more) as server:
         good = await greeted(server)
-        for word in ("loop", "bomb", "memory", "loop"):
+        for word in ("loop", "bomb", "memory", "giga", "double", "deep", "yield", "callback", "loop"):
             bad = await greeted(server, peer="192.0.2.9")
             assert str(await bad.command(f"MAIL FROM:<{word}@example.org>")) == FAILED
             assert (await good.message("a@example.org", ["b@example.net"], BODY)).code == 250
