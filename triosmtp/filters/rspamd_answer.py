@@ -13,6 +13,8 @@ __all__ = ["AddedHeader", "RspamdAnswer", "RspamdAnswerError", "parse_answer"]
 
 _MAX_ITEMS: Final = 1000
 """Addresses of one kind in an answer."""
+_MAX_ACTION: Final = 100
+"""Characters of the name of an action: it becomes a variable of the message."""
 _TOP: Final = 1
 """The order of a field that stands before all others, the Received of this server excepted."""
 
@@ -63,6 +65,8 @@ def parse_answer(data: bytes) -> RspamdAnswer:
     if "error" in found:
         raise RspamdAnswerError(f"the error {str(found['error'])[:200]!r}")
     action = _text(found.get("action"), "action")
+    if len(action) > _MAX_ACTION or not action.isprintable():
+        raise RspamdAnswerError(f"action: {action[:_MAX_ACTION]!r} is not the name of one")
     messages, milter = _object(found.get("messages"), "messages"), _object(found.get("milter"), "milter")
     signatures = found.get("dkim-signature", ())
     signed = [AddedHeader("DKIM-Signature", text, _TOP) for text in _texts(signatures, "dkim-signature")]
@@ -98,7 +102,7 @@ def _added(found: Any) -> Iterator[AddedHeader]:
         for each in value if isinstance(value, list) else (value,):
             if isinstance(each, dict):
                 order = each.get("order", -1)
-                if not isinstance(order, int):
+                if not isinstance(order, int) or abs(order) > 1 << 31:
                     raise RspamdAnswerError("add_headers: expected a number as order")
                 yield AddedHeader(name, _text(each.get("value"), "add_headers"), order)
             else:

@@ -370,7 +370,8 @@ class Profiles:
         from triosmtp.server.filter_policies import make_filter_policy  # noqa: PLC0415 - only if there are filters
 
         filters = self._hub_of_server().filters
-        hostname = settings.banner_hostname or self._hostname
+        # The name of our Authentication-Results: filters take it for theirs, and forged fields with it are removed.
+        hostname = settings.received_hostname or settings.banner_hostname or self._hostname
         policy, key = make_filter_policy(self._config, settings, specification, filters, recipients, hostname)
         self._filters.append(key)
         close = getattr(policy, "aclose", None)

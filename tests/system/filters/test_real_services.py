@@ -4,19 +4,15 @@ import os
 import re
 import signal
 import smtplib
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from filter_site import filter_folder, message, serving
-from mail_client import need
-from policy_server import wait_until
+from policyd_daemons import policyd_spf, postgrey
 from policyd_service import action, policyd_service
 from serve_process import COMMAND
 
@@ -25,24 +21,6 @@ from serve_process import COMMAND
 def folder() -> Iterator[Path]:
     with filter_folder() as path:
         yield path
-
-
-@contextmanager
-def postgrey(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    program = need("postgrey")
-    (folder / "db").mkdir(exist_ok=True)
-    place = folder / "postgrey"
-    place.unlink(missing_ok=True)
-    command = [program, f"--unix={place}", f"--dbdir={folder}/db", "--user=root", "--group=root", "--delay=1", *options]
-    with (
-        (folder / "postgrey.log").open("ab") as log,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
-    ):
-        try:
-            wait_until(folder, lambda: place.exists() or process.poll() is not None)
-            yield process
-        finally:
-            process.kill()
 
 
 def retried(port: int, folder: Path, certificate: str | None = None) -> str:
@@ -87,44 +65,6 @@ def test_a_killed_or_stopped_postgrey_is_the_fallback_and_is_asked_again_when_it
     assert [name for name, _ in told] == ["filter:grey"] * 2
     assert told[0][1] == "timed out after 0.5 s"
     assert "cannot connect" in told[1][1]
-
-
-@contextmanager
-def policyd_spf(folder: Path) -> Iterator[Path]:
-    """Run policyd-spf for each connection, as Postfix's spawn(8) does."""
-    program = need("policyd-spf")
-    (folder / "spf.conf").write_text("debugLevel = 1\nskip_addresses = 127.0.0.0/8\n")
-    place = folder / "spf"
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(str(place))
-    server.listen()
-    children: list[subprocess.Popen[bytes]] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            with connection:
-                command = [program, str(folder / "spf.conf")]
-                children.append(
-                    subprocess.Popen(
-                        command, stdin=connection.fileno(), stdout=connection.fileno(), stderr=subprocess.DEVNULL
-                    )
-                )
-
-    thread = Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield place
-    finally:
-        server.shutdown(socket.SHUT_RDWR)
-        server.close()
-        thread.join(30)
-        for child in children:
-            child.kill()
-            child.wait()
 
 
 def test_policyd_spf_prepends_one_field_to_a_message(folder: Path) -> None:

@@ -56,6 +56,8 @@ def test_what_is_missing_is_not_wanted() -> None:
         '{"action":"x","messages":[]}', '{"action":"x","messages":{"smtp_message":5}}', '{"action":"x","milter":"y"}',
         '{"action":"x","milter":{"add_headers":{"X":5}}}', '{"action":"x","milter":{"add_headers":{"X":{"order":1}}}}',
         '{"action":"x","milter":{"add_headers":{"X":{"value":"y","order":"1"}}}}',
+        '{"action":"x","milter":{"add_headers":{"X":{"value":"y","order":99999999999999999999}}}}',
+        '{"action":"a\\r\\nb"}', json.dumps({"action": "x" * 101}),
         '{"action":"x","milter":{"remove_headers":{"X":"0"}}}', '{"action":"x","milter":{"remove_headers":{"X":1e9}}}',
         '{"action":"x","milter":{"remove_headers":{"X":99999999999999999999}}}',
         '{"action":"x","milter":{"add_rcpt":[5]}}', '{"action":"x","milter":{"change_from":[]}}',
