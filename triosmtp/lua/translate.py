@@ -5,6 +5,7 @@ What the dialect adds, and its translation:
 - ``a != b`` is ``a ~= b``; ``!a`` is ``not a``.
 - ``a & b`` is ``(("")["&"](a,b))``, and so are ``| ^^ << >> \`` and the unary ``~``.  A field of a string is one of
   the table ``string``, so every environment of a function has the operators (``prelude/operators.lua``).
+- ``arg`` in a function with ``...``, as in Lua 5.0, is a local variable that is made at its beginning.
 - ``for x in t do`` is ``for x in ("")["in"](t) do``, for ``__iter``.
 - Numbers and escapes are written as Lua 5.1 has them (``lexer.py``).
 
@@ -64,8 +65,22 @@ class _Frame:
     """Whether the operand may be called or indexed."""
     is_member: bool = False
     """Whether a dot or colon came, so that a name of the same operand follows."""
+    is_parameters: bool = False
+    """Whether it is the list of the parameters of a function."""
     iterator: int = -1
     """Index of the ``in`` of a loop whose ``do`` is still to come."""
+
+
+@define(slots=True, eq=False)
+class _Function:
+    """A function whose body is being read."""
+
+    has_parameters: bool = False
+    """Whether the list of its parameters has begun."""
+    parameters_end: int = -1
+    """Index of the token that ends a list of parameters with ``...``; -1 if there is none."""
+    uses_arg: bool = False
+    uses_dots: bool = False
 
 
 def translate(text: bytes, chunk: bytes) -> bytes:
@@ -85,6 +100,7 @@ class _Reader:
         self.tokens = all_tokens
         self._chunk = chunk
         self._frames = [_Frame(b"chunk")]
+        self._functions: list[_Function] = []
 
     def read(self) -> None:
         """Mark every token."""
@@ -127,6 +143,8 @@ class _Reader:
             self.tokens[at].text = b" not "
 
     def _operand(self, frame: _Frame, at: int, kind: bytes) -> None:
+        if self._functions and kind in (b"name", b"...") and not frame.is_member:
+            self._variable(frame, kind, self.tokens[at].text)
         if frame.start >= 0:
             if frame.is_member or (kind == b"string" and frame.may_go_on):  # a field, or a call with a string
                 frame.is_member = False
@@ -135,13 +153,28 @@ class _Reader:
         frame.start = at
         frame.may_go_on = kind == b"name"
 
+    def _variable(self, frame: _Frame, kind: bytes, name: bytes) -> None:
+        """Note what decides whether a function has ``arg``, the table that Lua 5.0 had for ``...``."""
+        if kind == b"...":
+            self._functions[-1].uses_dots |= not frame.is_parameters
+        elif name == b"arg" and frame.is_parameters:
+            self._functions[-1].uses_dots = True  # it is a parameter
+        elif name == b"arg":
+            for function in reversed(self._functions):
+                if function.parameters_end >= 0:
+                    function.uses_arg = True
+                    break
+
     def _open(self, frame: _Frame, at: int, kind: bytes) -> None:
         is_suffix = frame.start >= 0 and frame.may_go_on
         if not is_suffix:
             if frame.start >= 0:
                 self._finish(frame, at)
             frame.start = at
-        self._frames.append(_Frame(kind, is_suffix))
+        opened = _Frame(kind, is_suffix)
+        if frame.opening == b"function" and kind == b"(" and not self._functions[-1].has_parameters:
+            self._functions[-1].has_parameters = opened.is_parameters = True
+        self._frames.append(opened)
 
     def _close(self, at: int, kind: bytes) -> None:
         inner = self._frames[-1]
@@ -149,7 +182,9 @@ class _Reader:
         if _CLOSING.get(inner.opening) != kind:
             raise self._unexpected(at)
         self._frames.pop()
-        self._frames[-1].may_go_on = inner.is_suffix or kind == b")"
+        self._frames[-1].may_go_on = (inner.is_suffix or kind == b")") and not inner.is_parameters
+        if inner.is_parameters and self.tokens[at - 1].kind == b"...":
+            self._functions[-1].parameters_end = at
 
     # Other tokens: each ends an expression.
 
@@ -160,6 +195,7 @@ class _Reader:
                 frame.start = at
                 frame.may_go_on = False
                 self._frames.append(_Frame(kind))
+                self._functions.append(_Function())
             case b"if" | b"repeat":
                 self._frames.append(_Frame(kind))
             case b"do":
@@ -171,11 +207,17 @@ class _Reader:
                 if (kind == b"until") != (frame.opening == b"repeat") or frame.opening not in _BLOCKS:
                     raise self._unexpected(at)
                 self._frames.pop()
+                if frame.opening == b"function":
+                    self._end_function(self._functions.pop())
             case b"in":
                 names, call = self.tokens[at + 1 : at + 2], self.tokens[at + 2 : at + 3]
                 if not (names and names[0].text in _WITHOUT_ITER and call and call[0].kind == b"("):
                     self.tokens[at].after = b' ("")["in"]('
                     frame.iterator = at
+
+    def _end_function(self, function: _Function) -> None:
+        if function.uses_arg and not function.uses_dots:
+            self.tokens[function.parameters_end].after += b' local arg = ("")["arg"](...);'
 
     def _finish(self, frame: _Frame, at: int) -> None:
         """End the expression before the token ``at``."""

@@ -226,3 +226,24 @@ async def test_modules_of_a_table_of_constants() -> None:
 )  # fmt: skip
 async def test_goto_and_continue_are_names(script: Script, name: str, text: str) -> None:
     assert await script.run(text.replace("{}", name).replace("{{", "{").replace("}}", "}").encode()) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("local function f(...) return arg.n, arg[1] end return (f(7, nil, 8))", 3),
+        ("local function f(a, ...) return arg[2] end return f(7, 8, 9)", 9),
+        ("local function f(...) local function g() return arg[1] end return g() end return f(5)", 5),
+        (
+            "local t = {} function t:f(...) for i = 1, arg.n do if arg[i] & 1 == 1 then return arg[i] end end end return t:f(2, 3)",
+            3,
+        ),
+        ("local function f(...) local x = ... return arg end return f(5)", None),
+        ("local function f(arg, ...) return arg end return f(5)", 5),
+        ("local function f(...) local t = {} t.arg = 6 return t.arg end return f(5)", 6),
+        ("local f = function(...) (print or print)() return arg.n end return f(1, 2)", 2),
+        ("arg = 4 local function f() return arg end return f()", 4),
+    ],
+)
+async def test_arg_is_what_it_was_in_lua_5_0(script: Script, text: str, value: object) -> None:
+    assert await script.run(text.encode()) == value

@@ -1,6 +1,7 @@
 -- The operators that Momentum's Lua adds, as fields of the table "string": translated scripts call them.
 -- Operands are 64-bit integers there; a number of Lua holds 53 bits exactly.
 local bit, floor, tonumber, type, error, string = bit, math.floor, tonumber, type, error, string
+local select = select
 local rawget, getmetatable = rawget, debug.getmetatable
 local band, bor, bxor, bnot, tobit = bit.band, bit.bor, bit.bxor, bit.bnot, bit.tobit
 local TWO31, TWO32, TWO63, TWO64 = 2 ^ 31, 2 ^ 32, 2 ^ 63, 2 ^ 64
@@ -74,6 +75,9 @@ string["~"] = function(a)
   if method then return (method(a, a)) end
   error("attempt to perform bitwise arithmetic on a " .. type(a) .. " value", 2)
 end
+
+-- The table of arguments that Lua 5.0 had, and that Lua 5.1 still makes where "..." is not used.
+string["arg"] = function(...) return { n = select("#", ...), ... } end
 
 string["in"] = function(f, ...)
   if type(f) == "function" then return f, ... end
