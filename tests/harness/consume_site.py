@@ -7,7 +7,7 @@ from nats_servers import OBJECT_BUCKET, STREAM, JetStream
 from triosmtp.message import Envelope, Recipient
 from triosmtp.smtp import Address
 
-__all__ = ["CONFIGURATION", "CONSUMER", "envelope", "mails", "make_site", "wait_empty"]
+__all__ = ["CONFIGURATION", "CONSUMER", "FAILED", "RESULTS", "envelope", "mails", "make_site", "wait_empty"]
 
 FAILED = {"name": "FAILED", "subjects": ["mail.failed.>"], "storage": "file", "discard": "new", "num_replicas": 1}
 RESULTS = {

@@ -1,16 +1,19 @@
 """Three servers of NATS with three replicas: acknowledged messages are stored once, also if servers are killed."""
 
 import re
+import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from consume_site import CONFIGURATION as CONSUMERS
+from consume_site import CONSUMER, FAILED, RESULTS, mails, wait_empty
 from fortress import JUDGE
 from nats_servers import OBJECT_BUCKET, STREAM, JetStream, NATSProcess, free_ports, run_cluster
-from serve_process import ServeProcess, start_server
+from serve_process import COMMAND, ServeProcess, environment_of, start_server
 from stream_messages import stream_message
 from stream_site import open_delivery
 from tcp_proxy import TCPProxy
@@ -92,7 +95,7 @@ ESMTP_Listener {{ Listen "127.0.0.1:{port}" {{ }} }}
 """
 MESSAGES = 6_000
 SENDERS = 16
-TOKEN = re.compile(rb"X-Token: (\d+)\r\n")
+TOKEN = re.compile(rb"X-Token: (\d+)\r?\n")
 
 
 class Site:
@@ -108,6 +111,7 @@ class Site:
         self.uncertain: Counter[int] = Counter()
         """Attempts that ended without 250, by message: the message may be stored."""
         self.progress = trio.Event()
+        self.consumers: dict[int, subprocess.Popen[bytes]] = {}
         self._numbers = iter(range(MESSAGES))
 
     async def start_node(self, number: int) -> None:
@@ -119,6 +123,22 @@ class Site:
         arguments = ("-c", str(path), "--control", str(self.folder / f"control{number}"))
         node = self.nodes[number] = start_server(*arguments, log=self.folder / f"log{number}")
         await trio.to_thread.run_sync(node.wait_until_ready)
+
+    def start_consumer(self, number: int) -> None:
+        """Start a consumer that delivers to the Maildir of the site."""
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.servers)
+        path = self.folder / f"consumer{number}.conf"
+        text = CONSUMERS.format(port=0, target=f"maildir:{self.folder}/Maildir", options="")
+        path.write_text(text.replace("127.0.0.1:0", hosts).replace("?replicas=1", ""))
+        with (self.folder / f"consumer{number}.log").open("ab") as log:
+            command = [*COMMAND, "consume", "-c", str(path)]
+            self.consumers[number] = subprocess.Popen(command, stderr=log, env=environment_of())
+
+    def stop_consumers(self) -> None:
+        """Kill all consumers."""
+        for each in self.consumers.values():
+            each.kill()
+            each.wait()
 
     async def send_all(self, first: int) -> None:
         """Send messages, each until it is accepted, to the nodes in turn."""
@@ -166,6 +186,11 @@ class Site:
         self.nodes[1].wait()
         self.close(1)
         await self.start_node(1)
+        await self.reach(4 * MESSAGES // 10)
+        if self.consumers:
+            self.consumers[0].kill()
+            await run(self.consumers[0].wait)
+            self.start_consumer(0)
         await self.reach(5 * MESSAGES // 10)
         for each in self.proxies:
             each.cut()
@@ -185,14 +210,8 @@ class Site:
         node.process.stdout.close()
 
 
-@pytest.mark.skipif(not JUDGE, reason="takes minutes: TRIOSMTP_JUDGE=1")
-async def test_nothing_is_lost_and_every_double_is_explained(
-    tmp_path: Path, cluster: list[NATSProcess], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for config in STREAM, OBJECT_BUCKET:
-        JetStream(*cluster).make_when_possible({**config, **REPLICATED})
-    await trio.to_thread.run_sync(JetStream(*cluster).ask, "STREAM.PURGE.MAIL")
-    site = Site(tmp_path, cluster)
+async def run_site(site: Site) -> None:
+    """Send all messages while things break."""
     async with trio.open_nursery() as background:
         for proxy in site.proxies:
             await background.start(proxy.run)
@@ -209,12 +228,13 @@ async def test_nothing_is_lost_and_every_double_is_explained(
                 site.nodes[number].wait()
                 site.close(number)
         background.cancel_scope.cancel()
-    subjects = await trio.to_thread.run_sync(stored, cluster)
-    payloads = await trio.to_thread.run_sync(JetStream(*cluster).messages)
-    assert set(subjects.values()) == {1}  # each id at most once
+
+
+def audit(site: Site, stored: Iterable[bytes], capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that nothing accepted is lost, and that a sender without 250 explains each double."""
     copies: Counter[int] = Counter()
-    for payload in payloads.values():
-        token = TOKEN.search(decode_message(payload).octets)
+    for each in stored:
+        token = TOKEN.search(each)
         assert token is not None
         copies[int(token[1])] += 1
     lost = [number for number in site.accepted if not copies[number]]
@@ -222,7 +242,52 @@ async def test_nothing_is_lost_and_every_double_is_explained(
     unexplained = [number for number, count in doubled.items() if count > 1 + site.uncertain[number]]
     with capsys.disabled():
         print(
-            f"\n{len(site.accepted)} accepted, {len(payloads)} stored, {sum(site.uncertain.values())} attempts without "
-            f"250, {len(doubled)} messages doubled, {len(unexplained)} of them unexplained, {len(lost)} lost"
+            f"\n{len(site.accepted)} accepted, {copies.total()} stored, {site.uncertain.total()} attempts without 250, "
+            f"{len(doubled)} messages doubled, {len(unexplained)} of them unexplained, {len(lost)} lost"
         )
     assert (lost, unexplained) == ([], [])
+
+
+def make_streams(cluster: list[NATSProcess], retention: str) -> JetStream:
+    """Make the streams, the buckets and the consumer, empty and with three replicas."""
+    jetstream = JetStream(*cluster)
+    for config in {**STREAM, "retention": retention}, OBJECT_BUCKET, FAILED, RESULTS:
+        jetstream.ask(f"STREAM.DELETE.{config['name']}")
+        jetstream.make_when_possible({**config, **REPLICATED})
+    consumer = {"stream_name": "MAIL", "config": CONSUMER}
+    while "error" in jetstream.ask("CONSUMER.DURABLE.CREATE.MAIL.triosmtp", consumer):
+        pass
+    return jetstream
+
+
+@pytest.mark.skipif(not JUDGE, reason="takes minutes: TRIOSMTP_JUDGE=1")
+async def test_nothing_is_lost_and_every_double_is_explained(
+    tmp_path: Path, cluster: list[NATSProcess], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trio.to_thread.run_sync
+    jetstream = await run(make_streams, cluster, "limits")
+    site = Site(tmp_path, cluster)
+    await run_site(site)
+    subjects = await run(stored, cluster)
+    assert set(subjects.values()) == {1}  # each id at most once
+    payloads = await run(jetstream.messages)
+    audit(site, [decode_message(each).octets for each in payloads.values()], capsys)
+
+
+@pytest.mark.skipif(not JUDGE, reason="takes minutes: TRIOSMTP_JUDGE=1")
+async def test_nothing_is_lost_on_the_way_to_the_mailbox(
+    tmp_path: Path, cluster: list[NATSProcess], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two consumers deliver to a Maildir meanwhile; one of them is killed, too."""
+    run = trio.to_thread.run_sync
+    jetstream = await run(make_streams, cluster, "workqueue")
+    site = Site(tmp_path, cluster)
+    for number in range(2):
+        site.start_consumer(number)
+    try:
+        await run_site(site)
+        await run(wait_empty, jetstream)
+    finally:
+        site.stop_consumers()
+    assert await run(jetstream.messages, "FAILED") == {}
+    audit(site, mails(tmp_path / "Maildir"), capsys)
