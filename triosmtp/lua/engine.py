@@ -173,7 +173,7 @@ class Engine:
             with trio.fail_after(_LOAD_SECONDS):
                 text, chunk = self._finder.find(script.source.encode("utf-8", "surrogateescape"))
                 state.compile(text, chunk)  # so that an error of the syntax is alone in the message
-                await state.run(callout, state.require, script.source)
+                await state.run(callout, state.run_script, script.source)
         except ScriptError as error:
             raise LoadError(script, str(error)) from None
         except Failure as error:

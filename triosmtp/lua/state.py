@@ -83,8 +83,8 @@ class LuaState:
         tables = tuple(tables)
         for name in ("operators", "patterns", "sizes"):
             self._trusted(f"prelude/{name}", shared, self._bounds)
-        self.require: LuaFunction = self._trusted("prelude/sandbox", shared, self._bounds, loaded).require
-        """The function ``require`` of scripts."""
+        self.run_script: LuaFunction = self._trusted("prelude/sandbox", shared, self._bounds, loaded).run_script
+        """Runs a script of the configuration by its name, once."""
         self.calls.define(tables)
         for table in tables:
             for source in table.sources:

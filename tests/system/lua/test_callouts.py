@@ -495,6 +495,15 @@ async def test_a_script_that_another_requires_runs_once(tmp_path: Path) -> None:
         assert str(await client.command("MAIL FROM:<a@example.org>")) == "250 1 1"
 
 
+async def test_a_script_may_have_the_name_of_a_module(tmp_path: Path) -> None:
+    text = script(
+        "function mod:validate_mailfrom(str, ac, vctx) vctx:set_code(250, json.encode({ 1 })) return 0 end", "json"
+    )
+    async with scripted_server(tmp_path, {"json": text}) as server:
+        client = await greeted(server)
+        assert str(await client.command("MAIL FROM:<a@example.org>")) == "250 [1]"
+
+
 async def test_scripts_are_asked_before_the_policies_of_a_program(tmp_path: Path) -> None:
     class Asked(Policy):
         async def validate_mailfrom(

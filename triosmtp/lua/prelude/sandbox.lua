@@ -79,7 +79,7 @@ function G.load(reader, name)
 end
 
 -- Modules.
-local loading = {}
+local loading, of_files = {}, {}
 local function load_module(name)
   local lua, chunk = find_module(name)
   if not lua then error(chunk, 3) end
@@ -96,7 +96,7 @@ function G.require(name)
     return found
   end
   local f = load_module(name)
-  loading[key], loaded[key] = true, false
+  loading[key], loaded[key], of_files[key] = true, false, true
   local result = f(name)
   loading[key] = nil
   if result ~= nil then loaded[key] = result elseif loaded[key] == false then loaded[key] = true end
@@ -134,4 +134,14 @@ function G.module(name, ...)
 end
 G._OSTLS = {}
 G.math.mod = G.math.fmod -- its name in Lua 5.0, which Lua 5.1 still has
-return { require = G.require }
+
+-- Run a script of the configuration, unless another has required it. Its name may be that of a module of ours.
+local require = G.require
+return { run_script = function(name)
+  local key = gsub(name, "/", ".")
+  if loaded[key] == nil then return require(name) end
+  if not of_files[key] then
+    of_files[key] = true
+    load_module(name)(name)
+  end
+end }
