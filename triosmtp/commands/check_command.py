@@ -125,6 +125,10 @@ def _checks(config: Config) -> Iterator[Callable[[Config], object]]:
         from triosmtp.server.published_events import make_event_publisher  # noqa: PLC0415 - imports nats-py
 
         yield make_event_publisher
+    if config.consumers:
+        from triosmtp.commands.consume import check_consumers  # noqa: PLC0415 - imports the deliveries
+
+        yield check_consumers
     if config.security is not None:
         from triosmtp.daemon.privileges import find_identity  # noqa: PLC0415 - imports ctypes
 

@@ -11,13 +11,13 @@ from typing import Final
 
 import trio
 
-from triosmtp.config import Config, Settings
+from triosmtp.config import Config, Settings, problem_at
 from triosmtp.delivery import Delivery, Maildir, TargetContext, TargetHealth
-from triosmtp.errors import ConfigError, QueryError
+from triosmtp.errors import ConfigError, Problem, QueryError, collect
 from triosmtp.module_loader import ModuleLoader
 from triosmtp.server.target_factories import make_delivery, missing_extra
 
-__all__ = ["consume_command"]
+__all__ = ["check_consumers", "consume_command"]
 
 _EX_CONFIG: Final = 78
 _log = logging.getLogger("triosmtp.consume")
@@ -46,6 +46,30 @@ def consume_command(config: Config) -> int:
         print(leaf, file=sys.stderr)
         status = _EX_CONFIG
     return status
+
+
+def check_consumers(config: Config) -> None:
+    """Make the targets and logins of every Consumer, for `triosmtp check`.  Nothing is opened.
+
+    :raises ConfigError: with a problem for everything that cannot be used.
+    """
+    problems: list[Problem] = []
+    for settings in config.consumers.values():
+        names = [("deliver_to", settings.deliver_to[0]), ("read_from", settings.read_from or "")]
+        for field, name in (*names, ("report_to", settings.report_to)):
+            if name is not None:
+                collect(problems, partial(_check_target, config, settings, field, name))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_target(config: Config, settings: Settings, field: str, name: str) -> None:
+    target = config.target(name)
+    context = TargetContext("localhost", TargetHealth(name), node=config.base.node_name or "consumer")
+    try:
+        make_delivery(target, context, ModuleLoader(config.folder))
+    except ValueError as error:
+        raise ConfigError([problem_at(settings, field, str(error))]) from None
 
 
 async def _run(config: Config) -> None:

@@ -235,6 +235,19 @@ def test_files_of_a_delivery_are_read_by_check(
     assert (status, expected in errors) == (78, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [("", ""), ('Credentials_File = "missing.creds"', "missing.creds: No such file"), ('TLS_CA = "x.pem"', "TLS_CA")],
+)
+def test_the_files_of_a_consumer_are_read_by_check(
+    check: Callable[..., tuple[int, str]], options: str, expected: str
+) -> None:
+    queue = f'Delivery "queue" {{ Deliver_To = "nats://127.0.0.1/MAIL/mail.in" {options} }}'
+    consumer = 'Consumer "c" { Read_From = "queue" Deliver_To = "maildir:/x" Failure_Subject = "f" }'
+    status, errors = check(f"{queue} {consumer}")
+    assert (status, expected in errors) == (78 if expected else 0, True)
+
+
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['nats'] = None\n"
