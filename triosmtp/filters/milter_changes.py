@@ -168,22 +168,27 @@ class MilterChanges:
     async def _judged_recipients(
         self, session: Session, before: list[Recipient], rules: EnvelopeRules, *, utf8: bool
     ) -> list[Recipient]:
-        recipients = list(before)
-        for change in self._recipients:
+        if not self._recipients:
+            return list(before)
+        recipients: dict[int, Recipient] = dict(enumerate(before))
+        numbers: dict[tuple[str, str], list[int]] = {}  # a client may name a recipient twice
+        for number, each in recipients.items():
+            numbers.setdefault(_key(each.address), []).append(number)
+        for added, change in enumerate(self._recipients, len(before)):
             if isinstance(change, DeleteRecipient):
-                key = _key(_recipient_at(change.path))
-                recipients = [each for each in recipients if _key(each.address) != key]
+                for number in numbers.pop(_key(_recipient_at(change.path)), ()):
+                    del recipients[number]
                 continue
             recipient = Recipient(*_recipient_of(change, utf8=utf8))
             key = _key(recipient.address)
-            if any(_key(each.address) == key for each in recipients):
+            if key in numbers:
                 continue
             if reason := await rules.judge_recipient(session, recipient.address):
                 raise ValueError(f"the recipient {recipient}: {reason}")
-            recipients.append(recipient)
+            recipients[added], numbers[key] = recipient, [added]
             if len(recipients) > rules.max_recipients:
                 raise ValueError(f"more than {rules.max_recipients} recipients")
-        return recipients
+        return list(recipients.values())
 
     async def _edited(self, body: Body, extra: tuple[HeaderField, ...]) -> Body | None:
         """Return the changed message; None if the milter changed neither header nor body."""

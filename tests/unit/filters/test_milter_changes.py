@@ -207,3 +207,35 @@ async def test_numbers_of_fields_are_counted_as_postfix_3_7_counts_them() -> Non
         b"I99: 9\r\nAdd: a\r\n\tb: c\r\nNew: n\r\n\r\nhello\r\n"
     )
     changed.body.close()
+
+
+async def test_recipients_that_are_named_twice_go_at_once_and_one_that_comes_back_is_the_last() -> None:
+    found, changes = message(), MilterChanges(CONTENT, False)
+    first, second = found.envelope.recipients[0], Recipient(Address("e", "d.example"), {})
+    found.envelope.recipients += [second, Recipient(Address("C", "D.example"), {})]
+    for path in (b"<c@d.example>", b"<c@d.example>", b"<none@d.example>"):
+        await changes.add(DeleteRecipient(path))
+    for _ in range(2):
+        await changes.add(AddRecipient(b"<c@d.example>", b"NOTIFY=NEVER", extended=True))
+    assert await changes.apply(session(), found, NO_FIELDS, RULES) == ""
+    assert found.envelope.recipients == [second, Recipient(first.address, {"NOTIFY": "NEVER"})]
+
+
+async def test_each_of_many_recipients_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = 0
+
+    def counted(address: Address) -> tuple[str, str]:
+        nonlocal keys
+        keys += 1
+        return address.local_part, address.domain
+
+    monkeypatch.setattr("triosmtp.filters.milter_changes._key", counted)
+    found, changes = message(), MilterChanges(CONTENT, False)
+    found.envelope.recipients[:] = [Recipient(Address(f"u{number}", "d.example"), {}) for number in range(1000)]
+    for number in range(MAX_RECIPIENT_CHANGES // 2):
+        await changes.add(DeleteRecipient(b"<u%d@d.example>" % number))
+        await changes.add(AddRecipient(b"<v%d@d.example>" % number, b"", extended=False))
+    rules = evolve(RULES, max_recipients=1000)
+    assert await changes.apply(session(), found, NO_FIELDS, rules) == ""
+    assert len(found.envelope.recipients) == 1000
+    assert keys == 1000 + MAX_RECIPIENT_CHANGES
