@@ -5,6 +5,7 @@ separate, short reply without internal details.
 """
 
 import errno
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -13,7 +14,7 @@ from attrs import frozen
 
 __all__ = [
     "ConfigError", "HandshakeError", "Position", "Problem", "QueryError", "Reject", "Severity", "TrioSMTPError",
-    "collect", "is_transient",
+    "collect", "connect_failure", "is_transient",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -26,6 +27,13 @@ _TRANSIENT: Final = {
 def is_transient(error: OSError) -> bool:
     """Return whether the same call may succeed later although no file or right is changed, as with a busy port."""
     return error.errno in _TRANSIENT
+
+
+def connect_failure(error: OSError) -> str:
+    """Return why no connection was made: trio's own message names only the address."""
+    causes = error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else (error.__cause__,)
+    reasons = [os.strerror(each.errno) for each in causes if isinstance(each, OSError) and each.errno]
+    return ", ".join(dict.fromkeys(reasons)) or error.strerror or str(error)
 
 
 class TrioSMTPError(Exception):

@@ -13,8 +13,18 @@ from triosmtp.errors import (
     Reject,
     Severity,
     collect,
+    connect_failure,
     is_transient,
 )
+
+
+def test_why_no_connection_was_made_is_that_of_each_address_once() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    error = OSError("all attempts to connect to localhost:1 failed")
+    error.__cause__ = ExceptionGroup("x", [refused, refused, OSError(errno.ENETUNREACH, "Network is unreachable")])
+    assert connect_failure(error) == "Connection refused, Network is unreachable"
+    assert connect_failure(refused) == "Connection refused"
+    assert connect_failure(OSError("nobody")) == "nobody"
 
 
 def test_the_caret_of_a_problem_stands_under_its_column_also_after_tabs() -> None:

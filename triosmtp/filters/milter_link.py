@@ -8,6 +8,7 @@ from typing import Final, Literal
 import trio
 
 from triosmtp.config import FilterAddress
+from triosmtp.errors import connect_failure
 from triosmtp.filters.milter_codec import Change, MilterError, Progress, Verdict
 from triosmtp.filters.milter_session import MilterSession, Step
 from triosmtp.filters.readable import is_readable
@@ -53,7 +54,7 @@ class MilterLink:
                 else:
                     stream = await trio.open_tcp_stream(address.host, address.port)
             except OSError as error:
-                raise MilterFailureError("broken", f"cannot connect: {error}") from None
+                raise MilterFailureError("broken", f"cannot connect to {address}: {connect_failure(error)}") from None
             link = cls(stream)
             try:
                 with link._as_failure():

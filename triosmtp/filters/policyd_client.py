@@ -6,6 +6,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import FilterAddress, parse_filter_address
+from triosmtp.errors import connect_failure
 from triosmtp.filters.policyd_codec import AnswerError, AnswerReader
 from triosmtp.filters.readable import is_readable
 from triosmtp.policy_service.circuit_breaker import NoAnswerError
@@ -76,7 +77,7 @@ class PolicydClient:
         try:
             return await self._ask_once(request, None)
         except OSError as error:
-            raise NoAnswerError(f"cannot connect: {error}") from None
+            raise NoAnswerError(f"cannot connect to {self._address}: {connect_failure(error)}") from None
         except _BrokenError as error:
             raise NoAnswerError(str(error)) from None
 

@@ -14,7 +14,7 @@ import trio
 
 from triosmtp.auth import SaslClient, SaslClientError
 from triosmtp.delivery.secret_file import SecretFile, SecretFileError
-from triosmtp.errors import HandshakeError
+from triosmtp.errors import HandshakeError, connect_failure
 from triosmtp.next_hop.hop_connection import HopConnection
 from triosmtp.next_hop.hop_error import HopError
 from triosmtp.next_hop.hop_settings import HopAddress, HopSettings, own_name
@@ -105,7 +105,7 @@ class HopConnector:
             try:
                 transport = await self._open(address)
             except OSError as error:
-                raise HopError(f"{address}: no connection: {_reason(error)}", gone=True) from None
+                raise HopError(f"{address}: no connection: {connect_failure(error)}", gone=True) from None
         if transport is None:
             raise HopError(f"{address}: no connection in time", gone=True)
         connection = HopConnection(transport, address, timeouts)
@@ -206,10 +206,3 @@ def _server_name(address: HopAddress) -> str | None:
     """Return the name for SNI (RFC 6066, section 3): no address."""
     name = address.tls_name.rstrip(".")
     return name if name and name.isascii() and not name.replace(".", "").isdigit() and ":" not in name else None
-
-
-def _reason(error: OSError) -> str:
-    """Return why no connection was made: trio's own message names only the address."""
-    causes = error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else (error.__cause__,)
-    reasons = [each.strerror for each in causes if isinstance(each, OSError) and each.strerror]
-    return ", ".join(dict.fromkeys(reasons)) or error.strerror or str(error)

@@ -57,8 +57,12 @@ async def test_one_that_does_not_negotiate_in_time_is_a_failure() -> None:
         port = listener.socket.getsockname()[1]
         with pytest.raises(MilterFailureError, match=r"timed out after 0\.05 s"):
             await MilterLink.open(parse_filter_address(f"milter:inet:127.0.0.1:{port}"), 0.05)
-    with pytest.raises(MilterFailureError, match="cannot connect"):
-        await MilterLink.open(parse_filter_address("milter:unix:/nowhere"), 5)
+    for address, reason in (
+        ("unix:/nowhere", "No such file or directory"),
+        (f"inet:127.0.0.1:{port}", "Connection refused"),
+    ):
+        with pytest.raises(MilterFailureError, match=f"^cannot connect to milter:{address}: {reason}$"):
+            await MilterLink.open(parse_filter_address(f"milter:{address}"), 5)
 
 
 def slowly(_code: str, _data: bytes) -> Iterator[bytes]:
