@@ -257,7 +257,7 @@ async def test_what_is_no_message_goes_to_the_failure_subject(
 
 
 class Told:
-    """Notes when a text was logged, in whatever thread."""
+    """Notes when a text was logged, in any thread."""
 
     def __init__(self, text: str) -> None:
         self._text = text
