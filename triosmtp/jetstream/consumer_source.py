@@ -30,7 +30,8 @@ _log = logging.getLogger("triosmtp.consume")
 ACK_WAIT: Final = 20.0
 """The least ack_wait of the consumer; progress is signalled three times as often."""
 _FETCH: Final = 30.0
-_CHECK_INTERVAL: Final = 60.0
+_CHECK_INTERVAL: Final = 5.0
+"""Seconds until a consumer with wrong settings is asked about again."""
 _SETTLE_SECONDS: Final = 30.0
 _ATTEMPT: Final = 5.0
 _MAX_CHUNKS: Final = 1 << 20
@@ -123,7 +124,7 @@ class ConsumerSource(StreamPublisher):
             if not problems:
                 _log.info("%s: messages are taken by the consumer %s", self.address, self._consumer)
                 return
-            await asyncio.sleep(_CHECK_INTERVAL if len(problems) > 1 else 1.0)
+            await asyncio.sleep(_CHECK_INTERVAL)
 
     def stop_taking(self) -> None:
         """Take no further message."""
