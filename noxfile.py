@@ -74,8 +74,8 @@ def tests(session: nox.Session) -> None:
     # A process for each core (PYTEST_XDIST_AUTO_NUM_WORKERS sets another number), and a file's tests in one of them.
     pytest = ("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
     # A test whose program is not installed is skipped, so the minimum of coverage holds only in CI; and measuring takes
-    # a third of the time.
-    if not os.environ.get("CI"):
+    # a third of the time.  A second attempt runs too few tests for it.
+    if not os.environ.get("CI") or "--last-failed" in os.environ.get("PYTEST_ADDOPTS", ""):
         session.run(*pytest)
         return
     session.run("coverage", "erase")
