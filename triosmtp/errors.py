@@ -14,7 +14,7 @@ from attrs import frozen
 
 __all__ = [
     "ConfigError", "HandshakeError", "Position", "Problem", "QueryError", "Reject", "Severity", "TrioSMTPError",
-    "collect", "connect_failure", "is_transient",
+    "UnknownNameError", "collect", "connect_failure", "is_transient",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -111,6 +111,10 @@ def collect(problems: list[Problem], make: Callable[[], _T]) -> _T | None:
     except ConfigError as error:
         problems += [problem for problem in error.problems if problem not in problems]
         return None
+
+
+class UnknownNameError(LookupError):
+    """A name in a configuration without its scope: one of the errors of the configuration."""
 
 
 class QueryError(Exception):

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,7 @@ from triosmtp.config import (
 )
 from triosmtp.config.tls_check import PAIRED, pairing_errors
 from triosmtp.daemon.config_warnings import config_warnings, extension_warnings
-from triosmtp.errors import ConfigError, Problem, Severity
+from triosmtp.errors import ConfigError, Problem, Severity, UnknownNameError
 from triosmtp.server.profile import Profile, Profiles
 from triosmtp.server.tls_contexts import material_problem, material_problems, tls_settings
 from triosmtp.tls import MaterialError, TLSSettings
@@ -61,11 +62,9 @@ def check_config(config: Config) -> list[Problem]:
     broken = any(problem.severity is Severity.ERROR for problem in config.warnings)
     problems: list[Problem] = []
     for check in _checks(config):
-        try:
+        with _reported(problems, broken=broken):
             check(config)
-        except ConfigError as error:
-            problems += error.problems
-    try:
+    with _reported(problems, broken=broken):
         made = Profiles(config, "localhost")
         profiles = made.prepare()
         if made.script_set is not None:
@@ -75,8 +74,6 @@ def check_config(config: Config) -> list[Problem]:
         problems += _skipped_lines(profiles)
         for profile in profiles:
             problems += extension_warnings(profile.settings, profile.delivery)
-    except ConfigError as error:
-        problems += error.problems
     for listen in config.listens:
         for chain, settings in config.resolver(listen.block).variants().items():
             if broken and not _files_are_known(chain, settings):
@@ -87,6 +84,18 @@ def check_config(config: Config) -> list[Problem]:
     if broken:
         return list(dict.fromkeys(problem for problem in problems if problem.severity is Severity.ERROR))
     return list(dict.fromkeys(problems + config_warnings(config)))
+
+
+@contextmanager
+def _reported(problems: list[Problem], *, broken: bool) -> Iterator[None]:
+    """Add the problems of a part.  In a configuration with errors, names without a scope are among them already."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.problems
+    except UnknownNameError:
+        if not broken:
+            raise
 
 
 async def _ask_targets(config: Config) -> tuple[Problem, ...]:

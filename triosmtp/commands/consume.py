@@ -55,18 +55,18 @@ def check_consumers(config: Config) -> None:
     """
     problems: list[Problem] = []
     for settings in config.consumers.values():
-        names = [("deliver_to", settings.deliver_to[0]), ("read_from", settings.read_from or "")]
-        for field, name in (*names, ("report_to", settings.report_to)):
-            if name is not None:
+        names = [("deliver_to", each) for each in settings.deliver_to[:1]]
+        for field, name in (*names, ("read_from", settings.read_from), ("report_to", settings.report_to)):
+            if name is not None:  # an option that is missing is an error of the configuration
                 collect(problems, partial(_check_target, config, settings, field, name))
     if problems:
         raise ConfigError(problems)
 
 
 def _check_target(config: Config, settings: Settings, field: str, name: str) -> None:
-    target = config.target(name)
     context = TargetContext("localhost", TargetHealth(name), node=config.base.node_name or "consumer")
     try:
+        target = config.target(name)
         make_delivery(target, context, ModuleLoader(config.folder))
     except ValueError as error:
         raise ConfigError([problem_at(settings, field, str(error))]) from None

@@ -32,7 +32,7 @@ from triosmtp.config.target_settings import TargetSettings
 from triosmtp.config.types.listen_address import ListenAddress, TCPAddress, UnixAddress, parse_address
 from triosmtp.config.types.server_name import ServerName
 from triosmtp.config.types.target_address import is_delivery_name, parse_target
-from triosmtp.errors import Position, Problem, Severity
+from triosmtp.errors import Position, Problem, Severity, UnknownNameError
 
 __all__ = [
     "Config",
@@ -246,10 +246,12 @@ class Config:
     def target(self, text: str) -> TargetSettings:
         """Return the settings of a target that a Deliver_To names: those of a Delivery, or the defaults.
 
-        :raises KeyError: if there is no such Delivery.
+        :raises UnknownNameError: if there is no such Delivery.
         """
         if is_delivery_name(text):
-            return self.deliveries[text]
+            if (found := self.deliveries.get(text)) is None:
+                raise UnknownNameError(f"there is no Delivery {text}")
+            return found
         return TargetSettings(text, (parse_target(text),), Settings())
 
     @property

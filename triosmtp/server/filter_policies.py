@@ -6,6 +6,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from triosmtp.config import Config, Settings, parse_filter_address
+from triosmtp.errors import UnknownNameError
 from triosmtp.filters.envelope_changes import EnvelopeChanges
 from triosmtp.filters.milter_changes import ContentRules, EnvelopeRules
 from triosmtp.filters.milter_policy import MilterPolicy, MilterSettings
@@ -39,7 +40,9 @@ def make_filter_policy(
 
     An option that the Filter scope does not set has the value of ``settings``.
     """
-    scope = config.filters[name.partition(":")[2]] if name.startswith("filter:") else None
+    scope = config.filters.get(name.partition(":")[2]) if name.startswith("filter:") else None
+    if scope is None and name.startswith("filter:"):
+        raise UnknownNameError(f"there is no {name}")
     timeout, fallback = settings.policy_timeout, settings.policy_fallback
     by_phase: Mapping[str, Fallback] = settings.policy_fallback_phases
     address, phases, hold_to = name, _DEFAULT_PHASES, None

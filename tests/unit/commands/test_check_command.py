@@ -36,6 +36,28 @@ def test_errors_end_with_78(capsys: pytest.CaptureFixture[str], conf: str, comma
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('Policy = ( "filter:x" )', 'Policy: there is no Filter "x"'),
+        ('Policy = ( "filter:x" ) Filter "x" { Connect_To = "milter:inet:1@h" }', "Connect_To: expected milter:"),
+        ('Deliver_To = "x"', 'Deliver_To: there is no Delivery "x"'),
+        ('Deliver_To = "x" Delivery "x" { }', 'Delivery "x" needs a Deliver_To'),
+        ('Domain "a.example" { Deliver_To = "x" }', 'Deliver_To: there is no Delivery "x"'),
+        ('Consumer "x" { }', 'Consumer "x" needs Read_From and Deliver_To'),
+        ('Consumer "x" { Read_From = "nope:x" Report_To = "y" }', "Consumer "),
+    ],
+)
+def test_a_name_without_its_scope_is_an_error_and_hides_no_other(
+    capsys: pytest.CaptureFixture[str], conf: str, text: str, error: str
+) -> None:
+    Path(conf).write_text(TEXT.replace("Idle_Time = 60", 'TLS_Certificate = "nope.pem"') + f"{text}\n")
+    told = run(capsys, "check", "-c", conf)
+    assert told.code == 78
+    assert f"error: {error}" in told.err
+    assert '"nope.pem"' in told.err
+
+
 def test_check_looks_at_certificates(capsys: pytest.CaptureFixture[str], conf: str) -> None:
     Path(conf).write_text(TEXT.replace("Idle_Time = 60", 'TLS_Certificate = "nope.pem"'))
     told = run(capsys, "check", "-c", conf)
