@@ -154,4 +154,5 @@ def bench(session: nox.Session) -> None:
     )
     session.run("python", "-m", "bench.memory")
     session.run("python", "-m", "bench.policy")
+    session.run("python", "-m", "bench.deliveries")
     session.run("python", "-m", "bench.workers")

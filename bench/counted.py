@@ -81,7 +81,7 @@ _POLICIES: Final = {
     "policyd": 'Policy = ( "policyd:unix:{folder}/policyd" )',
     "domain": 'Domain "example.com" {{ Deliver_To = "other" }} Delivery "other" {{ Deliver_To = "discard:" }}',
 }
-"""The options that decide at MAIL; a policyd decides at RCPT, and a Domain where the message goes."""
+"""The options that decide at MAIL; a policyd decides at RCPT, and a Domain that names a target."""
 _PYTHON_POLICY: Final = """
 from triosmtp import Policy
 

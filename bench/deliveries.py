@@ -20,6 +20,7 @@ from bench.scenario import SCENARIOS
 __all__ = ["TARGETS", "main"]
 
 _CONFIGURATION = """
+Node_Name = "bench"
 Relay_Domains = ( "example.com" )
 Deliver_To = "{target}"
 Spool_Directory = "{folder}"
@@ -43,20 +44,35 @@ def _maildir(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _lmtp(folder: Path) -> Iterator[str]:
-    with _sink("lmtp", f"{folder}/lmtp"):
+    with _sink("hop_sink", "lmtp", f"{folder}/lmtp"):
         yield f"lmtp:{folder}/lmtp"
 
 
 @contextmanager
 def _smtp(_folder: Path) -> Iterator[str]:
     port = free_port()
-    with _sink("smtp", str(port)):
+    with _sink("hop_sink", "smtp", str(port)):
         yield f"smtp://127.0.0.1:{port}"
 
 
 @contextmanager
-def _sink(scheme: str, place: str) -> Iterator[None]:
-    command = ["taskset", "-c", str(LOAD_CPU), sys.executable, "-m", "bench.hop_sink", scheme, place]
+def _http(_folder: Path) -> Iterator[str]:
+    port = free_port()
+    with _sink("http_sink", str(port)):
+        yield f"http://127.0.0.1:{port}/mail"
+
+
+@contextmanager
+def _nats(folder: Path) -> Iterator[str]:
+    from bench.stream_server import run_stream_server  # noqa: PLC0415 - it needs packages that the others do not
+
+    with run_stream_server(folder) as target:
+        yield target
+
+
+@contextmanager
+def _sink(module: str, *arguments: str) -> Iterator[None]:
+    command = ["taskset", "-c", str(LOAD_CPU), sys.executable, "-m", f"bench.{module}", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -66,7 +82,9 @@ def _sink(scheme: str, place: str) -> Iterator[None]:
             process.kill()
 
 
-TARGETS: dict[str, Target] = {"discard": _discard, "maildir": _maildir, "lmtp": _lmtp, "smtp": _smtp}
+TARGETS: dict[str, Target] = {
+    "discard": _discard, "maildir": _maildir, "lmtp": _lmtp, "smtp": _smtp, "http": _http, "nats": _nats,
+}  # fmt: skip
 """The deliveries that are measured."""
 
 
