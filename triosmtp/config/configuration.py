@@ -322,6 +322,13 @@ class Config:
         """Return every result that :meth:`resolve` has for ``listen``; the one without a Peer comes first."""
         return tuple(self._resolvers[listen.block].variants().values())
 
+    @cached_property
+    def descriptors_per_session(self) -> int:
+        """The most file descriptors that one session needs: its connection, and one to each milter."""
+        milters = {f"filter:{name}" for name, each in self.filters.items() if each.connect_to.startswith("milter:")}
+        policies = [settings.policy for listen in self.listens for settings in self.variants(listen)]
+        return 1 + max((sum(e in milters or e.startswith("milter:") for e in each) for each in policies), default=0)
+
     def server_names(self, listen: Listen) -> tuple[ServerName, ...]:
         """Return the Server_Names of ``listen``, in the order of the file."""
         return tuple(server_name_of(block) for block in listen.block.of_kind(SERVER_NAME))

@@ -40,7 +40,7 @@ class Acceptor:
     A connection is a socket, or any stream in tests.
     """
 
-    __slots__ = ("_admit", "_logged", "_max_connections", "_nursery", "_pool", "_service", "_undecided")
+    __slots__ = ("_admit", "_descriptors", "_logged", "_max_connections", "_nursery", "_pool", "_service", "_undecided")
 
     def __init__(self, service: Service, nursery: trio.Nursery, pool: WorkerPool | None = None) -> None:
         self._service = service
@@ -48,7 +48,7 @@ class Acceptor:
         self._pool = pool
         self._undecided = 0  # connections that wait for their PROXY header, or for the Limits_Store
         self._admit = self._admit_now if service.limits.shared is None else self._admit_if_within_rate
-        self._max_connections = sys.maxsize
+        self._max_connections = self._descriptors = sys.maxsize
         self._logged = -_REPEAT_LOG_SECONDS
 
     def limit_by_descriptors(self) -> int:
@@ -56,8 +56,14 @@ class Acceptor:
 
         Call it when all other files are open.
         """
-        self._max_connections = max_connections()
-        return self._max_connections
+        self._descriptors = max_connections()
+        return self.count_connections()
+
+    def count_connections(self) -> int:
+        """Return how many connections the descriptors suffice for with the configuration in force."""
+        most = max(self._descriptors // self._service.generation.config.descriptors_per_session, 1)
+        self._max_connections = most
+        return most
 
     def capacity(self) -> int:
         """Return how many more connections can be served.

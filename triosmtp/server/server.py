@@ -237,6 +237,7 @@ class Server:
                     await profiles.discard()
                 raise
             former = service.activate(generation)
+            self._acceptor.count_connections()
             service.contexts.adopt(renewal)
             if self.pool is not None:
                 self.pool.commit()

@@ -385,7 +385,7 @@ async def _run(values: socket.socket, connections: socket.socket) -> None:
             )
             background.start_soon(worker.converse, name="supervisor")
             background.start_soon(worker.report_targets, name="targets")
-            channel.answer(number, max_connections())
+            channel.answer(number, max(max_connections() // init.config.descriptors_per_session, 1))
             gc.freeze()  # as the server of one process does
             await worker.run()
         await service.profiles.aclose()

@@ -50,6 +50,26 @@ def test_a_repeated_scope_merges_and_the_later_option_wins() -> None:
     assert found.origins["idle_time"].line == 3
 
 
+@pytest.mark.parametrize(
+    ("policy", "of_peer", "descriptors"),
+    [
+        ("", "", 1),
+        ('"python:a:B" "policyd:unix:/p" "filter:lua"', "", 1),
+        ('"milter:unix:/m" "filter:m"', "", 3),
+        ('"filter:m"', '"filter:m" "milter:unix:/m" "milter:unix:/n"', 4),
+    ],
+)
+def test_a_session_needs_a_descriptor_for_each_milter(policy: str, of_peer: str, descriptors: int) -> None:
+    config = parse_config(f"""
+        Filter "m" {{ Connect_To = "milter:unix:/x" }}
+        Filter "lua" {{ Connect_To = "policyd:unix:/x" }}
+        Filter "a" {{ Connect_To = "milter:unix:/x" }}
+        Policy = ( {policy} )
+        ESMTP_Listener {{ Listen ":25" {{ Peer "10.0.0.0/8" {{ Policy = ( {of_peer} ) }} }} Listen ":26" {{ }} }}
+    """)
+    assert config.descriptors_per_session == descriptors
+
+
 def test_listeners_of_different_instances_do_not_merge() -> None:
     config = parse_config(
         """

@@ -83,3 +83,16 @@ async def test_a_proxied_connection_belongs_where_it_came_to(after: tuple[str, .
         await client.stream.send_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1024 25\r\n")
         assert str(await client.read()) == f"220 {expected}"
         await client.aclose()
+
+
+async def test_connections_with_milters_are_fewer_so_that_each_has_its_milter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triosmtp.server.acceptor.max_connections", lambda: 9)
+    port = free_port()
+    milter = 'Policy = ( "milter:inet:127.0.0.1:9" ) Policy_Fallback = "continue"'
+    async with serving(conf(port, ONE, more=milter)) as server:
+        assert server._acceptor.capacity() == 4
+        assert await banner(port, ONE) == ONE
+        await server.reload(conf(port, ONE))
+        assert server._acceptor.capacity() == 9
+        await server.reload(conf(port, ONE, more=milter))
+        assert server._acceptor.capacity() == 4
