@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from command_line import run
 from listen_server import connect, serving
+from nats_accounts import Nkey, write_credentials
+from nats_servers import OBJECT_BUCKET, STREAM, JetStream, NATSProcess, run_nats
+from redis_server import RedisServer, running_redis
 from status_server import get
 from status_server import serving as status_serving
 from tls_peers import root
@@ -23,7 +26,12 @@ WRONG = "Falsch-delivery-4711"
 USER_PASSWORD = "user-secret-2342"
 TOKEN = "status-token-secret-161803"
 SIGNING = "whsec_" + base64.b64encode(b"signing-secret-271828-xyz").decode()
-SECRETS = (PASSWORD, WRONG, USER_PASSWORD, TOKEN, SIGNING, "signing-secret-271828-xyz")
+REDIS_PASSWORD = "redis-secret-141421"
+RSPAMD_PASSWORD = "rspamd-secret-173205"
+SECRETS = [
+    PASSWORD, WRONG, USER_PASSWORD, TOKEN, SIGNING, "signing-secret-271828-xyz", REDIS_PASSWORD, RSPAMD_PASSWORD,
+]  # fmt: skip
+"""And those in .creds files of NATS, which tests make."""
 
 
 def forms(secret: str) -> Iterator[bytes]:
@@ -55,6 +63,10 @@ def site(tmp_path: Path) -> Path:
     write(tmp_path / "users", f"front:{PASSWORD}\njane:{USER_PASSWORD}\n")
     write(tmp_path / "token", TOKEN)
     write(tmp_path / "signing", SIGNING)
+    write(tmp_path / "redis", REDIS_PASSWORD)
+    write(tmp_path / "rspamd", RSPAMD_PASSWORD)
+    lines = write_credentials(tmp_path / "nats.creds", Nkey("A")).read_text().splitlines()
+    SECRETS.extend(line for line in lines if len(line) > 40 and line.isascii() and "-" * 5 not in line)
     certificate, key = root().issue("hop.example", dns=["hop.example"], usage=["server"]).write(tmp_path, "hop")
     (tmp_path / "ca.pem").write_bytes(root().certificate_pem)
     (tmp_path / "hop.conf").write_text(f"""
@@ -65,6 +77,34 @@ def site(tmp_path: Path) -> Path:
             Listen "127.0.0.1:0" {{ }} }}
     """)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NATSProcess]:
+    with run_nats(tmp_path_factory.mktemp("nats")) as server:
+        for config in (STREAM, OBJECT_BUCKET):
+            JetStream(server).make(config)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running_redis("--requirepass", REDIS_PASSWORD) as server:
+        yield server
+
+
+def shared(site: Path, nats: NATSProcess, redis: RedisServer) -> str:
+    """Return the options that need other servers."""
+    return f"""
+        Node_Name = "mx1" Limits_Store = "{redis.url}" Limits_Store_Password_File = "{site}/redis"
+        Inbound_Throttle_Messages = "100/60"
+        Domain "queue.example.com" {{ Deliver_To = "queue" }}
+        Delivery "queue" {{ Deliver_To = "nats://127.0.0.1:{nats.port}/MAIL/mail.in?replicas=1"
+            Credentials_File = "{site}/nats.creds" }}
+        Policy = ( "filter:spam" )
+        Filter "spam" {{ Connect_To = "rspamd:http://127.0.0.1:9" Password_File = "{site}/rspamd"
+            Policy_Fallback = "continue" }}
+    """
 
 
 def front(site: Path, port: int, password: str) -> str:
@@ -83,14 +123,15 @@ def front(site: Path, port: int, password: str) -> str:
 
 @pytest.mark.parametrize(("password", "code"), [("right", 250), ("wrong", 451)])
 async def test_nothing_that_a_running_server_shows_has_a_secret(
-    site: Path, password: str, code: int, caplog: pytest.LogCaptureFixture
+    site: Path, password: str, code: int, caplog: pytest.LogCaptureFixture, nats: NATSProcess, redis: RedisServer
 ) -> None:
     caplog.set_level(logging.DEBUG)
     events: list[ServerEvent] = []
     hop = partial(serving, (site / "hop.conf").read_text(), deliver=None, observers=(events.append,))
     async with hop() as behind:
         port = behind.addresses["127.0.0.1:0"][1]
-        async with status_serving(front(site, port, password)) as here:
+        configuration = front(site, port, password) + shared(site, nats, redis)
+        async with status_serving(configuration) as here:
             here.server.service.observers.add(events.append)
             client = await connect(here.server)
             await client.read()
@@ -104,6 +145,9 @@ async def test_nothing_that_a_running_server_shows_has_a_secret(
                 await client.command("DATA")
                 await client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
                 assert (await client.read()).code == 451  # nobody listens there
+            await client.command("RSET")
+            reply = await client.message("a@far.example", ["u@queue.example.com"], b"Subject: x\r\n\r\nx\r\n")
+            assert reply.code == 250
             for path in ("/metrics", "/readyz", "/"):
                 answer = await get(here.port, path, "localhost", f"Authorization: Bearer {TOKEN}")
                 assert_clean(path, answer.body + json.dumps(answer.headers))
