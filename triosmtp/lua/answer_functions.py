@@ -105,10 +105,13 @@ def _tarpit(callout: Callout, _vctx: Vctx, seconds: float) -> None:
 
 @TABLE.function("msg:discard", "s?")
 def _discard(callout: Callout, _msg: Msg, reason: bytes | None) -> None:
+    answer = _answer(callout)
+    if callout.session is None or callout.session.envelope is None:
+        raise ScriptError("there is no message yet")
     text = _text(reason).replace("\n", " ").strip()
     if text and not _WITH_CODE(text):
         text = f"550 5.7.1 [internal] {text}"
-    _answer(callout).discard = text or DISCARDED
+    answer.discard = text or DISCARDED
 
 
 @TABLE.getter("vctx.code")

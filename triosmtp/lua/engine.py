@@ -142,7 +142,7 @@ class Engine:
             before = state.scripts.count()
             await self._load_one(state, script)
             registered += [(number, script) for number in range(before + 1, state.scripts.count() + 1)]
-        modules = tuple(self._module(state, number, script) for number, script in registered)
+        modules = tuple([await self._module(state, number, script) for number, script in registered])
         for method in _SETUP:
             for module in modules:
                 if method in module.methods:
@@ -185,10 +185,16 @@ class Engine:
             callout.close()
             self._loading = None
 
-    def _module(self, state: LuaState, number: int, script: ScriptSource) -> _Module:
-        has, name = state.scripts.has, state.scripts.name(number).decode("utf-8", "replace")
-        wanted = (*CALLOUTS, *_SETUP, "deinit")
-        methods = frozenset(method for method in wanted if has(number, method.encode()))
+    async def _module(self, state: LuaState, number: int, script: ScriptSource) -> _Module:
+        name = state.scripts.name(number).decode("utf-8", "replace")
+        callout = Callout(engine=self, phase="load", module=name)
+        try:
+            found = await state.run(callout, state.scripts.methods, number, " ".join((*CALLOUTS, *_SETUP, "deinit")))
+        except Failure as error:
+            raise LoadError(script, f"the table of {name}: {error.text}{error.traceback}") from None
+        finally:
+            callout.close()
+        methods = frozenset(found.decode().split())
         if name != script.name:
             self._warn(script, f'registerModule("{name}", …): the name of the stanza is "{script.name}"')
         if not methods:
@@ -297,6 +303,13 @@ class Engine:
             return await self._state.run(callout, function, *arguments)
         finally:
             callout.close()
+
+    async def call_field(self, callout: Callout, table: LuaTable, name: str, *arguments: Any) -> Any:
+        """Run a function of a table that a script has registered, as a method, and return its result.
+
+        :raises Failure: if there is none, if it fails, or if it exceeds a limit.
+        """
+        return await self.run(callout, self._state.scripts.call_field, table, name, *arguments)
 
     def call_at_once(self, callout: Callout, module: _Module) -> None:
         """Run a callout that must not wait; an error is logged."""

@@ -170,6 +170,8 @@ def _reported(error: Exception) -> tuple[bool, bytes]:
 
 
 def _failed(function: HostFunction, error: Exception) -> tuple[bool, bytes]:
+    if isinstance(error, LUA_ERRORS):  # of a metamethod of a table that the function has read
+        return False, str(error).partition("\nstack traceback:")[0].encode("utf-8", "replace")
     if not isinstance(error, ScriptError):
         _log.error("the host function %s failed: %r", function.name, error, exc_info=error)
         return False, f"internal error in {function.name}: {type(error).__name__}".encode()

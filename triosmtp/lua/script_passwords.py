@@ -57,11 +57,8 @@ class ScriptPasswords(PasswordCheck):
 async def _ask(engine: Engine, callout: Callout, question: PasswordQuestion, response: Response) -> Any:
     table = engine.authenticators.get(question.scheme.encode())
     if table is not None:
-        function = table[b"authenticate"]
-        if function is None:
-            raise Failure("the table of msys.registerAuth has no function authenticate")
         arguments = question.file_name, dict(question.arguments), question.user, question.password
-        return await engine.run(callout, function, table, *arguments)
+        return await engine.call_field(callout, table, "authenticate", *arguments)
     callout.method = _METHOD
     assert callout.scripts is not None, "there is a session"
     module = engine.methods(_METHOD)[0]

@@ -30,6 +30,9 @@ _AGAIN_SECONDS: Final = 0.1
 _HOLD_SECONDS: Final = 0.5  # between two looks whether the peer of a held reply is still there
 _OWN_REPLY: Final = frozenset({"connect", "mailfrom", "rcptto", "data_spool", "data_spool_each_rcpt"})
 """Phases whose positive reply a script may word."""
+_CLOSES: Final = frozenset({"connect", "ehlo", "mailfrom", "rcptto"})
+"""Phases at which a script may close the connection without a code of 400 or more."""
+_CLOSING: Final = "4.7.0 Closing connection"
 _TLS_REFUSED: Final = "4.7.0 TLS Negotiation failed."
 
 
@@ -124,7 +127,7 @@ class _Phases(_ScriptPolicy):
         scripts = phase.scripts
         await phase.run("core_validate_accept", scripts.ac, scripts.vctx)
         await phase.run("validate_connect", scripts.ac, scripts.vctx)
-        phase.answer.closes = True
+        phase.answer.closes = phase.answer.closes or phase.refuses
         return await phase.end()
 
     async def validate_ehlo(self, session: Session, domain: str) -> Done | None:
@@ -140,14 +143,14 @@ class _Phases(_ScriptPolicy):
         phase = self._begin(session, "starttls")
         await phase.run("core_inbound_smtp_tls_post_accept", phase.scripts.mc, 0, 0, None, int(trio.current_time()))
         answer = phase.answer
-        if answer.code is None or answer.code == 220 or not answer.closes:
+        if answer.code is None or answer.code == 220 or not (answer.closes or phase.refuses):
             answer.code = None
             return await phase.end()
         note = session.variables.get("_tls_note", "")
-        if note[:3].isdigit() and 400 <= int(note[:3]) <= 599:
+        if note[:3].isascii() and note[:3].isdigit() and 400 <= int(note[:3]) <= 599:
             answer.code, answer.text = int(note[:3]), note[3:].lstrip(" -")
-        elif note and answer.code >= 400:
-            answer.text = note
+        elif phase.refuses and (note or answer.text):
+            answer.text = note or answer.text
         else:
             answer.code, answer.text = 421, note or _TLS_REFUSED
         return await phase.end()
@@ -183,11 +186,14 @@ class _Phases(_ScriptPolicy):
         scripts = phase.scripts
         phase.command = _command(f"RCPT TO:<{recipient.text}>")
         await phase.run("validate_rcptto", scripts.msg, scripts.ac, scripts.vctx)
+        discarded = (session.envelope, recipient.text)
+        # A client may repeat a recipient that was refused: the latest answer stands.
+        scripts.dropped = [each for each in scripts.dropped if each[0] is session.envelope and each != discarded]
         if phase.answer.discard:
-            self._emit_discard(session, phase.answer, phase.module, [recipient.text])
+            if not phase.refuses:
+                self._emit_discard(session, phase.answer, phase.module, [recipient.text])
+                scripts.dropped.append(discarded)
             phase.answer.discard = ""
-            scripts.dropped = [each for each in scripts.dropped if each[0] is session.envelope]
-            scripts.dropped.append((session.envelope, recipient.text))
         return await phase.end()
 
     async def validate_data_spool(self, session: Session, message: Message) -> Done | None:
@@ -209,7 +215,7 @@ class _Phases(_ScriptPolicy):
             await self._apply(phase, message)
         finally:
             phase.release()
-        if phase.answer.discard:
+        if phase.answer.discard and not phase.refuses:
             self._emit_discard(session, phase.answer, phase.module, [str(each) for each in message.envelope.recipients])
         return await phase.end()
 
@@ -223,7 +229,7 @@ class _Phases(_ScriptPolicy):
         phase = self._begin(session, "data_spool_each_rcpt", message, recipient)
         scripts = phase.scripts
         await phase.run("validate_data_spool_each_rcpt", scripts.msg, scripts.ac, scripts.vctx)
-        if phase.answer.discard:
+        if phase.answer.discard and not phase.refuses:
             current = phase.recipient
             self._emit_discard(session, phase.answer, phase.module, [str(current)])
             if len(recipients) > 1:
@@ -320,6 +326,8 @@ class _Phase:
 
         :raises Reject: if the scripts refuse.
         """
+        if self.answer.closes and not self.refuses and self._name in _CLOSES:
+            self.answer.code, self.answer.text = 421, _CLOSING
         if self.answer.tarpit:
             await self._hold(self.answer.tarpit)
         if self.refuses:

@@ -92,6 +92,8 @@ ANSWERS = {
     "pbp": ("return vctx:pbp_action(550, '5.7.1 pbp')", "", "550 5.7.1 pbp"),
     "disconnect": ("vctx:disconnect(550, '5.7.1 bye') return 1", "", "550 5.7.1 bye"),
     "disconnect = 1": ("vctx:set_code(451, '4.7.1 bye') vctx.disconnect = 1 return 1", "", "451 4.7.1 bye"),
+    "disconnect alone": ("vctx.disconnect = 1 return 0", "", "421 4.7.0 Closing connection"),
+    "disconnect 250": ("vctx:disconnect(250, '2.1.0 bye') return 1", "", "421 4.7.0 Closing connection"),
     "note": ("vctx.code = 552 vctx.note = '5.2.2 full' return 1", "", "552 5.2.2 full"),
     "421": ("vctx:set_code(421, '4.7.0 bye') return 1", "", "421 4.7.0 bye"),
 }  # fmt: skip
@@ -112,6 +114,7 @@ WRONG = {
     "reserved": "vctx:set(core.VCTX_CONN, 'tls_client_verified', 'yes') return 0",
     "yield": "coroutine.yield(1)",
     "out": "msys.core.dns_get_domain('x')",
+    "discard": "core.accept_construct_get_message_construct(ac).message:discard('no message yet') return 0",
 }  # fmt: skip
 
 
@@ -125,7 +128,7 @@ async def test_the_answer_of_scripts_is_the_reply(tmp_path: Path, case: str) -> 
     async with scripted_server(tmp_path, scripts) as server:
         client = await greeted(server)
         assert str(await client.command("MAIL FROM:<a@example.org>")) == expected
-        if case in {"disconnect", "disconnect = 1", "421"}:
+        if case.startswith("disconnect") or case == "421":
             assert await client.read_eof() == b""
         elif expected.startswith("250"):
             assert (await client.command("RCPT TO:<b@example.net>")).code == 250
@@ -231,15 +234,17 @@ async def test_a_text_at_connect_is_the_banner(tmp_path: Path) -> None:
 async def test_the_callout_of_the_handshake_refuses_by_code_and_disconnect(tmp_path: Path) -> None:
     text = script("""function mod:core_inbound_smtp_tls_post_accept(mc, event, eventtype, vclosure, now)
         if mc.ctx:get(core.VCTX_CONN, "tls_client_verified") == "yes" then return end
-        mc.ctx.code = 550
-        mc.ctx.disconnect = 1
-        if %s then mc.ctx:set(core.VCTX_CONN, "_tls_note", "554 5.7.0 not with this certificate") end
+        %s
     end""")
-    for note, expected in (
-        ("false", "421 4.7.0 TLS Negotiation failed."),
-        ("true", "554 5.7.0 not with this certificate"),
+    refuses = "mc.ctx.code = 550 mc.ctx.disconnect = 1"
+    note = 'mc.ctx:set(core.VCTX_CONN, "_tls_note", "554 5.7.0 not with this certificate")'
+    for answer, expected in (
+        (refuses, "421 4.7.0 TLS Negotiation failed."),
+        (f"{refuses} {note}", "554 5.7.0 not with this certificate"),
+        ("mc.ctx:disconnect(554, '5.7.0 not so')", "554 5.7.0 not so"),
+        ("mc.ctx:set_code(421, '4.7.0 not so')", "421 4.7.0 not so"),  # as in all phases, the code refuses
     ):
-        async with scripted_server(tmp_path, {"one": text % note}) as server:
+        async with scripted_server(tmp_path, {"one": text % answer}) as server:
             client = server.connect()
             await client.read()
             await client.command("EHLO a.example.org")
@@ -284,6 +289,27 @@ async def test_one_recipient_may_be_discarded(tmp_path: Path, callout: str) -> N
         assert [message.recipients for message in server.messages] == [("b@example.net",)]
         assert (await client.message("a@example.org", ["drop@example.net", "drop2@example.net"], BODY)).code == 250
         assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize("answer", ["vctx:set_code(450, '4.2.0 later')", ""])
+async def test_the_latest_answer_about_a_recipient_stands(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: str
+) -> None:
+    text = script(f"""function mod:validate_rcptto(msg, str, ac, vctx)
+        self.count = (self.count or 0) + 1
+        if self.count == 1 then msg:discard("not yet") {answer} end
+        return 0
+    end""")
+    async with scripted_server(tmp_path, {"one": text}) as server:
+        client = await greeted(server)
+        await client.command("MAIL FROM:<a@example.org>")
+        first = await client.command("RCPT TO:<b@example.net>")
+        assert first.code == (450 if answer else 250)
+        assert (await client.command("RCPT TO:<b@example.net>")).code == 250
+        await client.command("DATA")
+        await client.send(BODY + b".\r\n")
+        assert (await client.read()).code == 250
+        assert "b@example.net" in server.messages[0].recipients
 
 
 async def test_a_refusal_of_one_copy_refuses_the_message(tmp_path: Path) -> None:
@@ -408,6 +434,9 @@ async def test_where_policy_names_the_scripts(tmp_path: Path) -> None:
             assert expected in str(await client.command("MAIL FROM:<first@example.org>"))
 
 
+AUTH = 'AuthPlainParameters = [ uri = "file:///{users}" stored_cleartext = true ]'
+
+
 async def test_auth_has_a_callout_when_its_outcome_is_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     users = tmp_path / "users"
     users.write_text("joe:secret\n")
@@ -415,7 +444,7 @@ async def test_auth_has_a_callout_when_its_outcome_is_known(tmp_path: Path, capl
     text = script(
         "function mod:core_validate_auth_hook(vctx, info, status) print(info.user, info.mechanism, status) return 0 end"
     )
-    more = f'AuthPlainParameters = [ uri = "file:///{users}" stored_cleartext = true ]'
+    more = AUTH.format(users=users)
     listen = 'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" "AUTH PLAIN" )'
     with caplog.at_level(logging.INFO, "triosmtp.lua"):
         async with scripted_server(tmp_path, {"one": text}, more=more, listen=listen) as server:
@@ -426,6 +455,22 @@ async def test_auth_has_a_callout_when_its_outcome_is_known(tmp_path: Path, capl
                 assert answer.code == code
     assert "joe\tPLAIN\tfail" in caplog.text
     assert "joe\tPLAIN\tpass" in caplog.text
+
+
+async def test_the_callout_of_auth_may_close_the_connection(tmp_path: Path) -> None:
+    text = script(
+        "function mod:core_validate_auth_hook(vctx, info, status) vctx:disconnect(550, '5.7.1 not you') return 1 end"
+    )
+    more = "Allow_Plaintext_Auth = true Auth_Failure_Delay = 0.001 " + AUTH
+    listen = 'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "AUTH PLAIN" )'
+    users = tmp_path / "users"
+    users.write_text("joe:secret\n")
+    users.chmod(0o600)
+    async with scripted_server(tmp_path, {"one": text}, more=more.format(users=users), listen=listen) as server:
+        client = await greeted(server)
+        response = base64.b64encode(b"\0joe\0secret").decode()
+        assert str(await client.command(f"AUTH PLAIN {response}")) == "550 5.7.1 not you"
+        assert await client.read_eof() == b""
 
 
 async def test_a_reload_replaces_the_scripts_and_a_session_keeps_its_own(tmp_path: Path) -> None:
@@ -466,6 +511,8 @@ async def reload(server: MemoryServer, folder: Path) -> None:
         (script("function mod:rsrc_setup() end"), "rsrc_setup of one must return true"),
         (script("function mod:init() error('no file') end"), "init of one: "),
         ("while true do end", "too many instructions"),
+        (script("setmetatable(mod, { __index = function(_, name) error('no ' .. name) end })"), "the table of one: "),
+        (script("setmetatable(mod, { __index = function() while true do end end })"), "too many instructions"),
     ],
 )
 async def test_a_reload_that_fails_changes_nothing(tmp_path: Path, broken: str, message: str) -> None:

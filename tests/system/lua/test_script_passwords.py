@@ -41,6 +41,8 @@ def written(folder: Path, function: str, scheme: str = "ours") -> Path:
         ("function auth:authenticate() return 3 end", "the result is none of EC_AUTH_OK"),
         ("function auth:authenticate() return 0.5 end", "the result is none of EC_AUTH_OK"),
         ("function auth:authenticate() while true do end end", "too many instructions"),
+        ("setmetatable(auth, { __index = function() while true do end end })", "too many instructions"),
+        ("setmetatable(auth, { __index = function(_, name) error('no ' .. name) end })", "no authenticate"),
     ],
 )
 async def test_what_is_no_answer_is_a_temporary_failure(

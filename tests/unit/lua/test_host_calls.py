@@ -9,7 +9,7 @@ import pytest
 import trio
 from lua_scripts import Script
 
-from triosmtp.lua.host import HostObject, HostTable, ScriptError
+from triosmtp.lua.host import HostObject, HostTable, LuaTable, ScriptError
 from triosmtp.lua.state import Failure
 
 TABLE = HostTable()
@@ -68,6 +68,11 @@ def same(_callout: object, value: object) -> object:
 @TABLE.function("msys.values")
 def values(_callout: object) -> object:
     return None, "täxt", b"\xff", 1, 2.5, [1, [2]], {"a": True, 0: ""}
+
+
+@TABLE.function("msys.first", "t")
+def first(_callout: object, table: LuaTable) -> object:
+    return table[1]
 
 
 @TABLE.function("msys.callout")
@@ -176,6 +181,19 @@ async def test_an_exception_is_logged_and_tells_scripts_nothing(caplog: pytest.L
     with caplog.at_level(logging.ERROR), pytest.raises(Failure, match=r"script.lua:1: internal error in msys.broken"):
         await Script(TABLE).run(b"local x = msys.broken()")
     assert "KeyError('secret')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [("error('not here')", "script.lua:1: script.lua:1: not here"), ("while true do end", "too many instructions")],
+)
+async def test_an_error_of_a_metamethod_is_one_of_the_script(
+    body: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Failure) as failed:
+        await Script(TABLE).run(f"local x = msys.first(setmetatable({{}}, {{ __index = function() {body} end }}))".encode())
+    assert failed.value.text == text
+    assert not caplog.text
 
 
 async def test_what_is_out_is_an_error_when_it_is_called() -> None:

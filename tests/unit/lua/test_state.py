@@ -104,6 +104,15 @@ async def test_nothing_of_the_runtime_can_be_required(name: str) -> None:
         await Script().run(f"return require '{name}'".encode())
 
 
+@pytest.mark.parametrize("function", [b"error('undeclared ' .. name)", b"while true do end"])
+async def test_a_metatable_of_the_globals_does_not_run_between_callouts(function: bytes) -> None:
+    script = Script()
+    await script.run(b"setmetatable(_G, { __newindex = function(_, name) " + function + b" end })")
+    assert await script.run(b"return 1") == 1
+    with pytest.raises(Failure, match="undeclared x|too many instructions"):
+        await script.run(b"x = 1")
+
+
 async def test_modules_are_loaded_once() -> None:
     script = Script()
     script.modules[b"a.b"] = b"count = (count or 0) + 1 return { name = ... }"

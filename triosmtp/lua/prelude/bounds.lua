@@ -160,9 +160,9 @@ end
 
 -- Callouts are resumed from this coroutine: lupa takes what is on the stack of the main one for results of its own.
 local driver
-local globals = _G
+local globals, rawset = _G, rawset
 local function serve(id, callout, ...)
-  globals._TLS = callout.tls
+  rawset(globals, "_TLS", callout.tls) -- no metamethod of a script runs here, outside of the limits
   left, exceeded, place, started = callout.left, callout.exceeded, callout.place, clock()
   active = true
   return settled(id, callout, resume(callout.co, ...))

@@ -1,7 +1,7 @@
 -- The modules that scripts register, and how their callouts are called.
 local settings, bounds, objects = ...
 local setmetatable, type, error, tostring, rawget, getmetatable = setmetatable, type, error, tostring, rawget, getmetatable
-local next, find, sort, concat = next, string.find, table.sort, table.concat
+local next, find, gmatch, sort, concat = next, string.find, string.gmatch, table.sort, table.concat
 local lib, modules = {}, {}
 local msys = objects.module_of("msys")
 
@@ -21,7 +21,16 @@ end
 function lib.set_loading(loading) lib.loading = loading end
 function lib.count() return #modules end
 function lib.name(number) return modules[number].name end
-function lib.has(number, method) return type(modules[number].module[method]) == "function" end
+
+-- The names of `wanted` that are functions of a module, which may inherit them. It runs within the limits: a metamethod
+-- of the script may be called.
+function lib.methods(number, wanted)
+  local found = {}
+  for name in gmatch(wanted, "%S+") do
+    if type(modules[number].module[name]) == "function" then found[#found + 1] = name end
+  end
+  return concat(found, " ")
+end
 
 -- The names of functions in a module that look like those of hooks, as a text.
 function lib.hooks(number)
@@ -62,6 +71,12 @@ function lib.call_command(session, number, method, octets, first, ...)
   local f, self = modules[number].module[method], self_of(session, number)
   if first == nil then return f(self, command(octets), ...) end
   return f(self, first, command(octets), ...)
+end
+-- Call a function of a table that a script has registered.
+function lib.call_field(t, name, ...)
+  local f = t[name]
+  if type(f) ~= "function" then error("the table has no function " .. name, 0) end
+  return f(t, ...)
 end
 function lib.call_without_session(number, method)
   local module = modules[number].module

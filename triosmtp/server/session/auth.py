@@ -316,7 +316,8 @@ async def _decide(state: SessionState, sasl: SASLState, claim: Claim) -> Reply:
         return _succeed(state, sasl, proven, decision.source if decision.done else "store")
     if refusal.decided_by == "limit":  # no guess was judged
         raise refusal
-    return await _fail(state, sasl, refusal.reply, evolve(claim, reason=refusal.reason), refusal.decided_by)
+    claim = evolve(claim, reason=refusal.reason)
+    return await _fail(state, sasl, refusal.reply, claim, refusal.decided_by, closes=refusal.closes)
 
 
 async def _check_password(state: SessionState, sasl: SASLState, user: str, password: str) -> None:
@@ -372,7 +373,9 @@ def _succeed(state: SessionState, sasl: SASLState, claim: Claim, decided_by: str
     return Reply(235, "Authentication successful", "2.7.0")
 
 
-async def _fail(state: SessionState, sasl: SASLState, reply: Reply, claim: Claim, decided_by: str) -> Reply:
+async def _fail(
+    state: SessionState, sasl: SASLState, reply: Reply, claim: Claim, decided_by: str, *, closes: bool = False
+) -> Reply:
     """Report the failure, let the client wait for its answer, and raise that.
 
     :raises Refusal: always.
@@ -382,7 +385,9 @@ async def _fail(state: SessionState, sasl: SASLState, reply: Reply, claim: Claim
     counts = reply is not _CANCELLED or sasl.looked_up is not None
     sasl.failed = counts and reply.code >= 500  # what is to be tried again was no wrong guess
     await _count(state, sasl, claim, decided_by, status, counts=counts)
-    raise Refusal(reply, decided_by, _described(sasl, claim))
+    refusal = Refusal(reply, decided_by, _described(sasl, claim))
+    refusal.closes = closes
+    raise refusal
 
 
 async def _count(
