@@ -44,6 +44,7 @@ class CalloutStub:
     edits: HeaderEdits = Factory(HeaderEdits)
     at_end: list[Any] = Factory(list)
     after: list[Any] = Factory(list)
+    put_off: int = 0
     engine: EngineStub = Factory(EngineStub)
 
 

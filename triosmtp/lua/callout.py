@@ -114,6 +114,8 @@ class Callout:
     """Functions that are called when the callout is over, however it ended."""
     after: list[LuaFunction] = Factory(list)
     """Functions of scripts that run behind it."""
+    put_off: int = field(default=0, init=False)
+    """How many functions were put off, with those that are over: one may put off the next."""
     lines: int = field(default=0, init=False)
 
     @property

@@ -272,7 +272,7 @@ class Engine:
         """
         scripts = callout.scripts
         assert scripts is not None, "a callout is about a session"
-        callout.module = module.name
+        callout.module, callout.put_off = module.name, 0
         scripts.called.add(module.number)
         state: LuaState = scripts.state
         try:
@@ -285,6 +285,9 @@ class Engine:
                 callout, function, scripts.table, module.number, *arguments, tls=scripts.tls, deadline=deadline
             )
             while callout.after:
+                if deadline < inf:  # it may wait: each has limits of its own, so let the other sessions go on
+                    with trio.fail_at(deadline):
+                        await trio.lowlevel.checkpoint()
                 await state.run(callout, callout.after.pop(0), tls=scripts.tls, deadline=deadline)
             return result
         except Failure:

@@ -113,6 +113,7 @@ WRONG = {
     "memory": "local s = 'x' while true do s = s .. s end",
     "reserved": "vctx:set(core.VCTX_CONN, 'tls_client_verified', 'yes') return 0",
     "yield": "coroutine.yield(1)",
+    "put off for ever": "local function f() msys.runInPool('IO', f, true) end f() return 0",
     "out": "msys.core.dns_get_domain('x')",
     "discard": "core.accept_construct_get_message_construct(ac).message:discard('no message yet') return 0",
 }  # fmt: skip

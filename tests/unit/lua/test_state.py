@@ -109,7 +109,7 @@ async def test_a_metatable_of_the_globals_does_not_run_between_callouts(function
     script = Script()
     await script.run(b"setmetatable(_G, { __newindex = function(_, name) " + function + b" end })")
     assert await script.run(b"return 1") == 1
-    with pytest.raises(Failure, match="undeclared x|too many instructions"):
+    with pytest.raises(Failure, match=r"undeclared x|too many instructions"):
         await script.run(b"x = 1")
 
 

@@ -66,6 +66,7 @@ def _write(_callout: Callout, response: Response, text: bytes, size: int | None)
 
 @TABLE.function("msys._after", "f", state="should")
 def _after(callout: Callout, function: LuaFunction) -> None:
-    if len(callout.after) >= _MAX_LATER:
+    if callout.put_off >= _MAX_LATER:
         raise ScriptError(f"more than {_MAX_LATER} functions wait for the end of the callout")
+    callout.put_off += 1
     callout.after.append(function)
