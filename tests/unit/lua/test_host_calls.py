@@ -190,8 +190,9 @@ async def test_an_exception_is_logged_and_tells_scripts_nothing(caplog: pytest.L
 async def test_an_error_of_a_metamethod_is_one_of_the_script(
     body: str, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    source = f"local x = msys.first(setmetatable({{}}, {{ __index = function() {body} end }}))"
     with pytest.raises(Failure) as failed:
-        await Script(TABLE).run(f"local x = msys.first(setmetatable({{}}, {{ __index = function() {body} end }}))".encode())
+        await Script(TABLE).run(source.encode())
     assert failed.value.text == text
     assert not caplog.text
 
