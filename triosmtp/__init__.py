@@ -31,7 +31,7 @@ The packages and modules, from the top down; imports run downwards only::
     session_info.py the session of an event         version.py  versions of the libraries
     config/         the language of ecelerity.conf  smtp/       SMTP without I/O
     domain.py       the form in which domains are compared
-    errors.py       exceptions                      lazy_import.py  names that are imported at their first use
+    errors.py       exceptions                      lazy_import.py  what is imported at its first use
 """
 
 from typing import TYPE_CHECKING

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from triosmtp.errors import ConfigError, Problem, QueryError
+from triosmtp.lazy_import import defer_import
 
 if TYPE_CHECKING:
     from triosmtp.commands.policy_command import PolicyServerAddress
@@ -295,6 +296,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     gc.disable()  # a twentieth of this command: nearly all that it makes are modules and classes
+    defer_import("trio")  # most configurations are checked without an event loop
     try:
         from triosmtp.commands.check_command import check_command  # noqa: PLC0415 - as above
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from triosmtp.lazy_import import defer_import
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -41,3 +43,33 @@ def test_a_module_is_an_attribute_of_the_package(package: str) -> None:
 def test_any_other_name_is_an_attribute_error(package: str) -> None:
     with pytest.raises(AttributeError, match=f"^module '{package}' has no attribute 'd'$"):
         _ = __import__(package).d
+
+
+def test_a_deferred_module_executes_at_the_first_use_of_an_attribute(package: str, tmp_path: Path) -> None:
+    (tmp_path / "deferred.py").write_text(f"import {package}.one\nvalue = {package}.one.a\n")
+    defer_import("deferred")
+    module = __import__("deferred")
+    assert f"{package}.one" not in sys.modules
+    assert module.__name__ == "deferred"
+    assert module.value is sys.modules[f"{package}.one"].a
+    assert type(module) is type(sys)  # the second use costs nothing
+    with pytest.raises(AttributeError, match=r"^module 'deferred' has no attribute 'other'$"):
+        _ = module.other
+
+
+def test_a_deferred_module_can_be_imported_from(package: str) -> None:
+    defer_import(f"{package}.two.three")
+    namespace: dict[str, int] = {}
+    exec(f"from {package}.two import three\nfrom {package}.two.three import c", namespace)
+    assert (namespace["c"], vars(namespace["three"])["b"]) == (2, 1)
+
+
+def test_a_module_that_is_imported_already_is_not_deferred(package: str) -> None:
+    module = __import__(f"{package}.one", fromlist=["a"])
+    defer_import(f"{package}.one")
+    assert sys.modules[f"{package}.one"] is module
+
+
+def test_a_module_that_does_not_exist_cannot_be_deferred() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'no_such_module'$"):
+        defer_import("no_such_module")

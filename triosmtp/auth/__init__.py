@@ -15,27 +15,32 @@ The modules of this package::
     sasl_client.py           the client's side, for connections to other servers
 """
 
-from triosmtp.auth.certificate_identity import IdentityMap
-from triosmtp.auth.dovecot_codec import DovecotCodec, DovecotError, ServiceAnswer
-from triosmtp.auth.dovecot_exchange import READABLE_SECRETS, relay_exchange
-from triosmtp.auth.mechanism import MECHANISMS, PLAINTEXT, UNEXPECTED_RESPONSE, Mechanism
-from triosmtp.auth.mock_credentials import MockKey
-from triosmtp.auth.password import SCHEMES, ScramKeys, hash_password, is_hash, prepare_password
-from triosmtp.auth.password_file import AuthFileError, PasswordFile, split_lines, user_of
-from triosmtp.auth.sasl_client import SaslClient, SaslClientError
-from triosmtp.auth.sasl_exchange import (
-    Answer,
-    AuthServiceError,
-    Challenge,
-    Claim,
-    Exchange,
-    KeyDerivation,
-    Lookup,
-    MalformedResponse,
-    Relay,
-    SaslContext,
-)
-from triosmtp.auth.stored_credentials import MockParameters, StoredCredentials
+from typing import TYPE_CHECKING
+
+from triosmtp.lazy_import import lazy_names
+
+if TYPE_CHECKING:
+    from triosmtp.auth.certificate_identity import IdentityMap
+    from triosmtp.auth.dovecot_codec import DovecotCodec, DovecotError, ServiceAnswer
+    from triosmtp.auth.dovecot_exchange import READABLE_SECRETS, relay_exchange
+    from triosmtp.auth.mechanism import MECHANISMS, PLAINTEXT, UNEXPECTED_RESPONSE, Mechanism
+    from triosmtp.auth.mock_credentials import MockKey
+    from triosmtp.auth.password import SCHEMES, ScramKeys, hash_password, is_hash, prepare_password
+    from triosmtp.auth.password_file import AuthFileError, PasswordFile, split_lines, user_of
+    from triosmtp.auth.sasl_client import SaslClient, SaslClientError
+    from triosmtp.auth.sasl_exchange import (
+        Answer,
+        AuthServiceError,
+        Challenge,
+        Claim,
+        Exchange,
+        KeyDerivation,
+        Lookup,
+        MalformedResponse,
+        Relay,
+        SaslContext,
+    )
+    from triosmtp.auth.stored_credentials import MockParameters, StoredCredentials
 
 __all__ = [
     "MECHANISMS",
@@ -73,3 +78,30 @@ __all__ = [
     "split_lines",
     "user_of",
 ]  # fmt: skip
+
+_MODULES = {
+    "triosmtp.auth.certificate_identity": ("IdentityMap",),
+    "triosmtp.auth.dovecot_codec": ("DovecotCodec", "DovecotError", "ServiceAnswer"),
+    "triosmtp.auth.dovecot_exchange": ("READABLE_SECRETS", "relay_exchange"),
+    "triosmtp.auth.mechanism": ("MECHANISMS", "PLAINTEXT", "UNEXPECTED_RESPONSE", "Mechanism"),
+    "triosmtp.auth.mock_credentials": ("MockKey",),
+    "triosmtp.auth.password": ("SCHEMES", "ScramKeys", "hash_password", "is_hash", "prepare_password"),
+    "triosmtp.auth.password_file": ("AuthFileError", "PasswordFile", "split_lines", "user_of"),
+    "triosmtp.auth.sasl_client": ("SaslClient", "SaslClientError"),
+    "triosmtp.auth.sasl_exchange": (
+        "Answer",
+        "AuthServiceError",
+        "Challenge",
+        "Claim",
+        "Exchange",
+        "KeyDerivation",
+        "Lookup",
+        "MalformedResponse",
+        "Relay",
+        "SaslContext",
+    ),
+    "triosmtp.auth.stored_credentials": ("MockParameters", "StoredCredentials"),
+}
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__ = lazy_names(__name__, _MODULES)

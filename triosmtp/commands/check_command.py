@@ -25,6 +25,7 @@ from triosmtp.config import (
 from triosmtp.config.tls_check import PAIRED, pairing_errors
 from triosmtp.daemon.config_warnings import config_warnings, extension_warnings
 from triosmtp.errors import ConfigError, Problem, Severity, UnknownNameError
+from triosmtp.lazy_import import defer_import
 from triosmtp.server.profile import Profile, Profiles
 from triosmtp.server.tls_contexts import material_problem, material_problems, tls_settings
 from triosmtp.tls import MaterialError, TLSSettings
@@ -231,6 +232,7 @@ def _certificate_problems(settings: Settings, server_names: tuple[ServerName, ..
 
 
 def _context_problems(wanted: TLSSettings, settings: Settings, server_names: tuple[ServerName, ...]) -> list[Problem]:
+    defer_import("cryptography.x509")  # pyOpenSSL imports it for functions that are not called here
     from triosmtp.tls import build_context, load_material  # noqa: PLC0415 - imports OpenSSL
     from triosmtp.x509.public_authority import public_authorities  # noqa: PLC0415 - as above
 

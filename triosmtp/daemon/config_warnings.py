@@ -6,7 +6,8 @@ They are printed by ``triosmtp check``, at start and at each reload.
 import os
 from pathlib import Path
 
-from triosmtp.auth import PLAINTEXT, AuthFileError, MockKey, PasswordFile
+from triosmtp import auth  # its names are imported at their first use: most configurations have no AUTH
+from triosmtp.auth import AuthFileError, MockKey, PasswordFile
 from triosmtp.config import Config, Settings, problem_at
 from triosmtp.daemon.target_warnings import target_warnings
 from triosmtp.delivery import Delivery, SecretFile, parse_delivery
@@ -116,12 +117,12 @@ def _auth_warnings(settings: Settings, *, scripted: bool) -> list[Problem]:
     problems = [
         problem_at(settings, "smtp_extensions", f"AUTH {name} is not offered: {_missing(sasl, name)}", Severity.WARNING)
         for name in sasl.unbacked
-        if not (decides and name in PLAINTEXT)
+        if not (decides and name in auth.PLAINTEXT)
     ]
     problems += [
         problem_at(settings, "smtp_extensions", text, Severity.WARNING)
         for name, store in sasl.stores.items()
-        if not (store.has_other_authority or (decides and name in PLAINTEXT))
+        if not (store.has_other_authority or (decides and name in auth.PLAINTEXT))
         and (text := _unusable(name, store) if name != "EXTERNAL" else _unverifiable(settings))
     ]
     if settings.always_allow and not settings.always_deny and sasl.stores:

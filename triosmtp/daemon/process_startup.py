@@ -32,6 +32,7 @@ _LOADED_LATER: Final = (
     "argon2",
     "encodings.idna",
     "scramp.utils",
+    "triosmtp.delivery.target_watch",
     "triosmtp.status.application",
     "triosmtp.status.http_server",
     "triosmtp.policy_service.hub",

@@ -11,17 +11,22 @@ RCPT returns a transaction (``delivery_transaction.py``), and each recipient has
 A new scheme is also added to ``config/types/target_address.py`` and to ``server/target_factories.py``.
 """
 
-from triosmtp.delivery.delivery import Delivery, DeliveryError
-from triosmtp.delivery.delivery_loader import load_delivery, parse_delivery
-from triosmtp.delivery.delivery_transaction import DeliveryTransaction
-from triosmtp.delivery.discard import Discard
-from triosmtp.delivery.function import FunctionDelivery
-from triosmtp.delivery.maildir import Maildir
-from triosmtp.delivery.recipient_result import DELIVERED, RecipientKey, RecipientResult
-from triosmtp.delivery.secret_file import SecretFile, SecretFileError
-from triosmtp.delivery.target_context import EventSink, TargetContext
-from triosmtp.delivery.target_health import TargetHealth, TargetState, merge_states
-from triosmtp.delivery.target_watch import is_probed, watch_target
+from typing import TYPE_CHECKING
+
+from triosmtp.lazy_import import lazy_names
+
+if TYPE_CHECKING:
+    from triosmtp.delivery.delivery import Delivery, DeliveryError, is_probed
+    from triosmtp.delivery.delivery_loader import load_delivery, parse_delivery
+    from triosmtp.delivery.delivery_transaction import DeliveryTransaction
+    from triosmtp.delivery.discard import Discard
+    from triosmtp.delivery.function import FunctionDelivery
+    from triosmtp.delivery.maildir import Maildir
+    from triosmtp.delivery.recipient_result import DELIVERED, RecipientKey, RecipientResult
+    from triosmtp.delivery.secret_file import SecretFile, SecretFileError
+    from triosmtp.delivery.target_context import EventSink, TargetContext
+    from triosmtp.delivery.target_health import TargetHealth, TargetState, merge_states
+    from triosmtp.delivery.target_watch import watch_target
 
 __all__ = [
     "DELIVERED", "Delivery", "DeliveryError", "DeliveryTransaction", "Discard", "EventSink", "FunctionDelivery",
@@ -29,3 +34,20 @@ __all__ = [
     "TargetContext", "TargetHealth", "TargetState", "is_probed", "load_delivery", "merge_states", "parse_delivery",
     "watch_target",
 ]  # fmt: skip
+
+_MODULES = {
+    "triosmtp.delivery.delivery": ("Delivery", "DeliveryError", "is_probed"),
+    "triosmtp.delivery.delivery_loader": ("load_delivery", "parse_delivery"),
+    "triosmtp.delivery.delivery_transaction": ("DeliveryTransaction",),
+    "triosmtp.delivery.discard": ("Discard",),
+    "triosmtp.delivery.function": ("FunctionDelivery",),
+    "triosmtp.delivery.maildir": ("Maildir",),
+    "triosmtp.delivery.recipient_result": ("DELIVERED", "RecipientKey", "RecipientResult"),
+    "triosmtp.delivery.secret_file": ("SecretFile", "SecretFileError"),
+    "triosmtp.delivery.target_context": ("EventSink", "TargetContext"),
+    "triosmtp.delivery.target_health": ("TargetHealth", "TargetState", "merge_states"),
+    "triosmtp.delivery.target_watch": ("watch_target",),
+}
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__ = lazy_names(__name__, _MODULES)

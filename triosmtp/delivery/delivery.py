@@ -2,13 +2,16 @@
 
 import abc
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from triosmtp.delivery.delivery_transaction import DeliveryTransaction
 from triosmtp.delivery.recipient_result import DELIVERED, RecipientResult
 from triosmtp.errors import Reject, TrioSMTPError
-from triosmtp.message import Envelope, Message, Origin
 
-__all__ = ["Delivery", "DeliveryError"]
+if TYPE_CHECKING:  # `triosmtp check` makes no message
+    from triosmtp.message import Envelope, Message, Origin
+
+__all__ = ["Delivery", "DeliveryError", "is_probed"]
 
 
 class DeliveryError(TrioSMTPError):
@@ -54,7 +57,7 @@ class Delivery(abc.ABC):
     """Whether it uses :attr:`Message.origin`."""
 
     @abc.abstractmethod
-    async def deliver(self, message: Message) -> None:
+    async def deliver(self, message: "Message") -> None:
         """Deliver ``message`` to all its recipients: the octets of ``message.trace``, then those of ``message.body``.
 
         To return is to take responsibility (RFC 5321, section 6.1): the message is then as durable as the operator
@@ -68,7 +71,7 @@ class Delivery(abc.ABC):
         :raises DeliveryError: if the message cannot be delivered now.
         """
 
-    async def deliver_each(self, message: Message) -> Sequence[RecipientResult]:
+    async def deliver_each(self, message: "Message") -> Sequence[RecipientResult]:
         """Deliver ``message``, and return the result of each of its recipients, in their order.
 
         By default all have the result of :meth:`deliver`.  A delivery overrides it if recipients may have different
@@ -83,7 +86,7 @@ class Delivery(abc.ABC):
             result = RecipientResult(error.code, error.enhanced, error.text, error.reason)
         return (result,) * len(message.envelope.recipients)
 
-    def begin(self, envelope: Envelope, origin: Origin) -> DeliveryTransaction:
+    def begin(self, envelope: "Envelope", origin: "Origin") -> DeliveryTransaction:
         """Begin a transaction, for the first recipient of a message; nothing is sent yet.
 
         ``envelope`` is that of the client, with the recipients that were accepted so far.
@@ -119,3 +122,8 @@ class Delivery(abc.ABC):
 
     def __str__(self) -> str:
         return type(self).__name__.lower()
+
+
+def is_probed(delivery: Delivery) -> bool:
+    """Return whether it has a probe: whether the target can be unavailable, and be found available again."""
+    return type(delivery).probe is not Delivery.probe

@@ -2,9 +2,12 @@
 
 import abc
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from triosmtp.delivery.recipient_result import RecipientResult
-from triosmtp.message import Message, Recipient
+
+if TYPE_CHECKING:  # `triosmtp check` makes no message
+    from triosmtp.message import Message, Recipient
 
 __all__ = ["DeliveryTransaction"]
 
@@ -18,14 +21,14 @@ class DeliveryTransaction(abc.ABC):
     """
 
     @abc.abstractmethod
-    async def verify(self, recipient: Recipient) -> RecipientResult:
+    async def verify(self, recipient: "Recipient") -> RecipientResult:
         """Ask the target about one more recipient, and return its answer for the client at RCPT.
 
         A refused recipient is not delivered to.
         """
 
     @abc.abstractmethod
-    async def deliver_each(self, message: Message) -> Sequence[RecipientResult]:
+    async def deliver_each(self, message: "Message") -> Sequence[RecipientResult]:
         """Deliver ``message`` to all of its recipients, and return the result of each, in their order.
 
         It is called once for each variant of the message.  Sender, parameters and recipients may differ from what was

@@ -1,7 +1,11 @@
 """Delivery that discards mail, for tests, benchmarks and servers that only count."""
 
+from typing import TYPE_CHECKING
+
 from triosmtp.delivery.delivery import Delivery
-from triosmtp.message import Message
+
+if TYPE_CHECKING:  # `triosmtp check` makes no message
+    from triosmtp.message import Message
 
 __all__ = ["Discard"]
 
@@ -11,7 +15,7 @@ class Discard(Delivery):
 
     honours = frozenset({"BINARYMIME", "MT-PRIORITY", "REQUIRETLS"})
 
-    async def deliver(self, message: Message) -> None:
+    async def deliver(self, message: "Message") -> None:
         """Return at once."""
 
     def __str__(self) -> str:

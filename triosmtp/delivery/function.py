@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import signature
+from typing import TYPE_CHECKING
 
 from triosmtp.delivery.delivery import Delivery, DeliveryError
 from triosmtp.errors import Reject
-from triosmtp.message import Message
 from triosmtp.module_loader import is_failure
+
+if TYPE_CHECKING:  # `triosmtp check` makes no message
+    from triosmtp.message import Message
 
 __all__ = ["FunctionDelivery"]
 
@@ -27,14 +30,14 @@ class FunctionDelivery(Delivery):
     """
 
     def __init__(
-        self, function: Callable[[Message], Awaitable[None]], *, honours: Iterable[str] = (), name: str = ""
+        self, function: "Callable[[Message], Awaitable[None]]", *, honours: Iterable[str] = (), name: str = ""
     ) -> None:
         self._name = name or f"function {getattr(function, '__qualname__', repr(function))}"
         _check_signature(function, self._name)
         self._function = function
         self.honours = frozenset(each.upper() for each in honours)
 
-    async def deliver(self, message: Message) -> None:
+    async def deliver(self, message: "Message") -> None:
         """Call the function."""
         try:
             await self._function(message)

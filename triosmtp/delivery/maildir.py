@@ -23,16 +23,19 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
 from triosmtp.delivery.delivery import Delivery, DeliveryError
 from triosmtp.filesystem import make_directory
-from triosmtp.message import Message
 from triosmtp.message.trace import address_field, separator
+
+if TYPE_CHECKING:  # `triosmtp check` makes no message
+    from triosmtp.message import Message
 
 __all__ = ["Maildir"]
 
@@ -60,13 +63,17 @@ class Maildir(Delivery):
     def __init__(self, path: Path, *, concurrency: int = 32, by_id: bool = False) -> None:
         self.path = path
         self._by_id = by_id
-        self._limiter = trio.CapacityLimiter(concurrency)
+        self._concurrency = concurrency
         self._counter = count(1)
         self._host = _escape(socket.gethostname())
         self._prepared = False
         self._failing = False
 
-    async def deliver(self, message: Message) -> None:
+    @cached_property
+    def _limiter(self) -> "trio.CapacityLimiter":  # quoted, as `triosmtp check` does not load trio
+        return trio.CapacityLimiter(self._concurrency)
+
+    async def deliver(self, message: "Message") -> None:
         """Write ``message`` durably.
 
         :raises DeliveryError: with ``storage`` set, if it cannot be stored (no space, read-only, failed sync, …).
@@ -85,7 +92,7 @@ class Maildir(Delivery):
     def __str__(self) -> str:
         return f"maildir:{self.path}"
 
-    def _store(self, message: Message) -> None:
+    def _store(self, message: "Message") -> None:
         if not self._prepared:
             self._prepare()
         name = self._unique_name()
@@ -151,7 +158,7 @@ def _escape(host: str) -> str:
     return escaped[:128] or "localhost"
 
 
-def _write(fd: int, message: Message) -> int:
+def _write(fd: int, message: "Message") -> int:
     """Write ``message`` in the form of a Maildir, and return its size."""
     start = _header(message) + separator(message.body.head)
     size = 0
@@ -164,7 +171,7 @@ def _write(fd: int, message: Message) -> int:
     return size
 
 
-def _header(message: Message) -> bytes:
+def _header(message: "Message") -> bytes:
     envelope = message.envelope
     fields = [address_field("Return-Path", f"<{envelope.sender}>" if envelope.sender else "<>")]
     fields += [address_field("Delivered-To", str(recipient)) for recipient in envelope.recipients]
@@ -183,7 +190,7 @@ def _local_line_ends(start: bytes, body: BinaryIO) -> Iterator[bytes]:
         part = following
 
 
-def _name_by_id(message: Message) -> str:
+def _name_by_id(message: "Message") -> str:
     """Return the name of a file that is the same for each delivery of ``message`` to the same recipients."""
     recipients = "\0".join(str(each) for each in message.envelope.recipients)
     digest = hashlib.sha256(f"{message.id}\0{recipients}".encode("utf-8", "surrogateescape")).hexdigest()

@@ -6,6 +6,7 @@ No text that this module makes holds the secret: not the ``str()`` or ``repr()``
 import logging
 import os
 import stat
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -22,8 +23,12 @@ _log = logging.getLogger("triosmtp.delivery")
 _CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks for a changed file."""
 _MAX_SIZE: Final = 64 * 1024
-_THREADS: Final = trio.CapacityLimiter(2)
-"""Threads that check secret files, separate from all others."""
+
+
+@cache
+def _threads() -> "trio.CapacityLimiter":  # made at its first use, as `triosmtp check` does not load trio
+    """Return the limiter of threads that check secret files, separate from all others."""
+    return trio.CapacityLimiter(2)
 
 
 class SecretFileError(TrioSMTPError):
@@ -106,7 +111,7 @@ class SecretFile:
         if now - self._checked_at >= _CHECK_INTERVAL:
             self._checked_at = now
             try:
-                await trio.to_thread.run_sync(self.check, limiter=_THREADS, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(self.check, limiter=_threads(), abandon_on_cancel=True)
             except SecretFileError as error:
                 if not self._values:
                     self._checked_at = -inf

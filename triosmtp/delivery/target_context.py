@@ -1,11 +1,14 @@
 """What a target gets from the server: its name, the observers of events, and a record of the target's health."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from triosmtp.delivery.target_health import TargetHealth
-from triosmtp.event import Observer, ServerEvent
+
+if TYPE_CHECKING:  # `triosmtp check` reports no events
+    from triosmtp.event import Observer, ServerEvent
 
 __all__ = ["EventSink", "TargetContext"]
 
@@ -14,11 +17,11 @@ __all__ = ["EventSink", "TargetContext"]
 class EventSink:
     """The destination of events of targets.  A server sets ``observer``; before that they are lost."""
 
-    observer: Observer | None = None
+    observer: "Observer | None" = None
     on_change: Callable[[], None] | None = None
     """Called when the health of a target has changed."""
 
-    def emit(self, event: ServerEvent) -> None:
+    def emit(self, event: "ServerEvent") -> None:
         """Call the observer, if there is one."""
         if self.observer is not None:
             self.observer(event)
@@ -41,6 +44,6 @@ class TargetContext:
     node: str = ""
     """The Node_Name of this server; ``""`` if it has none."""
 
-    def emit(self, event: ServerEvent) -> None:
+    def emit(self, event: "ServerEvent") -> None:
         """Call every observer of an event."""
         self._sink.emit(event)

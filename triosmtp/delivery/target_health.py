@@ -74,7 +74,7 @@ class TargetHealth:
         self._latency: float | None = None
         self._answers: Counter[str] = Counter()
         self._connections = 0
-        self._turned = trio.Event()  # set when it begins or ends to fail
+        self._turned: trio.Event | None = None  # set when it begins or ends to fail; made by the first that waits
 
     def succeeded(self, seconds: float | None = None) -> None:
         """Record that the target answered, after ``seconds`` if that was measured."""
@@ -132,8 +132,11 @@ class TargetHealth:
 
     async def wait_turn(self) -> None:
         """Wait until it begins to fail, or is available again."""
+        if self._turned is None:
+            self._turned = trio.Event()
         await self._turned.wait()
 
     def _turn(self) -> None:
-        self._turned.set()
-        self._turned = trio.Event()
+        if self._turned is not None:
+            self._turned.set()
+            self._turned = None

@@ -9,18 +9,13 @@ from triosmtp.delivery.delivery import Delivery
 from triosmtp.delivery.target_health import TargetHealth
 from triosmtp.event import Observer, TargetChanged
 
-__all__ = ["MAX_PROBE_DELAY", "MIN_PROBE_DELAY", "is_probed", "watch_target"]
+__all__ = ["MAX_PROBE_DELAY", "MIN_PROBE_DELAY", "watch_target"]
 
 MIN_PROBE_DELAY: Final = 5.0
 MAX_PROBE_DELAY: Final = 60.0
 """Seconds between two probes.  The delay doubles from the minimum."""
 _PROBE_SECONDS: Final = 30.0
 """Seconds within which a probe must finish."""
-
-
-def is_probed(delivery: Delivery) -> bool:
-    """Return whether it has a probe: whether the target can be unavailable, and be found available again."""
-    return type(delivery).probe is not Delivery.probe
 
 
 async def watch_target(delivery: Delivery, health: TargetHealth, emit: Observer) -> None:

@@ -12,7 +12,7 @@ import trio
 from triosmtp.errors import TrioSMTPError
 from triosmtp.message import Message
 from triosmtp.message.envelope_document import encode_document, write_document
-from triosmtp.message.spool import LIMITER
+from triosmtp.message.spool import spool_limiter
 from triosmtp.message.trace import separator
 
 __all__ = ["BodyError", "FormBody"]
@@ -93,7 +93,7 @@ async def _feed(message: Message, update: Callable[[bytes], None]) -> None:
         update(body.head)
         return
     try:
-        await trio.to_thread.run_sync(partial(_read, message, update), limiter=LIMITER)
+        await trio.to_thread.run_sync(partial(_read, message, update), limiter=spool_limiter())
     except OSError as error:
         raise BodyError(f"spool file: {error.strerror}") from None
 

@@ -11,7 +11,7 @@ import trio
 from triosmtp.config import Settings
 from triosmtp.filesystem import state_directory
 from triosmtp.limits.limit_reached import LimitReached
-from triosmtp.message.spool import KEEP_SIZE, LIMITER
+from triosmtp.message.spool import KEEP_SIZE, spool_limiter
 
 __all__ = ["SpoolSpace", "find_spool_limit", "spool_folder"]
 
@@ -67,7 +67,7 @@ async def find_spool_limit(
         return None
     if not space.fits(peer, size, settings.spool_max_size, shared=shared):
         return LimitReached.SPOOL_MAX_SIZE
-    free = await trio.to_thread.run_sync(_free, spool_folder(settings), limiter=LIMITER)
+    free = await trio.to_thread.run_sync(_free, spool_folder(settings), limiter=spool_limiter())
     if free is None or size + settings.spool_min_free <= free:
         return None
     return LimitReached.SPOOL_MIN_FREE if size <= free else LimitReached.SPOOL_FILE_SYSTEM

@@ -5,6 +5,18 @@
 ``envelope_document.py`` is the envelope as JSON, for other systems.
 """
 
-from triosmtp.message.message import Envelope, Message, Origin, Recipient
+from typing import TYPE_CHECKING
+
+from triosmtp.lazy_import import lazy_names
+
+if TYPE_CHECKING:
+    from triosmtp.message.message import Envelope, Message, Origin, Recipient
 
 __all__ = ["Envelope", "Message", "Origin", "Recipient"]
+
+_MODULES = {
+    "triosmtp.message.message": ("Envelope", "Message", "Origin", "Recipient"),
+}
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__ = lazy_names(__name__, _MODULES)

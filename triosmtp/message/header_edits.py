@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, TypeAlias
 import trio
 from attrs import Factory, define, field, frozen
 
-from triosmtp.message.spool import LIMITER, Body, derive
+from triosmtp.message.spool import Body, derive, spool_limiter
 
 __all__ = [
     "MAX_EDITED", "MAX_EDITS", "MAX_FIELDS", "MAX_HEADER", "EditError", "Header", "HeaderEdits", "HeaderField",
@@ -152,7 +152,9 @@ async def read_header(body: Body) -> Header:
     if body.size <= _INLINE:
         return parse_header(body.head, complete=True)
     data = await body.part(0, MAX_HEADER)
-    return await trio.to_thread.run_sync(partial(parse_header, data, complete=len(data) == body.size), limiter=LIMITER)
+    return await trio.to_thread.run_sync(
+        partial(parse_header, data, complete=len(data) == body.size), limiter=spool_limiter()
+    )
 
 
 @frozen(slots=True)

@@ -19,7 +19,7 @@ import io
 import os
 import tempfile
 from collections.abc import AsyncGenerator, Callable
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -31,7 +31,6 @@ from triosmtp.filesystem import make_directory, state_directory
 
 __all__ = [
     "KEEP_SIZE",
-    "LIMITER",
     "SMALL_READ",
     "THREADS",
     "Body",
@@ -40,6 +39,7 @@ __all__ = [
     "derive",
     "read_size",
     "rewrite",
+    "spool_limiter",
 ]
 
 _FLUSH_SIZE: Final = 704 * 1024
@@ -59,8 +59,13 @@ _READ_SIZE = 256 * 1024
 _NO_DIRECTORY = Path()
 THREADS: Final = 32
 """The number of threads that read and write spool files at the same time."""
-LIMITER = trio.CapacityLimiter(THREADS)  # a limiter of its own: a disk that hangs must not use up the threads of others
 _LINE_ENDS: Final = (b"\r\n", b"\n")
+
+
+@cache
+def spool_limiter() -> "trio.CapacityLimiter":  # made at its first use, as `triosmtp check` does not load trio
+    """Return the limiter of spool files: a disk that hangs must not use up the threads of others."""
+    return trio.CapacityLimiter(THREADS)
 
 
 class SpoolError(TrioSMTPError):
@@ -172,7 +177,7 @@ class Body:
             left = self.size
             while left > 0:
                 try:
-                    chunk = await trio.to_thread.run_sync(reader.read, _READ_SIZE, limiter=LIMITER)
+                    chunk = await trio.to_thread.run_sync(reader.read, _READ_SIZE, limiter=spool_limiter())
                 except OSError as error:
                     raise SpoolError.from_os_error(error, self._directory) from error
                 if not chunk:
@@ -193,7 +198,7 @@ class Body:
             raise ValueError("body is closed")
         try:
             with _Reader(os.dup(self._file.fileno()), start) as reader:
-                found = await trio.to_thread.run_sync(reader.read, end - start, limiter=LIMITER)
+                found = await trio.to_thread.run_sync(reader.read, end - start, limiter=spool_limiter())
         except OSError as error:
             raise SpoolError.from_os_error(error, self._directory) from error
         if found is None or len(found) < end - start:
@@ -309,7 +314,7 @@ class Spool:
         if self._chunks:
             before = self._written
             try:
-                await trio.to_thread.run_sync(self._write, limiter=LIMITER)
+                await trio.to_thread.run_sync(self._write, limiter=spool_limiter())
             finally:
                 _memory.held -= self._written - before
 
@@ -428,7 +433,7 @@ async def derive(
 async def _in_thread(make: Callable[[Path], Body | None], directory: Path | None) -> Body | None:
     folder = directory if directory is not None else state_directory() / "spool"
     try:
-        return await trio.to_thread.run_sync(make, folder, limiter=LIMITER)
+        return await trio.to_thread.run_sync(make, folder, limiter=spool_limiter())
     except OSError as error:
         raise SpoolError.from_os_error(error, folder) from error
 

@@ -9,16 +9,34 @@ phase.  ``policy_loader.py`` imports the policies of the configuration.
 Decisions of other programs are in :mod:`triosmtp.policy_service`.
 """
 
-from triosmtp.policy.auth_attempt import AuthAttempt, Authenticated
-from triosmtp.policy.chain import CONTINUE, Chain, ChainDecision
-from triosmtp.policy.deferral import Deferral
-from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy, PolicyError
-from triosmtp.policy.password_check import CheckedPassword, PasswordAnswer, PasswordCheck, PasswordQuestion
-from triosmtp.policy.policy_loader import load_policy
-from triosmtp.policy.policy_session import Session
+from typing import TYPE_CHECKING
+
+from triosmtp.lazy_import import lazy_names
+
+if TYPE_CHECKING:
+    from triosmtp.policy.auth_attempt import AuthAttempt, Authenticated
+    from triosmtp.policy.chain import CONTINUE, Chain, ChainDecision
+    from triosmtp.policy.deferral import Deferral
+    from triosmtp.policy.interface import DISCARD, DONE, PHASES, Done, Phase, Policy, PolicyError
+    from triosmtp.policy.password_check import CheckedPassword, PasswordAnswer, PasswordCheck, PasswordQuestion
+    from triosmtp.policy.policy_loader import load_policy
+    from triosmtp.policy.policy_session import Session
 
 __all__ = [
     "CONTINUE", "DISCARD", "DONE", "PHASES", "AuthAttempt", "Authenticated", "Chain", "ChainDecision",
     "CheckedPassword", "Deferral", "Done", "PasswordAnswer", "PasswordCheck", "PasswordQuestion", "Phase", "Policy",
     "PolicyError", "Session", "load_policy",
 ]  # fmt: skip
+
+_MODULES = {
+    "triosmtp.policy.auth_attempt": ("AuthAttempt", "Authenticated"),
+    "triosmtp.policy.chain": ("CONTINUE", "Chain", "ChainDecision"),
+    "triosmtp.policy.deferral": ("Deferral",),
+    "triosmtp.policy.interface": ("DISCARD", "DONE", "PHASES", "Done", "Phase", "Policy", "PolicyError"),
+    "triosmtp.policy.password_check": ("CheckedPassword", "PasswordAnswer", "PasswordCheck", "PasswordQuestion"),
+    "triosmtp.policy.policy_loader": ("load_policy",),
+    "triosmtp.policy.policy_session": ("Session",),
+}
+
+if not TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__ = lazy_names(__name__, _MODULES)

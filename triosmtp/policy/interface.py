@@ -6,14 +6,16 @@
 from collections.abc import Mapping
 from enum import Enum
 from inspect import getattr_static, iscoroutinefunction, signature, unwrap
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from triosmtp.errors import Reject
-from triosmtp.message import Message, Recipient
 from triosmtp.policy.auth_attempt import AuthAttempt
 from triosmtp.policy.policy_session import Session
 from triosmtp.smtp import Address
 from triosmtp.variables import TLSInfo
+
+if TYPE_CHECKING:  # `triosmtp check` makes no message
+    from triosmtp.message import Message, Recipient
 
 __all__ = ["DISCARD", "DONE", "PHASES", "Done", "Phase", "Policy", "PolicyError", "UnknownCommandPolicy"]
 
@@ -119,11 +121,11 @@ class Policy:
     async def validate_data(self, session: Session) -> Done | None:
         """Decide about DATA, before the 354."""
 
-    async def validate_data_spool(self, session: Session, message: Message) -> Done | None:
+    async def validate_data_spool(self, session: Session, message: "Message") -> Done | None:
         """Decide about a complete message, before its delivery and the final reply."""
 
     async def validate_data_spool_each_rcpt(
-        self, session: Session, message: Message, recipient: Recipient
+        self, session: Session, message: "Message", recipient: "Recipient"
     ) -> Done | None:
         """Decide about a complete message for one recipient.  A refusal refuses the message for all recipients."""
 

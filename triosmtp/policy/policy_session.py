@@ -4,15 +4,18 @@ import logging
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 
 from attrs import Factory, define, field
 
-from triosmtp.message import Envelope
 from triosmtp.message.trace import ReceivedStart
 from triosmtp.policy.auth_attempt import Authenticated
 from triosmtp.session_info import SessionInfo
 from triosmtp.smtp import CapabilityChanges, Reply
 from triosmtp.variables import TLSInfo, Variables
+
+if TYPE_CHECKING:  # `triosmtp check` makes no message
+    from triosmtp.message import Envelope
 
 __all__ = ["Session"]
 
@@ -46,7 +49,7 @@ class Session:
     """Whether a trusted peer has announced the client (XCLIENT, XREMOTEIP)."""
     auth: Authenticated | None = None
     """The user as which the client has authenticated; None if it has not."""
-    envelope: Envelope | None = None
+    envelope: "Envelope | None" = None
     """The sender and the recipients so far of the transaction; None outside of a transaction."""
     headers: list[tuple[str, str]] = Factory(list)
     """Header fields for every message of the session (see :meth:`add_header`)."""

@@ -1,6 +1,7 @@
 """The recipients that exist (Known_Recipients), by the options of the connection and the domain of the recipient."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -17,8 +18,12 @@ __all__ = ["Files", "KnownRecipients"]
 Files: TypeAlias = tuple[RecipientFile, ...]
 
 _FIELDS: Final = frozenset({"known_recipients", "recipients_fold_case"})
-_FILES: Final = trio.CapacityLimiter(2)
-"""Threads that check files of recipients, separate from all others.  Each file uses one at most."""
+
+
+@cache
+def _files() -> "trio.CapacityLimiter":  # made at its first use, as `triosmtp check` does not load trio
+    """Return the limiter of threads that check files of recipients.  Each file uses one at most."""
+    return trio.CapacityLimiter(2)
 
 
 @frozen(slots=True)
@@ -75,8 +80,8 @@ class KnownRecipients:
         if not files or recipient.local_part.lower() == "postmaster":
             return True
         for file in files:
-            if _FILES.available_tokens and file.is_due(trio.current_time()):  # else the previous content is used
-                await trio.to_thread.run_sync(file.refresh, limiter=_FILES, abandon_on_cancel=True)
+            if _files().available_tokens and file.is_due(trio.current_time()):  # else the previous content is used
+                await trio.to_thread.run_sync(file.refresh, limiter=_files(), abandon_on_cancel=True)
         if any(file.holds(recipient.local_part, domain) for file in files if file.is_read):
             return True
         for file in files:

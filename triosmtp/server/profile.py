@@ -22,7 +22,6 @@ from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.recipients.known_recipients import KnownRecipients
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
-from triosmtp.server.auth_service import AuthService
 from triosmtp.server.relay_rules import RelayRules
 from triosmtp.server.routing import Routing
 from triosmtp.server.sasl_config import SaslConfig, Store, build_sasl_config, unanswered_schemes
@@ -157,7 +156,7 @@ class Profiles:
         self._loader.discard()
         await self.aclose()
 
-    def start(self, nursery: trio.Nursery) -> None:
+    def start(self, nursery: "trio.Nursery") -> None:
         """Run what deliveries do in the background, until :meth:`aclose`, in ``nursery``."""
         tasks = list(self.targets.tasks())
         if self._client_checks is not None:
@@ -176,7 +175,7 @@ class Profiles:
         while self._filters:
             self._hub_of_server().filters.release(self._filters.pop())
         for store in self._stores.values():
-            if isinstance(store, AuthService):
+            if not isinstance(store, PasswordFile | IdentityMap):  # an AuthService
                 store.close()
         if self._client_checks is not None:
             self._client_checks.close()
@@ -387,7 +386,7 @@ class Profiles:
         return self._hub
 
 
-async def _run(task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+async def _run(task: Callable[[], Awaitable[None]], scope: "trio.CancelScope") -> None:
     with scope:
         try:
             await task()

@@ -2,20 +2,23 @@
 
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve, frozen
 
-from triosmtp.auth import MECHANISMS, PLAINTEXT, READABLE_SECRETS, IdentityMap, MockKey, PasswordFile
+from triosmtp import auth  # its names are imported at their first use: most configurations have no AUTH
+from triosmtp.auth import IdentityMap, MockKey, PasswordFile
 from triosmtp.auth.password import load_libraries
 from triosmtp.config import MOMENTUM_SCHEMES, AuthParameters, ExternalParameters, Settings, mechanisms_of
 from triosmtp.policy import Chain, PasswordAnswer, PasswordCheck, PasswordQuestion, Session
-from triosmtp.server.auth_service import AuthService
 from triosmtp.variables import TLSInfo
+
+if TYPE_CHECKING:
+    from triosmtp.server.auth_service import AuthService
 
 __all__ = ["CredentialSource", "SaslConfig", "Store", "build_sasl_config", "unanswered_schemes"]
 
-Store: TypeAlias = PasswordFile | IdentityMap | AuthService
+Store: TypeAlias = "PasswordFile | IdentityMap | AuthService"
 """What knows users: their passwords, or their certificates."""
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -39,7 +42,7 @@ class CredentialSource:
     logged: bool = True
     has_other_authority: bool = False
     """Whether a policy or an option can accept users that are not in the file."""
-    service: AuthService | None = None
+    service: "AuthService | None" = None
     parameters: AuthParameters | None = None
     """The parameters of a mechanism whose passwords a policy checks."""
     check: PasswordCheck | None = None
@@ -66,7 +69,7 @@ class CredentialSource:
 
     def served_by(self, name: str) -> int:
         """Return how many users of the file can use the mechanism."""
-        return 0 if self.file is None else self.file.served_by(MECHANISMS[name].forms, self.realm)
+        return 0 if self.file is None else self.file.served_by(auth.MECHANISMS[name].forms, self.realm)
 
 
 @frozen(slots=True)
@@ -79,7 +82,7 @@ class SaslConfig:
     """Mechanisms of SMTP_Extensions without a file, a service or a policy."""
     identities: IdentityMap | None
     plaintext: bool
-    service: AuthService | None = None
+    service: "AuthService | None" = None
     """The Auth_Service, which has all mechanisms."""
 
     def due(self, now: float) -> tuple[PasswordFile, ...]:
@@ -106,9 +109,9 @@ class SaslConfig:
         )
 
     def _needs_tls(self, name: str, store: CredentialSource) -> bool:
-        if name in MECHANISMS and MECHANISMS[name].needs_tls:
+        if name in auth.MECHANISMS and auth.MECHANISMS[name].needs_tls:
             return True
-        is_readable = name in READABLE_SECRETS or (store.service is not None and store.service.is_readable(name))
+        is_readable = name in auth.READABLE_SECRETS or (store.service is not None and store.service.is_readable(name))
         return is_readable and not self.plaintext
 
     def files(self) -> Iterator[tuple[str, PasswordFile | IdentityMap]]:
@@ -138,11 +141,11 @@ def build_sasl_config(settings: Settings, chain: Chain, known: dict[Hashable, St
             identities = _identities(external, known)
             stores[name] = CredentialSource("authexternalparameters", logged=external.log_authentication)
             continue
-        has_other_authority = by_option or (by_policy and name in PLAINTEXT)
+        has_other_authority = by_option or (by_policy and name in auth.PLAINTEXT)
         field = next((each for each in _FIELDS.get(name, ()) if getattr(settings, each) is not None), None)
         parameters: AuthParameters | None = None if field is None else getattr(settings, field)
         if field is not None and parameters is not None and parameters.module:
-            check = _check_of(chain, parameters.module) if name in PLAINTEXT else None
+            check = _check_of(chain, parameters.module) if name in auth.PLAINTEXT else None
             if check is None:
                 unbacked.append(name)  # another module of Momentum was meant to decide, not a policy
             else:
@@ -153,7 +156,7 @@ def build_sasl_config(settings: Settings, chain: Chain, known: dict[Hashable, St
             stores[name] = CredentialSource(
                 field, file, parameters.realm, parameters.log_authentication, has_other_authority
             )
-        elif has_other_authority and name in MECHANISMS:
+        elif has_other_authority and name in auth.MECHANISMS:
             stores[name] = CredentialSource(_FIELDS[name][0])
         else:
             unbacked.append(name)
@@ -182,6 +185,8 @@ def _check_of(chain: Chain, scheme: str) -> PasswordCheck | None:
 
 def _with_service(settings: Settings, path: Path, known: dict[Hashable, Store]) -> SaslConfig:
     """Return the AUTH of a configuration with an Auth_Service."""
+    from triosmtp.server.auth_service import AuthService  # noqa: PLC0415 - few need it
+
     service = known.setdefault(("dovecot", path), AuthService(path))
     assert isinstance(service, AuthService)
     external = settings.authexternalparameters

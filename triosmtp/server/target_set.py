@@ -17,7 +17,6 @@ from triosmtp.delivery import (
     TargetHealth,
     TargetState,
     is_probed,
-    watch_target,
 )
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
@@ -122,6 +121,8 @@ class TargetSet:
 
     def tasks(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """Yield name and function of each background task of the deliveries, and of the watches of their health."""
+        from triosmtp.delivery.target_watch import watch_target  # noqa: PLC0415 - only a server has tasks
+
         given = () if self._given is None else (self._given,)
         for target in (*given, *self._targets.values()):
             if type(target.delivery).run is not Delivery.run:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from triosmtp.smtp.client_connection import ClientConnection
     from triosmtp.smtp.command import COMMANDS, Command, State, Transition
     from triosmtp.smtp.connection import Connection
-    from triosmtp.smtp.connection_settings import ConnectionSettings, LineEnding
+    from triosmtp.smtp.connection_settings import TRUSTED_EXTENSIONS, ConnectionSettings, LineEnding
     from triosmtp.smtp.dot_stuffing import BodyEncoder
     from triosmtp.smtp.extensions import Extensions
     from triosmtp.smtp.mail_address import Address, PathError, PathProblem, parse_path
@@ -80,7 +80,6 @@ if TYPE_CHECKING:
     )
     from triosmtp.smtp.reply import Reply
     from triosmtp.smtp.reply_parser import ReceivedReply, ReplyError, ReplyParser
-    from triosmtp.smtp.trusted_command import TRUSTED_EXTENSIONS
 
 __all__ = [
     "COMMANDS",
@@ -153,6 +152,7 @@ _MODULES = {
     ),
     "triosmtp.smtp.connection": ("Connection",),
     "triosmtp.smtp.connection_settings": (
+        "TRUSTED_EXTENSIONS",
         "ConnectionSettings",
         "LineEnding",
     ),
@@ -197,7 +197,6 @@ _MODULES = {
         "XSetContext",
     ),
     "triosmtp.smtp.reply": ("Reply",),
-    "triosmtp.smtp.trusted_command": ("TRUSTED_EXTENSIONS",),
 }
 
 if not TYPE_CHECKING:  # a type checker would accept any name

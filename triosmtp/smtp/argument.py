@@ -15,7 +15,7 @@ from triosmtp.smtp.reply import Reply
 
 __all__ = [
     "Parser", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_rcpt",
-    "parse_starttls", "parse_vrfy", "without_argument",
+    "parse_starttls", "parse_vrfy", "refuse_removed", "without_argument",
 ]  # fmt: skip
 
 
@@ -27,6 +27,8 @@ MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
 
 _NO_PARAMETERS: Final[Parameters] = MappingProxyType({})
 _DATA = Data()
+_ALWAYS_OFFERED: Final = {"SIZE": "SIZE", "8BITMIME": "BODY", "SMTPUTF8": "SMTPUTF8"}
+"""The parameters of MAIL that belong to the extensions that are always offered."""
 _NO_ARGUMENT = Reply(501, "This command takes no argument", "5.5.4")
 
 # Nearly every MAIL and RCPT: a dot-string and a domain in ASCII, no space after the colon.  The general form below has
@@ -223,3 +225,16 @@ def parse_bdat(line: bytes, argument: bytes, dialogue: DialogueState) -> Bdat:  
     if match is None:
         raise CommandError(Reply(501, "Syntax: BDAT size [LAST]", "5.5.4"), "malformed BDAT")
     return Bdat(int(match[1]), last=match[2] is not None)
+
+
+def refuse_removed(event: Event, settings: ConnectionSettings) -> None:
+    """Refuse MAIL with a parameter of an extension that is removed, although it is always offered otherwise.
+
+    :raises CommandError: 555, as for an unknown parameter.
+    """
+    if not settings.removed_capabilities or not isinstance(event, MailFrom):
+        return
+    for keyword in settings.removed_capabilities:
+        parameter = _ALWAYS_OFFERED.get(keyword)
+        if parameter in event.parameters:
+            raise CommandError(Reply(555, f"Unsupported parameter: {parameter}", "5.5.4"), f"parameter {parameter}")

@@ -6,17 +6,12 @@ from typing import Final
 from attrs import evolve, frozen
 
 from triosmtp.smtp.connection_settings import ConnectionSettings
-from triosmtp.smtp.dialogue_state import CommandError
-from triosmtp.smtp.protocol_event import Event, MailFrom
-from triosmtp.smtp.reply import Reply
 
-__all__ = ["MAX_ADDED_CAPABILITIES", "CapabilityChanges", "refuse_removed"]
+__all__ = ["MAX_ADDED_CAPABILITIES", "CapabilityChanges"]
 
 MAX_ADDED_CAPABILITIES: Final = 32
 _LINE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}(?: [!-~]{1,400}){0,16}")  # RFC 5321, section 4.1.1.1
 _MAX_LINE: Final = 500
-_PARAMETERS: Final = {"SIZE": "SIZE", "8BITMIME": "BODY", "SMTPUTF8": "SMTPUTF8"}
-"""The parameters of MAIL that belong to the extensions that are always offered."""
 
 
 @frozen(slots=True)
@@ -60,19 +55,6 @@ class CapabilityChanges:
             added_capabilities=self.added,
             removed_capabilities=self.removed,
         )
-
-
-def refuse_removed(event: Event, settings: ConnectionSettings) -> None:
-    """Refuse MAIL with a parameter of an extension that is removed, although it is always offered otherwise.
-
-    :raises CommandError: 555, as for an unknown parameter.
-    """
-    if not settings.removed_capabilities or not isinstance(event, MailFrom):
-        return
-    for keyword in settings.removed_capabilities:
-        parameter = _PARAMETERS.get(keyword)
-        if parameter in event.parameters:
-            raise CommandError(Reply(555, f"Unsupported parameter: {parameter}", "5.5.4"), f"parameter {parameter}")
 
 
 def _keyword(line: str) -> str:

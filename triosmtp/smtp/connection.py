@@ -24,11 +24,10 @@ from collections import defaultdict
 
 from attrs import evolve
 
-from triosmtp.smtp.argument import parse_bdat
+from triosmtp.smtp.argument import parse_bdat, refuse_removed
 from triosmtp.smtp.auth_line import MAX_AUTH_LINE, parse_response
 from triosmtp.smtp.bdat import PendingBdat, bdat_error
 from triosmtp.smtp.body import BodyDecoder
-from triosmtp.smtp.capability_changes import refuse_removed
 from triosmtp.smtp.command import (
     BAD_COMMAND,
     COMMANDS,

@@ -5,10 +5,12 @@ from typing import Final, Literal, TypeAlias
 from attrs import Factory, field, frozen
 from attrs.validators import ge, in_, min_len
 
-__all__ = ["MAX_HEADER", "ConnectionSettings", "LineEnding"]
+__all__ = ["MAX_HEADER", "TRUSTED_EXTENSIONS", "ConnectionSettings", "LineEnding"]
 
 MAX_HEADER: Final = 1 << 20
 """Octets of the header section of a message: up to its first empty line, or to its end."""
+TRUSTED_EXTENSIONS: Final = frozenset({"XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"})
+"""The extensions of trusted peers, which have the names of their commands."""
 
 LineEnding: TypeAlias = Literal["ignore", "fix", "pedantic"]
 """The treatment of a CR or LF that is not a part of CRLF: it is kept, replaced by CRLF, or the message is refused."""

@@ -8,22 +8,19 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from triosmtp.smtp.connection_settings import TRUSTED_EXTENSIONS
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
 from triosmtp.smtp.parameter import decode_xtext
 from triosmtp.smtp.protocol_event import Event, XClient, XDumpContext, XRemoteIP, XSetContext
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
-    "TRUSTED_EXTENSIONS",
     "TRUSTED_KEYWORDS",
     "parse_xclient",
     "parse_xdumpcontext",
     "parse_xremoteip",
     "parse_xsetcontext",
 ]
-
-TRUSTED_EXTENSIONS: Final = frozenset({"XCLIENT", "XREMOTEIP", "XDUMPCONTEXT", "XSETCONTEXT"})
-"""The extensions, which have the names of their commands."""
 
 _ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT", "REVERSE_NAME")
 TRUSTED_KEYWORDS: Final = (

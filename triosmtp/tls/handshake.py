@@ -18,7 +18,7 @@ from triosmtp.tls.context import ServerContext
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake_failure import failure_of
 from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
-from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_FLIGHT, THREADS, AcquireThread, acquire_at_once
+from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_FLIGHT, AcquireThread, acquire_at_once, flight_limiter
 from triosmtp.tls.stream import TLSStream, open_stream
 from triosmtp.tls.tls_info import tls_info
 from triosmtp.variables import TLSInfo
@@ -149,7 +149,7 @@ async def _advance(
     if size > MAX_FLIGHT:
         raise HandshakeError("certificate_too_large", f"more than {MAX_FLIGHT} octets in one flight")
     async with acquire_thread(size):
-        return await trio.to_thread.run_sync(advance, limiter=THREADS)
+        return await trio.to_thread.run_sync(advance, limiter=flight_limiter())
 
 
 def _is_here() -> bool:

@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Final, TypeVar
 
 import trio
-from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from triosmtp.errors import HandshakeError
 
@@ -30,7 +29,7 @@ class HandshakeScheduler:
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
-        self._waiting: OrderedDict[Task, None] = OrderedDict()
+        self._waiting: OrderedDict[trio.lowlevel.Task, None] = OrderedDict()
         self._woken = 0  # that have not gone on yet
         self._spent = 0.0  # seconds since a round was ended
         self._ending = False  # whether a task waits for the end of this round
@@ -55,16 +54,16 @@ class HandshakeScheduler:
                 await self._end_round()
 
     async def _wait(self, *, again: bool) -> None:
-        task = current_task()
+        task = trio.lowlevel.current_task()
         self._waiting[task] = None
         if again:
             self._waiting.move_to_end(task, last=False)
 
-        def abort(_: object) -> Abort:
+        def abort(_: object) -> "trio.lowlevel.Abort":
             del self._waiting[task]
-            return Abort.SUCCEEDED
+            return trio.lowlevel.Abort.SUCCEEDED
 
-        await wait_task_rescheduled(abort)
+        await trio.lowlevel.wait_task_rescheduled(abort)
         self._woken -= 1
 
     async def wait_turn(self) -> None:
@@ -93,7 +92,7 @@ class HandshakeScheduler:
     def _begin_round(self) -> None:
         self._ending, self._spent = False, 0.0
         while self._waiting and self._woken < _WOKEN:
-            reschedule(self._waiting.popitem(last=False)[0])
+            trio.lowlevel.reschedule(self._waiting.popitem(last=False)[0])
             self._woken += 1
 
 

@@ -12,13 +12,14 @@ The caller of :func:`.handshake.handshake` decides which flight waits for a thre
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import cache
 from typing import Final, TypeAlias
 
 import trio
 
 __all__ = [
-    "LARGE_FLIGHT", "MAX_FLIGHT", "MAX_RENEGOTIATION", "MAX_RENEGOTIATIONS", "THREADS", "AcquireThread",
-    "acquire_at_once",
+    "LARGE_FLIGHT", "MAX_FLIGHT", "MAX_RENEGOTIATION", "MAX_RENEGOTIATIONS", "AcquireThread", "acquire_at_once",
+    "flight_limiter",
 ]  # fmt: skip
 
 LARGE_FLIGHT: Final = 4096
@@ -29,14 +30,18 @@ MAX_RENEGOTIATION: Final = 6144
 """Octets of all that a client sends in a renegotiation, which OpenSSL does within a read, on the event loop."""
 MAX_RENEGOTIATIONS: Final = 10
 """Renegotiations of one connection: for more the client must connect again, which the limits of handshakes count."""
-THREADS: Final = trio.CapacityLimiter(2)
-"""The threads of all servers in this process."""
 
 AcquireThread: TypeAlias = Callable[[int], AbstractAsyncContextManager[None]]
 """Called with a flight's octets: a context that is entered when it may have a thread, and kept until that is back.
 
 It may raise :class:`~triosmtp.errors.HandshakeError`.
 """
+
+
+@cache
+def flight_limiter() -> "trio.CapacityLimiter":  # made at its first use, as `triosmtp check` does not load trio
+    """Return the limiter of the threads of all servers in this process."""
+    return trio.CapacityLimiter(2)
 
 
 def acquire_at_once(_size: int) -> AbstractAsyncContextManager[None]:

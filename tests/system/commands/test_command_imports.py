@@ -1,6 +1,5 @@
 """Short commands import what they need: most of what they took was the import of the server."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from OpenSSL import SSL
 from triosmtp.auth import SCHEMES
 from triosmtp.cli import PASSWORD_SCHEMES
 from triosmtp.version import openssl_version
+from triosmtp.x509.authority import write_development_set
 
 HEAVY = {
     "OpenSSL", "anyio", "argon2", "asyncio", "cryptography", "scramp", "ssl", "starlette", "prometheus_client", "trio",
@@ -18,6 +18,14 @@ HEAVY = {
     "triosmtp.event", "triosmtp.policy", "triosmtp.server", "triosmtp.smtp", "triosmtp.tls",
 }  # fmt: skip
 CONFIG = {"triosmtp.config"}
+RUN = """
+import sys
+from triosmtp.cli import main
+try:
+    sys.exit(main())
+finally:
+    print("MODULES", *sys.modules, sep="\\n", file=sys.stderr)
+"""
 
 
 def imported(folder: Path, *words: str, status: int = 0, text: str = "") -> set[str]:
@@ -26,10 +34,10 @@ def imported(folder: Path, *words: str, status: int = 0, text: str = "") -> set[
     conf.write_text(
         'ESMTP_Listener { Listen "127.0.0.1:2525" { } }\nControl_Listener { Listen "/nowhere/control" { } }\n' + text
     )
-    command = [sys.executable, "-X", "importtime", "-m", "triosmtp", *(word.format(conf=conf) for word in words)]
+    command = [sys.executable, "-c", RUN, *(word.format(conf=conf) for word in words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status, done.stderr
-    return set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
+    return set(done.stderr.partition("MODULES\n")[2].splitlines())
 
 
 @pytest.mark.parametrize(
@@ -67,6 +75,10 @@ SERVING = {
 }  # fmt: skip
 OF_AUTH = {"argon2", "scramp"}
 OF_TLS = {"OpenSSL", "cryptography"}
+UNUSED = {
+    "cryptography.x509.name", "triosmtp.auth.mechanism", "triosmtp.delivery.target_watch", "triosmtp.event",
+    "triosmtp.message.message", "triosmtp.server.auth_service", "triosmtp.smtp.protocol_event", "trio._core",
+}  # fmt: skip
 CERTIFICATE = 'TLS_Certificate = "/nowhere/server.pem"\n'
 PASSWORDS = 'SMTP_Extensions = ( "AUTH PLAIN" )\nAuthPlainParameters = [ uri = "file:///nowhere/passwords" ]\n'
 POLICY = 'Policy = "websocket:x"\nPolicy_Listener { Listen "127.0.0.1:2526" { } }\n'
@@ -91,6 +103,16 @@ def test_check_imports_what_the_configuration_needs(tmp_path: Path, text: str, n
         assert needed <= found
     else:
         assert found & (SERVING | OF_AUTH | OF_TLS) == needed
+
+
+def test_check_of_a_valid_tls_configuration_imports_neither_trio_nor_what_sessions_use(tmp_path: Path) -> None:
+    write_development_set(tmp_path)
+    text = f'TLS_Certificate = "{tmp_path}/server.pem"\nTLS_Key = "{tmp_path}/server.key"\n'
+    found = imported(
+        tmp_path, "check", "-c", "{conf}", status=78, text=text + f'Deliver_To = "maildir:{tmp_path}/mail"\n'
+    )
+    assert {"triosmtp.tls.context", "triosmtp.delivery.maildir"} <= found
+    assert found & (SERVING | OF_AUTH | UNUSED) == set()
 
 
 @pytest.mark.parametrize("command", ["show", "check"])

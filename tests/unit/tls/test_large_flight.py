@@ -32,7 +32,7 @@ from triosmtp.errors import HandshakeError
 from triosmtp.tls import build_context, load_material
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import handshake
-from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS, THREADS
+from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS, flight_limiter
 from triosmtp.tls.verify_callback import record_verification
 from triosmtp.variables import TLSInfo
 from triosmtp.x509.authority import Credential
@@ -103,7 +103,7 @@ async def test_a_large_flight_is_verified_off_the_loop_and_a_small_one_on_it(ver
     info = await shaken(client_context(version, client_credential()), serve)
     assert info.verified
     assert set(callers) == {threading.get_ident()}
-    assert THREADS.borrowed_tokens == 0
+    assert flight_limiter().borrowed_tokens == 0
 
 
 @pytest.mark.parametrize("version", VERSIONS)

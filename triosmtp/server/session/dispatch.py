@@ -18,7 +18,7 @@ from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, Reci
 from triosmtp.limits.peer_count import peer_key
 from triosmtp.message import Envelope, Message, Origin, Recipient
 from triosmtp.message.header_edits import HeaderEdits
-from triosmtp.message.spool import LIMITER, Body, SpoolError
+from triosmtp.message.spool import Body, SpoolError, spool_limiter
 from triosmtp.module_loader import is_failure
 from triosmtp.policy import Session
 from triosmtp.server.profile import Profile
@@ -313,7 +313,7 @@ async def digest_of(body: Body) -> bytes:
             if len(chunk) < _HASHED_INLINE:
                 digest.update(chunk)
             else:
-                await trio.to_thread.run_sync(digest.update, chunk, limiter=LIMITER)
+                await trio.to_thread.run_sync(digest.update, chunk, limiter=spool_limiter())
     return digest.digest()
 
 
