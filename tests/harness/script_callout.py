@@ -47,6 +47,9 @@ class CalloutStub:
     put_off: int = 0
     engine: EngineStub = Factory(EngineStub)
 
+    def may_log(self) -> bool:
+        return True
+
 
 def callout_with_message(data: bytes = MESSAGE, **changes: Any) -> CalloutStub:
     """Return a callout of validate_data_spool."""

@@ -176,6 +176,16 @@ async def test_mail_of_others_goes_on_while_a_script_is_hostile(tmp_path: Path) 
             assert (await good.message("a@example.org", ["b@example.net"], BODY)).code == 250
 
 
+async def test_locks_that_are_left_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = script("""function mod:validate_mailfrom(str, ac, vctx)
+        for i = 1, 300 do thread.mutex():lock() end
+        return 0
+    end""")
+    async with scripted_server(tmp_path, {"one": text}) as server:
+        assert (await (await greeted(server)).command("MAIL FROM:<a@example.org>")).code == 250
+    assert caplog.text.count("was held at the end of the callout") == 100
+
+
 async def test_what_waits_holds_up_its_own_session_alone(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

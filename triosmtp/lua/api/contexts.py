@@ -14,6 +14,8 @@ TABLE = HostTable()
 _MAX_KEYS: Final = 1000
 _MAX_KEY: Final = 1024
 _MAX_VALUE: Final = 64 * 1024
+_SHORT: Final = 1024  # octets of a value that needs no look at the others
+_MAX_CONTEXT: Final = 1024 * 1024
 
 for _name in ("VCTX_CONN", "ECMESS_CTX_CONN"):
     TABLE.constant(f"msys.core.{_name}", CONN)
@@ -40,6 +42,10 @@ def _set(callout: Callout, _object: HostObject, kind: int, key: bytes, value: An
         raise ScriptError("the context variable is too long")
     if name not in context and len(context) >= _MAX_KEYS:
         raise ScriptError(f"the context has {_MAX_KEYS} variables already")
+    if len(octets) > _SHORT:
+        others = sum(len(value) for other, value in context.items() if other != name)
+        if others + len(octets) > _MAX_CONTEXT:
+            raise ScriptError(f"the variables of the context are longer than {_MAX_CONTEXT} octets")
     context[name] = text(octets)
 
 

@@ -27,7 +27,8 @@ def _free(callout: Callout, lock: ScriptLock, name: str) -> None:
     """Release a lock that a callout has left."""
     held: bool = lock.holder is callout
     if held:
-        _log.warning("%s: the lock %s was held at the end of the callout, and is released", callout.method, name)
+        if callout.may_log():
+            _log.warning("%s: the lock %s was held at the end of the callout, and is released", callout.method, name)
         lock.release(callout)
 
 

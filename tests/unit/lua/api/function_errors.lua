@@ -26,6 +26,9 @@ vctx:set(1, 'x', ('y'):rep(70000))
 for n = 1, 2000 do vctx:set(1, 'k' .. n, 'v') end
 --> 1000 variables already
 
+for n = 1, 20 do vctx:set(1, 'k' .. n, ('v'):rep(60000)) end
+--> longer than 1048576 octets
+
 ac:esmtp_capability_remove('STARTTLS')
 --> at connect and ehlo, not at data_spool
 
