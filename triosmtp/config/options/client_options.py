@@ -33,7 +33,7 @@ class ClientOptions:
         scopes=(GLOBAL,),
     )
     dns_timeout: float = option(
-        "DNS_Timeout", SECONDS, 5.0, "Seconds for all look-ups about one client; what has no answer then is unknown."
+        "DNS_Timeout", SECONDS, 5.0, "Seconds to find the name of a client, and again for all lists together."
     )
     dnsbl_sites: tuple[DNSBLSite, ...] = option(
         "DNSBL_Sites",
