@@ -1,6 +1,7 @@
 """Filters of several kinds in one Policy, and the name that they have in common."""
 
 import json
+from pathlib import Path
 
 import pytest
 import trio
@@ -9,6 +10,7 @@ from http_server import HTTPServer, Request, answer, http_server
 from milter_program import CONTINUE, MilterProgram, milter_program, strings
 from policyd_service import action, policyd_service
 
+from triosmtp.config import load_config
 from triosmtp.testing import open_memory_server
 
 ONE = b"m\0\0\0\1" + strings("Subject", "one"), b"i\0\0\0\0" + strings("X-One", "1"), b"bbody one\r\n", CONTINUE
@@ -102,3 +104,55 @@ async def test_filters_have_the_name_whose_forged_results_are_removed(names: str
     assert rspamd.requests[0].header("MTA-Name") == name
     assert milter.last.data_of("L") == [strings("A", "b")]
     assert rspamd.requests[0].body == b"A: b\r\n\r\nx\r\n"
+
+
+SCRIPT = """
+require("msys.core"); require("msys.extended.message"); local mod, core = {}, msys.core
+function mod:validate_data(msg, ac, vctx)
+  local body = string.gsub(msg:body(), "%s+$", "")
+  msg:header("X-Lua", "seen " .. msg:header("X-One")[1] .. " " .. msg:header("Subject")[1] .. " " .. body)
+  vctx:add_recipient("lua@example.com")
+  return core.VALIDATE_CONT
+end
+function mod:validate_data_spool_each_rcpt(msg, ac, vctx)
+  msg:header("X-Copy", msg:rcptto())
+  return core.VALIDATE_CONT
+end
+msys.registerModule("chain", mod)
+"""
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_scripts_have_their_place_among_filters(tmp_path: Path, done: bool) -> None:
+    script = SCRIPT.replace("return core.VALIDATE_CONT", "return core.VALIDATE_DONE", 1) if done else SCRIPT
+    (tmp_path / "chain.lua").write_text(script)
+    asked: list[bytes] = []
+
+    def second(code: str, data: bytes) -> tuple[bytes, ...]:
+        asked.append(code.encode() + data)
+        return TWO if code == "E" else (CONTINUE,)
+
+    with (
+        milter_program(lambda code, _: ONE if code == "E" else (CONTINUE,)) as first_milter,
+        milter_program(second) as second_milter,
+    ):
+        path = tmp_path / "main.conf"
+        path.write_text(f"""
+            scriptlet "scriptlet" {{ script "chain" {{ source = "chain" }} }}
+            Relay_Domains = ( "example.com" )
+            Policy = ( "{first_milter.address}" "lua" "{second_milter.address}" )
+            ESMTP_Listener {{ Listen ":25" {{ }} }}
+        """)
+        async with open_memory_server(load_config(path)) as server:
+            client = await begun(server)
+            body = b"Subject: zero\r\n\r\nbody zero\r\n"
+            assert (await client.message("a@example.org", ["you@example.com"], body)).code == 250
+            messages = server.messages
+    by_script = b"X-Lua: seen 1 one body one\r\n"
+    assert all(message.body.startswith(b"X-One: 1\r\n") and by_script in message.body for message in messages)
+    recipients = {"you@example.com", "lua@example.com"} | (set() if done else {"more@example.com"})
+    assert {each for message in messages for each in message.recipients} == recipients
+    assert all(f"X-Copy: {message.recipients[0]}\r\n".encode() in message.body for message in messages)
+    assert len(messages) == len(recipients)  # each has a copy of its own
+    assert any(b"X-Lua" in each for each in asked) is not done  # DONE ends the phase for those behind
+    assert any(b"X-Two: 2" in message.body for message in messages) is not done

@@ -334,6 +334,30 @@ async def test_a_refusal_of_one_copy_refuses_the_message(tmp_path: Path) -> None
         assert server.messages == []
 
 
+@pytest.mark.parametrize(
+    ("callout", "chosen", "reply"),
+    [
+        ("validate_data", "two", "250"),
+        ("validate_rcptto", "two", "250"),
+        ("validate_data", "other", "451 4.3.5"),
+        ("validate_data_spool_each_rcpt", "two", "421"),  # it is for the whole message
+    ],
+)
+async def test_a_script_chooses_the_delivery_of_a_message(
+    tmp_path: Path, callout: str, chosen: str, reply: str
+) -> None:
+    before, call = ("msg, str, ac, vctx" if "rcptto" in callout else "msg, ac, vctx"), f"mod:{callout}"
+    text = script(
+        f"function {call}({before}) msg:context_set(core.ECMESS_CTX_MESS, 'deliver_to', '{chosen}') return 0 end"
+    )
+    more = f'Delivery "one" {{ Deliver_To = "maildir:{tmp_path}/one" }} Delivery "two" {{ Deliver_To = "maildir:{tmp_path}/two" }}'
+    async with scripted_server(tmp_path, {"one": text}, more=more) as server:
+        answer = await (await greeted(server)).message("a@example.org", ["b@example.net", "c@example.net"], BODY)
+        assert str(answer).startswith(reply)
+    assert not (tmp_path / "one").exists()
+    assert (tmp_path / "two").exists() is (reply == "250")
+
+
 async def test_a_text_may_accept_a_message(tmp_path: Path) -> None:
     text = script("function mod:validate_data_spool(msg, ac, vctx) vctx:set_code(250, '2.0.0 thanks') return 1 end")
     async with scripted_server(tmp_path, {"one": text}) as server:
