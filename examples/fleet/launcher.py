@@ -1,0 +1,103 @@
+"""Runs all processes of the fleet, in their order, and ends them in the reverse one."""
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, field
+
+from .audit import Report, Sender, make_report
+from .jetstream import JetStreamAPI
+from .service import FleetError, Service
+from .site import CONCURRENCY, DOMAIN, Site
+
+__all__ = ["Fleet"]
+
+_STOP = 20.0
+"""Seconds that a process has to end."""
+_SETTLED = 300.0
+"""Seconds for the consumers to deliver everything after the last message was sent."""
+_NOT_SETTLED = (b": not settled: ", b" is not confirmed, ")
+"""A consumer logs these if it may deliver a message again."""
+
+
+@define(eq=False)
+class Fleet:
+    """The processes of ``site``.  With ``keep`` the stream keeps what was delivered, so that it can be audited."""
+
+    site: Site
+    keep: bool = False
+    _stages: list[list[Service]] = field(init=False, factory=list)
+    _api: JetStreamAPI = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._api = JetStreamAPI(self.site.nats)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run it.  At SIGINT or SIGTERM the block is cancelled; SIGHUP renews the certificate.
+
+        :raises FleetError: if a process cannot be started.
+        """
+        self.site.prepare()
+        async with trio.open_nursery() as services:
+            try:
+                async with trio.open_nursery() as block:
+                    await block.start(self._handle_signals, block.cancel_scope)
+                    await self._start_stage(services, self.site.nats_servers())
+                    await trio.to_thread.run_sync(lambda: self._api.make_all(keep=self.keep), abandon_on_cancel=True)
+                    for make in (self.site.targets, self.site.consumers, self.site.nodes, self.site.front):
+                        await self._start_stage(services, make())
+                    print(f"ready: SMTP 127.0.0.1:{self.site.port}, mail for anybody@{DOMAIN}", flush=True)
+                    yield
+                    block.cancel_scope.cancel()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._stop_all()
+
+    async def _handle_signals(
+        self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self.site.renew()
+                    print("the certificate is renewed", flush=True)
+                else:
+                    print("ends", flush=True)
+                    scope.cancel()
+
+    async def _start_stage(self, services: trio.Nursery, stage: list[Service]) -> None:
+        self._stages.append(stage)
+        async with trio.open_nursery() as starting:
+            for each in stage:
+                starting.start_soon(services.start, each.run)
+
+    async def _stop_all(self) -> None:
+        for stage in reversed(self._stages):
+            async with trio.open_nursery() as nursery:
+                for each in stage:
+                    nursery.start_soon(each.stop, _STOP)
+
+    async def audit(self, messages: int) -> Report:
+        """Send messages through HAProxy, wait until they are delivered, and compare.
+
+        :raises FleetError: if they are not delivered in time.
+        """
+        sender = Sender(self.site.port, self.site.authority, messages)
+        await sender.send_all()
+        with trio.move_on_after(_SETTLED):
+            while await trio.to_thread.run_sync(self._api.waiting):  # noqa: ASYNC110 - the servers are asked again
+                await trio.sleep(0.2)
+            stored = await trio.to_thread.run_sync(self._api.stored)
+            return await trio.to_thread.run_sync(make_report, sender, self.site.maildir, stored, self._redeliveries())
+        raise FleetError(f"messages are not delivered after {_SETTLED:g} seconds")
+
+    def _redeliveries(self) -> int:
+        """Return how many messages consumers may have delivered without an acknowledgement, by their ends and logs."""
+        consumers = [each for stage in self._stages for each in stage if each.name.startswith("c")]
+        logs = [each.log.read_bytes() for each in consumers]
+        lines = sum(log.count(text) for log in logs for text in _NOT_SETTLED)
+        return lines + CONCURRENCY * sum(each.kills for each in consumers)
