@@ -30,27 +30,36 @@ def _parse() -> argparse.Namespace:
 
 
 async def _run(fleet: Fleet, messages: int) -> int:
-    async with fleet.running():
+    status = 1 if messages > 0 else 0  # if a signal ends it
+
+    async def work() -> None:
+        nonlocal status
         if messages <= 0:
             await trio.sleep_forever()
         report = await fleet.audit(messages)
         print(report, flush=True)
-        return 0 if report.is_right else 1
-    return 0 if messages <= 0 else 1  # ended by a signal
+        status = 0 if report.is_right else 1
+
+    await fleet.run(work)
+    return status
 
 
 def main() -> int:
     """Run it; return the exit status: 1 if mail is lost or a double has no explanation, 69 if it cannot run."""
     arguments = _parse()
     with ExitStack() as stack:
-        if arguments.folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="triosmtp-fleet-")))
-        else:
-            folder = arguments.folder.resolve()
-            folder.mkdir(mode=0o700)
-        fleet = Fleet(Site(folder, arguments.port, arguments.dovecot), keep=arguments.messages > 0)
         try:
-            return trio.run(_run, fleet, arguments.messages)
+            if arguments.folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="triosmtp-fleet-")))
+            else:
+                folder = arguments.folder.resolve()
+                folder.mkdir(mode=0o700)
+            site = Site(folder, arguments.port, arguments.dovecot)
+        except OSError as error:
+            print(f"fleet: {error}", file=sys.stderr)
+            return 69
+        try:
+            return trio.run(_run, Fleet(site, keep=arguments.messages > 0), arguments.messages)
         except* FleetError as group:
             leaf: BaseException = group
             while isinstance(leaf, BaseExceptionGroup):

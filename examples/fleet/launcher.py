@@ -1,8 +1,7 @@
 """Runs all processes of the fleet, in their order, and ends them in the reverse one."""
 
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import trio
 from attrs import define, field
@@ -34,9 +33,10 @@ class Fleet:
     def __attrs_post_init__(self) -> None:
         self._api = JetStreamAPI(self.site.nats)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run it.  At SIGINT or SIGTERM the block is cancelled; SIGHUP renews the certificate.
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run it, and ``work`` when everything is ready, until that ends.
+
+        SIGINT and SIGTERM end it earlier.  SIGHUP renews the certificate of the nodes.
 
         :raises FleetError: if a process cannot be started.
         """
@@ -50,7 +50,7 @@ class Fleet:
                     for make in (self.site.targets, self.site.consumers, self.site.nodes, self.site.front):
                         await self._start_stage(services, make())
                     print(f"ready: SMTP 127.0.0.1:{self.site.port}, mail for anybody@{DOMAIN}", flush=True)
-                    yield
+                    await work()
                     block.cancel_scope.cancel()
             finally:
                 with trio.CancelScope(shield=True):
