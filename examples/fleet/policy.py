@@ -1,6 +1,9 @@
 """The policy client of the fleet: it decides for all nodes.
 
 python policy.py token ws://127.0.0.1:8025/ ws://127.0.0.1:8026/
+python policy.py - unix:/run/triosmtp/policy
+
+A Unix socket needs no token.
 """
 
 import sys
@@ -23,7 +26,7 @@ async def refuse(request: PolicyRequest) -> None:
         raise Reject(550, "5.1.1", "This is nobody's address")
 
 
-async def main(token: str, urls: list[str]) -> None:
+async def main(token: str | None, urls: list[str]) -> None:
     """Connect to each node; a connection that is lost is made again."""
     async with trio.open_nursery() as nursery:
         for url in urls:
@@ -35,4 +38,5 @@ async def main(token: str, urls: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, Path(sys.argv[1]).read_text().strip(), sys.argv[2:])
+    file, *rest = sys.argv[1:]
+    trio.run(main, None if file == "-" else Path(file).read_text().strip(), rest)

