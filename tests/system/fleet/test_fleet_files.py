@@ -70,7 +70,7 @@ def make_secrets(folder: Path) -> None:
         write_secret(folder / "tls" / f"{name}.pem", (issued.certificate_pem + issued.key_pem).decode())
     for name in ("policy-token", "status-token"):
         write_secret(folder / name, "0123456789abcdef" * 2)
-    write_secret(folder / "mock-credentials", "ab" * 32 + "\n")
+    write_secret(folder / "mock-credentials", "a" * 32)
     write_secret(folder / "nats.creds", CREDENTIALS)
     (folder / "node_name.conf").write_text('Node_Name = "mx1"\n')
     (folder / "permissions.conf").write_text("")
