@@ -1,6 +1,5 @@
 """The policy scripts of a configuration.  Imported only if there are any."""
 
-import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from triosmtp.server.service import Service
 
 __all__ = ["ScriptSet", "load_scripts", "script_warnings"]
-
-_log = logging.getLogger("triosmtp.server")
 
 _MISSING = 'scripts need lupa, which is not installed: pip install "triosmtp[lua]"'
 
@@ -106,9 +103,6 @@ def load_scripts(config: Config, events: EventSink, former: ScriptSet | None) ->
         _run(engine.load)
     except LoadError as error:
         raise ConfigError([places[error.script].problem(f"script {error.script.name}: {error}")]) from None
-    for script, text in engine.warnings:
-        problem = Problem(Severity.WARNING, text) if script is None else places[script].problem(text, Severity.WARNING)
-        _log.warning("%s: %s", problem.position, text)
     return ScriptSet(engine, events, observes=former is not None and former.observes)
 
 

@@ -125,8 +125,13 @@ def prepare_generation(
     built = collect(problems, partial(build_contexts, contexts, users, preloaded=preloaded))
     if built is None or problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    for warning in built.warnings:
-        _log.warning("%s: %s", warning.position, warning.message)
+    warnings = list(built.warnings)
+    if profiles.script_set is not None:
+        from triosmtp.server.scripts import script_warnings  # noqa: PLC0415 - only if there are scripts
+
+        warnings += script_warnings(config, profiles.script_set)
+    for warning in warnings:
+        _log.warning("%s%s", f"{warning.position}: " if warning.position else "", warning.message)
     return Generation(config, profiles, tuple(users), endpoints), built.renewal
 
 

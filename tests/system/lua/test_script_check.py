@@ -9,6 +9,7 @@ from lua_site import configuration
 from triosmtp.commands.check_command import check_config
 from triosmtp.config import load_config
 from triosmtp.errors import Severity
+from triosmtp.testing import open_memory_server
 
 
 def problems(folder: Path, script: str | None, **texts: str) -> list[str]:
@@ -59,6 +60,18 @@ def test_what_would_fail_is_told(tmp_path: Path, script: str | None, severity: s
     (found,) = problems(tmp_path, script)
     assert found.startswith(severity)
     assert message in found
+
+
+async def test_check_reports_a_warning_once_and_a_server_logs_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = GOOD.replace("'one', mod", "'other', mod")
+    (warning,) = problems(tmp_path, script)
+    assert "the name of the stanza" in warning
+    assert "the name of the stanza" not in caplog.text  # the command prints it
+    async with open_memory_server(load_config(tmp_path / "ecelerity.conf")):
+        assert caplog.text.count("the name of the stanza") == 1
+    assert f"{tmp_path}/ecelerity.conf:4:" in caplog.text
 
 
 def test_the_problem_is_at_the_source_of_the_script(tmp_path: Path) -> None:
