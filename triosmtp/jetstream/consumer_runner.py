@@ -44,7 +44,7 @@ async def run_stream_consumer(
     )
     consumer = StreamConsumer(settings, source, target, reports)
     async with trio.open_nursery() as nursery:
-        await nursery.start(messages.run)
+        nursery.start_soon(messages.run)  # no checkpoint before the block that ends it
         nursery.start_soon(_sweep, source, settings.failure_subject)
         source.thread.start()
         try:
@@ -65,12 +65,11 @@ class _Messages:
         self._stop = trio.Event()
         self._ended = trio.Event()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         """Run the tasks, until :meth:`finish`."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                task_status.started()
                 await self._stop.wait()
                 self._nursery = None
         self._ended.set()

@@ -96,6 +96,22 @@ def test_the_configurations_are_right(etc: Path, name: str) -> None:
     assert errors_of(done) == [], done
 
 
+def test_the_consumer_of_the_file_starts_and_ends(etc: Path) -> None:
+    """SIGTERM arrives while it reads the files of its login."""
+    with subprocess.Popen(
+        [*COMMAND, "consume", "-c", str(etc / "consumer.conf")], stderr=subprocess.PIPE, text=True, env=environment_of()
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.terminate()
+        try:
+            _, more = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    assert line.endswith("Consumer mailboxes: from queue to dovecot\n"), line
+    assert process.returncode == 0, more
+
+
 def test_nats_accepts_its_file(etc: Path) -> None:
     done = run(nats_server(), "-t", "-c", str(etc / "nats.conf"))
     assert done.returncode == 0, done.stderr
