@@ -75,7 +75,7 @@ def tests(session: nox.Session) -> None:
     pytest = ("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
     # A test whose program is not installed is skipped, so the minimum of coverage holds only in CI; and measuring takes
     # a third of the time.  A second attempt runs too few tests for it.
-    if not os.environ.get("CI") or "--last-failed" in os.environ.get("PYTEST_ADDOPTS", ""):
+    if not os.environ.get("CI") or "--last-failed" in session.posargs:
         session.run(*pytest)
         return
     session.run("coverage", "erase")

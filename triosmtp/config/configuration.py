@@ -277,7 +277,7 @@ class Config:
 
     @property
     def scripts(self) -> Scripts | None:
-        """The policy scripts in Lua; None if there are none but those of Momentum itself."""
+        """The policy scripts in Lua; None if there are none, or only those of Momentum itself."""
         stanzas = self.root.of_kind(SCRIPTLET)
         found = []
         for script in (script for stanza in stanzas for script in stanza.of_kind(SCRIPT)):

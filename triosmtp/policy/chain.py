@@ -64,7 +64,7 @@ class Chain:
         self.auth_hooks = tuple(
             policy.auth_decided for policy in self.policies if type(policy).auth_decided is not Policy.auth_decided
         )
-        """What takes the outcome of AUTH."""
+        """The methods that take the outcome of AUTH."""
         self.phases: frozenset[Phase] = frozenset(phase for phase, hooks in self._hooks.items() if hooks)
         """The phases at which a policy is asked."""
         self._unknown = tuple(each for each in self.policies if isinstance(each, UnknownCommandPolicy))

@@ -47,7 +47,7 @@ FAMILIES: Final[dict[str, MetricFamily]] = {
         _gauge("workers", "Workers, of those that there are to be: ready, or starting (again).", "state"),
         _counter("worker_deaths_total", "Workers that ended unasked."),
         _gauge("limits_store_available", "Whether the Limits_Store answered last; 1 without one."),
-        _counter("limits_store_failures_total", "How often the Limits_Store began to give no answer."),
+        _counter("limits_store_failures_total", "Times that the Limits_Store stopped answering."),
         _histogram(
             "event_loop_lag_seconds",
             "How much later than asked for the event loop came back to a task that slept, looked at twice a second.",

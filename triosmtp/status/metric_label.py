@@ -79,7 +79,7 @@ FALLBACKS: Final = frozenset({"tempfail", "continue", "reject"})
 DECIDERS: Final = frozenset({
     "protocol", "relay", "limit", "reload", "TLS_Verify_Mode", "TLS_Require_Verified", "TLS_Require_Verified_From",
     "Require_TLS_From", "Require_TLS_For", "Known_Recipients", "RFC2822_Missing_Headers", "python", "websocket",
-    "policyd", "milter", "rspamd", "filter", "DNSBL_Sites", "Greylist",
+    "lua", "policyd", "milter", "rspamd", "filter", "DNSBL_Sites", "Greylist",
     "spool", "delivery", "target", "store", "policy",
 })  # fmt: skip
 CODES: Final = frozenset({

@@ -245,7 +245,7 @@ class AdmitFilter(WorkerRequest[str]):
 
 @frozen(slots=True)
 class FilterUsed:
-    """What a session reports of a filter that it asks itself."""
+    """The report of a session about a filter that it asks itself."""
 
     use: FilterUse
 

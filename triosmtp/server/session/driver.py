@@ -79,7 +79,8 @@ class SMTPSession:
     _closing = False  # whether somebody asked for the end of this session
     _leaving = False  # whether the session was cancelled from outside
     _handshaking = False  # then no reply can be sent
-    _timer: HandshakeTimer | None = None  # of the handshake that is under way, or that was too late
+    _timer: HandshakeTimer | None = None
+    """The timer of the handshake that is under way, or that was too late."""
     _renegotiable = False
     _detail = ""  # of the end
 

@@ -50,7 +50,8 @@ from triosmtp.smtp import (
 
 __all__ = ["HANDLERS", "Answer", "connect", "end_of_dialogue", "establish_tls", "greet", "refuse_from_now_on"]
 
-_OWN_REPLY: Final = frozenset({"mailfrom", "rcptto"})  # phases whose positive reply a policy may word
+_OWN_REPLY: Final = frozenset({"mailfrom", "rcptto"})
+"""The phases whose positive reply a policy may word."""
 _WEIGHT: Final = 100  # of a recipient that was refused for good, beside one that was refused for now
 _UNKNOWN: Final = frozenset({500, 502})  # the replies to commands that are not known
 _ENHANCED: Final = re.compile(r"(?:(4\.\d+\.\d+)(?: |$))?(.*)")

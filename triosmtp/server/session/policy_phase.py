@@ -32,7 +32,7 @@ async def settle(
     """Ask the policies of ``chain`` at ``phase``, then ``restrict``; report the outcome and return it.
 
     ``arguments`` are what the policies get after the session.  ``restrict`` applies the built-in restrictions to the
-    policies' decision and raises the refusal, if any.  What it has to wait for, it returns.
+    policies' decision and raises the refusal, if any.  If it has to wait, it returns an awaitable.
     """
     decision, refusal = CONTINUE, None
     try:
@@ -83,7 +83,7 @@ async def ask_hook(
     attempt: AuthAttempt,
     status: str,
 ) -> Refusal | None:
-    """Tell a policy the outcome of an authentication attempt; return its refusal, if any."""
+    """Pass the outcome of an authentication attempt to a policy; return its refusal, if any."""
     try:
         await hook(session, attempt, status)
     except Reject as reject:

@@ -20,7 +20,7 @@ class Refusal(Exception):  # noqa: N818 - how a step ends, not an error
     """A step was refused: the reply, who decided, and the reason for the log."""
 
     closes = False
-    """Whether the connection ends after the reply whatever its code is."""
+    """Whether the connection ends after the reply, regardless of its code."""
 
     def __init__(self, reply: Reply, decided_by: str, reason: str) -> None:
         self.reply = reply

@@ -32,7 +32,7 @@ class SessionStream:
         self._tls: TLSStream[trio.abc.Stream] | None = None
         self._stream: SocketTransport | _Transport | TLSStream[trio.abc.Stream] = self._transport
         self.socket = transport if isinstance(transport, SocketTransport) else None
-        """The transport, if ``receive`` does nothing but receive from its socket: in plaintext."""
+        """The transport, if ``receive`` only receives from its socket: in plaintext."""
         self.out: list[bytes] = []
         """Replies to be sent."""
         self.receive: Callable[[int], Awaitable[bytes | bytearray]] = self._stream.receive_some

@@ -145,7 +145,7 @@ class Transaction:
         return self._conclude(message, refusal, end.size)
 
     def _conclude_with(self, reply: Reply, message: Message | None, refusal: Refusal | None, size: int) -> Refusal:
-        """Conclude as always; the reply to an accepted message is that of a policy."""
+        """Report the outcome as always; the reply to an accepted message is that of a policy."""
         return Transaction._conclude(self, message, refusal, size) or Refusal(reply, "", "")
 
     def _conclude(self, message: Message | None, refusal: Refusal | None, size: int) -> Refusal | None:
