@@ -93,7 +93,7 @@ class RedisStore:
         reason = f"no answer in {self._seconds * 1000:.0f} ms"
         with trio.move_on_after(self._seconds):
             try:
-                answer = await self._client.eval(script, keys, list(arguments))
+                answer = await self._client.eval(script, tuple(keys), arguments)
             except Exception as error:  # noqa: BLE001 - whatever the library raises, the node goes on by itself
                 reason = f"{type(error).__name__}: {error}"
             else:
