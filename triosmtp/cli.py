@@ -496,6 +496,5 @@ def _options(arguments: argparse.Namespace) -> int:
         return 0
     for option in OPTIONS.values():
         print(f"{option.name} = {option.write_default()}  ({option.type.name})")
-        print(f"    {option.doc}")
-        print(f"    in: {', '.join(option.scopes)}")
+        print(f"    {option.doc}\n    in: {', '.join(option.scopes)}")
     return 0

@@ -61,6 +61,8 @@ async def open_service(
     for each in policies or ():
         if not isinstance(each, Policy):
             raise TypeError(f"policy is a Policy or several of them: instances, not {each!r}")
+    if not is_worker:
+        await trio.to_thread.run_sync(_check_shared_counts, config)
     # A supervisor publishes the events of its workers.
     publisher = None if is_worker else await trio.to_thread.run_sync(make_event_publisher, config)
     hub = hub or Hub()
@@ -85,13 +87,29 @@ async def open_service(
             raise
     contexts.replace(renewal.contexts)
     service = Service(generation, contexts, hub, observers, limits=limits, publisher=publisher)
-    if config.base.limits_store is not None and not is_worker:
-        from triosmtp.limits.shared_counts import SharedCounts  # noqa: PLC0415 - few need it
-        from triosmtp.server.limits_store import check_limits_store, make_redis_store  # noqa: PLC0415
-
-        await trio.to_thread.run_sync(check_limits_store, config)
-        service.limits.shared = SharedCounts(make_redis_store(config, service.emit))
+    if not is_worker:
+        _share_counts(service)
     return service
+
+
+def _check_shared_counts(config: Config) -> None:
+    """Check the Limits_Store, if there is one.  Blocks.
+
+    :raises ConfigError: if its options cannot be used.
+    """
+    if config.base.limits_store is not None:
+        from triosmtp.server.limits_store import check_limits_store  # noqa: PLC0415 - few need it
+
+        check_limits_store(config)
+
+
+def _share_counts(service: Service) -> None:
+    """Count in the Limits_Store, if there is one."""
+    if service.config.base.limits_store is not None:
+        from triosmtp.limits.shared_counts import SharedCounts  # noqa: PLC0415 - few need it
+        from triosmtp.server.limits_store import make_redis_store  # noqa: PLC0415
+
+        service.limits.shared = SharedCounts(make_redis_store(service.config, service.emit))
 
 
 def read_mock_key(config: Config) -> MockKey:
