@@ -64,11 +64,13 @@ class ScriptSource:
 
 
 class LoadError(Exception):
-    """A set of scripts that cannot be used: the one that failed, and why, with file and line."""
+    """A set of scripts that cannot be used: the first one that failed, and why, with file and line."""
 
     def __init__(self, script: ScriptSource, text: str) -> None:
         super().__init__(text)
         self.script = script
+        self.others: tuple[LoadError, ...] = ()
+        """The errors of other scripts of the set."""
 
 
 @define(slots=True, eq=False)
@@ -138,10 +140,17 @@ class Engine:
 
     async def _load_into(self, state: LuaState) -> tuple[_Module, ...]:
         registered: list[tuple[int, ScriptSource]] = []
+        failed: list[LoadError] = []
         for script in self.scripts:
             before = state.scripts.count()
-            await self._load_one(state, script)
+            try:
+                await self._load_one(state, script)
+            except LoadError as error:
+                failed.append(error)
             registered += [(number, script) for number in range(before + 1, state.scripts.count() + 1)]
+        if failed:
+            failed[0].others = tuple(failed[1:])
+            raise failed[0]
         modules = tuple([await self._module(state, number, script) for number, script in registered])
         for method in _SETUP:
             for module in modules:

@@ -102,7 +102,10 @@ def load_scripts(config: Config, events: EventSink, former: ScriptSet | None) ->
     try:
         _run(engine.load)
     except LoadError as error:
-        raise ConfigError([places[error.script].problem(f"script {error.script.name}: {error}")]) from None
+        problems = [
+            places[each.script].problem(f"script {each.script.name}: {each}") for each in (error, *error.others)
+        ]
+        raise ConfigError(problems) from None
     return ScriptSet(engine, events, observes=former is not None and former.observes)
 
 

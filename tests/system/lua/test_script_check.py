@@ -113,3 +113,15 @@ def test_modules_are_looked_for_in_the_folders_of_script_path(tmp_path: Path) ->
 
 def test_a_file_may_begin_with_the_line_of_an_interpreter(tmp_path: Path) -> None:
     assert problems(tmp_path, "\ufeff#!/usr/bin/lua\n" + GOOD) == []
+
+
+def test_every_script_that_would_fail_is_told(tmp_path: Path) -> None:
+    (tmp_path / "two.lua").write_text(GOOD.replace("'one'", "'two'"))
+    (tmp_path / "three.lua").write_text("\ny = = 2")
+    (tmp_path / "one.lua").write_text("x = = 1")
+    path = tmp_path / "ecelerity.conf"
+    path.write_text(configuration({"one": "one", "two": "two", "three": "three", "four": "four"}))
+    found = [each.message for each in check_config(load_config(path)) if each.severity is Severity.ERROR]
+    assert [each.split(":")[0] for each in found] == ["script one", "script three", "script four"]
+    assert "one.lua:1:" in found[0]
+    assert "three.lua:2:" in found[1]
