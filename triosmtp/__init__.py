@@ -27,7 +27,8 @@ The packages and modules, from the top down; imports run downwards only::
     message/        envelope, spooled body, header fields that the server adds
     observer.py     the observers of events         event.py    every event as a value
     histogram.py    latencies and sizes, counted    variables.py  connection and message context, TLSInfo
-    filesystem.py   the state folder                module_loader.py   imports what Policy and Deliver_To name
+    dns_client.py   look-ups in the DNS             filesystem.py   the state folder
+    module_loader.py   imports what Policy and Deliver_To name
     session_info.py the session of an event         version.py  versions of the libraries
     config/         the language of ecelerity.conf  smtp/       SMTP without I/O
     domain.py       the form in which domains are compared

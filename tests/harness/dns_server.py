@@ -1,7 +1,7 @@
 """A DNS server of a test on loopback: it answers from a table, over UDP."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import dns.flags
@@ -11,7 +11,7 @@ import dns.rdatatype
 import dns.rrset
 import trio
 
-Records = Mapping[tuple[str, str], list[str]]
+Records = Mapping[tuple[str, str], Sequence[str]]
 """Records by name (without the final dot) and type; a name that is not among them does not exist."""
 
 
@@ -31,19 +31,25 @@ class DNSServer:
         """The server, as DNS_Servers has it."""
         return "127.0.0.1", self.port
 
+    @property
+    def text(self) -> str:
+        """The server, as scripts name it."""
+        return f"127.0.0.1:{self.port}"
+
     def _answer(self, data: bytes) -> bytes | None:
-        question = dns.message.from_wire(data)
-        name = question.question[0].name.to_text(omit_final_dot=True).lower()
-        kind = dns.rdatatype.to_text(question.question[0].rdtype)
+        request = dns.message.from_wire(data)
+        question = request.question[0]
+        name = question.name.to_text(omit_final_dot=True).lower()
+        kind = dns.rdatatype.to_text(question.rdtype)
         self.asked[name, kind] += 1
         if name in self.silent:
             return None
-        answer = dns.message.make_response(question)
+        answer = dns.message.make_response(request)
         answer.flags |= dns.flags.RA
         if name in self.failing:
             answer.set_rcode(dns.rcode.SERVFAIL)
         elif found := self.records.get((name, kind)):
-            answer.answer.append(dns.rrset.from_text_list(question.question[0].name, self._ttl, "IN", kind, found))
+            answer.answer.append(dns.rrset.from_text_list(question.name, self._ttl, "IN", kind, list(found)))
         elif not any(each == name for each, _ in self.records):
             answer.set_rcode(dns.rcode.NXDOMAIN)
         return answer.to_wire()

@@ -2,7 +2,6 @@
 
 The modules::
 
-    dns_resolver.py       look-ups by dnspython on Trio, within a time and a number, cached
     client_name.py        the name of a client, confirmed by an address of that name
     client_name_policy.py   its policy
     dnsbl.py              what the lists in the DNS say about an address

@@ -6,7 +6,7 @@ from typing import Final
 import trio
 from attrs import frozen
 
-from triosmtp.client_checks.dns_resolver import DNSError, DNSResolver, RecordType
+from triosmtp.dns_client import DNSError, DNSResolver
 from triosmtp.domain import DomainError, domain_key
 
 __all__ = ["UNKNOWN", "ClientName", "find_client_name"]
@@ -32,13 +32,13 @@ async def find_client_name(resolver: DNSResolver, address: IPv4Address | IPv6Add
     until = trio.current_time() + seconds
     try:
         names = await resolver.look_up(address.reverse_pointer, "PTR", seconds)
-        reverse = domain_key(names[0])
+        reverse = domain_key(names[0].text)
     except (DNSError, DomainError):
         return ClientName()
-    kind: RecordType = "A" if address.version == 4 else "AAAA"
+    kind = "A" if address.version == 4 else "AAAA"
     try:
         found = await resolver.look_up(reverse, kind, max(0.0, until - trio.current_time()))
     except DNSError:
         return ClientName(reverse=reverse)
-    is_confirmed = any(ip_address(each) == address for each in found)
+    is_confirmed = any(ip_address(each.text) == address for each in found)
     return ClientName(reverse if is_confirmed else UNKNOWN, reverse)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from triosmtp.client_checks.client_name import find_client_name
-from triosmtp.client_checks.dns_resolver import DNSResolver
+from triosmtp.dns_client import DNSResolver
 from triosmtp.policy import Done, Policy, Session
 from triosmtp.smtp import Address
 

@@ -11,8 +11,8 @@ from typing import Final
 import trio
 from attrs import frozen
 
-from triosmtp.client_checks.dns_resolver import DNSError, DNSResolver
 from triosmtp.config.types.dnsbl_site import DNSBLSite
+from triosmtp.dns_client import DNSError, DNSResolver
 
 __all__ = ["Listings", "find_listings", "shown_domain"]
 
@@ -40,7 +40,7 @@ async def find_listings(
             found = await resolver.look_up(f"{question}.{domain}", "A", seconds)
         except DNSError:
             return
-        answers[domain] = [packed for packed in (ip_address(each).packed for each in found) if _is_listing(packed)]
+        answers[domain] = [packed for packed in (ip_address(each.text).packed for each in found) if _is_listing(packed)]
 
     async with trio.open_nursery() as nursery:
         for domain in dict.fromkeys(site.domain for site in sites):

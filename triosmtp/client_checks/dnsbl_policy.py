@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from triosmtp.client_checks.dns_resolver import DNSResolver
 from triosmtp.client_checks.dnsbl import find_listings, shown_domain
 from triosmtp.client_checks.exemption import is_exempt
 from triosmtp.config.types.dnsbl_site import DNSBLSite
+from triosmtp.dns_client import DNSResolver
 from triosmtp.errors import Reject
 from triosmtp.policy import Done, Policy, Session
 from triosmtp.smtp import Address

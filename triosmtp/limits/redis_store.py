@@ -6,7 +6,7 @@ An answer has a short time.  After a failure, the Redis is not asked for ten sec
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -15,16 +15,22 @@ import trio
 if TYPE_CHECKING:
     import coredis
 
-__all__ = ["RedisStore", "missing_package"]
+__all__ = ["RedisStore", "import_coredis"]
 
 _AWAY_SECONDS: Final = 10.0
 """Seconds for which a store that failed is not asked."""
 _CONNECTIONS: Final = 8
 
 
-def missing_package() -> str:
-    """Return what to install if the package that Limits_Store needs is missing; else ``""``."""
-    return "" if find_spec("coredis") else "needs coredis: pip install 'triosmtp[redis]'"
+def import_coredis() -> None:
+    """Import what the store needs, at the start: the user who serves may not be permitted to read files of packages.
+
+    :raises ImportError: if coredis is missing; the text says what to install.
+    """
+    try:
+        import_module("coredis.retry")
+    except ImportError:
+        raise ImportError("needs coredis: pip install 'triosmtp[redis]'") from None
 
 
 class _OnChange(Protocol):

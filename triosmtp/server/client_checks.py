@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from triosmtp.client_checks.client_name_policy import ClientNamePolicy
-from triosmtp.client_checks.dns_resolver import DNSResolver, missing_package
 from triosmtp.client_checks.dnsbl_policy import DNSBLPolicy
 from triosmtp.client_checks.greylist_database import GreylistDatabase
 from triosmtp.client_checks.greylist_policy import GreylistPolicy
 from triosmtp.config import Config, Settings, problem_at
+from triosmtp.dns_client import DNSResolver, import_dnspython
 from triosmtp.errors import ConfigError
 from triosmtp.event import ServerEvent
 from triosmtp.filesystem import state_directory
@@ -40,9 +40,11 @@ class ClientChecks:
         first: list[Policy] = []
         last: list[Policy] = []
         for field in ("client_name", "dnsbl_sites"):
-            missing = missing_package() if getattr(settings, field) else ""
-            if missing:
-                raise ConfigError([problem_at(settings, field, missing)])
+            if getattr(settings, field):
+                try:
+                    import_dnspython()
+                except ImportError as error:
+                    raise ConfigError([problem_at(settings, field, str(error))]) from None
         if settings.client_name:
             first.append(ClientNamePolicy(self._resolver, settings.dns_timeout))
         if settings.dnsbl_sites:

@@ -7,7 +7,7 @@ from triosmtp.config import Config, problem_at
 from triosmtp.delivery import SecretFile, SecretFileError
 from triosmtp.errors import ConfigError
 from triosmtp.event import LimitsStoreChanged, ServerEvent
-from triosmtp.limits.redis_store import RedisStore, missing_package
+from triosmtp.limits.redis_store import RedisStore, import_coredis
 
 __all__ = ["check_limits_store", "make_redis_store"]
 
@@ -18,9 +18,10 @@ def check_limits_store(config: Config) -> None:
     :raises ConfigError: if they cannot be used.
     """
     problems, base = [], config.base
-    missing = missing_package()
-    if missing:
-        problems.append(problem_at(base, "limits_store", f"Limits_Store {missing}"))
+    try:
+        import_coredis()
+    except ImportError as error:
+        problems.append(problem_at(base, "limits_store", f"Limits_Store {error}"))
     if base.node_name is None:
         problems.append(problem_at(base, "limits_store", "Limits_Store needs a Node_Name"))
     if base.limits_store_password_file is not None:

@@ -94,7 +94,8 @@ def load_scripts(config: Config, events: EventSink, former: ScriptSet | None) ->
     limits = LuaLimits(instructions=settings.script_max_instructions, memory=settings.script_max_memory)
     folders = (*(() if config.folder is None else (config.folder,)), *settings.script_path)
     resources = Resources() if former is None else former.engine.resources
-    resources = resources.reloaded(folders=tuple(folders), option=partial(_option, config))
+    lookups = resources.lookups.with_servers(config.base.dns_servers)
+    resources = resources.reloaded(folders=tuple(folders), option=partial(_option, config), lookups=lookups)
     engine = Engine(sources, folders, limits=limits, resources=resources)
     resources.judge = partial(_judge, engine)
     places = dict(zip(sources, scripts.scripts, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio.testing
-from dns_responder import Records, dns_responder
+from dns_server import Records, dns_server
 from http_server import HTTPServer, answer, http_server
 from memory_dialogue import conf
 from script_dialogue import SCRIPTS, Dialogue, Step, names, steps_of
@@ -28,8 +28,9 @@ async def responder_for(steps: list[Step]) -> AsyncIterator[str]:
     for name, kind, value in (line.split(" ", 2) for line in lines):
         records.setdefault((name, kind), []).append(value)
     served: Records = records
-    async with dns_responder(served) as responder:
-        yield responder.server
+    async with dns_server(served) as server:
+        server.failing.add("fails.example")
+        yield server.text
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import pytest
 from dns_server import Records, dns_server
 
 from triosmtp.client_checks.client_name import ClientName, find_client_name
-from triosmtp.client_checks.dns_resolver import DNSResolver
+from triosmtp.dns_client import DNSResolver
 
 RECORDS: Records = {
     ("1.2.0.192.in-addr.arpa", "PTR"): ["Mail.Example.org."],

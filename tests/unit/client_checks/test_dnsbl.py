@@ -5,9 +5,9 @@ from ipaddress import ip_address
 from dns_server import Records, dns_server
 
 import triosmtp
-from triosmtp.client_checks.dns_resolver import DNSResolver
 from triosmtp.client_checks.dnsbl import Listings, find_listings, shown_domain
 from triosmtp.config.types.dnsbl_site import DNSBLSite
+from triosmtp.dns_client import DNSResolver
 
 
 def sites(*texts: str) -> tuple[DNSBLSite, ...]:

@@ -1,5 +1,6 @@
 """Errors of Limits_Store and Mock_Credentials_File, as `check` prints them."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,6 @@ import pytest
 import triosmtp
 from triosmtp.commands.check_command import check_config
 from triosmtp.errors import ConfigError, Severity
-from triosmtp.limits import redis_store
 
 
 def config(text: str) -> triosmtp.Config:
@@ -24,7 +24,7 @@ def errors(text: str) -> list[str]:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_store, "find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "coredis.retry", None)
     assert errors('Limits_Store = "redis://127.0.0.1"') == ["Limits_Store needs coredis: pip install 'triosmtp[redis]'"]
 
 

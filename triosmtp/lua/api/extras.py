@@ -7,14 +7,9 @@ session would wait for the import.
 from collections.abc import Callable
 from typing import Final
 
+from triosmtp.dns_client import import_dnspython
+
 __all__ = ["import_extras"]
-
-
-def _import_dns() -> None:
-    import dns.asyncbackend  # noqa: PLC0415 - only if a script needs it
-    import dns.asyncresolver  # noqa: PLC0415 - as above
-
-    dns.asyncbackend.get_backend("trio")
 
 
 def _import_http() -> None:
@@ -24,7 +19,7 @@ def _import_http() -> None:
 
 
 _EXTRAS: Final[tuple[tuple[bytes, str, Callable[[], None], str], ...]] = (
-    (b"dnsLookup", "msys.dnsLookup needs dnspython", _import_dns, "dns"),
+    (b"dnsLookup", "msys.dnsLookup needs dnspython", import_dnspython, "dns"),
     (b"http.client", "http.client needs httpx", _import_http, "http"),
 )
 """The text that names a function, what the function needs, its import, and the name of the extra."""

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import trio
 
+from triosmtp.dns_client import DNSError
 from triosmtp.lua.api.access import Callout, seen_context, session_of, text
-from triosmtp.lua.api.dns_lookup import RECORD_TYPES, DNSError
+from triosmtp.lua.api.dns_lookup import RECORD_TYPES
 from triosmtp.lua.api.macro import MacroValues, expand_macro
 from triosmtp.lua.conversion import lua_dict, text_of, type_name
 from triosmtp.lua.host import HostObject, HostTable, LuaTable, ScriptError
@@ -35,12 +36,16 @@ async def _dns_lookup(callout: Callout, name: bytes, kind: bytes | None, options
     try:
         records = await callout.engine.resources.lookups.look_up(text(name), record_type, server_text)
     except DNSError as error:
-        return None, str(error)
+        return None, error.code
     except ImportError:
-        raise ScriptError('msys.dnsLookup needs dnspython: pip install "triosmtp[dns]"') from None
+        raise ScriptError("msys.dnsLookup needs dnspython: pip install 'triosmtp[dns]'") from None
     if found.get("priority") in {True, b"true"} and record_type == "MX":
-        return [[each.preference, each.text] for each in records]
-    return [each.text for each in records]
+        return [[each.preference, _octets(each.text)] for each in records]
+    return [_octets(each.text) for each in records]
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # a TXT record has any
 
 
 @TABLE.function("msys.expandMacro", "s")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from dns_responder import dns_responder
+from dns_server import dns_server
 from lua_scripts import Script
 from script_callout import CalloutStub, EngineStub, callout_with_message
 
@@ -147,8 +147,8 @@ async def test_a_pattern_that_needs_a_thread_goes_on_there() -> None:
 
 async def test_dns() -> None:
     records = {("a.example", "MX"): ["20 b.example.", "10 c.example."], ("a.example", "A"): ["192.0.2.1"]}
-    async with dns_responder(records) as responder:
-        option = f"{{ server = '{responder.server}' }}"
+    async with dns_server(records) as server:
+        option = f"{{ server = '{server.text}' }}"
         pairs = option.replace("{ ", "{ priority = true, ")
         chunk = f"""
           local a, mx, first = msys.dnsLookup('a.example', nil, {option}), msys.dnsLookup('a.example', 'mx', {option}),
