@@ -11,9 +11,11 @@ import trio.testing
 import trio_websocket
 from policy_schema import SCHEMA
 
-from triosmtp.policy_client import PolicyClient
+from triosmtp.policy.interface import Phase
+from triosmtp.policy_client import Notification, PolicyClient
 from triosmtp.policy_service.hub import ClientAccess, Hub
 from triosmtp.policy_service.json_rpc import PROTOCOL
+from triosmtp.policy_service.question import Question
 from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
 
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -24,6 +26,7 @@ Policy = ( "websocket:fraud" )
 %s
 ESMTP_Listener { Listen ":25" { } }
 """
+BODY = b"Subject: x\r\n\r\nhello\r\n"
 LOCAL = ClientAccess(listener="policy", peer="unix", local=True, admin_token="a" * 16)
 
 
@@ -131,3 +134,34 @@ async def open_stage(options: str = "", configuration: str = CONFIGURATION) -> A
     async with open_memory_server(text) as server, trio.open_nursery() as nursery:
         yield Stage(server, nursery)
         nursery.cancel_scope.cancel()
+
+
+def decider(name: str = "bar", **more: Any) -> PolicyClient:
+    """Return a decider of the group that CONFIGURATION names; `more` goes to its client."""
+    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
+
+
+async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
+    """Send one message; return the reply."""
+    return str(await client.message(sender, ["you@example.com"], BODY))
+
+
+async def watch(stage: Stage, *patterns: str, **more: Any) -> list[Notification]:
+    """Attach an observer; return the list that its notifications go to."""
+    notes: list[Notification] = []
+    client = PolicyClient("unix:/memory", name="watcher", **more)
+
+    @client.notification(*patterns)
+    async def note(each: Notification) -> None:
+        notes.append(each)
+
+    await stage.attach(client)
+    return notes
+
+
+def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
+    """Return a question of the session "s"."""
+    return Question(
+        id=f"s-{number}", session="s", phase=phase, peer="192.0.2.7:1", listener=":25", variables={},
+        message_variables={}, arguments={},
+    )  # fmt: skip

@@ -5,48 +5,15 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from policy_stage import Stage, open_stage
+from policy_stage import BODY, decider, mail, open_stage
 
 from triosmtp import DISCARD, DONE
 from triosmtp.event import MessageAccepted, Refused
-from triosmtp.policy.interface import Phase
 from triosmtp.policy_client import (
     Decision,
-    Notification,
     PolicyClient,
     PolicyRequest,
 )
-from triosmtp.policy_service.question import Question
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
-
-
-async def told(stage: Stage, *patterns: str, **more: Any) -> list[Notification]:
-    notes: list[Notification] = []
-    client = PolicyClient("unix:/memory", name="watcher", **more)
-
-    @client.notification(*patterns)
-    async def note(each: Notification) -> None:
-        notes.append(each)
-
-    await stage.attach(client)
-    return notes
-
-
-def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
-    return Question(
-        id=f"s-{number}", session="s", phase=phase, peer="192.0.2.7:1", listener=":25", variables={},
-        message_variables={}, arguments={},
-    )  # fmt: skip
 
 
 async def test_the_question_and_the_answer_have_the_documented_form() -> None:

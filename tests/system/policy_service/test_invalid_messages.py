@@ -1,30 +1,14 @@
 """Answers and messages of clients that are invalid."""
 
-from typing import Any
-
 import pytest
 import trio
 import trio.testing
-from policy_stage import open_stage
+from policy_stage import decider, open_stage
 
 from triosmtp.event import PolicyFallback
-from triosmtp.policy.interface import Phase
 from triosmtp.policy_client import (
-    PolicyClient,
     PolicyRequest,
 )
-from triosmtp.policy_service.question import Question
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
-    return Question(
-        id=f"s-{number}", session="s", phase=phase, peer="192.0.2.7:1", listener=":25", variables={},
-        message_variables={}, arguments={},
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """The client library with a server in memory."""
 
-from typing import Any
-
 import pytest
 import trio
 import trio.testing
-from policy_stage import LOCAL, open_stage
+from policy_stage import LOCAL, decider, open_stage
 
 from triosmtp.policy_client import (
     PolicyClient,
@@ -13,11 +11,6 @@ from triosmtp.policy_client import (
     PolicyRequest,
 )
 from triosmtp.policy_service.hub import ClientAccess
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
 
 TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token="a" * 16)
 

@@ -8,16 +8,12 @@ import pytest
 import trio
 import trio.testing
 from attrs import evolve
-from policy_stage import LOCAL, Stage, open_stage
+from policy_stage import LOCAL, open_stage
 
 from triosmtp.event import (
     PolicyClientDisconnected,
     PolicyClientRefused,
     ServerEvent,
-)
-from triosmtp.policy_client import (
-    Notification,
-    PolicyClient,
 )
 from triosmtp.policy_service.hub import ClientAccess, Hub
 from triosmtp.policy_service.json_rpc import PROTOCOL
@@ -29,18 +25,6 @@ TLS = ClientAccess(listener="p", peer="x", encrypted=True)
 
 
 TCP = ClientAccess(listener="policy", peer="192.0.2.9:1", token="t" * 16, admin_token="a" * 16)
-
-
-async def told(stage: Stage, *patterns: str, **more: Any) -> list[Notification]:
-    notes: list[Notification] = []
-    client = PolicyClient("unix:/memory", name="watcher", **more)
-
-    @client.notification(*patterns)
-    async def note(each: Notification) -> None:
-        notes.append(each)
-
-    await stage.attach(client)
-    return notes
 
 
 UPGRADE = (

@@ -1,24 +1,10 @@
 """The requests that a policy client's handlers receive."""
 
-from typing import Any
-
-from policy_stage import open_stage
+from policy_stage import decider, mail, open_stage
 
 from triosmtp.policy_client import (
-    PolicyClient,
     PolicyRequest,
 )
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
 
 
 async def test_the_client_restores_the_contexts_from_changes() -> None:

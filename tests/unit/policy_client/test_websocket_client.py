@@ -1,25 +1,13 @@
 """Mistakes in the use of the client library."""
 
 import json
-from typing import Any
 
 import pytest
+from policy_stage import decider, mail
 
 from triosmtp.policy_client import (
-    PolicyClient,
     PolicyRequest,
 )
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
 
 
 async def test_mistakes_in_a_client_raise_at_once() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from policy_stage import open_stage
+from policy_stage import decider, open_stage
 
 from triosmtp.event import PolicyFallback
 from triosmtp.policy_client import (
@@ -15,18 +15,6 @@ from triosmtp.policy_client import (
     PolicyRequestError,
 )
 from triosmtp.policy_service.hub import ClientAccess
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
-
 
 TLS = ClientAccess(listener="p", peer="x", encrypted=True)
 

@@ -1,33 +1,16 @@
 """One client: its questions, their late answers, and passwords."""
 
-from typing import Any
-
 import pytest
 import trio
 import trio.testing
 from attrs import evolve
-from policy_stage import LOCAL
+from policy_stage import LOCAL, question
 
-from triosmtp.policy.interface import Phase
-from triosmtp.policy_client import (
-    PolicyClient,
-)
 from triosmtp.policy_service.connected_client import ConnectedClient
 from triosmtp.policy_service.hub import ClientAccess, HubLimits
 from triosmtp.policy_service.json_rpc import ProtocolError
 from triosmtp.policy_service.question import Question
 from triosmtp.policy_service.registration import read_registration
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
-    return Question(
-        id=f"s-{number}", session="s", phase=phase, peer="192.0.2.7:1", listener=":25", variables={},
-        message_variables={}, arguments={},
-    )  # fmt: skip
 
 
 async def test_a_decider_that_does_not_read_its_questions_is_dropped() -> None:

@@ -1,52 +1,17 @@
 """The deciders of a group: time-outs, fallbacks and the circuit breaker."""
 
-from typing import Any
-
 import pytest
 import trio
 import trio.testing
-from policy_stage import Stage, open_stage
+from policy_stage import Stage, decider, mail, open_stage
 
 from triosmtp.event import PolicyClientDisconnected, PolicyFallback
-from triosmtp.policy.interface import Phase
 from triosmtp.policy_client import (
-    Notification,
     PolicyClient,
     PolicyRequest,
 )
 from triosmtp.policy_service.circuit_breaker import CircuitBreaker
 from triosmtp.policy_service.hub import HubLimits
-from triosmtp.policy_service.question import Question
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
-
-
-async def told(stage: Stage, *patterns: str, **more: Any) -> list[Notification]:
-    notes: list[Notification] = []
-    client = PolicyClient("unix:/memory", name="watcher", **more)
-
-    @client.notification(*patterns)
-    async def note(each: Notification) -> None:
-        notes.append(each)
-
-    await stage.attach(client)
-    return notes
-
-
-def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
-    return Question(
-        id=f"s-{number}", session="s", phase=phase, peer="192.0.2.7:1", listener=":25", variables={},
-        message_variables={}, arguments={},
-    )  # fmt: skip
 
 
 async def hang_again_and_again(stage: Stage) -> None:

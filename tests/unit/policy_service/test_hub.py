@@ -1,48 +1,18 @@
 """A hub without a server."""
 
-from typing import Any
-
 import pytest
 import trio
 import trio.testing
 from attrs import evolve
-from policy_stage import LOCAL, Stage
+from policy_stage import LOCAL, question
 
 from triosmtp.event import ServerEvent
-from triosmtp.policy.interface import Phase
-from triosmtp.policy_client import (
-    Notification,
-    PolicyClient,
-)
 from triosmtp.policy_service.connected_client import CloseReason, ConnectedClient
 from triosmtp.policy_service.decider_group import NoAnswerError
 from triosmtp.policy_service.hub import Hub
 from triosmtp.policy_service.json_rpc import encode_json
-from triosmtp.policy_service.question import Outcome, Question
+from triosmtp.policy_service.question import Outcome
 from triosmtp.policy_service.registration import read_registration
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-async def told(stage: Stage, *patterns: str, **more: Any) -> list[Notification]:
-    notes: list[Notification] = []
-    client = PolicyClient("unix:/memory", name="watcher", **more)
-
-    @client.notification(*patterns)
-    async def note(each: Notification) -> None:
-        notes.append(each)
-
-    await stage.attach(client)
-    return notes
-
-
-def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
-    return Question(
-        id=f"s-{number}", session="s", phase=phase, peer="192.0.2.7:1", listener=":25", variables={},
-        message_variables={}, arguments={},
-    )  # fmt: skip
 
 
 def open_decider(hub: Hub, *phases: str, name: str = "one", group: str = "g") -> ConnectedClient:

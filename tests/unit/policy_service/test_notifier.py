@@ -5,40 +5,17 @@ from typing import Any
 import trio
 import trio.testing
 import trio_websocket
-from policy_stage import LOCAL, Raw, Stage, open_stage
+from policy_stage import BODY, LOCAL, Raw, mail, open_stage, watch
 
 from triosmtp.event import Disconnected, SessionInfo
-from triosmtp.policy_client import (
-    Notification,
-    PolicyClient,
-)
 from triosmtp.policy_service.hub import HubLimits
 from triosmtp.policy_service.json_rpc import PROTOCOL
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
-
-
-async def told(stage: Stage, *patterns: str, **more: Any) -> list[Notification]:
-    notes: list[Notification] = []
-    client = PolicyClient("unix:/memory", name="watcher", **more)
-
-    @client.notification(*patterns)
-    async def note(each: Notification) -> None:
-        notes.append(each)
-
-    await stage.attach(client)
-    return notes
 
 
 async def test_an_observer_is_notified_of_a_session_from_beginning_to_end() -> None:
     async with open_stage("Policy_Fallback = continue") as stage:
-        notes = await told(stage, "*", variables=["ehlo_domain"])
-        quiet = await told(stage, "session.closed", peers=["10.0.0.0/8"])
+        notes = await watch(stage, "*", variables=["ehlo_domain"])
+        quiet = await watch(stage, "session.closed", peers=["10.0.0.0/8"])
         session = await stage.hello()
         await session.command("NONSENSE")
         await mail(session)
@@ -59,7 +36,7 @@ async def test_an_observer_is_notified_of_a_session_from_beginning_to_end() -> N
 
 async def test_session_phase_contains_the_outcome() -> None:
     async with open_stage("Policy_Fallback = continue") as stage:
-        notes = await told(stage, "session.phase")
+        notes = await watch(stage, "session.phase")
         session = await stage.hello()
         await session.command("MAIL FROM:<a@example.org>")
         await session.command("RCPT TO:<a@elsewhere.example>")
@@ -95,7 +72,7 @@ async def test_an_observer_that_does_not_read_loses_notifications_and_receives_t
         await raw.initialize(notifications=["session.*"])
         window = trio.Event()
         theirs.send_stream.send_all_hook = window.wait  # nothing leaves: as to a reader whose window is closed
-        keeping_up = await told(stage, "session.*")
+        keeping_up = await watch(stage, "session.*")
         for _ in range(20):
             session = await stage.hello()
             await session.command("QUIT")

@@ -3,16 +3,7 @@
 import pytest
 from wsproto.frame_protocol import FrameProtocol
 
-from triosmtp.policy.interface import Phase
 from triosmtp.policy_service.outbox import Outbox, encode_text_frame
-from triosmtp.policy_service.question import Question
-
-
-def question(number: int = 1, phase: Phase = "mailfrom") -> Question:
-    return Question(
-        id=f"s-{number}", session="s", phase=phase, peer="192.0.2.7:1", listener=":25", variables={},
-        message_variables={}, arguments={},
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 200_000])

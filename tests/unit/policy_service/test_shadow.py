@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from policy_stage import Stage, open_stage
+from policy_stage import BODY, Stage, decider, mail, open_stage
 
 from triosmtp import Reject
 from triosmtp.event import PolicyFallback, ShadowDiffered
@@ -14,17 +14,6 @@ from triosmtp.policy_client import (
     PolicyClient,
     PolicyRequest,
 )
-from triosmtp.testing import ScriptedClient
-
-BODY = b"Subject: x\r\n\r\nhello\r\n"
-
-
-def decider(name: str = "bar", **more: Any) -> PolicyClient:
-    return PolicyClient("unix:/memory", name=name, group="fraud", **more)
-
-
-async def mail(client: ScriptedClient, sender: str = "a@example.org") -> str:
-    return str(await client.message(sender, ["you@example.com"], BODY))
 
 
 def strict(stage: Stage, name: str = "strict", *, seconds: float = 0.2) -> PolicyClient:
