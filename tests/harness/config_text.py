@@ -25,6 +25,15 @@ def read_option(name: str, text: str, folder: Path | None = None) -> object:
     return getattr(config.resolve(config.listens[0], None), name.lower())
 
 
+def option_error(name: str, text: str) -> str:
+    """Return the only error of a configuration in which option ``name`` is set to ``text``; it names the option."""
+    with pytest.raises(ConfigError) as caught:
+        read_option(name, text)
+    (problem,) = caught.value.problems
+    assert OPTIONS[name.lower()].name in problem.message
+    return problem.message
+
+
 def resolve_peer(config: Config, name: str, peer: str | None = None) -> Settings:
     """Return the settings for a connection from ``peer`` to the Listen with that name."""
     listen = config.find_listen(name)
