@@ -149,7 +149,7 @@ class NoSource:
     def policy_latencies(self) -> dict[str, Histogram]:
         return {}
 
-    def targets(self) -> list[dict[str, Any]]:
+    async def targets(self) -> list[dict[str, Any]]:
         return []
 
     async def remembered_recipients(self) -> int:

@@ -74,7 +74,7 @@ def check_config(config: Config) -> list[Problem]:
             problems += script_warnings(config, made.script_set)
         problems += _skipped_lines(profiles)
         for profile in profiles:
-            problems += extension_warnings(profile.settings, profile.delivery)
+            problems += extension_warnings(profile.settings, profile.routing.default[0].delivery)
     for listen in config.listens:
         for chain, settings in config.resolver(listen.block).variants().items():
             if broken and not _files_are_known(chain, settings):

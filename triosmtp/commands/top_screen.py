@@ -53,10 +53,10 @@ def render(value: Mapping[str, Any], columns: int, lines: int, wanted: str = "")
     """Return the lines of one screen of that size; ``wanted`` filters the sessions."""
     head = _head(value, columns, lines)
     blocks = _blocks(value, columns, wanted)
-    order = ("problems", "sessions", "refusals", "certificates", "deliveries", "listens", "policy", "workers")
-    _share([blocks[name] for name in order], lines - len(head))
-    shown = ("problems", "certificates", "listens", "workers", "policy", "deliveries", "sessions", "refusals")
-    rows = [*head, *(line for name in shown for line in blocks[name].lines())]
+    order = "problems sessions refusals certificates deliveries targets listens policy workers"
+    _share([blocks[name] for name in order.split()], lines - len(head))
+    shown = "problems certificates listens workers policy targets deliveries sessions refusals"
+    rows = [*head, *(line for name in shown.split() for line in blocks[name].lines())]
     return [fit(row, columns) for row in rows[:lines]]
 
 
@@ -172,7 +172,9 @@ def _blocks(value: Mapping[str, Any], columns: int, wanted: str) -> dict[str, _B
         ),
         "listens": _Block(listens_heading, listens, 2),
         "workers": _Block("-- workers --", list(map(_worker, value["worker_list"])), 1),
-        "targets": _Block("-- targets --", list(map(_target, value["targets"])), 2),
+        "targets": _Block(
+            "-- targets --", [_target(each) for each in sorted(value["targets"], key=lambda each: each["available"])], 2
+        ),
         "policy": _Block("-- policy groups --", list(map(_group, value["policy_groups"])), 1),
         "deliveries": _Block("-- failures of delivery --", list(map(_refusal, value["delivery_failures"])), 1),
         "sessions": _Block(heading, rows or ["no sessions"], 2, share=2),

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from triosmtp.delivery.recipient_result import DELIVERED, RecipientKey, RecipientResult
     from triosmtp.delivery.secret_file import SecretFile, SecretFileError
     from triosmtp.delivery.target_context import EventSink, TargetContext
-    from triosmtp.delivery.target_health import TargetHealth, TargetState, merge_states
+    from triosmtp.delivery.target_health import TargetHealth, TargetState, ended_state, merge_states
     from triosmtp.delivery.target_watch import watch_target
 
 __all__ = [
     "DELIVERED", "Delivery", "DeliveryError", "DeliveryTransaction", "Discard", "EventSink", "FunctionDelivery",
     "Maildir", "RecipientKey", "RecipientResult", "SecretFile", "SecretFileError",
-    "TargetContext", "TargetHealth", "TargetState", "is_probed", "load_delivery", "merge_states", "parse_delivery",
-    "watch_target",
+    "TargetContext", "TargetHealth", "TargetState", "ended_state", "is_probed", "load_delivery", "merge_states",
+    "parse_delivery", "watch_target",
 ]  # fmt: skip
 
 _MODULES = {
@@ -45,7 +45,7 @@ _MODULES = {
     "triosmtp.delivery.recipient_result": ("DELIVERED", "RecipientKey", "RecipientResult"),
     "triosmtp.delivery.secret_file": ("SecretFile", "SecretFileError"),
     "triosmtp.delivery.target_context": ("EventSink", "TargetContext"),
-    "triosmtp.delivery.target_health": ("TargetHealth", "TargetState", "merge_states"),
+    "triosmtp.delivery.target_health": ("TargetHealth", "TargetState", "ended_state", "merge_states"),
     "triosmtp.delivery.target_watch": ("watch_target",),
 }
 

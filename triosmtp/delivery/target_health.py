@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Final
 
 import trio
 from attrs import evolve, frozen
 
-__all__ = ["TargetHealth", "TargetState", "merge_states"]
+__all__ = ["TargetHealth", "TargetState", "ended_state", "merge_states"]
 
 _WEIGHT: Final = 0.1
 """The weight of the latest answer in the mean of latencies."""
@@ -32,10 +33,10 @@ class TargetState:
     """Its open connections."""
 
 
-def merge_states(states: Iterable[TargetState]) -> tuple[TargetState, ...]:
+def merge_states(*groups: Iterable[TargetState]) -> tuple[TargetState, ...]:
     """Return one state for each target: that of several processes together, and the worst of what cannot be added."""
     merged: dict[str, TargetState] = {}
-    for state in states:
+    for state in chain(*groups):
         other = merged.get(state.name)
         if other is None:
             merged[state.name] = state
@@ -52,6 +53,11 @@ def merge_states(states: Iterable[TargetState]) -> tuple[TargetState, ...]:
     return tuple(merged.values())
 
 
+def ended_state(state: TargetState) -> TargetState:
+    """Return what stays of the state of a target in a process that has ended: what is counted."""
+    return TargetState(state.name, answers=state.answers)
+
+
 class TargetHealth:
     """The health of one target, in one process.
 
@@ -61,6 +67,12 @@ class TargetHealth:
 
     def __init__(self, name: str, *, grace: float = 60.0, on_change: Callable[[], None] = lambda: None) -> None:
         self.name = name
+        self.deliveries = 0
+        """Messages that were delivered by a target that does not call :meth:`succeeded`."""
+        self.delivery_seconds = 0.0
+        """The seconds that these took, in total."""
+        self.delivered = 0
+        """Recipients that were delivered to and are not counted by :meth:`count`."""
         self.grace = grace
         """Delivery_Grace: seconds for which it may fail."""
         self.failing_since: float | None = None
@@ -70,10 +82,12 @@ class TargetHealth:
         self.ready = True
         """False until the first success of a target that must have answered before the server is ready."""
         self.note_change = on_change
-        """Called when the state has changed."""
+        """Called when the target may be available, or may not, unlike before; other values are read when needed."""
         self._latency: float | None = None
+        self._measured = 0, 0.0  # deliveries, and their seconds, that the latency includes
         self._answers: Counter[str] = Counter()
-        self._connections = 0
+        self.connections = 0
+        """Its open connections."""
         self._turned: trio.Event | None = None  # set when it begins or ends to fail; made by the first that waits
 
     def succeeded(self, seconds: float | None = None) -> None:
@@ -81,6 +95,8 @@ class TargetHealth:
         if seconds is not None:
             before = seconds if self._latency is None else self._latency
             self._latency = before + _WEIGHT * (seconds - before)
+        if self.ready and self.failing_since is None:
+            return
         self.ready = True
         if self.failing_since is not None:
             self.failing_since, self.reason = None, ""
@@ -96,20 +112,9 @@ class TargetHealth:
             self._turn()
         self.note_change()
 
-    def count(self, code: int) -> None:
-        """Count the answer of the target for one recipient."""
-        self._answers[f"{code // 100}xx"] += 1
-        self.note_change()
-
-    @property
-    def connections(self) -> int:
-        """Its open connections."""
-        return self._connections
-
-    @connections.setter
-    def connections(self, number: int) -> None:
-        self._connections = number
-        self.note_change()
+    def count(self, code: int, recipients: int = 1) -> None:
+        """Count the answer of the target for recipients."""
+        self._answers[f"{code // 100}xx"] += recipients
 
     @property
     def is_down(self) -> bool:
@@ -120,15 +125,29 @@ class TargetHealth:
         """Return the present state."""
         since = self.failing_since
         seconds = 0.0 if since is None else trio.current_time() - since
+        answers = Counter(self._answers)
+        if self.delivered:
+            answers["2xx"] += self.delivered
         return TargetState(
             self.name,
             available=self.ready and not self.is_down,
             failing_seconds=seconds,
             reason=self.reason,
-            latency=self._latency,
-            answers=dict(self._answers),
-            connections=self._connections,
+            latency=self._mean_latency(),
+            answers=dict(answers),
+            connections=self.connections,
         )
+
+    def _mean_latency(self) -> float | None:
+        """Return the mean of the latest latencies, with that of the deliveries since the last call."""
+        deliveries, seconds = self._measured
+        number = self.deliveries - deliveries
+        if number:
+            mean = (self.delivery_seconds - seconds) / number
+            before = mean if self._latency is None else self._latency
+            self._latency = mean + (1 - _WEIGHT) ** number * (before - mean)
+            self._measured = self.deliveries, self.delivery_seconds
+        return self._latency
 
     async def wait_turn(self) -> None:
         """Wait until it begins to fail, or is available again."""

@@ -23,7 +23,7 @@ from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.recipients.known_recipients import KnownRecipients
 from triosmtp.recipients.recipient_file import RecipientFile, RecipientFileError
 from triosmtp.server.relay_rules import RelayRules
-from triosmtp.server.routing import Routing
+from triosmtp.server.routing import Routing, Target
 from triosmtp.server.sasl_config import SaslConfig, Store, build_sasl_config, unanswered_schemes
 from triosmtp.server.target_set import TargetSet
 from triosmtp.server.tls_contexts import tls_settings
@@ -56,8 +56,8 @@ class Profile:
     """The name of this host in Received."""
     chain: Chain
     relay: RelayRules
-    delivery: Delivery
-    """The first target of mail that neither policy nor a Domain scope sends elsewhere."""
+    direct: Target | None
+    """The only target, if its mail needs no plan: see :attr:`Routing.is_plain`."""
     routing: Routing
     """All targets."""
     health: tuple[TargetHealth, ...]
@@ -243,7 +243,7 @@ class Profiles:
             hostname=settings.received_hostname or hostname,
             chain=chain,
             relay=RelayRules.from_settings(settings),
-            delivery=routing.default[0].delivery,
+            direct=routing.default[0] if routing.is_plain else None,
             routing=routing,
             health=tuple(each.health for each in routing.default if is_probed(each.delivery)),
             memory=self.targets.memory(routing, chain),

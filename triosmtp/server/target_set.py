@@ -154,8 +154,9 @@ class TargetSet:
             raise ConfigError(problems)
 
     def states(self) -> tuple[TargetState, ...]:
-        """Return the state of every target that the options name, in this process."""
-        return tuple(target.health.state() for target in self._targets.values())
+        """Return the state of every target in this process."""
+        given = () if self._given is None else (self._given,)
+        return tuple(target.health.state() for target in (*given, *self._targets.values()))
 
     async def count_remembered(self) -> int:
         """Return the number of remembered recipients."""

@@ -65,7 +65,10 @@ class WorkerPool(Protocol):
         """Return the state of the workers."""
 
     def target_states(self) -> tuple[TargetState, ...]:
-        """Return the state of the targets, of all workers together."""
+        """Return the state of the targets, of all workers together: whether they are available is up to date."""
+
+    def refresh_target_states(self) -> Awaitable[None]:
+        """Update everything that :meth:`target_states` returns."""
 
     def prepare(self, config: Config) -> Awaitable[None]:
         """Make everything that ``config`` names in each worker.  :meth:`commit` or :meth:`discard` follows.

@@ -269,7 +269,7 @@ class Metrics:
         now |= self._histograms()
         now |= self._gauges(source)
         now |= self._policy(source)
-        now |= self._targets(source)
+        now |= self._targets(await source.targets())
         now["triosmtp_remembered_recipients"] = {(): float(await source.remembered_recipients())}
         return [Samples(family, now[name]) for name, family in FAMILIES.items()]
 
@@ -322,11 +322,11 @@ class Metrics:
         )
         yield "triosmtp_certificate_problems", {(): float(len(source.certificate_problems()))}
 
-    def _targets(self, source: StatusSource) -> Iterator[tuple[str, Mapping[Labels, float]]]:
+    def _targets(self, targets: list[dict[str, Any]]) -> Iterator[tuple[str, Mapping[Labels, float]]]:
         values: dict[str, dict[Labels, float]] = {
             name: {} for name in ("available", "failing_seconds", "connections", "latency_seconds", "answers_total")
         }
-        for each in source.targets():
+        for each in targets:
             name = self._target(each["name"])
             for key in ("available", "failing_seconds", "connections"):
                 values[key][name,] = float(each[key])

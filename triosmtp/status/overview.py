@@ -120,7 +120,7 @@ class Overview:
             "sessions": [_session(each) for each in sessions[:_SESSIONS]],
             "sessions_total": len(sessions),
             "policy_groups": source.policy_groups(),
-            "targets": [{key: _shown(value) for key, value in each.items()} for each in source.targets()],
+            "targets": [{key: _shown(value) for key, value in each.items()} for each in await source.targets()],
             "remembered_recipients": await source.remembered_recipients(),
             "refusals": self._refusals.latest(),
             "refusal_kinds": self._refusal_kinds.most_common(8),

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from attrs import asdict
 
+from triosmtp.delivery import TargetState
 from triosmtp.histogram import Histogram
 from triosmtp.server.server import Server
 from triosmtp.tls import ServerContext
@@ -73,7 +74,7 @@ class StatusSource(Protocol):
     def handshakes_under_way(self) -> int:
         """Return the number of TLS handshakes under way."""
 
-    def targets(self) -> list[dict[str, Any]]:
+    async def targets(self) -> list[dict[str, Any]]:
         """Return each target of mail.
 
         Each has ``name``, ``available``, ``failing_seconds``, ``reason``, ``latency`` (seconds, or None), ``answers``
@@ -104,7 +105,8 @@ class ServerSource:
             return "draining"
         if self._pool is not None and not self._pool.state().ready:
             return "no worker"
-        down = [each["name"] for each in self.targets() if each["required"] and not each["available"]]
+        required = self._service.profiles.default_targets()
+        down = [each.name for each in self._target_states() if each.name in required and not each.available]
         return f"target not available: {', '.join(down)}" if down else "serving"
 
     def workers(self) -> Mapping[str, int]:
@@ -162,14 +164,18 @@ class ServerSource:
         """Return the number of TLS handshakes under way."""
         return self._service.limits.handshakes.under_way
 
-    def targets(self) -> list[dict[str, Any]]:
+    async def targets(self) -> list[dict[str, Any]]:
         """Return each target of mail, of all processes together."""
-        profiles = self._service.profiles
-        states = {state.name: state for state in profiles.targets.states()}
+        if self._pool is not None:
+            await self._pool.refresh_target_states()
+        required = self._service.profiles.default_targets()
+        return [{**asdict(state), "required": state.name in required} for state in self._target_states()]
+
+    def _target_states(self) -> tuple[TargetState, ...]:
+        states = {state.name: state for state in self._service.profiles.targets.states()}
         if self._pool is not None:  # the workers deliver
             states |= {state.name: state for state in self._pool.target_states() if state.name in states}
-        required = profiles.default_targets()
-        return [{**asdict(state), "required": name in required} for name, state in states.items()]
+        return tuple(states.values())
 
     async def remembered_recipients(self) -> int:
         """Return the number of recipients that are remembered for a retry."""

@@ -37,7 +37,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from triosmtp.config import Config
-from triosmtp.delivery import TargetState, merge_states
+from triosmtp.delivery import TargetState, ended_state, merge_states
 from triosmtp.errors import ConfigError, Problem, Severity, is_transient
 from triosmtp.event import (
     CertificatesReloaded,
@@ -75,6 +75,7 @@ from triosmtp.workers.worker_messages import (
     Ping,
     Prepare,
     ReloadCertificates,
+    ReportTargets,
     ReportTLS,
     TargetsChanged,
     UncountPeer,
@@ -156,6 +157,7 @@ class Supervisor:
         self._renewing = False
         self._draining = trio.Event()
         self._deaths = 0
+        self._ended_targets: tuple[TargetState, ...] = ()  # what workers that ended have counted
         service.observers.add(Subscription(self._on_certificates_reloaded, (CertificatesReloaded,)))
         service.hub.on_interest_changed = self._send_interest
 
@@ -187,7 +189,12 @@ class Supervisor:
 
     def target_states(self) -> tuple[TargetState, ...]:
         """Return the state of the targets, of all workers together."""
-        return merge_states(state for worker in self._workers.values() for state in worker.targets)
+        return merge_states(self._ended_targets, *(worker.targets for worker in self._workers.values()))
+
+    async def refresh_target_states(self) -> None:
+        """Ask the workers for the state of the targets."""
+        for worker, states in await self._ask(self._ready_workers(), ReportTargets()):
+            worker.targets = states
 
     async def prepare(self, config: Config) -> None:
         """Make everything that ``config`` names in each worker.
@@ -226,6 +233,7 @@ class Supervisor:
     def commit(self) -> None:
         """Put in force what was prepared."""
         self._generation += 1
+        self._ended_targets = ()  # each worker counts from 0 again
         for worker in self._prepared:
             worker.channel.send(Commit(self._generation))
             worker.generation = self._generation
@@ -419,6 +427,7 @@ class Supervisor:
             worker.process.kill()
             await worker.process.wait()
         del self._workers[worker.number]
+        self._ended_targets = merge_states(self._ended_targets, map(ended_state, worker.targets))
         for handoff, sock in take_queue(worker):
             ticket = worker.connections.pop(handoff.number)
             if sock is None:
@@ -427,9 +436,7 @@ class Supervisor:
                 self.dispatcher.dispatch(PendingConnection(handoff, sock, ticket))
         if not self._draining.is_set() or worker.connections:
             self._deaths += 1
-            status = worker.process.returncode
-            how = f"signal {-status}" if status is not None and status < 0 else f"status {status}"
-            _log.error("%s ended with %s; sessions lost: %d", worker, how, len(worker.connections))
+            _log.error("%s ended with %s; sessions lost: %d", worker, worker.ending, len(worker.connections))
         service, now = self._service, trio.current_time()
         for session, known in worker.sessions.items():
             service.limits.release_handshake(session)
@@ -455,7 +462,7 @@ class Supervisor:
         handlers[UncountPeer] = lambda message: limits.uncount_peer(message.option, message.peer)
         handlers[PhaseEnded] = lambda message: self._service.hub.report_outcome(message.question, message.outcome)
         handlers[FilterUsed] = lambda message: self._service.hub.filters.report(message.use)
-        handlers[TargetsChanged] = partial(self._on_targets_changed, worker)
+        handlers[TargetsChanged] = worker.on_targets_changed
         handlers[LogRecord] = write_log
         return handlers
 
@@ -464,13 +471,9 @@ class Supervisor:
         self._service.emit(event)
 
     def _on_message(self, worker: WorkerProcess, event: MessageAccepted | MessageRefused) -> None:
-        known = worker.sessions.get(event.session.id)
-        if known is not None:
+        if known := worker.sessions.get(event.session.id):
             known.messages += 1
         self._service.emit(event)
-
-    def _on_targets_changed(self, worker: WorkerProcess, message: TargetsChanged) -> None:
-        worker.targets = message.states
 
     def _on_disconnected(self, worker: WorkerProcess, event: Disconnected) -> None:
         worker.sessions.pop(event.session.id, None)
@@ -491,7 +494,6 @@ class Supervisor:
     async def _send_interest(self) -> None:
         """Send the interest of the policy clients; return when every worker has handled it."""
         message = InterestChanged(self._service.hub.interest)
-        workers = list(self._workers.values())
-        for worker in workers:
+        for worker in tuple(self._workers.values()):
             worker.channel.send(message)
-        await self._ask([worker for worker in workers if worker.ready], Ping())
+        await self._ask(self._ready_workers(), Ping())

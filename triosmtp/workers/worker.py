@@ -18,6 +18,7 @@ import trio
 from attrs import define, evolve
 
 from triosmtp.config import Listen
+from triosmtp.delivery import TargetState
 from triosmtp.limits.fd_limit import max_connections
 from triosmtp.limits.timeouts import watch
 from triosmtp.server.acceptor import Acceptor
@@ -49,6 +50,7 @@ from triosmtp.workers.worker_messages import (
     Prepare,
     ReadBodyPart,
     ReloadCertificates,
+    ReportTargets,
     ReportTLS,
     RunScriptCommand,
     SetVariables,
@@ -148,7 +150,7 @@ class _Worker:
         self._target_change.set()
 
     async def report_targets(self) -> None:
-        """Report the state of the targets to the supervisor when it has changed, at most once a second."""
+        """Report to the supervisor when the availability of targets has changed, at most once a second."""
         while True:
             await self._target_change.wait()
             self._target_change = trio.Event()
@@ -180,6 +182,7 @@ class _Worker:
             Ping: self._answer_ping,
             ReloadCertificates: self._reload_certificates,
             ReportTLS: self._report_tls,
+            ReportTargets: self._report_targets,
             RunScriptCommand: self._run_script_command,
             ListSessions: lambda _: self._sessions.inbound(),
             DescribeSession: lambda message: self._sessions.session(message.session),
@@ -245,6 +248,10 @@ class _Worker:
             session.expire()
         await trio.sleep(_LAST_REPLY_SECONDS)
         self._session_tasks.cancel_scope.cancel()
+
+    async def _report_targets(self, _message: ReportTargets) -> tuple[TargetState, ...]:
+        await trio.lowlevel.checkpoint()
+        return self._service.profiles.targets.states()
 
     async def _answer_ping(self, _message: Ping) -> None:
         await trio.lowlevel.checkpoint()

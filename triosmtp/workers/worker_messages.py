@@ -45,6 +45,7 @@ __all__ = [
     "ReadBodyPart",
     "ReloadCertificates",
     "ReportTLS",
+    "ReportTargets",
     "RunScriptCommand",
     "SetVariables",
     "TargetsChanged",
@@ -127,6 +128,11 @@ class ReloadCertificates(WorkerRequest[list[str]]):
 @frozen(slots=True)
 class ReportTLS(WorkerRequest[TLSReport]):
     """Report the TLS contexts."""
+
+
+@frozen(slots=True)
+class ReportTargets(WorkerRequest[tuple[TargetState, ...]]):
+    """Report the state of the targets."""
 
 
 @frozen(slots=True)
@@ -217,7 +223,7 @@ class PhaseEnded:
 
 @frozen(slots=True)
 class TargetsChanged:
-    """The state of the targets of a worker has changed."""
+    """Whether the targets are available has changed in a worker."""
 
     states: tuple[TargetState, ...]
 

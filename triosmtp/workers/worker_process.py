@@ -17,7 +17,7 @@ from triosmtp.event import SessionInfo
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.workers.channel import Channel, ChannelClosedError
 from triosmtp.workers.handoff import Handoff, connections_pair, discard_connection, receive_connection
-from triosmtp.workers.worker_messages import LogRecord
+from triosmtp.workers.worker_messages import LogRecord, TargetsChanged
 
 __all__ = [
     "SessionRecord",
@@ -63,6 +63,16 @@ class WorkerProcess:
     sessions: dict[str, SessionRecord] = field(factory=dict)
     targets: tuple[TargetState, ...] = ()
     """The targets, as it reported them last."""
+
+    @property
+    def ending(self) -> str:
+        """How it ended, for the log."""
+        status = self.process.returncode
+        return f"signal {-status}" if status is not None and status < 0 else f"status {status}"
+
+    def on_targets_changed(self, message: TargetsChanged) -> None:
+        """Keep the state of the targets."""
+        self.targets = message.states
 
     def __str__(self) -> str:
         return f"worker {self.number} (process {self.process.pid})"

@@ -47,7 +47,7 @@ async def test_a_target_that_is_away_and_comes_back(tmp_path: Path, monkeypatch:
         hop = next(each for each in overview["targets"] if each["name"] == "hop")
         assert hop["required"]
         assert str(tmp_path / "hop") in hop["reason"]
-        assert "hop: NOT AVAILABLE for " in top_screen._target(hop)
+        assert any(line.startswith("hop: NOT AVAILABLE for ") for line in top_screen.render(overview, 120, 24))
         async with listening(ScriptedHop(lmtp=True), tmp_path / "hop"):
             assert await until_ready(here, 200) == "ok\n"  # although the target of a domain is away
             assert await trio.to_thread.run_sync(_reply_to_recipients, here.mail_port) == ("250", "451")

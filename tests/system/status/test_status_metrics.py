@@ -56,6 +56,9 @@ async def test_a_message_is_counted() -> None:
             ("message_size_bytes_count", {}, 1),
             ("message_duration_seconds_count", {}, 1),
             ("delivery_duration_seconds_count", {}, 1),
+            ("target_answers_total", {"target": "discard:", "class": "2xx"}, 1),
+            ("target_available", {"target": "discard:"}, 1),
+            ("target_connections", {"target": "discard:"}, 0),
             ("session_duration_seconds_count", {}, 1),
             ("commands_total", {"command": "RCPT"}, 2),
             ("commands_total", {"command": "QUIT"}, 1),
@@ -68,6 +71,8 @@ async def test_a_message_is_counted() -> None:
             ),
         ):
             assert after[f"triosmtp_{name}", tuple(sorted(labels.items()))] == value, name
+        latency = after["triosmtp_target_latency_seconds", (("target", "discard:"),)]
+        assert latency == after["triosmtp_delivery_duration_seconds_sum", ()]
         assert after["triosmtp_message_bytes_total", listener] == after["triosmtp_message_size_bytes_sum", ()] > 10
         assert (
             0 < after["triosmtp_delivery_duration_seconds_sum", ()] < after["triosmtp_message_duration_seconds_sum", ()]

@@ -9,12 +9,13 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import evolve, frozen
 
-from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, RecipientResult
+from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, RecipientResult, is_probed
 from triosmtp.limits.peer_count import peer_key
 from triosmtp.message import Envelope, Message, Origin, Recipient
 from triosmtp.message.header_edits import HeaderEdits
@@ -246,6 +247,7 @@ class Dispatch:
 
     async def _results_of(self, target: Target, message: Message) -> Sequence[RecipientResult]:
         delivery, expected = target.delivery, len(message.envelope.recipients)
+        began = monotonic()
         try:
             if delivery.verifies:
                 results = await self._transaction(target).deliver_each(message)
@@ -255,6 +257,9 @@ class Dispatch:
                 raise RuntimeError(f"{target} returned {len(results)} results for {expected} recipients")
         except BaseException as error:  # noqa: BLE001 - a cancellation is raised again
             return [self._failed(target, error)] * expected
+        if not is_probed(delivery) and any(each.is_delivered for each in results):  # others report it themselves
+            target.health.deliveries += 1
+            target.health.delivery_seconds += monotonic() - began
         return results
 
     # What is remembered

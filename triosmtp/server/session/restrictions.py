@@ -132,7 +132,7 @@ def _at_rcpt(profile: Profile) -> tuple[list[Check], list[WaitingCheck]]:
         waiting.append(_check_exists)
     if settings.recipient_rate_per_peer is not None:
         waiting.append(_check_recipient_rate)
-    if not profile.routing.is_plain:
+    if profile.direct is None:
         waiting.append(_ask_target)
     return checks, waiting
 

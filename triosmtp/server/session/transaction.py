@@ -11,7 +11,7 @@ from errno import ENOSPC
 from functools import partial
 from time import monotonic
 
-from triosmtp.delivery import Delivery, DeliveryError
+from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.limits.spool_space import spool_folder
@@ -23,6 +23,7 @@ from triosmtp.policy import ChainDecision, Session
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
+from triosmtp.server.routing import Target
 from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session.authentication_results import may_have_results, results_field, without_forged
 from triosmtp.server.session.dispatch import Dispatch, digest_of
@@ -304,29 +305,41 @@ class Transaction:
         )
         message.variables, message.message_variables = variables, message_variables
         began = monotonic()
-        chosen = message_variables.get(DELIVER_TO) if profile.chain.policies else None
-        if chosen is None and profile.routing.is_plain and not message.has_variants:
-            await self._deliver_to(profile.delivery, message)
-        else:
-            await self._deliver_by_plan(message, chosen)
-        self._delivery_seconds = monotonic() - began
-
-    async def _deliver_to(self, delivery: Delivery, message: Message) -> None:
+        target = profile.direct
+        if target is None or (profile.chain.policies and _needs_plan(message)):
+            await self._deliver_by_plan(message)
+            self._delivery_seconds = monotonic() - began
+            return
         try:
-            await delivery.deliver(message)
-        except Reject as reject:
-            raise refusal_of(reject, "delivery") from None
-        except DeliveryError as error:
-            reply = Reply(error.code, error.text, error.enhanced)
-            raise Refusal(reply, "delivery", error.reason) from None
+            await target.delivery.deliver(message)
         except BaseException as error:
-            if not is_failure(error):
+            refusal = self._refusal_of_target(target, error)
+            if refusal is None:
                 raise
-            # The operator's own code may raise anything; the message is not accepted then.
-            _log.exception("delivery of %s failed", self.id)
-            raise Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error)) from None
+            raise refusal from None
+        self._delivery_seconds = seconds = monotonic() - began
+        health = target.health  # without a call, since most messages of most servers come here
+        health.deliveries += 1
+        health.delivery_seconds += seconds
+        health.delivered += len(self.envelope.recipients)
 
-    async def _deliver_by_plan(self, message: Message, chosen: str | None) -> None:
+    def _refusal_of_target(self, target: Target, error: BaseException) -> Refusal | None:
+        """Count the exception of a target, and return its refusal; None for a cancellation."""
+        if isinstance(error, Reject):
+            refusal = refusal_of(error, "delivery")
+        elif isinstance(error, DeliveryError):
+            refusal = Refusal(Reply(error.code, error.text, error.enhanced), "delivery", error.reason)
+        elif is_failure(error):
+            # The operator's own code may raise anything; the message is not accepted then.
+            _log.error("delivery of %s failed", self.id, exc_info=error)
+            refusal = Refusal(Reply(451, "Local error in processing", "4.3.0"), "delivery", repr(error))
+        else:
+            return None
+        target.health.count(refusal.reply.code, len(self.envelope.recipients))
+        return refusal
+
+    async def _deliver_by_plan(self, message: Message) -> None:
+        chosen = message.message_variables.get(DELIVER_TO) if self.profile.chain.policies else None
         refusal = await self._dispatch().deliver(message, chosen, self._digest)
         if refusal is not None:
             raise refusal
@@ -410,3 +423,8 @@ class Transaction:
                 helo=helo,
             )
         self._service.emit(event)
+
+
+def _needs_plan(message: Message) -> bool:
+    """Return whether policies chose a target for the message, or changed it for some recipients."""
+    return DELIVER_TO in message.message_variables or message.has_variants

@@ -254,6 +254,16 @@ async def test_an_unknown_choice_is_a_temporary_error_and_never_the_default(
     assert not [line for line in at.log if "deliver" in line]
 
 
+async def test_a_target_that_does_not_measure_its_answers_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = 'Deliver_To = ( "discard:" probed ) Delivery "probed" { Deliver_To = "maildir:/hop-probed" }'
+    async with dispatched(monkeypatch, options) as at:
+        assert (await at.send("u@example.com", "v@example.com"))[-1].startswith("250 ")
+        states = {each.name: each for each in at.server.service.profiles.targets.states()}
+    assert states["discard:"].answers == states["probed"].answers == {"2xx": 2}
+    assert states["discard:"].latency is not None
+    assert states["probed"].latency is None  # it would report that itself
+
+
 async def test_an_unknown_choice_without_any_delivery_scope() -> None:
     text = 'Relay_Domains = ( "example.com" ) Deliver_To = "discard:" ESMTP_Listener { Listen "127.0.0.1:25" { } }'
     async with open_memory_server(text, policy=Choose("mailfrom", ""), use_deliver_to=True) as server:

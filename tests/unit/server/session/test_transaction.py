@@ -3,7 +3,7 @@
 import pytest
 from session_state import open_dialogue
 
-from triosmtp import Reject
+from triosmtp import DISCARD, DeliveryError, Done, Message, Policy, Reject, Session
 from triosmtp.event import MessageAccepted, Refused
 from triosmtp.testing import RecordingPolicy, open_memory_server
 
@@ -59,3 +59,43 @@ async def test_a_message_keeps_its_contexts_when_the_session_continues() -> None
     for found in (server.messages, events):
         assert [each.message_variables["mailfrom_string"] for each in found] == ["a@example.org", "c@example.org"]
         assert [each.variables["connection_message_count"] for each in found] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "answers"),
+    [
+        (None, 250, {"2xx": 2}),
+        (Reject(554, "5.7.1", "no"), 554, {"5xx": 2}),
+        (DeliveryError("full", storage=True), 452, {"4xx": 2}),
+        (ZeroDivisionError(), 451, {"4xx": 2}),
+    ],
+)
+async def test_the_answers_of_the_only_target_are_counted_for_each_recipient(
+    raised: Exception | None, code: int, answers: dict[str, int]
+) -> None:
+    async def deliver(message: Message) -> None:
+        if raised is not None:
+            raise raised
+
+    async with open_memory_server(CONFIGURATION, deliver=deliver) as server:
+        client = server.connect()
+        await client.read()
+        await client.command("EHLO client.example")
+        assert (await client.message("a@example.org", ["b@example.com", "c@example.com"], BODY)).code == code
+        [state] = server.service.profiles.targets.states()
+    assert state.answers == answers
+    assert (state.latency is not None) is (raised is None)
+
+
+async def test_a_message_that_a_policy_discards_is_no_answer_of_the_target() -> None:
+    class Discarding(Policy):
+        async def validate_data_spool(self, session: Session, message: Message) -> Done:
+            return DISCARD
+
+    async with open_memory_server(CONFIGURATION, policy=Discarding()) as server:
+        client = server.connect()
+        await client.read()
+        await client.command("EHLO client.example")
+        assert (await client.message("a@example.org", ["b@example.com"], BODY)).code == 250
+        [state] = server.service.profiles.targets.states()
+    assert (state.answers, state.latency) == ({}, None)
