@@ -7,14 +7,30 @@ import ssl
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
+import trio
 from private_postfix import running_smtpd
 
 import triosmtp
 from triosmtp.testing import Authority
 
+CONF = """
+Relay_Domains = ( "example.com" )
+{options}
+ESMTP_Listener {{
+  Listen "127.0.0.1:0" {{
+    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" "AUTH PLAIN" )
+    TLS_Certificate = "{site}/server.pem"
+    TLS_Key = "{site}/server.key"
+    TLS_Client_CA = "{site}/ca.pem"
+    AuthPlainParameters = [ uri = "file://{site}/passwords" ]
+    Allow_Plaintext_Auth = true
+  }}
+}}
+"""
 CASES: list[tuple[str, str | None, ssl.TLSVersion | None, bool]] = [
     ("none", None, None, False),
     ("no certificate", None, ssl.TLSVersion.TLSv1_3, False),
@@ -128,5 +144,19 @@ def postfix_twin(site: Path, options: Iterable[str]) -> Iterator[int]:
         shutil.rmtree(folder)
 
 
-async def discard(_message: triosmtp.Message) -> None:
+async def serve_dialogue(
+    site: Path, options: str, certificate: str | None, version: ssl.TLSVersion | None, *, auth: bool
+) -> None:
+    """Serve with ``options``, and the certificates of ``site``, while :func:`dialogue` sends its message."""
+    (site / "passwords").touch(0o600)
+    (site / "passwords").write_text("mary:secret\n")
+    config = triosmtp.parse_config(CONF.format(options=options, site=site))
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(triosmtp.serve, config, deliver=_discard))
+        port = server.addresses["127.0.0.1:0"][1]
+        await trio.to_thread.run_sync(partial(dialogue, port, site, certificate, version, auth=auth))
+        await server.aclose()
+
+
+async def _discard(_message: triosmtp.Message) -> None:
     """Take a message."""

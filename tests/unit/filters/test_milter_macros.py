@@ -10,10 +10,9 @@ import pytest
 import trio
 from attrs import evolve
 from milter_program import Answers, MilterProgram, Recorded, milter_program
-from postfix_twin import CASES, certificates, dialogue, discard, postfix_twin
+from postfix_twin import CASES, certificates, dialogue, postfix_twin, serve_dialogue
 from tls_facts import info
 
-import triosmtp
 from triosmtp.filters.milter_macros import MACROS, MacroContext
 from triosmtp.filters.milter_session import USUAL_MACROS
 from triosmtp.policy import Authenticated, Session
@@ -30,20 +29,6 @@ OWN = {
     "{verify}",
 }
 IDS = {"i", "v", "j", "{daemon_name}", "{mail_mailer}", "{rcpt_mailer}"}
-CONF = """
-Relay_Domains = ( "example.com" )
-Policy = ( "{address}" )
-ESMTP_Listener {{
-  Listen "127.0.0.1:0" {{
-    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" "AUTH PLAIN" )
-    TLS_Certificate = "{site}/server.pem"
-    TLS_Key = "{site}/server.key"
-    TLS_Client_CA = "{site}/ca.pem"
-    AuthPlainParameters = [ uri = "file://{site}/passwords" ]
-    Allow_Plaintext_Auth = true
-  }}
-}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +50,9 @@ async def ours(
     site: Path, case: tuple[str | None, ssl.TLSVersion | None, bool], answers: Answers | None = None
 ) -> Recorded:
     certificate, version, auth = case
-    (site / "passwords").touch(0o600)
-    (site / "passwords").write_text("mary:secret\n")
-    async with trio.open_nursery() as nursery:
-        with milter_program(answers) as milter:
-            config = triosmtp.parse_config(CONF.format(address=milter.address, site=site))
-            server = await nursery.start(partial(triosmtp.serve, config, deliver=discard))
-            port = server.addresses["127.0.0.1:0"][1]
-            await trio.to_thread.run_sync(partial(dialogue, port, site, certificate, version, auth=auth))
-            await server.aclose()
-            return milter.last
+    with milter_program(answers) as milter:
+        await serve_dialogue(site, f'Policy = ( "{milter.address}" )', certificate, version, auth=auth)
+        return milter.last
 
 
 @pytest.mark.parametrize(("certificate", "version", "auth"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 from policyd_service import PolicydService, Request, policyd_service
-from postfix_twin import CASES, certificates, dialogue, discard, postfix_twin
+from postfix_twin import CASES, certificates, dialogue, postfix_twin, serve_dialogue
 
-import triosmtp
 from triosmtp.filters.policyd_attributes import OWN_ATTRIBUTES, POSTFIX_ATTRIBUTES
 
 PHASES = "connect ehlo mailfrom rcptto data data_spool"
@@ -37,35 +36,18 @@ def recorded_postfix(site: Path) -> Iterator[tuple[int, PolicydService]]:
             yield port, recorder
 
 
-CONF = """
-Relay_Domains = ( "example.com" )
+OPTIONS = """
 Policy = ( "filter:recorder" )
 Filter "recorder" {{ Connect_To = "policyd:inet:127.0.0.1:{policyd}" Phases = ( {phases} ) }}
-ESMTP_Listener {{
-  Listen "127.0.0.1:0" {{
-    SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" "AUTH PLAIN" )
-    TLS_Certificate = "{site}/server.pem"
-    TLS_Key = "{site}/server.key"
-    TLS_Client_CA = "{site}/ca.pem"
-    AuthPlainParameters = [ uri = "file://{site}/passwords" ]
-    Allow_Plaintext_Auth = true
-  }}
-}}
 """
 
 
 async def ours(site: Path, case: tuple[str | None, ssl.TLSVersion | None, bool]) -> list[Request]:
     certificate, version, auth = case
-    (site / "passwords").touch(0o600)
-    (site / "passwords").write_text("mary:secret\n")
-    async with trio.open_nursery() as nursery:
-        with policyd_service() as recorder:
-            config = triosmtp.parse_config(CONF.format(policyd=recorder.port, phases=PHASES, site=site))
-            server = await nursery.start(partial(triosmtp.serve, config, deliver=discard))
-            port = server.addresses["127.0.0.1:0"][1]
-            await trio.to_thread.run_sync(partial(dialogue, port, site, certificate, version, auth=auth))
-            await server.aclose()
-            return recorder.requests
+    with policyd_service() as recorder:
+        options = OPTIONS.format(policyd=recorder.port, phases=PHASES)
+        await serve_dialogue(site, options, certificate, version, auth=auth)
+        return recorder.requests
 
 
 @pytest.mark.parametrize(("certificate", "version", "auth"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
