@@ -155,5 +155,8 @@ class NoSource:
     async def remembered_recipients(self) -> int:
         return 0
 
+    def lost_events(self) -> dict[str, int]:
+        return {}
+
     def handshakes_under_way(self) -> int:
         return 0

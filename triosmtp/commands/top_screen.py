@@ -94,10 +94,11 @@ def _head(value: Mapping[str, Any], columns: int, lines: int) -> list[str]:
         f"triosmtp {value['version']} on {value['host']}  {state if value['ready'] else state.upper()}"
         f"  up {_span(value['time'] - value['started'])}{workers}{deaths}  {_clock(value['time'])}"
     )
+    lost = ", ".join(f"{name} {number}" for name, number in value["lost_events"].items())
     figures = (
         f"sessions {value['sessions_total']}  TLS {value['handshakes_per_second']:.1f}/s"
         f"  messages {minute['accepted']}/min  refused {minute['refused']}/min"
-        f"  undelivered {minute['undelivered']}/min"
+        f"  undelivered {minute['undelivered']}/min{'  EVENTS LOST: ' * bool(lost)}{lost}"
     )
     if lines < _LOWEST:
         return [process, figures]

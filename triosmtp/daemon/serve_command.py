@@ -118,7 +118,7 @@ async def _serve(
                     embedded=False,
                 )
             )
-            status.attach(ServerSource(server))
+            status.attach(ServerSource(server, logs.lost_lines))
             as_root = resources.identity is not None or os.geteuid() == 0
             daemon = _Daemon(path, server, control, status, logs, notifier, nursery, as_root=as_root)
             try:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import TextIO
 
@@ -92,6 +93,14 @@ class Logs:
         """The observers that write events."""
         logging.getLogger("triosmtp").addHandler(self._syslog)
         self._syslog.apply(opened.syslog)
+
+    def lost_lines(self) -> Mapping[str, int]:
+        """Return the number of lines that each log lost, by its name."""
+        syslog = self._syslog.socket
+        found = {"stderr": self.writer.lost_total}
+        if syslog is not None:
+            found["syslog"] = syslog.lost_total
+        return found | {name: file.writer.lost_total for name, file in self._momentum.files.items()}
 
     def apply(self, opened: OpenedLogs) -> None:
         """Use the logs that :func:`open_every_log` opened for a new configuration."""

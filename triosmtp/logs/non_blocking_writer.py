@@ -48,10 +48,12 @@ class UnwrittenLines:
     """Lines that one writer leaves to another."""
 
     waiting: tuple[tuple[bytes, int], ...]
-    """Octets that were not written, and the number of lines in them."""
+    """Octets that were not written, and the number of lines in them; below 0 if they report so many lost lines."""
     lost: int
     """Lines that were lost and not reported."""
     reason: str
+    total: int
+    """Lines that were lost, reported or not."""
 
 
 class NonBlockingWriter:
@@ -69,7 +71,7 @@ class NonBlockingWriter:
         self._poll.register(self._fd, select.POLLOUT)
         self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)  # Always, because it is a file.
         self._gathered: list[bytes] = []
-        self._waiting: deque[tuple[bytes, int]] = deque()  # Octets, and the number of lines in them.
+        self._waiting: deque[tuple[bytes, int]] = deque()  # As in UnwrittenLines.
         self._size = 0
         self._in_line = False  # Whether the last octet that was written does not end a line.
         self._failure: str | None = None  # Of the latest write.
@@ -81,6 +83,8 @@ class NonBlockingWriter:
         self._running = trio.CancelScope()
         self.lost = 0
         """Lines that were lost and not reported.  It is above 0 only while others wait, or after a failed write."""
+        self.lost_total = 0
+        """Lines that were lost, reported or not."""
 
     @property
     def trouble(self) -> str | None:
@@ -119,7 +123,7 @@ class NonBlockingWriter:
             self._write_gathered()
             if self._in_line and self._waiting:  # the rest of a line that was begun is no line elsewhere
                 self._lose(self._waiting.popleft()[1], _UNREAD)
-            left = UnwrittenLines(tuple(self._waiting), self.lost, self._reason)
+            left = UnwrittenLines(tuple(self._waiting), self.lost, self._reason, self.lost_total)
             self._forget()
         self._running.cancel()
         return left
@@ -131,7 +135,8 @@ class NonBlockingWriter:
                 self._waiting.append((data, lines))
                 self._size += len(data)
             if left.lost:
-                self._lose(left.lost, left.reason)
+                self._lose(-left.lost, left.reason)
+            self.lost_total += left.total
             self._write_waiting()
             if self.lost and not self._waiting:
                 self._report_lost()
@@ -235,20 +240,21 @@ class NonBlockingWriter:
         """Report the lines that were lost.  If that cannot be written either, they are lost again."""
         note = self._report(self.lost, self._reason).encode("utf-8", "backslashreplace")
         if note:
-            self._waiting.append((note, self.lost))
+            self._waiting.append((note, -self.lost))
             self._size += len(note)
         self.lost = 0
 
     def _lose(self, lines: int, reason: str) -> None:
-        self.lost += lines
+        self.lost += abs(lines)
+        self.lost_total += max(0, lines)  # below 0: they were counted before
         self._reason = reason
 
     def _drop(self, reason: str) -> None:
         """Discard all waiting lines, and count them as lost."""
-        if self._waiting:
-            self._lose(sum(lines for _, lines in self._waiting), reason)
-            self._waiting.clear()
-            self._size = 0
+        for _, lines in self._waiting:
+            self._lose(lines, reason)
+        self._waiting.clear()
+        self._size = 0
 
     def _forget(self) -> None:
         self._waiting.clear()

@@ -71,7 +71,9 @@ class SyslogSocket:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._trouble = ""  # why lines wait or are lost; reported once
-        self._lost = 0
+        self._lost = 0  # lines, since it was reported
+        self.lost_total = 0
+        """Lines that were lost, reported or not."""
         self._lock = threading.Lock()  # log records come from worker threads too
         self._wanted = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
@@ -117,6 +119,7 @@ class SyslogSocket:
             for datagram in waiting:
                 self._keep(datagram)
             self._lost += lost
+            self.lost_total += old.lost_total
             self._send_waiting()
 
     def detach(self) -> tuple[tuple[bytes, ...], int]:
@@ -176,6 +179,7 @@ class SyslogSocket:
     def _keep(self, datagram: bytes) -> None:
         if self._waiting and self._size + len(datagram) > _WAITING:
             self._lost += 1
+            self.lost_total += 1
             self._trouble = self._trouble or _UNREAD
         else:
             self._waiting.append(datagram)

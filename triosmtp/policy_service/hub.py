@@ -211,6 +211,11 @@ class Hub:
         groups = {name: frozenset(each for each in PHASES if group.wants(each)) for name, group in self._groups.items()}
         return Interest(groups=groups, outcomes=self.outcome_phases, recorded_octets=self.recorded_octets)
 
+    @property
+    def notifications_lost(self) -> int:
+        """The notifications that were lost, because a client does not keep up."""
+        return self._notifier.lost
+
     def _update_interest(self) -> None:
         """Compute what sessions read at each phase and event, after a client registered or disconnected."""
         self.outcome_phases = frozenset(PHASES) if "session.phase" in self._notifier else self._shadows.phases

@@ -21,6 +21,8 @@ class Notifier:
     def __init__(self) -> None:
         self._clients: dict[str, list[tuple[ConnectedClient, Registration]]] = {}
         self._sequence = 0
+        self.lost = 0
+        """Notifications that were lost, because a client does not keep up."""
 
     def __bool__(self) -> bool:
         return bool(self._clients)
@@ -68,10 +70,12 @@ class Notifier:
                 lost, outbox.lost = outbox.lost, 0
                 if not outbox.put_notification(_frame(notification.method, f'{{"lost":{lost},{texts[key][1:]}')):
                     outbox.lost += lost
+                    self.lost += 1
                 continue
             if key not in frames:
                 frames[key] = _frame(notification.method, texts[key])
-            outbox.put_notification(frames[key])
+            if not outbox.put_notification(frames[key]):
+                self.lost += 1
 
 
 def _selected(notification: EventNotification, registration: Registration, limit: int) -> dict[str, Any]:

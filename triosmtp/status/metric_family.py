@@ -53,6 +53,11 @@ FAMILIES: Final[dict[str, MetricFamily]] = {
             "How much later than asked for the event loop came back to a task that slept, looked at twice a second.",
         ),
         _gauge("event_loop_lag_max_seconds", "The longest lag of the event loop within the last minute."),
+        _counter(
+            "events_lost_total",
+            "Events that an observer lost because it does not keep up: policy clients, NATS, or a log.",
+            "observer",
+        ),
         # Targets
         _gauge("target_available", "Whether a target of mail is available: 0 after Delivery_Grace.", "target"),
         _gauge(

@@ -310,6 +310,7 @@ class Metrics:
         yield "triosmtp_event_loop_lag_max_seconds", {(): self.longest_lag()}
         triosmtp, python, _, openssl = versions().values()
         yield "triosmtp_build_info", {(triosmtp, python, openssl): 1.0}
+        yield "triosmtp_events_lost_total", {(name,): float(lost) for name, lost in source.lost_events().items()}
         for what in ("certificate", "configuration"):
             yield f"triosmtp_{what}_last_reload_timestamp_seconds", {(): self._reloads.get(what, (True, 0.0))[1]}
         yield (

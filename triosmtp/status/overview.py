@@ -122,6 +122,7 @@ class Overview:
             "policy_groups": source.policy_groups(),
             "targets": [{key: _shown(value) for key, value in each.items()} for each in await source.targets()],
             "remembered_recipients": await source.remembered_recipients(),
+            "lost_events": {name: lost for name, lost in source.lost_events().items() if lost},
             "refusals": self._refusals.latest(),
             "refusal_kinds": self._refusal_kinds.most_common(8),
             "delivery_failures": self._deliveries.latest(),

@@ -1,6 +1,6 @@
 """The data of the server that the Status_Listener shows, as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from attrs import asdict
@@ -84,13 +84,23 @@ class StatusSource(Protocol):
     async def remembered_recipients(self) -> int:
         """Return the number of recipients that are remembered for a retry."""
 
+    def lost_events(self) -> Mapping[str, int]:
+        """Return the number of events that each observer lost.
+
+        The observers are ``policy_clients``, ``nats`` (Publish_Events), and each log by its name.
+        """
+
 
 class ServerSource:
-    """A server of this process as a :class:`StatusSource`."""
+    """A server of this process as a :class:`StatusSource`.
 
-    def __init__(self, server: Server) -> None:
+    ``lost_lines`` returns the number of lines that each log lost.
+    """
+
+    def __init__(self, server: Server, lost_lines: Callable[[], Mapping[str, int]] = dict) -> None:
         self._service = server.service
         self._pool = server.pool
+        self._lost_lines = lost_lines
         self.sessions = server.sessions.inbound
         self.session = server.sessions.session
         self.certificates = server.sessions.certificates
@@ -180,6 +190,12 @@ class ServerSource:
     async def remembered_recipients(self) -> int:
         """Return the number of recipients that are remembered for a retry."""
         return await self._service.profiles.targets.count_remembered()
+
+    def lost_events(self) -> Mapping[str, int]:
+        """Return the number of events that each observer lost."""
+        publisher = self._service.publisher
+        published = {} if publisher is None else {"nats": publisher.lost}
+        return {"policy_clients": self._service.hub.notifications_lost, **published, **self._lost_lines()}
 
 
 def _in_force(contexts: tuple[ServerContext, ...]) -> list[dict[str, Any]]:

@@ -241,6 +241,7 @@ def test_with_workers_one_scrape_is_of_them_all(tmp_path: Path) -> None:
             'triosmtp_sessions{listener="127.0.0.1:0"} 4.0',
             'triosmtp_sessions_total{listener="127.0.0.1:0"} 4.0',
             'triosmtp_target_answers_total{class="2xx",target="discard:"} 4.0',
+            'triosmtp_events_lost_total{observer="stderr"} 0.0',
         ):
             assert until(port, what)
         for client in clients:

@@ -16,13 +16,18 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 from metric_scrape import scrape, until
+from nats_servers import free_ports
 from serve_process import REPOSITORY
 from status_server import MAIL, STATUS, get, serving
 
+from triosmtp.commands import top_screen
 from triosmtp.config import parse_config
 from triosmtp.errors import ConfigError, Reject
 from triosmtp.policy_client import PolicyClient, PolicyRequest
+from triosmtp.policy_service.hub import HubLimits
 from triosmtp.status.metric_family import FAMILIES
+from triosmtp.status.overview import Overview
+from triosmtp.status.status_source import ServerSource
 from triosmtp.testing import Authority
 
 DEPLOY = REPOSITORY / "examples" / "deploy"
@@ -237,7 +242,29 @@ async def test_policy_clients_are_counted(tmp_path: Path) -> None:
     assert found["triosmtp_policy_fallbacks_total", fallback] == 1
 
 
-async def agree(request: PolicyRequest) -> None:
+async def test_lost_events_are_counted_for_each_observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nats")
+    monkeypatch.setattr("triosmtp.jetstream.event_publisher.MAX_EVENTS", 0)
+    events = f'Node_Name = "mx1" Publish_Events = "nats://127.0.0.1:{free_ports(1)[0]}/triosmtp.events"'
+    async with serving(f'{events} {MAIL} Policy_Listener {{ Listen "{tmp_path}/policy" {{ }} }} {STATUS}') as here:
+        hub, source = here.server.service.hub, ServerSource(here.server, lambda: {"stderr": 4})
+        hub.limits = HubLimits(queue=0)
+        observer = PolicyClient(f"unix:{tmp_path}/policy", name="observer")
+        observer.notification("session.*")(agree)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(observer.run)
+            await say(here.mail_port, "EHLO a.example", "QUIT")
+            await until(here, "triosmtp_events_lost_total", 2, observer="policy_clients")
+            nursery.cancel_scope.cancel()
+        found = await scrape(here)
+        assert found["triosmtp_events_lost_total", (("observer", "nats"),)] >= 2
+        overview = await Overview().gather(source)
+        assert overview["lost_events"]["stderr"] == 4
+        assert overview["lost_events"]["policy_clients"] == 2
+        assert "EVENTS LOST: policy_clients 2, nats " in "".join(top_screen.render(overview, 200, 50))
+
+
+async def agree(request: object) -> None:
     """Let it go on."""
 
 

@@ -86,7 +86,8 @@ def test_a_traceback_with_a_peers_words_is_indented_below_its_record(capsys: pyt
 @pytest.mark.usefixtures("unconfigured")
 def test_lost_lines_are_reported_in_the_form_of_the_log(tmp_path: Path) -> None:
     for form in ("json", "text"):
-        config = triosmtp.parse_config(f'Log "stderr" {{ Format = {form} }} ESMTP_Listener {{ Listen ":25" {{ }} }}')
+        more = f'Log "acctlog" {{ Path = "{tmp_path}/acctlog" }} ESMTP_Listener {{ Listen ":25" {{ }} }}'
+        config = triosmtp.parse_config(f'Log "stderr" {{ Format = {form} }} {more}')
         with (tmp_path / form).open("a") as stream:
             logs = Logs(config, stream)
             with full_at(0):
@@ -97,6 +98,7 @@ def test_lost_lines_are_reported_in_the_form_of_the_log(tmp_path: Path) -> None:
             logs.observers[0](
                 Disconnected(session=SessionInfo(id="s", peer="p"), reason="quit", seconds=1.0, messages=0)
             )
+            assert logs.lost_lines() == {"stderr": 2, "acctlog": 0}
             logs.close()
         logging.getLogger("triosmtp").handlers.clear()
     said = f"2 lines of this log were lost: {FULL}"

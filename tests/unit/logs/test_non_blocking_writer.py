@@ -82,6 +82,7 @@ def test_lines_that_do_not_fit_are_counted_and_logged(pipe: Pipe) -> None:
     assert [int(line[:6]) for line in lines] == list(range(len(lines)))
     assert told == f"{2000 - len(lines)} lost: nobody read it"
     assert last == "last"
+    assert (writer.lost, writer.lost_total) == (0, 2000 - len(lines))
 
 
 def test_a_partly_written_note_is_continued(pipe: Pipe) -> None:
@@ -113,12 +114,27 @@ def test_a_full_disk_tears_a_line_and_no_other_is_glued_to_it(tmp_path: Path) ->
         with full_at(21):  # as far as into the note
             writer.write("fourth\n")
         assert (writer.lost, writer.trouble) == (2, FULL)
+        assert writer.lost_total == 2  # a note that could not be written is no further loss
         writer.write("fifth\n")
         writer.write("sixth\n")
         assert writer.trouble is None
         writer.close()
     told = f"2 lost: {FULL}"
     assert (tmp_path / "log").read_text().splitlines() == ["first", "seco", "fourth", told[:3], "fifth", told, "sixth"]
+
+
+def test_lines_that_one_writer_lost_count_for_the_next_one(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("a") as stream:
+        old, new = NonBlockingWriter(stream, note), NonBlockingWriter(stream, note)
+        with full_at(0):
+            old.write("one\n")
+            old.write("two\n")
+        new.adopt(old.detach())
+        assert (new.lost, new.lost_total) == (0, 2)
+        with full_at(0):
+            new.write("three\n")
+        assert (new.lost, new.lost_total) == (1, 3)
+        new.close()
 
 
 async def test_a_writer_does_not_turn_in_circles_on_a_full_disk(

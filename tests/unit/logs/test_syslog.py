@@ -187,6 +187,7 @@ async def test_a_reader_that_stalls_delays_nothing_and_loses_lines(
         kept = len(told) - 1
         assert told[:-1] == [f"line {number}" for number in range(kept)]
         assert told[-1] == f"{2000 - kept} lines of this log were lost: nobody read it"
+        assert sock.lost_total == 2000 - kept
         sock.send(logging.INFO, "again")
         assert await dev_log.next() == "again"
         nursery.cancel_scope.cancel()

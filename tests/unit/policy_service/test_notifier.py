@@ -82,6 +82,7 @@ async def test_an_observer_that_does_not_read_loses_notifications_and_receives_t
         assert len(link.outbox._notifications) == 5
         lost = link.outbox.lost
         assert lost > 30
+        assert stage.hub.notifications_lost == lost
         theirs.send_stream.send_all_hook = None
         window.set()
         await trio.testing.wait_all_tasks_blocked()
@@ -90,6 +91,7 @@ async def test_an_observer_that_does_not_read_loses_notifications_and_receives_t
         while "lost" not in seen:
             seen = (await raw.read())["params"]
         assert seen["lost"] == lost
+        assert stage.hub.notifications_lost == lost
 
 
 async def test_notifications_that_wait_are_sent_before_the_end_of_the_listen_closes_the_client() -> None:

@@ -289,6 +289,8 @@ function sessions(value) {
 }
 
 function policy(value) {
+  const lost = Object.entries(value.lost_events).map(([name, number]) => `${name} ${number}`);
+  byId("lost").textContent = lost.length ? `events lost: ${lost.join(", ")}` : "";
   table("policy", value.policy_groups, 20, "No group has been asked.", (each) => row([cell(each.group), cell(each.deciders, "right"), cell(each.asked, "right"),
     cell(`${each.latency_ms.p50 ?? "–"} ms`, "right"), cell(`${each.latency_ms.p99 ?? "–"} ms`, "right"),
     cell(each.fallbacks, `right ${each.fallbacks ? "warn" : ""}`), cell(each.breaker, each.breaker === "closed" ? "" : "bad")]));
