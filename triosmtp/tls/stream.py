@@ -46,7 +46,7 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
     One task may receive while another one sends.  Call :meth:`release` at the end, in any case.
     """
 
-    __slots__ = ("_below", "_send_lock", "_ssl_stream", "_start", "_waiting", "engine", "transport")
+    __slots__ = ("_below", "_receive", "_send_lock", "_ssl_stream", "_start", "_waiting", "engine", "transport")
 
     def __init__(self, transport: Transport, engine: Engine, below: Transport | None = None) -> None:
         self.transport = transport
@@ -54,8 +54,14 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         self._below = below or transport
         self._ssl_stream: trio.SSLStream[Transport] | None = None
         self._send_lock: trio.StrictFIFOLock | None = None  # of SSLStream
+        self._receive: Callable[[int], bytes | None] = getattr(transport, "receive_now", _receive_nothing)
         self._start: Callable[[bytes], bool] | None = getattr(transport, "start_send", None)
         self._waiting: bytes | bytearray | memoryview = b""
+
+    @property
+    def may_receive_now(self) -> bool:
+        """Whether :meth:`receive_now` can be used: the transport is a socket that can be waited for."""
+        return self._receive is not _receive_nothing
 
     @property
     def ssl_stream(self) -> "trio.SSLStream[Transport]":
@@ -88,6 +94,22 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return plaintext
         return await self.ssl_stream.receive_some(max_bytes)
+
+    def receive_now(self, max_bytes: int) -> bytes | None:
+        """Receive what :meth:`receive_some` would; None if it must do that after all.
+
+        For loops in which coroutines for each read would cost too much, if :attr:`may_receive_now`.  The caller has
+        found ``engine.needs_ciphertext`` true, and has waited for ``transport.fd`` since.
+
+        :raises trio.BrokenResourceError: if the connection is gone.
+        :raises trio.ClosedResourceError: if this end was closed.
+        """
+        ciphertext = self._receive(max_bytes)
+        return None if ciphertext is None else self.engine.decrypt(ciphertext, max_bytes) or None
+
+    def take_decrypted(self, max_bytes: int) -> bytes:
+        """Take data that came right behind the handshake; ``b""`` if there are none, or :meth:`receive_some` must."""
+        return self.engine.take_decrypted(max_bytes)
 
     def start_send(self, data: bytes | bytearray | memoryview) -> bool:
         """Encrypt and send ``data``, if nothing else is being sent and the kernel takes all of it at once.
@@ -201,6 +223,11 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
         await (self.transport if self._ssl_stream is None else self._ssl_stream).aclose()
 
 
+def _receive_nothing(max_bytes: int) -> None:
+    """Stand for a method of a transport that lacks it."""
+    del max_bytes
+
+
 class _RenegotiationTransport(trio.abc.Stream):
     """The transport below SSLStream if the client may renegotiate: a step of that waits for its turn.
 
@@ -244,6 +271,16 @@ class RenegotiableStream(TLSStream[Transport]):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive and decrypt at least one byte, as :meth:`TLSStream.receive_some` does."""
         return await self.ssl_stream.receive_some(max_bytes)
+
+    @property
+    def may_receive_now(self) -> bool:
+        """Return False: SSLStream reads."""
+        return False
+
+    def take_decrypted(self, max_bytes: int) -> bytes:
+        """Take nothing: :meth:`receive_some` must."""
+        del max_bytes
+        return b""
 
     def start_send(self, data: bytes | bytearray | memoryview) -> bool:
         """Send nothing yet: :meth:`finish_send` sends ``data``."""

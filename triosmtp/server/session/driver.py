@@ -227,7 +227,7 @@ class SMTPSession:
         """Exchange commands and replies until the dialogue is over; return its end."""
         state, timeouts, stream = self._state, self.timeouts, self._stream
         out, connection, service = stream.out, state.connection, state.service
-        now, socket = service.now, stream.socket
+        now, fd, engine = service.now, stream.fd, stream.engine
         event: object = NEED_DATA  # the last one; None after a read for the rest of a command: its time runs on
         data: bytes | bytearray | None
         while True:
@@ -243,7 +243,7 @@ class SMTPSession:
                         if answer is None:
                             if not await self._switch():
                                 return SessionEnd.TLS_FAILED
-                            socket = stream.socket
+                            fd, engine = stream.fd, stream.engine
                             continue
                         timeouts.since = inf
                         answer = await answer
@@ -266,14 +266,12 @@ class SMTPSession:
                     self._discard_body()
                 data = await stream.receive(_BODY_READ)
             else:
-                event = None
-                if socket is None:
+                event = data = None
+                if fd is not None and (engine is None or engine.needs_ciphertext):
+                    await _wait_readable(fd)  # as stream.receive(), without a coroutine for each read
+                    data = stream.receive_now(_COMMAND_READ)
+                if data is None:
                     data = await stream.receive(_COMMAND_READ)
-                else:  # as stream.receive(), without a coroutine for each read
-                    await _wait_readable(socket.fd)
-                    data = socket.receive_now(_COMMAND_READ)
-                    if data is None:
-                        data = await stream.receive(_COMMAND_READ)
             if connection.in_message:
                 timeouts.octets += len(data)
             if state.attention:
@@ -312,10 +310,14 @@ class SMTPSession:
         state.forget_plaintext()
         if not await self._handshake():
             return False
-        # In TLS 1.3 the client has the last word of the handshake, and the next one too.  With Nagle's algorithm it
-        # keeps that back until the former was acknowledged.
-        self._stream.acknowledge()
         state.connection.tls_started()
+        data = b"" if state.attention else self._stream.take_decrypted(_COMMAND_READ)
+        if data:  # the next command has come with the end of the handshake
+            state.connection.receive_data(data)
+        else:
+            # In TLS 1.3 the client has the last word of the handshake, and the next one too.  With Nagle's algorithm it
+            # keeps that back until the former was acknowledged.
+            self._stream.acknowledge()
         refusal = await establish_tls(state)
         if refusal is not None:
             refuse_from_now_on(state, refusal)

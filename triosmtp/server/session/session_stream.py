@@ -13,6 +13,7 @@ import trio
 
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.tls import ServerContext, TLSStream, channel_binding
+from triosmtp.tls.engine import Engine
 from triosmtp.tls.handshake import timed_handshake
 from triosmtp.tls.large_flight import AcquireThread
 from triosmtp.variables import TLSInfo
@@ -25,14 +26,20 @@ _ALERT_SECONDS: Final = 1.0
 class SessionStream:
     """The stream of one session."""
 
-    __slots__ = ("_stream", "_tls", "_transport", "out", "receive", "socket", "start_send")
+    __slots__ = ("_stream", "_tls", "_transport", "engine", "fd", "out", "receive", "receive_now", "start_send")
 
     def __init__(self, transport: trio.abc.Stream) -> None:
         self._transport = transport if isinstance(transport, SocketTransport) else _Transport(transport)
         self._tls: TLSStream[trio.abc.Stream] | None = None
         self._stream: SocketTransport | _Transport | TLSStream[trio.abc.Stream] = self._transport
-        self.socket = transport if isinstance(transport, SocketTransport) else None
-        """The transport, if ``receive`` only receives from its socket: in plaintext."""
+        self.fd: int | None = None
+        """The socket to wait for before ``receive_now``; None if only ``receive`` can be used."""
+        self.engine: Engine | None = None
+        """The engine of TLS, if there is TLS: without its ``needs_ciphertext`` only ``receive`` can be used."""
+        self.receive_now: Callable[[int], bytes | None] = _receive_nothing
+        """Receives what ``receive`` would, without a coroutine; None if that must do it after all."""
+        if isinstance(transport, SocketTransport):
+            self.fd, self.receive_now = transport.fd, transport.receive_now
         self.out: list[bytes] = []
         """Replies to be sent."""
         self.receive: Callable[[int], Awaitable[bytes | bytearray]] = self._stream.receive_some
@@ -75,10 +82,18 @@ class SessionStream:
         """
         transport = self._transport
         raw = transport if isinstance(transport, SocketTransport) else transport.stream
-        self._tls, info = await timed_handshake(context, raw, on_hello, acquire_thread=acquire_thread)
-        self._stream, self.socket = self._tls, None
-        self.receive, self.start_send = self._tls.receive_some, self._tls.start_send
+        tls, info = await timed_handshake(context, raw, on_hello, acquire_thread=acquire_thread)
+        self._tls = self._stream = tls
+        self.engine = tls.engine
+        if not tls.may_receive_now:
+            self.fd = None
+        self.receive, self.receive_now, self.start_send = tls.receive_some, tls.receive_now, tls.start_send
         return info
+
+    def take_decrypted(self, max_bytes: int) -> bytes:
+        """Take what the client has sent right behind the handshake; ``b""`` if :attr:`receive` must."""
+        assert self._tls is not None, "the handshake is done"
+        return self._tls.take_decrypted(max_bytes)
 
     def bindings(self) -> Callable[[str], bytes | None]:
         """Return a function that returns the data of a channel binding by its type, over TLS."""
@@ -147,6 +162,11 @@ class SessionStream:
             self._transport.close()  # what was sent is the kernel's to deliver
         else:
             await trio.aclose_forcefully(self._transport.stream)
+
+
+def _receive_nothing(max_bytes: int) -> None:
+    """Leave it to ``receive``."""
+    del max_bytes
 
 
 class _Transport:

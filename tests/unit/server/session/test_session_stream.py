@@ -4,12 +4,14 @@ import random
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import TypeAlias
 
 import pytest
 import trio
-from tls_peers import scaled
+from OpenSSL import SSL
+from tls_peers import plain_client, scaled, taken
 from tls_stanza import Material
 from trio.testing import wait_all_tasks_blocked
 
@@ -18,6 +20,7 @@ from triosmtp.server.session.driver import SMTPSession
 from triosmtp.sockets.peer import Peer
 from triosmtp.sockets.transport import SocketTransport
 from triosmtp.testing import MemoryServer, ScriptedClient, open_memory_server
+from triosmtp.tls import TLSStream
 
 End: TypeAlias = Callable[[RunningSession], None]
 
@@ -101,3 +104,74 @@ async def test_replies_to_a_slow_client(material: Material, tls: ssl.TLSVersion 
     for number in range(scaled(400, 24)):
         with trio.fail_after(30):
             await interrupted(material, tls=tls, end=end, steps=number % 12, seed=number)
+
+
+async def upgraded(client: ScriptedClient, transport: SocketTransport, *early: bytes) -> SSL.Connection:
+    """Return a client after STARTTLS and its handshake, which has sent ``early`` in one packet with its end."""
+    assert (await client.read()).code == 220
+    await client.command("EHLO c.example.org")
+    assert (await client.command("STARTTLS")).code == 220
+    tls = plain_client()
+    with suppress(SSL.WantReadError):
+        tls.do_handshake()
+    await transport.send_all(taken(tls))
+    while True:
+        tls.bio_write(await transport.receive_some())
+        with suppress(SSL.WantReadError):
+            tls.do_handshake()
+            break
+    flight = taken(tls)
+    for command in early:
+        tls.send(command)
+        flight += taken(tls)
+    await transport.send_all(flight)
+    return tls
+
+
+async def reply(tls: SSL.Connection, transport: SocketTransport) -> bytes:
+    while True:
+        tls.bio_write(await transport.receive_some())
+        with suppress(SSL.WantReadError):
+            return tls.recv(4096)
+
+
+@pytest.mark.parametrize("early", [b"EHLO c.example.org\r\n", b"NOOP\r\nNOOP\r\nQUIT\r\n", b"EH", b""])
+@pytest.mark.parametrize("renegotiation", ["false", "true"])
+async def test_a_command_that_comes_with_the_end_of_the_handshake(
+    material: Material, monkeypatch: pytest.MonkeyPatch, early: bytes, renegotiation: str
+) -> None:
+    """It is handled at once: no acknowledgement of its own is sent, and no read makes a coroutine."""
+    acknowledged: list[SocketTransport] = []
+    reads: list[TLSStream[SocketTransport]] = []
+
+    def acknowledge(self: SocketTransport) -> None:
+        acknowledged.append(self)
+
+    monkeypatch.setattr(SocketTransport, "acknowledge", acknowledge)
+    receive_some = TLSStream.receive_some
+
+    async def receive(self: TLSStream[SocketTransport], max_bytes: int | None = None) -> bytes | bytearray:
+        reads.append(self)
+        return await receive_some(self, max_bytes)
+
+    monkeypatch.setattr(TLSStream, "receive_some", receive)
+    async with open_memory_server(material.conf(f"TLS_Allow_Renegotiation = {renegotiation}")) as server:
+        client, transport = connect(server)
+        tls = await upgraded(client, transport, *([early] if early else []))
+        rest = {b"EH": b"LO x\r\n", b"": b"EHLO x\r\n"}.get(early)
+        if rest is not None:
+            await wait_all_tasks_blocked()
+            tls.send(rest)
+            await transport.send_all(taken(tls))
+        replies = await reply(tls, transport)
+        if early.endswith(b"QUIT\r\n"):
+            assert [line[:3] for line in replies.splitlines()] == [b"250", b"250", b"221"]
+        else:
+            assert replies.startswith(b"250-")
+            tls.send(b"QUIT\r\n")
+            await transport.send_all(taken(tls))
+            assert (await reply(tls, transport)).startswith(b"221 ")
+        await transport.aclose()
+    if renegotiation == "false":
+        assert not reads
+    assert bool(acknowledged) is (renegotiation == "true" or not early)
