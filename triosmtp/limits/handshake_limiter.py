@@ -4,7 +4,6 @@ A handshake costs the server more than the client, and a stalled one keeps its p
 could use all places would deny TLS to everybody: clients that are refused continue in plaintext.
 """
 
-from collections import Counter
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -28,7 +27,7 @@ class HandshakeLimiter:
         self.limit = limit
         """How many handshakes may be under way at once; 0 is any number, in total and of one peer."""
         self._under_way: dict[str, tuple[int, int] | None] = {}  # the peer of each session
-        self._under_way_of: Counter[tuple[int, int]] = Counter()  # bounded by the number of sessions
+        self._under_way_of: dict[tuple[int, int], int] = {}  # bounded by the number of sessions
         self._peers = PeerTable(max_peers)
 
     @property
@@ -64,7 +63,7 @@ class HandshakeLimiter:
     def _is_within(self, key: tuple[int, int] | None, part: int) -> bool:
         if len(self._under_way) >= self.limit // part:
             return False
-        return key is None or self._under_way_of[key] < max(self.limit // _SHARE, _MIN_SHARE) // part
+        return key is None or self._under_way_of.get(key, 0) < max(self.limit // _SHARE, _MIN_SHARE) // part
 
     def count(self, session: str, peer: IPv4Address | IPv6Address | None) -> None:
         """Count a handshake of ``session`` without limits."""
@@ -75,12 +74,14 @@ class HandshakeLimiter:
             self.release(session)
         self._under_way[session] = key
         if key is not None:
-            self._under_way_of[key] += 1
+            self._under_way_of[key] = self._under_way_of.get(key, 0) + 1
 
     def release(self, session: str) -> None:
         """Count the handshake of ``session`` out.  Without effect if none was admitted."""
         key = self._under_way.pop(session, None)
         if key is not None:
-            self._under_way_of[key] -= 1
-            if not self._under_way_of[key]:
+            others = self._under_way_of[key] - 1
+            if others:
+                self._under_way_of[key] = others
+            else:
                 del self._under_way_of[key]

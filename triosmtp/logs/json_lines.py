@@ -6,6 +6,7 @@ write the line.  A test compares the two for hostile values.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
@@ -48,15 +49,22 @@ def _tls_established(e: TLSEstablished) -> str | None:
 
 
 def _tls(tls: TLSInfo) -> str | None:
-    if not (tls.protocol and tls.cipher and tls.group):
+    return _tls_fields(tls.protocol, tls.cipher, tls.group, tls.verified, tls.verify_error, tls.client_subject)
+
+
+@lru_cache(maxsize=256)
+def _tls_fields(
+    protocol: str, cipher: str, group: str | None, verified: bool, verify_error: str | None, subject: str | None
+) -> str | None:
+    """Return what most handshakes have in common."""
+    if not (protocol and cipher and group):
         return None
-    protocol, cipher, group = map(_quote, (tls.protocol, tls.cipher, tls.group))
-    verified = '"yes"' if tls.verified else '"no"'
-    text = f'"tls":{protocol},"cipher":{cipher},"group":{group},"verified":{verified}'
-    if tls.verify_error:
-        text += f',"verify_error":{_quote(tls.verify_error)}'
-    if tls.client_subject:
-        text += f',"client":{_quote(tls.client_subject)}'
+    text = f'"tls":{_quote(protocol)},"cipher":{_quote(cipher)},"group":{_quote(group)}'
+    text += f',"verified":"{"yes" if verified else "no"}"'
+    if verify_error:
+        text += f',"verify_error":{_quote(verify_error)}'
+    if subject:
+        text += f',"client":{_quote(subject)}'
     return text
 
 

@@ -10,8 +10,9 @@ recipient has.  ``service.py`` is what all sessions share; ``service_limits.py``
 publisher of events.
 
 ``acceptor.py`` makes a session of a connection: ``proxy_protocol.py`` reads the header of a proxy, and
-``admission.py`` counts or refuses the connection.  ``session/`` is one SMTP session.  ``worker_pool.py`` is the
-interface to workers, which serve the sessions instead.  ``policy_listener.py`` serves policy clients.
+``admission.py`` counts or refuses the connection.  ``session_tasks.py`` has the tasks of the sessions, with a
+``reusable_scope.py`` each.  ``session/`` is one SMTP session.  ``worker_pool.py`` is the interface to workers, which
+serve the sessions instead.  ``policy_listener.py`` serves policy clients.
 
 ``certificate_watcher.py`` watches certificate files.  ``local_sessions.py`` shows sessions to policy clients and
 operators, ``tls_report.py`` the TLS contexts.  ``embedded_warnings.py`` warns about scopes that an embedded server

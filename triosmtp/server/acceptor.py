@@ -19,6 +19,7 @@ from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.proxy_protocol import read_proxy_header
 from triosmtp.server.service import Service
 from triosmtp.server.session.driver import SMTPSession
+from triosmtp.server.session_tasks import SessionTasks
 from triosmtp.server.worker_pool import WorkerPool
 from triosmtp.smtp import Reply
 from triosmtp.sockets.peer import Peer, peer_from_sockaddr
@@ -37,14 +38,18 @@ _REPEAT_LOG_SECONDS: Final = 10.0
 class Acceptor:
     """Starts a session in ``nursery`` for each accepted connection; if there is a ``pool``, in a worker.
 
-    A connection is a socket, or any stream in tests.
+    A connection is a socket, or any stream in tests.  The nursery ends only after :meth:`end_idle_tasks`.
     """
 
-    __slots__ = ("_admit", "_descriptors", "_logged", "_max_connections", "_nursery", "_pool", "_service", "_undecided")
+    __slots__ = (
+        "_admit", "_descriptors", "_logged", "_max_connections", "_nursery", "_pool", "_service", "_tasks",
+        "_undecided",
+    )  # fmt: skip
 
     def __init__(self, service: Service, nursery: trio.Nursery, pool: WorkerPool | None = None) -> None:
         self._service = service
         self._nursery = nursery
+        self._tasks = SessionTasks(service, nursery)
         self._pool = pool
         self._undecided = 0  # connections that wait for their PROXY header, or for the Limits_Store
         self._admit = self._admit_now if service.limits.shared is None else self._admit_if_within_rate
@@ -107,6 +112,10 @@ class Acceptor:
         else:
             self.start_session(ticket, settings, connection, peer, local)
 
+    def end_idle_tasks(self) -> None:
+        """Let the nursery end as soon as its sessions have ended: the server is draining."""
+        self._tasks.end_idle()
+
     def start_session(
         self,
         ticket: AdmissionTicket,
@@ -126,7 +135,7 @@ class Acceptor:
         except BaseException:
             ticket.close()
             raise
-        self._nursery.start_soon(session.run, ticket, name=f"session {session.session.id}")
+        self._tasks.start(session, ticket)
 
     def _refuse(
         self,

@@ -158,6 +158,7 @@ class Server:
         self._refusing.set()
         await drain_backlog(self._sockets, self._accept)
         close_sockets(self._sockets)
+        self._acceptor.end_idle_tasks()
         if self.pool is not None:
             self.pool.drain(self._grace)
 

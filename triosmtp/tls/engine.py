@@ -45,6 +45,7 @@ from triosmtp.tls.handshake_scheduler import HANDSHAKE_SCHEDULER
 from triosmtp.tls.large_flight import LARGE_FLIGHT, MAX_RENEGOTIATION, MAX_RENEGOTIATIONS
 from triosmtp.tls.openssl_memory import (
     RELEASED,
+    advance_handshake,
     encrypt_data,
     holds_input,
     read_plaintext,
@@ -123,9 +124,7 @@ class Engine:
         :raises OpenSSL.SSL.Error: if it failed (:func:`.handshake_failure.failure_of` classifies the reason).
         """
         self._feed_handshake()
-        try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
+        if not advance_handshake(self._connection):
             return False
         self.flight = 0
         self._protocol = self._connection.get_protocol_version_name()
@@ -204,8 +203,13 @@ class Engine:
         size = len(data)
         if size > _HEADER and data[3] << 8 | data[4] == size - _HEADER and not (self._left or self._received):
             write_ciphertext(self._connection, data)  # one record: nearly every command comes as one
-            plaintext = self._decrypt(min(_RECORD_READ, limit))
-            if plaintext:
+            most = min(_RECORD_READ, limit)
+            try:  # as _decrypt(), without its frame
+                plaintext = read_plaintext(self._connection, most)
+            except SSL.Error as error:
+                self._not_decrypted(error, one=True)
+            else:
+                self.needs_ciphertext = len(plaintext) < most
                 return plaintext
             if data[0] == _HANDSHAKE:
                 self._is_too_much(size)
@@ -319,12 +323,11 @@ class Engine:
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt all of ``data``.  There is no back-pressure in here: send big things in pieces of 64 KB."""
         size = len(data)
-        if data is FLUSH:
-            return size
-        try:
-            self._write(data)
-        finally:
-            self._end_turn()
+        if data is not FLUSH:
+            try:
+                self._write(data)
+            finally:
+                self._end_turn()
         return size
 
     def unwrap(self) -> None:
@@ -349,11 +352,8 @@ class Engine:
 
     def cipher(self) -> tuple[str, str, int] | None:
         """Return the cipher suite's name, the protocol that defines it, and its secret bits."""
-        name, version, bits = (
-            self._connection.get_cipher_name(),
-            self._connection.get_cipher_version(),
-            self._connection.get_cipher_bits(),
-        )
+        used = self._connection
+        name, version, bits = used.get_cipher_name(), used.get_cipher_version(), used.get_cipher_bits()
         return None if name is None or version is None or bits is None else (name, version, bits)
 
     # Between memory and OpenSSL.
@@ -412,19 +412,22 @@ class Engine:
         one = self.needs_ciphertext  # OpenSSL holds what was written since, of one record, and nothing else
         try:
             piece = read_plaintext(self._connection, limit)
-        except SSL.WantReadError:
-            if one and self._left == 0:  # a record without plaintext may want an answer
-                self._outgoing.write(take_ciphertext(self._connection))
-            self.needs_ciphertext = True
-            return b""
-        except SSL.ZeroReturnError:
-            self._ended, self.needs_ciphertext = True, False
-            return b""
         except SSL.Error as error:
-            self._fail(error_words(error))
+            self._not_decrypted(error, one=one)
             return b""
         self.needs_ciphertext = one and len(piece) < limit
         return piece
+
+    def _not_decrypted(self, error: SSL.Error, *, one: bool) -> None:
+        """Note why there is no plaintext; ``one`` is whether OpenSSL had a part of one record at most."""
+        if isinstance(error, SSL.WantReadError):
+            if one and self._left == 0:  # a record without plaintext may want an answer
+                self._outgoing.write(take_ciphertext(self._connection))
+            self.needs_ciphertext = True
+        elif isinstance(error, SSL.ZeroReturnError):
+            self._ended, self.needs_ciphertext = True, False
+        else:
+            self._fail(error_words(error))
 
     def _feed(self) -> bool:
         """Return OpenSSL ciphertext up to the end of one record, or what is there of it; False if there is nothing.

@@ -18,13 +18,24 @@ from OpenSSL import SSL
 
 from triosmtp.x509.error_queue import clear_errors
 
-__all__ = ["RELEASED", "encrypt_data", "holds_input", "read_plaintext", "take_ciphertext", "write_ciphertext"]
+__all__ = [
+    "RELEASED",
+    "advance_handshake",
+    "encrypt_data",
+    "holds_input",
+    "read_plaintext",
+    "take_ciphertext",
+    "write_ciphertext",
+]
 
 Data: TypeAlias = bytes | bytearray | memoryview
 
 _lib: Final[Any] = vars(SSL).get("_lib")
 _ffi: Final[Any] = vars(SSL).get("_ffi")
-_FUNCTIONS: Final = ("BIO_get_mem_data", "BIO_read", "BIO_write", "SSL_read", "SSL_write")
+_FUNCTIONS: Final = (
+    "BIO_get_mem_data", "BIO_read", "BIO_write", "SSL_ERROR_WANT_READ", "SSL_do_handshake", "SSL_get_error", "SSL_read",
+    "SSL_write",
+)  # fmt: skip
 _ATTRIBUTES: Final = ("_from_ssl", "_into_ssl", "_raise_ssl_error", "_ssl")
 
 
@@ -39,6 +50,9 @@ def _has_bindings() -> bool:
 
 DIRECT: Final = _has_bindings()
 """Whether the bindings are called."""
+
+_OVERHEAD: Final = 64
+"""More octets than encryption adds to one record."""
 
 
 class _Released:
@@ -81,9 +95,18 @@ def _holds_input(connection: SSL.Connection) -> bool:
     return True
 
 
+def _advance_handshake(connection: SSL.Connection) -> bool:
+    try:
+        connection.do_handshake()
+    except SSL.WantReadError:
+        return False
+    return True
+
+
 # By the bindings.
 
 if DIRECT:
+    _do_handshake, _get_error, _want_read = _lib.SSL_do_handshake, _lib.SSL_get_error, _lib.SSL_ERROR_WANT_READ
     _bio_read, _bio_size, _bio_write = _lib.BIO_read, _lib.BIO_get_mem_data, _lib.BIO_write
     _ssl_read, _ssl_write = _lib.SSL_read, _lib.SSL_write
     _allocate, _from_buffer = _ffi.new_allocator(should_clear_after_alloc=False), _ffi.from_buffer
@@ -110,10 +133,11 @@ def _encrypt_data_directly(connection: Any, data: Data) -> bytes:
     size = _ssl_write(connection._ssl, buffer, len(buffer))
     if size <= 0:
         connection._raise_ssl_error(connection._ssl, size)
-    memory = connection._from_ssl
-    size = _bio_size(memory, _NULL)
+    size += _OVERHEAD
     buffer = _allocate("char[]", size)
-    return _view(buffer, _bio_read(memory, buffer, size))[:]
+    taken = _bio_read(connection._from_ssl, buffer, size)
+    ciphertext = _view(buffer, taken)[:]
+    return ciphertext if taken < size else ciphertext + _take_ciphertext_directly(connection)
 
 
 def _take_ciphertext_directly(connection: Any) -> bytes:
@@ -126,6 +150,16 @@ def _take_ciphertext_directly(connection: Any) -> bytes:
 
 def _holds_input_directly(connection: Any) -> bool:
     return bool(_bio_size(connection._into_ssl, _NULL))
+
+
+def _advance_handshake_directly(connection: Any) -> bool:
+    result = _do_handshake(connection._ssl)
+    if result == 1:
+        return True
+    if _get_error(connection._ssl, result) == _want_read:
+        return False
+    connection._raise_ssl_error(connection._ssl, result)  # also what a callback of this connection has raised
+    raise SSL.Error  # it raises in any case
 
 
 write_ciphertext: Final[Callable[[SSL.Connection, Data], None]] = (
@@ -147,3 +181,11 @@ take_ciphertext: Final[Callable[[SSL.Connection], bytes]] = _take_ciphertext_dir
 
 holds_input: Final[Callable[[SSL.Connection], bool]] = _holds_input_directly if DIRECT else _holds_input
 """Return whether OpenSSL may hold ciphertext that it has not looked at."""
+
+advance_handshake: Final[Callable[[SSL.Connection], bool]] = (
+    _advance_handshake_directly if DIRECT else _advance_handshake
+)
+"""Do what can be done of the handshake with the input so far; return whether it is done.
+
+:raises OpenSSL.SSL.Error: if it failed.
+"""

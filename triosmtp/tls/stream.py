@@ -224,7 +224,7 @@ class TLSStream(trio.abc.Stream, Generic[Transport]):
 
 
 def _receive_nothing(max_bytes: int) -> None:
-    """Stand for a method of a transport that lacks it."""
+    """Return None, for a transport without such a method."""
     del max_bytes
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from OpenSSL import crypto
+from OpenSSL import SSL, crypto
 
 from triosmtp.tls.cipher import algorithm_bits
 from triosmtp.tls.engine import Engine
@@ -16,6 +16,15 @@ __all__ = ["tls_info"]
 _MAX_SNI: Final = 255
 _OF_SERVERS: Final = frozenset({"server", "both"})
 
+_bits: Final[dict[str, tuple[int, int]]] = {}
+"""The bits of the algorithm and the bits that are used, by the name of the suite."""
+
+
+def _keep_bits(cipher: str, connection: SSL.Connection) -> tuple[int, int]:
+    used = connection.get_cipher_bits() or 0
+    _bits[cipher] = algorithm_bits().get(cipher, used), used
+    return _bits[cipher]
+
 
 def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.0) -> TLSInfo:
     """Return the facts of a finished handshake; ``seconds`` is what it took.
@@ -26,11 +35,10 @@ def tls_info(engine: Engine, *, certificate_requested: bool, seconds: float = 0.
     """
     connection = engine.openssl_connection
     cipher = connection.get_cipher_name() or ""
-    used = connection.get_cipher_bits() or 0
+    bits, used = _bits.get(cipher) or _keep_bits(cipher, connection)
     name = connection.get_servername()
     sni = None if name is None else printable(name.decode("utf-8", "backslashreplace"), _MAX_SNI)
     protocol = engine.version() or ""
-    bits = algorithm_bits().get(cipher, used)
     group = connection.get_group_name()
     alpn = connection.get_alpn_proto_negotiated().decode("ascii", "replace") or None
     peer = connection.get_peer_certificate() if certificate_requested else None

@@ -237,6 +237,7 @@ class _Worker:
         # Connections without a free descriptor stay in the queue, and the supervisor receives them at the end.
         self._receive(sys.maxsize)
         self._background.start_soon(self._expire, grace)
+        self._acceptor.end_idle_tasks()
         for session in tuple(service.running):
             session.drain()
         self._draining.set()

@@ -145,7 +145,7 @@ def printable(text: str, limit: int = MAX_TEXT, *, escape: str = "") -> str:
     """Make ``text`` fit for logs, headers and variables; the characters of ``escape`` are escaped, too."""
     if len(text) > limit:
         text = text[:limit] + CUT
-    if text.isprintable() and not any(character in text for character in escape):
+    if text.isprintable() and not (escape and any(character in text for character in escape)):
         return text
     return "".join(c if c.isprintable() and c not in escape else _octets(c) for c in text)
 

@@ -11,17 +11,18 @@ from OpenSSL import SSL
 from tls_peers import VERSIONS, adopted, plain_client, server_context, shake, taken
 
 from triosmtp.tls import openssl_memory
+from triosmtp.tls.context import NoApplicationProtocolError
 from triosmtp.tls.engine import Engine
 from triosmtp.tls.openssl_memory import RELEASED
 from triosmtp.x509.error_queue import clear_errors
 
-CALLS = ["holds_input", "read_plaintext", "take_ciphertext", "write_ciphertext", "encrypt_data"]
+CALLS = ["holds_input", "read_plaintext", "take_ciphertext", "write_ciphertext", "encrypt_data", "advance_handshake"]
 
 OPENSSL: Any = vars(SSL)["_lib"]
 
 
 class Calls:
-    """The five calls of one kind."""
+    """The calls of one kind."""
 
     def __init__(self, ending: str) -> None:
         self.holds_input: Callable[[SSL.Connection], bool]
@@ -29,6 +30,7 @@ class Calls:
         self.take_ciphertext: Callable[[SSL.Connection], bytes]
         self.write_ciphertext: Callable[[SSL.Connection, Any], None]
         self.encrypt_data: Callable[[SSL.Connection, Any], bytes]
+        self.advance_handshake: Callable[[SSL.Connection], bool]
         for name in CALLS:
             setattr(self, name, getattr(openssl_memory, f"_{name}{ending}"))
 
@@ -91,6 +93,62 @@ def test_data_both_ways(calls: Calls, version: str) -> None:
     assert calls.take_ciphertext(server) == b""
     client.bio_write(calls.encrypt_data(server, bytes(100_000)))
     assert sum(len(client.recv(20_000)) for _ in range(7)) == 100_000
+
+
+@pytest.mark.parametrize("size", [1, 50, 64, 65, 16384, 16385, 100_000])
+def test_all_that_is_to_be_sent_is_taken(calls: Calls, size: int) -> None:
+    """The session tickets of TLS 1.3 go before the first data, and large data are several records."""
+    engine, client = Engine(server_context().context), plain_client()
+    shake(engine, client)
+    server = engine.openssl_connection
+    for _ in range(2):
+        client.bio_write(calls.encrypt_data(server, bytes(size)))
+        assert calls.take_ciphertext(server) == b""
+        received = 0
+        while received < size:
+            received += len(client.recv(20_000))
+    assert received == size
+
+
+def accepting(name: str) -> tuple[SSL.Connection, SSL.Connection]:
+    """Return a server and a client that offers ``name`` by ALPN; the server has its first flight."""
+    server, client = Engine(server_context().context).openssl_connection, plain_client()
+    client.set_alpn_protos([name.encode()])
+    with pytest.raises(SSL.WantReadError):
+        client.do_handshake()
+    server.bio_write(taken(client))
+    return server, client
+
+
+def test_a_handshake_is_advanced_as_far_as_it_goes(calls: Calls) -> None:
+    server, client = accepting("smtp")
+    leave_an_error()
+    assert not calls.advance_handshake(server)
+    assert not calls.advance_handshake(server)
+    client.bio_write(calls.take_ciphertext(server))
+    client.do_handshake()
+    server.bio_write(taken(client))
+    leave_an_error()
+    assert calls.advance_handshake(server)
+    assert calls.advance_handshake(server)
+    clear_errors()
+
+
+def test_a_handshake_that_a_callback_ends_raises_its_exception(calls: Calls) -> None:
+    server, _ = accepting("http/1.1")
+    with pytest.raises(NoApplicationProtocolError):
+        calls.advance_handshake(server)
+    other, _ = accepting("smtp")
+    assert not calls.advance_handshake(other)
+
+
+def test_a_handshake_that_fails_raises_its_own_error(calls: Calls) -> None:
+    server = Engine(server_context().context).openssl_connection
+    server.bio_write(b"HELO x\r\nNOOP\r\n")
+    leave_an_error()
+    with pytest.raises(SSL.Error, match=r"version number|http|record") as caught:
+        calls.advance_handshake(server)
+    assert "access denied" not in str(caught.value)
 
 
 def test_whether_input_is_held() -> None:

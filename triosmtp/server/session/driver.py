@@ -6,8 +6,7 @@ after a rare event is behind one flag, ``attention``, which the loop checks befo
 """
 
 import logging
-from contextlib import suppress
-from functools import partial
+from contextlib import AbstractAsyncContextManager, suppress
 from math import inf
 from typing import Final
 
@@ -28,6 +27,7 @@ from triosmtp.policy import Session
 from triosmtp.server.admission import AdmissionTicket
 from triosmtp.server.generation import Generation
 from triosmtp.server.profile import Profile
+from triosmtp.server.reusable_scope import ReusableScope
 from triosmtp.server.service import Service, fair_queue_key
 from triosmtp.server.session import auth
 from triosmtp.server.session.handlers import (
@@ -76,6 +76,7 @@ class SMTPSession:
     # Without __slots__: most sessions change few of these defaults.
     context: ServerContext | None = None
     """The TLS context that its handshake began with."""
+    _scope: ReusableScope | trio.CancelScope | None = None  # as long as it runs
     _closing = False  # whether somebody asked for the end of this session
     _leaving = False  # whether the session was cancelled from outside
     _handshaking = False  # then no reply can be sent
@@ -88,7 +89,6 @@ class SMTPSession:
         self, service: Service, listen: Listen, profile: Profile, transport: trio.abc.Stream, peer: Peer, local: str
     ) -> None:
         self._stream = SessionStream(transport)
-        self._scope = trio.CancelScope()
         self.started = service.now()
         """On Trio's clock."""
         settings = profile.settings
@@ -154,12 +154,17 @@ class SMTPSession:
 
     def _leave(self) -> None:
         self._leaving = self._state.attention = True
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
     # The way through a session
 
-    async def run(self, ticket: AdmissionTicket | None = None) -> None:
-        """Serve the session to its end, and close ``ticket`` then.  Only cancellation is raised."""
+    async def run(self, ticket: AdmissionTicket | None = None, scope: ReusableScope | None = None) -> None:
+        """Serve the session to its end, and close ``ticket`` then.  Only cancellation is raised.
+
+        ``scope`` is what ends it early; by default, it makes one.
+        """
+        ending = self._scope = scope or trio.CancelScope()
         service = self._state.service
         service.running.add(self)
         if Connected in service.observers.wanted:
@@ -167,14 +172,14 @@ class SMTPSession:
             service.emit(Connected(session=self.session.info, variables=variables))
         end = SessionEnd.CANCELLED
         try:
-            with self._scope:
+            with ending:
                 opened = await self._open()
                 end = opened or await self._converse()
                 if opened is None and end is not SessionEnd.TLS_FAILED:
                     await self._finish()
                     if end not in _SILENT_ENDS:
                         await self._linger()
-            if self._scope.cancelled_caught:
+            if ending.cancelled_caught:
                 end = await self._say_goodbye()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             end = await self._end_broken()
@@ -187,6 +192,7 @@ class SMTPSession:
             _log.exception("session %s failed", self.session.id)
             await self._send_at_last(_FAILED)
         finally:
+            self._scope = None  # which may serve another session from now on
             try:
                 await self._close(end)
             finally:
@@ -289,7 +295,7 @@ class SMTPSession:
         self.timeouts.change(settings.idle_time, min_rate=settings.min_data_rate)  # a trusted peer announced a client
         ending = state.service.draining or self._closing
         if ending and state.transaction is None:
-            self._scope.cancel()
+            self._leave()
             await trio.lowlevel.checkpoint()
         state.attention = ending or self._renegotiable
 
@@ -328,11 +334,10 @@ class SMTPSession:
         state, session, profile = self._state, self.session, self._state.profile
         assert profile.tls is not None, "a configuration without a certificate offers no TLS"
         context = self.context = state.service.context(state.generation, profile.tls)
-        acquire_thread = partial(state.service.limits.flights.place, fair_queue_key(session), state.is_gone)
         self._handshaking = True
         timer = self._timer = HandshakeTimer(profile.settings.tls_handshake_timeout, state.service.now())
         try:
-            tls = await self._stream.start_tls(context, timer.receive, acquire_thread)
+            tls = await self._stream.start_tls(context, timer.receive, self._acquire_thread)
             self._timer = None
             state.bindings = self._stream.bindings()
             self._renegotiable = profile.settings.tls_allow_renegotiation
@@ -343,7 +348,7 @@ class SMTPSession:
             self._timer = None
             reason, detail = error.reason, error.detail
         finally:
-            self._handshaking = False
+            self._handshaking = state.admitted_handshake = False
             state.service.limits.release_handshake(session.id)
         state.service.emit(TLSFailed(session=session.info, reason=reason, detail=detail))
         if reason not in {"peer_closed", "timed_out"}:
@@ -351,11 +356,17 @@ class SMTPSession:
             await self._linger()
         return False
 
+    def _acquire_thread(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Return the place in which a large flight of the handshake is verified."""
+        state = self._state
+        return state.service.limits.flights.place(fair_queue_key(self.session), state.is_gone, size)
+
     def _established(self, tls: TLSInfo) -> None:
         """Keep what a handshake established, and report what it says of the client."""
         service, session = self._state.service, self.session
         session.connection_tls = tls
-        tls = session.tls or tls
+        if session.is_proxied:
+            tls = session.tls or tls
         service.emit(TLSEstablished(session=session.info, tls=tls))
         if tls.server_purpose:
             service.emit(ServerCertificatePresented(session=session.info, tls=tls))
@@ -387,7 +398,9 @@ class SMTPSession:
     async def _finish(self) -> None:
         """Write what is due, and end TLS."""
         self.timeouts.since = self._state.service.now()
-        await self._stream.finish(renegotiable=self._renegotiable and not self._scope.cancel_called)
+        scope = self._scope
+        assert scope is not None, "the session runs"
+        await self._stream.finish(renegotiable=self._renegotiable and not scope.cancel_called)
 
     async def _linger(self) -> None:
         """Let the peer read the last reply: it may be in the middle of a pipelined group, or of a body."""

@@ -165,7 +165,7 @@ class SessionStream:
 
 
 def _receive_nothing(max_bytes: int) -> None:
-    """Leave it to ``receive``."""
+    """Return None: ``receive`` must do it."""
     del max_bytes
 
 

@@ -57,6 +57,8 @@ class ConnectSnapshot:
 
 _PHASES_OF_CONNECTION: Final[frozenset[Phase]] = frozenset({"connect", "ehlo", "starttls", "auth"})
 _NOTHING = ConnectSnapshot({}, (), "")
+_OF_CLIENT: Final = ("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
+"""Variables with what the client said of itself."""
 
 
 @define(slots=True, eq=False)
@@ -218,10 +220,10 @@ class SessionState:
         if session.capabilities is not self.beginning.capabilities:
             session.capabilities = self.beginning.capabilities
             self.apply_capabilities()
-        counts = {key: value for key, value in variables.items() if key.startswith("connection_")}
+        kept = dict(self.beginning.variables)
+        kept.update(pair for pair in variables.snapshot().items() if pair[0].startswith("connection_"))
         variables.renew()
-        variables.record({**self.beginning.variables, **counts})
-        variables.forget("ehlo_string", "ehlo_domain", "auth_name", "auth_status", "auth_user")
+        variables.record({key: value for key, value in kept.items() if not key.startswith(_OF_CLIENT)})
 
     def forget_handshake(self) -> None:
         """Forget what a handshake established, and the rights that came of it: the client has renegotiated."""
