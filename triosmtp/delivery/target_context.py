@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from triosmtp.delivery.target_health import TargetHealth
+from triosmtp.limits.target_slots import TargetSlots
 
 if TYPE_CHECKING:  # `triosmtp check` reports no events
     from triosmtp.event import Observer, ServerEvent
@@ -43,6 +44,8 @@ class TargetContext:
     _sink: EventSink = field(factory=EventSink)
     node: str = ""
     """The Node_Name of this server; ``""`` if it has none."""
+    slots: Callable[[int], TargetSlots] = TargetSlots
+    """Returns the slots for the connections to the target, for a limit of their number."""
 
     def emit(self, event: "ServerEvent") -> None:
         """Call every observer of an event."""

@@ -12,7 +12,9 @@ from triosmtp.delivery import Delivery, DeliveryError, SecretFileError, TargetHe
 from triosmtp.errors import Reject
 from triosmtp.http_client.http_client import HTTPAnswer, HTTPClient, HTTPFailureError
 from triosmtp.http_delivery.form_body import BodyError, FormBody
+from triosmtp.http_delivery.request_pool import RequestPool
 from triosmtp.http_delivery.webhook_signature import SigningSecrets, WebhookSigner
+from triosmtp.limits.fair_queue import QueueFullError
 from triosmtp.message import Message
 from triosmtp.message.spool import SpoolError
 
@@ -46,6 +48,8 @@ class HTTPTarget:
     """The name that the certificate must have; None: that of the URL."""
     seconds: float
     """The time for a whole message."""
+    connections: int
+    """Connections at once; 0: unlimited."""
     node: str
     secrets: SigningSecrets | None
 
@@ -55,9 +59,9 @@ class HTTPDelivery(Delivery):
 
     honours = frozenset({"MT-PRIORITY"})
 
-    def __init__(self, target: HTTPTarget, client: HTTPClient, health: TargetHealth) -> None:
+    def __init__(self, target: HTTPTarget, pool: RequestPool, health: TargetHealth) -> None:
         self._target = target
-        self._client = client
+        self._pool = pool
         self._health = health
 
     def __str__(self) -> str:
@@ -73,7 +77,8 @@ class HTTPDelivery(Delivery):
         self._health.connections += 1
         try:
             with trio.move_on_after(self._target.seconds):
-                answer = await self._post(message)
+                async with self._pool.client() as client:
+                    answer = await self._post(message, client)
                 self._judge(answer, trio.current_time() - began)
                 return
             raise self._failed(f"no answer within {self._target.seconds:g} s")
@@ -81,12 +86,14 @@ class HTTPDelivery(Delivery):
             raise self._failed(str(error)) from None
         except SecretFileError as error:
             raise self._failed(str(error)) from None
+        except QueueFullError:
+            raise DeliveryError(f"{self}: too many messages wait for a connection") from None
         except (SpoolError, BodyError) as error:
             raise DeliveryError(str(error), storage=True) from None
         finally:
             self._health.connections -= 1
 
-    async def _post(self, message: Message) -> HTTPAnswer:
+    async def _post(self, message: Message, client: HTTPClient) -> HTTPAnswer:
         """Send the message to the first address that a connection can be made to."""
         target = self._target
         body = await FormBody.of(message, target.node)
@@ -101,7 +108,7 @@ class HTTPDelivery(Delivery):
         failure: HTTPFailureError | None = None
         for url in target.urls:
             try:
-                return await self._client.post(
+                return await client.post(
                     url, headers, body.size, body.chunks, max_answer=MAX_ANSWER, tls_name=target.tls_name
                 )
             except HTTPFailureError as error:
@@ -131,12 +138,20 @@ class HTTPDelivery(Delivery):
         """Ask whether the application is there, without a message."""
         with trio.move_on_after(min(self._target.seconds, 30)):
             try:
-                answer = await self._client.head(self._target.urls[0], tls_name=self._target.tls_name)
+                async with self._pool.client() as client:
+                    answer = await client.head(self._target.urls[0], tls_name=self._target.tls_name)
+            except QueueFullError:
+                return self._health.reason
             except HTTPFailureError as error:
                 return str(error)
             return "" if answer.status in _AVAILABLE else f"answered {answer.status}"
         return "no answer in time"
 
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Put the limit of connections in force, for former configurations of the target, too."""
+        self._pool.set_limit(self._target.connections)
+        task_status.started()
+
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._pool.aclose()

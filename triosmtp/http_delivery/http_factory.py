@@ -1,6 +1,7 @@
 """Makes the delivery of an HTTP target from its options."""
 
 import re
+from functools import partial
 
 from triosmtp.config import TargetSettings, problem_at
 from triosmtp.delivery import SecretFile, SecretFileError, TargetContext
@@ -8,6 +9,7 @@ from triosmtp.errors import ConfigError, Problem
 from triosmtp.http_client.http_client import HTTPClient
 from triosmtp.http_client.tls_files import TLSFiles
 from triosmtp.http_delivery.http_delivery import HTTPDelivery, HTTPTarget
+from triosmtp.http_delivery.request_pool import RequestPool
 from triosmtp.http_delivery.webhook_signature import SigningSecrets
 
 __all__ = ["make_http_delivery"]
@@ -43,14 +45,18 @@ def make_http_delivery(target: TargetSettings, context: TargetContext) -> HTTPDe
         urls=tuple(map(str, target.addresses)),
         tls_name=settings.tls_name,
         seconds=settings.body_timeout,
+        connections=settings.max_outbound_connections,
         node=context.node or _NOT_OF_NODES.sub("-", context.hostname)[:32],
         secrets=secrets,
     )
-    client = HTTPClient(
+    make_client = partial(
+        HTTPClient,
         files,
-        connections=settings.max_outbound_connections or None,
+        connections=1,
         user_agent="triosmtp",
         connect_seconds=settings.connect_timeout,
         idle_seconds=settings.idle_timeout,
     )
-    return HTTPDelivery(http, client, context.health)
+    make_client()  # it imports the rest of httpx
+    pool = RequestPool(make_client, context.slots(http.connections), settings.idle_timeout)
+    return HTTPDelivery(http, pool, context.health)

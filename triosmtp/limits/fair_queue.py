@@ -64,6 +64,11 @@ class FairQueue:
         """How many places are taken."""
         return self._taken
 
+    def resize(self, at_once: int, at_once_per_peer: int) -> None:
+        """Change how many places there are.  Places that are taken beyond that are kept until they are released."""
+        self._at_once, self._at_once_per_peer = at_once, at_once_per_peer
+        self._assign_places()
+
     @asynccontextmanager
     async def place(self, peer: Hashable, is_gone: Callable[[], bool]) -> AsyncIterator[None]:
         """Wait for a place.  It is kept until the block ends.  ``is_gone`` returns whether the peer has disconnected.

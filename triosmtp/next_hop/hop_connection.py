@@ -31,7 +31,7 @@ recipients would slow down the mail of others.
 """
 _SERVICE_CLOSING: Final = 421
 _START_DATA: Final = 354
-_QUIT: Final = 0.5  # seconds for sending QUIT, which nobody waits for
+_QUIT: Final = 0.5  # seconds for QUIT, until the hop has closed the connection
 
 
 class HopStream(Protocol):
@@ -273,11 +273,14 @@ class HopConnection:
         await self.send(last)
 
     async def quit(self) -> None:
-        """Send QUIT, and close; its reply is not waited for."""
-        with trio.move_on_after(_QUIT):
-            with suppress(HopError):
+        """Send QUIT, and close when the hop has closed, or after 0.5 s: then the hop counts the connection no more."""
+        try:
+            with trio.move_on_after(_QUIT), suppress(HopError):
                 await self.send(self.client.send(b"QUIT\r\n"))
-        self.close()
+                while True:
+                    await self._receive("QUIT")
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the connection at once."""

@@ -5,12 +5,11 @@ Between its steps a transaction does not hold its connection.  So a client that 
 waiting.  If no connection is free, a step takes the one that was unused longest.  The transaction that was open there
 is opened again when its client goes on.  Also without such need, a transaction without progress for 10 s is ended.
 
-- ``max_connections`` steps run at once, and half of them for one client address.  The addresses take turns.
+- The number of connections, and of the steps at once, is that of the target's slots (:class:`TargetSlots`).
 - A step that has no connection within 5 s fails, and the client receives 451.
 - A connection on which a step failed is closed.
 """
 
-import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
@@ -18,7 +17,8 @@ from typing import Final
 
 import trio
 
-from triosmtp.limits.fair_queue import FairQueue, QueueFullError
+from triosmtp.limits.fair_queue import QueueFullError
+from triosmtp.limits.target_slots import TargetSlots
 from triosmtp.next_hop.hop_connection import HopConnection
 from triosmtp.next_hop.hop_error import HopBusyError, HopError
 
@@ -28,7 +28,6 @@ WAIT: Final = 5.0
 """Seconds that a step waits for a connection."""
 HELD: Final = 10.0
 """Seconds after which a transaction without progress is ended."""
-_WAITING: Final = 1000
 _LOOK: Final = 1.0
 """Seconds between two looks at unused connections."""
 
@@ -40,27 +39,30 @@ class HopPool:
         self,
         connect: Callable[[], Awaitable[HopConnection]],
         *,
-        max_connections: int,
+        slots: TargetSlots,
         max_deliveries: int,
         idle_timeout: float,
         on_change: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._connect = connect
-        self._limit = max_connections or sys.maxsize
+        self._slots = slots
         self._max_deliveries = max_deliveries or sys.maxsize
         self._idle_timeout = idle_timeout
         self._on_change = on_change
-        share = math.ceil(max_connections / 2) if max_connections else sys.maxsize
-        self._places = FairQueue(self._limit, waiting=_WAITING, waiting_per_peer=_WAITING // 4, at_once_per_peer=share)
         self._idle: list[HopConnection] = []  # the one that was unused longest is first
         self._open = 0
         self._closed = False
         self._unused = trio.Event()  # set while there may be unused connections
+        slots.join(self)
 
     @property
     def open(self) -> int:
         """How many connections are open, or being opened."""
         return self._open
+
+    def set_limit(self, limit: int) -> None:
+        """Put ``limit`` in force, for the pools of former configurations, too; 0: unlimited."""
+        self._slots.set_limit(limit)
 
     @asynccontextmanager
     async def use(self, owner: object, peer: Hashable, *, fresh: bool = False) -> AsyncIterator[HopConnection]:
@@ -71,8 +73,8 @@ class HopPool:
         :raises HopBusyError: if none is free in time.
         :raises HopError: if no connection can be made.
         """
-        if not self._places.take_now(peer):
-            await self._wait_for_place(peer)
+        if not self._slots.take_now(peer):
+            await self._wait_for_turn(peer)
         try:
             connection = self._take(owner, fresh=fresh) or await self._new()
             done = False
@@ -85,12 +87,12 @@ class HopPool:
                 else:
                     self._drop(connection)
         finally:
-            self._places.release(peer)
+            self._slots.release(peer)
 
-    async def _wait_for_place(self, peer: Hashable) -> None:
+    async def _wait_for_turn(self, peer: Hashable) -> None:
         with trio.move_on_after(WAIT) as scope:
             try:
-                await self._places.wait_for_place(peer, _never)
+                await self._slots.wait_for_turn(peer)
             except QueueFullError:
                 raise HopBusyError("too many clients wait for a connection to the hop") from None
         if scope.cancelled_caught:
@@ -103,14 +105,20 @@ class HopPool:
                 connection.owner = connection.transaction = None
 
     async def _new(self) -> HopConnection:
-        if self._open >= self._limit:
-            self._drop(self._idle.pop(0))  # there is one: fewer steps than connections are under way
+        await self._slots.reserve(self)
         self._count(1)
         try:
             return await self._connect()
         except BaseException:
-            self._count(-1)
+            self._count_out()
             raise
+
+    async def close_idle(self) -> bool:
+        """Close the connection that was unused longest; return whether there was one."""
+        if not self._idle:
+            return False
+        await self._quit(self._idle.pop(0))
+        return True
 
     def _take(self, owner: object, *, fresh: bool) -> HopConnection | None:
         """Return an unused connection: the transaction's own, the one that was used last, or one of another."""
@@ -124,7 +132,7 @@ class HopPool:
     def _candidate(self, owner: object) -> HopConnection | None:
         own = next((each for each in self._idle if each.owner is owner), None)
         found = own or next((each for each in reversed(self._idle) if each.owner is None), None)
-        if found is None and self._open >= self._limit and self._idle[0].announced is None:
+        if found is None and self._idle and self._slots.is_full and self._idle[0].announced is None:
             found = self._idle[0]
             found.owner = found.transaction = None
         return found
@@ -137,7 +145,8 @@ class HopPool:
 
     def _put(self, connection: HopConnection, owner: object) -> None:
         connection.owner = owner if connection.transaction is not None else None
-        is_over = self._closed or not connection.is_usable or connection.deliveries >= self._max_deliveries
+        is_over = self._closed or self._slots.has_too_many or not connection.is_usable
+        is_over = is_over or connection.deliveries >= self._max_deliveries
         if is_over or (connection.announced is not None and connection.owner is None):
             self._drop(connection)
             return
@@ -147,6 +156,16 @@ class HopPool:
 
     def _drop(self, connection: HopConnection) -> None:
         connection.close()
+        self._count_out()
+
+    async def _quit(self, connection: HopConnection) -> None:
+        try:
+            await connection.quit()
+        finally:
+            self._count_out()
+
+    def _count_out(self) -> None:
+        self._slots.count_out()
         self._count(-1)
 
     def _count(self, change: int) -> None:
@@ -170,37 +189,33 @@ class HopPool:
             connection.owner = connection.transaction = None
         if unused >= self._idle_timeout or self._is_over(connection):
             self._idle.remove(connection)
-            self._count(-1)
-            await connection.quit()
+            await self._quit(connection)
         elif connection.owner is None and connection.is_dirty:
             await self._reset(connection)
 
     async def _reset(self, connection: HopConnection) -> None:
         """End a transaction that nobody will continue, so that the hop keeps nothing for it."""
-        async with self._places.place(self, _never):
-            if connection not in self._idle:
-                return
-            self._idle.remove(connection)
-            since = connection.idle_since
-            try:
-                await connection.reset()
-            except HopError:
-                self._drop(connection)
-            except BaseException:
-                self._drop(connection)
-                raise
-            else:
-                self._put(connection, None)
-                connection.idle_since = since
+        if not self._slots.take_now(self):
+            return  # all connections are in use: this one is, too, soon
+        self._idle.remove(connection)
+        since = connection.idle_since
+        try:
+            await connection.reset()
+        except HopError:
+            self._drop(connection)
+        except BaseException:
+            self._drop(connection)
+            raise
+        else:
+            self._put(connection, None)
+            connection.idle_since = since
+        finally:
+            self._slots.release(self)
 
     async def aclose(self) -> None:
         """Close all connections that are unused, and keep none from now on."""
         self._closed = True
-        while self._idle:
-            connection = self._idle.pop()
-            self._count(-1)
-            await connection.quit()
-
-
-def _never() -> bool:
-    return False
+        async with trio.open_nursery() as nursery:
+            while self._idle:
+                nursery.start_soon(self._quit, self._idle.pop())
+        self._slots.leave(self)

@@ -10,7 +10,7 @@ from triosmtp.errors import Reject
 from triosmtp.message import Envelope, Message, Origin
 from triosmtp.next_hop.hop import Hop
 from triosmtp.next_hop.hop_connector import HopConnector
-from triosmtp.next_hop.hop_error import HopError
+from triosmtp.next_hop.hop_error import HopBusyError, HopError
 from triosmtp.next_hop.hop_parameters import PASSED_ON, declared
 from triosmtp.next_hop.hop_pool import HopPool
 from triosmtp.next_hop.hop_settings import HopAddress, HopSettings
@@ -35,7 +35,7 @@ class NextHop(Delivery):
         connector = HopConnector(settings, self._note_extensions)
         pool = HopPool(
             connector.connect,
-            max_connections=settings.max_connections,
+            slots=context.slots(settings.max_connections),
             max_deliveries=settings.max_deliveries,
             idle_timeout=settings.timeouts.idle,
             on_change=self._note_connections,
@@ -93,6 +93,7 @@ class NextHop(Delivery):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Connect once, to learn the extensions of the hop and to tell the operator if it fails; then tidy up."""
         task_status.started()
+        self._hop.pool.set_limit(self.settings.max_connections)
         reason = await self.probe()
         if reason:
             self._hop.context.health.failed(reason)
@@ -102,10 +103,12 @@ class NextHop(Delivery):
             await self._hop.pool.run()
 
     async def probe(self) -> str:
-        """Open a connection; return ``""``, or why that failed."""
+        """Open a connection; return ``""``, or why that failed.  If none is free, nothing new is known."""
         try:
             async with self._hop.pool.use(self, self, fresh=True):
                 return ""
+        except HopBusyError:
+            return self._hop.context.health.reason
         except HopError as error:
             return str(error)
 

@@ -18,6 +18,7 @@ from triosmtp.delivery import (
     is_probed,
 )
 from triosmtp.errors import ConfigError, Problem, collect
+from triosmtp.limits.target_slots import SlotRegistry
 from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import PHASES, Chain, Policy, load_policy
 from triosmtp.recipients.known_recipients import KnownRecipients
@@ -105,6 +106,7 @@ class Profiles:
         hub: "Hub | None" = None,
         mock_key: MockKey | None = None,
         is_worker: bool = False,
+        slots: SlotRegistry | None = None,
     ) -> None:
         self._config = config
         self._hub = hub
@@ -121,7 +123,7 @@ class Profiles:
         self._filters: list[FilterKey] = []
         self.events = EventSink()
         """The destination of events of targets: the observers of the service that uses these profiles."""
-        self.targets = TargetSet(config, hostname, self._loader, self.events, given=delivery)
+        self.targets = TargetSet(config, hostname, self._loader, self.events, given=delivery, slots=slots)
         """The targets of mail."""
         self._running: list[trio.CancelScope] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
@@ -146,6 +148,7 @@ class Profiles:
             renewed.events,
             given=self._given_delivery,
             memory=self.targets.remembered,
+            slots=self.targets.slots,
         )
         renewed._former_scripts = self.script_set
         renewed._former_files = self._recipient_files  # a long list that has not changed is not read again

@@ -12,6 +12,7 @@ from triosmtp.config import Config, problem_at
 from triosmtp.delivery import Delivery, FunctionDelivery
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.event import Observer
+from triosmtp.limits.target_slots import SlotRegistry
 from triosmtp.message import Message
 from triosmtp.policy import Policy
 from triosmtp.policy_service.hub import Hub
@@ -41,6 +42,7 @@ async def open_service(
     mock_key: MockKey | None = None,
     is_worker: bool = False,
     limits: ServiceLimits | None = None,
+    slots: SlotRegistry | None = None,
 ) -> Service:
     """Make everything that sessions of ``config`` need, except sockets.
 
@@ -74,6 +76,7 @@ async def open_service(
         hub=hub,
         mock_key=mock_key or await trio.to_thread.run_sync(read_mock_key, config),
         is_worker=is_worker,
+        slots=slots,
     )
     contexts = contexts or ContextStore()
     preloaded = frozenset(each.material.settings for each in contexts.contexts())

@@ -20,6 +20,7 @@ from triosmtp.delivery import (
 )
 from triosmtp.errors import ConfigError, Problem, collect
 from triosmtp.filesystem import state_directory
+from triosmtp.limits.target_slots import SlotRegistry
 from triosmtp.module_loader import ModuleLoader
 from triosmtp.policy import Chain
 from triosmtp.server.routing import Routing, Target, Targets
@@ -56,11 +57,14 @@ class TargetSet:
         *,
         given: Delivery | None = None,
         memory: "RememberedRecipients | None" = None,
+        slots: SlotRegistry | None = None,
     ) -> None:
         self._config = config
         self._hostname = hostname
         self._loader = loader
         self._events = events
+        self.slots = SlotRegistry() if slots is None else slots
+        """The connections that each target may have, which several configurations share."""
         self._given = None if given is None else Target(str(given), given, TargetHealth(str(given)), given.verifies)
         self._targets: dict[str, Target] = {}
         self._places: dict[str, Settings] = {}  # the settings that name each
@@ -109,7 +113,8 @@ class TargetSet:
         if target is None:
             found = self._config.target(name)
             health = TargetHealth(name, grace=found.settings.delivery_grace, on_change=self._events.note_change)
-            context = TargetContext(self._hostname, health, self._events, self._config.base.node_name or "")
+            slots = partial(self.slots.slots, " ".join((name, *map(str, found.addresses))))
+            context = TargetContext(self._hostname, health, self._events, self._config.base.node_name or "", slots)
             where = settings if found.is_short else found.settings
             try:
                 delivery = make_delivery(found, context, self._loader)

@@ -5,5 +5,5 @@
 ``handoff.py`` passes it.  ``channel.py`` carries the messages of ``worker_messages.py`` between them, frequent ones as
 ``compact_message.py`` makes them.  In a worker, ``remote_hub.py`` is the policy hub, and ``worker_limits.py`` has the
 limits.  In the supervisor, ``pooled_sessions.py`` shows the sessions of all workers, and ``request_handlers.py``
-answers the requests of workers.
+answers the requests of workers.  ``slot_lending.py`` has both ends of the connections to targets that workers borrow.
 """

@@ -95,6 +95,10 @@ class Channel:
             self._soon.set()
             self._due.set()
 
+    def send_now(self, message: object) -> None:
+        """Send a notification that does not wait for others."""
+        self._send_urgent(message)
+
     def withdraw(self, message: object) -> bool:
         """Remove a notification that was not sent yet; return whether it was removed."""
         for index, each in enumerate(self._queue[: -_WITHDRAW_DEPTH - 1 : -1], 1):

@@ -61,6 +61,7 @@ from triosmtp.workers.dispatcher import Dispatcher, NotServed, PendingConnection
 from triosmtp.workers.handoff import Handoff
 from triosmtp.workers.pooled_sessions import PooledSessions
 from triosmtp.workers.request_handlers import request_handlers
+from triosmtp.workers.slot_lending import LentSlots
 from triosmtp.workers.worker_messages import (
     Commit,
     ConnectionClosed,
@@ -151,6 +152,7 @@ class Supervisor:
         """The sessions of all workers."""
         self._workers: dict[int, WorkerProcess] = {}
         self._prepared: list[WorkerProcess] = []
+        self._slots = LentSlots(workers)
         self.dispatcher = Dispatcher(self._workers.values, self._refuse)
         self._last_number = count(1)
         self._generation = 1
@@ -179,8 +181,7 @@ class Supervisor:
 
     def state(self) -> WorkerPoolState:
         """Return the state of the workers."""
-        ready = len(self._ready_workers())
-        now = trio.current_time()
+        ready, now = len(self._ready_workers()), trio.current_time()
         workers = tuple(
             WorkerState(number, worker.process.pid, worker.ready, len(worker.sessions), now - worker.since)
             for number, worker in sorted(self._workers.items())
@@ -308,9 +309,8 @@ class Supervisor:
         with connection.sock, suppress(OSError):
             use_ssl = ticket.generation.config.resolve(ticket.listen, peer.address).use_ssl
             if why is not NotServed.DISCONNECTED and not use_ssl:
-                text = (
-                    "Service shutting down" if why is NotServed.SHUTDOWN else "No worker has capacity, try again later"
-                )
+                is_end = why is NotServed.SHUTDOWN
+                text = "Service shutting down" if is_end else "No worker has capacity, try again later"
                 connection.sock.send(Reply(421, text, "4.3.2").render())
         if why is NotServed.NO_CAPACITY:
             reason = LimitReached.WORKERS.value
@@ -428,6 +428,7 @@ class Supervisor:
             await worker.process.wait()
         del self._workers[worker.number]
         self._ended_targets = merge_states(self._ended_targets, map(ended_state, worker.targets))
+        self._slots.remove(worker)
         for handoff, sock in take_queue(worker):
             ticket = worker.connections.pop(handoff.number)
             if sock is None:
@@ -441,8 +442,8 @@ class Supervisor:
         for session, known in worker.sessions.items():
             service.limits.release_handshake(session)
             service.hub.filters.end_session(session)
-            seconds, messages = now - known.since, known.messages
-            service.emit(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=messages))
+            seconds = now - known.since
+            service.emit(Disconnected(session=known.info, reason="failed", seconds=seconds, messages=known.messages))
         for ticket in worker.connections.values():
             ticket.close()
         if self._draining.is_set():
@@ -464,7 +465,7 @@ class Supervisor:
         handlers[FilterUsed] = lambda message: self._service.hub.filters.report(message.use)
         handlers[TargetsChanged] = worker.on_targets_changed
         handlers[LogRecord] = write_log
-        return handlers
+        return handlers | self._slots.notifications(worker)
 
     def _on_connected(self, worker: WorkerProcess, event: Connected) -> None:
         worker.sessions[event.session.id] = SessionRecord(event.session, trio.current_time())

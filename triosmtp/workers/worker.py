@@ -20,6 +20,7 @@ from attrs import define, evolve
 from triosmtp.config import Listen
 from triosmtp.delivery import TargetState
 from triosmtp.limits.fd_limit import max_connections
+from triosmtp.limits.target_slots import SlotRegistry
 from triosmtp.limits.timeouts import watch
 from triosmtp.server.acceptor import Acceptor
 from triosmtp.server.admission import AdmissionTicket
@@ -34,6 +35,7 @@ from triosmtp.tls.context_store import Renewal
 from triosmtp.workers.channel import Channel, ChannelClosedError, NotificationHandlers, RequestHandlers
 from triosmtp.workers.handoff import Handoff, receive_connection
 from triosmtp.workers.remote_hub import RemoteHub
+from triosmtp.workers.slot_lending import SupervisorLender
 from triosmtp.workers.supervisor import count_workers
 from triosmtp.workers.worker_limits import WorkerLimits
 from triosmtp.workers.worker_messages import (
@@ -54,6 +56,8 @@ from triosmtp.workers.worker_messages import (
     ReportTLS,
     RunScriptCommand,
     SetVariables,
+    SlotsGranted,
+    SlotsRecalled,
     TargetsChanged,
     WorkerInit,
 )
@@ -169,11 +173,14 @@ class _Worker:
         self._drain(_ORPHAN_SECONDS)
 
     def _notifications(self) -> NotificationHandlers:
+        slots = self._service.profiles.targets.slots
         return {
             Commit: self._commit,
             DiscardPrepared: self._discard,
             Drain: lambda message: self._drain(message.grace),
             InterestChanged: lambda message: self._hub.apply(message.interest),
+            SlotsGranted: lambda message: slots.grant(message.target, message.number),
+            SlotsRecalled: lambda message: slots.recall(message.target, message.keep, message.unused),
         }
 
     def _requests(self) -> RequestHandlers:
@@ -345,7 +352,8 @@ async def _open_service(channel: Channel, init: WorkerInit, hub: RemoteHub) -> S
 
     :raises ConfigError: if something cannot be made.
     """
-    limits = WorkerLimits(channel, init.config.base.tls_handshakes_max, count_workers(init.config))
+    workers = count_workers(init.config)
+    limits = WorkerLimits(channel, init.config.base.tls_handshakes_max, workers)
     contexts = await trio.to_thread.run_sync(_contexts_of, init)
     return await open_service(
         init.config,
@@ -355,6 +363,7 @@ async def _open_service(channel: Channel, init: WorkerInit, hub: RemoteHub) -> S
         mock_key=init.mock_key,
         is_worker=True,
         limits=limits,
+        slots=SlotRegistry(workers, SupervisorLender(channel)),
     )
 
 
@@ -386,6 +395,7 @@ async def _run(values: socket.socket, connections: socket.socket) -> None:
         return
     async with trio.open_nursery() as background:
         background.start_soon(watch, service.running, name="session time-outs")
+        service.profiles.targets.slots.nursery = background
         service.profiles.start(background)
         async with trio.open_nursery() as sessions:
             worker = _Worker(

@@ -48,6 +48,10 @@ __all__ = [
     "ReportTargets",
     "RunScriptCommand",
     "SetVariables",
+    "SlotsGranted",
+    "SlotsRecalled",
+    "SlotsReturned",
+    "SlotsWanted",
     "TargetsChanged",
     "UncountPeer",
     "WorkerInit",
@@ -111,6 +115,23 @@ class InterestChanged:
     """The questions and outcomes that policy clients want have changed."""
 
     interest: Interest
+
+
+@frozen(slots=True)
+class SlotsGranted:
+    """The worker may have so many more connections to a target."""
+
+    target: str
+    number: int
+
+
+@frozen(slots=True)
+class SlotsRecalled:
+    """Keep no more than ``keep`` connections to a target, None for all, and return so many that are unused."""
+
+    target: str
+    keep: int | None
+    unused: int
 
 
 @frozen(slots=True)
@@ -211,6 +232,24 @@ class UncountPeer:
 
     option: str
     peer: PeerAddress | None
+
+
+@frozen(slots=True)
+class SlotsWanted:
+    """The worker could use so many connections to a target, which may have ``limit`` of all workers."""
+
+    target: str
+    wanted: int
+    limit: int
+
+
+@frozen(slots=True)
+class SlotsReturned:
+    """The worker returns the right to so many connections to a target, and could use ``wanted``."""
+
+    target: str
+    number: int
+    wanted: int
 
 
 @frozen(slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from triosmtp.delivery import DeliveryError, SecretFile, TargetHealth
 from triosmtp.errors import Reject
 from triosmtp.http_client.http_client import HTTPClient
 from triosmtp.http_delivery.http_delivery import HTTPDelivery, HTTPTarget
+from triosmtp.http_delivery.request_pool import RequestPool
 from triosmtp.http_delivery.webhook_signature import SigningSecrets
+from triosmtp.limits.target_slots import TargetSlots
 from triosmtp.message import Message
 from triosmtp.message.spool import Body, SpoolError
 
@@ -24,10 +27,12 @@ async def delivery(
     urls: Sequence[str], *, seconds: float = 20, secrets: SigningSecrets | None = None
 ) -> AsyncIterator[tuple[HTTPDelivery, TargetHealth]]:
     target = HTTPTarget(
-        name="app", urls=tuple(f"{url}/mail" for url in urls), tls_name=None, seconds=seconds, node="n", secrets=secrets
-    )
+        name="app", urls=tuple(f"{url}/mail" for url in urls), tls_name=None, seconds=seconds, connections=2, node="n",
+        secrets=secrets,
+    )  # fmt: skip
     health = TargetHealth("app")
-    made = HTTPDelivery(target, HTTPClient(None, connections=2, user_agent="triosmtp"), health)
+    pool = RequestPool(partial(HTTPClient, None, connections=1, user_agent="triosmtp"), TargetSlots(2), 30)
+    made = HTTPDelivery(target, pool, health)
     try:
         yield made, health
     finally:

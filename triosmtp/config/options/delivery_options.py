@@ -121,7 +121,7 @@ class DeliveryOptions:
         "Max_Outbound_Connections",
         LIMIT,
         20,
-        "Connections to the target at the same time, in each process. 0: unlimited.",
+        "Connections to the target at the same time, of all workers together. 0: unlimited.",
         scopes=_HERE,
     )
     max_deliveries_per_connection: int = option(
