@@ -81,6 +81,12 @@ class TargetHealth:
         """Why the latest failure was one."""
         self.ready = True
         """False until the first success of a target that must have answered before the server is ready."""
+        self.is_adopted = False
+        """Whether it continues that of a former configuration."""
+        self.is_replaced = False
+        """Whether that of a new configuration continues it."""
+        self.is_announced = False
+        """Whether an event has reported that the target is not available."""
         self.note_change = on_change
         """Called when the target may be available, or may not, unlike before; other values are read when needed."""
         self._latency: float | None = None
@@ -100,7 +106,7 @@ class TargetHealth:
         self.ready = True
         if self.failing_since is not None:
             self.failing_since, self.reason = None, ""
-            self._turn()
+            self.turn()
         self.note_change()
 
     def failed(self, reason: str) -> None:
@@ -109,7 +115,17 @@ class TargetHealth:
         self.reason = reason
         if self.failing_since is None:
             self.failing_since = trio.current_time()
-            self._turn()
+            self.turn()
+        self.note_change()
+
+    def adopt(self, former: "TargetHealth") -> None:
+        """Take over the health of the same target in a former configuration, so that a reload changes nothing."""
+        self.failing_since, self.reason, self.ready = former.failing_since, former.reason, former.ready
+        self.is_announced = former.is_announced
+        self._latency = former.state().latency
+        self.is_adopted = former.is_replaced = True
+        former.turn()
+        self.turn()
         self.note_change()
 
     def count(self, code: int, recipients: int = 1) -> None:
@@ -150,12 +166,13 @@ class TargetHealth:
         return self._latency
 
     async def wait_turn(self) -> None:
-        """Wait until it begins to fail, or is available again."""
+        """Wait until it begins to fail, is available again, or is replaced."""
         if self._turned is None:
             self._turned = trio.Event()
         await self._turned.wait()
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """Wake those that wait in :meth:`wait_turn`."""
         if self._turned is not None:
             self._turned.set()
             self._turned = None

@@ -19,30 +19,32 @@ _PROBE_SECONDS: Final = 30.0
 
 
 async def watch_target(delivery: Delivery, health: TargetHealth, emit: Observer) -> None:
-    """Watch a target until cancelled.  While it does not fail, nothing is done."""
-    while True:
-        while health.failing_since is None:
+    """Watch a target until a new configuration watches it.  While it does not fail, nothing is done."""
+    while not health.is_replaced:
+        if health.failing_since is None:
             await health.wait_turn()
-        await _watch_failing(delivery, health, emit)
+        else:
+            await _watch_failing(delivery, health, emit)
 
 
 async def _watch_failing(delivery: Delivery, health: TargetHealth, emit: Observer) -> None:
-    """Probe a target that fails until a probe or a message succeeds."""
-    began = trio.current_time()
-    announced, delay, probe_at = False, MIN_PROBE_DELAY, began + MIN_PROBE_DELAY
-    while (since := health.failing_since) is not None:
-        with trio.move_on_at(min(probe_at, inf if announced else since + health.grace)):
+    """Probe a target that fails until a probe or a message succeeds, or the health is replaced."""
+    began = health.failing_since
+    delay, probe_at = MIN_PROBE_DELAY, trio.current_time() + MIN_PROBE_DELAY
+    while (since := health.failing_since) is not None and not health.is_replaced:
+        with trio.move_on_at(min(probe_at, inf if health.is_announced else since + health.grace)):
             await health.wait_turn()
             continue
-        if health.is_down and not announced:
-            announced = True
+        if health.is_down and not health.is_announced:
+            health.is_announced = True
             emit(TargetChanged(target=health.name, available=False, reason=health.reason, seconds=_since(since)))
             health.note_change()
         if trio.current_time() >= probe_at:
             await _probe(delivery, health)
             delay = min(delay * 2, MAX_PROBE_DELAY)
             probe_at = trio.current_time() + delay
-    if announced:
+    if began is not None and health.is_announced and not health.is_replaced:
+        health.is_announced = False
         emit(TargetChanged(target=health.name, available=True, reason="", seconds=_since(began)))
 
 

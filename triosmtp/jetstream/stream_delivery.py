@@ -61,9 +61,11 @@ class StreamDelivery(Delivery):
     async def run(self) -> None:
         """Connect, ask the stream about itself, and keep the health of the target true.
 
-        Until the stream has answered, the server is not ready: nobody knows yet whether mail can be stored.
+        Until the stream has answered, the server is not ready: nobody knows yet whether mail can be stored.  After a
+        reload that is known, if the target is the same.
         """
-        self._health.ready = False
+        if not self._health.is_adopted:
+            self._health.ready = False
         token = trio.lowlevel.current_trio_token()
         self._publisher.on_change = partial(_run_soon, token, self._note_change)
         with suppress(NATSUnavailableError):

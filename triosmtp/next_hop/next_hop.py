@@ -94,10 +94,13 @@ class NextHop(Delivery):
         """Connect once, to learn the extensions of the hop and to tell the operator if it fails; then tidy up."""
         task_status.started()
         self._hop.pool.set_limit(self.settings.max_connections)
+        health = self._hop.context.health
         reason = await self.probe()
         if reason:
-            self._hop.context.health.failed(reason)
+            health.failed(reason)
             _log.warning("%s cannot be used now: %s", self, reason)
+        elif health.failing_since is not None:
+            health.succeeded()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hop.connector.watch_files)
             await self._hop.pool.run()

@@ -136,6 +136,7 @@ class Service:
         self.limits.handshakes.limit = generation.config.base.tls_handshakes_max
         self.generation = generation
         self._connect_targets()
+        generation.profiles.targets.adopt_health(former.profiles.targets)
         return former
 
     def _connect_targets(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from triosmtp.config import Config, Settings, problem_at
+from triosmtp.config import Config, Settings, TargetSettings, problem_at
 from triosmtp.delivery import (
     Delivery,
     EventSink,
@@ -157,6 +157,22 @@ class TargetSet:
                     nursery.start_soon(ask, name, target.delivery)
         if problems:
             raise ConfigError(problems)
+
+    def adopt_health(self, former: "TargetSet") -> None:
+        """Take over the health of each target that ``former`` has with the same addresses and settings.
+
+        It is called when this configuration is put in force.  Otherwise a target that fails would be available again
+        for the seconds of its grace.
+        """
+        for name, target in self._targets.items():
+            before = former.find_health(self._config.target(name))
+            if before is not None:
+                target.health.adopt(before)
+
+    def find_health(self, settings: TargetSettings) -> TargetHealth | None:
+        """Return the health of a target with these settings; None if there is none."""
+        target = self._targets.get(settings.name)
+        return None if target is None or self._config.target(settings.name) != settings else target.health
 
     def states(self) -> tuple[TargetState, ...]:
         """Return the state of every target in this process."""

@@ -39,6 +39,8 @@ async def test_a_target_that_is_away_and_comes_back(tmp_path: Path, monkeypatch:
         assert await until_ready(here, 503) == "target not available: hop\n"
         async with await trio.open_tcp_stream("127.0.0.1", here.mail_port) as client:
             assert bytes(await client.receive_some()).startswith(b"421 ")
+        await here.reload(MAIL.format(folder=tmp_path) + STATUS)
+        assert (await get(here.port, "/readyz")).status == 503  # a reload mends nothing
         metrics = (await get(here.port, "/metrics")).body
         assert 'triosmtp_target_available{target="hop"} 0.0\n' in metrics
         assert 'triosmtp_target_available{target="second"} 0.0\n' in metrics

@@ -98,6 +98,53 @@ async def test_a_probe_that_fails_or_hangs_is_a_failure(autojump_clock: trio.tes
         assert health.reason == "no answer to a probe within 30 s"
 
 
+async def test_a_new_configuration_continues_to_watch(autojump_clock: trio.testing.MockClock) -> None:
+    """A target that failed before fails on, is reported once, and is probed by the new configuration alone."""
+    former, delivery = Probed(["refused"]), Probed(["refused", "refused", "", "never"])
+    events: list[ServerEvent] = []
+    before, health = TargetHealth("hop", grace=30), TargetHealth("hop", grace=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_target, former, before, events.append)
+        before.failed("time-out")
+        await trio.sleep(33)
+        assert (before.is_down, len(events), len(former.probes)) == (True, 1, 2)
+        health.adopt(before)
+        assert (health.is_down, health.reason) == (True, "refused")
+        nursery.start_soon(watch_target, delivery, health, events.append)
+        await trio.sleep(60)
+        assert (len(former.probes), len(delivery.probes)) == (2, 3)
+        [_, event] = events
+        assert isinstance(event, TargetChanged)
+        assert (event.available, round(event.seconds)) == (True, 33 + 35)
+        assert not health.is_down
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_grace_goes_on_over_a_new_configuration(autojump_clock: trio.testing.MockClock) -> None:
+    delivery, events = Probed(["refused"]), list[ServerEvent]()
+    before, health = TargetHealth("hop", grace=30), TargetHealth("hop", grace=30)
+    before.failed("time-out")
+    await trio.sleep(20)
+    health.adopt(before)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_target, delivery, health, events.append)
+        await trio.sleep(9)
+        assert (health.is_down, events) == (False, [])
+        await trio.sleep(2)
+        assert (health.is_down, len(events)) == (True, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_watch_that_has_nothing_to_do_ends_with_its_configuration() -> None:
+    before, health = TargetHealth("hop"), TargetHealth("hop")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_target, Probed([""]), before, lambda _: None)
+        await trio.testing.wait_all_tasks_blocked()
+        before.ready = False
+        health.adopt(before)
+    assert not health.ready
+
+
 def test_only_a_delivery_with_a_probe_of_its_own_can_be_unavailable() -> None:
     assert is_probed(Probed([""]))
     assert not is_probed(Discard())

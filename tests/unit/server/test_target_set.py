@@ -88,3 +88,24 @@ async def test_tasks_and_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     await made.aclose()
     assert memory._connection is None
     assert not given.closed  # the program that made it closes it
+
+
+@pytest.mark.parametrize(
+    ("options", "is_same"),
+    [
+        ("\n\n", True),
+        ("EHLO_Hostname = other.example.com", False),
+        ("Delivery_Grace = 61", False),
+        ('Deliver_To = "smtp://127.0.0.1:2526"', False),
+    ],
+)
+async def test_the_health_of_the_same_target_goes_on(options: str, is_same: bool) -> None:
+    text = 'Deliver_To = hop Delivery hop {{ Deliver_To = "smtp://127.0.0.1:2525" {} }}'
+    before, after = (targets(text.format(each)) for each in ("", options))
+    for each in (before, after):
+        config = each._config
+        each.routing(config.resolve(config.listens[0], None), Chain())
+    before._targets["hop"].health.failed("no connection")
+    after.adopt_health(before)
+    [state] = after.states()
+    assert state.reason == ("no connection" if is_same else "")
