@@ -28,6 +28,7 @@ _COMMENT_SPECIAL = re.compile(r'[()\\"]')
 _BEGINS_AS_HEADER = re.compile(rb"[!-9;-~]{1,998}[ \t]*:|>?From |\r?\n")
 _COLON = re.compile(rb"[ \t]*:")  # The space is obsolete syntax, but still in use.
 
+_DATE_SIZE = len("Thu, 01 Jan 1970 00:00:00 +0000")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -195,6 +196,41 @@ def received_field_of(start: ReceivedStart, id: str, moment: datetime, recipient
 
     :raises ValueError: if ``moment`` has no time zone.
     """
+    if moment.tzinfo is None:
+        raise ValueError("a trace field needs a time with its zone")
+    text, column, suite = start[1:]
+    date = _date(int(moment.timestamp()))
+    # Nearly every field is made here.  _any_received_field() makes the same.
+    if text is not None and _PLAIN(f"{id} {recipient}"):
+        form = _rest_form(column, len(id), -1 if recipient is None else len(recipient), suite)
+        if form is not None:
+            rest = form % (id, date) if recipient is None else form % (id, recipient, date)
+            return f"{text}{rest}".encode("ascii")
+    return _any_received_field(start, id, date, recipient)
+
+
+@lru_cache(maxsize=1024)
+def _rest_form(column: int, id_size: int, recipient_size: int, suite: str | None) -> str | None:
+    """Return the format of the rest of ``Received`` behind the first ``column`` characters of a line, or None.
+
+    Its arguments are the id, the recipient if there is one, and the date.
+    """
+    if suite is not None and not _PLAIN(suite):
+        return None
+    clauses, sizes = ["id %s"], [3 + id_size]
+    if recipient_size >= 0:
+        clauses.append("for <%s>")
+        sizes.append(6 + recipient_size)
+    if suite is not None:
+        clauses.append(f"tls {suite}".replace("%", "%%"))
+        sizes.append(4 + len(suite))
+    clauses[-1] += ";"
+    sizes[-1] += 1
+    separators = _separators(column, (*sizes, _DATE_SIZE))
+    return None if separators is None else "".join(map(add, separators, (*clauses, "%s"))) + "\r\n"
+
+
+def _any_received_field(start: ReceivedStart, id: str, date: str, recipient: str | None) -> bytes:  # noqa: A002
     first, text, column, suite = start
     clauses = [f"id {id}"]
     if recipient is not None and len(recipient.encode("utf-8", "replace")) <= _ADDRESS:
@@ -202,9 +238,7 @@ def received_field_of(start: ReceivedStart, id: str, moment: datetime, recipient
     if suite is not None:
         clauses.append(f"tls {suite}")
     clauses[-1] += ";"
-    if moment.tzinfo is None:
-        raise ValueError("a trace field needs a time with its zone")
-    clauses.append(_date(int(moment.timestamp())))
+    clauses.append(date)
     rest = None if text is None else _fold_plain(column, clauses)
     return _fold("Received", (*first, *clauses)) if rest is None else f"{text}{rest}\r\n".encode("ascii")
 
