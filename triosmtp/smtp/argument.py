@@ -8,19 +8,21 @@ from typing import Final, Literal
 from triosmtp.domain import DomainError, domain_key
 from triosmtp.smtp.connection_settings import ConnectionSettings
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
-from triosmtp.smtp.mail_address import PLAIN_PATH, Address, PathError, PathProblem, parse_path
+from triosmtp.smtp.mail_address import Address, PathError, PathProblem, parse_path
 from triosmtp.smtp.parameter import MAIL_PARAMETERS, RCPT_PARAMETERS, Parameters, parse_parameters
 from triosmtp.smtp.protocol_event import Bdat, Data, Event, Hello, Help, MailFrom, RcptTo, StartTLS, Verify
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
-    "Parser", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_rcpt",
-    "parse_starttls", "parse_vrfy", "refuse_removed", "without_argument",
+    "Parser", "PathParser", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_plain_mail",
+    "parse_plain_rcpt", "parse_rcpt", "parse_starttls", "parse_vrfy", "refuse_removed", "without_argument",
 ]  # fmt: skip
 
 
 Parser = Callable[[bytes, bytes, DialogueState], Event]
 """A function of the whole line, the argument and the dialogue's state; it raises :class:`CommandError`."""
+PathParser = Callable[[bytes, bytes, bytes | None, DialogueState], Event]
+"""The same for a line that is divided already: :func:`parse_plain_mail`."""
 
 _CHUNK = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)
 MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
@@ -31,10 +33,6 @@ _ALWAYS_OFFERED: Final = {"SIZE": "SIZE", "8BITMIME": "BODY", "SMTPUTF8": "SMTPU
 """The parameters of MAIL that belong to the extensions that are always offered."""
 _NO_ARGUMENT = Reply(501, "This command takes no argument", "5.5.4")
 
-# Nearly every MAIL and RCPT: a dot-string and a domain in ASCII, no space after the colon.  The general form below has
-# the same result.
-_PLAIN_FROM = re.compile(f"[Ff][Rr][Oo][Mm]:({PLAIN_PATH})(?: (.+))?").fullmatch
-_PLAIN_TO = re.compile(f"[Tt][Oo]:({PLAIN_PATH})(?: (.+))?").fullmatch
 # A path ends at the first ">" outside of quotes.  Spaces after the colon are accepted, as in Postfix.
 _PATH = rb' *(<(?:[^<>" ]|"(?:[^"\\]|\\.)*")*>)(?: +(.+))?'
 _ANY_FROM = re.compile(rb"(?i:FROM):" + _PATH)
@@ -74,20 +72,20 @@ def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event
     return Hello(verb, domain.decode("ascii"), line.decode("ascii"))
 
 
-def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """Parse MAIL FROM:<reverse-path> [parameters]."""
-    match = _PLAIN_FROM(argument.decode("latin-1"))
-    if match is None:
-        return _parse_any_mail(argument, dialogue)
-    path, text, local_part, domain, rest = match.groups()
-    parameters = _NO_PARAMETERS
-    if rest is not None:
-        parameters = _mail_parameters(rest.encode("latin-1"), dialogue)
+def parse_plain_mail(line: bytes, path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
+    """Parse MAIL as :func:`parse_mail` does; ``path`` is a :data:`~triosmtp.smtp.mail_address.PLAIN_PATH`.
+
+    ``rest`` is what follows behind a space.
+    """
+    parameters = _NO_PARAMETERS if rest is None else _mail_parameters(rest, dialogue)
+    text = path.decode("ascii")
+    mailbox = text[1:-1]
+    local_part, _, domain = mailbox.partition("@")
     try:
         domain_key(domain)
     except DomainError:
-        return _parse_any_mail(argument, dialogue)
-    return MailFrom(Address(local_part, domain, text), parameters, path)
+        return parse_mail(line, line[5:], dialogue)
+    return MailFrom(Address(local_part, domain, mailbox), parameters, text)
 
 
 def _mail_parameters(rest: bytes, dialogue: DialogueState) -> Parameters:
@@ -97,7 +95,8 @@ def _mail_parameters(rest: bytes, dialogue: DialogueState) -> Parameters:
     return parameters
 
 
-def _parse_any_mail(argument: bytes, dialogue: DialogueState) -> MailFrom:
+def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
+    """Parse MAIL FROM:<reverse-path> [parameters]."""
     match = _ANY_FROM.fullmatch(argument)
     settings = dialogue.settings
     path, rest = _bare_path(argument, "MAIL FROM:", settings) if match is None else match.groups()
@@ -116,23 +115,21 @@ def _parse_any_mail(argument: bytes, dialogue: DialogueState) -> MailFrom:
     return MailFrom(sender, parameters, path.decode("utf-8"))
 
 
-def parse_rcpt(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
-    """Parse RCPT TO:<forward-path> [parameters]."""
-    match = _PLAIN_TO(argument.decode("latin-1"))
-    if match is None:
-        return _parse_any_rcpt(argument, dialogue)
-    path, text, local_part, domain, rest = match.groups()
-    parameters = _NO_PARAMETERS
-    if rest is not None:
-        parameters = parse_parameters(rest.encode("latin-1"), RCPT_PARAMETERS, dialogue)
+def parse_plain_rcpt(line: bytes, path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
+    """Parse RCPT as :func:`parse_rcpt` does; the arguments are those of :func:`parse_plain_mail`."""
+    parameters = _NO_PARAMETERS if rest is None else parse_parameters(rest, RCPT_PARAMETERS, dialogue)
+    text = path.decode("ascii")
+    mailbox = text[1:-1]
+    local_part, _, domain = mailbox.partition("@")
     try:
         domain_key(domain)
     except DomainError:
-        return _parse_any_rcpt(argument, dialogue)
-    return RcptTo(Address(local_part, domain, text), parameters, path)
+        return parse_rcpt(line, line[5:], dialogue)
+    return RcptTo(Address(local_part, domain, mailbox), parameters, text)
 
 
-def _parse_any_rcpt(argument: bytes, dialogue: DialogueState) -> RcptTo:
+def parse_rcpt(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
+    """Parse RCPT TO:<forward-path> [parameters]."""
     match = _ANY_TO.fullmatch(argument)
     settings = dialogue.settings
     path, rest = _bare_path(argument, "RCPT TO:", settings) if match is None else match.groups()

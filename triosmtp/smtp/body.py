@@ -17,7 +17,7 @@ import re
 from triosmtp.smtp.connection_settings import MAX_HEADER, ConnectionSettings, LineEnding
 from triosmtp.smtp.reply import Reply
 
-__all__ = ["MAX_HEADER", "BodyDecoder"]
+__all__ = ["MAX_HEADER", "BodyDecoder", "decode_whole_body"]
 
 _HEADER_TOO_BIG = Reply(552, f"The header of the message exceeds {MAX_HEADER} octets", "5.3.4")
 _TOO_BIG = Reply(552, "Message size exceeds the fixed limit", "5.3.4")
@@ -242,6 +242,24 @@ class BodyDecoder:
             part = part[: MAX_HEADER - self.size]
             self.error = self.error or _HEADER_TOO_BIG
         return part
+
+
+def decode_whole_body(buffer: bytes, settings: ConnectionSettings) -> bytes | None:
+    """Return the message if ``buffer`` is all of a short body of DATA and is correct as it is; None if it may not be.
+
+    It is what a :class:`BodyDecoder` makes of it.
+    """
+    size = len(buffer) - 3
+    if (
+        size > settings.max_short_body
+        or not settings.strict_body
+        or not buffer.endswith(b"\r\n.\r\n")
+        or buffer.startswith(b".")
+        or buffer.rfind(b"\n.", 0, size) >= 0  # faster than find() for three octets
+    ):
+        return None
+    part = buffer[:size]
+    return part if part.replace(b"\r", b"").replace(b"\n", b"\r\n") == part else None  # as in _apply
 
 
 def _leading_dot(buffer: bytes, start: int) -> int:

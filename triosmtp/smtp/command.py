@@ -54,12 +54,15 @@ from attrs import evolve, field, frozen
 
 from triosmtp.smtp.argument import (
     Parser,
+    PathParser,
     parse_bdat,
     parse_data,
     parse_ehlo,
     parse_helo,
     parse_help,
     parse_mail,
+    parse_plain_mail,
+    parse_plain_rcpt,
     parse_rcpt,
     parse_starttls,
     parse_vrfy,
@@ -167,6 +170,8 @@ class Command(Transition):
     """A row for a command line."""
 
     parse: Parser
+    parse_path: PathParser | None = None
+    """It parses a line with a plain path, if the command has a path."""
     before_tls: bool = False
     """Whether it is allowed before TLS if TLS is required (RFC 3207, section 4)."""
     depends_on_previous: bool = False
@@ -315,6 +320,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         name="MAIL",
         transitions=_from(State.READY, to=State.MAIL),
         parse=parse_mail,
+        parse_path=parse_plain_mail,
         reply=Reply(250, "Sender ok", "2.1.0"),
         effect=_end_pipelined_group,
         excuses_pipelined=True,
@@ -328,6 +334,7 @@ COMMANDS: Final[Mapping[bytes, Command]] = _table(
         transitions=_from(*_TRANSACTION, to=State.RCPT),
         refused=_from(State.MAIL, to=State.RCPT_REFUSED),
         parse=parse_rcpt,
+        parse_path=parse_plain_rcpt,
         reply=Reply(250, "Recipient ok", "2.1.5"),
         excuses_pipelined=True,
         depends_on_previous=True,

@@ -27,7 +27,7 @@ from attrs import evolve
 from triosmtp.smtp.argument import parse_bdat, refuse_removed
 from triosmtp.smtp.auth_line import MAX_AUTH_LINE, parse_response
 from triosmtp.smtp.bdat import PendingBdat, bdat_error
-from triosmtp.smtp.body import BodyDecoder
+from triosmtp.smtp.body import BodyDecoder, decode_whole_body
 from triosmtp.smtp.command import (
     BAD_COMMAND,
     COMMANDS,
@@ -150,8 +150,8 @@ class Connection(Responder):
         start = self._offset
         if not self._shortcut or (match := match_plain_line(buffer, start, start + self._max_line)) is None:
             return self._next_line()
-        line, verb, argument = match.groups(b"")
-        command = IN_ORDER[state].get(verb)
+        line, verb, path, rest, other, argument = match.groups()
+        command = IN_ORDER[state].get(verb or other)
         if command is None:
             return self._next_line()
         # Nearly every command comes here.  _next_line() and _command() would return the same.
@@ -168,7 +168,10 @@ class Connection(Responder):
         if command.junk and self._dialogue.errors.count_junk():
             return self._too_much_junk()
         try:
-            return command.parse(line, argument, self._dialogue)
+            if path is not None:
+                assert command.parse_path is not None, "MAIL and RCPT have one"
+                return command.parse_path(line, path, rest, self._dialogue)
+            return command.parse(line, argument or b"", self._dialogue)
         except CommandError as error:
             return self._bad_command(error, loggable_line(line, secret=False))
 
@@ -316,7 +319,13 @@ class Connection(Responder):
         if self.state is not _BODY:
             return self._next_without_line()
         body = self._body
-        assert body is not None
+        if body is None:
+            if not self._offset and (whole := decode_whole_body(self._buffer, self.settings)) is not None:
+                self._buffer = b""
+                self.needs_data = self._shortcut
+                self._owed = END_OF_BODY
+                return BodyEnd(len(whole), None, whole)
+            body = self._body = BodyDecoder(self.settings)
         part = b""
         if self._buffer:
             part, self._offset = body.decode(self._buffer, self._offset)

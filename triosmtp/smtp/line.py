@@ -4,15 +4,20 @@ import re
 from typing import Final
 
 from triosmtp.smtp.dialogue_state import CommandError
+from triosmtp.smtp.mail_address import PLAIN_PATH
 from triosmtp.smtp.reply import Reply
 
 __all__ = ["check_line", "match_plain_line"]
 
 _BAD_LINE_END = Reply(500, "Lines must end in CR LF; a lone CR or LF is not accepted", "5.5.2")
 _BAD_OCTET = Reply(500, "Control characters are not accepted", "5.5.2")
-match_plain_line: Final = re.compile(rb"(([!-~]+)(?: ([ -~]*[!-~]))?)\r\n").match
-"""Match a line of printable ASCII without trailing white space.  The groups are the line, the verb, and the argument.
+_TEXT = r"[ -~]*[!-~]"
+match_plain_line: Final = re.compile(
+    rf"((?:(MAIL(?= F)|RCPT(?= T)) (?:F(?:ROM|rom)|T[Oo]):({PLAIN_PATH})(?: ({_TEXT}))?|([!-~]+)(?: ({_TEXT}))?))\r\n".encode()
+).match
+"""Match a line of printable ASCII without trailing white space.
 
+The groups are the line; MAIL or RCPT with a plain path, the path, and the parameters; or any verb, and the argument.
 The time of a search is linear in the number of octets."""
 _CONTROLS = bytes(range(32)) + b"\x7f"
 

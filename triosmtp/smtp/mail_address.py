@@ -21,9 +21,8 @@ _DOT_STRING = re.compile(rf"[^{_NOT_UTEXT}.]+(?:\.[^{_NOT_UTEXT}.]+)*")
 _UNQUOTED = re.compile(rf"[^{_NOT_UTEXT}.][^{_NOT_UTEXT}]*")
 _QUOTED_STRING = re.compile(rf'"((?:[^{_NOT_TEXT}"\\]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
-PLAIN_PATH: Final = rf"<(([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@([A-Za-z0-9._-]+))>"
-"""The regular expression of nearly every path.  Its groups are the mailbox, the local part, and the domain, which is
-not checked."""
+PLAIN_PATH: Final = rf"<[{_ATEXT}]+(?:\.[{_ATEXT}]+)*@[A-Za-z0-9._-]+>"
+"""The regular expression of nearly every path, without groups.  It has one ``@``.  The domain is not checked."""
 _PLAIN = re.compile(PLAIN_PATH)
 
 
@@ -102,7 +101,8 @@ def parse_path(
     if data == b"<>" and not forward:
         return Address.NULL
     if match := _PLAIN.fullmatch(data.decode("latin-1")):
-        text, local_part, domain = match.groups()
+        text = match[0][1:-1]
+        local_part, _, domain = text.partition("@")
         return Address(local_part, _check_domain(domain), text)
     local_part, written, name = _split_mailbox(_strip_route(_strip_brackets(data, utf8)))
     if name is None:

@@ -204,7 +204,7 @@ class Responder:
     def _move(self, row: Transition, move: State) -> None:
         """Apply a positive reply."""
         if move is _BODY:
-            self._body = BodyDecoder(self.settings)
+            self._body = None  # until octets arrive
             self.state = move
             self.in_body = self.in_message = True
             return

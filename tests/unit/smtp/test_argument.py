@@ -20,8 +20,11 @@ from triosmtp.smtp import (
     argument,
     mail_address,
 )
+from triosmtp.smtp.argument import PathParser
+from triosmtp.smtp.command import COMMANDS
 from triosmtp.smtp.dialogue_state import CommandError, DialogueState
 from triosmtp.smtp.error_limit import ErrorCounts
+from triosmtp.smtp.line import match_plain_line
 from triosmtp.testing import RecordingPolicy, open_memory_server
 
 USE_MAIL = "501 5.5.4 The address has no < and >: use MAIL FROM:<address>"
@@ -244,7 +247,44 @@ def outcome(parse: Any, data: bytes) -> object:
 def test_an_argument(data: bytes, parse: Any) -> None:
     short = outcome(parse, data)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_PLAIN_FROM", "_PLAIN_TO"):
-            patch.setattr(argument, name, lambda _text: None)
         patch.setattr(mail_address, "_PLAIN", re.compile(r"(?!)"))
         assert outcome(parse, data) == short
+
+
+@example(b"MAIL", b"FROM:<a@b> SIZE=9")
+@example(b"MAIL", b"From:<a.b@b.example>")
+@example(b"MAIL", b"FROM:<a@b..c>")
+@example(b"RCPT", b"TO:<a@b> NOTIFY=NEVER")
+@example(b"RCPT", b"To:<a@-b>")
+@settings(max_examples=1000)
+@given(st.sampled_from([b"MAIL", b"RCPT"]), ARGUMENTS)
+def test_a_plain_path(verb: bytes, data: bytes) -> None:
+    match = match_plain_line(verb + b" " + data + b"\r\n")
+    if match is None:
+        return
+    line, found, path, rest, other, _ = match.groups()
+    assert line == verb + b" " + data
+    assert (found or other) == verb
+    if path is not None:
+        parse: PathParser | None = COMMANDS[verb].parse_path
+        assert parse is not None
+        plain = outcome(lambda _line, _data, state: parse(line, path, rest, state), data)
+        assert plain == outcome(COMMANDS[verb].parse, data)
+
+
+@pytest.mark.parametrize(
+    "line", ["MAIL FROM:<a@b>", "RCPT TO:<a+x@b.example> NOTIFY=NEVER", "MAIL From:<a.b@c> SIZE=9"]
+)
+def test_usual_paths_are_plain(line: str) -> None:
+    match = match_plain_line(f"{line}\r\n".encode())
+    assert match is not None
+    assert match[3] is not None
+
+
+@pytest.mark.parametrize(
+    "line", ["MAIL TO:<a@b>", "RCPT FROM:<a@b>", "MAIL FROM: <a@b>", "MAIL FROM:<>", "VRFY TO:<a@b>"]
+)
+def test_other_lines_are_not(line: str) -> None:
+    match = match_plain_line(f"{line}\r\n".encode())
+    assert match is not None
+    assert match[3] is None

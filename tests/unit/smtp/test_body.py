@@ -11,13 +11,14 @@ from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import pytest
+from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from smtp_dialogue import Dialogue, codes
 
 from triosmtp.smtp import BodyEnd, ConnectionSettings
 from triosmtp.smtp import body as body_module
-from triosmtp.smtp.body import MAX_HEADER, BodyDecoder
+from triosmtp.smtp.body import MAX_HEADER, BodyDecoder, decode_whole_body
 
 JUDGE = os.environ.get("TRIOSMTP_JUDGE") == "1"
 MODES = ("ignore", "fix", "pedantic")
@@ -91,7 +92,20 @@ def decode(
                 assert len(buffer) <= 3
     assert decoder.ended
     assert decoder.size == len(message)
-    return Outcome(message, decoder.error.code if decoder.error else 0, buffer)
+    outcome = Outcome(message, decoder.error.code if decoder.error else 0, buffer)
+    whole = decode_whole_body(pieces[0], rules) if len(pieces) == 1 else None
+    assert whole is None or Outcome(whole, 0, b"") == outcome, pieces
+    return outcome
+
+
+@pytest.mark.parametrize("body", [b"\r\n", b"text\r\n", b"Subject: x\r\n\r\na.b\r\n", b"\r\n\r\na\r\n"])
+def test_usual_bodies_go_the_short_way(body: bytes) -> None:
+    rules = ConnectionSettings(hostname="x", max_message_size=100)
+    assert decode_whole_body(body + b".\r\n", rules) == body
+    assert decode_whole_body(body.rjust(100) + b".\r\n", rules) is not None
+    assert decode_whole_body(body.rjust(101) + b".\r\n", rules) is None
+    assert decode_whole_body(body + b".\r\n.\r\n", rules) is None
+    assert decode_whole_body(body + b".\r\n", evolve(rules, lone_lf_in_body="fix")) is None
 
 
 def octets(data: bytes) -> list[bytes]:
