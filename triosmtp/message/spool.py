@@ -37,6 +37,7 @@ __all__ = [
     "Spool",
     "SpoolError",
     "derive",
+    "hold",
     "read_size",
     "rewrite",
     "spool_limiter",
@@ -381,6 +382,18 @@ class Spool:
             self._head += _first(self._chunks, _HEAD_SIZE - len(self._head))
         self._chunks = []
         self._written = self.size
+
+
+def hold(data: bytes) -> Body | None:
+    """Return the body of a message that arrived whole; None if a :class:`Spool` must take it.
+
+    The caller closes the body.
+    """
+    size = len(data)
+    if size > _SMALL_SIZE:
+        return None
+    _memory.held += size
+    return Body(data, size)
 
 
 async def rewrite(body: Body, copy: Callable[[BinaryIO, BinaryIO], bool], directory: Path | None = None) -> Body:

@@ -379,8 +379,6 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
     """Handle the end of the body, or of what there was of it if it was refused."""
     transaction = state.transaction
     assert transaction is not None, "MAIL was accepted"
-    if event.data and transaction.add(event.data):
-        await transaction.flush()
     if transaction.refusal is not None:
         reply = refuse(state, "data", transaction.refusal)
         state.end_transaction()

@@ -16,7 +16,7 @@ from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.limits.spool_space import spool_folder
 from triosmtp.message import Envelope, Message, Recipient
-from triosmtp.message.spool import Body, Spool, SpoolError
+from triosmtp.message.spool import Body, Spool, SpoolError, hold
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
 from triosmtp.module_loader import is_failure
 from triosmtp.policy import ChainDecision, Session
@@ -44,7 +44,8 @@ class Transaction:
     # Without __slots__: most messages change few of these defaults.
     refusal: Refusal | None = None
     """The reply that a BDAT gets when its octets have arrived."""
-    _spool: Spool | None = None
+    _receiving = False  # whether the body is to be kept
+    _spool: Spool | None = None  # made for the first part of a body that does not arrive whole
     _spooled = 0  # octets that are counted as being in a spool file
     _failure: SpoolError | None = None
     _excerpt: Excerpt | None = None  # for recordings
@@ -78,6 +79,7 @@ class Transaction:
         if self._open_dispatch is not None:
             self._open_dispatch.close()
             self._open_dispatch = None
+        self._receiving = False
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -86,13 +88,17 @@ class Transaction:
             self._spooled = 0
 
     def begin_body(self) -> None:
-        """Open the spool for the body."""
-        settings = self.profile.settings
-        self._spool = Spool(settings.spool_directory, settings.spool_min_free)
+        """Keep the body that follows."""
+        self._receiving = True
 
     def add(self, chunk: bytes) -> bool:
         """Take a part of the body; return whether :meth:`flush` is due."""
-        return self._spool is not None and self._spool.add(chunk)
+        if self._spool is None:
+            if not self._receiving:
+                return False
+            settings = self.profile.settings
+            self._spool = Spool(settings.spool_directory, settings.spool_min_free)
+        return self._spool.add(chunk)
 
     async def flush(self) -> None:
         """Write to disk what is in memory.  A disk that fails is remembered, and answered at the end of the body."""
@@ -131,7 +137,14 @@ class Transaction:
         try:
             if end.error is not None:
                 raise Refusal(end.error, "protocol", str(end.error.text))
-            message = await self._complete()
+            body = hold(end.data) if self._spool is None and self._receiving else None
+            if body is None:
+                body = await self._complete_in_spool(end.data)
+            settings, headers = self.profile.settings, body.headers()
+            if settings.authentication_results and may_have_results(body, headers):
+                body = await self._without_forged(body)
+                headers = body.headers()
+            message = self._complete(body, headers)
             if self._service.hub.recorded_octets or self.profile.chain.asks_about_messages:
                 await self._decide(message)
             if not self.discarded_by:
@@ -175,18 +188,14 @@ class Transaction:
             for recipient in self.envelope.recipients:
                 emit_outcome(service, session, "data_spool_each_rcpt", refusal, message, recipient, discarded_by=by)
 
-    async def _complete(self) -> Message:
-        spool, settings, session = self._spool, self.profile.settings, self._session
-        body = None if spool is None else spool.finish_in_memory()
-        if body is None:
-            body = await self._complete_in_file()
-        self._spool = None
-        headers = body.headers()
-        if settings.authentication_results and may_have_results(body, headers):
-            body = await self._without_forged(body)
-            headers = body.headers()
+    def _complete(self, body: Body, headers: bytes) -> Message:
+        """Return the message, whose header section is ``headers``.
+
+        :raises Refusal: if its header is not accepted.
+        """
+        session = self._session
         try:
-            check_headers(settings, headers)
+            check_headers(self.profile.settings, headers)
         except Refusal:
             body.close()
             raise
@@ -200,6 +209,20 @@ class Transaction:
             variables=session.variables,
             message_variables=session.message_variables,
         )
+
+    async def _complete_in_spool(self, last: bytes) -> Body:
+        """Return the body after its last part.
+
+        :raises Refusal: if the disk failed, now or before.
+        """
+        if last and self.add(last):
+            await self.flush()
+        spool = self._spool
+        body = None if spool is None else spool.finish_in_memory()
+        if body is None:
+            body = await self._complete_in_file()
+        self._spool = None
+        return body
 
     async def _complete_in_file(self) -> Body:
         """Write the rest of the body to its file.
@@ -285,26 +308,27 @@ class Transaction:
         if refusal is not None:
             raise refusal
 
-    async def _deliver(self, message: Message) -> None:
+    def _add_trace(self, message: Message) -> None:
+        """Put the fields of the server and of policies in front of the message, and the contexts as they are now."""
         session, profile = self._session, self.profile
-        settings = profile.settings
+        settings, trace = profile.settings, message.trace
         if settings.rfc2822_trace_headers:
-            message.trace = self._received(message) + message.trace  # in front of what policy added
+            trace = self._received(message) + trace  # in front of what policy added
         if settings.authentication_results and (session.auth is not None or session.connection_tls is not None):
             utf8 = self.envelope.smtputf8
             # On top: it is about the hop of the Received field below it (RFC 8601, section 4.1).
-            found = results_field(profile.hostname, session.auth, session.tls, utf8=utf8)
-            message.trace = found + message.trace
+            trace = results_field(profile.hostname, session.auth, session.tls, utf8=utf8) + trace
         if session.headers or session.message_headers:
             headers = () if message.has_session_headers else session.headers
-            message.trace += b"".join(field(name, value) for name, value in (*headers, *session.message_headers))
+            trace += b"".join(field(name, value) for name, value in (*headers, *session.message_headers))
+        message.trace = trace
         # The session goes on and changes its contexts; the message keeps them as they are now.
-        self._contexts = variables, message_variables = (
-            session.variables.snapshot(),
-            session.message_variables.snapshot(),
-        )
-        message.variables, message.message_variables = variables, message_variables
-        began = monotonic()
+        variables, message_variables = session.variables.snapshot(), session.message_variables.snapshot()
+        message.variables, message.message_variables = self._contexts = variables, message_variables
+
+    async def _deliver(self, message: Message) -> None:
+        self._add_trace(message)
+        profile, began = self.profile, monotonic()
         target = profile.direct
         if target is None or (profile.chain.policies and _needs_plan(message)):
             await self._deliver_by_plan(message)
