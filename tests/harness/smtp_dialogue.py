@@ -44,14 +44,18 @@ class Dialogue:
         for start in range(0, len(data), size):
             if self.connection.closed:
                 break
-            self.connection.receive_data(data[start : start + size])
-            wire += self.turn()
+            wire += self.receives(data[start : start + size])
         return wire.decode().splitlines()
 
-    def turn(self) -> bytes:
-        """Answer events until there are no more."""
+    def receives(self, data: bytes) -> bytes:
+        """Receive octets, and answer events until there are no more."""
+        return self.turn(self.connection.receive_event(data))
+
+    def turn(self, first: Event | Pause | None = None) -> bytes:
+        """Answer ``first`` and the events behind it until there are no more."""
         wire = b""
-        while (event := self._next_event()) is not NEED_DATA:
+        event = self._next_event() if first is None else first
+        while event is not NEED_DATA:
             assert event is not PAUSED, "every event was answered"
             self.events.append(event)
             if isinstance(event, ConnectionEnded):
@@ -64,6 +68,7 @@ class Dialogue:
                 assert self.connection.next_event() is PAUSED
                 replies = self.answers.get(type(event).__name__)
                 wire += self.connection.send(replies.pop(0)) if replies else self.connection.accept()
+            event = self._next_event()
         return wire
 
     def _next_event(self) -> Event | Pause:

@@ -101,8 +101,7 @@ def run(depth: str, data: bytes, rules: dict[str, Any], size: int) -> tuple[list
     for start in range(0, len(data), size or 1):
         if connection.closed:
             break
-        connection.receive_data(data[start : start + size])
-        wire += dialogue.turn()
+        wire += dialogue.receives(data[start : start + size])
         limit = MAX_AUTH_LINE if depth == "auth" else rules.get("max_line", 2048)
         assert len(connection._buffer) + len(connection._skipped) <= limit
     if not connection.closed:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from triosmtp.domain import DomainError, domain_key
 from triosmtp.smtp.connection_settings import ConnectionSettings
@@ -14,15 +14,16 @@ from triosmtp.smtp.protocol_event import Bdat, Data, Event, Hello, Help, MailFro
 from triosmtp.smtp.reply import Reply
 
 __all__ = [
-    "Parser", "PathParser", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help", "parse_mail", "parse_plain_mail",
-    "parse_plain_rcpt", "parse_rcpt", "parse_starttls", "parse_vrfy", "refuse_removed", "without_argument",
+    "Parser", "PathParser", "no_path", "parse_bdat", "parse_data", "parse_ehlo", "parse_helo", "parse_help",
+    "parse_mail", "parse_plain_mail", "parse_plain_rcpt", "parse_rcpt", "parse_starttls", "parse_vrfy",
+    "refuse_removed", "without_argument",
 ]  # fmt: skip
 
 
 Parser = Callable[[bytes, bytes, DialogueState], Event]
 """A function of the whole line, the argument and the dialogue's state; it raises :class:`CommandError`."""
-PathParser = Callable[[bytes, bytes, bytes | None, DialogueState], Event]
-"""The same for a line that is divided already: :func:`parse_plain_mail`."""
+PathParser = Callable[[bytes, bytes | None, DialogueState], Event]
+"""A function of a plain path, the parameters behind it, and the dialogue's state."""
 
 _CHUNK = re.compile(rb"([0-9]{1,18})(?: +(LAST))? *", re.IGNORECASE)
 MAX_HELLO = 255  # octets of a domain (RFC 5321, section 4.5.3.1.2)
@@ -72,7 +73,7 @@ def _hello(verb: Literal["EHLO", "HELO"], line: bytes, argument: bytes) -> Event
     return Hello(verb, domain.decode("ascii"), line.decode("ascii"))
 
 
-def parse_plain_mail(line: bytes, path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
+def parse_plain_mail(path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
     """Parse MAIL as :func:`parse_mail` does; ``path`` is a :data:`~triosmtp.smtp.mail_address.PLAIN_PATH`.
 
     ``rest`` is what follows behind a space.
@@ -84,7 +85,7 @@ def parse_plain_mail(line: bytes, path: bytes, rest: bytes | None, dialogue: Dia
     try:
         domain_key(domain)
     except DomainError:
-        return parse_mail(line, line[5:], dialogue)
+        _refuse_domain(path, "sender", "5.1.7")
     return MailFrom(Address(local_part, domain, mailbox), parameters, text)
 
 
@@ -93,6 +94,11 @@ def _mail_parameters(rest: bytes, dialogue: DialogueState) -> Parameters:
     dialogue.smtputf8 = "SMTPUTF8" in parameters
     dialogue.binary = parameters.get("BODY") == "BINARYMIME"
     return parameters
+
+
+def no_path(path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
+    """Stand for the parser of a command that has no path."""
+    raise AssertionError(f"not a command with a path: {path!r}, {rest!r}, {dialogue!r}")
 
 
 def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event:  # noqa: ARG001 - as every Parser
@@ -115,7 +121,7 @@ def parse_mail(line: bytes, argument: bytes, dialogue: DialogueState) -> Event: 
     return MailFrom(sender, parameters, path.decode("utf-8"))
 
 
-def parse_plain_rcpt(line: bytes, path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
+def parse_plain_rcpt(path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
     """Parse RCPT as :func:`parse_rcpt` does; the arguments are those of :func:`parse_plain_mail`."""
     parameters = _NO_PARAMETERS if rest is None else parse_parameters(rest, RCPT_PARAMETERS, dialogue)
     text = path.decode("ascii")
@@ -124,7 +130,7 @@ def parse_plain_rcpt(line: bytes, path: bytes, rest: bytes | None, dialogue: Dia
     try:
         domain_key(domain)
     except DomainError:
-        return parse_rcpt(line, line[5:], dialogue)
+        _refuse_domain(path, "recipient", "5.1.3")
     return RcptTo(Address(local_part, domain, mailbox), parameters, text)
 
 
@@ -161,6 +167,15 @@ def _bare_path(argument: bytes, command: str, settings: ConnectionSettings) -> t
         raise CommandError(reply, f"{verb} without < and > (Allow_Unbracketed_Addresses)")
     path, rest = match.groups()
     return b"<" + path + b">", rest
+
+
+def _refuse_domain(path: bytes, whose: str, enhanced: str) -> NoReturn:
+    """Refuse a path for its domain."""
+    try:
+        parse_path(path, utf8=False)
+    except PathError as error:
+        raise _bad_path(error, whose, enhanced) from None
+    raise AssertionError("the domain has no key")
 
 
 def _bad_path(error: PathError, whose: str, enhanced: str) -> CommandError:

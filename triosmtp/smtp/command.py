@@ -55,6 +55,7 @@ from attrs import evolve, field, frozen
 from triosmtp.smtp.argument import (
     Parser,
     PathParser,
+    no_path,
     parse_bdat,
     parse_data,
     parse_ehlo,
@@ -170,8 +171,8 @@ class Command(Transition):
     """A row for a command line."""
 
     parse: Parser
-    parse_path: PathParser | None = None
-    """It parses a line with a plain path, if the command has a path."""
+    parse_path: PathParser = no_path
+    """It parses the parts of a line with a plain path."""
     before_tls: bool = False
     """Whether it is allowed before TLS if TLS is required (RFC 3207, section 4)."""
     depends_on_previous: bool = False

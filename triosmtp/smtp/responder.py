@@ -113,17 +113,19 @@ class Responder:
         wire = wire or self.settings.rendered.get(row) or self._positive_reply(row)
         self._owed = None
         move = row.transitions[self.state]
-        if move > _RCPT:
+        # As _move() and _enter().  A message ends in READY, so that the states above it change less.
+        if move <= _READY:
+            self.in_body = self.in_message = False
+            self._dialogue.smtputf8 = self._dialogue.binary = False
+        elif move is _BODY:
+            self._body = None
+            self.in_body = self.in_message = True
+        elif move > _RCPT:
             self._move(row, move)
             return wire
-        self.state = move  # as _move() and _enter()
-        if self.in_message:
-            self.in_body = self.in_message = False
-        dialogue = self._dialogue
-        if move <= _READY:
-            dialogue.smtputf8 = dialogue.binary = False
+        self.state = move
         if row.effect is not None:
-            row.effect(dialogue)
+            row.effect(self._dialogue)
         return wire
 
     def _positive_reply(self, row: Transition) -> bytes:
@@ -204,10 +206,7 @@ class Responder:
     def _move(self, row: Transition, move: State) -> None:
         """Apply a positive reply."""
         if move is _BODY:
-            self._body = None  # until octets arrive
-            self.state = move
-            self.in_body = self.in_message = True
-            return
+            self._body = None
         if move is _SWITCHING:
             self._switch_due = True
             self._shortcut = self.needs_data = False
@@ -218,7 +217,7 @@ class Responder:
             row.effect(self._dialogue)
 
     def _enter(self, state: State) -> None:
-        """Enter ``state``.  For states up to RCPT, :meth:`accept` does the same without a call."""
+        """Enter ``state``.  For usual replies, :meth:`accept` does the same without a call."""
         self.state = state
         self.in_body, self.in_message = _RECEIVES[state]
         if state <= _READY:

@@ -8,9 +8,14 @@ from smtp_fuzz import DEPTHS, any_input, any_rules, run
 
 from triosmtp.smtp import (
     NEED_DATA,
+    PAUSED,
     BadCommand,
+    BodyChunk,
     Hello,
     MailFrom,
+    Noop,
+    StartTLS,
+    SwitchToTLS,
     connection,
 )
 
@@ -88,7 +93,8 @@ def test_a_line(depth: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(f"line {depth}")
     cases = [(any_input(rng), any_rules(rng) | {"require_tls": rng.random() < 0.2}) for _ in range(150)]
     short = [run(depth, data, rules, len(data)) for data, rules in cases]
-    monkeypatch.setattr(connection, "match_plain_line", lambda *_: None)
+    for name in ("match_plain_line", "is_plain_line", "decode_whole_body"):
+        monkeypatch.setattr(connection, name, lambda *_: None)
     for (data, rules), result in zip(cases, short, strict=True):
         assert run(depth, data, rules, len(data)) == result, (data, rules)
 
@@ -100,10 +106,42 @@ def test_a_line(depth: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_white_space_at_the_end(line: str, allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     short, general = (Dialogue(allow_trailing_whitespace=allowed) for _ in range(2))
     lines = short.says("EHLO x", line)
-    monkeypatch.setattr(connection, "match_plain_line", lambda *_: None)
+    for name in ("match_plain_line", "is_plain_line"):
+        monkeypatch.setattr(connection, name, lambda *_: None)
     assert general.says("EHLO x", line) == lines
     assert general.events == short.events
     assert (lines[-1][:3] == "250") is allowed
+
+
+def test_octets_for_the_short_way_and_the_general_one_are_taken_alike() -> None:
+    """``receive_event`` is ``receive_data`` and ``next_event``, also while a reply is owed or TLS is due."""
+    short, general = (Dialogue(starttls=True).connection for _ in range(2))
+    for data in (
+        b"EHLO x\r\n",
+        b"MAIL FROM:<a@b.example>\r\n",
+        b"RCPT TO:<b@c.example>\r\n",
+        b"DATA\r\n",
+        b"x\r\n.\r\n",
+    ):
+        general.receive_data(data)
+        assert short.receive_event(data) == general.next_event()
+        for each in (short, general):
+            assert each.needs_data
+        assert short.receive_event(b"NOOP\r\n") is PAUSED
+        general.receive_data(b"NOOP\r\n")
+        assert short.accept() == general.accept()
+        if data == b"DATA\r\n":
+            assert short.next_event() == general.next_event() == BodyChunk(b"NOOP\r\n")
+        else:
+            assert short.next_event() == general.next_event() == Noop()
+            assert short.accept() == general.accept()
+        assert short.next_event() is general.next_event() is NEED_DATA
+        assert short.commands == general.commands
+    assert short.receive_event(bytearray(b"STARTTLS\r\n")) == StartTLS()
+    short.accept()
+    assert short.next_event() == SwitchToTLS()
+    with pytest.raises(RuntimeError):
+        short.receive_event(b"NOOP\r\n")
 
 
 @pytest.mark.parametrize("size", [2046, 2047])

@@ -234,55 +234,63 @@ class SMTPSession:
         state, timeouts, stream = self._state, self.timeouts, self._stream
         out, connection, service = stream.out, state.connection, state.service
         now, fd, engine = service.now, stream.fd, stream.engine
-        event: object = NEED_DATA  # the last one; None after a read for the rest of a command: its time runs on
-        data: bytes | bytearray | None
+        kind: type | None = NEED_DATA.__class__  # of the last event; None if the next read is for a command
+        data: bytes | None = None
+        following = connection.next_event()
         while True:
-            if not connection.needs_data:
+            while following is not NEED_DATA:
+                if out and len(out) >= service.replies_per_turn:  # the client has pipelined more than its turn
+                    await self._flush()
+                    await service.yield_turn()
+                kind = following.__class__
+                answer = HANDLERS[kind](state, following)
+                if not isinstance(answer, bytes):
+                    if answer is None:
+                        if not await self._switch():
+                            return SessionEnd.TLS_FAILED
+                        fd, engine = stream.fd, stream.engine
+                        following = connection.next_event()
+                        continue
+                    timeouts.since = inf
+                    answer = await answer
+                if connection.needs_data:
+                    reply, following = answer, NEED_DATA
+                    break
+                if answer:
+                    out.append(answer)
                 following = connection.next_event()
-                if following is not NEED_DATA:
-                    if out and len(out) >= service.replies_per_turn:  # the client has pipelined more than its turn
-                        await self._flush()
-                        await service.yield_turn()
-                    event = following
-                    answer = HANDLERS[event.__class__](state, event)
-                    if not isinstance(answer, bytes):
-                        if answer is None:
-                            if not await self._switch():
-                                return SessionEnd.TLS_FAILED
-                            fd, engine = stream.fd, stream.engine
-                            continue
-                        timeouts.since = inf
-                        answer = await answer
-                    if answer:
-                        out.append(answer)
-                    continue
+            else:
+                reply = b""
                 if connection.closed:
-                    return end_of_dialogue(state, event)
-            if event is not None:
+                    return end_of_dialogue(state, kind)
+            if kind is not None:
                 timeouts.since = now()
             if out:
-                if stream.start_send(b"".join(out)):
-                    out.clear()
-                else:
-                    await stream.finish_send()
+                out.append(reply)
+                reply = b"".join(out)
+                out.clear()
+            if reply and not stream.start_send(reply):
+                out.append(reply)
+                await stream.finish_send()
             if state.attention:
                 await self._attend()
             if connection.in_body:
+                size = _BODY_READ
                 if connection.body_refused:
                     self._discard_body()
-                data = await stream.receive(_BODY_READ)
             else:
-                event = data = None
-                if fd is not None and (engine is None or engine.needs_ciphertext):
-                    await _wait_readable(fd)  # as stream.receive(), without a coroutine for each read
-                    data = stream.receive_now(_COMMAND_READ)
-                if data is None:
-                    data = await stream.receive(_COMMAND_READ)
+                size, kind = _COMMAND_READ, None
+            if fd is not None and (engine is None or engine.needs_ciphertext):
+                await _wait_readable(fd)  # as stream.receive(), without a coroutine for each read
+                data = stream.receive_now(size)
+            if data is None:
+                data = bytes(await stream.receive(size))  # no copy if it is bytes
             if connection.in_message:
                 timeouts.octets += len(data)
             if state.attention:
                 await self._attend_input()
-            connection.receive_data(data)
+            following = connection.receive_event(data)
+            data = None  # a session that waits keeps no octets
 
     def _discard_body(self) -> None:
         """Discard what has arrived of a refused body.  The rest is read and not kept."""

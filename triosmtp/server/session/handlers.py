@@ -128,14 +128,14 @@ def refuse_from_now_on(state: SessionState, refusal: Refusal) -> None:
     emit_refused(state.service, state.session, "starttls", refusal)
 
 
-def end_of_dialogue(state: SessionState, event: object) -> SessionEnd:
-    """Return why the dialogue is over; ``event`` is the last one that was handled."""
+def end_of_dialogue(state: SessionState, kind: type | None) -> SessionEnd:
+    """Return why the dialogue is over; ``kind`` is the type of the last event that was handled."""
     if state.was_outdated:
         return SessionEnd.RECONFIGURED
-    return _ENDS.get(type(event), SessionEnd.REFUSED)
+    return SessionEnd.REFUSED if kind is None else _ENDS.get(kind, SessionEnd.REFUSED)
 
 
-_ENDS: Final = {
+_ENDS: Final[dict[type, SessionEnd]] = {
     Quit: SessionEnd.QUIT,
     ProtocolFailure: SessionEnd.PROTOCOL_ERROR,
     ConnectionEnded: SessionEnd.PEER_CLOSED,  # between two commands too: nobody said QUIT

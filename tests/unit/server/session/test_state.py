@@ -9,7 +9,7 @@ from triosmtp.event import Disconnected
 from triosmtp.policy import Authenticated
 from triosmtp.server.session.handlers import end_of_dialogue
 from triosmtp.server.session.state import SessionEnd
-from triosmtp.smtp import Address, ConnectionEnded, Noop, ProtocolFailure, Quit, Reply
+from triosmtp.smtp import Address, ConnectionEnded, Noop, ProtocolFailure, Quit
 from triosmtp.status.metric_label import ENDS
 from triosmtp.variables import POSTFIX_ALIASES, TLSInfo
 
@@ -136,14 +136,11 @@ async def test_switch_profile_replaces_the_restrictions_and_asks_for_attention()
 
 async def test_the_end_follows_from_the_last_event() -> None:
     async with open_dialogue("") as dialogue:
-        state, reply = dialogue.state, Reply(421, "x")
-        found = [
-            end_of_dialogue(state, each)
-            for each in (Quit(), ProtocolFailure(reply, "x"), ConnectionEnded(True), Noop(), None)
-        ]
+        state = dialogue.state
+        found = [end_of_dialogue(state, each) for each in (Quit, ProtocolFailure, ConnectionEnded, Noop, None)]
         assert found == ["quit", "protocol_error", "peer_closed", "refused", "refused"]
         state.was_outdated = True
-        assert end_of_dialogue(state, Noop()) is SessionEnd.RECONFIGURED
+        assert end_of_dialogue(state, Noop) is SessionEnd.RECONFIGURED
 
 
 def test_every_end_is_documented_and_a_label_of_the_metrics() -> None:
