@@ -7,10 +7,10 @@ import json
 import json.encoder
 import logging
 import re
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
+from time import localtime, strftime, time
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from triosmtp.event import Connected, Disconnected, ServerEvent, TLSEstablished
@@ -105,7 +105,9 @@ class EventLines(ABC):
     def __init__(self, level: int = logging.INFO, form: Form = "text") -> None:
         self._lines = {kind: (*line, kind in _DEFERRED) for kind, line in LINES.items() if line[0] >= level}
         short = JSON_LINES if form == "json" else {}
-        self._short = {kind: (write, *self._lines[kind]) for kind, write in short.items() if kind in self._lines}
+        self._short = {
+            kind: (write, LINES[kind][0], kind in _DEFERRED) for kind, write in short.items() if kind in self._lines
+        }
         self._line = self._json_line if form == "json" else self._text_line
         self._second = -1
         self._date = ""  # of that second, in the form
@@ -122,10 +124,14 @@ class EventLines(ABC):
             return
         short = self._short.get(kind)
         if short is not None:
-            write, level, _, _, deferrable = short
+            write, level, deferrable = short
             text = write(event)
             if text is not None:
-                self._put(level, f'{{"time":"{self._moment()}",{text}}}\n', deferrable)
+                now = time()
+                second = int(now)
+                date = self._date if second == self._second else self._date_of(second)
+                milliseconds = int((now - second) * 1000)
+                self._put(level, f'{{"time":"{date}.{milliseconds:03d}+00:00",{text}}}\n', deferrable)
                 return
         self._write(event, 0)
 
@@ -144,23 +150,25 @@ class EventLines(ABC):
         """Take a line; one that is ``deferrable`` may be written with a later one."""
 
     def _text_line(self, level: int, name: str, fields: Fields) -> str:
-        now = time.time()
+        now = time()
         second = int(now)
         if second != self._second:
-            self._second, self._date = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._second, self._date = second, strftime("%Y-%m-%d %H:%M:%S", localtime(second))
         milliseconds = int((now - second) * 1000)
         return f"{self._date},{milliseconds:03d} {logging.getLevelName(level)} {text_of(name, fields)}\n"
 
     def _json_line(self, level: int, name: str, fields: Fields) -> str:
-        # The encoder writes ASCII alone, so there is nothing that any reader takes for the end of a line.
-        return _encode({"time": self._moment(), "level": _LEVELS[level], "event": name, **fields}) + "\n"
-
-    def _moment(self) -> str:
-        now = time.time()
+        now = time()
         second = int(now)
-        if second != self._second:
-            self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
-        return f"{self._date}.{int((now - second) * 1000):03d}+00:00"
+        date = self._date if second == self._second else self._date_of(second)
+        moment = f"{date}.{int((now - second) * 1000):03d}+00:00"
+        # The encoder writes ASCII alone, so there is nothing that any reader takes for the end of a line.
+        return _encode({"time": moment, "level": _LEVELS[level], "event": name, **fields}) + "\n"
+
+    def _date_of(self, second: int) -> str:
+        """Return the date and time of a second, and keep them for more lines of that second."""
+        self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
+        return self._date
 
 
 class EventLog(EventLines):

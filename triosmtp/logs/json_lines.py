@@ -19,29 +19,32 @@ _quote: Final[Callable[[str], str]] = encode_basestring_ascii
 
 
 def _accepted(e: MessageAccepted) -> str | None:
-    session, recipients = e.session, e.recipients
-    texts = session.id, e.message, session.peer, session.listener, e.helo
-    variables = e.variables
-    if "" in texts or not recipients or e.discarded_by or "auth_status" in variables or "client_name" in variables:
+    quoted, variables = e.session.quoted, e.variables
+    if (
+        quoted is None
+        or not (e.message and e.helo and e.recipients)
+        or e.discarded_by
+        or "auth_status" in variables
+        or "client_name" in variables
+    ):
         return None
     secured = '"tls":"off"' if e.tls is None else _tls(e.tls)
     if secured is None:
         return None
-    name, message, peer, listener, helo = map(_quote, texts)
-    to = ",".join(map(_quote, recipients))
+    name, peer, listener = quoted
     return (
-        f'"level":"info","event":"accepted","session":{name},"message":{message},"peer":{peer},"listener":{listener},'
-        f'"helo":{helo},"from":{_quote(e.sender)},"to":[{to}],"size":{e.size!r},"seconds":{round(e.seconds, 4)!r},'
+        f'"level":"info","event":"accepted","session":{name},"message":{_quote(e.message)},"peer":{peer},'
+        f'"listener":{listener},"helo":{_quote(e.helo)},"from":{_quote(e.sender)},'
+        f'"to":[{",".join(map(_quote, e.recipients))}],"size":{e.size!r},"seconds":{round(e.seconds, 4)!r},'
         f'"decided_by":"delivery",{secured}'
     )
 
 
 def _tls_established(e: TLSEstablished) -> str | None:
-    session, secured = e.session, _tls(e.tls)
-    texts = session.id, session.peer, session.listener
-    if "" in texts or secured is None:
+    quoted, secured = e.session.quoted, _tls(e.tls)
+    if quoted is None or secured is None:
         return None
-    name, peer, listener = map(_quote, texts)
+    name, peer, listener = quoted
     return (
         f'"level":"info","event":"tls","session":{name},"peer":{peer},"listener":{listener},'
         f'"seconds":{round(e.tls.handshake_seconds, 4)!r},{secured}'
@@ -69,14 +72,13 @@ def _tls_fields(
 
 
 def _disconnected(e: Disconnected) -> str | None:
-    session = e.session
-    texts = session.id, session.peer, session.listener, e.reason
-    if "" in texts or e.detail:
+    quoted = e.session.quoted
+    if quoted is None or not e.reason or e.detail:
         return None
-    name, peer, listener, reason = map(_quote, texts)
+    name, peer, listener = quoted
     return (
         f'"level":"info","event":"disconnected","session":{name},"peer":{peer},"listener":{listener},'
-        f'"reason":{reason},"seconds":{round(e.seconds, 3)!r},"messages":{e.messages!r}'
+        f'"reason":{_quote(e.reason)},"seconds":{round(e.seconds, 3)!r},"messages":{e.messages!r}'
     )
 
 

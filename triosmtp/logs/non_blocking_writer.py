@@ -95,13 +95,17 @@ class NonBlockingWriter:
         """Write whole lines, or let them wait.  It does not block, and an error of the descriptor raises nothing."""
         data = text.encode("utf-8", "backslashreplace")
         with self._lock:
-            if self._gathered or self._waiting or self.lost:
+            if self._gathered or self._waiting or self.lost or self._failure is not None:
                 self._gathered.append(data)
                 self._write_gathered()
                 return
-            done = self._write(data)
-            if done < len(data):
-                self._keep(data[done:], begun=done > 0)
+            size = len(data)
+            done = self._write_some(data) if 0 < size <= _PIECE else self._write(data)  # it is nearly always short
+            if done < size:
+                if done and size <= _PIECE:
+                    done += self._write(data[done:])
+                if done < size:
+                    self._keep(data[done:], begun=done > 0)
 
     def defer(self, text: str) -> None:
         """Write whole lines together with the next ones, or after a moment."""

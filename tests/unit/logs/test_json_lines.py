@@ -63,7 +63,7 @@ def events() -> Iterator[ServerEvent]:
 
 def lines(monkeypatch: pytest.MonkeyPatch, *, short: bool) -> list[str]:
     monkeypatch.setattr(event_log, "JSON_LINES", JSON_LINES if short else {})
-    monkeypatch.setattr("time.time", lambda: 1_800_000_000.25)
+    monkeypatch.setattr(event_log, "time", lambda: 1_800_000_000.25)
     out = io.StringIO()
     log = EventLog(out, logging.DEBUG, "json")
     for event in events():
