@@ -60,7 +60,7 @@ class Responder:
         """Whether octets that arrive now belong to a message, so that large reads pay.  Read only."""
         self.in_message = False
         """Whether a message has begun and not ended: its octets are due, or the next BDAT.  Read only."""
-        self.needs_data = True
+        self.needs_data = not settings.require_tls
         """Whether ``next_event`` would return ``NEED_DATA`` as soon as no reply is owed, if that is known already: then
         the call can be left out.  Read only."""
         self._dialogue = DialogueState(settings, ErrorCounts(settings))
@@ -74,7 +74,7 @@ class Responder:
         self._counted = False  # The bad command that waits for its reply was counted.
         self._refusal: Reply | None = None  # The reply to every command except QUIT.
         self._switch_due = False  # 220 to STARTTLS was sent, SwitchToTLS was not returned yet.
-        self._shortcut = not settings.require_tls  # The state alone decides which commands are accepted.
+        self._shortcut = self.needs_data  # The state alone decides which commands are accepted.
         self._body: BodyDecoder | None = None
 
     @property
@@ -114,13 +114,14 @@ class Responder:
         self._owed = None
         move = row.transitions[self.state]
         # As _move() and _enter().  A message ends in READY, so that the states above it change less.
-        if move <= _READY:
-            self.in_body = self.in_message = False
-            self._dialogue.smtputf8 = self._dialogue.binary = False
+        if move <= _RCPT:
+            if move <= _READY:
+                self.in_body = self.in_message = False
+                self._dialogue.smtputf8 = self._dialogue.binary = False
         elif move is _BODY:
             self._body = None
             self.in_body = self.in_message = True
-        elif move > _RCPT:
+        else:
             self._move(row, move)
             return wire
         self.state = move
@@ -232,6 +233,7 @@ class Responder:
         free = self._dialogue.tls or not self.settings.require_tls
         usual = free and not self.settings.removed_capabilities
         self._shortcut = usual and self._open and self._refusal is None and not (self._switch_due or self._skipped)
+        self.needs_data = self.needs_data and self._shortcut
 
     def close(self) -> None:
         """End the dialogue from the server's side: no more octets are handled."""
@@ -247,7 +249,7 @@ class Responder:
         This is for a refusal at the end of a handshake, which has no reply.
         """
         self._refusal = reply
-        self._shortcut = False
+        self._shortcut = self.needs_data = False
 
     def tls_started(self) -> None:
         """Record that the handshake is complete.  Earlier results are discarded (RFC 3207, section 4.2).

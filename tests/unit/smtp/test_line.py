@@ -137,7 +137,7 @@ def test_octets_for_the_short_way_and_the_general_one_are_taken_alike() -> None:
             assert short.accept() == general.accept()
         assert short.next_event() is general.next_event() is NEED_DATA
         assert short.commands == general.commands
-    assert short.receive_event(bytearray(b"STARTTLS\r\n")) == StartTLS()
+    assert short.receive_event(b"STARTTLS\r\n") == StartTLS()
     short.accept()
     assert short.next_event() == SwitchToTLS()
     with pytest.raises(RuntimeError):

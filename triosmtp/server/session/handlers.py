@@ -150,15 +150,14 @@ def _decide(
     phase: Phase,
     event: E,
     decided: Callable[[SessionState, E, ChainDecision, Refusal | None], bytes],
-    *arguments: object,
 ) -> Answer:
-    """Decide a phase, then return what ``decided`` makes of the outcome; ``arguments`` are what policies get.
+    """Decide a phase, then return what ``decided`` makes of the outcome.
 
     If nothing has to be waited for and nobody wants the outcome, there is no coroutine.
     """
     restrictions = state.restrictions[phase]
     if restrictions.waits or state.service.hub.outcome_phases:
-        return _decide_later(state, phase, event, decided, *arguments)
+        return _decide_later(state, phase, event, decided)
     try:
         for check in restrictions.checks:
             check(state, event, False)
@@ -167,12 +166,24 @@ def _decide(
     return decided(state, event, CONTINUE, None)
 
 
+def _policy_arguments(event: object) -> tuple[object, ...]:
+    """Return what policies get after the session."""
+    match event:
+        case MailFrom():
+            return event.sender, event.parameters
+        case RcptTo():
+            return event.recipient, event.parameters
+        case Hello():
+            return (event.domain,)
+        case _:
+            return ()
+
+
 async def _decide_later(
     state: SessionState,
     phase: Phase,
     event: E,
     decided: Callable[[SessionState, E, ChainDecision, Refusal | None], bytes],
-    *arguments: object,
 ) -> bytes:
     restrictions = state.restrictions[phase]
     waiting_checks = restrictions.waiting_checks
@@ -186,6 +197,7 @@ async def _decide_later(
             check(state, event, decision.done)
         return _apply_waiting(waiting_checks, state, event) if waiting_checks else None
 
+    arguments = _policy_arguments(event)
     chain = state.profile.chain
     decision, refusal = await settle(state.service, state.session, chain, phase, *arguments, restrict=restrict)
     if phase == "ehlo" and state.session.capabilities is not None:
@@ -219,7 +231,7 @@ def on_hello(state: SessionState, event: Hello) -> Answer:
     variables = state.session.variables
     before = variables.get("ehlo_string"), variables.get("ehlo_domain")
     variables.record({"ehlo_string": event.line, "ehlo_domain": event.domain})
-    return _decide(state, "ehlo", event, partial(_hello_decided, before), event.domain)
+    return _decide(state, "ehlo", event, partial(_hello_decided, before))
 
 
 def _hello_decided(
@@ -258,8 +270,9 @@ def on_mail(state: SessionState, event: MailFrom) -> Answer:
     session.message_variables.record(
         {"mailfrom_string": sender.text, "mailfrom_localpart": sender.local_part, "mailfrom_domain": sender.domain}
     )
-    decide = _decide_later if must_wait_for_space(event) else _decide
-    return decide(state, "mailfrom", event, _mail_decided, sender, event.parameters)
+    if event.parameters and must_wait_for_space(event):
+        return _decide_later(state, "mailfrom", event, _mail_decided)
+    return _decide(state, "mailfrom", event, _mail_decided)
 
 
 def _mail_decided(state: SessionState, event: MailFrom, decision: ChainDecision, refusal: Refusal | None) -> bytes:
@@ -288,7 +301,7 @@ def on_rcpt(state: SessionState, event: RcptTo) -> Answer:
             "rcptto_domain": recipient.domain,
         }
     )
-    return _decide(state, "rcptto", event, _rcpt_decided, recipient, event.parameters)
+    return _decide(state, "rcptto", event, _rcpt_decided)
 
 
 def _rcpt_decided(state: SessionState, event: RcptTo, _decision: ChainDecision, refusal: Refusal | None) -> bytes:
