@@ -97,7 +97,7 @@ def _mail_parameters(rest: bytes, dialogue: DialogueState) -> Parameters:
 
 
 def no_path(path: bytes, rest: bytes | None, dialogue: DialogueState) -> Event:
-    """Stand for the parser of a command that has no path."""
+    """Fail: the command has no path."""
     raise AssertionError(f"not a command with a path: {path!r}, {rest!r}, {dialogue!r}")
 
 

@@ -1,5 +1,8 @@
 """The loop of a session: pipelined commands, time-outs, and its end."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import trio.testing
 from memory_dialogue import conf, hello
 
@@ -85,3 +88,29 @@ async def test_a_peer_that_disconnects_without_quit_is_reported_so() -> None:
         await client.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert [e.reason for e in server.events if isinstance(e, Disconnected)] == ["peer_closed"]
+
+
+def _locals_of(task: trio.lowlevel.Task) -> Iterator[tuple[str, object]]:
+    """Yield the name of the coroutine and the value of each local variable of a task that waits."""
+    waits: Any = task.coro
+    while waits is not None and hasattr(waits, "cr_frame"):
+        for value in waits.cr_frame.f_locals.values():
+            yield waits.__name__, value
+        waits = waits.cr_await
+
+
+async def test_a_session_that_waits_keeps_no_octets_of_its_last_message() -> None:
+    async with open_memory_server(conf()) as server:
+        client = await hello(server)
+        for body in (b"x" * 70 + b"\r\n", (b"x" * 70 + b"\r\n") * 3000):  # both ways to read one
+            assert (await client.message("a@example.org", ["b@example.com"], body)).code == 250
+            await trio.testing.wait_all_tasks_blocked()
+            sessions = [
+                dict(_locals_of(task)) for task in server.nursery.child_tasks if task.name.startswith("session")
+            ]
+            assert len(sessions) == 1
+            assert "_converse" in sessions[0]
+            for task in server.nursery.child_tasks:
+                for _, value in _locals_of(task):
+                    octets = getattr(value, "data", value)  # of an event, too
+                    assert not isinstance(octets, bytes) or len(octets) < 70
