@@ -44,9 +44,18 @@ class _Content(httpx.AsyncByteStream):
 
     def __init__(self, content: AsyncGenerator[bytes, None]) -> None:
         self._content = content
+        self.is_sent = False
+        """Whether all of it was sent.  httpcore reads an answer also after the server ended the request early."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._content
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._content)
+        except StopAsyncIteration:  # the part before was sent without an error
+            self.is_sent = True
+            raise
 
 
 @define(slots=True, eq=False)
@@ -98,19 +107,23 @@ class HTTPClient:
         ``chunks`` begins to read the body; what it raises goes to the caller.  ``tls_name`` is the name that the
         certificate must have, if it is not that of the URL.
 
-        :raises HTTPFailureError: if there is no answer, or one with a body of more than ``max_answer`` octets.
+        :raises HTTPFailureError: if there is no answer, or one with a body of more than ``max_answer`` octets, or a
+            2xx although the server did not take the whole body.
         """
         request_headers = httpx.Headers([(name.encode("ascii"), _encoded(value)) for name, value in headers])
         request_headers["Content-Length"] = str(size)
         async with self._pooled() as client:
             try:
-                async with aclosing(chunks()) as content:
+                async with aclosing(chunks()) as generator:
                     request = client.build_request("POST", url, headers=request_headers, extensions=_names(tls_name))
-                    request.stream = _Content(content)
+                    request.stream = content = _Content(generator)
                     response = await client.send(request, stream=True)
-                return await _answer(response, max_answer)
+                answer = await _answer(response, max_answer)
             except httpx.HTTPError as error:
                 raise _failure(error) from None
+        if 200 <= answer.status < 300 and not content.is_sent:
+            raise HTTPFailureError("broken", f"answered {answer.status} before the whole request was sent")
+        return answer
 
     async def head(self, url: str, *, tls_name: str | None = None) -> HTTPAnswer:
         """Ask with HEAD whether there is anything at ``url``.

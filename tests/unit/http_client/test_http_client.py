@@ -101,6 +101,26 @@ async def test_an_answer_before_the_end_of_the_request_is_read() -> None:
         assert (await post(server.url)).status == 413
 
 
+async def test_a_2xx_counts_only_if_the_whole_request_was_sent(tmp_path: Path) -> None:
+    async def endless() -> AsyncGenerator[bytes, None]:
+        for _ in range(80):
+            yield bytes(100_000)
+
+    authority = Authority.create()
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    files = TLSFiles(tmp_path / "ca.pem")
+    for tls, used in ((None, None), (server_context(tmp_path, authority), files)):
+        async with http_server(nothing, tls) as server:
+            server.refuse_early = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"
+            client = HTTPClient(used, connections=1, user_agent="x")
+            with pytest.raises(HTTPFailureError) as error:
+                await client.post(server.url, (), 8_000_000, endless, max_answer=10)
+            assert error.value.kind == "broken"
+            if tls is None:
+                assert str(error.value) == "answered 202 before the whole request was sent"
+            await client.aclose()
+
+
 async def test_nobody_who_listens_is_a_failure_to_connect() -> None:
     async with http_server(nothing) as server:
         url = server.url

@@ -119,6 +119,15 @@ async def test_an_application_that_refuses_a_large_message_before_its_end_is_hea
         assert reject.value.code == 552
 
 
+async def test_an_application_that_accepts_a_message_before_its_end_does_not_have_it(make_message: Make) -> None:
+    async with http_server(nothing) as server, delivery([server.url]) as (target, health):
+        server.refuse_early = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        with pytest.raises(DeliveryError) as error:
+            await target.deliver(make_message(b"x" * 5_000_000))
+        assert error.value.code == 451
+        assert health.reason == "answered 200 before the whole request was sent"
+
+
 async def test_the_next_address_is_tried_only_if_there_was_no_connection(make_message: Make) -> None:
     async with http_server(nothing) as gone:
         closed = gone.url
