@@ -76,7 +76,8 @@ class Client:
         await self._reply(220)
         await self._ask("EHLO client.example")
         if self.kind == "starttls":
-            await self._ask("STARTTLS")
+            await self._say("STARTTLS")
+            await self._reply(220)
             self._encrypt()
             await self._ask("EHLO client.example")
         if self.kind == "idle":
@@ -127,7 +128,8 @@ class Client:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_drain_under_load(place: Place, workers: int) -> None:
-    place.write(LISTENS, f"Drain_Timeout = 20 Workers = {workers}")
+    # One address may have a tenth of the default of TLS_Handshakes_Max, and a busy machine exceeds that.
+    place.write(LISTENS, f"Drain_Timeout = 20 Workers = {workers} TLS_Handshakes_Max = 0")
     outcomes: Counter[str] = Counter()
     under_way = trio.Event()
     kinds = ("plain", "pipelining", "large", "starttls", "smtps", "idle")

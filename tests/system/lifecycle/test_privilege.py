@@ -134,8 +134,8 @@ def test_workers_are_that_user_too(place: Place) -> None:
 def as_nobody(place: Place, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of triosmtp as a user without rights, in an interpreter that root has loaded."""
     program = (
-        "import os, sys, triosmtp.cli, triosmtp.commands.check_command\n"
-        "import triosmtp.control.console_client, triosmtp.control.control_path\n"
+        "import importlib.util, os, sys, triosmtp.cli, triosmtp.commands.check_command\n"
+        "import triosmtp.control.console_client, triosmtp.control.control_path, triosmtp.tls.cipher\n"
         f"os.setgroups([]); os.setresgid(1, 1, 1); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})\n"
         "sys.exit(triosmtp.cli.main(sys.argv[1:]))\n"
     )
