@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import trio
 from attrs import frozen
 
-from triosmtp.errors import TrioSMTPError
+from triosmtp.errors import TrioSMTPError, needs_extra
 
 if TYPE_CHECKING:
     import dns.asyncresolver
@@ -28,7 +28,7 @@ def import_dnspython() -> None:
         import dns.asyncbackend  # noqa: PLC0415 - the extra is imported only if look-ups are configured
         import dns.asyncresolver  # noqa: PLC0415 - as above
     except ImportError:
-        raise ImportError("needs dnspython: pip install 'triosmtp[dns]'") from None
+        raise ImportError(needs_extra("dnspython", "dns")) from None
     dns.asyncbackend.get_backend("trio")
 
 

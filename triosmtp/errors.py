@@ -14,7 +14,7 @@ from attrs import frozen
 
 __all__ = [
     "ConfigError", "HandshakeError", "Position", "Problem", "QueryError", "Reject", "Severity", "TrioSMTPError",
-    "UnknownNameError", "collect", "connect_failure", "is_transient",
+    "UnknownNameError", "collect", "connect_failure", "is_transient", "needs_extra",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -34,6 +34,11 @@ def connect_failure(error: OSError) -> str:
     causes = error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else (error.__cause__,)
     reasons = [os.strerror(each.errno) for each in causes if isinstance(each, OSError) and each.errno]
     return ", ".join(dict.fromkeys(reasons)) or error.strerror or str(error)
+
+
+def needs_extra(package: str, extra: str) -> str:
+    """Return what to say if ``package``, which an extra of triosmtp brings, is not installed."""
+    return f'needs {package}: pip install "triosmtp[{extra}]"'
 
 
 class TrioSMTPError(Exception):

@@ -88,7 +88,7 @@ async def test_the_next_server_is_asked_if_one_fails() -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import_dnspython()
     monkeypatch.setitem(sys.modules, "dns", None)
-    with pytest.raises(ImportError, match=r"^needs dnspython: pip install 'triosmtp\[dns\]'$"):
+    with pytest.raises(ImportError, match=r'^needs dnspython: pip install "triosmtp\[dns\]"$'):
         import_dnspython()
 
 

@@ -33,7 +33,7 @@ def consume_command(config: Config) -> int:
     try:
         import triosmtp.jetstream.consumer_runner  # noqa: F401, PLC0415 - imports nats-py
     except ImportError as error:
-        raise QueryError(str(missing_extra("nats", error))) from None
+        raise QueryError(str(missing_extra("nats-py", "nats", error))) from None
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # its failures are reported by triosmtp.nats
     status = 0

@@ -13,7 +13,7 @@ import trio
 from attrs import define, field
 
 from triosmtp.commands.policy_replay import Recorded, load_recording
-from triosmtp.errors import QueryError
+from triosmtp.errors import QueryError, needs_extra
 from triosmtp.message import Envelope, Message, Recipient
 from triosmtp.message.spool import Body
 from triosmtp.policy import AuthAttempt, Chain, ChainDecision, Policy, Session
@@ -34,7 +34,7 @@ def lua_command(script: Path, recording: Path, folders: list[str], *, as_json: b
         from triosmtp.lua.engine import Engine, LoadError, ScriptSource  # noqa: PLC0415 - needs lupa
         from triosmtp.lua.script_policy import ScriptSettings, make_script_policy  # noqa: PLC0415 - as above
     except ModuleNotFoundError:
-        raise QueryError('scripts need lupa, which is not installed: pip install "triosmtp[lua]"') from None
+        raise QueryError(f"a script {needs_extra('lupa', 'lua')}") from None
     logging.basicConfig(level=logging.INFO, format="  %(message)s", stream=sys.stderr if as_json else sys.stdout)
     try:
         recorded = list(load_recording(recording))

@@ -32,7 +32,7 @@ def watch_nats(arguments: argparse.Namespace) -> int:
 
         address = parse_events_address(url)
     except ImportError as error:
-        raise QueryError(f"--url {url}: {missing_extra('nats', error)}") from None
+        raise QueryError(f"--url {url}: {missing_extra('nats-py', 'nats', error)}") from None
     except ValueError as error:
         raise QueryError(f"--url: {error}") from None
     wanted = [parse_filter(text) for text in arguments.filter]

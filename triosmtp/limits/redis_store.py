@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import trio
 
+from triosmtp.errors import needs_extra
+
 if TYPE_CHECKING:
     import coredis
 
@@ -30,7 +32,7 @@ def import_coredis() -> None:
     try:
         import_module("coredis.retry")
     except ImportError:
-        raise ImportError("needs coredis: pip install 'triosmtp[redis]'") from None
+        raise ImportError(needs_extra("coredis", "redis")) from None
 
 
 class _OnChange(Protocol):

@@ -23,5 +23,7 @@ def make_event_publisher(config: Config) -> "EventPublisher | None":
     try:
         from triosmtp.jetstream import stream_factory  # noqa: PLC0415 - imports nats-py
     except ImportError as error:
-        raise ConfigError([problem_at(settings, "publish_events", str(missing_extra("nats", error)))]) from None
+        raise ConfigError(
+            [problem_at(settings, "publish_events", str(missing_extra("nats-py", "nats", error)))]
+        ) from None
     return stream_factory.make_event_publisher(settings)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from triosmtp.config import Filter, Settings, parse_rspamd_address, problem_at
 from triosmtp.delivery.secret_file import SecretFile, SecretFileError
-from triosmtp.errors import ConfigError
+from triosmtp.errors import ConfigError, needs_extra
 from triosmtp.filters.milter_changes import ContentRules, EnvelopeRules
 from triosmtp.policy_service.filter_registry import FilterKey, FilterRegistry
 from triosmtp.policy_service.question import Fallback
@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "httpx":
         raise
-    MISSING = 'rspamd is asked with httpx, which is not installed: pip install "triosmtp[http]"'
+    MISSING = f"rspamd {needs_extra('httpx', 'http')}"
 else:
     MISSING = ""
 

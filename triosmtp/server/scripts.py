@@ -8,7 +8,7 @@ import trio
 
 from triosmtp.config import OPTIONS, Config, Settings
 from triosmtp.delivery import EventSink
-from triosmtp.errors import ConfigError, Problem, Severity
+from triosmtp.errors import ConfigError, Problem, Severity, needs_extra
 from triosmtp.observer import Subscription
 from triosmtp.policy import Policy, Session
 from triosmtp.recipients.known_recipients import KnownRecipients
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ScriptSet", "load_scripts", "script_warnings"]
 
-_MISSING = 'scripts need lupa, which is not installed: pip install "triosmtp[lua]"'
+_MISSING = f"a script {needs_extra('lupa', 'lua')}"
 
 
 class ScriptSet:

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from triosmtp.config import TargetSettings
 from triosmtp.delivery import Delivery, TargetContext, load_delivery, parse_delivery
+from triosmtp.errors import needs_extra
 from triosmtp.module_loader import ModuleLoader
 
 __all__ = ["make_delivery", "missing_extra"]
@@ -46,7 +47,7 @@ def _http(target: TargetSettings, context: TargetContext) -> Delivery:
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
-        raise ValueError('httpx is not installed: pip install "triosmtp[http]"') from None
+        raise ValueError(needs_extra("httpx", "http")) from None
     return make_http_delivery(target, context)
 
 
@@ -54,13 +55,13 @@ def _nats(target: TargetSettings, context: TargetContext) -> Delivery:
     try:
         from triosmtp.jetstream.stream_factory import make_stream_delivery  # noqa: PLC0415 - imports nats-py
     except ImportError as error:
-        raise missing_extra("nats", error) from None
+        raise missing_extra("nats-py", "nats", error) from None
     return make_stream_delivery(target, context)
 
 
-def missing_extra(extra: str, error: ImportError) -> ValueError:
+def missing_extra(package: str, extra: str, error: ImportError) -> ValueError:
     """Return the error for a library of an extra that is not installed, or cannot be used."""
-    return ValueError(f'needs the extra {extra}: pip install "triosmtp[{extra}]" ({error})')
+    return ValueError(f"{needs_extra(package, extra)} ({error})")
 
 
 FACTORIES: Final[Mapping[str, Factory]] = {

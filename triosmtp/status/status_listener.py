@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 
 from triosmtp.config import Config, UnixAddress, problem_at
-from triosmtp.errors import ConfigError, Problem
+from triosmtp.errors import ConfigError, Problem, needs_extra
 from triosmtp.event import Observer, ServerEvent
 from triosmtp.observer import EVENTS, Subscription
 from triosmtp.server.policy_endpoint import read_token
@@ -242,5 +242,5 @@ def _missing_packages(config: Config) -> list[Problem]:
             missing.append(module.partition(".")[0])
     if not missing:
         return []
-    text = f"needs {', '.join(missing)}: pip install 'triosmtp[status]'"
+    text = needs_extra(", ".join(missing), "status")
     return [listen.problem(f'Listen "{listen.name}" of a Status_Listener {text}') for listen in config.status_listens]

@@ -255,4 +255,4 @@ def test_without_httpx_check_says_how_to_install_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, "check", "-c", str(tmp_path / "t.conf")]
     found = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode != 0
-    assert 'httpx is not installed: pip install "triosmtp[http]"' in found.stdout + found.stderr
+    assert 'needs httpx: pip install "triosmtp[http]"' in found.stdout + found.stderr

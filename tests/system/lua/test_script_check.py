@@ -88,7 +88,7 @@ def test_a_missing_extra_is_an_error_that_says_what_to_install(tmp_path: Path, m
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lupa", None)
     monkeypatch.setitem(sys.modules, "lupa.luajit21", None)
-    assert problems(tmp_path, GOOD) == ['error: scripts need lupa, which is not installed: pip install "triosmtp[lua]"']
+    assert problems(tmp_path, GOOD) == ['error: a script needs lupa: pip install "triosmtp[lua]"']
 
 
 def test_nothing_is_imported_without_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 78
     assert "server.conf:1:" in done.stderr
-    assert "of a Status_Listener needs starlette: pip install 'triosmtp[status]'" in done.stderr
+    assert 'of a Status_Listener needs starlette: pip install "triosmtp[status]"' in done.stderr
 
 
 async def test_it_follows_reloads() -> None:

@@ -25,7 +25,7 @@ def errors(text: str) -> list[str]:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coredis.retry", None)
-    assert errors('Limits_Store = "redis://127.0.0.1"') == ["Limits_Store needs coredis: pip install 'triosmtp[redis]'"]
+    assert errors('Limits_Store = "redis://127.0.0.1"') == ['Limits_Store needs coredis: pip install "triosmtp[redis]"']
 
 
 def test_the_node_needs_a_name() -> None:

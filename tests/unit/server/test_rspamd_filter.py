@@ -31,7 +31,7 @@ def test_check_says_how_to_install_httpx(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, "check", "-c", str(tmp_path / "t.conf")]
     found = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode != 0
-    assert 'httpx, which is not installed: pip install "triosmtp[http]"' in found.stdout + found.stderr
+    assert 'rspamd needs httpx: pip install "triosmtp[http]"' in found.stdout + found.stderr
     assert "t.conf:2:" in found.stdout + found.stderr
 
 

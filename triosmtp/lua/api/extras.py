@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from triosmtp.dns_client import import_dnspython
+from triosmtp.errors import needs_extra
 
 __all__ = ["import_extras"]
 
@@ -18,20 +19,20 @@ def _import_http() -> None:
     HTTPClient(None, connections=1, user_agent="")
 
 
-_EXTRAS: Final[tuple[tuple[bytes, str, Callable[[], None], str], ...]] = (
-    (b"dnsLookup", "msys.dnsLookup needs dnspython", import_dnspython, "dns"),
-    (b"http.client", "http.client needs httpx", _import_http, "http"),
+_EXTRAS: Final[tuple[tuple[bytes, str, str, Callable[[], None], str], ...]] = (
+    (b"dnsLookup", "msys.dnsLookup", "dnspython", import_dnspython, "dns"),
+    (b"http.client", "http.client", "httpx", _import_http, "http"),
 )
-"""The text that names a function, what the function needs, its import, and the name of the extra."""
+"""The text that names a function, the function, what it needs, its import, and the name of the extra."""
 
 
 def import_extras(text: bytes) -> list[str]:
     """Import the extras for the functions that a script's text names; return a warning for each that is missing."""
     warnings = []
-    for word, need, load, extra in _EXTRAS:
+    for word, function, package, load, extra in _EXTRAS:
         if word in text:
             try:
                 load()
             except ImportError:
-                warnings.append(f'{need}, which is not installed: pip install "triosmtp[{extra}]"')
+                warnings.append(f"{function} {needs_extra(package, extra)}")
     return warnings

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import trio
 
+from triosmtp.errors import needs_extra
 from triosmtp.lua.api.access import Callout, text
 from triosmtp.lua.host import HostObject, HostTable, ScriptError
 
@@ -45,7 +46,7 @@ def _new(callout: Callout) -> Request:
     try:
         callout.engine.resources.http()
     except ImportError:
-        raise ScriptError('http.client needs httpx: pip install "triosmtp[http]"') from None
+        raise ScriptError(f"http.client {needs_extra('httpx', 'http')}") from None
     return Request()
 
 

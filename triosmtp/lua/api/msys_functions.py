@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 
 from triosmtp.dns_client import DNSError
+from triosmtp.errors import needs_extra
 from triosmtp.lua.api.access import Callout, seen_context, session_of, text
 from triosmtp.lua.api.dns_lookup import RECORD_TYPES
 from triosmtp.lua.api.macro import MacroValues, expand_macro
@@ -38,7 +39,7 @@ async def _dns_lookup(callout: Callout, name: bytes, kind: bytes | None, options
     except DNSError as error:
         return None, error.code
     except ImportError:
-        raise ScriptError("msys.dnsLookup needs dnspython: pip install 'triosmtp[dns]'") from None
+        raise ScriptError(f"msys.dnsLookup {needs_extra('dnspython', 'dns')}") from None
     if found.get("priority") in {True, b"true"} and record_type == "MX":
         return [[each.preference, _octets(each.text)] for each in records]
     return [_octets(each.text) for each in records]

@@ -25,11 +25,11 @@ def test_only_what_a_script_names_is_imported() -> None:
 @pytest.mark.parametrize(
     ("text", "module", "warning"),
     [
-        (b"msys.dnsLookup('a')", "dns.asyncbackend", 'dnspython, which is not installed: pip install "triosmtp[dns]"'),
+        (b"msys.dnsLookup('a')", "dns.asyncbackend", 'dnspython: pip install "triosmtp[dns]"'),
         (
             b"http.client.new()",
             "triosmtp.http_client.http_client",
-            'httpx, which is not installed: pip install "triosmtp',
+            'httpx: pip install "triosmtp',
         ),
     ],
 )
