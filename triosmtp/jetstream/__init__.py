@@ -20,6 +20,7 @@ Only this package imports nats-py (the extra ``nats``).
     event_subscriber.py  the events of all nodes, for `policy watch`
     nats_thread.py       the thread with an asyncio event loop, and its connection
       nats_client.py       one connection; TLS is enforced here
+        nats_parser.py       reads the protocol, with any subject and header
       nats_credentials.py  .creds files
     stream_address.py    the servers, the stream and the subject of a target
 """

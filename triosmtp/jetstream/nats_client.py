@@ -27,6 +27,7 @@ from nats.aio.msg import Msg
 
 from triosmtp.config import RelayClient
 from triosmtp.jetstream.nats_credentials import NATSCredentialsError, read_credentials, read_secret
+from triosmtp.jetstream.nats_parser import NATSParser, printable_subject, read_status
 from triosmtp.jetstream.stream_address import Server, show_servers
 
 __all__ = ["ConnectionLostError", "NATSConnection", "NATSLogin", "NoRespondersError", "open_connection"]
@@ -71,11 +72,22 @@ class NATSLogin:
 
 
 class _Client(Client):
-    """A client that sends nothing without TLS if TLS is required."""
+    """A client that sends nothing without TLS if TLS is required, and that no message of others can stop."""
 
     def __init__(self, login: NATSLogin) -> None:
         super().__init__()
         self._login = login
+        self._ps = NATSParser(self)
+
+    async def _process_headers(self, headers: bytes | None) -> dict[str, Any] | None:
+        return read_status(headers)
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg | None:
+        texts = printable_subject(subject), printable_subject(reply)
+        message: Msg | None = super()._build_message(sid, *texts, data, headers)
+        return message
 
     def _connect_command(self) -> bytes:  # the first octets that a client sends, after the handshake
         if self._login.tls:
@@ -97,7 +109,7 @@ class _Client(Client):
             raise nats.errors.Error("the certificate of the server is not one of TLS_Fingerprints")
 
 
-if "_connect_command" not in vars(Client):
+if not {"_connect_command", "_process_headers", "_build_message", "_process_msg"} <= vars(Client).keys():
     raise ImportError("this version of nats-py is unknown: TLS could not be enforced with it")
 
 
