@@ -14,7 +14,7 @@ from attrs import frozen
 __all__ = ["DELIVER_TO", "NO_CERTIFICATE", "POSTFIX_ALIASES", "TLSInfo", "Variables", "is_reserved"]
 
 DELIVER_TO: Final = "deliver_to"
-"""The variable of the message context by which policy chooses a Delivery scope."""
+"""The variable of the message context by which policy chooses a Delivery: for the message, or for a recipient."""
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -16,7 +17,7 @@ from triosmtp.commands.policy_replay import Recorded, load_recording
 from triosmtp.errors import QueryError, needs_extra
 from triosmtp.message import Envelope, Message, Recipient
 from triosmtp.message.spool import Body
-from triosmtp.policy import AuthAttempt, Chain, ChainDecision, Policy, Session
+from triosmtp.policy import AuthAttempt, Chain, ChainDecision, Policy, Session, choice_for_recipient
 from triosmtp.policy_service.shadow import describe_outcome
 from triosmtp.smtp import Address
 
@@ -99,7 +100,9 @@ class _Replay:
         if question.phase not in self.chain.phases or arguments is None:
             self._take(recorded, session)
             return
-        decision = await self.chain.ask(question.phase, session, *arguments)
+        alone = question.phase == "data_spool_each_rcpt"
+        with choice_for_recipient(session, *arguments) if alone else nullcontext():
+            decision = await self.chain.ask(question.phase, session, *arguments)
         self._take(recorded, session)
         self.asked += 1
         text, same = _described(decision), _is_same(decision, recorded)

@@ -71,6 +71,8 @@ class RememberedRecipients:
 
     async def is_usable(self) -> bool:
         """Return whether recipients can be remembered.  A file that could not be used is tried again after a minute."""
+        if self._connection is not None:  # a failure closes it
+            return True
         return await self._run("open", lambda _: True) is not None
 
     async def find(self, keys: Sequence[RecipientKey]) -> Mapping[RecipientKey, frozenset[bytes]]:

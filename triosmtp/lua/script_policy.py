@@ -223,8 +223,8 @@ class _Phases(_ScriptPolicy):
         self, session: Session, message: Message, recipient: Recipient
     ) -> Done | None:
         """Run validate_data_spool_each_rcpt, whose changes are those of one copy."""
-        recipients = message.envelope.recipients
-        if not any(each is recipient for each in recipients):  # another policy has replaced it
+        recipients, recipient = message.envelope.recipients, message.current_recipient(recipient)
+        if not any(each is recipient for each in recipients):  # another policy has removed it
             return None
         phase = self._begin(session, "data_spool_each_rcpt", message, recipient)
         scripts = phase.scripts

@@ -13,7 +13,7 @@ from attrs import Factory, define, field, frozen
 from triosmtp.message.header_edits import HeaderEdits
 from triosmtp.message.spool import Body
 from triosmtp.smtp import Address, decode_orcpt, decode_xtext
-from triosmtp.variables import TLSInfo
+from triosmtp.variables import DELIVER_TO, TLSInfo
 
 __all__ = ["Envelope", "Message", "Origin", "Recipient"]
 
@@ -148,6 +148,8 @@ class Message:
     has_session_headers: bool = False
     """Whether the header of ``body`` has the fields that policies added to every message of the session."""
     _edits: dict[int, tuple[Recipient, HeaderEdits]] | None = field(default=None, init=False, repr=False, eq=False)
+    _choices: dict[int, tuple[Recipient, str | None]] | None = field(default=None, init=False, repr=False, eq=False)
+    _replaced: dict[int, tuple[Recipient, Recipient]] | None = field(default=None, init=False, repr=False, eq=False)
 
     @property
     def size(self) -> int:
@@ -158,30 +160,58 @@ class Message:
         """Return the changes for one recipient alone, to add others; for policies at ``data_spool_each_rcpt``.
 
         The changes hold for ``body``, and are applied when the message is delivered.  Recipients with equal changes
-        share one message.  ``recipient`` is the object in ``envelope.recipients``.
+        share one message.  ``recipient`` is the object in ``envelope.recipients``, or one that it has replaced.
         """
+        recipient = self.current_recipient(recipient)
         if self._edits is None:
             self._edits = {}
         return self._edits.setdefault(id(recipient), (recipient, HeaderEdits()))[1]
 
-    def replace_recipient(self, recipient: Recipient, address: Address) -> Recipient:
-        """Put another address in the place of a recipient, which keeps its parameters and changes; return the new one.
+    def choose_target(self, recipient: Recipient, name: str | None) -> None:
+        """Deliver to one recipient by the Delivery ``name``; None: by its Domain, or the Deliver_To of the connection.
 
-        :raises ValueError: if the envelope does not have ``recipient``: the same object.
+        A policy sets the message variable ``deliver_to`` at ``data_spool_each_rcpt`` for that.
         """
-        recipients = self.envelope.recipients
+        recipient = self.current_recipient(recipient)
+        if self._choices is None:
+            self._choices = {}
+        self._choices[id(recipient)] = (recipient, name)
+
+    def chosen_targets(self) -> list[str | None]:
+        """Return for each recipient the Delivery that policy chose: for it, or for the message; None if for neither."""
+        usual, choices = self.message_variables.get(DELIVER_TO), self._choices or {}
+        return [choices.get(id(each), (each, usual))[1] for each in self.envelope.recipients]
+
+    def current_recipient(self, recipient: Recipient) -> Recipient:
+        """Return what is in the place of ``recipient`` now; itself if it was not replaced."""
+        while self._replaced is not None and id(recipient) in self._replaced:
+            recipient = self._replaced[id(recipient)][1]
+        return recipient
+
+    def replace_recipient(self, recipient: Recipient, address: Address) -> Recipient:
+        """Put another address in the place of a recipient; return the new one.
+
+        It keeps the parameters, the changes and the target of the recipient.
+
+        :raises ValueError: if the envelope does not have ``recipient``: the same object, or one that it has replaced.
+        """
+        recipients, recipient = self.envelope.recipients, self.current_recipient(recipient)
         at = next((number for number, each in enumerate(recipients) if each is recipient), None)
         if at is None:
             raise ValueError(f"{recipient} is not a recipient of the message")
         recipients[at] = replacement = Recipient(address, recipient.parameters)
+        self._replaced = self._replaced or {}
+        self._replaced[id(recipient)] = (recipient, replacement)
         if self._edits is not None and id(recipient) in self._edits:
             self._edits[id(replacement)] = (replacement, self._edits.pop(id(recipient))[1])
+        if self._choices is not None and id(recipient) in self._choices:
+            self._choices[id(replacement)] = (replacement, self._choices.pop(id(recipient))[1])
         return replacement
 
     @property
     def has_variants(self) -> bool:
-        """Whether a recipient has changes of its own."""
-        return self._edits is not None and any(edits for _, edits in self._edits.values())
+        """Whether a recipient has changes or a target of its own."""
+        return bool(self._choices) or (self._edits is not None and any(edits for _, edits in self._edits.values()))
 
     def variants(self) -> list[tuple[HeaderEdits | None, list[int]]]:
         """Return the different messages: changes, None for no change, and the numbers of the recipients."""

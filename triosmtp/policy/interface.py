@@ -127,7 +127,10 @@ class Policy:
     async def validate_data_spool_each_rcpt(
         self, session: Session, message: "Message", recipient: "Recipient"
     ) -> Done | None:
-        """Decide about a complete message for one recipient.  A refusal refuses the message for all recipients."""
+        """Decide about a complete message for one recipient.  A refusal refuses the message for all recipients.
+
+        The message variable ``deliver_to`` chooses the Delivery of this recipient.
+        """
 
     async def auth_decided(self, session: Session, attempt: AuthAttempt, status: str) -> None:
         """Take the outcome of an authentication attempt: ``pass``, ``fail`` or ``error``.  It may refuse a success."""

@@ -86,6 +86,20 @@ async def test_a_choice_after_rcpt_leaves_the_next_hop_without_a_message(dovecot
     assert files(tmp_path, "archive") == []
 
 
+async def test_a_choice_for_one_recipient_leaves_the_others_at_the_next_hop(dovecot: Dovecot, tmp_path: Path) -> None:
+    class Quarantine(Policy):
+        async def validate_data_spool_each_rcpt(self, session: Session, message: Message, recipient: Recipient) -> None:
+            if recipient.address.local_part == "b":
+                session.message_variables["deliver_to"] = "quarantine"
+
+    async with serving(conf(dovecot, tmp_path), deliver=None, policy=Quarantine()) as server:
+        client = await begun(server)
+        for _ in range(2):
+            assert (await client.message(SENDER, ["a@example.com", "b@example.com"], BODY)).code == 250
+    assert [len(dovecot.messages(user)) for user in ("a", "b")] == [2, 0]
+    assert [len(files(tmp_path, name)) for name in ("copy", "quarantine")] == [2, 2]
+
+
 async def test_what_a_copy_could_not_store_is_not_delivered_to_dovecot_again(dovecot: Dovecot, tmp_path: Path) -> None:
     (tmp_path / "copy").write_text("in the way")
     async with serving(conf(dovecot, tmp_path), deliver=None) as server:

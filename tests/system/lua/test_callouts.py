@@ -340,7 +340,8 @@ async def test_a_refusal_of_one_copy_refuses_the_message(tmp_path: Path) -> None
         ("validate_data", "two", "250"),
         ("validate_rcptto", "two", "250"),
         ("validate_data", "other", "451 4.3.5"),
-        ("validate_data_spool_each_rcpt", "two", "421"),  # it is for the whole message
+        ("validate_data_spool_each_rcpt", "two", "250"),
+        ("validate_data_spool_each_rcpt", "other", "451 4.3.5"),
     ],
 )
 async def test_a_script_chooses_the_delivery_of_a_message(

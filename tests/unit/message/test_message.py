@@ -63,5 +63,28 @@ def test_variants_are_the_recipients_with_equal_changes_and_a_replaced_one_keeps
     message.edits_of(message.replace_recipient(second, third.address)).prepend("Y", "2")
     assert [numbers for _, numbers in message.variants()] == [[0], [1], [2]]
     assert [str(each) for each in message.envelope.recipients] == ["a@example.org", "b@example.org", "b@example.org"]
+    message.edits_of(second).prepend("Z", "3")  # a policy that holds the one that was replaced
+    assert [len(edits.operations) for edits, _ in message.variants() if edits] == [3, 1]
     with pytest.raises(ValueError, match="is not a recipient"):
-        message.replace_recipient(second, third.address)
+        message.replace_recipient(Recipient(first.address, {}), third.address)
+
+
+def test_the_target_of_a_recipient_is_that_of_the_message_or_its_own_and_goes_with_a_replacement() -> None:
+    first, second, third = (Recipient(Address(name, "example.org"), {}) for name in "aab")
+    message = Message(
+        id="1",
+        envelope=Envelope(first.address, {}, [first, second, third]),
+        body=Body(b"x"),
+        received=datetime.now(UTC),
+    )
+    assert (message.chosen_targets(), message.has_variants) == ([None, None, None], False)
+    message.message_variables = {"deliver_to": "all"}
+    message.choose_target(second, "own")  # which is equal to the first recipient, and another object
+    message.choose_target(third, None)
+    assert (message.chosen_targets(), message.has_variants) == (["all", "own", None], True)
+    message.replace_recipient(second, third.address)
+    message.choose_target(second, "other")
+    message.replace_recipient(second, first.address)
+    assert message.chosen_targets() == ["all", "other", None]
+    del message.envelope.recipients[0]
+    assert message.chosen_targets() == ["other", None]

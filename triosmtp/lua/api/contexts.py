@@ -5,7 +5,7 @@ from typing import Any, Final
 from triosmtp.lua.api.access import CONN, MESS, Callout, context_of, seen_value, text
 from triosmtp.lua.conversion import text_of
 from triosmtp.lua.host import HostObject, HostTable, ScriptError
-from triosmtp.variables import DELIVER_TO, is_reserved
+from triosmtp.variables import is_reserved
 
 __all__ = ["TABLE"]
 
@@ -38,8 +38,6 @@ def _set(callout: Callout, _object: HostObject, kind: int, key: bytes, value: An
     context, name, octets = context_of(callout, kind), text(key), text_of(value)
     if is_reserved(name):
         raise ScriptError(f"the context variable '{name}' is written by the TLS engine alone")
-    if name == DELIVER_TO and kind == MESS and callout.phase == "data_spool_each_rcpt":
-        raise ScriptError(f"{DELIVER_TO} is for all recipients: set it before validate_data_spool_each_rcpt")
     if len(key) > _MAX_KEY or len(octets) > _MAX_VALUE:
         raise ScriptError("the context variable is too long")
     if name not in context and len(context) >= _MAX_KEYS:

@@ -26,6 +26,7 @@ from triosmtp.server.profile import Profile
 from triosmtp.server.routing import Target, Targets
 from triosmtp.server.session.refusal import Refusal
 from triosmtp.smtp import Hello, Reply
+from triosmtp.variables import DELIVER_TO
 
 if TYPE_CHECKING:
     from triosmtp.delivery.remembered_recipients import RememberedRecipients
@@ -52,6 +53,8 @@ class _Part:
 
     edits: HeaderEdits | None
     targets: Targets
+    chosen: str | None
+    """What policy chose: ``deliver_to`` in the message context of this part."""
     numbers: list[int]
 
 
@@ -106,7 +109,9 @@ class Dispatch:
 
         If results may differ, those that have the message must be remembered, so the file for that must be usable.
         """
-        if not self._routes or (targets in self._routes and not targets[0].delivery.splits):
+        if not self._routes:
+            return True
+        if targets in self._routes and not targets[0].delivery.splits and not self._may_differ_later():
             return True
         if targets not in self._routes and len(self._routes) >= _MAX_ROUTES:
             return False
@@ -114,6 +119,11 @@ class Dispatch:
             memory = self._profile.memory
             self._may_remember = memory is not None and await memory.is_usable()
         return self._may_remember
+
+    def _may_differ_later(self) -> bool:
+        """Return whether policies may still choose another target for one of the recipients."""
+        profile = self._profile
+        return "data_spool_each_rcpt" in profile.chain.phases and profile.routing.may_mix
 
     async def _verify(self, target: Target, recipient: Recipient) -> RecipientResult:
         try:
@@ -158,14 +168,14 @@ class Dispatch:
 
     # After the body
 
-    async def deliver(self, message: Message, chosen: str | None, digest: bytes | None) -> Refusal | None:
+    async def deliver(self, message: Message, digest: bytes | None) -> Refusal | None:
         """Deliver ``message`` by its plan; return the refusal if not all recipients have it.
 
         ``digest`` is the SHA-256 of the message as the client sent it, or None if that is its body.
 
         :raises Refusal: if there is no plan.
         """
-        plan = self._plan(message, chosen)
+        plan = self._plan(message)
         results: dict[int, RecipientResult] = {}
         if self._profile.memory is not None:
             digest = await self._recall(self._profile.memory, message, plan, digest)
@@ -181,18 +191,24 @@ class Dispatch:
             await self._remember(message, digest)
         return reply_to_results(found)
 
-    def _plan(self, message: Message, chosen: str | None) -> list[_Part]:
-        """Return the parts: for each list of targets, and each variant of the message, the numbers of recipients."""
-        targets = [self._find(recipient, chosen) for recipient in message.envelope.recipients]
+    def _plan(self, message: Message) -> list[_Part]:
+        """Return the parts: for each list of targets, and each variant of the message, the numbers of recipients.
+
+        Parts differ also by what policy chose, which is in the message context of each.
+        """
+        recipients = message.envelope.recipients
+        chosen = message.chosen_targets() if self._profile.chain.policies else [None] * len(recipients)
+        targets = list(map(self._find, recipients, chosen))
         plan = []
         for edits, numbers in message.variants():
-            by_targets: dict[Targets, list[int]] = {}
+            by_targets: dict[tuple[Targets, str | None], list[int]] = {}
             for number in numbers:
-                by_targets.setdefault(targets[number], []).append(number)
-            plan += [_Part(edits, each, found) for each, found in by_targets.items()]
+                by_targets.setdefault((targets[number], chosen[number]), []).append(number)
+            plan += [_Part(edits, *key, found) for key, found in by_targets.items()]
         return plan
 
     async def _deliver_part(self, message: Message, part: _Part) -> dict[int, RecipientResult]:
+        message = _with_choice(message, part.chosen)
         if part.edits is None:
             return await self._deliver_copies(message, part)
         settings = self._profile.settings
@@ -320,6 +336,15 @@ async def digest_of(body: Body) -> bytes:
             else:
                 await trio.to_thread.run_sync(digest.update, chunk, limiter=spool_limiter())
     return digest.digest()
+
+
+def _with_choice(message: Message, chosen: str | None) -> Message:
+    """Return the message as a part of the plan has it: with what policy chose in the message context."""
+    context = message.message_variables
+    if context.get(DELIVER_TO) == chosen:
+        return message
+    others = {key: value for key, value in context.items() if key != DELIVER_TO}
+    return evolve(message, message_variables=others if chosen is None else {**others, DELIVER_TO: chosen})
 
 
 def _key(message: Message, number: int, target: Target) -> RecipientKey:

@@ -19,7 +19,7 @@ from triosmtp.message import Envelope, Message, Recipient
 from triosmtp.message.spool import Body, Spool, SpoolError, hold
 from triosmtp.message.trace import field, has_field, received_field_of, received_start
 from triosmtp.module_loader import is_failure
-from triosmtp.policy import ChainDecision, Session
+from triosmtp.policy import ChainDecision, Session, choice_for_recipient
 from triosmtp.policy_service.question import Excerpt
 from triosmtp.server.admission import expects_many_connections
 from triosmtp.server.profile import Profile
@@ -278,7 +278,8 @@ class Transaction:
             self._count_changed(message.body)
         if "data_spool_each_rcpt" in chain.phases:
             for recipient in tuple(self.envelope.recipients):
-                self._note(await ask("data_spool_each_rcpt", message, recipient))
+                with choice_for_recipient(self._session, message, recipient):
+                    self._note(await ask("data_spool_each_rcpt", message, recipient))
         if not (self.envelope.recipients or self.discarded_by):  # DISCARD says that it is meant
             no_recipient = Reply(451, "Server configuration error", "4.3.5")
             raise Refusal(no_recipient, "policy", "policies removed all recipients, and did not discard the message")
@@ -363,8 +364,7 @@ class Transaction:
         return refusal
 
     async def _deliver_by_plan(self, message: Message) -> None:
-        chosen = message.message_variables.get(DELIVER_TO) if self.profile.chain.policies else None
-        refusal = await self._dispatch().deliver(message, chosen, self._digest)
+        refusal = await self._dispatch().deliver(message, self._digest)
         if refusal is not None:
             raise refusal
 
@@ -450,5 +450,5 @@ class Transaction:
 
 
 def _needs_plan(message: Message) -> bool:
-    """Return whether policies chose a target for the message, or changed it for some recipients."""
+    """Return whether policies chose a target, for the message or for recipients, or changed it for some of them."""
     return DELIVER_TO in message.message_variables or message.has_variants

@@ -20,7 +20,7 @@ from triosmtp.delivery import (
     TargetHealth,
     parse_delivery,
 )
-from triosmtp.event import MessageRefused, Refused
+from triosmtp.event import MessageAccepted, MessageRefused, Refused
 from triosmtp.message import Envelope, Message, Origin, Recipient
 from triosmtp.message.header_edits import HeaderEdits
 from triosmtp.message.spool import Body
@@ -45,6 +45,7 @@ class Hop(Delivery):
         self.name = name
         self.log = log
         self.origins: list[Origin] = []
+        self.contexts: list[str | None] = []
         self.recovered: set[str] = set()
 
     async def deliver(self, message: Message) -> None:
@@ -86,6 +87,7 @@ class HopTransaction(DeliveryTransaction):
 
     async def deliver_each(self, message: Message) -> Sequence[RecipientResult]:
         recipients = message.envelope.recipients
+        self.hop.contexts.append(message.message_variables.get("deliver_to"))
         self.hop.log.append(f"{self.hop.name} deliver {' '.join(map(str, recipients))}")
         return [self.hop.answer(recipient, "body") for recipient in recipients]
 
@@ -239,6 +241,34 @@ async def test_policy_chooses_at_any_phase_and_the_transaction_at_rcpt_is_ended(
         assert {"hop verify u@example.com", "hop close"} <= set(at.log)
     else:
         assert not [line for line in at.log if line.startswith("hop")]
+
+
+async def test_each_target_has_its_choice_in_the_message_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ChooseEach(Policy):
+        async def validate_data_spool(self, session: Session, message: Message) -> None:
+            session.message_variables.update(deliver_to="other", colour="red")
+
+        async def validate_data_spool_each_rcpt(self, session: Session, message: Message, recipient: Recipient) -> None:
+            seen.append(session.message_variables["deliver_to"])
+            match recipient.address.local_part:
+                case "back":
+                    del session.message_variables["deliver_to"]
+                case "hop":
+                    session.message_variables["deliver_to"] = "hop"
+
+    seen: list[str] = []
+    async with dispatched(monkeypatch, policy=ChooseEach()) as at:
+        names = ("u", "back", "hop", "v", "back2")
+        assert (await at.send(*(f"{name}@example.com" for name in names)))[-1].startswith("250 ")
+        [accepted] = [event for event in at.server.events if isinstance(event, MessageAccepted)]
+    assert seen == ["other"] * 5
+    assert [line for line in at.log if "deliver" in line] == [
+        "other deliver u@example.com v@example.com back2@example.com",
+        "hop deliver back@example.com",
+        "hop deliver hop@example.com",
+    ]
+    assert (at.hops["other"].contexts, at.hops["hop"].contexts) == (["other"], [None, "hop"])
+    assert accepted.message_variables["deliver_to"] == "other"
 
 
 @pytest.mark.parametrize("phase", ["mailfrom", "data_spool"])
