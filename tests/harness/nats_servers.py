@@ -39,6 +39,7 @@ OBJECT_BUCKET: Final[Mapping[str, Any]] = {
     "discard": "new",
     "allow_rollup_hdrs": True,
     "allow_direct": True,
+    "duplicate_window": 120_000_000_000,
     "num_replicas": 1,
 }
 """Its object bucket, as ``nats object add`` makes it."""

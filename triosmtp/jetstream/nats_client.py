@@ -30,7 +30,10 @@ from triosmtp.jetstream.nats_credentials import NATSCredentialsError, read_crede
 from triosmtp.jetstream.nats_parser import NATSParser, printable_subject, read_status
 from triosmtp.jetstream.stream_address import Server, show_servers
 
-__all__ = ["ConnectionLostError", "NATSConnection", "NATSLogin", "NoRespondersError", "open_connection"]
+__all__ = [
+    "ConnectionLostError", "NATSConnection", "NATSLogin", "NoRespondersError", "PayloadTooLargeError",
+    "open_connection",
+]  # fmt: skip
 
 _log = logging.getLogger("triosmtp.nats")
 
@@ -43,6 +46,10 @@ _MAX_PENDING: Final = 256 * 1024
 
 class ConnectionLostError(Exception):
     """The connection ended before an answer came."""
+
+
+class PayloadTooLargeError(Exception):
+    """The server accepts no payload of this size."""
 
 
 class NoRespondersError(Exception):
@@ -151,10 +158,14 @@ class NATSConnection:
 
         :raises TimeoutError: if there is none within ``seconds``.
         :raises NoRespondersError: if nobody listens on the subject.
+        :raises PayloadTooLargeError: if payload and headers have more octets than the server accepts.
         :raises ConnectionLostError: if the connection is lost.
         """
         if self.closed.is_set():
             raise ConnectionLostError("the connection to NATS was lost")
+        size = len(payload) + _size_of(headers)
+        if size > self.max_payload:  # the server would close the connection
+            raise PayloadTooLargeError(f"{size} octets, and the server accepts {self.max_payload} (max_payload)")
         self._last += 1
         token = f"{self._last:x}"
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
@@ -234,6 +245,13 @@ async def open_connection(server: Server, login: NATSLogin) -> NATSConnection:
             raise failures[-1] from None
         raise
     return connection
+
+
+def _size_of(headers: Mapping[str, str] | None) -> int:
+    """Return the octets of headers in the protocol."""
+    if not headers:
+        return 0
+    return len("NATS/1.0\r\n\r\n") + sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
 
 
 def _sha256(data: bytes) -> str:

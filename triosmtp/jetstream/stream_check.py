@@ -7,10 +7,12 @@ name of the setting, and ends with what to do.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["PUBLISH_WINDOW", "check_bucket", "check_consumer", "check_kv", "check_stream", "matches"]
+__all__ = ["MIN_MESSAGE", "check_bucket", "check_consumer", "check_kv", "check_stream", "consumes", "matches"]
 
-PUBLISH_WINDOW: Final = 2
+_PUBLISH_WINDOW: Final = 2
 """The duplicate window must be at least so many times the time in which a message must be acknowledged."""
+MIN_MESSAGE: Final = 4096
+"""Octets that a message of a stream must be able to have, with its headers."""
 _SECOND: Final = 1_000_000_000
 
 
@@ -28,27 +30,41 @@ def _check_stream(
     config: Mapping[str, Any], subject: str, replicas: int, deadline: float, durable_consumers: int
 ) -> Iterator[str]:
     yield from _check_durability(config, replicas)
-    if config.get("no_ack"):
-        yield "no_ack: the stream acknowledges nothing, so no message would be accepted"
     if config.get("retention") == "interest" and not durable_consumers:
-        yield "retention interest: without a durable consumer every message is discarded at once: add a consumer first"
+        yield (
+            f"retention interest: without a durable consumer of {subject} every message is discarded at once: add a "
+            "consumer first"
+        )
+    yield from _check_publishing(config, (subject,), deadline)
+
+
+def _check_publishing(config: Mapping[str, Any], wanted: Sequence[str], deadline: float) -> Iterator[str]:
+    """Yield why publications may not be stored, or more than once."""
     subjects = config.get("subjects") or ()
-    if not any(matches(subject, each) for each in subjects):
-        yield f"subjects: {', '.join(map(str, subjects)) or 'none'} do not contain {subject}"
+    for subject in wanted:
+        if not any(matches(subject, each) for each in subjects):
+            yield f"subjects: {', '.join(map(str, subjects)) or 'none'} do not contain {subject}"
+    if 0 < (limit := config.get("max_msg_size") or -1) < MIN_MESSAGE:
+        yield f"max_msg_size: {limit}, at least {MIN_MESSAGE} octets are needed"
     window = config.get("duplicate_window") or 0
-    if window < PUBLISH_WINDOW * deadline * _SECOND:
+    if window < _PUBLISH_WINDOW * deadline * _SECOND:
         yield (
             f"duplicate_window: {_seconds(window)}, and a message may be published again for {deadline:g} s: at least "
-            f"{PUBLISH_WINDOW * deadline:g} s are needed"
+            f"{_PUBLISH_WINDOW * deadline:g} s are needed"
         )
+
+
+_USELESS: Final = {
+    "no_ack": "the stream acknowledges nothing, so no message would be accepted",
+    "sealed": "the stream accepts no messages",
+}
 
 
 def _check_durability(config: Mapping[str, Any], replicas: int) -> Iterator[str]:
     """Yield what may lose messages of a stream."""
     if config.get("storage") != "file":
         yield "storage: messages in memory are lost with the server: use file storage"
-    if config.get("sealed"):
-        yield "sealed: the stream accepts no messages"
+    yield from (f"{name}: {problem}" for name, problem in _USELESS.items() if config.get(name))
     if config.get("discard", "old") == "old":
         for name in ("max_msgs", "max_bytes"):
             if (limit := config.get(name) or -1) > 0:
@@ -65,9 +81,16 @@ def _check_durability(config: Mapping[str, Any], replicas: int) -> Iterator[str]
         yield f"num_replicas: {found}, and {replicas} are required{hint}"
 
 
-def check_bucket(config: Mapping[str, Any], *, replicas: int) -> tuple[str, ...]:
-    """Return what is wrong with the stream of an object bucket."""
-    return tuple(f"object bucket: {each}" for each in _check_durability(config, replicas))
+def check_bucket(config: Mapping[str, Any], *, bucket: str, replicas: int, deadline: float) -> tuple[str, ...]:
+    """Return what is wrong with the stream of the object bucket ``bucket``, to which parts of mail are published."""
+    return tuple(f"object bucket: {each}" for each in _check_bucket(config, bucket, replicas, deadline))
+
+
+def _check_bucket(config: Mapping[str, Any], bucket: str, replicas: int, deadline: float) -> Iterator[str]:
+    yield from _check_durability(config, replicas)
+    if config.get("retention") == "interest":
+        yield "retention interest: every object is discarded at once: use limits"
+    yield from _check_publishing(config, (f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"), deadline)
 
 
 def check_kv(config: Mapping[str, Any], *, replicas: int) -> tuple[str, ...]:
@@ -104,9 +127,17 @@ def _check_consumer(config: Mapping[str, Any], subject: str, ack_wait: float) ->
         yield f"ack_wait: {_seconds(config.get('ack_wait') or 0)}, at least {ack_wait:g} s are needed"
     if (policy := config.get("deliver_policy", "all")) != "all":
         yield f"deliver_policy {policy}: mail that waits would be skipped: use all"
-    filters: Sequence[str] = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-    if not any(matches(subject, each) for each in filters):
-        yield f"filter_subject: {', '.join(filters)} does not contain {subject}"
+    if not consumes(config, subject):
+        yield f"filter_subject: {', '.join(_filters(config))} does not contain {subject}"
+
+
+def consumes(config: Mapping[str, Any], subject: str) -> bool:
+    """Return whether a consumer gets every message of ``subject``, a pattern."""
+    return any(matches(subject, each) for each in _filters(config))
+
+
+def _filters(config: Mapping[str, Any]) -> Sequence[str]:
+    return config.get("filter_subjects") or [config.get("filter_subject") or ">"]
 
 
 def matches(subject: str, pattern: str) -> bool:

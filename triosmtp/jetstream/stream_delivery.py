@@ -117,7 +117,7 @@ class StreamDelivery(Delivery):
             facts = self._publisher.facts or await self.query()
             if facts.problems:
                 raise DeliveryError(f"{self}: {'; '.join(facts.problems)}")
-            await self._publish(message, min(facts.max_message, _MAX_INLINE) - DOCUMENT_SPACE)
+            await self._publish(message, facts)
         except (NATSUnavailableError, PublishError) as error:
             self._health.failed(str(error))
             raise DeliveryError(str(error), storage=isinstance(error, PublishError) and error.full) from None
@@ -125,7 +125,8 @@ class StreamDelivery(Delivery):
             raise DeliveryError(f"{self}: {error}", storage=True) from None
         self._health.succeeded(trio.current_time() - began)
 
-    async def _publish(self, message: Message, most: int) -> None:
+    async def _publish(self, message: Message, facts: StreamFacts) -> None:
+        most = min(facts.max_message, _MAX_INLINE) - DOCUMENT_SPACE
         if len(message.trace) + message.body.size < most:
             await self._take_turn(self._messages)
             try:
@@ -138,7 +139,7 @@ class StreamDelivery(Delivery):
                 self._messages.release()
         await self._take_turn(self._objects)
         try:
-            await self._publish_payload(message, await self._store_object(message))
+            await self._publish_payload(message, await self._store_object(message, facts))
         finally:
             self._objects.release()
 
@@ -148,12 +149,20 @@ class StreamDelivery(Delivery):
             publisher.publish, f"{address.subject}.{name}", payload, name, address.stream, address.deadline
         )
 
-    async def _store_object(self, message: Message) -> bytes:
-        """Store the octets of ``message`` as an object, and return the payload that names it."""
+    async def _store_object(self, message: Message, facts: StreamFacts) -> bytes:
+        """Store the octets of ``message`` as an object, and return the payload that names it.
+
+        :raises DeliveryError: if that payload, which has the envelope and both contexts, would not fit.
+        """
         publisher, reference = self._publisher, ObjectReference(self.address.bucket, _name_of(message))
+        size, most = len(_head_of(message)) + message.body.size, facts.max_message - DOCUMENT_SPACE
+        needed = len(encode_reference(message, self._node, size, "0" * 64, reference))
+        if needed > most:
+            raise DeliveryError(f"{self}: the envelope and the contexts have {needed} octets, and {most} fit")
         size, sha256 = await publisher.thread.call(
-            publisher.put_object, reference.name, _Source(message), self.address.deadline
-        )
+            publisher.put_object, reference.name, _Source(message), facts.max_part - DOCUMENT_SPACE,
+            self.address.deadline,
+        )  # fmt: skip
         return encode_reference(message, self._node, size, sha256, reference)
 
     async def _take_turn(self, limiter: trio.CapacityLimiter) -> None:

@@ -15,7 +15,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from triosmtp.jetstream.nats_client import ConnectionLostError, NATSConnection, NATSLogin, NoRespondersError
+from triosmtp.jetstream.nats_client import (
+    ConnectionLostError,
+    NATSConnection,
+    NATSLogin,
+    NoRespondersError,
+    PayloadTooLargeError,
+)
 from triosmtp.jetstream.nats_thread import NATSThread, NATSUnavailableError
 from triosmtp.jetstream.stream_address import StreamAddress
 from triosmtp.jetstream.stream_query import StreamFacts, query_stream
@@ -35,7 +41,8 @@ _RETRY_INTERVAL: Final = 1.0
 """Seconds until the stream is asked again if it did not answer or is not usable."""
 _NOT_ASKED: Final = "the stream has not answered yet"
 _NO_HEADERS: Final[Mapping[str, str]] = {}
-_CHUNK: Final = 128 * 1024
+_MAX_PART: Final = 128 * 1024
+"""Octets of a part of an object, if no less fit into a message."""
 _FULL: Final = frozenset({10077, 10047, 10023, 10028})
 """The errors of JetStream that mean that no space is left: store failed, storage, resources, memory."""
 _CONFLICT: Final = 409  # a publication with this Nats-Msg-Id is being stored
@@ -150,7 +157,7 @@ class StreamPublisher:
                 answer = await connection.request(subject, payload, seconds=min(left, _ATTEMPT), headers=sent)
             except TimeoutError:
                 continue
-            except NATSUnavailableError as error:
+            except (NATSUnavailableError, PayloadTooLargeError) as error:
                 raise PublishError(str(error)) from None
             except (NoRespondersError, ConnectionLostError) as error:
                 reason = str(error)
@@ -162,19 +169,20 @@ class StreamPublisher:
             await asyncio.sleep(min(left, _PAUSE))
         raise PublishError(f"{self.address}: {reason}")
 
-    async def put_object(self, name: str, source: Source, seconds: float) -> tuple[int, str]:
+    async def put_object(self, name: str, source: Source, max_part: int, seconds: float) -> tuple[int, str]:
         """Store an object in the bucket, in the form of NATS' object store; return its size and SHA-256 in hex.
 
-        Its parts have the subject ``$O.BUCKET.C.name``; ``seconds`` is the time for each.  ``source`` is read in other
-        threads, and closed.
+        Its parts have the subject ``$O.BUCKET.C.name`` and at most ``max_part`` octets; ``seconds`` is the time for
+        each.  ``source`` is read in other threads, and closed.
 
         :raises PublishError: if a part is not acknowledged.
         :raises OSError: if the source cannot be read.
         """
         loop, bucket = asyncio.get_running_loop(), self.address.bucket
         stream, digest, size, count = f"OBJ_{bucket}", hashlib.sha256(), 0, 0
+        part_size = min(_MAX_PART, max_part)
         try:
-            while chunk := await loop.run_in_executor(None, source.read, _CHUNK):
+            while chunk := await loop.run_in_executor(None, source.read, part_size):
                 digest.update(chunk)
                 size += len(chunk)
                 count += 1
@@ -189,7 +197,7 @@ class StreamPublisher:
             "chunks": count,
             "digest": f"SHA-256={base64.urlsafe_b64encode(digest.digest()).decode()}",
             "mtime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            "options": {"max_chunk_size": _CHUNK},
+            "options": {"max_chunk_size": part_size},
         }
         key = base64.urlsafe_b64encode(name.encode()).decode()
         await self.publish(f"$O.{bucket}.M.{key}", json.dumps(meta).encode(), name, stream, seconds)

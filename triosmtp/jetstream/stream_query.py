@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -10,7 +11,14 @@ from attrs import frozen
 from triosmtp.jetstream.nats_client import NATSConnection, NoRespondersError
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_address import StreamAddress
-from triosmtp.jetstream.stream_check import check_bucket, check_consumer, check_kv, check_stream
+from triosmtp.jetstream.stream_check import (
+    MIN_MESSAGE,
+    check_bucket,
+    check_consumer,
+    check_kv,
+    check_stream,
+    consumes,
+)
 
 __all__ = ["StreamFacts", "ask", "query_consumer", "query_kv", "query_stream", "syncs_always"]
 
@@ -29,6 +37,8 @@ class StreamFacts:
     """What is wrong with its settings; empty: mail may be published."""
     max_message: int
     """The octets that one message may have, with its headers."""
+    max_part: int
+    """The octets that a part of an object may have, with its headers."""
 
 
 async def query_stream(connection: NATSConnection, address: StreamAddress) -> StreamFacts:
@@ -39,10 +49,10 @@ async def query_stream(connection: NATSConnection, address: StreamAddress) -> St
     """
     config = await _stream_config(connection, address.stream)
     if config is None:
-        return StreamFacts((f"there is no stream {address.stream}",), 0)
+        return StreamFacts((f"there is no stream {address.stream}",), 0, 0)
     durable = 0
     if config.get("retention") == "interest":
-        durable = await _count_durable_consumers(connection, address.stream)
+        durable = await _count_durable_consumers(connection, address)
     problems = check_stream(
         config,
         subject=address.subject,
@@ -54,9 +64,15 @@ async def query_stream(connection: NATSConnection, address: StreamAddress) -> St
     if bucket is None:
         problems += (f"there is no object bucket {address.bucket}",)
     else:
-        problems += check_bucket(bucket, replicas=address.replicas)
+        problems += check_bucket(bucket, bucket=address.bucket, replicas=address.replicas, deadline=address.deadline)
+    if connection.max_payload < MIN_MESSAGE:
+        problems += (f"max_payload: {connection.max_payload}, at least {MIN_MESSAGE} octets are needed",)
+    return StreamFacts(problems, _max_message(connection, config), _max_message(connection, bucket or {}))
+
+
+def _max_message(connection: NATSConnection, config: Mapping[str, Any]) -> int:
     limit: int = config.get("max_msg_size") or -1
-    return StreamFacts(problems, connection.max_payload if limit < 0 else min(limit, connection.max_payload))
+    return connection.max_payload if limit < 0 else min(limit, connection.max_payload)
 
 
 async def query_consumer(
@@ -90,12 +106,14 @@ async def _stream_config(connection: NATSConnection, stream: str) -> dict[str, A
     return None if found is None else found["config"]
 
 
-async def _count_durable_consumers(connection: NATSConnection, stream: str) -> int:
+async def _count_durable_consumers(connection: NATSConnection, address: StreamAddress) -> int:
+    """Return how many durable consumers get all mail."""
     count = offset = 0
     while offset < _MAX_CONSUMERS:
-        found = await ask(connection, f"CONSUMER.LIST.{stream}", {"offset": offset})
+        found = await ask(connection, f"CONSUMER.LIST.{address.stream}", {"offset": offset})
         consumers = (found or {}).get("consumers") or ()
-        count += sum(1 for each in consumers if each["config"].get("durable_name"))
+        configs = [each["config"] for each in consumers]
+        count += sum(1 for each in configs if each.get("durable_name") and consumes(each, f"{address.subject}.>"))
         offset += len(consumers)
         if not consumers or offset >= (found or {}).get("total", 0):
             break

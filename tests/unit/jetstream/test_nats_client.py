@@ -22,6 +22,7 @@ from triosmtp.jetstream.nats_client import (
     ConnectionLostError,
     NATSLogin,
     NoRespondersError,
+    PayloadTooLargeError,
     open_connection,
 )
 from triosmtp.jetstream.nats_credentials import NATSCredentialsError
@@ -217,3 +218,20 @@ def test_a_server_that_says_nothing_is_given_up() -> None:
     # Connections wait in its backlog.
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
         connect(silent.getsockname()[1], NATSLogin(connect_timeout=0.1))
+
+
+@pytest.mark.parametrize("headers", [None, {"A": "b"}])
+def test_a_payload_above_the_maximum_is_not_sent(tmp_path: Path, headers: dict[str, str] | None) -> None:
+    """A server would close the connection."""
+
+    async def run(server: NATSProcess) -> None:
+        connection = await open_connection(("127.0.0.1", server.port), NATSLogin())
+        fits = 4096 - (len("NATS/1.0\r\nA: b\r\n\r\n") if headers else 0)
+        with pytest.raises(PayloadTooLargeError, match="4097 octets, and the server accepts 4096"):
+            await connection.request("s", b"x" * (fits + 1), seconds=5, headers=headers)
+        with pytest.raises(NoRespondersError):
+            await connection.request("s", b"x" * fits, seconds=5, headers=headers)
+        await connection.close()
+
+    with run_nats(tmp_path, "max_payload: 4096\n") as server:
+        asyncio.run(run(server))

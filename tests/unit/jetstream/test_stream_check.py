@@ -48,6 +48,7 @@ def test_a_stream_as_the_documentation_makes_it_is_right() -> None:
         ({"duplicate_window": 59 * SECOND}, "duplicate_window: 59 s"),
         ({"duplicate_window": None}, "duplicate_window: 0 s"),
         ({"persist_mode": "async"}, "persist_mode async"),
+        ({"max_msg_size": 4095}, "max_msg_size: 4095"),
     ],
 )
 def test_each_misconfiguration_is_one_error_with_its_name(changes: dict[str, Any], named: str) -> None:
@@ -65,11 +66,34 @@ def test_several_errors_are_all_reported() -> None:
     assert len(problems(storage="memory", no_ack=True, max_age=1, sealed=True)) == 4
 
 
-def test_an_object_bucket_must_be_as_durable_as_the_stream() -> None:
-    assert check_bucket(OBJECT_BUCKET, replicas=1) == ()
-    for change, named in ({"storage": "memory"}, "storage"), ({"max_age": SECOND}, "max_age"), ({}, "num_replicas"):
-        (found,) = check_bucket({**OBJECT_BUCKET, **change}, replicas=1 if change else 3)
-        assert found.startswith(f"object bucket: {named}")
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"storage": "memory"}, "storage"),
+        ({"no_ack": True}, "no_ack"),
+        ({"discard": "old", "max_msgs": 10}, "discard old with max_msgs 10"),
+        ({"discard": "old", "max_bytes": 10}, "discard old with max_bytes 10"),
+        ({"max_age": 3600 * SECOND}, "max_age"),
+        ({"max_msgs_per_subject": 1}, "max_msgs_per_subject"),
+        ({"sealed": True}, "sealed"),
+        ({"retention": "interest"}, "retention interest"),
+        ({"subjects": ["$O.MAIL.C.>"]}, "subjects: $O.MAIL.C.> do not contain $O.MAIL.M.>"),
+        ({"subjects": ["$O.MAIL.M.>"]}, "subjects"),
+        ({"duplicate_window": 59 * SECOND}, "duplicate_window: 59 s"),
+        ({"persist_mode": "async"}, "persist_mode async"),
+        ({"max_msg_size": 1000}, "max_msg_size: 1000"),
+    ],
+)
+def test_an_object_bucket_is_checked_like_the_stream(changes: dict[str, Any], named: str) -> None:
+    (found,) = check_bucket({**OBJECT_BUCKET, **changes}, bucket="MAIL", replicas=1, deadline=30.0)
+    assert found.startswith(f"object bucket: {named}")
+
+
+def test_an_object_bucket_as_the_documentation_makes_it_is_right() -> None:
+    assert check_bucket(OBJECT_BUCKET, bucket="MAIL", replicas=1, deadline=30.0) == ()
+    assert check_bucket({**OBJECT_BUCKET, "max_bytes": 10**9}, bucket="MAIL", replicas=1, deadline=30.0) == ()
+    (found,) = check_bucket(OBJECT_BUCKET, bucket="MAIL", replicas=3, deadline=30.0)
+    assert found.startswith("object bucket: num_replicas: 1, and 3 are required")
 
 
 @pytest.mark.parametrize(

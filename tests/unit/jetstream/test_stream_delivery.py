@@ -3,10 +3,12 @@
 import hashlib
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from attrs import evolve
 from nats_servers import OBJECT_BUCKET, STREAM, JetStream, NATSProcess, free_ports, run_nats
 from stream_messages import stream_message
 from stream_site import open_delivery
@@ -140,6 +142,91 @@ async def test_interest_retention_is_right_with_a_durable_consumer(
     jetstream.ask("CONSUMER.DURABLE.CREATE.MAIL.triosmtp", {"stream_name": "MAIL", "config": consumer})
     async with open_delivery(nats_server) as delivery:
         assert (await delivery.query()).problems == ()
+
+
+async def test_a_consumer_of_other_subjects_does_not_keep_mail(nats_server: NATSProcess, jetstream: JetStream) -> None:
+    jetstream.make({**STREAM, "retention": "interest"})
+    consumer = {"durable_name": "other", "ack_policy": "explicit", "filter_subject": "mail.in.*.x"}
+    jetstream.ask("CONSUMER.DURABLE.CREATE.MAIL.other", {"stream_name": "MAIL", "config": consumer})
+    async with open_delivery(nats_server) as delivery:
+        (problem,) = (await delivery.query()).problems
+        assert problem.startswith("retention interest: without a durable consumer of mail.in.>")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"storage": "memory"}, "storage"),
+        ({"no_ack": True}, "no_ack"),
+        ({"max_age": 3_600_000_000_000}, "max_age"),
+        ({"discard": "old", "max_bytes": 1_000_000}, "discard old"),
+        ({"max_msgs_per_subject": 5}, "max_msgs_per_subject"),
+        ({"retention": "interest"}, "retention interest"),
+        ({"subjects": ["$O.MAIL.M.>"]}, "subjects"),
+        ({"duplicate_window": 1_000_000_000}, "duplicate_window"),
+        ({"persist_mode": "async"}, "persist_mode"),
+    ],
+)
+async def test_mail_is_refused_while_the_object_bucket_is_misconfigured(
+    nats_server: NATSProcess, jetstream: JetStream, changes: dict[str, object], named: str
+) -> None:
+    """As the real server describes such a bucket."""
+    jetstream.make({**OBJECT_BUCKET, **changes})
+    async with open_delivery(nats_server) as delivery:
+        with pytest.raises(DeliveryError, match=f"object bucket: {named}") as caught:
+            await delivery.deliver(stream_message())
+        assert caught.value.code == 451
+
+
+@pytest.mark.parametrize(
+    ("max_payload", "changes"), [(8192, {}), (1_048_576, {"max_msg_size": 5000}), (8192, {"max_msg_size": 4096})]
+)
+async def test_the_parts_of_an_object_fit_the_server_and_the_bucket(
+    tmp_path: Path, max_payload: int, changes: dict[str, int]
+) -> None:
+    message = stream_message(1, b"Subject: x\r\n\r\n" + bytes(range(256)) * 200)
+    with run_nats(tmp_path, f"max_payload: {max_payload}\n") as server:
+        jetstream = JetStream(server)
+        jetstream.make({**STREAM, "max_msg_size": 8192})
+        jetstream.make({**OBJECT_BUCKET, **changes})
+        async with open_delivery(server) as delivery:
+            await delivery.deliver(message)
+        ((_, payload),) = jetstream.messages().items()
+        document = decode_message(payload).document
+
+        async def get(client: Any) -> tuple[bytes, int]:
+            store = await client.jetstream().object_store("MAIL")
+            found = await store.get(message.id)  # nats-py checks the digest
+            return found.data, found.info.chunks
+
+        data, parts = jetstream.run(get)
+        assert hashlib.sha256(data).hexdigest() == document.sha256
+        assert len(data) == document.size
+        assert parts > len(data) // min(max_payload, changes.get("max_msg_size", max_payload))
+
+
+async def test_an_envelope_that_does_not_fit_is_deferred_and_stores_nothing(tmp_path: Path) -> None:
+    with run_nats(tmp_path, "max_payload: 4096\n") as server:
+        jetstream = JetStream(server)
+        jetstream.make(STREAM)
+        jetstream.make(OBJECT_BUCKET)
+        large = evolve(stream_message(1, b"x" * 9000), variables={"x": "y" * 4000})
+        async with open_delivery(server) as delivery:
+            with pytest.raises(DeliveryError, match="the envelope and the contexts have 4") as caught:
+                await delivery.deliver(large)
+            assert caught.value.code == 451
+            await delivery.deliver(stream_message(2))
+        assert list(jetstream.messages()) == ["mail.in.mx1-0a-2"]
+        assert jetstream.messages("OBJ_MAIL") == {}
+
+
+async def test_a_server_that_accepts_too_little_is_named(tmp_path: Path) -> None:
+    with run_nats(tmp_path, "max_payload: 2048\n") as server:
+        jetstream = JetStream(server)
+        jetstream.make(STREAM)
+        jetstream.make(OBJECT_BUCKET)
+        async with open_delivery(server) as delivery:
+            assert (await delivery.query()).problems == ("max_payload: 2048, at least 4096 octets are needed",)
 
 
 async def test_a_full_stream_is_insufficient_storage(nats_server: NATSProcess, jetstream: JetStream) -> None:
