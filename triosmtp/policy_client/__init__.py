@@ -13,10 +13,10 @@ An example::
 
     trio.run(client.run)
 
-It connects again whenever the connection is lost, after 0 to 0.5 s at first and up to 30 s later.
+It connects again whenever the connection is lost, after at most 0.05 s at first and 2 s later.
 
-``websocket_client.py`` is the client and its connection, ``policy_request.py`` the arguments and results of its
-handlers.
+``websocket_client.py`` is the client and its connection, ``reconnect_delay.py`` says when it connects again, and
+``policy_request.py`` has the arguments and results of its handlers.
 """
 
 from triosmtp.policy_client.websocket_client import (

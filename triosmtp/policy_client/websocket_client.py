@@ -2,7 +2,6 @@
 
 import json
 import logging
-import random
 import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -25,6 +24,7 @@ from triosmtp.policy_client.policy_request import (
     TLSVariables,
     make_result,
 )
+from triosmtp.policy_client.reconnect_delay import ReconnectDelay
 from triosmtp.policy_service.json_rpc import PROTOCOL, ErrorCode
 from triosmtp.policy_service.registration import NOTIFICATIONS
 
@@ -37,8 +37,6 @@ _log = logging.getLogger("triosmtp.policy_client")
 
 _H = TypeVar("_H", bound=Callable[..., Awaitable[object]])
 
-_FIRST_DELAY: Final = 0.5
-_MAX_DELAY: Final = 30.0
 _CONNECT_TIMEOUT: Final = 10.0
 _PING_INTERVAL: Final = 20.0
 _MAX_MESSAGE_SIZE: Final = 8 * 1024 * 1024
@@ -157,30 +155,37 @@ class PolicyClient:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled, and connect again whenever the connection is lost.
 
-        ``task_status.started()`` is called when the server has accepted the client for the first time.
+        The first attempt comes within 0.05 s, and two attempts are at most two seconds apart, so that a server which is
+        started again soon has its deciders.  ``task_status.started()`` is called when the server has accepted the
+        client for the first time.
 
         :raises PolicyClientError: if the server refuses the client.
         """
-        failures = 0
+        delay, since, logged = ReconnectDelay(), None, ""
         started = False
 
-        def on_connected(_value: None = None) -> None:
-            nonlocal started, failures
-            failures = 0
+        def on_connected() -> None:
+            nonlocal started, since
+            since = trio.current_time()
             if not started:
                 started = True
                 task_status.started()
+            elif logged:
+                _log.info("%s: connected again", self.url)
 
         while True:
+            since = None
             try:
-                stream = await self._open()
-                await self.run_on(stream, on_connected=on_connected)
-                _log.warning("%s: the connection was lost", self.url)
+                await self.run_on(await self._open(), on_connected=on_connected)
+                why = "the connection was lost"
             except (OSError, trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError) as error:
-                _log.warning("%s: %s", self.url, str(error) or type(error).__name__)
-            wait = min(_MAX_DELAY, _FIRST_DELAY * 2**failures) * random.random()  # noqa: S311 - only to spread clients
-            failures = min(failures + 1, 10)
-            await trio.sleep(wait)
+                why = str(error) or type(error).__name__
+            if since is not None:
+                delay.note_connection(trio.current_time() - since)
+            if since is not None or why != logged:  # a server that is away is one line
+                _log.warning("%s: %s", self.url, why)
+                logged = why
+            await trio.sleep(delay.take())
 
     async def run_on(self, stream: trio.abc.Stream, *, on_connected: Callable[[], object] = lambda: None) -> None:
         """Serve one connection over ``stream`` until it is lost.
