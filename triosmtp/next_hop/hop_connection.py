@@ -128,7 +128,7 @@ class HopConnection:
     def _checked(self, step: str, found: tuple[str, ReceivedReply] | None) -> ReceivedReply:
         if found is None:
             raise HopError(f"{self}: {step}: no reply in time")
-        step, reply = found
+        step, reply = found[0], found[1].shortened()  # those of all recipients are kept, and logged
         if reply.code == _SERVICE_CLOSING or step == CLOSING:
             raise HopError(f"{self}: {step}: {reply}", gone=True)
         self._refusals += reply.code >= 400

@@ -22,6 +22,7 @@ MAX_REPLY_LINES: Final = 128
 _LINE: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL).fullmatch
 _ENHANCED: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?: +|$)", re.ASCII).match
 _SHOWN: Final = 80
+_KEPT: Final = 2048
 
 
 class ReplyError(TrioSMTPError):
@@ -62,6 +63,18 @@ class ReceivedReply:
             match = _ENHANCED(line)
             texts.append(line if match is None else line[match.end() :])
         return " ".join("".join(c if c.isprintable() else "?" for c in text).strip() for text in texts).strip()
+
+    def shortened(self) -> "ReceivedReply":
+        """Return it with its first line, and those behind it that have 2048 characters together with it.
+
+        Who keeps or logs replies keeps these: a hostile server fills all lines of every reply.
+        """
+        left = _KEPT - len(self.lines[0])
+        for number, line in enumerate(self.lines[1:], 1):
+            left -= len(line)
+            if left < 0:
+                return ReceivedReply(self.code, self.lines[:number])
+        return self
 
     def __str__(self) -> str:
         """Return code, enhanced status code and text in one printable line, for logs."""

@@ -223,6 +223,23 @@ async def test_an_answer_of_several_lines_is_one_line_for_the_client(tmp_path: P
     assert result.text.isprintable()
 
 
+async def test_of_an_answer_that_is_too_long_a_part_is_kept_and_logged(tmp_path: Path) -> None:
+    """Each recipient of a message may have such an answer."""
+    long = f"550-5.1.1 {'x' * 2000}\r\n" * 127 + "550 5.1.1 end"
+    hop = ScriptedHop({"RCPT": long, "end": long.replace("550", "451").replace("5.1.1", "4.2.0")}, lmtp=True)
+    async with connected(tmp_path, hop) as (delivery, health):
+        result = await delivery.begin(envelope(), ORIGIN).verify(A)
+        assert (result.code, len(result.text)) == (550, 480)
+        assert len(result.reason) < 2100
+        hop.answers["RCPT"] = "250 Ok"
+        (result,) = await delivery.begin(envelope(), ORIGIN).deliver_each(message("a@example.com"))
+        assert (result.code, result.enhanced, len(result.text)) == (451, "4.2.0", 480)
+        assert len(result.reason) < 2100
+        hop.answers["MAIL"] = long.replace("550", "421")
+        await delivery.begin(envelope(), ORIGIN).verify(A)
+    assert len(health.reason) < 2200
+
+
 async def test_an_enhanced_code_of_another_class_is_dropped(tmp_path: Path) -> None:
     async with connected(tmp_path, ScriptedHop({"RCPT": "550 4.1.1 No"})) as (delivery, _):
         assert told(await delivery.begin(envelope(), ORIGIN).verify(A)) == (550, "", "No")

@@ -117,3 +117,11 @@ def test_rest() -> None:
     assert parser.take_rest() == b""
     parser.receive_data(b"250 Ok\r\n")
     assert parser.next_reply() == ReceivedReply(250, ("Ok",))
+
+
+def test_what_is_kept_of_a_long_reply() -> None:
+    line = "x" * 2040
+    assert ReceivedReply(550, ("5.1.1 No",) * 100).shortened() == ReceivedReply(550, ("5.1.1 No",) * 100)
+    assert ReceivedReply(550, (line, line)).shortened() == ReceivedReply(550, (line,))
+    assert ReceivedReply(550, ("No", "user", "x" * 2045, "x")).shortened() == ReceivedReply(550, ("No", "user"))
+    assert ReceivedReply(334, (line * 2,)).shortened().lines == (line * 2,), "a challenge is one line"
