@@ -163,6 +163,9 @@ def _check_tls(target: TargetSettings, block: Block, error: Tell, warn: Tell) ->
         warn("tls", f"{quote(settings.tls)}: mail may be read on the way to the target")
     if settings.tls == "no" and target.scheme in {"smtps", "https"}:
         error("tls", f"{target.scheme} is TLS: leave it out")
+    by_name = target.scheme in _HOPS and settings.tls_verify == "host" and not settings.tls_fingerprints
+    if by_name and any(target.tls_mode(each) != "no" and not target.tls_name(each) for each in target.addresses):
+        error("deliver_to", "a Unix socket has no name that a certificate could be for: TLS_Name is needed")
     if settings.tls_verify != "host" and not target.is_local and not settings.tls_fingerprints:
         warn("tls_verify", f"{quote(settings.tls_verify)}: others may receive the mail in place of the target")
 

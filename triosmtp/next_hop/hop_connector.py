@@ -30,6 +30,8 @@ __all__ = ["HopConnector"]
 
 _AVOIDED: Final = 60.0
 """Seconds for which an address that failed is tried after the others."""
+_MAX_IPS: Final = 8
+"""IP addresses of a host that are tried."""
 _WATCH: Final = 60.0
 """Seconds between two looks at files, if no connection looks at them before."""
 _MAX_STEPS: Final = 4
@@ -48,7 +50,7 @@ class HopConnector:
         self._context = ClientContext(settings.tls_files)
         path = settings.auth_password_file
         self._password = None if path is None else SecretFile(path)
-        self._failed_at: dict[HopAddress, float] = {}
+        self._failed = _RecentFailures()
 
     def check_tls(self) -> None:
         """Read the files of TLS.  Blocking.
@@ -82,44 +84,75 @@ class HopConnector:
         :raises HopError: if none has.
         """
         errors = []
-        for address in sorted(self._settings.addresses, key=self._is_avoided):
+        for address in sorted(self._settings.addresses, key=lambda each: (each, "") in self._failed):
             try:
                 connection = await self._connect(address)
             except HopError as error:
-                self._failed_at[address] = trio.current_time()
+                self._failed.add(address)
                 errors.append(str(error))
                 continue
-            self._failed_at.pop(address, None)
+            self._failed.discard(address)
             self._on_hello(address, connection.client.extensions, connection.is_verified)
             return connection
         raise HopError("; ".join(errors), gone=True)
 
-    def _is_avoided(self, address: HopAddress) -> bool:
-        failed_at = self._failed_at.get(address)
-        return failed_at is not None and trio.current_time() - failed_at < _AVOIDED
-
     async def _connect(self, address: HopAddress) -> HopConnection:
+        """Open a connection to one address of the settings.
+
+        A host may have several IP addresses.  If the one that took the connection does not serve us, the others are
+        tried, and that one is tried last for a while.
+        """
+        errors = []
+        if not self._failed.ips_of(address):
+            try:
+                return await self._connect_to(address, address.host)
+            except HopError as error:
+                errors.append(str(error))
+        failed = self._failed.ips_of(address)
+        if failed:  # else there was no connection to any of them
+            found = await self._resolve(address)
+            others = [ip for ip in found if ip not in failed]
+            for ip in (*others, *(() if errors else failed)):
+                try:
+                    return await self._connect_to(address, ip)
+                except HopError as error:
+                    errors.append(f"{ip}: {error}")
+        raise HopError("; ".join(errors))
+
+    async def _resolve(self, address: HopAddress) -> list[str]:
+        """Return the IP addresses of a host, in the order of the resolver; none if it fails."""
+        with trio.move_on_after(self._settings.timeouts.connect), suppress(OSError):
+            found = await trio.socket.getaddrinfo(address.host, address.port, type=trio.socket.SOCK_STREAM)
+            return list(dict.fromkeys(str(place[0]) for *_, place in found))[:_MAX_IPS]
+        return []
+
+    async def _connect_to(self, address: HopAddress, host: str) -> HopConnection:
+        """Open a connection to ``host``, the host of ``address`` or one of its IP addresses."""
         timeouts = self._settings.timeouts
         transport = None
         with trio.move_on_after(timeouts.connect):
             try:
-                transport = await self._open(address)
+                transport = await self._open(address, host)
             except OSError as error:
                 raise HopError(f"{address}: no connection: {connect_failure(error)}", gone=True) from None
         if transport is None:
             raise HopError(f"{address}: no connection in time", gone=True)
+        ip = _ip_of(transport)
         connection = HopConnection(transport, address, timeouts)
         try:
             await self._prepare(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if ip and isinstance(error, HopError):
+                self._failed.add(address, ip)
             raise
+        self._failed.discard(address, ip)
         return connection
 
-    async def _open(self, address: HopAddress) -> trio.SocketStream:
+    async def _open(self, address: HopAddress, host: str) -> trio.SocketStream:
         if address.path:
             return await trio.open_unix_socket(address.path)
-        return await trio.open_tcp_stream(address.host, address.port)
+        return await trio.open_tcp_stream(host, address.port)
 
     async def _prepare(self, connection: HopConnection) -> None:
         address = connection.address
@@ -193,6 +226,39 @@ class HopConnector:
             sasl.check_success()
         except (SecretFileError, SaslClientError) as error:
             raise HopError(f"{connection}: AUTH: {error}") from None
+
+
+class _RecentFailures:
+    """What failed in the last minute: addresses of the settings, and with ``ip`` IP addresses of their hosts."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[HopAddress, str], float] = {}
+
+    def __contains__(self, key: tuple[HopAddress, str]) -> bool:
+        at = self._at.get(key)
+        return at is not None and trio.current_time() - at < _AVOIDED
+
+    def ips_of(self, address: HopAddress) -> list[str]:
+        """Return the IP addresses of a host that failed."""
+        return [ip for each, ip in self._at if each == address and ip and (each, ip) in self]
+
+    def add(self, address: HopAddress, ip: str = "") -> None:
+        """Record a failure, and forget those of more than a minute ago."""
+        self._at = {key: at for key, at in self._at.items() if key in self}
+        self._at[address, ip] = trio.current_time()
+
+    def discard(self, address: HopAddress, ip: str = "") -> None:
+        """Forget a failure."""
+        self._at.pop((address, ip), None)
+
+
+def _ip_of(transport: trio.SocketStream) -> str:
+    """Return the IP address at the other end; ``""`` for a Unix socket, and if the connection has ended."""
+    try:
+        name = transport.socket.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def _challenge(reply: ReceivedReply) -> bytes:

@@ -30,6 +30,8 @@ def problems(text: str) -> list[str]:
         'Deliver_To = ( "maildir:/a" "discard:" "lmtp:/l" "https://h/" )',
         HOP.format('( "smtp://a" "smtp://b:26" ) Auth_User = u Auth_Password_File = /p XCLIENT = true TLS_Name = x.y'),
         HOP.format('"lmtp:/l" Verify_Recipients = false'),
+        HOP.format('"lmtp:/l" TLS = required TLS_Name = h.example'),
+        HOP.format('"lmtp:/l" TLS = ifavailable TLS_Fingerprints = "sha256:' + "0" * 64 + '"'),
         HOP.format('"nats://n/S/x" Credentials_File = /c Monitor = ( "http://n:8222" )'),
         HOP.format('"smtp://a" TLS = required TLS_Fingerprints = "sha256:' + "0" * 64 + '" TLS_Verify = no'),
         'Delivery "q" { Deliver_To = "maildir:/q" } Policy = "python:a:B"',  # which may choose it
@@ -78,6 +80,7 @@ def test_what_is_right_has_no_problem(text: str) -> None:
             HOP.format('"smtp://localhost" Auth_User = x Auth_Password_File = /x'),
             "error: Auth_User: AUTH is never used without TLS",
         ),
+        (HOP.format('"lmtp:/l" TLS = required'), "error: Deliver_To: a Unix socket has no name that a certificate"),
         (HOP.format('"smtp://h" TLS = no'), 'warning: TLS: "no": mail may be read on the way'),
         (HOP.format('"smtp://h" TLS_Verify = ca'), 'warning: TLS_Verify: "ca": others may receive the mail'),
         (HOP.format('"smtps://h" TLS = no'), "error: TLS: smtps is TLS: leave it out"),

@@ -232,7 +232,7 @@ async def test_addresses_are_tried_in_order_and_one_that_failed_last(tmp_path: P
         async with listening(first, paths[0]):
             assert await delivery.probe() == "", "the first one failed a moment ago"
             assert (len(first.sessions), len(second.sessions)) == (0, 2)
-            delivery._hop.connector._failed_at.clear()
+            delivery._hop.connector._failed._at.clear()
             assert await delivery.probe() == ""
             assert (len(first.sessions), len(second.sessions)) == (1, 2)
         await delivery.aclose()
@@ -253,25 +253,56 @@ async def test_nobody_there(tmp_path: Path) -> None:
     assert "Connection refused" in await delivery.probe()
 
 
+class Resolver(trio.abc.HostnameResolver):
+    """Every name has these addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+
+    async def getaddrinfo(self, _host: Any, port: Any, *_arguments: Any, **_options: Any) -> Any:
+        families = trio.socket.AF_INET, trio.socket.AF_INET6
+        return [(families[":" in each], trio.socket.SOCK_STREAM, 6, "", (each, port)) for each in self.addresses]
+
+    async def getnameinfo(self, *_arguments: Any, **_options: Any) -> Any:
+        raise OSError
+
+
 async def test_each_address_of_a_host_is_tried() -> None:
     """Nobody listens at the first one, IPv6."""
-
-    class Resolver(trio.abc.HostnameResolver):
-        async def getaddrinfo(self, *_arguments: Any, **_options: Any) -> Any:
-            return [
-                (family, trio.socket.SOCK_STREAM, 6, "", (address, port))
-                for family, address in ((trio.socket.AF_INET6, "::1"), (trio.socket.AF_INET, "127.0.0.1"))
-            ]
-
-        async def getnameinfo(self, *_arguments: Any, **_options: Any) -> Any:
-            raise OSError
-
-    trio.socket.set_custom_hostname_resolver(Resolver())
+    trio.socket.set_custom_hostname_resolver(Resolver("::1", "127.0.0.1"))
     hop = ScriptedHop()
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, hop.serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
         delivery, _ = next_hop(hop_settings("", addresses=(HopAddress(host="hop.example", port=port),)))
         assert await delivery.probe() == ""
+        await delivery.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_address_of_a_host_that_does_not_serve_us_is_tried_last() -> None:
+    trio.socket.set_custom_hostname_resolver(Resolver("127.0.0.1", "127.0.0.2"))
+    first, second = ScriptedHop({"banner": "554 5.3.2 Not here"}), ScriptedHop()
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, first.serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        delivery, _ = next_hop(hop_settings("", addresses=(HopAddress(host="hop.example", port=port),)))
+        assert (
+            await delivery.probe() == f"smtp://hop.example:{port}: banner: 554 5.3.2 Not here; "
+            f"127.0.0.2: smtp://hop.example:{port}: no connection: Connection refused"
+        )
+        await nursery.start(partial(trio.serve_tcp, second.serve, port, host="127.0.0.2"))
+        counts = []
+        for _ in range(3):
+            assert await delivery.probe() == ""
+            counts.append((len(first.sessions), len(second.sessions)))
+        assert counts == [(1, 1), (1, 2), (1, 3)]
+        second.answers = {"EHLO": "502 5.5.1 No"}
+        first.answers = {}
+        assert await delivery.probe() == ""
+        assert (len(first.sessions), len(second.sessions)) == (2, 4)
+        delivery._hop.connector._failed._at.clear()  # a minute later
+        assert await delivery.probe() == ""
+        assert (len(first.sessions), len(second.sessions)) == (3, 4)
         await delivery.aclose()
         nursery.cancel_scope.cancel()
