@@ -23,6 +23,7 @@ class ReconnectDelay:
 
     random: Callable[[], float] = random.random
     _longest: float = FIRST
+    _since: float | None = None
 
     def take(self) -> float:
         """Return the seconds to wait before the next attempt."""
@@ -30,10 +31,17 @@ class ReconnectDelay:
         self._longest = min(LONGEST, 2 * longest)
         return longest * (1 + self.random()) / 2
 
-    def note_connection(self, seconds: float) -> None:
-        """Begin with the first delay again after a connection that lasted :data:`LONGEST`.
+    def note_connected(self, now: float) -> None:
+        """Record that the server has accepted the client; ``now`` is the time on Trio's clock."""
+        self._since = now
 
-        A server that ends each connection at once is not asked more often.
+    def note_end(self, now: float) -> bool:
+        """Record the end of an attempt or of the connection that it made; return whether it had made one.
+
+        After a connection of :data:`LONGEST` seconds, the first delay is due again.  So a server that ends each
+        connection at once is not asked more often.
         """
-        if seconds >= LONGEST:
+        since, self._since = self._since, None
+        if since is not None and now - since >= LONGEST:
             self._longest = FIRST
+        return since is not None

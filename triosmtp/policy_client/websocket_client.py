@@ -161,12 +161,12 @@ class PolicyClient:
 
         :raises PolicyClientError: if the server refuses the client.
         """
-        delay, since, logged = ReconnectDelay(), None, ""
+        delay, logged = ReconnectDelay(), ""
         started = False
 
         def on_connected() -> None:
-            nonlocal started, since
-            since = trio.current_time()
+            nonlocal started
+            delay.note_connected(trio.current_time())
             if not started:
                 started = True
                 task_status.started()
@@ -174,15 +174,12 @@ class PolicyClient:
                 _log.info("%s: connected again", self.url)
 
         while True:
-            since = None
             try:
                 await self.run_on(await self._open(), on_connected=on_connected)
                 why = "the connection was lost"
             except (OSError, trio.BrokenResourceError, trio.TooSlowError, ssl.SSLError) as error:
                 why = str(error) or type(error).__name__
-            if since is not None:
-                delay.note_connection(trio.current_time() - since)
-            if since is not None or why != logged:  # a server that is away is one line
+            if delay.note_end(trio.current_time()) or why != logged:  # a server that is away is one line
                 _log.warning("%s: %s", self.url, why)
                 logged = why
             await trio.sleep(delay.take())

@@ -18,7 +18,11 @@ def test_delays_grow_at_random_from_the_first_to_the_longest(found: list[float])
 def test_only_a_connection_that_lasted_begins_anew() -> None:
     delay = ReconnectDelay(random=lambda: 1.0)
     assert [delay.take() for _ in range(3)] == [FIRST, 2 * FIRST, 4 * FIRST]
-    delay.note_connection(LONGEST / 2)
+    assert not delay.note_end(100)
+    delay.note_connected(100)
+    assert delay.note_end(100 + LONGEST / 2)
     assert delay.take() == 8 * FIRST, "a server that ends each connection at once is not asked more often"
-    delay.note_connection(LONGEST)
+    delay.note_connected(200)
+    assert delay.note_end(200 + LONGEST)
+    assert not delay.note_end(300)
     assert delay.take() == FIRST
