@@ -3,7 +3,7 @@
 import re
 import ssl
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import trio
@@ -15,7 +15,10 @@ from triosmtp.testing import Answer, ScriptedClient
 from .service import FleetError
 from .site import DOMAIN, HOST
 
-__all__ = ["Report", "Sender", "make_report"]
+__all__ = ["RECIPIENTS", "Report", "Sender", "make_report", "read_redeliveries"]
+
+RECIPIENTS = (f"joe@{DOMAIN}", f"ann@{DOMAIN}")
+"""Those of each message."""
 
 _SENDERS = 16
 _ATTEMPT = 60.0
@@ -25,6 +28,9 @@ _PAUSE = 0.1
 _EHLO = "EHLO client.example.net"
 _TOKEN = re.compile(rb"^X-Token: (\d+)\r?$", re.MULTILINE)
 _ID = re.compile(rb"\bid (mx\d-[0-9a-zA-Z-]+)")
+_RECIPIENT = re.compile(rb"^Delivered-To: <?([^>\s]+)", re.MULTILINE)
+_AGAIN = re.compile(r"^.*: mail\.in\.(\S+): attempt \d+, no result is recorded of (.*)$", re.MULTILINE)
+"""The line that a consumer logs if the recipients may have the message from an attempt that was cut off."""
 
 
 @define(eq=False)
@@ -87,7 +93,8 @@ class Sender:
         if not self._is_good(await client.starttls(self._context, HOST)):
             return False
         self._note_certificate(client)
-        for line in (_EHLO, "MAIL FROM:<ann@example.net>", f"RCPT TO:<joe@{DOMAIN}>", "DATA"):
+        recipients = [f"RCPT TO:<{each}>" for each in RECIPIENTS]
+        for line in (_EHLO, "MAIL FROM:<me@example.net>", *recipients, "DATA"):
             if not self._is_good(await client.command(line)):
                 return False
         self.uncertain[number] += 1
@@ -116,9 +123,11 @@ class Report:
     attempts: int
     uncertain: int
     accepted: int
+    expected: int
+    """Messages at the far end, one for each recipient."""
     found: int
-    lost: tuple[int, ...]
-    """Messages that were answered 250 and are nowhere."""
+    lost: tuple[tuple[int, str], ...]
+    """Messages that were answered 250, and the recipients that do not have them."""
     unmarked: int
     """Messages that the policy client did not see."""
     stored: int
@@ -129,7 +138,7 @@ class Report:
     without_reply: int
     """Doubles that are explained: an attempt had been answered without 250, so the client sent it again."""
     redelivered: int
-    """Doubles with the id of another copy: explained if a consumer died or was not confirmed."""
+    """Doubles that are explained: a consumer died, and the next one found no result of this recipient."""
     unexplained: int
     certificates: int
 
@@ -143,41 +152,50 @@ class Report:
             f"audit: {self.accepted} of {self.messages} messages answered 250 in {self.attempts} attempts, "
             f"{self.uncertain} of them sent without a 250\n"
             f"audit: {self.stored} ids in the stream, {len(self.stored_twice)} of them twice\n"
-            f"audit: {self.found} in the Maildir, {len(self.lost)} lost, {self.unmarked} without policy\n"
+            f"audit: {self.found} of {self.expected} in the Maildir, one for each recipient, {len(self.lost)} lost, "
+            f"{self.unmarked} without policy\n"
             f"audit: {self.doubles} doubles: {self.without_reply} because the sender received no 250, "
             f"{self.redelivered} because a consumer died, {self.unexplained} unexplained\n"
             f"audit: {self.certificates} certificates seen"
         )
 
 
-def make_report(sender: Sender, maildir: Path, stored: Mapping[str, int], excuses: int) -> Report:
+def read_redeliveries(logs: Iterable[str]) -> Counter[tuple[str, str]]:
+    """Return how often consumers took a message again without a result of a recipient, by id and recipient."""
+    found: Counter[tuple[str, str]] = Counter()
+    for log in logs:
+        for identity, recipients in _AGAIN.findall(log):
+            found.update((identity, each.strip("'")) for each in recipients.split(", "))
+    return found
+
+
+def make_report(
+    sender: Sender, maildir: Path, stored: Mapping[str, int], again: Mapping[tuple[str, str], int], excuses: int
+) -> Report:
     """Compare what the senders know with the Maildir and the stream.
 
-    ``excuses`` is the number of copies with the same id that deaths of consumers can explain at most.
+    A copy with the same id is explained if a consumer took the message ``again`` without a result of the recipient.
+    ``excuses`` is the number of such copies that deaths of consumers can explain at most.
     """
-    copies: dict[int, Counter[bytes]] = defaultdict(Counter)
-    unmarked = 0
-    for path in maildir.glob("[nc][eu][wr]/*"):
-        content = path.read_bytes()
-        token, identity = _TOKEN.search(content), _ID.search(content)
-        if token is None or identity is None:
-            continue  # sent by somebody else
-        copies[int(token[1])][identity[1]] += 1
-        unmarked += b"X-Client: " not in content
+    copies, unmarked = _read_copies(maildir)
     without_reply = unexplained = redelivered = 0
-    for number, ids in copies.items():
+    for (number, recipient), ids in copies.items():
         explained = min(len(ids) - 1, sender.uncertain[number])
         without_reply += explained
         unexplained += len(ids) - 1 - explained
-        redelivered += ids.total() - len(ids)
+        for identity, count in ids.items():
+            explained = min(count - 1, again.get((identity, recipient), 0))
+            redelivered += explained
+            unexplained += count - 1 - explained
     beyond = max(0, redelivered - excuses)
     return Report(
         messages=sender.messages,
         attempts=sender.attempts,
         uncertain=sender.uncertain.total(),
         accepted=len(sender.accepted),
+        expected=sender.messages * len(RECIPIENTS),
         found=len(copies),
-        lost=tuple(sorted(sender.accepted - copies.keys())),
+        lost=tuple(sorted({(each, to) for each in sender.accepted for to in RECIPIENTS} - copies.keys())),
         unmarked=unmarked,
         stored=len(stored),
         stored_twice=tuple(subject for subject, count in stored.items() if count > 1),
@@ -187,3 +205,17 @@ def make_report(sender: Sender, maildir: Path, stored: Mapping[str, int], excuse
         unexplained=unexplained + beyond,
         certificates=len(sender.serials),
     )
+
+
+def _read_copies(maildir: Path) -> tuple[dict[tuple[int, str], Counter[str]], int]:
+    """Return the ids of the copies by message and recipient, and how many have not seen the policy client."""
+    copies: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)
+    unmarked = 0
+    for path in maildir.glob("[nc][eu][wr]/*"):
+        content = path.read_bytes()
+        token, identity, recipient = _TOKEN.search(content), _ID.search(content), _RECIPIENT.search(content)
+        if token is None or identity is None or recipient is None:
+            continue  # sent by somebody else
+        copies[int(token[1]), recipient[1].decode()][identity[1].decode()] += 1
+        unmarked += b"X-Client: " not in content
+    return copies, unmarked

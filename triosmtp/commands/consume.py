@@ -96,6 +96,7 @@ async def _run_consumer(config: Config, name: str, settings: Settings) -> None:
         message_expiration=settings.message_expiration,
         report_strangers=settings.report_strangers,
         hostname=hostname,
+        concurrency=_concurrency(config, settings),
     )
     async with AsyncExitStack() as stack, trio.open_nursery() as tasks:
         target = await _open_target(config, settings.deliver_to[0], hostname, tasks, stack)
@@ -104,6 +105,13 @@ async def _run_consumer(config: Config, name: str, settings: Settings) -> None:
             reports = await _open_target(config, settings.report_to, hostname, tasks, stack)
         _log.info("Consumer %s: from %s to %s", name, settings.read_from, target)
         await run_stream_consumer(config.deliveries[settings.read_from or ""], settings, found, target, reports)
+
+
+def _concurrency(config: Config, settings: Settings) -> int:
+    """Return how many messages are delivered at the same time: each needs a connection to the target."""
+    target = config.target(settings.deliver_to[0])
+    connections = 0 if target.scheme == "maildir" else target.settings.max_outbound_connections
+    return min(settings.concurrency, connections or settings.concurrency)
 
 
 async def _open_target(

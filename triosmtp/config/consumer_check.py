@@ -31,6 +31,20 @@ def check_consumers(config: Config, problems: Problems) -> None:
             problems.error(block.assignments["retry_delays"].place, "Retry_Delays: needs one value at least")
         if not settings.concurrency:
             problems.error(block.assignments["concurrency"].place, "Concurrency: needs a number above 0")
+        elif "concurrency" in block.assignments:
+            _check_concurrency(config, block, problems)
+
+
+def _check_concurrency(config: Config, block: Block, problems: Problems) -> None:
+    settings = config.consumers[block.instance or ""]
+    target = config.deliveries.get(settings.deliver_to[0])
+    limit = 0 if target is None or target.scheme == "maildir" else target.settings.max_outbound_connections
+    if 0 < limit < settings.concurrency:
+        problems.warn(
+            block.assignments["concurrency"].place,
+            f"Concurrency: Max_Outbound_Connections of Delivery {quote(settings.deliver_to[0])} is {limit}, so no more "
+            "messages are delivered at the same time",
+        )
 
 
 def _check_source(config: Config, block: Block, problems: Problems) -> None:

@@ -14,8 +14,9 @@ Only this package imports nats-py (the extra ``nats``).
     consumer_runner.py   `triosmtp consume`: runs the parts below
       stream_consumer.py   delivers one message, recipient by recipient, and settles it
       consumer_source.py   takes messages from the stream; results, objects
+        message_puller.py    requests messages, in batches
       delivery_report.py   reports to senders (RFC 3464); pure functions
-      object_sweeper.py    deletes objects that no message names
+      object_sweeper.py    deletes objects that no message names, and results of deleted messages
     event_publisher.py   Publish_Events
     event_subscriber.py  the events of all nodes, for `policy watch`
     nats_thread.py       the thread with an asyncio event loop, and its connection

@@ -1,7 +1,9 @@
 """Runs a consumer: messages that its source takes go to tasks, and one task sweeps objects."""
 
 import logging
-from typing import Final
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
 
 import trio
 
@@ -20,6 +22,8 @@ _log = logging.getLogger("triosmtp.consume")
 
 _GRACE: Final = 10.0
 """Seconds that messages have to finish after a cancellation."""
+_CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for the servers to answer meanwhile."""
 
 
 async def run_stream_consumer(
@@ -27,7 +31,8 @@ async def run_stream_consumer(
 ) -> None:
     """Take messages from the stream of ``queue``, and deliver them, until cancelled.
 
-    Messages under way then have some seconds to finish, so that they are not delivered again.
+    Messages under way then have some seconds to finish, so that they are not delivered again.  Those that do not are
+    returned.
 
     :raises ConfigError: if the files of the login cannot be used.
     """
@@ -39,7 +44,8 @@ async def run_stream_consumer(
         login,
         consumer=options.durable_name,
         bucket=options.results_bucket or f"{address.stream}-results",
-        max_messages=options.concurrency,
+        max_messages=settings.concurrency,
+        min_results_age=settings.message_expiration + max(settings.retry_delays),
         on_message=lambda taken: token.run_sync_soon(messages.start, consumer, taken),
     )
     consumer = StreamConsumer(settings, source, target, reports)
@@ -50,9 +56,10 @@ async def run_stream_consumer(
         try:
             await trio.sleep_forever()
         finally:
-            source.thread.notify(source.stop_taking)
             with trio.CancelScope(shield=True):
+                await _call_briefly(source, source.stop_taking)
                 await messages.finish(_GRACE)
+                await _call_briefly(source, source.return_all)
                 await source.thread.aclose()
 
 
@@ -75,7 +82,7 @@ class _Messages:
         self._ended.set()
 
     def start(self, consumer: StreamConsumer, taken: TakenMessage) -> None:
-        """Start to handle a message; one that comes too late is delivered again later."""
+        """Start to handle a message; one that comes too late is returned."""
         if self._nursery is not None:
             self._nursery.start_soon(consumer.handle, taken)
 
@@ -84,6 +91,11 @@ class _Messages:
         self._stop.set()
         self._scope.deadline = trio.current_time() + seconds
         await self._ended.wait()
+
+
+async def _call_briefly(source: ConsumerSource, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with trio.move_on_after(_CLOSE_TIMEOUT), suppress(NATSUnavailableError):
+        await source.thread.call(function)
 
 
 async def _sweep(source: ConsumerSource, failure_subject: str) -> None:

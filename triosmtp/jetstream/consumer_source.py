@@ -1,7 +1,8 @@
 """Takes messages from a stream for ``triosmtp consume``, and settles them.
 
-A message is taken only if there is a free place for it, and stays the consumer's until it is settled: acknowledged,
-given back for a later attempt, or terminated.  It may be settled on a later connection than it came by.
+A message is taken only if there is a free place for it, and is in hand until it is released.  Meanwhile progress is
+signalled, so that the server does not deliver it to another consumer.  It is settled before it is released:
+acknowledged, returned for a later attempt, or terminated.  That may be on a later connection than it came by.
 
 Everything here runs in the thread of :class:`~triosmtp.jetstream.nats_thread.NATSThread`.
 """
@@ -11,17 +12,19 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 import nats.errors
 from attrs import frozen
 from nats.aio.msg import Msg
 
+from triosmtp.jetstream.message_puller import MessagePuller
 from triosmtp.jetstream.nats_client import ConnectionLostError, NATSConnection, NATSLogin, NoRespondersError
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_address import StreamAddress
-from triosmtp.jetstream.stream_publisher import StreamPublisher
-from triosmtp.jetstream.stream_query import ask, query_consumer, query_kv
+from triosmtp.jetstream.stream_publisher import NO_HEADERS, StreamPublisher
+from triosmtp.jetstream.stream_query import ConsumerFacts, ask, query_consumer, query_kv
 
 __all__ = ["ACK_WAIT", "ConsumerSource", "ObjectMissingError", "TakenMessage"]
 
@@ -29,9 +32,12 @@ _log = logging.getLogger("triosmtp.consume")
 
 ACK_WAIT: Final = 20.0
 """The least ack_wait of the consumer; progress is signalled three times as often."""
-_FETCH: Final = 30.0
-_CHECK_INTERVAL: Final = 5.0
-"""Seconds until a consumer with wrong settings is asked about again."""
+_CHECK_INTERVAL: Final = 60.0
+"""Seconds until the consumer and the bucket of results are asked about again."""
+_WRONG_INTERVAL: Final = 5.0
+"""The same if their settings are wrong."""
+_PAUSE: Final = 0.5
+"""Seconds after a request for messages that failed."""
 _SETTLE_SECONDS: Final = 30.0
 _ATTEMPT: Final = 5.0
 _MAX_CHUNKS: Final = 1 << 20
@@ -51,6 +57,8 @@ class TakenMessage:
     """The subject by which it is settled."""
     attempt: int
     """How often it was delivered to a consumer, from 1 on."""
+    sequence: int = 0
+    """Its number in the stream."""
 
     @property
     def name(self) -> str:
@@ -69,21 +77,28 @@ class ConsumerSource(StreamPublisher):
         consumer: str,
         bucket: str,
         max_messages: int,
+        min_results_age: float = 0.0,
         on_message: Callable[[TakenMessage], None],
     ) -> None:
         super().__init__(address, login)
-        self._consumer = consumer
+        self.consumer = consumer
+        """The name of the durable consumer."""
         self._bucket = bucket
         self._max_messages = max_messages
+        self._min_results_age = min_results_age
         self._on_message = on_message
-        self._places: asyncio.Semaphore | None = None
+        self._in_hand: dict[int, TakenMessage] = {}
+        self._released: asyncio.Event | None = None
+        self._puller: MessagePuller | None = None
         self._stopped = False
         self._writes = 0
-        self.problems: tuple[str, ...] = ()
-        """The problems of the consumer and of the bucket of results."""
+        self._is_full = False
+        self.problems: tuple[str, ...] | None = None
+        """The problems of the consumer and of the bucket of results; None: they have not answered yet."""
 
     async def _serve(self, connection: NATSConnection) -> None:
-        tasks = [asyncio.ensure_future(each) for each in (super()._serve(connection), self._pull(connection))]
+        works = (super()._serve(connection), self._take(connection), self._signal_progress(connection))
+        tasks = [asyncio.ensure_future(each) for each in works]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -91,49 +106,104 @@ class ConsumerSource(StreamPublisher):
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _pull(self, connection: NATSConnection) -> None:
-        await self._wait_until_right(connection)
-        places = self._places = self._places or asyncio.Semaphore(self._max_messages)
-        context = connection.client.jetstream(timeout=_ATTEMPT)
-        subscription = await context.pull_subscribe_bind(self._consumer, self.address.stream)
+    # Taking
+
+    async def _take(self, connection: NATSConnection) -> None:
+        loop = asyncio.get_running_loop()
+        puller = self._puller = MessagePuller(connection, self.address, self.consumer, self._receive)
+        await puller.open()
+        due = loop.time()
         while True:
-            await places.acquire()
-            try:
-                (message,) = await subscription.fetch(1, timeout=_FETCH)
-            except nats.errors.TimeoutError:
-                places.release()
-            except BaseException:
-                places.release()
-                raise
-            else:
-                if self._stopped:
-                    await self.settle(_taken(message), b"-NAK")
-                    await asyncio.Event().wait()
-                self._on_message(_taken(message))
+            if loop.time() >= due:
+                await self._wait_until_right(connection)
+                due = loop.time() + _CHECK_INTERVAL
+            places = await self._wait_for_places()
+            status = "" if self._stopped else await puller.pull(places)
+            if self._stopped:
+                await asyncio.Event().wait()
+            if status:
+                _log.warning("%s: %s: %s", self.address, self.consumer, status)
+                due = loop.time()
+                await asyncio.sleep(_PAUSE)
+
+    async def _wait_for_places(self) -> int:
+        while (places := self._max_messages - len(self._in_hand)) <= 0:
+            self._released = asyncio.Event()
+            await self._released.wait()
+        return places
+
+    async def _receive(self, message: Msg) -> None:
+        taken = _taken(message)
+        if taken.sequence in self._in_hand:
+            return  # the server lost the progress signals; what is under way settles it
+        if self._stopped or len(self._in_hand) >= self._max_messages:  # an answer to a request that counted as lost
+            await self._return(taken)
+            return
+        self._in_hand[taken.sequence] = taken
+        self._on_message(taken)
 
     async def _wait_until_right(self, connection: NATSConnection) -> None:
         while True:
             try:
-                problems = await query_consumer(connection, self.address, self._consumer, ACK_WAIT)
-                problems += await query_kv(connection, self._bucket, self.address.replicas)
+                facts = await query_consumer(connection, self.address, self.consumer, ACK_WAIT)
+                problems = facts.problems
+                problems += await query_kv(connection, self._bucket, self.address.replicas, self._min_results_age)
             except NATSUnavailableError as error:
                 problems = (str(error),)
+            else:
+                self._note_full(facts)
             for problem in problems if problems != self.problems else ():
                 _log.error("%s: nothing is taken: %s", self.address, problem)
+            if not problems and problems != self.problems:
+                _log.info("%s: messages are taken by the consumer %s", self.address, self.consumer)
             self.problems = problems
             if not problems:
-                _log.info("%s: messages are taken by the consumer %s", self.address, self._consumer)
                 return
-            await asyncio.sleep(_CHECK_INTERVAL)
+            await asyncio.sleep(_WRONG_INTERVAL)
 
-    def stop_taking(self) -> None:
-        """Take no further message."""
+    def _note_full(self, facts: ConsumerFacts) -> None:
+        if facts.is_full and not self._is_full:
+            _log.warning(
+                "%s: %s: %d messages wait for their next attempt or are being delivered, and max_ack_pending lets no "
+                "further one be taken",
+                self.address, self.consumer, facts.pending,
+            )  # fmt: skip
+        self._is_full = facts.is_full
+
+    def release(self, message: TakenMessage) -> None:
+        """Let another message be taken: this one is settled, or left to ``ack_wait``."""
+        self._in_hand.pop(message.sequence, None)
+        if self._released is not None:
+            self._released.set()
+
+    async def stop_taking(self) -> None:
+        """Take no further message.  Those that were under way have been taken, or returned, when this returns."""
         self._stopped = True
+        if self._puller is not None:
+            await self._puller.stop()
 
-    def free_place(self) -> None:
-        """Let the next message be taken."""
-        if self._places is not None:
-            self._places.release()
+    async def return_all(self) -> None:
+        """Return the messages in hand to the server, so that another consumer has them at once.
+
+        :raises NATSUnavailableError: if there is no connection.
+        """
+        for message in tuple(self._in_hand.values()):
+            await self._return(message)
+        connection = await self.thread.connection(_ATTEMPT)
+        with suppress(nats.errors.Error, OSError):
+            await connection.client.flush()
+
+    async def _return(self, message: TakenMessage) -> None:
+        connection = await self.thread.connection(_ATTEMPT)
+        with suppress(nats.errors.Error, OSError):
+            await connection.client.publish(message.reply, b"-NAK")
+
+    async def _signal_progress(self, connection: NATSConnection) -> None:
+        """Extend the time in which the messages in hand must be settled, again and again."""
+        while True:
+            for message in tuple(self._in_hand.values()):
+                await connection.client.publish(message.reply, b"+WPI")
+            await asyncio.sleep(ACK_WAIT / 3)
 
     # Settling
 
@@ -153,11 +223,6 @@ class ConsumerSource(StreamPublisher):
         _log.warning("%s: %s is not confirmed, so the message may be delivered again", message.subject, word.decode())
         return False
 
-    async def signal_progress(self, message: TakenMessage) -> None:
-        """Extend the time in which the message must be settled."""
-        connection = await self.thread.connection(_ATTEMPT)
-        await connection.client.publish(message.reply, b"+WPI")
-
     # Results of recipients
 
     async def read_results(self, name: str) -> dict[str, Any]:
@@ -174,8 +239,8 @@ class ConsumerSource(StreamPublisher):
         return f"KV_{self._bucket}"
 
     def results_subject(self, name: str) -> str:
-        """Return the subject of a key of the bucket of results."""
-        return f"$KV.{self._bucket}.{name}"
+        """Return the subject of a key of the bucket of results.  Each durable consumer has its own keys."""
+        return f"$KV.{self._bucket}.{self.consumer}.{name}"
 
     @staticmethod
     def value_of(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,16 +256,16 @@ class ConsumerSource(StreamPublisher):
 
         :raises PublishError: if they are not stored.
         """
-        await self.put_result(name, json.dumps(results).encode(), {})
+        await self.put_result(name, json.dumps(results).encode())
 
     async def delete_results(self, name: str) -> None:
-        """Delete the results of a message.
+        """Delete the results of a message.  Nothing is left of the key, so that the bucket does not grow.
 
-        :raises PublishError: if that is not stored.
+        :raises NATSUnavailableError: if that is not possible now.
         """
-        await self.put_result(name, b"", {"KV-Operation": "PURGE", "Nats-Rollup": "sub"})
+        await self.ask(f"STREAM.PURGE.{self.results_stream}", {"filter": self.results_subject(name)})
 
-    async def put_result(self, name: str, value: bytes, headers: Mapping[str, str]) -> None:
+    async def put_result(self, name: str, value: bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Write a key of the bucket of results.
 
         :raises PublishError: if it is not stored.
@@ -235,6 +300,15 @@ class ConsumerSource(StreamPublisher):
             sequence = found["message"]["seq"] + 1
             await loop.run_in_executor(None, target.write, base64.b64decode(found["message"].get("data") or ""))
 
+    async def delete_object_of(self, message: TakenMessage, name: str) -> None:
+        """Delete the object of a message that is acknowledged, unless another consumer of the stream may still need it.
+
+        :raises NATSUnavailableError: if that is not possible now.
+        """
+        is_gone = self.facts is not None and self.facts.is_work_queue
+        if is_gone or await self.last_message(self.address.stream, message.subject) is None:
+            await self.delete_object(name)
+
     async def delete_object(self, name: str) -> None:
         """Delete an object with all of its parts.
 
@@ -264,7 +338,8 @@ class ConsumerSource(StreamPublisher):
 
 
 def _taken(message: Msg) -> TakenMessage:
-    return TakenMessage(message.subject, message.data, message.reply, message.metadata.num_delivered)
+    facts = message.metadata
+    return TakenMessage(message.subject, message.data, message.reply, facts.num_delivered, facts.sequence.stream)
 
 
 def _key(name: str) -> str:

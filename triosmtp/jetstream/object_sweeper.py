@@ -1,11 +1,14 @@
-"""Deletes objects that no message names: those of messages that were answered 451 after the object was stored.
+"""Deletes objects that no message names, and results of messages that no longer exist.
 
-One of all consumers does it at a time: a lease in the bucket of results says which.  An object is deleted if it is
-older than an hour and the duplicate window, and no message has its name, in the stream or in that of failures.
+An object is left if its message was answered 451 after the object was stored, and results are left if a consumer died
+between the acknowledgement and their deletion.  One of all consumers sweeps at a time: a lease in the bucket of results
+says which.  Both must be older than an hour and the duplicate window.  An object stays as long as a message has its
+name, in the stream or in that of failures.
 """
 
 import json
 import logging
+import random
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,34 +25,48 @@ SWEEP_INTERVAL: Final = 600.0
 _LEASE: Final = 300.0
 """Seconds for which a sweep has the lease."""
 _MIN_AGE: Final = 3600.0
-_MAX_OBJECTS: Final = 10_000
+_MAX_NAMES: Final = 10_000
 _KEY: Final = "sweeper"
 
 
 async def sweep_objects(source: ConsumerSource, failure_subject: str) -> int:
-    """Delete the objects that no message names, and return their number; 0 if another consumer has the lease.
+    """Delete what nobody needs, and return the number of objects and results; 0 if another consumer has the lease.
 
     :raises NATSUnavailableError: if JetStream does not answer.
     """
     if not await _take_lease(source):
         return 0
-    address, deleted = source.address, 0
+    address = source.address
     info = await source.ask(f"STREAM.INFO.{address.stream}")
     window = ((info or {}).get("config", {}).get("duplicate_window") or 0) / 1_000_000_000
     failures = await source.ask("STREAM.NAMES", {"subject": f"{failure_subject}.>"})
     holders = [(address.stream, address.subject)]
     holders += [(each, failure_subject) for each in (failures or {}).get("streams") or ()]
-    for name in await _names(source):
-        if await _age(source, name) <= _MIN_AGE + window:
-            continue
-        named = False
-        for stream, subject in holders:
-            named = named or await source.last_message(stream, f"{subject}.{name}") is not None
-        if not named:
-            await source.delete_object(name)
-            deleted += 1
-            _log.info("%s: the object %s is deleted, no message names it", address, name)
+    deleted = 0
+    for name in await _unneeded(source, f"OBJ_{address.bucket}", f"$O.{address.bucket}.C.", holders, window):
+        await source.delete_object(name)
+        deleted += 1
+        _log.info("%s: the object %s is deleted, no message names it", address, name)
+    prefix = source.results_subject("")
+    for name in await _unneeded(source, source.results_stream, prefix, holders[:1], window):
+        await source.delete_results(name)
+        deleted += 1
+        _log.info("%s: the results of %s are deleted, the message is gone", address, name)
     return deleted
+
+
+async def _unneeded(
+    source: ConsumerSource, stream: str, prefix: str, holders: list[tuple[str, str]], window: float
+) -> list[str]:
+    """Return the names of old subjects of ``stream`` that no message of the holders has."""
+    found = []
+    for name in await _names(source, stream, prefix):
+        if name == _KEY or await _age(source, stream, prefix + name) <= _MIN_AGE + window:
+            continue
+        held = [await source.last_message(holder, f"{subject}.{name}") for holder, subject in holders]
+        if not any(held):
+            found.append(name)
+    return found
 
 
 async def _take_lease(source: ConsumerSource) -> bool:
@@ -71,21 +88,21 @@ async def _take_lease(source: ConsumerSource) -> bool:
     return True
 
 
-async def _names(source: ConsumerSource) -> list[str]:
-    prefix = f"$O.{source.address.bucket}.C."
-    found = await source.ask(f"STREAM.INFO.OBJ_{source.address.bucket}", {"subjects_filter": f"{prefix}>"})
+async def _names(source: ConsumerSource, stream: str, prefix: str) -> list[str]:
+    """Return what follows ``prefix`` in the subjects of a stream; if they are too many for one sweep, some of them."""
+    found = await source.ask(f"STREAM.INFO.{stream}", {"subjects_filter": f"{prefix}>"})
     subjects: dict[str, Any] = ((found or {}).get("state") or {}).get("subjects") or {}
-    return sorted(each.removeprefix(prefix) for each in subjects)[:_MAX_OBJECTS]
+    names = [each.removeprefix(prefix) for each in subjects]
+    return names if len(names) <= _MAX_NAMES else random.sample(names, _MAX_NAMES)
 
 
-async def _age(source: ConsumerSource, name: str) -> float:
-    """Return the seconds since the last part of an object was stored."""
-    bucket = source.address.bucket
-    found = await source.last_message(f"OBJ_{bucket}", f"$O.{bucket}.C.{name}")
+async def _age(source: ConsumerSource, stream: str, subject: str) -> float:
+    """Return the seconds since the last message of a subject was stored."""
+    found = await source.last_message(stream, subject)
     if found is None:
         return 0.0
     try:
         stored = datetime.fromisoformat(found["time"][:19] + "+00:00")
     except (KeyError, ValueError, TypeError):
-        raise NATSUnavailableError("the time of an object is malformed") from None
+        raise NATSUnavailableError(f"the time of {subject} is malformed") from None
     return (datetime.now(UTC) - stored).total_seconds()

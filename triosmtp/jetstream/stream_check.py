@@ -93,10 +93,20 @@ def _check_bucket(config: Mapping[str, Any], bucket: str, replicas: int, deadlin
     yield from _check_publishing(config, (f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"), deadline)
 
 
-def check_kv(config: Mapping[str, Any], *, replicas: int) -> tuple[str, ...]:
-    """Return what is wrong with the stream of the key-value bucket for results.  It keeps one value for each key."""
+def check_kv(config: Mapping[str, Any], *, replicas: int, min_age: float) -> tuple[str, ...]:
+    """Return what is wrong with the stream of the key-value bucket for results.
+
+    It keeps one value for each key.  It may delete values that are older than ``min_age`` seconds.
+    """
     durable = {**config, "max_msgs_per_subject": -1, "max_age": 0}
-    return tuple(f"key-value bucket: {each}" for each in _check_durability(durable, replicas))
+    problems = [f"key-value bucket: {each}" for each in _check_durability(durable, replicas)]
+    age = config.get("max_age") or 0
+    if 0 < age < min_age * _SECOND:
+        problems.append(
+            f"key-value bucket: max_age: results are deleted after {_seconds(age)}, and they are needed for "
+            f"{min_age:g} s, which is Message_Expiration and the longest of Retry_Delays"
+        )
+    return tuple(problems)
 
 
 def check_consumer(config: Mapping[str, Any], *, subject: str, ack_wait: float) -> tuple[str, ...]:
@@ -110,6 +120,10 @@ _FORBIDDEN: Final = {
     "mem_storage": "the state of the consumer is lost with the server: remove it",
     "inactive_threshold": "the consumer is deleted if nobody uses it: remove it",
     "headers_only": "the consumer does not deliver the message: remove it",
+    "max_batch": "the server refuses requests for more messages: remove it, and use Concurrency",
+    "max_bytes": "the server refuses requests for more octets: remove it",
+    "max_expires": "the server refuses requests for a longer time: remove it",
+    "priority_groups": "requests must name a group: remove it",
 }
 
 

@@ -7,7 +7,8 @@ consumer goes on at the recipient at which one died.
 import json
 import logging
 import tempfile
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -19,7 +20,7 @@ import trio
 from attrs import evolve, frozen
 
 from triosmtp.delivery import Delivery, RecipientResult
-from triosmtp.jetstream.consumer_source import ACK_WAIT, ConsumerSource, ObjectMissingError, TakenMessage
+from triosmtp.jetstream.consumer_source import ConsumerSource, ObjectMissingError, TakenMessage
 from triosmtp.jetstream.delivery_report import make_report, recipients_to_report
 from triosmtp.jetstream.message_codec import StreamMessage, decode_message
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
@@ -49,6 +50,8 @@ class ConsumerSettings:
     message_expiration: float
     report_strangers: bool
     hostname: str
+    concurrency: int
+    """Messages that are delivered at the same time."""
 
 
 class StreamConsumer:
@@ -66,23 +69,14 @@ class StreamConsumer:
     async def handle(self, taken: TakenMessage) -> None:
         """Deliver one message, and settle it."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._signal_progress, taken)
-                await self._deliver(taken)
-                nursery.cancel_scope.cancel()
-        except* (NATSUnavailableError, PublishError) as group:
+            await self._deliver(taken)
+        except (NATSUnavailableError, PublishError) as error:
             # It is delivered again when ack_wait is over.
-            _log.error("%s: not settled: %s", taken.subject, "; ".join(map(str, group.exceptions)))
-        except* Exception as group:  # noqa: BLE001 - one message must not end the consumer
-            _log.error("%s: not settled", taken.subject, exc_info=group)
-        finally:
-            self._source.thread.notify(self._source.free_place)
-
-    async def _signal_progress(self, taken: TakenMessage) -> None:
-        while True:
-            await trio.sleep(ACK_WAIT / 3)
-            with suppress(NATSUnavailableError):
-                await self._call(self._source.signal_progress, taken)
+            _log.error("%s: not settled: %s", taken.subject, error)
+        except Exception:  # noqa: BLE001 - one message must not end the consumer
+            _log.exception("%s: not settled", taken.subject)
+        # A message that is cancelled stays in hand, and is returned.
+        self._source.thread.notify(partial(self._source.release, taken))
 
     async def _deliver(self, taken: TakenMessage) -> None:
         try:
@@ -90,16 +84,28 @@ class StreamConsumer:
         except EnvelopeError as error:
             await self._fail(taken, taken.payload, f"malformed: {error}")
             return
-        results = await self._call(self._source.read_results, taken.name) if taken.attempt > 1 else {}
+        count = len(found.document.envelope.recipients)
+        # The attempts are counted from 1 again if the durable consumer is made again; the results stay.
+        is_new = taken.attempt == 1 and count == 1
+        results = {} if is_new else await self._call(self._source.read_results, taken.name)
         async with AsyncExitStack() as stack:
             try:
                 body = await self._body(found, stack)
             except (ObjectMissingError, EnvelopeError) as error:
                 await self._fail(taken, taken.payload, str(error))
                 return
-            known = _read_results(results, len(found.document.envelope.recipients))
+            known = _read_results(results, count)
+            if known or taken.attempt > 1:
+                self._log_again(taken, found, known)
             outcome = await self._deliver_each(taken, _message(found, body), known)
             await self._settle(taken, found, body, outcome, written=bool(results))
+
+    def _log_again(self, taken: TakenMessage, found: StreamMessage, known: dict[int, RecipientResult]) -> None:
+        """Log the recipients that an attempt that was cut off may have delivered: this explains doubles."""
+        recipients = enumerate(found.document.envelope.recipients)
+        left = [ascii(str(each)) for number, each in recipients if number not in known]
+        if left:
+            _log.warning("%s: attempt %d, no result is recorded of %s", taken.subject, taken.attempt, ", ".join(left))
 
     async def _body(self, found: StreamMessage, stack: AsyncExitStack) -> Body:
         """Return the octets of a message, those of an object in a file without a name."""
@@ -174,11 +180,18 @@ class StreamConsumer:
         else:
             settled = await self._call(self._source.settle, taken, b"+ACK")
             if settled and document.object is not None:
-                await self._call(self._source.delete_object, document.object.name)
+                await self._clean(taken, partial(self._source.delete_object_of, taken, document.object.name))
         if not settled:
             await self._call(self._source.write_results, taken.name, _written(results))
         elif written or several:
-            await self._call(self._source.delete_results, taken.name)
+            await self._clean(taken, partial(self._source.delete_results, taken.name))
+
+    async def _clean(self, taken: TakenMessage, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Delete what a settled message needs no more; if that fails, it is swept later."""
+        try:
+            await self._call(function)
+        except NATSUnavailableError as error:
+            _log.warning("%s: settled, but not all is deleted: %s", taken.subject, error)
 
     async def _fail(self, taken: TakenMessage, payload: bytes, reason: str) -> bool:
         """Publish what cannot be delivered under the failure subject, and terminate the message.
@@ -189,7 +202,7 @@ class StreamConsumer:
         subject = f"{self._settings.failure_subject}.{taken.name}"
         publish = partial(self._source.publish, headers={"Triosmtp-Failure": _header(reason)})
         deadline = self._source.address.deadline
-        await self._call(publish, subject, payload, f"{taken.name}.failed", None, deadline)
+        await self._call(publish, subject, payload, f"{taken.name}.{self._source.consumer}.failed", None, deadline)
         return await self._call(self._source.settle, taken, b"+TERM")
 
     async def _report(self, document: Any, body: Body, failed: dict[int, RecipientResult]) -> None:

@@ -26,7 +26,7 @@ from triosmtp.jetstream.nats_thread import NATSThread, NATSUnavailableError
 from triosmtp.jetstream.stream_address import StreamAddress
 from triosmtp.jetstream.stream_query import StreamFacts, query_stream
 
-__all__ = ["PublishError", "Source", "StreamPublisher"]
+__all__ = ["NO_HEADERS", "PublishError", "Source", "StreamPublisher"]
 
 _log = logging.getLogger("triosmtp.nats")
 
@@ -40,7 +40,7 @@ _QUERY_INTERVAL: Final = 60.0
 _RETRY_INTERVAL: Final = 1.0
 """Seconds until the stream is asked again if it did not answer or is not usable."""
 _NOT_ASKED: Final = "the stream has not answered yet"
-_NO_HEADERS: Final[Mapping[str, str]] = {}
+NO_HEADERS: Final[Mapping[str, str]] = {}
 _MAX_PART: Final = 128 * 1024
 """Octets of a part of an object, if no less fit into a message."""
 _FULL: Final = frozenset({10077, 10047, 10023, 10028})
@@ -137,7 +137,7 @@ class StreamPublisher:
         stream: str | None,
         seconds: float,
         *,
-        headers: Mapping[str, str] = _NO_HEADERS,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         """Publish ``payload`` and return when ``stream`` has acknowledged it; give up after ``seconds``.
 

@@ -20,7 +20,7 @@ from triosmtp.jetstream.stream_check import (
     consumes,
 )
 
-__all__ = ["StreamFacts", "ask", "query_consumer", "query_kv", "query_stream", "syncs_always"]
+__all__ = ["ConsumerFacts", "StreamFacts", "ask", "query_consumer", "query_kv", "query_stream", "syncs_always"]
 
 _TIMEOUT: Final = 3.0
 _NOT_FOUND: Final = 404
@@ -39,6 +39,20 @@ class StreamFacts:
     """The octets that one message may have, with its headers."""
     max_part: int
     """The octets that a part of an object may have, with its headers."""
+    is_work_queue: bool = False
+    """Whether a message is deleted when it is acknowledged."""
+
+
+@frozen(slots=True)
+class ConsumerFacts:
+    """The answer of the servers about a durable consumer."""
+
+    problems: tuple[str, ...]
+    """What is wrong with its settings; empty: messages may be taken."""
+    pending: int = 0
+    """Messages that were delivered and not settled: they are being delivered, or wait for their next attempt."""
+    is_full: bool = False
+    """Whether ``max_ack_pending`` of them are reached, so that no further one is delivered."""
 
 
 async def query_stream(connection: NATSConnection, address: StreamAddress) -> StreamFacts:
@@ -67,7 +81,12 @@ async def query_stream(connection: NATSConnection, address: StreamAddress) -> St
         problems += check_bucket(bucket, bucket=address.bucket, replicas=address.replicas, deadline=address.deadline)
     if connection.max_payload < MIN_MESSAGE:
         problems += (f"max_payload: {connection.max_payload}, at least {MIN_MESSAGE} octets are needed",)
-    return StreamFacts(problems, _max_message(connection, config), _max_message(connection, bucket or {}))
+    return StreamFacts(
+        problems,
+        _max_message(connection, config),
+        _max_message(connection, bucket or {}),
+        is_work_queue=config.get("retention") == "workqueue",
+    )
 
 
 def _max_message(connection: NATSConnection, config: Mapping[str, Any]) -> int:
@@ -77,20 +96,23 @@ def _max_message(connection: NATSConnection, config: Mapping[str, Any]) -> int:
 
 async def query_consumer(
     connection: NATSConnection, address: StreamAddress, consumer: str, ack_wait: float
-) -> tuple[str, ...]:
-    """Return what is wrong with ``consumer`` of the stream.
+) -> ConsumerFacts:
+    """Ask about ``consumer`` of the stream.
 
     :raises NATSUnavailableError: if JetStream does not answer.
     :raises ConnectionLostError: if the connection is lost.
     """
     found = await ask(connection, f"CONSUMER.INFO.{address.stream}.{consumer}")
     if found is None:
-        return (f"the stream {address.stream} has no consumer {consumer}",)
-    return check_consumer(found["config"], subject=address.subject, ack_wait=ack_wait)
+        return ConsumerFacts((f"the stream {address.stream} has no consumer {consumer}",))
+    config, pending = found["config"], found.get("num_ack_pending") or 0
+    limit = config.get("max_ack_pending") or -1
+    problems = check_consumer(config, subject=address.subject, ack_wait=ack_wait)
+    return ConsumerFacts(problems, pending, is_full=0 < limit <= pending)
 
 
-async def query_kv(connection: NATSConnection, bucket: str, replicas: int) -> tuple[str, ...]:
-    """Return what is wrong with a key-value bucket.
+async def query_kv(connection: NATSConnection, bucket: str, replicas: int, min_age: float) -> tuple[str, ...]:
+    """Return what is wrong with a key-value bucket whose values are needed for ``min_age`` seconds.
 
     :raises NATSUnavailableError: if JetStream does not answer.
     :raises ConnectionLostError: if the connection is lost.
@@ -98,7 +120,7 @@ async def query_kv(connection: NATSConnection, bucket: str, replicas: int) -> tu
     config = await _stream_config(connection, f"KV_{bucket}")
     if config is None:
         return (f"there is no key-value bucket {bucket}",)
-    return check_kv(config, replicas=replicas)
+    return check_kv(config, replicas=replicas, min_age=min_age)
 
 
 async def _stream_config(connection: NATSConnection, stream: str) -> dict[str, Any] | None:

@@ -1,19 +1,22 @@
 """`python -m examples.fleet`: mail passes while parts of it end, by the rule that nothing accepted is lost."""
 
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, Timer
 
 import pytest
 from example_process import ENVIRONMENT
 from fortress import JUDGE
+from mail_client import need
 
 MESSAGES = 20_000 if JUDGE else 96
 LONGEST = 1800.0 if JUDGE else 120.0
@@ -87,8 +90,12 @@ def tokens(folder: Path) -> list[int]:
 def faults(running: FleetProcess) -> list[tuple[float, Callable[[], None]]]:
     """Return what is done when a share of the messages is accepted."""
     restart_node = (0.25, lambda: running.kill("mx2", signal.SIGTERM))
-    if not JUDGE:
-        return [(0.08, lambda: running.kill("c1", signal.SIGKILL)), restart_node]
+    if not JUDGE:  # what a consumer that is killed had in hand is delivered again only after 20 s
+        return [
+            (0.08, lambda: running.kill("c1", signal.SIGTERM)),
+            restart_node,
+            (0.4, lambda: running.kill("policy", signal.SIGKILL)),
+        ]
     return [
         (0.1, lambda: running.kill("c1", signal.SIGKILL)),
         restart_node,
@@ -100,7 +107,7 @@ def faults(running: FleetProcess) -> list[tuple[float, Callable[[], None]]]:
 
 
 def test_nothing_accepted_is_lost_while_parts_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A node is restarted and a consumer killed; at full size also a certificate is renewed, and more is killed."""
+    """A node and a consumer are restarted; at full size a certificate is renewed, and consumers and more are killed."""
     folder = tmp_path / "fleet"
     with fleet(folder, "--messages", str(MESSAGES)) as running:
         running.read_until("ready: ")
@@ -117,17 +124,63 @@ def test_nothing_accepted_is_lost_while_parts_end(tmp_path: Path, capsys: pytest
     assert status == 0, running.text
     assert f"audit: {MESSAGES} of {MESSAGES} messages answered 250" in audit
     assert " ids in the stream, 0 of them twice" in audit
-    assert f"audit: {MESSAGES} in the Maildir, 0 lost, 0 without policy" in audit
+    assert f"audit: {2 * MESSAGES} of {2 * MESSAGES} in the Maildir, one for each recipient, 0 lost, 0 without" in audit
     assert ", 0 unexplained" in audit
-    assert "c1: ended with status -9, is started again" in running.lines
+    assert f"c1: ended with status {-9 if JUDGE else 0}, is started again" in running.lines
     assert "mx2: ended with status 0, is started again" in running.lines
     if JUDGE:
         assert "audit: 2 certificates seen" in audit
+    else:
+        assert "policy: ended with status -9, is started again" in running.lines
     # The Maildir itself says the same.
     found = tokens(folder)
     assert set(found) == set(range(MESSAGES))
-    assert f"audit: {len(found) - MESSAGES} doubles" in audit
+    assert f"audit: {len(found) - 2 * MESSAGES} doubles" in audit
     assert [pid for pid in running.all_pids if alive(pid)] == []
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Return a folder that the user mail can enter, too."""
+    need("dovecot")
+    if os.geteuid() != 0:
+        pytest.skip("dovecot must be started by root")
+    folder = Path(tempfile.mkdtemp(prefix="triosmtp-fleet-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not JUDGE, reason="takes minutes: TRIOSMTP_JUDGE=1")
+def test_every_double_at_dovecot_is_explained(open_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Consumers are killed at random moments, and deliver by LMTP, which doubles what it receives twice."""
+    messages, seed = 5_000, random.randrange(1_000_000)
+    choice, kills, done = random.Random(seed), 0, Event()
+    with fleet(open_folder / "fleet", "--dovecot", "--messages", str(messages)) as running:
+        running.read_until("ready: ")
+
+        def kill() -> None:
+            nonlocal kills
+            while not done.wait(choice.uniform(0.5, 3.0)):
+                with suppress(ProcessLookupError):
+                    running.kill(choice.choice(("c1", "c2")), signal.SIGKILL)
+                    kills += 1
+
+        killer = Thread(target=kill)
+        killer.start()
+        try:
+            running.read_until(f"{messages} of {messages} ")
+        finally:
+            done.set()
+            killer.join()
+        status = running.read_all()
+    audit = "\n".join(line for line in running.lines if line.startswith("audit: "))
+    with capsys.disabled():
+        print(f"\nseed {seed}, consumers killed {kills} times\n{audit}")
+    assert status == 0, running.text
+    assert f"audit: {2 * messages} of {2 * messages} in the Maildir, one for each recipient, 0 lost, 0 without" in audit
+    assert ", 0 unexplained" in audit
+    assert kills > 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -149,6 +202,18 @@ def test_a_part_that_cannot_start_ends_the_fleet(tmp_path: Path) -> None:
     assert re.search(r"^fleet: n\d ended with status 1\n.*nats-server: ", running.text, re.MULTILINE)
     assert "Traceback" not in running.text
     assert [pid for pid in running.all_pids if alive(pid)] == []
+
+
+def test_a_folder_that_dovecot_cannot_enter_ends_the_fleet(tmp_path: Path) -> None:
+    """It is named at once: Dovecot would only defer all mail."""
+    need("dovecot")
+    if os.geteuid() != 0:
+        pytest.skip("dovecot must be started by root")
+    tmp_path.chmod(0o700)
+    with fleet(tmp_path / "fleet", "--dovecot") as running:
+        assert running.read_all() == 69, running.text
+    (line,) = running.lines
+    assert line.startswith("fleet: the user mail, who delivers for Dovecot, cannot enter ")
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -5,24 +5,21 @@ import json
 import logging
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from consume_site import CONFIGURATION, CONSUMER, envelope, mails, make_site, wait_empty
-from nats_servers import JetStream, NATSProcess, run_nats
-from serve_process import COMMAND, environment_of
+from consume_site import CONSUMER, consuming, consuming_here, envelope, mails, make_site, publish, wait_empty
+from nats_servers import JetStream, NATSProcess, free_ports, run_nats
 from stream_messages import stream_message
-from stream_site import open_delivery
 
-from triosmtp.commands import consume
-from triosmtp.config import load_config
 from triosmtp.delivery import DeliveryError
 from triosmtp.errors import Reject
+from triosmtp.jetstream import consumer_runner
 from triosmtp.jetstream.message_codec import decode_message, encode_message, encode_reference
 from triosmtp.message import Message
 from triosmtp.message.envelope_document import ObjectReference
@@ -42,56 +39,6 @@ def jetstream(nats_server: NATSProcess) -> JetStream:
     return jetstream
 
 
-class Consuming:
-    """A `triosmtp consume` that runs."""
-
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self.process = process
-        self._log = log
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-
-@contextmanager
-def consuming(folder: Path, server: NATSProcess, target: str, options: str = "") -> Iterator[Consuming]:
-    folder.mkdir(exist_ok=True)
-    config, log = folder / "consume.conf", folder / "log"
-    config.write_text(CONFIGURATION.format(port=server.port, target=target, options=options))
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [*COMMAND, "consume", "-c", str(config)], stderr=stderr, stdout=subprocess.DEVNULL, text=True,
-            env=environment_of(),
-        )  # fmt: skip
-    try:
-        yield Consuming(process, log)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        code = process.wait(30)
-    assert code in {0, -signal.SIGKILL}, log.read_text()
-    assert "Traceback" not in log.read_text()
-
-
-@asynccontextmanager
-async def consuming_here(folder: Path, server: NATSProcess, target: str, options: str = "") -> AsyncIterator[None]:
-    """Run the consumers of `triosmtp consume` in this process, which costs less than one of their own."""
-    config = folder / "consume.conf"
-    config.write_text(CONFIGURATION.format(port=server.port, target=target, options=options))
-    loaded = load_config(config)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(consume._run_consumer, loaded, "mailbox", loaded.consumers["mailbox"])
-        yield
-        nursery.cancel_scope.cancel()
-
-
-async def publish(server: NATSProcess, *messages: Message) -> None:
-    async with open_delivery(server) as delivery:
-        for message in messages:
-            await delivery.deliver(message)
-
-
 def test_mail_reaches_a_maildir_and_leaves_the_stream(
     tmp_path: Path, nats_server: NATSProcess, jetstream: JetStream
 ) -> None:
@@ -99,7 +46,7 @@ def test_mail_reaches_a_maildir_and_leaves_the_stream(
     two = envelope("joe", "ann")
     large = b"Subject: large\r\n\r\n" + b"x" * 70 * 30_000 + b"\r\n"
     trio.run(publish, nats_server, stream_message(1, envelope=two), stream_message(2, large))
-    with consuming(tmp_path, nats_server, f"maildir:{tmp_path}/Maildir"):
+    with consuming(tmp_path, nats_server.port, f"maildir:{tmp_path}/Maildir"):
         wait_empty(jetstream)
     found = mails(tmp_path / "Maildir")
     assert len(found) == 3
@@ -109,7 +56,7 @@ def test_mail_reaches_a_maildir_and_leaves_the_stream(
     assert any(each.endswith(large[-1000:].replace(b"\r\n", b"\n")) for each in found)
     assert jetstream.messages("OBJ_MAIL") == {}
     assert jetstream.messages("FAILED") == {}
-    assert [key for key, value in jetstream.messages("KV_MAIL-results").items() if value] == []
+    assert jetstream.messages("KV_MAIL-results") == {}
 
 
 class Target:
@@ -162,7 +109,7 @@ async def test_results_are_written_before_the_next_recipient(
 
     def look(recipient: str) -> None:
         values = jetstream.messages("KV_MAIL-results")
-        seen[recipient] = json.loads(values.get("$KV.MAIL-results.mx1-0a-1") or b"{}")
+        seen[recipient] = json.loads(values.get("$KV.MAIL-results.triosmtp.mx1-0a-1") or b"{}")
 
     target.before = look
     await publish(nats_server, stream_message(1, envelope=envelope("joe", "ann")))
@@ -170,7 +117,7 @@ async def test_results_are_written_before_the_next_recipient(
         await trio.to_thread.run_sync(wait_empty, jetstream)
     assert seen["joe"] == {}
     assert list(seen["ann"]) == ["0"]  # type: ignore[call-overload]
-    assert not jetstream.messages("KV_MAIL-results")["$KV.MAIL-results.mx1-0a-1"]  # and deleted at the end
+    assert jetstream.messages("KV_MAIL-results") == {}  # nothing is left of them
 
 
 async def test_a_consumer_goes_on_at_the_recipient_at_which_another_one_died(
@@ -183,7 +130,7 @@ async def test_a_consumer_goes_on_at_the_recipient_at_which_another_one_died(
         context = client.jetstream()
         subscription = await context.pull_subscribe_bind("triosmtp", "MAIL")
         (message,) = await subscription.fetch(1, timeout=10)
-        await context.publish("$KV.MAIL-results.mx1-0a-1", b'{"0":[250,"2.0.0","ok"],"7":"x","y":[1]}')
+        await context.publish("$KV.MAIL-results.triosmtp.mx1-0a-1", b'{"0":[250,"2.0.0","ok"],"7":"x","y":[1]}')
         await message.nak()
         await client.flush()
 
@@ -302,8 +249,38 @@ async def test_sigterm_lets_a_message_finish(
 
     target.before = stop
     await publish(nats_server, stream_message(1, envelope=envelope("joe", "ann")))
-    with consuming(tmp_path, nats_server, address) as consumer:
+    with consuming(tmp_path, nats_server.port, address) as consumer:
         process.append(consumer.process)
         await trio.to_thread.run_sync(consumer.process.wait)
     assert target.received == ["joe", "ann"]
     assert jetstream.ask("STREAM.INFO.MAIL")["state"]["messages"] == 0
+
+
+async def test_a_message_that_does_not_finish_is_returned(
+    tmp_path: Path,
+    nats_server: NATSProcess,
+    jetstream: JetStream,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another consumer has it at once, and not when `ack_wait` is over."""
+    monkeypatch.setattr(consumer_runner, "_GRACE", 0.0)
+    (port,) = free_ports(1)
+
+    async def never_answer(_client: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    def wait_until_taken() -> None:
+        while jetstream.ask("CONSUMER.INFO.MAIL.triosmtp")["num_ack_pending"] != 1:
+            pass
+
+    await publish(nats_server, stream_message(1, envelope=envelope("joe")))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(trio.serve_tcp, never_answer, port, host="127.0.0.1"))
+        async with consuming_here(tmp_path, nats_server, f"smtp://127.0.0.1:{port}"):
+            await trio.to_thread.run_sync(wait_until_taken)
+        nursery.cancel_scope.cancel()
+    with trio.fail_after(15):
+        async with consuming_here(tmp_path, nats_server, f"maildir:{tmp_path}/Maildir"):
+            await trio.to_thread.run_sync(wait_empty, jetstream, abandon_on_cancel=True)
+    assert "attempt 2, no result is recorded of 'joe@example.com'" in caplog.text

@@ -40,3 +40,16 @@ def test_errors_are_named(options: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(f'{QUEUE} Consumer "c" {{ {options} }}')
     assert any(expected in str(each) for each in caught.value.problems), [str(each) for each in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("target", "concurrency", "warned"),
+    [("hop", 21, True), ("hop", 20, False), ("lmtp:/run/lmtp", 21, False), ("few", 3, True), ("box", 99, False)],
+)
+def test_a_concurrency_that_the_target_does_not_allow_is_a_warning(target: str, concurrency: int, warned: bool) -> None:
+    more = 'Delivery "few" { Deliver_To = "lmtp:/x" Max_Outbound_Connections = 2 }'
+    more += 'Delivery "box" { Deliver_To = "maildir:/x" }'
+    options = RIGHT.replace('"hop"', f'"{target}"')
+    config = parse_config(f'{QUEUE} {more} Consumer "c" {{ {options} Concurrency = {concurrency} }}')
+    found = [each for each in map(str, config.warnings) if "Concurrency: Max_Outbound_Connections of Delivery" in each]
+    assert bool(found) is warned

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -70,6 +71,45 @@ async def test_a_young_object_stays(
     async with open_source(nats_server) as source:
         assert await source.thread.call(sweep_objects, source, "mail.failed") == 0
     assert names(objects) == {"mx1-0a-1"}
+
+
+async def test_results_of_a_message_that_is_gone_are_deleted(
+    nats_server: NATSProcess, objects: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer died between the acknowledgement and their deletion.  Those of other messages and consumers stay."""
+    async with open_delivery(nats_server) as delivery, open_source(nats_server) as source:
+        await delivery.deliver(stream_message(1))
+        for name in ("mx1-0a-1", "mx1-0a-2"):
+            await source.thread.call(source.write_results, name, {"0": [250, "2.0.0", "ok"]})
+        await source.thread.call(source.publish, "$KV.R.other.mx1-0a-2", b"{}", "x", None, 5.0)
+        assert await source.thread.call(sweep_objects, source, "mail.failed") == 1
+        with monkeypatch.context() as young:
+            young.setattr(object_sweeper, "_MIN_AGE", 3600.0)
+            objects.ask("STREAM.PURGE.MAIL")
+            assert await source.thread.call(sweep_objects, source, "mail.failed") == 0
+    assert objects.messages("KV_R").keys() == {"$KV.R.c.sweeper", "$KV.R.c.mx1-0a-1", "$KV.R.other.mx1-0a-2"}
+
+
+async def test_the_lease_of_a_consumer_that_died_ends(
+    nats_server: NATSProcess, objects: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_delivery(nats_server) as delivery:
+        await delivery.deliver(stream_message(1, b"x" * 1_500_000))
+    objects.ask("STREAM.PURGE.MAIL")
+    async with open_source(nats_server) as dead, open_source(nats_server) as other:
+        assert await dead.thread.call(object_sweeper._take_lease, dead) is True
+        assert await other.thread.call(sweep_objects, other, "mail.failed") == 0
+        with monkeypatch.context() as later:
+            later.setattr(object_sweeper, "datetime", Later)
+            assert await other.thread.call(sweep_objects, other, "mail.failed") == 1
+
+
+class Later(datetime):
+    """The time when the lease has ended."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return datetime.now(tz) + timedelta(seconds=object_sweeper._LEASE + 1)
 
 
 async def test_one_consumer_sweeps_at_a_time(nats_server: NATSProcess, objects: JetStream) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from nats_servers import OBJECT_BUCKET, STREAM
 
-from triosmtp.jetstream.stream_check import check_bucket, check_consumer, check_stream, matches
+from triosmtp.jetstream.stream_check import check_bucket, check_consumer, check_kv, check_stream, matches
 
 SECOND = 1_000_000_000
 CONSUMER = {"durable_name": "triosmtp", "ack_policy": "explicit", "ack_wait": 30 * SECOND, "max_deliver": -1}
@@ -110,6 +110,10 @@ def test_an_object_bucket_as_the_documentation_makes_it_is_right() -> None:
         ({"mem_storage": True}, "mem_storage"),
         ({"inactive_threshold": SECOND}, "inactive_threshold"),
         ({"headers_only": True}, "headers_only"),
+        ({"max_batch": 5}, "max_batch"),
+        ({"max_bytes": 5}, "max_bytes"),
+        ({"max_expires": SECOND}, "max_expires"),
+        ({"priority_groups": ["a"]}, "priority_groups"),
         ({"filter_subject": "mail.out.>"}, "filter_subject"),
         ({"filter_subjects": ["mail.in.a", "b"]}, "filter_subject"),
     ],
@@ -118,6 +122,14 @@ def test_each_misconfiguration_of_a_consumer_is_one_error(changes: dict[str, Any
     assert check_consumer(CONSUMER, subject="mail.in", ack_wait=10.0) == ()
     (found,) = check_consumer({**CONSUMER, **changes}, subject="mail.in", ack_wait=10.0)
     assert found.startswith(named)
+
+
+def test_results_must_be_kept_as_long_as_a_message() -> None:
+    config = {"storage": "file", "discard": "new", "max_msgs_per_subject": 1, "num_replicas": 1}
+    for age in (0, 100):
+        assert check_kv({**config, "max_age": age * SECOND}, replicas=1, min_age=100.0) == ()
+    (found,) = check_kv({**config, "max_age": 99 * SECOND}, replicas=1, min_age=100.0)
+    assert found.startswith("key-value bucket: max_age: results are deleted after 99 s")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ SETTINGS = ConsumerSettings(
     message_expiration=3600.0,
     report_strangers=True,
     hostname="c1.example.org",
+    concurrency=10,
 )
 
 
@@ -32,6 +33,7 @@ class Source:
     def __init__(self) -> None:
         self.address = SimpleNamespace(bucket="MAIL", deadline=1.0)
         self.thread = SimpleNamespace(call=self._call, notify=lambda function: function())
+        self.consumer = "triosmtp"
         self.confirms = True
         self.broken = ""
         self.results: dict[str, Any] = {}
@@ -62,7 +64,7 @@ class Source:
             raise NATSUnavailableError("no leader")
         self.published.append(subject)
 
-    def free_place(self) -> None:
+    def release(self, _taken: TakenMessage) -> None:
         self.free += 1
 
 
@@ -143,3 +145,22 @@ async def test_a_fault_of_a_delivery_is_temporary(
     assert target.received == ["ann"]
     assert source.settled[0].startswith(b"-NAK")
     assert "RuntimeError: bug" in caplog.text
+
+
+async def test_results_outlive_the_number_of_attempts(
+    source: Source, target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The durable consumer was made again, so the attempts are counted from 1."""
+    source.results = {"0": [250, "2.0.0", "ok"]}
+    await handle(source, target, "joe", "ann")
+    assert target.received == ["ann"]
+    assert "attempt 1, no result is recorded of 'ann@example.com'" in caplog.text
+
+
+async def test_a_retry_with_all_results_is_no_possible_double(
+    source: Source, target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    target.answers["joe"] = DeliveryError("busy")
+    await handle(source, target, "joe", "ann")
+    await handle(source, target, "joe", "ann", attempt=2)
+    assert "no result is recorded" not in caplog.text

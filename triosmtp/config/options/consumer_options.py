@@ -50,7 +50,11 @@ class ConsumerOptions:
         scopes=_HERE,
     )
     concurrency: int = option(
-        "Concurrency", LIMIT, 10, "Messages that one process delivers at the same time.", scopes=_HERE
+        "Concurrency",
+        LIMIT,
+        20,
+        "Messages that one process delivers at the same time; at most Max_Outbound_Connections of the target.",
+        scopes=_HERE,
     )
     report_to: str | None = option(
         "Report_To",
