@@ -15,7 +15,7 @@ from triosmtp.testing import Answer, ScriptedClient
 from .service import FleetError
 from .site import DOMAIN, HOST
 
-__all__ = ["RECIPIENTS", "Report", "Sender", "make_report", "read_redeliveries"]
+__all__ = ["RECIPIENTS", "Doubles", "Report", "Sender", "explain_doubles", "make_report", "read_redeliveries"]
 
 RECIPIENTS = (f"joe@{DOMAIN}", f"ann@{DOMAIN}")
 """Those of each message."""
@@ -160,6 +160,39 @@ class Report:
         )
 
 
+@frozen
+class Doubles:
+    """Further copies of messages at the far end, by what explains them."""
+
+    without_reply: int
+    """An attempt had been answered without 250, so the client sent it again, and the copies have different ids."""
+    redelivered: int
+    """A consumer died, and the next one found no result of this recipient; the copies have one id."""
+    unexplained: int
+
+
+def explain_doubles(
+    copies: Mapping[tuple[int, str], Mapping[str, int]],
+    uncertain: Mapping[int, int],
+    again: Mapping[tuple[str, str], int],
+) -> Doubles:
+    """Return what explains each double.
+
+    ``copies`` has how often each id was found, by message and recipient.  ``uncertain`` has the attempts of a message
+    that received no 250.  ``again`` has how often a consumer took an id again without a result of a recipient.
+    """
+    without_reply = unexplained = redelivered = 0
+    for (number, recipient), ids in copies.items():
+        explained = min(len(ids) - 1, uncertain.get(number, 0))
+        without_reply += explained
+        unexplained += len(ids) - 1 - explained
+        for identity, count in ids.items():
+            explained = min(count - 1, again.get((identity, recipient), 0))
+            redelivered += explained
+            unexplained += count - 1 - explained
+    return Doubles(without_reply, redelivered, unexplained)
+
+
 def read_redeliveries(logs: Iterable[str]) -> Counter[tuple[str, str]]:
     """Return how often consumers took a message again without a result of a recipient, by id and recipient."""
     found: Counter[tuple[str, str]] = Counter()
@@ -178,16 +211,8 @@ def make_report(
     ``excuses`` is the number of such copies that deaths of consumers can explain at most.
     """
     copies, unmarked = _read_copies(maildir)
-    without_reply = unexplained = redelivered = 0
-    for (number, recipient), ids in copies.items():
-        explained = min(len(ids) - 1, sender.uncertain[number])
-        without_reply += explained
-        unexplained += len(ids) - 1 - explained
-        for identity, count in ids.items():
-            explained = min(count - 1, again.get((identity, recipient), 0))
-            redelivered += explained
-            unexplained += count - 1 - explained
-    beyond = max(0, redelivered - excuses)
+    doubles = explain_doubles(copies, sender.uncertain, again)
+    beyond = max(0, doubles.redelivered - excuses)
     return Report(
         messages=sender.messages,
         attempts=sender.attempts,
@@ -200,9 +225,9 @@ def make_report(
         stored=len(stored),
         stored_twice=tuple(subject for subject, count in stored.items() if count > 1),
         doubles=sum(ids.total() - 1 for ids in copies.values()),
-        without_reply=without_reply,
-        redelivered=redelivered - beyond,
-        unexplained=unexplained + beyond,
+        without_reply=doubles.without_reply,
+        redelivered=doubles.redelivered - beyond,
+        unexplained=doubles.unexplained + beyond,
         certificates=len(sender.serials),
     )
 

@@ -229,11 +229,6 @@ class Site:
         os.chown(folder, user.pw_uid, user.pw_gid)
         for each in (self.folder, folder):
             each.chmod(0o755)
-        for each in self.folder.parents:
-            if not each.stat().st_mode & 0o001:
-                raise FleetError(
-                    f"the user mail, who delivers for Dovecot, cannot enter {each}: choose another --folder"
-                )
         text = _DOVECOT.format(folder=folder, user=user.pw_uid, group=user.pw_gid)
         command = (_program("dovecot"), "-F", "-c", self._write("dovecot.conf", text))
         return [self._service("dovecot", command, b"starting up", f"LMTP at {folder}/lmtp")]

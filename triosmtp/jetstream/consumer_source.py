@@ -202,7 +202,10 @@ class ConsumerSource(StreamPublisher):
         """Extend the time in which the messages in hand must be settled, again and again."""
         while True:
             for message in tuple(self._in_hand.values()):
-                await connection.client.publish(message.reply, b"+WPI")
+                try:
+                    await connection.client.publish(message.reply, b"+WPI")
+                except (nats.errors.Error, OSError) as error:
+                    raise ConnectionLostError(f"the connection to NATS was lost: {error}") from None
             await asyncio.sleep(ACK_WAIT / 3)
 
     # Settling
@@ -310,12 +313,12 @@ class ConsumerSource(StreamPublisher):
             await self.delete_object(name)
 
     async def delete_object(self, name: str) -> None:
-        """Delete an object with all of its parts.
+        """Delete an object with all of its parts.  The parts are the last: by them, the sweeper finds what is left.
 
         :raises NATSUnavailableError: if that is not possible now.
         """
         bucket = self.address.bucket
-        for subject in (f"$O.{bucket}.C.{name}", f"$O.{bucket}.M.{_key(name)}"):
+        for subject in (f"$O.{bucket}.M.{_key(name)}", f"$O.{bucket}.C.{name}"):
             await self.ask(f"STREAM.PURGE.OBJ_{bucket}", {"filter": subject})
 
     async def last_message(self, stream: str, subject: str) -> dict[str, Any] | None:

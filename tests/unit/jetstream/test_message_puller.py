@@ -92,7 +92,8 @@ def test_a_consumer_that_is_deleted_is_named(nats_server: NATSProcess) -> None:
         await site.messages.get()
         await pulling
         pulling = asyncio.ensure_future(site.puller.pull(1))
-        await site.connection.client.flush()
+        while not await waiting(site):
+            pass
         await site.connection.client.request("$JS.API.CONSUMER.DELETE.MAIL.triosmtp")
         assert await pulling == "Consumer Deleted"
         assert await site.puller.pull(1) != ""  # and a request that nobody answers ends at once
@@ -143,8 +144,18 @@ def test_what_is_under_way_comes_before_the_stop_and_nothing_after_it(nats_serve
 
 
 async def pending(site: Site) -> int:
+    """Return how many messages are delivered and not settled."""
+    return await count(site, "num_ack_pending")
+
+
+async def waiting(site: Site) -> int:
+    """Return how many requests the server has."""
+    return await count(site, "num_waiting")
+
+
+async def count(site: Site, field: str) -> int:
     answer = await site.connection.client.request("$JS.API.CONSUMER.INFO.MAIL.triosmtp")
-    found: int = json.loads(answer.data)["num_ack_pending"]
+    found: int = json.loads(answer.data)[field]
     return found
 
 

@@ -13,6 +13,7 @@ from stream_site import open_delivery, stream_address
 from triosmtp.jetstream import object_sweeper
 from triosmtp.jetstream.consumer_source import ConsumerSource, ObjectMissingError
 from triosmtp.jetstream.nats_client import NATSLogin
+from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.object_sweeper import sweep_objects
 
 BUCKETS: list[dict[str, Any]] = [
@@ -110,6 +111,30 @@ class Later(datetime):
     @classmethod
     def now(cls, tz: Any = None) -> Any:
         return datetime.now(tz) + timedelta(seconds=object_sweeper._LEASE + 1)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_an_object_whose_deletion_was_cut_off_is_deleted(
+    nats_server: NATSProcess, objects: JetStream, left: int
+) -> None:
+    """A consumer died before it, or between its two steps."""
+    async with open_delivery(nats_server) as delivery, open_source(nats_server) as source:
+        await delivery.deliver(stream_message(1, b"x" * 1_500_000))
+        objects.ask("STREAM.PURGE.MAIL")
+        ask, steps = source.ask, iter(range(left))
+
+        async def die(request: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+            if next(steps, None) is None:
+                raise NATSUnavailableError("killed")
+            return await ask(request, body)
+
+        source.ask = die  # type: ignore[method-assign]
+        with pytest.raises(NATSUnavailableError):
+            await source.thread.call(source.delete_object, "mx1-0a-1")
+        source.ask = ask  # type: ignore[method-assign]
+        assert len(objects.messages("OBJ_MAIL")) == 2 - left
+        assert await source.thread.call(sweep_objects, source, "mail.failed") == 1
+    assert objects.messages("OBJ_MAIL") == {}
 
 
 async def test_one_consumer_sweeps_at_a_time(nats_server: NATSProcess, objects: JetStream) -> None:
