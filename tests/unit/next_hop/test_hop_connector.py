@@ -259,9 +259,10 @@ class Resolver(trio.abc.HostnameResolver):
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
 
-    async def getaddrinfo(self, _host: Any, port: Any, *_arguments: Any, **_options: Any) -> Any:
+    async def getaddrinfo(self, *arguments: Any, **_options: Any) -> Any:
         families = trio.socket.AF_INET, trio.socket.AF_INET6
-        return [(families[":" in each], trio.socket.SOCK_STREAM, 6, "", (each, port)) for each in self.addresses]
+        stream, port = trio.socket.SOCK_STREAM, arguments[1]
+        return [(families[":" in each], stream, 6, "", (each, port)) for each in self.addresses]
 
     async def getnameinfo(self, *_arguments: Any, **_options: Any) -> Any:
         raise OSError
