@@ -24,7 +24,7 @@ class DeliveryTransaction(abc.ABC):
     async def verify(self, recipient: "Recipient") -> RecipientResult:
         """Ask the target about one more recipient, and return its answer for the client at RCPT.
 
-        A refused recipient is not delivered to.
+        A positive answer without a text is given in the words of the server.  A refused recipient is not delivered to.
         """
 
     @abc.abstractmethod

@@ -11,7 +11,7 @@ from triosmtp.delivery import RecipientResult
 from triosmtp.next_hop.hop_error import HopBusyError, HopError
 from triosmtp.smtp.reply_parser import ReceivedReply
 
-__all__ = ["ACCEPTED", "deferred", "is_our_fault", "result_of"]
+__all__ = ["deferred", "is_our_fault", "result_of"]
 
 _OUR_FAULT: Final = frozenset({421, 500, 501, 502, 503, 504, 530, 534, 535, 538, 555})
 """Answers about the dialogue between this server and the hop: its end, its syntax, its extensions, AUTH and TLS."""
@@ -22,9 +22,6 @@ _ABOUT_SENDER: Final = ("5.1.", "5.2.3", "5.3.4", "5.6.", "5.7.")
 
 _MAX_TEXT: Final = 480
 """Characters of a text: a line has 512 octets with the code, the enhanced status code and CRLF."""
-
-ACCEPTED: Final = RecipientResult(250, "2.1.5", "Recipient ok")
-"""The result of a recipient that the hop accepted at RCPT."""
 
 
 def is_our_fault(reply: ReceivedReply, step: str) -> bool:

@@ -20,7 +20,7 @@ from triosmtp.message import Envelope, Message, Origin, Recipient
 from triosmtp.message.spool import SpoolError
 from triosmtp.message.trace import separator
 from triosmtp.next_hop.hop import Hop
-from triosmtp.next_hop.hop_answer import ACCEPTED, is_our_fault, result_of
+from triosmtp.next_hop.hop_answer import is_our_fault, result_of
 from triosmtp.next_hop.hop_client import xclient_lines, xforward_lines
 from triosmtp.next_hop.hop_connection import HopConnection, Transaction
 from triosmtp.next_hop.hop_error import HopError
@@ -108,7 +108,6 @@ class HopTransaction(DeliveryTransaction):
             opened = connection.transaction
         if reply.code < 300 and opened is not None:
             opened.recipients.append(line)
-            return ACCEPTED
         return self._result(reply, "RCPT")
 
     def _opened(self, connection: HopConnection) -> Transaction | None:

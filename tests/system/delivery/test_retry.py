@@ -31,7 +31,7 @@ def test_the_retry_goes_to_the_second_target_alone(between: str, tmp_path: Path)
     (tmp_path / "second").write_text("in the way")
     with run_server("-c", str(conf), log=tmp_path / "log") as server:
         port = server.port()
-        assert send(port).startswith("452 ")
+        assert send(port).startswith("451 4.3.0 ")
         (tmp_path / "second").unlink()
         assert (delivered(tmp_path, "first"), delivered(tmp_path, "second")) == (1, 0)
         if between == "another worker":

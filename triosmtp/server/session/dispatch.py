@@ -41,6 +41,8 @@ _SHOWN: Final = 100
 """Characters of an unknown choice in logs."""
 _REMEMBER_SECONDS: Final = 10.0
 """Seconds for remembering recipients when a session is cancelled."""
+_ACCEPTED: Final = frozenset({250, 251, 252})
+"""The positive replies to RCPT and to the end of data (RFC 5321, section 4.3.2)."""
 _FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
 _NO_SPACE: Final = RecipientResult(452, "4.3.1", "Insufficient system storage")
 _HASHED_INLINE: Final = 64 * 1024
@@ -67,6 +69,8 @@ class Dispatch:
         self._envelope = envelope
         self._hello = hello
         self._origin: Origin | None = None
+        self.reply: Reply | None = None
+        """The answer of the targets that have the message, in their own words, if it is the same for all recipients."""
         self._parts = 0
         self._routes: dict[Targets, None] = {}  # of the recipients so far
         self._transactions: dict[Target, DeliveryTransaction] = {}
@@ -85,8 +89,8 @@ class Dispatch:
 
     # At RCPT
 
-    async def verify(self, recipient: Recipient, chosen: str | None) -> None:
-        """Ask the first target of a recipient about it.
+    async def verify(self, recipient: Recipient, chosen: str | None) -> Reply | None:
+        """Ask the first target of a recipient about it; return its answer in its own words, if there are any.
 
         :raises Refusal: if the target refuses it, or if the message cannot have it beside its other recipients.
         """
@@ -94,7 +98,7 @@ class Dispatch:
         if not await self._may_join(targets):
             reply = Reply(452, "Recipients of other targets first, send this one again", "4.5.3")
             raise Refusal(reply, "delivery", f"{recipient} does not share its targets")
-        target = targets[0]
+        target, answer = targets[0], None
         if self._profile.routing.verifies(target, recipient.address):
             result = await self._verify(target, recipient)
             _count(target, result)
@@ -102,7 +106,9 @@ class Dispatch:
                 # A recipient that does not exist is no failure of delivery.
                 decided_by = "delivery" if result.is_deferred else f"target:{target}"
                 raise _refusal(evolve(result, reason=f"{target}: {result.reason or result.text}"), decided_by)
+            answer = _reply_of(result)
         self._routes[targets] = None
+        return answer
 
     async def _may_join(self, targets: Targets) -> bool:
         """Return whether a message may have one more recipient, of these targets.
@@ -189,6 +195,8 @@ class Dispatch:
         found = [results[number] for number in sorted(results)]
         if any(result.is_deferred for result in found):
             await self._remember(message, digest)
+        if len(set(found)) == 1 and found[0].is_delivered:
+            self.reply = _reply_of(found[0])
         return reply_to_results(found)
 
     def _plan(self, message: Message) -> list[_Part]:
@@ -228,9 +236,10 @@ class Dispatch:
         left = part.numbers
         for copy, target in enumerate(part.targets):
             found = await self._deliver_to_target(message, target, left)
-            if copy:  # the client heard from the first target; a copy that fails is to be tried again
-                found = {number: each if each.is_delivered else _deferred(each) for number, each in found.items()}
-            results |= found
+            if copy:  # the answers of the first target are the client's, and a copy that fails is to be tried again
+                results |= {number: _of_copy(each) for number, each in found.items() if not each.is_delivered}
+            else:
+                results = found
             left = [number for number in left if found[number].is_delivered]
             if not left:
                 break
@@ -356,10 +365,10 @@ def _count(target: Target, result: RecipientResult) -> None:
     target.health.count(result.code)
 
 
-def _deferred(result: RecipientResult) -> RecipientResult:
-    if result.is_deferred:
-        return result
-    return RecipientResult(451, "4.3.0", "Temporary failure, please try again later", f"{result.code} {result.text}")
+def _of_copy(result: RecipientResult) -> RecipientResult:
+    """Return the result for the client if a copy fails: its target's own words are for the log."""
+    reason = result.reason or f"{result.code} {result.text}"
+    return RecipientResult(451, "4.3.0", "Temporary failure, please try again later", reason)
 
 
 def reply_to_results(results: Sequence[RecipientResult]) -> Refusal | None:
@@ -379,6 +388,12 @@ def reply_to_results(results: Sequence[RecipientResult]) -> Refusal | None:
         return _refusal(RecipientResult(451, _of_class(4, first.enhanced), text, first.reason))
     text = f"{len(failed)} of {len(results)} recipients refused: {first.text}"
     return _refusal(RecipientResult(554, _of_class(5, first.enhanced), text, first.reason))
+
+
+def _reply_of(result: RecipientResult) -> Reply | None:
+    """Return the positive answer of a target in its own words; None if it has none."""
+    code = result.code if result.code in _ACCEPTED else 250  # others would mean something else to the client
+    return Reply(code, result.text, result.enhanced or None) if result.text else None
 
 
 def _of_class(number: int, enhanced: str) -> str:

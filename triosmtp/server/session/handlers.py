@@ -398,9 +398,10 @@ async def on_body_end(state: SessionState, event: BodyEnd) -> bytes:
         return reply
     refusal = await transaction.finish(event)
     state.end_transaction()
-    if refusal is not None:
+    if refusal is None or refusal.reply.positive:
+        state.refused_recipients = 0
+    if refusal is not None:  # or a reply in the words of a policy or a target
         return send_refusal(state, refusal)
-    state.refused_recipients = 0
     enhanced = "2.0.0 " if state.profile.rules.enhanced_status_codes else ""
     return state.connection.accept(f"250 {enhanced}Ok: queued as {transaction.id}\r\n".encode("ascii"))
 

@@ -158,9 +158,14 @@ class Transaction:
             raise  # the end of the session closes the rest
         return self._conclude(message, refusal, end.size)
 
+    def _accept_with(self, reply: Reply) -> None:
+        """Use ``reply`` if the message is accepted, unless another one was chosen before."""
+        vars(self).setdefault("_conclude", partial(self._conclude_with, reply))  # in place of a check for each message
+
     def _conclude_with(self, reply: Reply, message: Message | None, refusal: Refusal | None, size: int) -> Refusal:
-        """Report the outcome as always; the reply to an accepted message is that of a policy."""
-        return Transaction._conclude(self, message, refusal, size) or Refusal(reply, "", "")
+        """Report the outcome as always; the reply to an accepted message is that of a policy or a target."""
+        del vars(self)["_conclude"]  # a circle, which only the garbage collector would free
+        return self._conclude(message, refusal, size) or Refusal(reply, "", "")
 
     def _conclude(self, message: Message | None, refusal: Refusal | None, size: int) -> Refusal | None:
         """Report the outcome, and release what the message holds.
@@ -268,7 +273,7 @@ class Transaction:
         finally:
             reply, self._session.accept_reply = self._session.accept_reply, None
         if reply is not None:
-            vars(self)["_conclude"] = partial(self._conclude_with, reply)  # in place of a check for each message
+            self._accept_with(reply)
 
     async def _ask(self, message: Message) -> None:
         chain = self.profile.chain
@@ -364,9 +369,12 @@ class Transaction:
         return refusal
 
     async def _deliver_by_plan(self, message: Message) -> None:
-        refusal = await self._dispatch().deliver(message, self._digest)
+        dispatch = self._dispatch()
+        refusal = await dispatch.deliver(message, self._digest)
         if refusal is not None:
             raise refusal
+        if dispatch.reply is not None:
+            self._accept_with(dispatch.reply)
 
     def _dispatch(self) -> Dispatch:
         if self._open_dispatch is None:
@@ -378,10 +386,13 @@ class Transaction:
 
         :raises Refusal: if the target refuses it, or there is no such target.
         """
-        variables = self._session.message_variables
+        session = self._session
+        variables = session.message_variables
         chosen = variables.get(DELIVER_TO) if self.profile.chain.policies else None
         if not self.discarded_by:
-            await self._dispatch().verify(recipient, chosen)
+            reply = await self._dispatch().verify(recipient, chosen)
+            if session.accept_reply is None:  # else policy has chosen one
+                session.accept_reply = reply
 
     def _snapshot(self) -> tuple[dict[str, str], dict[str, str]]:
         return self._session.variables.snapshot(), self._session.message_variables.snapshot()

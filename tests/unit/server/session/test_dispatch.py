@@ -1,5 +1,6 @@
 """A message on its way to its targets: recipients verified at RCPT, the plan, copies, the reply to mixed results."""
 
+import gc
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,12 +28,16 @@ from triosmtp.message.spool import Body
 from triosmtp.policy import Done
 from triosmtp.server import target_factories
 from triosmtp.server.session.dispatch import reply_to_results
+from triosmtp.server.session.transaction import Transaction
 from triosmtp.smtp import Address, Reply, parse_path
 from triosmtp.testing import MemoryServer, open_memory_server
 
 BODY = b"Subject: x\r\n\r\nx\r\n"
 LATER = RecipientResult(451, "4.2.1", "Mailbox busy", "busy")
 NEVER = RecipientResult(550, "5.1.1", "No such user", "unknown")
+SAVED = RecipientResult(250, "2.6.0", "Saved as 7F")
+MOVED = RecipientResult(251, "", "Will forward")
+ODD = RecipientResult(221, "2.0.0", "Bye")
 
 
 class Hop(Delivery):
@@ -62,7 +67,8 @@ class Hop(Delivery):
             return DELIVERED
         if word == f"bug-{when}":
             raise RuntimeError("a bug")
-        return {f"later-{when}": LATER, f"never-{when}": NEVER}.get(word, DELIVERED)
+        said = {f"saved-{when}": SAVED, f"moved-{when}": MOVED, f"odd-{when}": ODD}
+        return {f"later-{when}": LATER, f"never-{when}": NEVER, **said}.get(word, DELIVERED)
 
     def __str__(self) -> str:
         return self.name
@@ -139,7 +145,7 @@ class Dispatched:
         await client.command("EHLO client.example")
         await client.command(f"MAIL FROM:<{sender}>")
         replies = [await client.command(f"RCPT TO:<{each}>") for each in recipients]
-        if any(reply.code == 250 for reply in replies):
+        if any(reply.code < 300 for reply in replies):
             await client.command("DATA")
             await client.send(body + b".\r\n")
             replies.append(await client.read())
@@ -197,6 +203,73 @@ async def test_a_target_is_asked_at_rcpt_and_again_with_the_message(monkeypatch:
     assert (origin.peer, str(origin.address), origin.helo, origin.extended) == (
         "192.0.2.1:1024", "192.0.2.1", "client.example", True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recipients", "replies"),
+    [
+        (["moved-rcpt@example.com"], ["251 Will forward", "250 2.0.0 Ok: queued"]),
+        (["odd-rcpt@example.com"], ["250 2.0.0 Bye", "250 2.0.0 Ok: queued"]),
+        (["saved-body@example.com"], ["250 2.1.5 Recipient ok", "250 2.6.0 Saved as 7F"]),
+        (["moved-body@example.com"], ["250 2.1.5 Recipient ok", "251 Will forward"]),
+        (["odd-body@example.com"], ["250 2.1.5 Recipient ok", "250 2.0.0 Bye"]),
+        (["saved-body@example.com"] * 2, ["250 2.1.5 Recipient ok"] * 2 + ["250 2.6.0 Saved as 7F"]),
+        (["saved-body@example.com", "u@example.com"], ["250 2.1.5 Recipient ok"] * 2 + ["250 2.0.0 Ok: queued"]),
+        (["saved-body@copied.example.com"], ["250 2.1.5 Recipient ok", "250 2.6.0 Saved as 7F"]),
+    ],
+)
+async def test_positive_answers_of_a_target_are_those_of_the_client(
+    monkeypatch: pytest.MonkeyPatch, recipients: list[str], replies: list[str]
+) -> None:
+    """If recipients have different ones, the reply is that of the server; a copy has no part in it."""
+    copies = 'Deliver_To = hop Domain "copied.example.com" { Deliver_To = ( hop other ) }'
+    async with dispatched(monkeypatch, copies) as at:
+        found = await at.send(*recipients)
+    assert [each[: len(reply)] for each, reply in zip(found, replies, strict=True)] == replies
+
+
+class Wording(Policy):
+    """Word the positive replies to RCPT and to the end of data."""
+
+    async def validate_rcptto(self, session: Session, recipient: object, parameters: object) -> None:
+        session.accept_reply = Reply(250, "by policy", "2.1.5")
+
+    async def validate_data_spool(self, session: Session, message: Message) -> None:
+        session.accept_reply = Reply(250, "by policy", "2.6.0")
+
+
+async def test_a_policy_words_replies_before_a_target_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with dispatched(monkeypatch, policy=Wording()) as at:
+        for name in ("saved-rcpt", "saved-body"):
+            assert await at.send(f"{name}@example.com") == ["250 2.1.5 by policy", "250 2.6.0 by policy"]
+
+
+async def test_the_transaction_is_freed_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with dispatched(monkeypatch, policy=Wording()) as at:
+        gc.collect()
+        gc.disable()
+        try:
+            await at.send("saved-body@example.com")
+            assert not [each for each in gc.get_objects() if isinstance(each, Transaction)]
+        finally:
+            gc.enable()
+
+
+async def test_a_message_that_a_target_took_ends_the_count_of_refused_recipients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with dispatched(monkeypatch, "Max_Refused_Recipients = 2 Deliver_To = hop") as at:
+        client = at.server.connect()
+        await client.read()
+        await client.command("EHLO client.example")
+        for _ in range(3):
+            await client.command("MAIL FROM:<a@far.example>")
+            replies = [await client.command(f"RCPT TO:<{each}@example.com>") for each in ("never-rcpt", "saved-body")]
+            assert [reply.code for reply in replies] == [550, 250]
+            await client.command("DATA")
+            await client.send(BODY + b".\r\n")
+            assert (await client.read()).code == 250
+        await client.command("QUIT")
 
 
 async def test_a_recipient_that_is_refused_here_is_never_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +407,7 @@ async def test_copies_are_made_in_order_of_what_the_first_target_took(
         assert len(list((tmp_path / "copy/new").iterdir())) == 1
         (tmp_path / "copy/new").rename(tmp_path / "away")
         (tmp_path / "copy/new").write_text("in the way")
-        assert (await at.send("u@example.com"))[-1] == "452 4.3.1 Insufficient system storage"
+        assert (await at.send("u@example.com"))[-1] == "451 4.3.0 Temporary failure, please try again later"
 
 
 @pytest.mark.parametrize(
@@ -429,7 +502,8 @@ async def test_it_is_the_message_as_the_client_sent_it_that_counts(monkeypatch: 
 async def test_a_copy_that_fails_does_not_double_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "copy").write_text("in the way")
     async with dispatched(monkeypatch, f"Deliver_To = ( hop 'maildir:{tmp_path}/copy' )") as at:
-        assert (await at.send("u@example.com"))[-1] == "452 4.3.1 Insufficient system storage"
+        assert (await at.send("u@example.com"))[-1] == "451 4.3.0 Temporary failure, please try again later"
+        assert "File exists" in at.server.events[-1].reason
         (tmp_path / "copy").unlink()
         assert (await at.send("u@example.com"))[-1][:3] == "250"
         assert [line for line in at.log if "deliver" in line] == ["hop deliver u@example.com"]
