@@ -175,8 +175,8 @@ def compose() -> dict[str, Any]:
 
 
 KEYS = {
-    "build", "command", "configs", "depends_on", "entrypoint", "environment", "hostname", "image", "ports", "restart",
-    "stop_grace_period", "volumes",
+    "build", "command", "configs", "depends_on", "entrypoint", "environment", "healthcheck", "hostname", "image",
+    "init", "ports", "restart", "stop_grace_period", "stop_signal", "tmpfs", "volumes",
 }  # fmt: skip
 """The keys of the Compose Specification that are used."""
 
@@ -196,6 +196,62 @@ def test_the_services_of_the_compose_file_name_what_exists() -> None:
             source = volume.partition(":")[0]
             here = source.startswith("./")
             assert (FLEET / source).exists() or source == "./tls" if here else source in whole["volumes"], volume
+
+
+def test_containers_end_by_their_signal_and_in_their_time() -> None:
+    services = compose()["services"]
+    for name in ("mx1", "mx2", "mx3"):
+        # Drain_Timeout, and what a delivery may take then.
+        assert seconds(services[name]["stop_grace_period"]) > 30 + 60, name
+        # The policy client is stopped later than the nodes, and HAProxy while they drain.
+        assert services[name]["depends_on"].keys() == {"setup", "policy", "redis"}
+    assert "depends_on" not in services["haproxy"]
+    assert "depends_on" not in services["policy"]
+    assert services["policy"]["init"], "Python as process 1 ignores SIGTERM"
+    unit = (FLEET / "systemd/nats-server.service").read_text()
+    for name in ("n1", "n2", "n3"):
+        assert f"KillSignal={services[name]['stop_signal']}\n" in unit
+        assert f"TimeoutStopSec={seconds(services[name]['stop_grace_period'])}\n" in unit
+
+
+def seconds(text: str) -> int:
+    found = re.fullmatch(r"(\d+)s", text)
+    assert found, text
+    return int(found[1])
+
+
+def test_only_a_server_is_asked_by_its_console() -> None:
+    """The check of the image calls the console; consumers and the policy client have none, and would be unhealthy."""
+    services = compose()["services"]
+    ours = {name: each for name, each in services.items() if each["image"] == "triosmtp-fleet"}
+    servers = {name for name, each in ours.items() if "command" not in each and "entrypoint" not in each}
+    assert servers == {"mx1", "mx2", "mx3"}
+    assert {name for name, each in ours.items() if "healthcheck" not in each} == servers
+    assert all(services[name]["healthcheck"] == {"disable": True} for name in ours.keys() - servers)
+
+
+def test_no_volume_is_without_a_name() -> None:
+    """Each start after `docker compose down` would leave another one behind."""
+    declared = {"triosmtp-fleet": "/var/lib/triosmtp", "docker.io/library/redis:8": "/data"}
+    for name, each in compose()["services"].items():
+        mounted = [text.partition(":")[2] for text in each.get("volumes", ())] + each.get("tmpfs", [])
+        assert declared.get(each["image"]) in [None, *mounted], name
+
+
+def test_the_sockets_of_the_nodes_lie_where_the_policy_client_looks() -> None:
+    """The policy client may mount a volume first: its owner is then that of the folder in the image."""
+    whole = compose()
+    policy = whole["services"]["policy"]
+    folders = [each.rpartition(":")[2] for each in policy["volumes"] if not each.startswith("./")]
+    assert folders == ["/run/mx1", "/run/mx2", "/run/mx3"]
+    build = whole["services"]["mx1"]["build"]["dockerfile_inline"]
+    assert f"install -d -o 10025 -g 10025 -m 0750 {' '.join(folders)}\n" in build
+    assert [each for each in policy["entrypoint"] if each.startswith("unix:")] == [
+        f"unix:{folder}/policy" for folder in folders
+    ]
+    for number in (1, 2, 3):
+        assert f"run{number}:/run/mx{number}" in policy["volumes"]
+        assert f"run{number}:/run/triosmtp" in whole["services"][f"mx{number}"]["volumes"]
 
 
 @pytest.mark.parametrize("service", ["mx1", "mx2", "mx3", "c1", "c2"])
