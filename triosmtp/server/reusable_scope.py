@@ -2,6 +2,7 @@
 
 import sys
 from types import TracebackType
+from typing import Any
 
 import trio
 
@@ -13,12 +14,18 @@ class ReusableScope:
 
     After a block that was not cancelled, Trio's scope stays open for the next one.  So the task must leave all scopes
     and nurseries in the order of their making, as always, and call :meth:`close` at its end.
+
+    A block that leaves a scope or a nursery open raises Trio's RuntimeError at its end, as in any other scope.  Else
+    the deadline of that scope would end a later block.
     """
 
-    __slots__ = ("_is_inside", "_scope", "cancel_called", "cancelled_caught")
+    __slots__ = ("_is_inside", "_scope", "_task", "cancel_called", "cancelled_caught", "is_misnested")
 
     def __init__(self) -> None:
         self._scope: trio.CancelScope | None = None
+        self._task: Any = None  # with _cancel_status, which Trio has for itself
+        self.is_misnested = False
+        """Whether a block has left a scope or a nursery open.  Then the task must end."""
         self._is_inside = False
         self.cancel_called = False
         """Whether the latest block was cancelled."""
@@ -31,16 +38,19 @@ class ReusableScope:
         if self._scope is None:
             self._scope = trio.CancelScope()
             self._scope.__enter__()
+            self._task = trio.lowlevel.current_task()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._is_inside = False
-        if not self.cancel_called:
+        scope: Any = self._scope
+        if self._task._cancel_status is not scope._cancel_status:  # noqa: SLF001 - Trio has no public way
+            self.is_misnested = True
+        elif not self.cancel_called:
             return False
-        scope, self._scope = self._scope, None
-        assert scope is not None, "the block has begun"
-        caught = scope.__exit__(kind, error, traceback)
+        self._scope = None
+        caught: bool = scope.__exit__(kind, error, traceback)
         self.cancelled_caught = scope.cancelled_caught
         return caught
 

@@ -73,7 +73,7 @@ class SessionTasks:
         try:
             await session.run(ticket, scope)
             del session, ticket  # do not keep them alive while the task waits
-            while (following := await self._wait(idle, abort)) is not None:
+            while not scope.is_misnested and (following := await self._wait(idle, abort)) is not None:
                 await following[0].run(following[1], scope)
                 del following
         finally:

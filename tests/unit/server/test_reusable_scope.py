@@ -94,3 +94,22 @@ async def test_each_block_makes_no_scope_of_its_own(monkeypatch: pytest.MonkeyPa
             with scope:
                 await trio.lowlevel.checkpoint()
     scope.close()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_scope_that_a_block_leaves_open_is_an_error_and_does_not_reach_the_next_block(cancelled: bool) -> None:
+    scope, left = ReusableScope(), trio.CancelScope()
+
+    async def leave_open() -> None:
+        with scope:
+            left.__enter__()
+            if cancelled:
+                left.cancel()
+                await trio.lowlevel.checkpoint()
+
+    with pytest.raises(RuntimeError, match="Cancel scope stack corrupted"):
+        await leave_open()
+    assert scope.is_misnested
+    left.cancel()
+    await trio.lowlevel.checkpoint()
+    scope.close()

@@ -123,6 +123,40 @@ async def test_a_failed_session_does_not_end_its_task(monkeypatch: pytest.Monkey
     assert len(set(policy.tasks)) == 1
 
 
+@pytest.mark.parametrize("expires", [False, True])
+async def test_a_scope_that_a_policy_leaves_open_ends_its_session_alone(
+    expires: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class LeaveOpen(Recorder):
+        left: trio.CancelScope | None = None
+
+        async def validate_connect(self, session: Any) -> None:
+            await super().validate_connect(session)
+            if self.left is None:
+                self.left = trio.CancelScope()
+                self.left.__enter__()
+                if expires:
+                    self.left.cancel()
+
+    policy = LeaveOpen()
+    async with open_memory_server(CONF, policy=policy) as server:
+        client = server.connect()
+        await client.read()
+        if not expires:
+            await client.command("QUIT")
+        await wait_all_tasks_blocked()
+        following = server.connect()
+        assert (await following.read()).code == 220
+        assert policy.left is not None
+        policy.left.cancel()
+        assert (await following.command("NOOP")).code == 250
+        await following.command("QUIT")
+        await wait_all_tasks_blocked()
+    assert len(set(policy.tasks)) == 2
+    assert [event.reason for event in server.events if isinstance(event, Disconnected)] == ["failed", "quit"]
+    assert "Cancel scope stack corrupted" in caplog.text
+
+
 async def test_a_task_that_waits_keeps_no_session() -> None:
     async with open_memory_server(CONF) as server:
         for _ in range(2):
