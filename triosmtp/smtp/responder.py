@@ -60,7 +60,7 @@ class Responder:
         """Whether octets that arrive now belong to a message, so that large reads pay.  Read only."""
         self.in_message = False
         """Whether a message has begun and not ended: its octets are due, or the next BDAT.  Read only."""
-        self.needs_data = not settings.require_tls
+        self.needs_data = not (settings.require_tls or settings.removed_capabilities)
         """Whether ``next_event`` would return ``NEED_DATA`` as soon as no reply is owed, if that is known already: then
         the call can be left out.  Read only."""
         self._dialogue = DialogueState(settings, ErrorCounts(settings))

@@ -3,7 +3,7 @@
 import pytest
 from memory_dialogue import conf, hello
 
-from triosmtp import DONE, Message, Policy, Reject, Session
+from triosmtp import DONE, Address, Message, Policy, Reject, Session
 from triosmtp.event import Connected, MessageRefused
 from triosmtp.testing import RecordingPolicy, open_memory_server
 
@@ -108,6 +108,21 @@ async def test_header_fields_that_policy_adds_stand_behind_received() -> None:
     [message] = server.messages
     assert message.trace.startswith(b"Received: ")
     assert message.trace.endswith(b"\r\nX-Marked: yes\r\n")
+
+
+async def test_received_has_the_name_of_the_client_that_policy_knows_for_the_message() -> None:
+    class Name(Policy):
+        async def validate_mailfrom(self, session: Session, sender: Address, parameters: object) -> None:
+            session.variables["client_name"] = sender.domain
+
+    async with open_memory_server(conf(), policy=Name()) as server:
+        client = await hello(server)
+        for name in ("one.example", "two.example"):
+            assert (await client.message(f"a@{name}", ["b@example.com"], b"x: y\r\n\r\n")).code == 250
+    assert [
+        f"({name} [192.0.2.1])".encode() in message.trace
+        for name, message in zip(("one.example", "two.example"), server.messages, strict=True)
+    ] == [True, True]
 
 
 async def test_a_message_that_is_kept_keeps_its_variables() -> None:

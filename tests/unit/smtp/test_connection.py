@@ -289,3 +289,12 @@ class TestTheEnd:
         connection.close()
         assert connection.closed
         assert connection.next_event() is NEED_DATA
+
+
+@pytest.mark.parametrize("verb", ["EHLO", "HELO"])
+def test_a_removed_extension_is_refused_from_the_first_command(verb: str) -> None:
+    dialogue = Dialogue(removed_capabilities=frozenset({"SIZE", "8BITMIME"}))
+    dialogue.says(f"{verb} client.example")
+    for parameter in ("SIZE=1", "BODY=8BITMIME"):
+        [answer] = dialogue.says(f"MAIL FROM:<a@example.org> {parameter}")
+        assert answer == f"555 5.5.4 Unsupported parameter: {parameter.partition('=')[0]}"

@@ -400,10 +400,10 @@ class Transaction:
     def _received(self, message: Message) -> bytes:
         session, profile, hello, recipients = self._session, self.profile, self._hello, self.envelope.recipients
         smtputf8 = "SMTPUTF8" in self.envelope.parameters
-        key = profile, hello, session.auth, session.connection_tls, session.peer, smtputf8
+        name = session.client_name
+        key = profile, hello, session.auth, session.connection_tls, session.peer, name, smtputf8
         shared = session.received_start
         if shared is None or shared[0] != key:
-            name = session.client_name
             start = received_start(
                 helo=None if hello is None else hello.domain,
                 peer_name=None if name == "unknown" else name,
