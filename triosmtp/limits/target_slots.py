@@ -91,6 +91,11 @@ class TargetSlots:
         """Let ``pool`` use the slots."""
         self._pools.append(pool)
 
+    @property
+    def pools(self) -> int:
+        """How many pools use them."""
+        return len(self._pools)
+
     def leave(self, pool: ConnectionPool) -> None:
         """Let ``pool`` use them no more.  Its connections that are open still count until they are closed."""
         if pool in self._pools:
@@ -109,11 +114,18 @@ class TargetSlots:
         :raises QueueFullError: if too many wait already.
         """
         self._want(1)
-        await self._steps.wait_for_place(peer, _never)
+        try:
+            await self._steps.wait_for_place(peer, _never)
+        except BaseException:
+            self._note_release()  # a step that was cancelled as it might begin
+            raise
 
     def release(self, peer: Hashable) -> None:
         """End a step."""
         self._steps.release(peer)
+        self._note_release()
+
+    def _note_release(self) -> None:
         self._note_change()
         if self._keep is not None or not self._pools:
             self._give_back_soon()

@@ -212,6 +212,10 @@ class HopPool:
         finally:
             self._slots.release(self)
 
+    def discard(self) -> None:
+        """Use no slots any more; nothing may have been connected."""
+        self._slots.leave(self)
+
     async def aclose(self) -> None:
         """Close all connections that are unused, and keep none from now on."""
         self._closed = True

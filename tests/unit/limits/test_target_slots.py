@@ -211,3 +211,35 @@ async def test_half_of_the_connections_are_for_one_address() -> None:
     assert [slots.take_now("b") for _ in range(2)] == [True, False]
     part = TargetSlots(20, processes=4)
     assert [part.take_now("a") for _ in range(4)] == [True, True, True, False]
+
+
+async def test_a_step_that_is_cancelled_as_it_may_begin_returns_its_slot() -> None:
+    returned: list[int] = []
+
+    class Lender:
+        def want(self, key: str, wanted: int, limit: int) -> None:
+            pass
+
+        def give_back(self, key: str, number: int, wanted: int) -> None:
+            returned.append(number)
+
+    async with trio.open_nursery() as nursery:
+        registry = SlotRegistry(2, Lender())
+        registry.nursery = nursery
+        slots = registry.slots("hop", 1)
+        Pool(slots)
+        slots.grant(1)
+        assert slots.take_now("a")
+        scope = trio.CancelScope()
+
+        async def wait() -> None:
+            with scope:
+                await slots.wait_for_turn("b")
+
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        slots.recall(1, 1)  # another process needs the slot as soon as it is unused
+        scope.cancel()
+        slots.release("a")  # "b" receives the place, and is cancelled already
+        await trio.testing.wait_all_tasks_blocked()
+        assert (returned, slots.held) == ([1], 0)

@@ -7,6 +7,7 @@ import pytest
 from triosmtp.config import parse_config
 from triosmtp.delivery import TargetContext, TargetHealth
 from triosmtp.errors import ConfigError
+from triosmtp.limits.target_slots import TargetSlots
 from triosmtp.next_hop.hop_factory import hop_settings_of, make_next_hop
 from triosmtp.next_hop.hop_settings import HopAddress, HopTimeouts
 
@@ -74,3 +75,13 @@ def test_the_name_of_this_host_is_the_default() -> None:
     delivery = make_next_hop(config.target("lmtp:/run/lmtp"), CONTEXT)
     assert delivery.settings.ehlo_hostname == "mx.example.com"
     assert str(delivery) == "lmtp:/run/lmtp"
+
+
+def test_a_hop_whose_files_are_wrong_keeps_no_slots(tmp_path: Path) -> None:
+    slots = TargetSlots(3)
+    delivery = f'Delivery "hop" {{ Deliver_To = "smtp://127.0.0.1:25" TLS = "required" TLS_CA = "{tmp_path}/none" }}'
+    target = parse_config(CONF.format(name="hop", delivery=delivery)).target("hop")
+    for _ in range(2):  # a reload that is tried again
+        with pytest.raises(ConfigError, match="none"):
+            make_next_hop(target, TargetContext("mx.example.com", TargetHealth("hop"), slots=lambda _limit: slots))
+    assert slots.pools == 0
