@@ -93,7 +93,6 @@ __all__ = [
     "HANDSHAKE",
     "IN_ORDER",
     "NOT_IMPLEMENTED",
-    "OF_TRANSACTION",
     "PEER_CHANGED",
     "RESPONSE",
     "TRUSTED_COMMANDS",
@@ -445,12 +444,6 @@ IN_ORDER: Final[tuple[Mapping[bytes, Command], ...]] = tuple(
     for state in State
 )
 """For each state the commands that are in sequence, if there are no other conditions."""
-
-OF_TRANSACTION: Final[tuple[Mapping[bytes, Command], ...]] = tuple(
-    {verb: command for verb, command in commands.items() if not command.junk and verb != b"STARTTLS"}
-    for commands in IN_ORDER
-)
-"""Those of them that nearly every session is made of: MAIL, RCPT, DATA and QUIT."""
 
 NOT_IMPLEMENTED: Final = frozenset({b"ETRN", b"EXPN", b"SAML", b"SEND", b"SOML", b"TURN"})
 """Commands that are known but not implemented: 502 instead of 500 (RFC 5321, section 4.2.4)."""

@@ -37,7 +37,6 @@ from triosmtp.smtp.command import (
     END_OF_CHUNK,
     FATAL,
     IN_ORDER,
-    OF_TRANSACTION,
     RESPONSE,
     Command,
     State,
@@ -170,7 +169,7 @@ class Connection(Responder):
     def receive_event(self, data: bytes) -> Event | Pause:
         """Take octets as :meth:`receive_data` does, and return what :meth:`next_event` returns then.
 
-        It costs less for nearly all octets: one command of a transaction, or a short body.
+        It costs less for nearly all octets: one usual command, or a short body.
 
         :raises RuntimeError: as :meth:`receive_data`.
         """
@@ -180,12 +179,14 @@ class Connection(Responder):
                 match = is_plain_line(data)
                 if match is not None and len(data) <= self._max_line:
                     verb, path, rest, argument = match.groups()
-                    command = OF_TRANSACTION[state].get(verb)
-                    if command is not None:
+                    command = IN_ORDER[state].get(verb)
+                    if command is not None:  # as next_event() and _plain_event(), without the buffer and their frames
                         dialogue = self._dialogue
                         dialogue.pipelined_after_refusal = False
                         self._owed = command
                         self.commands[command.name] += 1
+                        if command.junk and dialogue.errors.count_junk():
+                            return self._too_much_junk()
                         try:
                             if path is not None:
                                 return command.parse_path(path, rest, dialogue)

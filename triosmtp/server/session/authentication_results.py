@@ -73,7 +73,9 @@ def _word(text: str) -> str:
 
 def _value(text: str, *, utf8: bool) -> str:
     """Return ``text`` as a value: a token, or quoted (RFC 2045, section 5.1; UTF-8 by RFC 6532)."""
-    text = "".join(c if c.isprintable() else "?" for c in text[:_CLAIM])
+    text = text[:_CLAIM]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "?" for c in text)
     if not utf8:
         text = text.encode("ascii", "replace").decode("ascii")
     if _TOKEN.fullmatch(text) or _MAILBOX.fullmatch(text):
