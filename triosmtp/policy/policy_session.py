@@ -6,8 +6,6 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
-from attrs import Factory, define, field
-
 from triosmtp.message.trace import ReceivedStart
 from triosmtp.policy.auth_attempt import Authenticated
 from triosmtp.session_info import SessionInfo
@@ -24,55 +22,67 @@ _log = logging.getLogger("triosmtp.policy")
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}").fullmatch  # RFC 5322, section 3.6.8
 
 
-@define(slots=True, eq=False, kw_only=True)
 class Session:
     """One SMTP session, as policies see it.
 
     Only the server assigns the attributes.  A policy reads them, and writes to ``variables`` and ``message_variables``.
     """
 
-    id: str
-    listener: str
-    """The Listen's name, as it is written in the configuration."""
-    peer: str
-    """``192.0.2.7:53211``, ``[2001:db8::7]:53211``, or ``unix``."""
-    peer_address: IPv4Address | IPv6Address | None
-    """The address of the client; None on a Unix socket.  An IPv4-mapped IPv6 address is an IPv4 address here."""
-    local: str
-    variables: Variables = Factory(Variables)
-    """The connection context, for the time of the connection; STARTTLS removes what the client said before it."""
-    message_variables: Variables = Factory(Variables)
-    """The message context: emptied for each message."""
-    connection_tls: TLSInfo | None = field(default=None, alias="tls")
-    """The TLS handshake with the peer that connected; :attr:`tls` is what it proves about the client."""
+    # Without __slots__: most sessions change few of these defaults.
     is_proxied: bool = False
     """Whether a trusted peer has announced the client (XCLIENT, XREMOTEIP)."""
     auth: Authenticated | None = None
     """The user as which the client has authenticated; None if it has not."""
     envelope: "Envelope | None" = None
     """The sender and the recipients so far of the transaction; None outside of a transaction."""
-    headers: list[tuple[str, str]] = Factory(list)
-    """Header fields for every message of the session (see :meth:`add_header`)."""
-    message_headers: list[tuple[str, str]] = Factory(list)
-    """Header fields for the message under way."""
-    capabilities: CapabilityChanges | None = field(default=None, init=False)
+    capabilities: CapabilityChanges | None = None
     """The changes of the reply to EHLO (see :meth:`add_capability`); None if there are none."""
-    accept_reply: Reply | None = field(default=None, init=False, repr=False)
+    accept_reply: Reply | None = None
     """The positive reply that a policy of the current phase wants in place of the usual one."""
-    is_leaving: Callable[[], bool] | None = field(default=None, init=False, repr=False)
+    is_leaving: Callable[[], bool] | None = None
     """Tells a policy that holds a reply back whether it should stop: the client has gone, or the server ends."""
-    in_transaction: bool = field(default=False, init=False, repr=False)
+    in_transaction: bool = False
     """Whether a message is under way: from MAIL, before policies are asked about it, to its end."""
-    received_start: "tuple[object, ReceivedStart] | None" = field(default=None, init=False, repr=False)
+    received_start: "tuple[object, ReceivedStart] | None" = None
     """The part of Received that the messages share, behind what it depends on."""
-    decider: str = field(default="", init=False, repr=False)
+    decider: str = ""
     """The source of the latest decision, if the policy let others decide; else ``""`` for its own source."""
-    transactions: int = field(default=0, init=False, repr=False)
+    transactions: int = 0
     """Transactions that were begun; they number the messages."""
-    failures: int = field(default=0, init=False, repr=False)
+    failures: int = 0
     """The number of exceptions that policies raised: only the first of them are logged."""
-    _at_end: list[Callable[[], None]] | None = field(default=None, init=False, repr=False)
-    _info: SessionInfo | None = field(default=None, init=False, repr=False)
+    _at_end: list[Callable[[], None]] | None = None
+    _info: SessionInfo | None = None
+
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - the name of the attribute
+        listener: str,
+        peer: str,
+        peer_address: IPv4Address | IPv6Address | None,
+        local: str,
+        variables: Variables | None = None,
+        tls: TLSInfo | None = None,
+    ) -> None:
+        self.id = id
+        self.listener = listener
+        """The Listen's name, as it is written in the configuration."""
+        self.peer = peer
+        """``192.0.2.7:53211``, ``[2001:db8::7]:53211``, or ``unix``."""
+        self.peer_address = peer_address
+        """The address of the client; None on a Unix socket.  An IPv4-mapped IPv6 address is an IPv4 address here."""
+        self.local = local
+        self.variables = Variables() if variables is None else variables
+        """The connection context, for the time of the connection; STARTTLS removes what the client said before it."""
+        self.message_variables = Variables()
+        """The message context: emptied for each message."""
+        self.connection_tls = tls
+        """The TLS handshake with the peer that connected; :attr:`tls` is what it proves about the client."""
+        self.headers: list[tuple[str, str]] = []
+        """Header fields for every message of the session (see :meth:`add_header`)."""
+        self.message_headers: list[tuple[str, str]] = []
+        """Header fields for the message under way."""
 
     @property
     def info(self) -> SessionInfo:
