@@ -103,11 +103,13 @@ class EventLines(ABC):
     """
 
     def __init__(self, level: int = logging.INFO, form: Form = "text") -> None:
-        self._lines = {kind: (*line, kind in _DEFERRED) for kind, line in LINES.items() if line[0] >= level}
-        short = JSON_LINES if form == "json" else {}
-        self._short = {
-            kind: (write, LINES[kind][0], kind in _DEFERRED) for kind, write in short.items() if kind in self._lines
+        self._lines = {
+            kind: (*line, self._sink(line[0], deferrable=kind in _DEFERRED))
+            for kind, line in LINES.items()
+            if line[0] >= level
         }
+        short = JSON_LINES if form == "json" else {}
+        self._short = {kind: (write, self._lines[kind][-1]) for kind, write in short.items() if kind in self._lines}
         self._line = self._json_line if form == "json" else self._text_line
         self._second = -1
         self._date = ""  # of that second, in the form
@@ -124,14 +126,14 @@ class EventLines(ABC):
             return
         short = self._short.get(kind)
         if short is not None:
-            write, level, deferrable = short
+            write, put = short
             text = write(event)
             if text is not None:
                 now = time()
                 second = int(now)
                 date = self._date if second == self._second else self._date_of(second)
                 milliseconds = int((now - second) * 1000)
-                self._put(level, f'{{"time":"{date}.{milliseconds:03d}+00:00",{text}}}\n', deferrable)
+                put(f'{{"time":"{date}.{milliseconds:03d}+00:00",{text}}}\n')
                 return
         self._write(event, 0)
 
@@ -139,15 +141,15 @@ class EventLines(ABC):
         line = self._lines.get(event.__class__)
         if line is None:
             return
-        level, name, describe, deferrable = line
+        level, name, describe, put = line
         fields = drop_empty_fields(describe(event))
         if more:
             fields["folded"] = more
-        self._put(level, self._line(level, name, fields), deferrable)
+        put(self._line(level, name, fields))
 
     @abstractmethod
-    def _put(self, level: int, line: str, deferrable: bool) -> None:
-        """Take a line; one that is ``deferrable`` may be written with a later one."""
+    def _sink(self, level: int, *, deferrable: bool) -> Callable[[str], None]:
+        """Return what takes the lines of one kind; those that are ``deferrable`` may be written with a later one."""
 
     def _text_line(self, level: int, name: str, fields: Fields) -> str:
         now = time()
@@ -175,19 +177,17 @@ class EventLog(EventLines):
     """Writes the lines of events to a text stream."""
 
     def __init__(self, stream: TextIO | NonBlockingWriter, level: int = logging.INFO, form: Form = "text") -> None:
-        super().__init__(level, form)
         self._stream = stream
-        self._writer = stream if isinstance(stream, NonBlockingWriter) else None
+        super().__init__(level, form)
 
-    def _put(self, _level: int, line: str, deferrable: bool) -> None:
-        writer = self._writer
-        if writer is None:
-            self._stream.write(line)
-            self._stream.flush()
-        elif deferrable:
-            writer.defer(line)
-        else:
-            writer.write(line)
+    def _sink(self, _level: int, *, deferrable: bool) -> Callable[[str], None]:
+        if not isinstance(self._stream, NonBlockingWriter):
+            return self._write_at_once
+        return self._stream.defer if deferrable else self._stream.write
+
+    def _write_at_once(self, line: str) -> None:
+        self._stream.write(line)
+        self._stream.flush()
 
 
 def text_of(name: str, fields: Fields) -> str:

@@ -11,7 +11,9 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -300,11 +302,11 @@ class _Events(EventLines):
     """Formats events as the log on stderr does, but without the time and the level, which syslog adds."""
 
     def __init__(self, sock: SyslogSocket, form: Form) -> None:
-        super().__init__(form=form)
         self._socket = sock
+        super().__init__(form=form)
 
-    def _put(self, level: int, line: str, deferrable: bool) -> None:  # noqa: ARG002 - a datagram is never late
-        self._socket.send(level, line)
+    def _sink(self, level: int, *, deferrable: bool) -> Callable[[str], None]:  # noqa: ARG002 - a datagram is never late
+        return partial(self._socket.send, level)
 
     def _text_line(self, _level: int, name: str, fields: Fields) -> str:
         return text_of(name, fields)

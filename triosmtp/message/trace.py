@@ -198,7 +198,7 @@ def received_field_of(start: ReceivedStart, id: str, moment: datetime, recipient
     """
     if moment.tzinfo is None:
         raise ValueError("a trace field needs a time with its zone")
-    text, column, suite = start[1:]
+    _, text, column, suite = start
     date = _date(int(moment.timestamp()))
     # Nearly every field is made here.  _any_received_field() makes the same.
     if text is not None and _PLAIN(f"{id} {recipient}"):
