@@ -43,10 +43,12 @@ class Variables(MutableMapping[str, str]):
     ``str`` raises :class:`TypeError`.  ``clear()`` keeps reserved keys.
     """
 
-    __slots__ = ("_values", "record", "snapshot")
+    __slots__ = ("_values", "record", "renew", "snapshot")
 
     record: Callable[[Mapping[str, str]], None]
     """Write values for the engine, reserved keys included.  Not for policies."""
+    renew: Callable[[], None]
+    """Remove every variable, reserved ones too.  Not for policies."""
     snapshot: Callable[[], dict[str, str]]
     """Return a copy that later changes do not touch."""
 
@@ -60,6 +62,7 @@ class Variables(MutableMapping[str, str]):
         # Every command writes variables: methods of the dict take no frame.
         self._values = values
         self.record = values.update
+        self.renew = values.clear
         self.snapshot = values.copy
 
     def __reduce__(self) -> tuple[Callable[[dict[str, str]], "Variables"], tuple[dict[str, str]]]:
@@ -105,12 +108,6 @@ class Variables(MutableMapping[str, str]):
     def clear(self) -> None:
         """Remove every variable that is not reserved."""
         self._replace({k: v for k, v in self._values.items() if is_reserved(k)})
-
-    def renew(self) -> None:
-        """Remove every variable, reserved ones too.  Not for policies."""
-        values = self._values = {}  # as _replace(), without its frame
-        self.record = values.update
-        self.snapshot = values.copy
 
     def apply(self, changes: Mapping[str, str | None]) -> None:
         """Set variables, and remove those whose value is None.

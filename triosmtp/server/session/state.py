@@ -179,8 +179,8 @@ class SessionState:
         session = self.session
         if self.transaction is not None or session.in_transaction:
             self.end_transaction()
-        elif session.message_variables.snapshot():  # a policy has written some
-            session.message_variables.renew()
+        else:
+            session.message_variables.renew()  # a policy may have written some
 
     def end_transaction(self) -> None:
         """Forget the current message, if there is one."""
