@@ -180,7 +180,7 @@ class Connection(Responder):
                 if match is not None and len(data) <= self._max_line:
                     verb, path, rest, argument = match.groups()
                     command = IN_ORDER[state].get(verb)
-                    if command is not None:  # as next_event() and _plain_event(), without the buffer and their frames
+                    if command is not None:  # as next_event() and _plain_event() do
                         dialogue = self._dialogue
                         dialogue.pipelined_after_refusal = False
                         self._owed = command
