@@ -144,6 +144,15 @@ def test_octets_for_the_short_way_and_the_general_one_are_taken_alike() -> None:
         short.receive_event(b"NOOP\r\n")
 
 
+@pytest.mark.parametrize("command", ["EHLO x", "NOOP", "RSET"])
+def test_commands_that_do_nothing_are_limited_also_if_each_arrives_alone(command: str) -> None:
+    together, alone = (Dialogue(max_junk_commands=3) for _ in range(2))
+    lines = together.says(*[command] * 5)
+    assert [line for _ in range(5) for line in alone.says(command)] == lines
+    assert lines[-1].startswith("421 ")
+    assert alone.events == together.events
+
+
 @pytest.mark.parametrize("size", [2046, 2047])
 def test_a_line_at_its_limit(size: int) -> None:
     dialogue = Dialogue()
