@@ -12,6 +12,7 @@ from triosmtp.errors import connect_failure
 from triosmtp.filters.milter_codec import Change, MilterError, Progress, Verdict
 from triosmtp.filters.milter_session import MilterSession, Step
 from triosmtp.filters.readable import is_readable
+from triosmtp.sockets.unix_client import connect_unix_socket
 
 __all__ = ["CONTINUE", "MilterFailureError", "MilterLink"]
 
@@ -50,7 +51,7 @@ class MilterLink:
         with trio.move_on_after(seconds):
             try:
                 if address.path:
-                    stream = await trio.open_unix_socket(address.path)
+                    stream = await connect_unix_socket(address.path)
                 else:
                     stream = await trio.open_tcp_stream(address.host, address.port)
             except OSError as error:

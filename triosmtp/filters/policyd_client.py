@@ -12,6 +12,7 @@ from triosmtp.filters.readable import is_readable
 from triosmtp.policy_service.circuit_breaker import NoAnswerError
 from triosmtp.policy_service.filter_registry import FilterFigures, FilterKey
 from triosmtp.policy_service.hub_limits import HubLimits
+from triosmtp.sockets.unix_client import connect_unix_socket
 
 __all__ = ["MAX_CONNECTIONS", "PolicydClient"]
 
@@ -103,7 +104,7 @@ class PolicydClient:
 
     async def _connect(self) -> trio.SocketStream:
         if self._address.path:
-            return await trio.open_unix_socket(self._address.path)
+            return await connect_unix_socket(self._address.path)
         return await trio.open_tcp_stream(self._address.host, self._address.port)
 
     def _take_idle(self) -> trio.SocketStream | None:

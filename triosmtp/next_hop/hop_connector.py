@@ -21,6 +21,7 @@ from triosmtp.next_hop.hop_settings import HopAddress, HopSettings, own_name
 from triosmtp.smtp.client_command import auth_command, auth_response, hello_command
 from triosmtp.smtp.extensions import Extensions
 from triosmtp.smtp.reply_parser import ReceivedReply, ReplyError
+from triosmtp.sockets.unix_client import connect_unix_socket
 from triosmtp.tls.client import TLSClient
 from triosmtp.tls.client_context import ClientContext
 from triosmtp.tls.server_identity import ServerIdentityError, check_server_identity
@@ -151,7 +152,7 @@ class HopConnector:
 
     async def _open(self, address: HopAddress, host: str) -> trio.SocketStream:
         if address.path:
-            return await trio.open_unix_socket(address.path)
+            return await connect_unix_socket(address.path)
         return await trio.open_tcp_stream(host, address.port)
 
     async def _prepare(self, connection: HopConnection) -> None:

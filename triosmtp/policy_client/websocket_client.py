@@ -27,6 +27,7 @@ from triosmtp.policy_client.policy_request import (
 from triosmtp.policy_client.reconnect_delay import ReconnectDelay
 from triosmtp.policy_service.json_rpc import PROTOCOL, ErrorCode
 from triosmtp.policy_service.registration import NOTIFICATIONS
+from triosmtp.sockets.unix_client import connect_unix_socket
 
 __all__ = [
     "DISCARD", "DONE", "Decision", "MessageBody", "Notification", "PolicyClient", "PolicyClientError", "PolicyRequest",
@@ -275,7 +276,7 @@ class PolicyClient:
         parts = urlsplit(self.url)
         with trio.fail_after(_CONNECT_TIMEOUT):
             if parts.scheme == "unix":
-                return await trio.open_unix_socket(parts.path)
+                return await connect_unix_socket(parts.path)
             if parts.scheme not in {"ws", "wss"} or not parts.hostname:
                 raise PolicyClientError(f"{self.url}: expected ws://host:port/, wss://host:port/ or unix:/path")
             port = parts.port or (443 if parts.scheme == "wss" else 80)

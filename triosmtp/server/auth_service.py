@@ -18,6 +18,7 @@ from triosmtp.auth import AuthServiceError, DovecotCodec, DovecotError, ServiceA
 from triosmtp.policy import Session
 from triosmtp.policy_service.circuit_breaker import CircuitBreaker, NoAnswerError
 from triosmtp.policy_service.hub_limits import HubLimits
+from triosmtp.sockets.unix_client import connect_unix_socket
 
 __all__ = ["AuthRequest", "AuthService", "request_attributes"]
 
@@ -53,7 +54,7 @@ class _Connection:
         :raises OSError: if there is no connection.
         :raises DovecotError: if there is no handshake of the protocol.
         """
-        stream = await trio.open_unix_socket(str(path))
+        stream = await connect_unix_socket(path)
         codec = DovecotCodec()
         try:
             await stream.send_all(codec.greeting())

@@ -4,5 +4,5 @@
 ``listening_socket.py`` is a socket with its accept loop and its end.  ``bound_socket.py`` plans the sockets of a
 configuration, at the start and at a reload.  ``listen_backlog.py`` closes them without resetting connections.
 ``transport.py`` is a connection as a Trio stream.  ``peer_credentials.py`` identifies the process at the other end of a
-Unix socket.
+Unix socket.  ``unix_client.py`` connects to Unix sockets.
 """

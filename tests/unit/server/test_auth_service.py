@@ -217,12 +217,12 @@ async def test_a_session_learns_what_is_offered_and_waits_only_once_a_second(
     service = AuthService(tmp_path / "absent")
     opened: list[float] = []
 
-    async def count(path: str) -> trio.SocketStream:
+    async def count(_path: Path) -> trio.SocketStream:
         opened.append(trio.current_time())
         raise OSError("no such file")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trio, "open_unix_socket", count)
+        patch.setattr(auth_service, "connect_unix_socket", count)
         for _ in range(3):
             await service.refresh()
             await trio.sleep(0.5)
