@@ -22,37 +22,12 @@ from triosmtp.session_info import SessionInfo
 from triosmtp.variables import TLSInfo
 
 __all__ = [
-    "AuthAttempted",
-    "CertificateExpiring",
-    "CertificateReloadFailed",
-    "CertificatesReloaded",
-    "ConfigurationReloadFailed",
-    "ConfigurationReloaded",
-    "Connected",
-    "ConnectionRefused",
-    "Disconnected",
-    "LimitsStoreChanged",
-    "MessageAccepted",
-    "MessageRefused",
-    "Observer",
-    "PeerAnnounced",
-    "PolicyClientConnected",
-    "PolicyClientDisconnected",
-    "PolicyClientRefused",
-    "PolicyFailed",
-    "PolicyFallback",
-    "Refused",
-    "RevocationListExpired",
-    "ServerCertificatePresented",
-    "ServerDraining",
-    "ServerEnded",
-    "ServerEvent",
-    "ServerStarted",
-    "SessionInfo",
-    "ShadowDiffered",
-    "TLSEstablished",
-    "TLSFailed",
-    "TargetChanged",
+    "AuthAttempted", "CertificateExpiring", "CertificateReloadFailed", "CertificatesReloaded",
+    "ConfigurationReloadFailed", "ConfigurationReloaded", "Connected", "ConnectionRefused", "Disconnected",
+    "LimitsStoreChanged", "MessageAccepted", "MessageRefused", "Observer", "PeerAnnounced", "PolicyClientConnected",
+    "PolicyClientDisconnected", "PolicyClientRefused", "PolicyFailed", "PolicyFallback", "Refused",
+    "RevocationListExpired", "ServerCertificatePresented", "ServerDraining", "ServerEnded", "ServerEvent",
+    "ServerStarted", "SessionInfo", "ShadowDiffered", "TLSEstablished", "TLSFailed", "TargetChanged",
 ]  # fmt: skip
 
 
@@ -277,6 +252,11 @@ class MessageAccepted:
     """The policy that discarded the message; ``""`` if it was delivered."""
     helo: str = ""
     """The name that the client gave in EHLO or HELO; ``""`` if it gave none."""
+    answers: tuple[str, ...] = ()
+    """The answers of targets to the message, as far as they gave any: ``target: answer``, in one printable line each.
+
+    ``target: recipient, …: answer`` if a target answered differently for its recipients.
+    """
 
 
 @frozen(slots=False, kw_only=True)
@@ -300,6 +280,8 @@ class MessageRefused:
     message_variables: Mapping[str, str] = _NO_VARIABLES
     helo: str = ""
     """As in :class:`MessageAccepted`."""
+    answers: tuple[str, ...] = ()
+    """As in :class:`MessageAccepted`; none if there is only one, which ``reason`` has."""
 
 
 @frozen(slots=False, kw_only=True)

@@ -3,6 +3,7 @@
 ``delivery.py`` is their base class.  ``maildir.py``, ``function.py`` and ``discard.py`` are deliveries;
 ``delivery_loader.py`` makes the one that a short form of Deliver_To names.  A target that is asked about recipients at
 RCPT returns a transaction (``delivery_transaction.py``), and each recipient has a result (``recipient_result.py``).
+``answer_lines.py`` has the answers of targets as the log shows them.
 ``remembered_recipients.py`` keeps the recipients that have a message which the client must send again for others.
 ``target_context.py`` is what a target gets from the server, ``target_health.py`` whether it is available, and
 ``target_watch.py`` finds out when it is available again;
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from triosmtp.lazy_import import lazy_names
 
 if TYPE_CHECKING:
+    from triosmtp.delivery.answer_lines import answer_lines
     from triosmtp.delivery.delivery import Delivery, DeliveryError, is_probed
     from triosmtp.delivery.delivery_loader import load_delivery, parse_delivery
     from triosmtp.delivery.delivery_transaction import DeliveryTransaction
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DELIVERED", "Delivery", "DeliveryError", "DeliveryTransaction", "Discard", "EventSink", "FunctionDelivery",
     "Maildir", "RecipientKey", "RecipientResult", "SecretFile", "SecretFileError",
-    "TargetContext", "TargetHealth", "TargetState", "ended_state", "is_probed", "load_delivery", "merge_states",
-    "parse_delivery", "watch_target",
+    "TargetContext", "TargetHealth", "TargetState", "answer_lines", "ended_state", "is_probed", "load_delivery",
+    "merge_states", "parse_delivery", "watch_target",
 ]  # fmt: skip
 
 _MODULES = {
+    "triosmtp.delivery.answer_lines": ("answer_lines",),
     "triosmtp.delivery.delivery": ("Delivery", "DeliveryError", "is_probed"),
     "triosmtp.delivery.delivery_loader": ("load_delivery", "parse_delivery"),
     "triosmtp.delivery.delivery_transaction": ("DeliveryTransaction",),

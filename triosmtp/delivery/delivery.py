@@ -57,8 +57,10 @@ class Delivery(abc.ABC):
     """Whether it uses :attr:`Message.origin`."""
 
     @abc.abstractmethod
-    async def deliver(self, message: "Message") -> None:
+    async def deliver(self, message: "Message") -> str | None:
         """Deliver ``message`` to all its recipients: the octets of ``message.trace``, then those of ``message.body``.
+
+        The result is what the target answered, for the log: the id that it gave the message, for example.
 
         To return is to take responsibility (RFC 5321, section 6.1): the message is then as durable as the operator
         configured, and the client gets 250.  The caller owns the body: read it here, but do not close it.
@@ -79,7 +81,8 @@ class Delivery(abc.ABC):
         """
         result = DELIVERED
         try:
-            await self.deliver(message)
+            if (answer := await self.deliver(message)) is not None:
+                result = RecipientResult(250, answer=answer)
         except Reject as reject:
             result = RecipientResult.of_reject(reject)
         except DeliveryError as error:

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from triosmtp.errors import Reject
 
@@ -22,6 +22,8 @@ class RecipientResult:
     enhanced: str = ""
     text: str = ""
     reason: str = ""
+    answer: str = field(default="", eq=False)
+    """The answer of the target in its own words, for the log; ``""`` if there is none."""
 
     @property
     def is_delivered(self) -> bool:

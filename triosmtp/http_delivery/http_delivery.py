@@ -67,8 +67,8 @@ class HTTPDelivery(Delivery):
     def __str__(self) -> str:
         return self._target.name
 
-    async def deliver(self, message: Message) -> None:
-        """Send the message to the application.
+    async def deliver(self, message: Message) -> str:
+        """Send the message to the application; return its answer for the log.
 
         :raises Reject: if the application refuses it for good.
         :raises DeliveryError: if it cannot be handed over now.
@@ -79,8 +79,7 @@ class HTTPDelivery(Delivery):
             with trio.move_on_after(self._target.seconds):
                 async with self._pool.client() as client:
                     answer = await self._post(message, client)
-                self._judge(answer, trio.current_time() - began)
-                return
+                return self._judge(answer, trio.current_time() - began)
             raise self._failed(f"no answer within {self._target.seconds:g} s")
         except HTTPFailureError as error:
             raise self._failed(str(error)) from None
@@ -118,12 +117,13 @@ class HTTPDelivery(Delivery):
         assert failure is not None, "there is an address"
         raise failure
 
-    def _judge(self, answer: HTTPAnswer, seconds: float) -> None:
+    def _judge(self, answer: HTTPAnswer, seconds: float) -> str:
+        said = _UNPRINTABLE.sub("", " ".join(answer.body[:1024].decode("utf-8", "replace").split()))[:_MAX_REASON]
+        status = f"{answer.status}: {said}" if said else str(answer.status)
         if 200 <= answer.status < 300:
             self._health.succeeded(seconds)
-            return
-        said = _UNPRINTABLE.sub("", " ".join(answer.body[:1024].decode("utf-8", "replace").split()))[:_MAX_REASON]
-        reason = f"answered {answer.status}" + (f": {said}" if said else "")
+            return status
+        reason = f"answered {status}"
         refusal = _REFUSALS.get(answer.status)
         if refusal is None:
             raise self._failed(reason)

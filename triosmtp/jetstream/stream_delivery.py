@@ -107,8 +107,8 @@ class StreamDelivery(Delivery):
         """
         return await self._publisher.thread.call(self._publisher.wait_for_facts, _FACTS_WAIT)
 
-    async def deliver(self, message: Message) -> None:
-        """Publish ``message``.
+    async def deliver(self, message: Message) -> str:
+        """Publish ``message``; return its place in the stream.
 
         :raises DeliveryError: if it is not acknowledged in time; with ``storage`` set, if the stream is full.
         """
@@ -117,15 +117,16 @@ class StreamDelivery(Delivery):
             facts = self._publisher.facts or await self.query()
             if facts.problems:
                 raise DeliveryError(f"{self}: {'; '.join(facts.problems)}")
-            await self._publish(message, facts)
+            place = await self._publish(message, facts)
         except (NATSUnavailableError, PublishError) as error:
             self._health.failed(str(error))
             raise DeliveryError(str(error), storage=isinstance(error, PublishError) and error.full) from None
         except (SpoolError, OSError) as error:
             raise DeliveryError(f"{self}: {error}", storage=True) from None
         self._health.succeeded(trio.current_time() - began)
+        return place
 
-    async def _publish(self, message: Message, facts: StreamFacts) -> None:
+    async def _publish(self, message: Message, facts: StreamFacts) -> str:
         most = min(facts.max_message, _MAX_INLINE) - DOCUMENT_SPACE
         if len(message.trace) + message.body.size < most:
             await self._take_turn(self._messages)
@@ -133,19 +134,18 @@ class StreamDelivery(Delivery):
                 octets = _head_of(message) + await message.body.part(0, message.body.size)
                 payload = encode_message(message, self._node, octets)
                 if len(payload) <= most:
-                    await self._publish_payload(message, payload)
-                    return
+                    return await self._publish_payload(message, payload)
             finally:
                 self._messages.release()
         await self._take_turn(self._objects)
         try:
-            await self._publish_payload(message, await self._store_object(message, facts))
+            return await self._publish_payload(message, await self._store_object(message, facts))
         finally:
             self._objects.release()
 
-    async def _publish_payload(self, message: Message, payload: bytes) -> None:
+    async def _publish_payload(self, message: Message, payload: bytes) -> str:
         address, publisher, name = self.address, self._publisher, _name_of(message)
-        await publisher.thread.call(
+        return await publisher.thread.call(
             publisher.publish, f"{address.subject}.{name}", payload, name, address.stream, address.deadline
         )
 

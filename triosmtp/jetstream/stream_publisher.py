@@ -138,8 +138,8 @@ class StreamPublisher:
         seconds: float,
         *,
         headers: Mapping[str, str] = NO_HEADERS,
-    ) -> None:
-        """Publish ``payload`` and return when ``stream`` has acknowledged it; give up after ``seconds``.
+    ) -> str:
+        """Publish ``payload`` and return its place when ``stream`` has acknowledged it; give up after ``seconds``.
 
         None as ``stream`` is any stream that has the subject.
 
@@ -162,10 +162,9 @@ class StreamPublisher:
             except (NoRespondersError, ConnectionLostError) as error:
                 reason = str(error)
             else:
-                again = _read_acknowledgement(answer.data, stream)
-                if not again:
-                    return
-                reason = again
+                reason, place = _read_acknowledgement(answer.data, stream)
+                if not reason:
+                    return place
             await asyncio.sleep(min(left, _PAUSE))
         raise PublishError(f"{self.address}: {reason}")
 
@@ -204,8 +203,8 @@ class StreamPublisher:
         return size, digest.hexdigest()
 
 
-def _read_acknowledgement(data: bytes, stream: str | None) -> str:
-    """Return ``""`` for an acknowledgement of ``stream`` (None: of any), or why to try again.
+def _read_acknowledgement(data: bytes, stream: str | None) -> tuple[str, str]:
+    """Return why to try again, or ``""`` for an acknowledgement of ``stream`` (None: of any); and the place there.
 
     :raises PublishError: if another attempt is useless.
     """
@@ -219,10 +218,11 @@ def _read_acknowledgement(data: bytes, stream: str | None) -> str:
     if error is None:
         if not answer.get("stream") or stream not in {None, answer["stream"]}:
             raise PublishError(f"acknowledged by the stream {answer.get('stream')!r}, not {stream}")
-        return ""
+        again = ", a duplicate" if answer.get("duplicate") else ""
+        return "", f"stream {answer['stream']}, sequence {answer.get('seq')}{again}"
     text = f"stream {stream}: {error.get('description')}"
     if error.get("err_code") in _FULL:
         raise PublishError(text, full=True)
     if error.get("code") == _CONFLICT or (error.get("code") or 0) >= 500:
-        return text
+        return text, ""
     raise PublishError(text)

@@ -184,6 +184,7 @@ def _message_accepted(e: MessageAccepted) -> Fields:
         fields["tls"] = "off"
     else:
         fields.update(_tls(e.tls))
+    fields["answers"] = e.answers
     return fields
 
 
@@ -196,6 +197,7 @@ def _message_refused(e: MessageRefused) -> Fields:
         "decided_by": e.decided_by,
         "reason": e.reason if e.reason != e.text else None,
         **({"tls": "off"} if e.tls is None else _tls(e.tls)),
+        "answers": e.answers,
     }
 
 

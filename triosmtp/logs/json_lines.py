@@ -23,6 +23,7 @@ def _accepted(e: MessageAccepted) -> str | None:
     if (
         quoted is None
         or not (e.message and e.helo and e.recipients)
+        or e.answers
         or e.discarded_by
         or "auth_status" in variables
         or "client_name" in variables

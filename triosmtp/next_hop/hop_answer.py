@@ -43,7 +43,7 @@ def result_of(reply: ReceivedReply, step: str, hop: str) -> RecipientResult:
     if is_our_fault(reply, step):
         return deferred(HopError(f"{hop}: {step}: {reply}"))
     reason = "" if reply.positive else f"{hop}: {step}: {reply}"
-    return RecipientResult(reply.code, reply.enhanced or "", reply.text[:_MAX_TEXT], reason)
+    return RecipientResult(reply.code, reply.enhanced or "", reply.text[:_MAX_TEXT], reason, str(reply)[:_MAX_TEXT])
 
 
 def deferred(error: HopError) -> RecipientResult:

@@ -15,6 +15,8 @@ from private_postfix import Postfix, running_smtpd
 from serve_process import free_port
 
 from triosmtp import Server
+from triosmtp.event import MessageAccepted, ServerEvent
+from triosmtp.logs.event_fields import fields_of
 from triosmtp.testing import Authority, ScriptedClient
 
 SENDER = "joe@example.org"
@@ -86,9 +88,16 @@ async def log_line(site: Site, pattern: str) -> str:
 
 
 async def test_accepted_over_tls_with_a_verified_name(site: Site) -> None:
-    async with session(site) as (_, client):
+    events: list[ServerEvent] = []
+    async with session(site) as (server, client):
+        server.service.observers.add(events.append)
         assert (await client.message(SENDER, ["tls@example.com"], BODY)).code == 250
+    [accepted] = [fields_of(each) for each in events if isinstance(each, MessageAccepted)]
+    [answer] = accepted["answers"]  # type: ignore[misc]
+    queued = re.fullmatch(r"hop: 250 2\.0\.0 Ok: queued as ([0-9A-Za-z]+)", answer)
+    assert queued, answer
     line = await log_line(site, r"client=.*")
+    assert queued[1] in line, "the log of triosmtp names the message there"
     assert "192.0.2.7" in line, "XFORWARD told it the client"
     assert "status=sent" in await log_line(site, r"to=<tls@example.com>.*status=")
 

@@ -63,6 +63,14 @@ async def test_any_2xx_is_delivered(make_message: Make, status: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "shown"), [("", "202"), ("queued 7\r\nas\x00 x", "202: queued 7 as x"), ("x" * 900, "202: " + "x" * 200)]
+)
+async def test_the_answer_is_returned_for_the_log(make_message: Make, said: str, shown: str) -> None:
+    async with http_server(answer(said, 202)) as server, delivery([server.url]) as (target, _):
+        assert await target.deliver(make_message()) == shown
+
+
+@pytest.mark.parametrize(
     ("status", "expected"),
     [
         (400, "554 5.6.0 Message refused"),

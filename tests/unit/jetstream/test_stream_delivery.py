@@ -34,8 +34,8 @@ async def test_a_message_is_in_the_stream_when_deliver_returns(nats_server: NATS
 
 async def test_the_same_id_is_stored_once(nats_server: NATSProcess, jetstream: JetStream) -> None:
     async with open_delivery(nats_server) as delivery:
-        for _ in range(2):
-            await delivery.deliver(stream_message())
+        places = [await delivery.deliver(stream_message()) for _ in range(2)]
+    assert places == ["stream MAIL, sequence 1", "stream MAIL, sequence 1, a duplicate"]
     assert len(jetstream.messages()) == 1
 
 

@@ -76,7 +76,7 @@ def reference(event: ServerEvent) -> dict[str, object]:
                 "size": event.size, "client_name": event.variables.get("client_name"),
                 "user": event.variables.get("auth_user") if passed else None,
                 "seconds": round(event.seconds, 4), "decided_by": event.discarded_by or "delivery",
-                "discarded_by": event.discarded_by, **tls_fields(event.tls),
+                "discarded_by": event.discarded_by, **tls_fields(event.tls), "answers": event.answers,
             }  # fmt: skip
         case TLSEstablished():
             fields = {

@@ -51,6 +51,7 @@ def events() -> Iterator[ServerEvent]:
             yield evolve(accepted, recipients=(text, "b@x", text))
             yield evolve(accepted, recipients=())
             yield evolve(accepted, discarded_by=text)
+            yield evolve(accepted, answers=(text, "hop: 250"))
             yield evolve(accepted, variables={"auth_status": "pass", "auth_user": text})
             yield evolve(accepted, variables={"auth_status": text})
             yield evolve(accepted, variables={"client_name": text})

@@ -16,6 +16,7 @@ def test_each_code(code: int) -> None:
     assert result.code == (451 if faulty else code)
     assert result.enhanced == ("4.3.0" if faulty else f"{code // 100}.7.1")
     assert result.reason == ("" if 200 <= code < 300 else f"hop: RCPT: {reply}")
+    assert result.answer == ("" if faulty else f"{code} {code // 100}.7.1 text")
 
 
 @pytest.mark.parametrize(

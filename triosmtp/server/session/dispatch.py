@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import evolve, frozen
 
-from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, RecipientResult, is_probed
+from triosmtp.delivery import DELIVERED, DeliveryTransaction, RecipientKey, RecipientResult, answer_lines, is_probed
 from triosmtp.limits.peer_count import peer_key
 from triosmtp.message import Envelope, Message, Origin, Recipient
 from triosmtp.message.header_edits import HeaderEdits
@@ -77,6 +77,7 @@ class Dispatch:
         self._may_remember = False  # until the file was usable once
         self._known: set[RecipientKey] = set()  # that have the message since an earlier attempt
         self._delivered: set[RecipientKey] = set()  # that have it now
+        self._answers: list[tuple[str, str, str]] = []  # targets, recipients, and what the targets said
 
     def close(self) -> None:
         """End all transactions at targets.  May be called again."""
@@ -265,10 +266,23 @@ class Dispatch:
             copy.origin = self._origin_of_client()
         results |= zip(new, await self._results_of(target, copy), strict=True)
         for number in new:
-            _count(target, results[number])
+            self._note_answer(target, envelope.recipients[number], results[number])
             if results[number].is_delivered:
                 self._delivered.add(keys[number])
         return results
+
+    def _note_answer(self, target: Target, recipient: Recipient, result: RecipientResult) -> None:
+        _count(target, result)
+        said = result.answer
+        if not (said or result.is_delivered):
+            said = result.reason or f"{result.code} {result.text}"
+        if said:
+            self._answers.append((target.name, str(recipient), said))
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers of targets to the message, for the log."""
+        return answer_lines(self._answers)
 
     async def _results_of(self, target: Target, message: Message) -> Sequence[RecipientResult]:
         delivery, expected = target.delivery, len(message.envelope.recipients)

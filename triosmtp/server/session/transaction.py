@@ -11,7 +11,7 @@ from errno import ENOSPC
 from functools import partial
 from time import monotonic
 
-from triosmtp.delivery import DeliveryError
+from triosmtp.delivery import DeliveryError, answer_lines
 from triosmtp.errors import Reject
 from triosmtp.event import MessageAccepted, MessageRefused
 from triosmtp.limits.spool_space import spool_folder
@@ -50,6 +50,7 @@ class Transaction:
     _failure: SpoolError | None = None
     _excerpt: Excerpt | None = None  # for recordings
     _delivery_seconds = 0.0
+    _answers: tuple[str, ...] = ()  # of targets
     _open_dispatch: Dispatch | None = None
     _digest: bytes | None = None  # of the message as the client sent it, if policies may change it
     _contexts: tuple[dict[str, str], dict[str, str]] | None = None  # those that the delivery got
@@ -341,7 +342,7 @@ class Transaction:
             self._delivery_seconds = monotonic() - began
             return
         try:
-            await target.delivery.deliver(message)
+            answer = await target.delivery.deliver(message)
         except BaseException as error:
             refusal = self._refusal_of_target(target, error)
             if refusal is None:
@@ -352,6 +353,8 @@ class Transaction:
         health.deliveries += 1
         health.delivery_seconds += seconds
         health.delivered += len(self.envelope.recipients)
+        if answer is not None:
+            self._answers = answer_lines([(target.name, "", answer)])
 
     def _refusal_of_target(self, target: Target, error: BaseException) -> Refusal | None:
         """Count the exception of a target, and return its refusal; None for a cancellation."""
@@ -371,6 +374,7 @@ class Transaction:
     async def _deliver_by_plan(self, message: Message) -> None:
         dispatch = self._dispatch()
         refusal = await dispatch.deliver(message, self._digest)
+        self._answers = dispatch.answers
         if refusal is not None:
             raise refusal
         if dispatch.reply is not None:
@@ -438,6 +442,7 @@ class Transaction:
                 variables=variables,
                 message_variables=message_variables,
                 helo=helo,
+                answers=self._answers,
             )
         else:
             event = MessageRefused(
@@ -456,6 +461,7 @@ class Transaction:
                 variables=variables,
                 message_variables=message_variables,
                 helo=helo,
+                answers=self._answers if len(self._answers) > 1 else (),
             )
         self._service.emit(event)
 

@@ -357,6 +357,33 @@ async def test_an_unknown_choice_is_a_temporary_error_and_never_the_default(
     assert not [line for line in at.log if "deliver" in line]
 
 
+@pytest.mark.parametrize(
+    ("recipients", "answers"),
+    [
+        (["u@example.com", "v@example.com"], ("hop: 250 2.0.0 Saved",)),
+        (
+            ["u@example.com", "later-body@example.com"],
+            ("hop: u@example.com: 250 2.0.0 Saved", "hop: later-body@example.com: busy"),
+        ),
+        (["later-body@example.com"], ()),  # the reason has it
+    ],
+)
+async def test_the_answers_of_targets_are_in_the_event(
+    recipients: list[str], answers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, state: Path
+) -> None:
+    plain = Hop.answer
+
+    def answer(self: Hop, recipient: Recipient, when: str) -> RecipientResult:
+        result = plain(self, recipient, when)
+        return RecipientResult(250, answer="250 2.0.0 Saved") if result.is_delivered else result
+
+    monkeypatch.setattr(Hop, "answer", answer)
+    async with dispatched(monkeypatch) as at:
+        await at.send(*recipients)
+        [event] = [each for each in at.server.events if isinstance(each, MessageAccepted | MessageRefused)]
+    assert event.answers == answers
+
+
 async def test_a_target_that_does_not_measure_its_answers_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     options = 'Deliver_To = ( "discard:" probed ) Delivery "probed" { Deliver_To = "maildir:/hop-probed" }'
     async with dispatched(monkeypatch, options) as at:

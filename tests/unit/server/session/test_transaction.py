@@ -4,6 +4,7 @@ import pytest
 from session_state import open_dialogue
 
 from triosmtp import DISCARD, DeliveryError, Done, Message, Policy, Reject, Session
+from triosmtp.delivery import Discard
 from triosmtp.event import MessageAccepted, Refused
 from triosmtp.testing import RecordingPolicy, open_memory_server
 
@@ -85,6 +86,23 @@ async def test_the_answers_of_the_only_target_are_counted_for_each_recipient(
         [state] = server.service.profiles.targets.states()
     assert state.answers == answers
     assert (state.latency is not None) is (raised is None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"), [("stored as 7\r\n", ("discard:: stored as 7??",)), ("", ()), (True, ()), (None, ())]
+)
+async def test_what_the_only_target_answers_is_in_the_event(answer: str | None, shown: tuple[str, ...]) -> None:
+    class Answering(Discard):
+        async def deliver(self, message: Message) -> str | None:
+            return answer
+
+    async with open_memory_server(CONFIGURATION, deliver=Answering()) as server:
+        client = server.connect()
+        await client.read()
+        await client.command("EHLO client.example")
+        assert (await client.message("a@example.org", ["b@example.com"], BODY)).code == 250
+        [event] = [each for each in server.events if isinstance(each, MessageAccepted)]
+    assert event.answers == shown
 
 
 async def test_a_message_that_a_policy_discards_is_no_answer_of_the_target() -> None:
