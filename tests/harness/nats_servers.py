@@ -19,7 +19,16 @@ import nats.js.errors
 import pytest
 from nats.aio.client import Client
 
-__all__ = ["OBJECT_BUCKET", "STREAM", "JetStream", "NATSProcess", "free_ports", "run_cluster", "run_nats"]
+__all__ = [
+    "OBJECT_BUCKET",
+    "STREAM",
+    "JetStream",
+    "NATSProcess",
+    "free_ports",
+    "publish_octets",
+    "run_cluster",
+    "run_nats",
+]
 
 _T = TypeVar("_T")
 _ATTEMPTS: Final = 8
@@ -164,6 +173,14 @@ def run_cluster(folder: Path, config: str = "") -> Iterator[list[NATSProcess]]:
     finally:
         for each in servers:
             each.kill()
+
+
+def publish_octets(server: NATSProcess, *commands: bytes) -> None:
+    """Send commands of the protocol of NATS that a library would refuse, and wait until the server has read them."""
+    with socket.create_connection(("127.0.0.1", server.port)) as client, client.makefile("rb") as lines:
+        client.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n' + b"".join(commands) + b"PING\r\n")
+        while not lines.readline().startswith(b"PONG"):
+            pass
 
 
 class JetStream:

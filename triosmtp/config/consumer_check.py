@@ -55,6 +55,13 @@ def _check_source(config: Config, block: Block, problems: Problems) -> None:
         problems.error(place, f"Read_From: there is no Delivery {quote(name)}{close}")
     elif target.scheme != "nats":
         problems.error(place, f"Read_From: Delivery {quote(name)} has no nats:// address")
+    else:
+        subject, failure = target.addresses[0].path.split("/", 2)[2], block.assignments["failure_subject"]
+        if f"{failure.value}.".startswith(f"{subject}."):
+            problems.error(
+                failure.place,
+                f"Failure_Subject: belongs to {subject} of Read_From: what fails would be delivered again",
+            )
 
 
 def _check_targets(config: Config, block: Block, problems: Problems) -> None:

@@ -45,6 +45,7 @@ async def run_stream_consumer(
         consumer=options.durable_name,
         bucket=options.results_bucket or f"{address.stream}-results",
         max_messages=settings.concurrency,
+        failure_subject=settings.failure_subject,
         min_results_age=settings.message_expiration + max(settings.retry_delays),
         on_message=lambda taken: token.run_sync_soon(messages.start, consumer, taken),
     )
@@ -105,3 +106,5 @@ async def _sweep(source: ConsumerSource, failure_subject: str) -> None:
             await source.thread.call(sweep_objects, source, failure_subject)
         except NATSUnavailableError as error:
             _log.warning("objects are not swept: %s", error)
+        except Exception:  # noqa: BLE001 - it must not end the consumer
+            _log.exception("objects are not swept")

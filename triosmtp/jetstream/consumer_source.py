@@ -11,8 +11,10 @@ import asyncio
 import base64
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, BinaryIO, Final
 
 import nats.errors
@@ -41,6 +43,7 @@ _PAUSE: Final = 0.5
 _SETTLE_SECONDS: Final = 30.0
 _ATTEMPT: Final = 5.0
 _MAX_CHUNKS: Final = 1 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,160}").fullmatch
 
 
 class ObjectMissingError(Exception):
@@ -59,11 +62,17 @@ class TakenMessage:
     """How often it was delivered to a consumer, from 1 on."""
     sequence: int = 0
     """Its number in the stream."""
+    stored: datetime | None = None
+    """When the stream stored it."""
 
     @property
     def name(self) -> str:
-        """The last token of the subject."""
-        return self.subject.rpartition(".")[2]
+        """The last token of the subject, which is the id of the message, and for a further part also its number.
+
+        It becomes part of other subjects.  So a token that is none, such as ``*``, is replaced.
+        """
+        token = self.subject.rpartition(".")[2]
+        return token if _NAME(token) else f"sequence-{self.sequence}"
 
 
 class ConsumerSource(StreamPublisher):
@@ -78,6 +87,7 @@ class ConsumerSource(StreamPublisher):
         bucket: str,
         max_messages: int,
         min_results_age: float = 0.0,
+        failure_subject: str = "",
         on_message: Callable[[TakenMessage], None],
     ) -> None:
         super().__init__(address, login)
@@ -86,6 +96,7 @@ class ConsumerSource(StreamPublisher):
         self._bucket = bucket
         self._max_messages = max_messages
         self._min_results_age = min_results_age
+        self._failure_subject = failure_subject
         self._on_message = on_message
         self._in_hand: dict[int, TakenMessage] = {}
         self._released: asyncio.Event | None = None
@@ -145,7 +156,7 @@ class ConsumerSource(StreamPublisher):
     async def _wait_until_right(self, connection: NATSConnection) -> None:
         while True:
             try:
-                facts = await query_consumer(connection, self.address, self.consumer, ACK_WAIT)
+                facts = await query_consumer(connection, self.address, self.consumer, ACK_WAIT, self._failure_subject)
                 problems = facts.problems
                 problems += await query_kv(connection, self._bucket, self.address.replicas, self._min_results_age)
             except NATSUnavailableError as error:
@@ -250,7 +261,7 @@ class ConsumerSource(StreamPublisher):
         """Return the value of a key; an empty one if it is deleted, or malformed."""
         try:
             value = json.loads(base64.b64decode(message.get("data") or ""))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -279,10 +290,11 @@ class ConsumerSource(StreamPublisher):
 
     # Objects
 
-    async def read_object(self, name: str, target: BinaryIO) -> None:
+    async def read_object(self, name: str, size: int, target: BinaryIO) -> None:
         """Write the octets of an object to ``target``.
 
-        :raises ObjectMissingError: if there is no such object, or a part of it is missing.
+        :raises ObjectMissingError: if there is no such object, a part of it is missing, or it has more than ``size``
+            octets.
         :raises NATSUnavailableError: if it cannot be read now.
         """
         loop, bucket = asyncio.get_running_loop(), self.address.bucket
@@ -290,7 +302,7 @@ class ConsumerSource(StreamPublisher):
         try:
             info = json.loads(base64.b64decode(meta["data"])) if meta is not None else None
             chunks = int(info["chunks"]) if info is not None else -1
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             chunks = -1
         if not 0 <= chunks <= _MAX_CHUNKS:
             raise ObjectMissingError(f"there is no object {name}")
@@ -301,7 +313,11 @@ class ConsumerSource(StreamPublisher):
             if found is None:
                 raise ObjectMissingError(f"a part of the object {name} is missing")
             sequence = found["message"]["seq"] + 1
-            await loop.run_in_executor(None, target.write, base64.b64decode(found["message"].get("data") or ""))
+            part = base64.b64decode(found["message"].get("data") or "")
+            size -= len(part)
+            if size < 0:
+                raise ObjectMissingError(f"the object {name} is larger than stated")
+            await loop.run_in_executor(None, target.write, part)
 
     async def delete_object_of(self, message: TakenMessage, name: str) -> None:
         """Delete the object of a message that is acknowledged, unless another consumer of the stream may still need it.
@@ -342,7 +358,8 @@ class ConsumerSource(StreamPublisher):
 
 def _taken(message: Msg) -> TakenMessage:
     facts = message.metadata
-    return TakenMessage(message.subject, message.data, message.reply, facts.num_delivered, facts.sequence.stream)
+    sequence = facts.sequence.stream
+    return TakenMessage(message.subject, message.data, message.reply, facts.num_delivered, sequence, facts.timestamp)
 
 
 def _key(name: str) -> str:

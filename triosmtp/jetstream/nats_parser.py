@@ -4,8 +4,8 @@ A client that publishes chooses subject and headers.  A server stores any octets
 that has a vertical tab or is no UTF-8, and at some headers.  Then its connection reads no more, or is closed.  So one
 message in a stream would stop each consumer in turn.
 
-Here every message is returned.  Octets of a subject that are no UTF-8 are shown as ``\xff``.  Of the headers only the
-status is read, which a server sends.
+Here every message is returned.  Octets of a subject that are no printable ASCII are shown as ``\xff``.  Of the headers
+only the status is read, which a server sends.
 """
 
 import json
@@ -21,6 +21,7 @@ _MAX_LINE: Final = 1 << 20
 """Octets of a line; INFO of a large cluster is the longest."""
 _END: Final = b"\r\n"
 _STATUS_LINE: Final = b"NATS/1.0 "
+_UNPRINTABLE: Final = re.compile(rb"[^!-~]")
 _words: Final = re.compile(rb"[ \t]+").split
 
 
@@ -94,8 +95,8 @@ class NATSParser(Parser):
 
 
 def printable_subject(subject: bytes) -> bytes:
-    """Return a subject as UTF-8, with escapes in the place of other octets."""
-    return subject.decode("utf-8", "backslashreplace").encode()
+    """Return a subject in printable ASCII, with escapes in the place of other octets."""
+    return _UNPRINTABLE.sub(lambda found: b"\\x%02x" % ord(found[0]), subject)
 
 
 def read_status(headers: bytes | None) -> dict[str, Any] | None:

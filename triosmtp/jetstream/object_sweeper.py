@@ -9,6 +9,7 @@ name, in the stream or in that of failures.
 import json
 import logging
 import random
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ _LEASE: Final = 300.0
 _MIN_AGE: Final = 3600.0
 _MAX_NAMES: Final = 10_000
 _KEY: Final = "sweeper"
+_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,160}").fullmatch
+_MAX_TOKENS: Final = 3
+"""Tokens that may stand between the subject of the stream and the name."""
 
 
 async def sweep_objects(source: ConsumerSource, failure_subject: str) -> int:
@@ -61,12 +65,21 @@ async def _unneeded(
     """Return the names of old subjects of ``stream`` that no message of the holders has."""
     found = []
     for name in await _names(source, stream, prefix):
-        if name == _KEY or await _age(source, stream, prefix + name) <= _MIN_AGE + window:
+        # A subject of another program may be a pattern, such as *, which would be that of all objects.
+        if name == _KEY or not _NAME(name) or await _age(source, stream, prefix + name) <= _MIN_AGE + window:
             continue
-        held = [await source.last_message(holder, f"{subject}.{name}") for holder, subject in holders]
-        if not any(held):
+        if not await _is_held(source, holders, name):
             found.append(name)
     return found
+
+
+async def _is_held(source: ConsumerSource, holders: list[tuple[str, str]], name: str) -> bool:
+    """Return whether a message has this name; that of a node may have further tokens in its subject."""
+    for holder, subject in holders:
+        for count in range(_MAX_TOKENS + 1):
+            if await source.last_message(holder, f"{subject}{'.*' * count}.{name}") is not None:
+                return True
+    return False
 
 
 async def _take_lease(source: ConsumerSource) -> bool:
@@ -77,7 +90,8 @@ async def _take_lease(source: ConsumerSource) -> bool:
     if found is not None:
         sequence = found["seq"]
         lease = source.value_of(found)
-        if lease.get("until", 0) > now and lease.get("holder") != source.thread.id:
+        until = lease.get("until")
+        if isinstance(until, (int, float)) and until > now and lease.get("holder") != source.thread.id:
             return False
     value = json.dumps({"holder": source.thread.id, "until": now + _LEASE}).encode()
     try:

@@ -7,10 +7,15 @@ name of the setting, and ends with what to do.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["MIN_MESSAGE", "check_bucket", "check_consumer", "check_kv", "check_stream", "consumes", "matches"]
+__all__ = [
+    "MIN_MESSAGE", "check_bucket", "check_consumer", "check_failures", "check_kv", "check_stream", "consumes",
+    "matches",
+]  # fmt: skip
 
 _PUBLISH_WINDOW: Final = 2
 """The duplicate window must be at least so many times the time in which a message must be acknowledged."""
+MAX_RESULTS: Final = 350_000
+"""Octets of the results of a message with the most recipients."""
 MIN_MESSAGE: Final = 4096
 """Octets that a message of a stream must be able to have, with its headers."""
 _SECOND: Final = 1_000_000_000
@@ -106,12 +111,26 @@ def check_kv(config: Mapping[str, Any], *, replicas: int, min_age: float) -> tup
             f"key-value bucket: max_age: results are deleted after {_seconds(age)}, and they are needed for "
             f"{min_age:g} s, which is Message_Expiration and the longest of Retry_Delays"
         )
+    if 0 < (limit := config.get("max_msg_size") or -1) < MAX_RESULTS:
+        problems.append(f"key-value bucket: max_msg_size: {limit}, results may have up to {MAX_RESULTS} octets")
     return tuple(problems)
 
 
-def check_consumer(config: Mapping[str, Any], *, subject: str, ack_wait: float) -> tuple[str, ...]:
+def check_failures(
+    consumer: Mapping[str, Any], *, stream: str, failure_subject: str, streams: Sequence[str]
+) -> tuple[str, ...]:
+    """Return what is wrong with the failure subject of ``consumer`` of ``stream``; ``streams`` have this subject."""
+    subject = f"{failure_subject}.>"
+    if not streams:
+        return (f"Failure_Subject: no stream has the subject {subject}: add one for mail that cannot be delivered",)
+    if stream in streams and any(matches(subject, each) for each in _filters(consumer)):
+        return (f"Failure_Subject: the consumer would take {subject} again: give it a filter_subject",)
+    return ()
+
+
+def check_consumer(config: Mapping[str, Any], *, subject: str, ack_wait: float, replicas: int) -> tuple[str, ...]:
     """Return what is wrong with the consumer of ``triosmtp consume``, which signals progress within ``ack_wait``."""
-    return tuple(_check_consumer(config, f"{subject}.>", ack_wait))
+    return tuple(_check_consumer(config, f"{subject}.>", ack_wait, replicas))
 
 
 _FORBIDDEN: Final = {
@@ -127,7 +146,7 @@ _FORBIDDEN: Final = {
 }
 
 
-def _check_consumer(config: Mapping[str, Any], subject: str, ack_wait: float) -> Iterator[str]:
+def _check_consumer(config: Mapping[str, Any], subject: str, ack_wait: float, replicas: int) -> Iterator[str]:
     if not config.get("durable_name"):
         yield "durable_name: the consumer is forgotten while nobody uses it: make a durable one"
     for name, problem in _FORBIDDEN.items():
@@ -141,6 +160,8 @@ def _check_consumer(config: Mapping[str, Any], subject: str, ack_wait: float) ->
         yield f"ack_wait: {_seconds(config.get('ack_wait') or 0)}, at least {ack_wait:g} s are needed"
     if (policy := config.get("deliver_policy", "all")) != "all":
         yield f"deliver_policy {policy}: mail that waits would be skipped: use all"
+    if 0 < (found := config.get("num_replicas") or 0) < replicas:
+        yield f"num_replicas: {found}, and {replicas} are required: use 0, which is the number of the stream"
     if not consumes(config, subject):
         yield f"filter_subject: {', '.join(_filters(config))} does not contain {subject}"
 

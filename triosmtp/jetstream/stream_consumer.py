@@ -2,10 +2,14 @@
 
 Recipients are delivered one after the other, and the results so far are written before the next one.  So another
 consumer goes on at the recipient at which one died.
+
+Another program may have published a message, and it may be a hostile one.  One that no node publishes goes to the
+failure subject.  No message may stop a consumer, stay in the stream for ever, or change the results of another one.
 """
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -22,11 +26,11 @@ from attrs import evolve, frozen
 from triosmtp.delivery import Delivery, RecipientResult
 from triosmtp.jetstream.consumer_source import ConsumerSource, ObjectMissingError, TakenMessage
 from triosmtp.jetstream.delivery_report import make_report, recipients_to_report
-from triosmtp.jetstream.message_codec import StreamMessage, decode_message
+from triosmtp.jetstream.message_codec import DOCUMENT_SPACE, StreamMessage, decode_message
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_publisher import PublishError
 from triosmtp.message import Envelope, Message, Recipient
-from triosmtp.message.envelope_document import EnvelopeError, encode_document
+from triosmtp.message.envelope_document import EnvelopeDocument, EnvelopeError, ObjectReference, encode_document
 from triosmtp.message.spool import Body
 from triosmtp.smtp import Address
 
@@ -37,6 +41,16 @@ _log = logging.getLogger("triosmtp.consume")
 _HEAD: Final = 64 * 1024
 _MAX_REASON: Final = 250
 """Characters of the header with the reason: it must fit beside a message of the maximum size."""
+_MAX_MESSAGE: Final = 1 << 20
+"""Octets of the largest message, as long as the stream has not answered."""
+_MIN_PART: Final = 2048
+"""Octets of a part that each stream can store."""
+_RESULT_SPACE: Final = 34
+"""Octets of a written result beside its text; a recipient of a document needs more."""
+_MAX_TEXT: Final = 512
+_MAX_ESCAPE: Final = 12
+"""Octets of a character of JSON in ASCII."""
+_SEQUENCE: Final = "sequence"
 _EXPIRED: Final = RecipientResult(554, "5.4.7", "The message has expired")
 _FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
 
@@ -73,16 +87,35 @@ class StreamConsumer:
         except (NATSUnavailableError, PublishError) as error:
             # It is delivered again when ack_wait is over.
             _log.error("%s: not settled: %s", taken.subject, error)
-        except Exception:  # noqa: BLE001 - one message must not end the consumer
-            _log.exception("%s: not settled", taken.subject)
+        except Exception as error:  # noqa: BLE001 - one message must not end the consumer
+            _log.exception("%s: cannot be handled", taken.subject)
+            await self._put_off(taken, repr(error))
         # A message that is cancelled stays in hand, and is returned.
         self._source.thread.notify(partial(self._source.release, taken))
+
+    async def _put_off(self, taken: TakenMessage, reason: str) -> None:
+        """Return a message that this version cannot handle, as another one may.  Once it has expired, it has failed."""
+        try:
+            if _age(taken, None) < self._settings.message_expiration:
+                await self._return(taken)
+            else:
+                await self._fail(taken, taken.payload, f"cannot be handled: {reason}")
+        except (NATSUnavailableError, PublishError) as error:
+            _log.error("%s: not settled: %s", taken.subject, error)
+
+    async def _return(self, taken: TakenMessage) -> None:
+        """Return a message for the next attempt."""
+        delays = self._settings.retry_delays
+        delay = delays[min(taken.attempt, len(delays)) - 1]
+        word = json.dumps({"delay": int(delay * 1_000_000_000)}).encode()
+        await self._call(self._source.settle, taken, b"-NAK " + word)
 
     async def _deliver(self, taken: TakenMessage) -> None:
         try:
             found = decode_message(taken.payload)
+            self._check_names(taken, found)
         except EnvelopeError as error:
-            await self._fail(taken, taken.payload, f"malformed: {error}")
+            await self._fail(taken, taken.payload, f"malformed: {error}", is_mail=False)
             return
         count = len(found.document.envelope.recipients)
         # The attempts are counted from 1 again if the durable consumer is made again; the results stay.
@@ -94,11 +127,23 @@ class StreamConsumer:
             except (ObjectMissingError, EnvelopeError) as error:
                 await self._fail(taken, taken.payload, str(error))
                 return
-            known = _read_results(results, count)
+            known = _read_results(results, count, taken.sequence)
             if known or taken.attempt > 1:
                 self._log_again(taken, found, known)
             outcome = await self._deliver_each(taken, _message(found, body), known)
             await self._settle(taken, found, body, outcome, written=bool(results))
+
+    def _check_names(self, taken: TakenMessage, found: StreamMessage) -> None:
+        """Check that the subject and the object belong to the message: those of another one must not be touched.
+
+        :raises EnvelopeError: if they do not.
+        """
+        document = found.document
+        if not re.fullmatch(re.escape(document.id) + "(?:-[0-9]{1,9})?", taken.name):
+            raise EnvelopeError("id: the subject has another one")
+        reference = document.object
+        if reference is not None and reference != ObjectReference(self._source.address.bucket, taken.name):
+            raise EnvelopeError("object: expected one in the bucket of the stream, with the name in the subject")
 
     def _log_again(self, taken: TakenMessage, found: StreamMessage, known: dict[int, RecipientResult]) -> None:
         """Log the recipients that an attempt that was cut off may have delivered: this explains doubles."""
@@ -112,11 +157,9 @@ class StreamConsumer:
         reference, document = found.document.object, found.document
         if reference is None:
             return Body(found.octets)
-        if reference.bucket != self._source.address.bucket:
-            raise ObjectMissingError(f"the object is in another bucket: {reference.bucket}")
         file = await trio.to_thread.run_sync(_open_file)
         try:
-            await self._call(self._source.read_object, reference.name, file)
+            await self._call(self._source.read_object, reference.name, document.size, file)
             size, digest, head = await trio.to_thread.run_sync(_examine, file)
         except BaseException:
             file.close()
@@ -138,8 +181,18 @@ class StreamConsumer:
             part = evolve(message, envelope=envelope, part=number)
             results[number] = await self._deliver_one(part)
             if position < len(left) - 1:
-                await self._call(self._source.write_results, taken.name, _written(results))
+                await self._write_results(taken, results)
         return results
+
+    async def _write_results(self, taken: TakenMessage, results: dict[int, RecipientResult]) -> None:
+        """Write the results so far.  They fit: the document, which fits, has more octets for each recipient."""
+        space = self._max_message() - DOCUMENT_SPACE - len(results) * _RESULT_SPACE
+        longest = max(0, min(_MAX_TEXT, space // len(results) // _MAX_ESCAPE))
+        await self._call(self._source.write_results, taken.name, _written(results, taken.sequence, longest))
+
+    def _max_message(self) -> int:
+        facts = self._source.facts
+        return _MAX_MESSAGE if facts is None else facts.max_message
 
     async def _deliver_one(self, message: Message) -> RecipientResult:
         try:
@@ -161,20 +214,17 @@ class StreamConsumer:
         *,
         written: bool,
     ) -> None:
-        document, settings = found.document, self._settings
-        age = (datetime.now(UTC) - document.received).total_seconds()
+        document = found.document
         deferred = [number for number, each in results.items() if each.is_deferred]
-        if deferred and age < settings.message_expiration:
-            await self._call(self._source.write_results, taken.name, _written(results))
-            delay = settings.retry_delays[min(taken.attempt, len(settings.retry_delays)) - 1]
-            word = json.dumps({"delay": int(delay * 1_000_000_000)}).encode()
-            await self._call(self._source.settle, taken, b"-NAK " + word)
+        if deferred and _age(taken, document.received) < self._settings.message_expiration:
+            await self._write_results(taken, results)
+            await self._return(taken)
             return
         failed = {number: _final(each) for number, each in sorted(results.items()) if not each.is_delivered}
         several = len(results) > 1
         if failed:
             if several:  # if the next steps fail, what is delivered must not be delivered again
-                await self._call(self._source.write_results, taken.name, _written(results))
+                await self._write_results(taken, results)
             await self._report(document, body, failed)
             settled = await self._fail(taken, _only(taken.payload, failed), _reasons(failed))
         else:
@@ -182,7 +232,7 @@ class StreamConsumer:
             if settled and document.object is not None:
                 await self._clean(taken, partial(self._source.delete_object_of, taken, document.object.name))
         if not settled:
-            await self._call(self._source.write_results, taken.name, _written(results))
+            await self._write_results(taken, results)
         elif written or several:
             await self._clean(taken, partial(self._source.delete_results, taken.name))
 
@@ -193,19 +243,39 @@ class StreamConsumer:
         except NATSUnavailableError as error:
             _log.warning("%s: settled, but not all is deleted: %s", taken.subject, error)
 
-    async def _fail(self, taken: TakenMessage, payload: bytes, reason: str) -> bool:
+    async def _fail(self, taken: TakenMessage, payload: bytes, reason: str, *, is_mail: bool = True) -> bool:
         """Publish what cannot be delivered under the failure subject, and terminate the message.
 
         Return whether the server has confirmed that.
+
+        A payload that no node would publish may be too large for the failure subject: its first part is published then.
+
+        :raises PublishError: if mail, or nothing, can be stored there.
         """
         _log.error("%s: not delivered: %s", taken.subject, ascii(reason))
-        subject = f"{self._settings.failure_subject}.{taken.name}"
-        publish = partial(self._source.publish, headers={"Triosmtp-Failure": _header(reason)})
-        deadline = self._source.address.deadline
-        await self._call(publish, subject, payload, f"{taken.name}.{self._source.consumer}.failed", None, deadline)
+        most, total = self._max_message() - DOCUMENT_SPACE, len(payload)
+        may_be_cut = not is_mail or len(taken.payload) > most
+        for size in (total, most - DOCUMENT_SPACE, _MIN_PART, 0) if may_be_cut else (total,):
+            try:
+                await self._publish_failure(taken, payload[:size], _header(reason), total)
+                break
+            except PublishError as error:
+                if not (size and may_be_cut and error.too_large):
+                    raise
         return await self._call(self._source.settle, taken, b"+TERM")
 
-    async def _report(self, document: Any, body: Body, failed: dict[int, RecipientResult]) -> None:
+    async def _publish_failure(self, taken: TakenMessage, payload: bytes, reason: str, total: int) -> None:
+        headers = {"Triosmtp-Failure": reason}
+        if len(payload) < total:
+            headers["Triosmtp-Truncated"] = str(total)
+            _log.error("%s: %d of %d octets go to the failure subject", taken.subject, len(payload), total)
+        source, subject = self._source, f"{self._settings.failure_subject}.{taken.name}"
+        # Each consumer, and each message of this name, has its own failure.
+        unique = sha256(f"{taken.name}.{taken.sequence}.{source.consumer}".encode()).hexdigest()[:32]
+        publish = partial(source.publish, headers=headers)
+        await self._call(publish, subject, payload, f"{unique}.failed", None, source.address.deadline)
+
+    async def _report(self, document: EnvelopeDocument, body: Body, failed: dict[int, RecipientResult]) -> None:
         if self._reports is None:
             return
         recipients = document.envelope.recipients
@@ -267,13 +337,22 @@ def _reasons(failed: dict[int, RecipientResult]) -> str:
     return "; ".join(f"{each.code} {each.enhanced} {each.text}" for each in failed.values())
 
 
-def _written(results: dict[int, RecipientResult]) -> dict[str, Any]:
-    return {str(number): [each.code, each.enhanced, each.text] for number, each in results.items()}
+def _written(results: dict[int, RecipientResult], sequence: int, longest: int) -> dict[str, Any]:
+    """Return results as they are written, with texts of at most ``longest`` characters, and the message's number."""
+    written: dict[str, Any] = {_SEQUENCE: sequence}
+    for number, each in results.items():
+        written[str(number)] = [each.code, each.enhanced, "" if each.is_delivered else each.text[:longest]]
+    return written
 
 
-def _read_results(written: dict[str, Any], recipients: int) -> dict[int, RecipientResult]:
-    """Return the results that another attempt wrote; what is malformed is as if nothing was written."""
+def _read_results(written: dict[str, Any], recipients: int, sequence: int) -> dict[int, RecipientResult]:
+    """Return the results that another attempt wrote.
+
+    Malformed ones, and those of another message with the same name, are as if nothing was written.
+    """
     found = {}
+    if written.get(_SEQUENCE, sequence) != sequence:
+        return {}
     for key, value in written.items():
         try:
             number, (code, enhanced, text) = int(key), value
@@ -282,6 +361,12 @@ def _read_results(written: dict[str, Any], recipients: int) -> dict[int, Recipie
         if 0 <= number < recipients and isinstance(code, int) and isinstance(enhanced, str) and isinstance(text, str):
             found[number] = RecipientResult(code, enhanced, text)
     return found
+
+
+def _age(taken: TakenMessage, received: datetime | None) -> float:
+    """Return the seconds since a message was received.  A time after that at which it was stored is wrong."""
+    begins = [each for each in (taken.stored, received) if each is not None]
+    return (datetime.now(UTC) - min(begins)).total_seconds() if begins else 0.0
 
 
 def _open_file() -> FileIO:

@@ -45,14 +45,20 @@ _MAX_PART: Final = 128 * 1024
 """Octets of a part of an object, if no less fit into a message."""
 _FULL: Final = frozenset({10077, 10047, 10023, 10028})
 """The errors of JetStream that mean that no space is left: store failed, storage, resources, memory."""
+_TOO_LARGE: Final = 10054
+"""The error of JetStream that a message has more octets than ``max_msg_size`` of the stream."""
 _CONFLICT: Final = 409  # a publication with this Nats-Msg-Id is being stored
 
 
 class PublishError(Exception):
-    """A message was not acknowledged.  ``str()`` is the cause; ``full`` means that the stream has no space."""
+    """A message was not acknowledged.  ``str()`` is the cause.
 
-    def __init__(self, reason: str, *, full: bool = False) -> None:
+    ``full`` means that the stream has no space, ``too_large`` that it or the server stores no message of this size.
+    """
+
+    def __init__(self, reason: str, *, full: bool = False, too_large: bool = False) -> None:
         self.full = full
+        self.too_large = too_large
         super().__init__(reason)
 
 
@@ -157,8 +163,10 @@ class StreamPublisher:
                 answer = await connection.request(subject, payload, seconds=min(left, _ATTEMPT), headers=sent)
             except TimeoutError:
                 continue
-            except (NATSUnavailableError, PayloadTooLargeError) as error:
+            except NATSUnavailableError as error:
                 raise PublishError(str(error)) from None
+            except PayloadTooLargeError as error:
+                raise PublishError(str(error), too_large=True) from None
             except (NoRespondersError, ConnectionLostError) as error:
                 reason = str(error)
             else:
@@ -223,6 +231,8 @@ def _read_acknowledgement(data: bytes, stream: str | None) -> tuple[str, str]:
     text = f"stream {stream}: {error.get('description')}"
     if error.get("err_code") in _FULL:
         raise PublishError(text, full=True)
+    if error.get("err_code") == _TOO_LARGE:
+        raise PublishError(text, too_large=True)
     if error.get("code") == _CONFLICT or (error.get("code") or 0) >= 500:
         return text, ""
     raise PublishError(text)

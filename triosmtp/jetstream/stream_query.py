@@ -15,6 +15,7 @@ from triosmtp.jetstream.stream_check import (
     MIN_MESSAGE,
     check_bucket,
     check_consumer,
+    check_failures,
     check_kv,
     check_stream,
     consumes,
@@ -95,9 +96,9 @@ def _max_message(connection: NATSConnection, config: Mapping[str, Any]) -> int:
 
 
 async def query_consumer(
-    connection: NATSConnection, address: StreamAddress, consumer: str, ack_wait: float
+    connection: NATSConnection, address: StreamAddress, consumer: str, ack_wait: float, failure_subject: str = ""
 ) -> ConsumerFacts:
-    """Ask about ``consumer`` of the stream.
+    """Ask about ``consumer`` of the stream, and whether a stream has ``failure_subject``.
 
     :raises NATSUnavailableError: if JetStream does not answer.
     :raises ConnectionLostError: if the connection is lost.
@@ -107,7 +108,11 @@ async def query_consumer(
         return ConsumerFacts((f"the stream {address.stream} has no consumer {consumer}",))
     config, pending = found["config"], found.get("num_ack_pending") or 0
     limit = config.get("max_ack_pending") or -1
-    problems = check_consumer(config, subject=address.subject, ack_wait=ack_wait)
+    problems = check_consumer(config, subject=address.subject, ack_wait=ack_wait, replicas=address.replicas)
+    if failure_subject:
+        names = await ask(connection, "STREAM.NAMES", {"subject": f"{failure_subject}.>"})
+        streams = (names or {}).get("streams") or ()
+        problems += check_failures(config, stream=address.stream, failure_subject=failure_subject, streams=streams)
     return ConsumerFacts(problems, pending, is_full=0 < limit <= pending)
 
 

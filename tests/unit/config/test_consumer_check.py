@@ -28,6 +28,8 @@ def test_a_consumer_needs_no_listen() -> None:
         (RIGHT.replace('"hop"', '( "hop" "maildir:/x" )'), "a Consumer has one target"),
         (RIGHT.replace('"hop"', '"nothing"'), 'there is no Delivery "nothing"'),
         (RIGHT.replace("mail.failed", "mail.>"), "a subject without wildcards"),
+        (RIGHT.replace("mail.failed", "mail.in"), "Failure_Subject: belongs to mail.in of Read_From"),
+        (RIGHT.replace("mail.failed", "mail.in.failed"), "Failure_Subject: belongs to mail.in of Read_From"),
         (RIGHT + ' Report_To = "nothing"', 'Report_To: there is no Delivery "nothing"'),
         (RIGHT + ' Report_To = "x:y"', "Report_To: expected"),
         (RIGHT + ' Report_To = "discard:"', "Report_To: expected a target of"),

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from nats_servers import JetStream, NATSProcess
+from nats_servers import JetStream, NATSProcess, publish_octets
 from stream_messages import stream_message
 from stream_site import open_delivery, stream_address
 
@@ -60,6 +60,40 @@ async def test_an_object_without_a_message_is_deleted(nats_server: NATSProcess, 
         await source.thread.call(source.publish, "mail.failed.mx1-0a-2", b"x", "f", None, 5.0)
         assert await source.thread.call(sweep_objects, source, "mail.failed") == 1
     assert names(objects) == {"mx1-0a-2", "mx1-0a-3"}
+
+
+async def test_an_object_whose_name_is_a_pattern_deletes_no_other_one(
+    nats_server: NATSProcess, objects: JetStream
+) -> None:
+    """A server stores these subjects, although it calls them invalid."""
+    async with open_delivery(nats_server) as delivery:
+        await delivery.deliver(stream_message(1, b"x" * 1_500_000))
+    publish_octets(
+        nats_server, *(b"PUB $O.MAIL.C.%s 1\r\nx\r\n" % each for each in (b"*", b">", b"\xff", b"a.b", b"*.x"))
+    )
+    async with open_source(nats_server) as source:
+        await source.thread.call(source.publish, "$KV.R.c.mx1-0a-1", b"{}", "x", None, 5.0)
+        publish_octets(nats_server, b"PUB $KV.R.c.* 2\r\n{}\r\n", b"PUB $KV.R.c.> 2\r\n{}\r\n")
+        assert await source.thread.call(sweep_objects, source, "mail.failed") == 0
+    assert "mx1-0a-1" in names(objects)
+    assert "$KV.R.c.mx1-0a-1" in objects.messages("KV_R")
+
+
+async def test_an_object_of_a_longer_subject_stays(nats_server: NATSProcess, objects: JetStream) -> None:
+    """The nodes publish under mail.in.eu, the consumer reads mail.in."""
+    async with open_delivery(nats_server, subject="mail.in.eu") as delivery:
+        await delivery.deliver(stream_message(1, b"x" * 1_500_000))
+    async with open_source(nats_server) as source:
+        assert await source.thread.call(sweep_objects, source, "mail.failed") == 0
+    assert names(objects) == {"mx1-0a-1"}
+
+
+@pytest.mark.parametrize("lease", [b'{"until":"tomorrow"}', b"[]", b"[" * 30_000, b'{"until":null,"holder":7}'])
+async def test_a_malformed_lease_is_none(nats_server: NATSProcess, objects: JetStream, lease: bytes) -> None:
+    async with open_source(nats_server) as source:
+        await source.thread.call(source.put_result, "sweeper", lease)
+        assert await source.thread.call(object_sweeper._take_lease, source) is True
+    assert objects.messages("KV_R").keys() == {"$KV.R.c.sweeper"}
 
 
 async def test_a_young_object_stays(
@@ -150,4 +184,4 @@ async def test_one_consumer_sweeps_at_a_time(nats_server: NATSProcess, objects: 
 async def test_a_missing_object_is_an_error(nats_server: NATSProcess, objects: JetStream) -> None:
     async with open_source(nats_server) as source:
         with pytest.raises(ObjectMissingError):
-            await source.thread.call(source.read_object, "nothing", None)
+            await source.thread.call(source.read_object, "nothing", 1, None)

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 from nats_servers import OBJECT_BUCKET, STREAM
 
-from triosmtp.jetstream.stream_check import check_bucket, check_consumer, check_kv, check_stream, matches
+from triosmtp.jetstream.stream_check import (
+    check_bucket,
+    check_consumer,
+    check_failures,
+    check_kv,
+    check_stream,
+    matches,
+)
 
 SECOND = 1_000_000_000
 CONSUMER = {"durable_name": "triosmtp", "ack_policy": "explicit", "ack_wait": 30 * SECOND, "max_deliver": -1}
@@ -114,14 +121,42 @@ def test_an_object_bucket_as_the_documentation_makes_it_is_right() -> None:
         ({"max_bytes": 5}, "max_bytes"),
         ({"max_expires": SECOND}, "max_expires"),
         ({"priority_groups": ["a"]}, "priority_groups"),
+        ({"num_replicas": 1}, "num_replicas: 1, and 3 are required"),
         ({"filter_subject": "mail.out.>"}, "filter_subject"),
         ({"filter_subjects": ["mail.in.a", "b"]}, "filter_subject"),
     ],
 )
 def test_each_misconfiguration_of_a_consumer_is_one_error(changes: dict[str, Any], named: str) -> None:
-    assert check_consumer(CONSUMER, subject="mail.in", ack_wait=10.0) == ()
-    (found,) = check_consumer({**CONSUMER, **changes}, subject="mail.in", ack_wait=10.0)
+    assert check_consumer(CONSUMER, subject="mail.in", ack_wait=10.0, replicas=3) == ()
+    (found,) = check_consumer({**CONSUMER, **changes}, subject="mail.in", ack_wait=10.0, replicas=3)
     assert found.startswith(named)
+
+
+@pytest.mark.parametrize(
+    ("streams", "filters", "named"),
+    [
+        (["FAILED"], {}, ""),
+        (["FAILED", "MAIL"], {"filter_subject": "mail.in.>"}, ""),
+        ([], {}, "Failure_Subject: no stream has the subject mail.failed.>"),
+        (["MAIL"], {}, "Failure_Subject: the consumer would take mail.failed.> again"),
+        (["MAIL"], {"filter_subjects": ["mail.in.>", "mail.>"]}, "Failure_Subject: the consumer would take"),
+    ],
+)
+def test_the_failure_subject_must_be_that_of_a_stream_and_not_taken_again(
+    streams: list[str], filters: dict[str, Any], named: str
+) -> None:
+    found = check_failures({**CONSUMER, **filters}, stream="MAIL", failure_subject="mail.failed", streams=streams)
+    assert len(found) == bool(named)
+    assert "".join(found).startswith(named)
+
+
+def test_the_results_of_many_recipients_must_fit() -> None:
+    config = {"storage": "file", "discard": "new", "max_msgs_per_subject": 1, "num_replicas": 1}
+    assert check_kv({**config, "max_msg_size": 1 << 20}, replicas=1, min_age=0) == ()
+    (found,) = check_kv({**config, "max_msg_size": 1000}, replicas=1, min_age=0)
+    assert found.startswith("key-value bucket: max_msg_size: 1000")
+    (found,) = check_kv({**config, "no_ack": True}, replicas=1, min_age=0)
+    assert found.startswith("key-value bucket: no_ack")
 
 
 def test_results_must_be_kept_as_long_as_a_message() -> None:

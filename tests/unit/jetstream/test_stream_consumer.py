@@ -1,9 +1,11 @@
 """A consumer whose server does not confirm, or does not answer: nothing is delivered twice that was recorded."""
 
+import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from consume_site import envelope
@@ -11,10 +13,13 @@ from stream_messages import stream_message
 
 from triosmtp.delivery import Delivery, DeliveryError
 from triosmtp.errors import Reject
+from triosmtp.jetstream import stream_consumer
 from triosmtp.jetstream.consumer_source import TakenMessage
 from triosmtp.jetstream.message_codec import encode_message
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_consumer import ConsumerSettings, StreamConsumer
+from triosmtp.jetstream.stream_publisher import PublishError
+from triosmtp.jetstream.stream_query import StreamFacts
 from triosmtp.message import Message
 
 SETTINGS = ConsumerSettings(
@@ -36,9 +41,12 @@ class Source:
         self.consumer = "triosmtp"
         self.confirms = True
         self.broken = ""
+        self.facts: StreamFacts | None = None
         self.results: dict[str, Any] = {}
         self.settled: list[bytes] = []
         self.published: list[str] = []
+        self.payloads: list[tuple[int, dict[str, str]]] = []
+        self.largest = 1 << 30
         self.free = 0
 
     async def _call(self, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
@@ -59,10 +67,13 @@ class Source:
         self.settled.append(word)
         return self.confirms
 
-    async def publish(self, subject: str, *_args: Any, **_options: Any) -> None:
+    async def publish(self, subject: str, payload: bytes, *_args: Any, headers: dict[str, str]) -> None:
         if self.broken == "publish":
             raise NATSUnavailableError("no leader")
+        if len(payload) > self.largest:
+            raise PublishError("message size exceeds maximum allowed", too_large=True)
         self.published.append(subject)
+        self.payloads.append((len(payload), headers))
 
     def release(self, _taken: TakenMessage) -> None:
         self.free += 1
@@ -92,9 +103,19 @@ def target() -> Target:
     return Target()
 
 
-async def handle(source: Source, target: Target, *names: str, attempt: int = 1) -> None:
-    message = stream_message(1, envelope=envelope(*names), received=datetime.now(UTC))
-    taken = TakenMessage("mail.in.mx1-0a-1", encode_message(message, "mx1", b"Subject: x\r\n\r\n"), "reply", attempt)
+async def handle(
+    source: Source,
+    target: Target,
+    *names: str,
+    attempt: int = 1,
+    sequence: int = 7,
+    received: datetime | None = None,
+    stored: datetime | None = None,
+    payload: bytes | None = None,
+) -> None:
+    message = stream_message(1, envelope=envelope(*names), received=received or datetime.now(UTC))
+    octets = encode_message(message, "mx1", b"Subject: x\r\n\r\n") if payload is None else payload
+    taken = TakenMessage("mail.in.mx1-0a-1", octets, "reply", attempt, sequence, stored)
     before = source.free
     await StreamConsumer(SETTINGS, source, target, None).handle(taken)  # type: ignore[arg-type]
     assert source.free == before + 1
@@ -164,3 +185,72 @@ async def test_a_retry_with_all_results_is_no_possible_double(
     await handle(source, target, "joe", "ann")
     await handle(source, target, "joe", "ann", attempt=2)
     assert "no result is recorded" not in caplog.text
+
+
+async def test_results_of_another_message_with_the_same_name_do_not_count(source: Source, target: Target) -> None:
+    target.answers["joe"] = DeliveryError("busy")
+    await handle(source, target, "joe", "ann", sequence=7)
+    assert source.results["1"][0] == 250
+    await handle(source, target, "joe", "ann", sequence=8)
+    await handle(source, target, "joe", "ann", sequence=8, attempt=2)
+    assert target.received == ["ann", "ann"]
+
+
+@pytest.mark.parametrize("year", [2, 9999])
+async def test_a_date_in_the_future_or_long_ago_ends_at_the_expiration(
+    source: Source, target: Target, year: int
+) -> None:
+    """A message that is deferred expires at the latest Message_Expiration seconds after the stream has stored it."""
+    target.answers["joe"] = DeliveryError("busy")
+    now = datetime.now(UTC)
+    received = datetime(year, 1, 2, tzinfo=UTC)
+    await handle(source, target, "joe", received=received, stored=now - timedelta(seconds=3500))
+    assert (source.settled[0] == b"+TERM") is (year == 2)
+    await handle(source, target, "joe", received=received, stored=now - timedelta(seconds=3700))
+    assert source.settled[1] == b"+TERM"
+
+
+async def test_results_of_many_recipients_fit_into_a_message(source: Source, target: Target) -> None:
+    names = [f"u{number}" for number in range(200)]
+    target.answers = {name: DeliveryError("\U0001f4a5" * 500) for name in names}
+    target.answers["u3"] = Reject(550, "5.111.111", "\U0001f4a5" * 500)
+    source.facts = StreamFacts((), 16_384, 16_384)
+    await handle(source, target, *names)
+    assert len(json.dumps(source.results)) < 16_384 - 512
+    assert (len(source.results), source.results["3"][:2]) == (201, [550, "5.111.111"])
+    source.facts = StreamFacts((), 4096, 4096)
+    await handle(source, target, *names[:90])
+    assert len(json.dumps(source.results)) < 4096 - 512
+
+
+async def test_a_message_that_raises_is_returned_and_fails_when_it_has_expired(
+    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_payload: bytes) -> None:
+        raise RuntimeError("a fault of this program")
+
+    monkeypatch.setattr(stream_consumer, "decode_message", broken)
+    now = datetime.now(UTC)
+    await handle(source, target, "joe", stored=now)
+    await handle(source, target, "joe", stored=now, attempt=2)
+    assert source.settled == [b'-NAK {"delay": 1000000000}', b'-NAK {"delay": 5000000000}']
+    await handle(source, target, "joe", stored=now - timedelta(hours=2), attempt=3)
+    assert (source.published, source.settled[2]) == (["mail.failed.mx1-0a-1"], b"+TERM")
+    assert "a fault of this program" in caplog.text
+    source.broken = "publish"
+    await handle(source, target, "joe", stored=now - timedelta(hours=2), attempt=4)
+    assert len(source.settled) == 3
+
+
+async def test_only_what_is_no_mail_is_cut_to_fit_the_failure_subject(source: Source, target: Target) -> None:
+    source.facts = StreamFacts((), 10_000, 10_000)
+    source.largest = 5000
+    await handle(source, target, payload=b"x" * 6000)
+    assert source.payloads == [(2048, {"Triosmtp-Failure": ANY, "Triosmtp-Truncated": "6000"})]
+    source.largest = 100
+    await handle(source, target, payload=b"x" * 6000)
+    assert source.payloads[1][0] == 0
+    assert source.settled == [b"+TERM", b"+TERM"]
+    target.answers["joe"] = Reject(550, "5.1.1", "no such user")
+    await handle(source, target, "joe")  # mail stays in the stream until it can be stored
+    assert len(source.settled) == 2

@@ -248,7 +248,7 @@ async def test_a_bucket_that_is_full_leaves_no_message(nats_server: NATSProcess,
 
 
 async def test_without_a_server_mail_is_deferred_and_the_failure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_delivery, "_FACTS_WAIT", 0.1)
+    monkeypatch.setattr(stream_delivery, "_FACTS_WAIT", 1.0)
     (port,) = free_ports(1)
     async with open_delivery(servers=(("127.0.0.1", port),)) as delivery:
         with pytest.raises(DeliveryError, match=f"127.0.0.1:{port}"):

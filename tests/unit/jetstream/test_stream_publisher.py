@@ -45,6 +45,7 @@ def publish(server: NATSProcess, answers: Answers, seconds: float = 10.0) -> lis
 
     async def run() -> list[Msg]:
         async with fake_stream(server, answers) as seen:
+            await publisher.thread.connection(20)  # which takes a part of the time of a publication
             await publisher.publish("fake.1", b"x", "mx1-1", "FAKE", seconds)
             return seen
 
