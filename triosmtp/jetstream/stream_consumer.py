@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -51,6 +51,7 @@ _MAX_TEXT: Final = 512
 _MAX_ESCAPE: Final = 12
 """Octets of a character of JSON in ASCII."""
 _SEQUENCE: Final = "sequence"
+_REPORTED: Final = "reported"
 _EXPIRED: Final = RecipientResult(554, "5.4.7", "The message has expired")
 _FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
 
@@ -121,17 +122,19 @@ class StreamConsumer:
         # The attempts are counted from 1 again if the durable consumer is made again; the results stay.
         is_new = taken.attempt == 1 and count == 1
         results = {} if is_new else await self._call(self._source.read_results, taken.name)
+        if results.get(_SEQUENCE, taken.sequence) != taken.sequence:
+            results = {}  # of another message with the same name
         async with AsyncExitStack() as stack:
             try:
                 body = await self._body(found, stack)
             except (ObjectMissingError, EnvelopeError) as error:
                 await self._fail(taken, taken.payload, str(error))
                 return
-            known = _read_results(results, count, taken.sequence)
+            known = _read_results(results, count)
             if known or taken.attempt > 1:
                 self._log_again(taken, found, known)
             outcome = await self._deliver_each(taken, _message(found, body), known)
-            await self._settle(taken, found, body, outcome, written=bool(results))
+            await self._settle(taken, found, body, outcome, results)
 
     def _check_names(self, taken: TakenMessage, found: StreamMessage) -> None:
         """Check that the subject and the object belong to the message: those of another one must not be touched.
@@ -184,11 +187,16 @@ class StreamConsumer:
                 await self._write_results(taken, results)
         return results
 
-    async def _write_results(self, taken: TakenMessage, results: dict[int, RecipientResult]) -> None:
+    async def _write_results(
+        self, taken: TakenMessage, results: dict[int, RecipientResult], *, is_reported: bool = False
+    ) -> None:
         """Write the results so far.  They fit: the document, which fits, has more octets for each recipient."""
         space = self._max_message() - DOCUMENT_SPACE - len(results) * _RESULT_SPACE
         longest = max(0, min(_MAX_TEXT, space // len(results) // _MAX_ESCAPE))
-        await self._call(self._source.write_results, taken.name, _written(results, taken.sequence, longest))
+        written = _written(results, taken.sequence, longest)
+        if is_reported:
+            written[_REPORTED] = True
+        await self._call(self._source.write_results, taken.name, written)
 
     def _max_message(self) -> int:
         facts = self._source.facts
@@ -211,29 +219,31 @@ class StreamConsumer:
         found: StreamMessage,
         body: Body,
         results: dict[int, RecipientResult],
-        *,
-        written: bool,
+        known: Mapping[str, Any],
     ) -> None:
-        document = found.document
+        """Settle a message with these results; ``known`` is what an earlier attempt wrote."""
+        document, several = found.document, len(results) > 1
+        written, is_reported = bool(known) or several, known.get(_REPORTED) is True
         deferred = [number for number, each in results.items() if each.is_deferred]
         if deferred and _age(taken, document.received) < self._settings.message_expiration:
             await self._write_results(taken, results)
             await self._return(taken)
             return
         failed = {number: _final(each) for number, each in sorted(results.items()) if not each.is_delivered}
-        several = len(results) > 1
         if failed:
             if several:  # if the next steps fail, what is delivered must not be delivered again
                 await self._write_results(taken, results)
-            await self._report(document, body, failed)
-            settled = await self._fail(taken, _only(taken.payload, failed), _reasons(failed))
+            await self._store_failure(taken, _only(taken.payload, failed), _reasons(failed))
+            if not is_reported:  # behind the step that may fail: not once for each attempt
+                await self._report(document, body, failed)
+            settled = await self._call(self._source.settle, taken, b"+TERM")
         else:
             settled = await self._call(self._source.settle, taken, b"+ACK")
             if settled and document.object is not None:
                 await self._clean(taken, partial(self._source.delete_object_of, taken, document.object.name))
         if not settled:
-            await self._write_results(taken, results)
-        elif written or several:
+            await self._write_results(taken, results, is_reported=bool(failed))
+        elif written:
             await self._clean(taken, partial(self._source.delete_results, taken.name))
 
     async def _clean(self, taken: TakenMessage, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -247,6 +257,14 @@ class StreamConsumer:
         """Publish what cannot be delivered under the failure subject, and terminate the message.
 
         Return whether the server has confirmed that.
+
+        :raises PublishError: if it cannot be stored there.
+        """
+        await self._store_failure(taken, payload, reason, is_mail=is_mail)
+        return await self._call(self._source.settle, taken, b"+TERM")
+
+    async def _store_failure(self, taken: TakenMessage, payload: bytes, reason: str, *, is_mail: bool = True) -> None:
+        """Publish what cannot be delivered under the failure subject.
 
         A payload that no node would publish may be too large for the failure subject: its first part is published then.
 
@@ -262,7 +280,6 @@ class StreamConsumer:
             except PublishError as error:
                 if not (size and may_be_cut and error.too_large):
                     raise
-        return await self._call(self._source.settle, taken, b"+TERM")
 
     async def _publish_failure(self, taken: TakenMessage, payload: bytes, reason: str, total: int) -> None:
         headers = {"Triosmtp-Failure": reason}
@@ -345,14 +362,9 @@ def _written(results: dict[int, RecipientResult], sequence: int, longest: int) -
     return written
 
 
-def _read_results(written: dict[str, Any], recipients: int, sequence: int) -> dict[int, RecipientResult]:
-    """Return the results that another attempt wrote.
-
-    Malformed ones, and those of another message with the same name, are as if nothing was written.
-    """
+def _read_results(written: Mapping[str, Any], recipients: int) -> dict[int, RecipientResult]:
+    """Return the results that another attempt wrote; malformed ones are as if nothing was written."""
     found = {}
-    if written.get(_SEQUENCE, sequence) != sequence:
-        return {}
     for key, value in written.items():
         try:
             number, (code, enhanced, text) = int(key), value

@@ -112,12 +112,13 @@ async def handle(
     received: datetime | None = None,
     stored: datetime | None = None,
     payload: bytes | None = None,
+    reports: Delivery | None = None,
 ) -> None:
     message = stream_message(1, envelope=envelope(*names), received=received or datetime.now(UTC))
     octets = encode_message(message, "mx1", b"Subject: x\r\n\r\n") if payload is None else payload
     taken = TakenMessage("mail.in.mx1-0a-1", octets, "reply", attempt, sequence, stored)
     before = source.free
-    await StreamConsumer(SETTINGS, source, target, None).handle(taken)  # type: ignore[arg-type]
+    await StreamConsumer(SETTINGS, source, target, reports).handle(taken)  # type: ignore[arg-type]
     assert source.free == before + 1
 
 
@@ -254,3 +255,19 @@ async def test_only_what_is_no_mail_is_cut_to_fit_the_failure_subject(source: So
     target.answers["joe"] = Reject(550, "5.1.1", "no such user")
     await handle(source, target, "joe")  # mail stays in the stream until it can be stored
     assert len(source.settled) == 2
+
+
+async def test_the_sender_gets_one_report_also_if_the_failure_cannot_be_stored(source: Source, target: Target) -> None:
+    target.answers["joe"] = Reject(550, "5.1.1", "no such user")
+    reports = Target()
+    source.broken = "publish"
+    for attempt in (1, 2, 3):
+        await handle(source, target, "joe", attempt=attempt, reports=reports)
+    assert (reports.received, source.settled) == ([], [])
+    source.broken, source.confirms = "", False
+    for attempt in (4, 5):
+        await handle(source, target, "joe", attempt=attempt, reports=reports)
+    assert (reports.received, source.results["reported"]) == (["me"], True)
+    source.confirms = True
+    await handle(source, target, "joe", attempt=6, reports=reports)
+    assert (reports.received, source.settled, source.results) == (["me"], [b"+TERM"] * 3, {})
