@@ -53,12 +53,17 @@ class EventPublisher:
         self._taken = 0
         self._wake: asyncio.Event | None = None
         self._sequence = 0
-        self._lost_since = 0
+        self._told = 0
         self._next_line = 0.0
-        self.lost = 0
-        """Events that were lost, in total."""
+        self._too_many = 0  # and these two, too
+        self._refused = 0
         self.subscription = Subscription(self._enqueue, EVENT_NOTIFICATIONS)
         """The observer."""
+
+    @property
+    def lost(self) -> int:
+        """Events that were lost, in total."""
+        return self._too_many + self._refused
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -77,26 +82,26 @@ class EventPublisher:
             params |= {"session": session.id, "peer": session.peer, "listener": session.listener}
         params |= notification.contexts
         params |= notification.params
-        if self._lost_since:
-            params["lost"] = self._lost_since
+        if self.lost > self._told:
+            params["lost"] = self.lost - self._told
         data = encode_json({"method": notification.method, "params": params}).encode("ascii")
         waiting = self._put - self._taken
         if len(data) > _MAX_EVENT or len(self._queue) >= MAX_EVENTS or waiting + len(data) > _MAX_OCTETS:
             self._lose()
             return
-        self._lost_since = 0
+        self._told += params.get("lost", 0)
         self._put += len(data)
         self._queue.append((f"{self._subject}.{self._node}.{notification.method}", data))
         self._thread.notify(self._wake_up)
 
     def _lose(self) -> None:
-        self.lost += 1
-        self._lost_since += 1
+        self._too_many += 1
+        self._log_lost(self._thread.failure or "too slow")
+
+    def _log_lost(self, reason: str) -> None:
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LOST_INTERVAL
-            _log.warning(
-                "%s: %d events lost in total: %s", self._address, self.lost, self._thread.failure or "too slow"
-            )
+            _log.warning("%s: %d events lost in total: %s", self._address, self.lost, reason)
 
     def _wake_up(self) -> None:  # in the thread
         if self._wake is not None:
@@ -112,6 +117,10 @@ class EventPublisher:
                 while self._queue:
                     subject, data = self._queue.popleft()
                     self._taken += len(data)
+                    if len(data) > connection.max_payload:
+                        self._refused += 1
+                        self._log_lost(f"one has {len(data)} octets, and max_payload is {connection.max_payload}")
+                        continue
                     await connection.client.publish(subject, data)
         except nats.errors.Error as error:
             _log.debug("%s: %r", self._address, error)

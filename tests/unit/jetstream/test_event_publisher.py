@@ -1,12 +1,13 @@
 """Events that are published: what is heard, what is lost and counted."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from nats_servers import JetStream, NATSProcess, free_ports
+from nats_servers import JetStream, NATSProcess, free_ports, run_nats
 
 from triosmtp.config.types.target_url import parse_events_address
 from triosmtp.event import Connected, ServerEvent, SessionInfo, TLSFailed
@@ -124,3 +125,16 @@ async def test_the_next_event_tells_how_many_were_lost(
     publisher.subscription(Connected(session=SESSION, variables={"x": "y" * 500}))
     (opened,) = await published(nats_server.port, publisher, [OPENED])
     assert (opened[1]["lost"], opened[1]["sequence"], publisher.lost) == (1, 2, 1)
+
+
+async def test_an_event_that_the_server_does_not_accept_is_lost_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server would close the connection."""
+    with run_nats(tmp_path, "max_payload: 2048\n") as server:
+        publisher = publisher_of(server.port)
+        publisher.subscription(Connected(session=SESSION, variables={"x": "y" * 3000}))
+        (opened,) = await published(server.port, publisher, [OPENED])
+    assert (opened[1]["sequence"], publisher.lost) == (2, 1)
+    assert "max_payload is 2048" in caplog.text
+    assert "connection lost" not in caplog.text
