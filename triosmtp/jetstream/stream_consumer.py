@@ -39,6 +39,8 @@ __all__ = ["ConsumerSettings", "StreamConsumer"]
 _log = logging.getLogger("triosmtp.consume")
 
 _HEAD: Final = 64 * 1024
+_INLINE: Final = 64 * 1024
+"""Octets of a payload that is read without a thread."""
 _MAX_REASON: Final = 250
 """Characters of the header with the reason: it must fit beside a message of the maximum size."""
 _MAX_MESSAGE: Final = 1 << 20
@@ -113,7 +115,7 @@ class StreamConsumer:
 
     async def _deliver(self, taken: TakenMessage) -> None:
         try:
-            found = decode_message(taken.payload)
+            found = await _decode(taken.payload)
             self._check_names(taken, found)
         except EnvelopeError as error:
             await self._fail(taken, taken.payload, f"malformed: {error}", is_mail=False)
@@ -322,6 +324,16 @@ class StreamConsumer:
         except Exception as error:  # noqa: BLE001 - as above
             return evolve(_FAILED, reason=repr(error))
         return result
+
+
+async def _decode(payload: bytes) -> StreamMessage:
+    """Read a payload; a large one in a thread, because it may take a second.
+
+    :raises EnvelopeError: if it is malformed.
+    """
+    if len(payload) <= _INLINE:
+        return decode_message(payload)
+    return await trio.to_thread.run_sync(decode_message, payload)
 
 
 def _message(found: StreamMessage, body: Body) -> Message:

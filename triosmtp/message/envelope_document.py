@@ -28,6 +28,8 @@ __all__ = [
 MAX_RECIPIENTS: Final = 10_000
 """Recipients of a document."""
 _MAX_VARIABLES = 10_000
+_MAX_COMMAND: Final = 8192
+"""Octets of an address with its parameters; a client has a quarter of that."""
 _ID = re.compile(r"[A-Za-z0-9-]{1,128}").fullmatch
 _NODE = re.compile(r"[A-Za-z0-9-]{1,32}").fullmatch
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
@@ -246,6 +248,8 @@ def _command(
 ) -> bytes:
     """Return the argument of MAIL or RCPT that has this address and these parameters, and nothing else."""
     address = _text(found, name, where or name)
+    if len(address) > _MAX_COMMAND:
+        raise EnvelopeError(f"{where or name}: the address is too long")
     if not _PATH(address):
         raise EnvelopeError(f"{where or name}: malformed address")
     if not isinstance(parameters, dict):
@@ -262,4 +266,7 @@ def _command(
         if not _VALUE(text):
             raise EnvelopeError(f"{shown}: malformed value")
         words.append(f"{key}={text}")
-    return word + " ".join(words).encode("utf-8")
+    command = word + " ".join(words).encode("utf-8")
+    if len(command) > _MAX_COMMAND:
+        raise EnvelopeError(f"{field}: together with the address more than {_MAX_COMMAND} octets")
+    return command

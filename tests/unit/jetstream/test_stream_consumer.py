@@ -1,6 +1,7 @@
 """A consumer whose server does not confirm, or does not answer: nothing is delivered twice that was recorded."""
 
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from triosmtp.delivery import Delivery, DeliveryError
 from triosmtp.errors import Reject
 from triosmtp.jetstream import stream_consumer
 from triosmtp.jetstream.consumer_source import TakenMessage
-from triosmtp.jetstream.message_codec import encode_message
+from triosmtp.jetstream.message_codec import StreamMessage, decode_message, encode_message
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_consumer import ConsumerSettings, StreamConsumer
 from triosmtp.jetstream.stream_publisher import PublishError
@@ -271,3 +272,20 @@ async def test_the_sender_gets_one_report_also_if_the_failure_cannot_be_stored(s
     source.confirms = True
     await handle(source, target, "joe", attempt=6, reports=reports)
     assert (reports.received, source.settled, source.results) == (["me"], [b"+TERM"] * 3, {})
+
+
+async def test_a_large_message_is_read_in_a_thread(
+    source: Source, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def decode(payload: bytes) -> StreamMessage:
+        threads.append(threading.get_ident())
+        return decode_message(payload)
+
+    monkeypatch.setattr(stream_consumer, "decode_message", decode)
+    message = stream_message(1, envelope=envelope("joe"), received=datetime.now(UTC))
+    for octets in (b"x", b"x" * 100_000):
+        await handle(source, target, payload=encode_message(message, "mx1", octets))
+    assert [each == threading.get_ident() for each in threads] == [True, False]
+    assert target.received == ["joe", "joe"]
