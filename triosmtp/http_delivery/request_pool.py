@@ -27,11 +27,18 @@ class RequestPool:
         self._idle_seconds = idle_seconds
         self._idle: list[tuple[float, HTTPClient]] = []  # since when, on Trio's clock; the oldest is first
         self._closed = False
-        slots.join(self)
+        self._has_joined = False
 
     def set_limit(self, limit: int) -> None:
         """Put ``limit`` in force, for the pools of former configurations, too; 0: unlimited."""
+        self._join()
         self._slots.set_limit(limit)
+
+    def _join(self) -> None:
+        """Use the slots from now on.  The pool of a configuration that is not put in force never does."""
+        if not self._has_joined:
+            self._has_joined = True
+            self._slots.join(self)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[HTTPClient]:
@@ -39,6 +46,7 @@ class RequestPool:
 
         :raises QueueFullError: if too many requests wait already.
         """
+        self._join()
         request = object()  # in the order of arrival: the message was accepted
         if not self._slots.take_now(request):
             await self._slots.wait_for_turn(request)

@@ -33,7 +33,6 @@ def make_next_hop(target: TargetSettings, context: TargetContext) -> NextHop:
     except SecretFileError as error:
         problems.append(problem_at(target.settings, "auth_password_file", str(error)))
     if problems:
-        delivery.discard()
         raise ConfigError(problems)
     return delivery
 

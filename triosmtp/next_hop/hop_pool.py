@@ -53,7 +53,7 @@ class HopPool:
         self._open = 0
         self._closed = False
         self._unused = trio.Event()  # set while there may be unused connections
-        slots.join(self)
+        self._has_joined = False
 
     @property
     def open(self) -> int:
@@ -62,7 +62,14 @@ class HopPool:
 
     def set_limit(self, limit: int) -> None:
         """Put ``limit`` in force, for the pools of former configurations, too; 0: unlimited."""
+        self._join()
         self._slots.set_limit(limit)
+
+    def _join(self) -> None:
+        """Use the slots from now on.  The pool of a configuration that is not put in force never does."""
+        if not self._has_joined:
+            self._has_joined = True
+            self._slots.join(self)
 
     @asynccontextmanager
     async def use(self, owner: object, peer: Hashable, *, fresh: bool = False) -> AsyncIterator[HopConnection]:
@@ -73,6 +80,7 @@ class HopPool:
         :raises HopBusyError: if none is free in time.
         :raises HopError: if no connection can be made.
         """
+        self._join()
         if not self._slots.take_now(peer):
             await self._wait_for_turn(peer)
         try:
@@ -211,10 +219,6 @@ class HopPool:
             connection.idle_since = since
         finally:
             self._slots.release(self)
-
-    def discard(self) -> None:
-        """Use no slots any more; nothing may have been connected."""
-        self._slots.leave(self)
 
     async def aclose(self) -> None:
         """Close all connections that are unused, and keep none from now on."""

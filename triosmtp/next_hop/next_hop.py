@@ -115,10 +115,6 @@ class NextHop(Delivery):
         except HopError as error:
             return str(error)
 
-    def discard(self) -> None:
-        """Forget the hop, which was never used: its settings are wrong."""
-        self._hop.pool.discard()
-
     async def aclose(self) -> None:
         """Close the connections."""
         await self._hop.pool.aclose()

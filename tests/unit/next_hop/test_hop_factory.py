@@ -77,7 +77,7 @@ def test_the_name_of_this_host_is_the_default() -> None:
     assert str(delivery) == "lmtp:/run/lmtp"
 
 
-def test_a_hop_whose_files_are_wrong_keeps_no_slots(tmp_path: Path) -> None:
+def test_a_hop_whose_files_are_wrong_uses_no_slots(tmp_path: Path) -> None:
     slots = TargetSlots(3)
     delivery = f'Delivery "hop" {{ Deliver_To = "smtp://127.0.0.1:25" TLS = "required" TLS_CA = "{tmp_path}/none" }}'
     target = parse_config(CONF.format(name="hop", delivery=delivery)).target("hop")
