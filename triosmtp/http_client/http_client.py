@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import httpx
 import trio
@@ -17,6 +17,8 @@ from attrs import define, field, frozen
 from triosmtp.http_client.tls_files import TLSFiles
 
 __all__ = ["HTTPAnswer", "HTTPClient", "HTTPFailureError"]
+
+_MAX_CAUSES: Final = 10
 
 FailureKind: TypeAlias = Literal["connect", "tls", "broken", "invalid"]
 
@@ -224,10 +226,21 @@ def _encoded(value: str | bytes) -> bytes:
     return bytes(each if 0x20 <= each != 0x7F else 0x3F for each in octets).strip()
 
 
-def _failure(error: httpx.HTTPError) -> HTTPFailureError:
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and len(causes) < 10:
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and its causes.  One for each IP address of a host is in a group."""
+    causes = [error]
+    while len(causes) < _MAX_CAUSES:
+        cause = causes[-1].__cause__ or causes[-1].__context__
+        if isinstance(cause, BaseExceptionGroup):
+            return [*causes, *cause.exceptions[:_MAX_CAUSES]]
+        if cause is None:
+            break
         causes.append(cause)
+    return causes
+
+
+def _failure(error: httpx.HTTPError) -> HTTPFailureError:
+    causes = _causes(error)
     of_tls = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
     if of_tls is not None:
         return HTTPFailureError("tls", getattr(of_tls, "verify_message", "") or of_tls.reason or str(of_tls))
@@ -235,7 +248,8 @@ def _failure(error: httpx.HTTPError) -> HTTPFailureError:
     if isinstance(error, httpx.ConnectTimeout):
         return HTTPFailureError("connect", "cannot connect: timed out")
     if isinstance(error, httpx.ConnectError):
-        return HTTPFailureError("connect", f"cannot connect: {text}")
+        reasons = dict.fromkeys(each.strerror for each in causes if isinstance(each, OSError) and each.strerror)
+        return HTTPFailureError("connect", ": ".join(("cannot connect", text, *reasons)))
     if isinstance(error, httpx.RemoteProtocolError):
         return HTTPFailureError("broken", f"not an answer of HTTP: {text}")
     return HTTPFailureError("broken", f"the connection broke: {text}")
