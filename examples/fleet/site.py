@@ -175,6 +175,10 @@ class Site:
         """The certificate of the authority that issued the certificate of the nodes."""
         return self.folder / "authority.pem"
 
+    def close(self) -> None:
+        """Close the socket of HAProxy."""
+        self._socket.close()
+
     def prepare(self) -> None:
         """Write the files that several services read.
 
