@@ -64,7 +64,7 @@ class HopConnection:
         self.is_verified = False
         """Whether the certificate of the hop was checked, and is the expected one."""
         self.is_fresh = True
-        """Whether no transaction has begun on it."""
+        """Whether it was just opened: no transaction has begun on it, and it was never idle."""
         self.is_closing = False
         """Whether it must not be used again, although nothing went wrong."""
         self.deliveries = 0

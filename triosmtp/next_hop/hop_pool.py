@@ -159,6 +159,7 @@ class HopPool:
             self._drop(connection)
             return
         connection.idle_since = trio.current_time()
+        connection.is_fresh = False
         self._idle.append(connection)
         self._unused.set()
 

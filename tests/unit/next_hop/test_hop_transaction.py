@@ -316,6 +316,16 @@ async def test_a_new_connection_that_ends_is_not_replaced(tmp_path: Path) -> Non
     assert len(hop.sessions) == 1
 
 
+async def test_a_connection_that_was_idle_and_ends_is_replaced(tmp_path: Path) -> None:
+    """The first one of a server is opened before its first message."""
+    hop = ScriptedHop({"MAIL": [CLOSE, "250 Ok"]})
+    async with connected(tmp_path, hop) as (delivery, health):
+        assert await delivery.probe() == ""
+        assert (await delivery.begin(envelope(), ORIGIN).verify(A)).code == 250
+    assert len(hop.sessions) == 2
+    assert health.failing_since is None
+
+
 async def test_a_hop_that_closes_after_the_message_is_not_used_again(tmp_path: Path) -> None:
     hop = ScriptedHop({"end": ["421 4.3.2 Closing", "250 Ok"]})
     async with connected(tmp_path, hop) as (delivery, _):

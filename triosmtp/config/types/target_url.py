@@ -9,6 +9,8 @@ from typing import Final
 
 from attrs import frozen
 
+from triosmtp.domain import name_key
+
 __all__ = ["URL_SCHEMES", "Scheme", "TargetAddress", "is_subject", "parse_events_address"]
 
 _MAX_PATH: Final = 107  # octets of the address of a Unix socket, without its zero (unix(7))
@@ -79,6 +81,9 @@ class Scheme:
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
+    if not text.isascii():  # an internationalised name is kept in the form of the DNS, and of certificates
+        name, colon, rest = text.partition(":")
+        text = name_key(name) + colon + rest
     match = _HOST(text)
     if match is None:
         raise ValueError("no host" if not text else "no host, or no port from 1 to 65535")

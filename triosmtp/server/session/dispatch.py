@@ -106,7 +106,8 @@ class Dispatch:
             if not result.is_delivered:
                 # A recipient that does not exist is no failure of delivery.
                 decided_by = "delivery" if result.is_deferred else f"target:{target}"
-                raise _refusal(evolve(result, reason=f"{target}: {result.reason or result.text}"), decided_by)
+                reason = (result.reason or result.text).removeprefix(f"{target}: ")
+                raise _refusal(evolve(result, reason=f"{target}: {reason}"), decided_by)
             answer = _reply_of(result)
         self._routes[targets] = None
         return answer

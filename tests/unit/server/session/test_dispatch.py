@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from triosmtp import DISCARD, Policy, Reject, Session
 from triosmtp.config import TargetSettings
@@ -282,6 +283,17 @@ async def test_a_recipient_that_is_refused_here_is_never_asked_about(monkeypatch
         replies = await at.send("spam@example.com", "u@relay.example")
     assert [reply[:9] for reply in replies] == ["550 5.7.1", "550 5.7.1"]
     assert at.log == []
+
+
+@pytest.mark.parametrize("reason", ["unknown", "hop: unknown"])
+async def test_the_reason_of_a_refused_recipient_names_its_target_once(
+    monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr(f"{__name__}.NEVER", evolve(NEVER, reason=reason))
+    async with dispatched(monkeypatch) as at:
+        await at.send("never-rcpt@example.com")
+        (refused,) = (event for event in at.server.events if isinstance(event, Refused))
+    assert (refused.decided_by, refused.reason) == ("target:hop", "hop: unknown")
 
 
 async def test_a_domain_without_verification_and_one_with_another_target(monkeypatch: pytest.MonkeyPatch) -> None:
