@@ -117,7 +117,7 @@ class HopConnector:
                 try:
                     return await self._connect_to(address, ip)
                 except HopError as error:
-                    errors.append(f"{ip}: {error}")
+                    errors.append(f"{ip}: {error}" if len(found) > 1 else str(error))
         raise HopError("; ".join(errors))
 
     async def _resolve(self, address: HopAddress) -> list[str]:

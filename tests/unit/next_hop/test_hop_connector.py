@@ -281,6 +281,20 @@ async def test_each_address_of_a_host_is_tried() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_host_with_one_address_fails_with_the_same_words_each_time() -> None:
+    trio.socket.set_custom_hostname_resolver(Resolver("127.0.0.1"))
+    hop = ScriptedHop({"banner": "554 5.3.2 Not here"})
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, hop.serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        for host in ("hop.example", "127.0.0.1"):
+            delivery, _ = next_hop(hop_settings("", addresses=(HopAddress(host=host, port=port),)))
+            for _ in range(2):
+                assert await delivery.probe() == f"smtp://{host}:{port}: banner: 554 5.3.2 Not here"
+        nursery.cancel_scope.cancel()
+    assert len(hop.sessions) == 4
+
+
 async def test_an_address_of_a_host_that_does_not_serve_us_is_tried_last() -> None:
     trio.socket.set_custom_hostname_resolver(Resolver("127.0.0.1", "127.0.0.2"))
     first, second = ScriptedHop({"banner": "554 5.3.2 Not here"}), ScriptedHop()
