@@ -93,7 +93,9 @@ async def test_accepted_over_tls_with_a_verified_name(site: Site) -> None:
         server.service.observers.add(events.append)
         assert (await client.message(SENDER, ["tls@example.com"], BODY)).code == 250
     [accepted] = [fields_of(each) for each in events if isinstance(each, MessageAccepted)]
-    [answer] = accepted["answers"]  # type: ignore[misc]
+    answers = accepted["answers"]
+    assert isinstance(answers, tuple | list)
+    [answer] = answers
     queued = re.fullmatch(r"hop: 250 2\.0\.0 Ok: queued as ([0-9A-Za-z]+)", answer)
     assert queued, answer
     line = await log_line(site, r"client=.*")

@@ -4,7 +4,7 @@ import pytest
 from session_state import open_dialogue
 
 from triosmtp import DISCARD, DeliveryError, Done, Message, Policy, Reject, Session
-from triosmtp.delivery import Discard
+from triosmtp.delivery import Delivery
 from triosmtp.event import MessageAccepted, Refused
 from triosmtp.testing import RecordingPolicy, open_memory_server
 
@@ -92,7 +92,10 @@ async def test_the_answers_of_the_only_target_are_counted_for_each_recipient(
     ("answer", "shown"), [("stored as 7\r\n", ("discard:: stored as 7??",)), ("", ()), (True, ()), (None, ())]
 )
 async def test_what_the_only_target_answers_is_in_the_event(answer: str | None, shown: tuple[str, ...]) -> None:
-    class Answering(Discard):
+    class Answering(Delivery):
+        def __str__(self) -> str:
+            return "discard:"
+
         async def deliver(self, message: Message) -> str | None:
             return answer
 
