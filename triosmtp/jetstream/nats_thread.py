@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 _MAX_WAIT: Final = 5.0
 """The most seconds between two rounds of attempts to connect."""
 _CLOSE_TIMEOUT: Final = 5.0
+_THREAD_NAME: Final = "triosmtp-nats"
 
 
 class NATSUnavailableError(Exception):
@@ -70,7 +71,7 @@ class NATSThread:
     def start(self) -> None:
         """Start the thread; without an effect if it runs, or has been closed."""
         if self._thread is None and not self._closing:
-            self._thread = threading.Thread(target=self._run, name="triosmtp-nats", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=_THREAD_NAME, daemon=True)
             self._thread.start()
             self._started.wait()
 
@@ -128,6 +129,7 @@ class NATSThread:
             self._main.cancel()
 
     def _run(self) -> None:
+        logging.getLogger("asyncio").addFilter(_is_wanted)  # once, however often it is added
         try:
             asyncio.run(self._loop_forever())
         except asyncio.CancelledError:
@@ -202,6 +204,14 @@ class NATSThread:
             await _finish(loop.create_task(connection.close()))
         if not self._closing:
             _log.warning("%s: connection lost", self.name)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Return whether a record of asyncio is logged: not the one that each end of a connection with TLS causes.
+
+    nats-py opens connections without TLS, and asyncio warns of what its own streams return at the end of such a one.
+    """
+    return record.threadName != _THREAD_NAME or not str(record.msg).startswith("returning true from eof_received()")
 
 
 async def _finish(task: asyncio.Task[None]) -> None:

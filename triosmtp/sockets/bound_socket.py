@@ -166,7 +166,8 @@ def bind_at_startup(
         try:
             sock = open_listening_socket(listen, config.resolve(listen, None), listens)
             opened[listen.key] = InheritedSocket(sock)
-            os.fchown(sock.fileno(), *owner)
+            if owner != (os.geteuid(), os.getegid()):  # a filter of system calls may permit no fchown()
+                os.fchown(sock.fileno(), *owner)
         except OSError as error:
             problems.append(_problem(listen, error))
     if problems:

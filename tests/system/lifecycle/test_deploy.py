@@ -163,6 +163,20 @@ def test_no_system_call_is_made_that_the_service_may_not_make(place: Place) -> N
     assert called - allowed == set()
 
 
+def test_a_wrong_option_causes_no_other_errors(place: Place) -> None:
+    """The filter of the unit permits no fchown(): then each Listen seemed to be wrong, too."""
+    (place.folder / "short").touch(mode=0o600)
+    conf = place.write('Listen "127.0.0.1:0" { }')
+    conf.write_text(f'{conf.read_text()}\nMock_Credentials_File = "{place.folder}/short"\n')
+    inject = (program("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "inject=fchown:error=EPERM")
+    done = run(*inject, *COMMAND, "serve", "-c", str(conf))
+    assert done.returncode == 78, done
+    assert [line for line in done.stderr.splitlines() if ": error: " in line] == [
+        line for line in done.stderr.splitlines() if "not 32 octets" in line
+    ]
+    assert "not 32 octets" in done.stderr
+
+
 def allowed_calls(analyze: str) -> set[str]:
     text = run(analyze, "syscall-filter", "--no-pager").stdout
     groups: dict[str, list[str]] = {}

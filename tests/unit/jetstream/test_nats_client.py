@@ -5,6 +5,7 @@ import hashlib
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import nats.errors
 import pytest
+import trio
 import trustme
 from attrs import evolve
 from nats_accounts import Nkey, operator_config, write_credentials
@@ -20,12 +22,14 @@ from nats_servers import NATSProcess, run_nats
 from triosmtp.config import RelayClient
 from triosmtp.jetstream.nats_client import (
     ConnectionLostError,
+    NATSConnection,
     NATSLogin,
     NoRespondersError,
     PayloadTooLargeError,
     open_connection,
 )
 from triosmtp.jetstream.nats_credentials import NATSCredentialsError
+from triosmtp.jetstream.nats_thread import NATSThread
 
 
 def connect(port: int, login: NATSLogin | None = None, host: str = "127.0.0.1") -> None:
@@ -87,6 +91,28 @@ def test_tls_with_a_verified_name_is_used(tls_server: NATSProcess, tls_site: TLS
         tls_server.port,
         tls_site.login(tls_name="localhost", tls_fingerprints=(RelayClient("sha256", tls_site.fingerprint),)),
     )
+
+
+async def test_the_end_of_a_connection_with_tls_is_logged_by_us_only(
+    tls_site: TLSSite, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log in JSON had a line of asyncio each time."""
+    lost = threading.Event()
+
+    async def serve(connection: NATSConnection) -> None:
+        started.set()
+        await connection.closed.wait()
+        lost.set()
+
+    started = threading.Event()
+    with run_nats(tmp_path / "n", tls_site.config) as server:
+        thread = NATSThread((("127.0.0.1", server.port),), tls_site.login(tls_name="localhost"), serve)
+        thread.start()
+        await trio.to_thread.run_sync(started.wait)
+        server.kill()
+        await trio.to_thread.run_sync(lost.wait)
+        await thread.aclose()
+    assert {each.name for each in caplog.records if each.threadName == "triosmtp-nats"} == {"triosmtp.nats"}
 
 
 def test_a_certificate_that_does_not_verify_is_refused(tls_server: NATSProcess, tls_site: TLSSite) -> None:
