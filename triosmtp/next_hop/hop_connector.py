@@ -101,9 +101,10 @@ class HopConnector:
         """Open a connection to one address of the settings.
 
         A host may have several IP addresses.  If the one that took the connection does not serve us, the others are
-        tried, and that one is tried last for a while.
+        tried, and that one is tried last for a while.  None is begun after EHLO_Timeout: the client waits.
         """
         errors = []
+        deadline = trio.current_time() + self._settings.timeouts.ehlo
         if not self._failed.ips_of(address):
             try:
                 return await self._connect_to(address, address.host)
@@ -114,6 +115,8 @@ class HopConnector:
             found = await self._resolve(address)
             others = [ip for ip in found if ip not in failed]
             for ip in (*others, *(() if errors else failed)):
+                if errors and trio.current_time() >= deadline:
+                    break
                 try:
                     return await self._connect_to(address, ip)
                 except HopError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from scripted_hop import ORIGIN, ScriptedHop, connected, envelope, hop_settings, listening, message, next_hop
+from scripted_hop import ORIGIN, SILENCE, ScriptedHop, connected, envelope, hop_settings, listening, message, next_hop
 from tls_peers import folder, foreign_root, root
 
 from triosmtp.next_hop.hop_settings import HopAddress, HopTimeouts
@@ -277,6 +277,23 @@ async def test_each_address_of_a_host_is_tried() -> None:
         port = listeners[0].socket.getsockname()[1]
         delivery, _ = next_hop(hop_settings("", addresses=(HopAddress(host="hop.example", port=port),)))
         assert await delivery.probe() == ""
+        await delivery.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_address_of_a_host_that_says_nothing_takes_the_time_of_the_others_once() -> None:
+    trio.socket.set_custom_hostname_resolver(Resolver("127.0.0.1", "127.0.0.2"))
+    first, second = ScriptedHop({"banner": SILENCE}), ScriptedHop()
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, first.serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        await nursery.start(partial(trio.serve_tcp, second.serve, port, host="127.0.0.2"))
+        address, timeouts = HopAddress(host="hop.example", port=port), HopTimeouts(ehlo=0.3)
+        delivery, _ = next_hop(hop_settings("", addresses=(address,), timeouts=timeouts))
+        assert (await delivery.probe()).endswith("banner: no reply in time")
+        assert (len(first.sessions), len(second.sessions)) == (1, 0)
+        assert await delivery.probe() == ""
+        assert (len(first.sessions), len(second.sessions)) == (1, 1)
         await delivery.aclose()
         nursery.cancel_scope.cancel()
 
