@@ -14,7 +14,10 @@ __all__ = ["Place", "Problems", "Source", "TooManyProblemsError"]
 _SHOWN_COLUMNS = 400  # a longer line is not shown whole
 MAX_ERRORS = 100
 MAX_WARNINGS = 1000
-_USER_INFORMATION = partial(re.compile(r"(?<=://)[^\s\"']+(?=@)").sub, lambda found: "*" * len(found[0]))
+# Of a URL, also of one that lacks its slashes: what stands between a colon and an @.
+_USER_INFORMATION = partial(
+    re.compile(r"(?<=:)(/{0,2})([^\s\"']+)(?=@)").sub, lambda found: found[1] + "*" * len(found[2])
+)
 
 
 @frozen(eq=False, slots=False)

@@ -132,3 +132,19 @@ def test_the_caret_line_of_an_error_hides_the_password_of_a_url() -> None:
     (problem,) = problems('Deliver_To = "smtp://u:Gehe!m@h"')
     assert "Gehe!m" not in problem
     assert "smtp://********@h" in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "smtp:u:Gehe!m@h", "smtp:/u:Gehe!m@h", "lmtp:u:Gehe!m@h", "u:Gehe!m@smtp://h", "smtp//u:Gehe!m@h",
+        "imap://u:Gehe!m@h", "https:/u:Gehe!m@h/in", "nats:u:Gehe!m@h/S/x", "smtp:u:a@Gehe!m@h",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ['Deliver_To = "{}"', 'Deliver_To = ( "discard:" "{}" )', HOP.format('"{}"'), 'Publish_Events = "{}"']
+)
+def test_so_does_an_error_about_a_url_that_is_malformed(text: str, url: str) -> None:
+    found = problems(text.replace("{}", url))
+    assert any("error: " in problem for problem in found)
+    assert "Gehe!m" not in " ".join(found)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from triosmtp.config.types.target_url import URL_SCHEMES, Scheme, TargetAddress
+from triosmtp.config.types.target_url import URL_SCHEMES, Scheme, TargetAddress, redacted
 
 __all__ = ["SCHEMES", "TargetAddress", "expected_targets", "is_delivery_name", "parse_target"]
 
@@ -35,19 +35,14 @@ def parse_target(text: str, folder: Path | None = None) -> TargetAddress:
     name, colon, rest = text.partition(":")
     scheme = SCHEMES.get(name.lower()) if colon else None
     if scheme is None:
-        raise ValueError(f'expected {expected_targets()}, found "{_redacted(text)}"')
+        raise ValueError(f'expected {expected_targets()}, found "{redacted(text)}"')
     if scheme.secret_options and rest.startswith("//") and "@" in rest:
         raise ValueError(f"no user name or password stands in the address of a target: use {scheme.secret_options}")
     try:
         return scheme.parse(name.lower(), rest, folder)
     except ValueError as error:
-        raise ValueError(f'expected {scheme.example}, found "{text}"' + (f": {error}" if str(error) else "")) from None
-
-
-def _redacted(text: str) -> str:
-    """Return ``text`` without what may be user information."""
-    scheme, url, rest = text.partition("://")
-    return f"{scheme}://…@{rest.rpartition('@')[2]}" if url and "@" in rest else text
+        found = f'expected {scheme.example}, found "{redacted(text)}"'
+        raise ValueError(found + (f": {error}" if str(error) else "")) from None
 
 
 # The schemes

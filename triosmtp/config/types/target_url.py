@@ -11,7 +11,7 @@ from attrs import frozen
 
 from triosmtp.domain import name_key
 
-__all__ = ["URL_SCHEMES", "Scheme", "TargetAddress", "is_subject", "parse_events_address"]
+__all__ = ["URL_SCHEMES", "Scheme", "TargetAddress", "is_subject", "parse_events_address", "redacted"]
 
 _MAX_PATH: Final = 107  # octets of the address of a Unix socket, without its zero (unix(7))
 _MAX_HOSTS: Final = 16
@@ -24,6 +24,7 @@ _URL_PATH: Final = re.compile(r"(?:/[!-~]*)?").fullmatch
 # A subject's tokens have no wildcards; the message id is added to them.
 _STREAM: Final = re.compile(r"/[A-Za-z0-9_-]{1,64}/[!-~]{1,200}").fullmatch
 _SUBJECT: Final = re.compile(r"[^\s.*>/?#]+(?:\.[^\s.*>/?#]+)*").fullmatch
+_USER_INFORMATION: Final = re.compile(r"(?<=:)(/{0,2}).+(?=@)", re.DOTALL).sub
 _STREAM_QUERY: Final = re.compile(r"(?:(?:^|&)(?:replicas=[1-5]|bucket=[A-Za-z0-9_-]{1,64}))*").fullmatch
 
 
@@ -105,6 +106,8 @@ def _authority(rest: str) -> tuple[str, str]:
 
 def _host_address(default: int, scheme: str, rest: str, folder: Path | None) -> TargetAddress:
     if scheme == "lmtp" and rest and not rest.startswith("//"):
+        if "@" in rest and "/" not in rest:
+            raise ValueError("a URL begins with lmtp://")
         path = rest if folder is None else str(folder / rest)
         if "\0" in path or len(path.encode("utf-8", "surrogateescape")) > _MAX_PATH:
             raise ValueError(f"the path of a Unix socket has at most {_MAX_PATH} octets")
@@ -145,6 +148,11 @@ def _servers(default: int, authority: str) -> tuple[tuple[str, int], ...]:
     return hosts
 
 
+def redacted(text: str) -> str:
+    """Return ``text`` without what may be the user information of a URL, also of one that lacks its slashes."""
+    return _USER_INFORMATION(r"\1…", text)
+
+
 def is_subject(text: str) -> bool:
     """Return whether messages may be published under ``text``: subjects that begin with $ belong to the servers."""
     return len(text) <= _MAX_SUBJECT and _SUBJECT(text) is not None and not text.startswith("$")
@@ -156,16 +164,16 @@ def parse_events_address(text: str) -> TargetAddress:
     :raises ValueError: if it is something else; the text does not hold the user information of a URL.
     """
     scheme, _, rest = text.partition(":")
-    expected = "expected nats://host[:port],…/subject"
+    expected = f'expected nats://host[:port],…/subject, found "{redacted(text)}"'
     if "@" in rest.partition("//")[2].partition("/")[0]:
         raise ValueError("no user name or password stands in the address: use Publish_Events_Credentials_File")
     try:
         authority, path = _authority(rest)
         hosts = _servers(_NATS_PORT, authority)
     except ValueError as error:
-        raise ValueError(f'{expected}, found "{text}"' + (f": {error}" if str(error) else "")) from None
+        raise ValueError(expected + (f": {error}" if str(error) else "")) from None
     if scheme.lower() != "nats" or not is_subject(path[1:]):
-        raise ValueError(f'{expected}, found "{text}"')
+        raise ValueError(expected)
     return TargetAddress("nats", path, hosts)
 
 
