@@ -54,6 +54,8 @@ _MAX_ESCAPE: Final = 12
 """Octets of a character of JSON in ASCII."""
 _SEQUENCE: Final = "sequence"
 _REPORTED: Final = "reported"
+_OPTIONAL: Final = {"MT-PRIORITY": "MT-PRIORITY", "RET": "DSN", "ENVID": "DSN", "NOTIFY": "DSN", "ORCPT": "DSN"}
+"""The parameters that a message can do without, by their extensions."""
 _EXPIRED: Final = RecipientResult(554, "5.4.7", "The message has expired")
 _FAILED: Final = RecipientResult(451, "4.3.0", "Local error in processing")
 
@@ -182,12 +184,26 @@ class StreamConsumer:
         recipients = message.envelope.recipients
         left = [number for number in range(len(recipients)) if number not in known or known[number].is_deferred]
         for position, number in enumerate(left):
-            envelope = evolve(message.envelope, recipients=[recipients[number]])
+            envelope = self._without_lacking(evolve(message.envelope, recipients=[recipients[number]]))
             part = evolve(message, envelope=envelope, part=number)
             results[number] = await self._deliver_one(part)
             if position < len(left) - 1:
                 await self._write_results(taken, results)
         return results
+
+    def _without_lacking(self, envelope: Envelope) -> Envelope:
+        """Return an envelope without the parameters of extensions that the target does not have.
+
+        A message with MT-PRIORITY or parameters of DSN is relayed all the same (RFC 6710 and RFC 3461,
+        section 5.2.2).  When it was accepted, nobody could know to which hop it goes.
+        """
+        lacking = self._target.may_honour - self._target.honours
+        dropped = {name for name, extension in _OPTIONAL.items() if extension in lacking}
+        (recipient,) = envelope.recipients
+        if dropped.isdisjoint(envelope.parameters.keys() | recipient.parameters.keys()):
+            return envelope
+        recipient = Recipient(recipient.address, _except(recipient.parameters, dropped))
+        return evolve(envelope, parameters=_except(envelope.parameters, dropped), recipients=[recipient])
 
     async def _write_results(
         self, taken: TakenMessage, results: dict[int, RecipientResult], *, is_reported: bool = False
@@ -334,6 +350,10 @@ async def _decode(payload: bytes) -> StreamMessage:
     if len(payload) <= _INLINE:
         return decode_message(payload)
     return await trio.to_thread.run_sync(decode_message, payload)
+
+
+def _except(parameters: Mapping[str, str | None], names: set[str]) -> dict[str, str | None]:
+    return {name: value for name, value in parameters.items() if name not in names}
 
 
 def _message(found: StreamMessage, body: Body) -> Message:

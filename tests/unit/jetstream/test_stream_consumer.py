@@ -21,7 +21,8 @@ from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.stream_consumer import ConsumerSettings, StreamConsumer
 from triosmtp.jetstream.stream_publisher import PublishError
 from triosmtp.jetstream.stream_query import StreamFacts
-from triosmtp.message import Message
+from triosmtp.message import Envelope, Message, Recipient
+from triosmtp.smtp import Address
 
 SETTINGS = ConsumerSettings(
     failure_subject="mail.failed",
@@ -86,9 +87,20 @@ class Target(Delivery):
     def __init__(self) -> None:
         self.answers: dict[str, Exception] = {}
         self.received: list[str] = []
+        self.parameters: list[dict[str, str | None]] = []
+        self.has: frozenset[str] = frozenset()
+
+    @property
+    def honours(self) -> frozenset[str]:  # type: ignore[override]  # as that of a next hop
+        return self.has
+
+    @property
+    def may_honour(self) -> frozenset[str]:
+        return frozenset({"DSN", "MT-PRIORITY", "REQUIRETLS"})
 
     async def deliver(self, message: Message) -> None:
         recipient = message.envelope.recipients[0].address.local_part
+        self.parameters.append({**message.envelope.parameters, **message.envelope.recipients[0].parameters})
         if recipient in self.answers:
             raise self.answers[recipient]
         self.received.append(recipient)
@@ -289,3 +301,26 @@ async def test_a_large_message_is_read_in_a_thread(
         await handle(source, target, payload=encode_message(message, "mx1", octets))
     assert [each == threading.get_ident() for each in threads] == [True, False]
     assert target.received == ["joe", "joe"]
+
+
+@pytest.mark.parametrize(
+    ("has", "dropped"),
+    [
+        (set(), {"MT-PRIORITY", "ENVID", "NOTIFY", "ORCPT"}),
+        ({"MT-PRIORITY"}, {"ENVID", "NOTIFY", "ORCPT"}),
+        ({"DSN", "MT-PRIORITY"}, set()),
+    ],
+)
+async def test_parameters_that_the_target_lacks_and_the_message_does_not_need_are_dropped(
+    source: Source, target: Target, has: set[str], dropped: set[str]
+) -> None:
+    """A node offers MT-PRIORITY, and cannot know to which hop the message goes."""
+    given = {"MT-PRIORITY": "3", "ENVID": "x", "NOTIFY": "NEVER", "ORCPT": "rfc822;j@example.com", "REQUIRETLS": None}
+    sender = {name: given[name] for name in ("MT-PRIORITY", "ENVID", "REQUIRETLS")}
+    recipient = Recipient(Address("joe", "example.com"), {name: given[name] for name in ("NOTIFY", "ORCPT")})
+    message = stream_message(
+        1, envelope=Envelope(Address("me", "example.org"), sender, [recipient]), received=datetime.now(UTC)
+    )
+    target.has = frozenset(has)
+    await handle(source, target, payload=encode_message(message, "mx1", b"x"))
+    assert target.parameters == [{name: value for name, value in given.items() if name not in dropped}]
