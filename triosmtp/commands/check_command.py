@@ -100,17 +100,22 @@ def _reported(problems: list[Problem], *, broken: bool) -> Iterator[None]:
 
 
 async def _ask_targets(config: Config) -> tuple[Problem, ...]:
-    """Ask each target whether it is available, and whether it keeps what it accepts."""
+    """Ask each target whether it is available, and whether it keeps what it accepts; and what Consumers need."""
+    problems: tuple[Problem, ...] = ()
+    if config.consumers:
+        from triosmtp.commands.consume import ask_consumers  # noqa: PLC0415 - imports the deliveries
+
+        problems = await ask_consumers(config)
     profiles = Profiles(config, "localhost")
     profiles.prepare()
     try:
         await profiles.targets.check(connect=True)
     except ConfigError as error:
-        return tuple(error.problems)
+        problems += tuple(error.problems)
     finally:
         with trio.CancelScope(shield=True):
             await profiles.aclose()
-    return ()
+    return problems
 
 
 def _checks(config: Config) -> Iterator[Callable[[Config], object]]:

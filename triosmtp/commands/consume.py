@@ -17,7 +17,7 @@ from triosmtp.errors import ConfigError, Problem, QueryError, collect
 from triosmtp.module_loader import ModuleLoader
 from triosmtp.server.target_factories import make_delivery, missing_extra
 
-__all__ = ["check_consumers", "consume_command"]
+__all__ = ["ask_consumers", "check_consumers", "consume_command"]
 
 _EX_CONFIG: Final = 78
 _log = logging.getLogger("triosmtp.consume")
@@ -61,6 +61,28 @@ def check_consumers(config: Config) -> None:
                 collect(problems, partial(_check_target, config, settings, field, name))
     if problems:
         raise ConfigError(problems)
+
+
+async def ask_consumers(config: Config) -> tuple[Problem, ...]:
+    """Ask the stream of every Consumer about what it needs, and its targets whether they are available."""
+    problems: list[Problem] = []
+    for name, settings in config.consumers.items():
+        from triosmtp.jetstream.consumer_query import find_consumer_problems  # noqa: PLC0415 - imports nats-py
+
+        found = await find_consumer_problems(config.deliveries[settings.read_from or ""], settings)
+        problems += [problem_at(settings, "read_from", f"Consumer {name}: {each}") for each in found]
+        for field, target in (("deliver_to", settings.deliver_to[0]), ("report_to", settings.report_to)):
+            if target is not None and (reason := await _probe(config, target)):
+                problems.append(problem_at(settings, field, f"{target}: not available: {reason}"))
+    return tuple(problems)
+
+
+async def _probe(config: Config, name: str) -> str:
+    delivery = await trio.to_thread.run_sync(_make_target, config, name, config.base.banner_hostname or "localhost")
+    try:
+        return await delivery.probe()
+    finally:
+        await _close(delivery)
 
 
 def _check_target(config: Config, settings: Settings, field: str, name: str) -> None:
@@ -117,18 +139,19 @@ def _concurrency(config: Config, settings: Settings) -> int:
 async def _open_target(
     config: Config, name: str, hostname: str, tasks: trio.Nursery, stack: AsyncExitStack
 ) -> Delivery:
-    target = config.target(name)
-    delivery: Delivery
-    if target.scheme == "maildir":
-        delivery = Maildir(Path(target.addresses[0].path), by_id=True)
-    else:
-        context = TargetContext(hostname, TargetHealth(target.name), node=config.base.node_name or "")
-        make = partial(make_delivery, target, context, ModuleLoader(config.folder))
-        delivery = await trio.to_thread.run_sync(make)
+    delivery = await trio.to_thread.run_sync(_make_target, config, name, hostname)
     stack.push_async_callback(_close, delivery)
     if type(delivery).run is not Delivery.run:
         tasks.start_soon(delivery.run)
     return delivery
+
+
+def _make_target(config: Config, name: str, hostname: str) -> Delivery:
+    target = config.target(name)
+    if target.scheme == "maildir":
+        return Maildir(Path(target.addresses[0].path), by_id=True)
+    context = TargetContext(hostname, TargetHealth(target.name), node=config.base.node_name or "")
+    return make_delivery(target, context, ModuleLoader(config.folder))
 
 
 async def _close(delivery: Delivery) -> None:

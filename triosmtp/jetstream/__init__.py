@@ -15,6 +15,7 @@ Only this package imports nats-py (the extra ``nats``).
       stream_consumer.py   delivers one message, recipient by recipient, and settles it
       consumer_source.py   takes messages from the stream; results, objects
         message_puller.py    requests messages, in batches
+      consumer_query.py    the same questions, for `triosmtp check --connect`
       delivery_report.py   reports to senders (RFC 3464); pure functions
       object_sweeper.py    deletes objects that no message names, and results of deleted messages
     event_publisher.py   Publish_Events

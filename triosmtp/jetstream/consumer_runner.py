@@ -9,6 +9,7 @@ import trio
 
 from triosmtp.config import Settings, TargetSettings
 from triosmtp.delivery import Delivery
+from triosmtp.jetstream.consumer_query import min_results_age, results_bucket
 from triosmtp.jetstream.consumer_source import ConsumerSource, TakenMessage
 from triosmtp.jetstream.nats_thread import NATSUnavailableError
 from triosmtp.jetstream.object_sweeper import SWEEP_INTERVAL, sweep_objects
@@ -43,10 +44,10 @@ async def run_stream_consumer(
         address,
         login,
         consumer=options.durable_name,
-        bucket=options.results_bucket or f"{address.stream}-results",
+        bucket=results_bucket(options, address.stream),
         max_messages=settings.concurrency,
         failure_subject=settings.failure_subject,
-        min_results_age=settings.message_expiration + max(settings.retry_delays),
+        min_results_age=min_results_age(options),
         on_message=lambda taken: token.run_sync_soon(messages.start, consumer, taken),
     )
     consumer = StreamConsumer(settings, source, target, reports)

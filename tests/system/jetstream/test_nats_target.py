@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 from command_line import run
+from consume_site import CONFIGURATION as CONSUMER_CONFIGURATION
+from consume_site import make_site
 from nats_servers import OBJECT_BUCKET, STREAM, JetStream, NATSProcess, free_ports, run_nats
 from serve_process import COMMAND, REPOSITORY, environment_of, run_server
 from status_server import get, serving
@@ -246,6 +248,31 @@ def test_the_files_of_a_consumer_are_read_by_check(
     consumer = 'Consumer "c" { Read_From = "queue" Deliver_To = "maildir:/x" Failure_Subject = "f" }'
     status, errors = check(f"{queue} {consumer}")
     assert (status, expected in errors) == (78 if expected else 0, True)
+
+
+def test_check_asks_what_a_consumer_needs(
+    check: Callable[..., tuple[int, str]], nats_server: NATSProcess, jetstream: JetStream
+) -> None:
+    make_site(jetstream)
+    text = CONSUMER_CONFIGURATION.format(port=nats_server.port, target="maildir:/x", options="")
+    assert check(text, "--connect") == (0, "")
+    jetstream.ask("STREAM.DELETE.KV_MAIL-results")
+    jetstream.ask("STREAM.DELETE.FAILED")
+    jetstream.make({**OBJECT_BUCKET, "storage": "memory"})
+    assert check(text) == (0, "")
+    status, errors = check(text.replace("maildir:/x", f"lmtp://127.0.0.1:{free_ports(1)[0]}"), "--connect")
+    assert status == 78
+    for expected in (
+        "Consumer mailbox: there is no key-value bucket MAIL-results",
+        "Consumer mailbox: Failure_Subject: no stream has",
+        "Consumer mailbox: object bucket: storage",
+        "no connection: Connection refused",
+    ):
+        assert expected in errors
+    jetstream.ask("CONSUMER.DELETE.MAIL.triosmtp")
+    assert "the stream MAIL has no consumer triosmtp" in check(text, "--connect")[1]
+    away = CONSUMER_CONFIGURATION.format(port=free_ports(1)[0], target="maildir:/x", options="")
+    assert "Consumer mailbox: not available: nats://" in check(away, "--connect")[1]
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
