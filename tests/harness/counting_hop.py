@@ -69,6 +69,10 @@ class CountingHop:
         """How many connections it had at once."""
         return self._proxy.most
 
+    def count_again(self) -> None:
+        """Let :attr:`most` begin with the connections that there are now."""
+        self._proxy.most = self.now
+
     @property
     def total(self) -> int:
         """How many connections it had one after the other."""

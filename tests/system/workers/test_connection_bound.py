@@ -81,6 +81,11 @@ class Clients:
         assert {code for _, code in self.codes} == {250}, self.codes
 
 
+def reload(service: WorkerService) -> None:
+    answer = service.console("config reload")
+    assert answer["status"] == 0, answer
+
+
 def _send(client: smtplib.SMTP, sender: str) -> int:
     try:
         client.sendmail(sender, ["a@example.com"], "Subject: x\r\n\r\ntext\r\n")
@@ -111,7 +116,25 @@ def test_a_killed_worker_and_a_reload(tmp_path: Path) -> None:
         clients.until(2)
         service.until(lambda: service.logged("has replaced a worker"))
         clients.until(2)
-        assert "data" in service.console("reload")
+        reload(service)
         clients.until(2)
         clients.finish()
         assert hop.most == 2
+
+
+def test_a_reload_with_another_number_holds_for_all_workers(tmp_path: Path) -> None:
+    with site(tmp_path, 3, 2, 0.002) as (hop, service):
+        clients = Clients(service, 4)
+        clients.until(1)
+        text = service.conf.read_text()
+        service.conf.write_text(text.replace("Max_Outbound_Connections = 3", "Max_Outbound_Connections = 1"))
+        reload(service)
+        for _ in range(20):  # steps that had begun end, and then their connections
+            hop.count_again()
+            clients.until(1)
+            if hop.most == 1:
+                break
+        hop.count_again()
+        clients.until(1)
+        clients.finish()
+        assert hop.most == 1
