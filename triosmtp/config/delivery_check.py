@@ -1,5 +1,6 @@
 """The checks of targets: Delivery scopes, the lists in Deliver_To, and Domain scopes that contradict one another."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -15,7 +16,7 @@ from triosmtp.config.tls_check import pairing_errors
 from triosmtp.config.types.option_type import quote
 from triosmtp.config.types.target_address import is_delivery_name, parse_target
 
-__all__ = ["check_deliveries"]
+__all__ = ["READ_BY_SCHEME", "check_deliveries"]
 
 _MAX_COPIES: Final = 4
 _HOPS: Final = {"lmtp", "smtp", "smtps"}
@@ -31,17 +32,18 @@ _HOP: Final = _NETWORK | {
     "max_deliveries_per_connection", "auth_user", "auth_password_file",
 }  # fmt: skip
 _HTTP: Final = _EVERYWHERE | {
-    "tls_ca", "tls_certificate", "tls_key", "tls_name", "connect_timeout", "body_timeout", "idle_timeout",
-    "max_outbound_connections", "secret_file",
+    "connect_timeout", "body_timeout", "idle_timeout", "max_outbound_connections", "secret_file",
 }  # fmt: skip
 _NATS: Final = _EVERYWHERE | _TLS | {
     "tls", "tls_verify", "tls_fingerprints", "connect_timeout", "body_timeout", "auth_user", "auth_password_file",
     "credentials_file", "monitor",
 }  # fmt: skip
-_READ: Final[Mapping[str, frozenset[str]]] = {
+READ_BY_SCHEME: Final[Mapping[str, frozenset[str]]] = {
     **dict.fromkeys(_HOPS, _HOP),
-    **dict.fromkeys(("http", "https"), _HTTP),
+    "http": _HTTP,
+    "https": _HTTP | _TLS | {"tls_verify", "tls_fingerprints"},
     "nats": _NATS,
+    **dict.fromkeys(("maildir", "discard", "python"), _EVERYWHERE),
 }
 """The options of a Delivery that have an effect, by the scheme of its addresses."""
 
@@ -142,7 +144,7 @@ def _check_scope(config: Config, block: Block, problems: Problems) -> None:
     def warn(field: str, message: str) -> None:
         problems.warn(block.assignments[field].place, f"{OPTIONS[field].name}: {message}")
 
-    read = _READ.get(schemes.pop(), _EVERYWHERE)
+    read = READ_BY_SCHEME[schemes.pop()]
     target = config.target(block.instance or "")
     for field in block.assignments.keys() - read:
         warn(field, f"has no effect for {target.scheme}:")
@@ -161,6 +163,9 @@ def _check_tls(target: TargetSettings, block: Block, error: Tell, warn: Tell) ->
         error("tls_certificate", "one certificate is presented to a target")
     if settings.tls in {"no", "ifavailable"} and not target.is_local and target.scheme in {"lmtp", "smtp", "nats"}:
         warn("tls", f"{quote(settings.tls)}: mail may be read on the way to the target")
+    modern = [name for name in re.split(r"[:, ]+", settings.tls_ciphers) if name.startswith("TLS_")]
+    if modern and target.scheme in {"https", "nats"} and "tls_ciphers" in block.assignments:
+        warn("tls_ciphers", f"{modern[0]} has no effect for {target.scheme}: suites of TLS 1.3 are OpenSSL's there")
     if settings.tls == "no" and target.scheme in {"smtps", "https"}:
         error("tls", f"{target.scheme} is TLS: leave it out")
     by_name = target.scheme in _HOPS and settings.tls_verify == "host" and not settings.tls_fingerprints

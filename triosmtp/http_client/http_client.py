@@ -4,17 +4,20 @@ No proxy or netrc of the environment is used, no redirect is followed, and no an
 bounded by the caller, with one deadline over all: the connection, the request and the answer.
 """
 
+import hashlib
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import httpx
 import trio
 from attrs import define, field, frozen
 
 from triosmtp.http_client.tls_files import TLSFiles
+from triosmtp.x509.certificate import certificate_facts
 
 __all__ = ["HTTPAnswer", "HTTPClient", "HTTPFailureError"]
 
@@ -117,7 +120,9 @@ class HTTPClient:
         async with self._pooled() as client:
             try:
                 async with aclosing(chunks()) as generator:
-                    request = client.build_request("POST", url, headers=request_headers, extensions=_names(tls_name))
+                    request = client.build_request(
+                        "POST", url, headers=request_headers, extensions=self._extensions(tls_name)
+                    )
                     request.stream = content = _Content(generator)
                     response = await client.send(request, stream=True)
                 answer = await _answer(response, max_answer)
@@ -134,7 +139,7 @@ class HTTPClient:
         """
         async with self._pooled() as client:
             try:
-                request = client.build_request("HEAD", url, extensions=_names(tls_name))
+                request = client.build_request("HEAD", url, extensions=self._extensions(tls_name))
                 return await _answer(await client.send(request, stream=True), 0)
             except httpx.HTTPError as error:
                 raise _failure(error) from None
@@ -149,7 +154,9 @@ class HTTPClient:
         request_headers = httpx.Headers([(name.encode("ascii"), _encoded(value)) for name, value in headers])
         async with self._pooled() as client:
             try:
-                request = client.build_request(method, url, headers=request_headers, content=body)
+                request = client.build_request(
+                    method, url, headers=request_headers, content=body, extensions=self._extensions(None)
+                )
                 return await _answer(await client.send(request, stream=True), max_answer)
             except (httpx.InvalidURL, ValueError) as error:  # of the URL's host, too
                 raise HTTPFailureError("invalid", str(error)) from None
@@ -188,6 +195,13 @@ class HTTPClient:
         )
         return _Pool(context, client)
 
+    def _extensions(self, tls_name: str | None) -> dict[str, Any]:
+        """Return the extensions of a request: the name of the server, and the check of its fingerprint."""
+        extensions: dict[str, Any] = {} if tls_name is None else {"sni_hostname": tls_name}
+        if self._files is not None and self._files.fingerprints:
+            extensions["trace"] = partial(_check_fingerprint, self._files.fingerprints)
+        return extensions
+
     async def aclose(self) -> None:
         """Close all connections."""
         pool, self._pool = self._pool, None
@@ -195,8 +209,19 @@ class HTTPClient:
             await pool.client.aclose()
 
 
-def _names(tls_name: str | None) -> dict[str, str]:
-    return {} if tls_name is None else {"sni_hostname": tls_name}
+async def _check_fingerprint(fingerprints: tuple[tuple[str, str], ...], step: str, facts: dict[str, Any]) -> None:
+    """Check the certificate of a server after the handshake, before anything is sent.
+
+    :raises HTTPFailureError: if it has none of the fingerprints.
+    """
+    if step != "connection.start_tls.complete":
+        return
+    stream = facts["return_value"]
+    der = stream.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+    found = {("sha256", hashlib.sha256(der).hexdigest()), ("spki", certificate_facts(der).spki_sha256 or "")}
+    if found.isdisjoint(fingerprints):
+        await stream.aclose()
+        raise HTTPFailureError("tls", "the certificate of the server has none of TLS_Fingerprints")
 
 
 async def _answer(response: httpx.Response, limit: int) -> HTTPAnswer:

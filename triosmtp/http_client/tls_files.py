@@ -1,26 +1,43 @@
-"""The TLS context of an HTTP client: authorities and a client certificate, read again when their files change."""
+"""The TLS context of an HTTP client, by its options, built again when its files change."""
 
 import logging
+import re
 import ssl
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import trio
 from attrs import define, field
 
-__all__ = ["TLSFiles"]
+__all__ = ["TLSFiles", "TLSFilesError"]
 
 _log = logging.getLogger("triosmtp.tls")
 
 _CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks for changed files."""
 _THREADS: Final = trio.CapacityLimiter(1)
+_VERSIONS: Final = {
+    "TLSv1.0": ssl.TLSVersion.TLSv1,
+    "TLSv1.1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1.2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+class TLSFilesError(ValueError):
+    """A file or an option cannot be used; ``option`` is its name."""
+
+    def __init__(self, option: str, reason: str) -> None:
+        self.option = option
+        super().__init__(reason)
 
 
 @define(slots=True)
 class TLSFiles:
-    """The files of one client.  Without ``ca``, the system's authorities are trusted.
+    """The files and the options of one client.  Without ``ca``, the system's authorities are trusted.
+
+    With ``ca``, each certificate of the file is trusted, also one of the server itself.
 
     Files that have changed are used from the next connection on.  If they cannot be used, the former ones stay in use,
     and the log says so.
@@ -30,6 +47,15 @@ class TLSFiles:
     certificate: Path | None = None
     key: Path | None = None
     """None: the file of the certificate has the key."""
+    verify: Literal["no", "ca", "host"] = "host"
+    """Whether the certificate of the server must be of the authorities, and for its name."""
+    fingerprints: tuple[tuple[str, str], ...] = ()
+    """Pairs of ``sha256`` or ``spki`` and digits, one of which it must have; if there are any, nothing else matters.
+
+    They are compared by :class:`.http_client.HTTPClient`, after the handshake."""
+    ciphers: str = ""
+    """OpenSSL's cipher list, ``""`` for its default.  Names of TLS 1.3 are left out: Python cannot set them."""
+    protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
     _context: ssl.SSLContext | None = field(default=None, init=False, repr=False)
     _versions: tuple[object, ...] = field(default=(), init=False, repr=False)
     _checked_at: float = field(default=-inf, init=False, repr=False)
@@ -38,24 +64,34 @@ class TLSFiles:
     def load(self) -> ssl.SSLContext:
         """Return the context; build it again if a file has changed.  It blocks.
 
-        :raises ValueError: if a file cannot be used; the text names it.
+        :raises TLSFilesError: if a file or an option cannot be used; the text names the file.
         """
         versions = tuple(map(_version, filter(None, (self.ca, self.certificate, self.key))))
         if self._context is None or versions != self._versions:
-            context = ssl.create_default_context(cafile=self._existing(self.ca))
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.certificate is not None:
-                self._load_pair(context, self.certificate)
-            self._context, self._versions = context, versions
+            self._context, self._versions = self._new_context(), versions
         return self._context
 
-    def _existing(self, path: Path | None) -> Path | None:
-        if path is not None:
+    def _new_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except OSError as error:
+            raise TLSFilesError("TLS_CA", f'"{self.ca}": {_reason(error)}') from None
+        if self.ca is not None:
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if self.verify != "host" or self.fingerprints:
+            context.check_hostname = False
+        if self.verify == "no" or self.fingerprints:
+            context.verify_mode = ssl.CERT_NONE
+        used = sorted(_VERSIONS[each] for each in self.protocols)
+        context.minimum_version, context.maximum_version = used[0], used[-1]
+        if names := [name for name in re.split(r"[:, ]+", self.ciphers) if name and not name.startswith("TLS_")]:
             try:
-                ssl.create_default_context(cafile=path)
-            except OSError as error:
-                raise ValueError(f'"{path}": {_reason(error)}') from None
-        return path
+                context.set_ciphers(":".join(names))
+            except ssl.SSLError:
+                raise TLSFilesError("TLS_Ciphers", f'OpenSSL has no cipher of "{self.ciphers}"') from None
+        if self.certificate is not None:
+            self._load_pair(context, self.certificate)
+        return context
 
     def _load_pair(self, context: ssl.SSLContext, certificate: Path) -> None:
         try:
@@ -63,7 +99,7 @@ class TLSFiles:
             context.load_cert_chain(certificate, self.key, password=_no_password)
         except (OSError, ValueError) as error:
             names = " with ".join(f'"{path}"' for path in (certificate, self.key) if path is not None)
-            raise ValueError(f"{names}: {_reason(error)}") from None
+            raise TLSFilesError("TLS_Certificate", f"{names}: {_reason(error)}") from None
 
     async def context(self) -> ssl.SSLContext:
         """Return the context in force.

@@ -7,7 +7,7 @@ from triosmtp.config import TargetSettings, problem_at
 from triosmtp.delivery import SecretFile, SecretFileError, TargetContext
 from triosmtp.errors import ConfigError, Problem
 from triosmtp.http_client.http_client import HTTPClient
-from triosmtp.http_client.tls_files import TLSFiles
+from triosmtp.http_client.tls_files import TLSFiles, TLSFilesError
 from triosmtp.http_delivery.http_delivery import HTTPDelivery, HTTPTarget
 from triosmtp.http_delivery.request_pool import RequestPool
 from triosmtp.http_delivery.webhook_signature import SigningSecrets
@@ -26,12 +26,19 @@ def make_http_delivery(target: TargetSettings, context: TargetContext) -> HTTPDe
     files, secrets = None, None
     if target.scheme == "https":
         certificate, key = (next(iter(each), None) for each in (settings.tls_certificate, settings.tls_key))
-        files = TLSFiles(settings.tls_ca, certificate, key)
+        files = TLSFiles(
+            settings.tls_ca,
+            certificate,
+            key,
+            verify=settings.tls_verify,
+            fingerprints=tuple((each.kind, each.value) for each in settings.tls_fingerprints),
+            ciphers=settings.tls_ciphers if "tls_ciphers" in settings.places else "",
+            protocols=settings.tls_protocols,
+        )
         try:
             files.load()
-        except ValueError as error:
-            field = "tls_ca" if str(settings.tls_ca) in str(error) else "tls_certificate"
-            problems.append(problem_at(settings, field, str(error)))
+        except TLSFilesError as error:
+            problems.append(problem_at(settings, error.option.lower(), str(error)))
     if settings.secret_file is not None:
         secrets = SigningSecrets(SecretFile(settings.secret_file, secrets=2))
         try:

@@ -1,6 +1,7 @@
 """Makes the delivery of a target ``nats://…``, and the logins at servers of NATS."""
 
 import logging
+import re
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -110,6 +111,8 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     :raises ValueError: if an option cannot be used.
     """
     context = ssl.create_default_context(cafile=None if settings.tls_ca is None else str(settings.tls_ca))
+    if settings.tls_ca is not None:  # each certificate of the file is trusted, as for other targets
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if settings.tls_verify != "host" or settings.tls_fingerprints:
         context.check_hostname = False
     if settings.tls_verify == "no" or settings.tls_fingerprints:
@@ -121,5 +124,8 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
         versions = sorted(_VERSIONS[each] for each in settings.tls_protocols)
         context.minimum_version, context.maximum_version = versions[0], versions[-1]
     if "tls_ciphers" in settings.places:
-        context.set_ciphers(settings.tls_ciphers)
+        # Python cannot choose suites of TLS 1.3, and refuses a list that has no others.
+        names = [name for name in re.split(r"[:, ]+", settings.tls_ciphers) if name and not name.startswith("TLS_")]
+        if names:
+            context.set_ciphers(":".join(names))
     return context

@@ -220,7 +220,7 @@ def test_what_the_configuration_says() -> None:
     [message] = problems('Deliver_To = "http://app.example/mail"')
     assert "http:// is for loopback only: use https://" in message
     assert not problems('Deliver_To = "https://app.example/mail?x=y"')
-    found = problems(delivery("https://app.example/", "TLS_Verify = no Auth_User = x"))
+    found = problems(delivery("https://app.example/", "XCLIENT = true Auth_User = x"))
     assert sum("has no effect for https:" in each for each in found) == 2
 
 

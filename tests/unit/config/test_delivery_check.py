@@ -1,8 +1,14 @@
 """The scope Delivery, the targets in Deliver_To, and Domain scopes that contradict one another."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from triosmtp.config import parse_config
+from triosmtp.config.delivery_check import READ_BY_SCHEME
+from triosmtp.config.option import DELIVERY
+from triosmtp.config.options import OPTIONS
 from triosmtp.config.types import target_address
 from triosmtp.config.types.target_url import URL_SCHEMES
 from triosmtp.errors import ConfigError
@@ -29,6 +35,9 @@ def problems(text: str) -> list[str]:
     [
         'Deliver_To = ( "maildir:/a" "discard:" "lmtp:/l" "https://h/" )',
         HOP.format('( "smtp://a" "smtp://b:26" ) Auth_User = u Auth_Password_File = /p XCLIENT = true TLS_Name = x.y'),
+        HOP.format('"https://h/" TLS_Protocols = "+TLSv1.2" TLS_Ciphers = "HIGH" TLS_Name = x.y TLS_CA = /c'),
+        HOP.format('"https://h/" TLS_Verify = no TLS_Fingerprints = "sha256:' + "0" * 64 + '"'),
+        HOP.format('"smtp://h" TLS_Ciphers = "TLS_AES_128_GCM_SHA256"'),
         HOP.format('"lmtp:/l" Verify_Recipients = false'),
         HOP.format('"lmtp:/l" TLS = required TLS_Name = h.example'),
         HOP.format('"lmtp:/l" TLS = ifavailable TLS_Fingerprints = "sha256:' + "0" * 64 + '"'),
@@ -70,6 +79,16 @@ def test_what_is_right_has_no_problem(text: str) -> None:
         (HOP.format("hop"), "error: Deliver_To: an address is needed here"),
         (HOP.format('"discard:" Auth_User = x'), "warning: Auth_User: has no effect for discard:"),
         (HOP.format('"https://h/" XCLIENT = true'), "warning: XCLIENT: has no effect for https:"),
+        (HOP.format('"https://h/" TLS_Verify = ca'), 'warning: TLS_Verify: "ca": others may receive the mail'),
+        (HOP.format('"http://localhost/" TLS_Verify = ca'), "warning: TLS_Verify: has no effect for http:"),
+        (
+            HOP.format('"https://h/" TLS_Ciphers = "HIGH:TLS_AES_128_GCM_SHA256"'),
+            "warning: TLS_Ciphers: TLS_AES_128_GCM_SHA256 has no effect for https: suites of TLS 1.3",
+        ),
+        (
+            HOP.format('"nats://n/S/x" TLS_Ciphers = "TLS_AES_128_GCM_SHA256"'),
+            "warning: TLS_Ciphers: TLS_AES_128_GCM_SHA256 has no effect for nats: suites of TLS 1.3",
+        ),
         (HOP.format('"smtp://h" Auth_User = x'), "error: Auth_User: needs Auth_Password_File"),
         (HOP.format('"smtp://h" Auth_Password_File = /x'), "error: Auth_Password_File: needs Auth_User"),
         (
@@ -100,6 +119,23 @@ def test_what_is_right_has_no_problem(text: str) -> None:
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
     found = problems(text)
     assert any(message in problem for problem in found), found
+
+
+def test_the_documentation_says_which_options_a_scheme_has() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "delivery.md").read_text()
+    table = page.partition("## Options by scheme")[2].partition("\n## ")[0]
+    head, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    groups = [re.findall(r"`([a-z]+)", cell) for cell in head[1:]]
+    assert sorted(scheme for group in groups for scheme in group) == sorted(READ_BY_SCHEME)
+    documented: dict[str, set[str]] = {scheme: set() for scheme in READ_BY_SCHEME}
+    for names, *cells in rows:
+        for group, cell in zip(groups, cells, strict=True):
+            assert cell in {"yes", "–"}, names
+            for scheme in group if cell == "yes" else ():
+                documented[scheme] |= {name.lower() for name in re.findall(r"`(\w+)`", names)}
+    assert documented == {scheme: set(read) for scheme, read in READ_BY_SCHEME.items()}
+    of_delivery = {field for field, each in OPTIONS.items() if DELIVERY in each.scopes}
+    assert set().union(*READ_BY_SCHEME.values()) == of_delivery, "an option of Delivery that no scheme reads"
 
 
 def test_a_delivery_takes_no_option_from_another_scope() -> None:

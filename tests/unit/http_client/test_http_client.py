@@ -13,8 +13,9 @@ import trio.testing
 from http_server import HTTPServer, Request, answer, http_server, nothing, raw, silence
 
 from triosmtp.http_client.http_client import HTTPAnswer, HTTPClient, HTTPFailureError
-from triosmtp.http_client.tls_files import TLSFiles
+from triosmtp.http_client.tls_files import TLSFiles, TLSFilesError
 from triosmtp.testing import Authority
+from triosmtp.x509.certificate import certificate_facts
 
 BODY = b"0123456789" * 1000
 
@@ -163,8 +164,13 @@ async def test_what_reading_the_body_raises_goes_to_the_caller() -> None:
 # TLS
 
 
-def server_context(folder: Path, authority: Authority, clients: Authority | None = None) -> ssl.SSLContext:
-    authority.issue("localhost", dns=["localhost"]).write(folder, "server")
+END = "-----END CERTIFICATE-----\n"
+
+
+def server_context(
+    folder: Path, authority: Authority, clients: Authority | None = None, name: str = "localhost"
+) -> ssl.SSLContext:
+    authority.issue(name, dns=[name]).write(folder, "server")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
     if clients is not None:
@@ -203,6 +209,61 @@ async def test_a_client_certificate_is_presented_and_a_new_one_used_from_the_nex
         files._checked_at = 0  # as if a second had passed
         assert (await client.post(server.url, (), len(BODY), chunks, max_answer=1)).body == b"x"
         await client.aclose()
+
+
+async def test_a_certificate_for_another_name_passes_without_names(tmp_path: Path) -> None:
+    authority, other = Authority.create(), Authority.create("other")
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    (tmp_path / "other.pem").write_bytes(other.certificate_pem)
+    async with http_server(answer("x"), server_context(tmp_path, authority, name="elsewhere")) as server:
+        assert "not valid for 'localhost'" in str(await failure(server, TLSFiles(tmp_path / "ca.pem")))
+        assert (await post(server.url, TLSFiles(tmp_path / "ca.pem", verify="ca"))).body == b"x"
+        assert (await failure(server, TLSFiles(tmp_path / "other.pem", verify="ca"))).kind == "tls"
+        assert (await post(server.url, TLSFiles(tmp_path / "other.pem", verify="no"))).body == b"x"
+        assert len(server.requests) == 2
+
+
+async def test_each_certificate_of_the_file_is_trusted(tmp_path: Path) -> None:
+    async with http_server(answer("x"), server_context(tmp_path, Authority.create())) as server:
+        leaf = (tmp_path / "server.pem").read_text().partition("-----END CERTIFICATE-----")
+        (tmp_path / "leaf.pem").write_text(leaf[0] + leaf[1] + "\n")
+        assert (await post(server.url, TLSFiles(tmp_path / "leaf.pem"))).body == b"x"
+
+
+@pytest.mark.parametrize("kind", ["sha256", "spki"])
+async def test_a_fingerprint_takes_the_place_of_authority_and_name(tmp_path: Path, kind: str) -> None:
+    async with http_server(answer("x"), server_context(tmp_path, Authority.create(), name="elsewhere")) as server:
+        der = ssl.PEM_cert_to_DER_cert((tmp_path / "server.pem").read_text().partition("-----END")[0] + END)
+        facts = certificate_facts(der)
+        digits = facts.fingerprint_sha256 if kind == "sha256" else str(facts.spki_sha256)
+        assert (await post(server.url, TLSFiles(fingerprints=((kind, "0" * 64), (kind, digits))))).body == b"x"
+        for verify in ("host", "no"):
+            error = await failure(server, TLSFiles(verify=verify, fingerprints=((kind, "0" * 64),)))
+            assert (error.kind, str(error)) == ("tls", "the certificate of the server has none of TLS_Fingerprints")
+        client = HTTPClient(TLSFiles(fingerprints=((kind, "0" * 64),)), connections=1, user_agent="x")
+        for ask in (client.head(server.url), client.request("GET", server.url, (), None, max_answer=9)):
+            with pytest.raises(HTTPFailureError, match="none of TLS_Fingerprints"):
+                await ask
+        await client.aclose()
+        assert len(server.requests) == 1, "nothing is sent to another server"
+
+
+async def test_versions_and_ciphers_are_those_of_the_options(tmp_path: Path) -> None:
+    authority = Authority.create()
+    (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
+    context = server_context(tmp_path, authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AES256")
+    ca = tmp_path / "ca.pem"
+    async with http_server(answer("x"), context) as server:
+        assert (await post(server.url, TLSFiles(ca))).body == b"x"
+        assert (await post(server.url, TLSFiles(ca, protocols=("TLSv1.2",), ciphers="ECDHE+AES256"))).body == b"x"
+        assert (await failure(server, TLSFiles(ca, protocols=("TLSv1.3",)))).kind == "tls"
+        assert (await failure(server, TLSFiles(ca, ciphers="ECDHE+AES128"))).kind == "tls"
+        assert (await post(server.url, TLSFiles(ca, ciphers="TLS_AES_128_GCM_SHA256"))).body == b"x"
+    with pytest.raises(TLSFilesError, match="no cipher of") as error:
+        TLSFiles(ca, ciphers="NONSENSE").load()
+    assert error.value.option == "TLS_Ciphers"
 
 
 IMPORTS = """

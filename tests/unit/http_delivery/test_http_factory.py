@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from triosmtp.config import parse_config
 from triosmtp.delivery import TargetContext, TargetHealth
+from triosmtp.errors import ConfigError
 from triosmtp.http_delivery.http_delivery import HTTPTarget
 from triosmtp.http_delivery.http_factory import make_http_delivery
 
@@ -34,3 +37,18 @@ def test_defaults_and_names_of_hosts_that_are_no_names_of_nodes() -> None:
     assert (target.secrets, target.tls_name, target.seconds) == (None, None, 300)
     assert target.node == "m-ller-" + "x" * 25
     assert made("http", node="edge-7").node == "edge-7"
+
+
+def test_tls_options_reach_the_client(tmp_path: Path) -> None:
+    options = 'TLS_Verify = ca TLS_Protocols = "+TLSv1.2" TLS_Ciphers = "ECDHE+AES256"'
+    config = parse_config(CONF.format(scheme="https", options=f'{options} TLS_Fingerprints = "sha256:{"0" * 64}"'))
+    delivery = make_http_delivery(config.target("app"), TargetContext("mx", TargetHealth("app"), node=""))
+    files = delivery._pool._make_client()._files
+    assert files is not None
+    assert (files.verify, files.protocols, files.ciphers) == ("ca", ("TLSv1.2",), "ECDHE+AES256")
+    assert files.fingerprints == (("sha256", "0" * 64),)
+
+
+def test_ciphers_that_openssl_does_not_have_are_an_error() -> None:
+    with pytest.raises(ConfigError, match='TLS_Ciphers: OpenSSL has no cipher of "NONSENSE"'):
+        made("https", 'TLS_Ciphers = "NONSENSE"')

@@ -49,6 +49,7 @@ def test_the_files_are_read_for_each_context(tmp_path: Path) -> None:
     certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "client.pem"))
     login = login_of(f'TLS_CA = "{tmp_path}/ca.pem" TLS_Certificate = "{tmp_path}/client.pem" TLS_Name = "n1"')
     assert len(login.tls_context().get_ca_certs()) == 1
+    assert login.tls_context().verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
     assert login.tls_name == "n1"
     (tmp_path / "ca.pem").write_bytes(ca.cert_pem.bytes() + trustme.CA().cert_pem.bytes())
     assert len(login.tls_context().get_ca_certs()) == 2
@@ -58,6 +59,11 @@ def test_versions_and_ciphers_are_set() -> None:
     context = login_of('TLS_Protocols = "+TLSv1.3" TLS_Ciphers = "ECDHE+AESGCM"').tls_context()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_3
     assert any(each["name"].startswith("ECDHE") for each in context.get_ciphers())
+
+
+def test_a_list_of_suites_of_tls_1_3_alone_leaves_the_others_as_they_are() -> None:
+    context = login_of('TLS_Ciphers = "TLS_AES_128_GCM_SHA256"').tls_context()
+    assert context.get_ciphers() == ssl.create_default_context().get_ciphers()
 
 
 def test_events_need_tls_except_on_this_host() -> None:
