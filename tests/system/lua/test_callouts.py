@@ -473,13 +473,14 @@ async def test_where_policy_names_the_scripts(tmp_path: Path) -> None:
 AUTH = 'AuthPlainParameters = [ uri = "file:///{users}" stored_cleartext = true ]'
 
 
-async def test_auth_has_a_callout_when_its_outcome_is_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("callout", ["core_validate_auth_hook", "core_validate_auth"])
+async def test_auth_has_a_callout_when_its_outcome_is_known(
+    callout: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     users = tmp_path / "users"
     users.write_text("joe:secret\n")
     users.chmod(0o600)
-    text = script(
-        "function mod:core_validate_auth_hook(vctx, info, status) print(info.user, info.mechanism, status) return 0 end"
-    )
+    text = script(f"function mod:{callout}(vctx, info, status) print(info.user, info.mechanism, status) return 0 end")
     more = AUTH.format(users=users)
     listen = 'SMTP_Extensions = ( "ENHANCEDSTATUSCODES" "STARTTLS" "AUTH PLAIN" )'
     with caplog.at_level(logging.INFO, "triosmtp.lua"):
