@@ -157,10 +157,10 @@ def rights_held(tls: TLSInfo, certificate: crypto.X509) -> None:
     for host in ("victim.example", "client.example", "mx.client.example"):
         if may(tls, "dns", host):
             assert tls.verified
-            assert f", DNS:{host},".encode() in names
+            assert f", DNS:{host},".encode() in names.lower(), "domains have no case"
     if may(tls, "email", "a@client.example"):
         assert tls.verified
-        assert b", email:a@client.example," in names
+        assert re.search(rb", email:a@(?i:client\.example),", names)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -218,7 +218,8 @@ def test_a_sample_against_the_program(site: Site) -> None:
             theirs = by_program(path, option, *names)
             if shown is not None:
                 assert theirs is not None
-                assert shown == printable(theirs.split("=", 1)[1], 1024)
+                cut = re.sub(r"\d+(\.\d+)+(?==)", lambda oid: oid[0][:79], shown)  # as long as the program shows it
+                assert cut == printable(theirs.split("=", 1)[1], 1024)
 
 
 def test_the_mutator_leaves_a_good_certificate_good(site: Site) -> None:
