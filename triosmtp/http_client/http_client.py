@@ -105,15 +105,17 @@ class HTTPClient:
         chunks: Callable[[], AsyncGenerator[bytes, None]],
         *,
         max_answer: int,
+        truncate: bool = False,
         tls_name: str | None = None,
     ) -> HTTPAnswer:
         """Send a body of ``size`` octets, and return the answer.
 
         ``chunks`` begins to read the body; what it raises goes to the caller.  ``tls_name`` is the name that the
-        certificate must have, if it is not that of the URL.
+        certificate must have, if it is not that of the URL.  ``truncate`` is for a caller to whom the status matters:
+        of a body that is longer than ``max_answer`` octets, only these are read, and of one that is compressed, none.
 
-        :raises HTTPFailureError: if there is no answer, or one with a body of more than ``max_answer`` octets, or a
-            2xx although the server did not take the whole body.
+        :raises HTTPFailureError: if there is no answer, or one with a body that is longer or compressed, or a 2xx
+            although the server did not take the whole body.
         """
         request_headers = httpx.Headers([(name.encode("ascii"), _encoded(value)) for name, value in headers])
         request_headers["Content-Length"] = str(size)
@@ -125,7 +127,7 @@ class HTTPClient:
                     )
                     request.stream = content = _Content(generator)
                     response = await client.send(request, stream=True)
-                answer = await _answer(response, max_answer)
+                answer = await _answer(response, max_answer, truncate=truncate)
             except httpx.HTTPError as error:
                 raise _failure(error) from None
         if 200 <= answer.status < 300 and not content.is_sent:
@@ -140,7 +142,7 @@ class HTTPClient:
         async with self._pooled() as client:
             try:
                 request = client.build_request("HEAD", url, extensions=self._extensions(tls_name))
-                return await _answer(await client.send(request, stream=True), 0)
+                return await _answer(await client.send(request, stream=True), 0, truncate=True)
             except httpx.HTTPError as error:
                 raise _failure(error) from None
 
@@ -224,23 +226,24 @@ async def _check_fingerprint(fingerprints: tuple[tuple[str, str], ...], step: st
         raise HTTPFailureError("tls", "the certificate of the server has none of TLS_Fingerprints")
 
 
-async def _answer(response: httpx.Response, limit: int) -> HTTPAnswer:
+async def _answer(response: httpx.Response, limit: int, *, truncate: bool = False) -> HTTPAnswer:
     async with aclosing(response):
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
+        compressed = response.headers.get("content-encoding", "identity").lower() != "identity"
+        if compressed and not truncate:
             raise HTTPFailureError("invalid", "the answer is compressed, which was not asked for")
-        return HTTPAnswer(response.status_code, await _read(response, limit), dict(response.headers))
+        body = b"" if compressed else await _read(response, limit, truncate=truncate)
+        return HTTPAnswer(response.status_code, body, dict(response.headers))
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
+async def _read(response: httpx.Response, limit: int, *, truncate: bool) -> bytes:
     body = bytearray()
     # The loop is not left early: nobody would close the generators of httpx below it.
     with trio.CancelScope() as scope:
         async for chunk in response.aiter_raw():
             if len(body) + len(chunk) > limit:
                 scope.cancel()
-            if not scope.cancel_called:
-                body += chunk
-    if scope.cancel_called:
+            body += chunk[: limit - len(body)]
+    if scope.cancel_called and not truncate:
         raise HTTPFailureError("invalid", f"the answer has more than {limit} octets")
     return bytes(body)
 

@@ -108,7 +108,13 @@ class HTTPDelivery(Delivery):
         for url in target.urls:
             try:
                 return await client.post(
-                    url, headers, body.size, body.chunks, max_answer=MAX_ANSWER, tls_name=target.tls_name
+                    url,
+                    headers,
+                    body.size,
+                    body.chunks,
+                    max_answer=MAX_ANSWER,
+                    truncate=True,
+                    tls_name=target.tls_name,
                 )
             except HTTPFailureError as error:
                 if error.kind not in {"connect", "tls"}:  # the application may have the message

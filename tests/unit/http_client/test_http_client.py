@@ -25,13 +25,14 @@ async def chunks() -> AsyncGenerator[bytes, None]:
         yield BODY[start : start + 3000]
 
 
-async def post(url: str, files: TLSFiles | None = None, *, limit: int = 4096) -> HTTPAnswer:
+async def post(url: str, files: TLSFiles | None = None, *, limit: int = 4096, truncate: bool = False) -> HTTPAnswer:
     client = HTTPClient(files, connections=2, user_agent="triosmtp")
     try:
         with trio.fail_after(20):
             return await client.post(
-                f"{url}/hook", [("X-One", "1"), ("X-One", "2\r\nX-Evil: 3")], len(BODY), chunks, max_answer=limit
-            )
+                f"{url}/hook", [("X-One", "1"), ("X-One", "2\r\nX-Evil: 3")], len(BODY), chunks, max_answer=limit,
+                truncate=truncate,
+            )  # fmt: skip
     finally:
         await client.aclose()
 
@@ -84,6 +85,10 @@ async def test_an_answer_is_read_up_to_its_bound_and_never_decompressed() -> Non
         assert str(await failure(server)) == "the answer has more than 4096 octets"
         server.answer = bomb
         assert str(await failure(server, limit=1 << 20)) == "the answer is compressed, which was not asked for"
+        for said, body in ((answer(b"x" * 4097), b"x" * 4096), (endless, b"x" * 4096), (bomb, b"")):
+            server.answer = said
+            read = await post(server.url, truncate=True)
+            assert (read.status, read.body) == (200, body)
         server.answer = raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 300_000)
         assert (await failure(server)).kind == "broken"
 
