@@ -30,14 +30,14 @@ def test_figures_are_cpu_per_message_and_per_gigabyte() -> None:
     assert SCENARIOS["C"].figure(cpu_seconds=2.0, messages=100) == pytest.approx(2.0 / 1.048576)
 
 
-def test_table_gives_medians_and_the_ratio_to_aiosmtpd() -> None:
+def test_table_gives_medians_and_the_ratio_to_aiosmtpd_in_the_same_run() -> None:
     def samples(*figures: float) -> list[Sample]:
         return [Sample(figure, cpu_seconds=1.0, messages=100, seconds=2.0) for figure in figures]
 
     table = format_table({("A", "aiosmtpd"): samples(0.7, 0.8, 9.0), ("A", "triosmtp"): samples(0.2, 0.1, 0.4)})
     rival, ours = (line.split() for line in table.splitlines()[2:4])
     assert rival == ["A", "aiosmtpd", "0.800", "ms", "1038%", "1.00", "50.0"]
-    assert ours == ["A", "triosmtp", "0.200", "ms", "150%", "0.25", "0.65", "0.50", "50.0"]
+    assert ours == ["A", "triosmtp", "0.200", "ms", "150%", "0.12", "0.65", "0.50", "50.0"]
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU for the server, one for the load")
