@@ -31,7 +31,8 @@ class PeerGoneError(Exception):
 @define(slots=True, eq=False)
 class _Waiter:
     is_gone: Callable[[], bool]
-    wakeup: trio.Event = field(factory=trio.Event)
+    # `check` imports this module, and may end without Trio: it is not looked up at the import.
+    wakeup: "trio.Event" = field(factory=lambda: trio.Event())  # noqa: PLW0108
     error: Exception | None = None
     """Why it receives no place; None while it waits and after it has a place."""
 

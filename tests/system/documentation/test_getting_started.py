@@ -24,7 +24,11 @@ AS_NOBODY: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []
 def can_run_as_nobody() -> bool:
     """Return whether another user can read Python and the source tree; in a private folder of root it cannot."""
     command = [sys.executable, "-c", "import triosmtp.cli"]
-    return subprocess.run(command, check=False, cwd=REPOSITORY, stderr=subprocess.DEVNULL, **AS_NOBODY).returncode == 0
+    try:
+        done = subprocess.run(command, check=False, cwd=REPOSITORY, stderr=subprocess.DEVNULL, **AS_NOBODY)
+    except PermissionError:  # the interpreter itself
+        return False
+    return done.returncode == 0
 
 
 class Terminal:
